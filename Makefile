@@ -1,0 +1,51 @@
+# Everything runs in .venv, which every target brings up to date with the locks first.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports unit tests lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --strip-extras
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+
+.venv/.run: .venv/bin/python requirements.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.test: .venv/.run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/.run  ## a simulated campaign through the whole service, on a Redis of its own
+	@$(BIN)/callbacks demo
+
+test: lint types imports tests  ## lint, types, import rules and every test
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/.test
+	$(BIN)/mypy
+
+imports: .venv/.test
+	$(BIN)/lint-imports
+
+unit: .venv/.test  ## the tests of pure logic alone, in seconds
+	$(BIN)/pytest tests/unit
+
+tests: .venv/.test
+	$(BIN)/pytest
+
+lock: .venv/.test  ## compile both locks anew
+	$(COMPILE) --build-deps-for editable --extra dev --output-file requirements.txt pyproject.toml
+	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
+
+clean:  ## remove what was built here, not what was received (./var)
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

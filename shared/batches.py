@@ -1,0 +1,100 @@
+"""A batch: the callbacks of one commit, which are one RQ job; and the quarantine, where unreadable ones go instead.
+
+The web process writes both in one transaction, the workers read them. Bodies travel as text inside JSON, so that
+no body, however strange, can damage its neighbours.
+"""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from shared import keys, queues, wire
+from shared.keys import CountedKind
+
+_KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
+
+
+class Kept(Struct, frozen=True, array_like=True):
+    """A readable callback on its way: its kind, who posted it, when (ms since 1970), how many records, the body."""
+
+    kind: wire.Kind
+    source: str
+    received_ms: int
+    records: int
+    body: str
+
+
+class Quarantined(Struct, frozen=True, kw_only=True):
+    """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received."""
+
+    kind: wire.Kind | None
+    source: str
+    received_ms: int
+    error: str
+    body: bytes
+    records: int = 1
+
+
+def counted(kind: wire.Kind | None) -> CountedKind:
+    """Name the kind of event that a kind of callback brings, as the counters call it."""
+    return _KINDS[kind]
+
+
+def now_ms() -> int:
+    """Give the time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def add(pipe: Any, kept: Sequence[Kept], quarantined: Iterable[Quarantined] = ()) -> None:
+    """Put into the transaction `pipe` (of a redis.Redis or a redis.asyncio.Redis) all that keeps these callbacks.
+
+    Afterwards they are one job on the queue "expand", or in the quarantine, and counted as received.
+    """
+    counts: Counter[str] = Counter()
+    if kept:
+        job_id = queues.new_id()
+        fields = queues.job_fields(
+            job_id=job_id, queue=queues.EXPAND, function=queues.EXPAND_JOB, description=f"{len(kept)} callbacks"
+        )
+        fields["data"] = queues.call(
+            queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, [msgspec.structs.astuple(callback) for callback in kept])
+        )
+        pipe.sadd(keys.RQ_QUEUES, keys.rq_queue(queues.EXPAND))
+        pipe.hset(keys.job(job_id), mapping=fields)
+        pipe.rpush(keys.rq_queue(queues.EXPAND), job_id)
+        for callback in kept:
+            counts[keys.count(counted(callback.kind), "received")] += callback.records
+    for entry in quarantined:
+        set_aside(pipe, entry)
+        counts[keys.count(counted(entry.kind), "received")] += entry.records
+        counts[keys.count(counted(entry.kind), "quarantined")] += entry.records
+    for counter, number in counts.items():
+        pipe.hincrby(keys.COUNTS, counter, number)
+
+
+def set_aside(pipe: Any, entry: Quarantined) -> None:
+    """Put into the transaction `pipe` what adds `entry` to the quarantine and drops what has expired there."""
+    entry_id, fields = quarantine_entry(entry)
+    key = keys.quarantined(entry_id)
+    pipe.hset(key, mapping=fields)
+    pipe.expire(key, keys.QUARANTINE_SECONDS)
+    pipe.zadd(keys.QUARANTINE, {entry_id: entry.received_ms})
+    pipe.zremrangebyscore(keys.QUARANTINE, "-inf", entry.received_ms - keys.QUARANTINE_SECONDS * 1000)
+
+
+def quarantine_entry(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:
+    """Give an entry's new id and the fields of its hash. Ids sort by time: 12 digits of it, then 8 at random."""
+    fields: dict[str, str | bytes | int] = {
+        "kind": entry.kind or "",
+        "source": entry.source,
+        "received_ms": entry.received_ms,
+        "records": entry.records,
+        "error": entry.error,
+        "body": entry.body,
+    }
+    return f"{entry.received_ms:012x}{secrets.token_hex(4)}", fields

@@ -1,0 +1,75 @@
+"""Connections to Redis, with time-outs and retries set on purpose.
+
+redis-py by itself repeats a failed command up to ten times, so a commit whose answer got lost could be stored
+twice without anyone knowing. Here nothing is repeated: whoever sends a command decides that.
+"""
+
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+# The gateway waits for its answer, and the commits behind this one wait too.
+WEB_TIMEOUT_SECONDS: Final = 5.0
+# A worker may wait for a fan-out of a thousand events, or for Redis to write a slow disk.
+WORKER_TIMEOUT_SECONDS: Final = 30.0
+CONNECT_TIMEOUT_SECONDS: Final = 3.0
+
+
+def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> redis.Redis:
+    """Give a client for `url`. Nothing is sent yet; errors of the network come with the first command."""
+    options = _options(timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
+    if "+sentinel" in urlsplit(url).scheme:
+        nodes, service, own = _sentinel(url)
+        sentinel = Sentinel(nodes, sentinel_kwargs=options, **own, **options)  # type: ignore[no-untyped-call] # theirs
+        client: redis.Redis = sentinel.master_for(service)  # type: ignore[no-untyped-call] # theirs
+        return client
+    return redis.Redis.from_url(url, **options)
+
+
+def connect_async(url: str, *, timeout_seconds: float = WEB_TIMEOUT_SECONDS) -> "redis.asyncio.Redis":
+    """Give an asyncio client for `url`."""
+    options = _options(timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    if "+sentinel" in urlsplit(url).scheme:
+        nodes, service, own = _sentinel(url)
+        sentinel = AsyncSentinel(nodes, sentinel_kwargs=options, **own, **options)  # type: ignore[no-untyped-call] # theirs
+        client: redis.asyncio.Redis = sentinel.master_for(service)
+        return client
+    return redis.asyncio.Redis.from_url(url, **options)
+
+
+def shown(url: str) -> str:
+    """Give `url` without its password, for messages."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{place}{parts.path}"
+
+
+def _options(timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+    }
+
+
+def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    """Take apart redis+sentinel://[user[:password]@]host[:port],host[:port]/service[/db]."""
+    parts = urlsplit(url)
+    login, _, places = parts.netloc.rpartition("@")
+    nodes = [(host, int(port or 26379)) for host, _, port in (place.partition(":") for place in places.split(","))]
+    service, _, db = parts.path.strip("/").partition("/")
+    user, _, password = login.partition(":")
+    own: dict[str, Any] = {"db": int(db or 0), "ssl": parts.scheme == "rediss+sentinel"}
+    if user:
+        own["username"] = unquote(user)
+    if password:
+        own["password"] = unquote(password)
+    return nodes, service or "mymaster", own

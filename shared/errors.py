@@ -1,0 +1,43 @@
+"""Every error that crosses a module's border, and what the one who catches it should do.
+
+    CallbacksError
+    ├── ConfigurationError   the operator: correct the variable that it names, start again
+    ├── NotJson              the sender: send it again, it was damaged on the way
+    ├── NotDocumented        us: set the callback aside, no repetition will mend it
+    └── NotKept              the sender: send it again later, nothing could store it now
+
+An exception's docstring is its message where the raiser has nothing to add.
+"""
+
+from collections.abc import Sequence
+
+
+class CallbacksError(Exception):
+    """Something went wrong in the callbacks service."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (self.__doc__ or "").strip()
+
+
+class ConfigurationError(CallbacksError):
+    """The configuration is wrong; `problems` has one sentence for each fault, each naming its variable."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class NotJson(CallbacksError):
+    """The body is not JSON, or was cut short."""
+
+
+class NotDocumented(CallbacksError):
+    """The body is JSON but not what the specification describes; the message ends with the JSON path."""
+
+
+class NotKept(CallbacksError):
+    """The callback could not be made durable; `retry_after_seconds` is when to send it again."""
+
+    def __init__(self, reason: str, *, retry_after_seconds: int = 30) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason)

@@ -1,0 +1,212 @@
+"""The events that handlers receive: what the gateway said, normalised, with the record as it was received.
+
+An event is a value: frozen, comparable, the same on every worker. Its `id` is a digest of what the gateway said,
+never of when or how often we heard it, so a repeated callback gives the same event.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from shared import wire
+
+# The specification's statuses after which nothing more is expected; SEEN may still follow DELIVRD.
+FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Valid inside a JSON string, yet str.splitlines() and some readers of JSON lines break a line at them.
+_LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+class ReportEvent(Struct, frozen=True, kw_only=True, array_like=True, tag="report"):
+    """A delivery report: one status that one message reached.
+
+    `channel` is the report's `type` (INTERNAL, SMS, VIBER, or what the gateway may add), `sender` its `from`,
+    `recipient` its `to`. Times are UTC; `occurred_at` is the gateway's, `received_at` ours. What the gateway
+    left out is None. `raw` is the record as received, with whatever unknown keys stood beside `data`.
+    """
+
+    id: str
+    source: str
+    api_job_id: str | None
+    client_job_id: str | None
+    message_id: str
+    client_message_id: str | None
+    channel: str | None
+    status: str
+    is_final: bool
+    occurred_at: datetime | None
+    sender: str | None
+    recipient: str | None
+    error_code: int | None
+    received_at: datetime
+    raw: dict[str, Any]
+
+    kind: ClassVar[Literal["report"]] = "report"
+
+    def to_json(self) -> str:
+        """Give the one JSON form of an event, on one line: `kind`, then the fields."""
+        return _to_json(self)
+
+
+class ReplyEvent(Struct, frozen=True, kw_only=True, array_like=True, tag="reply"):
+    """A recipient's message. `text` is None for a sticker or a picture; the rest as in `ReportEvent`."""
+
+    id: str
+    source: str
+    api_job_id: str | None
+    client_job_id: str | None
+    reply_message_id: str
+    orig_message_id: str | None
+    req_uuid: str | None
+    channel: str | None
+    occurred_at: datetime | None
+    sender: str | None
+    recipient: str | None
+    text: str | None
+    received_at: datetime
+    raw: dict[str, Any]
+
+    kind: ClassVar[Literal["reply"]] = "reply"
+
+    def to_json(self) -> str:
+        """Give the one JSON form of an event, on one line: `kind`, then the fields."""
+        return _to_json(self)
+
+
+Event: TypeAlias = ReportEvent | ReplyEvent
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[Event])
+
+
+def encode(event: Event) -> bytes:
+    """Give the form in which a delivery job carries an event: a JSON array in the order of the fields."""
+    return _encoder.encode(event)
+
+
+def decode(events: bytes | str) -> list[Event]:
+    """Read a JSON array of events, each as `encode` writes it."""
+    return _decoder.decode(events)
+
+
+def convert(events: Sequence[Any]) -> list[Event]:
+    """Make events of arrays that a JSON decoder has already read."""
+    return msgspec.convert(events, list[Event])
+
+
+def report_id(
+    message_id: str, channel: str | None, status: str, occurred_ms: int | None, error_code: int | None
+) -> str:
+    """Derive a report's identity: the gateway gives it none. 24 characters of a-z and 2-7, 120 bits."""
+    return _digest(["report", message_id, channel, status, occurred_ms, error_code])
+
+
+def reply_id(reply_message_id: str) -> str:
+    """Derive a reply's identity from what is unique to the message, whatever `req_uuid` carries it."""
+    return _digest(["reply", reply_message_id])
+
+
+def request_id(req_uuid: str) -> str:
+    """Derive the mark of one HTTP callback of a reply: the same `req_uuid` is the same callback."""
+    return _digest(["request", req_uuid])
+
+
+def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
+    """Make the events of a callback that was read, in the order of its records."""
+    if callback.kind == "reply":
+        for reply, raw in callback.records:
+            if isinstance(reply, wire.ReplyCallback):
+                yield _reply(reply, raw, source=source, received_at=received_at)
+        return
+    envelope = wire.status_envelope(callback)
+    api_job_id, client_job_id = wire.text(envelope.api_job_id), wire.text(envelope.client_job_id)
+    for record, raw in callback.records:
+        if isinstance(record, wire.Record):
+            yield _report(
+                record,
+                {**callback.extra, **raw} if callback.extra else raw,
+                source=source,
+                api_job_id=api_job_id,
+                client_job_id=client_job_id,
+                received_at=received_at,
+            )
+
+
+def time_of(unix_ms: int) -> datetime:
+    """Give a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=unix_ms)
+
+
+def rfc3339(time: datetime) -> str:
+    """Write a time in UTC as RFC 3339 has it, with milliseconds: 2015-09-25T07:12:54.145Z."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _report(
+    record: wire.Record,
+    raw: dict[str, Any],
+    *,
+    source: str,
+    api_job_id: str | None,
+    client_job_id: str | None,
+    received_at: datetime,
+) -> ReportEvent:
+    occurred_ms = wire.unix_ms(record)
+    message_id, channel = str(record.message_id), wire.text(record.type)
+    error_code = wire.integer(record.error_code)
+    return ReportEvent(
+        id=report_id(message_id, channel, record.status, occurred_ms, error_code),
+        source=source,
+        api_job_id=api_job_id,
+        client_job_id=client_job_id,
+        message_id=message_id,
+        client_message_id=wire.text(record.client_message_id),
+        channel=channel,
+        status=record.status,
+        is_final=record.status in FINAL_STATUSES,
+        occurred_at=None if occurred_ms is None else time_of(occurred_ms),
+        sender=wire.sender(record),
+        recipient=wire.text(record.to),
+        error_code=error_code,
+        received_at=received_at,
+        raw=raw,
+    )
+
+
+def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
+    occurred_ms = wire.unix_ms(reply)
+    reply_message_id = str(reply.reply_message_id)
+    return ReplyEvent(
+        id=reply_id(reply_message_id),
+        source=source,
+        api_job_id=wire.text(reply.api_job_id),
+        client_job_id=wire.text(reply.client_job_id),
+        reply_message_id=reply_message_id,
+        orig_message_id=wire.text(reply.orig_message_id),
+        req_uuid=wire.text(reply.req_uuid),
+        channel=wire.text(reply.channel),
+        occurred_at=None if occurred_ms is None else time_of(occurred_ms),
+        sender=wire.sender(reply),
+        recipient=wire.text(reply.to),
+        text=None if reply.message is None else wire.text(reply.message.text),
+        received_at=received_at,
+        raw=raw,
+    )
+
+
+def _digest(parts: list[Any]) -> str:
+    return base64.b32encode(hashlib.blake2b(_encoder.encode(parts), digest_size=15).digest()).decode().lower()
+
+
+def _to_json(event: Event) -> str:
+    fields: dict[str, Any] = {"kind": event.kind}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        fields[name] = rfc3339(value) if isinstance(value, datetime) else value
+    return _encoder.encode(fields).decode().translate(_LINE_BREAKS)

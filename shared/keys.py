@@ -1,0 +1,85 @@
+"""Every Redis key of ours: its name, its type, who owns it, how long it lives. RQ's own keys are RQ's.
+
+    key                        type    owner     lifetime
+    cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
+    cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
+    cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
+    cb:quarantine              zset    web       ids of quarantined callbacks by time, trimmed as they expire
+    cb:quarantine:<id>         hash    web       QUARANTINE_SECONDS
+    cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time, trimmed as they expire
+    cb:dead:<handler>:<id>     hash    deliver   DEAD_SECONDS
+
+All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
+A job's hash (`rq:job:<id>`, RQ's) carries one field of ours, PROGRESS: how many of its items are settled.
+"""
+
+from typing import Final, Literal, TypeAlias
+
+from rq.job import Job
+from rq.registry import ScheduledJobRegistry
+
+Outcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined"]
+DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "unwanted", "dead"]
+CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
+
+SEEN_PREFIX: Final = "cb:s:"
+TAKEN_PREFIX: Final = "cb:taken:"
+COUNTS: Final = "cb:counts"
+QUARANTINE: Final = "cb:quarantine"
+PROGRESS: Final = "progress"
+
+DAY_SECONDS: Final = 86_400
+QUARANTINE_SECONDS: Final = 30 * DAY_SECONDS
+DEAD_SECONDS: Final = 30 * DAY_SECONDS
+
+RQ_QUEUES: Final = "rq:queues"
+
+
+def seen(digest: str) -> str:
+    """Name the mark of an event or a request that was seen."""
+    return SEEN_PREFIX + digest
+
+
+def taken(job_id: str) -> str:
+    """Name the list of the jobs that a running job took along."""
+    return TAKEN_PREFIX + job_id
+
+
+def quarantined(entry_id: str) -> str:
+    """Name one quarantined callback."""
+    return f"{QUARANTINE}:{entry_id}"
+
+
+def dead(handler: str) -> str:
+    """Name the index of a handler's dead letters."""
+    return f"cb:dead:{handler}"
+
+
+def dead_letter(handler: str, event_id: str) -> str:
+    """Name one dead letter of a handler."""
+    return f"cb:dead:{handler}:{event_id}"
+
+
+def count(kind: CountedKind, outcome: Outcome) -> str:
+    """Name the counter of what became of reports or replies on their way to the handlers."""
+    return f"{kind}.{outcome}"
+
+
+def handler_count(handler: str, kind: CountedKind, outcome: DeliveryOutcome) -> str:
+    """Name the counter of what became of reports or replies at one handler."""
+    return f"{kind}.{outcome}:{handler}"
+
+
+def job(job_id: str) -> str:
+    """Name RQ's hash of a job."""
+    return str(Job.key_for(job_id))
+
+
+def rq_queue(queue: str) -> str:
+    """Name RQ's list of a queue's waiting jobs."""
+    return f"rq:queue:{queue}"
+
+
+def rq_scheduled(queue: str) -> str:
+    """Name RQ's registry of the jobs that are to enter a queue later."""
+    return str(ScheduledJobRegistry.key_template.format(queue))

@@ -1,0 +1,97 @@
+"""The queues, and the jobs on them as RQ stores them: one place that knows RQ's format of a job.
+
+A job is named by a dotted string, so that the web process enqueues work without importing it. Its hash is what
+RQ's own `Job.to_dict` gives; only `data`, the call, is written here: as plain JSON, which `Job.restore` reads as
+well as its zlib-compressed form, and which a Lua script can put together.
+"""
+
+import contextlib
+import uuid
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import orjson
+import redis
+from rq.job import Job, JobStatus, Retry
+from rq.utils import now
+
+EXPAND: Final = "expand"
+EXPAND_JOB: Final = "workers.jobs.expand"
+DELIVER_JOB: Final = "workers.jobs.deliver"
+
+# The form of the arguments below; a reader of version n reads all up to n.
+PAYLOAD_VERSION: Final = 1
+
+# RQ gives a killed worker's job back only while it has retries left, so it never may run out of them:
+# what ends a failing job is ours, not this number.
+_RETRIES: Final = 1_000_000
+# What RQ allows one job in all. Handlers have time-outs of their own, so this never ends a healthy job.
+_JOB_TIMEOUT_SECONDS: Final = 3600
+_FAILURE_SECONDS: Final = 30 * 86_400
+# A Job wants a connection even where it only writes itself down; nothing is ever sent over this one.
+_UNUSED: Final = redis.Redis()
+
+
+def delivery(handler: str) -> str:
+    """Name the queue of a handler's deliveries."""
+    return f"deliver-{handler}"
+
+
+class JsonSerializer:
+    """What RQ reads and writes job data with: JSON, as whoever can write to Redis must not run code.
+
+    Reading is msgspec's: of the two it alone keeps an integer beyond 64 bits what it was.
+    """
+
+    @staticmethod
+    def dumps(value: Any, /) -> bytes:
+        """Write `value` as JSON."""
+        return orjson.dumps(value)
+
+    @staticmethod
+    def loads(data: bytes, /) -> Any:
+        """Read JSON."""
+        return msgspec.json.decode(data)
+
+
+def new_id() -> str:
+    """Give a new job's id."""
+    return uuid.uuid4().hex
+
+
+def job_fields(*, job_id: str, queue: str, function: str, description: str) -> dict[str, Any]:
+    """Give the hash of a queued job, all but `data`, as RQ itself writes it."""
+    job = Job.create(
+        function,
+        connection=_UNUSED,
+        args=(),
+        id=job_id,
+        origin=queue,
+        status=JobStatus.QUEUED,
+        description=description,
+        timeout=_JOB_TIMEOUT_SECONDS,
+        result_ttl=0,
+        failure_ttl=_FAILURE_SECONDS,
+        retry=Retry(max=_RETRIES),
+        serializer=JsonSerializer,
+    )
+    job.enqueued_at = now()
+    fields = job.to_dict(include_meta=False)
+    del fields["data"]
+    fields["status"] = str(fields["status"].value)
+    return fields
+
+
+def call(function: str, arguments: Sequence[Any]) -> bytes:
+    """Give a job's `data`: the call of `function`, as RQ's Job serialises it (function, instance, args, kwargs)."""
+    return orjson.dumps((function, None, arguments, {}))
+
+
+def arguments(data: bytes) -> list[Any]:
+    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `call` gives it)."""
+    with contextlib.suppress(zlib.error):
+        data = zlib.decompress(data)
+    _, _, args, _ = JsonSerializer.loads(data)
+    return list(args)

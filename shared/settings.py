@@ -1,0 +1,234 @@
+"""The settings, all of them: one frozen object read from the environment, and one table to explain it.
+
+The README's table, `callbacks check` and the texts of errors come from the fields below. A value that is wrong
+stops the start, with the variable's name and what is wrong; a secret is never shown, not even in a repr.
+"""
+
+import dataclasses
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from shared.errors import ConfigurationError
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Durability: TypeAlias = Literal["fsync", "replica", "memory"]
+Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
+
+ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A secret that a callback URL carries, and the name by which events and logs call whoever uses it."""
+
+    name: str
+    secret: str = dataclasses.field(repr=False)
+
+
+def _option(
+    variable: str, default: str | None, parse: Callable[[str], Any], text: str, *, shown_default: str | None = None
+) -> Any:
+    shown = default if shown_default is None else shown_default
+    # Whatever may hold a password stays out of the repr.
+    secret = "TOKEN" in variable or "URL" in variable
+    metadata = {"variable": variable, "default": default, "parse": parse, "help": text, "shown_default": shown}
+    return dataclasses.field(metadata=metadata, repr=not secret)
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(value: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:
+        raise ValueError("must be a number of seconds above 0")
+    return float(value)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _redis_url(value: str) -> str:
+    schemes = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+    # The value is not repeated: it may hold a password.
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in schemes and bool(parts.netloc or parts.path)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"must be an address that begins with one of {', '.join(s + '://' for s in schemes)}")
+    return value
+
+
+def _tokens(value: str) -> tuple[Token, ...]:
+    tokens: list[Token] = []
+    for position, part in enumerate(value.split(","), start=1):
+        name, equals, secret = part.strip().partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise ValueError(f"entry {position} must be name=token, the name of letters, digits, '_', '.' and '-'")
+        if not re.fullmatch(r"[A-Za-z0-9_.~-]{16,256}", secret):
+            raise ValueError(
+                f"the token of {name!r} must have 16 to 256 characters of letters, digits, '_', '.', '~' and '-': "
+                "it is part of a URL and the only secret in it"
+            )
+        tokens.append(Token(name, secret))
+    if len({token.secret for token in tokens}) < len(tokens):
+        raise ValueError("two names have the same token, so who posted could not be told")
+    return tuple(tokens)
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        if part == "*":
+            networks.extend(ANY_NETWORK)
+            continue
+        try:
+            networks.append(ipaddress.ip_network(part, strict=False))
+        except ValueError as exc:
+            raise ValueError(f"{part!r} is neither an IP address, nor a network such as 10.0.0.0/8, nor *") from exc
+    return tuple(networks)
+
+
+def _some_networks(value: str) -> tuple[Network, ...]:
+    networks = _networks(value)
+    if not networks:
+        raise ValueError("allows nobody: name the gateway's addresses, or * for any")
+    return networks
+
+
+def _durability(value: str) -> Durability:
+    if value not in ("fsync", "replica", "memory"):
+        raise ValueError("must be fsync, replica or memory")
+    return cast(Durability, value)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, (part.strip() for part in value.split(","))))
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)*", name):
+            raise ValueError(f"{name!r} is neither the name of a handler nor of a module")
+    if not names:
+        raise ValueError("names no handler, so every event would be dropped")
+    return names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says, checked. Sizes are in bytes, durations in seconds."""
+
+    port: int = _option("PORT", "8080", _integer(0, 65535), "the port of the web process")
+    host: str = _option("HOST", "127.0.0.1", _text, "the address it listens on")
+    web_concurrency: int = _option("WEB_CONCURRENCY", "1", _integer(1, 64), "how many web processes share the port")
+    redis_url: str = _option(
+        "REDIS_URL",
+        None,
+        _redis_url,
+        "redis://, rediss://, unix://, or redis+sentinel://host:port,host:port/service/db",
+        shown_default="none: `callbacks dev` and `demo` run their own",
+    )
+    tokens: tuple[Token, ...] = _option(
+        "CALLBACKS_TOKENS",
+        None,
+        _tokens,
+        "`name=token,…`, several at once for rotation; the name becomes the event's `source`",
+        shown_default="none: refuses to start",
+    )
+    allowed_ips: tuple[Network, ...] = _option(
+        "CALLBACKS_ALLOWED_IPS", "80.252.167.60", _some_networks, "addresses and networks that may post; `*` for any"
+    )
+    trusted_proxies: tuple[Network, ...] = _option(
+        "CALLBACKS_TRUSTED_PROXIES",
+        "",
+        _networks,
+        "whose X-Forwarded-For is believed, read from the right",
+        shown_default="none",
+    )
+    max_body_bytes: int = _option(
+        "CALLBACKS_MAX_BODY_BYTES", str(4 << 20), _integer(1024, 64 << 20), "the largest callback that is taken"
+    )
+    body_timeout_seconds: float = _option(
+        "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "how long a body may take to arrive"
+    )
+    durability: Durability = _option(
+        "CALLBACKS_DURABILITY", "fsync", _durability, "what a 200 rests on: `fsync`, `replica` or `memory`"
+    )
+    dedupe_seconds: int = _option(
+        "CALLBACKS_DEDUPE_SECONDS", "86400", _integer(1, 366 * 86400), "how long an event is remembered"
+    )
+    handlers: tuple[str, ...] = _option(
+        "CALLBACKS_HANDLERS", "log", _names, "names of installed handlers and dotted modules, comma-separated"
+    )
+    spool_dir: str = _option(
+        "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
+    )
+    database_url: str = _option(
+        "DATABASE_URL", "sqlite:///var/callbacks.db", _text, "the database of the `sql` handler"
+    )
+    log_file: str = _option(
+        "CALLBACKS_LOG_FILE", "", _text, "where the `log` handler writes", shown_default="standard output"
+    )
+    log_numbers: str = _option(
+        "CALLBACKS_LOG_NUMBERS", "masked", _text, "`full`: the `log` handler writes whole phone numbers"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of settings."""
+
+    variable: str
+    default: str
+    help: str
+
+
+# An empty value of these says something; of the others it is as good as none.
+_MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR",))
+
+
+def table() -> tuple[Row, ...]:
+    """Give every setting as the README shows it."""
+    return tuple(
+        Row(field.metadata["variable"], field.metadata["shown_default"], field.metadata["help"])
+        for field in dataclasses.fields(Settings)
+    )
+
+
+def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...] = ()) -> Settings:
+    """Read the settings from `environ` (None: this process's environment).
+
+    `needs` names the variables without which the caller cannot work. Raises ConfigurationError, which names every
+    fault at once.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(Settings):
+        variable, default = field.metadata["variable"], field.metadata["default"]
+        given = environ.get(variable)
+        if given is None or (not given.strip() and variable not in _MAY_BE_EMPTY):
+            given = default
+        if given is None:
+            values[field.name] = () if field.name == "tokens" else ""
+            if variable in needs:
+                problems.append(f"{variable} is not set: {field.metadata['help']}")
+            continue
+        try:
+            values[field.name] = field.metadata["parse"](given.strip())
+        except ValueError as exc:
+            problems.append(f"{variable}: {exc}")
+    if problems:
+        raise ConfigurationError(problems)
+    return Settings(**values)

@@ -1,0 +1,263 @@
+"""The gateway's two JSON bodies, as the specification and its users' integrations show them.
+
+Told apart here, and nowhere else: a body that is not JSON (`NotJson`: worth a repetition), a callback that is
+JSON but not the documented shape (`NotDocumented`: no repetition helps), and a bundle of which only some records
+cannot be read (`Fault`s: its siblings go on). Unknown keys, statuses and channels are never a fault.
+
+Source of the keys: "Message status callback" and "Message reply callback" of the IM Gateway REST API; of the
+second spellings (`sms_from`, `viber_from`, integers as digits, several time units): its sibling pages.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shared.errors import NotDocumented, NotJson
+
+Kind: TypeAlias = Literal["status", "reply"]
+T = TypeVar("T", bound=Struct)
+
+# 10^17 microseconds after 1970 is the year 5138: anything beyond is no time in any of the three units.
+_Time: TypeAlias = (
+    Annotated[int, Meta(ge=-(10**17), le=10**17)] | Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?$")] | None
+)
+_Id: TypeAlias = Annotated[str, Meta(min_length=1)] | int
+_Text: TypeAlias = str | int | None
+_Code: TypeAlias = int | Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?$")] | None
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One delivery report of a status callback's `data` (CALLBACK_INFO in the specification)."""
+
+    message_id: _Id
+    status: Annotated[str, Meta(min_length=1)]
+    type: _Text = None
+    timestamp: _Time = None
+    micro_timestamp: _Time = None
+    to: _Text = None
+    from_: _Text = msgspec.field(default=None, name="from")
+    sms_from: _Text = None
+    viber_from: _Text = None
+    client_message_id: _Text = None
+    error_code: _Code = None
+
+
+class StatusCallback(Struct, frozen=True, kw_only=True):
+    """A status callback whose records are all readable."""
+
+    data: Annotated[list[Record], Meta(min_length=1)]
+    api_job_id: _Text = None
+    client_job_id: _Text = None
+
+
+class StatusEnvelope(Struct, frozen=True, kw_only=True):
+    """What stands beside `data` in a status callback."""
+
+    api_job_id: _Text = None
+    client_job_id: _Text = None
+
+
+class ReplyMessage(Struct, frozen=True, kw_only=True):
+    """REPLY_MSG in the specification: empty for a sticker or a picture."""
+
+    text: str | None = None
+
+
+class ReplyCallback(Struct, frozen=True, kw_only=True):
+    """A recipient's message."""
+
+    reply_message_id: _Id
+    req_uuid: _Text = None
+    api_job_id: _Text = None
+    client_job_id: _Text = None
+    orig_message_id: _Text = None
+    channel: _Text = None
+    timestamp: _Time = None
+    micro_timestamp: _Time = None
+    from_: _Text = msgspec.field(default=None, name="from")
+    sms_from: _Text = None
+    viber_from: _Text = None
+    to: _Text = None
+    message: ReplyMessage | None = None
+
+
+class Fault(Struct, frozen=True):
+    """A record that cannot be read: its place in `data`, and why, with the JSON path."""
+
+    index: int
+    error: str
+
+
+class Shape(Struct, frozen=True):
+    """What the web process needs to know of a body: its kind, how many records, and which are unreadable."""
+
+    kind: Kind
+    records: int
+    faults: tuple[Fault, ...] = ()
+
+
+class Callback(Struct, frozen=True):
+    """A body read for good: envelope, and each record typed beside the object it was read from."""
+
+    kind: Kind
+    envelope: StatusEnvelope | ReplyCallback
+    records: tuple[tuple[Record | ReplyCallback, dict[str, Any]], ...]
+    extra: dict[str, Any]
+    faults: tuple[tuple[Fault, bytes], ...] = ()
+
+
+_BOM: Final = b"\xef\xbb\xbf"
+_STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
+_decode_any = msgspec.json.Decoder().decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_array = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(min_length=1)]).decode
+_decode_status = msgspec.json.Decoder(StatusCallback).decode
+_decode_reply = msgspec.json.Decoder(ReplyCallback).decode
+
+
+def check(body: bytes, kind: Kind | None) -> Shape:
+    """Tell the shape of `body`, posted where `kind` belongs (None: where either may come).
+
+    Raises NotJson, or NotDocumented when nothing of it can be read as an event.
+    """
+    text_of(body)
+    try:
+        if kind == "status":
+            return Shape(kind, len(_decode_status(body).data))
+        if kind == "reply":
+            _decode_reply(body)
+            return Shape(kind, 1)
+    except (msgspec.DecodeError, RecursionError):
+        pass  # told in full below, at leisure: such bodies are rare
+    callback = read(body, kind)
+    return Shape(
+        callback.kind, len(callback.records) + len(callback.faults), tuple(fault for fault, _ in callback.faults)
+    )
+
+
+def read(body: bytes, kind: Kind | None) -> Callback:
+    """Read `body` whole, for the making of events. Raises NotJson and NotDocumented, as `check` does."""
+    text_of(body)
+    value = _decode(_decode_object, body.removeprefix(_BOM), "$")
+    told: Kind | None = "status" if "data" in value else "reply" if "reply_message_id" in value else None
+    if kind is None:
+        if told is None:
+            raise NotDocumented("neither a status callback ($.data) nor a reply ($.reply_message_id): $")
+        kind = told
+    required = "data" if kind == "status" else "reply_message_id"
+    if told is not None and required not in value:
+        raise NotDocumented(f"this is a {told} callback, posted where {kind} callbacks belong: $.{required}")
+    return _read_status(value) if kind == "status" else _read_reply(body.removeprefix(_BOM))
+
+
+def text_of(body: bytes) -> str:
+    """Give `body` as text. Raises NotJson where it is not UTF-8: RFC 8259, section 8.1, allows nothing else."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as exc:
+        raise NotJson(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+
+
+def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
+    if "data" not in value:
+        raise NotDocumented("missing required key: $.data")
+    # Each record is decoded by itself, so that a number out of range in one leaves its siblings readable.
+    parts = _decode(_decode_array, value["data"], "$.data")
+    around = {key: _decode(_decode_any, part, f"$.{key}") for key, part in value.items() if key != "data"}
+    records: list[tuple[Record | ReplyCallback, dict[str, Any]]] = []
+    faults: list[tuple[Fault, bytes]] = []
+    for index, part in enumerate(parts):
+        at = f"$.data[{index}]"
+        try:
+            raw = _decode(_decode_any, part, at)
+            records.append((_convert(raw, Record, at), raw))
+        except NotDocumented as exc:
+            faults.append((Fault(index, str(exc)), bytes(part)))
+    if not records:
+        raise NotDocumented("; ".join(summary([fault for fault, _ in faults])))
+    extra = {key: item for key, item in around.items() if key not in _STATUS_KEYS}
+    return Callback("status", _convert(around, StatusEnvelope, "$"), tuple(records), extra, tuple(faults))
+
+
+def _read_reply(body: bytes) -> Callback:
+    raw = _decode(_decode_any, body, "$")
+    reply = _convert(raw, ReplyCallback, "$")
+    return Callback("reply", reply, ((reply, raw),), {})
+
+
+def summary(faults: Sequence[Fault], *, most: int = 3) -> Iterator[str]:
+    """Give what is wrong with the first few of the records that cannot be read, and how many more there are."""
+    yield from (fault.error for fault in faults[:most])
+    if len(faults) > most:
+        yield f"and {len(faults) - most} more records"
+
+
+def _decode(decode: Callable[[Any], Any], part: bytes | msgspec.Raw, at: str) -> Any:
+    try:
+        return decode(part)
+    except msgspec.ValidationError as exc:  # JSON by the grammar, but of another type, or beyond a double's range
+        why, below = _sentence(exc)
+        raise NotDocumented(f"{why}: {at}{below}") from exc
+    except msgspec.DecodeError as exc:
+        raise NotJson(f"the body is not JSON: {exc}" if part else "the body is empty") from exc
+    except RecursionError as exc:
+        raise NotDocumented(f"nested too deeply to be read: {at}") from exc
+
+
+def _convert(value: Any, to: type[T], at: str) -> T:
+    try:
+        return msgspec.convert(value, to)
+    except msgspec.ValidationError as exc:
+        why, below = _sentence(exc)
+        if isinstance(value, dict) and not below:
+            # msgspec names the object in which a key is missing; a reader wants the key's own path.
+            for field in msgspec.structs.fields(to):
+                if field.required and field.encode_name not in value:
+                    why, below = "missing required key", f".{field.encode_name}"
+                    break
+        raise NotDocumented(f"{why}: {at}{below}") from exc
+
+
+def _sentence(exc: msgspec.ValidationError) -> tuple[str, str]:
+    why, _, path = str(exc).partition(" - at `$")
+    path = path.removesuffix("`")
+    return why.replace("`", ""), "" if path == "[...]" else path
+
+
+def text(value: _Text) -> str | None:
+    """Give an optional text as the events carry it: absent, null and "" are None alike, a number is its digits."""
+    return None if value is None or value == "" else str(value)
+
+
+def integer(value: _Code) -> int | None:
+    """Give an optional integer that may have come as digits in a string."""
+    return None if value is None or value == "" else int(value)
+
+
+def sender(record: Record | ReplyCallback) -> str | None:
+    """Who sent it: `from`, or the one of `sms_from` and `viber_from` that the sibling pages fill."""
+    return text(record.from_) or text(record.sms_from) or text(record.viber_from)
+
+
+def unix_ms(record: Record | ReplyCallback) -> int | None:
+    """When it happened, in milliseconds since 1970, from the finer of the two times that it gives.
+
+    The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: the unit is
+    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973.
+    """
+    value = integer(record.micro_timestamp)
+    if value is None:
+        value = integer(record.timestamp)
+    if value is None:
+        return None
+    size = abs(value)
+    if size < 10**11:
+        return value * 1000
+    return value if size < 10**14 else value // 1000
+
+
+def status_envelope(callback: Callback) -> StatusEnvelope:
+    """Give the envelope of a callback of kind "status"."""
+    return cast(StatusEnvelope, callback.envelope)
