@@ -59,7 +59,10 @@ def add(pipe: Any, kept: Sequence[Kept], quarantined: Iterable[Quarantined] = ()
     if kept:
         job_id = queues.new_id()
         fields = queues.job_fields(
-            job_id=job_id, queue=queues.EXPAND, function=queues.EXPAND_JOB, description=f"{len(kept)} callbacks"
+            queue=queues.EXPAND,
+            function=queues.EXPAND_JOB,
+            description=f"{len(kept)} callbacks",
+            items=sum(callback.records for callback in kept),
         )
         fields["data"] = queues.call(
             queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, [msgspec.structs.astuple(callback) for callback in kept])

@@ -27,8 +27,8 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
     options = _options(timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
     if "+sentinel" in urlsplit(url).scheme:
         nodes, service, own = _sentinel(url)
-        sentinel = Sentinel(nodes, sentinel_kwargs=options, **own, **options)  # type: ignore[no-untyped-call] # theirs
-        client: redis.Redis = sentinel.master_for(service)  # type: ignore[no-untyped-call] # theirs
+        sentinel = Sentinel(nodes, sentinel_kwargs=options, **own, **options)
+        client: redis.Redis = sentinel.master_for(service)
         return client
     return redis.Redis.from_url(url, **options)
 
@@ -38,7 +38,7 @@ def connect_async(url: str, *, timeout_seconds: float = WEB_TIMEOUT_SECONDS) -> 
     options = _options(timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if "+sentinel" in urlsplit(url).scheme:
         nodes, service, own = _sentinel(url)
-        sentinel = AsyncSentinel(nodes, sentinel_kwargs=options, **own, **options)  # type: ignore[no-untyped-call] # theirs
+        sentinel = AsyncSentinel(nodes, sentinel_kwargs=options, **own, **options)
         client: redis.asyncio.Redis = sentinel.master_for(service)
         return client
     return redis.asyncio.Redis.from_url(url, **options)

@@ -10,7 +10,8 @@
     cb:dead:<handler>:<id>     hash    deliver   DEAD_SECONDS
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
-A job's hash (`rq:job:<id>`, RQ's) carries one field of ours, PROGRESS: how many of its items are settled.
+A job's hash (`rq:job:<id>`, RQ's) carries two fields of ours: `items`, how many records or events its data hold,
+and `progress`, how many of them are settled.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -26,7 +27,6 @@ SEEN_PREFIX: Final = "cb:s:"
 TAKEN_PREFIX: Final = "cb:taken:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
-PROGRESS: Final = "progress"
 
 DAY_SECONDS: Final = 86_400
 QUARANTINE_SECONDS: Final = 30 * DAY_SECONDS

@@ -21,8 +21,11 @@ EXPAND: Final = "expand"
 EXPAND_JOB: Final = "workers.jobs.expand"
 DELIVER_JOB: Final = "workers.jobs.deliver"
 
-# The form of the arguments below; a reader of version n reads all up to n.
+# The form of both jobs' arguments; a reader of version n reads all up to n.
+#   expand   version, callbacks (each as batches.Kept)
+#   deliver  version, name of the handler, number of the attempt, events (each as events.encode gives it)
 PAYLOAD_VERSION: Final = 1
+FIRST_ATTEMPT: Final = 1
 
 # RQ gives a killed worker's job back only while it has retries left, so it never may run out of them:
 # what ends a failing job is ours, not this number.
@@ -61,15 +64,16 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def job_fields(*, job_id: str, queue: str, function: str, description: str) -> dict[str, Any]:
-    """Give the hash of a queued job, all but `data`, as RQ itself writes it."""
+def job_fields(
+    *, queue: str, function: str, description: str, items: int = 0, status: JobStatus = JobStatus.QUEUED
+) -> dict[str, Any]:
+    """Give the hash of a job, all but `data`, as RQ itself writes it, and how many `items` its data hold."""
     job = Job.create(
         function,
         connection=_UNUSED,
         args=(),
-        id=job_id,
         origin=queue,
-        status=JobStatus.QUEUED,
+        status=status,
         description=description,
         timeout=_JOB_TIMEOUT_SECONDS,
         result_ttl=0,
@@ -80,7 +84,8 @@ def job_fields(*, job_id: str, queue: str, function: str, description: str) -> d
     job.enqueued_at = now()
     fields = job.to_dict(include_meta=False)
     del fields["data"]
-    fields["status"] = str(fields["status"].value)
+    fields["status"] = status.value
+    fields["items"] = items
     return fields
 
 

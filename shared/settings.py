@@ -78,10 +78,10 @@ def _tokens(value: str) -> tuple[Token, ...]:
         name, equals, secret = part.strip().partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
             raise ValueError(f"entry {position} must be name=token, the name of letters, digits, '_', '.' and '-'")
-        if not re.fullmatch(r"[A-Za-z0-9_.~-]{16,256}", secret):
+        if not re.fullmatch(r"[^\s,/?#%\x00-\x20\x7f-\U0010ffff]{1,256}", secret):
             raise ValueError(
-                f"the token of {name!r} must have 16 to 256 characters of letters, digits, '_', '.', '~' and '-': "
-                "it is part of a URL and the only secret in it"
+                f"the token of {name!r} must be 1 to 256 characters that a URL's path carries as they are: "
+                "no space, no comma, none of / ? # %"
             )
         tokens.append(Token(name, secret))
     if len({token.secret for token in tokens}) < len(tokens):

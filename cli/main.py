@@ -1,0 +1,61 @@
+"""The `callbacks` command: a group whose commands are imported only when they are called.
+
+That keeps `callbacks web` free of the workers and of every handler (I6), and quick to start.
+Exit codes: 0 well, 1 not well, 2 wrong usage or configuration.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import click
+from dotenv import load_dotenv
+
+from shared.errors import ConfigurationError
+
+# Name of the command: module and attribute, and its one line in the help (the import would cost what it saves).
+_COMMANDS: Final = {
+    "demo": ("cli.demo:demo", "A simulated campaign through the whole service, and its balance."),
+    "dev": ("cli.dev:dev", "The whole service on a Redis of its own, until Ctrl-C."),
+    "web": ("cli.web:web", "The web process: takes callbacks, keeps them, answers 200."),
+    "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
+    "simulate": ("cli.simulate:simulate", "Play the gateway against a URL."),
+    "check": ("cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 # click's
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as exc:
+            for problem in exc.problems:
+                click.echo(f"callbacks: {problem}", err=True)
+            click.echo("`callbacks check` tells more.", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="callbacks")
+def main() -> None:
+    """Receive the callbacks of Fortytwo's IM Gateway and never lose one."""
+    # For development; what the environment says already is left alone.
+    load_dotenv(Path(".env"))
+
+
+if __name__ == "__main__":
+    main(prog_name="callbacks")

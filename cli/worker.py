@@ -1,0 +1,58 @@
+"""`callbacks worker expand` and `callbacks worker deliver`: pools of worker processes under one supervisor."""
+
+import sys
+
+import click
+
+from shared import connections, logs, queues, settings
+from shared.errors import ConfigurationError
+from workers import registry
+from workers.housekeeping import Housekeeping
+from workers.supervisor import Supervisor
+
+# What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
+# for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
+_SETTLE_SECONDS = 10.0
+
+
+@click.group()
+def worker() -> None:
+    """Worker processes: expand callbacks into events, deliver events to handlers."""
+
+
+@worker.command()
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
+def expand(processes: int) -> None:
+    """Expand callbacks into events and hand them to the handlers' queues."""
+    loaded = settings.load(needs=("REDIS_URL",))
+    registry.load(loaded.handlers)
+    sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS))
+
+
+@worker.command()
+@click.option("--handler", "names", multiple=True, metavar="NAME", help="Only this handler; may be repeated.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes a handler."
+)
+def deliver(names: tuple[str, ...], processes: int) -> None:
+    """Deliver events to their handlers: processes of its own for each handler."""
+    loaded = settings.load(needs=("REDIS_URL",))
+    handlers = {handler.name: handler for handler in registry.load(loaded.handlers)}
+    unknown = sorted(set(names) - set(handlers))
+    if unknown:
+        known = ", ".join(sorted(handlers))
+        raise ConfigurationError([f"--handler: no handler is called {', '.join(unknown)}; there are: {known}"])
+    chosen = [handlers[name] for name in names or handlers]
+    sys.exit(
+        _supervise(
+            loaded,
+            [queues.delivery(handler.name) for handler in chosen for _ in range(processes)],
+            grace_seconds=max(handler.timeout_seconds for handler in chosen) + _SETTLE_SECONDS,
+        )
+    )
+
+
+def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float) -> int:
+    logs.configure()
+    housekeeping = Housekeeping(queue_names, connection=connections.connect(loaded.redis_url))
+    return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()

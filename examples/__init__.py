@@ -1,0 +1,1 @@
+"""Handlers as users write them, each run by a test."""

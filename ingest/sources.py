@@ -1,0 +1,132 @@
+"""Who posts: the address rules and the tokens, the only two proofs of origin that the gateway offers.
+
+An address is taken from the connection; X-Forwarded-For is believed only when the connection comes from a trusted
+proxy, and read from the right, where the proxies we trust have written. Nothing that a stranger sends is cached.
+"""
+
+import functools
+import hmac
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from shared.settings import ANY_NETWORK, Network, Token
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# The gateway has one address and a proxy a few; strangers only push each other out.
+_REMEMBERED_PEERS: Final = 1024
+# "[" + 39 characters + "%" + a zone of up to 15 + "]:65535" is the longest that means an address.
+_LONGEST_ENTRY: Final = 64
+_MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")
+_HIGHEST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a request may post, and the address to name when it may not."""
+
+    allowed: bool
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    verdict: Verdict
+    trusted: bool
+
+
+class AddressRules:
+    """Decides from which addresses callbacks are taken (CALLBACKS_ALLOWED_IPS, CALLBACKS_TRUSTED_PROXIES)."""
+
+    def __init__(self, *, allowed: Iterable[Network], trusted: Iterable[Network]) -> None:
+        allowed = tuple(allowed)
+        self._any = set(ANY_NETWORK) <= set(allowed)
+        self._allowed = tuple(map(_unmapped_network, allowed))
+        self._trusted = tuple(map(_unmapped_network, trusted))
+        self._peer = functools.lru_cache(maxsize=_REMEMBERED_PEERS)(self._judge_peer)
+
+    def judge(self, peer: str | None, forwarded: Sequence[bytes] = ()) -> Verdict:
+        """Judge a request from `peer` (None: a Unix socket, which has no address) with these X-Forwarded-For lines."""
+        if peer is None:
+            return Verdict(self._any, "a connection without an address")
+        known = self._peer(peer)
+        if known.trusted and forwarded:
+            return self._judge_forwarded(b",".join(forwarded).decode("latin-1"))
+        return known.verdict
+
+    def _judge_peer(self, peer: str) -> _Peer:
+        address = parse(peer)
+        if address is None:
+            return _Peer(Verdict(self._any, "a connection without an address"), trusted=False)
+        return _Peer(self._judge_address(address), trusted=_within(address, self._trusted))
+
+    def _judge_address(self, address: Address) -> Verdict:
+        return Verdict(_within(address, self._allowed), str(address))
+
+    def _judge_forwarded(self, line: str) -> Verdict:
+        address: Address | None = None
+        for entry in reversed(line.split(",")):
+            address = parse(entry)
+            if address is None:
+                return Verdict(allowed=False, shown="an unreadable entry of X-Forwarded-For")
+            if not _within(address, self._trusted):
+                break
+        # Without a break all are trusted, and this is the leftmost. split() never gives an empty list.
+        assert address is not None  # noqa: S101 # for mypy
+        return self._judge_address(address)
+
+
+def parse(entry: str) -> Address | None:
+    """Read an address, with or without a port ("1.2.3.4:5", "[::1]:80"); None if it is none.
+
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is the IPv4 address that it means.
+    """
+    text = entry.strip(" \t")
+    if len(text) > _LONGEST_ENTRY or not text.isascii():
+        return None
+    if text.startswith("["):
+        text, bracket, port = text[1:].partition("]")
+        if not bracket or ":" not in text or (port and not _is_port(port.removeprefix(":"), told=port[0] == ":")):
+            return None
+    elif text.count(":") == 1:
+        text, _, port = text.partition(":")
+        if not _is_port(port):
+            return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_port(text: str, *, told: bool = True) -> bool:
+    return told and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT)) and int(text) <= _HIGHEST_PORT
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _unmapped_network(network: Network) -> Network:
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        start = network.network_address.ipv4_mapped
+        return ipaddress.ip_network((str(start), network.prefixlen - 96))
+    return network
+
+
+class Tokens:
+    """The secrets of the callback URLs (CALLBACKS_TOKENS), and the names that they stand for."""
+
+    def __init__(self, tokens: Iterable[Token]) -> None:
+        self._tokens = tuple((token.name, token.secret.encode()) for token in tokens)
+
+    def source(self, given: str) -> str | None:
+        """Give the name of the token `given`, or None. The time that takes tells nothing of which came close."""
+        offered = given.encode("utf-8", "surrogatepass")
+        found = None
+        for name, secret in self._tokens:
+            if hmac.compare_digest(offered, secret):
+                found = name
+        return found

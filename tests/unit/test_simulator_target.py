@@ -1,0 +1,60 @@
+"""The receiver's URLs, and how little of them is ever shown."""
+
+import pytest
+
+from simulator.errors import InvalidOption
+from simulator.target import masked, target
+
+
+def test_reports_and_replies_go_below_the_base() -> None:
+    where = target("http://127.0.0.1:8080/callbacks/tok%2Fen/")
+    assert str(where.url("status")) == "http://127.0.0.1:8080/callbacks/tok%2Fen/status"
+    assert str(where.url("reply")) == "http://127.0.0.1:8080/callbacks/tok%2Fen/reply"
+
+
+def test_a_single_url_gets_both() -> None:
+    where = target("https://example.com/callbacks/token?a=b", single_url=True)
+    assert str(where.url("status")) == str(where.url("reply")) == "https://example.com/callbacks/token?a=b"
+
+
+def test_a_query_stays_behind_the_path() -> None:
+    assert str(target("https://example.com/hook?key=1").url("reply")) == "https://example.com/hook/reply?key=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:8080/callbacks/s3cr3t", "http://127.0.0.1:8080/callbacks/…"),
+        ("http://127.0.0.1:8080/callbacks/s3cr3t/status", "http://127.0.0.1:8080/callbacks/…/status"),
+        ("https://me:s3cr3t@example.com/x?token=s3cr3t", "https://…@example.com/x?…"),
+        ("127.0.0.1:8080/callbacks/s3cr3t", "127.0.0.1:8080/callbacks/…"),
+    ],
+)
+def test_secrets_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("127.0.0.1:8080/callbacks/s3cr3t", "must begin with http:// or https:// and name a host"),
+        ("ftp://127.0.0.1/callbacks/s3cr3t", "must begin with http:// or https:// and name a host"),
+        ("http:///callbacks/s3cr3t", "must begin with http:// or https:// and name a host"),
+        ("http://[::1/callbacks/s3cr3t", "is not a URL"),
+        ("http://127.0.0.1:99999/callbacks/s3cr3t", "is not a URL"),
+        ("http://127.0.0.1/callbacks/s3cr3t#top", "must not have a fragment (#…)"),
+        (
+            "http://127.0.0.1/callbacks/s3cr3t/reply",
+            "must be the base, without /status or /reply (or say --single-url)",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_posted_to_is_refused_without_its_secret(url: str, reason: str) -> None:
+    with pytest.raises(InvalidOption) as refusal:
+        target(url)
+    assert refusal.value.reason == reason
+    assert "s3cr3t" not in str(refusal.value)
+
+
+def test_the_repr_shows_no_secret() -> None:
+    assert "s3cr3t" not in repr(target("http://127.0.0.1/callbacks/s3cr3t"))

@@ -1,0 +1,173 @@
+"""Calling one handler with events, and telling for each what became of it.
+
+One of the two declared boundaries where everything is caught: whatever a handler raises becomes the outcome of
+the event that it had, and of no other; KeyboardInterrupt alone goes through. It knows nothing of queues, retries or
+Redis. Start and stop hooks of a handler would be called where a Caller is made and closed.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from shared.events import Event
+from workers import alarm, outcomes
+from workers.declaration import Handler
+from workers.outcomes import DONE, Apart, Done, Outcome
+from workers.signals import HandlerTimeout, Reject, Retry
+
+# The frames of ours that stand around every handler's.
+_HIDDEN: Final = frozenset((__file__, alarm.__file__))
+
+
+def _never() -> bool:
+    return False
+
+
+class Caller:
+    """Calls one handler, for as long as a worker process lives; to be used in its main thread.
+
+    An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
+    loop runs only while `run` waits for calls to finish.
+    """
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what the handler left running on its loop, and close the loop. May be called twice."""
+        self._runner.close()
+
+    def run(
+        self, events: Sequence[Event], *, singly: bool = False, stop: Callable[[], bool] = _never
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
+
+        In the order given, except that concurrent calls start in it and end as they may. A batch handler gets one
+        list, and if that fails every event's outcome is Apart, unless it was the only one; with `singly` it gets
+        lists of one event each.
+
+        `stop` is asked before each call: once it is true no call starts, those under way are waited for and
+        given, and the iterator ends. Closing the iterator early cancels the calls under way, waits for their end
+        and drops their outcomes, so their events have to come again.
+        """
+        handler = self.handler
+        if handler.batch and not singly:
+            if events and not stop():
+                yield from self._whole(events)
+            return
+        arguments: Sequence[Any] = [[event] for event in events] if handler.batch else events
+        if handler.is_async:
+            yield from self._concurrently(arguments, stop)
+            return
+        for index, argument in enumerate(arguments):
+            if stop():
+                return
+            yield index, self._call(argument)
+
+    def _whole(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
+        batch = list(events)  # the handler's own: what it does to the list is not ours
+        if self.handler.is_async:
+            ((_, outcome),) = self._concurrently([batch], _never)
+        else:
+            outcome = self._call(batch)
+        if len(events) > 1 and not isinstance(outcome, Done | Apart):
+            outcome = Apart(outcome)
+        for index in range(len(events)):
+            yield index, outcome
+
+    def _call(self, argument: Any) -> Outcome:
+        try:
+            returned = alarm.within(self.handler.timeout_seconds, self.handler.function, argument)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 # the boundary: a handler's error is its event's outcome
+            return outcomes.raised(exc, hidden=_HIDDEN)
+        return self._returned(returned)
+
+    def _concurrently(self, arguments: Sequence[Any], stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
+        loop = self._runner.get_loop()
+        waiting = iter(enumerate(arguments))
+        running: dict[asyncio.Task[Outcome], int] = {}
+        try:
+            while True:
+                while len(running) < self.handler.concurrency and not stop():
+                    index, argument = next(waiting, (-1, None))
+                    if index < 0:
+                        break
+                    # A task for each: what a call does to its task and context ends with it.
+                    running[loop.create_task(self._call_async(argument))] = index
+                if not running:
+                    return
+                for task in sorted(self._finished(running), key=running.__getitem__):
+                    yield running.pop(task), task.result()
+        finally:
+            if running:
+                self._runner.run(_cancelled(running))
+
+    def _finished(self, running: dict[asyncio.Task[Outcome], int]) -> set[asyncio.Task[Outcome]]:
+        while True:
+            try:
+                done, _ = self._runner.run(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
+            except SystemExit:
+                # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears of it.
+                continue
+            return done
+
+    async def _call_async(self, argument: Any) -> Outcome:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        timeout_seconds = self.handler.timeout_seconds
+        expired = False
+        timer: asyncio.TimerHandle
+
+        # Not asyncio.timeout: it cancels once, and a handler may swallow that.
+        def expire() -> None:
+            nonlocal expired, timer
+            expired = True
+            if task is not None:
+                task.cancel()
+            timer = loop.call_later(alarm.repeat_seconds(timeout_seconds), expire)
+
+        timer = loop.call_later(timeout_seconds, expire)
+        try:
+            returned = await self.handler.function(argument)
+        except KeyboardInterrupt:
+            raise
+        except asyncio.CancelledError as exc:
+            error = HandlerTimeout(timeout_seconds).with_traceback(exc.__traceback__) if expired else exc
+            return outcomes.raised(error, hidden=_HIDDEN)
+        except BaseException as exc:  # noqa: BLE001 # the boundary, as in `_call`
+            return outcomes.raised(exc, hidden=_HIDDEN)
+        finally:
+            timer.cancel()
+        return self._returned(returned)
+
+    def _returned(self, value: object) -> Outcome:
+        if value is None:
+            return DONE
+        if isinstance(value, Retry | Reject):
+            return outcomes.raised(value, hidden=_HIDDEN)
+        if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):
+            return DONE
+        # A wrapper around an `async def`, or a forgotten `await`: nothing has run, so nothing is done.
+        if inspect.iscoroutine(value):
+            value.close()
+        return outcomes.raised(
+            TypeError(f"{self.handler.location} returned a {type(value).__name__} that nobody runs"), hidden=_HIDDEN
+        )
+
+
+async def _cancelled(running: dict[asyncio.Task[Outcome], int]) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -1,0 +1,208 @@
+"""The decorator that makes a function a handler, and the declaration that it leaves on the function.
+
+Declaring checks everything that can be checked without an event, at once. It enters the function nowhere: a
+declaration is found only by whoever reads the module that holds the function (`workers.registry`), so importing a
+handler has no effect, and a test calls the function as it stands.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from shared.errors import ConfigurationError
+from shared.events import Event, ReplyEvent, ReportEvent
+
+EventKind: TypeAlias = Literal["report", "reply"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# The function's one attribute of ours.
+ATTRIBUTE: Final = "callbacks_handler"
+# A name is part of a queue's name, of Redis keys and of metric labels.
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KINDS: Final[dict[object, EventKind]] = {ReportEvent: "report", ReplyEvent: "reply"}
+
+
+class HandlerError(ConfigurationError):
+    """A handler is declared wrongly or cannot be found; the message names it and what is wrong."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__([problem])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """What a handler's author declared, checked. A filter that is None lets everything pass."""
+
+    name: str
+    function: Callable[[Any], Any]
+    kinds: frozenset[EventKind]
+    statuses: frozenset[str] | None
+    channels: frozenset[str] | None
+    sources: frozenset[str] | None
+    final: bool | None
+    attempts: int
+    timeout_seconds: float
+    concurrency: int
+    batch: bool
+    is_async: bool
+
+    @property
+    def location(self) -> str:
+        """Where it is declared: module.function."""
+        return _location(self.function)
+
+    def wants(self, event: Event) -> bool:
+        """Tell whether the handler is to have `event`. Statuses and finality are asked of reports only."""
+        if event.kind not in self.kinds:
+            return False
+        if self.channels is not None and event.channel not in self.channels:
+            return False
+        if self.sources is not None and event.source not in self.sources:
+            return False
+        if event.kind == "reply":
+            return True
+        if self.statuses is not None and event.status not in self.statuses:
+            return False
+        return self.final is None or event.is_final is self.final
+
+
+def handler(
+    *kinds: type[ReportEvent] | type[ReplyEvent],
+    name: str | None = None,
+    statuses: Collection[str] | None = None,
+    channels: Collection[str] | None = None,
+    sources: Collection[str] | None = None,
+    final: bool | None = None,
+    attempts: int = 8,
+    timeout_seconds: float = 30,
+    concurrency: int = 1,
+    batch: bool = False,
+) -> Callable[[Function], Function]:
+    """Make a handler of the decorated function, which stays what it is: `def` or `async def`, one argument.
+
+    `kinds`: ReportEvent, ReplyEvent or both. `name` (the function's by default; 1 to 64 of a-z, A-Z, 0-9, "_",
+    "-") names its queue, `deliver-<name>`; it must outlive a renaming of the function while events wait there.
+    `statuses`, `channels`, `sources`: only events with one of these; `final`: only reports that are, or are not,
+    final. With both kinds, `statuses` and `final` narrow the reports and let every reply pass.
+
+    Up to `attempts` calls are made for an event that fails. A call may take `timeout_seconds`, then it is ended by
+    HandlerTimeout (`def`) or by cancellation (`async def`). `concurrency` is how many events one process works on at
+    once, above 1 only for `async def` without `batch`. With `batch` the argument is a list of events, the time is
+    the whole list's, and a list that fails is taken apart: the handler is called again with lists of one event.
+
+    To return is to be done; to raise is to fail. Retry and Reject say more, raised or returned; any other value is
+    ignored. An event is frozen, and `event.raw` is to be left as it is.
+
+    A function is one handler: for two, write two functions. Raises HandlerError, naming function and option.
+    """
+
+    def declare(function: Function) -> Function:
+        problem, is_async = _shape(function, batch=batch)
+        problem = (
+            problem
+            or _kinds_problem(kinds, statuses=statuses, final=final)
+            or _filters_problem(statuses=statuses, channels=channels, sources=sources)
+            or _limits_problem(attempts=attempts, timeout_seconds=timeout_seconds, concurrency=concurrency)
+            or _flags_problem(final=final, batch=batch)
+        )
+        called = getattr(function, "__name__", "") if name is None else name
+        if not problem and (not isinstance(called, str) or not _NAME.fullmatch(called)):
+            problem = f"name must be 1 to 64 of a-z, A-Z, 0-9, '_' and '-', not {called!r}"
+        if not problem and concurrency > 1 and (batch or not is_async):
+            problem = f"concurrency={concurrency} is for `async def` without batch=True only"
+        if problem:
+            raise HandlerError(f"{_location(function)}: {problem}")
+        declaration = Handler(
+            name=called,
+            function=function,
+            kinds=frozenset(_KINDS[kind] for kind in kinds),
+            statuses=None if statuses is None else frozenset(statuses),
+            channels=None if channels is None else frozenset(channels),
+            sources=None if sources is None else frozenset(sources),
+            final=final,
+            attempts=attempts,
+            timeout_seconds=float(timeout_seconds),
+            concurrency=concurrency,
+            batch=batch,
+            is_async=is_async,
+        )
+        setattr(function, ATTRIBUTE, declaration)
+        return function
+
+    # `@handler` without parentheses passes the function where the kinds belong.
+    for kind in kinds:
+        if inspect.isroutine(kind):
+            raise HandlerError(f"{_location(kind)}: write @handler(ReportEvent), with the kinds of event it takes")
+    return declare
+
+
+def _shape(function: object, *, batch: object) -> tuple[str, bool]:
+    """Give what is wrong with a handler's function, if anything, and whether it is async."""
+    if not inspect.isfunction(function):
+        return "is no function; a handler is a `def` or an `async def`", False
+    if hasattr(function, ATTRIBUTE):
+        return "is a handler already; write a second function for a second handler", False
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "is a generator, whose body would never run: no `yield` in a handler", False
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError:
+        return f"must take one argument, the {'list of events' if batch is True else 'event'}, and no more", False
+    return "", inspect.iscoroutinefunction(function)
+
+
+def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object) -> str:
+    if not kinds:
+        return "name the kinds of event it takes: ReportEvent, ReplyEvent or both"
+    for kind in kinds:
+        if kind not in _KINDS:
+            return f"{kind!r} is no kind of event: ReportEvent and ReplyEvent are"
+    if len(set(kinds)) < len(kinds):
+        return "names a kind of event twice"
+    if ReportEvent not in kinds:
+        for option, value in (("statuses", statuses), ("final", final)):
+            if value is not None:
+                return f"{option} is for reports, and it takes only replies"
+    return ""
+
+
+def _filters_problem(**filters: object) -> str:
+    for option, values in filters.items():
+        if values is None:
+            continue
+        if isinstance(values, str | bytes) or not isinstance(values, Collection):
+            return f"{option} must be a set of texts such as {{'…'}}, not {values!r}"
+        if not values:
+            return f"{option} is empty, so nothing would ever pass: leave it out for all"
+        for value in values:
+            if not isinstance(value, str) or not value:
+                return f"{option} must hold texts, not {value!r}"
+    return ""
+
+
+def _limits_problem(*, attempts: object, timeout_seconds: object, concurrency: object) -> str:
+    for option, value in (("attempts", attempts), ("concurrency", concurrency)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            return f"{option} must be a whole number from 1, not {value!r}"
+    if (
+        not isinstance(timeout_seconds, int | float)
+        or isinstance(timeout_seconds, bool)
+        or not (math.isfinite(timeout_seconds) and timeout_seconds > 0)
+    ):
+        return f"timeout_seconds must be a number of seconds above 0, not {timeout_seconds!r}"
+    return ""
+
+
+def _flags_problem(*, final: object, batch: object) -> str:
+    if final is not None and not isinstance(final, bool):
+        return f"final must be True, False or None for both, not {final!r}"
+    return "" if isinstance(batch, bool) else f"batch must be True or False, not {batch!r}"
+
+
+def _location(function: object) -> str:
+    module = getattr(function, "__module__", None)
+    called = getattr(function, "__qualname__", None)
+    return f"{module}.{called}" if module and called else repr(function)

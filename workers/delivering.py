@@ -1,0 +1,219 @@
+"""Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
+
+One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
+becomes a dead letter. What is done is settled while the rest still runs, so that a killed worker repeats little.
+"""
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from rq.job import JobStatus
+
+from shared import batches, events, keys, queues
+from workers.calling import Caller
+from workers.declaration import Handler
+from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
+from workers.rq_worker import Unfinished
+from workers.settling import Argument, Later, Portion, SetAside, Settlement, Steps
+
+log = logging.getLogger("callbacks.deliver")
+
+TAKE_ITEMS: Final = 5_000
+TAKE_BYTES: Final = 8 << 20
+# A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
+_TAKE_SECONDS: Final = 1.0
+# What a killed worker may have to do again, beside the event it was at, is what it did in this time.
+_SETTLE_SECONDS: Final = 0.25
+_LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+def wait_seconds(attempt: int) -> float:
+    """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
+
+    Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
+    come back together.
+    """
+    return min(4.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+
+
+class Deliveries:
+    """Delivers to one handler in this process. `is_stopping` is asked between events."""
+
+    def __init__(self, *, steps: Steps, handler: Handler, caller: Caller, is_stopping: Callable[[], bool]) -> None:
+        self._steps = steps
+        self._handler = handler
+        self._caller = caller
+        self._is_stopping = is_stopping
+        self._seconds_an_event = 0.0
+
+    def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
+        """Deliver the running job's events, and those of the jobs waiting behind it.
+
+        Raises Unfinished if it was asked to stop before all were delivered, StaleRun if another worker has gone on
+        with the job, and redis.RedisError; each leaves what is not settled to the job's next run.
+        """
+        portions = self._steps.take(
+            queue=queues.delivery(self._handler.name),
+            job_id=job_id,
+            own_arguments=arguments,
+            most_items=self._appetite(),
+            most_bytes=TAKE_BYTES,
+        )
+        run = _Run(portions)
+        started = settled = time.monotonic()
+        for position, outcome in self._outcomes(run):
+            run.outcomes[position] = outcome
+            if time.monotonic() - settled >= _SETTLE_SECONDS:
+                self._settle(job_id, run)
+                settled = time.monotonic()
+        self._settle(job_id, run)
+        self._learn(len(run.outcomes), time.monotonic() - started)
+        if not run.is_settled:
+            raise Unfinished
+
+    def _outcomes(self, run: "_Run") -> Iterator[tuple[int, Outcome]]:
+        """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
+
+        Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
+        events of a batch that failed.
+        """
+        fresh = [position for position, attempt in enumerate(run.attempts) if attempt == queues.FIRST_ATTEMPT]
+        alone = [position for position, attempt in enumerate(run.attempts) if attempt > queues.FIRST_ATTEMPT]
+        for index, outcome in self._caller.run([run.events[p] for p in fresh], stop=self._is_stopping):
+            if isinstance(outcome, Apart):
+                alone.append(fresh[index])
+            else:
+                yield fresh[index], outcome
+        alone.sort()
+        for index, outcome in self._caller.run([run.events[p] for p in alone], singly=True, stop=self._is_stopping):
+            yield alone[index], outcome
+
+    def _appetite(self) -> int:
+        return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))
+
+    def _learn(self, number: int, seconds: float) -> None:
+        if number:
+            self._seconds_an_event = (self._seconds_an_event + seconds / number) / 2
+
+    def _settle(self, job_id: str, run: "_Run") -> None:
+        settlements, finished = run.advance()
+        if not settlements:
+            return
+        sheet = _Sheet(self._handler)
+        for event, attempt, outcome in finished:
+            sheet.enter(event, attempt, outcome)
+        self._steps.settle(
+            run_id=job_id,
+            handler=self._handler.name,
+            settlements=settlements,
+            counts=sheet.counts,
+            dead=sheet.dead,
+            later=sheet.later,
+        )
+        for action, number in sheet.actions.items():
+            log.warning("action=%s handler=%s events=%d", action, self._handler.name, number)
+
+
+class _Run:
+    """The events of one run in order, what became of them, and how far all of them are settled."""
+
+    def __init__(self, portions: Sequence[Portion]) -> None:
+        self.events: list[events.Event] = []
+        self.outcomes: dict[int, Outcome] = {}
+        self.attempts: list[int] = []
+        self._ends: list[tuple[Portion, int]] = []
+        self._settled = 0
+        self._portion = 0
+        for portion in portions:
+            _version, _handler, attempt, encoded = portion.arguments
+            self.events.extend(events.convert(encoded[portion.progress :]))
+            self.attempts.extend([attempt] * (len(self.events) - len(self.attempts)))
+            self._ends.append((portion, len(self.events)))
+
+    @property
+    def is_settled(self) -> bool:
+        return self._portion == len(self._ends)
+
+    def advance(self) -> tuple[list[Settlement], list[tuple[events.Event, int, Outcome]]]:
+        """Give what can be settled now: everything before the first event that has no outcome yet."""
+        first = end = self._settled
+        while end in self.outcomes:
+            end += 1
+        settlements: list[Settlement] = []
+        while self._portion < len(self._ends):
+            portion, last = self._ends[self._portion]
+            begin = last - (len(portion.arguments[3]) - portion.progress)
+            reached = min(end, last)
+            ends = reached == last
+            if reached > max(self._settled, begin) or ends:
+                start = portion.progress + max(self._settled, begin) - begin
+                settlements.append(Settlement(portion, start, portion.progress + reached - begin, ends=ends))
+            self._settled = max(self._settled, reached)
+            if not ends:
+                break
+            self._portion += 1
+        return settlements, [(self.events[i], self.attempts[i], self.outcomes[i]) for i in range(first, end)]
+
+
+class _Sheet:
+    """What one settlement writes: counts, dead letters, retries."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.counts: Counter[str] = Counter()
+        self.actions: Counter[str] = Counter()
+        self.dead: list[SetAside] = []
+        self.later: list[Later] = []
+
+    def enter(self, event: events.Event, attempt: int, outcome: Outcome) -> None:
+        name = self._handler.name
+        if isinstance(outcome, Done):
+            self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
+        elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
+            self.counts[keys.handler_count(name, event.kind, "dead")] += 1
+            self.actions["event_dead"] += 1
+            self.dead.append(_dead_letter(name, event, attempt, outcome))
+        else:
+            wait = outcome.after_seconds if isinstance(outcome, Again) else None
+            self.actions["event_retried"] += 1
+            self.later.append(_retry(name, event, attempt + 1, wait_seconds(attempt) if wait is None else wait))
+
+
+def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
+    now_ms = batches.now_ms()
+    fields: dict[str, Argument] = {
+        "event": events.encode(event),
+        "error": _why(outcome),
+        "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
+        "attempts": attempt,
+        "died_ms": now_ms,
+    }
+    key = keys.dead_letter(handler, event.id)
+    return SetAside(key, event.id, now_ms, keys.DEAD_SECONDS, fields)
+
+
+def _why(outcome: Outcome) -> str:
+    if isinstance(outcome, Failed):
+        return outcome.error
+    return outcome.reason if isinstance(outcome, Again | Rejected) else ""
+
+
+def _retry(handler: str, event: events.Event, attempt: int, wait: float) -> Later:
+    job_id = queues.new_id()
+    fields: Mapping[str, Argument] = queues.job_fields(
+        queue=queues.delivery(handler),
+        function=queues.DELIVER_JOB,
+        description=f"1 event for {handler}, attempt {attempt}",
+        items=1,
+        status=JobStatus.SCHEDULED,
+    ) | {
+        "data": queues.call(
+            queues.DELIVER_JOB, (queues.PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(events.encode(event))])
+        )
+    }
+    return Later(job_id, time.time() + wait, fields)

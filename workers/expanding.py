@@ -1,0 +1,174 @@
+"""Callbacks become events: each batch is read, told apart into new and known, and handed to the handlers' queues.
+
+Promises that a batch changes everything together or nothing (I2): what was read is committed about a thousand
+events at a time, and each commit moves the progress of the batches it came from. Knows nothing of how handlers work.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from shared import batches, events, keys, queues, wire
+from shared.errors import NotDocumented, NotJson
+from workers.declaration import Handler
+from workers.settling import Delivery, Offered, Portion, SetAside, Settlement, Steps
+
+log = logging.getLogger("callbacks.expand")
+
+# Redis runs a script alone: a thousand events keep everybody else waiting for some 10 ms.
+EVENTS_A_COMMIT: Final = 1000
+# What one run takes along. RQ spends about 7 ms on a job whatever is in it; this is a second's work at the most.
+TAKE_ITEMS: Final = 10_000
+TAKE_BYTES: Final = 8 << 20
+# Small enough that several processes share one handler's work, large enough that RQ's cost for a job is spread.
+EVENTS_A_DELIVERY: Final = 100
+
+
+class _Item(Struct, frozen=True):
+    """One record of a batch, read: an event to offer, or what to set aside; `records` counts as that many items."""
+
+    offered: Offered | None = None
+    unreadable: SetAside | None = None
+    records: int = 1
+
+
+class Expansion:
+    """Reads batches and fans out their events to `handlers`, in that order, over one connection."""
+
+    def __init__(self, *, steps: Steps, handlers: Sequence[Handler], dedupe_seconds: int) -> None:
+        self._steps = steps
+        self._handlers = tuple(handlers)
+        self._dedupe_seconds = dedupe_seconds
+
+    def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
+        """Expand the running job's batch, and those waiting behind it.
+
+        Raises StaleRun if another worker has gone on with the job, and redis.RedisError; both leave what is not
+        committed to the job's next run.
+        """
+        portions = self._steps.take(
+            queue=queues.EXPAND,
+            job_id=job_id,
+            own_arguments=arguments,
+            most_items=TAKE_ITEMS,
+            most_bytes=TAKE_BYTES,
+        )
+        pending = _Commit()
+        for portion in portions:
+            done = portion.progress
+            items = self._items(portion)
+            while chunk := list(islice(items, max(1, EVENTS_A_COMMIT - pending.size))):
+                start, done = done, done + sum(item.records for item in chunk)
+                pending.add(chunk, Settlement(portion, start, done, ends=False))
+                if pending.size >= EVENTS_A_COMMIT:
+                    self._commit(job_id, pending)
+                    pending = _Commit()
+            pending.end(portion, done)
+        self._commit(job_id, pending)
+
+    def _commit(self, job_id: str, pending: "_Commit") -> None:
+        if not pending.settlements:
+            return
+        most = -(-len(pending.offered) // EVENTS_A_DELIVERY)
+        new, duplicate = self._steps.fan_out(
+            run_id=job_id,
+            settlements=pending.settlements,
+            mark_seconds=self._dedupe_seconds,
+            deliveries=[
+                Delivery(handler.name, EVENTS_A_DELIVERY, tuple(queues.new_id() for _ in range(most)))
+                for handler in self._handlers
+            ],
+            events=pending.offered,
+            unreadable=pending.unreadable,
+        )
+        log.debug(
+            "action=fan_out new=%d duplicate=%d quarantined=%d job=%s",
+            new,
+            duplicate,
+            sum(entry.records for entry in pending.unreadable),
+            job_id,
+        )
+
+    def _items(self, portion: Portion) -> Iterator[_Item]:
+        """Read a batch's callbacks, in order, without the items that an earlier run has settled."""
+        _version, callbacks = portion.arguments
+        skip = portion.progress
+        for kept in msgspec.convert(callbacks, list[batches.Kept]):
+            for item in self._read(kept):
+                if skip > 0:
+                    skip -= item.records
+                else:
+                    yield item
+
+    def _read(self, kept: batches.Kept) -> Iterator[_Item]:
+        body = kept.body.encode()
+        try:
+            callback = wire.read(body, kept.kind)
+        except (NotJson, NotDocumented) as exc:
+            # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
+            yield _Item(unreadable=_unreadable(kept, str(exc), body, records=kept.records), records=kept.records)
+            return
+        for event in events.of(callback, source=kept.source, received_at=events.time_of(kept.received_ms)):
+            yield _Item(offered=self._offer(event))
+        for fault, record in callback.faults:
+            yield _Item(unreadable=_unreadable(kept, fault.error, record, records=1))
+
+    def _offer(self, event: events.Event) -> Offered:
+        mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
+        marks: tuple[str, ...] = (event.id,)
+        if isinstance(event, events.ReplyEvent) and event.req_uuid is not None:
+            marks += (events.request_id(event.req_uuid),)
+        return Offered(event.kind, marks, mask, events.encode(event))
+
+
+class _Commit:
+    """What goes into one atomic step."""
+
+    def __init__(self) -> None:
+        self.settlements: list[Settlement] = []
+        self.offered: list[Offered] = []
+        self.unreadable: list[SetAside] = []
+        self.size = 0
+
+    def add(self, items: Sequence[_Item], settlement: Settlement) -> None:
+        self.settlements.append(settlement)
+        self.size += len(items)
+        for item in items:
+            if item.offered is not None:
+                self.offered.append(item.offered)
+            if item.unreadable is not None:
+                self.unreadable.append(item.unreadable)
+
+    def end(self, portion: Portion, done: int) -> None:
+        """Say that `portion` holds no more items: its last settlement ends it."""
+        if self.settlements and self.settlements[-1].portion is portion:
+            last = self.settlements.pop()
+            self.settlements.append(Settlement(portion, last.start, done, ends=True))
+        elif portion.taken:
+            self.settlements.append(Settlement(portion, done, done, ends=True))
+
+
+def _unreadable(kept: batches.Kept, error: str, body: bytes, *, records: int) -> SetAside:
+    entry_id, fields = batches.quarantine_entry(
+        batches.Quarantined(
+            kind=kept.kind,
+            source=kept.source,
+            received_ms=kept.received_ms,
+            error=error,
+            body=body,
+            records=records,
+        )
+    )
+    return SetAside(
+        key=keys.quarantined(entry_id),
+        entry_id=entry_id,
+        time_ms=kept.received_ms,
+        lifetime_seconds=keys.QUARANTINE_SECONDS,
+        fields=fields,
+        kind=batches.counted(kept.kind),
+        records=records,
+    )

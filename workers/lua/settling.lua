@@ -1,0 +1,65 @@
+-- Shared beginning of the scripts that settle items of jobs: who reads it needs no other file of ours.
+--
+-- A settlement moves the progress of one or more jobs. It is refused whole if any of them is not where the caller
+-- believes it to be: then another worker has gone on with the job meanwhile, and what the caller did is void.
+local position = 0
+
+local function next_text()
+  position = position + 1
+  return ARGV[position]
+end
+
+local function next_number()
+  return tonumber(next_text())
+end
+
+local function next_list()
+  local list = {}
+  for i = 1, next_number() do list[i] = next_text() end
+  return list
+end
+
+-- Each: the job's hash, its id, progress before and after, and, where it ends a job that was taken along, the list
+-- it was taken to ('' otherwise).
+local settlements = {}
+for i = 1, next_number() do
+  settlements[i] = {job = next_text(), id = next_text(), from = next_text(), to = next_text(), taken = next_text()}
+end
+
+local function is_current()
+  for _, s in ipairs(settlements) do
+    if redis.call('EXISTS', s.job) == 0 or (redis.call('HGET', s.job, 'progress') or '0') ~= s.from then
+      return false
+    end
+  end
+  return true
+end
+
+local function settle()
+  for _, s in ipairs(settlements) do
+    if s.taken == '' then
+      redis.call('HSET', s.job, 'progress', s.to)
+    else
+      redis.call('DEL', s.job)
+      redis.call('LREM', s.taken, 1, s.id)
+    end
+  end
+end
+
+local counts = {}
+
+local function count(field, number)
+  counts[field] = (counts[field] or 0) + number
+end
+
+local function write_counts(key)
+  for field, number in pairs(counts) do redis.call('HINCRBY', key, field, number) end
+end
+
+-- Adds a hash that lives for a while to an index by time, and drops from the index what has expired.
+local function keep_for(index, key, id, time_ms, lifetime_seconds, fields)
+  redis.call('HSET', key, unpack(fields))
+  redis.call('EXPIRE', key, lifetime_seconds)
+  redis.call('ZADD', index, time_ms, id)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', time_ms - lifetime_seconds * 1000)
+end

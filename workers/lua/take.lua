@@ -1,0 +1,44 @@
+-- Give a running job, and as many of the jobs waiting behind it as fit, to the worker that runs it.
+-- What was taken along before a crash comes first; nothing is lost between the queue and the list.
+--
+-- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
+-- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash
+-- Gives {progress of the running job, or false if it is gone, {id, progress, data}, …}
+local most_items, most_bytes, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress')
+if not own[1] then return {false} end
+
+local items = tonumber(own[2] or 1)
+local bytes = #own[1]
+local result = {tonumber(own[3] or 0)}
+
+local function add(id)
+  local job = redis.call('HMGET', prefix .. id, 'progress', 'data', 'items')
+  result[#result + 1] = {id, tonumber(job[1] or 0), job[2]}
+  items = items + tonumber(job[3] or 1)
+  bytes = bytes + #job[2]
+end
+
+for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+  if redis.call('HEXISTS', prefix .. id, 'data') == 1 then
+    add(id)
+  else
+    redis.call('LREM', KEYS[2], 1, id)
+  end
+end
+
+while items < most_items and bytes < most_bytes do
+  local id = redis.call('LINDEX', KEYS[1], 0)
+  if not id then break end
+  local waiting = redis.call('HMGET', prefix .. id, 'items')
+  local size = redis.call('HSTRLEN', prefix .. id, 'data')
+  if size == 0 then
+    redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
+  elseif items + tonumber(waiting[1] or 1) > most_items or bytes + size > most_bytes then
+    break
+  else
+    redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
+    add(id)
+  end
+end
+return result

@@ -1,0 +1,91 @@
+"""What became of an event at a handler: one frozen value for each, in which nothing of the handler lives on.
+
+Texts of errors are cut to size, as they are kept in Redis, and carry no local variables; what an exception's own
+message holds they do hold, so they belong in dead letters and never in a log line.
+"""
+
+import asyncio
+import traceback
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from workers.signals import HandlerTimeout, Reject, Retry
+
+FailureKind: TypeAlias = Literal["exception", "timeout", "cancelled", "exit"]
+
+ERROR_BYTES: Final = 1024
+TRACEBACK_BYTES: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The handler has the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised. `error` is "Type: message", `traceback` is the handler's frames and what they called.
+
+    `kind`: an "exception", its "timeout", "cancelled" (a CancelledError that was not ours) or "exit" (SystemExit).
+    """
+
+    error: str
+    traceback: str
+    kind: FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The handler asked for another attempt, after so many seconds; None: after the usual back-off."""
+
+    after_seconds: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The handler will never take the event."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone."""
+
+    cause: Failed | Again | Rejected
+
+
+Outcome: TypeAlias = Done | Failed | Again | Rejected | Apart
+
+DONE: Final = Done()
+
+
+def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Failed | Again | Rejected:
+    """Give the outcome of a call that raised `error`. Frames of the files `hidden` stay out of the traceback."""
+    if isinstance(error, Retry):
+        return Again(error.after_seconds, _cut(str(error), ERROR_BYTES))
+    if isinstance(error, Reject):
+        return Rejected(_cut(str(error), ERROR_BYTES))
+    kind: FailureKind = "exception"
+    if isinstance(error, HandlerTimeout):
+        kind = "timeout"
+    elif isinstance(error, asyncio.CancelledError):
+        kind = "cancelled"
+    elif isinstance(error, SystemExit):
+        kind = "exit"
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename not in hidden])
+    # traceback's own texts: they survive an exception whose str() raises.
+    text = "".join(told.format_exception_only()).strip()
+    return Failed(_cut(text, ERROR_BYTES), _cut("".join(told.format()), TRACEBACK_BYTES, end=True), kind)
+
+
+def _cut(text: str, most_bytes: int, *, end: bool = False) -> str:
+    """Give at most so many bytes of `text` in UTF-8, its beginning or its end, without lone surrogates."""
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) > most_bytes:
+        mark = "…".encode()
+        kept = most_bytes - len(mark)
+        data = mark + data[-kept:] if end else data[:kept] + mark
+    return data.decode("utf-8", "ignore")

@@ -1,0 +1,79 @@
+"""One worker process: `python -m workers.process QUEUE`, started by the supervisor and watched by it.
+
+It prepares for its queue, works until it is told to stop, and ends by itself when its supervisor is gone.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Final
+
+from shared import connections, logs, queues, settings
+from shared.errors import CallbacksError
+from workers import jobs, registry
+from workers.calling import Caller
+from workers.delivering import Deliveries
+from workers.expanding import Expansion
+from workers.rq_worker import QueueWorker
+from workers.settling import Steps
+
+log = logging.getLogger("callbacks.worker")
+
+EXIT_CONFIGURATION: Final = 2
+
+
+def main() -> int:
+    """Work on one queue; give the exit code: 0 after a stop, 1 after trouble, 2 if it could not be set up."""
+    parser = argparse.ArgumentParser(prog="workers.process", description=main.__doc__)
+    parser.add_argument("queue")
+    parser.add_argument("--name", required=True, help="the worker's name in RQ")
+    parser.add_argument("--lifeline", type=int, help="a pipe that the supervisor holds open as long as it lives")
+    options = parser.parse_args()
+    logs.configure()
+    if options.lifeline is not None:
+        _end_with(options.lifeline)
+    try:
+        return _work(options.queue, name=options.name)
+    except CallbacksError as exc:
+        log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
+        return EXIT_CONFIGURATION
+
+
+def _work(queue: str, *, name: str) -> int:
+    loaded = settings.load(needs=("REDIS_URL",))
+    handlers = registry.load(loaded.handlers)
+    connection = connections.connect(loaded.redis_url)
+    steps = Steps(connection)
+    worker = QueueWorker(queue, name=name, connection=connection)
+    caller: Caller | None = None
+    if queue == queues.EXPAND:
+        jobs.prepare(expansion=Expansion(steps=steps, handlers=handlers, dedupe_seconds=loaded.dedupe_seconds))
+    else:
+        (handler,) = (handler for handler in handlers if queues.delivery(handler.name) == queue)
+        caller = Caller(handler)
+        jobs.prepare(
+            deliveries=Deliveries(steps=steps, handler=handler, caller=caller, is_stopping=lambda: worker.stopping)
+        )
+    try:
+        worker.work(logging_level="WARNING")
+    finally:
+        if caller is not None:
+            caller.close()
+    return 0 if worker.stopping else 1
+
+
+def _end_with(lifeline: int) -> None:
+    """Stop as on SIGTERM when the other end of the pipe is closed: whoever held it died without a word."""
+
+    def wait() -> None:
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

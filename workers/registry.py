@@ -1,0 +1,110 @@
+"""Finding the handlers that CALLBACKS_HANDLERS names: all of them, or an error that says which one and why.
+
+An entry is first looked for among the installed entry points of the group `callbacks.handlers` (whose value is a
+module, or module:function), then as a dotted module, in the current folder too. So a name that an installed
+package claims wins over a module of that name.
+"""
+
+import importlib
+import inspect
+import operator
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from workers.declaration import ATTRIBUTE, Handler, HandlerError
+
+GROUP: Final = "callbacks.handlers"
+
+
+def installed() -> tuple[str, ...]:
+    """Give the names under which installed packages offer handlers, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def load(names: Sequence[str]) -> tuple[Handler, ...]:
+    """Import what `names` names, and give its handlers: in the order of `names`, then of each module.
+
+    A module's handlers are the decorated functions that it, or a module below it, defines; one that it merely
+    imports from elsewhere is another module's, to be named by that. Naming the same handler twice is naming it
+    once. Raises HandlerError for a name that is unknown or cannot be imported, for a module without handlers, and
+    for two handlers of one name.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    handlers: dict[str, Handler] = {}
+    for entry in names:
+        for found in _handlers(entry):
+            other = handlers.setdefault(found.name, found)
+            if other is not found:
+                raise HandlerError(
+                    f"CALLBACKS_HANDLERS: {entry!r}: {found.location} and {other.location} are both named "
+                    f"{found.name!r}; give one of them another name=…"
+                )
+    return tuple(handlers.values())
+
+
+def _handlers(entry: str) -> list[Handler]:
+    points = {point.value: point for point in entry_points(group=GROUP, name=entry)}
+    if len(points) > 1:
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r} is offered by several packages: {', '.join(sorted(points))}")
+    for point in points.values():
+        module = _imported(entry, point.module)
+        return [_function(entry, module, point)] if point.attr else _of_module(entry, module)
+    return _of_module(entry, _imported(entry, entry))
+
+
+def _imported(entry: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except HandlerError as exc:
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {exc}") from exc
+    except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
+        if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
+            raise HandlerError(
+                f"CALLBACKS_HANDLERS: {entry!r} is neither an installed handler ({', '.join(installed()) or 'none'}) "
+                f"nor a module on the path: {exc}"
+            ) from exc
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+
+
+def _function(entry: str, module: ModuleType, point: EntryPoint) -> Handler:
+    try:
+        function: object = operator.attrgetter(point.attr)(module)
+    except AttributeError as exc:
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {exc}") from exc
+    declared = _declared(entry, function)
+    if declared is None:
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {point.value} is not decorated with @handler")
+    return declared
+
+
+def _of_module(entry: str, module: ModuleType) -> list[Handler]:
+    own: list[Handler] = []
+    foreign: list[str] = []
+    for declared in filter(None, (_declared(entry, value) for value in vars(module).values())):
+        if f"{declared.function.__module__}.".startswith(f"{module.__name__}."):
+            own.append(declared)
+        else:
+            foreign.append(declared.location)
+    if not own:
+        hint = f"; what it imports must be named by its own module: {', '.join(foreign)}" if foreign else ""
+        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {module.__name__} declares no handler{hint}")
+    return own
+
+
+def _declared(entry: str, value: object) -> Handler | None:
+    # Functions only: other objects may answer for any attribute.
+    declared = getattr(value, ATTRIBUTE, None) if inspect.isfunction(value) else None
+    if not isinstance(declared, Handler):
+        return None
+    if declared.function is not value:  # functools.wraps copies attributes
+        raise HandlerError(
+            f"CALLBACKS_HANDLERS: {entry!r}: {declared.location} is wrapped by another decorator, which would never "
+            "be called: put @handler above it"
+        )
+    return declared

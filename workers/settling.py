@@ -1,0 +1,203 @@
+"""The atomic steps in Redis, as Python calls them: take jobs along, fan events out, settle deliveries.
+
+Each is one Lua script (`lua/`); this module knows the order of their arguments and nothing of why.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import redis
+from msgspec import Struct
+
+from shared import keys, queues
+
+Argument: TypeAlias = str | bytes | int | float
+
+
+class StaleRun(Exception):
+    """Another worker has gone on with this job meanwhile; what this run did since its last settlement is void."""
+
+
+class Portion(Struct, frozen=True):
+    """A job's share of a run: its id, how many of its items were settled before, its arguments.
+
+    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's.
+    """
+
+    job_id: str
+    progress: int
+    arguments: list[Any]
+    taken: bool
+
+
+class Settlement(Struct, frozen=True):
+    """Items of one job that are settled: its progress before and after, and whether that ends the job."""
+
+    portion: Portion
+    start: int
+    end: int
+    ends: bool
+
+
+class Delivery(Struct, frozen=True):
+    """How to enqueue events for one handler: most events for one job, and ids for as many jobs as it may take."""
+
+    handler: str
+    most_events: int
+    job_ids: tuple[str, ...]
+
+
+class Offered(Struct, frozen=True):
+    """An event offered to the handlers: its marks, the handlers that want it as a mask of 0 and 1, its JSON."""
+
+    kind: keys.CountedKind
+    marks: tuple[str, ...]
+    mask: str
+    event: bytes
+
+
+class SetAside(Struct, frozen=True):
+    """An entry of the quarantine or of the dead letters: the hash's key, its id and time in the index, its fields."""
+
+    key: str
+    entry_id: str
+    time_ms: int
+    lifetime_seconds: int
+    fields: Mapping[str, Argument]
+    kind: keys.CountedKind = "unknown"
+    records: int = 1
+
+
+class Later(Struct, frozen=True):
+    """A job that is to run later: its id, when (unix seconds), and the fields of its hash."""
+
+    job_id: str
+    due: float
+    fields: Mapping[str, Argument]
+
+
+class Steps:
+    """The scripts, loaded over one connection."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        lua = files("workers") / "lua"
+        shared_part = (lua / "settling.lua").read_text()
+        self._take = connection.register_script((lua / "take.lua").read_text())
+        self._fan_out = connection.register_script(shared_part + (lua / "fan_out.lua").read_text())
+        self._settle = connection.register_script(shared_part + (lua / "settle.lua").read_text())
+
+    def take(
+        self, *, queue: str, job_id: str, own_arguments: Sequence[Any], most_items: int, most_bytes: int
+    ) -> list[Portion]:
+        """Give the running job and those waiting behind it, up to the limits, all now owned by this run.
+
+        Raises StaleRun if the running job is gone: somebody else has ended it.
+        """
+        progress, *others = self._take(
+            keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(job_id)],
+            args=[most_items, most_bytes, keys.job("")],
+        )
+        if progress is None:
+            raise StaleRun
+        return [
+            Portion(job_id, progress, list(own_arguments), taken=False),
+            *(Portion(other.decode(), settled, queues.arguments(data), taken=True) for other, settled, data in others),
+        ]
+
+    def fan_out(
+        self,
+        *,
+        run_id: str,
+        settlements: Iterable[Settlement],
+        mark_seconds: int,
+        deliveries: Iterable[Delivery],
+        events: Sequence[Offered],
+        unreadable: Sequence[SetAside],
+    ) -> tuple[int, int]:
+        """Enqueue what is new of `events` for the handlers that want it; give how many were new, and how many not.
+
+        Raises StaleRun if another run has settled any of these items before.
+        """
+        arguments = _settlements(run_id, settlements)
+        arguments += (mark_seconds, keys.SEEN_PREFIX)
+        _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
+        _append_all(arguments, [(e.kind, len(e.marks), *e.marks, e.mask, e.event) for e in events])
+        _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
+        current, *numbers = self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments)
+        if not current:
+            raise StaleRun
+        new, duplicate = numbers
+        return new, duplicate
+
+    def settle(
+        self,
+        *,
+        run_id: str,
+        handler: str,
+        settlements: Iterable[Settlement],
+        counts: Mapping[str, int],
+        dead: Sequence[SetAside],
+        later: Sequence[Later],
+    ) -> None:
+        """Write down what became of deliveries. Raises StaleRun as `fan_out` does."""
+        arguments = _settlements(run_id, settlements)
+        _append_all(arguments, list(counts.items()))
+        _append_all(arguments, [_set_aside(entry) for entry in dead])
+        _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
+        scheduled = keys.rq_scheduled(queues.delivery(handler))
+        (current,) = self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments)
+        if not current:
+            raise StaleRun
+
+
+def _settlements(run_id: str, settlements: Iterable[Settlement]) -> list[Argument]:
+    arguments: list[Argument] = []
+    _append_all(
+        arguments,
+        [
+            (
+                keys.job(s.portion.job_id),
+                s.portion.job_id,
+                s.start,
+                s.end,
+                keys.taken(run_id) if s.ends and s.portion.taken else "",
+            )
+            for s in settlements
+        ],
+    )
+    return arguments
+
+
+def _delivery(delivery: Delivery) -> tuple[Argument, ...]:
+    queue = queues.delivery(delivery.handler)
+    # The events stand in the middle of the job's data, so its two ends are what the script needs.
+    head, tail = queues.call(
+        queues.DELIVER_JOB, (queues.PAYLOAD_VERSION, delivery.handler, queues.FIRST_ATTEMPT, ["\0"])
+    ).split(b'"\\u0000"')
+    fields = queues.job_fields(queue=queue, function=queues.DELIVER_JOB, description="")
+    return (
+        delivery.handler,
+        keys.rq_queue(queue),
+        head,
+        tail,
+        *_flat(fields),
+        delivery.most_events,
+        keys.job(""),
+        len(delivery.job_ids),
+        *delivery.job_ids,
+    )
+
+
+def _set_aside(entry: SetAside) -> tuple[Argument, ...]:
+    return (entry.key, entry.entry_id, entry.time_ms, entry.lifetime_seconds, *_flat(entry.fields))
+
+
+def _flat(fields: Mapping[str, Argument]) -> tuple[Argument, ...]:
+    return (2 * len(fields), *(part for pair in fields.items() for part in pair))
+
+
+def _append_all(arguments: list[Argument], entries: Sequence[Sequence[Argument]]) -> None:
+    arguments.append(len(entries))
+    for entry in entries:
+        arguments.extend(entry)

@@ -1,0 +1,131 @@
+"""The parent of worker processes: starts them, starts them again when they end, and stops them in bounded time.
+
+It works on no job itself. What it owes to the queues while it watches is `housekeeping`'s.
+
+Stopping, from SIGTERM: a worker notices within WAIT_SECONDS (1 s), finishes the event that its handler has in hands
+(at most the handler's time-out, 30 s unless set), and settles. After `grace_seconds` whoever is left is killed;
+its job is given back to its queue like any dead worker's.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import redis
+from msgspec import Struct
+
+from workers.housekeeping import Housekeeping
+from workers.process import EXIT_CONFIGURATION
+
+log = logging.getLogger("callbacks.supervisor")
+
+_TICK_SECONDS: Final = 0.2
+# A worker that ends soon after its start is started again at ever greater distance, up to this.
+_SLOWEST_RESTART_SECONDS: Final = 10.0
+_HEALTHY_AFTER_SECONDS: Final = 30.0
+
+
+class _Place(Struct):
+    """A worker's place: the queue, the process that holds it now, and when the next may start."""
+
+    queue: str
+    process: subprocess.Popen[bytes] | None = None
+    name: str = ""
+    started: float = 0.0
+    not_before: float = 0.0
+    failures: int = 0
+
+
+class Supervisor:
+    """Keeps a worker process in each place: one place for each entry of `queues`."""
+
+    def __init__(self, queues: Sequence[str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
+        self._places = [_Place(queue) for queue in queues]
+        self._housekeeping = housekeeping
+        self._grace_seconds = grace_seconds
+        self._stopping = False
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Keep the workers running until SIGTERM or SIGINT; give the exit code."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._request_stop)
+        # The workers hold the reading end: it shows them our end, however we come to it.
+        reading, writing = os.pipe()
+        try:
+            while not self._stopping:
+                for place in self._places:
+                    self._look_after(place, lifeline=reading)
+                self._keep_house()
+                time.sleep(_TICK_SECONDS)
+        finally:
+            self._stop_all()
+            os.close(reading)
+            os.close(writing)
+        return self._exit_code
+
+    def _request_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _look_after(self, place: _Place, *, lifeline: int) -> None:
+        now = time.monotonic()
+        if place.process is not None:
+            code = place.process.poll()
+            if code is None:
+                return
+            self._bury(place, code)
+            if code == EXIT_CONFIGURATION:
+                # It would be as unfit the next time; whoever started us has to see that.
+                self._stopping, self._exit_code = True, code
+                return
+            place.failures = 0 if now - place.started > _HEALTHY_AFTER_SECONDS else place.failures + 1
+            place.not_before = now + min(0.1 * 2**place.failures, _SLOWEST_RESTART_SECONDS)
+        if now >= place.not_before:
+            self._start(place, lifeline=lifeline)
+
+    def _start(self, place: _Place, *, lifeline: int) -> None:
+        place.name = f"{place.queue}-{uuid.uuid4().hex}"
+        command = [sys.executable, "-m", "workers.process", place.queue, "--name", place.name]
+        # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
+        place.process = subprocess.Popen(  # noqa: S603 # our own module
+            [*command, "--lifeline", str(lifeline)],
+            pass_fds=(lifeline,),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        place.started = time.monotonic()
+        log.info("action=worker_started queue=%s pid=%d", place.queue, place.process.pid)
+
+    def _bury(self, place: _Place, code: int) -> None:
+        level = logging.INFO if code == 0 else logging.WARNING
+        log.log(level, "action=worker_ended queue=%s exit=%d", place.queue, code)
+        place.process = None
+        self._housekeeping.forget(place.name)
+
+    def _keep_house(self) -> None:
+        # Redis away is the workers' trouble, who will say so; there is nothing to keep until it is back.
+        with contextlib.suppress(redis.RedisError):
+            self._housekeeping.tick([place.name for place in self._places if place.process is not None])
+
+    def _stop_all(self) -> None:
+        processes = [(place, place.process) for place in self._places if place.process is not None]
+        for _, process in processes:
+            process.terminate()
+        deadline = time.monotonic() + self._grace_seconds
+        for place, process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("action=worker_killed queue=%s pid=%d", place.queue, process.pid)
+                process.kill()
+                process.wait()
+            self._bury(place, process.returncode)
+        with contextlib.suppress(redis.RedisError):
+            self._housekeeping.close()
