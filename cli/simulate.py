@@ -64,8 +64,7 @@ class _Discreet(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as exc:
-            exc.message = masked(exc.message)
-            raise
+            raise click.UsageError(masked(exc.format_message()), ctx=exc.ctx) from None
 
 
 @click.command(cls=_Discreet)

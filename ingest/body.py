@@ -53,33 +53,75 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
     in_flight.take(REQUEST_BYTES)
     held_bytes = REQUEST_BYTES
     try:
-        step = receive().__await__()
+        message: Message | None = None
+        first = receive().__await__()
         try:
-            first = next(step)
-        except StopIteration as done:
-            message: Message = done.value
-        else:
-            async with _time_box(timeout_seconds) as deadline:
-                message = await _Rest(step, first)
-            timeout_seconds = deadline - asyncio.get_running_loop().time()
-        body = _part(message)
-        _check(len(body), limit_bytes)
-        in_flight.take(len(body))
-        held_bytes += len(body)
-        if not message.get("more_body"):
-            return body
-        parts = [body]
-        async with _time_box(timeout_seconds):
-            while message.get("more_body"):
+            waits_for = next(first)
+        except StopIteration as at_once:
+            message = at_once.value
+            if not message.get("more_body"):
+                body = _part(message, limit_bytes)
+                in_flight.take(len(body))
+                return body
+        whole = bytearray()
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                if message is None:
+                    message = await _Rest(first, waits_for)
+                part = _part(message, limit_bytes - len(whole))
+                in_flight.take(len(part))
+                held_bytes += len(part)
+                whole += part
+                if not message.get("more_body"):
+                    return bytes(whole)
                 message = await receive()
-                parts.append(_part(message))
-                _check(held_bytes - REQUEST_BYTES + len(parts[-1]), limit_bytes)
-                in_flight.take(len(parts[-1]))
-                held_bytes += len(parts[-1])
-        return b"".join(parts)
+    except _TooLarge:
+        in_flight.give_back(held_bytes)
+        raise Refused(problems.too_large(limit_bytes)) from None
     except TimeoutError:
         in_flight.give_back(held_bytes)
         raise Refused(problems.too_slow(timeout_seconds)) from None
     except BaseException:
         in_flight.give_back(held_bytes)
         raise
+
+
+async def drain(receive: Receive) -> None:
+    """Read the rest of a refused body and throw it away, up to DRAIN_BYTES and DRAIN_SECONDS."""
+    left_bytes = DRAIN_BYTES
+    with contextlib.suppress(TimeoutError, Gone, _TooLarge):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            more = True
+            while more and left_bytes > 0:
+                message = await receive()
+                left_bytes -= len(_part(message, DRAIN_BYTES))
+                more = message.get("more_body", False)
+
+
+def _part(message: Message, room_bytes: int) -> bytes:
+    if message["type"] != "http.request":
+        raise Gone
+    part: bytes = message.get("body", b"")
+    if len(part) > room_bytes:
+        raise _TooLarge
+    return part
+
+
+class _TooLarge(Exception):
+    """The body is larger than the limit."""
+
+
+class _Rest:
+    """Awaits what is left of an awaitable that has been stepped once, and gave `waits_for` to the event loop."""
+
+    def __init__(self, steps: Generator[Any, Any, Message], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            yield self._waits_for
+        except BaseException as exc:
+            self._steps.throw(exc)  # a cancellation belongs to whoever waits inside
+            raise
+        return (yield from self._steps)

@@ -16,8 +16,9 @@ and `progress`, how many of them are settled.
 
 from typing import Final, Literal, TypeAlias
 
+from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
-from rq.registry import ScheduledJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
 Outcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined"]
 DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "unwanted", "dead"]
@@ -80,6 +81,21 @@ def rq_queue(queue: str) -> str:
     return f"rq:queue:{queue}"
 
 
+def rq_intermediate(queue: str) -> str:
+    """Name RQ's list of the jobs that a worker has popped and not yet started."""
+    return str(IntermediateQueue.get_intermediate_queue_key(rq_queue(queue)))
+
+
+def rq_started(queue: str) -> str:
+    """Name RQ's registry of running jobs: members are <job id>:<execution id>."""
+    return str(StartedJobRegistry.key_template.format(queue))
+
+
 def rq_scheduled(queue: str) -> str:
     """Name RQ's registry of the jobs that are to enter a queue later."""
     return str(ScheduledJobRegistry.key_template.format(queue))
+
+
+def rq_failed(queue: str) -> str:
+    """Name RQ's registry of the jobs that it gave up on; ours never run out of retries, so it stays empty."""
+    return str(FailedJobRegistry.key_template.format(queue))

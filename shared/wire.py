@@ -109,6 +109,7 @@ class Callback(Struct, frozen=True):
 
 
 _BOM: Final = b"\xef\xbb\xbf"
+_YEAR_1_MS: Final = -62_135_596_800_000
 _STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
 _decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -245,7 +246,8 @@ def unix_ms(record: Record | ReplyCallback) -> int | None:
     """When it happened, in milliseconds since 1970, from the finer of the two times that it gives.
 
     The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: the unit is
-    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973.
+    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973. None where it gives no
+    time, or one before the year 1, which no calendar of ours can hold.
     """
     value = integer(record.micro_timestamp)
     if value is None:
@@ -254,8 +256,10 @@ def unix_ms(record: Record | ReplyCallback) -> int | None:
         return None
     size = abs(value)
     if size < 10**11:
-        return value * 1000
-    return value if size < 10**14 else value // 1000
+        value *= 1000
+    elif size >= 10**14:
+        value //= 1000
+    return value if value >= _YEAR_1_MS else None
 
 
 def status_envelope(callback: Callback) -> StatusEnvelope:

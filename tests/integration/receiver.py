@@ -52,7 +52,7 @@ def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[
     scheme = "https" if tls else "http"
     receiver = Receiver("")
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         arrived = Request(
             method=request.method,

@@ -1,0 +1,125 @@
+"""`callbacks check`: what is wrong with the configuration, with Redis or with a handler, in words, and what to do.
+
+Exit 0: all is well (advice may remain). 1: something is not. Nothing is changed anywhere.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import click
+import msgspec
+import redis
+from msgspec import Struct
+
+from shared import connections, durability, settings
+from shared.errors import ConfigurationError
+from workers import registry
+
+State: TypeAlias = Literal["ok", "advice", "wrong"]
+
+# Guessing a token over the network takes for ever from about this length on.
+_SAFE_TOKEN_CHARACTERS = 16
+_MARKS: dict[State, tuple[str, str]] = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "red")}
+
+
+class Finding(Struct, frozen=True):
+    """One thing looked at: how it is, and, if it is not well, what to do."""
+
+    state: State
+    what: str
+    remedy: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
+def check(*, as_json: bool) -> None:
+    """Look at the configuration, Redis and the handlers, and say what is wrong and what to do."""
+    findings = list(_look())
+    if as_json:
+        click.echo(msgspec.json.encode(findings))
+    else:
+        for finding in findings:
+            mark, colour = _MARKS[finding.state]
+            click.secho(f"{mark} {finding.what}", fg=colour)
+            if finding.remedy:
+                click.echo(f"    {finding.remedy}")
+    sys.exit(1 if any(finding.state == "wrong" for finding in findings) else 0)
+
+
+def _look() -> Iterator[Finding]:
+    try:
+        loaded = settings.load()
+    except ConfigurationError as exc:
+        for problem in exc.problems:
+            yield Finding("wrong", problem, "Correct the variable; `.env` in the current folder is read too.")
+        return
+    yield from _tokens(loaded.tokens)
+    yield from _addresses(loaded)
+    yield from _redis(loaded)
+    yield from _handlers(loaded.handlers)
+
+
+def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
+    if not tokens:
+        yield Finding(
+            "wrong",
+            "CALLBACKS_TOKENS is not set, so the web process refuses to start",
+            "Set it to name=token; a good token: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'",
+        )
+        return
+    for token in tokens:
+        if len(token.secret) < _SAFE_TOKEN_CHARACTERS:
+            yield Finding(
+                "advice",
+                f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
+                f"The gateway signs nothing, so it is the only secret: take {_SAFE_TOKEN_CHARACTERS} characters or more.",
+            )
+    yield Finding("ok", f"tokens of {', '.join(token.name for token in tokens)}")
+
+
+def _addresses(loaded: settings.Settings) -> Iterator[Finding]:
+    if set(settings.ANY_NETWORK) <= set(loaded.allowed_ips):
+        yield Finding(
+            "advice",
+            "CALLBACKS_ALLOWED_IPS lets every address post",
+            "The gateway posts from 80.252.167.60; name it, unless something in front of this sees to that.",
+        )
+    else:
+        yield Finding("ok", f"callbacks are taken from {', '.join(map(str, loaded.allowed_ips))}")
+
+
+def _redis(loaded: settings.Settings) -> Iterator[Finding]:
+    if not loaded.redis_url:
+        yield Finding(
+            "wrong",
+            "REDIS_URL is not set",
+            "Set it to your Redis, such as redis://127.0.0.1:6379/0; `callbacks dev` needs none.",
+        )
+        return
+    shown = connections.shown(loaded.redis_url)
+    client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+    try:
+        client.ping()
+        yield Finding("ok", f"REDIS_URL: {shown} answers")
+        for finding in durability.findings(durability.read(client), level=loaded.durability):
+            yield Finding("ok" if finding.ok else "wrong", finding.detail, "" if finding.ok else finding.remedy)
+    except redis.RedisError as exc:
+        yield Finding(
+            "wrong",
+            f"REDIS_URL: {shown} cannot be used: {exc}",
+            "Start Redis there, or correct the address, the user or the password.",
+        )
+    finally:
+        client.close()
+
+
+def _handlers(names: Sequence[str]) -> Iterator[Finding]:
+    try:
+        handlers = registry.load(names)
+    except ConfigurationError as exc:
+        for problem in exc.problems:
+            yield Finding("wrong", problem, "Correct the handler or CALLBACKS_HANDLERS; until then no worker starts.")
+        return
+    for handler in handlers:
+        yield Finding("ok", f"handler {handler.name!r}: {handler.location}")

@@ -1,0 +1,111 @@
+"""`callbacks dev`: the whole service on a Redis of its own, until Ctrl-C, with every event shown as it arrives.
+
+Its data stay in the folder from one run to the next, and so does the token in the URLs.
+"""
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from cli import ending
+from cli.service import Service
+from shared import settings
+from shared.errors import CallbacksError
+
+_LOOK_SECONDS: Final = 0.1
+_COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the web process.  [default: PORT, or 8080]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/dev"),
+    show_default=True,
+    help="Where its files stay.",
+)
+def dev(*, port: int | None, folder: Path) -> None:
+    """Run everything on this machine until Ctrl-C: Redis, web process, workers."""
+    loaded = settings.load()
+    folder.mkdir(parents=True, exist_ok=True)
+    token, port = _token(folder / "token"), port or loaded.port
+    log_file = (folder / "events.jsonl").resolve()
+    log_file.write_bytes(b"")
+    environment = {
+        "HOST": "127.0.0.1",
+        "CALLBACKS_TOKENS": f"dev={token}",
+        "CALLBACKS_ALLOWED_IPS": "127.0.0.1,::1",
+        "CALLBACKS_HANDLERS": ",".join(dict.fromkeys(("log", *loaded.handlers))),
+        "CALLBACKS_LOG_FILE": str(log_file),
+        "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+        "CALLBACKS_LOG_LEVEL": "WARNING",
+        "CALLBACKS_DURABILITY": "fsync",
+    }
+    try:
+        with ending.by_signal(), Service(folder, port=port, environment=environment, quiet=False) as service:
+            _greet(f"http://127.0.0.1:{port}/callbacks/{token}")
+            with log_file.open(encoding="utf-8") as lines:
+                while True:
+                    for line in _new(lines):
+                        _show(msgspec.json.decode(line))
+                    service.check()
+                    time.sleep(_LOOK_SECONDS)
+    except ending.Ended:
+        click.echo("Stopped. What was received stays in " + str(folder))
+        sys.exit(0)
+    except CallbacksError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _token(file: Path) -> str:
+    """Give the token of this folder, made at the first run and readable by its owner alone."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+    return file.read_text().strip()
+
+
+def _greet(base: str) -> None:
+    click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
+    click.echo(f"  callback_url  {base}/status")
+    click.echo(f"  reply_url     {base}/reply\n")
+    click.echo("Try it from another terminal:\n")
+    click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
+
+
+def _new(lines: TextIOWrapper) -> Iterator[str]:
+    """Give the whole lines that were written since the last call."""
+    while True:
+        position = lines.tell()
+        line = lines.readline()
+        if not line.endswith("\n"):
+            lines.seek(position)
+            return
+        yield line
+
+
+def _show(event: dict[str, Any]) -> None:
+    when = datetime.fromisoformat(event["received_at"]).astimezone().strftime("%H:%M:%S")
+    where = f"{event['sender'] or '?'} → {event['recipient'] or '?'}"
+    if event["kind"] == "report":
+        what = click.style(f"{event['status']:<8}", fg=_COLOURS.get(event["status"], "red"))
+        error = f"  error {event['error_code']}" if event["error_code"] else ""
+        rest = f"{event['channel'] or '':<8}  {where}  message {event['message_id']}{error}"
+    else:
+        what = click.style(f"{'reply':<8}", fg="magenta")
+        rest = f"{event['channel'] or '':<8}  {where}  {event['text'] or '(no text)'}"
+    click.echo(f"{when}  {what}  {_harmless(rest)}")
+
+
+def _harmless(text: str) -> str:
+    """Keep what strangers wrote from moving the cursor, colouring the terminal or turning its direction."""
+    return "".join(character if character.isprintable() else "·" for character in text)

@@ -1,0 +1,36 @@
+"""Ending from outside, once, and cleanly: SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Ended(SystemExit):
+    """A signal asked this process to end; its code is the shell's convention for that signal.
+
+    A SystemExit, as event loops let only that and KeyboardInterrupt through.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+@contextmanager
+def by_signal() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise Ended in the main thread, within.
+
+    Only the first does: what unwinds is not broken off by a second one.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(signum: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise Ended(signum)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

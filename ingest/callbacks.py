@@ -1,0 +1,118 @@
+"""The way of one callback through the web process: address, token, size, read, shape, commit.
+
+Nothing of it is answered with 200 before the commit that holds it is durable (I1).
+"""
+
+from typing import Final
+
+from starlette.types import Receive, Scope
+
+from ingest import answers, log, problems
+from ingest.answers import Answer
+from ingest.body import REQUEST_BYTES, InFlight, read
+from ingest.commit import GroupCommit
+from ingest.problems import Refused
+from ingest.sources import AddressRules, Tokens
+from shared import wire
+from shared.batches import Kept, Quarantined, now_ms
+from shared.errors import NotDocumented, NotJson, NotKept
+
+# Bodies that are no JSON whatever they say. Everything else is read, and judged by what it is.
+_FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
+# Longer than any length that could be meant, so that int() never meets megabytes of digits.
+_LENGTH_DIGITS: Final = 18
+
+
+class Callbacks:
+    """Takes the callbacks of one kind (None: tells the kind from the body)."""
+
+    def __init__(
+        self,
+        kind: wire.Kind | None,
+        *,
+        addresses: AddressRules,
+        tokens: Tokens,
+        commit: GroupCommit,
+        in_flight: InFlight,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+        seldom: log.Seldom,
+    ) -> None:
+        self._kind = kind
+        self._addresses = addresses
+        self._tokens = tokens
+        self._commit = commit
+        self._in_flight = in_flight
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_seconds = body_timeout_seconds
+        self._seldom = seldom
+
+    async def handle(self, scope: Scope, receive: Receive) -> Answer:
+        """Take one callback and give the answer to it. Raises Refused and Gone."""
+        length_bytes, encoding, media_type, forwarded = _headers(scope)
+        client = scope["client"]
+        verdict = self._addresses.judge(client[0] if client else None, forwarded)
+        if not verdict.allowed:
+            raise Refused(problems.address_not_allowed(verdict.shown))
+        source = self._tokens.source(scope["path_params"]["token"])
+        if source is None:
+            raise Refused(problems.not_found())
+        if encoding not in (b"", b"identity"):
+            raise Refused(problems.encoded())
+        if media_type.startswith(_FORMS):
+            raise Refused(problems.form())
+        if length_bytes > self._max_body_bytes:
+            raise Refused(problems.too_large(self._max_body_bytes))
+        body = await read(
+            receive,
+            limit_bytes=self._max_body_bytes,
+            timeout_seconds=self._body_timeout_seconds,
+            in_flight=self._in_flight,
+        )
+        try:
+            return await self._keep(body, source)
+        except NotKept as exc:
+            raise Refused(problems.not_kept(exc.retry_after_seconds)) from exc
+        finally:
+            self._in_flight.give_back(len(body) + REQUEST_BYTES)
+
+    async def _keep(self, body: bytes, source: str) -> Answer:
+        if not body:
+            raise Refused(problems.not_json("The body is empty", source=source))
+        try:
+            shape = wire.check(body, self._kind)
+        except NotJson as exc:
+            await self._set_aside(body, source, str(exc))
+            raise Refused(problems.not_json(str(exc), source=source)) from exc
+        except NotDocumented as exc:
+            await self._set_aside(body, source, str(exc))
+            return answers.quarantined(str(exc))
+        await self._commit.keep(Kept(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
+        if shape.faults:
+            error = "; ".join(wire.summary(shape.faults))
+            self._seldom.tell("action=quarantined part=records", f"source={source} error={error!r}")
+            return answers.partly(len(shape.faults), error)
+        return answers.ACCEPTED
+
+    async def _set_aside(self, body: bytes, source: str, error: str) -> None:
+        entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)
+        await self._commit.keep(entry, len(body))
+        self._seldom.tell("action=quarantined part=callback", f"source={source} error={error!r}")
+
+
+def _headers(scope: Scope) -> tuple[int, bytes, bytes, list[bytes]]:
+    """Give what matters of the headers: Content-Length, -Encoding and -Type, and the lines of X-Forwarded-For."""
+    length_bytes, encoding, media_type = 0, b"", b""
+    forwarded: list[bytes] = []
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            # What is no length is no reason to refuse: the body is counted as it comes, whatever was said of it.
+            if value.isdigit():
+                length_bytes = int(value) if len(value) <= _LENGTH_DIGITS else 10**_LENGTH_DIGITS
+        elif name == b"content-type":
+            media_type = value.strip().lower()
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+        elif name == b"x-forwarded-for":
+            forwarded.append(value)
+    return length_bytes, encoding, media_type, forwarded

@@ -1,0 +1,68 @@
+"""Where a handler's answer becomes HTTP: methods, faults, and bodies that were refused unread.
+
+Starlette's router calls these directly. Its two middlewares are left out: they make a Request for each call and let
+an unexpected exception end as 500; here it is 503, which tells the gateway to come again (I7).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.types import Receive, Scope, Send
+
+from ingest import body, log, problems
+from ingest.answers import Answer
+from ingest.body import Gone
+from ingest.problems import Refused
+
+Handler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
+
+
+class Endpoint:
+    """An ASGI application that answers every request with what `handler` gives, whatever happens.
+
+    `name` stands in the log. Without `methods` the handler takes every method.
+    """
+
+    def __init__(self, name: str, handler: Handler, *, methods: tuple[str, ...] = (), refusals: log.Seldom) -> None:
+        self._name = name
+        self._handler = handler
+        self._methods = methods
+        self._refusals = refusals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        if scope["type"] != "http":  # a websocket: closed before it was accepted, which servers tell as 403
+            await send({"type": "websocket.close"})
+            return
+        try:
+            if self._methods and scope["method"] not in self._methods:
+                answer = problems.method_not_allowed(scope["method"], self._methods)
+            else:
+                answer = await self._handler(scope, receive)
+        except Refused as exc:
+            answer = exc.answer
+        except Gone:
+            return
+        except asyncio.CancelledError:
+            # The server's time for draining is over. What is being committed may still be kept, but nobody knows yet.
+            answer = problems.fault()
+        except Exception as exc:  # noqa: BLE001 # the declared boundary: no fault of ours becomes a 500
+            log.fault(self._name, exc)
+            answer = problems.fault()
+        if answer.name:
+            self._refusals.tell(f"action=refused status={answer.status} problem={answer.name}", answer.about)
+        if answer.unread:
+            await _send_before_body(answer, scope, receive, send)
+        else:
+            await answer.send(send)
+
+
+async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the answer at once, read the rest of the body into nothing, and only then end the connection."""
+    await send(answer.start)
+    await send({**answer.body, "more_body": True})
+    # Who asked for "100 Continue" (RFC 9110, section 10.1.1) has our final answer instead, and sends no body.
+    if not any(name == b"expect" for name, _ in scope["headers"]):
+        await body.drain(receive)
+    await send({"type": "http.response.body", "body": b""})

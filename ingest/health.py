@@ -1,0 +1,119 @@
+"""Whether a 200 can be given at all: watches that Redis holds what CALLBACKS_DURABILITY asks, and tells it.
+
+The watcher looks at the start and every few seconds, more often while something is wrong. Below the level commits
+are refused and /readyz says which check fails; a line is logged when that changes, never for each request.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import redis
+import redis.asyncio
+from starlette.types import Receive, Scope
+
+from ingest import log
+from ingest.answers import Answer, answer
+from shared import durability
+from shared.durability import Finding
+from shared.settings import Durability
+
+LOOK_EVERY_SECONDS: Final = 3.0
+# While it does not hold, so that a Redis that is back is used again at once.
+LOOK_AGAIN_SECONDS: Final = 0.5
+
+_NO_STORE: Final = ((b"cache-control", b"no-store"),)
+_ALIVE: Final = answer(200, {"status": "alive"}, headers=_NO_STORE)
+
+
+class Watcher:
+    """Looks at Redis again and again while `run` runs. Until the first look nothing is believed to hold."""
+
+    def __init__(self, client: "redis.asyncio.Redis", level: Durability) -> None:
+        self._client = client
+        self._level: Durability = level
+        self._findings: tuple[Finding, ...] = (durability.unreachable("not looked at yet"),)
+        self._refusal: str | None = _failing(self._findings)
+        self._looked = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was seen last."""
+        return self._findings
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing may be committed now, or None."""
+        return self._refusal
+
+    def lost(self, why: str) -> None:
+        """Take note that Redis did not answer a commit; it is looked at again at once."""
+        self._conclude((durability.unreachable(why),))
+        self._hurry.set()
+
+    async def looked(self, timeout_seconds: float) -> None:
+        """Wait for the first look, or for `timeout_seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._looked.wait()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        try:
+            while True:
+                self._conclude(await self._look())
+                self._looked.set()
+                self._hurry.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_SECONDS if self._refusal is None else LOOK_AGAIN_SECONDS):
+                        await self._hurry.wait()
+        finally:
+            # What nobody watches does not hold.
+            self._findings = (durability.unreachable("no longer watched"),)
+            self._refusal = _failing(self._findings)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+    async def livez(self, _scope: Scope, _receive: Receive) -> Answer:
+        """Answer that the process runs, whatever Redis does."""
+        return _ALIVE
+
+    async def readyz(self, _scope: Scope, _receive: Receive) -> Answer:
+        """Answer whether callbacks are kept now, with every check."""
+        checks = {
+            finding.name: {"ok": finding.ok, "detail": finding.detail}
+            | ({"remedy": finding.remedy} if finding.remedy else {})
+            for finding in self._findings
+        }
+        ready = self._refusal is None
+        document = {"status": "ready" if ready else "unavailable", "durability": self._level, "checks": checks}
+        return answer(200 if ready else 503, document, headers=_NO_STORE)
+
+    async def _look(self) -> tuple[Finding, ...]:
+        pipe = self._client.pipeline(transaction=False)
+        durability.ask(pipe)
+        try:
+            replies = await pipe.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as exc:
+            return (durability.unreachable(type(exc).__name__),)
+        return durability.judge(self._level, replies)
+
+    def _conclude(self, findings: tuple[Finding, ...]) -> None:
+        before, first = self._refusal, not self._looked.is_set()
+        unseen_before = {finding.name for finding in self._findings if finding.ok and finding.remedy}
+        self._findings, self._refusal = findings, _failing(findings)
+        if self._refusal != before or first:
+            if self._refusal is None:
+                log.logger.info("action=durability state=held level=%s", self._level)
+            else:
+                log.logger.error("action=durability state=lost level=%s failing=%r", self._level, self._refusal)
+        for finding in findings:
+            if finding.ok and finding.remedy and finding.name not in unseen_before:
+                log.logger.warning("action=durability_unseen check=%r", str(finding))
+
+
+def _failing(findings: tuple[Finding, ...]) -> str | None:
+    return "; ".join(str(finding) for finding in findings if not finding.ok) or None

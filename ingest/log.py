@@ -1,0 +1,107 @@
+"""The web process's log: which actions there are, how often they are told, and how tokens stay out of it.
+
+    action=started                 the process serves; level= what a 200 rests on
+    action=stopped                 everything in flight was answered
+    action=durability              held or lost: what a 200 rests on changed, with each failing check
+    action=durability_memory       CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis
+    action=durability_unseen       a check that this Redis does not let us make, and that is believed
+    action=commit_failed           a batch could not be stored; its senders heard 503
+    action=commit_repeated         a batch was sent again, on a fresh connection
+    action=refused                 an answer that is not 200: status= problem=
+    action=quarantined             an authentic callback that cannot be read: error=
+    action=fault                   an unexpected exception: the place in the code, without its message, which may
+                                   quote a body (I9)
+
+`refused` and `quarantined` depend on what strangers send, so each kind of them is told once in SELDOM_SECONDS, with
+how many there were since.
+"""
+
+import logging
+import re
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+from urllib.parse import quote
+
+logger: Final = logging.getLogger("callbacks.web")
+
+SELDOM_SECONDS: Final = 10.0
+
+_MASK: Final = "***"
+_PATH: Final = re.compile(r"(/callbacks/+)[^/\s?]+", re.IGNORECASE)
+# Whose lines can hold a path: uvicorn's access log, its errors, and ours.
+_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", logger.name)
+
+
+class Seldom:
+    """Tells of what may happen thousands of times a second, a line for each kind in `every_seconds` at most.
+
+    The kinds must be few: they are remembered for ever.
+    """
+
+    def __init__(
+        self, *, every_seconds: float = SELDOM_SECONDS, now_seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._every_seconds = every_seconds
+        self._now_seconds = now_seconds
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def tell(self, kind: str, about: str) -> None:
+        """Say that `kind` (`action=… key=value …`) happened; `about` describes only the one that is told."""
+        now_seconds = self._now_seconds()
+        next_seconds, untold = self._kinds.get(kind, (now_seconds, 0))
+        if now_seconds < next_seconds:
+            self._kinds[kind] = (next_seconds, untold + 1)
+            return
+        self._kinds[kind] = (now_seconds + self._every_seconds, 0)
+        logger.warning("%s count=%d %s", kind, untold + 1, about)
+
+
+def fault(where: str, exc: BaseException) -> None:
+    """Log an exception that nobody expected: types and places of the whole chain, but no messages."""
+    chain: list[str] = []
+    link: BaseException | None = exc
+    while link is not None:
+        chain.append(type(link).__qualname__ + "\n" + "".join(traceback.format_tb(link.__traceback__)))
+        link = link.__cause__ or link.__context__
+    logger.error("action=fault where=%s %s", where, "caused by ".join(chain))
+
+
+class TokenMask(logging.Filter):
+    """Masks the token in whatever a record holds: known secrets anywhere, and any path segment after /callbacks/."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__()
+        spellings = {spelling for secret in secrets for spelling in (secret, quote(secret), quote(secret, safe=""))}
+        self._secrets = sorted(spellings, key=len, reverse=True)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record in place; the shape of its arguments stays, as formatters rely on it."""
+        record.msg = self._masked(record.msg)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(self._masked, record.args))
+        elif record.args:
+            record.args = {key: self._masked(value) for key, value in record.args.items()}
+        return True
+
+    def _masked(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        value = _PATH.sub(rf"\1{_MASK}", value)
+        for secret in self._secrets:
+            value = value.replace(secret, _MASK)
+        return value
+
+
+def mask(secrets: Iterable[str]) -> Callable[[], None]:
+    """Put the mask on every logger whose lines can hold a path; gives what takes it off again."""
+    token_mask = TokenMask(secrets)
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(token_mask)
+
+    def unmask() -> None:
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(token_mask)
+
+    return unmask

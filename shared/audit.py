@@ -1,0 +1,154 @@
+"""The sum that has to come out: what was received is somewhere, once.
+
+    received = unique + duplicate + quarantined + waiting to be expanded     for reports and replies together
+    queued   = delivered + dead + waiting to be delivered                    for each handler
+    unique   = queued + unwanted                                             for each handler there from the start
+
+The left sides are counters that change in the same atomic steps as what they count; what waits is counted anew, from
+the jobs themselves. Exact at rest. While events move, the jobs are read some milliseconds after the counters.
+"""
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import redis
+from msgspec import Struct
+
+from shared import keys, queues
+
+Kind: TypeAlias = keys.CountedKind
+
+_KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
+_JOBS_A_READ: Final = 1000
+
+
+class Arrivals(Struct, frozen=True, kw_only=True):
+    """What became of the records of one kind on their way to the handlers."""
+
+    received: int
+    unique: int
+    duplicate: int
+    quarantined: int
+
+
+class AtHandler(Struct, frozen=True, kw_only=True):
+    """What became of events at one handler; `waiting` of them are in its queue, running, or to be tried again."""
+
+    handler: str
+    queued: int
+    unwanted: int
+    delivered: int
+    dead: int
+    waiting: int
+
+    @property
+    def missing(self) -> int:
+        """How many events are nowhere; below zero: how many are there twice. Zero is right."""
+        return self.queued - self.delivered - self.dead - self.waiting
+
+
+class Audit(Struct, frozen=True, kw_only=True):
+    """The whole sum."""
+
+    arrivals: dict[Kind, Arrivals]
+    waiting: int
+    handlers: tuple[AtHandler, ...]
+
+    @property
+    def received(self) -> int:
+        """Records received, of every kind."""
+        return sum(kind.received for kind in self.arrivals.values())
+
+    @property
+    def unique(self) -> int:
+        """Events: records seen for the first time."""
+        return sum(kind.unique for kind in self.arrivals.values())
+
+    @property
+    def duplicate(self) -> int:
+        """Records seen before."""
+        return sum(kind.duplicate for kind in self.arrivals.values())
+
+    @property
+    def quarantined(self) -> int:
+        """Records set aside because they could not be read."""
+        return sum(kind.quarantined for kind in self.arrivals.values())
+
+    @property
+    def missing(self) -> int:
+        """How many records are nowhere; below zero: how many are there twice. Zero is right."""
+        return self.received - self.unique - self.duplicate - self.quarantined - self.waiting
+
+    @property
+    def in_flight(self) -> int:
+        """What still moves: records to be expanded and events to be delivered."""
+        return self.waiting + sum(handler.waiting for handler in self.handlers)
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is missing and nothing is there twice."""
+        return self.missing == 0 and all(handler.missing == 0 for handler in self.handlers)
+
+
+def take(connection: redis.Redis) -> Audit:
+    """Add up what stands in Redis now. Raises redis.RedisError."""
+    counters: dict[bytes, bytes] = connection.hgetall(keys.COUNTS)
+    counts = {name.decode(): int(number) for name, number in counters.items()}
+    handlers = sorted({name.partition(":")[2] for name in counts if ":" in name})
+    return Audit(
+        arrivals={
+            kind: Arrivals(
+                received=counts.get(keys.count(kind, "received"), 0),
+                unique=counts.get(keys.count(kind, "unique"), 0),
+                duplicate=counts.get(keys.count(kind, "duplicate"), 0),
+                quarantined=counts.get(keys.count(kind, "quarantined"), 0),
+            )
+            for kind in _KINDS
+        },
+        waiting=_waiting(connection, queues.EXPAND),
+        handlers=tuple(
+            AtHandler(
+                handler=handler,
+                queued=_total(counts, handler, "queued"),
+                unwanted=_total(counts, handler, "unwanted"),
+                delivered=_total(counts, handler, "delivered"),
+                dead=_total(counts, handler, "dead"),
+                waiting=_waiting(connection, queues.delivery(handler)),
+            )
+            for handler in handlers
+        ),
+    )
+
+
+def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) -> int:
+    return sum(counts.get(keys.handler_count(handler, kind, outcome), 0) for kind in _KINDS)
+
+
+def _waiting(connection: redis.Redis, queue: str) -> int:
+    """Count what the jobs of a queue still hold, wherever RQ or a running job has them."""
+    with connection.pipeline() as pipe:
+        pipe.lrange(keys.rq_queue(queue), 0, -1)
+        pipe.lrange(keys.rq_intermediate(queue), 0, -1)
+        pipe.zrange(keys.rq_scheduled(queue), 0, -1)
+        pipe.zrange(keys.rq_failed(queue), 0, -1)
+        pipe.zrange(keys.rq_started(queue), 0, -1)
+        *lists, started = pipe.execute()
+    running = {member.decode().partition(":")[0] for member in started}
+    found = {job_id.decode() for jobs in lists for job_id in jobs} | running
+    with connection.pipeline(transaction=False) as pipe:
+        for job_id in found:
+            pipe.lrange(keys.taken(job_id), 0, -1)
+        for jobs in pipe.execute():
+            found.update(job_id.decode() for job_id in jobs)
+    return _unsettled(connection, sorted(found))
+
+
+def _unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
+    ids = list(job_ids)
+    total = 0
+    for first in range(0, len(ids), _JOBS_A_READ):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in ids[first : first + _JOBS_A_READ]:
+                pipe.hmget(keys.job(job_id), "items", "progress")
+            total += sum(int(items or 0) - int(progress or 0) for items, progress in pipe.execute())
+    return total
