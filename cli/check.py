@@ -73,7 +73,7 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
             yield Finding(
                 "advice",
                 f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
-                f"The gateway signs nothing, so it is the only secret: take {_SAFE_TOKEN_CHARACTERS} characters or more.",
+                f"The gateway signs nothing, so nothing else is secret: give it {_SAFE_TOKEN_CHARACTERS} characters.",
             )
     yield Finding("ok", f"tokens of {', '.join(token.name for token in tokens)}")
 
@@ -101,9 +101,12 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
         client.ping()
-        yield Finding("ok", f"REDIS_URL: {shown} answers")
-        for finding in durability.findings(durability.read(client), level=loaded.durability):
-            yield Finding("ok" if finding.ok else "wrong", finding.detail, "" if finding.ok else finding.remedy)
+        with client.pipeline(transaction=False) as pipe:
+            durability.ask(pipe)
+            answers = pipe.execute(raise_on_error=False)
+        for found in durability.judge(loaded.durability, answers):
+            state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
+            yield Finding(state, f"Redis: {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
     except redis.RedisError as exc:
         yield Finding(
             "wrong",

@@ -52,10 +52,10 @@ ACCEPTED: Final = answer(200, {"status": "accepted"})
 
 
 def partly(number: int, error: str) -> Answer:
-    """The callback is kept, and `number` of its records will go to the quarantine because of `error`."""
+    """Give the answer to a callback that is kept, `number` of whose records cannot be read because of `error`."""
     return answer(200, {"status": "accepted", "quarantined": number, "error": error})
 
 
 def quarantined(error: str) -> Answer:
-    """The callback is in the quarantine, whole, because of `error`."""
+    """Give the answer to a callback that is in the quarantine, whole, because of `error`."""
     return answer(200, {"status": "quarantined", "error": error})

@@ -28,7 +28,7 @@ class Gone(Exception):
 
 
 class InFlight:
-    """Counts the bytes that requests under way hold, from their first until their answer, and refuses beyond a limit."""
+    """Counts the bytes that requests hold, from their first until their answer, and refuses beyond a limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes

@@ -78,12 +78,12 @@ _FAULT: Final = _Problem(503, "fault", "Something went wrong here")
 
 
 def not_json(why: str, *, source: str) -> Answer:
-    """The body of `source` is not JSON."""
+    """Say `why` the body is not JSON."""
     return _NOT_JSON(why, about=f"source={source}")
 
 
 def address_not_allowed(address: str) -> Answer:
-    """Whoever is at `address` may not post."""
+    """Say that whoever is at `address` may not post."""
     return _ADDRESS(f"{address} is not among the allowed addresses", unread=True, about=f"address={address}")
 
 
@@ -93,43 +93,43 @@ def not_found() -> Answer:
 
 
 def method_not_allowed(method: str, allow: tuple[str, ...]) -> Answer:
-    """`method` is none of those in `allow`; RFC 9110, section 15.5.6, wants them told."""
+    """Say that `method` is none of those in `allow`; RFC 9110, section 15.5.6, wants them told."""
     allowed = ", ".join(allow)
     return _METHOD(f"Only {allowed}", headers=((b"allow", allowed.encode()),), unread=True, about=f"method={method}")
 
 
 def too_slow(limit_seconds: float) -> Answer:
-    """The body took longer than `limit_seconds`."""
+    """Say that the body took longer than `limit_seconds`."""
     return _TOO_SLOW(f"The whole body must arrive within {limit_seconds:g} seconds", unread=True)
 
 
 def too_large(limit_bytes: int) -> Answer:
-    """The body has more than `limit_bytes`."""
+    """Say that the body has more than `limit_bytes`."""
     return _TOO_LARGE(f"A body may have {limit_bytes} bytes", unread=True)
 
 
 def encoded() -> Answer:
-    """The body is compressed; RFC 9110, section 15.5.16, lets the answer say what would be taken."""
+    """Say that no compressed body is taken; RFC 9110, section 15.5.16, lets the answer say what would be."""
     return _MEDIA("A content encoding is not accepted", headers=((b"accept-encoding", b"identity"),), unread=True)
 
 
 def form() -> Answer:
-    """The body is a form."""
+    """Say that no form is taken."""
     return _MEDIA("A form is not accepted", headers=((b"accept", b"application/json"),), unread=True)
 
 
 def not_kept(retry_after_seconds: int) -> Answer:
-    """Nothing could store the callback; why is for the log, not for the sender."""
+    """Say that nothing could store the callback; why is for the log, not for the sender."""
     return _NOT_KEPT("It is not stored: send it again", headers=_retry_after(retry_after_seconds))
 
 
 def overload() -> Answer:
-    """Taking this callback would exceed what this process may hold in memory."""
+    """Say that taking this callback would exceed what this process may hold in memory."""
     return _OVERLOAD("Send it again later", headers=_retry_after(RETRY_AFTER_SECONDS), unread=True)
 
 
 def fault() -> Answer:
-    """We failed in an unexpected way: 503, as a repetition may well succeed, and 500 would promise nothing."""
+    """Say that we failed in an unexpected way: 503, as a repetition may well succeed, and 500 would promise nothing."""
     return _FAULT("The callback is not known to be kept", headers=_retry_after(RETRY_AFTER_SECONDS))
 
 

@@ -5,6 +5,8 @@ what it has to say (redis.conf, APPEND ONLY MODE). With `replica` a WAIT follows
 connection it would answer for that one's writes.
 """
 
+import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -15,6 +17,7 @@ from ingest import log
 from ingest.commit import Entry
 from shared import batches
 from shared.batches import Kept, Quarantined
+from shared.connections import WEB_TIMEOUT_SECONDS
 from shared.errors import NotKept
 
 # A replica that needs longer than this is not one to rest a 200 on; well within the socket's time-out of 5 s.
@@ -82,7 +85,7 @@ class RedisStore:
             [entry for entry in batch if isinstance(entry, Kept)],
             [entry for entry in batch if isinstance(entry, Quarantined)],
         )
-        commands = [("MULTI",), *(args for args, _ in pipe.command_stack), ("EXEC",)]
+        commands: list[tuple[Any, ...]] = [("MULTI",), *(args for args, _ in pipe.command_stack), ("EXEC",)]
         if self._replicas:
             commands.append(("WAIT", self._replicas, WAIT_MS))
         return commands
@@ -90,10 +93,13 @@ class RedisStore:
     async def _execute(self, commands: Sequence[tuple[Any, ...]]) -> None:
         try:
             if self._connection is None:
-                self._connection = await self._client.connection_pool.get_connection()
+                pool: Any = self._client.connection_pool
+                self._connection = await pool.get_connection()
             connection = self._connection
-            await connection.send_packed_command(connection.pack_commands(commands))
-            replies = [await connection.read_response() for _ in commands]
+            # One time-box for all of it: redis-py's own is one for each reply, at 8 µs each.
+            async with asyncio.timeout(WEB_TIMEOUT_SECONDS):
+                await connection.send_packed_command(connection.pack_commands(commands))
+                replies = [await connection.read_response(timeout=math.inf) for _ in commands]
         except BaseException:
             # Answers may still be on their way, and would be taken for those of the next batch.
             await self._drop()

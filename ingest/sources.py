@@ -19,7 +19,7 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _REMEMBERED_PEERS: Final = 1024
 # "[" + 39 characters + "%" + a zone of up to 15 + "]:65535" is the longest that means an address.
 _LONGEST_ENTRY: Final = 64
-_MAPPED: Final = ipaddress.ip_network("::ffff:0:0/96")
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _HIGHEST_PORT: Final = 65535
 
 
@@ -66,16 +66,15 @@ class AddressRules:
         return Verdict(_within(address, self._allowed), str(address))
 
     def _judge_forwarded(self, line: str) -> Verdict:
-        address: Address | None = None
+        verdict = Verdict(allowed=False, shown="")
         for entry in reversed(line.split(",")):
             address = parse(entry)
             if address is None:
                 return Verdict(allowed=False, shown="an unreadable entry of X-Forwarded-For")
+            verdict = self._judge_address(address)
             if not _within(address, self._trusted):
-                break
-        # Without a break all are trusted, and this is the leftmost. split() never gives an empty list.
-        assert address is not None  # noqa: S101 # for mypy
-        return self._judge_address(address)
+                return verdict
+        return verdict  # all are trusted, so it is the leftmost
 
 
 def parse(entry: str) -> Address | None:

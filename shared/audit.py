@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import redis
 from msgspec import Struct
+from rq.utils import as_text
 
 from shared import keys, queues
 
@@ -92,8 +93,7 @@ class Audit(Struct, frozen=True, kw_only=True):
 
 def take(connection: redis.Redis) -> Audit:
     """Add up what stands in Redis now. Raises redis.RedisError."""
-    counters: dict[bytes, bytes] = connection.hgetall(keys.COUNTS)
-    counts = {name.decode(): int(number) for name, number in counters.items()}
+    counts = {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
     handlers = sorted({name.partition(":")[2] for name in counts if ":" in name})
     return Audit(
         arrivals={

@@ -1,0 +1,168 @@
+"""The settings: what each variable means, what is told of a wrong value, and that no secret is shown."""
+
+import dataclasses
+import ipaddress
+from typing import Any
+
+import pytest
+
+from shared import settings
+from shared.errors import ConfigurationError
+from shared.settings import Settings, Token
+
+SECRET = "s3cret-s3cret-s3cret"
+
+
+def problems(environ: dict[str, str], *needs: settings.Variable) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as error:
+        settings.load(environ, needs=needs)
+    return error.value.problems
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    read = settings.load({})
+    assert (read.port, read.host, read.web_concurrency) == (8080, "127.0.0.1", 1)
+    assert read.redis_url == ""
+    assert read.tokens == ()
+    assert read.allowed_ips == (ipaddress.ip_network("80.252.167.60/32"),)
+    assert read.trusted_proxies == ()
+    assert read.max_body_bytes == 4 * 1024 * 1024
+    assert read.durability == "fsync"
+    assert read.dedupe_seconds == 24 * 3600
+    assert read.handlers == ("log",)
+    assert read.spool_dir == "./var/spool"
+    assert read.database_url == "sqlite:///var/callbacks.db"
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "field", "value"),
+    [
+        ("PORT", "80", "port", 80),
+        ("PORT", " 80 ", "port", 80),
+        ("PORT", "0", "port", 0),
+        ("HOST", "::", "host", "::"),
+        ("WEB_CONCURRENCY", "4", "web_concurrency", 4),
+        ("REDIS_URL", "redis://localhost:6379/0", "redis_url", "redis://localhost:6379/0"),
+        ("REDIS_URL", "rediss://:pw@host/1", "redis_url", "rediss://:pw@host/1"),
+        ("REDIS_URL", "unix:///run/redis.sock", "redis_url", "unix:///run/redis.sock"),
+        ("REDIS_URL", "redis+sentinel://a,b:1/main/0", "redis_url", "redis+sentinel://a,b:1/main/0"),
+        ("CALLBACKS_TOKENS", f"old={SECRET}", "tokens", (Token("old", SECRET),)),
+        ("CALLBACKS_TOKENS", "a=one-token , a=two-token", "tokens", (Token("a", "one-token"), Token("a", "two-token"))),
+        ("CALLBACKS_ALLOWED_IPS", "10.1.2.3/8, ::1",
+         "allowed_ips", (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
+        ("CALLBACKS_ALLOWED_IPS", "*", "allowed_ips", settings.ANY_NETWORK),
+        ("CALLBACKS_TRUSTED_PROXIES", "10.0.0.1", "trusted_proxies", (ipaddress.ip_network("10.0.0.1/32"),)),
+        ("CALLBACKS_TRUSTED_PROXIES", "", "trusted_proxies", ()),
+        ("CALLBACKS_MAX_BODY_BYTES", "1048576", "max_body_bytes", 1048576),
+        ("CALLBACKS_BODY_TIMEOUT_SECONDS", "2.5", "body_timeout_seconds", 2.5),
+        ("CALLBACKS_DURABILITY", "memory", "durability", "memory"),
+        ("CALLBACKS_DEDUPE_SECONDS", "600", "dedupe_seconds", 600),
+        ("CALLBACKS_HANDLERS", "log, shop.refunds,", "handlers", ("log", "shop.refunds")),
+        ("CALLBACKS_SPOOL_DIR", "", "spool_dir", ""),
+        ("CALLBACKS_SPOOL_DIR", "/var/spool/cb", "spool_dir", "/var/spool/cb"),
+        ("DATABASE_URL", "postgresql://u:pw@db/x", "database_url", "postgresql://u:pw@db/x"),
+    ],
+)  # fmt: skip
+def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -> None:
+    assert getattr(settings.load({variable: given}), field) == value
+
+
+@pytest.mark.parametrize(
+    "variable", [row.variable for row in settings.table() if row.variable != "CALLBACKS_SPOOL_DIR"]
+)
+def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
+    assert settings.load({variable: "  "}) == settings.load({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "given"),
+    [
+        ("PORT", "http"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "٨٠"),
+        ("PORT", "8_0"),
+        ("WEB_CONCURRENCY", "0"),
+        ("WEB_CONCURRENCY", "1.5"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://[::1"),
+        ("CALLBACKS_TOKENS", SECRET),
+        ("CALLBACKS_TOKENS", f"main={SECRET},"),
+        ("CALLBACKS_TOKENS", f"={SECRET}"),
+        ("CALLBACKS_TOKENS", f"a name={SECRET}"),
+        ("CALLBACKS_TOKENS", "main="),
+        ("CALLBACKS_TOKENS", f"main={SECRET}/x"),
+        ("CALLBACKS_TOKENS", f"main={SECRET}é"),
+        ("CALLBACKS_TOKENS", f"a={SECRET},b={SECRET}"),
+        ("CALLBACKS_ALLOWED_IPS", "gateway.fortytwo.com"),
+        ("CALLBACKS_ALLOWED_IPS", "80.252.167.600"),
+        ("CALLBACKS_ALLOWED_IPS", ","),
+        ("CALLBACKS_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("CALLBACKS_MAX_BODY_BYTES", "4M"),
+        ("CALLBACKS_MAX_BODY_BYTES", "0"),
+        ("CALLBACKS_BODY_TIMEOUT_SECONDS", "0"),
+        ("CALLBACKS_BODY_TIMEOUT_SECONDS", "nan"),
+        ("CALLBACKS_DURABILITY", "always"),
+        ("CALLBACKS_DEDUPE_SECONDS", "0"),
+        ("CALLBACKS_HANDLERS", "shop/refunds.py"),
+        ("CALLBACKS_HANDLERS", ".refunds"),
+        ("CALLBACKS_HANDLERS", ","),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_variables_name_and_without_its_secrets(variable: str, given: str) -> None:
+    (problem,) = problems({variable: given})
+    assert problem.startswith(f"{variable}: ")
+    assert SECRET not in problem
+
+
+def test_a_wrong_redis_url_is_not_repeated_as_it_may_hold_a_password() -> None:
+    (problem,) = problems({"REDIS_URL": "http://:hunter2@localhost"})
+    assert "hunter2" not in problem
+    assert "redis://" in problem
+
+
+def test_every_fault_is_told_at_once() -> None:
+    told = problems(
+        {"PORT": "x", "CALLBACKS_DURABILITY": "y", "CALLBACKS_HANDLERS": "z!"}, "REDIS_URL", "CALLBACKS_TOKENS"
+    )
+    assert {problem.split()[0].rstrip(":") for problem in told} == {
+        "PORT", "CALLBACKS_DURABILITY", "CALLBACKS_HANDLERS", "REDIS_URL", "CALLBACKS_TOKENS",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "CALLBACKS_TOKENS"])
+def test_what_the_caller_needs_must_be_set(variable: settings.Variable) -> None:
+    assert problems({}, variable)[0].startswith(f"{variable} is not set")
+    assert problems({variable: " "}, variable)[0].startswith(f"{variable} is not set")
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    read = settings.load(
+        {
+            "CALLBACKS_TOKENS": f"main={SECRET}",
+            "REDIS_URL": "redis://:hunter2@localhost",
+            "DATABASE_URL": "postgresql://u:hunter2@db/x",
+        }
+    )
+    assert read.tokens[0].secret == SECRET
+    for shown in (repr(read), str(read), repr(read.tokens), f"{read.tokens[0]}"):
+        assert SECRET not in shown
+        assert "hunter2" not in shown
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.load({}).port = 1  # type: ignore[misc] # what a module may try
+
+
+def test_without_a_mapping_the_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBACKS_HANDLERS", "shop")
+    assert settings.load().handlers == ("shop",)
+
+
+def test_the_table_explains_every_setting_once() -> None:
+    rows = settings.table()
+    assert len(rows) == len({row.variable for row in rows}) == len(dataclasses.fields(Settings))
+    assert all(row.help for row in rows)
