@@ -19,6 +19,8 @@ _COMMANDS: Final = {
     "dev": ("cli.dev:dev", "The whole service on a Redis of its own, until Ctrl-C."),
     "web": ("cli.web:web", "The web process: takes callbacks, keeps them, answers 200."),
     "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
+    "ops": ("cli.ops:ops", "The operators' page, on this machine."),
+    "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
     "simulate": ("cli.simulate:simulate", "Play the gateway against a URL."),
     "check": ("cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
 }

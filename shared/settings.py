@@ -174,6 +174,7 @@ class Settings:
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
     )
+    ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
     database_url: str = _option(
         "DATABASE_URL", "sqlite:///var/callbacks.db", _text, "the database of the `sql` handler"
     )

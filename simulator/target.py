@@ -9,7 +9,7 @@ from simulator.callback import Kind
 from simulator.errors import InvalidOption
 
 _TOKEN = re.compile(r"(?<=/callbacks/)[^/?#\s]+")
-_QUERY = re.compile(r"\?.*", re.DOTALL)
+_QUERY = re.compile(r"\?\S+")
 _USER = re.compile(r"(?<=//)[^/@]*@")
 
 

@@ -308,7 +308,10 @@ def test_ids_stay_the_same_from_version_to_version() -> None:
 # --- on their way through the queue
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers() | st.floats(allow_nan=False, allow_infinity=False)))  # fmt: skip
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), numbers))
 def test_an_event_comes_out_of_a_queue_as_it_went_in(extra: dict[str, Any]) -> None:
     original: list[Event] = [
         report(**{key: value for key, value in extra.items() if key not in REPORT}),

@@ -1,5 +1,6 @@
 """The gateway's two bodies: what is read, what is a fault of one record, what is not the documented shape, not JSON."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -46,7 +47,7 @@ def body_with(keys: bytes) -> bytes:
 def check_error(body: bytes, kind: Kind | None = None) -> str:
     with pytest.raises(NotDocumented) as error:
         wire.check(body, kind)
-    with pytest.raises(NotDocumented, match="") as same:
+    with pytest.raises(NotDocumented) as same:
         wire.read(body, kind)
     assert str(error.value) == str(same.value)
     return str(error.value)
@@ -170,7 +171,8 @@ def test_unknown_statuses_channels_and_keys_are_kept() -> None:
 
 def test_a_bad_record_leaves_its_siblings() -> None:
     body = b"""{"data": [{"message_id": "1", "status": "DELIVRD"}, {"message_id": "2"}, 7,
-                         {"message_id": "4", "status": "SEEN", "timestamp": 1e400}, {"message_id": "5", "status": "SEEN"}]}"""
+                         {"message_id": "4", "status": "SEEN", "timestamp": 1e400},
+                         {"message_id": "5", "status": "SEEN"}]}"""
 
     shape, callback = wire.check(body, None), wire.read(body, None)
 
@@ -202,7 +204,8 @@ def test_a_bad_record_leaves_its_siblings() -> None:
         (body_with(b'"timestamp":true'), "Expected int | str | null, got bool: $.data[0].timestamp"),
         (body_with(b'"timestamp":1.5'), "Expected int | str | null, got float: $.data[0].timestamp"),
         (body_with(b'"to":["35679000123"]'), "Expected int | str | null, got array: $.data[0].to"),
-        (b'{"data":[{"message_id":"1","status":"A"}],"api_job_id":{}}', "Expected int | str | null, got object: $.api_job_id"),
+        (b'{"data":[{"message_id":"1","status":"A"}],"api_job_id":1.5}',
+         "Expected int | str | null, got float: $.api_job_id"),
         (b'{"reply_message_id":""}', "Expected str of length >= 1: $.reply_message_id"),
         (b'{"reply_message_id":"1","message":"Hello"}', "Expected object | null, got str: $.message"),
         (b'{"reply_message_id":"1","message":{"text":5}}', "Expected str | null, got int: $.message.text"),
@@ -324,7 +327,5 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
 )
 def test_no_body_raises_anything_but_the_two_errors(body: bytes, kind: Kind | None) -> None:
     for look in (wire.check, wire.read):
-        try:
+        with contextlib.suppress(NotJson, NotDocumented):
             look(body, kind)
-        except (NotJson, NotDocumented) as exc:
-            assert str(exc)

@@ -1,0 +1,52 @@
+"""`callbacks audit`: whether all that was received is somewhere, once. Exit 0 if the sum comes out, 1 if not."""
+
+import sys
+
+import click
+import msgspec
+import redis
+
+from ops.app import summary
+from shared import audit as sums_of
+from shared import connections, settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def audit(*, as_json: bool) -> None:
+    """Add up what was received and what became of it."""
+    loaded = settings.load(needs=("REDIS_URL",))
+    client = connections.connect(loaded.redis_url)
+    try:
+        sums = sums_of.take(client)
+    except redis.RedisError as exc:
+        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
+    finally:
+        client.close()
+    click.echo(msgspec.json.encode(summary(sums)) if as_json else _as_text(sums))
+    sys.exit(0 if sums.balances else 1)
+
+
+def _as_text(sums: sums_of.Audit) -> str:
+    lines = [
+        f"{sums.received:>12,}  received",
+        f"{sums.unique:>12,}  new: events",
+        f"{sums.duplicate:>12,}  duplicate",
+        f"{sums.quarantined:>12,}  quarantined",
+        f"{sums.waiting:>12,}  waiting to be expanded",
+    ]
+    for handler in sums.handlers:
+        lines += [
+            f"{handler.handler}:",
+            f"{handler.queued:>12,}  queued",
+            f"{handler.delivered:>12,}  delivered",
+            f"{handler.dead:>12,}  dead letters",
+            f"{handler.waiting:>12,}  waiting",
+        ]
+    if sums.balances:
+        lines.append("It balances.")
+    else:
+        lines.append(f"It does not balance: {sums.missing:,} records are unaccounted for before the handlers.")
+        lines += [f"  {h.missing:,} events are unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing]
+        lines.append("While events move that can be for a moment: look again at rest.")
+    return "\n".join(lines)

