@@ -48,5 +48,6 @@ def _as_text(sums: sums_of.Audit) -> str:
     else:
         lines.append(f"It does not balance: {sums.missing:,} records are unaccounted for before the handlers.")
         lines += [f"  {h.missing:,} events are unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing]
-        lines.append("While events move that can be for a moment: look again at rest.")
+        if sums.moving:
+            lines.append("Events moved while they were added up, so this need not mean anything: look again at rest.")
     return "\n".join(lines)

@@ -195,7 +195,7 @@ def _settle(service: Service, summary: Summary, bars: Progress) -> audit.Audit:
         sums = audit.take(client)
         delivered = sum(handler.delivered for handler in sums.handlers)
         bars.update(task, completed=delivered)
-        if sums.in_flight == 0 and sums.received >= summary.records:
+        if sums.in_flight == 0 and not sums.moving and sums.received >= summary.records:
             break
         if (sums.in_flight, delivered) != before:
             before, moved = (sums.in_flight, delivered), time.monotonic()

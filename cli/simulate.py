@@ -155,9 +155,15 @@ def _run(
             signals.append(number)
             stop.set()
 
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, end, number)
-        return await run(campaign, where, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
+            loop.add_signal_handler(number, end, number)
+        try:
+            return await run(campaign, where, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
+        finally:
+            # uvloop would leave its handlers behind, and the process deaf to both signals.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         summary = runner.run(until_signalled())

@@ -40,7 +40,7 @@ async def answer(event: ReplyEvent) -> None:
 
 @handler(ReportEvent, ReplyEvent, batch=True)
 def archive(events: list[Event]) -> None:
-    """Keep every event as a line of JSON in the file of its day, all of a batch or none of it."""
+    """Keep every event as a line of JSON in the file of its day."""
     days: dict[str, str] = {}
     for event in events:
         day = event.received_at.date().isoformat()

@@ -82,6 +82,7 @@ def summary(sums: audit.Audit) -> dict[str, Any]:
     """Give the audit as JSON carries it: the figures, what is missing, and whether it balances."""
     return {
         "balances": sums.balances,
+        "moving": sums.moving,
         "in_flight": sums.in_flight,
         "missing": sums.missing,
         "waiting": sums.waiting,
@@ -91,11 +92,12 @@ def summary(sums: audit.Audit) -> dict[str, Any]:
 
 
 def _page(sums: audit.Audit) -> Response:
-    verdict = (
-        '<p class="well">It balances: everything received is somewhere, once.</p>'
-        if sums.balances
-        else '<p class="bad">It does not balance: while events move, that may last a moment; at rest it is a fault.</p>'
-    )
+    if sums.balances:
+        verdict = '<p class="well">It balances: everything received is somewhere, once.</p>'
+    elif sums.moving:
+        verdict = "<p>Events are moving too fast to be added up exactly.</p>"
+    else:
+        verdict = '<p class="bad">It does not balance: something is lost, or there twice.</p>'
     arrivals: Rows = [
         ("received", sums.received),
         ("new: events", sums.unique),

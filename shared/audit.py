@@ -5,12 +5,13 @@
     unique   = queued + unwanted                                             for each handler there from the start
 
 The left sides are counters that change in the same atomic steps as what they count; what waits is counted anew, from
-the jobs themselves. Exact at rest. While events move, the jobs are read some milliseconds after the counters.
+the jobs themselves. The two are read one after the other, so the sum is exact only if nothing moved meanwhile.
 """
 
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+import msgspec
 import redis
 from msgspec import Struct
 from rq.utils import as_text
@@ -21,6 +22,7 @@ Kind: TypeAlias = keys.CountedKind
 
 _KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
 _JOBS_A_READ: Final = 1000
+_TRIES: Final = 5
 
 
 class Arrivals(Struct, frozen=True, kw_only=True):
@@ -53,6 +55,8 @@ class Audit(Struct, frozen=True, kw_only=True):
 
     arrivals: dict[Kind, Arrivals]
     waiting: int
+    moving: bool
+    """Whether something changed while it was added up, so that the sum need not come out."""
     handlers: tuple[AtHandler, ...]
 
     @property
@@ -92,8 +96,20 @@ class Audit(Struct, frozen=True, kw_only=True):
 
 
 def take(connection: redis.Redis) -> Audit:
-    """Add up what stands in Redis now. Raises redis.RedisError."""
-    counts = {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
+    """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError."""
+    for _ in range(_TRIES):
+        before = _counts(connection)
+        sums = _add_up(connection, before)
+        if _counts(connection) == before:
+            return sums
+    return msgspec.structs.replace(sums, moving=True)
+
+
+def _counts(connection: redis.Redis) -> dict[str, int]:
+    return {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
+
+
+def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
     handlers = sorted({name.partition(":")[2] for name in counts if ":" in name})
     return Audit(
         arrivals={
@@ -106,6 +122,7 @@ def take(connection: redis.Redis) -> Audit:
             for kind in _KINDS
         },
         waiting=_waiting(connection, queues.EXPAND),
+        moving=False,
         handlers=tuple(
             AtHandler(
                 handler=handler,

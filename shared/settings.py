@@ -109,6 +109,12 @@ def _some_networks(value: str) -> tuple[Network, ...]:
     return networks
 
 
+def _log_level(value: str) -> str:
+    if value not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value
+
+
 def _durability(value: str) -> Durability:
     if value not in ("fsync", "replica", "memory"):
         raise ValueError("must be fsync, replica or memory")
@@ -175,9 +181,7 @@ class Settings:
         "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
     )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
-    database_url: str = _option(
-        "DATABASE_URL", "sqlite:///var/callbacks.db", _text, "the database of the `sql` handler"
-    )
+    log_level: str = _option("CALLBACKS_LOG_LEVEL", "INFO", _log_level, "the service's own log, on standard error")
     log_file: str = _option(
         "CALLBACKS_LOG_FILE", "", _text, "where the `log` handler writes", shown_default="standard output"
     )

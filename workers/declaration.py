@@ -158,7 +158,7 @@ def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object
     if not kinds:
         return "name the kinds of event it takes: ReportEvent, ReplyEvent or both"
     for kind in kinds:
-        if kind not in _KINDS:
+        if not isinstance(kind, type) or kind not in _KINDS:
             return f"{kind!r} is no kind of event: ReportEvent and ReplyEvent are"
     if len(set(kinds)) < len(kinds):
         return "names a kind of event twice"

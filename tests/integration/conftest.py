@@ -19,8 +19,8 @@ from shared.batches import Kept
 from tests.redis_server import RedisServer, require
 
 TOKEN: Final = "tok-9f8e7d6c5b4a"
+MAX_BODY_BYTES: Final = 64 << 10
 
-_OURS: Final = ("CALLBACKS_",)
 _OTHERS: Final = ("REDIS_URL", "DATABASE_URL", "PORT", "HOST", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 _PAYLOADS: Final = Path(__file__).parents[1] / "payloads"
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -34,9 +34,15 @@ StartWeb: TypeAlias = Callable[..., "WebProcess"]
 @pytest.fixture(autouse=True)
 def _stripped_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what a developer's shell may say about servers that are not ours."""
-    for name in list(os.environ):
-        if name.startswith(_OURS) or name in _OTHERS:
-            monkeypatch.delenv(name)
+    for name in set(os.environ) - set(stripped_environment()):
+        monkeypatch.delenv(name)
+
+
+def stripped_environment() -> dict[str, str]:
+    """Give this process's environment without what names servers, addresses or secrets."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("CALLBACKS_") and name not in _OTHERS
+    }
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +72,23 @@ def start_redis() -> Iterator[StartRedis]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def _session_web(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebProcess"]:
+    process = _callbacks_web(_session_redis, tmp_path_factory.mktemp("web") / "web.log")
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def web(_session_web: "WebProcess", redis_server: RedisServer) -> "WebProcess":
+    """Give the session's web process, on `redis_server`. It takes bodies of up to MAX_BODY_BYTES."""
+    assert _session_web.process.poll() is None, _session_web.output
+    return _session_web
+
+
 @pytest.fixture
 def start_web(tmp_path: Path) -> Iterator[StartWeb]:
-    """Give a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_MAX_BODY_BYTES="2048")`.
+    """Give a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_DURABILITY="memory")`.
 
     `redis` is a server or a URL. `prelude` is Python that runs first in the process, to break something in it;
     `command` is run instead of `callbacks web`.
@@ -83,23 +103,37 @@ def start_web(tmp_path: Path) -> Iterator[StartWeb]:
         command: tuple[str, ...] | None = None,
         **environment: str,
     ) -> WebProcess:
-        program = f"{prelude}\nfrom cli.web import web\nweb(prog_name='callbacks web')"
-        process = WebProcess(
-            command or (sys.executable, "-c", program, *arguments),
-            {
-                "REDIS_URL": redis if isinstance(redis, str) else redis.url,
-                "CALLBACKS_TOKENS": f"gateway={TOKEN}",
-                "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
-                **environment,
-            },
-            tmp_path / f"web-{len(started)}.log",
-        )
+        log = tmp_path / f"web-{len(started)}.log"
+        process = _callbacks_web(redis, log, arguments=arguments, prelude=prelude, command=command, **environment)
         started.append(process)
         return process
 
     yield start
     for process in started:
         process.end()
+
+
+def _callbacks_web(
+    redis: RedisServer | str,
+    log: Path,
+    *,
+    arguments: tuple[str, ...] = ("--port", "0"),
+    prelude: str = "",
+    command: tuple[str, ...] | None = None,
+    **environment: str,
+) -> "WebProcess":
+    program = f"{prelude}\nfrom cli.web import web\nweb(prog_name='callbacks web')"
+    return WebProcess(
+        command or (sys.executable, "-c", program, *arguments),
+        {
+            "REDIS_URL": redis if isinstance(redis, str) else redis.url,
+            "CALLBACKS_TOKENS": f"gateway={TOKEN}",
+            "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
+            "CALLBACKS_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+            **environment,
+        },
+        log,
+    )
 
 
 class WebProcess:
@@ -112,7 +146,7 @@ class WebProcess:
             self.process = subprocess.Popen(
                 command,
                 cwd=_REPOSITORY,
-                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+                env={**stripped_environment(), **environment, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,6 +1,7 @@
 """A receiver of callbacks on loopback, in a thread of its own: real sockets, real TLS, scripted answers."""
 
 import asyncio
+import json
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,7 +23,7 @@ class Request:
     number: int
     """1 for the first request of the receiver's life."""
     attempt: int
-    """1 for the first request with this body."""
+    """1 for the first request with these reports, or with this reply whatever its req_uuid."""
 
 
 Answer: TypeAlias = Callable[[Request], Awaitable[web.Response]]
@@ -45,12 +46,19 @@ def always(status: int, *, headers: dict[str, str] | None = None, text: str = ""
     return answer
 
 
+def content(body: bytes) -> object:
+    """Return what a body says, without what is new at every attempt."""
+    said: dict[str, object] = json.loads(body)
+    return {key: value for key, value in said.items() if key != "req_uuid"}
+
+
 @contextmanager
 def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Run a receiver that answers as told; its `requests` grow as they arrive."""
     loop = asyncio.new_event_loop()
     scheme = "https" if tls else "http"
     receiver = Receiver("")
+    seen: list[object] = []
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
@@ -60,9 +68,10 @@ def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[
             content_type=request.headers.get("Content-Type", ""),
             body=body,
             number=len(receiver.requests) + 1,
-            attempt=sum(earlier.body == body for earlier in receiver.requests) + 1,
+            attempt=seen.count(content(body)) + 1,
         )
         receiver.requests.append(arrived)
+        seen.append(content(body))
         return await answer(arrived)
 
     async def start() -> web.ServerRunner:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from simulator.ledger import read, unique_events
 from tests.integration.receiver import Request, always, receiving
 
 TOKEN = "s3cr3t-token"
+COMMAND = "from cli.simulate import simulate; simulate()"
 SMALL = ("--destinations", "20", "--replies", "5", "--retry-seconds", "0")
 
 
@@ -130,17 +132,26 @@ def test_a_ledger_that_can_no_longer_be_written_is_exit_1() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_the_summary_so_far(number: signal.Signals, code: int) -> None:
-    """Ten are acknowledged, the rest never answered: Ctrl-C does not wait for the time-out."""
+    """Ten are acknowledged, the rest are never answered: ending does not wait for their time-out."""
+    silence = threading.Event()
+
+    async def ten_then_silence(request: Request) -> web.Response:
+        if request.number > 10:
+            silence.set()
+            await asyncio.sleep(60)
+        return web.Response()
+
     with receiving(ten_then_silence) as receiver:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from cli.simulate import simulate; simulate()", receiver.base, "--json"],
+            # One connection: when the eleventh is met with silence, ten answers have been read.
+            [sys.executable, "-c", COMMAND, receiver.base, "--json", "--connections", "1"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONWARNINGS": "error"},
         )
         try:
-            SILENCE.wait_for_requests(lambda: len(receiver.requests) >= 10 + 8)
+            assert silence.wait(timeout=30)
             process.send_signal(number)
             output, complaint = process.communicate(timeout=30)
         finally:

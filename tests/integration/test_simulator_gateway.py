@@ -17,7 +17,7 @@ from simulator.options import CampaignOptions, DeliveryOptions
 from simulator.payloads import ReportKey
 from simulator.summary import Progress, Summary
 from simulator.target import target
-from tests.integration.receiver import Answer, Receiver, Request, always, receiving
+from tests.integration.receiver import Answer, Request, always, receiving
 
 START = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 SMALL = plan(
@@ -40,10 +40,6 @@ def send(
         return asyncio.run(run(campaign, where, options=options))
     with Ledger(ledger_path) as ledger:
         return asyncio.run(run(campaign, where, options=options, ledger=ledger))
-
-
-def path_of(receiver: Receiver) -> str:
-    return receiver.base.partition("127.0.0.1")[2].partition("/")[2]
 
 
 def test_reports_and_replies_are_posted_as_json_to_their_urls() -> None:
@@ -85,10 +81,10 @@ def test_anything_but_200_is_tried_three_times_and_discarded(status: int) -> Non
 @pytest.mark.parametrize("failures", [1, 2])
 def test_a_receiver_that_recovers_in_time_loses_nothing(failures: int) -> None:
     async def recovering(request: Request) -> web.Response:
-        return web.Response(status=503 if request.number <= failures * len(SMALL.callbacks) else 200)
+        return web.Response(status=503 if request.attempt <= failures else 200)
 
     with receiving(recovering) as receiver:
-        summary = send(SMALL, receiver.base, options=DeliveryOptions(retry_seconds=0.5))
+        summary = send(SMALL, receiver.base)
     assert (summary.acknowledged, summary.discarded) == (len(SMALL.callbacks), 0)
     assert summary.failed_attempts == {"status 503": failures * len(SMALL.callbacks)}
 
@@ -103,19 +99,24 @@ def test_a_retried_report_is_the_same_and_a_retried_reply_has_a_new_req_uuid() -
 
 
 def test_a_callback_that_waits_to_be_sent_again_holds_up_no_other() -> None:
-    first = SMALL.callbacks[0].bodies[0].data
+    stop = asyncio.Event()
 
-    async def failing_once(request: Request) -> web.Response:
-        return web.Response(status=503 if request.body == first and request.attempt == 1 else 200)
+    async def failing_first(request: Request) -> web.Response:
+        return web.Response(status=503 if request.number == 1 else 200)
 
-    with receiving(failing_once) as receiver:
-        options = DeliveryOptions(connections=1, retry_seconds=1)
-        summary = send(SMALL, receiver.base, options=options)
-    assert (summary.acknowledged, summary.discarded) == (len(SMALL.callbacks), 0)
-    bodies = [request.body for request in receiver.requests]
-    assert bodies[0] == bodies[-1] == first, "sent again when all the others were done"
-    assert bodies.count(first) == 2
-    assert summary.seconds >= 1, "not before its wait was over"
+    def stop_when_one_is_left(progress: Progress) -> None:
+        if progress.acknowledged == progress.planned - 1:
+            stop.set()
+
+    async def sending() -> Summary:
+        options = DeliveryOptions(connections=1, retry_seconds=3600)
+        where = target(receiver.base)
+        return await run(SMALL, where, options=options, stop=stop, on_progress=stop_when_one_is_left)
+
+    with receiving(failing_first) as receiver:
+        summary = asyncio.run(sending())
+    assert (summary.sent, summary.unfinished, summary.discarded) == (len(SMALL.callbacks), 1, 0)
+    assert len(receiver.requests) == len(SMALL.callbacks), "and it is not sent again before its wait is over"
 
 
 def test_a_due_retry_goes_before_what_has_not_been_sent_yet() -> None:
@@ -243,13 +244,28 @@ def assert_counts(entries: list[Entry], summary: Summary, *, requests: int) -> N
     assert len(records) == summary.records
 
 
-def test_the_rate_is_kept() -> None:
-    # Eight callbacks, one every 50 ms, the first at once.
-    campaign = Campaign(SMALL.callbacks[:6], reports=0, replies=0)
+def test_a_slow_rate_holds_back_what_is_not_due() -> None:
+    stop = asyncio.Event()
+    told: list[Progress] = []
+
+    def stop_after_a_while(progress: Progress) -> None:
+        told.append(progress)
+        if progress.acknowledged and len(told) >= 5:
+            stop.set()
+
+    async def sending() -> Summary:
+        options = DeliveryOptions(rate=0.001)
+        return await run(SMALL, target(receiver.base), options=options, stop=stop, on_progress=stop_after_a_while)
+
     with receiving(always(200)) as receiver:
-        summary = send(campaign, receiver.base, options=DeliveryOptions(rate=20))
-    assert summary.acknowledged == 6
-    assert summary.seconds >= 5 * 0.05
+        summary = asyncio.run(sending())
+    assert (summary.sent, summary.acknowledged) == (1, 1)
+
+
+def test_at_a_rate_everything_is_sent_too() -> None:
+    with receiving(always(200)) as receiver:
+        summary = send(SMALL, receiver.base, options=DeliveryOptions(rate=500))
+    assert summary.acknowledged == len(SMALL.callbacks)
 
 
 def test_progress_is_told_and_ends_with_the_end() -> None:
@@ -271,15 +287,13 @@ def test_trouble_in_telling_progress_ends_the_run() -> None:
 def test_a_stopped_run_ends_at_once_with_what_was_done() -> None:
     stop = asyncio.Event()
 
-    async def stopping() -> Summary:
-        options = DeliveryOptions(retry_seconds=3600, connections=1)
-        return await run(
-            SMALL, target(receiver.base), options=options, stop=stop, on_progress=lambda it: stop_when_all_wait(it)
-        )
-
     def stop_when_all_wait(progress: Progress) -> None:
         if progress.waiting == progress.planned:
             stop.set()
+
+    async def stopping() -> Summary:
+        options = DeliveryOptions(retry_seconds=3600)
+        return await run(SMALL, target(receiver.base), options=options, stop=stop, on_progress=stop_when_all_wait)
 
     with receiving(always(503)) as receiver:
         summary = asyncio.run(stopping())

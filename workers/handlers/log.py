@@ -7,6 +7,7 @@ These lines are data that the user asked for, so a reply's text stands in them; 
 be. An event is written again where its first write failed half-way: readers who count go by its `id`.
 """
 
+import fcntl
 import os
 import stat
 import sys
@@ -59,9 +60,9 @@ def masked(event: Event) -> Event:
     """Give `event` without whole phone numbers, neither in its fields nor in what was received."""
     numbers = {number for number in (event.sender, event.recipient) if number is not None}
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    for name in ("sender", "recipient"):
-        if fields[name] is not None:
-            fields[name] = mask(fields[name])
+    for name, value in fields.items():
+        if name != "text" and value.__class__ is str and value in numbers:
+            fields[name] = mask(value)
     fields["raw"] = _masked_raw(event.raw, numbers)
     return type(event)(**fields)
 
@@ -99,7 +100,7 @@ def _masked_raw(raw: dict[str, Any], numbers: set[str]) -> dict[str, Any]:
             if isinstance(value, dict | list):
                 node[key] = value.copy()
                 open_nodes.append((node[key], is_number))
-            elif isinstance(value, str | int) and not isinstance(value, bool):
+            elif isinstance(value, str | int) and not isinstance(value, bool) and key != "text":
                 text = str(value)
                 hidden = mask(text) if is_number or text in numbers else text
                 if hidden != text:
@@ -108,16 +109,18 @@ def _masked_raw(raw: dict[str, Any], numbers: set[str]) -> dict[str, Any]:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Append `data` in one write, which no other process's can divide; make the file anew if it was moved away."""
+    """Append `data` while nobody else of ours does; make the file, and its folders, if it is not there (any more)."""
     try:
         target = _open(path)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         target = _open(path)
     try:
-        about = os.fstat(target)
-        if stat.S_ISREG(about.st_mode) and about.st_size and os.pread(target, 1, about.st_size - 1) != b"\n":
-            data = b"\n" + data  # somebody was cut off in the middle of a line: leave it, and begin our own
+        if stat.S_ISREG(os.fstat(target).st_mode):
+            fcntl.flock(target, fcntl.LOCK_EX)  # given back when it is closed
+            size = os.fstat(target).st_size
+            if size and os.pread(target, 1, size - 1) != b"\n":
+                data = b"\n" + data  # a process was killed, or the disk full, in the middle of a line: leave it there
         view = memoryview(data)
         while view:
             view = view[os.write(target, view) :]

@@ -1,0 +1,141 @@
+"""Real processes of the service, started as a user starts them, each with its output in a file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+REPOSITORY: Final = Path(__file__).parents[2]
+CALLBACKS: Final = str(Path(sys.executable).with_name("callbacks"))
+WAIT_SECONDS: Final = 60.0
+
+
+class Running:
+    """A process, its pid and what it has written; ended by its own pid only."""
+
+    def __init__(self, command: list[str], *, cwd: Path, environment: Mapping[str, str], log: Path) -> None:
+        self.command = command
+        self.log = log
+        with log.open("wb") as output:
+            # A session of its own, so that its descendants can be found by it, and Ctrl-C of the tests is not theirs.
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def send(self, signum: int) -> None:
+        self.process.send_signal(signum)
+
+    def wait(self, seconds: float = WAIT_SECONDS) -> int:
+        return self.process.wait(seconds)
+
+    def stop(self) -> int:
+        """End it as a platform does; give its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.command} did not stop:\n{self.output}") from None
+
+    def until(self, true: Callable[[], object], what: str) -> None:
+        """Wait until `true()`; fail with the output if the process ends or time runs out."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not true():
+            assert self.process.poll() is None, f"{self.command} ended before {what}:\n{self.output}"
+            assert time.monotonic() < deadline, f"{what} did not happen:\n{self.output}"
+            time.sleep(0.05)
+
+    def until_told(self, words: str) -> None:
+        """Wait until it has written `words`."""
+        self.until(lambda: words in self.output, repr(words))
+
+
+@contextmanager
+def started(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., Running]]:
+    """Give a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
+    with ExitStack() as stack:
+        number = 0
+
+        def start(*arguments: str, command: str = CALLBACKS, **extra: str) -> Running:
+            nonlocal number
+            number += 1
+            running = Running(
+                [command, *arguments], cwd=folder, environment={**environment, **extra}, log=folder / f"{number}.log"
+            )
+            stack.callback(running.stop)
+            return running
+
+        yield start
+
+
+def run(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `callbacks …` to its end."""
+    return subprocess.run(
+        [CALLBACKS, *arguments],
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def get(url: str) -> tuple[int, Any]:
+    """Give the status and the JSON of an answer; (0, None) if nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, json.load(exc)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return 0, None
+
+
+def descendants_of(folder: Path) -> dict[int, str]:
+    """Give the processes that work in `folder` or below, by pid: none is the right answer after an end."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            cwd = (entry / "cwd").readlink()
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # ended meanwhile, or not ours
+        if cwd.is_relative_to(folder) and command:
+            found[int(entry.name)] = command
+    return found
+
+
+def assert_nothing_left(folder: Path) -> None:
+    """Fail if a process is still at work in `folder` a moment after the end."""
+    deadline = time.monotonic() + 10
+    while (left := descendants_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, left
+
+
+INTERRUPT: Final = signal.SIGINT

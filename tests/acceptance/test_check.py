@@ -1,0 +1,92 @@
+"""`callbacks check` says in words what is wrong, and what to do about it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import run
+from tests.redis_server import RedisServer, free_port
+
+TOKENS = {"CALLBACKS_TOKENS": "acme=a-long-enough-token"}
+
+
+def test_all_is_well(redis_server: RedisServer, tmp_path: Path) -> None:
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url})
+
+    assert ended.returncode == 0, ended.stdout
+    assert "✗" not in ended.stdout
+    assert "a-long-enough-token" not in ended.stdout + ended.stderr
+
+
+def test_no_tokens_and_no_redis(tmp_path: Path) -> None:
+    ended = run("check", cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert "CALLBACKS_TOKENS is not set" in ended.stdout
+    assert "REDIS_URL is not set" in ended.stdout
+
+
+def test_redis_that_cannot_be_reached_without_showing_its_password(tmp_path: Path) -> None:
+    url = f"redis://:s3cret@127.0.0.1:{free_port()}/0"
+
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": url})
+
+    assert ended.returncode == 1
+    assert "cannot be used" in ended.stdout
+    assert "s3cret" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"appendonly": "no"}, "appendonly"),
+        ({"appendfsync": "everysec"}, "appendfsync"),
+        ({"maxmemory-policy": "allkeys-lru"}, "maxmemory policy"),
+    ],
+)
+def test_redis_that_would_lose_callbacks(
+    options: dict[str, str], named: str, start_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    server = start_redis(options)
+
+    ended = run("check", "--json", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": server.url})
+
+    assert ended.returncode == 1
+    (wrong,) = [finding for finding in json.loads(ended.stdout) if finding["state"] == "wrong"]
+    assert named in wrong["what"]
+    assert "CONFIG SET" in wrong["remedy"]
+
+
+def test_a_handler_that_cannot_be_imported(redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+
+    ended = run(
+        "check",
+        cwd=tmp_path,
+        environment={**TOKENS, "REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "broken"},
+    )
+
+    assert ended.returncode == 1
+    assert "'broken'" in ended.stdout
+    assert "no_such_package" in ended.stdout
+
+
+def test_a_value_that_is_wrong_is_named(tmp_path: Path) -> None:
+    for command in (["check"], ["web"], ["worker", "expand"], ["worker", "deliver"], ["ops"], ["audit"]):
+        ended = run(*command, cwd=tmp_path, environment={"CALLBACKS_MAX_BODY_BYTES": "lots"})
+
+        assert ended.returncode == (1 if command == ["check"] else 2)
+        assert "CALLBACKS_MAX_BODY_BYTES" in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CALLBACKS_TOKENS=from-file=abcdefghijklmnopq\nCALLBACKS_ALLOWED_IPS=10.0.0.0/8\n")
+
+    ended = run("check", cwd=tmp_path, environment={"CALLBACKS_ALLOWED_IPS": "192.0.2.1"})
+
+    assert "from-file" in ended.stdout
+    assert "192.0.2.1" in ended.stdout
+    assert "10.0.0.0/8" not in ended.stdout

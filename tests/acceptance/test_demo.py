@@ -1,0 +1,86 @@
+"""`callbacks demo`: one command, everything real, a sum that comes out, and nothing left behind."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import assert_nothing_left, run, started
+from tests.redis_server import require
+
+
+@pytest.fixture(autouse=True)
+def _a_server() -> None:
+    require()
+
+
+def test_a_campaign_is_delivered_exactly_once_and_a_second_run_works_too(tmp_path: Path) -> None:
+    for seed in ("1", "1"):
+        ended = run("demo", "--seed", seed, "--json", cwd=tmp_path)
+
+        assert ended.returncode == 0, ended.stderr
+        told = json.loads(ended.stdout)
+        figures = told["figures"]
+        assert told["balances"] is True
+        assert figures["callbacks sent"] == figures["callbacks acknowledged with 200"]
+        assert figures["new: events"] == figures["delivered to 'log'"] > 2000
+        assert figures["duplicates"] > 0
+        assert figures["records in them"] == figures["new: events"] + figures["duplicates"]
+        assert figures["quarantined"] == figures["dead letters of 'log'"] == figures["still on their way"] == 0
+        assert_nothing_left(tmp_path)
+
+
+def test_its_table_and_its_verdict_are_for_people(tmp_path: Path) -> None:
+    ended = run("demo", "--destinations", "50", "--replies", "5", cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    for row in ("callbacks sent", "duplicates", "delivered to 'log'", "quarantined", "dead letters of 'log'"):
+        assert row in ended.stdout
+    assert "It balances" in ended.stdout
+    assert "callbacks acknowledged" in ended.stderr
+
+
+def test_its_redis_is_durable_and_lives_under_var(tmp_path: Path) -> None:
+    assert run("demo", "--destinations", "20", "--replies", "2", cwd=tmp_path).returncode == 0
+
+    configuration = (tmp_path / "var" / "demo" / "redis" / "redis.conf").read_text()
+    assert "appendonly yes" in configuration
+    assert "appendfsync always" in configuration
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_however_it_ends_nothing_is_left_running(tmp_path: Path, signum: signal.Signals) -> None:
+    with started(tmp_path, {}) as start:
+        demo = start("demo", "--destinations", "20000")
+        demo.until(lambda: "callbacks to http" in demo.output, "the campaign")
+        demo.send(signum)
+
+        assert demo.wait() == 128 + signum
+    assert_nothing_left(tmp_path)
+
+
+def test_killed_without_a_word_it_still_leaves_nothing_running(tmp_path: Path) -> None:
+    with started(tmp_path, {}) as start:
+        demo = start("demo", "--destinations", "20000")
+        demo.until(lambda: "callbacks to http" in demo.output, "the campaign")
+        demo.send(signal.SIGKILL)
+        demo.wait()
+    assert_nothing_left(tmp_path)
+
+
+def test_an_error_on_the_way_is_told_and_leaves_nothing_running(tmp_path: Path) -> None:
+    ended = run("demo", cwd=tmp_path, environment={"CALLBACKS_LOG_LEVEL": "LOUD"})
+
+    assert ended.returncode == 1
+    assert "CALLBACKS_LOG_LEVEL" in ended.stderr
+    assert_nothing_left(tmp_path)
+
+
+def test_it_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    ended = run("demo", "--folder", ".", cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

@@ -1,0 +1,70 @@
+"""`callbacks dev`: the whole service at hand, with URLs to paste and every event on a line."""
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import INTERRUPT, Running, assert_nothing_left, started
+from tests.redis_server import free_port, require
+
+HANDLER = """
+from workers import ReportEvent, handler
+
+@handler(ReportEvent, statuses={"DELIVRD"})
+def shout(event):
+    print("SHOUTED", event.message_id, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _a_server() -> None:
+    require()
+
+
+def url_in(dev: Running) -> str:
+    dev.until(lambda: "callback_url" in dev.output, "the URLs")
+    found = re.search(r"callback_url +(http://\S+)/status", dev.output)
+    assert found, dev.output
+    return found.group(1)
+
+
+def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) -> None:
+    (tmp_path / "shouting.py").write_text(HANDLER)
+    with started(tmp_path, {"CALLBACKS_HANDLERS": "shouting"}) as start:
+        dev = start("dev", "--port", str(free_port()))
+        url = url_in(dev)
+        assert f"reply_url     {url}/reply" in dev.output
+
+        gateway = start("simulate", url, "--destinations", "5", "--replies", "2", "--undelivered", "0")
+        assert gateway.wait() == 0, gateway.output
+        dev.until(lambda: dev.output.count("SHOUTED") >= 5, "the handler")
+        dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\d  reply", dev.output, re.MULTILINE)) == 2, "the replies")
+        dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\d  DELIVRD", dev.output, re.MULTILINE)) == 5, "the reports")
+
+        dev.send(INTERRUPT)
+        assert dev.wait() == 0, dev.output
+    assert_nothing_left(tmp_path)
+
+
+def test_its_urls_stay_the_same_and_the_token_is_its_owners_alone(tmp_path: Path) -> None:
+    port, urls = free_port(), []
+    with started(tmp_path, {}) as start:
+        for _ in range(2):
+            dev = start("dev", "--port", str(port))
+            urls.append(url_in(dev))
+            assert dev.stop() == 0
+
+    assert urls[0] == urls[1]
+    assert stat.S_IMODE((tmp_path / "var" / "dev" / "token").stat().st_mode) == 0o600
+
+
+def test_a_handler_that_cannot_be_imported_ends_it_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_package\n")
+    with started(tmp_path, {"CALLBACKS_HANDLERS": "broken"}) as start:
+        dev = start("dev", "--port", str(free_port()))
+
+        assert dev.wait() == 1
+        assert "no_such_package" in dev.output
+    assert_nothing_left(tmp_path)

@@ -1,0 +1,107 @@
+"""Reading a body piece by piece: the limits, the time-box, and the account of what is held."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from ingest.body import DRAIN_BYTES, REQUEST_BYTES, Gone, InFlight, drain, read
+from ingest.problems import Refused
+
+Receive = Callable[[], Awaitable[Message]]
+GONE: Message = {"type": "http.disconnect"}
+
+
+def part(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def client(*messages: Message, late: bool = False) -> Receive:
+    """Give what receives these messages, one after the other; `late`: each after a turn of the event loop."""
+    left = list(messages)
+
+    async def receive() -> Message:
+        if late:
+            await asyncio.sleep(0)
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    return receive
+
+
+def read_all(receive: Receive, in_flight: InFlight, *, limit_bytes: int = 100, timeout_seconds: float = 30) -> bytes:
+    return asyncio.run(read(receive, limit_bytes=limit_bytes, timeout_seconds=timeout_seconds, in_flight=in_flight))
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1), st.booleans())
+def test_a_body_is_read_however_it_is_cut(pieces: list[bytes], late: bool) -> None:
+    messages = [part(piece, more=place < len(pieces) - 1) for place, piece in enumerate(pieces)]
+    in_flight, whole = InFlight(1 << 20), b"".join(pieces)
+    if len(whole) <= 100:
+        assert read_all(client(*messages, late=late), in_flight) == whole
+        assert in_flight.held_bytes == len(whole) + REQUEST_BYTES
+    else:
+        with pytest.raises(Refused, match="too-large"):
+            read_all(client(*messages, late=late), in_flight)
+        assert in_flight.held_bytes == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_body_that_stops_coming_is_refused_in_time(late: bool) -> None:
+    in_flight = InFlight(1 << 20)
+    for messages in ((), (part(b"{", more=True),)):
+        with pytest.raises(Refused, match="too-slow"):
+            read_all(client(*messages, late=late), in_flight, timeout_seconds=0.01)
+        assert in_flight.held_bytes == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_client_that_goes_away_leaves_nothing_behind(late: bool) -> None:
+    in_flight = InFlight(1 << 20)
+    for messages in ((GONE,), (part(b"{", more=True), GONE)):
+        with pytest.raises(Gone):
+            read_all(client(*messages, late=late), in_flight)
+        assert in_flight.held_bytes == 0
+
+
+def test_a_cancelled_read_leaves_nothing_behind() -> None:
+    async def scenario(receive: Receive) -> int:
+        in_flight = InFlight(1 << 20)
+        reading = asyncio.create_task(read(receive, limit_bytes=100, timeout_seconds=30, in_flight=in_flight))
+        await asyncio.sleep(0.01)
+        assert in_flight.held_bytes >= REQUEST_BYTES
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        return in_flight.held_bytes
+
+    assert asyncio.run(scenario(client())) == 0
+    assert asyncio.run(scenario(client(part(b"{", more=True)))) == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_in_flight_is_bounded_before_it_grows(late: bool) -> None:
+    in_flight = InFlight(REQUEST_BYTES + 10)
+    for messages in ((part(b"x" * 11, more=False),), (part(b"x" * 6, more=True), part(b"x" * 6, more=False))):
+        with pytest.raises(Refused, match="overload"):
+            read_all(client(*messages, late=late), in_flight)
+        assert in_flight.held_bytes == 0
+    assert read_all(client(part(b"x" * 10, more=False), late=late), in_flight) == b"x" * 10
+    with pytest.raises(Refused, match="overload"):
+        read_all(client(part(b"", more=False), late=late), in_flight)
+    in_flight.give_back(REQUEST_BYTES + 10)
+    assert in_flight.held_bytes == 0
+
+
+def test_draining_ends_with_the_body_with_the_client_and_with_patience() -> None:
+    async def scenario() -> None:
+        await drain(client(part(b"x", more=True), part(b"x", more=False)))
+        await drain(client(part(b"x", more=True), GONE))
+        await drain(client(*[part(b"x" * (DRAIN_BYTES // 2), more=True)] * 2))
+        await drain(client(part(b"x" * (DRAIN_BYTES + 1), more=True)))
+
+    asyncio.run(scenario())

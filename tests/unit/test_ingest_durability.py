@@ -1,0 +1,117 @@
+"""When Redis keeps what it acknowledges, and when it does not."""
+
+from typing import Any
+
+import pytest
+import redis
+
+from shared.durability import CONFIG_PARAMETERS, INFO_SECTIONS, Finding, ask, findings, judge
+from shared.settings import Durability
+
+CONFIG = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",
+    "maxmemory-policy": "noeviction",
+}
+INFO: dict[str, Any] = {
+    "role": "master",
+    "aof_enabled": 1,
+    "aof_last_write_status": "ok",
+    "loading": 0,
+    "used_memory": 1_000_000,
+    "maxmemory": 0,
+    "maxmemory_policy": "noeviction",
+    "connected_slaves": 1,
+    "slave0": {"ip": "10.0.0.2", "port": 6379, "state": "online", "offset": 1, "lag": 0},
+}
+
+
+def failing(found: tuple[Finding, ...]) -> set[str]:
+    return {finding.name for finding in found if not finding.ok}
+
+
+@pytest.mark.parametrize("level", ["memory", "fsync", "replica"])
+def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
+    assert failing(findings(level, CONFIG, INFO)) == set()
+
+
+@pytest.mark.parametrize(
+    ("config", "info", "name"),
+    [
+        ({"appendonly": "no"}, {}, "appendonly"),
+        ({"appendfsync": "everysec"}, {}, "appendfsync"),
+        ({"appendfsync": "no"}, {}, "appendfsync"),
+        ({"no-appendfsync-on-rewrite": "yes"}, {}, "appendfsync"),
+        ({"maxmemory-policy": "allkeys-lru"}, {}, "maxmemory_policy"),
+        ({}, {"role": "slave"}, "role"),
+        ({}, {"aof_last_write_status": "err"}, "aof_last_write"),
+        ({}, {"loading": 1}, "appendonly"),
+        ({}, {"used_memory": 100, "maxmemory": 100}, "memory"),
+    ],
+)
+def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info: dict[str, Any], name: str) -> None:
+    found = findings("fsync", CONFIG | config, INFO | info)
+    assert failing(found) == {name}
+    assert all(finding.remedy for finding in found if not finding.ok)
+
+
+def test_memory_asks_for_a_primary_and_nothing_else() -> None:
+    anything = CONFIG | {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru"}
+    assert failing(findings("memory", anything, INFO)) == set()
+    assert failing(findings("memory", anything, INFO | {"role": "slave"})) == {"role"}
+
+
+def test_replica_asks_for_one_that_is_online() -> None:
+    syncing = INFO | {"slave0": {"state": "wait_bgsave"}}
+    none = {key: value for key, value in INFO.items() if key != "slave0"}
+    assert failing(findings("replica", CONFIG, syncing)) == {"replicas"}
+    assert failing(findings("replica", CONFIG, none)) == {"replicas"}
+    assert failing(findings("fsync", CONFIG, none)) == set()
+
+
+def test_where_config_is_forbidden_info_speaks_and_what_it_cannot_say_is_said() -> None:
+    found = findings("fsync", None, INFO)
+    assert failing(found) == set()
+    assert [finding.name for finding in found if finding.remedy] == ["appendfsync"]
+    assert failing(findings("fsync", None, INFO | {"aof_enabled": 0})) == {"appendonly"}
+    assert failing(findings("fsync", None, INFO | {"maxmemory_policy": "volatile-lru"})) == {"maxmemory_policy"}
+
+
+def test_an_info_that_says_nothing_holds_nothing() -> None:
+    assert failing(findings("replica", None, {})) == {
+        "role",
+        "appendonly",
+        "aof_last_write",
+        "maxmemory_policy",
+        "replicas",
+    }
+
+
+class Notebook:
+    """A pipeline that only writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def config_get(self, parameter: str) -> None:
+        self.asked.append(("config", parameter))
+
+    def info(self, section: str) -> None:
+        self.asked.append(("info", section))
+
+
+def test_the_answers_are_read_in_the_order_of_the_questions() -> None:
+    notebook = Notebook()
+    ask(notebook)
+    replies: list[Any] = [{name: CONFIG[name]} if kind == "config" else INFO for kind, name in notebook.asked]
+    assert failing(judge("replica", replies)) == set()
+    assert len(replies) == len(CONFIG_PARAMETERS) + len(INFO_SECTIONS)
+
+
+def test_a_forbidden_config_and_a_forbidden_info_are_told_apart() -> None:
+    refused = redis.ResponseError("NOPERM")
+    configured: list[Any] = [refused] * len(CONFIG_PARAMETERS)
+    told: list[Any] = [INFO] * len(INFO_SECTIONS)
+    assert failing(judge("fsync", configured + told)) == set()
+    assert failing(judge("fsync", configured + [refused] * len(INFO_SECTIONS))) == {"redis"}

@@ -1,0 +1,90 @@
+"""The problem documents: each outcome's status, and what no document shows."""
+
+import orjson
+import pytest
+
+from ingest import problems
+from ingest.answers import ACCEPTED, Answer, partly, quarantined
+
+EVERY = {
+    "not-json": problems.not_json("byte 4", source="gateway"),
+    "address-not-allowed": problems.address_not_allowed("192.0.2.1"),
+    "not-found": problems.not_found(),
+    "method-not-allowed": problems.method_not_allowed("GET", ("POST",)),
+    "too-slow": problems.too_slow(10.0),
+    "too-large": problems.too_large(1024),
+    "unsupported-media": problems.form(),
+    "not-kept": problems.not_kept(30),
+    "overload": problems.overload(),
+    "fault": problems.fault(),
+}
+
+
+def document(answer: Answer) -> object:
+    return orjson.loads(answer.body["body"])
+
+
+def header(answer: Answer, name: str) -> str | None:
+    return {key.decode(): value.decode() for key, value in answer.start["headers"]}.get(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("not-json", 400),
+        ("address-not-allowed", 403),
+        ("not-found", 404),
+        ("method-not-allowed", 405),
+        ("too-slow", 408),
+        ("too-large", 413),
+        ("unsupported-media", 415),
+        ("not-kept", 503),
+        ("overload", 503),
+        ("fault", 503),
+    ],
+)
+def test_each_outcome_has_its_status_and_an_rfc_9457_document(name: str, status: int) -> None:
+    answer = EVERY[name]
+    told = document(answer)
+    assert isinstance(told, dict)
+    assert answer.status == answer.start["status"] == told["status"] == status
+    assert told["type"] == f"urn:problem-type:callbacks:{name}"
+    assert set(told) == {"type", "title", "status", "detail"}
+    assert header(answer, "content-type") == "application/problem+json"
+    assert header(answer, "content-length") == str(len(answer.body["body"]))
+
+
+@pytest.mark.parametrize("name", ["not-kept", "overload", "fault"])
+def test_what_a_repetition_mends_says_when_to_repeat(name: str) -> None:
+    assert header(EVERY[name], "retry-after") == "30"
+
+
+def test_every_503_has_retry_after() -> None:
+    assert all(header(answer, "retry-after") for answer in EVERY.values() if answer.status == 503)
+
+
+@pytest.mark.parametrize("name", sorted(EVERY))
+def test_the_connection_ends_exactly_where_a_body_may_be_left_on_it(name: str) -> None:
+    assert (header(EVERY[name], "connection") == "close") == EVERY[name].unread
+
+
+def test_405_says_what_is_allowed() -> None:
+    assert header(problems.method_not_allowed("PUT", ("GET", "HEAD")), "allow") == "GET, HEAD"
+
+
+def test_the_403_names_the_address() -> None:
+    assert "192.0.2.1" in str(document(EVERY["address-not-allowed"]))
+
+
+def test_an_unknown_token_and_an_unknown_path_look_alike() -> None:
+    assert problems.not_found() == problems.not_found()
+
+
+def test_the_answers_that_are_200() -> None:
+    assert ACCEPTED.body["body"] == b'{"status":"accepted"}'
+    assert document(quarantined("why: $.data[0].status")) == {
+        "status": "quarantined",
+        "error": "why: $.data[0].status",
+    }
+    assert document(partly(2, "why")) == {"status": "accepted", "quarantined": 2, "error": "why"}
+    assert {ACCEPTED.status, quarantined("").status, partly(1, "").status} == {200}

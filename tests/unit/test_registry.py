@@ -1,0 +1,206 @@
+"""Finding handlers: what a name in CALLBACKS_HANDLERS may be, and what is told when it cannot be had."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workers import registry
+from workers.declaration import HandlerError
+
+HEAD = "from workers import ReportEvent, handler\n"
+REFUNDS = HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n@handler(ReportEvent)\ndef audit(event): ...\n"
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Give a way to write files into a folder that is the current one, and is not on the path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    before = set(sys.modules)
+
+    def write_file(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+
+    yield write_file
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def install(write: Write, package: str, entry_points: str) -> None:
+    """Install a package's metadata where the current folder is, as pip would."""
+    write(f"{package}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    write(f"{package}-1.0.dist-info/entry_points.txt", f"[callbacks.handlers]\n{entry_points}\n")
+
+
+def names(*entries: str) -> list[str]:
+    return [handler.name for handler in registry.load(entries)]
+
+
+def refusal(*entries: str) -> HandlerError:
+    with pytest.raises(HandlerError) as error:
+        registry.load(entries)
+    assert str(error.value).startswith("CALLBACKS_HANDLERS: ")
+    return error.value
+
+
+def test_the_built_in_handler_is_installed() -> None:
+    assert "log" in registry.installed()
+    assert names("log") == ["log"]
+
+
+def test_a_module_in_the_current_folder_is_found_and_its_handlers_come_in_its_order(write: Write) -> None:
+    write("refunds.py", REFUNDS)
+    assert names("refunds") == ["refund", "audit"]
+    assert sys.path[0] == os.getcwd()  # noqa: PTH109 # as the interpreter itself writes it there
+
+
+def test_the_current_folder_enters_the_path_once(write: Write) -> None:
+    write("refunds.py", REFUNDS)
+    registry.load(["refunds"])
+    registry.load(["refunds"])
+    assert sys.path.count(str(Path.cwd())) == 1
+
+
+def test_a_module_on_the_python_path_is_found(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("elsewhere/refunds.py", REFUNDS)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    assert names("refunds") == ["refund", "audit"]
+
+
+def test_handlers_come_in_the_order_of_the_names(write: Write) -> None:
+    write("shop/__init__.py", "")
+    write("shop/refunds.py", REFUNDS)
+    write("chat.py", HEAD + "@handler(ReportEvent)\nasync def answer(event): ...\n")
+    assert names("chat", "shop.refunds", "log") == ["answer", "refund", "audit", "log"]
+
+
+def test_naming_a_handler_twice_is_naming_it_once(write: Write) -> None:
+    write("refunds.py", REFUNDS + "again = refund\n")
+    assert names("refunds", "refunds") == ["refund", "audit"]
+    assert names("log", "workers.handlers.log") == ["log"]
+
+
+def test_an_installed_package_offers_a_module_or_one_function_of_it(write: Write) -> None:
+    write("acme/__init__.py", "")
+    write("acme/hooks.py", REFUNDS)
+    install(write, "acme", "everything = acme.hooks\nonly-audit = acme.hooks:audit")
+    assert names("only-audit") == ["audit"]
+    assert names("everything") == ["refund", "audit"]
+    assert set(registry.installed()) >= {"everything", "only-audit", "log"}
+
+
+def test_an_installed_name_wins_over_a_module_of_that_name(write: Write) -> None:
+    write("refunds.py", REFUNDS)
+    write("acme.py", HEAD + "@handler(ReportEvent)\ndef acme(event): ...\n")
+    install(write, "acme", "refunds = acme")
+    assert names("refunds") == ["acme"]
+
+
+def test_a_name_that_several_packages_claim_is_refused(write: Write) -> None:
+    install(write, "acme", "refunds = acme")
+    install(write, "zenith", "refunds = zenith")
+    assert "'refunds' is offered by several packages: acme, zenith" in str(refusal("refunds"))
+
+
+@pytest.mark.parametrize(
+    ("point", "told"),
+    [
+        ("acme:missing", "has no attribute 'missing'"),
+        ("acme:plain", "acme:plain is not decorated with @handler"),
+        ("gone", "No module named 'gone'"),
+    ],
+)
+def test_a_broken_entry_point_is_told(write: Write, point: str, told: str) -> None:
+    write("acme.py", "def plain(event): ...\n")
+    install(write, "acme", f"acme-hook = {point}")
+    message = str(refusal("acme-hook"))
+    assert "'acme-hook'" in message
+    assert told in message
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere.at.all", "shop.nowhere"])
+def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str) -> None:
+    write("shop/__init__.py", "")
+    message = str(refusal(name))
+    assert f"{name!r} is neither an installed handler (" in message
+    assert "log" in message
+    assert "nor a module on the path" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "told"),
+    [
+        ("import nowhere_at_all", ModuleNotFoundError, "No module named 'nowhere_at_all'"),
+        ("from json import nothing", ImportError, "cannot import name 'nothing' from 'json'"),
+        ("import os; os.environ['SHOP_URL_MISSING']", KeyError, "SHOP_URL_MISSING"),
+        ("def", SyntaxError, "invalid syntax"),
+        ("raise SystemExit('no licence')", SystemExit, "no licence"),
+    ],
+)
+def test_a_broken_import_is_told_in_its_own_words_with_its_traceback(
+    write: Write, text: str, error: type[BaseException], told: str
+) -> None:
+    write("broken.py", text)
+    refused = refusal("broken")
+    assert f"'broken' cannot be imported: {error.__name__}: " in str(refused)
+    assert told in str(refused)
+    assert type(refused.__cause__) is error
+    assert refused.__cause__.__traceback__ is not None
+
+
+def test_a_wrong_declaration_is_told_with_entry_and_function(write: Write) -> None:
+    write("refunds.py", HEAD + "@handler(ReportEvent, attempts=0)\ndef refund(event): ...\n")
+    assert str(refusal("refunds")) == (
+        "CALLBACKS_HANDLERS: 'refunds': refunds.refund: attempts must be a whole number from 1, not 0"
+    )
+
+
+def test_a_module_without_handlers_is_refused(write: Write) -> None:
+    write("plain.py", "def refund(event): ...\n")
+    assert str(refusal("plain")) == "CALLBACKS_HANDLERS: 'plain': plain declares no handler"
+
+
+def test_a_handler_that_a_module_merely_imports_is_another_modules(write: Write) -> None:
+    write("refunds.py", REFUNDS)
+    write("both.py", HEAD + "from refunds import refund\n@handler(ReportEvent)\ndef own(event): ...\n")
+    write("only_imports.py", "from refunds import refund\n")
+    assert names("both") == ["own"]
+    assert "what it imports must be named by its own module: refunds.refund" in str(refusal("only_imports"))
+
+
+def test_a_package_may_gather_the_handlers_of_its_own_modules(write: Write) -> None:
+    write("shop/__init__.py", "from shop.refunds import refund\n")
+    write("shop/refunds.py", REFUNDS)
+    assert names("shop") == ["refund"]
+
+
+def test_two_handlers_of_one_name_are_refused(write: Write) -> None:
+    write("one.py", REFUNDS)
+    write("two.py", REFUNDS)
+    message = str(refusal("one", "two"))
+    assert message.startswith("CALLBACKS_HANDLERS: 'two': two.refund and one.refund are both named 'refund'")
+
+
+def test_a_handler_below_another_decorator_is_refused_as_that_one_would_never_run(write: Write) -> None:
+    write(
+        "wrapped.py",
+        HEAD
+        + "import functools\n"
+        + "def logged(f):\n    @functools.wraps(f)\n    def inner(event): return f(event)\n    return inner\n"
+        + "@logged\n@handler(ReportEvent)\ndef refund(event): ...\n",
+    )
+    assert "wrapped.refund is wrapped by another decorator" in str(refusal("wrapped"))
+
+
+def test_objects_that_answer_for_any_attribute_are_no_handlers(write: Write) -> None:
+    write("lazy.py", REFUNDS + "from unittest.mock import MagicMock\nanything = MagicMock()\n")
+    assert names("lazy") == ["refund", "audit"]
