@@ -179,7 +179,9 @@ def test_a_body_that_does_not_come_is_given_up_on(
     web = start_web(redis_server, CALLBACKS_BODY_TIMEOUT_SECONDS="0.3")
     if sent and b"chunked" in promised:
         sent = b"%x\r\n%s\r\n" % (len(sent), sent)
-    received = exchange(web, HEAD + promised + b"\r\n\r\n" + sent)
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
+        connection.sendall(HEAD + promised + b"\r\n\r\n" + sent)
+        received = connection.recv(4096)
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in received
     assert (jobs(redis_server), quarantine(redis_server)) == ([], [])
@@ -307,10 +309,7 @@ def test_too_much_in_flight_is_503_before_memory_grows_and_then_all_is_well(
 
 @pytest.mark.parametrize("server", ["callbacks web", "uvicorn"])
 def test_no_output_whatever_happens_shows_a_token(start_web: StartWeb, redis_server: RedisServer, server: str) -> None:
-    if server == "uvicorn":
-        web = _uvicorn_with_its_access_log(start_web, redis_server)
-    else:
-        web = start_web(redis_server)
+    web = (_uvicorn_with_its_access_log if server == "uvicorn" else _callbacks_web)(start_web, redis_server)
     for body in (report(1), b"rubbish", payload("status_unreadable")):
         web.post(body)
     with web.client() as client:
@@ -326,6 +325,10 @@ def test_no_output_whatever_happens_shows_a_token(start_web: StartWeb, redis_ser
     assert "35699000006" not in web.output
     assert "Traceback" not in web.output
     assert (server == "uvicorn") == ('"POST /callbacks/***/status HTTP/1.1" 200' in web.output)
+
+
+def _callbacks_web(start_web: StartWeb, redis_server: RedisServer) -> WebProcess:
+    return start_web(redis_server)
 
 
 def _uvicorn_with_its_access_log(start_web: StartWeb, redis_server: RedisServer) -> WebProcess:

@@ -1,18 +1,14 @@
 """Calling a handler: one outcome for each event, whatever the handler does, and no event's trouble is another's."""
 
 import asyncio
-import contextlib
 import functools
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any
 
 import pytest
 
-from workers import Event, HandlerTimeout, Reject, ReportEvent, Retry, alarm, handler
+from workers import Event, HandlerTimeout, Reject, ReportEvent, Retry, handler
 from workers.calling import Caller
 from workers.declaration import ATTRIBUTE
 from workers.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Rejected
@@ -60,6 +56,13 @@ def failure(function: Callable[[Any], Any], **options: Any) -> Failed:
     return only
 
 
+def keep_in(seen: list[Any]) -> Callable[[Any], None]:
+    def take(argument: Any) -> None:
+        seen.append(argument)
+
+    return take
+
+
 def as_async(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @functools.wraps(function)
     async def wrapper(argument: Any) -> Any:
@@ -71,14 +74,6 @@ def as_async(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 # What goes for `def` goes for `async def`.
 both = pytest.mark.parametrize("made", [lambda function: function, as_async], ids=["def", "async def"])
 Made = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
-
-
-@pytest.fixture(autouse=True)
-def _alarm_clock_is_left_as_it_was() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGALRM)
-    yield
-    assert signal.getsignal(signal.SIGALRM) is before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 @both
@@ -245,151 +240,6 @@ def test_a_rejection_with_odd_characters_can_be_stored() -> None:
     assert outcome(rejecting("\ud83d")) == Rejected("\\ud83d")
 
 
-# --- time-outs
-
-
-def test_a_blocking_call_is_ended_when_its_time_is_over() -> None:
-    def take(event: ReportEvent) -> None:
-        if event.message_id == "1":
-            time.sleep(LONG)
-
-    first, second, third = outcomes(take, reports(3), timeout_seconds=SHORT)
-    assert (first, third) == (DONE, DONE)
-    assert isinstance(second, Failed)
-    assert (second.kind, second.error) == ("timeout", "workers.signals.HandlerTimeout: not done after 0.15 s")
-    assert "time.sleep(LONG)" in second.traceback
-
-
-def test_a_waiting_coroutine_is_ended_when_its_time_is_over() -> None:
-    async def take(event: ReportEvent) -> None:
-        if event.message_id == "1":
-            await asyncio.sleep(LONG)
-
-    first, second, third = outcomes(take, reports(3), timeout_seconds=SHORT)
-    assert (first, third) == (DONE, DONE)
-    assert isinstance(second, Failed)
-    assert (second.kind, second.error) == ("timeout", "workers.signals.HandlerTimeout: not done after 0.15 s")
-    assert "asyncio.sleep(LONG)" in second.traceback
-
-
-def test_a_handler_may_clean_up_when_its_time_is_over() -> None:
-    cleaned: list[str] = []
-
-    def take(event: Event) -> None:
-        try:
-            time.sleep(LONG)
-        finally:
-            cleaned.append("def")
-
-    async def take_async(event: Event) -> None:
-        try:
-            await asyncio.sleep(LONG)
-        finally:
-            cleaned.append("async def")
-
-    assert failure(take, timeout_seconds=SHORT).kind == "timeout"
-    assert failure(take_async, timeout_seconds=SHORT).kind == "timeout"
-    assert cleaned == ["def", "async def"]
-
-
-def test_a_handler_that_catches_every_exception_is_ended_all_the_same() -> None:
-    def take(event: Event) -> None:
-        while True:
-            with contextlib.suppress(Exception):
-                time.sleep(LONG)
-
-    assert failure(take, timeout_seconds=SHORT).kind == "timeout"
-
-
-def test_a_handler_that_swallows_its_time_out_is_told_again() -> None:
-    def take(event: Event) -> None:
-        with contextlib.suppress(HandlerTimeout):
-            time.sleep(LONG)
-        time.sleep(LONG)
-
-    async def take_async(event: Event) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(LONG)
-        await asyncio.sleep(LONG)
-
-    assert failure(take, timeout_seconds=SHORT).kind == "timeout"
-    assert failure(take_async, timeout_seconds=SHORT).kind == "timeout"
-
-
-def test_a_handler_that_heard_its_time_out_and_returned_is_done() -> None:
-    def take(event: Event) -> None:
-        with contextlib.suppress(HandlerTimeout):
-            time.sleep(LONG)
-
-    async def take_async(event: Event) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(LONG)
-
-    assert outcome(take, timeout_seconds=SHORT) == DONE
-    assert outcome(take_async, timeout_seconds=SHORT) == DONE
-
-
-@both
-def test_a_handlers_own_timeout_error_is_no_time_out_of_ours(made: Made) -> None:
-    def take(event: Event) -> None:
-        raise TimeoutError("the database")
-
-    assert failure(made(take)).kind == "exception"
-
-
-def test_a_batch_has_one_time_for_all_of_it() -> None:
-    def take(events: list[Event]) -> None:
-        time.sleep(LONG)
-
-    told = outcomes(take, reports(2), batch=True, timeout_seconds=SHORT)
-    assert told[0] == told[1]
-    assert isinstance(told[0], Apart)
-    assert isinstance(told[0].cause, Failed)
-    assert told[0].cause.kind == "timeout"
-
-
-def test_an_alarm_that_was_set_before_goes_on_after_the_call_and_never_rings_inside() -> None:
-    inside, rang = False, []
-
-    def outer(_signum: int, _frame: FrameType | None) -> None:
-        rang.append(inside)
-
-    def take(event: Event) -> None:
-        nonlocal inside
-        inside = True
-        time.sleep(2 * SHORT)
-        inside = False
-
-    before = signal.signal(signal.SIGALRM, outer)
-    signal.setitimer(signal.ITIMER_REAL, SHORT)
-    try:
-        assert outcome(take) == DONE
-        while not rang:
-            time.sleep(0.001)
-        assert rang == [False]
-
-        signal.setitimer(signal.ITIMER_REAL, LONG)
-        assert outcome(_into([])) == DONE
-        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] < LONG
-        assert signal.getsignal(signal.SIGALRM) is outer
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_a_limit_inside_a_limit_leaves_the_outer_one_standing() -> None:
-    def inner(_: None) -> None:
-        time.sleep(LONG)
-
-    def outer(_: None) -> None:
-        with contextlib.suppress(HandlerTimeout):
-            alarm.within(SHORT, inner, None)
-        time.sleep(LONG)
-
-    with pytest.raises(HandlerTimeout, match=r"not done after 0\.5 s"):
-        alarm.within(0.5, outer, None)
-
-
 # --- batches
 
 
@@ -434,161 +284,3 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
 
 def test_a_batch_of_one_needs_no_taking_apart() -> None:
     assert outcome(rejecting("no"), batch=True) == Rejected("no")
-
-
-# --- concurrency
-
-
-def test_async_calls_run_side_by_side_up_to_the_limit_and_start_in_order() -> None:
-    running = most = 0
-    started: list[str] = []
-
-    async def take(event: ReportEvent) -> None:
-        nonlocal running, most
-        started.append(event.message_id)
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        running -= 1
-
-    assert outcomes(take, reports(20), concurrency=4) == [DONE] * 20
-    assert most == 4
-    assert started == [str(i) for i in range(20)]
-
-
-def test_an_outcome_is_given_as_soon_as_it_is_known() -> None:
-    async def take(event: ReportEvent) -> None:
-        if event.message_id == "0":
-            await heard.wait()
-
-    heard = asyncio.Event()
-    with caller(take, concurrency=2) as calls:
-        run = calls.run(reports(2))
-        assert next(run) == (1, DONE)
-        heard.set()
-        assert list(run) == [(0, DONE)]
-
-
-def test_concurrent_failures_are_each_events_own() -> None:
-    async def take(event: ReportEvent) -> None:
-        await asyncio.sleep(0)
-        match event.message_id:
-            case "1":
-                raise ValueError("bad")
-            case "2":
-                await asyncio.sleep(LONG)
-            case "3":
-                raise SystemExit
-            case "4":
-                raise asyncio.CancelledError
-
-    told = outcomes(take, reports(6), concurrency=6, timeout_seconds=SHORT)
-    assert [outcome.kind if isinstance(outcome, Failed) else "" for outcome in told] == [
-        "", "exception", "timeout", "exit", "cancelled", "",
-    ]  # fmt: skip
-
-
-def test_a_task_of_the_handler_that_exits_is_that_events_failure() -> None:
-    async def leave() -> None:
-        raise SystemExit("from a task")
-
-    async def take(event: ReportEvent) -> None:
-        if event.message_id == "1":
-            await asyncio.create_task(leave())
-        await asyncio.sleep(0)
-
-    first, second, third = outcomes(take, reports(3), concurrency=3)
-    assert (first, third) == (DONE, DONE)
-    assert isinstance(second, Failed)
-    assert second.kind == "exit"
-
-
-def test_the_event_loop_lives_from_batch_to_batch_and_ends_with_the_caller() -> None:
-    loops: list[asyncio.AbstractEventLoop] = []
-    forgotten: list[asyncio.Task[None]] = []
-
-    async def take(event: Event) -> None:
-        loops.append(asyncio.get_running_loop())
-        forgotten.append(asyncio.create_task(asyncio.sleep(LONG)))
-
-    calls = caller(take)
-    assert list(calls.run(reports(1))) == [(0, DONE)]
-    assert list(calls.run(reports(2))) == [(0, DONE), (1, DONE)]
-    assert len(set(map(id, loops))) == 1
-    calls.close()
-    calls.close()
-    assert loops[0].is_closed()
-    assert all(task.cancelled() for task in forgotten)
-
-
-# --- stopping
-
-
-@both
-@pytest.mark.parametrize("options", [{}, {"batch": True, "singly": True}])
-def test_once_told_to_stop_no_call_starts(made: Made, options: dict[str, Any]) -> None:
-    seen: list[Any] = []
-    singly = options.get("singly", False)
-    with caller(made(_into(seen)), batch=options.get("batch", False)) as calls:
-        assert list(calls.run(reports(5), singly=singly, stop=lambda: len(seen) >= 2)) == [(0, DONE), (1, DONE)]
-        assert list(calls.run(reports(5), singly=singly, stop=lambda: True)) == []
-    assert len(seen) == 2
-
-
-def _into(seen: list[Any]) -> Callable[[Any], None]:
-    def take(argument: Any) -> None:
-        seen.append(argument)
-
-    return take
-
-
-@both
-def test_once_told_to_stop_no_batch_starts(made: Made) -> None:
-    seen: list[Any] = []
-    with caller(made(_into(seen)), batch=True) as calls:
-        assert list(calls.run(reports(5), stop=lambda: True)) == []
-    assert seen == []
-
-
-def test_once_told_to_stop_the_calls_under_way_are_waited_for() -> None:
-    started: list[str] = []
-
-    async def take(event: ReportEvent) -> None:
-        started.append(event.message_id)
-        await asyncio.sleep(SHORT)
-
-    with caller(take, concurrency=3) as calls:
-        told = list(calls.run(reports(9), stop=lambda: len(started) >= 3))
-    assert started == ["0", "1", "2"]
-    assert sorted(index for index, _ in told) == [0, 1, 2]
-
-
-def test_closing_early_cancels_the_calls_under_way_and_waits_for_their_end() -> None:
-    ended: list[str] = []
-
-    async def take(event: ReportEvent) -> None:
-        if event.message_id == "0":
-            return
-        try:
-            await asyncio.sleep(LONG)
-        finally:
-            await asyncio.sleep(0)
-            ended.append(event.message_id)
-
-    with caller(take, concurrency=3) as calls:
-        run = calls.run(reports(9))
-        assert next(run) == (0, DONE)
-        assert isinstance(run, Iterator)
-        run.close()  # type: ignore[attr-defined] # an Iterator to its users, a generator in truth
-        assert ended == ["1", "2"]
-        assert list(calls.run([])) == []
-
-
-def test_closing_early_between_blocking_calls_starts_no_more() -> None:
-    seen: list[Any] = []
-    with caller(_into(seen)) as calls:
-        run = calls.run(reports(3))
-        next(run)
-        run.close()  # type: ignore[attr-defined] # as above
-    assert len(seen) == 1

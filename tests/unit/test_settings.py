@@ -31,7 +31,6 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert read.dedupe_seconds == 24 * 3600
     assert read.handlers == ("log",)
     assert read.spool_dir == "./var/spool"
-    assert read.database_url == "sqlite:///var/callbacks.db"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,6 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         ("CALLBACKS_HANDLERS", "log, shop.refunds,", "handlers", ("log", "shop.refunds")),
         ("CALLBACKS_SPOOL_DIR", "", "spool_dir", ""),
         ("CALLBACKS_SPOOL_DIR", "/var/spool/cb", "spool_dir", "/var/spool/cb"),
-        ("DATABASE_URL", "postgresql://u:pw@db/x", "database_url", "postgresql://u:pw@db/x"),
     ],
 )  # fmt: skip
 def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -> None:
@@ -143,7 +141,6 @@ def test_no_secret_is_in_the_repr() -> None:
         {
             "CALLBACKS_TOKENS": f"main={SECRET}",
             "REDIS_URL": "redis://:hunter2@localhost",
-            "DATABASE_URL": "postgresql://u:hunter2@db/x",
         }
     )
     assert read.tokens[0].secret == SECRET

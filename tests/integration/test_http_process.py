@@ -1,0 +1,163 @@
+"""`callbacks web` as a process: how it starts, how it drains, and what it imports."""
+
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.conftest import TOKEN, StartRedis, StartWeb, WebProcess, kept, report, until
+from tests.redis_server import RedisServer, free_port
+
+HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
+
+
+def read_status(connection: socket.socket) -> int:
+    """Read an answer's status; 0 if the connection ended without one."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(4096)
+        if not piece:
+            return 0
+        received += piece
+    return int(received.split()[1])
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_signal_drains_every_request_under_way_and_exits_with_0(
+    start_web: StartWeb, redis_server: RedisServer, how: signal.Signals, processes: str
+) -> None:
+    web = start_web(redis_server, WEB_CONCURRENCY=processes)
+    assert web.post(report(0)).status_code == 200
+    uploads = [socket.create_connection(("127.0.0.1", web.port), timeout=60) for _ in range(50)]
+    for number, connection in enumerate(uploads, start=1):
+        body = report(number)
+        connection.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body) + body[:10])
+    for connection in uploads:
+        assert read_status(connection) == 100  # the request is under way
+    web.process.send_signal(how)
+    until(lambda: not _accepts(web))
+    for number, connection in enumerate(uploads, start=1):
+        connection.sendall(report(number)[10:])
+    statuses = [read_status(connection) for connection in uploads]
+    for connection in uploads:
+        connection.close()
+    assert statuses == [200] * 50
+    assert web.process.wait(60) == 0
+    assert {callback.body.encode() for callback in kept(redis_server)} == {report(number) for number in range(51)}
+    assert "Traceback" not in web.output
+
+
+def _accepts(web: WebProcess) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", web.port), timeout=60).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_commit_under_way_at_the_signal_is_finished(start_web: StartWeb, start_redis: StartRedis) -> None:
+    server = start_redis()
+    web = start_web(server)
+    assert web.ready()
+    server.pause()
+    with ThreadPoolExecutor(10) as pool:
+        posts = [pool.submit(web.post, report(number)) for number in range(10)]
+        until(lambda: _established(web) >= 10)
+        web.process.send_signal(signal.SIGTERM)
+        until(lambda: not _accepts(web))
+        server.resume()
+        statuses = {post.result().status_code for post in posts}
+    assert web.process.wait(60) == 0
+    assert statuses == {200}
+    assert len(kept(server)) == 10
+
+
+def _established(web: WebProcess) -> int:
+    """Count this process's connections to `web`, as the kernel lists them."""
+    with open("/proc/net/tcp") as table:
+        return sum(f":{web.port:04X} 01" in line for line in table)
+
+
+def test_a_process_without_requests_stops_at_once(start_web: StartWeb, redis_server: RedisServer) -> None:
+    web = start_web(redis_server)
+    with web.client() as client:  # an idle connection is no request
+        assert client.get("/livez").status_code == 200
+        assert web.stop() == 0
+    assert "action=stopped" in web.output
+
+
+def test_a_second_signal_does_not_make_it_fail(start_web: StartWeb, redis_server: RedisServer) -> None:
+    web = start_web(redis_server)
+    assert web.ready()
+    web.process.send_signal(signal.SIGTERM)
+    web.process.send_signal(signal.SIGTERM)
+    assert web.process.wait(60) == 0
+
+
+def test_it_says_where_it_listens_even_when_the_port_was_left_to_chance(
+    start_web: StartWeb, redis_server: RedisServer
+) -> None:
+    port = free_port()
+    by_variable = start_web(redis_server, arguments=(), PORT=str(port), HOST="127.0.0.1")
+    assert by_variable.url == f"http://127.0.0.1:{port}"
+    assert by_variable.ready()
+    by_chance = start_web(redis_server, arguments=("--host", "127.0.0.1", "--port", "0"), PORT=str(port), HOST="::1")
+    assert by_chance.port not in {0, port}
+    assert by_chance.ready()
+    assert by_chance.output.count("listening on") == 1
+
+
+def test_several_processes_share_the_port(start_web: StartWeb, redis_server: RedisServer) -> None:
+    web = start_web(redis_server, WEB_CONCURRENCY="3")
+    until(lambda: web.output.count("action=started") == 3)
+    for number in range(20):
+        assert web.post(report(number)).status_code == 200
+    assert web.stop() == 0
+    assert len(kept(redis_server)) == 20
+    assert web.output.count("action=stopped") == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CALLBACKS_TOKENS", ""),
+        ("REDIS_URL", ""),
+        ("CALLBACKS_ALLOWED_IPS", "nowhere"),
+        ("PORT", "http"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(
+    start_web: StartWeb, redis_server: RedisServer, variable: str, value: str
+) -> None:
+    web = start_web(redis_server, **{variable: value})
+    assert web.process.wait(60) == 2
+    assert variable in web.output
+    assert "Traceback" not in web.output
+
+
+def test_a_port_that_is_taken_is_told(start_web: StartWeb, redis_server: RedisServer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        web = start_web(redis_server, arguments=("--port", str(taken.getsockname()[1])))
+        assert web.process.wait(60) == 2
+    assert "cannot listen on 127.0.0.1 port" in web.output
+    assert "Traceback" not in web.output
+
+
+def test_the_edge_knows_no_worker() -> None:
+    program = (
+        "import sys\n"
+        "from ingest.app import create_app\n"
+        "create_app()\n"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] == 'workers'))\n"
+    )
+    environment = {"REDIS_URL": "redis://127.0.0.1:1", "CALLBACKS_TOKENS": "gateway=x"}
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.returncode) == ("[]\n", 0), told.stderr
