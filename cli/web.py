@@ -66,13 +66,22 @@ def web(host: str | None, port: int | None) -> None:
     )
     click.echo(f"listening on {_shown(listening)}")
     if config.web_concurrency > 1:
-        listening.set_inheritable(True)
-        Multiprocess(server, sockets=[listening]).run()
+        _Processes(server, sockets=[listening]).run()
         return
     # uvicorn drains on a signal, then raises that signal again for whoever handled it before: us, with exit code 0.
     for handled in (signal.SIGTERM, signal.SIGINT):
         signal.signal(handled, _leave)
     uvicorn.Server(server).run(sockets=[listening])
+
+
+class _Processes(Multiprocess):
+    """uvicorn's supervisor, which would keep the port open while its processes drain: callers would wait in vain."""
+
+    def terminate_all(self) -> None:
+        """Stop listening here too, then ask every process to end."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
 
 
 def app() -> Starlette:

@@ -118,10 +118,11 @@ class RedisStore:
             await self._client.connection_pool.release(connection)
 
     def _not_kept(self, exc: Exception, batch: Sequence[Entry]) -> NotKept:
-        # Only the error's type and its code: redis-py puts a command's arguments into messages, and these are bodies.
-        what = f"{type(exc).__name__} {str(exc).partition(' ')[0] if isinstance(exc, redis.ResponseError) else ''}"
+        # Only the error's type and its code (OOM, NOREPLICAS, …): a message may quote a command, and that is a body.
+        code = str(exc).partition(" ")[0]
+        what = f"{type(exc).__name__} {code}" if code.isupper() else type(exc).__name__
         if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, OSError)):
             # Whoever comes next need not wait for a time-out of his own: the gate opens when Redis answers again.
-            self._gate.lost(what.strip())
-        log.logger.error("action=commit_failed callbacks=%d error=%s", len(batch), what.strip())
-        return NotKept(what.strip())
+            self._gate.lost(what)
+        log.logger.error("action=commit_failed callbacks=%d error=%s", len(batch), what)
+        return NotKept(what)

@@ -2,6 +2,7 @@
 
     CallbacksError
     ├── ConfigurationError   the operator: correct the variable that it names, start again
+    │   └── HandlerError     the handler's author (workers.declaration)
     ├── NotJson              the sender: send it again, it was damaged on the way
     ├── NotDocumented        us: set the callback aside, no repetition will mend it
     └── NotKept              the sender: send it again later, nothing could store it now

@@ -8,6 +8,7 @@ Source of the keys: "Message status callback" and "Message reply callback" of th
 second spellings (`sms_from`, `viber_from`, integers as digits, several time units): its sibling pages.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
 
@@ -108,7 +109,14 @@ class Callback(Struct, frozen=True):
     faults: tuple[tuple[Fault, bytes], ...] = ()
 
 
+# What is nested deeper has no meaning here, and would meet Python's recursion limit (1000) somewhere on its way.
+MAX_DEPTH: Final = 100
+
 _BOM: Final = b"\xef\xbb\xbf"
+# An escaped backslash, a pair of surrogates, or, named, one alone.
+_SURROGATES: Final = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _YEAR_1_MS: Final = -62_135_596_800_000
 _STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
 _decode_any = msgspec.json.Decoder().decode
@@ -141,7 +149,8 @@ def check(body: bytes, kind: Kind | None) -> Shape:
 def read(body: bytes, kind: Kind | None) -> Callback:
     """Read `body` whole, for the making of events. Raises NotJson and NotDocumented, as `check` does."""
     text_of(body)
-    value = _decode(_decode_object, body.removeprefix(_BOM), "$")
+    body = _without_lone_surrogates(body.removeprefix(_BOM))
+    value = _decode(_decode_object, body, "$")
     told: Kind | None = "status" if "data" in value else "reply" if "reply_message_id" in value else None
     if kind is None:
         if told is None:
@@ -150,7 +159,7 @@ def read(body: bytes, kind: Kind | None) -> Callback:
     required = "data" if kind == "status" else "reply_message_id"
     if told is not None and required not in value:
         raise NotDocumented(f"this is a {told} callback, posted where {kind} callbacks belong: $.{required}")
-    return _read_status(value) if kind == "status" else _read_reply(body.removeprefix(_BOM))
+    return _read_status(value) if kind == "status" else _read_reply(body)
 
 
 def text_of(body: bytes) -> str:
@@ -161,18 +170,28 @@ def text_of(body: bytes) -> str:
         raise NotJson(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
 
 
+def _without_lone_surrogates(body: bytes) -> bytes:
+    """Put U+FFFD where half of a surrogate pair is escaped: JSON by the grammar, but no text (RFC 8259, section 8.2).
+
+    A sender that cuts texts at a length cuts emoji in two. One of them must not cost the rest of the bundle.
+    """
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    return _SURROGATES.sub(lambda found: b"\\ufffd" if found["alone"] else found[0], body)
+
+
 def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
     if "data" not in value:
         raise NotDocumented("missing required key: $.data")
     # Each record is decoded by itself, so that a number out of range in one leaves its siblings readable.
     parts = _decode(_decode_array, value["data"], "$.data")
-    around = {key: _decode(_decode_any, part, f"$.{key}") for key, part in value.items() if key != "data"}
+    around = {key: _decode_shallow(part, f"$.{key}") for key, part in value.items() if key != "data"}
     records: list[tuple[Record | ReplyCallback, dict[str, Any]]] = []
     faults: list[tuple[Fault, bytes]] = []
     for index, part in enumerate(parts):
         at = f"$.data[{index}]"
         try:
-            raw = _decode(_decode_any, part, at)
+            raw = _decode_shallow(part, at)
             records.append((_convert(raw, Record, at), raw))
         except NotDocumented as exc:
             faults.append((Fault(index, str(exc)), bytes(part)))
@@ -183,7 +202,7 @@ def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
 
 
 def _read_reply(body: bytes) -> Callback:
-    raw = _decode(_decode_any, body, "$")
+    raw = _decode_shallow(body, "$")
     reply = _convert(raw, ReplyCallback, "$")
     return Callback("reply", reply, ((reply, raw),), {})
 
@@ -205,6 +224,28 @@ def _decode(decode: Callable[[Any], Any], part: bytes | msgspec.Raw, at: str) ->
         raise NotJson(f"the body is not JSON: {exc}" if part else "the body is empty") from exc
     except RecursionError as exc:
         raise NotDocumented(f"nested too deeply to be read: {at}") from exc
+
+
+def _decode_shallow(part: bytes | msgspec.Raw, at: str) -> Any:
+    value = _decode(_decode_any, part, at)
+    data = bytes(part)
+    # As deep as that takes as many brackets; nearly every record has one, so the walk is for the strange.
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise NotDocumented(f"nested deeper than {MAX_DEPTH}: {at}")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            item
+            for parent in level
+            if isinstance(parent, dict | list)
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return depth
 
 
 def _convert(value: Any, to: type[T], at: str) -> T:

@@ -96,7 +96,8 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        password = self._options.get("requirepass")
+        return f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
@@ -108,7 +109,7 @@ class RedisServer:
 
     def client(self, **options: Any) -> "redis.Redis":
         """Give a new client, which answers in text unless told otherwise. Close it, or use it in a `with`."""
-        return redis.Redis(host="127.0.0.1", port=self.port, **{"decode_responses": True, **options})
+        return redis.Redis.from_url(self.url, **{"decode_responses": True, **options})
 
     def start(self) -> None:
         """Start the server on the files that are there, and wait until it has loaded them."""

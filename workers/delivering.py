@@ -30,6 +30,9 @@ _TAKE_SECONDS: Final = 1.0
 # What a killed worker may have to do again, beside the event it was at, is what it did in this time.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
+# A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
+# at a time-out each, thousands of events would keep its queue for a day.
+_FAILURES_IN_A_ROW: Final = 10
 
 
 def wait_seconds(attempt: int) -> float:
@@ -38,7 +41,9 @@ def wait_seconds(attempt: int) -> float:
     Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
     come back together.
     """
-    return min(4.0 ** (attempt - 1), _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+    # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
+    power = min(attempt - 1, 6)
+    return min(4.0**power, _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
 
 
 class Deliveries:
@@ -80,18 +85,26 @@ class Deliveries:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
-        events of a batch that failed.
+        events of a batch that failed. Where the handler asked for time, or fails with one event after the other, it
+        is not the events' doing: the rest of the batch has failed with it, and each is tried again alone, later.
         """
         fresh = [position for position, attempt in enumerate(run.attempts) if attempt == queues.FIRST_ATTEMPT]
         alone = [position for position, attempt in enumerate(run.attempts) if attempt > queues.FIRST_ATTEMPT]
+        cause: Failed | Again | Rejected | None = None
         for index, outcome in self._caller.run([run.events[p] for p in fresh], stop=self._is_stopping):
-            if isinstance(outcome, Apart):
+            if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
+                cause = outcome.cause
                 alone.append(fresh[index])
             else:
-                yield fresh[index], outcome
+                yield fresh[index], outcome.cause if isinstance(outcome, Apart) else outcome
         alone.sort()
+        failures = 0
         for index, outcome in self._caller.run([run.events[p] for p in alone], singly=True, stop=self._is_stopping):
             yield alone[index], outcome
+            failures = failures + 1 if isinstance(outcome, Failed) else 0
+            if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
+                yield from ((position, cause) for position in alone[index + 1 :])
+                return
 
     def _appetite(self) -> int:
         return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))

@@ -14,6 +14,7 @@ from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
+from rq.timeouts import BaseDeathPenalty
 
 from shared import queues
 from workers.settling import StaleRun
@@ -33,8 +34,20 @@ class Unfinished(Exception):
     """The worker is to stop: what is left of the job goes back to the front of its queue."""
 
 
+class _NoAlarm(BaseDeathPenalty):
+    """No time limit for a job: handlers have limits of their own, and an alarm could strike in mid-settlement."""
+
+    def setup_death_penalty(self) -> None:
+        """Set no alarm."""
+
+    def cancel_death_penalty(self) -> None:
+        """Leave alone whatever alarm a handler's limit has set."""
+
+
 class QueueWorker(SimpleWorker):
     """A worker for one queue, named so that its supervisor finds its running job."""
+
+    death_penalty_class = _NoAlarm
 
     def __init__(self, queue: str, *, name: str, connection: redis.Redis) -> None:
         super().__init__(

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_a_commit_under_way_at_the_signal_is_finished(start_web: StartWeb, start
 
 def _established(web: WebProcess) -> int:
     """Count this process's connections to `web`, as the kernel lists them."""
-    with open("/proc/net/tcp") as table:
+    with Path("/proc/net/tcp").open() as table:
         return sum(f":{web.port:04X} 01" in line for line in table)
 
 

@@ -248,8 +248,6 @@ def test_a_time_beyond_every_unit_is_a_fault(number: bytes) -> None:
         body_with(b'"x":01'),
         body_with(b'"x":"\\q"'),
         body_with(b'"x":"\n"'),
-        body_with(b'"x":"\\ud83d"'),
-        body_with(b'"x":"\\udc4b\\ud83d"'),
         body_with(b'"x":"\xff"'),
         body_with(b'"x":"\xed\xa0\xbd"'),
         STATUS.decode().encode("utf-16"),
@@ -288,6 +286,35 @@ def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nes
 def test_a_number_beyond_reason_is_a_fault_and_nothing_worse(number: bytes) -> None:
     body = body_with(b'"x":' + number)
     assert check_error(body).endswith("out of range: $.data[0]")
+
+
+@pytest.mark.parametrize(
+    ("escaped", "text"),
+    [
+        (rb"cut off \ud83d", "cut off \ufffd"),
+        (rb"\ude00 came alone", "\ufffd came alone"),
+        (rb"\udc4b\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\\ud83d", r"\ud83d"),
+        (rb"\uD83D\uDE00", "\U0001f600"),
+    ],
+)
+def test_half_an_emoji_costs_that_character_and_no_more(escaped: bytes, text: str) -> None:
+    body = b'{"reply_message_id":"1","message":{"text":"%s"}}' % escaped
+    assert wire.check(body, "reply") == wire.Shape("reply", 1)
+    reply = wire.read(body, None).envelope
+    assert isinstance(reply, ReplyCallback)
+    assert reply.message is not None
+    assert reply.message.text == text
+
+
+def test_a_record_nested_deeper_than_has_a_meaning_leaves_its_siblings() -> None:
+    deep = b"[" * wire.MAX_DEPTH + b"]" * wire.MAX_DEPTH
+    wide = b"[" + b",".join([b"[]"] * 1000) + b"]"
+    body = b'{"data":[{"message_id":"1","status":"SEEN","x":%s},{"message_id":"2","status":"SEEN","x":%s}]}'
+    callback = wire.read(body % (deep, wide), "status")
+    assert [fault.error for fault, _ in callback.faults] == ["nested deeper than 100: $.data[0]"]
+    assert len(callback.records) == 1
 
 
 def test_of_a_key_given_twice_the_last_counts() -> None:
