@@ -100,13 +100,18 @@ class Shape(Struct, frozen=True):
 
 
 class Callback(Struct, frozen=True):
-    """A body read for good: envelope, and each record typed beside the object it was read from."""
+    """A body read for good: envelope, and each record typed beside the object it was read from.
+
+    `unreadable` is the callback as if only the records at fault had come (empty without any): what goes to the
+    quarantine, to be read again one day.
+    """
 
     kind: Kind
     envelope: StatusEnvelope | ReplyCallback
     records: tuple[tuple[Record | ReplyCallback, dict[str, Any]], ...]
     extra: dict[str, Any]
-    faults: tuple[tuple[Fault, bytes], ...] = ()
+    faults: tuple[Fault, ...] = ()
+    unreadable: bytes = b""
 
 
 # What is nested deeper has no meaning here, and would meet Python's recursion limit (1000) somewhere on its way.
@@ -119,6 +124,7 @@ _SURROGATES: Final = re.compile(
 )
 _YEAR_1_MS: Final = -62_135_596_800_000
 _STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
+_encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_array = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(min_length=1)]).decode
@@ -141,9 +147,7 @@ def check(body: bytes, kind: Kind | None) -> Shape:
     except (msgspec.DecodeError, RecursionError):
         pass  # told in full below, at leisure: such bodies are rare
     callback = read(body, kind)
-    return Shape(
-        callback.kind, len(callback.records) + len(callback.faults), tuple(fault for fault, _ in callback.faults)
-    )
+    return Shape(callback.kind, len(callback.records) + len(callback.faults), callback.faults)
 
 
 def read(body: bytes, kind: Kind | None) -> Callback:
@@ -187,18 +191,23 @@ def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
     parts = _decode(_decode_array, value["data"], "$.data")
     around = {key: _decode_shallow(part, f"$.{key}") for key, part in value.items() if key != "data"}
     records: list[tuple[Record | ReplyCallback, dict[str, Any]]] = []
-    faults: list[tuple[Fault, bytes]] = []
+    faults: list[Fault] = []
     for index, part in enumerate(parts):
         at = f"$.data[{index}]"
         try:
             raw = _decode_shallow(part, at)
             records.append((_convert(raw, Record, at), raw))
         except NotDocumented as exc:
-            faults.append((Fault(index, str(exc)), bytes(part)))
+            faults.append(Fault(index, str(exc)))
     if not records:
-        raise NotDocumented("; ".join(summary([fault for fault, _ in faults])))
+        raise NotDocumented("; ".join(summary(faults)))
     extra = {key: item for key, item in around.items() if key not in _STATUS_KEYS}
-    return Callback("status", _convert(around, StatusEnvelope, "$"), tuple(records), extra, tuple(faults))
+    envelope = _convert(around, StatusEnvelope, "$")
+    unreadable = b""
+    if faults:
+        bad = msgspec.Raw(b"[%s]" % b",".join(bytes(parts[fault.index]) for fault in faults))
+        unreadable = _encode({**value, "data": bad})
+    return Callback("status", envelope, tuple(records), extra, tuple(faults), unreadable)
 
 
 def _read_reply(body: bytes) -> Callback:

@@ -114,8 +114,9 @@ class Expansion:
             return
         for event in events.of(callback, source=kept.source, received_at=events.time_of(kept.received_ms)):
             yield _Item(offered=self._offer(event))
-        for fault, record in callback.faults:
-            yield _Item(unreadable=_unreadable(kept, fault.error, record, records=1))
+        if callback.faults:
+            number, error = len(callback.faults), "; ".join(wire.summary(callback.faults))
+            yield _Item(unreadable=_unreadable(kept, error, callback.unreadable, records=number), records=number)
 
     def _offer(self, event: events.Event) -> Offered:
         mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
