@@ -6,12 +6,13 @@ import click
 import msgspec
 import redis
 
+from cli.command import Command
 from ops.app import summary
 from shared import audit as sums_of
 from shared import connections, settings
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def audit(*, as_json: bool) -> None:
     """Add up what was received and what became of it."""

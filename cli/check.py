@@ -3,6 +3,7 @@
 Exit 0: all is well (advice may remain). 1: something is not. Nothing is changed anywhere.
 """
 
+import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
@@ -14,6 +15,7 @@ from msgspec import Struct
 
 from shared import connections, durability, settings
 from shared.errors import ConfigurationError
+from shared.events import STATUSES
 from workers import registry
 
 State: TypeAlias = Literal["ok", "advice", "wrong"]
@@ -75,7 +77,7 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
                 f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
                 f"The gateway signs nothing, so nothing else is secret: give it {_SAFE_TOKEN_CHARACTERS} characters.",
             )
-    yield Finding("ok", f"tokens of {', '.join(token.name for token in tokens)}")
+    yield Finding("ok", f"tokens of {', '.join(dict.fromkeys(token.name for token in tokens))}")
 
 
 def _addresses(loaded: settings.Settings) -> Iterator[Finding]:
@@ -87,6 +89,8 @@ def _addresses(loaded: settings.Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"callbacks are taken from {', '.join(map(str, loaded.allowed_ips))}")
+    if loaded.trusted_proxies:
+        yield Finding("ok", f"X-Forwarded-For is believed from {', '.join(map(str, loaded.trusted_proxies))}")
 
 
 def _redis(loaded: settings.Settings) -> Iterator[Finding]:
@@ -104,9 +108,18 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
         with client.pipeline(transaction=False) as pipe:
             durability.ask(pipe)
             answers = pipe.execute(raise_on_error=False)
+        if loaded.durability == "memory":
+            yield Finding(
+                "advice",
+                "CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis",
+                "Leave it out, so that callbacks are on disk before the gateway hears 200.",
+            )
         for found in durability.judge(loaded.durability, answers):
+            if found.ok and found.name == "redis":
+                yield Finding("ok", f"REDIS_URL: {shown} answers")
+                continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
-            yield Finding(state, f"Redis: {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
+            yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
     except redis.RedisError as exc:
         yield Finding(
             "wrong",
@@ -126,3 +139,10 @@ def _handlers(names: Sequence[str]) -> Iterator[Finding]:
         return
     for handler in handlers:
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
+        for status in sorted((handler.statuses or frozenset()) - STATUSES):
+            meant = difflib.get_close_matches(status, STATUSES, n=1, cutoff=0.5)
+            yield Finding(
+                "advice",
+                f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
+                f"Did you mean {meant[0]}? " if meant else f"It knows {', '.join(sorted(STATUSES))}.",
+            )

@@ -5,14 +5,13 @@ Everything is real: a durable Redis, the web process, the workers, HTTP on loopb
 """
 
 import asyncio
-import fcntl
 import secrets
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli import ending
+from cli import ending, folders
 from cli.ports import free_port
 from cli.service import Service
 from shared import audit, connections, events
@@ -75,7 +74,7 @@ class Result(Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--destinations", type=click.IntRange(1, 200_000), default=1000, show_default=True, help="Recipients.")
 @click.option("--replies", type=click.IntRange(0, 200_000), default=100, show_default=True, help="Messages they send.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides all chance.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides all chance but the times.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -94,7 +93,7 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
         with ending.by_signal(), _alone_in(folder):
             result = _play(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
     except ending.Ended:
-        click.echo("Ended before its end; everything that was started is stopped.", err=True)
+        click.echo("Stopped before its end; nothing is left running.", err=True)
         raise
     except CallbacksError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -111,16 +110,11 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Empty the demo's folder and hold it; raise CallbacksError if another demo has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    marker = folder / ".demo"
-    if not marker.exists() and any(folder.iterdir()):
+    """Empty the demo's folder and hold it. Raises CallbacksError if another demo has it, or if it is no demo's."""
+    marker = folder / folders.MARKER
+    if folder.exists() and not marker.exists() and any(folder.iterdir()):
         raise CallbacksError(f"{folder} has files that are no demo's; name another --folder")
-    with marker.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise CallbacksError(f"another demo is running in {folder}") from exc
+    with folders.held(folder):
         for entry in folder.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
@@ -148,11 +142,13 @@ def _play(campaign: Campaign, folder: Path) -> Result:
         "CALLBACKS_BODY_TIMEOUT_SECONDS": "",
     }
     console = Console(stderr=True)
-    with (
-        console.status("starting Redis, the web process and the workers"),
-        Service(folder, port=port, environment=environment, quiet=True) as service,
-    ):
-        console.print(f"{len(campaign.callbacks):,} callbacks to http://127.0.0.1:{port}/callbacks/…")
+    service = Service(folder, port=port, environment=environment, quiet=True)
+    with ExitStack() as stack:
+        with console.status("starting Redis, the web process and the workers"):
+            stack.enter_context(service)
+        console.print(
+            f"{len(campaign.callbacks):,} callbacks to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
+        )
         with _bars(console) as bars, ledger.Ledger(ledger_file) as book:
             summary = _send(campaign, f"http://127.0.0.1:{port}/callbacks/{token}", book, bars)
             sums = _settle(service, summary, bars)

@@ -3,6 +3,7 @@
 Its data stay in the folder from one run to the next, and so does the token in the URLs.
 """
 
+import os
 import secrets
 import sys
 import time
@@ -10,21 +11,23 @@ from collections.abc import Iterator
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
 
-from cli import ending
+from cli import ending, folders, ports
+from cli.command import Command
 from cli.service import Service
 from shared import settings
-from shared.errors import CallbacksError
+from shared.errors import CallbacksError, ConfigurationError
+from workers import registry
 
 _LOOK_SECONDS: Final = 0.1
 _COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the web process.  [default: PORT, or 8080]")
 @click.option(
     "--folder",
@@ -36,10 +39,26 @@ _COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKN
 def dev(*, port: int | None, folder: Path) -> None:
     """Run everything on this machine until Ctrl-C: Redis, web process, workers."""
     loaded = settings.load()
-    folder.mkdir(parents=True, exist_ok=True)
-    token, port = _token(folder / "token"), port or loaded.port
+    registry.load(loaded.handlers)
+    port = port or loaded.port
+    try:
+        ports.listen("127.0.0.1", port).close()
+        with ending.by_signal(), folders.held(folder):
+            _run(loaded, port=port, folder=folder)
+    except ending.Ended:
+        click.echo(f"Stopped. What was received stays in {folder}")
+        sys.exit(0)
+    except ConfigurationError:
+        raise
+    except CallbacksError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
+    token = _token(folder / "token")
     log_file = (folder / "events.jsonl").resolve()
-    log_file.write_bytes(b"")
+    log_file.touch()
+    operators = ports.free_port()
     environment = {
         "HOST": "127.0.0.1",
         "CALLBACKS_TOKENS": f"dev={token}",
@@ -50,20 +69,20 @@ def dev(*, port: int | None, folder: Path) -> None:
         "CALLBACKS_LOG_LEVEL": "WARNING",
         "CALLBACKS_DURABILITY": "fsync",
     }
-    try:
-        with ending.by_signal(), Service(folder, port=port, environment=environment, quiet=False) as service:
-            _greet(f"http://127.0.0.1:{port}/callbacks/{token}")
-            with log_file.open(encoding="utf-8") as lines:
-                while True:
-                    for line in _new(lines):
-                        _show(msgspec.json.decode(line))
-                    service.check()
-                    time.sleep(_LOOK_SECONDS)
-    except ending.Ended:
-        click.echo("Stopped. What was received stays in " + str(folder))
-        sys.exit(0)
-    except CallbacksError as exc:
-        raise click.ClickException(str(exc)) from exc
+    with (
+        log_file.open(encoding="utf-8") as lines,
+        Service(folder, port=port, environment=environment, quiet=False, operators=operators) as service,
+    ):
+        lines.seek(0, os.SEEK_END)
+        url_file = folder / "redis-url"
+        url_file.touch(mode=0o600)
+        url_file.write_text(service.redis.url)
+        _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file)
+        while True:
+            for line in _new(lines):
+                _show(msgspec.json.decode(line))
+            service.check()
+            time.sleep(_LOOK_SECONDS)
 
 
 def _token(file: Path) -> str:
@@ -74,12 +93,14 @@ def _token(file: Path) -> str:
     return file.read_text().strip()
 
 
-def _greet(base: str) -> None:
+def _greet(base: str, *, operators: int, url_file: Path) -> None:
     click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
     click.echo(f"  callback_url  {base}/status")
     click.echo(f"  reply_url     {base}/reply\n")
     click.echo("Try it from another terminal:\n")
     click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
+    click.echo(f"Figures: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need, over there:\n")
+    click.echo(f"  export REDIS_URL=$(cat {url_file})\n")
 
 
 def _new(lines: TextIOWrapper) -> Iterator[str]:

@@ -11,8 +11,6 @@ from typing import Final
 import click
 from dotenv import load_dotenv
 
-from shared.errors import ConfigurationError
-
 # Name of the command: module and attribute, and its one line in the help (the import would cost what it saves).
 _COMMANDS: Final = {
     "demo": ("cli.demo:demo", "A simulated campaign through the whole service, and its balance."),
@@ -40,15 +38,6 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except ConfigurationError as exc:
-            for problem in exc.problems:
-                click.echo(f"callbacks: {problem}", err=True)
-            click.echo("`callbacks check` tells more.", err=True)
-            ctx.exit(2)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

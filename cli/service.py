@@ -20,7 +20,7 @@ from cli import children
 from cli.embedded import EmbeddedRedis
 from shared.errors import CallbacksError
 
-_PARTS: Final = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver"]}
+_PARTS: Final = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver"], "ops": ["ops"]}
 _START_SECONDS: Final = 30.0
 _LOG_TAIL_CHARACTERS: Final = 1500
 
@@ -30,17 +30,20 @@ class PartEnded(CallbacksError):
 
 
 class Service:
-    """The parts, with their files in `folder`.
+    """The parts, with their files in `folder`; the operators' page among them if it gets a port, `operators`.
 
     `environment` is set on top of this process's; REDIS_URL is the service's own. With `quiet` each part's output
     goes to `folder`/<part>.log, else to where ours goes. Raises CallbacksError if a part does not start.
     """
 
-    def __init__(self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool, operators: int | None = None
+    ) -> None:
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
         self._port = port
-        self._environment = environment
+        self._environment = {**environment, "CALLBACKS_OPS_PORT": str(operators or "")}
+        self._names = [part for part in _PARTS if part != "ops" or operators is not None]
         self._quiet = quiet
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
@@ -50,8 +53,8 @@ class Service:
             self._stack.enter_context(self.redis)
             self._stack.callback(self._stop_parts)
             environment = {**os.environ, **self._environment, "REDIS_URL": self.redis.url, "PORT": str(self._port)}
-            for part, arguments in _PARTS.items():
-                self._start(part, arguments, environment)
+            for part in self._names:
+                self._start(part, _PARTS[part], environment)
             self._wait_until_ready()
         except BaseException:
             self._stack.close()

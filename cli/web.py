@@ -5,7 +5,6 @@ Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the a
 
 import math
 import signal
-import socket
 import sys
 from types import FrameType
 from typing import Final
@@ -15,12 +14,11 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from cli import ports
+from cli.command import Command
 from ingest.app import create_app
 from shared import logs, settings
-from shared.errors import ConfigurationError
 
-_WRONG_USAGE: Final = 2
-_BACKLOG: Final = 2048
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). Whoever closes first wins a
 # race against a request on its way, so it must not be us.
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -30,24 +28,17 @@ _KEEP_ALIVE_SECONDS: Final = 75
 _COMMIT_SECONDS: Final = 3 + 5 + 2
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--host", help="The address to listen on, instead of HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of PORT; 0 takes a free one.")
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
+    config = settings.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     try:
-        config = settings.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
-    except ConfigurationError as exc:
-        click.echo(str(exc), err=True)
-        sys.exit(_WRONG_USAGE)
-    host = config.host if host is None else host
-    port = config.port if port is None else port
-    try:
-        listening = _listen(host, port)
-    except OSError as exc:
-        click.echo(f"cannot listen on {host} port {port}: {exc.strerror or exc}", err=True)
-        sys.exit(_WRONG_USAGE)
+        listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
+    except ports.NoPort as exc:
+        raise click.UsageError(str(exc)) from exc
     server = uvicorn.Config(
         "cli.web:app",
         factory=True,
@@ -60,11 +51,11 @@ def web(host: str | None, port: int | None) -> None:
         server_header=False,
         access_log=False,
         log_config=None,
-        backlog=_BACKLOG,
+        backlog=ports.BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
     )
-    click.echo(f"listening on {_shown(listening)}")
+    click.echo(f"listening on {ports.shown(listening)}")
     if config.web_concurrency > 1:
         _Processes(server, sockets=[listening]).run()
         return
@@ -88,27 +79,6 @@ def app() -> Starlette:
     """Make the application in a process that uvicorn started, which has yet to learn how to log."""
     logs.configure()
     return create_app()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Listen on the first address that `host` means. Raises OSError."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _shown(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.errors import ConfigurationError
 from workers import registry
@@ -13,6 +14,8 @@ from workers.supervisor import Supervisor
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
 _SETTLE_SECONDS = 10.0
+# A supervisor waits for Redis no longer than this, lest it hear too late that it is to stop, or that a worker died.
+_REDIS_TIMEOUT_SECONDS = 5.0
 
 
 @click.group()
@@ -20,7 +23,7 @@ def worker() -> None:
     """Worker processes: expand callbacks into events, deliver events to handlers."""
 
 
-@worker.command()
+@worker.command(cls=Command)
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
 def expand(processes: int) -> None:
     """Expand callbacks into events and hand them to the handlers' queues."""
@@ -29,7 +32,7 @@ def expand(processes: int) -> None:
     sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS))
 
 
-@worker.command()
+@worker.command(cls=Command)
 @click.option("--handler", "names", multiple=True, metavar="NAME", help="Only this handler; may be repeated.")
 @click.option(
     "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes a handler."
@@ -54,5 +57,6 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 
 def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float) -> int:
     logs.configure()
-    housekeeping = Housekeeping(queue_names, connection=connections.connect(loaded.redis_url))
+    connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
+    housekeeping = Housekeeping(queue_names, connection=connection)
     return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()

@@ -87,6 +87,8 @@ class Callbacks:
         except NotDocumented as exc:
             await self._set_aside(body, source, str(exc))
             return answers.quarantined(str(exc))
+        if shape.kind != self._kind is not None:
+            self._seldom.tell(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
         await self._commit.keep(Kept(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
         if shape.faults:
             error = "; ".join(wire.summary(shape.faults))

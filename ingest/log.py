@@ -8,6 +8,7 @@
     action=commit_failed           a batch could not be stored; its senders heard 503
     action=commit_repeated         a batch was sent again, on a fresh connection
     action=refused                 an answer that is not 200: status= problem=
+    action=misdirected             a reply came where status callbacks belong, or the other way round; it was kept
     action=quarantined             an authentic callback that cannot be read: error=
     action=fault                   an unexpected exception: the place in the code, without its message, which may
                                    quote a body (I9)

@@ -16,7 +16,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, queues
+from shared import keys, progress, queues
 
 Kind: TypeAlias = keys.CountedKind
 
@@ -167,5 +167,8 @@ def _unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
         with connection.pipeline(transaction=False) as pipe:
             for job_id in ids[first : first + _JOBS_A_READ]:
                 pipe.hmget(keys.job(job_id), "items", "progress")
-            total += sum(int(items or 0) - int(progress or 0) for items, progress in pipe.execute())
+            total += sum(
+                int(items or 0) - progress.count(as_text(settled or progress.NOTHING))
+                for items, settled in pipe.execute()
+            )
     return total

@@ -15,7 +15,9 @@ from msgspec import Struct
 
 from shared import wire
 
-# The specification's statuses after which nothing more is expected; SEEN may still follow DELIVRD.
+# The specification's statuses; the gateway may add others, which pass like these.
+STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
+# Those after which nothing more is expected; SEEN may still follow DELIVRD.
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,8 +10,8 @@
     cb:dead:<handler>:<id>     hash    deliver   DEAD_SECONDS
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
-A job's hash (`rq:job:<id>`, RQ's) carries two fields of ours: `items`, how many records or events its data hold,
-and `progress`, how many of them are settled.
+A job's hash (`rq:job:<id>`, RQ's) carries three fields of ours: `items`, how many records or events its data hold,
+`progress`, how many of them are settled (see `shared.progress`), and `settlement`, the name of the last one.
 """
 
 from typing import Final, Literal, TypeAlias

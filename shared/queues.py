@@ -95,8 +95,20 @@ def call(function: str, arguments: Sequence[Any]) -> bytes:
 
 
 def arguments(data: bytes) -> list[Any]:
-    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `call` gives it)."""
+    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `call` gives it).
+
+    Raises msgspec.DecodeError or ValueError if it is no job of ours, or one of a newer release.
+    """
     with contextlib.suppress(zlib.error):
         data = zlib.decompress(data)
     _, _, args, _ = JsonSerializer.loads(data)
+    return current(args)
+
+
+def current(args: Sequence[Any]) -> list[Any]:
+    """Give a job's arguments as they are. Raises ValueError if a newer release wrote them."""
+    if not args or not isinstance(args[0], int) or not 1 <= args[0] <= PAYLOAD_VERSION:
+        raise ValueError(
+            f"arguments of version {args[0] if args else None!r}, and this release reads 1 to {PAYLOAD_VERSION}"
+        )
     return list(args)

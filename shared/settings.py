@@ -109,6 +109,12 @@ def _some_networks(value: str) -> tuple[Network, ...]:
     return networks
 
 
+def _log_numbers(value: str) -> str:
+    if value not in ("masked", "full"):
+        raise ValueError("must be masked or full")
+    return value
+
+
 def _log_level(value: str) -> str:
     if value not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
@@ -186,7 +192,7 @@ class Settings:
         "CALLBACKS_LOG_FILE", "", _text, "where the `log` handler writes", shown_default="standard output"
     )
     log_numbers: str = _option(
-        "CALLBACKS_LOG_NUMBERS", "masked", _text, "`full`: the `log` handler writes whole phone numbers"
+        "CALLBACKS_LOG_NUMBERS", "masked", _log_numbers, "`full`: the `log` handler writes whole phone numbers"
     )
 
 
@@ -228,7 +234,7 @@ def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...
         if given is None:
             values[field.name] = () if field.name == "tokens" else ""
             if variable in needs:
-                problems.append(f"{variable} is not set: {field.metadata['help']}")
+                problems.append(f"{variable} is not set. It is: {field.metadata['help']}")
             continue
         try:
             values[field.name] = field.metadata["parse"](given.strip())

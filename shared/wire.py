@@ -123,6 +123,7 @@ _SURROGATES: Final = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _YEAR_1_MS: Final = -62_135_596_800_000
+_REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
 _STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
@@ -133,7 +134,7 @@ _decode_reply = msgspec.json.Decoder(ReplyCallback).decode
 
 
 def check(body: bytes, kind: Kind | None) -> Shape:
-    """Tell the shape of `body`, posted where `kind` belongs (None: where either may come).
+    """Tell the shape of `body`, posted where `kind` belongs (None: where either may come); what came counts.
 
     Raises NotJson, or NotDocumented when nothing of it can be read as an event.
     """
@@ -156,13 +157,11 @@ def read(body: bytes, kind: Kind | None) -> Callback:
     body = _without_lone_surrogates(body.removeprefix(_BOM))
     value = _decode(_decode_object, body, "$")
     told: Kind | None = "status" if "data" in value else "reply" if "reply_message_id" in value else None
-    if kind is None:
+    if kind is None or (told is not None and _REQUIRED[kind] not in value):
         if told is None:
             raise NotDocumented("neither a status callback ($.data) nor a reply ($.reply_message_id): $")
+        # Where the two URLs were mixed up, or one was given for both, nothing is lost by it.
         kind = told
-    required = "data" if kind == "status" else "reply_message_id"
-    if told is not None and required not in value:
-        raise NotDocumented(f"this is a {told} callback, posted where {kind} callbacks belong: $.{required}")
     return _read_status(value) if kind == "status" else _read_reply(body)
 
 
@@ -274,6 +273,8 @@ def _convert(value: Any, to: type[T], at: str) -> T:
 def _sentence(exc: msgspec.ValidationError) -> tuple[str, str]:
     why, _, path = str(exc).partition(" - at `$")
     path = path.removesuffix("`")
+    if "matching regex" in why:  # of our own patterns there is one, and people do not read it
+        why = "Expected a whole number, or its digits as text"
     return why.replace("`", ""), "" if path == "[...]" else path
 
 

@@ -120,7 +120,7 @@ class RedisServer:
             raise RuntimeError("it runs already")
         command: list[str | Path] = [server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
         for name, value in self._options.items():
-            command += [f"--{name}", value]
+            command += [f"--{name}", *(value.split() or [""])]  # Redis 6.2 takes a directive's words one by one
         with (self.folder / "redis.log").open("ab") as log:
             # A session of its own: Ctrl-C in the terminal of the tests does not take it away under their feet.
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

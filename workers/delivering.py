@@ -8,13 +8,15 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 from rq.job import JobStatus
 
-from shared import batches, events, keys, queues
+from shared import batches, events, keys, progress, queues
 from workers.calling import Caller
 from workers.declaration import Handler
 from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
@@ -27,6 +29,8 @@ TAKE_ITEMS: Final = 5_000
 TAKE_BYTES: Final = 8 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
+# What a process believes of its handler before it has seen it: slow enough to begin with about one job's events.
+_SECONDS_AN_EVENT: Final = 0.01
 # What a killed worker may have to do again, beside the event it was at, is what it did in this time.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
@@ -54,7 +58,7 @@ class Deliveries:
         self._handler = handler
         self._caller = caller
         self._is_stopping = is_stopping
-        self._seconds_an_event = 0.0
+        self._seconds_an_event = _SECONDS_AN_EVENT
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it.
@@ -71,17 +75,19 @@ class Deliveries:
         )
         run = _Run(portions)
         started = settled = time.monotonic()
-        for position, outcome in self._outcomes(run):
-            run.outcomes[position] = outcome
-            if time.monotonic() - settled >= _SETTLE_SECONDS:
-                self._settle(job_id, run)
-                settled = time.monotonic()
+        # Closed at once where a settlement is refused: the calls under way end with it.
+        with closing(self._outcomes(run)) as outcomes:
+            for position, outcome in outcomes:
+                run.enter(position, outcome)
+                if time.monotonic() - settled >= _SETTLE_SECONDS:
+                    self._settle(job_id, run)
+                    settled = time.monotonic()
         self._settle(job_id, run)
-        self._learn(len(run.outcomes), time.monotonic() - started)
+        self._learn(run.ended, time.monotonic() - started)
         if not run.is_settled:
             raise Unfinished
 
-    def _outcomes(self, run: "_Run") -> Iterator[tuple[int, Outcome]]:
+    def _outcomes(self, run: "_Run") -> Generator[tuple[int, Outcome], None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
@@ -132,45 +138,61 @@ class Deliveries:
             log.warning("action=%s handler=%s events=%d", action, self._handler.name, number)
 
 
+class _Share(Struct):
+    """One job's part of a run: the places of its settled items, how many it has, and its progress as it stands."""
+
+    portion: Portion
+    settled: set[int]
+    size: int
+    written: str
+
+    @property
+    def is_settled(self) -> bool:
+        return len(self.settled) == self.size
+
+
 class _Run:
     """The events of one run in order, what became of them, and how far all of them are settled."""
 
     def __init__(self, portions: Sequence[Portion]) -> None:
         self.events: list[events.Event] = []
-        self.outcomes: dict[int, Outcome] = {}
         self.attempts: list[int] = []
-        self._ends: list[tuple[Portion, int]] = []
-        self._settled = 0
-        self._portion = 0
+        self.ended = 0
+        self._origins: list[tuple[_Share, int]] = []
+        self._shares: list[_Share] = []
+        self._outcomes: dict[int, Outcome] = {}
         for portion in portions:
             _version, _handler, attempt, encoded = portion.arguments
-            self.events.extend(events.convert(encoded[portion.progress :]))
-            self.attempts.extend([attempt] * (len(self.events) - len(self.attempts)))
-            self._ends.append((portion, len(self.events)))
+            share = _Share(portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
+            places = [place for place in range(share.size) if place not in share.settled]
+            self.events.extend(events.convert([encoded[place] for place in places]))
+            self.attempts.extend([attempt] * len(places))
+            self._origins.extend((share, place) for place in places)
+            self._shares.append(share)
 
     @property
     def is_settled(self) -> bool:
-        return self._portion == len(self._ends)
+        return all(share.is_settled for share in self._shares)
+
+    def enter(self, position: int, outcome: Outcome) -> None:
+        """Note what became of an event."""
+        self._outcomes[position] = outcome
+        self.ended += 1
 
     def advance(self) -> tuple[list[Settlement], list[tuple[events.Event, int, Outcome]]]:
-        """Give what can be settled now: everything before the first event that has no outcome yet."""
-        first = end = self._settled
-        while end in self.outcomes:
-            end += 1
+        """Give what became of events since the last time, and how that settles the jobs that brought them."""
+        finished = [(self.events[p], self.attempts[p], outcome) for p, outcome in self._outcomes.items()]
+        for position in self._outcomes:
+            share, place = self._origins[position]
+            share.settled.add(place)
+        self._outcomes.clear()
         settlements: list[Settlement] = []
-        while self._portion < len(self._ends):
-            portion, last = self._ends[self._portion]
-            begin = last - (len(portion.arguments[3]) - portion.progress)
-            reached = min(end, last)
-            ends = reached == last
-            if reached > max(self._settled, begin) or ends:
-                start = portion.progress + max(self._settled, begin) - begin
-                settlements.append(Settlement(portion, start, portion.progress + reached - begin, ends=ends))
-            self._settled = max(self._settled, reached)
-            if not ends:
-                break
-            self._portion += 1
-        return settlements, [(self.events[i], self.attempts[i], self.outcomes[i]) for i in range(first, end)]
+        for share in self._shares:
+            now = progress.write(share.settled)
+            if now != share.written:
+                settlements.append(Settlement(share.portion, share.written, now, ends=share.is_settled))
+                share.written = now
+        return settlements, finished
 
 
 class _Sheet:

@@ -59,15 +59,15 @@ class Expansion:
         )
         pending = _Commit()
         for portion in portions:
-            done = portion.progress
+            done = int(portion.progress)
             items = self._items(portion)
             while chunk := list(islice(items, max(1, EVENTS_A_COMMIT - pending.size))):
                 start, done = done, done + sum(item.records for item in chunk)
-                pending.add(chunk, Settlement(portion, start, done, ends=False))
+                pending.add(chunk, Settlement(portion, str(start), str(done), ends=False))
                 if pending.size >= EVENTS_A_COMMIT:
                     self._commit(job_id, pending)
                     pending = _Commit()
-            pending.end(portion, done)
+            pending.end(portion, str(done))
         self._commit(job_id, pending)
 
     def _commit(self, job_id: str, pending: "_Commit") -> None:
@@ -96,7 +96,7 @@ class Expansion:
     def _items(self, portion: Portion) -> Iterator[_Item]:
         """Read a batch's callbacks, in order, without the items that an earlier run has settled."""
         _version, callbacks = portion.arguments
-        skip = portion.progress
+        skip = int(portion.progress)
         for kept in msgspec.convert(callbacks, list[batches.Kept]):
             for item in self._read(kept):
                 if skip > 0:
@@ -144,7 +144,7 @@ class _Commit:
             if item.unreadable is not None:
                 self.unreadable.append(item.unreadable)
 
-    def end(self, portion: Portion, done: int) -> None:
+    def end(self, portion: Portion, done: str) -> None:
         """Say that `portion` holds no more items: its last settlement ends it."""
         if self.settlements and self.settlements[-1].portion is portion:
             last = self.settlements.pop()

@@ -2,31 +2,34 @@
 
 Retries wait in RQ's registry of scheduled jobs, and RQ's scheduler moves them, but here, in the supervisor, instead of
 one more process beside every worker. A worker busy in its handler cannot renew its own lease; its supervisor, who
-sees that it lives, does.
+sees that it lives, does. Three ways lead back into the queue: the supervisor saw the worker die; the lease ran out, as
+worker and supervisor are both gone; the job was popped, and for a second nobody started it.
 """
 
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import redis
 from rq import Queue
-from rq.exceptions import NoSuchJobError
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution
-from rq.job import Job
 from rq.registry import StartedJobRegistry
 from rq.scheduler import RQScheduler
 from rq.utils import as_text
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
-from shared import queues
-from workers.rq_worker import LEASE_SECONDS
+from shared import keys, queues
+from workers.places import Places
+from workers.rq_worker import LEASE_SECONDS, RUNS_SECONDS
 
 log = logging.getLogger("callbacks.supervisor")
 
-_SCHEDULE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 10.0
+_EXPIRE_SECONDS: Final = 5.0
+# While Redis was away no lease could be renewed. Whoever lives gets the time to do it before leases end again.
+_MERCY_SECONDS: Final = 2 * _RENEW_SECONDS
 
 
 class Housekeeping:
@@ -35,9 +38,12 @@ class Housekeeping:
     def __init__(self, queue_names: Iterable[str], *, connection: redis.Redis) -> None:
         self._connection = connection
         self._queue_names = sorted(set(queue_names))
+        self._places = {name: Places(name, connection=connection) for name in self._queue_names}
+        self._popped: dict[str, set[str]] = {}
         self._scheduler = _Scheduler(self._queue_names, connection)
         self._dead: list[str] = []
-        self._schedule_at = self._renew_at = 0.0
+        self._look_at = self._renew_at = 0.0
+        self._expire_at = time.monotonic() + _MERCY_SECONDS
 
     def forget(self, worker: str) -> None:
         """Note that a worker's process has ended: its jobs go back to their queues at the next tick."""
@@ -45,62 +51,85 @@ class Housekeeping:
 
     def tick(self, workers: Iterable[str]) -> None:
         """Do what is due; `workers` are the names of those alive. Raises redis.RedisError."""
-        while self._dead:
-            self._give_back(self._dead[-1])
-            self._dead.pop()
-        now = time.monotonic()
-        if now >= self._schedule_at:
-            self._schedule_at = now + _SCHEDULE_SECONDS
-            self._scheduler.step()
-        if now >= self._renew_at:
-            self._renew_at = now + _RENEW_SECONDS
-            for worker in workers:
-                self._renew(worker)
+        try:
+            self._tick(workers)
+        except redis.RedisError:
+            self._renew_at, self._expire_at = 0.0, time.monotonic() + _MERCY_SECONDS
+            raise
 
     def close(self) -> None:
         """Give back what is left to give back, and the scheduler's locks."""
-        while self._dead:
-            self._give_back(self._dead.pop())
-        self._scheduler.retire()
-        self._connection.close()
+        try:
+            self._give_back_dead()
+            self._scheduler.retire()
+        finally:
+            self._connection.close()
+
+    def _tick(self, workers: Iterable[str]) -> None:
+        self._give_back_dead()
+        now = time.monotonic()
+        if now >= self._renew_at:
+            for worker in workers:
+                self._renew(worker)
+            self._renew_at = now + _RENEW_SECONDS
+        if now >= self._expire_at:
+            for name in self._queue_names:
+                self._give_back_expired(name)
+            self._expire_at = now + _EXPIRE_SECONDS
+        if now >= self._look_at:
+            for name in self._queue_names:
+                self._give_back_popped(name)
+            self._scheduler.step()
+            self._look_at = now + _LOOK_SECONDS
 
     def _running(self, worker: str) -> list[Execution]:
-        key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)
-        members = self._connection.smembers(key)
-        return [Execution.from_composite_key(as_text(member), connection=self._connection) for member in members]
+        members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
+        return [self._execution(member, worker) for member in members]
+
+    def _execution(self, member: Any, worker: str = "") -> Execution:
+        execution = Execution.from_composite_key(as_text(member), connection=self._connection)
+        execution.worker_name = worker
+        return execution
 
     def _renew(self, worker: str) -> None:
+        registry = StartedJobRegistry(_queue_of(worker), connection=self._connection, serializer=queues.JsonSerializer)
         for execution in self._running(worker):
-            registry = self._started(_queue_of(worker))
             with self._connection.pipeline() as pipe:
                 execution.heartbeat(registry, LEASE_SECONDS, pipe)
+                # RQ lets a worker that is busy for longer than its lease be forgotten, and what it runs with it.
+                pipe.expire(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker), RUNS_SECONDS)
+                pipe.expire(_key_of(worker), LEASE_SECONDS + 60)
                 pipe.execute()
 
-    def _give_back(self, worker: str) -> None:
-        queue = Queue(_queue_of(worker), connection=self._connection, serializer=queues.JsonSerializer)
-        for execution in self._running(worker):
-            execution.worker_name = worker
+    def _give_back_dead(self) -> None:
+        while self._dead:
+            worker = self._dead[-1]
+            for execution in self._running(worker):
+                self._put_back(_queue_of(worker), execution)
             with self._connection.pipeline() as pipe:
-                try:
-                    job = Job.fetch(execution.job_id, connection=self._connection, serializer=queues.JsonSerializer)
-                except NoSuchJobError:
-                    self._started(queue.name).remove_execution(execution, pipeline=pipe)
-                else:
-                    job.enqueue_at_front_on_retry = True
-                    execution.delete(job, pipe)
-                    pipe.lrem(queue.intermediate_queue_key, 1, job.id)
-                    job.retry(queue, pipe)
-                    log.warning("action=job_given_back queue=%s job=%s", queue.name, job.id)
+                pipe.srem(REDIS_WORKER_KEYS, _key_of(worker))
+                pipe.srem(WORKERS_BY_QUEUE_KEY % _queue_of(worker), _key_of(worker))
+                pipe.delete(_key_of(worker), WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
                 pipe.execute()
-        with self._connection.pipeline() as pipe:
-            key = f"rq:worker:{worker}"
-            pipe.srem(REDIS_WORKER_KEYS, key)
-            pipe.srem(WORKERS_BY_QUEUE_KEY % queue.name, key)
-            pipe.delete(key, WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
-            pipe.execute()
+            self._dead.pop()
 
-    def _started(self, queue: str) -> StartedJobRegistry:
-        return StartedJobRegistry(queue, connection=self._connection, serializer=queues.JsonSerializer)
+    def _give_back_expired(self, queue: str) -> None:
+        for member in self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()):
+            execution = self._execution(member)
+            execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
+            self._put_back(queue, execution)
+        clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))
+
+    def _give_back_popped(self, queue: str) -> None:
+        popped = {as_text(job_id) for job_id in self._connection.lrange(keys.rq_intermediate(queue), 0, -1)}
+        for job_id in popped & self._popped.get(queue, set()):
+            if self._places[queue].give_back_popped(job_id):
+                log.warning("action=job_given_back queue=%s job=%s", queue, job_id)
+        self._popped[queue] = popped
+
+    def _put_back(self, queue: str, execution: Execution) -> None:
+        if self._places[queue].put_back(execution, to="front"):
+            log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
 
 
 class _Scheduler(RQScheduler):
@@ -137,3 +166,8 @@ class _Scheduler(RQScheduler):
 def _queue_of(worker: str) -> str:
     """Give the queue of a worker named by the supervisor: <queue>-<32 hexadecimal digits>."""
     return worker.rpartition("-")[0]
+
+
+def _key_of(worker: str) -> str:
+    """Name RQ's hash of a worker."""
+    return f"rq:worker:{worker}"

@@ -11,8 +11,10 @@ import sys
 import threading
 from typing import Final
 
+import redis
+
 from shared import connections, logs, queues, settings
-from shared.errors import CallbacksError
+from shared.errors import CallbacksError, ConfigurationError
 from workers import jobs, registry
 from workers.calling import Caller
 from workers.delivering import Deliveries
@@ -22,6 +24,7 @@ from workers.settling import Steps
 
 log = logging.getLogger("callbacks.worker")
 
+EXIT_TROUBLE: Final = 1
 EXIT_CONFIGURATION: Final = 2
 
 
@@ -40,6 +43,10 @@ def main() -> int:
     except CallbacksError as exc:
         log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
+    except redis.RedisError as exc:
+        # Whatever it had in hands is given back by the supervisor, who will start it again.
+        log.warning("action=redis_away queue=%s error=%s", options.queue, exc)
+        return EXIT_TROUBLE
 
 
 def _work(queue: str, *, name: str) -> int:
@@ -52,7 +59,9 @@ def _work(queue: str, *, name: str) -> int:
     if queue == queues.EXPAND:
         jobs.prepare(expansion=Expansion(steps=steps, handlers=handlers, dedupe_seconds=loaded.dedupe_seconds))
     else:
-        (handler,) = (handler for handler in handlers if queues.delivery(handler.name) == queue)
+        handler = next((handler for handler in handlers if queues.delivery(handler.name) == queue), None)
+        if handler is None:
+            raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
         caller = Caller(handler)
         jobs.prepare(
             deliveries=Deliveries(steps=steps, handler=handler, caller=caller, is_stopping=lambda: worker.stopping)
@@ -62,7 +71,7 @@ def _work(queue: str, *, name: str) -> int:
     finally:
         if caller is not None:
             caller.close()
-    return 0 if worker.stopping else 1
+    return 0 if worker.stopping else EXIT_TROUBLE
 
 
 def _end_with(lifeline: int) -> None:

@@ -1,7 +1,8 @@
 """RQ's SimpleWorker, with the few changes without which a stop, or Redis away, would lose or double work.
 
 It works in its own process (warm connections, no fork), listens to exactly one queue (only then RQ pops crash-safely,
-with BLMOVE), and ends where RQ would end it: whoever started it starts it again. See `supervisor`.
+with BLMOVE), and starts and puts back jobs by `places` alone. It ends where RQ would end it: whoever started it starts
+it again, and looks after the jobs of those that died. See `supervisor`, `housekeeping`.
 """
 
 import logging
@@ -15,14 +16,18 @@ from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
+from rq.worker import WorkerStatus
 
 from shared import queues
-from workers.settling import StaleRun
+from workers.places import Places
+from workers.settling import StaleRun, patiently
 
 log = logging.getLogger("callbacks.worker")
 
 # A job whose worker and supervisor are both gone is given to another one after this. The supervisor renews it.
-LEASE_SECONDS: Final = 60
+LEASE_SECONDS: Final = 45
+# How long Redis remembers what a worker runs; whoever finds it dead, or ends the run, deletes it.
+RUNS_SECONDS: Final = 86_400
 # How long an idle worker waits in one BLMOVE, so how long it may take to notice that it is to stop.
 WAIT_SECONDS: Final = 1
 _PAUSE_SECONDS: Final = 1.0
@@ -56,10 +61,10 @@ class QueueWorker(SimpleWorker):
             connection=connection,
             serializer=queues.JsonSerializer,
             worker_ttl=LEASE_SECONDS,
-            maintenance_interval=LEASE_SECONDS,
         )
+        self._places = Places(queue, connection=connection)
         self._stopping = False
-        self._committed_job_id: str | None = None
+        self._returned: Execution | None = None
 
     @property
     def stopping(self) -> bool:
@@ -71,13 +76,14 @@ class QueueWorker(SimpleWorker):
         """How long one wait for a job lasts, in seconds."""
         return WAIT_SECONDS
 
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002 # RQ's signature
-        """How long the job's lease lasts, in seconds, until somebody renews it."""
-        return LEASE_SECONDS
-
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 # RQ's signature
         """Note that it is to stop. RQ would raise out of the wait for a job, and so lose sight of one just popped."""
         self._stopping = self._stop_requested = True
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Never: RQ's maintenance puts dead workers' jobs back, whether somebody else just did or not."""
+        return False
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -86,8 +92,6 @@ class QueueWorker(SimpleWorker):
         while not self._stopping:
             try:
                 self.heartbeat()
-                if self.should_run_maintenance_tasks:
-                    self.run_maintenance_tasks()
                 found = self.queue_class.dequeue_any(
                     self.queues,
                     timeout,
@@ -101,6 +105,7 @@ class QueueWorker(SimpleWorker):
                     return None
                 continue
             except (redis.ConnectionError, redis.TimeoutError) as exc:
+                # A job that was popped into the lost answer is given back by the supervisor.
                 log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
                 time.sleep(_PAUSE_SECONDS)
                 continue
@@ -109,29 +114,53 @@ class QueueWorker(SimpleWorker):
             return found
         raise StopRequested
 
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the job that was popped, unless it was given to somebody else meanwhile."""
+        with self.connection.pipeline() as pipe:  # a notebook for RQ's commands: nothing is sent through it
+            execution = Execution.create(job, LEASE_SECONDS, pipeline=pipe, worker_name=self.name)
+            self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+            self.heartbeat(pipeline=pipe)
+            job.prepare_for_execution(self.name, pipeline=pipe)
+            pipe.persist(job.key)
+            pipe.expire(self.executions_key, RUNS_SECONDS)
+            commands = [words for words, _ in pipe.command_stack]
+        self.executions[execution.id] = execution
+        if self._places.start(job.id, commands):
+            self.perform_job(job, queue, execution)
+        else:
+            log.warning("action=job_overtaken queue=%s job=%s", queue.name, job.id)
+            del self.executions[execution.id]
+        self.set_state(WorkerStatus.IDLE)
+
+    def prepare_job_execution(self, *_: Any, **__: Any) -> None:
+        """Do nothing: `execute_job` has entered the job as running already, in the step that started it."""
+
+    def teardown(self) -> None:
+        """Put back what a broken run left behind, and sign off; without Redis, the supervisor does both."""
+        try:
+            for execution in list(self.executions.values()):
+                self._places.put_back(execution, to="front")
+            super().teardown()
+        except redis.RedisError as exc:
+            log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
+
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:
-        self._committed_job_id = job.id
+        self._returned = execution
         super()._finalize_success(job, queue, execution, return_value)
 
     def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: ExceptionInfo) -> None:
-        if job.id == self._committed_job_id:
-            # The work is done and committed, and only RQ's own last transaction has no answer. RQ would take the job
-            # for failed and write it anew, without the progress that tells what is settled: then everything in it
-            # would be done twice. Left alone it is either gone, or still has its progress; then its lease ends,
-            # and its next run finds nothing left to do.
-            log.warning("action=job_end_unknown queue=%s job=%s error=%s", queue.name, job.id, exc_info[1])
-            return
-        if isinstance(exc_info[1], StaleRun):
-            # The job is another worker's: only this run of it ends.
+        # RQ would write the whole job anew, whether it is still there or not. Here the job goes back to its queue
+        # with the progress that it has made, if this run still holds it; so whatever is settled stays settled.
+        error, to_front = exc_info[1], True
+        if execution is self._returned:
+            # All is done, and only RQ's own last transaction has no answer. If that was carried out, there is nothing
+            # to put back; if not, the job's next run finds nothing left to do.
+            log.warning("action=job_end_unknown queue=%s job=%s error=%s", queue.name, job.id, error)
+        elif isinstance(error, StaleRun):
             log.warning("action=job_run_twice queue=%s job=%s", queue.name, job.id)
-            with self.connection.pipeline() as pipe:
-                self.cleanup_execution(job, pipe, execution)
-                pipe.execute()
-            return
-        if isinstance(exc_info[1], Unfinished):
-            job.enqueue_at_front_on_retry = True
-        else:
-            log.error("action=job_failed queue=%s job=%s", queue.name, job.id, exc_info=exc_info[1])
-            time.sleep(_PAUSE_SECONDS)  # RQ puts it back at once, and what made it fail is mostly Redis
-        self.handle_execution_ended(job, queue, LEASE_SECONDS)
-        self.handle_job_failure(job=job, queue=queue, exc_string="", execution=execution)
+        elif not isinstance(error, Unfinished):
+            log.error("action=job_failed queue=%s job=%s", queue.name, job.id, exc_info=error)
+            to_front = False
+            time.sleep(_PAUSE_SECONDS)  # what made it fail is mostly Redis
+        patiently(lambda: self._places.put_back(execution, to="front" if to_front else "back"))
+        self.executions.pop(execution.id, None)

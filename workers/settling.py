@@ -1,18 +1,32 @@
 """The atomic steps in Redis, as Python calls them: take jobs along, fan events out, settle deliveries.
 
-Each is one Lua script (`lua/`); this module knows the order of their arguments and nothing of why.
+Each is one Lua script (`lua/`); this module knows the order of their arguments and nothing of why. What is done cannot
+be undone, so a settlement waits for Redis as long as it is away, and one whose answer got lost is told from a new one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
+import msgspec
 import redis
 from msgspec import Struct
 
 from shared import keys, queues
 
+log = logging.getLogger("callbacks.worker")
+
 Argument: TypeAlias = str | bytes | int | float
+T = TypeVar("T")
+
+# How Redis says that it will not write now: out of memory, a replica, no disk, too few replicas, and the like. Inside
+# a script some servers put the code in the middle of their sentence.
+_NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
+_PAUSE_SECONDS: Final = 0.5
 
 
 class StaleRun(Exception):
@@ -20,13 +34,13 @@ class StaleRun(Exception):
 
 
 class Portion(Struct, frozen=True):
-    """A job's share of a run: its id, how many of its items were settled before, its arguments.
+    """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's.
     """
 
     job_id: str
-    progress: int
+    progress: str
     arguments: list[Any]
     taken: bool
 
@@ -35,8 +49,8 @@ class Settlement(Struct, frozen=True):
     """Items of one job that are settled: its progress before and after, and whether that ends the job."""
 
     portion: Portion
-    start: int
-    end: int
+    start: str
+    end: str
     ends: bool
 
 
@@ -82,6 +96,7 @@ class Steps:
 
     def __init__(self, connection: redis.Redis) -> None:
         lua = files("workers") / "lua"
+        self._connection = connection
         shared_part = (lua / "settling.lua").read_text()
         self._take = connection.register_script((lua / "take.lua").read_text())
         self._fan_out = connection.register_script(shared_part + (lua / "fan_out.lua").read_text())
@@ -92,18 +107,31 @@ class Steps:
     ) -> list[Portion]:
         """Give the running job and those waiting behind it, up to the limits, all now owned by this run.
 
-        Raises StaleRun if the running job is gone: somebody else has ended it.
+        A job that this release cannot read goes back to the end of the queue, to fail alone. Raises StaleRun if the
+        running job is gone: somebody else has ended it.
         """
         progress, *others = self._take(
             keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(job_id)],
-            args=[most_items, most_bytes, keys.job("")],
+            args=[most_items, most_bytes, keys.job(""), keys.TAKEN_PREFIX],
         )
         if progress is None:
             raise StaleRun
-        return [
-            Portion(job_id, progress, list(own_arguments), taken=False),
-            *(Portion(other.decode(), settled, queues.arguments(data), taken=True) for other, settled, data in others),
-        ]
+        portions = [Portion(job_id, progress.decode(), queues.current(own_arguments), taken=False)]
+        for other, settled, data in others:
+            try:
+                arguments = queues.arguments(data)
+            except (msgspec.DecodeError, ValueError, RecursionError) as exc:
+                log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other.decode(), exc)
+                self._leave(queue, job_id, other.decode())
+                continue
+            portions.append(Portion(other.decode(), settled.decode(), arguments, taken=True))
+        return portions
+
+    def _leave(self, queue: str, job_id: str, other: str) -> None:
+        with self._connection.pipeline() as pipe:
+            pipe.lrem(keys.taken(job_id), 1, other)
+            pipe.rpush(keys.rq_queue(queue), other)
+            pipe.execute()
 
     def fan_out(
         self,
@@ -124,7 +152,9 @@ class Steps:
         _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
         _append_all(arguments, [(e.kind, len(e.marks), *e.marks, e.mask, e.event) for e in events])
         _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
-        current, *numbers = self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments)
+        current, *numbers = patiently(
+            lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments)
+        )
         if not current:
             raise StaleRun
         new, duplicate = numbers
@@ -146,13 +176,35 @@ class Steps:
         _append_all(arguments, [_set_aside(entry) for entry in dead])
         _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
         scheduled = keys.rq_scheduled(queues.delivery(handler))
-        (current,) = self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments)
+        (current,) = patiently(lambda: self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments))
         if not current:
             raise StaleRun
 
 
+def patiently(call: Callable[[], T]) -> T:
+    """Repeat `call` until Redis carries it out; it must be one that may be carried out twice.
+
+    Raises redis.RedisError where waiting would not help.
+    """
+    while True:
+        try:
+            return call()
+        except redis.RedisError as exc:
+            if not _may_pass(exc):
+                raise
+            log.warning("action=redis_away error=%s", exc)
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _may_pass(exc: redis.RedisError) -> bool:
+    passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+    if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
+        return False
+    return isinstance(exc, passing) or _NOT_NOW.search(str(exc)) is not None
+
+
 def _settlements(run_id: str, settlements: Iterable[Settlement]) -> list[Argument]:
-    arguments: list[Argument] = []
+    arguments: list[Argument] = [keys.job(run_id), uuid.uuid4().hex]
     _append_all(
         arguments,
         [

@@ -97,6 +97,8 @@ class Supervisor:
         place.process = subprocess.Popen(  # noqa: S603 # our own module
             [*command, "--lifeline", str(lifeline)],
             pass_fds=(lifeline,),
+            # What a handler prints shows when it is printed, in a file or a container's log too.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -115,17 +117,23 @@ class Supervisor:
             self._housekeeping.tick([place.name for place in self._places if place.process is not None])
 
     def _stop_all(self) -> None:
-        processes = [(place, place.process) for place in self._places if place.process is not None]
-        for _, process in processes:
-            process.terminate()
+        for place in self._places:
+            if place.process is not None:
+                place.process.terminate()
         deadline = time.monotonic() + self._grace_seconds
-        for place, process in processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.warning("action=worker_killed queue=%s pid=%d", place.queue, process.pid)
-                process.kill()
-                process.wait()
-            self._bury(place, process.returncode)
+        while any(place.process is not None for place in self._places):
+            for place in self._places:
+                if place.process is None:
+                    continue
+                if time.monotonic() >= deadline and place.process.poll() is None:
+                    log.warning("action=worker_killed queue=%s pid=%d", place.queue, place.process.pid)
+                    place.process.kill()
+                    place.process.wait()
+                code = place.process.poll()
+                if code is not None:
+                    self._bury(place, code)
+            # Whoever takes long to end still needs its lease.
+            self._keep_house()
+            time.sleep(_TICK_SECONDS)
         with contextlib.suppress(redis.RedisError):
             self._housekeeping.close()

@@ -65,6 +65,6 @@ def test_a_handler_that_cannot_be_imported_ends_it_with_the_reason(tmp_path: Pat
     with started(tmp_path, {"CALLBACKS_HANDLERS": "broken"}) as start:
         dev = start("dev", "--port", str(free_port()))
 
-        assert dev.wait() == 1
+        assert dev.wait() == 2
         assert "no_such_package" in dev.output
     assert_nothing_left(tmp_path)

@@ -83,13 +83,22 @@ def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[
         receiver.base = f"{scheme}://127.0.0.1:{port}/callbacks/s3cr3t-token"
         return runner
 
+    async def stop() -> None:
+        server = runner.server
+        assert server is not None
+        await runner.cleanup()
+        # A connection that was just being accepted has outlived the clean-up; so has the task that serves it.
+        while len(asyncio.all_tasks()) > 1:
+            await server.shutdown(0)
+            await asyncio.sleep(0.01)
+
     runner = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield receiver
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -4,8 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -26,33 +24,15 @@ def read_status(connection: socket.socket) -> int:
     return int(received.split()[1])
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_signal_drains_every_request_under_way_and_exits_with_0(
-    start_web: StartWeb, redis_server: RedisServer, how: signal.Signals, processes: str
-) -> None:
-    web = start_web(redis_server, WEB_CONCURRENCY=processes)
-    assert web.post(report(0)).status_code == 200
-    uploads = [socket.create_connection(("127.0.0.1", web.port), timeout=60) for _ in range(50)]
-    for number, connection in enumerate(uploads, start=1):
-        body = report(number)
-        connection.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body) + body[:10])
-    for connection in uploads:
-        assert read_status(connection) == 100  # the request is under way
-    web.process.send_signal(how)
-    until(lambda: not _accepts(web))
-    for number, connection in enumerate(uploads, start=1):
-        connection.sendall(report(number)[10:])
-    statuses = [read_status(connection) for connection in uploads]
-    for connection in uploads:
-        connection.close()
-    assert statuses == [200] * 50
-    assert web.process.wait(60) == 0
-    assert {callback.body.encode() for callback in kept(redis_server)} == {report(number) for number in range(51)}
-    assert "Traceback" not in web.output
+def begin(web: WebProcess, body: bytes) -> socket.socket:
+    """Begin a request and give its connection, once the server is known to wait for its body."""
+    connection = socket.create_connection(("127.0.0.1", web.port), timeout=60)
+    connection.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
+    assert read_status(connection) == 100
+    return connection
 
 
-def _accepts(web: WebProcess) -> bool:
+def accepts(web: WebProcess) -> bool:
     try:
         socket.create_connection(("127.0.0.1", web.port), timeout=60).close()
     except OSError:
@@ -60,27 +40,62 @@ def _accepts(web: WebProcess) -> bool:
     return True
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_signal_drains_every_request_under_way_and_exits_with_0(
+    start_web: StartWeb, redis_server: RedisServer, how: signal.Signals, processes: str
+) -> None:
+    web = start_web(redis_server, WEB_CONCURRENCY=processes)
+    bodies = [report(number) for number in range(50)]
+    uploads = [begin(web, body) for body in bodies]
+    for connection, body in zip(uploads, bodies, strict=True):
+        connection.sendall(body[:10])
+    web.process.send_signal(how)
+    until(lambda: not accepts(web))
+    for connection, body in zip(uploads, bodies, strict=True):
+        connection.sendall(body[10:])
+    statuses = [read_status(connection) for connection in uploads]
+    for connection in uploads:
+        connection.close()
+    assert statuses == [200] * 50
+    assert web.process.wait(60) == 0
+    assert {callback.body.encode() for callback in kept(redis_server)} == set(bodies)
+    assert "Traceback" not in web.output
+
+
 def test_a_commit_under_way_at_the_signal_is_finished(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(server)
-    assert web.ready()
+    bodies = [report(number) for number in range(10)]
+    posts = [begin(web, body) for body in bodies]
     server.pause()
-    with ThreadPoolExecutor(10) as pool:
-        posts = [pool.submit(web.post, report(number)) for number in range(10)]
-        until(lambda: _established(web) >= 10)
-        web.process.send_signal(signal.SIGTERM)
-        until(lambda: not _accepts(web))
-        server.resume()
-        statuses = {post.result().status_code for post in posts}
+    for connection, body in zip(posts, bodies, strict=True):
+        connection.sendall(body)
+    web.process.send_signal(signal.SIGTERM)
+    until(lambda: not accepts(web))
+    server.resume()
+    assert [read_status(connection) for connection in posts] == [200] * 10
+    for connection in posts:
+        connection.close()
     assert web.process.wait(60) == 0
-    assert statuses == {200}
     assert len(kept(server)) == 10
 
 
-def _established(web: WebProcess) -> int:
-    """Count this process's connections to `web`, as the kernel lists them."""
-    with Path("/proc/net/tcp").open() as table:
-        return sum(f":{web.port:04X} 01" in line for line in table)
+def test_when_the_time_for_draining_is_over_the_rest_hear_503(start_web: StartWeb, start_redis: StartRedis) -> None:
+    server = start_redis()
+    web = start_web(server, prelude="import cli.web\ncli.web._COMMIT_SECONDS = 0", CALLBACKS_BODY_TIMEOUT_SECONDS="0.9")
+    assert web.post(report(1)).status_code == 200
+    with begin(web, report(2)) as connection:
+        server.pause()
+        try:
+            connection.sendall(report(2))
+            assert web.stop() == 0
+            received = connection.recv(4096)
+        finally:
+            server.resume()
+    assert received.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after" in received
+    assert "Traceback" not in web.output
 
 
 def test_a_process_without_requests_stops_at_once(start_web: StartWeb, redis_server: RedisServer) -> None:

@@ -128,6 +128,30 @@ def test_a_body_over_the_limit_is_refused_and_an_ordinary_client_reads_the_answe
     assert quarantine(redis_server) == []
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (HEAD, b"413"),
+        (HEAD + b"Content-Encoding: gzip\r\n", b"415"),
+        (HEAD.replace(TOKEN.encode(), b"wrong"), b"404"),
+        (HEAD.replace(b"POST", b"PUT"), b"405"),
+        (HEAD.replace(b"/callbacks/", b"/elsewhere/"), b"404"),
+    ],
+)
+def test_a_client_that_writes_all_of_its_body_before_it_reads_still_reads_the_answer(
+    web: WebProcess, lines: bytes, status: bytes
+) -> None:
+    received = exchange(web, lines + b"Content-Length: %d\r\n\r\n" % (8 << 20) + b" " * (8 << 20))
+    assert received.split()[1] == status
+    assert b"connection: close" in received
+
+
+def test_a_client_that_never_stops_writing_is_cut_off(web: WebProcess) -> None:
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 40)
+    with pytest.raises(ConnectionError):
+        exchange(web, head + b" " * (256 << 20))
+
+
 def test_a_body_at_the_limit_is_taken(web: WebProcess, redis_server: RedisServer) -> None:
     body = report(1) + b" " * (MAX_BODY_BYTES - len(report(1)))
     assert web.post(body).status_code == 200

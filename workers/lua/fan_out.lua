@@ -8,6 +8,7 @@
 --       events: kind, marks, mask ('1' at the place of each handler that wants it), the event
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
 -- Gives {1, new events, duplicates}, or {0} if the settlement is refused
+if is_repeated() then return {1, 0, 0} end
 if not is_current() then return {0} end
 
 local mark_seconds, mark_prefix = next_number(), next_text()

@@ -6,6 +6,7 @@
 --       dead letters: key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
 -- Gives {1}, or {0} if the settlement is refused
+if is_repeated() then return {1} end
 if not is_current() then return {0} end
 
 for _ = 1, next_number() do

@@ -19,6 +19,10 @@ local function next_list()
   return list
 end
 
+-- The running job's hash, and what this settlement is called: a second call of that name, after an answer that got
+-- lost, changes nothing.
+local run, name = next_text(), next_text()
+
 -- Each: the job's hash, its id, progress before and after, and, where it ends a job that was taken along, the list
 -- it was taken to ('' otherwise).
 local settlements = {}
@@ -26,7 +30,12 @@ for i = 1, next_number() do
   settlements[i] = {job = next_text(), id = next_text(), from = next_text(), to = next_text(), taken = next_text()}
 end
 
+local function is_repeated()
+  return redis.call('HGET', run, 'settlement') == name
+end
+
 local function is_current()
+  if redis.call('HEXISTS', run, 'data') == 0 then return false end
   for _, s in ipairs(settlements) do
     if redis.call('EXISTS', s.job) == 0 or (redis.call('HGET', s.job, 'progress') or '0') ~= s.from then
       return false
@@ -36,6 +45,7 @@ local function is_current()
 end
 
 local function settle()
+  redis.call('HSET', run, 'settlement', name)
   for _, s in ipairs(settlements) do
     if s.taken == '' then
       redis.call('HSET', s.job, 'progress', s.to)

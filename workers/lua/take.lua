@@ -2,19 +2,19 @@
 -- What was taken along before a crash comes first; nothing is lost between the queue and the list.
 --
 -- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
--- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash
+-- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
 -- Gives {progress of the running job, or false if it is gone, {id, progress, data}, …}
-local most_items, most_bytes, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local most_items, most_bytes, prefix, taken_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress')
 if not own[1] then return {false} end
 
 local items = tonumber(own[2] or 1)
 local bytes = #own[1]
-local result = {tonumber(own[3] or 0)}
+local result = {own[3] or '0'}
 
 local function add(id)
   local job = redis.call('HMGET', prefix .. id, 'progress', 'data', 'items')
-  result[#result + 1] = {id, tonumber(job[1] or 0), job[2]}
+  result[#result + 1] = {id, job[1] or '0', job[2]}
   items = items + tonumber(job[3] or 1)
   bytes = bytes + #job[2]
 end
@@ -32,10 +32,14 @@ while items < most_items and bytes < most_bytes do
   if not id then break end
   local waiting = redis.call('HMGET', prefix .. id, 'items')
   local size = redis.call('HSTRLEN', prefix .. id, 'data')
+  local taken = taken_prefix .. id
   if size == 0 then
     redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
+    while redis.call('LMOVE', taken, KEYS[1], 'RIGHT', 'LEFT') do end
   elseif items + tonumber(waiting[1] or 1) > most_items or bytes + size > most_bytes then
     break
+  elseif redis.call('EXISTS', taken) == 1 then
+    break  -- an earlier run of it took others along, which wait for its own next run: ended here, it would lose them
   else
     redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
     add(id)

@@ -1,0 +1,49 @@
+"""How much of a job is settled: a job's field `progress`, as text that changes whenever anything is settled.
+
+    17            the first 17 items
+    17,19-40,42   the first 17, then those at the places 19 to 40, and 42, counted from 0
+
+Items end in any order where several are worked on at once; what is done need not wait for what is slow.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Final
+
+NOTHING: Final = "0"
+
+
+def read(text: str) -> frozenset[int]:
+    """Give the places of the items that are settled."""
+    first, *others = text.split(",")
+    places = set(range(int(first)))
+    for other in others:
+        begin, _, end = other.partition("-")
+        places.update(range(int(begin), int(end or begin) + 1))
+    return frozenset(places)
+
+
+def write(places: Collection[int]) -> str:
+    """Give the text for these places."""
+    return ",".join(_parts(sorted(places)))
+
+
+def count(text: str) -> int:
+    """Give how many items are settled, without listing them."""
+    first, *others = text.split(",")
+    total = int(first)
+    for other in others:
+        begin, _, end = other.partition("-")
+        total += int(end or begin) - int(begin) + 1
+    return total
+
+
+def _parts(places: list[int]) -> Iterator[str]:
+    first = 0
+    while first < len(places) and places[first] == first:
+        first += 1
+    yield str(first)
+    begin = first
+    for place in range(first, len(places)):
+        if place + 1 == len(places) or places[place + 1] != places[place] + 1:
+            yield str(places[begin]) if begin == place else f"{places[begin]}-{places[place]}"
+            begin = place + 1

@@ -1,0 +1,64 @@
+"""Where a job is: waiting in its queue, popped, or running. It moves from one place to the next in one step (I3).
+
+RQ writes the same keys, in several commands, and takes nobody's word that a run still holds its job. Here only whoever
+finds the job in its old place moves it: a job that two have given up for dead is put back once, and one that was
+given back is not started by the worker that popped it.
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Literal
+
+import redis
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
+
+from shared import keys
+
+
+class Places:
+    """The moves, for the jobs of one queue, over one connection. Each raises redis.RedisError."""
+
+    def __init__(self, queue: str, *, connection: redis.Redis) -> None:
+        lua = files("workers") / "lua"
+        self._queue = queue
+        self._start = connection.register_script((lua / "start.lua").read_text())
+        self._put_back = connection.register_script((lua / "put_back.lua").read_text())
+        self._return = connection.register_script((lua / "return.lua").read_text())
+
+    def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
+        """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""
+        arguments: list[Any] = [job_id]
+        for command in commands:
+            arguments += (len(command), *command)
+        return bool(self._start(keys=[keys.rq_intermediate(self._queue), keys.job(job_id)], args=arguments))
+
+    def put_back(self, execution: Execution, *, to: Literal["front", "back"]) -> bool:
+        """End a run, and put its job back if the run still held it; tell whether it did."""
+        return bool(
+            self._put_back(
+                keys=[
+                    keys.rq_started(self._queue),
+                    keys.job(execution.job_id),
+                    keys.rq_queue(self._queue),
+                    keys.taken(execution.job_id),
+                    execution.key,
+                    ExecutionRegistry.key_template.format(execution.job_id),
+                    WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                ],
+                args=[execution.job_id, execution.id, to],
+            )
+        )
+
+    def give_back_popped(self, job_id: str) -> bool:
+        """Put a job that was popped and not started back to the front; tell whether it stood there still."""
+        return bool(
+            self._return(
+                keys=[
+                    keys.rq_intermediate(self._queue),
+                    keys.job(job_id),
+                    keys.rq_queue(self._queue),
+                    keys.taken(job_id),
+                ],
+                args=[job_id],
+            )
+        )
