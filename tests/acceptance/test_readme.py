@@ -1,17 +1,21 @@
 """What the README says is so: its tables match the code, its commands run."""
 
+import json
+import os
 import re
-import shutil
+import subprocess
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from cli.main import main
 from shared import settings
-from tests.acceptance.processes import REPOSITORY, run, started
+from tests.acceptance.processes import CALLBACKS, REPOSITORY, run, started
 from tests.redis_server import free_port, require
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PACKAGES: Final = ("cli", "ingest", "ops", "shared", "simulator", "workers")
+README: Final = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def rows_after(heading: str) -> list[list[str]]:
@@ -61,26 +65,68 @@ def test_its_first_two_commands_are_make_demo_and_make_test() -> None:
 def test_its_handler_is_called_by_the_commands_beside_it(tmp_path: Path) -> None:
     require()
     (tmp_path / "orders.py").write_text(blocks("python")[0])
-    (variable, value), command = (
-        re.findall(r"^(\w+)=(\S+) callbacks (\w+)", blocks("sh")[2], re.MULTILINE)[0][:2],
-        "dev",
-    )
-    with started(tmp_path, {variable: value, "PYTHONUNBUFFERED": "1"}) as start:
+    variable, value, command = re.findall(r"^(\w+)=(\S+) callbacks (\w+)", blocks("sh")[2], re.MULTILINE)[0]
+    with started(tmp_path, {variable: value}) as start:
         dev = start(command, "--port", str(free_port()))
-        dev.until(lambda: "callbacks simulate" in dev.output, "the line to paste")
-        line = next(line for line in dev.output.splitlines() if "callbacks simulate" in line)
-        _, *arguments = line.split()
+        dev.until(lambda: "export REDIS_URL" in dev.output, "the lines to paste")
 
-        gateway = start(*arguments, "--undelivered", "0.5")
+        line = next(line for line in dev.output.splitlines() if "callbacks simulate" in line)
+        gateway = start(*line.split()[1:], "--undelivered", "0.5")
         assert gateway.wait() == 0, gateway.output
         dev.until(lambda: "refund " in dev.output, "a refund")
 
+        url = re.findall(r"callback_url +(\S+)", dev.output)[0]
+        posted = shell(blocks("sh")[3], CALLBACK_URL=url)
+        assert json.loads(posted.stdout) == {"status": "accepted"}, posted.stderr
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_explains_itself(tmp_path: Path) -> None:
-    import subprocess  # noqa: PLC0415 # only here
+        export = next(line for line in dev.output.splitlines() if "export REDIS_URL" in line)
+        audited = shell(f"cd {tmp_path} && {export} && {CALLBACKS} audit --json")
+        assert json.loads(audited.stdout)["arrivals"]["report"]["received"] > 0, audited.stderr
 
-    told = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+def test_make_demo_balances() -> None:
+    require()
+    demo = shell("make demo")
+
+    assert demo.returncode == 0, demo.stderr
+    assert "It balances" in demo.stdout
+
+
+def test_make_test_runs_the_linters_the_type_checker_and_all_tests() -> None:
+    planned = shell("make --dry-run test").stdout
+
+    for tool in ("ruff format --check", "ruff check", "mypy", "lint-imports", "pytest"):
+        assert tool in planned
+
+
+def test_what_pip_installs_has_all_that_runs(tmp_path: Path) -> None:
+    install = "pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation"
+
+    shell(f"cp -r {' '.join(PACKAGES)} pyproject.toml README.md {tmp_path}")
+    done = shell(f"cd {tmp_path} && {Path(CALLBACKS).with_name('python')} -m {install} --target installed .")
+
+    assert done.returncode == 0, done.stderr
+    scripts = {path.name for path in (tmp_path / "installed" / "workers" / "lua").iterdir()}
+    assert scripts == {path.name for path in (REPOSITORY / "workers" / "lua").iterdir()}
+    entry_points = next((tmp_path / "installed").glob("callbacks-*.dist-info/entry_points.txt")).read_text()
+    assert "callbacks = cli.main:main" in entry_points
+
+
+def test_make_explains_itself() -> None:
+    told = shell("make help").stdout
 
     for target in ("demo", "test", "unit", "lock", "clean"):
         assert f"make {target}" in told
+
+
+def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the README as its reader does, in the repository's folder."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
