@@ -34,6 +34,7 @@ def _as_text(sums: sums_of.Audit) -> str:
         f"{sums.unique:>12,}  new: events",
         f"{sums.duplicate:>12,}  duplicate",
         f"{sums.quarantined:>12,}  quarantined",
+        f"{sums.dropped:>12,}  dropped",
         f"{sums.waiting:>12,}  waiting to be expanded",
     ]
     for handler in sums.handlers:
@@ -42,6 +43,7 @@ def _as_text(sums: sums_of.Audit) -> str:
             f"{handler.queued:>12,}  queued",
             f"{handler.delivered:>12,}  delivered",
             f"{handler.dead:>12,}  dead letters",
+            f"{handler.dropped:>12,}  dropped",
             f"{handler.waiting:>12,}  waiting",
         ]
     if sums.balances:

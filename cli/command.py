@@ -1,10 +1,10 @@
-"""How every command of ours ends when the configuration is wrong: each problem on a line, and exit code 2."""
+"""How every command of ours ends in trouble: with a sentence; exit 2 where the configuration is wrong, else 1."""
 
 from typing import Any, Final
 
 import click
 
-from shared.errors import ConfigurationError
+from shared.errors import CallbacksError, ConfigurationError
 
 EXIT_USAGE: Final = 2
 
@@ -21,3 +21,5 @@ class Command(click.Command):
                 click.echo(f"callbacks: {problem}", err=True)
             click.echo("`callbacks check` tells more.", err=True)
             ctx.exit(EXIT_USAGE)
+        except CallbacksError as exc:
+            raise click.ClickException(str(exc)) from exc

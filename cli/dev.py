@@ -20,7 +20,6 @@ from cli import ending, folders, ports
 from cli.command import Command
 from cli.service import Service
 from shared import settings
-from shared.errors import CallbacksError, ConfigurationError
 from workers import registry
 
 _LOOK_SECONDS: Final = 0.1
@@ -48,10 +47,6 @@ def dev(*, port: int | None, folder: Path) -> None:
     except ending.Ended:
         click.echo(f"Stopped. What was received stays in {folder}")
         sys.exit(0)
-    except ConfigurationError:
-        raise
-    except CallbacksError as exc:
-        raise click.ClickException(str(exc)) from exc
 
 
 def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:

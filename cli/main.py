@@ -19,6 +19,8 @@ _COMMANDS: Final = {
     "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
     "ops": ("cli.ops:ops", "The operators' page, on this machine."),
     "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
+    "dead": ("cli.dead:dead", "Events that a handler gave up on: list, show, replay, drop."),
+    "quarantine": ("cli.quarantine:quarantine", "Callbacks that could not be read: list, show, replay, drop."),
     "simulate": ("cli.simulate:simulate", "Play the gateway against a URL."),
     "check": ("cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
 }

@@ -103,6 +103,7 @@ def _page(sums: audit.Audit) -> Response:
         ("new: events", sums.unique),
         ("duplicate", sums.duplicate),
         ("quarantined", sums.quarantined),
+        ("dropped", sums.dropped),
         ("waiting to be expanded", sums.waiting),
         ("unaccounted for", sums.missing),
     ]
@@ -112,6 +113,7 @@ def _page(sums: audit.Audit) -> Response:
             ("queued", handler.queued),
             ("delivered", handler.delivered),
             ("dead letters", handler.dead),
+            ("dropped", handler.dropped),
             ("waiting", handler.waiting),
             ("not wanted", handler.unwanted),
             ("unaccounted for", handler.missing),

@@ -1,8 +1,8 @@
 """The sum that has to come out: what was received is somewhere, once.
 
-    received = unique + duplicate + quarantined + waiting to be expanded     for reports and replies together
-    queued   = delivered + dead + waiting to be delivered                    for each handler
-    unique   = queued + unwanted                                             for each handler there from the start
+    received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
+    queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
+    unique   = queued + unwanted                                                     for each handler from the start on
 
 The left sides are counters that change in the same atomic steps as what they count; what waits is counted anew, from
 the jobs themselves. The two are read one after the other, so the sum is exact only if nothing moved meanwhile.
@@ -32,6 +32,7 @@ class Arrivals(Struct, frozen=True, kw_only=True):
     unique: int
     duplicate: int
     quarantined: int
+    dropped: int
 
 
 class AtHandler(Struct, frozen=True, kw_only=True):
@@ -42,12 +43,13 @@ class AtHandler(Struct, frozen=True, kw_only=True):
     unwanted: int
     delivered: int
     dead: int
+    dropped: int
     waiting: int
 
     @property
     def missing(self) -> int:
         """How many events are nowhere; below zero: how many are there twice. Zero is right."""
-        return self.queued - self.delivered - self.dead - self.waiting
+        return self.queued - self.delivered - self.dead - self.dropped - self.waiting
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -80,9 +82,14 @@ class Audit(Struct, frozen=True, kw_only=True):
         return sum(kind.quarantined for kind in self.arrivals.values())
 
     @property
+    def dropped(self) -> int:
+        """Records that an operator dropped from the quarantine."""
+        return sum(kind.dropped for kind in self.arrivals.values())
+
+    @property
     def missing(self) -> int:
         """How many records are nowhere; below zero: how many are there twice. Zero is right."""
-        return self.received - self.unique - self.duplicate - self.quarantined - self.waiting
+        return self.received - self.unique - self.duplicate - self.quarantined - self.dropped - self.waiting
 
     @property
     def in_flight(self) -> int:
@@ -118,6 +125,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
                 unique=counts.get(keys.count(kind, "unique"), 0),
                 duplicate=counts.get(keys.count(kind, "duplicate"), 0),
                 quarantined=counts.get(keys.count(kind, "quarantined"), 0),
+                dropped=counts.get(keys.count(kind, "dropped"), 0),
             )
             for kind in _KINDS
         },
@@ -130,6 +138,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
                 unwanted=_total(counts, handler, "unwanted"),
                 delivered=_total(counts, handler, "delivered"),
                 dead=_total(counts, handler, "dead"),
+                dropped=_total(counts, handler, "dropped"),
                 waiting=_waiting(connection, queues.delivery(handler)),
             )
             for handler in handlers

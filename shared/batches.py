@@ -58,17 +58,8 @@ def add(pipe: Any, kept: Sequence[Kept], quarantined: Iterable[Quarantined] = ()
     counts: Counter[str] = Counter()
     if kept:
         job_id = queues.new_id()
-        fields = queues.job_fields(
-            queue=queues.EXPAND,
-            function=queues.EXPAND_JOB,
-            description=f"{len(kept)} callbacks",
-            items=sum(callback.records for callback in kept),
-        )
-        fields["data"] = queues.call(
-            queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, [msgspec.structs.astuple(callback) for callback in kept])
-        )
         pipe.sadd(keys.RQ_QUEUES, keys.rq_queue(queues.EXPAND))
-        pipe.hset(keys.job(job_id), mapping=fields)
+        pipe.hset(keys.job(job_id), mapping=job_of(kept))
         pipe.rpush(keys.rq_queue(queues.EXPAND), job_id)
         for callback in kept:
             counts[keys.count(counted(callback.kind), "received")] += callback.records
@@ -78,6 +69,19 @@ def add(pipe: Any, kept: Sequence[Kept], quarantined: Iterable[Quarantined] = ()
         counts[keys.count(counted(entry.kind), "quarantined")] += entry.records
     for counter, number in counts.items():
         pipe.hincrby(keys.COUNTS, counter, number)
+
+
+def job_of(kept: Sequence[Kept]) -> dict[str, Any]:
+    """Give the hash of the job that expands these callbacks."""
+    fields = queues.job_fields(
+        queue=queues.EXPAND,
+        function=queues.EXPAND_JOB,
+        description=f"{len(kept)} callbacks",
+        items=sum(callback.records for callback in kept),
+    )
+    callbacks = [msgspec.structs.astuple(callback) for callback in kept]
+    fields["data"] = queues.call(queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, callbacks))
+    return fields
 
 
 def set_aside(pipe: Any, entry: Quarantined) -> None:

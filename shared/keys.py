@@ -20,8 +20,8 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
-Outcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined"]
-DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "unwanted", "dead"]
+Outcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped"]
+DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "unwanted", "dead", "dropped"]
 CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
 
 SEEN_PREFIX: Final = "cb:s:"

@@ -6,10 +6,10 @@ dead letter a delivery to its own handler, and to no other. Each step is atomic 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from importlib.resources import files
 from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
 import orjson
 import redis
 from msgspec import Struct
@@ -85,6 +85,14 @@ class SetAside:
             keys.dead(handler), lambda event_id: keys.dead_letter(handler, event_id), first, most
         ):
             yield _dead_letter(handler, event_id, fields)
+
+    def quarantine_ids(self) -> list[str]:
+        """Give the ids of all that is in the quarantine now, oldest first."""
+        return self._ids(keys.QUARANTINE, 0, 0)
+
+    def dead_ids(self, handler: str) -> list[str]:
+        """Give the ids of all dead letters of a handler now, oldest first."""
+        return self._ids(keys.dead(handler), 0, 0)
 
     def quarantined(self, entry_id: str) -> QuarantineEntry:
         """Give one entry. Raises NotThere."""
@@ -167,7 +175,7 @@ class SetAside:
         given = 0
         while most is None or given < most:
             number = _ENTRIES_A_READ if most is None else min(_ENTRIES_A_READ, most - given)
-            ids = [as_text(entry) for entry in self._connection.zrange(index, first, first + number - 1)]
+            ids = self._ids(index, first, number)
             if not ids:
                 return
             with self._connection.pipeline(transaction=False) as pipe:
@@ -178,11 +186,15 @@ class SetAside:
                         yield entry_id, fields
             first, given = first + len(ids), given + len(ids)
 
+    def _ids(self, index: str, first: int, number: int) -> list[str]:
+        members: Any = self._connection.zrange(index, first, first + number - 1)
+        return [as_text(member) for member in members]
+
     def _fields(self, key: str) -> dict[bytes, bytes]:
-        fields: dict[bytes, bytes] = self._connection.hgetall(key)
+        fields: Any = self._connection.hgetall(key)
         if not fields:
             raise NotThere
-        return fields
+        return dict(fields)
 
 
 def _shape(entry: QuarantineEntry) -> wire.Shape:
@@ -209,7 +221,7 @@ def _counted(kind: str) -> CountedKind:
 
 
 def _ms(rfc3339: str) -> int:
-    return round(msgspec.convert(rfc3339, events.datetime).timestamp() * 1000)
+    return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
 
 
 def _quarantine_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> QuarantineEntry:

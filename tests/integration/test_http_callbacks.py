@@ -150,8 +150,6 @@ def test_a_callback_of_another_shape_is_quarantined_and_needs_no_repetition(
         (b'"text"', "reply"),
         (b"{}", ""),
         (b'{"data":[]}', "status"),
-        (b'{"reply_message_id":"1"}', "status"),
-        (b'{"data":[{"message_id":"1","status":"SEEN"}]}', "reply"),
         (b'{"data":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "status"),
         (b'{"data":[{"message_id":"1","status":"SEEN","timestamp":1e999}]}', "status"),
     ],
@@ -163,6 +161,15 @@ def test_json_that_is_no_callback_is_quarantined(
     assert answer.status_code == 200
     assert answer.json()["status"] == "quarantined"
     assert [entry["body"].encode() for entry in quarantine(redis_server)] == [body]
+
+
+@pytest.mark.parametrize(("name", "path", "kind"), [("reply", "status", "reply"), ("status_bundle", "reply", "status")])
+def test_a_callback_at_the_other_url_is_taken_for_what_it_is(
+    web: WebProcess, redis_server: RedisServer, name: str, path: str, kind: str
+) -> None:
+    assert web.post(payload(name), path).content == ACCEPTED
+    assert [callback.kind for callback in kept(redis_server)] == [kind]
+    assert f"action=misdirected kind={kind}" in web.output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,186 @@
+"""Nothing disappears: what could not be read or delivered is listed, shown, let in again or dropped, and adds up."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import audit, batches
+from tests.acceptance.conftest import TOKEN
+from tests.acceptance.processes import Running, get, run
+from tests.redis_server import RedisServer
+
+HANDLERS = """
+from pathlib import Path
+from workers import Reject, ReportEvent, ReplyEvent, handler
+
+@handler(ReportEvent, ReplyEvent)
+def picky(event):
+    if not Path("mended").exists():
+        raise Reject("not today")
+    with open("picky.txt", "a") as file:
+        file.write(event.id + "\\n")
+
+@handler(ReportEvent, ReplyEvent)
+def other(event):
+    with open("other.txt", "a") as file:
+        file.write(event.id + "\\n")
+"""
+
+
+def report(number: int) -> bytes:
+    return b'{"data":[{"message_id":"%d","status":"SEEN","to":"35699000001"}]}' % number
+
+
+@pytest.fixture
+def service(
+    start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer
+) -> Callable[[bytes, str], Any]:
+    """Give a function that posts a body to the running service and waits until nothing moves any more."""
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    web = start("web")
+    start("worker", "expand", CALLBACKS_HANDLERS="handlers")
+    start("worker", "deliver", CALLBACKS_HANDLERS="handlers")
+    web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
+
+    def post(body: bytes, kind: str = "status") -> Any:
+        url = f"http://127.0.0.1:{port}/callbacks/{TOKEN}/{kind}"
+        request = urllib.request.Request(url, body, {"content-type": "application/json"}, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                told = json.load(answer)
+        except urllib.error.HTTPError as exc:
+            with exc:
+                told = json.load(exc)
+        at_rest(redis_server)
+        return told
+
+    return post
+
+
+def at_rest(server: RedisServer) -> audit.Audit:
+    """Wait until nothing moves; the sum comes out then, always."""
+    with server.client(decode_responses=False) as client:
+        while True:
+            sums = audit.take(client)
+            if not sums.in_flight and not sums.moving:
+                assert sums.balances
+                return sums
+
+
+def command(tmp_path: Path, server: RedisServer, *words: str) -> subprocess.CompletedProcess[str]:
+    return run(*words, cwd=tmp_path, environment={"REDIS_URL": server.url})
+
+
+def lines(ended: subprocess.CompletedProcess[str]) -> list[Any]:
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def written(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []
+
+
+def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
+    service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    for number in (1, 2, 3):
+        service(report(number))
+    assert at_rest(redis_server).handlers[1].dead == 3
+
+    assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
+    letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
+    assert [letter["event"]["message_id"] for letter in letters] == ["1", "2", "3"]
+    assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
+    shown = command(tmp_path, redis_server, "dead", "show", "picky", letters[0]["id"])
+    assert "not today" in shown.stdout
+    assert '"message_id":"1"' in shown.stdout
+
+    (tmp_path / "mended").touch()
+    assert command(tmp_path, redis_server, "dead", "replay", "picky", letters[0]["id"]).returncode == 0
+    at_rest(redis_server)
+    assert written(tmp_path / "picky.txt") == [letters[0]["id"]]
+    assert command(tmp_path, redis_server, "dead", "replay", "picky", "--all").returncode == 0
+    sums = at_rest(redis_server)
+
+    assert sorted(written(tmp_path / "picky.txt")) == sorted(letter["id"] for letter in letters)
+    assert len(written(tmp_path / "other.txt")) == 3
+    assert [(h.handler, h.delivered, h.dead) for h in sums.handlers] == [("other", 3, 0), ("picky", 3, 0)]
+
+
+def test_a_dropped_dead_letter_is_counted_as_dropped(
+    service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    service(report(1))
+    (letter,) = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
+
+    refused = command(tmp_path, redis_server, "dead", "drop", "picky", letter["id"])
+    assert refused.returncode == 1  # nobody said yes
+    assert command(tmp_path, redis_server, "dead", "drop", "picky", letter["id"], "--yes").returncode == 0
+    sums = at_rest(redis_server)
+    gone = command(tmp_path, redis_server, "dead", "drop", "picky", letter["id"], "--yes")
+
+    assert (sums.handlers[1].dead, sums.handlers[1].dropped) == (0, 1)
+    assert gone.returncode == 1
+    assert "no such entry" in gone.stderr
+    assert at_rest(redis_server) == sums
+
+
+def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
+    service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    assert service(b'{"data":[{"message_id":"1"}]}')["status"] == "quarantined"
+    assert service(b'{"data":[')["status"] == 400
+    bundle = b'{"api_job_id":"j","data":[{"message_id":"1","status":"SEEN"},{"message_id":2.5,"status":"SEEN"}]}'
+    assert service(bundle)["quarantined"] == 1
+    sums = at_rest(redis_server)
+    assert (sums.received, sums.unique, sums.quarantined) == (4, 1, 3)
+
+    entries = lines(command(tmp_path, redis_server, "quarantine", "list", "--json"))
+    assert [entry["error"].partition(": $")[2] for entry in entries] == [".data[0].status", "", ".data[1].message_id"]
+    part = lines(command(tmp_path, redis_server, "quarantine", "show", entries[2]["id"], "--json"))[0]
+    assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": 2.5, "status": "SEEN"}]}
+
+    stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
+    assert stays.returncode == 1
+    assert ".data[0].status" in stays.stderr
+    assert at_rest(redis_server) == sums
+    assert command(tmp_path, redis_server, "quarantine", "drop", "--all", "--yes").returncode == 0
+    assert (at_rest(redis_server).quarantined, at_rest(redis_server).dropped) == (0, 3)
+    assert lines(command(tmp_path, redis_server, "quarantine", "list", "--json")) == []
+
+
+def test_what_can_be_read_after_all_is_let_in_the_normal_way(
+    service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "mended").touch()
+    with redis_server.client(decode_responses=False) as client:
+        # As an earlier release may have left it: it could not read what this one can.
+
+        entry = batches.Quarantined(
+            kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(7)
+        )
+        with client.pipeline() as pipe:
+            batches.add(pipe, [], [entry, entry])
+            pipe.execute()
+    assert at_rest(redis_server).arrivals["unknown"].quarantined == 2
+
+    assert command(tmp_path, redis_server, "quarantine", "replay", "--all").returncode == 0
+    sums = at_rest(redis_server)
+
+    assert sums.arrivals["report"] == audit.Arrivals(received=2, unique=1, duplicate=1, quarantined=0, dropped=0)
+    assert sums.arrivals["unknown"].received == 0
+    assert len(written(tmp_path / "picky.txt")) == 1
+
+
+def test_a_choice_must_be_made(tmp_path: Path, redis_server: RedisServer) -> None:
+    for words in (["quarantine", "replay"], ["quarantine", "drop", "x", "--all"], ["dead", "replay", "log"]):
+        ended = command(tmp_path, redis_server, *words)
+
+        assert ended.returncode == 2
+        assert "--all" in ended.stderr
