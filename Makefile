@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit tests lock clean
+.PHONY: help demo test lint types imports unit tests chaos lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -42,6 +42,9 @@ unit: .venv/.test  ## the tests of pure logic alone, in seconds
 
 tests: .venv/.test
 	$(BIN)/pytest
+
+chaos: .venv/.test  ## kill at random under load, for ten minutes (CHAOS_SECONDS, CHAOS_SEED)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos
 
 lock: .venv/.test  ## compile both locks anew
 	$(COMPILE) --build-deps-for editable --extra dev --output-file requirements.txt pyproject.toml

@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from cli import ports
 from cli.command import Command
 from ingest.app import create_app
+from ingest.protocol import HttpProtocol
 from shared import logs, settings
 
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). Whoever closes first wins a
@@ -43,7 +44,7 @@ def web(host: str | None, port: int | None) -> None:
         "cli.web:app",
         factory=True,
         workers=config.web_concurrency,
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,13 @@ class Answer:
     unread: bool = False
     name: str = ""
     about: str = ""
+
+    def as_http(self) -> bytes:
+        """Give the bytes of the response, for where there is no request to answer yet."""
+        head = [b"HTTP/1.1 %d %s" % (self.status, HTTPStatus(self.status).phrase.encode())]
+        head += [b"%s: %s" % header for header in self.start["headers"]]
+        whole: bytes = b"\r\n".join(head) + b"\r\n\r\n" + self.body["body"]
+        return whole
 
     async def send(self, send: Send) -> None:
         """Send all of it."""

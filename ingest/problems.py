@@ -11,9 +11,10 @@ whether that repetition is of any use:
     address not allowed                      403      no, not before CALLBACKS_ALLOWED_IPS names it
     unknown token, unknown path              404      no; one answer for both, so that guessing teaches nothing
     other method                             405      no
-    body slower than the limit               408      yes
+    head or body slower than the limit       408      yes
     body larger than the limit               413      no, not before CALLBACKS_MAX_BODY_BYTES is raised
     compressed, or a form                    415      no
+    head larger than the limit               431      no
     nothing can keep it now, too much in     503      yes: Retry-After says when
       flight, or a fault of ours
 
@@ -69,6 +70,8 @@ _NOT_FOUND: Final = _Problem(404, "not-found", "There is nothing at this address
 _METHOD: Final = _Problem(405, "method-not-allowed", "This method is not allowed here")
 _TOO_SLOW: Final = _Problem(408, "too-slow", "The body did not arrive in time")
 _TOO_LARGE: Final = _Problem(413, "too-large", "The body is too large")
+_HEAD_TOO_SLOW: Final = _Problem(408, "too-slow", "The request did not arrive in time")
+_HEAD_TOO_LARGE: Final = _Problem(431, "head-too-large", "The header lines are too large")
 _MEDIA: Final = _Problem(415, "unsupported-media", "The body must be plain JSON")
 _NOT_KEPT: Final = _Problem(503, "not-kept", "The callback could not be kept")
 _OVERLOAD: Final = _Problem(503, "overload", "Too much is in flight")
@@ -106,6 +109,16 @@ def too_slow(limit_seconds: float) -> Answer:
 def too_large(limit_bytes: int) -> Answer:
     """Say that the body has more than `limit_bytes`."""
     return _TOO_LARGE(f"A body may have {limit_bytes} bytes", unread=True)
+
+
+def head_too_slow(limit_seconds: float) -> Answer:
+    """Say that the header lines took longer than `limit_seconds`."""
+    return _HEAD_TOO_SLOW(f"The header lines must arrive within {limit_seconds:g} seconds", unread=True)
+
+
+def head_too_large(limit_bytes: int) -> Answer:
+    """Say that the header lines have more than `limit_bytes` (RFC 6585, section 5)."""
+    return _HEAD_TOO_LARGE(f"The header lines may have {limit_bytes} bytes", unread=True)
 
 
 def encoded() -> Answer:

@@ -29,8 +29,6 @@ TAKE_ITEMS: Final = 5_000
 TAKE_BYTES: Final = 8 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
-# What a process believes of its handler before it has seen it: slow enough to begin with about one job's events.
-_SECONDS_AN_EVENT: Final = 0.01
 # What a killed worker may have to do again, beside the event it was at, is what it did in this time.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
@@ -58,7 +56,7 @@ class Deliveries:
         self._handler = handler
         self._caller = caller
         self._is_stopping = is_stopping
-        self._seconds_an_event = _SECONDS_AN_EVENT
+        self._seconds_an_event: float | None = None
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it.
@@ -74,12 +72,14 @@ class Deliveries:
             most_bytes=TAKE_BYTES,
         )
         run = _Run(portions)
+        # Once a worker has died of it, no more than the event that kills is to be done again.
+        pause = 0.0 if portions[0].deaths else _SETTLE_SECONDS
         started = settled = time.monotonic()
         # Closed at once where a settlement is refused: the calls under way end with it.
         with closing(self._outcomes(run)) as outcomes:
             for position, outcome in outcomes:
                 run.enter(position, outcome)
-                if time.monotonic() - settled >= _SETTLE_SECONDS:
+                if time.monotonic() - settled >= pause:
                     self._settle(job_id, run)
                     settled = time.monotonic()
         self._settle(job_id, run)
@@ -113,11 +113,14 @@ class Deliveries:
                 return
 
     def _appetite(self) -> int:
+        if self._seconds_an_event is None:
+            return 1  # its first job shows how fast it is
         return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:
-            self._seconds_an_event = (self._seconds_an_event + seconds / number) / 2
+            known = self._seconds_an_event
+            self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
 
     def _settle(self, job_id: str, run: "_Run") -> None:
         settlements, finished = run.advance()

@@ -128,7 +128,7 @@ class Housekeeping:
         self._popped[queue] = popped
 
     def _put_back(self, queue: str, execution: Execution) -> None:
-        if self._places[queue].put_back(execution, to="front"):
+        if self._places[queue].put_back(execution, to="front", died=True):
             log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
 
 

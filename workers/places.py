@@ -32,7 +32,7 @@ class Places:
             arguments += (len(command), *command)
         return bool(self._start(keys=[keys.rq_intermediate(self._queue), keys.job(job_id)], args=arguments))
 
-    def put_back(self, execution: Execution, *, to: Literal["front", "back"]) -> bool:
+    def put_back(self, execution: Execution, *, to: Literal["front", "back"], died: bool = False) -> bool:
         """End a run, and put its job back if the run still held it; tell whether it did."""
         return bool(
             self._put_back(
@@ -45,7 +45,7 @@ class Places:
                     ExecutionRegistry.key_template.format(execution.job_id),
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                 ],
-                args=[execution.job_id, execution.id, to],
+                args=[execution.job_id, execution.id, to, int(died)],
             )
         )
 

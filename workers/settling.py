@@ -36,13 +36,15 @@ class StaleRun(Exception):
 class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
-    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's.
+    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
+    counts the workers that died in the midst of it.
     """
 
     job_id: str
     progress: str
     arguments: list[Any]
     taken: bool
+    deaths: int = 0
 
 
 class Settlement(Struct, frozen=True):
@@ -110,13 +112,14 @@ class Steps:
         A job that this release cannot read goes back to the end of the queue, to fail alone. Raises StaleRun if the
         running job is gone: somebody else has ended it.
         """
-        progress, *others = self._take(
+        progress, *rest = self._take(
             keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(job_id)],
             args=[most_items, most_bytes, keys.job(""), keys.TAKEN_PREFIX],
         )
         if progress is None:
             raise StaleRun
-        portions = [Portion(job_id, progress.decode(), queues.current(own_arguments), taken=False)]
+        deaths, *others = rest
+        portions = [Portion(job_id, progress.decode(), queues.current(own_arguments), taken=False, deaths=deaths)]
         for other, settled, data in others:
             try:
                 arguments = queues.arguments(data)

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.acceptance.processes import Running, started
-from tests.integration.conftest import _session_redis, _stripped_environment, redis_server, start_redis  # noqa: F401
 from tests.redis_server import RedisServer, free_port
 
 TOKEN = "acceptance-token-4b1d"

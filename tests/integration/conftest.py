@@ -1,12 +1,10 @@
-"""What integration tests stand on: a stripped environment, a private real Redis, and real `callbacks web` processes."""
+"""What integration tests stand on: real `callbacks web` processes, and what they left in Redis."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -16,60 +14,21 @@ import pytest
 
 from shared import keys, queues
 from shared.batches import Kept
-from tests.redis_server import RedisServer, require
+from tests.conftest import StartRedis
+from tests.conftest import stripped_environment
+from tests.redis_server import RedisServer
+
+__all__ = ["StartRedis"]
 
 TOKEN: Final = "tok-9f8e7d6c5b4a"
 MAX_BODY_BYTES: Final = 64 << 10
 
-_OTHERS: Final = ("REDIS_URL", "DATABASE_URL", "PORT", "HOST", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
 _PAYLOADS: Final = Path(__file__).parents[1] / "payloads"
 _REPOSITORY: Final = Path(__file__).parents[2]
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 60.0
 
-StartRedis: TypeAlias = Callable[..., RedisServer]
 StartWeb: TypeAlias = Callable[..., "WebProcess"]
-
-
-@pytest.fixture(autouse=True)
-def _stripped_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what a developer's shell may say about servers that are not ours."""
-    for name in set(os.environ) - set(stripped_environment()):
-        monkeypatch.delenv(name)
-
-
-def stripped_environment() -> dict[str, str]:
-    """Give this process's environment without what names servers, addresses or secrets."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith("CALLBACKS_") and name not in _OTHERS
-    }
-
-
-@pytest.fixture(scope="session")
-def _session_redis() -> Iterator[RedisServer]:
-    require()
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def redis_server(_session_redis: RedisServer) -> RedisServer:
-    """Give the session's server, empty. A test that kills it or changes its configuration asks `start_redis`."""
-    with _session_redis.client() as client:
-        client.flushall()
-    return _session_redis
-
-
-@pytest.fixture
-def start_redis() -> Iterator[StartRedis]:
-    """Give a function that starts a server of the test's own: `start_redis({"maxmemory": "20mb"})`."""
-    require()
-    with ExitStack() as servers:
-
-        def start(options: Mapping[str, str] | None = None, *, port: int | None = None) -> RedisServer:
-            return servers.enter_context(RedisServer(options, port=port))
-
-        yield start
 
 
 @pytest.fixture(scope="session")

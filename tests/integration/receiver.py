@@ -75,7 +75,7 @@ def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[
         return await answer(arrived)
 
     async def start() -> web.ServerRunner:
-        runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+        runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()

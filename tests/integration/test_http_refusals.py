@@ -2,7 +2,9 @@
 
 import gzip
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -150,6 +152,62 @@ def test_a_client_that_never_stops_writing_is_cut_off(web: WebProcess) -> None:
     head = HEAD + b"Content-Length: %d\r\n\r\n" % (1 << 40)
     with pytest.raises(ConnectionError):
         exchange(web, head + b" " * (256 << 20))
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"X-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 4000,
+        b"X-A: " + b"a" * 200_000,
+        b"X" * 200_000,
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X-Trailer: aaaaaaaaaaaaaaaaaaa\r\n" * 10_000,
+        b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 200_000,
+    ],
+    ids=["many lines", "one long line", "a long name", "trailers", "a chunk's extension"],
+)
+def test_header_lines_without_end_are_cut_off_before_they_fill_the_memory(
+    web: WebProcess, redis_server: RedisServer, endless: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
+        with suppress(OSError):  # the server does not read all of it
+            connection.sendall(HEAD + endless)
+        with suppress(ConnectionError):
+            received = connection.recv(4096)
+            assert not received or received.split()[1] in {b"400", b"431"}
+    assert jobs(redis_server) == []
+    assert web.post(report(1)).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /call", HEAD], ids=["nothing", "half a line", "half a head"])
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_a_head_that_never_ends_is_given_up_on(
+    start_web: StartWeb, redis_server: RedisServer, requests_before: int, sent: bytes
+) -> None:
+    web = start_web(
+        redis_server,
+        prelude="import cli.web, ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.2\ncli.web._KEEP_ALIVE_SECONDS = 2",
+    )
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
+        for _ in range(requests_before):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            answered = b""
+            while b'{"status":"alive"}' not in answered:  # head and body may come apart
+                answered += connection.recv(4096)
+        connection.sendall(sent)
+        received = connection.recv(4096)
+    # An idle connection that has served ends without a word.
+    assert received.startswith(b"HTTP/1.1 408 ") or (requests_before and not sent and not received)
+
+
+def test_a_slow_body_is_no_slow_head(start_web: StartWeb, redis_server: RedisServer) -> None:
+    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.05")
+    body = report(1)
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+        for place in range(0, len(body), 8):
+            connection.sendall(body[place : place + 8])
+            time.sleep(0.05)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_at_the_limit_is_taken(web: WebProcess, redis_server: RedisServer) -> None:

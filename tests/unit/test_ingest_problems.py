@@ -13,6 +13,7 @@ EVERY = {
     "method-not-allowed": problems.method_not_allowed("GET", ("POST",)),
     "too-slow": problems.too_slow(10.0),
     "too-large": problems.too_large(1024),
+    "head-too-large": problems.head_too_large(1024),
     "unsupported-media": problems.form(),
     "not-kept": problems.not_kept(30),
     "overload": problems.overload(),
@@ -37,6 +38,7 @@ def header(answer: Answer, name: str) -> str | None:
         ("method-not-allowed", 405),
         ("too-slow", 408),
         ("too-large", 413),
+        ("head-too-large", 431),
         ("unsupported-media", 415),
         ("not-kept", 503),
         ("overload", 503),
@@ -66,6 +68,13 @@ def test_every_503_has_retry_after() -> None:
 @pytest.mark.parametrize("name", sorted(EVERY))
 def test_the_connection_ends_exactly_where_a_body_may_be_left_on_it(name: str) -> None:
     assert (header(EVERY[name], "connection") == "close") == EVERY[name].unread
+
+
+def test_an_answer_can_be_written_before_there_is_a_request() -> None:
+    head, _, body = EVERY["head-too-large"].as_http().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"connection: close" in head
+    assert body == EVERY["head-too-large"].body["body"]
 
 
 def test_405_says_what_is_allowed() -> None:

@@ -1,18 +1,22 @@
 -- Give a running job, and as many of the jobs waiting behind it as fit, to the worker that runs it.
--- What was taken along before a crash comes first; nothing is lost between the queue and the list.
+-- What was taken along before a crash comes first; nothing is lost between the queue and the list. A job in whose run a
+-- worker died takes no more along: something in it may be what kills.
 --
 -- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
 -- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
--- Gives {progress of the running job, or false if it is gone, {id, progress, data}, …}
+-- Gives {progress of the running job, or false if it is gone, how many workers died of it, {id, progress, data}, …}
 local most_items, most_bytes, prefix, taken_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress')
+local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths')
 if not own[1] then return {false} end
 
 local items = tonumber(own[2] or 1)
 local bytes = #own[1]
-local result = {own[3] or '0'}
+local deaths = tonumber(own[4] or 0)
+local result = {own[3] or '0', deaths}
+local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function add(id)
+  known[prefix .. id] = true
   local job = redis.call('HMGET', prefix .. id, 'progress', 'data', 'items')
   result[#result + 1] = {id, job[1] or '0', job[2]}
   items = items + tonumber(job[3] or 1)
@@ -20,20 +24,22 @@ local function add(id)
 end
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  if redis.call('HEXISTS', prefix .. id, 'data') == 1 then
+  if redis.call('HEXISTS', prefix .. id, 'data') == 1 and not known[prefix .. id] then
     add(id)
   else
     redis.call('LREM', KEYS[2], 1, id)
   end
 end
 
-while items < most_items and bytes < most_bytes do
+while deaths == 0 and items < most_items and bytes < most_bytes do
   local id = redis.call('LINDEX', KEYS[1], 0)
   if not id then break end
   local waiting = redis.call('HMGET', prefix .. id, 'items')
   local size = redis.call('HSTRLEN', prefix .. id, 'data')
   local taken = taken_prefix .. id
-  if size == 0 then
+  if known[prefix .. id] then
+    redis.call('LPOP', KEYS[1])
+  elseif size == 0 then
     redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
     while redis.call('LMOVE', taken, KEYS[1], 'RIGHT', 'LEFT') do end
   elseif items + tonumber(waiting[1] or 1) > most_items or bytes + size > most_bytes then

@@ -1,0 +1,174 @@
+"""Workers that meet a fault: a process of its own, whose k-th exchange with Redis is cut, or never begins.
+
+Every point of a journey is tried, not random ones: an undisturbed run counts its exchanges first. An exchange is one
+command, or one pipeline, on its way to Redis and back.
+
+    killed   the process dies (SIGKILL) before the exchange; dying after it is the same as before the next
+    unsent   the connection breaks before the exchange
+    lost     the connection breaks after it, before the answer is read
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.connection import Connection as Channel
+from typing import Any, Final, Literal, TypeAlias
+
+import redis
+
+from tests.integration import witnesses
+from tests.integration.workbench import Bench, bench, worker_name
+from workers import housekeeping, rq_worker, settling
+
+Fault: TypeAlias = Literal["killed", "unsent", "lost"]
+
+_PAUSE_SECONDS: Final = 0.01
+_LONGEST_SECONDS: Final = 60.0
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.integration.faults"])
+
+
+# redis-py's connections carry no types.
+_Connection: Any = redis.Connection
+
+
+class _Faulty(_Connection):  # type: ignore[misc]
+    """A connection with a fault at one exchange, counted over all connections of the process."""
+
+    count = popped = 0
+    at = 0
+    fault: Fault = "killed"
+    _lost = False
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        _Faulty.count += 1
+        if not _Faulty.popped and b"LMOVE" in b"".join(command):
+            _Faulty.popped = _Faulty.count
+        if _Faulty.count == _Faulty.at:
+            if _Faulty.fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if _Faulty.fault == "unsent":
+                self.disconnect()
+                raise redis.ConnectionError("cut before it was sent")
+            self._lost = True
+        super().send_packed_command(command, check_health)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if self._lost:
+            self._lost = False
+            time.sleep(_PAUSE_SECONDS)  # by now Redis has carried it out
+            self.disconnect()
+            raise redis.ConnectionError("cut before the answer")
+        return super().read_response(*args, **kwargs)
+
+
+class Journey:
+    """One stage ("expand", or a handler's name) of a service with the witnesses as its handlers."""
+
+    def __init__(self, url: str, stage: str) -> None:
+        self._url = url
+        self._stage = stage
+        self._queue = "expand" if stage == "expand" else f"deliver-{stage}"
+
+    def points(self) -> range:
+        """Run undisturbed, and give the exchanges that took: from the one that pops the first job on."""
+        popped, last = self._run(0, "killed", worker_name(self._queue))
+        return range(popped, last + 1)
+
+    def disturbed(self, at: int, fault: Fault) -> None:
+        """Run with a fault, then once more, here."""
+        self.broken(at, fault)
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        """Run undisturbed in this process."""
+        with bench(self._url, *witnesses.ALL) as b:
+            b.expand() if self._stage == "expand" else b.deliver(witnesses.NAMED[self._stage])
+
+    def broken(self, at: int, fault: Fault) -> None:
+        """Run with a fault, and have what it left behind given back, as the supervisor would."""
+        name = worker_name(self._queue)
+        self._run(at, fault, name)
+        self._give_back(name)
+
+    def killed(self, process: "multiprocessing.process.BaseProcess") -> None:
+        """Kill a run that was started, and have what it left behind given back."""
+        process.kill()
+        process.join()
+        self._give_back(process.name)
+
+    def _give_back(self, worker: str) -> None:
+        keeper = housekeeping.Housekeeping([self._queue], connection=Bench(self._url).connection)
+        keeper.forget(worker)
+        keeper.tick([])
+        keeper.tick([])
+        keeper.close()
+
+    def start(self, at: int = 0, fault: Fault = "killed") -> "multiprocessing.process.BaseProcess":
+        """Start a run, and give its process without waiting for its end."""
+        _, sending = _processes.Pipe(duplex=False)
+        return self._started(at, fault, worker_name(self._queue), sending)
+
+    def _run(self, at: int, fault: Fault, name: str) -> tuple[int, int]:
+        receiving, sending = _processes.Pipe(duplex=False)
+        process = self._started(at, fault, name, sending)
+        sending.close()
+        process.join(_LONGEST_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise AssertionError(f"{self._stage}: the run with {fault} at {at} did not end")
+        with receiving:
+            try:
+                popped, last = receiving.recv()
+            except EOFError:
+                return 0, 0  # it was killed
+        return int(popped), int(last)
+
+    def _started(self, at: int, fault: Fault, name: str, sending: Channel) -> "multiprocessing.process.BaseProcess":
+        # The server that forks has the environment of its own start.
+        environment = {witnesses.VARIABLE: os.environ.get(witnesses.VARIABLE, os.devnull)}
+        target = partial(_work, self._url, self._stage, name=name, at=at, fault=fault, environment=environment)
+        process = _processes.Process(target=target, args=(sending,), name=name)
+        process.start()
+        return process
+
+
+def hurried(monkeypatch: Any) -> None:
+    """Let housekeeping of this process look again at once."""
+    monkeypatch.setattr(housekeeping, "_LOOK_SECONDS", 0.0)
+
+
+def _work(
+    url: str, stage: str, sending: Channel, *, name: str, at: int, fault: Fault, environment: dict[str, str]
+) -> None:
+    logging.disable()
+    os.environ.update(environment)
+    rq_worker._PAUSE_SECONDS = settling._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
+    _Faulty.at, _Faulty.fault = at, fault
+    bench = Bench(url, *witnesses.ALL)
+    bench.connection.connection_pool.connection_class = _Faulty
+    try:
+        if stage == "expand":
+            bench.expand(name=name)
+        else:
+            bench.deliver(witnesses.NAMED[stage], name=name)
+    except redis.RedisError:
+        pass  # as `workers.process` ends, for its supervisor to start another
+    sending.send((_Faulty.popped, _Faulty.count))
+
+
+def everyone(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:
+    """Wait until all have ended."""
+    deadline = time.monotonic() + _LONGEST_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise AssertionError("a worker did not end")

@@ -1,0 +1,66 @@
+"""`callbacks worker` in a process of its own, with its workers, and waiting for what they bring about."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.integration.workbench import Bench
+
+REPOSITORY = Path(__file__).parents[2]
+WAIT_SECONDS = 60.0
+HANDLERS = "tests.integration.witnesses"
+
+
+class Command:
+    """A supervisor with its workers; ended, with all of them, when the test is over."""
+
+    def __init__(self, b: Bench, log: Path, *arguments: str, **environment: str) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "worker", *arguments],
+                cwd=REPOSITORY,
+                env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS, **environment},
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def workers(self) -> list[int]:
+        """Give the pids of the workers that it has now."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_SECONDS)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            workers = self.workers()
+            self.process.kill()
+            self.process.wait()
+            for pid in workers:
+                until(lambda pid=pid: not alive(pid), f"worker {pid} outlived its supervisor")  # type: ignore[misc]
+
+
+def until(true: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

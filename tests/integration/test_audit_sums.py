@@ -1,0 +1,150 @@
+"""The audit finds what waits wherever it stands, and says how much is missing where something was taken away."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from shared import keys, queues
+from shared.batches import Quarantined
+from tests.integration.workbench import RECEIVED_MS, Bench, bench, record, reply, status
+from tests.redis_server import RedisServer
+from workers import Reject, ReplyEvent, ReportEvent, handler
+
+
+@handler(ReportEvent, ReplyEvent)
+def taker(event: ReportEvent | ReplyEvent) -> None:
+    if event.recipient == "rejected":
+        raise Reject("no")
+    if event.recipient == "failing":
+        raise RuntimeError("no")
+
+
+@pytest.fixture
+def b(redis_server: RedisServer) -> Iterator[Bench]:
+    with bench(redis_server.url, taker) as made:
+        yield made
+
+
+def moved(b: Bench, queue: str, to: str) -> str:
+    """Move the queue's first job to another of RQ's places, as RQ does between two steps."""
+    job_id = b.waiting(queue)[0]
+    b.connection.lrem(keys.rq_queue(queue), 1, job_id)
+    places = {
+        "intermediate": lambda: b.connection.rpush(keys.rq_intermediate(queue), job_id),
+        "started": lambda: b.connection.zadd(keys.rq_started(queue), {f"{job_id}:run": time.time() + 60}),
+        "scheduled": lambda: b.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() + 60}),
+        "failed": lambda: b.connection.zadd(keys.rq_failed(queue), {job_id: time.time() + 60}),
+        "queue": lambda: b.connection.rpush(keys.rq_queue(queue), job_id),
+    }
+    places[to]()
+    return job_id
+
+
+def test_an_empty_service_balances(b: Bench) -> None:
+    sums = b.audit()
+
+    assert (sums.received, sums.in_flight, sums.missing, sums.balances) == (0, 0, 0, True)
+    assert not sums.moving
+
+
+def test_every_record_is_accounted_for_at_each_stage(b: Bench) -> None:
+    b.keep(
+        status(record("1"), record("2", to="rejected"), record("3", to="failing"), record("1")),
+        reply("m1", "q1"),
+        status({"no": "record"}),
+        quarantined=[Quarantined(kind=None, source="gw", received_ms=RECEIVED_MS, error="$", body=b"{}", records=2)],
+    )
+    kept = b.audit()
+    assert (kept.received, kept.quarantined, kept.waiting, kept.balances) == (8, 2, 6, True)
+
+    b.expand()
+    expanded = b.audit()
+    assert (expanded.unique, expanded.duplicate, expanded.quarantined, expanded.waiting) == (4, 1, 3, 0)
+    assert (expanded.in_flight, expanded.balances) == (4, True)
+
+    b.deliver(taker)
+    sums = b.audit()
+    (at,) = sums.handlers
+    assert (at.queued, at.delivered, at.dead, at.waiting, at.missing) == (4, 2, 1, 1, 0)
+    assert sums.balances
+    assert sums.arrivals["report"].unique == 3
+    assert sums.arrivals["reply"].unique == 1
+    assert sums.arrivals["unknown"].quarantined == 2
+
+
+@pytest.mark.parametrize("place", ["queue", "intermediate", "started", "scheduled", "failed"])
+@pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
+def test_what_waits_is_found_in_each_of_rqs_places(b: Bench, queue: str, place: str) -> None:
+    b.keep(status(record("1"), record("2")))
+    if queue != queues.EXPAND:
+        b.expand()
+
+    moved(b, queue, place)
+
+    assert (b.audit().in_flight, b.audit().balances) == (2, True)
+
+
+@pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
+def test_what_a_running_job_took_along_is_found(b: Bench, queue: str) -> None:
+    for n in range(3):
+        b.keep(status(record(str(n))))
+        if queue != queues.EXPAND:
+            b.expand()
+    job_id = moved(b, queue, "started")
+    for other in b.waiting(queue):
+        b.connection.lmove(keys.rq_queue(queue), keys.taken(job_id), "LEFT", "RIGHT")
+        assert other
+
+    assert (b.audit().in_flight, b.audit().balances) == (3, True)
+
+
+def test_what_is_settled_waits_no_more(b: Bench) -> None:
+    b.keep(status(*(record(str(n)) for n in range(10))))
+    b.expand()
+    (job_id,) = b.waiting("deliver-taker")
+    b.connection.hset(keys.job(job_id), "progress", "2,4-6,9")
+    b.connection.hincrby(keys.COUNTS, "report.delivered:taker", 6)
+
+    (at,) = b.audit().handlers
+
+    assert (at.waiting, at.delivered, at.missing) == (4, 6, 0)
+
+
+@pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
+def test_a_job_deleted_by_hand_is_missed(b: Bench, queue: str) -> None:
+    b.keep(status(record("1"), record("2"), record("3")))
+    b.keep(status(record("4")))
+    if queue != queues.EXPAND:
+        b.expand()
+    job_id = b.waiting(queue)[0]
+    number = int(b.connection.hget(keys.job(job_id), "items"))
+
+    b.connection.delete(keys.job(job_id))
+
+    sums = b.audit()
+    assert not sums.balances
+    assert sums.missing + sum(at.missing for at in sums.handlers) == number
+
+
+def test_an_event_too_many_is_told_too(b: Bench) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    b.deliver(taker)
+
+    b.connection.hincrby(keys.COUNTS, "report.delivered:taker", 1)
+
+    assert b.audit().handlers[0].missing == -1
+    assert not b.audit().balances
+
+
+def test_thousands_of_waiting_jobs_are_added_up(b: Bench) -> None:
+    with b.connection.pipeline() as pipe:
+        for n in range(2500):
+            pipe.hset(keys.job(str(n)), mapping={"items": 3, "progress": "1"})
+            pipe.rpush(keys.rq_queue(queues.EXPAND), str(n))
+        pipe.hincrby(keys.COUNTS, "report.received", 7500)
+        pipe.hincrby(keys.COUNTS, "report.unique", 2500)
+        pipe.execute()
+
+    assert (b.audit().waiting, b.audit().missing) == (5000, 0)

@@ -1,0 +1,206 @@
+"""Delivery that is disturbed: killed in a handler or between, cut off from Redis, overtaken. No event is lost, and none
+is handed over twice but those that a killed process had in hands."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from shared import keys, queues
+from tests.integration import faults, witnesses
+from tests.integration.faults import Fault, Journey
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
+from tests.redis_server import RedisServer
+from workers import ReportEvent, handler, settling
+
+_WAIT_SECONDS = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    faults.hurried(monkeypatch)
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    with bench(quick_redis.url, *witnesses.ALL) as made:
+        yield made
+
+
+def brought(b: Bench, *orders: str) -> None:
+    """Have an event for each of these orders wait at each handler, in one job."""
+    b.keep(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
+    b.expand()
+
+
+def at_handler(b: Bench, name: str) -> tuple[int, int, int, int]:
+    (found,) = (one for one in b.audit().handlers if one.handler == name)
+    return found.delivered, found.dead, found.waiting, found.missing
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+def left_at(b: Bench, name: str) -> set[str]:
+    """Give what is left of the jobs of one handler."""
+    others = {other for other in witnesses.NAMED if other != name}
+    expected = {keys.rq_queue(queues.delivery(other)) for other in others}
+    expected |= {keys.job(job_id) for other in others for job_id in b.waiting(queues.delivery(other))}
+    return b.leftovers() - expected
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("single", "killed"), ("single", "unsent"), ("single", "lost"), ("whole", "killed"), ("several", "killed")],
+)
+def test_a_fault_at_any_exchange_with_redis_loses_nothing(b: Bench, name: str, fault: Fault) -> None:
+    def prepare() -> None:
+        b.connection.flushall()
+        Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
+        brought(b, "", "fails", "rejects", "")
+        b.keep(*statuses(["8", "9"]))
+        b.expand()
+
+    journey = Journey(b.url, name)
+    prepare()
+    points = journey.points()
+    undisturbed = witnesses.calls(name)
+    expected = (4, 1, 1, 0)  # delivered, dead, to be tried again, missing
+    assert at_handler(b, name) == expected
+
+    for at in points:
+        prepare()
+
+        journey.disturbed(at, fault)
+
+        where = f"{fault} at exchange {at} of {points}"
+        assert at_handler(b, name) == expected, where
+        assert b.connection.zcard(keys.rq_scheduled(queues.delivery(name))) == 1, where
+        assert len(b.dead_letters(name)) == 1, where
+        assert len(left_at(b, name)) == 2, f"{where}: more than the retry and its place"
+        calls = witnesses.calls(name)
+        assert calls.keys() == undisturbed.keys(), where
+        if fault != "killed":
+            assert calls == undisturbed, f"{where}: no process died, so nobody is called twice"
+        assert all(calls[event] <= 2 * undisturbed[event] for event in calls), where
+
+
+def test_a_process_killed_in_its_handler_repeats_that_event_alone(b: Bench) -> None:
+    brought(b, "sleeps:0.3", "sleeps:0.3", "kills", "", "")
+    journey = Journey(b.url, "single")
+
+    journey.disturbed(0, "killed")
+
+    assert sorted(witnesses.calls("single").values()) == [1, 1, 1, 1, 2], "what took longer than a moment is settled"
+    assert at_handler(b, "single") == (5, 0, 0, 0)
+    assert left_at(b, "single") == set()
+
+
+def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(b: Bench) -> None:
+    brought(b, "sleeps:20", *["sleeps:0.05"] * 30)
+    journey = Journey(b.url, "several")
+    process = journey.start()
+    until(lambda: at_handler(b, "several")[0] >= 20)
+
+    journey.killed(process)
+    settled = at_handler(b, "several")[0]
+    assert at_handler(b, "several")[2:] == (31 - settled, 0)
+    again = journey.start()
+    until(lambda: at_handler(b, "several")[0] == 30)
+    again.kill()
+    again.join()
+
+    twice = [event for event, count in witnesses.calls("several").items() if count > 1]
+    assert len(twice) <= 31 - settled
+
+
+def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(b: Bench) -> None:
+    brought(b, "")
+    for n in range(5):
+        b.keep(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
+        b.expand()
+
+    journey = Journey(b.url, "single")
+    for _ in range(4):
+        journey.broken(0, "killed")
+    journey.goes_on()
+
+    calls = witnesses.calls("single")
+    assert len(calls) == 21
+    assert max(calls.values()) == 2, "after the first death each event is settled before the next begins"
+    assert at_handler(b, "single") == (21, 0, 0, 0)
+    assert left_at(b, "single") == set()
+
+
+def test_two_processes_share_the_work_of_a_handler(b: Bench) -> None:
+    b.keep(*statuses([str(n) for n in range(3000)], bundle=100))
+    b.expand()
+
+    journey = Journey(b.url, "single")
+    faults.everyone([journey.start(), journey.start()])
+
+    assert set(witnesses.calls("single").values()) == {1}
+    assert at_handler(b, "single") == (3000, 0, 0, 0)
+
+
+def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+    called: list[str] = []
+
+    @handler(ReportEvent)
+    def overtaken(event: ReportEvent) -> None:
+        called.append(event.message_id)
+        time.sleep(0.3)  # longer than what is left unsettled
+        if len(called) == 1:
+            (member,) = made.connection.zrange(keys.rq_started("deliver-overtaken"), 0, -1)
+            made.connection.hset(keys.job(member.decode().partition(":")[0]), "progress", "3")
+
+    with bench(quick_redis.url, overtaken) as made:
+        made.keep(*statuses(["1", "2", "3", "4"]))
+        made.expand()
+
+        made.deliver(overtaken)
+
+    assert called == ["1", "4"], "what the other run has settled is its own"
+
+
+@pytest.mark.parametrize("refusal", ["OOM", "READONLY"])
+def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
+    start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    called: list[str] = []
+
+    @handler(ReportEvent)
+    def patient(event: ReportEvent) -> None:
+        called.append(event.message_id)
+        if refusal == "OOM":
+            admin.config_set("maxmemory", "1")
+        else:
+            admin.replicaof("127.0.0.1", "1")
+
+    def mended(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            admin.config_set("maxmemory", "0")
+            admin.replicaof("NO", "ONE")
+
+    pauses: list[float] = []
+    monkeypatch.setattr(settling, "time", SimpleNamespace(sleep=mended))
+    server = start_redis({"appendonly": "no"})
+    with bench(server.url, patient) as b, redis.Redis.from_url(server.url) as admin:
+        b.keep(*statuses(["1"]))
+        b.expand()
+
+        b.deliver(patient)
+
+        assert called == ["1"]
+        assert len(pauses) >= 3
+        assert at_handler(b, "patient") == (1, 0, 0, 0)

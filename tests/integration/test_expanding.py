@@ -1,0 +1,302 @@
+"""Callbacks become events: what is new, what is a duplicate, what cannot be read, and who gets it."""
+
+from pathlib import Path
+
+import pytest
+
+from shared import keys, queues
+from shared.batches import Kept
+from tests.integration.workbench import RECEIVED_MS, Bench, bench, declared, record, reply, status, statuses
+from tests.redis_server import RedisServer
+from workers import ReplyEvent, ReportEvent, expanding, handler
+
+_PAYLOADS = Path(__file__).parents[1] / "payloads"
+
+
+@handler(ReportEvent, ReplyEvent)
+def everything(event: ReportEvent | ReplyEvent) -> None:
+    """Take all there is."""
+
+
+@handler(ReportEvent, statuses={"UNDELIV"})
+def failures(event: ReportEvent) -> None:
+    """Take what will not arrive."""
+
+
+@handler(ReplyEvent)
+def chat(event: ReplyEvent) -> None:
+    """Take replies."""
+
+
+def test_each_record_of_a_callback_becomes_an_event_for_each_handler_that_wants_it(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything, failures, chat) as b:
+        b.keep(status(record("1"), record("2", "UNDELIV")), reply("r1", "q1"))
+
+        b.expand()
+
+        assert len(b.waiting_at(everything)) == 3
+        assert len(b.waiting_at(failures)) == 1
+        assert len(b.waiting_at(chat)) == 1
+        assert b.counts() == {
+            "report.received": 2,
+            "reply.received": 1,
+            "report.unique": 2,
+            "reply.unique": 1,
+            "report.queued:everything": 2,
+            "reply.queued:everything": 1,
+            "report.queued:failures": 1,
+            "report.unwanted:failures": 1,
+            "reply.unwanted:failures": 1,
+            "reply.queued:chat": 1,
+            "report.unwanted:chat": 2,
+        }
+        assert b.audit().balances
+
+
+def test_the_gateways_own_bodies_are_expanded_in_the_order_of_their_records(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        b.keep(Kept("status", "gw", RECEIVED_MS, 3, (_PAYLOADS / "status_bundle.json").read_text()))
+
+        b.expand()
+
+        ((first, second, third),) = b.waiting_events(everything)
+        assert [event[8] for event in (first, second, third)] == ["ACCEPTD", "DELIVRD", "UNDELIV"]
+        assert first[5] == "14466445287300014003"
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        pytest.param([[status(record("1"), record("1"))]], id="inside one bundle"),
+        pytest.param([[status(record("1")), status(record("1"))]], id="across bundles of one batch"),
+        pytest.param([[status(record("1"))], [status(record("1"))]], id="across batches"),
+    ],
+)
+def test_a_repeated_report_is_one_event(redis_server: RedisServer, batches: list[list[Kept]]) -> None:
+    with bench(redis_server.url, everything) as b:
+        for batch in batches:
+            b.keep(*batch)
+
+        b.expand()
+
+        assert len(b.waiting_at(everything)) == 1
+        assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1, 1, 0)
+
+
+def test_a_report_repeated_after_it_was_delivered_is_still_a_duplicate(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        b.keep(status(record("1")))
+        b.expand()
+        b.deliver(everything)
+        b.keep(status(record("1")))
+
+        b.expand()
+
+        assert not b.waiting_events(everything)
+        assert b.audit().duplicate == 1
+
+
+def test_reports_that_differ_in_what_the_gateway_said_are_different_events(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        b.keep(
+            status(record("1"), record("2"), record("1", "SEEN"), record("1", error_code=7), record("1", type="SMS"))
+        )
+
+        b.expand()
+
+        assert (b.audit().unique, b.audit().duplicate) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("replies", "unique"),
+    [
+        pytest.param([("m1", "q1"), ("m1", "q2")], 1, id="the same message in a new request"),
+        pytest.param([("m1", "q1"), ("m2", "q1")], 1, id="the same request"),
+        pytest.param([("m1", "q1"), ("m1", "q2"), ("m2", "q2")], 1, id="known by a request of a duplicate"),
+        pytest.param([("m1", "q1"), ("m2", "q1"), ("m2", "q3")], 1, id="known by the message of a duplicate"),
+        pytest.param([("m1", "q1"), ("m2", "q2"), ("m1", "q2")], 2, id="two messages that meet"),
+        pytest.param([("m1", None), ("m1", None), ("m2", None)], 2, id="without req_uuid"),
+        pytest.param([("q1", "m1"), ("m1", "q1")], 2, id="a message id is no request id"),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a batch each"])
+def test_a_reply_is_known_by_its_message_or_by_its_request(
+    redis_server: RedisServer, replies: list[tuple[str, str | None]], unique: int, together: bool
+) -> None:
+    with bench(redis_server.url, chat) as b:
+        kept = [reply(message, request) for message, request in replies]
+        for batch in [kept] if together else [[one] for one in kept]:
+            b.keep(*batch)
+            b.expand()
+
+        assert len(b.waiting_at(chat)) == unique
+        assert (b.audit().unique, b.audit().duplicate) == (unique, len(replies) - unique)
+
+
+def test_an_event_is_new_again_once_it_is_forgotten(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, chat, everything, dedupe_seconds=100) as b:
+        b.keep(status(record("1")), reply("m1", "q1"))
+        b.expand()
+        marks = list(b.connection.scan_iter(f"{keys.SEEN_PREFIX}*"))
+        assert len(marks) == 3
+        assert all(0 < b.connection.ttl(mark) <= 100 for mark in marks)
+        b.connection.expire(marks[0], 50)
+        b.keep(status(record("1")), reply("m1", "q1"))
+        b.expand()
+        assert b.connection.ttl(marks[0]) <= 50, "a duplicate does not prolong the memory"
+
+        b.connection.delete(*marks)
+        b.keep(status(record("1")))
+        b.expand()
+
+        assert b.audit().unique == 3
+
+
+def test_unreadable_records_are_set_aside_with_their_paths_and_their_siblings_go_on(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        body = status(record("1"), {"status": "SEEN"}, record("2"), record("3", status=""))
+
+        b.keep(body)
+        b.expand()
+
+        assert len(b.waiting_at(everything)) == 2
+        entries = b.quarantine()
+        assert sum(int(entry["records"]) for entry in entries) == 2
+        told = " ".join(entry["error"] for entry in entries)
+        assert "$.data[1].message_id" in told
+        assert "$.data[3].status" in told
+        assert {(entry["kind"], entry["source"], entry["received_ms"]) for entry in entries} == {
+            ("status", "gw", str(RECEIVED_MS))
+        }
+        assert (b.audit().unique, b.audit().quarantined, b.audit().missing) == (2, 2, 0)
+        assert all(b.connection.ttl(key) > 0 for key in b.connection.scan_iter(f"{keys.QUARANTINE}:*"))
+
+
+@pytest.mark.parametrize("body", ["no JSON", '{"data":7}', '{"data":[{"status":"SEEN"}]}', "[]"])
+def test_a_body_that_cannot_be_read_at_all_is_set_aside_whole(redis_server: RedisServer, body: str) -> None:
+    with bench(redis_server.url, everything) as b:
+        b.keep(status(record("1")), Kept("status", "gw", RECEIVED_MS, 4, body), status(record("2")))
+
+        b.expand()
+
+        (entry,) = b.quarantine()
+        assert (entry["body"], entry["records"]) == (body, "4")
+        assert len(b.waiting_at(everything)) == 2
+        assert (b.audit().quarantined, b.audit().missing, b.audit().in_flight) == (4, 0, 2)
+
+
+@pytest.mark.parametrize("bundle", [1, 7, 5000], ids=["one each", "bundles", "one callback"])
+def test_five_thousand_events_go_to_the_handlers_in_jobs_of_a_hundred(redis_server: RedisServer, bundle: int) -> None:
+    with bench(redis_server.url, everything, failures) as b:
+        for first in range(0, 5000, 1000 if bundle < 1000 else 5000):
+            last = first + (1000 if bundle < 1000 else 5000)
+            b.keep(*statuses([str(n) for n in range(first, last)], bundle=bundle))
+
+        b.expand()
+
+        jobs = b.waiting_events(everything)
+        assert sorted(int(event[5]) for events in jobs for event in events) == list(range(5000))
+        assert max(len(events) for events in jobs) == expanding.EVENTS_A_DELIVERY
+        assert b.counts()["report.unwanted:failures"] == 5000
+        assert b.audit().balances
+
+
+def test_one_run_takes_along_what_waits_behind_it(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        for n in range(30):
+            b.keep(status(record(str(n))))
+
+        b.expand()
+
+        (events,) = b.waiting_events(everything)
+        assert [event[5] for event in events] == [str(n) for n in range(30)], "thirty commits, one job, in order"
+        assert b.leftovers() == {keys.rq_queue("deliver-everything"), *jobs_of(b)}
+
+
+@pytest.mark.parametrize("limit", ["TAKE_ITEMS", "TAKE_BYTES"])
+def test_a_run_takes_along_no_more_than_its_limits(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    with bench(redis_server.url, everything) as b:
+        for n in range(0, 10, 2):
+            b.keep(status(record(str(n)), record(str(n + 1))))
+        (job_id, *_) = b.waiting(queues.EXPAND)
+        bytes_a_job = b.connection.hstrlen(keys.job(job_id), "data")
+        monkeypatch.setattr(expanding, limit, {"TAKE_ITEMS": 5, "TAKE_BYTES": int(2.5 * bytes_a_job)}[limit])
+
+        b.expand()
+
+        jobs = b.waiting_events(everything)
+        assert [len(events) for events in jobs] == [4, 4, 2], "two batches of two records fit in each run"
+
+
+def test_a_batch_larger_than_the_limits_is_expanded_all_the_same(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expanding, "TAKE_ITEMS", 1)
+    with bench(redis_server.url, everything) as b:
+        b.keep(*statuses([str(n) for n in range(50)]))
+
+        b.expand()
+
+        assert len(b.waiting_at(everything)) == 50
+
+
+def test_nothing_is_left_but_marks_and_counters_once_all_is_delivered(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything, failures, chat) as b:
+        b.keep(*statuses([str(n) for n in range(300)]), reply("m1", "q1"), status(record("1"), record("1")))
+        b.keep(status(record("x", "UNDELIV"), {"status": 1}))
+        b.expand()
+        for function in (everything, failures, chat):
+            b.deliver(function)
+
+        assert b.leftovers() == set()
+        without_lifetime = {
+            key.decode() for key in b.connection.scan_iter() if key.startswith(b"cb:") and b.connection.ttl(key) == -1
+        }
+        assert without_lifetime <= {keys.COUNTS, keys.QUARANTINE}, "no key of ours is without a lifetime but these"
+        assert (b.audit().balances, b.audit().in_flight) == (True, 0)
+
+
+def test_a_job_of_a_newer_release_harms_nobody_else(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bench(redis_server.url, everything) as b:
+        b.keep(status(record("1")))
+        b.keep(status(record("2")))
+        ours, newer = b.waiting(queues.EXPAND)
+        b.connection.hset(keys.job(newer), "data", queues.call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+
+        b.expand(max_jobs=1)
+
+        assert len(b.waiting_at(everything)) == 1
+        assert b.waiting(queues.EXPAND) == [newer]
+        assert not b.connection.exists(keys.job(ours), keys.taken(ours))
+        assert "action=job_unreadable" in caplog.text
+
+
+def test_a_job_deleted_by_hand_while_it_waited_is_passed_over(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        for n in range(3):
+            b.keep(status(record(str(n))))
+        b.connection.delete(keys.job(b.waiting(queues.EXPAND)[1]))
+
+        b.expand()
+
+        assert len(b.waiting_at(everything)) == 2
+        assert b.audit().missing == 1, "and the audit says so"
+
+
+def test_without_a_handler_that_wants_them_events_are_counted_and_let_go(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, chat) as b:
+        b.keep(status(record("1"), record("2")))
+
+        b.expand()
+
+        assert b.counts()["report.unwanted:chat"] == 2
+        assert b.leftovers() == set()
+        assert b.audit().balances
+
+
+def jobs_of(b: Bench) -> set[str]:
+    return {keys.job(job_id) for job_id in b.waiting(queues.delivery(declared(everything).name))}

@@ -1,0 +1,205 @@
+"""What stands in Redis is what RQ itself would have written: its own tools read it, and its own classes end it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rq import Queue
+from rq.job import Job, JobStatus, Retry
+from rq.registry import StartedJobRegistry
+from rq.utils import import_attribute
+from rq.worker import BaseWorker
+
+from shared import keys, queues
+from tests.integration.workbench import Bench, bench, record, status, statuses, worker_name
+from tests.redis_server import RedisServer
+from workers import ReportEvent, handler, jobs
+
+
+@handler(ReportEvent)
+def taker(event: ReportEvent) -> None:
+    """Take it."""
+
+
+@handler(ReportEvent)
+def failing(event: ReportEvent) -> None:
+    raise RuntimeError("no")
+
+
+@pytest.fixture
+def b(redis_server: RedisServer) -> Iterator[Bench]:
+    with bench(redis_server.url, taker, failing) as made:
+        yield made
+
+
+def queue_of(b: Bench, name: str) -> Queue:
+    return Queue(name, connection=b.connection, serializer=queues.JsonSerializer)
+
+
+def jobs_of_every_kind(b: Bench) -> list[Job]:
+    """Give a batch as the web process writes it, a delivery as a script writes it, and a retry that is to come."""
+    b.keep(status(record("1")))
+    b.expand()
+    b.deliver(failing)
+    b.keep(status(record("2")))
+    scheduled = queue_of(b, "deliver-failing").scheduled_job_registry
+    (retry,) = (
+        Job.fetch(job_id, connection=b.connection, serializer=queues.JsonSerializer)
+        for job_id in scheduled.get_job_ids()
+    )
+    return [*queue_of(b, queues.EXPAND).jobs, *queue_of(b, "deliver-taker").jobs, retry]
+
+
+def test_rq_reads_every_job(b: Bench) -> None:
+    batch, delivery, retry = jobs_of_every_kind(b)
+
+    assert [job.get_status() for job in (batch, delivery, retry)] == [
+        JobStatus.QUEUED,
+        JobStatus.QUEUED,
+        JobStatus.SCHEDULED,
+    ]
+    assert [job.origin for job in (batch, delivery, retry)] == ["expand", "deliver-taker", "deliver-failing"]
+    assert [job.func_name for job in (batch, delivery, retry)] == [
+        "workers.jobs.expand",
+        "workers.jobs.deliver",
+        "workers.jobs.deliver",
+    ]
+    assert [job.args[:3] for job in (delivery, retry)] == [[1, "taker", 1], [1, "failing", 2]]
+    assert [job.description for job in (batch, delivery, retry)] == [
+        "1 callbacks",
+        "1 events for taker",
+        "1 event for failing, attempt 2",
+    ]
+    assert all(job.kwargs == {} and job.instance is None for job in (batch, delivery, retry))
+    assert all(job.retries_left and job.result_ttl == 0 for job in (batch, delivery, retry))
+    assert all(job.enqueued_at is not None and job.created_at is not None for job in (batch, delivery, retry))
+
+
+def test_a_jobs_fields_are_those_that_rq_writes(b: Bench) -> None:
+    ours = jobs_of_every_kind(b)
+    theirs = queue_of(b, "theirs").enqueue(
+        queues.EXPAND_JOB, 1, [], description="", result_ttl=0, failure_ttl=60, job_timeout=60, retry=Retry(max=3)
+    )
+
+    expected = set(b.connection.hgetall(theirs.key))
+    for job in ours:
+        fields = b.connection.hgetall(job.key)
+        assert set(fields) == expected | {b"items"}
+        same = {b"success_callback_name", b"started_at", b"ended_at", b"worker_name", b"group_id", b"result_ttl"}
+        assert {name: fields[name] for name in same} == {
+            name: value for name, value in b.connection.hgetall(theirs.key).items() if name in same
+        }
+
+
+def test_what_the_jobs_hold_is_json_and_nothing_that_runs(b: Bench) -> None:
+    for job in jobs_of_every_kind(b):
+        data = b.connection.hget(job.key, "data")
+        assert data.startswith(b'["workers.jobs.')
+        assert queues.JsonSerializer.loads(data)[2] == job.args
+    assert queues.JsonSerializer.loads(queues.JsonSerializer.dumps([2**63])) == [2**63]
+
+
+def test_a_job_that_rq_has_written_anew_is_still_read(b: Bench) -> None:
+    (batch, *_) = jobs_of_every_kind(b)
+
+    batch.save()
+
+    assert not b.connection.hget(batch.key, "data").startswith(b"[")
+    assert queues.arguments(b.connection.hget(batch.key, "data")) == batch.args
+
+
+@pytest.mark.parametrize(("name", "function"), [(queues.EXPAND_JOB, jobs.expand), (queues.DELIVER_JOB, jobs.deliver)])
+def test_the_names_that_the_queues_hold_resolve(name: str, function: object) -> None:
+    assert import_attribute(name) is function
+
+
+def test_our_names_of_rqs_keys_are_rqs(b: Bench) -> None:
+    queue = queue_of(b, "deliver-taker")
+
+    assert keys.rq_queue(queue.name) == queue.key
+    assert keys.rq_intermediate(queue.name) == queue.intermediate_queue_key
+    assert keys.rq_started(queue.name) == queue.started_job_registry.key
+    assert keys.rq_scheduled(queue.name) == queue.scheduled_job_registry.key
+    assert keys.rq_failed(queue.name) == queue.failed_job_registry.key
+    assert keys.job("x") == Job("x", connection=b.connection).key
+    assert Queue.redis_queues_keys == keys.RQ_QUEUES
+
+
+def test_rq_knows_the_queues_and_rq_info_tells_their_lengths(b: Bench) -> None:
+    b.keep(*statuses([str(n) for n in range(300)]))
+    b.expand()
+    b.keep(status(record("x")))
+
+    told = subprocess.run(
+        [str(Path(sys.executable).with_name("rq")), "info", "--url", b.url, "--raw"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    assert {queue.name for queue in Queue.all(b.connection)} == {"expand", "deliver-taker", "deliver-failing"}
+    assert "queue expand 1" in told
+    assert "queue deliver-taker 3" in told
+
+
+def test_a_running_job_stands_where_rq_looks_for_it(b: Bench) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    seen: list[tuple[list[str], list[str], str, bytes]] = []
+
+    @handler(ReportEvent, name="taker")
+    def looking(event: ReportEvent) -> None:
+        started = StartedJobRegistry("deliver-taker", connection=b.connection, serializer=queues.JsonSerializer)
+        (job_id,) = started.get_job_ids()
+        (worker,) = BaseWorker.all(queue=queue_of(b, "deliver-taker"), serializer=queues.JsonSerializer)
+        (execution,) = worker.get_current_executions()
+        job = Job.fetch(job_id, connection=b.connection, serializer=queues.JsonSerializer)
+        seen.append(
+            (
+                [job_id, str(job.worker_name), str(job.get_status())],
+                [execution.job_id, worker.name, "JobStatus.STARTED"],
+                worker.get_state(),
+                b.connection.lrange(keys.rq_intermediate("deliver-taker"), 0, -1),
+            )
+        )
+
+    b.deliver(looking)
+
+    ((job, expected, state, intermediate),) = seen
+    assert job == expected
+    assert state == "busy"
+    assert not intermediate
+    assert b.connection.hget(f"rq:worker:{expected[1]}", "successful_job_count") == b"1"
+
+
+def test_a_worker_signs_off_and_leaves_no_trace(b: Bench) -> None:
+    b.keep(status(record("1")))
+
+    b.expand()
+
+    assert not BaseWorker.all(connection=b.connection)
+    assert all(b.connection.ttl(key) > 0 for key in b.connection.scan_iter("rq:worker:*"))
+
+
+def test_a_busy_worker_is_not_forgotten_however_long_its_job_takes(b: Bench) -> None:
+    name = worker_name("deliver-taker")
+    b.keep(status(record("1")))
+    b.expand()
+    keeper = b.housekeeping(taker)
+    lifetimes: list[list[int]] = []
+
+    @handler(ReportEvent, name="taker")
+    def long(event: ReportEvent) -> None:
+        kept = [f"rq:worker:{name}", f"rq:worker:{name}:executions"]
+        for key in kept:
+            b.connection.expire(key, 5)  # its lifetime is almost over
+        keeper.tick([name])
+        lifetimes.append([b.connection.ttl(key) for key in kept])
+
+    b.deliver(long, name=name)
+
+    assert all(seconds > 60 for seconds in lifetimes[0])
+    keeper.close()

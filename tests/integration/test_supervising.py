@@ -1,0 +1,284 @@
+"""`callbacks worker` as it is run: processes that die, stop, lose Redis or are set up wrongly; what becomes of jobs.
+
+Every process is ended by its own pid. Nothing here asserts how long something took; it has to come about at all.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from shared import keys, queues
+from tests.integration import witnesses
+from tests.integration.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, alive, until
+from tests.integration.workbench import Bench, bench, record, status, statuses
+from tests.redis_server import RedisServer
+
+_HURRIED_SUPERVISOR = """
+import sys
+from shared import connections
+from workers.housekeeping import Housekeeping
+from workers.supervisor import Supervisor
+queues = ["deliver-single"]
+housekeeping = Housekeeping(queues, connection=connections.connect(sys.argv[1]))
+sys.exit(Supervisor(queues, housekeeping=housekeeping, grace_seconds=0.5).run())
+"""
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def b(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
+    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    with bench(redis_server.url, *witnesses.ALL) as made:
+        yield made
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def start(b: Bench, *arguments: str, **environment: str) -> Command:
+            command = Command(b, tmp_path / "log", *arguments, **environment)
+            stack.callback(command.end)
+            return command
+
+        yield start
+
+
+def brought(b: Bench, *orders: str) -> None:
+    """Have an event for each of these orders wait at each handler, in one job."""
+    b.keep(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
+    b.expand()
+
+
+def delivered(b: Bench, name: str = "single") -> int:
+    return next((one.delivered for one in b.audit().handlers if one.handler == name), 0)
+
+
+def running(b: Bench, queue: str) -> int:
+    return int(b.connection.zcard(keys.rq_started(queue)))
+
+
+def test_from_callback_to_handler_and_a_clean_end(b: Bench, start: Start) -> None:
+    expand, deliver = start(b, "expand", "--processes", "2"), start(b, "deliver")
+    b.keep(*statuses([str(n) for n in range(500)]))
+
+    until(lambda: all(delivered(b, name) == 500 for name in witnesses.NAMED), "all is delivered")
+
+    assert (expand.stop(), deliver.stop()) == (0, 0)
+    assert b.audit().balances
+    assert b.leftovers() == set()
+    assert not b.connection.smembers("rq:workers")
+    assert not list(b.connection.scan_iter("rq:scheduler*")), "and its locks are free for the next"
+    assert all(set(witnesses.calls(name).values()) == {1} for name in witnesses.NAMED)
+
+
+def test_a_failed_event_comes_back_by_itself_and_at_last_is_a_dead_letter(b: Bench, start: Start) -> None:
+    brought(b, "", "fails")
+    start(b, "deliver", "--handler", "single")
+
+    def dead() -> bool:
+        scheduled = keys.rq_scheduled("deliver-single")
+        for job_id in b.connection.zrange(scheduled, 0, -1):
+            b.connection.zadd(scheduled, {job_id: time.time() - 5}, xx=True)  # let its time come
+        return bool(b.dead_letters("single"))
+
+    until(dead, "the dead letter")
+
+    assert sorted(witnesses.calls("single").values()) == [1, 3]
+
+
+def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(b: Bench, start: Start) -> None:
+    brought(b, "sleeps:3", "")
+    command = start(b, "deliver", "--handler", "single")
+    until(witnesses.total, "the handler was called")
+    (pid,) = command.workers()
+
+    os.kill(pid, signal.SIGKILL)
+
+    until(lambda: witnesses.total() > 1, "it was called again")
+    until(lambda: delivered(b) == 2, "both are delivered")
+    assert sorted(witnesses.calls("single").values()) == [1, 2]
+    assert "action=job_given_back" in command.log
+    assert b.audit().balances
+
+
+def test_a_job_popped_by_a_dead_worker_is_given_back_while_others_wait(b: Bench, start: Start) -> None:
+    brought(b, "")
+    b.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_intermediate("deliver-single"), "LEFT", "RIGHT")
+
+    start(b, "deliver", "--handler", "single")
+
+    until(lambda: delivered(b) == 1, "it is delivered")
+    assert b.connection.llen(keys.rq_intermediate("deliver-single")) == 0
+
+
+def test_a_stop_in_mid_batch_settles_what_is_done_and_cuts_nothing(b: Bench, start: Start) -> None:
+    brought(b, *["sleeps:0.2"] * 40)
+    command = start(b, "deliver", "--handler", "single")
+    until(lambda: witnesses.total() >= 3, "it is at work")
+
+    assert command.stop() == 0
+
+    called = witnesses.total()
+    assert 3 <= called < 40
+    assert delivered(b) == called, "each call that began was let end, and is settled"
+    assert (running(b, "deliver-single"), b.audit().balances) == (0, True)
+    assert len(b.waiting("deliver-single")) == 1
+    assert b.connection.hget(keys.job(b.waiting("deliver-single")[0]), "deaths") is None
+
+
+def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_given_back(b: Bench, tmp_path: Path) -> None:
+    brought(b, "sleeps:50")
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", _HURRIED_SUPERVISOR, b.url],
+        cwd=REPOSITORY,
+        env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
+    )
+    try:
+        until(witnesses.total, "the handler is at work")
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(WAIT_SECONDS) == 0
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+    (job_id,) = b.waiting("deliver-single")
+    assert b.connection.hget(keys.job(job_id), "deaths") == b"1"
+    assert (running(b, "deliver-single"), b.audit().missing) == (0, 0)
+
+
+def test_a_campaign_survives_workers_and_supervisors_that_are_killed_again_and_again(b: Bench, start: Start) -> None:
+    chance = random.Random(7)
+    commands = [start(b, "expand", "--processes", "2"), start(b, "deliver", "--handler", "single")]
+    for n in range(12):
+        b.keep(*statuses([str(m) for m in range(n * 100, n * 100 + 150)], bundle=7, client_message_id="sleeps:0.001"))
+        which = chance.randrange(2)
+        victims = commands[which].workers()
+        if n == 6:
+            commands[which].end()
+            commands[which] = start(b, *(("expand",) if which == 0 else ("deliver", "--handler", "single")))
+        elif victims:
+            os.kill(chance.choice(victims), signal.SIGKILL)
+        time.sleep(chance.uniform(0.1, 0.5))
+
+    until(lambda: delivered(b) == 1250, "every event is delivered")
+
+    sums = b.audit()
+    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (1250, 550, 0, True)
+    assert len(witnesses.calls("single")) == 1250
+
+
+def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(b: Bench, start: Start) -> None:
+    brought(b, "sleeps:1", "", "")
+    command = start(b, "deliver")
+    until(lambda: len(command.workers()) == 3, "a worker for each handler")
+    until(lambda: witnesses.calls("single"), "one is at work")
+    workers = command.workers()
+
+    command.process.kill()
+    command.process.wait()
+
+    for pid in workers:
+        until(lambda pid=pid: not alive(pid), "it ended")  # type: ignore[misc]
+    assert running(b, "deliver-single") == 0, "it settled, and put back the rest"
+    assert b.audit().balances
+
+
+def test_work_goes_on_after_redis_was_away(
+    start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    server = start_redis()
+    with bench(server.url, *witnesses.ALL) as b:
+        expand, deliver = start(b, "expand"), start(b, "deliver", "--handler", "single")
+        b.keep(status(record("a", client_message_id="sleeps:2")))
+        until(witnesses.total, "the handler is at work")
+
+        server.kill()
+        time.sleep(2.5)  # the handler ends meanwhile, and has nobody to tell
+        server.start()
+
+        b.keep(status(record("b")))
+        until(lambda: delivered(b) == 2, "both are delivered")
+        assert set(witnesses.calls("single").values()) == {1}, "what was done is told as soon as somebody listens"
+        assert b.audit().missing == 0
+        assert (expand.stop(), deliver.stop()) == (0, 0)
+
+
+def test_work_begins_when_redis_comes_up_later(
+    start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    server = start_redis()
+    with bench(server.url, *witnesses.ALL) as b:
+        brought(b, "")
+        server.stop()
+        command = start(b, "deliver", "--handler", "single")
+        until(lambda: "action=redis_away" in command.log, "it says so")
+
+        server.start()
+
+        until(lambda: delivered(b) == 1, "it is delivered")
+        assert "Traceback" not in command.log
+        assert command.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "told"),
+    [
+        pytest.param(["expand"], {"CALLBACKS_HANDLERS": "no.such.module"}, "CALLBACKS_HANDLERS", id="no such handler"),
+        pytest.param(["deliver"], {"CALLBACKS_DEDUPE_SECONDS": "soon"}, "CALLBACKS_DEDUPE_SECONDS", id="no number"),
+        pytest.param(["deliver", "--handler", "nobody"], {}, "no handler is called nobody", id="no such name"),
+        pytest.param(["expand"], {"REDIS_URL": ""}, "REDIS_URL", id="no Redis"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
+    b: Bench, start: Start, arguments: list[str], environment: dict[str, str], told: str
+) -> None:
+    command = start(b, *arguments, **environment)
+
+    assert command.process.wait(WAIT_SECONDS) == 2
+    assert told in command.log
+    assert "Traceback" not in command.log
+
+
+def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(b: Bench, start: Start, tmp_path: Path) -> None:
+    (tmp_path / "whimsical.py").write_text(
+        "import sys\n"
+        "from workers import ReportEvent, handler\n"
+        "if any('workers.process' in word for word in sys.orig_argv):\n"
+        "    raise ImportError('not in here')\n"
+        "@handler(ReportEvent)\n"
+        "def whim(event): ...\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    command = start(b, "deliver", CALLBACKS_HANDLERS="whimsical", PYTHONPATH=path)
+
+    assert command.process.wait(WAIT_SECONDS) == 2
+    assert "not in here" in command.log
+
+
+def test_a_worker_for_a_queue_without_a_handler_ends_with_2(b: Bench) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.process", queues.delivery("nobody"), "--name", "deliver-nobody-1"],
+        cwd=REPOSITORY,
+        env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
+    )
+
+    assert done.returncode == 2
+    assert "deliver-nobody" in done.stderr
