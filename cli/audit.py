@@ -7,7 +7,6 @@ import msgspec
 import redis
 
 from cli.command import Command
-from ops.app import summary
 from shared import audit as sums_of
 from shared import connections, settings
 
@@ -24,7 +23,7 @@ def audit(*, as_json: bool) -> None:
         raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
     finally:
         client.close()
-    click.echo(msgspec.json.encode(summary(sums)) if as_json else _as_text(sums))
+    click.echo(msgspec.json.encode(sums.as_json()) if as_json else _as_text(sums))
     sys.exit(0 if sums.balances else 1)
 
 

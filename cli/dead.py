@@ -31,6 +31,7 @@ def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -
             for name, size in sizes.items():
                 click.echo(msgspec.json.encode({"handler": name, "dead": size}) if as_json else f"{size:>9,}  {name}")
             return
+        _require(aside, handler)
         for letter in aside.dead(handler, first=first, most=most):
             if as_json:
                 click.echo(_as_json(letter))
@@ -64,6 +65,7 @@ def replay(*, handler: str, ids: tuple[str, ...], every: bool) -> None:
     """Deliver dead letters to HANDLER again."""
     shelf.require_choice(ids, every=every)
     with shelf.opened() as aside:
+        _require(aside, handler)
         chosen = ids or aside.dead_ids(handler)
         shelf.do_each(chosen, partial(_act, aside.deliver_again, aside, handler), done="on their way again")
 
@@ -77,10 +79,17 @@ def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool) -> None:
     """Drop dead letters of HANDLER for good."""
     shelf.require_choice(ids, every=every)
     with shelf.opened() as aside:
+        _require(aside, handler)
         chosen = ids or aside.dead_ids(handler)
         if not yes:
             click.confirm(f"Drop {len(chosen):,} dead letters of {handler!r} for good?", abort=True)
         shelf.do_each(chosen, partial(_act, aside.drop_dead, aside, handler), done="dropped")
+
+
+def _require(aside: SetAside, handler: str) -> None:
+    known = aside.handlers()
+    if handler not in known:
+        raise click.UsageError(f"No handler {handler!r} has had an event; there are: {', '.join(known) or 'none'}.")
 
 
 def _act(action: Callable[[DeadLetter], None], aside: SetAside, handler: str, event_id: str) -> None:

@@ -61,6 +61,9 @@ class Result(Struct, frozen=True, kw_only=True):
         for handler in self.audit.handlers:
             if handler.missing:
                 yield f"of the events for {handler.handler!r}, {handler.missing} are unaccounted for"
+        if len(self.expected) != self.summary.reports + self.summary.replies:
+            # The gateway has keys of its own: were two of them one id of ours, two events would be taken for one.
+            yield f"{self.summary.reports + self.summary.replies} events have only {len(self.expected)} ids"
         if self.audit.received != self.summary.records:
             yield f"{self.summary.records} records were acknowledged, {self.audit.received} were received"
         lost = self.expected - self.written.keys()

@@ -22,7 +22,7 @@ yes: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def paging(function: Function) -> Function:
-    """Give a command the options `--first` and `--limit`."""
+    """Give a command the options `--skip` and `--limit`."""
     function = click.option("--limit", "most", type=click.IntRange(1), default=50, show_default=True, help="At most.")(
         function
     )

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
@@ -20,9 +21,11 @@ from ingest.body import InFlight
 from ingest.callbacks import Callbacks
 from ingest.commit import GroupCommit
 from ingest.endpoint import Endpoint
-from ingest.health import Watcher
+from ingest.health import Health, Watcher
 from ingest.redis_store import RedisStore
 from ingest.sources import AddressRules, Tokens
+from ingest.spool_folder import SpoolFolder
+from ingest.spooling import SpoolingStore
 from shared import settings as configuration
 from shared import wire
 from shared.connections import connect_async
@@ -42,9 +45,15 @@ def create_app(settings: Settings | None = None) -> Starlette:
     if settings is None:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
-    store = RedisStore(
-        connect_async(settings.redis_url), watcher, replicas=1 if settings.durability == "replica" else 0
+    replicas = 1 if settings.durability == "replica" else 0
+    spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
+    store = SpoolingStore(
+        RedisStore(connect_async(settings.redis_url), watcher, replicas=replicas),
+        RedisStore(connect_async(settings.redis_url), watcher, replicas=replicas),
+        watcher,
+        SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
     )
+    health = Health(watcher, store.report)
     commit = GroupCommit(store)
     seldom = log.Seldom()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
@@ -70,6 +79,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
             watching = asyncio.create_task(watcher.run(), name="watcher")
+            await store.open()
             committing = asyncio.create_task(commit.run(), name="group commit")
             await watcher.looked(_FIRST_LOOK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
@@ -79,9 +89,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 # The server has answered everyone by now, or given up on them: what still waits is committed.
                 commit.close()
                 await committing
+                await store.close()
                 watching.cancel()
                 await asyncio.wait([watching])
-                await store.close()
                 await watcher.close()
                 log.logger.info("action=stopped")
 
@@ -90,8 +100,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
             Route("/callbacks/{token}/status", callbacks("status")),
             Route("/callbacks/{token}/reply", callbacks("reply")),
             Route("/callbacks/{token}", callbacks(None)),
-            Route("/livez", Endpoint("livez", watcher.livez, methods=("GET", "HEAD"), refusals=seldom)),
-            Route("/readyz", Endpoint("readyz", watcher.readyz, methods=("GET", "HEAD"), refusals=seldom)),
+            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"), refusals=seldom)),
+            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"), refusals=seldom)),
         ],
         lifespan=lifespan,
     )

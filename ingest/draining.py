@@ -30,9 +30,7 @@ _ENOUGH: Final = 3
 class Drain:
     """Drains `folder` into `store` while `run` runs; everything that blocks is done in `thread`."""
 
-    def __init__(
-        self, folder: SpoolFolder, thread: SpoolThread, store: Store, gate: Gate, report: SpoolReport
-    ) -> None:
+    def __init__(self, folder: SpoolFolder, thread: SpoolThread, store: Store, gate: Gate, report: SpoolReport) -> None:
         self._folder = folder
         self._thread = thread
         self._store = store
@@ -60,6 +58,7 @@ class Drain:
 
     async def _look(self) -> None:
         await self._thread.run(self._folder.look)
+        self._report.found()
         # While Redis is away the callbacks themselves show whether the disk does what it should.
         if self._report.state == "failing" and self._gate.refusal is None:
             await self._thread.run(self._folder.probe)
@@ -69,6 +68,7 @@ class Drain:
         """Drain one load; whether any of it is in Redis now. Raises NotKept if the disk fails."""
         load = await self._thread.run(self._folder.next)
         if load is None:
+            self._report.drained(0)  # what was left was damaged
             return False
         if len(load.rows) == 1 or not await self._send(load.rows):
             return await self._one_by_one(load)
@@ -78,12 +78,13 @@ class Drain:
     async def _one_by_one(self, load: Load) -> bool:
         """Drain the rows of a load that was not taken as a whole: one of them must not hold back the others."""
         moved = refused = 0
+        faulty: list[Row] = []
         for row in load.rows:
             try:
                 taken = await self._send([row])
             except _Faulty:
-                await self._thread.run(self._folder.set_aside, load, row, "faulty")
-                continue
+                faulty.append(row)
+                taken = False
             if taken:
                 moved += 1
                 await self._done(load, [row])
@@ -92,8 +93,12 @@ class Drain:
             if self._gate.refusal is not None or (refused == _ENOUGH and not moved):
                 break
         if not moved:
+            # It may be anything, and they stay in their order.
             await self._thread.run(self._folder.rewind, load)
-        return moved > 0
+            return False
+        for row in faulty:
+            await self._thread.run(self._folder.set_aside, load, row, "faulty")
+        return True
 
     async def _send(self, rows: Sequence[Row]) -> bool:
         """Whether Redis has taken `rows`. Raises _Faulty for a single row with which something else is wrong."""
@@ -104,6 +109,7 @@ class Drain:
             return False
         except Exception as exc:  # the declared boundary around a batch's commit
             log.fault("drain", exc)
+            self._report.redis_refused("a fault of ours")
             if len(rows) == 1:
                 raise _Faulty from exc
             return False

@@ -1,12 +1,13 @@
-"""Whether a 200 can be given at all: watches that Redis holds what CALLBACKS_DURABILITY asks, and tells it.
+"""Whether Redis holds what CALLBACKS_DURABILITY asks: watched all the time, and told with all else in /readyz.
 
-The watcher looks at the start and every few seconds, more often while something is wrong. Below the level commits
-are refused and /readyz says which check fails; a line is logged when that changes, never for each request.
+The watcher looks at the start and every few seconds, more often while something is wrong. Below the level nothing is
+committed to Redis and /readyz says which check fails, even while the spool takes every callback; a line is logged
+when that changes, never for each request.
 """
 
 import asyncio
 import contextlib
-from typing import Final
+from typing import Any, Final
 
 import redis
 import redis.asyncio
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope
 
 from ingest import log
 from ingest.answers import Answer, answer
+from ingest.spool_report import SpoolReport
 from shared import durability
 from shared.durability import Finding
 from shared.settings import Durability
@@ -36,6 +38,11 @@ class Watcher:
         self._refusal: str | None = _failing(self._findings)
         self._looked = asyncio.Event()
         self._hurry = asyncio.Event()
+
+    @property
+    def level(self) -> Durability:
+        """What it looks for."""
+        return self._level
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -77,21 +84,6 @@ class Watcher:
         """Close the connection."""
         await self._client.aclose()
 
-    async def livez(self, _scope: Scope, _receive: Receive) -> Answer:
-        """Answer that the process runs, whatever Redis does."""
-        return _ALIVE
-
-    async def readyz(self, _scope: Scope, _receive: Receive) -> Answer:
-        """Answer whether callbacks are kept now, with every check."""
-        checks = {
-            finding.name: {"ok": finding.ok, "detail": finding.detail}
-            | ({"remedy": finding.remedy} if finding.remedy else {})
-            for finding in self._findings
-        }
-        ready = self._refusal is None
-        document = {"status": "ready" if ready else "unavailable", "durability": self._level, "checks": checks}
-        return answer(200 if ready else 503, document, headers=_NO_STORE)
-
     async def _look(self) -> tuple[Finding, ...]:
         pipe = self._client.pipeline(transaction=False)
         durability.ask(pipe)
@@ -113,6 +105,35 @@ class Watcher:
         for finding in findings:
             if finding.ok and finding.remedy and finding.name not in unseen_before:
                 log.logger.warning("action=durability_unseen check=%r", str(finding))
+
+
+class Health:
+    """Answers /livez and /readyz from what `watcher` has seen and `report` has noted."""
+
+    def __init__(self, watcher: Watcher, report: SpoolReport) -> None:
+        self._watcher = watcher
+        self._report = report
+
+    async def livez(self, _scope: Scope, _receive: Receive) -> Answer:
+        """Answer that the process runs, whatever Redis does."""
+        return _ALIVE
+
+    async def readyz(self, _scope: Scope, _receive: Receive) -> Answer:
+        """Answer whether callbacks are kept as they should be now, with every check, and where they are kept."""
+        checks: dict[str, dict[str, Any]] = {
+            finding.name: {"ok": finding.ok, "detail": finding.detail}
+            | ({"remedy": finding.remedy} if finding.remedy else {})
+            for finding in self._watcher.findings
+        }
+        checks |= self._report.checks()
+        ready = all(check["ok"] for check in checks.values())
+        document = {
+            "status": "ready" if ready else "unavailable",
+            "durability": self._watcher.level,
+            "kept_in": self._report.kept_in(),
+            "checks": checks,
+        }
+        return answer(200 if ready else 503, document, headers=_NO_STORE)
 
 
 def _failing(findings: tuple[Finding, ...]) -> str | None:

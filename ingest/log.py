@@ -5,16 +5,25 @@
     action=durability              held or lost: what a 200 rests on changed, with each failing check
     action=durability_memory       CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis
     action=durability_unseen       a check that this Redis does not let us make, and that is believed
-    action=commit_failed           a batch could not be stored; its senders heard 503
+    action=commit_failed           Redis did not take a batch: error=; it went to the spool, or was refused
     action=commit_repeated         a batch was sent again, on a fresh connection
+    action=spool                   drained, filling, full or failing: what becomes of callbacks that Redis does not take
+                                   changed (see ingest/spool_report.py); why= or callbacks=
+    action=spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
+                                   of them for left_seconds=, then they are lost
+    action=spool_record            a damaged record, kept raw in the file set_aside=, beside the spool
+    action=spool_malformed         SQLite cannot read a spool; it is kept as set_aside=, and a new one is begun
+    action=spool_taken             the spool of a dead process, taken over with callbacks=
+    action=spool_not_taken         one that cannot be opened; it is tried again
+    action=spool_left              callbacks= wait in the spool for the next start
     action=refused                 an answer that is not 200: status= problem=
     action=misdirected             a reply came where status callbacks belong, or the other way round; it was kept
     action=quarantined             an authentic callback that cannot be read: error=
     action=fault                   an unexpected exception: the place in the code, without its message, which may
                                    quote a body (I9)
 
-`refused` and `quarantined` depend on what strangers send, so each kind of them is told once in SELDOM_SECONDS, with
-how many there were since.
+`commit_failed`, `spool_refused`, `refused` and `quarantined` can happen with every request, so each kind of them is
+told once in SELDOM_SECONDS, with how many there were since.
 """
 
 import logging

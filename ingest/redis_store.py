@@ -46,6 +46,7 @@ class RedisStore:
         self._gate = gate
         self._replicas = replicas
         self._connection: Any = None
+        self._seldom = log.Seldom()
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """Make `batch` durable: one job, or quarantine entries, or both. Raises NotKept.
@@ -124,5 +125,5 @@ class RedisStore:
         if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, OSError)):
             # Whoever comes next need not wait for a time-out of his own: the gate opens when Redis answers again.
             self._gate.lost(what)
-        log.logger.error("action=commit_failed callbacks=%d error=%s", len(batch), what)
+        self._seldom.tell(f"action=commit_failed error={what!r}", f"callbacks={len(batch)}")
         return NotKept(what)

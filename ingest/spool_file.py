@@ -157,9 +157,7 @@ class SpoolFile:
     def _put_aside(self, exc: sqlite3.DatabaseError) -> None:
         self._disconnect()
         aside = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
-        log.logger.error(
-            "action=spool_malformed file=%s error=%s set_aside=%s", self.path.name, name(exc), aside.name
-        )
+        log.logger.error("action=spool_malformed file=%s error=%s set_aside=%s", self.path.name, name(exc), aside.name)
         self.path.rename(aside)
         with suppress(FileNotFoundError):
             _wal(self.path).rename(_wal(aside))  # SQLite finds a log by its name; `sqlite3 FILE .recover` may want it

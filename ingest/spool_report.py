@@ -1,10 +1,11 @@
 """What operators are told of the spool: a line when its state changes, and its part of /readyz.
 
-    state      meaning
     drained    nothing waits; Redis takes everything
     filling    Redis does not take what comes, or has yet to take what waits
     full       the spool has no room: callbacks are refused
     failing    the spool's disk does not do what it should: callbacks are refused, or would be
+
+Whether callbacks are refused matters to the gateway's patience, so every refusal is counted against that.
 """
 
 import time
@@ -44,6 +45,7 @@ class SpoolReport:
         self._folder = folder
         self._now_seconds = now_seconds
         self._seldom = log.Seldom()
+        self._why = ""
         self._redis_refusal: str | None = None
         self._redis_refused_seconds = float("-inf")
         self._trouble = ""
@@ -56,21 +58,24 @@ class SpoolReport:
 
     def redis_refused(self, why: str) -> None:
         """Take note that Redis has not taken a batch, or that nobody knows."""
-        self._redis_refusal = why
+        self._why = why
+        # With the gate closed that is no news, and it ends when the gate opens.
+        self._redis_refusal = why if self._gate.refusal is None else None
         self._redis_refused_seconds = self._now_seconds()
 
     def redis_refused_within(self, seconds: float) -> bool:
         """Whether Redis has refused a batch in the last `seconds`."""
         return self._now_seconds() - self._redis_refused_seconds < seconds
 
-    def found(self, callbacks: int) -> None:
-        """Take note that `callbacks` have been waiting since before this process took them over."""
-        self._turn("filling", f"callbacks={callbacks} why='they were waiting at the start'")
+    def found(self) -> None:
+        """Take note of what a process that has ended may have left."""
+        if self._folder is not None and self._waits() and self.state == "drained":
+            self._turn("filling", f"callbacks={self._folder.waiting.callbacks} why='left by a process that ended'")
 
     def spooled(self) -> None:
         """Take note that the spool has a batch."""
         if self._now_seconds() - self._trouble_seconds >= _STAYS_SECONDS or self.state == "drained":
-            self._turn("filling", f"why={self._redis_refusal!r}")
+            self._turn("filling", f"why={self._why!r}")
 
     def failed(self, why: NotKept) -> None:
         """Take note that the spool cannot do what it should, though nobody has been refused for it."""

@@ -41,8 +41,7 @@ class SpoolingStore:
             await self._thread.run(self._folder.open)
         except NotKept as exc:
             self.report.failed(exc)
-        if self._folder.waiting.callbacks:
-            self.report.found(self._folder.waiting.callbacks)
+        self.report.found()
         drain = Drain(self._folder, self._thread, self._drain_to, self._gate, self.report)
         self._draining = asyncio.create_task(drain.run(), name="drain")
 

@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/", _answering(client, _page)),
             Route("/audit", _answering(client, _json)),
             Route("/livez", _alive),
-            Route("/readyz", _answering(client, _ready)),
+            Route("/readyz", _ready(client)),
         ],
         lifespan=lifespan,
     )
@@ -60,7 +60,7 @@ def _answering(client: redis.Redis, answer: Callable[[audit.Audit], Response]) -
         try:
             sums = await run_in_threadpool(audit.take, client)
         except redis.RedisError as exc:
-            return JSONResponse({"status": "unavailable", "checks": {"redis": str(exc)}}, status_code=503)
+            return _unavailable(exc)
         return answer(sums)
 
     return endpoint
@@ -70,25 +70,23 @@ async def _alive(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _ready(_: audit.Audit) -> Response:
-    return JSONResponse({"status": "ok"})
+def _ready(client: redis.Redis) -> Callable[[Request], Any]:
+    async def endpoint(_: Request) -> Response:
+        try:
+            await run_in_threadpool(client.ping)
+        except redis.RedisError as exc:
+            return _unavailable(exc)
+        return JSONResponse({"status": "ok"})
+
+    return endpoint
+
+
+def _unavailable(exc: redis.RedisError) -> Response:
+    return JSONResponse({"status": "unavailable", "checks": {"redis": type(exc).__name__}}, status_code=503)
 
 
 def _json(sums: audit.Audit) -> Response:
-    return Response(msgspec.json.encode(summary(sums)), media_type="application/json", headers=_HEADERS)
-
-
-def summary(sums: audit.Audit) -> dict[str, Any]:
-    """Give the audit as JSON carries it: the figures, what is missing, and whether it balances."""
-    return {
-        "balances": sums.balances,
-        "moving": sums.moving,
-        "in_flight": sums.in_flight,
-        "missing": sums.missing,
-        "waiting": sums.waiting,
-        "arrivals": {kind: msgspec.structs.asdict(arrivals) for kind, arrivals in sums.arrivals.items()},
-        "handlers": [msgspec.structs.asdict(handler) | {"missing": handler.missing} for handler in sums.handlers],
-    }
+    return Response(msgspec.json.encode(sums.as_json()), media_type="application/json", headers=_HEADERS)
 
 
 def _page(sums: audit.Audit) -> Response:

@@ -2,14 +2,15 @@
 
     received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
     queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
-    unique   = queued + unwanted                                                     for each handler from the start on
 
-The left sides are counters that change in the same atomic steps as what they count; what waits is counted anew, from
-the jobs themselves. The two are read one after the other, so the sum is exact only if nothing moved meanwhile.
+`quarantined` and `dead` count what was set aside and neither let in again nor dropped; after 30 days the entries are
+gone, and still counted. The left sides are counters that change in the same atomic steps as what they count; what
+waits is counted anew, from the jobs themselves. The two are read one after the other, so the sum is exact only if
+nothing moved meanwhile.
 """
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import redis
@@ -101,6 +102,18 @@ class Audit(Struct, frozen=True, kw_only=True):
         """Whether nothing is missing and nothing is there twice."""
         return self.missing == 0 and all(handler.missing == 0 for handler in self.handlers)
 
+    def as_json(self) -> dict[str, Any]:
+        """Give the audit as JSON carries it: the figures, what is missing, and whether it balances."""
+        return {
+            "balances": self.balances,
+            "moving": self.moving,
+            "in_flight": self.in_flight,
+            "missing": self.missing,
+            "waiting": self.waiting,
+            "arrivals": {kind: msgspec.structs.asdict(arrivals) for kind, arrivals in self.arrivals.items()},
+            "handlers": [msgspec.structs.asdict(handler) | {"missing": handler.missing} for handler in self.handlers],
+        }
+
 
 def take(connection: redis.Redis) -> Audit:
     """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError."""
@@ -161,11 +174,13 @@ def _waiting(connection: redis.Redis, queue: str) -> int:
         *lists, started = pipe.execute()
     running = {member.decode().partition(":")[0] for member in started}
     found = {job_id.decode() for jobs in lists for job_id in jobs} | running
-    with connection.pipeline(transaction=False) as pipe:
-        for job_id in found:
-            pipe.lrange(keys.taken(job_id), 0, -1)
-        for jobs in pipe.execute():
-            found.update(job_id.decode() for job_id in jobs)
+    ids = sorted(found)
+    for first in range(0, len(ids), _JOBS_A_READ):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in ids[first : first + _JOBS_A_READ]:
+                pipe.lrange(keys.taken(job_id), 0, -1)
+            for jobs in pipe.execute():
+                found.update(job_id.decode() for job_id in jobs)
     return _unsettled(connection, sorted(found))
 
 

@@ -12,6 +12,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -44,6 +45,25 @@ def connect_async(url: str, *, timeout_seconds: float = WEB_TIMEOUT_SECONDS) -> 
     return redis.asyncio.Redis.from_url(url, **options)
 
 
+def check(url: str) -> None:
+    """Raise ValueError, in words that hold nothing of `url`, if `connect` could not use it."""
+    schemes = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+    try:
+        parts = urlsplit(url)
+        if "+sentinel" in parts.scheme:
+            _sentinel(url)
+        else:
+            parse_url(url)
+    except ValueError:
+        parts = None
+    # Not chained: what the parsers say may hold a part of the password.
+    if parts is None or parts.scheme not in schemes or not (parts.netloc or parts.path):
+        raise ValueError(
+            f"must be an address that begins with one of {', '.join(scheme + '://' for scheme in schemes)}, with a "
+            "number for its port and its database; in a password write the characters / ? # @ : % as %XX"
+        )
+
+
 def shown(url: str) -> str:
     """Give `url` without its password, for messages."""
     parts = urlsplit(url)
@@ -60,11 +80,18 @@ def _options(timeout_seconds: float) -> dict[str, Any]:
     }
 
 
+def _node(place: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname or parts.path or parts.query:
+        raise ValueError("a Sentinel must be host or host:port")
+    return parts.hostname, parts.port or 26379
+
+
 def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
     """Take apart redis+sentinel://[user[:password]@]host[:port],host[:port]/service[/db]."""
     parts = urlsplit(url)
     login, _, places = parts.netloc.rpartition("@")
-    nodes = [(host, int(port or 26379)) for host, _, port in (place.partition(":") for place in places.split(","))]
+    nodes = [_node(place) for place in places.split(",")]
     service, _, db = parts.path.strip("/").partition("/")
     user, _, password = login.partition(":")
     own: dict[str, Any] = {"db": int(db or 0), "ssl": parts.scheme == "rediss+sentinel"}

@@ -4,8 +4,8 @@
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
     cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
-    cb:quarantine              zset    web       ids of quarantined callbacks by time, trimmed as they expire
-    cb:quarantine:<id>         hash    web       QUARANTINE_SECONDS
+    cb:quarantine              zset    all       ids of quarantined callbacks by time, trimmed as they expire
+    cb:quarantine:<id>         hash    all       QUARANTINE_SECONDS
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time, trimmed as they expire
     cb:dead:<handler>:<id>     hash    deliver   DEAD_SECONDS
 

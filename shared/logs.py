@@ -1,12 +1,29 @@
-"""How the service's own log looks: one line per happening, `action=…` first, to standard error.
+"""How the service's own log looks: one line per happening, `action=…` first, times in UTC, to standard error.
 
-Operators search for actions; each is a constant in the code. No line carries a token, a text or a whole number
-of a person (I9), so nothing here formats events.
+Operators search for actions. The web process's are listed in `ingest.log`, the workers' here:
+
+    worker_started      a worker process was started: queue= pid=
+    worker_ended        it ended: exit=; it is started again, ever more slowly while it keeps ending
+    worker_killed       it did not end in time after a stop
+    worker_unfit        it cannot work: the configuration or a handler is wrong; everything stops with exit code 2
+    redis_away          Redis does not answer or will not write now; it is tried again
+    job_given_back      a dead worker's job is in its queue again
+    job_overtaken, job_run_twice
+                        a job was given to another worker meanwhile; this run of it has changed nothing more
+    job_end_unknown     the work is done, and Redis did not answer to the note that it is
+    job_failed          a job failed as a whole: it goes on from where it was, a second later
+    job_unreadable      a job that this release cannot read
+    event_retried       events failed at their handler and are tried again later
+    event_dead          events became dead letters: see `callbacks dead`
+    fan_out             (DEBUG) a batch became events
+
+No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.
 """
 
 import logging
 import os
 import sys
+import time
 from typing import Final
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
@@ -21,7 +38,8 @@ def configure() -> None:
     level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", ""), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
     formatter = logging.Formatter(_FORMAT)
-    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03d"
+    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, cast
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal, TypeAlias
 
+from shared import connections
 from shared.errors import ConfigurationError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -60,15 +60,7 @@ def _text(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    schemes = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-    # The value is not repeated: it may hold a password.
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in schemes and bool(parts.netloc or parts.path)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"must be an address that begins with one of {', '.join(s + '://' for s in schemes)}")
+    connections.check(value)
     return value
 
 
@@ -109,22 +101,13 @@ def _some_networks(value: str) -> tuple[Network, ...]:
     return networks
 
 
-def _log_numbers(value: str) -> str:
-    if value not in ("masked", "full"):
-        raise ValueError("must be masked or full")
-    return value
+def _one_of(*values: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in values:
+            raise ValueError(f"must be {', '.join(values[:-1])} or {values[-1]}")
+        return value
 
-
-def _log_level(value: str) -> str:
-    if value not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
-    return value
-
-
-def _durability(value: str) -> Durability:
-    if value not in ("fsync", "replica", "memory"):
-        raise ValueError("must be fsync, replica or memory")
-    return cast(Durability, value)
+    return parse
 
 
 def _names(value: str) -> tuple[str, ...]:
@@ -175,7 +158,10 @@ class Settings:
         "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "how long a body may take to arrive"
     )
     durability: Durability = _option(
-        "CALLBACKS_DURABILITY", "fsync", _durability, "what a 200 rests on: `fsync`, `replica` or `memory`"
+        "CALLBACKS_DURABILITY",
+        "fsync",
+        _one_of("fsync", "replica", "memory"),
+        "what a 200 rests on: `fsync`, `replica` or `memory`",
     )
     dedupe_seconds: int = _option(
         "CALLBACKS_DEDUPE_SECONDS", "86400", _integer(1, 366 * 86400), "how long an event is remembered"
@@ -186,13 +172,27 @@ class Settings:
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
     )
+    spool_max_bytes: int = _option(
+        "CALLBACKS_SPOOL_MAX_BYTES",
+        str(1 << 30),
+        _integer(1 << 20, 10**15 - 1),
+        "how much that folder may hold, of all web processes together",
+    )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
-    log_level: str = _option("CALLBACKS_LOG_LEVEL", "INFO", _log_level, "the service's own log, on standard error")
+    log_level: str = _option(
+        "CALLBACKS_LOG_LEVEL",
+        "INFO",
+        _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        "the service's own log, on standard error",
+    )
     log_file: str = _option(
         "CALLBACKS_LOG_FILE", "", _text, "where the `log` handler writes", shown_default="standard output"
     )
     log_numbers: str = _option(
-        "CALLBACKS_LOG_NUMBERS", "masked", _log_numbers, "`full`: the `log` handler writes whole phone numbers"
+        "CALLBACKS_LOG_NUMBERS",
+        "masked",
+        _one_of("masked", "full"),
+        "`full`: the `log` handler writes whole phone numbers",
     )
 
 

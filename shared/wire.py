@@ -26,6 +26,8 @@ _Time: TypeAlias = (
 )
 _Id: TypeAlias = Annotated[str, Meta(min_length=1)] | int
 _Text: TypeAlias = str | int | None
+# The envelope's texts stand in every event of a bundle, so they are bounded: four times what the gateway allows.
+_EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=1024)] | int | None
 _Code: TypeAlias = int | Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?$")] | None
 
 
@@ -49,15 +51,15 @@ class StatusCallback(Struct, frozen=True, kw_only=True):
     """A status callback whose records are all readable."""
 
     data: Annotated[list[Record], Meta(min_length=1)]
-    api_job_id: _Text = None
-    client_job_id: _Text = None
+    api_job_id: _EnvelopeText = None
+    client_job_id: _EnvelopeText = None
 
 
 class StatusEnvelope(Struct, frozen=True, kw_only=True):
     """What stands beside `data` in a status callback."""
 
-    api_job_id: _Text = None
-    client_job_id: _Text = None
+    api_job_id: _EnvelopeText = None
+    client_job_id: _EnvelopeText = None
 
 
 class ReplyMessage(Struct, frozen=True, kw_only=True):
@@ -102,6 +104,7 @@ class Shape(Struct, frozen=True):
 class Callback(Struct, frozen=True):
     """A body read for good: envelope, and each record typed beside the object it was read from.
 
+    `extra` are the envelope's unknown keys (none, if all the events together would carry more than 1 MiB of them).
     `unreadable` is the callback as if only the records at fault had come (empty without any): what goes to the
     quarantine, to be read again one day.
     """
@@ -124,7 +127,10 @@ _SURROGATES: Final = re.compile(
 )
 _YEAR_1_MS: Final = -62_135_596_800_000
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
-_STATUS_KEYS: Final = frozenset(("data", "api_job_id", "client_job_id"))
+_ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
+_STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
+# Copied into each of a body's 40,000 records (that is what 4 MiB hold), a single long key would fill the memory.
+_MOST_EXTRA_BYTES: Final = 1 << 20
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -188,7 +194,7 @@ def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
         raise NotDocumented("missing required key: $.data")
     # Each record is decoded by itself, so that a number out of range in one leaves its siblings readable.
     parts = _decode(_decode_array, value["data"], "$.data")
-    around = {key: _decode_shallow(part, f"$.{key}") for key, part in value.items() if key != "data"}
+    known = {key: _decode_shallow(value[key], f"$.{key}") for key in value if key in _ENVELOPE_KEYS}
     records: list[tuple[Record | ReplyCallback, dict[str, Any]]] = []
     faults: list[Fault] = []
     for index, part in enumerate(parts):
@@ -200,13 +206,27 @@ def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
             faults.append(Fault(index, str(exc)))
     if not records:
         raise NotDocumented("; ".join(summary(faults)))
-    extra = {key: item for key, item in around.items() if key not in _STATUS_KEYS}
-    envelope = _convert(around, StatusEnvelope, "$")
+    envelope = _convert(known, StatusEnvelope, "$")
+    extra = _extra({key: part for key, part in value.items() if key not in _STATUS_KEYS}, records=len(records))
     unreadable = b""
     if faults:
         bad = msgspec.Raw(b"[%s]" % b",".join(bytes(parts[fault.index]) for fault in faults))
         unreadable = _encode({**value, "data": bad})
     return Callback("status", envelope, tuple(records), extra, tuple(faults), unreadable)
+
+
+def _extra(unknown: dict[str, msgspec.Raw], *, records: int) -> dict[str, Any]:
+    """Give the unknown keys beside `data`, as every event of the bundle carries them, if that is not too much."""
+    if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > _MOST_EXTRA_BYTES:
+        return {}
+    extra: dict[str, Any] = {}
+    for key, part in unknown.items():
+        try:
+            extra[key] = _decode_shallow(part, "$")
+        except NotDocumented:
+            # Nothing that we know of depends on it, so it is passed on as the text that it is.
+            extra[key] = bytes(part).decode()
+    return extra
 
 
 def _read_reply(body: bytes) -> Callback:

@@ -69,10 +69,14 @@ class SetAside:
         return int(self._connection.zcard(keys.QUARANTINE))
 
     def dead_sizes(self) -> dict[str, int]:
-        """Count the dead letters of every handler that has had any."""
+        """Count the dead letters of every handler that has any."""
+        sizes = {name: int(self._connection.zcard(keys.dead(name))) for name in self.handlers()}
+        return {name: size for name, size in sizes.items() if size}
+
+    def handlers(self) -> list[str]:
+        """Give the names of all handlers that ever had an event."""
         counters = map(as_text, self._connection.hkeys(keys.COUNTS))
-        names = sorted({name.partition(".dead:")[2] for name in counters if ".dead:" in name})
-        return {name: int(self._connection.zcard(keys.dead(name))) for name in names}
+        return sorted({name.partition(":")[2] for name in counters if ":" in name})
 
     def quarantine(self, *, first: int = 0, most: int | None = None) -> Iterator[QuarantineEntry]:
         """Give the quarantined callbacks, oldest first, from the place `first` on; read as they are asked for."""
@@ -88,11 +92,11 @@ class SetAside:
 
     def quarantine_ids(self) -> list[str]:
         """Give the ids of all that is in the quarantine now, oldest first."""
-        return self._ids(keys.QUARANTINE, 0, 0)
+        return self._ids(keys.QUARANTINE, 0, -1)
 
     def dead_ids(self, handler: str) -> list[str]:
         """Give the ids of all dead letters of a handler now, oldest first."""
-        return self._ids(keys.dead(handler), 0, 0)
+        return self._ids(keys.dead(handler), 0, -1)
 
     def quarantined(self, entry_id: str) -> QuarantineEntry:
         """Give one entry. Raises NotThere."""
@@ -175,7 +179,7 @@ class SetAside:
         given = 0
         while most is None or given < most:
             number = _ENTRIES_A_READ if most is None else min(_ENTRIES_A_READ, most - given)
-            ids = self._ids(index, first, number)
+            ids = self._ids(index, first, first + number - 1)
             if not ids:
                 return
             with self._connection.pipeline(transaction=False) as pipe:
@@ -186,8 +190,8 @@ class SetAside:
                         yield entry_id, fields
             first, given = first + len(ids), given + len(ids)
 
-    def _ids(self, index: str, first: int, number: int) -> list[str]:
-        members: Any = self._connection.zrange(index, first, first + number - 1)
+    def _ids(self, index: str, first: int, last: int) -> list[str]:
+        members: Any = self._connection.zrange(index, first, last)
         return [as_text(member) for member in members]
 
     def _fields(self, key: str) -> dict[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from shared import audit, batches
 from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get, run
+from tests.acceptance.processes import WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
 
 HANDLERS = """
@@ -65,8 +66,10 @@ def service(
 
 def at_rest(server: RedisServer) -> audit.Audit:
     """Wait until nothing moves; the sum comes out then, always."""
+    deadline = time.monotonic() + WAIT_SECONDS
     with server.client(decode_responses=False) as client:
         while True:
+            assert time.monotonic() < deadline
             sums = audit.take(client)
             if not sums.in_flight and not sums.moving:
                 assert sums.balances

@@ -14,8 +14,7 @@ import pytest
 
 from shared import keys, queues
 from shared.batches import Kept
-from tests.conftest import StartRedis
-from tests.conftest import stripped_environment
+from tests.conftest import StartRedis, stripped_environment
 from tests.redis_server import RedisServer
 
 __all__ = ["StartRedis"]
@@ -89,6 +88,7 @@ def _callbacks_web(
             "CALLBACKS_TOKENS": f"gateway={TOKEN}",
             "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
             "CALLBACKS_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+            "CALLBACKS_SPOOL_DIR": "",
             **environment,
         },
         log,

@@ -163,3 +163,35 @@ def test_the_table_explains_every_setting_once() -> None:
     rows = settings.table()
     assert len(rows) == len({row.variable for row in rows}) == len(dataclasses.fields(Settings))
     assert all(row.help for row in rows)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:se/cret@host",
+        "redis://h:abc",
+        "redis+sentinel://h:x/m",
+        "redis+sentinel://h:1/m/x",
+        "redis://h?socket_timeout=abc",
+        "http://h",
+        "redis://",
+    ],
+)
+def test_an_address_that_redis_could_not_use_is_refused_without_being_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        settings.load({"REDIS_URL": url})
+    assert str(error.value).startswith("REDIS_URL: must be an address")
+    assert "se/cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6380/2",
+        "rediss://user:pa%2Fss@h",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://:pw@h1:26379,[::1]:26380,h3/service/1",
+    ],
+)
+def test_an_address_that_redis_can_use_is_taken(url: str) -> None:
+    assert settings.load({"REDIS_URL": url}).redis_url == url

@@ -358,3 +358,18 @@ def test_no_body_raises_anything_but_the_two_errors(body: bytes, kind: Kind | No
     for look in (wire.check, wire.read):
         with contextlib.suppress(NotJson, NotDocumented):
             look(body, kind)
+
+
+def test_an_unknown_key_that_cannot_be_read_costs_nobody_anything() -> None:
+    body = b'{"data":[{"message_id":"1","status":"SEEN"}],"35679123456":1e999,"deep":%s}' % (b"[" * 200 + b"]" * 200)
+    callback = wire.read(body, "status")
+    assert len(callback.records) == 1
+    assert callback.extra["35679123456"] == "1e999"
+
+
+def test_what_stands_beside_the_records_does_not_multiply_with_them() -> None:
+    records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 1000)
+    callback = wire.read(b'{"data":[%s],"new":"%s"}' % (records, b"x" * 100_000), "status")
+    assert (len(callback.records), callback.extra) == (1000, {})
+    error = check_error(b'{"data":[%s],"client_job_id":"%s"}' % (records, b"x" * 100_000))
+    assert error == "Expected str of length <= 1024: $.client_job_id"

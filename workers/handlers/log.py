@@ -46,7 +46,7 @@ class Lines:
         return cls(path, masked=numbers == "masked")
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the events' lines at once and whole, whatever other processes write there. Raises OSError."""
+        """Write the events' lines at once, into a file whole, whatever other processes write there. Raises OSError."""
         lines = (masked(event) if self.masked else event for event in events)
         data = "".join(event.to_json() + "\n" for event in lines).encode()
         if self.path is None:
