@@ -1,11 +1,14 @@
-"""`callbacks check`: what is wrong with the configuration, with Redis or with a handler, in words, and what to do.
+"""`callbacks check`: what is wrong with the configuration, Redis, the spool or a handler, in words, and what to do.
 
 Exit 0: all is well (advice may remain). 1: something is not. Nothing is changed anywhere.
 """
 
 import difflib
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import click
@@ -59,6 +62,7 @@ def _look() -> Iterator[Finding]:
     yield from _tokens(loaded.tokens)
     yield from _addresses(loaded)
     yield from _redis(loaded)
+    yield from _spool(loaded)
     yield from _handlers(loaded.handlers)
 
 
@@ -128,6 +132,35 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
         )
     finally:
         client.close()
+
+
+def _spool(loaded: settings.Settings) -> Iterator[Finding]:
+    if not loaded.spool_dir:
+        yield Finding(
+            "advice",
+            "CALLBACKS_SPOOL_DIR is empty: while Redis is away, callbacks are refused",
+            "The gateway gives up after ten minutes: name a folder on a local disk that outlives the process.",
+        )
+        return
+    folder = Path(loaded.spool_dir)
+    # What is not there is made at the start, in the nearest folder that is.
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding(
+            "wrong",
+            f"CALLBACKS_SPOOL_DIR: {folder} cannot be written"
+            + ("" if nearest.is_dir() else f": {nearest} is no folder"),
+            "Let the user of the web process own it, or name another; while Redis is away callbacks are refused.",
+        )
+        return
+    yield Finding("ok", f"callbacks wait in {folder} while Redis is away")
+    free_bytes = shutil.disk_usage(nearest).free
+    if free_bytes < loaded.spool_max_bytes:
+        yield Finding(
+            "advice",
+            f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}, and its disk has {free_bytes} bytes left",
+            "Make room, or set it to what may be filled: a full disk may stop others as well.",
+        )
 
 
 def _handlers(names: Sequence[str]) -> Iterator[Finding]:

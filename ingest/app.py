@@ -26,6 +26,7 @@ from ingest.redis_store import RedisStore
 from ingest.sources import AddressRules, Tokens
 from ingest.spool_folder import SpoolFolder
 from ingest.spooling import SpoolingStore
+from ingest.stopping import stop
 from shared import settings as configuration
 from shared import wire
 from shared.connections import connect_async
@@ -90,8 +91,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 commit.close()
                 await committing
                 await store.close()
-                watching.cancel()
-                await asyncio.wait([watching])
+                await stop(watching)
                 await watcher.close()
                 log.logger.info("action=stopped")
 

@@ -14,6 +14,7 @@ from ingest.draining import Drain
 from ingest.spool_folder import SpoolFolder
 from ingest.spool_report import Gate, SpoolReport
 from ingest.spool_thread import SpoolThread
+from ingest.stopping import stop
 from shared.errors import NotKept
 
 
@@ -58,8 +59,7 @@ class SpoolingStore:
     async def close(self) -> None:
         """Stop draining and let go of the spool; what is in it stays for the next start. Close both stores."""
         if self._draining is not None:
-            self._draining.cancel()
-            await asyncio.wait([self._draining])
+            await stop(self._draining)
         if self._folder is not None:
             left = self._folder.waiting.callbacks
             if left:

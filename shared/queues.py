@@ -30,7 +30,7 @@ FIRST_ATTEMPT: Final = 1
 # RQ gives a killed worker's job back only while it has retries left, so it never may run out of them:
 # what ends a failing job is ours, not this number.
 _RETRIES: Final = 1_000_000
-# What RQ allows one job in all. Handlers have time-outs of their own, so this never ends a healthy job.
+# RQ wants to know how long a job may take; our workers set no alarm for it, as handlers have limits of their own.
 _JOB_TIMEOUT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 30 * 86_400
 # A Job wants a connection even where it only writes itself down; nothing is ever sent over this one.

@@ -22,6 +22,8 @@ from typing import Any, Final, Self
 import pytest
 import redis
 
+from cli.children import leashed
+
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
 _FORBIDDEN_PORT: Final = 6379
 _START_SECONDS: Final = 30.0
@@ -123,7 +125,10 @@ class RedisServer:
             command += [f"--{name}", *(value.split() or [""])]  # Redis 6.2 takes a directive's words one by one
         with (self.folder / "redis.log").open("ab") as log:
             # A session of its own: Ctrl-C in the terminal of the tests does not take it away under their feet.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            # Tests that are killed take it with them.
+            self._process = subprocess.Popen(
+                leashed([str(word) for word in command]), stdout=log, stderr=log, start_new_session=True
+            )
         self._wait_until_loaded()
 
     def stop(self) -> None:

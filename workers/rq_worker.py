@@ -89,6 +89,7 @@ class QueueWorker(SimpleWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Wait for a job until one comes, however long Redis is away, or until it is to stop."""
+        away = False
         while not self._stopping:
             try:
                 self.heartbeat()
@@ -103,10 +104,13 @@ class QueueWorker(SimpleWorker):
             except DequeueTimeout:
                 if max_idle_time is not None:
                     return None
+                away = False
                 continue
             except (redis.ConnectionError, redis.TimeoutError) as exc:
                 # A job that was popped into the lost answer is given back by the supervisor.
-                log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
+                if not away:
+                    log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
+                away = True
                 time.sleep(_PAUSE_SECONDS)
                 continue
             if found is not None:
@@ -162,5 +166,7 @@ class QueueWorker(SimpleWorker):
             log.error("action=job_failed queue=%s job=%s", queue.name, job.id, exc_info=error)
             to_front = False
             time.sleep(_PAUSE_SECONDS)  # what made it fail is mostly Redis
-        patiently(lambda: self._places.put_back(execution, to="front" if to_front else "back"))
+        patiently(
+            lambda: self._places.put_back(execution, to="front" if to_front else "back"), connection=self.connection
+        )
         self.executions.pop(execution.id, None)

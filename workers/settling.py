@@ -156,7 +156,8 @@ class Steps:
         _append_all(arguments, [(e.kind, len(e.marks), *e.marks, e.mask, e.event) for e in events])
         _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
         current, *numbers = patiently(
-            lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments)
+            lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments),
+            connection=self._connection,
         )
         if not current:
             raise StaleRun
@@ -179,24 +180,36 @@ class Steps:
         _append_all(arguments, [_set_aside(entry) for entry in dead])
         _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
         scheduled = keys.rq_scheduled(queues.delivery(handler))
-        (current,) = patiently(lambda: self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments))
+        (current,) = patiently(
+            lambda: self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments),
+            connection=self._connection,
+        )
         if not current:
             raise StaleRun
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """Repeat `call` until Redis carries it out; it must be one that may be carried out twice.
+def patiently(call: Callable[[], T], *, connection: redis.Redis) -> T:
+    """Repeat `call` until Redis carries it out over `connection`; it must be one that may be carried out twice.
 
     Raises redis.RedisError where waiting would not help.
     """
+    away = False
     while True:
         try:
-            return call()
+            done = call()
         except redis.RedisError as exc:
             if not _may_pass(exc):
                 raise
-            log.warning("action=redis_away error=%s", exc)
+            if not away:
+                log.warning("action=redis_away error=%s", exc)
+            if isinstance(exc, redis.ReadOnlyError):
+                connection.connection_pool.disconnect()  # the name may lead to the new primary by now
+            away = True
             time.sleep(_PAUSE_SECONDS)
+            continue
+        if away:
+            log.warning("action=redis_back")
+        return done
 
 
 def _may_pass(exc: redis.RedisError) -> bool:

@@ -14,6 +14,7 @@ from tests.integration.faults import Fault, Journey
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers import expanding
+from workers.places import Places
 from workers.settling import StaleRun, Steps
 
 pytestmark = pytest.mark.usefixtures("_hurried")
@@ -192,25 +193,44 @@ def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(b: Ben
     keeper.close()
 
 
-def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b: Bench) -> None:
+@pytest.mark.parametrize("is_expanded", [False, True], ids=["still waits", "has ended"])
+def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b: Bench, is_expanded: bool) -> None:
     b.keep(status(record("1")))
     slow: Any = b.worker(queues.EXPAND)
     slow.register_birth()
     found = slow.dequeue_job_and_maintain_ttl(None)
-    assert found is not None
     keeper = b.housekeeping()
     keeper.tick([])
     keeper.tick([])
-    b.expand()
-    assert b.audit().unique == 1
+    if is_expanded:
+        b.expand()
 
+    slow.perform_job = lambda *_: pytest.fail("it ran")
     slow.execute_job(*found)
     slow.teardown()
 
+    assert b.connection.zcard(keys.rq_started(queues.EXPAND)) == 0
+    b.expand()
     assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1, 0, 0)
     jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery(name))}
     assert {key for key in b.leftovers() if key.startswith("rq:job:")} == jobs, "no ghost of the job it let go"
     keeper.close()
+
+
+def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
+    b.keep(status(record("1")))
+    worker: Any = b.worker(queues.EXPAND)
+    job, queue = worker.dequeue_job_and_maintain_ttl(None)
+    runs: list[Any] = []
+    worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
+    worker.execute_job(job, queue)
+    places = Places(queues.EXPAND, connection=b.connection)
+
+    assert places.put_back(runs[0], to="front", died=True)
+    assert not places.put_back(runs[0], to="front", died=True)
+
+    assert b.waiting(queues.EXPAND) == [job.id]
+    assert b.connection.hget(keys.job(job.id), "deaths") == b"1"
 
 
 def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(

@@ -18,6 +18,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return told
 
 
+def nowhere() -> redis.Redis:
+    return redis.Redis(port=1)
+
+
 def failing(times: int, error: Exception) -> Callable[[], str]:
     left = [error] * times
 
@@ -45,7 +49,7 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
     ids=lambda error: f"{type(error).__name__}: {str(error)[:20]}",
 )
 def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses: list[float]) -> None:
-    assert settling.patiently(failing(50, error)) == "carried out"
+    assert settling.patiently(failing(50, error), connection=nowhere()) == "carried out"
     assert len(pauses) == 50
 
 
@@ -60,7 +64,7 @@ def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses:
 )
 def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: list[float]) -> None:
     with pytest.raises(type(error)):
-        settling.patiently(failing(1, error))
+        settling.patiently(failing(1, error), connection=nowhere())
     assert not pauses
 
 

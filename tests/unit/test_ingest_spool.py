@@ -1,0 +1,417 @@
+"""The spool on the disk: what is appended stays until it is removed, whatever happens to the file in between."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import spool_folder
+from ingest.commit import MAX_BYTES, MAX_CALLBACKS, Entry
+from ingest.spool import Spool, pack
+from ingest.spool_file import Failing
+from ingest.spool_folder import Full, SpoolFolder
+from shared.batches import Kept, Quarantined
+
+
+def callback(body: str, *, received_ms: int = 1) -> Kept:
+    return Kept("status", "gateway", received_ms, 1, body)
+
+
+def bodies(entries: Sequence[Entry]) -> list[str]:
+    return [entry.body if isinstance(entry, Kept) else entry.body.decode() for entry in entries]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., SpoolFolder]]:
+    """Give a function that opens the folder once more, as another process would."""
+    folders: list[SpoolFolder] = []
+
+    def open_folder(*, limit_bytes: int = 1 << 30) -> SpoolFolder:
+        folder = SpoolFolder(tmp_path / "spool", limit_bytes=limit_bytes)
+        folder.open()
+        folders.append(folder)
+        return folder
+
+    yield open_folder
+    for folder in folders:
+        folder.close()
+
+
+def died(folder: SpoolFolder) -> None:
+    """Let go of the files as a killed process does: the locks end, nothing is tidied up."""
+    for spool in folder._held():
+        spool.file.close()
+    folder._own, folder._others = None, []
+
+
+def drained(folder: SpoolFolder) -> list[str]:
+    """Take everything out, and give it in the order in which it came."""
+    found: list[str] = []
+    while (load := folder.next()) is not None:
+        found += [body for row in load.rows for body in bodies(row.entries)]
+        folder.remove(load, load.rows)
+    return found
+
+
+def damage(path: Path, sql: str) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute(sql)
+    db.close()
+
+
+def test_what_was_appended_comes_back_whole_and_in_order(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    quarantined = Quarantined(kind=None, source="gateway", received_ms=5, error="what", body=b"\xff\x00")
+    folder.append([callback("a"), callback("💬\x00", received_ms=7)])
+    folder.append([quarantined])
+    load = folder.next()
+    assert load is not None
+    assert [entry for row in load.rows for entry in row.entries] == [
+        callback("a"),
+        callback("💬\x00", received_ms=7),
+        quarantined,
+    ]
+    assert (folder.waiting.callbacks, folder.waiting.oldest_ms) == (3, 1)
+
+
+def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    folder.append([callback("a")])
+    folder.append([callback("b")])
+    for _ in range(2):
+        load = folder.next()
+        assert load is not None
+        assert [bodies(row.entries) for row in load.rows] == [["a"], ["b"]]
+        assert folder.next() is None  # the end; and from the start again
+    folder.remove(load, load.rows[:1])
+    assert drained(folder) == ["b"]
+    assert folder.waiting.callbacks == 0
+    assert folder.waiting.oldest_ms is None
+
+
+def test_a_process_that_comes_later_finds_what_one_that_died_has_left(opened: Callable[..., SpoolFolder]) -> None:
+    first = opened()
+    first.append([callback("a")])
+    died(first)
+    second = opened()
+    assert second.waiting.callbacks == 1
+    second.append([callback("b")])
+    assert drained(second) == ["a", "b"]
+
+
+def test_what_was_appended_outlives_a_process_that_is_killed_at_once(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ingest.spool_folder import SpoolFolder\n"
+        "from shared.batches import Kept\n"
+        "folder = SpoolFolder(Path(sys.argv[1]), limit_bytes=1 << 30)\n"
+        "for number in range(50):\n"
+        "    folder.append([Kept('status', 'gateway', 1, 1, str(number))])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == -9
+    folder = SpoolFolder(tmp_path, limit_bytes=1 << 30)
+    folder.open()
+    assert drained(folder) == [str(number) for number in range(50)]
+    folder.close()
+
+
+def test_each_process_has_a_spool_of_its_own_and_takes_over_those_of_the_dead(
+    opened: Callable[..., SpoolFolder],
+) -> None:
+    first, second, third = opened(), opened(), opened()
+    for folder, body in ((first, "1"), (second, "2"), (third, "3")):
+        folder.append([callback(body)])
+    third.look()
+    assert third.waiting.callbacks == 1  # nobody is dead
+    died(first)
+    died(second)
+    third.look()
+    assert third.waiting.callbacks == 3
+    third.append([callback("4")])
+    assert drained(third) == ["1", "2", "3", "4"]
+    assert [path.name for path in sorted(third.path.glob("*.db"))] == ["spool-2.db"]
+
+
+def test_at_the_end_an_empty_spool_is_removed_and_a_full_one_stays(opened: Callable[..., SpoolFolder]) -> None:
+    empty, full = opened(), opened()
+    full.append([callback("a")])
+    empty.close()
+    full.close()
+    assert [path.name for path in full.path.glob("*.db*")] == ["spool-1.db"]
+    again = opened()
+    again.look()
+    assert drained(again) == ["a"]
+
+
+def test_only_its_owner_may_read_it(opened: Callable[..., SpoolFolder]) -> None:
+    before = os.umask(0)
+    try:
+        folder = opened()
+        folder.append([callback("35699000001")])
+        load = folder.next()
+        assert load is not None
+        folder.set_aside(load, load.rows[0], "damaged")
+    finally:
+        os.umask(before)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    modes = {path.suffix: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    assert modes == {".db": 0o600, ".db-wal": 0o600, ".lock": 0o600, ".damaged": 0o600}
+
+
+def test_a_commit_is_fsynced(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("locking_mode", "exclusive")):
+        [spool] = folder._held()
+        told = spool.file.do(lambda db, pragma=pragma: db.execute(f"PRAGMA {pragma}").fetchall())
+        assert told == [(value,)]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE batches SET entries = substr(entries, 1, 10) WHERE id = 2",
+        "UPDATE batches SET entries = zeroblob(length(entries)) WHERE id = 2",
+        "UPDATE batches SET digest = zeroblob(16) WHERE id = 2",
+    ],
+)
+def test_a_damaged_record_is_set_aside_raw_and_the_rest_goes_on(
+    opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture, harm: str
+) -> None:
+    first = opened()
+    for body in "abc":
+        first.append([callback(body * 20)])
+    first.close()
+    damage(first.path / "spool-0.db", harm)
+    second = opened()
+    assert drained(second) == ["a" * 20, "c" * 20]
+    [aside] = second.path.glob("*.damaged")
+    assert aside.read_bytes()
+    assert aside.name in caplog.text
+    assert "record=2 callbacks=1" in caplog.text
+    assert "bbbb" not in caplog.text
+    assert second.waiting.callbacks == 0
+
+
+def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
+    opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = opened()
+    for body in "abc":
+        first.append([callback(body)])
+    first.close()
+    damage(first.path / "spool-0.db", "UPDATE batches SET digest = zeroblob(16) WHERE id = 2")
+
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    second = opened()
+    monkeypatch.setattr("ingest.spool.write_new", no_room)
+    assert drained(second) == ["a", "c"]
+    assert second.waiting.callbacks == 1
+    assert "left_there=ENOSPC" in caplog.text
+    second.close()
+    monkeypatch.undo()
+    third = opened()
+    assert drained(third) == []
+    assert len(list(third.path.glob("*.damaged"))) == 1
+
+
+def test_a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun(
+    opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = opened()
+    first.append([callback("a")])
+    first.close()
+    (first.path / "spool-0.db").write_bytes(b"not a database" * 1000)
+    second = opened()
+    second.append([callback("b")])
+    assert drained(second) == ["b"]
+    [aside] = second.path.glob("*.malformed")
+    assert aside.read_bytes().startswith(b"not a database")
+    assert f"set_aside={aside.name}" in caplog.text
+
+
+def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_kept_aside(
+    opened: Callable[..., SpoolFolder],
+) -> None:
+    first = opened()
+    for number in range(200):
+        first.append([callback(f"{number:03}" + "x" * 1000)])
+    first.close()
+    file = first.path / "spool-0.db"
+    content = bytearray(file.read_bytes())
+    pages = len(content) // 4096
+    for page in range(pages // 2, pages // 2 + 4):
+        content[page * 4096 : (page + 1) * 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    second = opened()
+    found = drained(second)
+    second.append([callback("after")])
+    assert [body[:3] for body in found] == [f"{number:03}" for number in range(len(found))]
+    assert drained(second) == ["after"]
+    assert 0 < len(found) < 200
+    assert len(list(second.path.glob("*.malformed"))) == 1
+
+
+def test_rows_of_a_file_that_is_gone_remove_nothing_from_the_new_one(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    folder.append([callback("old")])
+    load = folder.next()
+    assert load is not None
+    load.spool.file._put_aside(sqlite3.DatabaseError("file is not a database"))
+    folder.append([callback("new")])
+    folder.remove(load, load.rows)
+    assert drained(folder) == ["new"]
+
+
+def test_a_file_that_was_deleted_by_hand_is_still_drained_and_a_new_one_is_begun(
+    opened: Callable[..., SpoolFolder],
+) -> None:
+    folder = opened()
+    folder.append([callback("a")])
+    for path in folder.path.iterdir():
+        path.unlink()
+    folder.path.rmdir()
+    folder.append([callback("b")])
+    assert (folder.path / "spool-0.db").exists()
+    other = opened()
+    assert other.waiting.callbacks == 0  # the new one is held too
+    assert drained(folder) == ["a", "b"]
+
+
+def test_two_processes_never_hold_one_file_even_if_its_lock_was_deleted(opened: Callable[..., SpoolFolder]) -> None:
+    first = opened()
+    first.append([callback("a")])
+    (first.path / "spool-0.lock").unlink()
+    second = opened()
+    assert second.waiting.callbacks == 0
+    second.append([callback("b")])
+    assert drained(second) == ["b"]
+    assert drained(first) == ["a"]
+
+
+def test_beyond_its_limit_it_is_full_until_something_was_drained(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened(limit_bytes=200_000)
+    kept = 0
+    with pytest.raises(Full):
+        for _ in range(100):
+            folder.append([callback("x" * 10_000)])
+            kept += 1
+    assert 10 < kept < 20
+    assert folder.waiting.size_bytes <= 200_000
+    assert len(drained(folder)) == kept
+    folder.append([callback("x" * 10_000)])
+
+
+def test_the_limit_counts_what_other_processes_hold(opened: Callable[..., SpoolFolder]) -> None:
+    first, second = opened(), opened(limit_bytes=200_000)
+    first.append([callback("x" * 190_000)])
+    first.close()
+    with pytest.raises(Full):
+        second.append([callback("x" * 20_000)])
+
+
+def test_disk_space_is_given_back_once_it_is_drained(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    for _ in range(20):
+        folder.append([callback("x" * 100_000)])
+    size_bytes = sum(path.stat().st_size for path in folder.path.iterdir())
+    assert size_bytes > 2_000_000
+    drained(folder)
+    assert sum(path.stat().st_size for path in folder.path.iterdir()) < 200_000
+    folder.append([callback("after")])
+    assert drained(folder) == ["after"]
+
+
+def test_rows_that_cannot_be_deleted_are_not_given_again_and_go_with_the_file(
+    opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = opened()
+    for number in range(3):
+        folder.append([callback(str(number)) for _ in range(MAX_CALLBACKS)])
+
+    def no_room(spool: Spool, db: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Spool, "_delete", no_room)
+    assert len(drained(folder)) == 3 * MAX_CALLBACKS
+    assert folder.waiting.callbacks == 0
+    assert folder.next() is None
+    died(folder)
+    assert opened().waiting.callbacks == 0
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_its_errors_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file" / "spool"):
+        folder = SpoolFolder(place, limit_bytes=1 << 30)
+        with pytest.raises(Failing, match="EEXIST|ENOTDIR"):
+            folder.open()
+        with pytest.raises(Failing):
+            folder.append([callback("a")])
+        folder.close()
+
+
+def test_it_works_as_soon_as_the_folder_can_be_made(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "spool"
+    in_the_way.write_text("in the way")
+    folder = SpoolFolder(in_the_way, limit_bytes=1 << 30)
+    with pytest.raises(Failing):
+        folder.open()
+    in_the_way.unlink()
+    folder.look()
+    folder.probe()
+    folder.append([callback("a")])
+    assert drained(folder) == ["a"]
+    folder.close()
+
+
+def test_a_dead_ones_spool_that_cannot_be_opened_is_told_once_and_is_in_nobodys_way(
+    opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = opened()
+    (folder.path / "spool-7.db").mkdir()
+    for _ in range(3):
+        folder.look()
+    assert caplog.text.count("action=spool_not_taken file=spool-7.db") == 1
+    folder.append([callback("a")])
+    assert drained(folder) == ["a"]
+
+
+def test_there_is_an_end_to_the_number_of_spools(
+    opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_folder, "_MOST", 2)
+    opened(), opened()
+    with pytest.raises(Failing):
+        opened()
+
+
+@given(sizes=st.lists(st.lists(st.integers(0, 3000), min_size=1, max_size=300), min_size=1, max_size=8))
+def test_a_load_is_what_one_commit_can_take(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[list[int]]
+) -> None:
+    folder = SpoolFolder(tmp_path_factory.mktemp("spool"), limit_bytes=1 << 30)
+    for batch in sizes:
+        folder.append([callback("x" * size) for size in batch])
+    found = []
+    while (load := folder.next()) is not None:
+        callbacks = sum(len(row.entries) for row in load.rows)
+        assert callbacks <= MAX_CALLBACKS
+        assert sum(len(row.raw) for row in load.rows) <= MAX_BYTES or len(load.rows) == 1
+        found += [[len(body) for body in bodies(row.entries)] for row in load.rows]
+        folder.remove(load, load.rows)
+    assert found == sizes
+    folder.close()
+
+
+def test_a_batch_is_stored_with_the_time_of_its_oldest() -> None:
+    assert pack([callback("a", received_ms=9), callback("b", received_ms=3)]).oldest_ms == 3
