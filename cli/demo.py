@@ -18,7 +18,6 @@ from typing import Final
 
 import click
 import msgspec
-import uvloop
 from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -173,16 +172,16 @@ def _play(campaign: Campaign, folder: Path) -> Result:
 
 def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> Summary:
     task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            gateway.run(
-                campaign,
-                target(url),
-                options=DeliveryOptions(retry_seconds=_RETRY_SECONDS),
-                ledger=book,
-                on_progress=lambda progress: bars.update(task, completed=progress.acknowledged + progress.discarded),
-            )
+    # Not uvloop: it takes hold of the signals, and does not let go when it ends.
+    return asyncio.run(
+        gateway.run(
+            campaign,
+            target(url),
+            options=DeliveryOptions(retry_seconds=_RETRY_SECONDS),
+            ledger=book,
+            on_progress=lambda progress: bars.update(task, completed=progress.acknowledged + progress.discarded),
         )
+    )
 
 
 def _settle(service: Service, summary: Summary, bars: Progress) -> audit.Audit:

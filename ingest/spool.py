@@ -16,7 +16,7 @@ import msgspec
 
 from ingest import log
 from ingest.commit import MAX_BYTES, MAX_CALLBACKS, Entry
-from ingest.spool_file import Failing, SpoolFile, is_malformed, name, write_new
+from ingest.spool_file import Failing, Malformed, SpoolFile, is_malformed, name, write_new
 from shared.batches import Kept, Quarantined, now_ms
 
 # An empty file larger than this is given back to the disk; a smaller one is used again.
@@ -66,6 +66,8 @@ class Spool:
         self.batches = 0
         self.callbacks = 0
         self.oldest_ms: int | None = None
+        # SQLite has found damage further on. What stands before it is drained, and nothing more is appended.
+        self.damaged = False
         self._cursor = 0
         # Rows that are dealt with but could not be deleted: on a full disk even that needs room. They are passed over
         # until all the file can go, which needs none.
@@ -87,10 +89,14 @@ class Spool:
         return spool
 
     def append(self, batch: Packed) -> None:
-        """Store `batch`; afterwards it is on disk. Raises Failing."""
+        """Store `batch`; afterwards it is on disk. Raises Failing; Malformed means that another file would do."""
         sql = "INSERT INTO batches (callbacks, oldest_ms, digest, entries) VALUES (?, ?, ?, ?)"
         row = (batch.callbacks, batch.oldest_ms, _digest(batch.entries), batch.entries)
-        self.file.do(lambda db: db.execute(sql, row).close())
+        try:
+            self.file.do(lambda db: db.execute(sql, row).close())
+        except Malformed:
+            self.damaged = True
+            raise
         self.batches += 1
         self.callbacks += batch.callbacks
         if self.oldest_ms is None:
@@ -103,7 +109,10 @@ class Spool:
         """
         rows: list[Row] = []
         damaged: list[_Damaged] = []
-        self.file.do(lambda db: self._read(db, rows, damaged))
+        try:
+            self.file.do(lambda db: self._read(db, rows, damaged))
+        except Malformed as exc:
+            self.file.put_aside(exc)
         for row in damaged:
             self._set_aside(row, "damaged")
         if not rows:
@@ -115,7 +124,7 @@ class Spool:
         self._cursor = 0
 
     def remove(self, rows: Sequence[Row]) -> None:
-        """Forget `rows`, which are kept elsewhere now. Raises Failing if the file cannot even be read."""
+        """Forget `rows`, which are kept elsewhere now. Raises Failing if no new file can be begun."""
         current = [row for row in rows if row.epoch == self.file.epoch]
         self._forget([row.id for row in current], sum(len(row.entries) for row in current))
 
@@ -124,12 +133,25 @@ class Spool:
         self._set_aside(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
 
     def _count(self, db: sqlite3.Connection) -> None:
-        sql = "SELECT count(*), coalesce(sum(callbacks), 0), min(oldest_ms) FROM batches"
-        with closing(db.execute(sql)) as found:
-            self.batches, self.callbacks, self.oldest_ms = found.fetchone()
-        self._cursor = 0
+        self.batches = self.callbacks = self._cursor = 0
+        self.oldest_ms = None
+        self.damaged = False
         self._undeleted.clear()
         self._left.clear()
+        try:
+            with closing(db.execute("SELECT callbacks, oldest_ms FROM batches ORDER BY id")) as found:
+                for callbacks, oldest_ms in found:
+                    self.batches += 1
+                    self.callbacks += callbacks
+                    if self.oldest_ms is None:
+                        self.oldest_ms = oldest_ms
+        except sqlite3.DatabaseError as exc:
+            if not self.batches or not is_malformed(exc):
+                raise
+            # At least one more, which cannot be seen: so it is never taken for empty.
+            self.damaged = True
+            self.batches += 1
+            self.callbacks += 1
 
     def _read(self, db: sqlite3.Connection, rows: list[Row], damaged: list[_Damaged]) -> None:
         callbacks = size_bytes = 0
@@ -149,9 +171,9 @@ class Spool:
                             rows.append(Row(number, self.file.epoch, entries, raw))
                     self._cursor = number
         except sqlite3.DatabaseError as exc:
-            # What stands before the damage is drained first; the next read begins at it.
             if not rows or not is_malformed(exc):
                 raise
+            self.damaged = True  # the next read begins there
 
     def _set_aside(self, row: _Damaged, why: str) -> None:
         if row.epoch != self.file.epoch:
@@ -175,7 +197,8 @@ class Spool:
         with suppress(Failing):
             self.file.do(self._delete)
         if self.batches:
-            self.oldest_ms = self.file.do(self._oldest)
+            with suppress(Failing):
+                self.oldest_ms = self.file.do(self._oldest)
             return
         self.oldest_ms = None
         self._cursor = 0

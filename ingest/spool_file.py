@@ -38,6 +38,10 @@ class Failing(NotKept):
     """The spool's disk does not do what it should; the message is the error's name."""
 
 
+class Malformed(Failing):
+    """SQLite says that the file is damaged, or none of its own."""
+
+
 class SpoolFile:
     """The database at `path`, opened when it is needed, with an empty table where there was none.
 
@@ -64,7 +68,7 @@ class SpoolFile:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if make or path.exists():
                 taken = cls(path, lock, opened)
-                taken.do(lambda _db: None)
+                taken.begin()
         except BlockingIOError:
             return None
         except _Taken:  # someone has deleted the lock's file, but not the database
@@ -80,20 +84,35 @@ class SpoolFile:
                 os.close(lock)
         return taken
 
-    def do(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Do `work`; if SQLite finds the file malformed, put it aside and do it on a new one. Raises Failing."""
+    def begin(self) -> None:
+        """Open the file, or a new one if nothing in it can be read. Raises Failing."""
         try:
-            try:
-                return work(self._connected())
-            except sqlite3.DatabaseError as exc:
-                if not is_malformed(exc):
-                    raise
-                self._put_aside(exc)
-                return work(self._connected())
+            self.do(lambda _db: None)
+        except Malformed as exc:
+            self.put_aside(exc)
+
+    def do(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Do `work` with the database. Raises Failing, of which Malformed wants the file to be put aside."""
+        try:
+            return work(self._connected())
         except (sqlite3.Error, OSError) as exc:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
                 raise _Taken(name(exc)) from exc
+            raise (Malformed if is_malformed(exc) else Failing)(name(exc)) from exc
+
+    def put_aside(self, why: Malformed) -> None:
+        """Keep the file under another name, and begin a new one. Raises Failing."""
+        self._disconnect()
+        aside = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
+        log.logger.error("action=spool_malformed file=%s error=%s set_aside=%s", self.path.name, why, aside.name)
+        try:
+            self.path.rename(aside)
+            with suppress(FileNotFoundError):
+                # SQLite finds a log by its name, and `sqlite3 FILE .recover` may want it.
+                _wal(self.path).rename(_wal(aside))
+        except OSError as exc:
             raise Failing(name(exc)) from exc
+        self.do(lambda _db: None)
 
     def pages_bytes(self, *, free: bool) -> int:
         """How large the database is, with or without the pages that hold nothing. Raises Failing."""
@@ -154,14 +173,6 @@ class SpoolFile:
         if db is not None:
             db.close()
 
-    def _put_aside(self, exc: sqlite3.DatabaseError) -> None:
-        self._disconnect()
-        aside = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
-        log.logger.error("action=spool_malformed file=%s error=%s set_aside=%s", self.path.name, name(exc), aside.name)
-        self.path.rename(aside)
-        with suppress(FileNotFoundError):
-            _wal(self.path).rename(_wal(aside))  # SQLite finds a log by its name; `sqlite3 FILE .recover` may want it
-
     def _unlink(self) -> None:
         self._disconnect()
         if self.is_there():
@@ -175,7 +186,7 @@ class _Taken(Failing):
     """Another process has the database open."""
 
 
-def is_malformed(exc: sqlite3.DatabaseError) -> bool:
+def is_malformed(exc: Exception) -> bool:
     """Whether SQLite says that the file is damaged, or none of its own."""
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF in _MALFORMED
 

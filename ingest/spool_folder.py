@@ -15,7 +15,7 @@ from typing import Final
 from ingest import log
 from ingest.commit import Entry
 from ingest.spool import Row, Spool, pack
-from ingest.spool_file import Failing, fsync_folder, name
+from ingest.spool_file import Failing, Malformed, fsync_folder, name
 from shared.errors import NotKept
 
 _NAME: Final = re.compile(r"spool-[0-9]+\.db")
@@ -66,7 +66,10 @@ class SpoolFolder:
         own = self._ours()
         if self._size_bytes() + len(packed.entries) > self.limit_bytes:
             raise Full(f"the spool holds its {self.limit_bytes} bytes")
-        own.append(packed)
+        try:
+            own.append(packed)
+        except Malformed:
+            self._ours().append(packed)
         self._measure()
 
     def look(self) -> None:
@@ -120,8 +123,9 @@ class SpoolFolder:
                 spool.file.discard()
 
     def _ours(self) -> Spool:
-        if self._own is not None and not self._own.file.is_there():
-            # Someone has deleted it under our feet. What is in it can still be read, until this process ends.
+        if self._own is not None and (self._own.damaged or not self._own.file.is_there()):
+            # What is in it is drained as far as it can be read. If someone has deleted it under our feet, that is
+            # possible until this process ends.
             self._others.append(self._own)
             self._own = None
         if self._own is None:
@@ -137,8 +141,10 @@ class SpoolFolder:
             raise Failing(name(exc)) from exc
         for number in range(_MOST):
             spool = Spool.take(self.path / f"spool-{number}.db", make=True)
-            if spool is not None:
+            if spool is not None and not spool.damaged:
                 return spool
+            if spool is not None:
+                self._others.append(spool)
         raise Failing(f"{_MOST} other processes hold spools")
 
     def _take_over(self, path: Path) -> None:
@@ -183,7 +189,10 @@ class SpoolFolder:
         """
         held = self._held()
         ours = {spool.file.path.name for spool in held}
-        size_bytes = sum(spool.file.pages_bytes(free=False) for spool in held)
+        size_bytes = 0
+        for spool in held:
+            with suppress(Failing):  # whoever writes to it next is told
+                size_bytes += spool.file.pages_bytes(free=False)
         try:
             with os.scandir(self.path) as found:
                 for entry in found:

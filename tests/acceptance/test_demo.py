@@ -56,7 +56,7 @@ def test_however_it_ends_nothing_is_left_running(tmp_path: Path, signum: signal.
         demo.until(lambda: "callbacks to http" in demo.output, "the campaign")
         demo.send(signum)
 
-        assert demo.wait() == 128 + signum
+        assert demo.wait() == 128 + signum, demo.output
     assert_nothing_left(tmp_path)
 
 

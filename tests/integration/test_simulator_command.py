@@ -130,6 +130,13 @@ def test_a_ledger_that_can_no_longer_be_written_is_exit_1() -> None:
     assert result.stderr == "Error: /dev/full: No space left on device\n"
 
 
+def test_afterwards_signals_are_heard_as_before() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with receiving(always(200)) as receiver:
+        called(receiver.base, *SMALL)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_with_the_summary_so_far(number: signal.Signals, code: int) -> None:
     """Ten are acknowledged, the rest are never answered: ending does not wait for their time-out."""
