@@ -98,6 +98,7 @@ class Drain:
             return False
         for row in faulty:
             await self._thread.run(self._folder.set_aside, load, row, "faulty")
+            self._report.drained(0)
         return True
 
     async def _send(self, rows: Sequence[Row]) -> bool:

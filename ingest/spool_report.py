@@ -85,7 +85,7 @@ class SpoolReport:
     def mended(self) -> None:
         """Take note that it can again."""
         if self.state == "failing":
-            self._turn("filling" if self._waits() else "drained", f"callbacks={self._drained_callbacks}")
+            self._turn("filling" if self._waits() else "drained", "why='its disk works again'")
 
     def refused(self, callbacks: int, why: NotKept) -> None:
         """Take note that `callbacks` were refused: neither Redis nor the spool has them."""

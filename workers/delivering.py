@@ -21,7 +21,7 @@ from workers.calling import Caller
 from workers.declaration import Handler
 from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
 from workers.rq_worker import Unfinished
-from workers.settling import Argument, Later, Portion, SetAside, Settlement, Steps
+from workers.settling import MOST_DEATHS, Argument, Later, Portion, SetAside, Settlement, Steps
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -72,11 +72,12 @@ class Deliveries:
             most_bytes=TAKE_BYTES,
         )
         run = _Run(portions)
-        # Once a worker has died of it, no more than the event that kills is to be done again.
-        pause = 0.0 if portions[0].deaths else _SETTLE_SECONDS
+        deaths = portions[0].deaths
+        # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
+        pause = 0.0 if deaths else _SETTLE_SECONDS
         started = settled = time.monotonic()
         # Closed at once where a settlement is refused: the calls under way end with it.
-        with closing(self._outcomes(run)) as outcomes:
+        with closing(self._one_by_one(run, deaths) if deaths else self._outcomes(run)) as outcomes:
             for position, outcome in outcomes:
                 run.enter(position, outcome)
                 if time.monotonic() - settled >= pause:
@@ -109,8 +110,19 @@ class Deliveries:
             yield alone[index], outcome
             failures = failures + 1 if isinstance(outcome, Failed) else 0
             if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
-                yield from ((position, cause) for position in alone[index + 1 :])
+                # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
+                rest = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
+                yield from ((position, cause) for position in rest)
                 return
+
+    def _one_by_one(self, run: "_Run", deaths: int) -> Generator[tuple[int, Outcome], None, None]:
+        """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
+        for position, event in enumerate(run.events):
+            if position == 0 and deaths >= MOST_DEATHS:
+                yield position, Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+                continue
+            for _, outcome in self._caller.run([event], singly=True, stop=self._is_stopping):
+                yield position, outcome
 
     def _appetite(self) -> int:
         if self._seconds_an_event is None:

@@ -6,7 +6,6 @@ events at a time, and each commit moves the progress of the batches it came from
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -15,12 +14,14 @@ from msgspec import Struct
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
-from workers.settling import Delivery, Offered, Portion, SetAside, Settlement, Steps
+from workers.settling import MOST_DEATHS, Delivery, Offered, Portion, SetAside, Settlement, Steps
 
 log = logging.getLogger("callbacks.expand")
 
 # Redis runs a script alone: a thousand events keep everybody else waiting for some 10 ms.
 EVENTS_A_COMMIT: Final = 1000
+# Far below the 512 MB that Redis takes for one argument, and what a client may have in its buffer.
+BYTES_A_COMMIT: Final = 4 << 20
 # What one run takes along. RQ spends about 7 ms on a job whatever is in it; this is a second's work at the most.
 TAKE_ITEMS: Final = 10_000
 TAKE_BYTES: Final = 8 << 20
@@ -57,17 +58,19 @@ class Expansion:
             most_items=TAKE_ITEMS,
             most_bytes=TAKE_BYTES,
         )
+        deaths = portions[0].deaths
         pending = _Commit()
         for portion in portions:
-            done = int(portion.progress)
-            items = self._items(portion)
-            while chunk := list(islice(items, max(1, EVENTS_A_COMMIT - pending.size))):
-                start, done = done, done + sum(item.records for item in chunk)
-                pending.add(chunk, Settlement(portion, str(start), str(done), ends=False))
-                if pending.size >= EVENTS_A_COMMIT:
+            start = done = int(portion.progress)
+            for item in self._items(portion, deaths=0 if portion.taken else deaths):
+                pending.add(item)
+                done += item.records
+                # Once a worker has died of it, each item is settled before the next is read, so that it shows which.
+                if deaths or pending.is_full:
+                    pending.settle(portion, start, done)
                     self._commit(job_id, pending)
-                    pending = _Commit()
-            pending.end(portion, str(done))
+                    pending, start = _Commit(), done
+            pending.settle(portion, start, done, ends=True)
         self._commit(job_id, pending)
 
     def _commit(self, job_id: str, pending: "_Commit") -> None:
@@ -93,11 +96,24 @@ class Expansion:
             job_id,
         )
 
-    def _items(self, portion: Portion) -> Iterator[_Item]:
-        """Read a batch's callbacks, in order, without the items that an earlier run has settled."""
+    def _items(self, portion: Portion, *, deaths: int) -> Iterator[_Item]:
+        """Read a batch's callbacks, in order, without the items that an earlier run has settled.
+
+        If `deaths` workers died of the first of them that is not settled, it is set aside unread, and that is the end
+        of the matter: the failure ladder's last rung.
+        """
         _version, callbacks = portion.arguments
         skip = int(portion.progress)
         for kept in msgspec.convert(callbacks, list[batches.Kept]):
+            if skip >= kept.records:
+                skip -= kept.records
+                continue
+            if deaths >= MOST_DEATHS:
+                deaths, left = 0, kept.records - skip
+                error = f"{MOST_DEATHS} workers died while they read it"
+                yield _Item(unreadable=_unreadable(kept, error, kept.body.encode(), records=left), records=left)
+                skip = 0
+                continue
             for item in self._read(kept):
                 if skip > 0:
                     skip -= item.records
@@ -133,24 +149,25 @@ class _Commit:
         self.settlements: list[Settlement] = []
         self.offered: list[Offered] = []
         self.unreadable: list[SetAside] = []
-        self.size = 0
+        self._items = 0
+        self._bytes = 0
 
-    def add(self, items: Sequence[_Item], settlement: Settlement) -> None:
-        self.settlements.append(settlement)
-        self.size += len(items)
-        for item in items:
-            if item.offered is not None:
-                self.offered.append(item.offered)
-            if item.unreadable is not None:
-                self.unreadable.append(item.unreadable)
+    @property
+    def is_full(self) -> bool:
+        return self._items >= EVENTS_A_COMMIT or self._bytes >= BYTES_A_COMMIT
 
-    def end(self, portion: Portion, done: str) -> None:
-        """Say that `portion` holds no more items: its last settlement ends it."""
-        if self.settlements and self.settlements[-1].portion is portion:
-            last = self.settlements.pop()
-            self.settlements.append(Settlement(portion, last.start, done, ends=True))
-        elif portion.taken:
-            self.settlements.append(Settlement(portion, done, done, ends=True))
+    def add(self, item: _Item) -> None:
+        self._items += 1
+        if item.offered is not None:
+            self.offered.append(item.offered)
+            self._bytes += len(item.offered.event)
+        if item.unreadable is not None:
+            self.unreadable.append(item.unreadable)
+
+    def settle(self, portion: Portion, start: int, done: int, *, ends: bool = False) -> None:
+        """Say that the items of `portion` from `start` to `done` are in this step, and whether there are no more."""
+        if done > start or (ends and portion.taken):
+            self.settlements.append(Settlement(portion, str(start), str(done), ends=ends))
 
 
 def _unreadable(kept: batches.Kept, error: str, body: bytes, *, records: int) -> SetAside:

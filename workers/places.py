@@ -30,7 +30,13 @@ class Places:
         arguments: list[Any] = [job_id]
         for command in commands:
             arguments += (len(command), *command)
-        return bool(self._start(keys=[keys.rq_intermediate(self._queue), keys.job(job_id)], args=arguments))
+        places = [
+            keys.rq_intermediate(self._queue),
+            keys.job(job_id),
+            keys.rq_queue(self._queue),
+            keys.taken(job_id),
+        ]
+        return bool(self._start(keys=places, args=arguments))
 
     def put_back(self, execution: Execution, *, to: Literal["front", "back"], died: bool = False) -> bool:
         """End a run, and put its job back if the run still held it; tell whether it did."""

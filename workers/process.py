@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Final
 
 import redis
@@ -34,10 +35,11 @@ def main() -> int:
     parser.add_argument("queue")
     parser.add_argument("--name", required=True, help="the worker's name in RQ")
     parser.add_argument("--lifeline", type=int, help="a pipe that the supervisor holds open as long as it lives")
+    parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long it may take to stop after that")
     options = parser.parse_args()
     logs.configure()
     if options.lifeline is not None:
-        _end_with(options.lifeline)
+        _end_with(options.lifeline, grace_seconds=options.grace_seconds)
     try:
         return _work(options.queue, name=options.name)
     except CallbacksError as exc:
@@ -74,12 +76,17 @@ def _work(queue: str, *, name: str) -> int:
     return 0 if worker.stopping else EXIT_TROUBLE
 
 
-def _end_with(lifeline: int) -> None:
-    """Stop as on SIGTERM when the other end of the pipe is closed: whoever held it died without a word."""
+def _end_with(lifeline: int, *, grace_seconds: float) -> None:
+    """Stop as on SIGTERM when the other end of the pipe is closed: whoever held it died without a word.
+
+    After `grace_seconds` there is nobody left who would kill this process, so it ends itself, whatever it waits for.
+    """
 
     def wait() -> None:
         os.read(lifeline, 1)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace_seconds)
+        os._exit(EXIT_TROUBLE)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 

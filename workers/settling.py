@@ -27,6 +27,8 @@ T = TypeVar("T")
 # a script some servers put the code in the middle of their sentence.
 _NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
 _PAUSE_SECONDS: Final = 0.5
+# So many workers may die of one callback, or of one event at its handler; then it is set aside.
+MOST_DEATHS: Final = 3
 
 
 class StaleRun(Exception):
@@ -37,7 +39,7 @@ class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
-    counts the workers that died in the midst of it.
+    counts the workers that died in the midst of it since it last made progress.
     """
 
     job_id: str

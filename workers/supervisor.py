@@ -66,9 +66,12 @@ class Supervisor:
                 self._keep_house()
                 time.sleep(_TICK_SECONDS)
         finally:
-            self._stop_all()
-            os.close(reading)
-            os.close(writing)
+            try:
+                self._stop_all()
+            finally:
+                # Should anything have gone wrong there: the workers see this, and end.
+                os.close(reading)
+                os.close(writing)
         return self._exit_code
 
     def _request_stop(self, *_: object) -> None:
@@ -86,7 +89,8 @@ class Supervisor:
                 self._stopping, self._exit_code = True, code
                 return
             place.failures = 0 if now - place.started > _HEALTHY_AFTER_SECONDS else place.failures + 1
-            place.not_before = now + min(0.1 * 2**place.failures, _SLOWEST_RESTART_SECONDS)
+            # From 2**7 on it is the slowest anyway, and past 2**1023 no float holds it.
+            place.not_before = now + min(0.1 * 2 ** min(place.failures, 7), _SLOWEST_RESTART_SECONDS)
         if now >= place.not_before:
             self._start(place, lifeline=lifeline)
 
@@ -95,7 +99,7 @@ class Supervisor:
         command = [sys.executable, "-m", "workers.process", place.queue, "--name", place.name]
         # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
         place.process = subprocess.Popen(  # noqa: S603 # our own module
-            [*command, "--lifeline", str(lifeline)],
+            [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
             pass_fds=(lifeline,),
             # What a handler prints shows when it is printed, in a file or a container's log too.
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

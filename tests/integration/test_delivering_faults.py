@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -15,7 +16,7 @@ from tests.integration import faults, witnesses
 from tests.integration.faults import Fault, Journey
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler, settling
+from workers import ReportEvent, delivering, handler, settling
 
 _WAIT_SECONDS = 30.0
 
@@ -170,6 +171,24 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
         made.deliver(overtaken)
 
     assert called == ["1", "4"], "what the other run has settled is its own"
+
+
+def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(call: Callable[[], Any], *, connection: redis.Redis) -> Any:
+        call()  # carried out, and its answer lost
+        return call()
+
+    monkeypatch.setattr(settling, "patiently", twice)
+    monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
+    brought(b, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
+
+    b.deliver(witnesses.several)
+
+    assert set(witnesses.calls("several").values()) == {1}
+    assert at_handler(b, "several") == (20, 1, 1, 0)
+    assert b.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
 
 
 @pytest.mark.parametrize("refusal", ["OOM", "READONLY"])

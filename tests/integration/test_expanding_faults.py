@@ -156,7 +156,7 @@ def test_a_job_that_took_others_along_is_not_itself_taken_along(b: Bench) -> Non
 def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(b: Bench) -> None:
     b.keep(status(record("1")))
     b.keep(status(record("2")))
-    for job_id in b.waiting(queues.EXPAND):
+    for job_id in reversed(b.waiting(queues.EXPAND)):
         b.connection.rpush(keys.rq_queue(queues.EXPAND), job_id)
 
     b.expand()

@@ -1,5 +1,5 @@
 """What unit tests share: fixtures that live beside what they make."""
 
-from tests.unit.spools import opened
+from tests.unit.spools import hurried, opened
 
-__all__ = ["opened"]
+__all__ = ["hurried", "opened"]

@@ -1,14 +1,19 @@
-"""Spools for tests: opened as processes would, and left as processes do that die."""
+"""Spools as processes open them and leave them when they die, and a Redis that does as it is told."""
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from ingest import draining
 from ingest.commit import Entry
 from ingest.spool_folder import Load, SpoolFolder
+from ingest.spooling import SpoolingStore
 from shared.batches import Kept
+from shared.errors import NotKept
 
 
 def callback(body: str, *, received_ms: int = 1) -> Kept:
@@ -62,3 +67,70 @@ def damage(path: Path, sql: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute(sql)
     db.close()
+
+
+class Redis:
+    """A store and a gate that do as they are told."""
+
+    def __init__(self) -> None:
+        self.refusal: str | None = None
+        self.refuses = ""
+        self.poison = ""
+        self.faulty = ""
+        self.batches: list[list[str]] = []
+        self.asked = 0
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        if self.refusal is not None:
+            raise NotKept(self.refusal)
+        self.asked += 1
+        if self.refuses:
+            raise NotKept(self.refuses)
+        if self.poison in bodies(batch):
+            raise NotKept("ResponseError ERR")
+        if self.faulty in bodies(batch):
+            raise KeyError(self.faulty)
+        self.batches.append(bodies(batch))
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    @property
+    def kept(self) -> list[str]:
+        return [body for batch in self.batches for body in batch]
+
+
+@asynccontextmanager
+async def running(redis: Redis, folder: SpoolFolder | None) -> AsyncIterator[SpoolingStore]:
+    """Run a store that drains."""
+    store = SpoolingStore(redis, redis, redis, folder)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait until `true()`, for a generous while."""
+    async with asyncio.timeout(30):
+        while not true():  # noqa: ASYNC110 # what is waited for tells nobody
+            await asyncio.sleep(0.001)
+
+
+def spool(path: Path, *, limit_bytes: int = 1 << 30) -> SpoolFolder:
+    """Give a folder of spools that is not open yet."""
+    return SpoolFolder(path / "spool", limit_bytes=limit_bytes)
+
+
+def lines(caplog: pytest.LogCaptureFixture, action: str = "spool") -> list[str]:
+    """Give what was logged of an action."""
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith(f"action={action} ")]
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let draining look again at once."""
+    monkeypatch.setattr(draining, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(draining, "PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(draining, "LOOK_EVERY_SECONDS", 0.005)

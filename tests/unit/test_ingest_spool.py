@@ -44,6 +44,7 @@ def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> Non
         assert folder.next() is None  # the end; and from the start again
     load = next_load(folder)
     folder.remove(load, load.rows[:1])
+    folder.rewind(load)
     assert drained(folder) == ["b"]
     assert folder.waiting.callbacks == 0
     assert folder.waiting.oldest_ms is None

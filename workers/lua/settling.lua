@@ -46,6 +46,7 @@ end
 
 local function settle()
   redis.call('HSET', run, 'settlement', name)
+  redis.call('HDEL', run, 'deaths')  -- whatever kills workers has not been met on this stretch
   for _, s in ipairs(settlements) do
     if s.taken == '' then
       redis.call('HSET', s.job, 'progress', s.to)

@@ -1,0 +1,109 @@
+"""A job that kills its workers is taken apart until what does it sits alone, set aside, and all the rest is through."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared import audit, batches
+from tests.acceptance.processes import Running, run
+from tests.redis_server import RedisServer
+
+DEADLY_HANDLER = """
+import os, signal
+from workers import ReportEvent, handler
+
+_file = os.open("seen.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+@handler(ReportEvent, {options})
+{def_} deadly(events):
+    for event in events if isinstance(events, list) else [events]:
+        os.write(_file, (event.message_id + "\\n").encode())
+        if event.message_id == "13":
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+# What a fault in a library's C code would do to the process that reads a certain body.
+DEADLY_READER = """
+import os, signal
+from shared import wire
+from workers import ReportEvent, handler
+
+read = wire.read
+
+def deadly(body, kind):
+    if b'"13"' in body:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(body, kind)
+
+wire.read = deadly
+
+@handler(ReportEvent)
+def calm(event):
+    with open("seen.txt", "a") as file:
+        file.write(event.message_id + "\\n")
+"""
+
+
+def post(server: RedisServer, numbers: range) -> None:
+    """Commit callbacks as the web process does, some in one batch, some alone."""
+    bodies = [json.dumps({"data": [{"message_id": str(number), "status": "SEEN"}]}) for number in numbers]
+    kept = [batches.Kept("status", "main", batches.now_ms(), 1, body) for body in bodies]
+    with server.client() as client, client.pipeline() as pipe:
+        batches.add(pipe, kept[:20])
+        for alone in kept[20:]:
+            batches.add(pipe, [alone])
+        pipe.execute()
+
+
+def at_rest(server: RedisServer, running: Running) -> audit.Audit:
+    with server.client(decode_responses=False) as client:
+
+        def is_at_rest() -> bool:
+            sums = audit.take(client)
+            return not sums.in_flight and not sums.moving
+
+        running.until(is_at_rest, "rest")
+        return audit.take(client)
+
+
+@pytest.mark.parametrize(
+    ("options", "def_"),
+    [("", "def"), ("batch=True", "def"), ("concurrency=8", "async def")],
+    ids=["sync", "batch", "async"],
+)
+def test_an_event_that_kills_its_handlers_process_becomes_a_dead_letter_alone(
+    start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer, options: str, def_: str
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY_HANDLER.replace("{options}", options).replace("{def_}", def_))
+    post(redis_server, range(30))
+    start("worker", "expand", CALLBACKS_HANDLERS="deadly")
+    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="deadly")
+
+    sums = at_rest(redis_server, deliver)
+
+    assert sums.balances
+    assert [(at.delivered, at.dead) for at in sums.handlers] == [(29, 1)]
+    assert set((tmp_path / "seen.txt").read_text().split()) == {str(number) for number in range(30)}
+    listed = run("dead", "list", "deadly", "--json", cwd=tmp_path, environment={"REDIS_URL": redis_server.url})
+    letter = json.loads(listed.stdout)
+    assert letter["event"]["message_id"] == "13"
+    assert letter["error"] == "3 workers died while the handler had it"
+
+
+def test_a_callback_that_kills_its_reader_is_quarantined_alone(
+    start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY_READER)
+    post(redis_server, range(30))
+    start("worker", "expand", CALLBACKS_HANDLERS="deadly")
+    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="deadly")
+
+    sums = at_rest(redis_server, deliver)
+
+    assert sums.balances
+    assert (sums.unique, sums.quarantined) == (29, 1)
+    assert set((tmp_path / "seen.txt").read_text().split()) == {str(number) for number in range(30)} - {"13"}
+    listed = run("quarantine", "list", "--json", cwd=tmp_path, environment={"REDIS_URL": redis_server.url})
+    assert json.loads(listed.stdout)["error"] == "3 workers died while they read it"

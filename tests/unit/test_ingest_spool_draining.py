@@ -1,0 +1,102 @@
+"""Draining: in order, only what Redis has leaves the spool, and one row does not hold back the others."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ingest.commit import Entry
+from tests.unit.spools import Redis, callback, running, spool, until
+
+pytestmark = pytest.mark.usefixtures("hurried")
+
+
+def test_what_waits_at_the_end_is_drained_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        redis = Redis()
+        redis.refusal = "away"
+        async with running(redis, spool(tmp_path)) as store:
+            await store.write([callback("a")])
+        redis.refusal = None
+        async with running(redis, spool(tmp_path)) as store:
+            await until(lambda: redis.kept == ["a"] and store.report.state == "drained")
+
+    asyncio.run(scenario())
+    assert "action=spool_left callbacks=1" in caplog.text
+    assert "left by a process that ended" in caplog.text
+
+
+def test_nothing_leaves_the_spool_before_redis_has_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        redis = Redis()
+        redis.refusal = "away"
+        folder = spool(tmp_path)
+        held: list[int] = []
+
+        async def write(batch: Sequence[Entry]) -> None:
+            held.append(folder.waiting.callbacks)
+            await asyncio.sleep(0.01)
+            held.append(folder.waiting.callbacks)
+            await Redis.write(redis, batch)
+
+        async with running(redis, folder) as store:
+            await store.write([callback("a"), callback("b")])
+            redis.write = write  # type: ignore[method-assign]
+            redis.refusal = None
+            await until(lambda: store.report.state == "drained")
+        assert held == [2, 2]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_redis_refuses_does_not_hold_back_the_others(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        redis = Redis()
+        redis.refusal = "away"
+        async with running(redis, spool(tmp_path)) as store:
+            for body in ("a", "poison", "c"):
+                await store.write([callback(body)])
+            redis.poison, redis.refusal = "poison", None
+            await until(lambda: set(redis.kept) == {"a", "c"})
+            await store.write([callback("d")])
+            assert store.report.checks()["spool"]["waiting_callbacks"] == 1
+            redis.poison = ""
+            await until(lambda: store.report.state == "drained")
+            assert sorted(redis.kept) == ["a", "c", "d", "poison"]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_breaks_our_own_code_is_set_aside_raw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        redis = Redis()
+        redis.refusal = "away"
+        async with running(redis, spool(tmp_path)) as store:
+            for body in ("a", "text of a person", "c"):
+                await store.write([callback(body)])
+            redis.faulty, redis.refusal = "text of a person", None
+            await until(lambda: store.report.state == "drained")
+            assert redis.kept == ["a", "c"]
+
+    asyncio.run(scenario())
+    [aside] = (tmp_path / "spool").glob("*.faulty")
+    assert b"text of a person" in aside.read_bytes()
+    assert "text of a person" not in caplog.text
+
+
+def test_a_fault_that_hits_everything_sets_nothing_aside(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        redis = Redis()
+        redis.refusal = "away"
+        async with running(redis, spool(tmp_path)) as store:
+            for _ in range(5):
+                await store.write([callback("same")])
+            redis.faulty, redis.refusal = "same", None
+            await until(lambda: redis.asked > 8)
+            assert store.report.checks()["spool"]["waiting_callbacks"] == 5
+            redis.faulty = ""
+            await until(lambda: redis.kept == ["same"] * 5)
+
+    asyncio.run(scenario())
+    assert list((tmp_path / "spool").glob("*.faulty")) == []
