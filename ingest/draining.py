@@ -50,6 +50,9 @@ class Drain:
                     moved = await self._step()
             except NotKept as exc:
                 self._report.failed(exc)
+            except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
+                log.fault("drain", exc)
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
             if not moved:
                 await asyncio.sleep(TICK_SECONDS)
 
@@ -59,8 +62,7 @@ class Drain:
     async def _look(self) -> None:
         await self._thread.run(self._folder.look)
         self._report.found()
-        # While Redis is away the callbacks themselves show whether the disk does what it should.
-        if self._report.state == "failing" and self._gate.refusal is None:
+        if self._report.state == "failing":
             await self._thread.run(self._folder.probe)
             self._report.mended()
 

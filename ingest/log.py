@@ -11,7 +11,7 @@
                                    changed (see ingest/spool_report.py); why= or callbacks=
     action=spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
                                    of them for left_seconds=, then they are lost
-    action=spool_record            a damaged record, kept raw in the file set_aside=, beside the spool
+    action=spool_record            a damaged record, kept raw in the file set_aside=, or left where it is: left_there=
     action=spool_malformed         SQLite cannot read a spool; it is kept as set_aside=, and a new one is begun
     action=spool_taken             the spool of a dead process, taken over with callbacks=
     action=spool_not_taken         one that cannot be opened; it is tried again

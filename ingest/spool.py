@@ -138,8 +138,9 @@ class Spool:
         self.damaged = False
         self._undeleted.clear()
         self._left.clear()
+        sql = "SELECT CAST(callbacks AS INTEGER), CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id"
         try:
-            with closing(db.execute("SELECT callbacks, oldest_ms FROM batches ORDER BY id")) as found:
+            with closing(db.execute(sql)) as found:
                 for callbacks, oldest_ms in found:
                     self.batches += 1
                     self.callbacks += callbacks
@@ -155,7 +156,9 @@ class Spool:
 
     def _read(self, db: sqlite3.Connection, rows: list[Row], damaged: list[_Damaged]) -> None:
         callbacks = size_bytes = 0
-        sql = "SELECT id, callbacks, digest, entries FROM batches WHERE id > ? ORDER BY id"
+        # CAST, as damage can make anything of a value's type.
+        sql = """SELECT id, CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
+            FROM batches WHERE id > ? ORDER BY id"""
         try:
             with closing(db.execute(sql, (self._cursor,))) as found:
                 for number, inside, digest, raw in found:
@@ -202,7 +205,7 @@ class Spool:
             return
         self.oldest_ms = None
         self._cursor = 0
-        if self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES:
+        if self.file.is_there() and (self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES):
             self.file.renew()
 
     def _delete(self, db: sqlite3.Connection) -> None:
@@ -213,7 +216,7 @@ class Spool:
             self._undeleted.difference_update(some)
 
     def _oldest(self, db: sqlite3.Connection) -> int | None:
-        with closing(db.execute("SELECT id, oldest_ms FROM batches ORDER BY id")) as found:
+        with closing(db.execute("SELECT id, CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id")) as found:
             return next((oldest_ms for number, oldest_ms in found if number not in self._undeleted), None)
 
 

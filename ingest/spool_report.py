@@ -74,7 +74,7 @@ class SpoolReport:
 
     def spooled(self) -> None:
         """Take note that the spool has a batch."""
-        if self._now_seconds() - self._trouble_seconds >= _STAYS_SECONDS or self.state == "drained":
+        if self.state == "drained" or self._is_calm():
             self._turn("filling", f"why={self._why!r}")
 
     def failed(self, why: NotKept) -> None:
@@ -83,8 +83,9 @@ class SpoolReport:
         self._turn("full" if isinstance(why, Full) else "failing", f"why={self._trouble!r}")
 
     def mended(self) -> None:
-        """Take note that it can again."""
-        if self.state == "failing":
+        """Take note that it can write something again."""
+        # While Redis is away, larger batches may still fail.
+        if self.state == "failing" and (self._gate.refusal is None or self._is_calm()):
             self._turn("filling" if self._waits() else "drained", "why='its disk works again'")
 
     def refused(self, callbacks: int, why: NotKept) -> None:
@@ -152,6 +153,9 @@ class SpoolReport:
 
     def _waits(self) -> bool:
         return self._folder is not None and self._folder.waiting.callbacks > 0
+
+    def _is_calm(self) -> bool:
+        return self._now_seconds() - self._trouble_seconds >= _STAYS_SECONDS
 
     def _able(self) -> bool:
         return self._folder is not None and self.state in ("drained", "filling")

@@ -14,7 +14,9 @@ import redis
 from shared.settings import Durability
 
 CONFIG_PARAMETERS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
-INFO_SECTIONS: Final = ("persistence", "replication", "memory")
+INFO_SECTIONS: Final = ("server", "persistence", "replication", "memory")
+# RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
+OLDEST: Final = (6, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,20 @@ def findings(level: Durability, config: Mapping[str, str] | None, info: Mapping[
     `memory` asks for nothing but a primary that answers. `fsync` asks that every write is on disk before its
     answer, and that nothing is evicted; `replica` asks for a connected replica beside.
     """
-    found = [Finding("redis", ok=True, detail="answers"), _role(info)]
+    found = [Finding("redis", ok=True, detail="answers"), _version(info), _role(info)]
     if level == "memory":
         return tuple(found)
     found += [_aof(config, info), _fsync(config), _last_write(info), _eviction(config, info), _room(info)]
     if level == "replica":
         found.append(_replicas(info))
     return tuple(found)
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    version = str(info.get("redis_version", "unknown"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    ok = len(numbers) < len(OLDEST) or numbers >= OLDEST  # a server that does not say is taken at its word
+    return Finding("version", ok=ok, detail=version, remedy="" if ok else "upgrade Redis to 6.2 or newer")
 
 
 def _role(info: Mapping[str, Any]) -> Finding:

@@ -6,7 +6,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     worker_ended        it ended: exit=; it is started again, ever more slowly while it keeps ending
     worker_killed       it did not end in time after a stop
     worker_unfit        it cannot work: the configuration or a handler is wrong; everything stops with exit code 2
-    redis_away          Redis does not answer or will not write now; it is tried again
+    redis_away          Redis does not answer or will not write now; it is tried again, once said
+    redis_back          it does again
     redis_back          what waited for it is written
     job_given_back      a dead worker's job is in its queue again
     job_overtaken, job_run_twice

@@ -1,7 +1,7 @@
 """A time limit for a blocking call, by the process's one alarm clock (SIGALRM, ITIMER_REAL).
 
 Only the main thread can be interrupted this way. A call that hangs in C code without ever returning to Python
-hears nothing; ending such a process is its parent's part.
+hears nothing: `watchdog` ends its process.
 """
 
 import signal

@@ -22,6 +22,7 @@ from workers.declaration import Handler
 from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
 from workers.rq_worker import Unfinished
 from workers.settling import MOST_DEATHS, Argument, Later, Portion, SetAside, Settlement, Steps
+from workers.watchdog import Watchdog
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -56,6 +57,7 @@ class Deliveries:
         self._handler = handler
         self._caller = caller
         self._is_stopping = is_stopping
+        self._watchdog = Watchdog(handler.timeout_seconds)
         self._seconds_an_event: float | None = None
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
@@ -78,11 +80,17 @@ class Deliveries:
         started = settled = time.monotonic()
         # Closed at once where a settlement is refused: the calls under way end with it.
         with closing(self._one_by_one(run, deaths) if deaths else self._outcomes(run)) as outcomes:
-            for position, outcome in outcomes:
-                run.enter(position, outcome)
-                if time.monotonic() - settled >= pause:
-                    self._settle(job_id, run)
-                    settled = time.monotonic()
+            self._watchdog.watch()
+            try:
+                for position, outcome in outcomes:
+                    run.enter(position, outcome)
+                    if time.monotonic() - settled >= pause:
+                        self._watchdog.rest()  # Redis may be away for any time
+                        self._settle(job_id, run)
+                        settled = time.monotonic()
+                        self._watchdog.watch()
+            finally:
+                self._watchdog.rest()
         self._settle(job_id, run)
         self._learn(run.ended, time.monotonic() - started)
         if not run.is_settled:

@@ -24,6 +24,20 @@ _file = os.open("seen.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
+# Neither an alarm nor another thread ends this: the signals are blocked, and the C code keeps the interpreter.
+HANGING_HANDLER = """
+import ctypes, os, signal
+from workers import ReportEvent, handler
+
+@handler(ReportEvent, timeout_seconds=0.2)
+def deadly(event):
+    with open("seen.txt", "a") as file:
+        file.write(event.message_id + "\\n")
+    if event.message_id == "13":
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        ctypes.PyDLL(None).sleep(3600)
+"""
+
 # What a fault in a library's C code would do to the process that reads a certain body.
 DEADLY_READER = """
 import os, signal
@@ -66,6 +80,20 @@ def at_rest(server: RedisServer, running: Running) -> audit.Audit:
 
         running.until(is_at_rest, "rest")
         return audit.take(client)
+
+
+def test_an_event_that_hangs_in_c_code_becomes_a_dead_letter_alone(
+    start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "deadly.py").write_text(HANGING_HANDLER)
+    post(redis_server, range(30))
+    start("worker", "expand", CALLBACKS_HANDLERS="deadly")
+    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="deadly")
+
+    sums = at_rest(redis_server, deliver)
+
+    assert [(at.delivered, at.dead) for at in sums.handlers] == [(29, 1)]
+    assert "Timeout" in deliver.output  # where it stood, for whoever wrote it
 
 
 @pytest.mark.parametrize(

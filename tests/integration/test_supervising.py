@@ -18,7 +18,7 @@ import pytest
 from shared import keys, queues
 from tests.integration import witnesses
 from tests.integration.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, alive, until
-from tests.integration.workbench import Bench, bench, record, status, statuses
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 
 _HURRIED_SUPERVISOR = """
@@ -36,9 +36,9 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def b(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
+def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:  # noqa: F811
     monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    with bench(redis_server.url, *witnesses.ALL) as made:
+    with bench(quick_redis.url, *witnesses.ALL) as made:
         yield made
 
 

@@ -115,3 +115,9 @@ def test_a_forbidden_config_and_a_forbidden_info_are_told_apart() -> None:
     told: list[Any] = [INFO] * len(INFO_SECTIONS)
     assert failing(judge("fsync", configured + told)) == set()
     assert failing(judge("fsync", configured + [refused] * len(INFO_SECTIONS))) == {"redis"}
+
+
+def test_a_redis_on_which_jobs_could_be_lost_is_named() -> None:
+    assert failing(findings("memory", CONFIG, INFO | {"redis_version": "6.0.16"})) == {"version"}
+    for version in ("6.2.14", "7.0.15", "10.1.0"):
+        assert failing(findings("memory", CONFIG, INFO | {"redis_version": version})) == set()

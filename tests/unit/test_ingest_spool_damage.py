@@ -17,6 +17,8 @@ from tests.unit.spools import callback, damage, drained, next_load
         "UPDATE batches SET entries = substr(entries, 1, 10) WHERE id = 2",
         "UPDATE batches SET entries = zeroblob(length(entries)) WHERE id = 2",
         "UPDATE batches SET digest = zeroblob(16) WHERE id = 2",
+        "UPDATE batches SET entries = CAST(entries AS TEXT), digest = 'text', oldest_ms = 'x' WHERE id = 2",
+        "UPDATE batches SET entries = CAST(x'ff' AS TEXT) WHERE id = 2",
     ],
 )
 def test_a_damaged_record_is_set_aside_raw_and_the_rest_goes_on(

@@ -1,0 +1,29 @@
+"""A task is stopped even if the library that it waits in swallows a cancellation."""
+
+import asyncio
+
+import pytest
+
+from ingest import stopping
+
+
+def test_a_task_that_loses_its_first_cancellation_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_AGAIN_SECONDS", 0.01)
+    lost: list[bool] = []
+
+    async def deaf_once() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            lost.append(True)
+        await asyncio.sleep(3600)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(deaf_once())
+        await asyncio.sleep(0)
+        await stopping.stop(task)
+        assert task.cancelled()
+        await stopping.stop(task)  # a second time does nothing
+
+    asyncio.run(scenario())
+    assert lost == [True]
