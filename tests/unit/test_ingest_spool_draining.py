@@ -60,7 +60,7 @@ def test_a_row_that_redis_refuses_does_not_hold_back_the_others(tmp_path: Path) 
             redis.poison, redis.refusal = "poison", None
             await until(lambda: set(redis.kept) == {"a", "c"})
             await store.write([callback("d")])
-            assert store.report.checks()["spool"]["waiting_callbacks"] == 1
+            await until(lambda: store.report.checks()["spool"]["waiting_callbacks"] == 1)
             redis.poison = ""
             await until(lambda: store.report.state == "drained")
             assert sorted(redis.kept) == ["a", "c", "d", "poison"]
