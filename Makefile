@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit tests chaos lock clean
+.PHONY: help demo test lint types imports unit tests chaos fuzz lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,7 +44,10 @@ tests: .venv/.test
 	$(BIN)/pytest
 
 chaos: .venv/.test  ## kill at random under load, for ten minutes (CHAOS_SECONDS, CHAOS_SEED)
-	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos/test_random_kills.py
+
+fuzz: .venv/.test  ## a million mutated bodies against the reader (FUZZ_BODIES, CHAOS_SEED)
+	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} $(BIN)/pytest tests/chaos/test_fuzz.py
 
 lock: .venv/.test  ## compile both locks anew
 	$(COMPILE) --build-deps-for editable --extra dev --output-file requirements.txt pyproject.toml
