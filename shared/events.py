@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from shared import wire
+from shared import values, wire
 
 # The specification's statuses; the gateway may add others, which pass like these.
 STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
@@ -127,7 +127,7 @@ def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterat
                 yield _reply(reply, raw, source=source, received_at=received_at)
         return
     envelope = wire.status_envelope(callback)
-    api_job_id, client_job_id = wire.text(envelope.api_job_id), wire.text(envelope.client_job_id)
+    api_job_id, client_job_id = values.text(envelope.api_job_id), values.text(envelope.client_job_id)
     for record, raw in callback.records:
         if isinstance(record, wire.Record):
             yield _report(
@@ -159,22 +159,22 @@ def _report(
     client_job_id: str | None,
     received_at: datetime,
 ) -> ReportEvent:
-    occurred_ms = wire.unix_ms(record)
-    message_id, channel = str(record.message_id), wire.text(record.type)
-    error_code = wire.integer(record.error_code)
+    occurred_ms = values.unix_ms(record)
+    message_id, channel = str(record.message_id), values.text(record.type)
+    error_code = values.integer(record.error_code)
     return ReportEvent(
         id=report_id(message_id, channel, record.status, occurred_ms, error_code),
         source=source,
         api_job_id=api_job_id,
         client_job_id=client_job_id,
         message_id=message_id,
-        client_message_id=wire.text(record.client_message_id),
+        client_message_id=values.text(record.client_message_id),
         channel=channel,
         status=record.status,
         is_final=record.status in FINAL_STATUSES,
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
-        sender=wire.sender(record),
-        recipient=wire.text(record.to),
+        sender=values.sender(record),
+        recipient=values.text(record.to),
         error_code=error_code,
         received_at=received_at,
         raw=raw,
@@ -182,21 +182,21 @@ def _report(
 
 
 def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
-    occurred_ms = wire.unix_ms(reply)
+    occurred_ms = values.unix_ms(reply)
     reply_message_id = str(reply.reply_message_id)
     return ReplyEvent(
         id=reply_id(reply_message_id),
         source=source,
-        api_job_id=wire.text(reply.api_job_id),
-        client_job_id=wire.text(reply.client_job_id),
+        api_job_id=values.text(reply.api_job_id),
+        client_job_id=values.text(reply.client_job_id),
         reply_message_id=reply_message_id,
-        orig_message_id=wire.text(reply.orig_message_id),
-        req_uuid=wire.text(reply.req_uuid),
-        channel=wire.text(reply.channel),
+        orig_message_id=values.text(reply.orig_message_id),
+        req_uuid=values.text(reply.req_uuid),
+        channel=values.text(reply.channel),
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
-        sender=wire.sender(reply),
-        recipient=wire.text(reply.to),
-        text=None if reply.message is None else wire.text(reply.message.text),
+        sender=values.sender(reply),
+        recipient=values.text(reply.to),
+        text=None if reply.message is None else values.text(reply.message.text),
         received_at=received_at,
         raw=raw,
     )

@@ -125,7 +125,6 @@ _BOM: Final = b"\xef\xbb\xbf"
 _SURROGATES: Final = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
-_YEAR_1_MS: Final = -62_135_596_800_000
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
 _ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
@@ -296,41 +295,6 @@ def _sentence(exc: msgspec.ValidationError) -> tuple[str, str]:
     if "matching regex" in why:  # of our own patterns there is one, and people do not read it
         why = "Expected a whole number, or its digits as text"
     return why.replace("`", ""), "" if path == "[...]" else path
-
-
-def text(value: _Text) -> str | None:
-    """Give an optional text as the events carry it: absent, null and "" are None alike, a number is its digits."""
-    return None if value is None or value == "" else str(value)
-
-
-def integer(value: _Code) -> int | None:
-    """Give an optional integer that may have come as digits in a string."""
-    return None if value is None or value == "" else int(value)
-
-
-def sender(record: Record | ReplyCallback) -> str | None:
-    """Who sent it: `from`, or the one of `sms_from` and `viber_from` that the sibling pages fill."""
-    return text(record.from_) or text(record.sms_from) or text(record.viber_from)
-
-
-def unix_ms(record: Record | ReplyCallback) -> int | None:
-    """When it happened, in milliseconds since 1970, from the finer of the two times that it gives.
-
-    The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: the unit is
-    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973. None where it gives no
-    time, or one before the year 1, which no calendar of ours can hold.
-    """
-    value = integer(record.micro_timestamp)
-    if value is None:
-        value = integer(record.timestamp)
-    if value is None:
-        return None
-    size = abs(value)
-    if size < 10**11:
-        value *= 1000
-    elif size >= 10**14:
-        value //= 1000
-    return value if value >= _YEAR_1_MS else None
 
 
 def status_envelope(callback: Callback) -> StatusEnvelope:

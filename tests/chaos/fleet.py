@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,14 +14,14 @@ PARTS = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "
 
 
 class Fleet:
-    """The parts of one service, and what was killed so far."""
+    """The parts of one service, and what was killed so far, and when (unix time in seconds)."""
 
     def __init__(self, start: Callable[..., Running], redis: RedisServer, chance: random.Random) -> None:
         self._start = start
         self._redis = redis
         self._chance = chance
         self._running: dict[str, Running] = {}
-        self.kills: dict[str, int] = {}
+        self.kills: list[tuple[str, float]] = []
         self.revive()
 
     def revive(self) -> None:
@@ -38,12 +39,12 @@ class Fleet:
             victims.extend((f"worker of {name}", child) for child in children_of(running.process.pid))
         victims.append(("redis", 0))
         what, pid = self._chance.choice(victims)
+        self.kills.append((what, time.time()))
         if what == "redis":
             self._redis.kill()
             self._redis.start()
         else:
             kill(pid)
-        self.kills[what] = self.kills.get(what, 0) + 1
         return what
 
     def stop(self) -> None:

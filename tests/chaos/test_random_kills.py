@@ -1,7 +1,7 @@
 """Under load, whatever is killed whenever: nothing acknowledged is lost, nothing is delivered twice, the sum comes out.
 
-A handler may have one event in its hands when its process dies: only such an event may come to it again, and these
-are counted.
+What a handler did is written down every quarter of a second: only events that it had just before its process, or Redis,
+was killed may come to it again, and these are counted.
 """
 
 import json
@@ -21,16 +21,18 @@ from tests.redis_server import RedisServer, free_port
 
 # Writes down that it has an event, before it could be killed with it.
 WITNESS = """
-import os
+import os, time
 from workers import ReplyEvent, ReportEvent, handler
 
 _file = os.open("witness.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 @handler(ReportEvent, ReplyEvent)
 def witness(event):
-    os.write(_file, (event.id + "\\n").encode())
+    os.write(_file, f"{event.id} {time.time()}\\n".encode())
 """
 _REST_SECONDS = 180.0
+# A quarter of a second, and what a busy machine and a Redis that syncs each write add to it.
+_JUST_BEFORE_SECONDS = 3.0
 
 
 def test_random_kills_lose_nothing_and_double_nothing(
@@ -62,24 +64,36 @@ def test_random_kills_lose_nothing_and_double_nothing(
     entries = ledger.read(tmp_path / "ledger.jsonl")
     known = ledger.unique_events(entries)
     expected = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
-    witnessed = Counter((tmp_path / "witness.txt").read_text().split())
-    doubled = sum(number - 1 for number in witnessed.values())
+    witnessed = _witnessed(tmp_path / "witness.txt")
+    doubled = [times for times in witnessed.values() if len(times) > 1]
     lost = expected - witnessed.keys()
-    worker_kills = sum(number for what, number in fleet.kills.items() if "deliver" in what or what == "redis")
     figures = {
-        "kills": fleet.kills,
+        "kills": Counter(what for what, _ in fleet.kills),
         "acknowledged": sum(entry.acknowledged for entry in entries),
         "events": len(expected),
         "lost": len(lost),
-        "doubled": doubled,
+        "doubled": sum(len(times) - 1 for times in doubled),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
     for name, value in figures.items():
         record_property(name, value)
     assert expected
     assert not lost
-    assert doubled <= 2 * worker_kills, "more than what the processes had in their hands"
+    # A supervisor that is killed takes its workers with it, in its own time.
+    ends = [when for what, when in fleet.kills if "deliver" in what or what == "redis"]
+    for times in doubled:
+        for before in sorted(times)[:-1]:
+            assert any(-1.0 < end - before < _JUST_BEFORE_SECONDS for end in ends), "nobody was killed then"
     assert sums.balances
+
+
+def _witnessed(file: Path) -> dict[str, list[float]]:
+    """Give for each event when the handler had it (unix time in seconds)."""
+    witnessed: dict[str, list[float]] = {}
+    for line in file.read_text().splitlines():
+        event_id, when = line.split()
+        witnessed.setdefault(event_id, []).append(float(when))
+    return witnessed
 
 
 def _gateway(start: Callable[..., Running], port: int, *, seconds: float, seed: int) -> Running:

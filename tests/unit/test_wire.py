@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import wire
+from shared import values, wire
 from shared.errors import NotDocumented, NotJson
 from shared.wire import Kind, Record, ReplyCallback
 
@@ -65,7 +65,7 @@ def test_a_status_callback_is_read_as_specified(kind: Kind | None) -> None:
     ((report, raw),) = callback.records
     assert isinstance(report, Record)
     assert (report.type, report.message_id, report.status) == ("SMS", "14466445287300014003", "DELIVRD")
-    assert (report.to, wire.sender(report), report.client_message_id) == ("35679000123", "Fortytwo", "c-1")
+    assert (report.to, values.sender(report), report.client_message_id) == ("35679000123", "Fortytwo", "c-1")
     assert raw == json.loads(STATUS)["data"][0]
     assert callback.faults == ()
 
@@ -109,17 +109,17 @@ def test_a_reply_without_text_is_still_a_reply(message: bytes) -> None:
     ],
 )
 def test_the_unit_of_a_time_is_told_by_its_magnitude(keys: dict[str, Any], unix_ms: int | None) -> None:
-    assert wire.unix_ms(record(**keys)) == unix_ms
+    assert values.unix_ms(record(**keys)) == unix_ms
 
 
 @given(st.integers(min_value=10**8, max_value=4 * 10**9), st.integers(0, 999), st.integers(0, 999))
 def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: int) -> None:
     # From March 1973 on (10^8 seconds); before it, milliseconds look like seconds.
     moment = seconds * 1000 + ms
-    assert wire.unix_ms(record(timestamp=seconds)) == seconds * 1000
-    assert wire.unix_ms(record(timestamp=seconds, micro_timestamp=moment)) == moment
-    assert wire.unix_ms(record(timestamp=moment, micro_timestamp=moment * 1000 + us)) == moment
-    assert wire.unix_ms(record(timestamp=str(moment), micro_timestamp=str(moment * 1000 + us))) == moment
+    assert values.unix_ms(record(timestamp=seconds)) == seconds * 1000
+    assert values.unix_ms(record(timestamp=seconds, micro_timestamp=moment)) == moment
+    assert values.unix_ms(record(timestamp=moment, micro_timestamp=moment * 1000 + us)) == moment
+    assert values.unix_ms(record(timestamp=str(moment), micro_timestamp=str(moment * 1000 + us))) == moment
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,19 @@ def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: in
     ],
 )
 def test_the_sender_stands_under_one_of_three_keys(keys: dict[str, Any], sender: str | None) -> None:
-    assert wire.sender(record(**keys)) == sender
+    assert values.sender(record(**keys)) == sender
 
 
 @pytest.mark.parametrize("absent", [{}, {"error_code": None}, {"error_code": ""}])
 def test_absent_null_and_empty_are_alike(absent: dict[str, Any]) -> None:
     read = record(**absent)
-    assert wire.integer(read.error_code) is None
-    assert wire.text(read.client_message_id) is None
+    assert values.integer(read.error_code) is None
+    assert values.text(read.client_message_id) is None
 
 
 @pytest.mark.parametrize(("given", "code"), [(943, 943), ("943", 943), (0, 0), ("0", 0), (-5, -5), ("-5", -5)])
 def test_an_integer_may_come_as_digits(given: int | str, code: int) -> None:
-    assert wire.integer(record(error_code=given).error_code) == code
+    assert values.integer(record(error_code=given).error_code) == code
 
 
 def test_an_id_given_as_a_number_beyond_64_bits_is_its_digits() -> None:
@@ -347,8 +347,8 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
     assert [raw for _, raw in callback.records] == [item for i, item in enumerate(data) if i not in wrong]
     for read, _ in callback.records:
         assert isinstance(read, Record)
-        wire.unix_ms(read)
-        wire.integer(read.error_code)
+        values.unix_ms(read)
+        values.integer(read.error_code)
 
 
 @given(

@@ -1,0 +1,42 @@
+"""What the wire's values mean, however they were spelled: absent and empty, numbers as text, senders, units of time."""
+
+from typing import Final
+
+from shared.wire import Record, ReplyCallback
+
+_YEAR_1_MS: Final = -62_135_596_800_000
+
+
+def text(value: str | int | None) -> str | None:
+    """Give an optional text as the events carry it: absent, null and "" are None alike, a number is its digits."""
+    return None if value is None or value == "" else str(value)
+
+
+def integer(value: int | str | None) -> int | None:
+    """Give an optional integer that may have come as digits in a string."""
+    return None if value is None or value == "" else int(value)
+
+
+def sender(record: Record | ReplyCallback) -> str | None:
+    """Who sent it: `from`, or the one of `sms_from` and `viber_from` that the sibling pages fill."""
+    return text(record.from_) or text(record.sms_from) or text(record.viber_from)
+
+
+def unix_ms(record: Record | ReplyCallback) -> int | None:
+    """When it happened, in milliseconds since 1970, from the finer of the two times that it gives.
+
+    The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: the unit is
+    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973. None where it gives no
+    time, or one before the year 1, which no calendar of ours can hold.
+    """
+    value = integer(record.micro_timestamp)
+    if value is None:
+        value = integer(record.timestamp)
+    if value is None:
+        return None
+    size = abs(value)
+    if size < 10**11:
+        value *= 1000
+    elif size >= 10**14:
+        value //= 1000
+    return value if value >= _YEAR_1_MS else None
