@@ -114,7 +114,8 @@ def _headers(scope: Scope) -> tuple[int, bytes, bytes, list[bytes]]:
         elif name == b"content-type":
             media_type = value.strip().lower()
         elif name == b"content-encoding":
-            encoding = value.strip().lower()
+            # Of several lines none may say anything but identity.
+            encoding = value.strip().lower() if encoding in (b"", b"identity") else encoding
         elif name == b"x-forwarded-for":
             forwarded.append(value)
     return length_bytes, encoding, media_type, forwarded

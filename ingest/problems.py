@@ -7,6 +7,7 @@ whether that repetition is of any use:
     outcome                                  status   will the gateway's retry help?
     kept                                     200      -
     JSON, but not the documented shape       200      no: quarantined, and 200 ends the repeating
+    no HTTP request                          400      yes, if it was damaged on the way
     not JSON, or cut short                   400      yes, if it was damaged on the way; a copy is quarantined
     address not allowed                      403      no, not before CALLBACKS_ALLOWED_IPS names it
     unknown token, unknown path              404      no; one answer for both, so that guessing teaches nothing
@@ -70,6 +71,7 @@ _NOT_FOUND: Final = _Problem(404, "not-found", "There is nothing at this address
 _METHOD: Final = _Problem(405, "method-not-allowed", "This method is not allowed here")
 _TOO_SLOW: Final = _Problem(408, "too-slow", "The body did not arrive in time")
 _TOO_LARGE: Final = _Problem(413, "too-large", "The body is too large")
+_NOT_HTTP: Final = _Problem(400, "not-http", "This is not an HTTP request")
 _HEAD_TOO_SLOW: Final = _Problem(408, "too-slow", "The request did not arrive in time")
 _HEAD_TOO_LARGE: Final = _Problem(431, "head-too-large", "The header lines are too large")
 _MEDIA: Final = _Problem(415, "unsupported-media", "The body must be plain JSON")
@@ -109,6 +111,11 @@ def too_slow(limit_seconds: float) -> Answer:
 def too_large(limit_bytes: int) -> Answer:
     """Say that the body has more than `limit_bytes`."""
     return _TOO_LARGE(f"A body may have {limit_bytes} bytes", unread=True)
+
+
+def not_http(why: str) -> Answer:
+    """Say that what came is no request at all."""
+    return _NOT_HTTP(why, unread=True)
 
 
 def head_too_slow(limit_seconds: float) -> Answer:

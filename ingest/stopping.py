@@ -4,7 +4,7 @@ import asyncio
 from typing import Any, Final
 
 # A task that is just connecting or waiting for a reply of Redis may lose a cancellation: asyncio.wait_for before
-# Python 3.12 drops one that comes in the moment in which it is done (github.com/python/cpython/issues/86296).
+# Python 3.12 drops one that comes in the moment in which it is done (CPython, gh-86296).
 _AGAIN_SECONDS: Final = 0.5
 
 

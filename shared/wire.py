@@ -8,6 +8,7 @@ Source of the keys: "Message status callback" and "Message reply callback" of th
 second spellings (`sms_from`, `viber_from`, integers as digits, several time units): its sibling pages.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -117,6 +118,8 @@ class Callback(Struct, frozen=True):
     unreadable: bytes = b""
 
 
+# To say of each record what is wrong with it takes time, during which nobody else is served.
+MAX_FAULTS: Final = 1000
 # What is nested deeper has no meaning here, and would meet Python's recursion limit (1000) somewhere on its way.
 MAX_DEPTH: Final = 100
 
@@ -128,7 +131,9 @@ _SURROGATES: Final = re.compile(
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
 _ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
-# Copied into each of a body's 40,000 records (that is what 4 MiB hold), a single long key would fill the memory.
+# Copied into each of a body's records (4 MiB hold 130,000), a long text of the envelope would fill the memory. The
+# gateway's own, 36 and at most 255 characters beside 50,000 records, stay within this.
+_MOST_ENVELOPE_BYTES: Final = 16 << 20
 _MOST_EXTRA_BYTES: Final = 1 << 20
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
@@ -203,9 +208,15 @@ def _read_status(value: dict[str, msgspec.Raw]) -> Callback:
             records.append((_convert(raw, Record, at), raw))
         except NotDocumented as exc:
             faults.append(Fault(index, str(exc)))
+            if len(faults) > MAX_FAULTS:
+                raise NotDocumented(
+                    f"more than {MAX_FAULTS} records cannot be read: {'; '.join(summary(faults))}"
+                ) from exc
     if not records:
         raise NotDocumented("; ".join(summary(faults)))
     envelope = _convert(known, StatusEnvelope, "$")
+    if sum(len(bytes(value[key])) for key in known) * len(records) > _MOST_ENVELOPE_BYTES:
+        raise NotDocumented("api_job_id and client_job_id are too long for so many records: $.data")
     extra = _extra({key: part for key, part in value.items() if key not in _STATUS_KEYS}, records=len(records))
     unreadable = b""
     if faults:
@@ -282,11 +293,15 @@ def _convert(value: Any, to: type[T], at: str) -> T:
         why, below = _sentence(exc)
         if isinstance(value, dict) and not below:
             # msgspec names the object in which a key is missing; a reader wants the key's own path.
-            for field in msgspec.structs.fields(to):
-                if field.required and field.encode_name not in value:
-                    why, below = "missing required key", f".{field.encode_name}"
-                    break
+            missing = next((name for name in _required_keys(to) if name not in value), None)
+            if missing is not None:
+                why, below = "missing required key", f".{missing}"
         raise NotDocumented(f"{why}: {at}{below}") from exc
+
+
+@functools.cache
+def _required_keys(struct: type[Struct]) -> tuple[str, ...]:
+    return tuple(field.encode_name for field in msgspec.structs.fields(struct) if field.required)
 
 
 def _sentence(exc: msgspec.ValidationError) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -214,3 +215,49 @@ def test_too_much_in_flight_is_503_before_memory_grows_and_then_all_is_well(
     while web.post(report(1)).status_code == 503 and deadline:
         deadline -= 1
     assert deadline
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"another"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_an_offer_to_upgrade_is_passed_over_and_the_callback_kept(
+    web: WebProcess, redis_server: RedisServer, protocol: bytes, chunked: bool
+) -> None:
+    body = report(1)
+    framed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    length = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % len(body)
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n" % protocol
+    with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
+        connection.sendall(HEAD + offer + length + b"\r\n" + framed[:7])
+        time.sleep(0.05)
+        connection.sendall(framed[7:])
+        answered = b""
+        while b"accepted" not in answered:
+            answered += connection.recv(4096)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert [callback.body.encode() for callback in kept(redis_server)] == [body]
+
+
+def test_requests_far_ahead_of_their_answers_end_the_connection_and_take_no_memory(web: WebProcess) -> None:
+    def resident_kib() -> int:
+        status = Path(f"/proc/{web.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+    before_kib = resident_kib()
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection, suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(5)
+            for _ in range(100):  # 6 MB, and never a look at what is answered
+                connection.sendall(b"GET /readyz HTTP/1.1\r\n\r\n" * 2800)
+            raise AssertionError("it took them all")
+    assert resident_kib() - before_kib < 50_000  # it was a gibibyte without the limit
+
+
+def test_too_many_header_lines_and_what_is_no_request_are_refused_as_everything_is(web: WebProcess) -> None:
+    for sent in (b"GET /livez HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"garbage\r\n\r\n"):
+        answered = exchange(web, sent)
+        assert answered.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answered
+    assert web.ready()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest.commit import Entry
+from ingest.spool_folder import Load
 from tests.unit.spools import Redis, callback, running, spool, until
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -100,3 +101,29 @@ def test_a_fault_that_hits_everything_sets_nothing_aside(tmp_path: Path) -> None
 
     asyncio.run(scenario())
     assert list((tmp_path / "spool").glob("*.faulty")) == []
+
+
+def test_an_unexpected_error_is_told_and_draining_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    private = "text of a person"
+
+    async def scenario() -> None:
+        redis = Redis()
+        folder = spool(tmp_path)
+        redis.refusal = "away"
+        gives = folder.next
+
+        def broken() -> Load | None:
+            monkeypatch.setattr(folder, "next", gives)
+            raise KeyError(private)
+
+        async with running(redis, folder) as store:
+            await store.write([callback("a")])
+            monkeypatch.setattr(folder, "next", broken)
+            redis.refusal = None
+            await until(lambda: redis.kept == ["a"])
+
+    asyncio.run(scenario())
+    assert "action=fault where=drain KeyError" in caplog.text
+    assert private not in caplog.text

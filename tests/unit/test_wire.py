@@ -373,3 +373,18 @@ def test_what_stands_beside_the_records_does_not_multiply_with_them() -> None:
     assert (len(callback.records), callback.extra) == (1000, {})
     error = check_error(b'{"data":[%s],"client_job_id":"%s"}' % (records, b"x" * 100_000))
     assert error == "Expected str of length <= 1024: $.client_job_id"
+
+
+def test_a_bundle_of_rubbish_is_given_up_on_as_a_whole() -> None:
+    error = check_error(b'{"data":[{"message_id":"1","status":"SEEN"}%s]}' % (b",{}" * 100_000))
+    assert error.startswith("more than 1000 records cannot be read: missing required key: $.data[1].message_id")
+
+
+def test_the_envelope_s_texts_do_not_multiply_beyond_reason() -> None:
+    records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 15_000)
+    escaped = rb"\u0001" * 1000
+    body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (escaped, escaped, records)
+    with pytest.raises(NotDocumented, match="too long for so many records"):
+        wire.read(body, "status")
+    gateway = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (b"a" * 36, b"b" * 255, records)
+    assert len(wire.read(gateway, "status").records) == 15_000
