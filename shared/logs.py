@@ -15,8 +15,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_end_unknown     the work is done, and Redis did not answer to the note that it is
     job_failed          a job failed as a whole: it goes on from where it was, a second later
     job_unreadable      a job that this release cannot read
-    event_retried       events failed at their handler and are tried again later
-    event_dead          events became dead letters: see `callbacks dead`
+    event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
+    event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

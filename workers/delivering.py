@@ -6,10 +6,12 @@ becomes a dead letter. What is done is settled while the rest still runs, so tha
 
 import logging
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -33,6 +35,8 @@ _TAKE_SECONDS: Final = 1.0
 # What a killed worker may have to do again, beside the event it was at, is what it did in this time.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
+# A frame of a traceback as Python writes it.
+_PLACE: Final = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
@@ -157,8 +161,8 @@ class Deliveries:
             dead=sheet.dead,
             later=sheet.later,
         )
-        for action, number in sheet.actions.items():
-            log.warning("action=%s handler=%s events=%d", action, self._handler.name, number)
+        for (action, cause), number in sheet.actions.items():
+            log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
 
 
 class _Share(Struct):
@@ -224,7 +228,7 @@ class _Sheet:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self.counts: Counter[str] = Counter()
-        self.actions: Counter[str] = Counter()
+        self.actions: Counter[tuple[str, str]] = Counter()
         self.dead: list[SetAside] = []
         self.later: list[Later] = []
 
@@ -234,11 +238,11 @@ class _Sheet:
             self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
         elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
             self.counts[keys.handler_count(name, event.kind, "dead")] += 1
-            self.actions["event_dead"] += 1
+            self.actions["event_dead", _cause(outcome)] += 1
             self.dead.append(_dead_letter(name, event, attempt, outcome))
         else:
             wait = outcome.after_seconds if isinstance(outcome, Again) else None
-            self.actions["event_retried"] += 1
+            self.actions["event_retried", _cause(outcome)] += 1
             self.later.append(_retry(name, event, attempt + 1, wait_seconds(attempt) if wait is None else wait))
 
 
@@ -253,6 +257,15 @@ def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outco
     }
     key = keys.dead_letter(handler, event.id)
     return SetAside(key, event.id, now_ms, keys.DEAD_SECONDS, fields)
+
+
+def _cause(outcome: Outcome) -> str:
+    """Tell for the log what failed and where, without the message, which may quote an event (I9)."""
+    if not isinstance(outcome, Failed):
+        return type(outcome).__name__.lower()
+    kind = outcome.error.partition(":")[0].split()[0] if outcome.error.strip() else outcome.kind
+    places = _PLACE.findall(outcome.traceback)
+    return f"{kind} at {Path(places[-1][0]).name}:{places[-1][1]}" if places else kind
 
 
 def _why(outcome: Outcome) -> str:

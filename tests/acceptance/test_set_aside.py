@@ -187,3 +187,21 @@ def test_a_choice_must_be_made(tmp_path: Path, redis_server: RedisServer) -> Non
 
         assert ended.returncode == 2
         assert "--all" in ended.stderr
+
+
+def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
+    start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "failing.py").write_text(
+        "from workers import ReportEvent, handler\n\n@handler(ReportEvent, attempts=1)\ndef failing(event):\n"
+        "    raise LookupError(f'no account for {event.recipient}')\n"
+    )
+    with redis_server.client() as client, client.pipeline() as pipe:
+        batches.add(pipe, [batches.Kept("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
+        pipe.execute()
+    start("worker", "expand", CALLBACKS_HANDLERS="failing")
+    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")
+
+    deliver.until_told("action=event_dead handler=failing events=1 cause=LookupError at failing.py:5")
+
+    assert "35699000001" not in deliver.output
