@@ -15,7 +15,7 @@ from pathlib import Path
 from shared import audit, events
 from simulator import ledger
 from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, started
+from tests.acceptance.processes import Running, get, started
 from tests.chaos.fleet import Fleet
 from tests.redis_server import RedisServer, free_port
 
@@ -58,7 +58,7 @@ def test_random_kills_lose_nothing_and_double_nothing(
             time.sleep(chance.uniform(0.2, 1.5))
             fleet.break_something()
             fleet.revive()
-        sums = _rest(redis, fleet)
+        sums = _rest(redis, fleet, port)
         fleet.stop()
 
     entries = ledger.read(tmp_path / "ledger.jsonl")
@@ -108,14 +108,16 @@ def _gateway(start: Callable[..., Running], port: int, *, seconds: float, seed: 
     )
 
 
-def _rest(redis: RedisServer, fleet: Fleet) -> audit.Audit:
-    """Wait until nothing moves any more."""
+def _rest(redis: RedisServer, fleet: Fleet, port: int) -> audit.Audit:
+    """Wait until nothing moves any more, and nothing waits in the web process's spool."""
     deadline = time.monotonic() + _REST_SECONDS
     with redis.client(decode_responses=False) as client:
         while True:
             fleet.revive()
-            sums = audit.take(client)
-            if not sums.in_flight and not sums.moving and sums.received:
-                return sums
-            assert time.monotonic() < deadline, sums
+            status, ready = get(f"http://127.0.0.1:{port}/readyz")
+            if status == 200 and ready["checks"]["spool"]["waiting_callbacks"] == 0:
+                sums = audit.take(client)
+                if not sums.in_flight and not sums.moving and sums.received:
+                    return sums
+            assert time.monotonic() < deadline, (status, ready, audit.take(client))
             time.sleep(0.2)
