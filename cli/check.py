@@ -63,6 +63,7 @@ def _look() -> Iterator[Finding]:
     yield from _addresses(loaded)
     yield from _redis(loaded)
     yield from _spool(loaded)
+    yield from _run_dir(loaded)
     yield from _handlers(loaded.handlers)
 
 
@@ -143,13 +144,11 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
         )
         return
     folder = Path(loaded.spool_dir)
-    # What is not there is made at the start, in the nearest folder that is.
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    nearest = _nearest(folder)
+    if problem := _unwritable(folder):
         yield Finding(
             "wrong",
-            f"CALLBACKS_SPOOL_DIR: {folder} cannot be written"
-            + ("" if nearest.is_dir() else f": {nearest} is no folder"),
+            f"CALLBACKS_SPOOL_DIR: {problem}",
             "Let the user of the web process own it, or name another; while Redis is away callbacks are refused.",
         )
         return
@@ -161,6 +160,27 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
             f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}, and its disk has {free_bytes} bytes left",
             "Make room, or set it to what may be filled: a full disk may stop others as well.",
         )
+
+
+def _run_dir(loaded: settings.Settings) -> Iterator[Finding]:
+    if loaded.run_dir and (problem := _unwritable(Path(loaded.run_dir))):
+        yield Finding(
+            "advice",
+            f"CALLBACKS_RUN_DIR: {problem}",
+            "Let the user of the workers own it, or name another; until then a killed worker's last events come again.",
+        )
+
+
+def _nearest(folder: Path) -> Path:
+    """Give the folder itself, or the nearest above it that is there: what is missing is made at the start."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _unwritable(folder: Path) -> str:
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
+        return f"{folder} cannot be written: {nearest} is no folder"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
 def _handlers(names: Sequence[str]) -> Iterator[Finding]:

@@ -139,6 +139,7 @@ def _play(campaign: Campaign, folder: Path) -> Result:
         "CALLBACKS_LOG_FILE": str(log_file),
         "CALLBACKS_LOG_NUMBERS": "masked",
         "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+        "CALLBACKS_RUN_DIR": str(folder / "run"),
         "CALLBACKS_DEDUPE_SECONDS": "86400",
         "CALLBACKS_MAX_BODY_BYTES": "",
         "CALLBACKS_BODY_TIMEOUT_SECONDS": "",

@@ -61,6 +61,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
         "CALLBACKS_HANDLERS": ",".join(dict.fromkeys(("log", *loaded.handlers))),
         "CALLBACKS_LOG_FILE": str(log_file),
         "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+        "CALLBACKS_RUN_DIR": str(folder / "run"),
         "CALLBACKS_LOG_LEVEL": "WARNING",
         "CALLBACKS_DURABILITY": "fsync",
     }

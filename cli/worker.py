@@ -9,6 +9,7 @@ from shared import connections, logs, queues, settings
 from shared.errors import ConfigurationError
 from workers import registry
 from workers.housekeeping import Housekeeping
+from workers.notebook import Notebooks
 from workers.supervisor import Supervisor
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
@@ -58,5 +59,6 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float) -> int:
     logs.configure()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
-    housekeeping = Housekeeping(queue_names, connection=connection)
+    notebooks = Notebooks.of(loaded.run_dir, loaded.redis_url)
+    housekeeping = Housekeeping(queue_names, connection=connection, notebooks=notebooks)
     return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()

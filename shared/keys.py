@@ -10,9 +10,9 @@
     cb:dead:<handler>:<id>     hash    deliver   DEAD_SECONDS
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
-A job's hash (`rq:job:<id>`, RQ's) carries four fields of ours: `items`, how many records or events its data hold,
-`progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, and `deaths`,
-how many workers died in the midst of it.
+A job's hash (`rq:job:<id>`, RQ's) carries five fields of ours: `items`, how many records or events its data hold,
+`progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
+many workers died in the midst of it, and `finished`, what its handler had done by then beyond what is settled.
 """
 
 from typing import Final, Literal, TypeAlias

@@ -178,6 +178,12 @@ class Settings:
         _integer(1 << 20, 10**15 - 1),
         "how much that folder may hold, of all web processes together",
     )
+    run_dir: str = _option(
+        "CALLBACKS_RUN_DIR",
+        "./var/run",
+        _text,
+        "where workers note what their handlers have finished, so that none of it comes again; empty: nowhere",
+    )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
@@ -206,7 +212,7 @@ class Row:
 
 
 # An empty value of these says something; of the others it is as good as none.
-_MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR",))
+_MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
 
 def table() -> tuple[Row, ...]:

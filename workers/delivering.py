@@ -1,7 +1,8 @@
 """Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
 
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
-becomes a dead letter. What is done is settled while the rest still runs, so that a killed worker repeats little.
+becomes a dead letter. What is done is noted at once and settled while the rest still runs, so that a killed worker's
+next one repeats nothing but what was in its hands.
 """
 
 import logging
@@ -21,7 +22,8 @@ from rq.job import JobStatus
 from shared import batches, events, keys, progress, queues
 from workers.calling import Caller
 from workers.declaration import Handler
-from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
+from workers.notebook import Notebook
+from workers.outcomes import DONE, Again, Apart, Done, Failed, Outcome, Rejected
 from workers.rq_worker import Unfinished
 from workers.settling import MOST_DEATHS, Argument, Later, Portion, SetAside, Settlement, Steps
 from workers.watchdog import Watchdog
@@ -32,7 +34,7 @@ TAKE_ITEMS: Final = 5_000
 TAKE_BYTES: Final = 8 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
-# What a killed worker may have to do again, beside the event it was at, is what it did in this time.
+# What is finished between two settlements is in the worker's notebook alone.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 # A frame of a traceback as Python writes it.
@@ -56,10 +58,19 @@ def wait_seconds(attempt: int) -> float:
 class Deliveries:
     """Delivers to one handler in this process. `is_stopping` is asked between events."""
 
-    def __init__(self, *, steps: Steps, handler: Handler, caller: Caller, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        steps: Steps,
+        handler: Handler,
+        caller: Caller,
+        notebook: Notebook,
+        is_stopping: Callable[[], bool],
+    ) -> None:
         self._steps = steps
         self._handler = handler
         self._caller = caller
+        self._notebook = notebook
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._seconds_an_event: float | None = None
@@ -78,6 +89,7 @@ class Deliveries:
             most_bytes=TAKE_BYTES,
         )
         run = _Run(portions)
+        self._notebook.begin([portion.job_id for portion in portions])
         deaths = portions[0].deaths
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
@@ -88,7 +100,9 @@ class Deliveries:
             try:
                 for position, outcome in outcomes:
                     run.enter(position, outcome)
-                    if time.monotonic() - settled >= pause:
+                    if isinstance(outcome, Done) and not self._notebook.is_full:
+                        self._notebook.note(*run.origin(position))
+                    if self._notebook.is_full or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
                         self._settle(job_id, run)
                         settled = time.monotonic()
@@ -161,13 +175,15 @@ class Deliveries:
             dead=sheet.dead,
             later=sheet.later,
         )
+        self._notebook.clear()
         for (action, cause), number in sheet.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
 
 
 class _Share(Struct):
-    """One job's part of a run: the places of its settled items, how many it has, and its progress as it stands."""
+    """One job's part of a run: its number there, its settled items' places, how many it has, its progress so far."""
 
+    number: int
     portion: Portion
     settled: set[int]
     size: int
@@ -188,9 +204,15 @@ class _Run:
         self._origins: list[tuple[_Share, int]] = []
         self._shares: list[_Share] = []
         self._outcomes: dict[int, Outcome] = {}
-        for portion in portions:
+        # What was finished in the hands of a worker that died goes into the first settlement.
+        self._finished: list[tuple[events.Event, int, Outcome]] = []
+        for number, portion in enumerate(portions):
             _version, _handler, attempt, encoded = portion.arguments
-            share = _Share(portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
+            share = _Share(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
+            finished = sorted(portion.finished - share.settled)
+            found = events.convert([encoded[place] for place in finished])
+            self._finished.extend((event, attempt, DONE) for event in found)
+            share.settled.update(finished)
             places = [place for place in range(share.size) if place not in share.settled]
             self.events.extend(events.convert([encoded[place] for place in places]))
             self.attempts.extend([attempt] * len(places))
@@ -206,9 +228,15 @@ class _Run:
         self._outcomes[position] = outcome
         self.ended += 1
 
+    def origin(self, position: int) -> tuple[int, int]:
+        """Give the number of the job that brought an event, and the event's place in it."""
+        share, place = self._origins[position]
+        return share.number, place
+
     def advance(self) -> tuple[list[Settlement], list[tuple[events.Event, int, Outcome]]]:
         """Give what became of events since the last time, and how that settles the jobs that brought them."""
-        finished = [(self.events[p], self.attempts[p], outcome) for p, outcome in self._outcomes.items()]
+        finished, self._finished = self._finished, []
+        finished += [(self.events[p], self.attempts[p], outcome) for p, outcome in self._outcomes.items()]
         for position in self._outcomes:
             share, place = self._origins[position]
             share.settled.add(place)

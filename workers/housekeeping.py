@@ -2,8 +2,9 @@
 
 Retries wait in RQ's registry of scheduled jobs, and RQ's scheduler moves them, but here, in the supervisor, instead of
 one more process beside every worker. A worker busy in its handler cannot renew its own lease; its supervisor, who
-sees that it lives, does. Three ways lead back into the queue: the supervisor saw the worker die; the lease ran out, as
-worker and supervisor are both gone; the job was popped, and for a second nobody started it.
+sees that it lives, does. Four ways lead back into the queue: the supervisor saw the worker die; both died, and left
+the worker's notebook on this machine; the lease ran out, as the machine is gone; the job was popped, and for a second
+nobody started it.
 """
 
 import logging
@@ -20,6 +21,7 @@ from rq.utils import as_text
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from shared import keys, queues
+from workers.notebook import Notebooks
 from workers.places import Places
 from workers.rq_worker import LEASE_SECONDS, RUNS_SECONDS
 
@@ -35,8 +37,11 @@ _MERCY_SECONDS: Final = 2 * _RENEW_SECONDS
 class Housekeeping:
     """Keeps `queue_names` over a connection of its own."""
 
-    def __init__(self, queue_names: Iterable[str], *, connection: redis.Redis) -> None:
+    def __init__(
+        self, queue_names: Iterable[str], *, connection: redis.Redis, notebooks: Notebooks | None = None
+    ) -> None:
         self._connection = connection
+        self._notebooks = notebooks or Notebooks()
         self._queue_names = sorted(set(queue_names))
         self._places = {name: Places(name, connection=connection) for name in self._queue_names}
         self._popped: dict[str, set[str]] = {}
@@ -77,6 +82,9 @@ class Housekeeping:
                 self._give_back_expired(name)
             self._expire_at = now + _EXPIRE_SECONDS
         if now >= self._look_at:
+            # Of supervisors that died with their workers, before they could give anything back.
+            self._dead += [worker for worker in self._notebooks.abandoned() if _queue_of(worker) in self._places]
+            self._give_back_dead()
             for name in self._queue_names:
                 self._give_back_popped(name)
             self._scheduler.step()
@@ -111,6 +119,7 @@ class Housekeeping:
                 pipe.srem(WORKERS_BY_QUEUE_KEY % _queue_of(worker), _key_of(worker))
                 pipe.delete(_key_of(worker), WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
                 pipe.execute()
+            self._notebooks.discard(worker)
             self._dead.pop()
 
     def _give_back_expired(self, queue: str) -> None:
@@ -128,7 +137,8 @@ class Housekeeping:
         self._popped[queue] = popped
 
     def _put_back(self, queue: str, execution: Execution) -> None:
-        if self._places[queue].put_back(execution, to="front", died=True):
+        finished = self._notebooks.read(execution.worker_name)
+        if self._places[queue].put_back(execution, to="front", finished=finished, died=True):
             log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
 
 

@@ -13,6 +13,8 @@ import redis
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
 
 from shared import keys
+from workers import notebook
+from workers.notebook import Notes
 
 
 class Places:
@@ -38,8 +40,13 @@ class Places:
         ]
         return bool(self._start(keys=places, args=arguments))
 
-    def put_back(self, execution: Execution, *, to: Literal["front", "back"], died: bool = False) -> bool:
-        """End a run, and put its job back if the run still held it; tell whether it did."""
+    def put_back(
+        self, execution: Execution, *, to: Literal["front", "back"], finished: Notes, died: bool = False
+    ) -> bool:
+        """End a run, and put its job back if the run still held it; tell whether it did.
+
+        `finished` is what the run's handler had done beyond what is settled: the job's next run settles it as done.
+        """
         return bool(
             self._put_back(
                 keys=[
@@ -51,7 +58,7 @@ class Places:
                     ExecutionRegistry.key_template.format(execution.job_id),
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                 ],
-                args=[execution.job_id, execution.id, to, int(died)],
+                args=[execution.job_id, execution.id, to, int(died), notebook.to_text(finished)],
             )
         )
 

@@ -20,6 +20,7 @@ from workers import jobs, registry
 from workers.calling import Caller
 from workers.delivering import Deliveries
 from workers.expanding import Expansion
+from workers.notebook import Notebooks
 from workers.rq_worker import QueueWorker
 from workers.settling import Steps
 
@@ -55,8 +56,9 @@ def _work(queue: str, *, name: str) -> int:
     loaded = settings.load(needs=("REDIS_URL",))
     handlers = registry.load(loaded.handlers)
     connection = connections.connect(loaded.redis_url)
-    steps = Steps(connection)
-    worker = QueueWorker(queue, name=name, connection=connection)
+    notebook = Notebooks.of(loaded.run_dir, loaded.redis_url).open(name)
+    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
+    steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
     if queue == queues.EXPAND:
         jobs.prepare(expansion=Expansion(steps=steps, handlers=handlers, dedupe_seconds=loaded.dedupe_seconds))
@@ -66,13 +68,20 @@ def _work(queue: str, *, name: str) -> int:
             raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
         caller = Caller(handler)
         jobs.prepare(
-            deliveries=Deliveries(steps=steps, handler=handler, caller=caller, is_stopping=lambda: worker.stopping)
+            deliveries=Deliveries(
+                steps=steps,
+                handler=handler,
+                caller=caller,
+                notebook=notebook,
+                is_stopping=lambda: worker.stopping,
+            )
         )
     try:
         worker.work(logging_level="WARNING")
     finally:
         if caller is not None:
             caller.close()
+        notebook.close()
     return 0 if worker.stopping else EXIT_TROUBLE
 
 

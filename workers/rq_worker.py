@@ -19,6 +19,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
+from workers.notebook import Notebook
 from workers.places import Places
 from workers.settling import StaleRun, patiently
 
@@ -54,7 +55,7 @@ class QueueWorker(SimpleWorker):
 
     death_penalty_class = _NoAlarm
 
-    def __init__(self, queue: str, *, name: str, connection: redis.Redis) -> None:
+    def __init__(self, queue: str, *, name: str, connection: redis.Redis, notebook: Notebook) -> None:
         super().__init__(
             [Queue(queue, connection=connection, serializer=queues.JsonSerializer)],
             name=name,
@@ -63,6 +64,7 @@ class QueueWorker(SimpleWorker):
             worker_ttl=LEASE_SECONDS,
         )
         self._places = Places(queue, connection=connection)
+        self._notebook = notebook
         self._stopping = False
         self._returned: Execution | None = None
 
@@ -143,7 +145,7 @@ class QueueWorker(SimpleWorker):
         """Put back what a broken run left behind, and sign off; without Redis, the supervisor does both."""
         try:
             for execution in list(self.executions.values()):
-                self._places.put_back(execution, to="front")
+                self._places.put_back(execution, to="front", finished=self._notebook.read())
             super().teardown()
         except redis.RedisError as exc:
             log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
@@ -167,6 +169,11 @@ class QueueWorker(SimpleWorker):
             to_front = False
             time.sleep(_PAUSE_SECONDS)  # what made it fail is mostly Redis
         patiently(
-            lambda: self._places.put_back(execution, to="front" if to_front else "back"), connection=self.connection
+            lambda: self._places.put_back(
+                execution, to="front" if to_front else "back", finished=self._notebook.read()
+            ),
+            connection=self.connection,
+            is_stopping=lambda: self._stopping,
         )
+        self._notebook.clear()
         self.executions.pop(execution.id, None)

@@ -17,6 +17,7 @@ import redis
 from msgspec import Struct
 
 from shared import keys, queues
+from workers import notebook
 
 log = logging.getLogger("callbacks.worker")
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 # a script some servers put the code in the middle of their sentence.
 _NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
 _PAUSE_SECONDS: Final = 0.5
+# How long a worker that is to stop waits for Redis. What it could not settle is in its notebook.
+LAST_WAIT_SECONDS: Final = 3.0
 # So many workers may die of one callback, or of one event at its handler; then it is set aside.
 MOST_DEATHS: Final = 3
 
@@ -39,7 +42,8 @@ class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
-    counts the workers that died in the midst of it since it last made progress.
+    counts the workers that died in the midst of it since it last made progress; `finished` are the places of what a
+    handler did in their hands.
     """
 
     job_id: str
@@ -47,6 +51,7 @@ class Portion(Struct, frozen=True):
     arguments: list[Any]
     taken: bool
     deaths: int = 0
+    finished: frozenset[int] = frozenset()
 
 
 class Settlement(Struct, frozen=True):
@@ -95,10 +100,15 @@ class Later(Struct, frozen=True):
     fields: Mapping[str, Argument]
 
 
+def _never() -> bool:
+    return False
+
+
 class Steps:
     """The scripts, loaded over one connection."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = _never) -> None:
+        self._is_stopping = is_stopping
         lua = files("workers") / "lua"
         self._connection = connection
         shared_part = (lua / "settling.lua").read_text()
@@ -120,8 +130,18 @@ class Steps:
         )
         if progress is None:
             raise StaleRun
-        deaths, *others = rest
-        portions = [Portion(job_id, progress.decode(), queues.current(own_arguments), taken=False, deaths=deaths)]
+        deaths, noted, *others = rest
+        finished = notebook.from_text(noted.decode())
+        portions = [
+            Portion(
+                job_id,
+                progress.decode(),
+                queues.current(own_arguments),
+                taken=False,
+                deaths=deaths,
+                finished=finished.get(job_id, frozenset()),
+            )
+        ]
         for other, settled, data in others:
             try:
                 arguments = queues.arguments(data)
@@ -129,7 +149,10 @@ class Steps:
                 log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other.decode(), exc)
                 self._leave(queue, job_id, other.decode())
                 continue
-            portions.append(Portion(other.decode(), settled.decode(), arguments, taken=True))
+            name = other.decode()
+            portions.append(
+                Portion(name, settled.decode(), arguments, taken=True, finished=finished.get(name, frozenset()))
+            )
         return portions
 
     def _leave(self, queue: str, job_id: str, other: str) -> None:
@@ -160,6 +183,7 @@ class Steps:
         current, *numbers = patiently(
             lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments),
             connection=self._connection,
+            is_stopping=self._is_stopping,
         )
         if not current:
             raise StaleRun
@@ -185,22 +209,28 @@ class Steps:
         (current,) = patiently(
             lambda: self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments),
             connection=self._connection,
+            is_stopping=self._is_stopping,
         )
         if not current:
             raise StaleRun
 
 
-def patiently(call: Callable[[], T], *, connection: redis.Redis) -> T:
+def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Callable[[], bool] = _never) -> T:
     """Repeat `call` until Redis carries it out over `connection`; it must be one that may be carried out twice.
 
-    Raises redis.RedisError where waiting would not help.
+    Raises redis.RedisError where waiting would not help, or has lasted LAST_WAIT_SECONDS since the worker is to stop.
     """
     away = False
+    asked: float | None = None
     while True:
         try:
             done = call()
         except redis.RedisError as exc:
             if not _may_pass(exc):
+                raise
+            if asked is None and is_stopping():
+                asked = time.monotonic()
+            if asked is not None and time.monotonic() - asked >= LAST_WAIT_SECONDS:
                 raise
             if not away:
                 log.warning("action=redis_away error=%s", exc)

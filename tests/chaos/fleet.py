@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,14 +13,15 @@ PARTS = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "
 
 
 class Fleet:
-    """The parts of one service, and what was killed so far, and when (unix time in seconds)."""
+    """The parts of one service, and what was killed so far: in words, and the process ids."""
 
     def __init__(self, start: Callable[..., Running], redis: RedisServer, chance: random.Random) -> None:
         self._start = start
         self._redis = redis
         self._chance = chance
         self._running: dict[str, Running] = {}
-        self.kills: list[tuple[str, float]] = []
+        self.kills: list[str] = []
+        self.killed: set[int] = set()
         self.revive()
 
     def revive(self) -> None:
@@ -31,21 +31,26 @@ class Fleet:
             if running is None or running.process.poll() is not None:
                 self._running[name] = self._start(*arguments)
 
-    def break_something(self) -> str:
-        """Kill one process of the service, or Redis, without a word; give what it was."""
-        victims: list[tuple[str, int]] = []
+    def break_something(self) -> None:
+        """Kill one process of the service, a whole pool of them, or Redis, without a word."""
+        victims: list[tuple[str, list[int]]] = [("redis", []), ("redis, tearing its file", [])]
         for name, running in self._running.items():
-            victims.append((name if name == "web" else f"supervisor of {name}", running.process.pid))
-            victims.extend((f"worker of {name}", child) for child in children_of(running.process.pid))
-        victims.append(("redis", 0))
-        what, pid = self._chance.choice(victims)
-        self.kills.append((what, time.time()))
-        if what == "redis":
-            self._redis.kill()
-            self._redis.start()
-        else:
+            pid, children = running.process.pid, list(children_of(running.process.pid))
+            if name == "web":
+                victims.append((name, [pid]))
+                continue
+            victims += [(f"supervisor of {name}", [pid]), (f"pool of {name}", [pid, *children])]
+            victims += [(f"worker of {name}", [child]) for child in children]
+        what, pids = self._chance.choice(victims)
+        self.kills.append(what)
+        self.killed.update(pids)
+        for pid in pids:
             kill(pid)
-        return what
+        if not pids:
+            self._redis.kill()
+            if "tearing" in what:
+                self._redis.tear()
+            self._redis.start()
 
     def stop(self) -> None:
         """End every part as a platform does at the end of a day."""

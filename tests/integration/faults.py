@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection as Channel
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import redis
@@ -23,6 +24,7 @@ import redis
 from tests.integration import witnesses
 from tests.integration.workbench import Bench, bench, worker_name
 from workers import housekeeping, rq_worker, settling
+from workers.notebook import Notebooks
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 
@@ -103,7 +105,9 @@ class Journey:
         self._give_back(process.name)
 
     def _give_back(self, worker: str) -> None:
-        keeper = housekeeping.Housekeeping([self._queue], connection=Bench(self._url).connection)
+        keeper = housekeeping.Housekeeping(
+            [self._queue], connection=Bench(self._url).connection, notebooks=_notebooks()
+        )
         keeper.forget(worker)
         keeper.tick([])
         keeper.tick([])
@@ -144,6 +148,12 @@ def hurried(monkeypatch: Any) -> None:
     monkeypatch.setattr(housekeeping, "_LOOK_SECONDS", 0.0)
 
 
+def _notebooks() -> Notebooks:
+    """Give the workers' notebooks, beside the file in which the witnesses write."""
+    calls = os.environ.get(witnesses.VARIABLE, os.devnull)
+    return Notebooks() if calls == os.devnull else Notebooks(Path(calls).parent / "run")
+
+
 def _work(
     url: str, stage: str, sending: Channel, *, name: str, at: int, fault: Fault, environment: dict[str, str]
 ) -> None:
@@ -151,7 +161,7 @@ def _work(
     os.environ.update(environment)
     rq_worker._PAUSE_SECONDS = settling._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     _Faulty.at, _Faulty.fault = at, fault
-    bench = Bench(url, *witnesses.ALL)
+    bench = Bench(url, *witnesses.ALL, notebooks=_notebooks())
     bench.connection.connection_pool.connection_class = _Faulty
     try:
         if stage == "expand":

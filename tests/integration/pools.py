@@ -25,7 +25,13 @@ class Command:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", "worker", *arguments],
                 cwd=REPOSITORY,
-                env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS, **environment},
+                env={
+                    **os.environ,
+                    "REDIS_URL": b.url,
+                    "CALLBACKS_HANDLERS": HANDLERS,
+                    "CALLBACKS_RUN_DIR": str(log.parent / "run"),
+                    **environment,
+                },
                 stdout=output,
                 stderr=output,
             )
@@ -42,6 +48,12 @@ class Command:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(WAIT_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the supervisor and its workers at once, as the end of a container does."""
+        for pid in (self.process.pid, *self.workers()):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
 
     def end(self) -> None:
         if self.process.poll() is None:

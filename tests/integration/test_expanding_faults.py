@@ -226,8 +226,8 @@ def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
     worker.execute_job(job, queue)
     places = Places(queues.EXPAND, connection=b.connection)
 
-    assert places.put_back(runs[0], to="front", died=True)
-    assert not places.put_back(runs[0], to="front", died=True)
+    assert places.put_back(runs[0], to="front", finished={}, died=True)
+    assert not places.put_back(runs[0], to="front", finished={}, died=True)
 
     assert b.waiting(queues.EXPAND) == [job.id]
     assert b.connection.hget(keys.job(job.id), "deaths") == b"1"

@@ -7,7 +7,7 @@ or loses its connection, at a given Redis command (`tests.integration.faults`).
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
 import pytest
@@ -22,6 +22,7 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.delivering import Deliveries
 from workers.expanding import Expansion
 from workers.housekeeping import Housekeeping
+from workers.notebook import Notebook, Notebooks
 from workers.rq_worker import QueueWorker
 from workers.settling import Steps
 
@@ -46,8 +47,15 @@ class TestWorker(QueueWorker):
 class Bench:
     """The two stages over one Redis, with the handlers given."""
 
-    def __init__(self, url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *functions: Callable[..., Any],
+        dedupe_seconds: int = DEDUPE_SECONDS,
+        notebooks: Notebooks | None = None,
+    ) -> None:
         self.url = url
+        self._notebooks = notebooks or Notebooks()
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self.connection: Any = connections.connect(url)
         self.handlers: tuple[Handler, ...] = tuple(declared(function) for function in functions)
@@ -78,21 +86,39 @@ class Bench:
     ) -> None:
         """Deliver what waits for this handler, until nothing does, or `stop_when` says that a SIGTERM came."""
         handler, connection = declared(function), connection or self.connection
-        with Caller(handler) as caller:
+        queue = queues.delivery(handler.name)
+        name = name or worker_name(queue)
+        with Caller(handler) as caller, closing(self._notebooks.open(name)) as notebook:
             jobs.prepare(
                 deliveries=Deliveries(
-                    steps=Steps(connection), handler=handler, caller=caller, is_stopping=lambda: bool(stop_when())
+                    steps=Steps(connection),
+                    handler=handler,
+                    caller=caller,
+                    notebook=notebook,
+                    is_stopping=lambda: bool(stop_when()),
                 )
             )
-            worker = self.worker(queues.delivery(handler.name), connection=connection, name=name)
+            worker = self.worker(queue, connection=connection, name=name, notebook=notebook)
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
     def waiting(self, queue: str) -> list[str]:
         """Give the ids of the jobs that wait in a queue, first to last."""
         return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]
 
-    def worker(self, queue: str, *, connection: redis.Redis | None = None, name: str = "") -> TestWorker:
-        return TestWorker(queue, name=name or worker_name(queue), connection=connection or self.connection)
+    def worker(
+        self,
+        queue: str,
+        *,
+        connection: redis.Redis | None = None,
+        name: str = "",
+        notebook: Notebook | None = None,
+    ) -> TestWorker:
+        return TestWorker(
+            queue,
+            name=name or worker_name(queue),
+            connection=connection or self.connection,
+            notebook=notebook or Notebook(),
+        )
 
     def housekeeping(self, *functions: Callable[..., Any]) -> Housekeeping:
         names = [queues.EXPAND, *(queues.delivery(declared(function).name) for function in functions)]

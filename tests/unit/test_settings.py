@@ -59,6 +59,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         ("CALLBACKS_HANDLERS", "log, shop.refunds,", "handlers", ("log", "shop.refunds")),
         ("CALLBACKS_SPOOL_DIR", "", "spool_dir", ""),
         ("CALLBACKS_SPOOL_DIR", "/var/spool/cb", "spool_dir", "/var/spool/cb"),
+        ("CALLBACKS_RUN_DIR", "", "run_dir", ""),
     ],
 )  # fmt: skip
 def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -> None:
@@ -66,7 +67,8 @@ def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -
 
 
 @pytest.mark.parametrize(
-    "variable", [row.variable for row in settings.table() if row.variable != "CALLBACKS_SPOOL_DIR"]
+    "variable",
+    [row.variable for row in settings.table() if row.variable not in ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")],
 )
 def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
     assert settings.load({variable: "  "}) == settings.load({})

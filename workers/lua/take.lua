@@ -4,15 +4,16 @@
 --
 -- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
 -- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
--- Gives {progress of the running job, or false if it is gone, how many workers died of it, {id, progress, data}, …}
+-- Gives {progress of the running job, or false if it is gone, how many workers died of it, what a dead worker's handler
+-- had finished (see put_back.lua), {id, progress, data}, …}
 local most_items, most_bytes, prefix, taken_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths')
+local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished')
 if not own[1] then return {false} end
 
 local items = tonumber(own[2] or 1)
 local bytes = #own[1]
 local deaths = tonumber(own[4] or 0)
-local result = {own[3] or '0', deaths}
+local result = {own[3] or '0', deaths, own[5] or ''}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function add(id)

@@ -1,0 +1,182 @@
+"""A worker's notes of what its handler has finished: they outlive it, and say nothing that was not finished."""
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from workers import notebook
+from workers.notebook import MOST_NOTES, Notebook, Notebooks
+
+JOBS = ["a" * 32, "b" * 32]
+WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Notebooks:
+    return Notebooks(tmp_path / "run")
+
+
+def test_what_is_noted_can_be_read_by_others(books: Notebooks) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.note(1, 0)
+        book.note(0, 70_000)
+        book.note(1, 3)
+
+        assert books.read(WORKER) == book.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
+
+
+def test_what_is_settled_is_noted_no_more(books: Notebooks) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.note(0, 1)
+        book.note(0, 2)
+        book.clear()
+        book.note(1, 5)
+
+        assert books.read(WORKER) == {JOBS[1]: frozenset([5])}
+
+
+def test_the_notes_of_one_run_are_none_of_the_next(books: Notebooks) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.note(1, 0)
+        book.begin(["c" * 32])
+
+        assert books.read(WORKER) == {}
+
+
+def test_a_full_one_says_so_and_takes_notes_again_when_it_is_cleared(books: Notebooks) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        for place in range(MOST_NOTES):
+            assert not book.is_full
+            book.note(0, place)
+
+        assert book.is_full
+        assert books.read(WORKER) == {JOBS[0]: frozenset(range(MOST_NOTES))}
+        book.clear()
+        assert not book.is_full
+
+
+def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: Notebooks) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(["x" * 300_000, "y" * 300_000])
+        assert book.is_full
+
+        book.begin(JOBS)
+        assert not book.is_full
+
+
+def test_notes_survive_a_sigkill_and_show_who_died(books: Notebooks, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from workers.notebook import Notebooks
+book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+book.begin({JOBS!r})
+book.note(0, 7)
+print("noted", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "noted\n"
+        assert list(books.abandoned()) == [], "it lives"
+        worker.kill()
+
+    assert list(books.abandoned()) == [WORKER]
+    assert books.read(WORKER) == {JOBS[0]: frozenset([7])}
+    books.discard(WORKER)
+    assert list(books.abandoned()) == []
+
+
+def test_closed_with_nothing_noted_it_leaves_no_file(books: Notebooks, tmp_path: Path) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.note(0, 0)
+    book.clear()
+    book.close()
+    book.close()
+
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_closed_with_notes_it_leaves_them_to_others(books: Notebooks) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.note(0, 4)
+    book.close()
+
+    assert list(books.abandoned()) == [WORKER]
+    assert books.read(WORKER) == {JOBS[0]: frozenset([4])}
+
+
+def test_a_file_cut_short_or_missing_has_no_notes(books: Notebooks, tmp_path: Path) -> None:
+    assert books.read(WORKER) == {}
+    (tmp_path / "run").mkdir()
+    for content in (b"", b"abc", bytes(100)):
+        (tmp_path / "run" / WORKER).write_bytes(content)
+
+        assert books.read(WORKER) == {}
+
+
+def test_a_half_made_file_is_removed_when_it_is_old(books: Notebooks, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    half = tmp_path / "run" / f".{WORKER}"
+    half.touch()
+    assert list(books.abandoned()) == []
+    assert half.exists(), "its worker may be about to lock it"
+
+    os.utime(half, (0, 0))
+    assert list(books.abandoned()) == []
+
+    assert not half.exists()
+
+
+def test_where_no_file_can_be_had_it_works_without_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").write_text("not a folder")
+
+    with closing(Notebooks(tmp_path / "run").open(WORKER)) as book:
+        book.begin(JOBS)
+        book.note(1, 2)
+
+        assert book.read() == {JOBS[1]: frozenset([2])}
+    assert "action=notebook_missing" in caplog.text
+
+
+def test_each_redis_has_a_folder_of_its_own_and_an_empty_setting_has_none(tmp_path: Path) -> None:
+    for url in ("redis://127.0.0.1:6390/0", "redis://127.0.0.1:6390/1"):
+        with closing(Notebooks.of(str(tmp_path), url).open(WORKER)):
+            assert list(Notebooks.of(str(tmp_path), url).abandoned()) == []
+    assert len(list(tmp_path.iterdir())) == 2
+
+    with closing(Notebooks.of("", "redis://127.0.0.1:6390/0").open(WORKER)) as book:
+        book.begin(JOBS)
+        book.note(0, 0)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_its_text_holds_what_several_runs_have_added() -> None:
+    text = notebook.to_text({JOBS[0]: frozenset([0, 1, 5])}) + notebook.to_text(
+        {JOBS[0]: frozenset([2]), "c d": frozenset([9])}
+    )
+
+    assert notebook.from_text(text) == {JOBS[0]: frozenset([0, 1, 2, 5]), "c d": frozenset([9])}
+    assert notebook.from_text("") == {}
+
+
+def test_one_without_a_file_takes_notes_too() -> None:
+    with closing(Notebook()) as book:
+        book.begin(JOBS)
+        book.note(0, 0)
+
+        assert book.read() == {JOBS[0]: frozenset([0])}
