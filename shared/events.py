@@ -4,7 +4,6 @@ An event is a value: frozen, comparable, the same on every worker. Its `id` is a
 never of when or how often we heard it, so a repeated callback gives the same event.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -105,7 +104,7 @@ def convert(events: Sequence[Any]) -> list[Event]:
 def report_id(
     message_id: str, channel: str | None, status: str, occurred_ms: int | None, error_code: int | None
 ) -> str:
-    """Derive a report's identity: the gateway gives it none. 24 characters of a-z and 2-7, 120 bits."""
+    """Derive a report's identity: the gateway gives it none. 24 hexadecimal digits, 96 bits."""
     return _digest(["report", message_id, channel, status, occurred_ms, error_code])
 
 
@@ -203,7 +202,7 @@ def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, recei
 
 
 def _digest(parts: list[Any]) -> str:
-    return base64.b32encode(hashlib.blake2b(_encoder.encode(parts), digest_size=15).digest()).decode().lower()
+    return hashlib.blake2b(_encoder.encode(parts), digest_size=12).hexdigest()
 
 
 def _to_json(event: Event) -> str:

@@ -1,4 +1,4 @@
-"""A time limit for a blocking call, by the process's one alarm clock (SIGALRM, ITIMER_REAL).
+"""A time limit for blocking calls, by the process's one alarm clock (SIGALRM, ITIMER_REAL).
 
 Only the main thread can be interrupted this way. A call that hangs in C code without ever returning to Python
 hears nothing: `watchdog` ends its process.
@@ -7,8 +7,8 @@ hears nothing: `watchdog` ends its process.
 import signal
 import time
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, Final
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
 from workers.signals import HandlerTimeout
 
@@ -16,33 +16,64 @@ from workers.signals import HandlerTimeout
 REPEAT_SECONDS: Final = 1.0
 
 
-def within(timeout_seconds: float, function: Callable[[Any], Any], argument: Any) -> Any:
-    """Call `function(argument)`; once `timeout_seconds` are over, raise HandlerTimeout in it until it ends.
+class Alarm:
+    """The alarm clock in our hands: while it is entered, each `call` has `timeout_seconds`.
 
-    An alarm that was set before (RQ's, for the whole job) is suspended meanwhile and then goes on where it would
-    be, so it comes late by one call at most, and never inside the handler. Raises ValueError in other threads.
+    Setting the clock for each call and stopping it again would cost more than most calls do (some 15 µs). It runs on
+    from call to call instead; when it rings before its time, it is set for what is left of the call's.
+
+    An alarm that was set before is suspended meanwhile and then goes on where it would be, so it comes late, and never
+    inside a call. Entering raises ValueError in other threads than the main one.
     """
-    inside = False
 
-    def ring(_signum: int, _frame: FrameType | None) -> None:
-        if inside:
-            raise HandlerTimeout(timeout_seconds)
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._deadline = 0.0
+        self._inside = False
+        self._is_set = False
 
-    # In this order an outer alarm that rings now still finds its own signal handler.
-    outer_seconds, outer_interval = signal.setitimer(signal.ITIMER_REAL, 0)
-    began = time.monotonic()
-    outer = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, timeout_seconds, repeat_seconds(timeout_seconds))
-        inside = True
-        return function(argument)
-    finally:
-        inside = False  # before anything else: from here on a late ring changes nothing
+    def __enter__(self) -> Self:
+        # In this order an outer alarm that rings now still finds its own signal handler.
+        self._outer_seconds, self._outer_interval = signal.setitimer(signal.ITIMER_REAL, 0)
+        self._began = time.monotonic()
+        self._outer = signal.signal(signal.SIGALRM, self._ring)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if outer is None else outer)
-        if outer_seconds:
-            left = outer_seconds - (time.monotonic() - began)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), outer_interval)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if self._outer is None else self._outer)
+        if self._outer_seconds:
+            left = self._outer_seconds - (time.monotonic() - self._began)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), self._outer_interval)
+
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Call `function(argument)`; once its time is over, raise HandlerTimeout in it until it ends."""
+        self._deadline = time.monotonic() + self._timeout_seconds
+        try:
+            # Before the clock is looked at: should it ring right now, it is set anew.
+            self._inside = True
+            if not self._is_set:
+                self._set(self._timeout_seconds)
+            return function(argument)
+        finally:
+            self._inside = False  # from here on a late ring changes nothing
+
+    def _set(self, seconds: float) -> None:
+        self._is_set = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _ring(self, _signum: int, _frame: FrameType | None) -> None:
+        self._is_set = False
+        if not self._inside:
+            return
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._set(left)
+            return
+        self._set(repeat_seconds(self._timeout_seconds))
+        raise HandlerTimeout(self._timeout_seconds)
 
 
 def repeat_seconds(timeout_seconds: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from shared.events import Event
 from workers import alarm, outcomes
+from workers.alarm import Alarm
 from workers.declaration import Handler
 from workers.outcomes import DONE, Apart, Done, Outcome
 from workers.signals import HandlerTimeout, Reject, Retry
@@ -70,25 +71,27 @@ class Caller:
         if handler.is_async:
             yield from self._concurrently(arguments, stop)
             return
-        for index, argument in enumerate(arguments):
-            if stop():
-                return
-            yield index, self._call(argument)
+        with Alarm(handler.timeout_seconds) as clock:
+            for index, argument in enumerate(arguments):
+                if stop():
+                    return
+                yield index, self._call(clock, argument)
 
     def _whole(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
         batch = list(events)  # the handler's own: what it does to the list is not ours
         if self.handler.is_async:
             ((_, outcome),) = self._concurrently([batch], _never)
         else:
-            outcome = self._call(batch)
+            with Alarm(self.handler.timeout_seconds) as clock:
+                outcome = self._call(clock, batch)
         if len(events) > 1 and not isinstance(outcome, Done | Apart):
             outcome = Apart(outcome)
         for index in range(len(events)):
             yield index, outcome
 
-    def _call(self, argument: Any) -> Outcome:
+    def _call(self, clock: Alarm, argument: Any) -> Outcome:
         try:
-            returned = alarm.within(self.handler.timeout_seconds, self.handler.function, argument)
+            returned = clock.call(self.handler.function, argument)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001 # the boundary: a handler's error is its event's outcome

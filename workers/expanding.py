@@ -27,6 +27,7 @@ TAKE_ITEMS: Final = 10_000
 TAKE_BYTES: Final = 8 << 20
 # Small enough that several processes share one handler's work, large enough that RQ's cost for a job is spread.
 EVENTS_A_DELIVERY: Final = 100
+_MOST_MASKS: Final = 4096
 
 
 class _Item(Struct, frozen=True):
@@ -44,6 +45,7 @@ class Expansion:
         self._steps = steps
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
+        self._masks: dict[tuple[object, ...], str] = {}
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Expand the running job's batch, and those waiting behind it.
@@ -135,11 +137,23 @@ class Expansion:
             yield _Item(unreadable=_unreadable(kept, error, callback.unreadable, records=number), records=number)
 
     def _offer(self, event: events.Event) -> Offered:
-        mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
         marks: tuple[str, ...] = (event.id,)
         if isinstance(event, events.ReplyEvent) and event.req_uuid is not None:
             marks += (events.request_id(event.req_uuid),)
-        return Offered(event.kind, marks, mask, events.encode(event))
+        return Offered(event.kind, marks, self._mask(event), events.encode(event))
+
+    def _mask(self, event: events.Event) -> str:
+        # All that a handler's filters look at; a campaign's events differ in little of it.
+        traits: tuple[object, ...] = (event.kind, event.source, event.channel)
+        if isinstance(event, events.ReportEvent):
+            traits += (event.status, event.is_final)
+        mask = self._masks.get(traits)
+        if mask is None:
+            mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
+            if len(self._masks) >= _MOST_MASKS:  # statuses and channels are the sender's words
+                self._masks.clear()
+            self._masks[traits] = mask
+        return mask
 
 
 class _Commit:

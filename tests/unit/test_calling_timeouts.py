@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
 
 from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
-from workers import Event, HandlerTimeout, ReportEvent, alarm
+from workers import Event, HandlerTimeout, ReportEvent
+from workers.alarm import Alarm
 from workers.outcomes import DONE, Apart, Failed
 
 
@@ -152,13 +153,38 @@ def test_an_alarm_that_was_set_before_goes_on_after_the_call_and_never_rings_ins
 
 
 def test_a_limit_inside_a_limit_leaves_the_outer_one_standing() -> None:
+    def limited(timeout_seconds: float, function: Callable[[None], None]) -> None:
+        with Alarm(timeout_seconds) as clock:
+            clock.call(function, None)
+
     def inner(_: None) -> None:
         time.sleep(LONG)
 
     def outer(_: None) -> None:
         with contextlib.suppress(HandlerTimeout):
-            alarm.within(SHORT, inner, None)
+            limited(SHORT, inner)
         time.sleep(LONG)
 
     with pytest.raises(HandlerTimeout, match=r"not done after 0\.5 s"):
-        alarm.within(0.5, outer, None)
+        limited(0.5, outer)
+
+
+def test_each_call_has_all_its_time_however_many_came_before() -> None:
+    with Alarm(SHORT) as clock:
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * SHORT:
+            clock.call(time.sleep, SHORT / 10)
+
+        with pytest.raises(HandlerTimeout):
+            clock.call(time.sleep, LONG)
+        clock.call(time.sleep, SHORT / 10)
+        with pytest.raises(HandlerTimeout):
+            clock.call(time.sleep, LONG)
+
+
+def test_between_two_calls_nothing_is_interrupted() -> None:
+    with Alarm(SHORT) as clock:
+        clock.call(time.sleep, 0)
+        time.sleep(3 * SHORT)
+        with pytest.raises(HandlerTimeout):
+            clock.call(time.sleep, LONG)

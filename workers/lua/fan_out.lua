@@ -16,33 +16,48 @@ local handlers = {}
 for i = 1, next_number() do
   handlers[i] = {
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
-    most = next_number(), prefix = next_text(), ids = next_list(), events = {},
+    most = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
   }
 end
 
-local new, duplicate = 0, 0
+-- By kind. What follows is done for each event: it reads ARGV at its places, and counts without making any text.
+local new, duplicate = {}, {}
 for _ = 1, next_number() do
-  local kind, marks, mask, event = next_text(), next_list(), next_text(), next_text()
+  local kind, marks = ARGV[position + 1], tonumber(ARGV[position + 2])
+  local mask, event = ARGV[position + marks + 3], ARGV[position + marks + 4]
   local seen = false
   -- Every mark is set even when another one was seen: a reply known by its message id brings a new request id,
   -- which is known from now on too. NX leaves the lifetime of the marks that stand.
-  for _, mark in ipairs(marks) do
-    if not redis.call('SET', mark_prefix .. mark, '1', 'EX', mark_seconds, 'NX') then seen = true end
+  for i = position + 3, position + marks + 2 do
+    if not redis.call('SET', mark_prefix .. ARGV[i], '1', 'EX', mark_seconds, 'NX') then seen = true end
   end
+  position = position + marks + 4
   if seen then
-    duplicate = duplicate + 1
-    count(kind .. '.duplicate', 1)
+    duplicate[kind] = (duplicate[kind] or 0) + 1
   else
-    new = new + 1
-    count(kind .. '.unique', 1)
-    for i, handler in ipairs(handlers) do
+    new[kind] = (new[kind] or 0) + 1
+    for i = 1, #handlers do
       if mask:byte(i) == 49 then
+        local handler = handlers[i]
         handler.events[#handler.events + 1] = event
-        count(kind .. '.queued:' .. handler.name, 1)
-      else
-        count(kind .. '.unwanted:' .. handler.name, 1)
+        handler.queued[kind] = (handler.queued[kind] or 0) + 1
       end
     end
+  end
+end
+
+local new_events, duplicates = 0, 0
+for kind, number in pairs(duplicate) do
+  duplicates = duplicates + number
+  count(kind .. '.duplicate', number)
+end
+for kind, number in pairs(new) do
+  new_events = new_events + number
+  count(kind .. '.unique', number)
+  for _, handler in ipairs(handlers) do
+    local queued = handler.queued[kind] or 0
+    if queued > 0 then count(kind .. '.queued:' .. handler.name, queued) end
+    if queued < number then count(kind .. '.unwanted:' .. handler.name, number - queued) end
   end
 end
 
@@ -73,4 +88,4 @@ end
 
 write_counts(KEYS[1])
 settle()
-return {1, new, duplicate}
+return {1, new_events, duplicates}

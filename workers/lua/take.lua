@@ -16,17 +16,22 @@ local deaths = tonumber(own[4] or 0)
 local result = {own[3] or '0', deaths, own[5] or ''}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
-local function add(id)
+local function look(id)
+  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress')
+  return job[1], tonumber(job[2] or 1), job[3] or '0'
+end
+
+local function add(id, data, size, progress)
   known[prefix .. id] = true
-  local job = redis.call('HMGET', prefix .. id, 'progress', 'data', 'items')
-  result[#result + 1] = {id, job[1] or '0', job[2]}
-  items = items + tonumber(job[3] or 1)
-  bytes = bytes + #job[2]
+  result[#result + 1] = {id, progress, data}
+  items = items + size
+  bytes = bytes + #data
 end
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  if redis.call('HEXISTS', prefix .. id, 'data') == 1 and not known[prefix .. id] then
-    add(id)
+  local data, size, progress = look(id)
+  if data and not known[prefix .. id] then
+    add(id, data, size, progress)
   else
     redis.call('LREM', KEYS[2], 1, id)
   end
@@ -35,21 +40,20 @@ end
 while deaths == 0 and items < most_items and bytes < most_bytes do
   local id = redis.call('LINDEX', KEYS[1], 0)
   if not id then break end
-  local waiting = redis.call('HMGET', prefix .. id, 'items')
-  local size = redis.call('HSTRLEN', prefix .. id, 'data')
+  local data, size, progress = look(id)
   local taken = taken_prefix .. id
   if known[prefix .. id] then
     redis.call('LPOP', KEYS[1])
-  elseif size == 0 then
+  elseif not data then
     redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
     while redis.call('LMOVE', taken, KEYS[1], 'RIGHT', 'LEFT') do end
-  elseif items + tonumber(waiting[1] or 1) > most_items or bytes + size > most_bytes then
+  elseif items + size > most_items or bytes + #data > most_bytes then
     break
   elseif redis.call('EXISTS', taken) == 1 then
     break  -- an earlier run of it took others along, which wait for its own next run: ended here, it would lose them
   else
     redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
-    add(id)
+    add(id, data, size, progress)
   end
 end
 return result
