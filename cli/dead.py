@@ -1,17 +1,17 @@
-"""`callbacks dead`: events that a handler gave up on; kept for 30 days, one shelf for each handler.
+"""`callbacks dead`: events that a handler gave up on; kept for 30 days, as long as there is room, on a shelf for each.
 
 `replay` delivers an event to its own handler again, with all its attempts before it, and to no other.
 """
-
-from collections.abc import Callable
-from functools import partial
 
 import click
 import msgspec
 
 from cli import shelf
 from cli.command import Command
-from workers.set_aside import DeadLetter, SetAside
+from workers.entries import DeadLetter
+from workers.set_aside import Shelves
+from workers.shelf import Shelf
+from workers.shelf import dead as shelf_of
 
 
 @click.group()
@@ -25,21 +25,25 @@ def dead() -> None:
 @shelf.as_json
 def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -> None:
     """List the dead letters of HANDLER, oldest first; without it, how many each handler has."""
-    with shelf.opened() as aside:
-        sizes = aside.dead_sizes()
+    with shelf.opened() as shelves:
         if handler is None:
-            for name, size in sizes.items():
-                click.echo(msgspec.json.encode({"handler": name, "dead": size}) if as_json else f"{size:>9,}  {name}")
+            _list_handlers(shelves, as_json=as_json)
             return
-        _require(aside, handler)
-        for letter in aside.dead(handler, first=first, most=most):
+        _require(shelves, handler)
+        for row in shelves.dead(handler, first=first, most=most):
             if as_json:
-                click.echo(_as_json(letter))
+                click.echo(msgspec.json.encode(row))
             else:
-                about = f"{letter.attempts} attempts  {shelf.short(letter.error)}"
-                click.echo(f"{letter.id}  {letter.died_at}  {letter.event.kind}  {about}")
+                click.echo(f"{row.id}  {row.died_at}  {row.attempts} attempts  {shelf.short(row.error)}")
         if not as_json:
-            click.echo(f"{sizes.get(handler, 0):,} in all")
+            click.echo(f"{shelves.size(shelf_of(handler)):,} in all")
+
+
+def _list_handlers(shelves: Shelves, *, as_json: bool) -> None:
+    for name in shelves.handlers():
+        size = shelves.size(shelf_of(name))
+        if size:
+            click.echo(msgspec.json.encode({"handler": name, "dead": size}) if as_json else f"{size:>9,}  {name}")
 
 
 @dead.command(cls=Command)
@@ -48,8 +52,8 @@ def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -
 @shelf.as_json
 def show(*, handler: str, event_id: str, as_json: bool) -> None:
     """Show one dead letter: the event, and what the handler raised."""
-    with shelf.opened() as aside:
-        letter = aside.dead_letter(handler, event_id)
+    with shelf.opened() as shelves:
+        letter = shelves.dead_letter(handler, event_id)
     if as_json:
         click.echo(_as_json(letter))
         return
@@ -61,13 +65,14 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
 @click.argument("handler")
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @shelf.every
-def replay(*, handler: str, ids: tuple[str, ...], every: bool) -> None:
+@shelf.as_json
+def replay(*, handler: str, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Deliver dead letters to HANDLER again."""
     shelf.require_choice(ids, every=every)
-    with shelf.opened() as aside:
-        _require(aside, handler)
-        chosen = ids or aside.dead_ids(handler)
-        shelf.do_each(chosen, partial(_act, aside.deliver_again, aside, handler), done="on their way again")
+    with shelf.opened() as shelves:
+        its = _require(shelves, handler)
+        chosen = shelf.choose(shelves, its, ids)
+        shelf.do(shelves.replay(its, chosen), chosen, done="replayed", as_json=as_json)
 
 
 @dead.command(cls=Command)
@@ -75,28 +80,25 @@ def replay(*, handler: str, ids: tuple[str, ...], every: bool) -> None:
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @shelf.every
 @shelf.yes
-def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool) -> None:
+@shelf.as_json
+def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop dead letters of HANDLER for good."""
     shelf.require_choice(ids, every=every)
-    with shelf.opened() as aside:
-        _require(aside, handler)
-        chosen = ids or aside.dead_ids(handler)
+    with shelf.opened() as shelves:
+        its = _require(shelves, handler)
+        chosen = shelf.choose(shelves, its, ids)
         if not yes:
-            click.confirm(f"Drop {len(chosen):,} dead letters of {handler!r} for good?", abort=True)
-        shelf.do_each(chosen, partial(_act, aside.drop_dead, aside, handler), done="dropped")
+            question = f"Drop {shelf.number_of(chosen):,} dead letters of {handler!r} for good?"
+            click.confirm(question, abort=True, err=True)
+        shelf.do(shelves.drop(its, chosen), chosen, done="dropped", as_json=as_json)
 
 
-def _require(aside: SetAside, handler: str) -> None:
-    known = aside.handlers()
+def _require(shelves: Shelves, handler: str) -> Shelf:
+    known = shelves.handlers()
     if handler not in known:
         raise click.UsageError(f"No handler {handler!r} has had an event; there are: {', '.join(known) or 'none'}.")
-
-
-def _act(action: Callable[[DeadLetter], None], aside: SetAside, handler: str, event_id: str) -> None:
-    action(aside.dead_letter(handler, event_id))
+    return shelf_of(handler)
 
 
 def _as_json(letter: DeadLetter) -> bytes:
-    fields = {name: getattr(letter, name) for name in letter.__struct_fields__}
-    fields["event"] = msgspec.Raw(letter.event.to_json().encode())
-    return msgspec.json.encode(fields)
+    return msgspec.json.encode(msgspec.structs.asdict(letter) | {"event": msgspec.Raw(letter.event.to_json().encode())})

@@ -1,4 +1,4 @@
-"""`callbacks quarantine`: authentic callbacks that could not be read; kept raw for 30 days.
+"""`callbacks quarantine`: authentic callbacks that could not be read; kept raw for 30 days, as long as there is room.
 
 `replay` sends one the way of every callback, so one that was delivered meanwhile comes out as a duplicate.
 """
@@ -8,7 +8,7 @@ import msgspec
 
 from cli import shelf
 from cli.command import Command
-from workers.set_aside import QuarantineEntry
+from workers.shelf import QUARANTINE
 
 
 @click.group()
@@ -21,14 +21,15 @@ def quarantine() -> None:
 @shelf.as_json
 def list_entries(*, first: int, most: int, as_json: bool) -> None:
     """List the quarantine, oldest first."""
-    with shelf.opened() as aside:
-        for entry in aside.quarantine(first=first, most=most):
+    with shelf.opened() as shelves:
+        for row in shelves.quarantine(first=first, most=most):
             if as_json:
-                click.echo(msgspec.json.encode(_as_json(entry, body=False)))
+                click.echo(msgspec.json.encode(row))
             else:
-                click.echo(f"{entry.id}  {entry.received_at}  {entry.source}  {entry.kind or '?':<6}  {_error(entry)}")
+                error = shelf.short(row.error)
+                click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind or '?':<6}  {error}")
         if not as_json:
-            click.echo(f"{aside.quarantine_size():,} in all")
+            click.echo(f"{shelves.size(QUARANTINE):,} in all")
 
 
 @quarantine.command(cls=Command)
@@ -36,47 +37,40 @@ def list_entries(*, first: int, most: int, as_json: bool) -> None:
 @shelf.as_json
 def show(*, entry_id: str, as_json: bool) -> None:
     """Show one callback: what is wrong with it, and its body as received."""
-    with shelf.opened() as aside:
-        entry = aside.quarantined(entry_id)
+    with shelf.opened() as shelves:
+        entry = shelves.quarantined(entry_id)
     if as_json:
-        click.echo(msgspec.json.encode(_as_json(entry, body=True)))
+        # A body need not be text; what is not shows as U+FFFD here, and whole without --json.
+        fields = msgspec.structs.asdict(entry) | {"body": entry.body.decode(errors="replace")}
+        click.echo(msgspec.json.encode(fields))
         return
     click.echo(f"received  {entry.received_at}\nsource    {entry.source}\nkind      {entry.kind or 'unknown'}")
-    click.echo(f"records   {entry.records}\nerror     {_error(entry)}\n")
+    click.echo(f"records   {entry.records}\nerror     {shelf.short(entry.error)}\n")
     click.echo(entry.body)
 
 
 @quarantine.command(cls=Command)
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @shelf.every
-def replay(*, ids: tuple[str, ...], every: bool) -> None:
-    """Let callbacks in again, the normal way. One that still cannot be read stays."""
+@shelf.as_json
+def replay(*, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Send callbacks their normal way again. One that still cannot be read stays."""
     shelf.require_choice(ids, every=every)
-    with shelf.opened() as aside:
-        chosen = ids or aside.quarantine_ids()
-        shelf.do_each(chosen, lambda name: aside.let_in(aside.quarantined(name)), done="on their way again")
+    with shelf.opened() as shelves:
+        chosen = shelf.choose(shelves, QUARANTINE, ids)
+        shelf.do(shelves.replay(QUARANTINE, chosen), chosen, done="replayed", as_json=as_json)
 
 
 @quarantine.command(cls=Command)
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @shelf.every
 @shelf.yes
-def drop(*, ids: tuple[str, ...], every: bool, yes: bool) -> None:
+@shelf.as_json
+def drop(*, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop callbacks for good."""
     shelf.require_choice(ids, every=every)
-    with shelf.opened() as aside:
-        chosen = ids or aside.quarantine_ids()
+    with shelf.opened() as shelves:
+        chosen = shelf.choose(shelves, QUARANTINE, ids)
         if not yes:
-            click.confirm(f"Drop {len(chosen):,} callbacks for good?", abort=True)
-        shelf.do_each(chosen, lambda name: aside.drop_quarantined(aside.quarantined(name)), done="dropped")
-
-
-def _error(entry: QuarantineEntry) -> str:
-    return shelf.short(entry.error)
-
-
-def _as_json(entry: QuarantineEntry, *, body: bool) -> dict[str, object]:
-    fields = msgspec.structs.asdict(entry)
-    raw = fields.pop("body")
-    # A body need not be text; what is not shows as U+FFFD here, and whole without --json.
-    return fields | ({"body": raw.decode(errors="replace")} if body else {})
+            click.confirm(f"Drop {shelf.number_of(chosen):,} callbacks for good?", abort=True, err=True)
+        shelf.do(shelves.drop(QUARANTINE, chosen), chosen, done="dropped", as_json=as_json)

@@ -6,18 +6,21 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 import redis
 
 from shared import connections, settings
-from shared.errors import CallbacksError
-from workers.set_aside import SetAside
+from workers.set_aside import Chosen, Shelves, Standing, Step
+from workers.shelf import Shelf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHOWN_CHARACTERS: Final = 100
+# Fewer are done before anybody wonders.
+_LONG: Final = 1000
 
 as_json: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")
-every: Final = click.option("--all", "every", is_flag=True, help="All of them.")
+every: Final = click.option("--all", "every", is_flag=True, help="All of them that are there now.")
 yes: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -32,12 +35,12 @@ def paging(function: Function) -> Function:
 
 
 @contextmanager
-def opened() -> Iterator[SetAside]:
-    """Give what was set aside in the Redis of the settings; an error of Redis ends the command with 1."""
+def opened() -> Iterator[Shelves]:
+    """Give the shelves in the Redis of the settings; an error of Redis ends the command with 1."""
     loaded = settings.load(needs=("REDIS_URL",))
     client = connections.connect(loaded.redis_url)
     try:
-        yield SetAside(client)
+        yield Shelves(client)
     except redis.RedisError as exc:
         raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
     finally:
@@ -50,18 +53,42 @@ def require_choice(ids: Iterable[str], *, every: bool) -> None:
         raise click.UsageError("Name the entries, or say --all.")
 
 
-def do_each(ids: Iterable[str], action: Callable[[str], None], *, done: str) -> None:
-    """Do `action` with each entry and say how many it was; exit 1 if one could not."""
-    number, failed = 0, 0
-    for entry_id in ids:
-        try:
-            action(entry_id)
-        except CallbacksError as exc:
-            failed += 1
-            click.echo(f"{entry_id}: {exc}", err=True)
-        else:
-            number += 1
-    click.echo(f"{done}: {number:,}" + (f"; could not: {failed:,}" if failed else ""))
+def choose(shelves: Shelves, shelf: Shelf, ids: tuple[str, ...]) -> Chosen:
+    """Give what was chosen on a shelf: the ids named, or all that stands there now."""
+    return ids or shelves.standing(shelf)
+
+
+def number_of(chosen: Chosen) -> int:
+    """Count what was chosen."""
+    return chosen.size if isinstance(chosen, Standing) else len(chosen)
+
+
+def do(steps: Iterable[Step], chosen: Chosen, *, done: str, as_json: bool) -> None:
+    """Go through the steps, then say with how many entries it was done; exit 1 if it could not be with one.
+
+    Each step is whole in itself: after a Ctrl-C the same command goes on with what is left.
+    """
+    number = failed = 0
+    size = number_of(chosen)
+    interrupted = False
+    try:
+        with click.progressbar(
+            length=size, file=sys.stderr, hidden=size < _LONG or not sys.stderr.isatty(), show_pos=True
+        ) as bar:
+            for step in steps:
+                for entry_id, why in step.failed:
+                    error = {"id": entry_id, "error": str(why)}
+                    click.echo(msgspec.json.encode(error) if as_json else f"{entry_id}: {why}", err=not as_json)
+                number, failed = number + step.done, failed + len(step.failed)
+                bar.update(step.done + len(step.failed))
+    except KeyboardInterrupt:
+        interrupted = True
+    if as_json:
+        click.echo(msgspec.json.encode({done: number, "failed": failed, "interrupted": interrupted}))
+    else:
+        click.echo(f"{done}: {number:,}" + (f"; could not: {failed:,}" if failed else ""))
+    if interrupted:
+        raise click.Abort
     sys.exit(1 if failed else 0)
 
 

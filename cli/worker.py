@@ -11,6 +11,7 @@ from workers import registry
 from workers.housekeeping import Housekeeping
 from workers.notebook import Notebooks
 from workers.supervisor import Supervisor
+from workers.trimming import Trimming
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
@@ -60,5 +61,10 @@ def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_secon
     logs.configure()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     notebooks = Notebooks.of(loaded.run_dir, loaded.redis_url)
-    housekeeping = Housekeeping(queue_names, connection=connection, notebooks=notebooks)
+    trimming = Trimming(
+        connection=connection,
+        quarantine_max_bytes=loaded.quarantine_max_bytes,
+        dead_letter_max_bytes=loaded.dead_letter_max_bytes,
+    )
+    housekeeping = Housekeeping(queue_names, connection=connection, notebooks=notebooks, trimming=trimming)
     return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()

@@ -3,10 +3,10 @@
     received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
     queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
 
-`quarantined` and `dead` count what was set aside and neither let in again nor dropped; after 30 days the entries are
-gone, and still counted. The left sides are counters that change in the same atomic steps as what they count; what
-waits is counted anew, from the jobs themselves. The two are read one after the other, so the sum is exact only if
-nothing moved meanwhile.
+`quarantined` and `dead` count what was set aside and neither replayed nor dropped: by an operator, by its age, or for
+want of room (see `workers.trimming`). The left sides are counters that change in the same atomic steps as what they
+count; what waits is counted anew, from the jobs themselves. The two are read one after the other, so the sum is exact
+only if nothing moved meanwhile.
 """
 
 from collections.abc import Iterable
@@ -84,7 +84,7 @@ class Audit(Struct, frozen=True, kw_only=True):
 
     @property
     def dropped(self) -> int:
-        """Records that an operator dropped from the quarantine."""
+        """Records dropped from the quarantine: by an operator, by their age, or for want of room."""
         return sum(kind.dropped for kind in self.arrivals.values())
 
     @property
@@ -130,7 +130,6 @@ def _counts(connection: redis.Redis) -> dict[str, int]:
 
 
 def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
-    handlers = sorted({name.partition(":")[2] for name in counts if ":" in name})
     return Audit(
         arrivals={
             kind: Arrivals(
@@ -154,7 +153,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
                 dropped=_total(counts, handler, "dropped"),
                 waiting=_waiting(connection, queues.delivery(handler)),
             )
-            for handler in handlers
+            for handler in keys.handlers(counts)
         ),
     )
 

@@ -7,7 +7,7 @@ no body, however strange, can damage its neighbours.
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,12 @@ from msgspec import Struct
 
 from shared import keys, queues, wire
 from shared.keys import CountedKind
+
+# A commit whose answer got lost is sent again: what an entry weighs must then not be added twice.
+_WEIGH: Final = (
+    "redis.call('INCRBY', KEYS[2], ARGV[1] - (redis.call('HGET', KEYS[1], 'bytes') or 0)) "
+    "redis.call('HSET', KEYS[1], 'bytes', ARGV[1])"
+)
 
 _KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
 
@@ -85,13 +91,18 @@ def job_of(kept: Sequence[Kept]) -> dict[str, Any]:
 
 
 def set_aside(pipe: Any, entry: Quarantined) -> None:
-    """Put into the transaction `pipe` what adds `entry` to the quarantine and drops what has expired there."""
+    """Put into the transaction `pipe` what adds `entry` to the quarantine, as `keep_for` of the scripts does."""
     entry_id, fields = quarantine_entry(entry)
     key = keys.quarantined(entry_id)
+    pipe.eval(_WEIGH, 2, key, keys.entries_bytes(keys.QUARANTINE), _bytes(fields))
     pipe.hset(key, mapping=fields)
     pipe.expire(key, keys.QUARANTINE_SECONDS)
     pipe.zadd(keys.QUARANTINE, {entry_id: entry.received_ms})
-    pipe.zremrangebyscore(keys.QUARANTINE, "-inf", entry.received_ms - keys.QUARANTINE_SECONDS * 1000)
+
+
+def _bytes(fields: Mapping[str, str | bytes | int]) -> int:
+    parts = (part for field in fields.items() for part in field)
+    return keys.ENTRY_BYTES + sum(len(part if isinstance(part, bytes) else str(part).encode()) for part in parts)
 
 
 def quarantine_entry(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:

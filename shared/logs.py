@@ -17,6 +17,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_unreadable      a job that this release cannot read
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
+    set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
+                        days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

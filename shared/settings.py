@@ -169,6 +169,13 @@ class Settings:
     handlers: tuple[str, ...] = _option(
         "CALLBACKS_HANDLERS", "log", _names, "names of installed handlers and dotted modules, comma-separated"
     )
+    # Checked by the handler itself: what others of the machine mean by it must not keep this service from starting.
+    database_url: str = _option(
+        "DATABASE_URL",
+        "sqlite:///var/callbacks.db",
+        _text,
+        "where the `sql` handler keeps messages: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`",
+    )
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
     )
@@ -183,6 +190,18 @@ class Settings:
         "./var/run",
         _text,
         "where workers note what their handlers have finished, so that none of it comes again; empty: nowhere",
+    )
+    quarantine_max_bytes: int = _option(
+        "CALLBACKS_QUARANTINE_MAX_BYTES",
+        str(256 << 20),
+        _integer(1 << 20, 10**15 - 1),
+        "how much of Redis's memory the quarantine may hold; beyond it the oldest are dropped",
+    )
+    dead_letter_max_bytes: int = _option(
+        "CALLBACKS_DEAD_LETTER_MAX_BYTES",
+        str(256 << 20),
+        _integer(1 << 20, 10**15 - 1),
+        "how much the dead letters of one handler may hold there, likewise",
     )
     ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
     log_level: str = _option(

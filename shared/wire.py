@@ -124,9 +124,11 @@ MAX_FAULTS: Final = 1000
 MAX_DEPTH: Final = 100
 
 _BOM: Final = b"\xef\xbb\xbf"
-# An escaped backslash, a pair of surrogates, or, named, one alone.
+# A pair of surrogates, or, named, one alone, behind any number of escaped backslashes. It begins where a run of
+# backslashes does, and never gives one back: 4 MiB of them would else take seconds, and 250 MiB for their matches.
 _SURROGATES: Final = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"(?<!\\)(?P<before>(?:\\\\)*+)"
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
 _ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
@@ -135,6 +137,8 @@ _STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
 # gateway's own, 36 and at most 255 characters beside 50,000 records, stay within this.
 _MOST_ENVELOPE_BYTES: Final = 16 << 20
 _MOST_EXTRA_BYTES: Final = 1 << 20
+# Beyond U+FFFF a character may be escaped as two units of six bytes.
+_MOST_BYTES_A_CHARACTER: Final = 12
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -165,6 +169,10 @@ def read(body: bytes, kind: Kind | None) -> Callback:
     """Read `body` whole, for the making of events. Raises NotJson and NotDocumented, as `check` does."""
     text_of(body)
     body = _without_lone_surrogates(body.removeprefix(_BOM))
+    if kind == "status":
+        usual = _read_usual(body)
+        if usual is not None:
+            return usual
     value = _decode(_decode_object, body, "$")
     told: Kind | None = "status" if "data" in value else "reply" if "reply_message_id" in value else None
     if kind is None or (told is not None and _REQUIRED[kind] not in value):
@@ -190,7 +198,29 @@ def _without_lone_surrogates(body: bytes) -> bytes:
     """
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    return _SURROGATES.sub(lambda found: b"\\ufffd" if found["alone"] else found[0], body)
+    return _SURROGATES.sub(lambda found: found["before"] + b"\\ufffd" if found["alone"] else found[0], body)
+
+
+def _read_usual(body: bytes) -> Callback | None:
+    """Read a status callback in which nothing is unusual, as nearly all are: in half the time, and with one result.
+
+    None for every other, which `_read_status` reads record by record, and says what is wrong.
+    """
+    try:
+        callback, value = _decode_status(body), _decode_any(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    number = len(callback.data)
+    if not value.keys() <= _STATUS_KEYS:
+        return None
+    # Beyond the envelope's two and each record's one: as deep as that takes as many brackets.
+    if body.count(b"{") + body.count(b"[") - number - 2 >= MAX_DEPTH:
+        return None
+    envelope = len(str(callback.api_job_id)) + len(str(callback.client_job_id))
+    if number * envelope * _MOST_BYTES_A_CHARACTER > _MOST_ENVELOPE_BYTES:
+        return None
+    known = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
+    return Callback("status", known, tuple(zip(callback.data, value["data"], strict=True)), {})
 
 
 def _read_status(value: dict[str, msgspec.Raw]) -> Callback:

@@ -156,7 +156,7 @@ class RedisServer:
         self._end(signal.SIGKILL)
 
     def tear(self) -> None:
-        """Leave the append-only file as a crash amid a write leaves it: with half a command, of which nobody was told."""
+        """Leave the append-only file as a crash amid a write does: with half a command, of which nobody was told."""
         newest = max(self.folder.rglob("*.aof"), key=lambda path: path.stat().st_mtime_ns)
         with newest.open("ab") as file:
             file.write(b"*3\r\n$5\r\nRPUSH\r\n$15\r\nrq:queue:exp")

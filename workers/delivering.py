@@ -10,12 +10,11 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 from msgspec import Struct
 from rq.job import JobStatus
 
@@ -304,15 +303,11 @@ def _why(outcome: Outcome) -> str:
 
 def _retry(handler: str, event: events.Event, attempt: int, wait: float) -> Later:
     job_id = queues.new_id()
-    fields: Mapping[str, Argument] = queues.job_fields(
-        queue=queues.delivery(handler),
-        function=queues.DELIVER_JOB,
-        description=f"1 event for {handler}, attempt {attempt}",
-        items=1,
+    fields = queues.delivery_job(
+        handler,
+        [events.encode(event)],
+        attempt=attempt,
         status=JobStatus.SCHEDULED,
-    ) | {
-        "data": queues.call(
-            queues.DELIVER_JOB, (queues.PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(events.encode(event))])
-        )
-    }
+        description=f"1 event for {handler}, attempt {attempt}",
+    )
     return Later(job_id, time.time() + wait, fields)

@@ -24,6 +24,7 @@ from shared import keys, queues
 from workers.notebook import Notebooks
 from workers.places import Places
 from workers.rq_worker import LEASE_SECONDS, RUNS_SECONDS
+from workers.trimming import Trimming
 
 log = logging.getLogger("callbacks.supervisor")
 
@@ -38,9 +39,15 @@ class Housekeeping:
     """Keeps `queue_names` over a connection of its own."""
 
     def __init__(
-        self, queue_names: Iterable[str], *, connection: redis.Redis, notebooks: Notebooks | None = None
+        self,
+        queue_names: Iterable[str],
+        *,
+        connection: redis.Redis,
+        notebooks: Notebooks | None = None,
+        trimming: Trimming | None = None,
     ) -> None:
         self._connection = connection
+        self._trimming = trimming
         self._notebooks = notebooks or Notebooks()
         self._queue_names = sorted(set(queue_names))
         self._places = {name: Places(name, connection=connection) for name in self._queue_names}
@@ -89,6 +96,8 @@ class Housekeeping:
                 self._give_back_popped(name)
             self._scheduler.step()
             self._look_at = now + _LOOK_SECONDS
+        if self._trimming is not None:
+            self._trimming.tick()
 
     def _running(self, worker: str) -> list[Execution]:
         members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))

@@ -1,214 +1,226 @@
-"""What was set aside, the quarantine and the dead letters: listed, shown, let in again, dropped.
+"""What was set aside, the quarantine and the dead letters: listed, shown, replayed, dropped.
 
-Letting in is the normal way: a quarantined callback becomes a batch that is expanded and deduped like any other, a
-dead letter a delivery to its own handler, and to no other. Each step is atomic and keeps the audit's sum.
+Replaying is the normal way: a quarantined callback becomes a batch that is expanded and deduped like any other, a dead
+letter a delivery to its own handler, and to no other. Each step is atomic and keeps the audit's sum.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import orjson
 import redis
 from msgspec import Struct
 from rq.utils import as_text
 
 from shared import batches, events, keys, queues, wire
 from shared.errors import CallbacksError, NotDocumented, NotJson
-from shared.keys import CountedKind
+from workers import entries, shelf
+from workers.entries import DeadLetter, DeadLetterRow, NotThere, QuarantineEntry, QuarantineRow, StillUnreadable
+from workers.shelf import QUARANTINE, Argument, Shelf
+from workers.trimming import Trim
 
-Argument: TypeAlias = str | bytes | int
+_ROWS_A_READ: Final = 500
+# Bodies and events are read some at a time; one of them alone may be as large as the largest callback.
+_ENTRIES_A_READ: Final = 100
+_BYTES_A_READ: Final = 8 << 20
 
-_ENTRIES_A_READ: Final = 500
-
-
-class NotThere(CallbacksError):
-    """There is no such entry (any more)."""
-
-
-class StillUnreadable(CallbacksError):
-    """The callback cannot be read by this release either; it stays in the quarantine."""
+Return: TypeAlias = tuple[str, Mapping[str, Any], Mapping[str, int]]
 
 
-class QuarantineEntry(Struct, frozen=True, kw_only=True):
-    """A quarantined callback. `body` is as it was received, `received_at` RFC 3339 in UTC."""
+class Standing(Struct, frozen=True):
+    """All that stands on a shelf at a moment: how many entries, and the time in ms of the newest.
 
-    id: str
-    received_at: str
-    kind: str
-    source: str
-    records: int
-    error: str
-    body: bytes
+    What comes in later is newer and not part of it. Only what was received earlier (by a host whose clock is behind,
+    or into a spool) and comes in while all is worked on, may be.
+    """
 
-
-class DeadLetter(Struct, frozen=True, kw_only=True):
-    """An event that a handler gave up on, with what it raised last and how often it was tried."""
-
-    id: str
-    handler: str
-    died_at: str
-    attempts: int
-    error: str
-    traceback: str
-    event: events.Event
+    size: int
+    until_ms: float
 
 
-class SetAside:
-    """The quarantine and the dead letters over one connection. Every method may raise redis.RedisError."""
+Chosen: TypeAlias = Sequence[str] | Standing
+
+
+class Step(Struct, frozen=True):
+    """A part of what was to be done: with how many entries it is, and why not with others."""
+
+    done: int
+    failed: tuple[tuple[str, CallbacksError], ...] = ()
+
+
+class Shelves:
+    """All shelves over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        self._connection = connection
-        script = (files("workers") / "lua" / "take_out.lua").read_text()
-        self._take_out = connection.register_script(script)
-
-    def quarantine_size(self) -> int:
-        """Count the quarantined callbacks."""
-        return int(self._connection.zcard(keys.QUARANTINE))
-
-    def dead_sizes(self) -> dict[str, int]:
-        """Count the dead letters of every handler that has any."""
-        sizes = {name: int(self._connection.zcard(keys.dead(name))) for name in self.handlers()}
-        return {name: size for name, size in sizes.items() if size}
+        # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
+        self._connection: Any = connection
+        lua = files("workers") / "lua"
+        self._replay = connection.register_script((lua / "replay.lua").read_text())
+        self._drop = connection.register_script((lua / "dropping.lua").read_text() + (lua / "drop.lua").read_text())
+        self._trim = Trim(connection)
 
     def handlers(self) -> list[str]:
         """Give the names of all handlers that ever had an event."""
-        counters = map(as_text, self._connection.hkeys(keys.COUNTS))
-        return sorted({name.partition(":")[2] for name in counters if ":" in name})
+        return shelf.handlers(self._connection)
 
-    def quarantine(self, *, first: int = 0, most: int | None = None) -> Iterator[QuarantineEntry]:
+    def size(self, each: Shelf) -> int:
+        """Count what stands on a shelf."""
+        return int(self._connection.zcard(each.index))
+
+    def standing(self, each: Shelf) -> Standing:
+        """Give all that stands on a shelf now."""
+        with self._connection.pipeline() as pipe:
+            pipe.zcard(each.index)
+            pipe.zrange(each.index, 0, 0, desc=True, withscores=True)
+            size, newest = pipe.execute()
+        return Standing(size, newest[0][1] if newest else 0)
+
+    def quarantine(self, *, first: int = 0, most: int | None = None) -> Iterator[QuarantineRow]:
         """Give the quarantined callbacks, oldest first, from the place `first` on; read as they are asked for."""
-        for entry_id, fields in self._entries(keys.QUARANTINE, keys.quarantined, first, most):
-            yield _quarantine_entry(entry_id, fields)
+        for entry_id, values in self._rows(QUARANTINE, entries.QUARANTINE_ROW, first, most):
+            yield entries.quarantine_row(entry_id, values)
 
-    def dead(self, handler: str, *, first: int = 0, most: int | None = None) -> Iterator[DeadLetter]:
+    def dead(self, handler: str, *, first: int = 0, most: int | None = None) -> Iterator[DeadLetterRow]:
         """Give a handler's dead letters, oldest first, from the place `first` on; read as they are asked for."""
-        for event_id, fields in self._entries(
-            keys.dead(handler), lambda event_id: keys.dead_letter(handler, event_id), first, most
-        ):
-            yield _dead_letter(handler, event_id, fields)
-
-    def quarantine_ids(self) -> list[str]:
-        """Give the ids of all that is in the quarantine now, oldest first."""
-        return self._ids(keys.QUARANTINE, 0, -1)
-
-    def dead_ids(self, handler: str) -> list[str]:
-        """Give the ids of all dead letters of a handler now, oldest first."""
-        return self._ids(keys.dead(handler), 0, -1)
+        for event_id, values in self._rows(shelf.dead(handler), entries.DEAD_LETTER_ROW, first, most):
+            yield entries.dead_letter_row(handler, event_id, values)
 
     def quarantined(self, entry_id: str) -> QuarantineEntry:
-        """Give one entry. Raises NotThere."""
-        return _quarantine_entry(entry_id, self._fields(keys.quarantined(entry_id)))
+        """Give one quarantined callback. Raises NotThere."""
+        ((_, values),) = self._read(QUARANTINE, [entry_id], entries.QUARANTINE_ENTRY)
+        return entries.quarantine_entry(entry_id, _there(values))
 
     def dead_letter(self, handler: str, event_id: str) -> DeadLetter:
-        """Give one dead letter. Raises NotThere."""
-        return _dead_letter(handler, event_id, self._fields(keys.dead_letter(handler, event_id)))
+        """Give one dead letter. Raises NotThere and StillUnreadable."""
+        ((_, values),) = self._read(shelf.dead(handler), [event_id], entries.DEAD_LETTER)
+        return entries.dead_letter(handler, event_id, _there(values))
 
-    def let_in(self, entry: QuarantineEntry) -> None:
-        """Put a quarantined callback on the way of every callback. Raises NotThere and StillUnreadable."""
-        shape = _shape(entry)
-        kept = batches.Kept(shape.kind, entry.source, _ms(entry.received_at), shape.records, wire.text_of(entry.body))
-        changes: Counter[str] = Counter()
-        # It was received as what it seemed to be then, and is now what it is.
-        changes[keys.count(_counted(entry.kind), "received")] -= entry.records
-        changes[keys.count(_counted(entry.kind), "quarantined")] -= entry.records
-        changes[keys.count(batches.counted(shape.kind), "received")] += shape.records
-        self._take(
-            keys.quarantined(entry.id), keys.QUARANTINE, entry.id, changes, (queues.EXPAND, batches.job_of([kept]))
-        )
+    def replay(self, each: Shelf, chosen: Chosen) -> Iterator[Step]:
+        """Send entries on their normal way again. One that cannot be read stays where it is."""
+        if not isinstance(chosen, Standing):
+            yield from self._replay_named(each, chosen)
+            return
+        for ids in self._ids(each, chosen):
+            for step in self._replay_named(each, ids):
+                # What has left the shelf since the start, by its age or by another's hand, is nobody's failure.
+                yield Step(step.done, tuple(f for f in step.failed if not isinstance(f[1], NotThere)))
 
-    def drop_quarantined(self, entry: QuarantineEntry) -> None:
-        """Drop a quarantined callback for good; it is counted as dropped. Raises NotThere."""
-        kind = _counted(entry.kind)
-        changes = {keys.count(kind, "quarantined"): -entry.records, keys.count(kind, "dropped"): entry.records}
-        self._take(keys.quarantined(entry.id), keys.QUARANTINE, entry.id, changes)
+    def drop(self, each: Shelf, chosen: Chosen) -> Iterator[Step]:
+        """Drop entries for good; they are counted as dropped."""
+        if isinstance(chosen, Standing):
+            more = True
+            while more:
+                dropped, _, more = self._trim(each, until_ms=chosen.until_ms)
+                yield Step(dropped)
+            return
+        for ids in _parts(chosen, _ENTRIES_A_READ):
+            told = self._drop(keys=each.keys_to_drop, args=[*each.arguments_to_drop, *ids])
+            failed = [(entry_id, NotThere()) for entry_id, done in zip(ids, told, strict=True) if not done]
+            yield Step(len(ids) - len(failed), tuple(failed))
 
-    def deliver_again(self, letter: DeadLetter) -> None:
-        """Deliver a dead letter to its handler, with all its attempts before it. Raises NotThere."""
-        queue = queues.delivery(letter.handler)
-        fields = queues.job_fields(
-            queue=queue, function=queues.DELIVER_JOB, description=f"1 event for {letter.handler}, again", items=1
-        ) | {
-            "data": queues.call(
-                queues.DELIVER_JOB,
-                (
-                    queues.PAYLOAD_VERSION,
-                    letter.handler,
-                    queues.FIRST_ATTEMPT,
-                    [orjson.Fragment(events.encode(letter.event))],
-                ),
-            )
-        }
-        changes = {keys.handler_count(letter.handler, letter.event.kind, "dead"): -1}
-        key = keys.dead_letter(letter.handler, letter.id)
-        self._take(key, keys.dead(letter.handler), letter.id, changes, (queue, fields))
+    def _replay_named(self, each: Shelf, ids: Sequence[str]) -> Iterator[Step]:
+        for part in self._portions(each, ids):
+            ways: list[tuple[str, Return]] = []
+            failed: list[tuple[str, CallbacksError]] = []
+            names = entries.QUARANTINE_ENTRY if each.handler is None else entries.DEAD_LETTER
+            for entry_id, values in self._read(each, part, names):
+                try:
+                    ways.append((entry_id, _way_back(each, entry_id, _there(values))))
+                except CallbacksError as exc:
+                    failed.append((entry_id, exc))
+            with self._connection.pipeline(transaction=False) as pipe:
+                for entry_id, way in ways:
+                    self._replay(keys=_keys_to_replay(each, entry_id), args=_arguments(entry_id, way), client=pipe)
+                told = pipe.execute()
+            gone = [(entry_id, NotThere()) for (entry_id, _), done in zip(ways, told, strict=True) if not done]
+            yield Step(len(ways) - len(gone), (*failed, *gone))
 
-    def drop_dead(self, letter: DeadLetter) -> None:
-        """Drop a dead letter for good; it is counted as dropped. Raises NotThere."""
-        changes = {
-            keys.handler_count(letter.handler, letter.event.kind, "dead"): -1,
-            keys.handler_count(letter.handler, letter.event.kind, "dropped"): 1,
-        }
-        self._take(keys.dead_letter(letter.handler, letter.id), keys.dead(letter.handler), letter.id, changes)
+    def _ids(self, each: Shelf, standing: Standing) -> Iterator[list[str]]:
+        """Give the ids of all that stood there, some at a time, in no order.
 
-    def _take(
-        self,
-        key: str,
-        index: str,
-        entry_id: str,
-        changes: Mapping[str, int],
-        job: tuple[str, Mapping[str, Argument]] | None = None,
-    ) -> None:
-        arguments: list[Argument] = [entry_id, len(changes)]
-        for counter, change in changes.items():
-            arguments += (counter, change)
-        if job is not None:
-            queue, fields = job
-            job_id = queues.new_id()
-            arguments += (keys.rq_queue(queue), keys.job(job_id), job_id)
-            for name, value in fields.items():
-                arguments += (name, value)
-        if not self._take_out(keys=[key, index, keys.COUNTS, keys.RQ_QUEUES], args=arguments):
-            raise NotThere
+        Redis promises of ZSCAN that it gives all that stands there from its first call to its last.
+        """
+        cursor = 0
+        while True:
+            cursor, found = self._connection.zscan(each.index, cursor, count=_ROWS_A_READ)
+            yield [as_text(member) for member, time_ms in found if time_ms <= standing.until_ms]
+            if not cursor:
+                return
 
-    def _entries(
-        self, index: str, key_of: Any, first: int, most: int | None
-    ) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+    def _portions(self, each: Shelf, ids: Sequence[str]) -> Iterator[list[str]]:
+        """Cut `ids` where the entries together become too many, or too large, to be read at once."""
+        portion: list[str] = []
+        held = 0
+        for part in _parts(ids, _ROWS_A_READ):
+            for entry_id, (size,) in self._read(each, part, ("bytes",)):
+                size_bytes = int(size or 0)
+                if portion and (len(portion) == _ENTRIES_A_READ or held + size_bytes > _BYTES_A_READ):
+                    yield portion
+                    portion, held = [], 0
+                portion.append(entry_id)
+                held += size_bytes
+        if portion:
+            yield portion
+
+    def _rows(
+        self, each: Shelf, names: Sequence[str], first: int, most: int | None
+    ) -> Iterator[tuple[str, list[bytes]]]:
         given = 0
         while most is None or given < most:
-            number = _ENTRIES_A_READ if most is None else min(_ENTRIES_A_READ, most - given)
-            ids = self._ids(index, first, first + number - 1)
-            if not ids:
+            number = _ROWS_A_READ if most is None else min(_ROWS_A_READ, most - given)
+            members = self._connection.zrange(each.index, first, first + number - 1)
+            if not members:
                 return
-            with self._connection.pipeline(transaction=False) as pipe:
-                for entry_id in ids:
-                    pipe.hgetall(key_of(entry_id))
-                for entry_id, fields in zip(ids, pipe.execute(), strict=True):
-                    if fields:  # else it has expired, and leaves the index with the next one that comes in
-                        yield entry_id, fields
-            first, given = first + len(ids), given + len(ids)
+            for entry_id, values in self._read(each, list(map(as_text, members)), names):
+                if values[0] is not None:  # else Redis has let it go, and it leaves the index with the next trimming
+                    yield entry_id, values
+            first, given = first + len(members), given + len(members)
 
-    def _ids(self, index: str, first: int, last: int) -> list[str]:
-        members: Any = self._connection.zrange(index, first, last)
-        return [as_text(member) for member in members]
+    def _read(self, each: Shelf, ids: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+        """Give these fields of these entries; None for each that is not there."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for entry_id in ids:
+                pipe.hmget(keys.entry(each.index, entry_id), names)
+            yield from zip(ids, pipe.execute(), strict=True)
 
-    def _fields(self, key: str) -> dict[bytes, bytes]:
-        fields: Any = self._connection.hgetall(key)
-        if not fields:
-            raise NotThere
-        return dict(fields)
+
+def _there(values: Sequence[bytes]) -> Sequence[bytes]:
+    if values[0] is None:
+        raise NotThere
+    return values
+
+
+def _way_back(each: Shelf, entry_id: str, values: Sequence[bytes]) -> Return:
+    """Give the queue, the job, and the changes of counters with which an entry is replayed. Raises StillUnreadable."""
+    if each.handler is None:
+        return _expanded(entries.quarantine_entry(entry_id, values))
+    return _delivered(entries.dead_letter(each.handler, entry_id, values))
+
+
+def _expanded(entry: QuarantineEntry) -> Return:
+    shape = _shape(entry)
+    kept = batches.Kept(shape.kind, entry.source, entry.received_ms, shape.records, wire.text_of(entry.body))
+    changes: Counter[str] = Counter()
+    # It was received as what it seemed to be then, and is now what it is.
+    changes[keys.count(batches.counted(entry.kind), "received")] -= entry.records
+    changes[keys.count(batches.counted(entry.kind), "quarantined")] -= entry.records
+    changes[keys.count(batches.counted(shape.kind), "received")] += shape.records
+    return queues.EXPAND, batches.job_of([kept]), changes
+
+
+def _delivered(letter: DeadLetter) -> Return:
+    job = queues.delivery_job(
+        letter.handler, [events.encode(letter.event)], description=f"1 event for {letter.handler}, replayed"
+    )
+    return queues.delivery(letter.handler), job, {keys.handler_count(letter.handler, letter.event.kind, "dead"): -1}
 
 
 def _shape(entry: QuarantineEntry) -> wire.Shape:
     """Tell what the body is now: of the kind whose URL it came to, or, if that cannot be, of the other."""
-    kinds: tuple[Literal["status", "reply"] | None, ...] = (None,)
-    if entry.kind == "status":
-        kinds = ("status", None)
-    elif entry.kind == "reply":
-        kinds = ("reply", None)
     why: CallbacksError = StillUnreadable()
+    kinds: tuple[wire.Kind | None, ...] = (None,) if entry.kind is None else (entry.kind, None)
     for kind in kinds:
         try:
             shape = wire.check(entry.body, kind)
@@ -217,36 +229,23 @@ def _shape(entry: QuarantineEntry) -> wire.Shape:
         else:
             if len(shape.faults) < shape.records:
                 return shape
-    raise StillUnreadable(f"{entry.id}: {why}")
+    raise StillUnreadable(str(why))
 
 
-def _counted(kind: str) -> CountedKind:
-    return "report" if kind == "status" else "reply" if kind == "reply" else "unknown"
+def _keys_to_replay(each: Shelf, entry_id: str) -> list[str]:
+    bytes_key = keys.entries_bytes(each.index)
+    return [keys.entry(each.index, entry_id), each.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
 
 
-def _ms(rfc3339: str) -> int:
-    return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+def _arguments(entry_id: str, way: Return) -> list[Argument]:
+    queue, job, changes = way
+    job_id = queues.new_id()
+    arguments: list[Argument] = [entry_id, len(changes)]
+    arguments += itertools.chain.from_iterable(changes.items())
+    arguments += (keys.rq_queue(queue), keys.job(job_id), job_id)
+    arguments += itertools.chain.from_iterable(job.items())
+    return arguments
 
 
-def _quarantine_entry(entry_id: str, fields: Mapping[bytes, bytes]) -> QuarantineEntry:
-    return QuarantineEntry(
-        id=entry_id,
-        received_at=events.rfc3339(events.time_of(int(fields[b"received_ms"]))),
-        kind=fields[b"kind"].decode(),
-        source=fields[b"source"].decode(),
-        records=int(fields[b"records"]),
-        error=fields[b"error"].decode(errors="replace"),
-        body=fields[b"body"],
-    )
-
-
-def _dead_letter(handler: str, event_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
-    return DeadLetter(
-        id=event_id,
-        handler=handler,
-        died_at=events.rfc3339(events.time_of(int(fields[b"died_ms"]))),
-        attempts=int(fields[b"attempts"]),
-        error=fields[b"error"].decode(errors="replace"),
-        traceback=fields[b"traceback"].decode(errors="replace"),
-        event=events.decode(b"[%s]" % fields[b"event"])[0],
-    )
+def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (ids[first : first + size] for first in range(0, len(ids), size))

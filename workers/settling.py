@@ -269,12 +269,14 @@ def _settlements(run_id: str, settlements: Iterable[Settlement]) -> list[Argumen
     return arguments
 
 
+# Stands for the events where the script puts them; no name of a handler holds it.
+_EVENTS: Final = b'"\\u0000"'
+
+
 def _delivery(delivery: Delivery) -> tuple[Argument, ...]:
     queue = queues.delivery(delivery.handler)
     # The events stand in the middle of the job's data, so its two ends are what the script needs.
-    head, tail = queues.call(
-        queues.DELIVER_JOB, (queues.PAYLOAD_VERSION, delivery.handler, queues.FIRST_ATTEMPT, ["\0"])
-    ).split(b'"\\u0000"')
+    head, tail = queues.delivery_call(delivery.handler, [_EVENTS]).split(_EVENTS)
     fields = queues.job_fields(queue=queue, function=queues.DELIVER_JOB, description="")
     return (
         delivery.handler,

@@ -10,6 +10,7 @@ from shared import audit, events
 from simulator import ledger
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import CALLBACKS, Running, get
+from tests.certificates import self_signed
 from tests.redis_server import RedisServer
 
 
@@ -85,19 +86,19 @@ def test_a_stop_in_mid_campaign_loses_nothing(
 
 
 def test_the_gateway_is_answered_over_https(
-    start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer, certificate: tuple[Path, Path]
+    start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer
 ) -> None:
-    authority, chain = certificate
+    certificate = str(self_signed(tmp_path))
     web = start(
         *("--factory", "ingest.app:create_app", "--host", "127.0.0.1", "--port", str(port)),
-        *("--ssl-keyfile", str(chain), "--ssl-certfile", str(chain)),
+        *("--ssl-keyfile", certificate, "--ssl-certfile", certificate),
         command=str(Path(CALLBACKS).with_name("uvicorn")),
     )
     web.until(lambda: "Application startup complete" in web.output, "the start")
     url = f"https://127.0.0.1:{port}/callbacks/{TOKEN}"
     few = ("--destinations", "20", "--replies", "3", "--retry-seconds", "0.1")
 
-    trusting = start("simulate", url, "--ca", str(authority), *few)
+    trusting = start("simulate", url, "--ca", certificate, *few)
     assert trusting.wait() == 0, trusting.output
     doubting = start("simulate", url, *few)
     assert doubting.wait() == 1

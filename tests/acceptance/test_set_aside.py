@@ -1,4 +1,4 @@
-"""Nothing disappears: what could not be read or delivered is listed, shown, let in again or dropped, and adds up."""
+"""Nothing disappears: what could not be read or delivered is listed, shown, replayed or dropped, and adds up."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 
 from shared import audit, batches
 from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import WAIT_SECONDS, Running, get, run
+from tests.acceptance.processes import INTERRUPT, WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
 
 HANDLERS = """
@@ -98,8 +98,9 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
 
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
-    assert [letter["event"]["message_id"] for letter in letters] == ["1", "2", "3"]
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
+    whole = [lines(command(tmp_path, redis_server, "dead", "show", "picky", x["id"], "--json"))[0] for x in letters]
+    assert [letter["event"]["message_id"] for letter in whole] == ["1", "2", "3"]
     shown = command(tmp_path, redis_server, "dead", "show", "picky", letters[0]["id"])
     assert "not today" in shown.stdout
     assert '"message_id":"1"' in shown.stdout
@@ -150,24 +151,24 @@ def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
     assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": 2.5, "status": "SEEN"}]}
 
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
-    assert stays.returncode == 1
+    assert (stays.returncode, stays.stdout) == (1, "replayed: 0; could not: 3\n")
     assert ".data[0].status" in stays.stderr
+    told = command(tmp_path, redis_server, "quarantine", "replay", "--all", "--json")
+    *errors, summary = map(json.loads, told.stdout.splitlines())
+    assert {error["id"] for error in errors} == {entry["id"] for entry in entries}
+    assert summary == {"replayed": 0, "failed": 3, "interrupted": False}
     assert at_rest(redis_server) == sums
     assert command(tmp_path, redis_server, "quarantine", "drop", "--all", "--yes").returncode == 0
     assert (at_rest(redis_server).quarantined, at_rest(redis_server).dropped) == (0, 3)
     assert lines(command(tmp_path, redis_server, "quarantine", "list", "--json")) == []
 
 
-def test_what_can_be_read_after_all_is_let_in_the_normal_way(
+def test_what_can_be_read_after_all_is_replayed_the_normal_way(
     service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "mended").touch()
     with redis_server.client(decode_responses=False) as client:
-        # As an earlier release may have left it: it could not read what this one can.
-
-        entry = batches.Quarantined(
-            kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(7)
-        )
+        entry = quarantined(7)
         with client.pipeline() as pipe:
             batches.add(pipe, [], [entry, entry])
             pipe.execute()
@@ -187,6 +188,39 @@ def test_a_choice_must_be_made(tmp_path: Path, redis_server: RedisServer) -> Non
 
         assert ended.returncode == 2
         assert "--all" in ended.stderr
+
+
+def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
+    start: Callable[..., Running], redis_server: RedisServer
+) -> None:
+    number = 20_000
+    with redis_server.client(decode_responses=False) as client:
+        for first in range(0, number, 1000):
+            with client.pipeline() as pipe:
+                batches.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
+                pipe.execute()
+        replaying = start("quarantine", "replay", "--all", "--json")
+        replaying.until(lambda: client.llen("rq:queue:expand"), "the first of them")
+
+        replaying.send(INTERRUPT)
+
+        assert replaying.wait() == 1
+        told = json.loads(replaying.output.splitlines()[0])
+        assert told["interrupted"]
+        done, left = client.llen("rq:queue:expand"), client.zcard("cb:quarantine")
+        assert 0 < told["replayed"] <= done < number == done + left
+        assert audit.take(client).balances
+        again = start("quarantine", "replay", "--all")
+        assert again.wait() == 0
+        assert again.output == f"replayed: {left:,}\n"
+        assert (client.llen("rq:queue:expand"), audit.take(client).balances) == (number, True)
+
+
+def quarantined(number: int) -> batches.Quarantined:
+    """Give a callback as an earlier release may have left it, which could not read what this one can."""
+    return batches.Quarantined(
+        kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(number)
+    )
 
 
 def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(

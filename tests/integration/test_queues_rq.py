@@ -83,14 +83,17 @@ def test_a_jobs_fields_are_those_that_rq_writes(b: Bench) -> None:
         queues.EXPAND_JOB, 1, [], description="", result_ttl=0, failure_ttl=60, job_timeout=60, retry=Retry(max=3)
     )
 
-    expected = set(b.connection.hgetall(theirs.key))
+    written = b.connection.hgetall(theirs.key)
     for job in ours:
         fields = b.connection.hgetall(job.key)
-        assert set(fields) == expected | {b"items"}
-        same = {b"success_callback_name", b"started_at", b"ended_at", b"worker_name", b"group_id", b"result_ttl"}
-        assert {name: fields[name] for name in same} == {
-            name: value for name, value in b.connection.hgetall(theirs.key).items() if name in same
-        }
+        assert set(fields) == {name for name, value in written.items() if value} | {b"items"}, "all but the empty ones"
+        assert fields[b"result_ttl"] == written[b"result_ttl"] == b"0"
+        fields[b"data"] = written[b"data"]
+        b.connection.hset("rq:job:filled", mapping={**dict.fromkeys(written, b""), **fields})
+        filled = Job.fetch("filled", connection=b.connection, serializer=queues.JsonSerializer)
+        bare = Job.fetch(job.id, connection=b.connection, serializer=queues.JsonSerializer)
+        for name in vars(bare).keys() - {"_id", "_data", "_args", "_kwargs", "_func_name", "_instance"}:
+            assert getattr(bare, name) == getattr(filled, name), f"RQ reads {name} otherwise where it is empty"
 
 
 def test_what_the_jobs_hold_is_json_and_nothing_that_runs(b: Bench) -> None:

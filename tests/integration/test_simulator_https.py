@@ -2,15 +2,11 @@
 
 import asyncio
 import ssl
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from simulator.campaign import plan
 from simulator.errors import InvalidOption
@@ -18,50 +14,10 @@ from simulator.gateway import run
 from simulator.options import CampaignOptions, DeliveryOptions
 from simulator.summary import Summary
 from simulator.target import target
+from tests.certificates import self_signed
 from tests.integration.receiver import always, receiving
 
 CAMPAIGN = plan(CampaignOptions(destinations=3, replies=1), start_at=datetime(2015, 9, 25, tzinfo=UTC))
-
-
-def certificate(folder: Path, *, names: list[x509.GeneralName], expired: bool = False) -> Path:
-    """Write a self-signed certificate with its key behind it, strict enough for any verifier."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
-    ends = datetime.now(UTC) + timedelta(days=-1 if expired else 1)
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(ends - timedelta(days=2))
-        .not_valid_after(ends)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(identifier, critical=False)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "receiver.pem"
-    path.write_bytes(
-        signed.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
 
 
 def send(pem: Path, *, ca: Path | None) -> Summary:
@@ -73,24 +29,24 @@ def send(pem: Path, *, ca: Path | None) -> Summary:
 
 
 def test_a_certificate_that_nobody_vouches_for_is_a_failure(tmp_path: Path) -> None:
-    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))])
+    pem = self_signed(tmp_path)
     summary = send(pem, ca=None)
     assert summary.discarded == len(CAMPAIGN.callbacks)
     assert summary.failed_attempts == {"certificate": 3 * len(CAMPAIGN.callbacks)}
 
 
 def test_a_certificate_named_as_trusted_is_accepted(tmp_path: Path) -> None:
-    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))])
+    pem = self_signed(tmp_path)
     assert send(pem, ca=pem).acknowledged == len(CAMPAIGN.callbacks)
 
 
 def test_a_certificate_of_another_name_is_a_failure(tmp_path: Path) -> None:
-    pem = certificate(tmp_path, names=[x509.DNSName("example.com")])
+    pem = self_signed(tmp_path, names=[x509.DNSName("example.com")])
     assert set(send(pem, ca=pem).failed_attempts) == {"certificate"}
 
 
 def test_an_expired_certificate_is_a_failure(tmp_path: Path) -> None:
-    pem = certificate(tmp_path, names=[x509.IPAddress(ip_address("127.0.0.1"))], expired=True)
+    pem = self_signed(tmp_path, expired=True)
     assert set(send(pem, ca=pem).failed_attempts) == {"certificate"}
 
 

@@ -68,10 +68,13 @@ local function write_counts(key)
   for field, number in pairs(counts) do redis.call('HINCRBY', key, field, number) end
 end
 
--- Adds a hash that lives for a while to an index by time, and drops from the index what has expired.
+-- Adds a hash to an index by time, and its bytes (as in shared/batches.py) to those of the index. The lifetime is for
+-- the case that nobody drops it in time.
 local function keep_for(index, key, id, time_ms, lifetime_seconds, fields)
-  redis.call('HSET', key, unpack(fields))
+  local bytes = 768
+  for _, part in ipairs(fields) do bytes = bytes + #part end
+  redis.call('INCRBY', index .. ':bytes', bytes - (redis.call('HGET', key, 'bytes') or 0))
+  redis.call('HSET', key, 'bytes', bytes, unpack(fields))
   redis.call('EXPIRE', key, lifetime_seconds)
   redis.call('ZADD', index, time_ms, id)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', time_ms - lifetime_seconds * 1000)
 end

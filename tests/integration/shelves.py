@@ -1,0 +1,44 @@
+"""Filling the shelves as the service does, and adding up what stands on them."""
+
+from shared import keys
+from shared.batches import Quarantined
+from tests.integration.workbench import RECEIVED_MS, Bench, record, status
+from workers import Reject, ReplyEvent, ReportEvent, handler
+
+# Any body that this release reads, but an older one did not.
+READABLE = b'{"data":[{"message_id":"%d","status":"SEEN","to":"35699000001"}]}'
+
+
+@handler(ReportEvent, ReplyEvent)
+def refusing(event: ReportEvent | ReplyEvent) -> None:
+    raise Reject("no")
+
+
+def die(b: Bench, *message_ids: str) -> None:
+    """Let a report of each message become a dead letter of `refusing`."""
+    b.keep(status(*(record(message_id) for message_id in message_ids)))
+    b.expand()
+    b.deliver(refusing)
+
+
+def quarantined(number: int, *, body: bytes = b"", at_ms: int = RECEIVED_MS, records: int = 1) -> Quarantined:
+    return Quarantined(
+        kind=None,
+        source="gw",
+        received_ms=at_ms,
+        error="an older rule",
+        body=body or READABLE % number,
+        records=records,
+    )
+
+
+def ids(b: Bench, index: str) -> list[str]:
+    """Give the ids in an index, oldest first."""
+    return [entry_id.decode() for entry_id in b.connection.zrange(index, 0, -1)]
+
+
+def weighed(b: Bench, index: str) -> int:
+    """Give the bytes of a shelf, after adding them up anew."""
+    told = int(b.connection.get(keys.entries_bytes(index)) or 0)
+    assert told == sum(int(b.connection.hget(keys.entry(index, each), "bytes") or 0) for each in ids(b, index))
+    return told

@@ -1,0 +1,21 @@
+"""Bodies of status callbacks, byte by byte, and what both readers say of a body that is not the documented shape."""
+
+import pytest
+
+from shared import wire
+from shared.errors import NotDocumented
+from shared.wire import Kind
+
+
+def body_with(keys: bytes) -> bytes:
+    """Give a status callback whose one record holds `keys` too, byte by byte."""
+    return b'{"data":[{"message_id":"1","status":"DELIVRD",' + keys + b"}]}"
+
+
+def check_error(body: bytes, kind: Kind | None = None) -> str:
+    with pytest.raises(NotDocumented) as error:
+        wire.check(body, kind)
+    with pytest.raises(NotDocumented) as same:
+        wire.read(body, kind)
+    assert str(error.value) == str(same.value)
+    return str(error.value)

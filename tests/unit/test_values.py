@@ -1,0 +1,83 @@
+"""What the wire's values mean, however they were spelled: times, senders, absent and empty, numbers as text."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import values, wire
+from shared.wire import Record
+
+
+def record(**keys: Any) -> Record:
+    """Read one report that has these keys beside the two that it must have."""
+    return records({"message_id": "1", "status": "DELIVRD", **keys})[0]
+
+
+def records(*reports: dict[str, Any]) -> list[Record]:
+    callback = wire.read(json.dumps({"data": reports}).encode(), "status")
+    return [read for read, _ in callback.records if isinstance(read, Record)]
+
+
+# The times of the specification's example, in each unit that the gateway's pages use.
+@pytest.mark.parametrize(
+    ("keys", "unix_ms"),
+    [
+        ({"timestamp": 1443165174}, 1443165174000),
+        ({"timestamp": 1443165174145}, 1443165174145),
+        ({"timestamp": 1443165174, "micro_timestamp": 1443165174145}, 1443165174145),
+        ({"timestamp": 1443165174145, "micro_timestamp": 1443165174145999}, 1443165174145),
+        ({"timestamp": "1443165174", "micro_timestamp": "1443165174145"}, 1443165174145),
+        ({"timestamp": "1443165174", "micro_timestamp": ""}, 1443165174000),
+        ({"timestamp": 1443165174, "micro_timestamp": None}, 1443165174000),
+        ({"timestamp": 0}, 0),
+        ({"timestamp": ""}, None),
+        ({"timestamp": None}, None),
+        ({}, None),
+        # .NET's and Java's "no date" is the year 1; before it there is no date at all.
+        ({"timestamp": -62135596800}, -62135596800000),
+        ({"timestamp": -99999999999}, None),
+        ({"micro_timestamp": -99999999999999}, None),
+    ],
+)
+def test_the_unit_of_a_time_is_told_by_its_magnitude(keys: dict[str, Any], unix_ms: int | None) -> None:
+    assert values.unix_ms(record(**keys)) == unix_ms
+
+
+@given(st.integers(min_value=10**8, max_value=4 * 10**9), st.integers(0, 999), st.integers(0, 999))
+def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: int) -> None:
+    # From March 1973 on (10^8 seconds); before it, milliseconds look like seconds.
+    moment = seconds * 1000 + ms
+    assert values.unix_ms(record(timestamp=seconds)) == seconds * 1000
+    assert values.unix_ms(record(timestamp=seconds, micro_timestamp=moment)) == moment
+    assert values.unix_ms(record(timestamp=moment, micro_timestamp=moment * 1000 + us)) == moment
+    assert values.unix_ms(record(timestamp=str(moment), micro_timestamp=str(moment * 1000 + us))) == moment
+
+
+@pytest.mark.parametrize(
+    ("keys", "sender"),
+    [
+        ({"from": "Fortytwo"}, "Fortytwo"),
+        ({"sms_from": "Fortytwo", "viber_from": ""}, "Fortytwo"),
+        ({"sms_from": "", "viber_from": "Viber42"}, "Viber42"),
+        ({"from": "", "sms_from": None, "viber_from": 4242}, "4242"),
+        ({"from": None}, None),
+        ({}, None),
+    ],
+)
+def test_the_sender_stands_under_one_of_three_keys(keys: dict[str, Any], sender: str | None) -> None:
+    assert values.sender(record(**keys)) == sender
+
+
+@pytest.mark.parametrize("absent", [{}, {"error_code": None}, {"error_code": ""}])
+def test_absent_null_and_empty_are_alike(absent: dict[str, Any]) -> None:
+    read = record(**absent)
+    assert values.integer(read.error_code) is None
+    assert values.text(read.client_message_id) is None
+
+
+@pytest.mark.parametrize(("given", "code"), [(943, 943), ("943", 943), (0, 0), ("0", 0), (-5, -5), ("-5", -5)])
+def test_an_integer_may_come_as_digits(given: int | str, code: int) -> None:
+    assert values.integer(record(error_code=given).error_code) == code

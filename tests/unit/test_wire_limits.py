@@ -1,0 +1,104 @@
+"""What no gateway sends: nesting and numbers without end, rubbish by the thousand; the reader stays within bounds."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import values, wire
+from shared.errors import NotDocumented, NotJson
+from shared.wire import Kind, Record
+from tests.unit.bodies import body_with, check_error
+
+
+@pytest.mark.parametrize("kind", ["status", "reply", None])
+@pytest.mark.parametrize("nest", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nest: tuple[bytes, bytes]) -> None:
+    deep = body_with(b'"x":' + nest[0] * 100_000 + b"1" + nest[1] * 100_000)
+    with pytest.raises((NotDocumented, NotJson)):
+        wire.check(deep, kind)
+    with pytest.raises((NotDocumented, NotJson)):
+        wire.read(deep, kind)
+
+
+@pytest.mark.parametrize("number", [b"1" * 5000, b"1e400", b"-1e999999999"])
+def test_a_number_beyond_reason_is_a_fault_and_nothing_worse(number: bytes) -> None:
+    body = body_with(b'"x":' + number)
+    assert check_error(body).endswith("out of range: $.data[0]")
+
+
+def test_a_record_nested_deeper_than_has_a_meaning_leaves_its_siblings() -> None:
+    deep = b"[" * wire.MAX_DEPTH + b"]" * wire.MAX_DEPTH
+    wide = b"[" + b",".join([b"[]"] * 1000) + b"]"
+    body = b'{"data":[{"message_id":"1","status":"SEEN","x":%s},{"message_id":"2","status":"SEEN","x":%s}]}'
+    callback = wire.read(body % (deep, wide), "status")
+    assert [fault.error for fault in callback.faults] == ["nested deeper than 100: $.data[0]"]
+    assert len(callback.records) == 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+keys = st.sampled_from(["message_id", "status", "type", "timestamp", "micro_timestamp", "to", "from", "error_code"])
+reports = st.dictionaries(keys, json_values) | json_values
+
+
+@given(st.lists(reports, max_size=5), st.dictionaries(st.text(), json_values, max_size=3))
+def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], around: dict[str, Any]) -> None:
+    body = json.dumps({**around, "data": data}).encode("utf-8", "surrogatepass")
+    try:
+        callback = wire.read(body, None)
+    except (NotJson, NotDocumented):
+        return
+    assert len(callback.records) + len(callback.faults) == len(data)
+    assert wire.check(body, None) == wire.Shape("status", len(data), callback.faults)
+    wrong = {fault.index for fault in callback.faults}
+    assert [raw for _, raw in callback.records] == [item for i, item in enumerate(data) if i not in wrong]
+    for read, _ in callback.records:
+        assert isinstance(read, Record)
+        values.unix_ms(read)
+        values.integer(read.error_code)
+
+
+@given(
+    st.binary() | json_values.map(lambda value: json.dumps(value).encode()), st.sampled_from(["status", "reply", None])
+)
+def test_no_body_raises_anything_but_the_two_errors(body: bytes, kind: Kind | None) -> None:
+    for look in (wire.check, wire.read):
+        with contextlib.suppress(NotJson, NotDocumented):
+            look(body, kind)
+
+
+def test_an_unknown_key_that_cannot_be_read_costs_nobody_anything() -> None:
+    body = b'{"data":[{"message_id":"1","status":"SEEN"}],"35679123456":1e999,"deep":%s}' % (b"[" * 200 + b"]" * 200)
+    callback = wire.read(body, "status")
+    assert len(callback.records) == 1
+    assert callback.extra["35679123456"] == "1e999"
+
+
+def test_what_stands_beside_the_records_does_not_multiply_with_them() -> None:
+    records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 1000)
+    callback = wire.read(b'{"data":[%s],"new":"%s"}' % (records, b"x" * 100_000), "status")
+    assert (len(callback.records), callback.extra) == (1000, {})
+    error = check_error(b'{"data":[%s],"client_job_id":"%s"}' % (records, b"x" * 100_000))
+    assert error == "Expected str of length <= 1024: $.client_job_id"
+
+
+def test_a_bundle_of_rubbish_is_given_up_on_as_a_whole() -> None:
+    error = check_error(b'{"data":[{"message_id":"1","status":"SEEN"}%s]}' % (b",{}" * 100_000))
+    assert error.startswith("more than 1000 records cannot be read: missing required key: $.data[1].message_id")
+
+
+def test_the_envelope_s_texts_do_not_multiply_beyond_reason() -> None:
+    records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 15_000)
+    escaped = rb"\u0001" * 1000
+    body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (escaped, escaped, records)
+    with pytest.raises(NotDocumented, match="too long for so many records"):
+        wire.read(body, "status")
+    gateway = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (b"a" * 36, b"b" * 255, records)
+    assert len(wire.read(gateway, "status").records) == 15_000

@@ -1,0 +1,20 @@
+-- Replay an entry: take it out of the quarantine, or of a handler's dead letters, and enqueue the job that handles it.
+--
+-- KEYS  1 the entry   2 the index it stands in   3 the index's bytes   4 counters   5 RQ's set of queues
+-- ARGV  the entry's id, how many counters, each with its change, the queue's list, the job's hash, its id, and the
+--       fields of its hash
+-- Gives 1, or 0 if the entry is gone, by its age or by somebody else's hand: then nothing is changed
+redis.call('ZREM', KEYS[2], ARGV[1])
+local bytes = redis.call('HGET', KEYS[1], 'bytes') or 0
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('DECRBY', KEYS[3], bytes)
+local position = 2
+for _ = 1, tonumber(ARGV[position]) do
+  redis.call('HINCRBY', KEYS[4], ARGV[position + 1], ARGV[position + 2])
+  position = position + 2
+end
+local queue, job, id = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
+redis.call('HSET', job, unpack(ARGV, position + 4))
+redis.call('RPUSH', queue, id)
+redis.call('SADD', KEYS[5], queue)
+return 1

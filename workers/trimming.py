@@ -1,0 +1,84 @@
+"""What was set aside is kept for 30 days and within its bytes (I8): what is older or too much is dropped, oldest first.
+
+Dropped entries are counted as dropped in the step that drops them, so the audit's sum comes out. Every supervisor does
+it for every shelf, also for those of handlers that nobody runs any more; doing it at once does no harm.
+"""
+
+import logging
+import time
+from importlib.resources import files
+from typing import Any, Final
+
+import redis
+
+from shared import batches, keys
+from workers import shelf
+from workers.shelf import Shelf
+
+log = logging.getLogger("callbacks.supervisor")
+
+# How far a shelf grows beyond its bytes is what comes in this time.
+_LOOK_SECONDS: Final = 2.0
+# A supervisor has leases to renew, so it stops here and goes on at its next tick.
+_STEP_SECONDS: Final = 0.5
+# Redis does nothing else meanwhile, for some 5 ms.
+_ENTRIES_A_CALL: Final = 300
+_UNBOUNDED: Final = 1 << 53
+
+
+class Trimming:
+    """Trims every shelf over `connection`. Bytes count what Redis spends on each entry too (keys.ENTRY_BYTES)."""
+
+    def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
+        self._trim = Trim(connection)
+        self._connection = connection
+        self._quarantine_max_bytes = quarantine_max_bytes
+        self._dead_letter_max_bytes = dead_letter_max_bytes
+        self._look_at = 0.0
+
+    def tick(self) -> None:
+        """Do what is due, for half a second at the most. Raises redis.RedisError."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        shelves = list(shelf.every(self._connection))
+        for each in shelves:
+            # None has to wait for another that fills up all the time.
+            if not self._step(each, until=time.monotonic() + _STEP_SECONDS / len(shelves)):
+                self._look_at = now
+
+    def _step(self, each: Shelf, *, until: float) -> bool:
+        """Trim one shelf; say whether that is all there is to do with it."""
+        most_bytes = self._quarantine_max_bytes if each.handler is None else self._dead_letter_max_bytes
+        old = over = 0
+        more = True
+        try:
+            while more:
+                until_ms = batches.now_ms() - keys.SET_ASIDE_SECONDS * 1000
+                dropped = self._trim(each, until_ms=until_ms, most_bytes=most_bytes)
+                old, over, more = old + dropped[0], over + dropped[1], dropped[2]
+                if time.monotonic() >= until:
+                    break
+        finally:
+            if old or over:
+                log.warning("action=set_aside_dropped shelf=%s old=%d over=%d", each.name, old, over)
+        return not more
+
+
+class Trim:
+    """The script that drops a shelf's oldest entries, over one connection."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        lua = files("workers") / "lua"
+        self._script = connection.register_script((lua / "dropping.lua").read_text() + (lua / "trim.lua").read_text())
+
+    def __call__(self, each: Shelf, *, until_ms: float, most_bytes: int = _UNBOUNDED) -> tuple[int, int, bool]:
+        """Drop some hundreds of entries at the most: those up to a time, and the oldest while they hold more bytes.
+
+        Gives how many were dropped for their time, how many for the bytes, and whether there may be more to do.
+        Raises redis.RedisError.
+        """
+        arguments: list[Any] = [*each.arguments_to_drop, _ENTRIES_A_CALL, until_ms, most_bytes]
+        old, over, more = self._script(keys=each.keys_to_drop, args=arguments)
+        return old, over, bool(more)
