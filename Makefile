@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit tests chaos fuzz lock clean
+.PHONY: help demo test lint types imports unit tests chaos soak fuzz lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,14 +43,18 @@ unit: .venv/.test  ## the tests of pure logic alone, in seconds
 tests: .venv/.test
 	$(BIN)/pytest
 
-chaos: .venv/.test  ## kill at random under load, for ten minutes (CHAOS_SECONDS, CHAOS_SEED)
-	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos/test_random_kills.py
+chaos: .venv/.test  ## break everything on purpose, for half an hour (CHAOS_SECONDS of random kills, CHAOS_SEED)
+	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos --deselect tests/chaos/test_soak.py
 
-fuzz: .venv/.test  ## a million mutated bodies against the reader (FUZZ_BODIES, CHAOS_SEED)
-	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} $(BIN)/pytest tests/chaos/test_fuzz.py
+soak: .venv/.test  ## a steady load for twenty minutes: memory stays flat, Redis gives all back (SOAK_SECONDS)
+	SOAK_SECONDS=$${SOAK_SECONDS:-1200} $(BIN)/pytest -s tests/chaos/test_soak.py
+
+fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over sockets (FUZZ_BODIES, CHAOS_SEED)
+	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \
+		$(BIN)/pytest -s tests/chaos/test_fuzz.py tests/chaos/test_fuzz_sockets.py
 
 lock: .venv/.test  ## compile both locks anew
-	$(COMPILE) --build-deps-for editable --extra dev --output-file requirements.txt pyproject.toml
+	$(COMPILE) --build-deps-for editable --extra dev --extra postgres --extra sql --output-file requirements.txt pyproject.toml
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)

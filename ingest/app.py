@@ -13,7 +13,7 @@ from typing import Final
 
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest import log, problems
 from ingest.answers import Answer
@@ -46,11 +46,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
     if settings is None:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
-    replicas = 1 if settings.durability == "replica" else 0
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
     store = SpoolingStore(
-        RedisStore(connect_async(settings.redis_url), watcher, replicas=replicas),
-        RedisStore(connect_async(settings.redis_url), watcher, replicas=replicas),
+        RedisStore(connect_async(settings.redis_url), watcher),
+        RedisStore(connect_async(settings.redis_url), watcher),
         watcher,
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
     )
@@ -109,8 +108,22 @@ def create_app(settings: Settings | None = None) -> Starlette:
     # A redirect is a failure to the gateway, and would repeat the token in its Location.
     app.router.redirect_slashes = False
     # No middleware: see ingest/endpoint.py.
-    app.middleware_stack = app.router
+    app.middleware_stack = _by_raw_path(app.router)
     return app
+
+
+def _by_raw_path(router: ASGIApp) -> ASGIApp:
+    """Route by the path as it was sent, so that each address has one spelling: the one that the gateway was given.
+
+    Decoded first, `/status%0a` and `%2Fstatus` would pass for `/status`. The token's own segment may be encoded.
+    """
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        await router(scope, receive, send)
+
+    return route
 
 
 async def _not_found(_scope: Scope, _receive: Receive) -> Answer:

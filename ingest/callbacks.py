@@ -4,6 +4,7 @@ Nothing of it is answered with 200 before the commit that holds it is durable (I
 """
 
 from typing import Final
+from urllib.parse import unquote
 
 from starlette.types import Receive, Scope
 
@@ -49,14 +50,16 @@ class Callbacks:
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
         """Take one callback and give the answer to it. Raises Refused and Gone."""
-        length_bytes, encoding, media_type, forwarded = _headers(scope)
+        length_bytes, encoding, media_type, forwarded, doubled = _headers(scope)
         client = scope["client"]
         verdict = self._addresses.judge(client[0] if client else None, forwarded)
         if not verdict.allowed:
             raise Refused(problems.address_not_allowed(verdict.shown))
-        source = self._tokens.source(scope["path_params"]["token"])
+        source = self._tokens.source(unquote(scope["path_params"]["token"]))
         if source is None:
             raise Refused(problems.not_found())
+        if doubled:
+            raise Refused(problems.doubled(doubled))
         if encoding not in (b"", b"identity"):
             raise Refused(problems.encoded())
         if media_type.startswith(_FORMS):
@@ -102,20 +105,35 @@ class Callbacks:
         self._seldom.tell("action=quarantined part=callback", f"source={source} error={error!r}")
 
 
-def _headers(scope: Scope) -> tuple[int, bytes, bytes, list[bytes]]:
-    """Give what matters of the headers: Content-Length, -Encoding and -Type, and the lines of X-Forwarded-For."""
-    length_bytes, encoding, media_type = 0, b"", b""
+def _headers(scope: Scope) -> tuple[int, bytes, bytes, list[bytes], str]:
+    """Give what matters of the headers.
+
+    That is Content-Length, -Encoding (a transfer coding other than chunked counts as one) and -Type, the lines of
+    X-Forwarded-For, and which line stands there twice that may stand there once.
+    """
+    length_bytes, encoding, media_type, doubled = 0, b"", b"", ""
     forwarded: list[bytes] = []
+    hosts = types = 0
     for name, value in scope["headers"]:
         if name == b"content-length":
             # What is no length is no reason to refuse: the body is counted as it comes, whatever was said of it.
             if value.isdigit():
                 length_bytes = int(value) if len(value) <= _LENGTH_DIGITS else 10**_LENGTH_DIGITS
+        elif name == b"host":
+            hosts += 1
         elif name == b"content-type":
+            types += 1
             media_type = value.strip().lower()
         elif name == b"content-encoding":
             # Of several lines none may say anything but identity.
             encoding = value.strip().lower() if encoding in (b"", b"identity") else encoding
+        elif name == b"transfer-encoding":
+            encoding = encoding if value.strip().lower() == b"chunked" else value
         elif name == b"x-forwarded-for":
             forwarded.append(value)
-    return length_bytes, encoding, media_type, forwarded
+    # RFC 9112, section 3.2, and RFC 9110, section 5.3: what stands between us and the sender may have believed the
+    # other one. The parser itself refuses a second Content-Length, or one beside Transfer-Encoding. No Host at all is
+    # a fault too, but a harmless one, and no reason to lose a callback.
+    if hosts > 1 or types > 1:
+        doubled = "Host" if hosts > 1 else "Content-Type"
+    return length_bytes, encoding, media_type, forwarded, doubled

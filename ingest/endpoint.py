@@ -52,10 +52,14 @@ class Endpoint:
             answer = problems.fault()
         if answer.name:
             self._refusals.tell(f"action=refused status={answer.status} problem={answer.name}", answer.about)
-        if answer.unread:
-            await _send_before_body(answer, scope, receive, send)
-        else:
-            await answer.send(send)
+        try:
+            if answer.unread:
+                await _send_before_body(answer, scope, receive, send)
+            else:
+                await answer.send(send)
+        except (RuntimeError, OSError, asyncio.CancelledError) as exc:
+            # A transport that was closed meanwhile, or the end of the time for draining: there is nobody to answer.
+            self._refusals.tell("action=unanswered", f"status={answer.status} why={type(exc).__name__}")
 
 
 async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,7 +17,7 @@ from ingest import log
 from ingest.answers import Answer, answer
 from ingest.spool_report import SpoolReport
 from shared import durability
-from shared.durability import Finding
+from shared.durability import Barrier, Finding
 from shared.settings import Durability
 
 LOOK_EVERY_SECONDS: Final = 3.0
@@ -36,6 +36,7 @@ class Watcher:
         self._level: Durability = level
         self._findings: tuple[Finding, ...] = (durability.unreachable("not looked at yet"),)
         self._refusal: str | None = _failing(self._findings)
+        self._barrier = Barrier()
         self._looked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -54,10 +55,19 @@ class Watcher:
         """Why nothing may be committed now, or None."""
         return self._refusal
 
+    @property
+    def barrier(self) -> Barrier:
+        """What a commit has to wait for, as the Redis stands that was seen last."""
+        return self._barrier
+
     def lost(self, why: str) -> None:
         """Take note that Redis did not answer a commit; it is looked at again at once."""
         self._conclude((durability.unreachable(why),))
         self._hurry.set()
+
+    async def look(self) -> None:
+        """Look now."""
+        self._conclude(await self._look())
 
     async def looked(self, timeout_seconds: float) -> None:
         """Wait for the first look, or for `timeout_seconds`."""
@@ -69,7 +79,7 @@ class Watcher:
         """Look again and again, until cancelled."""
         try:
             while True:
-                self._conclude(await self._look())
+                await self.look()
                 self._looked.set()
                 self._hurry.clear()
                 with contextlib.suppress(TimeoutError):
@@ -85,13 +95,20 @@ class Watcher:
         await self._client.aclose()
 
     async def _look(self) -> tuple[Finding, ...]:
-        pipe = self._client.pipeline(transaction=False)
-        durability.ask(pipe)
         try:
-            replies = await pipe.execute(raise_on_error=False)
+            try:
+                replies = await self._ask()
+            except redis.ConnectionError:
+                replies = await self._ask()  # a connection that broke while nobody used it says nothing of the server
         except (redis.RedisError, OSError) as exc:
             return (durability.unreachable(type(exc).__name__),)
+        self._barrier = durability.barrier(self._level, replies)
         return durability.judge(self._level, replies)
+
+    async def _ask(self) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        durability.ask(pipe)
+        return await pipe.execute(raise_on_error=False)
 
     def _conclude(self, findings: tuple[Finding, ...]) -> None:
         before, first = self._refusal, not self._looked.is_set()

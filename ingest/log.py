@@ -17,13 +17,16 @@
     action=spool_not_taken         one that cannot be opened; it is tried again
     action=spool_left              callbacks= wait in the spool for the next start
     action=refused                 an answer that is not 200: status= problem=
+    action=unanswered              an answer that nobody was there to hear: the connection ended before it
+    action=aborted                 a connection on which what was answered was not read: address=
     action=misdirected             a reply came where status callbacks belong, or the other way round; it was kept
     action=quarantined             an authentic callback that cannot be read: error=
     action=fault                   an unexpected exception: the place in the code, without its message, which may
                                    quote a body (I9)
 
-`commit_failed`, `spool_refused`, `refused` and `quarantined` can happen with every request, so each kind of them is
-told once in SELDOM_SECONDS, with how many there were since.
+`commit_failed`, `spool_refused`, `refused`, `unanswered`, `aborted` and `quarantined` can happen with every request, so
+each kind of them is told once in SELDOM_SECONDS, with how many there were since. The server's own complaints are
+passed on as rarely.
 """
 
 import logging
@@ -41,7 +44,8 @@ SELDOM_SECONDS: Final = 10.0
 _MASK: Final = "***"
 _PATH: Final = re.compile(r"(/callbacks/+)[^/\s?]+", re.IGNORECASE)
 # Whose lines can hold a path: uvicorn's access log, its errors, and ours.
-_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", logger.name)
+_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "asyncio", logger.name)
+_SERVERS: Final = ("uvicorn.error", "asyncio")
 
 
 class Seldom:
@@ -69,13 +73,18 @@ class Seldom:
 
 
 def fault(where: str, exc: BaseException) -> None:
-    """Log an exception that nobody expected: types and places of the whole chain, but no messages."""
+    """Log an exception that nobody expected."""
+    logger.error("action=fault where=%s %s", where, _places(exc))
+
+
+def _places(exc: BaseException) -> str:
+    """Give types and places of the whole chain, but no messages: these may quote a body (I9)."""
     chain: list[str] = []
     link: BaseException | None = exc
     while link is not None:
         chain.append(type(link).__qualname__ + "\n" + "".join(traceback.format_tb(link.__traceback__)))
         link = link.__cause__ or link.__context__
-    logger.error("action=fault where=%s %s", where, "caused by ".join(chain))
+    return "caused by ".join(chain)
 
 
 class TokenMask(logging.Filter):
@@ -87,31 +96,70 @@ class TokenMask(logging.Filter):
         self._secrets = sorted(spellings, key=len, reverse=True)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; the shape of its arguments stays, as formatters rely on it."""
+        """Rewrite the record in place; the shape of its arguments stays, as formatters rely on it.
+
+        Of an exception stay its types and places.
+        """
         record.msg = self._masked(record.msg)
         if isinstance(record.args, tuple):
             record.args = tuple(map(self._masked, record.args))
         elif record.args:
             record.args = {key: self._masked(value) for key, value in record.args.items()}
+        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+            record.exc_text, record.exc_info = self._masked(_places(record.exc_info[1])), None
         return True
 
     def _masked(self, value: Any) -> Any:
-        if not isinstance(value, str):
+        if value is None or isinstance(value, int | float):
             return value
-        value = _PATH.sub(rf"\1{_MASK}", value)
+        text = str(value)
+        masked = _PATH.sub(rf"\1{_MASK}", text)
         for secret in self._secrets:
-            value = value.replace(secret, _MASK)
-        return value
+            masked = masked.replace(secret, _MASK)
+        return value if masked == text else masked
+
+
+class Rarely(logging.Filter):
+    """Passes a warning or an error once in `every_seconds`, as senders can provoke many of the same.
+
+    They are the same if they begin the same: what the server fills in comes later. What no sender provokes, the
+    start and the end of the server, is information.
+    """
+
+    _BEGINNING: Final = 32
+    _REMEMBERED: Final = 100
+
+    def __init__(
+        self, *, every_seconds: float = SELDOM_SECONDS, now_seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._every_seconds = every_seconds
+        self._now_seconds = now_seconds
+        self._next_seconds: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is passed on."""
+        if record.levelno < logging.WARNING:
+            return True
+        kind, now_seconds = (record.name, str(record.msg)[: self._BEGINNING]), self._now_seconds()
+        if now_seconds < self._next_seconds.get(kind, now_seconds):
+            return False
+        if len(self._next_seconds) >= self._REMEMBERED:
+            self._next_seconds.clear()
+        self._next_seconds[kind] = now_seconds + self._every_seconds
+        return True
 
 
 def mask(secrets: Iterable[str]) -> Callable[[], None]:
-    """Put the mask on every logger whose lines can hold a path; gives what takes it off again."""
-    token_mask = TokenMask(secrets)
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(token_mask)
+    """Put the mask on every logger whose lines can hold a path, and bound the server's; gives what undoes both."""
+    token_mask, rarely = TokenMask(secrets), Rarely()
+    put: list[tuple[str, logging.Filter]] = [(name, rarely) for name in _SERVERS]
+    put += [(name, token_mask) for name in _LOGGERS]
+    for name, added in put:
+        logging.getLogger(name).addFilter(added)
 
     def unmask() -> None:
-        for name in _LOGGERS:
-            logging.getLogger(name).removeFilter(token_mask)
+        for name, added in put:
+            logging.getLogger(name).removeFilter(added)
 
     return unmask

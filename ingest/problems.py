@@ -7,7 +7,7 @@ whether that repetition is of any use:
     outcome                                  status   will the gateway's retry help?
     kept                                     200      -
     JSON, but not the documented shape       200      no: quarantined, and 200 ends the repeating
-    no HTTP request                          400      yes, if it was damaged on the way
+    no HTTP request, or an ambiguous one     400      yes, if it was damaged on the way
     not JSON, or cut short                   400      yes, if it was damaged on the way; a copy is quarantined
     address not allowed                      403      no, not before CALLBACKS_ALLOWED_IPS names it
     unknown token, unknown path              404      no; one answer for both, so that guessing teaches nothing
@@ -116,6 +116,11 @@ def too_large(limit_bytes: int) -> Answer:
 def not_http(why: str) -> Answer:
     """Say that what came is no request at all."""
     return _NOT_HTTP(why, unread=True)
+
+
+def doubled(name: str) -> Answer:
+    """Say that the header line `name` stands there more than once."""
+    return _NOT_HTTP(f"{name} may be given only once", unread=True)
 
 
 def head_too_slow(limit_seconds: float) -> Answer:

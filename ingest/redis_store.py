@@ -1,8 +1,8 @@
 """The store that is Redis: one MULTI/EXEC for a batch, on one connection, in one round trip.
 
 EXEC's answer comes after the fsync, as Redis with `appendfsync always` writes and syncs its file before it sends
-what it has to say (redis.conf, APPEND ONLY MODE). With `replica` a WAIT follows in the same round trip: on another
-connection it would answer for that one's writes.
+what it has to say (redis.conf, APPEND ONLY MODE). Where that is not so a WAITAOF follows, and with `replica` a WAIT, in
+the same round trip: on another connection they would answer for that one's writes. Which, the gate's barrier says.
 """
 
 import asyncio
@@ -18,10 +18,14 @@ from ingest.commit import Entry
 from shared import batches
 from shared.batches import Kept, Quarantined
 from shared.connections import WEB_TIMEOUT_SECONDS
+from shared.durability import Barrier
 from shared.errors import NotKept
 
 # A replica that needs longer than this is not one to rest a 200 on; well within the socket's time-out of 5 s.
 WAIT_MS: Final = 2000
+# With everysec Redis syncs once a second, or later while the disk is busy, and a replica says once a second how far its
+# own file is; still within the socket's time-out.
+WAITAOF_MS: Final = 4000
 
 # ConnectionErrors that a fresh connection does not mend, though redis-py files them so.
 _NOT_MENDED: Final = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.BusyLoadingError)
@@ -34,17 +38,23 @@ class Gate(Protocol):
     def refusal(self) -> str | None:
         """Why nothing may be committed now, or None."""
 
+    @property
+    def barrier(self) -> Barrier:
+        """What a commit has to wait for."""
+
     def lost(self, why: str) -> None:
         """Take note that Redis did not answer."""
+
+    async def look(self) -> None:
+        """Look at Redis now."""
 
 
 class RedisStore:
     """Writes batches to Redis, if `gate` says that Redis holds what is asked of it."""
 
-    def __init__(self, client: "redis.asyncio.Redis", gate: Gate, *, replicas: int) -> None:
+    def __init__(self, client: "redis.asyncio.Redis", gate: Gate) -> None:
         self._client = client
         self._gate = gate
-        self._replicas = replicas
         self._connection: Any = None
         self._seldom = log.Seldom()
 
@@ -52,22 +62,23 @@ class RedisStore:
         """Make `batch` durable: one job, or quarantine entries, or both. Raises NotKept.
 
         A connection that breaks is replaced once and the batch sent again: it may then be stored twice, which the
-        workers' dedupe absorbs, and the counters stay right as they are part of the transaction. A time-out is not
-        repeated: the senders have waited long enough.
+        workers' dedupe absorbs, and the counters stay right as they are part of the transaction. The new one may lead
+        to another server, after a failover, so Redis is looked at first. A time-out is not repeated: the senders have
+        waited long enough.
         """
-        refusal = self._gate.refusal
-        if refusal is not None:
-            raise NotKept(refusal)
+        self._ask_gate()
         commands = self._commands(batch)
         was_fresh = self._connection is None
         try:
-            await self._execute(commands)
+            await self._execute(commands, self._gate.barrier)
         except redis.ConnectionError as exc:
             if was_fresh or isinstance(exc, _NOT_MENDED):
                 raise self._not_kept(exc, batch) from exc
             log.logger.warning("action=commit_repeated callbacks=%d error=%s", len(batch), type(exc).__name__)
+            await self._gate.look()
+            self._ask_gate()
             try:
-                await self._execute(commands)
+                await self._execute(commands, self._gate.barrier)
             except (redis.RedisError, OSError) as again:
                 raise self._not_kept(again, batch) from again
         except (redis.RedisError, OSError) as exc:
@@ -78,6 +89,11 @@ class RedisStore:
         await self._drop()
         await self._client.aclose()
 
+    def _ask_gate(self) -> None:
+        refusal = self._gate.refusal
+        if refusal is not None:
+            raise NotKept(refusal)
+
     def _commands(self, batch: Sequence[Entry]) -> list[tuple[Any, ...]]:
         # Only a notebook for the commands: nothing is sent through it.
         pipe = self._client.pipeline(transaction=True)
@@ -86,12 +102,11 @@ class RedisStore:
             [entry for entry in batch if isinstance(entry, Kept)],
             [entry for entry in batch if isinstance(entry, Quarantined)],
         )
-        commands: list[tuple[Any, ...]] = [("MULTI",), *(args for args, _ in pipe.command_stack), ("EXEC",)]
-        if self._replicas:
-            commands.append(("WAIT", self._replicas, WAIT_MS))
-        return commands
+        return [("MULTI",), *(args for args, _ in pipe.command_stack), ("EXEC",)]
 
-    async def _execute(self, commands: Sequence[tuple[Any, ...]]) -> None:
+    async def _execute(self, transaction: Sequence[tuple[Any, ...]], barrier: Barrier) -> None:
+        waits = _waits(barrier)
+        commands = [*transaction, *waits]
         try:
             if self._connection is None:
                 pool: Any = self._client.connection_pool
@@ -105,12 +120,11 @@ class RedisStore:
             # Answers may still be on their way, and would be taken for those of the next batch.
             await self._drop()
             raise
-        results = replies[-2] if self._replicas else replies[-1]
-        for result in results:
+        for result in replies[len(transaction) - 1]:
             if isinstance(result, Exception):
                 raise result
-        if self._replicas and replies[-1] < self._replicas:
-            raise redis.ResponseError(f"NOREPLICAS {replies[-1]} of {self._replicas} replicas have it")
+        for reply in replies[len(transaction) :]:
+            _check(reply, barrier)
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -127,3 +141,19 @@ class RedisStore:
             self._gate.lost(what)
         self._seldom.tell(f"action=commit_failed error={what!r}", f"callbacks={len(batch)}")
         return NotKept(what)
+
+
+def _waits(barrier: Barrier) -> list[tuple[Any, ...]]:
+    """Give what follows EXEC: one command, or none."""
+    if barrier.synced:
+        return [("WAITAOF", 1, barrier.replicas, WAITAOF_MS)]
+    return [("WAIT", barrier.replicas, WAIT_MS)] if barrier.replicas else []
+
+
+def _check(reply: Any, barrier: Barrier) -> None:
+    """Raise redis.ResponseError if less came true than `barrier` asks; the batch is then in Redis, but not kept."""
+    synced, replicas = reply if barrier.synced else (1, reply)
+    if synced < 1:
+        raise redis.ResponseError("NOTSYNCED the server has not synced its file in time")
+    if replicas < barrier.replicas:
+        raise redis.ResponseError(f"NOREPLICAS {replicas} of {barrier.replicas} replicas have it")

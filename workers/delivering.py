@@ -1,8 +1,8 @@
 """Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
 
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
-becomes a dead letter. What is done is noted at once and settled while the rest still runs, so that a killed worker's
-next one repeats nothing but what was in its hands.
+becomes a dead letter. What is done is noted at once and settled while the rest still runs, what failed is settled at
+once, so that a killed worker's next one repeats nothing but what was in its hands.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 from rq.job import JobStatus
@@ -30,9 +30,12 @@ from workers.watchdog import Watchdog
 log = logging.getLogger("callbacks.deliver")
 
 TAKE_ITEMS: Final = 5_000
-TAKE_BYTES: Final = 8 << 20
+# As Python objects they take some 26 times as much (an ordinary report 20 times).
+TAKE_BYTES: Final = 4 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
+# What became of some events: known together, so noted and settled together.
+_Step: TypeAlias = Sequence[tuple[int, Outcome]]
 # What is finished between two settlements is in the worker's notebook alone.
 _SETTLE_SECONDS: Final = 0.25
 _LONGEST_WAIT_SECONDS: Final = 3600.0
@@ -97,11 +100,8 @@ class Deliveries:
         with closing(self._one_by_one(run, deaths) if deaths else self._outcomes(run)) as outcomes:
             self._watchdog.watch()
             try:
-                for position, outcome in outcomes:
-                    run.enter(position, outcome)
-                    if isinstance(outcome, Done) and not self._notebook.is_full:
-                        self._notebook.note(*run.origin(position))
-                    if self._notebook.is_full or time.monotonic() - settled >= pause:
+                for step in outcomes:
+                    if self._enter(run, step) or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
                         self._settle(job_id, run)
                         settled = time.monotonic()
@@ -113,7 +113,19 @@ class Deliveries:
         if not run.is_settled:
             raise Unfinished
 
-    def _outcomes(self, run: "_Run") -> Generator[tuple[int, Outcome], None, None]:
+    def _enter(self, run: "_Run", step: _Step) -> bool:
+        """Note what a step brought; say whether it has to be settled at once, as the notebook cannot hold it."""
+        at_once = False
+        for position, outcome in step:
+            run.enter(position, outcome)
+            # Failures are rare, and have more to say than a note can.
+            if not isinstance(outcome, Done) or self._notebook.is_full:
+                at_once = True
+            else:
+                self._notebook.note(*run.origin(position))
+        return at_once
+
+    def _outcomes(self, run: "_Run") -> Generator[_Step, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
@@ -123,31 +135,38 @@ class Deliveries:
         fresh = [position for position, attempt in enumerate(run.attempts) if attempt == queues.FIRST_ATTEMPT]
         alone = [position for position, attempt in enumerate(run.attempts) if attempt > queues.FIRST_ATTEMPT]
         cause: Failed | Again | Rejected | None = None
+        whole: list[tuple[int, Outcome]] = []
         for index, outcome in self._caller.run([run.events[p] for p in fresh], stop=self._is_stopping):
             if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
                 cause = outcome.cause
                 alone.append(fresh[index])
+                continue
+            known = (fresh[index], outcome.cause if isinstance(outcome, Apart) else outcome)
+            if self._handler.batch:
+                whole.append(known)  # one call, so all of it is known at once
             else:
-                yield fresh[index], outcome.cause if isinstance(outcome, Apart) else outcome
+                yield (known,)
+        if whole:
+            yield whole
         alone.sort()
         failures = 0
         for index, outcome in self._caller.run([run.events[p] for p in alone], singly=True, stop=self._is_stopping):
-            yield alone[index], outcome
+            yield ((alone[index], outcome),)
             failures = failures + 1 if isinstance(outcome, Failed) else 0
             if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
                 rest = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
-                yield from ((position, cause) for position in rest)
+                yield [(position, cause) for position in rest]
                 return
 
-    def _one_by_one(self, run: "_Run", deaths: int) -> Generator[tuple[int, Outcome], None, None]:
+    def _one_by_one(self, run: "_Run", deaths: int) -> Generator[_Step, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
-                yield position, Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+                yield ((position, Rejected(f"{MOST_DEATHS} workers died while the handler had it")),)
                 continue
             for _, outcome in self._caller.run([event], singly=True, stop=self._is_stopping):
-                yield position, outcome
+                yield ((position, outcome),)
 
     def _appetite(self) -> int:
         if self._seconds_an_event is None:

@@ -16,6 +16,7 @@ from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
+from rq.utils import as_text
 from rq.worker import WorkerStatus
 
 from shared import queues
@@ -32,6 +33,7 @@ RUNS_SECONDS: Final = 86_400
 # How long an idle worker waits in one BLMOVE, so how long it may take to notice that it is to stop.
 WAIT_SECONDS: Final = 1
 _PAUSE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 5.0
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
@@ -67,6 +69,7 @@ class QueueWorker(SimpleWorker):
         self._notebook = notebook
         self._stopping = False
         self._returned: Execution | None = None
+        self._look_at = 0.0
 
     @property
     def stopping(self) -> bool:
@@ -95,6 +98,7 @@ class QueueWorker(SimpleWorker):
         while not self._stopping:
             try:
                 self.heartbeat()
+                self._give_back_strays()
                 found = self.queue_class.dequeue_any(
                     self.queues,
                     timeout,
@@ -119,6 +123,22 @@ class QueueWorker(SimpleWorker):
                 found[0].redis_server_version = self.get_redis_server_version()
             return found
         raise StopRequested
+
+    def _give_back_strays(self) -> None:
+        """Put back what Redis says this worker runs, while it runs nothing.
+
+        Where Redis falls back to an earlier state, a failover to a replica that was behind for one, a job that was
+        done is running once more: for ever, as long as its supervisor renews the lease.
+        """
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        for member in self.connection.smembers(self.executions_key):
+            execution = Execution.from_composite_key(as_text(member), connection=self.connection)
+            execution.worker_name = self.name
+            if self._places.put_back(execution, to="front", finished={}):
+                log.warning("action=job_given_back queue=%s job=%s", self.queues[0].name, execution.job_id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job that was popped, unless it was given to somebody else meanwhile."""

@@ -42,7 +42,7 @@ def test_redis_that_cannot_be_reached_without_showing_its_password(tmp_path: Pat
     ("options", "named"),
     [
         ({"appendonly": "no"}, "appendonly"),
-        ({"appendfsync": "everysec"}, "appendfsync"),
+        ({"appendfsync": "no"}, "appendfsync"),
         ({"maxmemory-policy": "allkeys-lru"}, "maxmemory policy"),
     ],
 )
@@ -57,6 +57,16 @@ def test_redis_that_would_lose_callbacks(
     (wrong,) = [finding for finding in json.loads(ended.stdout) if finding["state"] == "wrong"]
     assert named in wrong["what"]
     assert "CONFIG SET" in wrong["remedy"]
+
+
+@pytest.mark.parametrize("variable", ["CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"])
+def test_a_folder_that_cannot_be_written(variable: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url, variable: "file/folder"})
+
+    assert f"{variable}: file/folder cannot be written" in ended.stdout
+    assert "name another" in ended.stdout
 
 
 def test_a_handler_that_cannot_be_imported(redis_server: RedisServer, tmp_path: Path) -> None:

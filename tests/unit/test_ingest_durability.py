@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 import redis
 
-from shared.durability import CONFIG_PARAMETERS, INFO_SECTIONS, Finding, ask, findings, judge
+from shared.durability import (
+    CONFIG_PARAMETERS,
+    INFO_SECTIONS,
+    Barrier,
+    Finding,
+    ask,
+    barrier,
+    barrier_for,
+    findings,
+    judge,
+)
 from shared.settings import Durability
 
 CONFIG = {
@@ -88,6 +98,45 @@ def test_an_info_that_says_nothing_holds_nothing() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("config", "shown"),
+    [
+        ({"appendfsync": "everysec"}, "everysec; each commit waits"),
+        ({"no-appendfsync-on-rewrite": "yes"}, "always, but not while the file is rewritten; each commit waits"),
+        (None, "cannot be seen, CONFIG is forbidden here; each commit waits"),
+    ],
+)
+def test_where_a_commit_can_wait_for_its_fsync_always_is_not_demanded(
+    config: dict[str, str] | None, shown: str
+) -> None:
+    configured = None if config is None else CONFIG | config
+    found = findings("fsync", configured, INFO, can_wait=True)
+    assert failing(found) == set()
+    [fsync] = [finding for finding in found if finding.remedy]
+    assert fsync.detail.startswith(shown)
+    # What waiting does not mend: the workers' own writes.
+    assert "rolled back" in fsync.remedy
+    assert "delivered twice" in fsync.remedy
+    assert barrier_for("fsync", configured, can_wait=True) == Barrier(synced=True)
+    assert barrier_for("replica", configured, can_wait=True) == Barrier(synced=True, replicas=1)
+
+
+def test_a_file_that_is_never_synced_is_nothing_to_wait_for() -> None:
+    assert failing(findings("fsync", CONFIG | {"appendfsync": "no"}, INFO, can_wait=True)) == {"appendfsync"}
+
+
+def test_no_commit_waits_for_what_holds_without_waiting() -> None:
+    for can_wait in (False, True):
+        assert barrier_for("fsync", CONFIG, can_wait=can_wait) == Barrier()
+        assert barrier_for("replica", CONFIG, can_wait=can_wait) == Barrier(replicas=1)
+        assert barrier_for("memory", CONFIG | {"appendfsync": "everysec"}, can_wait=can_wait) == Barrier()
+
+
+def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
+    assert barrier_for("fsync", None, can_wait=False) == Barrier()
+    assert barrier_for("replica", None, can_wait=False) == Barrier(replicas=1)
+
+
 class Notebook:
     """A pipeline that only writes down what it is asked."""
 
@@ -100,21 +149,37 @@ class Notebook:
     def info(self, section: str) -> None:
         self.asked.append(("info", section))
 
+    def execute_command(self, name: str, *numbers: int) -> None:
+        # Nothing is waited for by who only asks whether waiting is possible.
+        assert numbers == (0, 0, 0)
+        self.asked.append(("command", name))
+
 
 def test_the_answers_are_read_in_the_order_of_the_questions() -> None:
     notebook = Notebook()
     ask(notebook)
-    replies: list[Any] = [{name: CONFIG[name]} if kind == "config" else INFO for kind, name in notebook.asked]
+    config = CONFIG | {"appendfsync": "everysec"}
+    replies: list[Any] = [
+        {name: config.get(name, "0")} if kind == "config" else INFO if kind == "info" else [1, 1]
+        for kind, name in notebook.asked
+    ]
     assert failing(judge("replica", replies)) == set()
-    assert len(replies) == len(CONFIG_PARAMETERS) + len(INFO_SECTIONS)
+    assert barrier("replica", replies) == Barrier(synced=True, replicas=1)
+    assert notebook.asked[-1] == ("command", "WAITAOF")
+    # A server before 7.2 does not know the command; a managed one may not allow it.
+    for refusal in (redis.ResponseError("unknown command"), redis.exceptions.NoPermissionError("NOPERM")):
+        assert failing(judge("replica", [*replies[:-1], refusal])) == {"appendfsync"}
+        assert barrier("replica", [*replies[:-1], refusal]) == Barrier(replicas=1)
 
 
 def test_a_forbidden_config_and_a_forbidden_info_are_told_apart() -> None:
     refused = redis.ResponseError("NOPERM")
     configured: list[Any] = [refused] * len(CONFIG_PARAMETERS)
     told: list[Any] = [INFO] * len(INFO_SECTIONS)
-    assert failing(judge("fsync", configured + told)) == set()
-    assert failing(judge("fsync", configured + [refused] * len(INFO_SECTIONS))) == {"redis"}
+    assert failing(judge("fsync", [*configured, *told, refused])) == set()
+    assert failing(judge("fsync", [*configured, *told, [1, 0]])) == set()
+    assert barrier("fsync", [*configured, *told, [1, 0]]) == Barrier(synced=True)
+    assert failing(judge("fsync", [*configured, *[refused] * len(INFO_SECTIONS), [1, 0]])) == {"redis"}
 
 
 def test_a_redis_on_which_jobs_could_be_lost_is_named() -> None:

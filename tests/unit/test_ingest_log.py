@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from ingest import log
-from ingest.log import Seldom, TokenMask
+from ingest.log import Rarely, Seldom, TokenMask
 
 SECRET = "s3cr<t>:1"
 
@@ -48,6 +48,47 @@ def test_arguments_by_name_are_masked() -> None:
     record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, "%(path)s", ({"path": "/callbacks/abc"},), None)
     TokenMask([]).filter(record)
     assert record.getMessage() == "/callbacks/***"
+
+
+@pytest.mark.parametrize("value", [f"/x/{SECRET}".encode(), ValueError(SECRET), {"path": SECRET}, [SECRET]])
+def test_whatever_carries_the_token_is_masked(value: object) -> None:
+    assert "s3cr" not in masked("%s %d", value, 7)
+
+
+def test_of_an_exception_the_server_tells_the_places_but_neither_token_nor_message() -> None:
+    number = "35699" + "000001"
+    try:
+        try:
+            raise LookupError(SECRET)
+        except LookupError as exc:
+            raise ValueError(number) from exc
+    except ValueError as exc:
+        failure = (type(exc), exc, exc.__traceback__)
+    record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "Exception in ASGI application", (), failure)
+    assert TokenMask([SECRET]).filter(record)
+    told = logging.Formatter().format(record)
+    assert "raise ValueError(number) from exc" in told
+    assert "caused by LookupError" in told
+    assert SECRET not in told
+    assert number not in told
+
+
+def test_what_senders_make_the_server_complain_of_is_told_rarely_and_its_start_always() -> None:
+    now = 0.0
+    rarely = Rarely(every_seconds=10, now_seconds=lambda: now)
+
+    def passed(message: str, level: int = logging.WARNING) -> bool:
+        return rarely.filter(logging.LogRecord("uvicorn.error", level, "", 0, message, (), None))
+
+    complaint = "ASGI callable returned without completing response."
+    assert [passed(complaint) for _ in range(100)] == [True] + [False] * 99
+    assert passed("Exception in ASGI application")
+    assert all(passed("Started server process", logging.INFO) for _ in range(3))
+    now = 10.0
+    assert [passed(complaint) for _ in range(2)] == [True, False]
+    # However many kinds there are, they are not remembered for ever.
+    assert sum(passed(f"{number}") for number in range(1000)) == 1000
+    assert len(rarely._next_seconds) <= 100
 
 
 def test_the_mask_can_be_taken_off_again() -> None:

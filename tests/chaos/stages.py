@@ -1,0 +1,133 @@
+"""The journey of a few callbacks, cut into stages: in each, one part of the service talks to Redis through the proxy.
+
+Everybody else has a connection of his own, so that in each stage all that was let in comes to its end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from shared import batches, events, keys
+from shared.batches import Quarantined
+from tests.chaos import witness
+from tests.chaos.lane import Callback, Lane, State
+from tests.integration.workbench import record
+
+HANDLER: Final = "witness"
+
+
+def _status(*records: tuple[str, str]) -> Callback:
+    """Give a status callback with a report for each (message, order to the witness)."""
+    body = {"data": [record(message, client_message_id=order) for message, order in records]}
+    ids = tuple(events.report_id(message, "VIBER", "DELIVRD", 1443165176020, 0) for message, _ in records)
+    return Callback("status", orjson.dumps(body), ids)
+
+
+def _reply(reply_message_id: str, req_uuid: str) -> Callback:
+    body = {"reply_message_id": reply_message_id, "req_uuid": req_uuid, "channel": "VIBER", "message": {"text": "yes"}}
+    return Callback("reply", orjson.dumps(body), (events.reply_id(reply_message_id),))
+
+
+CALLBACKS: Final = (
+    _status(("1", ""), ("2", ""), ("3", "again")),
+    _reply("reply-1", "request-1"),
+    _status(("4", "dead"), ("5", ""), ("6", "")),
+    Callback("status", b'{"data":"nothing that is documented"}'),
+    _reply("reply-1", "request-2"),
+    _status(("7", "")),
+)
+# What an earlier release could not read, and this one can.
+_READABLE_NOW: Final = _status(("8", ""), ("9", ""))
+AGAIN: Final = CALLBACKS[0].events[2]
+DEAD: Final = CALLBACKS[2].events[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What it begins with, what users and platforms do in it, what the witness is to say of each event, in order."""
+
+    name: str
+    begins_with: State
+    drive: Callable[[Lane], None]
+    expected: Mapping[str, tuple[str, ...]]
+    dead_letters: int = 0
+
+
+def stages(lane: Lane) -> tuple[Stage, ...]:
+    """Give the stages, with the states that they begin with: made by going all the way once, undisturbed."""
+    lane.begin(State())
+    lane.start("web")
+    for callback in CALLBACKS:
+        lane.post(callback)
+    lane.end()
+    posted = lane.state()
+    lane.begin(posted)
+    lane.start("expand")
+    lane.until(lane.all_expanded, "all is expanded")
+    lane.end()
+    expanded = lane.state()
+    lane.begin(expanded)
+    lane.obey(witness.AGAIN, witness.DEAD)
+    lane.start("deliver")
+    lane.rest()
+    lane.end()
+    with lane.client.pipeline() as pipe:
+        body = _READABLE_NOW.body
+        batches.add(pipe, (), [Quarantined(kind="status", source="gateway", received_ms=0, error="", body=body)])
+        pipe.execute()
+    delivered = lane.state()
+    smooth = {event: ("done",) for callback in CALLBACKS for event in callback.events}
+    rough = smooth | {AGAIN: ("again", "done"), DEAD: ("dead",)}
+    let_in = rough | dict.fromkeys(_READABLE_NOW.events, ("done",))
+    return (
+        Stage("commit", State(), _commit, smooth),
+        Stage("drain", State(), _drain, smooth),
+        Stage("expand", posted, _expand, smooth),
+        Stage("deliver", expanded, _deliver, rough, dead_letters=1),
+        Stage("dead replay", delivered, _replay_dead, rough | {DEAD: ("dead", "done")}),
+        Stage("quarantine replay", delivered, _replay_quarantined, let_in, dead_letters=1),
+    )
+
+
+def _commit(lane: Lane) -> None:
+    lane.start("web", watched=True)
+    lane.start("expand")
+    lane.start("deliver")
+    for callback in CALLBACKS:
+        lane.post(callback)
+
+
+def _drain(lane: Lane) -> None:
+    lane.proxy.refusing = True
+    lane.start("web", watched=True)
+    for callback in CALLBACKS:
+        lane.post(callback)
+    lane.start("expand")
+    lane.start("deliver")
+    lane.proxy.refusing = False
+
+
+def _expand(lane: Lane) -> None:
+    lane.start("expand", watched=True)
+    lane.start("deliver")
+
+
+def _deliver(lane: Lane) -> None:
+    # RQ looks for what is due by whole seconds, so a retry takes its time: in this stage alone.
+    lane.obey(witness.AGAIN, witness.DEAD)
+    lane.start("deliver", watched=True)
+
+
+def _replay_dead(lane: Lane) -> None:
+    lane.start("deliver")
+    lane.insist(lambda: lane.client.zcard(keys.dead(HANDLER)) == 0, "dead", "replay", HANDLER, "--all")
+
+
+def _replay_quarantined(lane: Lane) -> None:
+    lane.start("expand")
+    lane.start("deliver")
+    lane.acknowledged.update(_READABLE_NOW.events)
+    # The other entry cannot be read now either, and stays.
+    lane.insist(lambda: lane.client.zcard(keys.QUARANTINE) == 1, "quarantine", "replay", "--all")

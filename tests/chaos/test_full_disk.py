@@ -1,0 +1,140 @@
+"""The disk of Redis's append-only file fills under load: callbacks go to the spool, and from there to Redis again.
+
+With `appendfsync always` a Redis that cannot write its file ends at once, as it cannot take back what it has done; its
+platform starts it again and again. With everysec it lives on, and refuses to write (MISCONF) until there is room.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import redis
+
+from shared import events
+from simulator import ledger
+from tests.acceptance.conftest import TOKEN
+from tests.acceptance.processes import get, started
+from tests.chaos.fleet import Fleet
+from tests.chaos.test_random_kills import WITNESS, _gateway, _rest
+from tests.redis_server import RedisServer, free_port, require, require_newer
+from tests.sentinels import until
+
+_DISK_BYTES: Final = 160 << 20
+# What the service writes in a few seconds.
+_LEFT_BYTES: Final = 1 << 20
+# The load fits on the disk when there is room. With everysec a commit takes up to a second: so much less of it.
+_LOAD_SECONDS: Final = {"always": 8.0, "everysec": 2.0}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a small file system of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a file system is not permitted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@contextmanager
+def ballast(disk: Path) -> Iterator[Callable[[], None]]:
+    """Leave little room on the disk, until what is given is called."""
+    file = disk / "ballast"
+    with file.open("wb") as opened:
+        os.posix_fallocate(opened.fileno(), 0, _free_bytes(disk) - _LEFT_BYTES)
+    try:
+        yield file.unlink
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _free_bytes(disk: Path) -> int:
+    left = os.statvfs(disk)
+    return left.f_bavail * left.f_frsize
+
+
+def last_write(server: RedisServer) -> str:
+    """Give what it says of its file, "ok" or "err"; "" where it has ended. (PING is refused like a write.)"""
+    with server.client() as client, suppress(redis.RedisError):
+        return str(client.info("persistence")["aof_last_write_status"])
+    return ""
+
+
+@pytest.mark.parametrize("appendfsync", ["always", "everysec"])
+def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chaos_seed: int, appendfsync: str) -> None:
+    require()
+    options = {"dir": str(disk), "appendfsync": appendfsync}
+    server = RedisServer(options, server=None if appendfsync == "always" else require_newer((7, 2)))
+    (tmp_path / "witness.py").write_text(WITNESS)
+    port = free_port()
+    environment = {
+        "REDIS_URL": server.url,
+        "PORT": str(port),
+        "CALLBACKS_TOKENS": f"chaos={TOKEN}",
+        "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
+        "CALLBACKS_HANDLERS": "witness",
+    }
+
+    def told() -> Any:
+        return get(f"http://127.0.0.1:{port}/readyz")[1]
+
+    def waiting() -> int:
+        return int(told()["checks"]["spool"]["waiting_callbacks"])
+
+    restarts = 0
+    with server, ballast(disk) as make_room, started(tmp_path, environment) as start:
+        fleet = Fleet(start, server, random.Random(chaos_seed))
+        until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "a service that is ready")
+        gateway = _gateway(start, port, seconds=_LOAD_SECONDS[appendfsync], seed=chaos_seed)
+        until(lambda: last_write(server) != "ok", "a disk that is full")
+        assert last_write(server) == ("err" if appendfsync == "everysec" else "")
+        full = time.monotonic()
+        while time.monotonic() < full + 3 or waiting() < 20:
+            if not last_write(server):
+                restarts += 1
+                with suppress(RuntimeError):
+                    server.restart()
+            fleet.revive()
+            time.sleep(0.5)
+        in_spool = waiting()
+        until(lambda: "redis" not in told()["kept_in"], "callbacks kept in the spool")
+        make_room()
+        if not last_write(server):
+            server.restart()
+        gateway.wait(600)
+        sums = _rest(server, fleet, port)
+        fleet.stop()
+
+    entries = ledger.read(tmp_path / "ledger.jsonl")
+    known = ledger.unique_events(entries)
+    expected = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
+    calls = Counter(line.split()[0] for line in (tmp_path / "witness.txt").read_text().splitlines())
+    figures = {
+        "acknowledged": sum(entry.acknowledged for entry in entries),
+        "discarded": sum(not entry.acknowledged for entry in entries),
+        "refused": sum(attempt.status not in (200, None) for entry in entries for attempt in entry.attempts),
+        "in_spool": in_spool,
+        "restarts": restarts,
+        "events": len(expected),
+        "lost": len(expected - calls.keys()),
+        "doubled": calls.total() - len(calls),
+    }
+    sys.stdout.write(json.dumps(figures) + "\n")
+    assert expected
+    assert not expected - calls.keys()
+    assert figures["discarded"] == figures["refused"] == 0
+    assert figures["doubled"] == 0
+    assert sums.balances

@@ -1,0 +1,59 @@
+"""Redis falls back to where it was a moment ago: a failover to a replica that was behind, or a crash with everysec.
+
+What workers settled in that moment is done again, so that nothing is left behind for ever.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shared import keys
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
+from tests.redis_server import RedisServer
+from workers import ReportEvent, handler, rq_worker
+
+connections: list[Any] = []
+called: list[str] = []
+before: dict[bytes, tuple[int, bytes]] = {}
+
+
+@handler(ReportEvent)
+def falling_back(event: ReportEvent) -> None:
+    """Remember what is in Redis while the first event is in hands, and bring it back while the second one is."""
+    (connection,) = connections
+    called.append(event.message_id)
+    if event.message_id == "1" and not before:
+        before.update(everything(connection))
+    if event.message_id == "2" and called.count("2") == 1:
+        connection.flushall()
+        for key, (lifetime_ms, dumped) in before.items():
+            connection.restore(key, lifetime_ms, dumped)
+
+
+def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
+    for key in list(connection.scan_iter(count=1000)):
+        yield key, (max(0, connection.pttl(key)), connection.dump(key))
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+    monkeypatch.setattr(rq_worker, "_LOOK_SECONDS", 0.0)
+    called.clear()
+    before.clear()
+    with bench(quick_redis.url, falling_back) as made:
+        connections[:] = [made.connection]
+        yield made
+
+
+def test_a_job_that_falls_back_under_a_worker_that_lives_on_is_done_again(b: Bench) -> None:
+    for message_id in ("1", "2"):
+        b.keep(*statuses([message_id]))
+        b.expand()
+
+    b.deliver(falling_back)
+
+    assert called == ["1", "2", "1"], "the second one was settled after the fall"
+    assert b.audit().in_flight == 0
+    assert b.audit().balances
+    assert b.connection.zcard(keys.rq_started("deliver-falling_back")) == 0
