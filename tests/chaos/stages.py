@@ -75,7 +75,9 @@ def stages(lane: Lane) -> tuple[Stage, ...]:
     lane.end()
     with lane.client.pipeline() as pipe:
         body = _READABLE_NOW.body
-        batches.add(pipe, (), [Quarantined(kind="status", source="gateway", received_ms=0, error="", body=body)])
+        batches.add(
+            pipe, (), [Quarantined(kind="status", source="gateway", received_ms=batches.now_ms(), error="", body=body)]
+        )
         pipe.execute()
     delivered = lane.state()
     smooth = {event: ("done",) for callback in CALLBACKS for event in callback.events}

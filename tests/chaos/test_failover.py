@@ -37,6 +37,8 @@ _file = os.open("witness.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def witness(event):
     os.write(_file, f"{event.id} {time.time()}\\n".encode())
 """
+long = pytest.mark.skipif("CHAOS_SECONDS" not in os.environ, reason="half a minute each: `make chaos` runs it")
+
 # The load of a test with one failover.
 _LOAD_SECONDS = 8.0
 _CUT_OFF_SECONDS = 2.0
@@ -155,6 +157,7 @@ def test_a_primary_that_is_killed_takes_nothing_acknowledged_with_it(
         record_property(name, value)
 
 
+@long
 def test_what_a_replica_did_not_hear_before_its_primary_died_is_done_again(tmp_path: Path, chaos_seed: int) -> None:
     with failing_over(tmp_path, seconds=_LOAD_SECONDS, seed=chaos_seed) as run:
         time.sleep(3)
@@ -168,6 +171,7 @@ def test_what_a_replica_did_not_hear_before_its_primary_died_is_done_again(tmp_p
         summed_up(run, tmp_path)
 
 
+@long
 @pytest.mark.parametrize("min_replicas", ["0", "1"])
 def test_an_old_primary_that_only_hung_has_kept_nothing_to_itself(
     tmp_path: Path, chaos_seed: int, min_replicas: str
