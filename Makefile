@@ -1,13 +1,13 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit tests chaos soak fuzz lock clean
+.PHONY: help demo test lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --strip-extras
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
@@ -53,9 +53,21 @@ fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over s
 	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \
 		$(BIN)/pytest -s tests/chaos/test_fuzz.py tests/chaos/test_fuzz_sockets.py
 
+bench: .venv/.test  ## every measurement behind the README's figures, most of an hour, on a quiet machine
+	$(BIN)/python -m benchmarks --save
+
+bench-quick: .venv/.test  ## a reduced set of them in three minutes
+	$(BIN)/python -m benchmarks --scale quick
+
+bench-peers: .venv/.test  ## install what the benchmarks compare with
+	$(BIN)/python -m benchmarks.peers.install
+
+profile: .venv/.test  ## where the time goes, as text under benchmarks/profiles
+	$(BIN)/python -m benchmarks.profile --save
+
 lock: .venv/.test  ## compile both locks anew
 	$(COMPILE) --build-deps-for editable --extra dev --extra postgres --extra sql --output-file requirements.txt pyproject.toml
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,52 @@
+"""All tables, one after the other: `python -m benchmarks`, with the options that each takes; then the goals' table."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks import table
+from benchmarks.command import RESULTS, SCALES
+from cli import ending
+
+TABLES: Final = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "growth")
+
+
+def main() -> int:
+    """Give 0 if every table could be made. One that could not keeps none of the others from being made."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--scale", choices=tuple(SCALES), default="full", help="how much to measure")
+    parser.add_argument("--no-peers", action="store_true", help="measure nothing but ourselves and the baselines")
+    parser.add_argument("--save", nargs="?", const=RESULTS, type=Path, metavar="FOLDER", help="keep the raw figures")
+    options = parser.parse_args()
+    with ending.by_signal(), tempfile.TemporaryDirectory(prefix="callbacks-results-") as passing:
+        folder = options.save or Path(passing)
+        arguments = ["--scale", options.scale, "--save", str(folder), *(["--no-peers"] if options.no_peers else [])]
+        failed: list[str] = []
+        for name in TABLES:
+            started = time.monotonic()
+            print(f"== {name}", flush=True)
+            if _run([sys.executable, "-m", f"benchmarks.{name}", *arguments]):
+                failed.append(name)
+            print(f"== {name} took {time.monotonic() - started:.0f} s\n", flush=True)
+        print("\n".join(table.lines(table.read(folder))))
+    if failed:
+        print(f"could not be made: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run(command: list[str]) -> int:
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    finally:
+        # After a signal to us: it ends what it has started, and we after it.
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Callbacks that wait, and how long the workers take to deliver all of them.
+
+They are committed by the product's own code, as one job each, as jobs of any size, or by real load while no worker
+runs. The queue is then held back, under another name, until the workers stand ready; it is given its own name again
+in one step, and the time goes from there to the last event's being settled as delivered.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from benchmarks import bodies, wrk
+from benchmarks.stage import Failed, Part, Stage
+from ingest.commit import MAX_BYTES, MAX_CALLBACKS
+from shared import audit, batches, keys, queues
+from shared.batches import Kept
+
+HANDLER: Final = "nothing"
+_HELD: Final = "benchmark:held"
+_JOBS_A_WRITE: Final = 50
+_FILL_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.005
+# From a worker's first sign in Redis to its waiting for a job.
+SETTLE_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 60.0
+
+
+def fill(redis: Any, callbacks: int, *, a_job: int = 1, reports: int = bodies.REPORTS) -> None:
+    """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
+    with redis.pipeline(transaction=False) as pipe:
+        for number, kept in enumerate(_batches(callbacks, a_job, reports), start=1):
+            batches.add(pipe, kept)
+            if number % _JOBS_A_WRITE == 0:
+                pipe.execute()
+        pipe.execute()
+
+
+def _batches(callbacks: int, a_job: int, reports: int) -> Iterator[list[Kept]]:
+    kept: list[Kept] = []
+    size_bytes = 0
+    for number in range(callbacks):
+        body = bodies.body(number, reports=reports)
+        if kept and (len(kept) >= min(a_job, MAX_CALLBACKS) or size_bytes + len(body) > MAX_BYTES):
+            yield kept
+            kept, size_bytes = [], 0
+        kept.append(Kept("status", "benchmark", batches.now_ms(), reports, body.decode()))
+        size_bytes += len(body)
+    if kept:
+        yield kept
+
+
+def fill_by_load(stage: Stage, callbacks: int, *, connections: int = 64) -> int:
+    """Post at least so many callbacks from 64 connections while no worker runs; give how many were kept.
+
+    The web process is gone afterwards.
+    """
+    url, part = stage.web_part()
+    first = kept = 0
+    before = audit.take(stage.redis).received
+    while kept < callbacks:
+        load = wrk.load(url, connections=connections, seconds=_FILL_SECONDS, first=first)
+        first += load.requests + connections
+        time.sleep(0.2)
+        kept = (audit.take(stage.redis).received - before) // bodies.REPORTS
+    part.stop()
+    return kept
+
+
+def job_sizes(redis: Any) -> list[int]:
+    """Give how many callbacks each waiting job holds."""
+    with redis.pipeline(transaction=False) as pipe:
+        for job_id in redis.lrange(keys.rq_queue(queues.EXPAND), 0, -1):
+            pipe.hget(keys.job(job_id.decode()), "items")
+        return [int(items) // bodies.REPORTS for items in pipe.execute()]
+
+
+def drain(
+    stage: Stage,
+    *,
+    expanders: int = 1,
+    deliverers: int = 1,
+    handlers: int = 0,
+    on_ready: Any = None,
+) -> float:
+    """Start workers, let go of what waits, and give the seconds until every event is delivered.
+
+    `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
+    Raises Failed if the audit does not come out afterwards, or an event died.
+    """
+    redis = stage.redis
+    hold(redis, queues.EXPAND)
+    names = [HANDLER] if not handlers else [f"{HANDLER}{number}" for number in range(handlers)]
+    modules = {"handlers": "benchmarks.several_handlers" if handlers else "benchmarks.handlers"}
+    environment = {"BENCHMARK_HANDLERS": str(handlers)}
+    expand = stage.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
+    deliver = stage.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
+    workers = expanders + deliverers * len(names)
+    deliver.until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
+    time.sleep(SETTLE_SECONDS)
+    expected = audit.take(redis).received
+    if on_ready is not None:
+        on_ready(expand, deliver)
+    started = time.monotonic()
+    release(redis, queues.EXPAND)
+    until_delivered(redis, names, expected, deliver)
+    took = time.monotonic() - started
+    _check(redis, expected)
+    for part in (deliver, expand):
+        part.stop()
+    return took
+
+
+def hold(redis: Any, queue: str) -> None:
+    """Take what waits in a queue out of every worker's sight."""
+    redis.rename(keys.rq_queue(queue), _HELD)
+
+
+def release(redis: Any, queue: str) -> None:
+    """Give it back in one step, which wakes the workers that wait."""
+    redis.rename(_HELD, keys.rq_queue(queue))
+
+
+def until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: Part) -> None:
+    """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
+    counters = [keys.handler_count(name, "report", "delivered") for name in handlers]
+    before, moved = -1, time.monotonic()
+    while True:
+        counts = [int(count or 0) for count in redis.hmget(keys.COUNTS, counters)]
+        if all(count >= expected for count in counts):
+            return
+        if sum(counts) != before:
+            before, moved = sum(counts), time.monotonic()
+        elif time.monotonic() - moved > _PATIENCE_SECONDS:
+            raise Failed(f"{counts} of {expected} events each were delivered, then none:\n{deliver.output[-2000:]}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _check(redis: Any, expected: int) -> None:
+    sums = audit.take(redis)
+    if not sums.balances or sums.in_flight or sums.unique != expected:
+        raise Failed(f"the audit does not come out: {sums}")

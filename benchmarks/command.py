@@ -1,0 +1,192 @@
+"""What all tables' commands have in common: their options, the size of a run, and what they print and keep."""
+
+import argparse
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks import machine, measurements
+from benchmarks.measurements import Comparison, Results
+from cli import ending
+
+RESULTS: Final = Path(__file__).with_name("results")
+
+
+class Scale(Struct, frozen=True, kw_only=True):
+    """How much is measured. `full` is what a figure in the README comes from; `tiny` only shows that it works."""
+
+    name: str
+    repetitions: int
+    long_repetitions: int
+    """Turns of what takes its time or hardly varies."""
+    warm_up_seconds: float
+    load_seconds: float
+    callbacks: int
+    """Waiting callbacks in a drain."""
+    slow_callbacks: int
+    """The same where a job takes milliseconds."""
+    single_requests: int
+    open_loop_rate: float
+    open_loop_seconds: float
+    quiet_seconds: float
+    idle_seconds: float
+    backlogs: tuple[int, ...]
+    counts: tuple[int, ...]
+    """Numbers of handlers, and of worker processes."""
+    bundles: tuple[int, ...]
+    growth_callbacks: int
+    growth_reports: int
+
+
+SCALES: Final = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            name="full",
+            repetitions=5,
+            long_repetitions=5,
+            warm_up_seconds=1.0,
+            load_seconds=5.0,
+            callbacks=20_000,
+            slow_callbacks=1_000,
+            single_requests=2_000,
+            open_loop_rate=3_000,
+            open_loop_seconds=60.0,
+            quiet_seconds=30.0,
+            idle_seconds=30.0,
+            backlogs=(1_000, 10_000, 100_000, 500_000),
+            counts=(1, 2, 4, 8),
+            bundles=(1, 3, 10, 100, 1_000, 5_000),
+            growth_callbacks=20_000,
+            growth_reports=60_000,
+        ),
+        Scale(
+            name="quick",
+            repetitions=2,
+            long_repetitions=1,
+            warm_up_seconds=1.0,
+            load_seconds=1.0,
+            callbacks=6_000,
+            slow_callbacks=150,
+            single_requests=300,
+            open_loop_rate=3_000,
+            open_loop_seconds=6.0,
+            quiet_seconds=4.0,
+            idle_seconds=4.0,
+            backlogs=(1_000, 10_000),
+            counts=(1, 4),
+            bundles=(1, 5_000),
+            growth_callbacks=3_000,
+            growth_reports=10_000,
+        ),
+        Scale(
+            name="tiny",
+            repetitions=1,
+            long_repetitions=1,
+            warm_up_seconds=0.0,
+            load_seconds=1.0,
+            callbacks=200,
+            slow_callbacks=20,
+            single_requests=20,
+            open_loop_rate=200,
+            open_loop_seconds=0.5,
+            quiet_seconds=0.3,
+            idle_seconds=0.3,
+            backlogs=(100,),
+            counts=(1,),
+            bundles=(10,),
+            growth_callbacks=100,
+            growth_reports=100,
+        ),
+    )
+}
+
+
+class Run:
+    """One table being made: its scale, whether peers take part, and what it has found so far."""
+
+    def __init__(self, scale: Scale, *, peers: bool) -> None:
+        self.scale = scale
+        self.peers = peers
+        self.comparisons: list[Comparison] = []
+        self.absent: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def compare(
+        self,
+        name: str,
+        contestants: dict[str, Callable[[], measurements.Figures]],
+        *,
+        repetitions: int | None = None,
+    ) -> None:
+        """Let the contestants take turns, print what they did, and keep it."""
+        print(f"{name}:", flush=True)
+        series = measurements.interleave(
+            contestants, repetitions=repetitions or self.scale.repetitions, absent=self.absent, echo=_echo
+        )
+        self.comparisons.append(Comparison(name, series))
+
+    def note(self, text: str) -> None:
+        """Say something that a reader of the figures has to know."""
+        self.notes.append(text)
+
+
+def main(table: str, measure: Callable[[Run], None], description: str) -> None:
+    """Read the options, measure, print, and keep the raw figures if asked to."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{table}", description=description)
+    parser.add_argument("--scale", choices=tuple(SCALES), default="full", help="how much to measure")
+    parser.add_argument("--repetitions", type=int, help="turns of each contestant, instead of the scale's")
+    parser.add_argument("--no-peers", action="store_true", help="measure nothing but ourselves and the baselines")
+    parser.add_argument(
+        "--save", nargs="?", const=RESULTS, type=Path, metavar="FOLDER", help=f"keep the raw figures ({RESULTS.name}/)"
+    )
+    options = parser.parse_args()
+    scale = SCALES[options.scale]
+    if options.repetitions is not None:
+        scale = msgspec.structs.replace(scale, repetitions=options.repetitions, long_repetitions=options.repetitions)
+    # A signal ends it as Ctrl-C does: with every process that it started.
+    with ending.by_signal():
+        before = machine.describe(machine.disk_folder())
+        print(before, flush=True)
+        run = Run(scale, peers=not options.no_peers)
+        measure(run)
+    results = Results(
+        table=table,
+        taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        scale=scale.name,
+        machine=before,
+        comparisons=run.comparisons,
+        absent=run.absent,
+        notes=run.notes,
+    )
+    _show(results)
+    if options.save is not None:
+        print(f"kept in {_keep(results, options.save).name}")
+
+
+def _show(results: Results) -> None:
+    print(f"\n{results.table}, {results.taken_at}, scale {results.scale}\n{results.machine}")
+    for comparison in results.comparisons:
+        print()
+        for line in measurements.lines(comparison):
+            print(line)
+    for name, why in results.absent.items():
+        print(f"\nabsent: {name}: {why}")
+    for note in results.notes:
+        print(f"\nnote: {note}")
+
+
+def _keep(results: Results, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{results.table}.json"
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    return unfinished.replace(path)
+
+
+def _echo(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,36 @@
+"""Somebody else's server, to forward to: answers every request with 200 after a while.
+
+`python -m benchmarks.endpoint PORT SECONDS`
+"""
+
+import asyncio
+import sys
+from functools import partial
+
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def main(port: int, seconds: float) -> None:
+    """Serve until told to end."""
+    server = await asyncio.start_server(partial(_serve, seconds), "127.0.0.1", port, backlog=1024)
+    async with server:
+        await server.serve_forever()
+
+
+async def _serve(seconds: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
+            await reader.readexactly(int(length or 0))
+            await asyncio.sleep(seconds)
+            writer.write(_ANSWER)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))

@@ -1,0 +1,79 @@
+"""How close a handler that waits for others comes to the most that its concurrency allows. Goal P10.
+
+The `forward` handler posts each event to an endpoint that answers in 50 ms; beside it, a handler that only waits as
+long. With a concurrency of 32 no more than 32 / 0.05 s = 640 events a second can pass.
+"""
+
+import importlib.util
+import sys
+import time
+from functools import partial
+from math import ceil
+from typing import Final
+
+from benchmarks import backlog, command
+from benchmarks.command import Run
+from benchmarks.measurements import OURS, Figures
+from benchmarks.stage import Failed, Stage, Url
+from cli.ports import free_port
+from shared import keys, queues
+
+FORWARD: Final = "workers.handlers.forward"
+SHARE: Final = "% of the most"
+_CONCURRENCY: Final = 32
+_ANSWER_SECONDS: Final = 0.05
+_EVENTS: Final = 200
+_A_JOB: Final = 200
+
+
+def measure(run: Run) -> None:
+    """Make the table."""
+    contestants = {f"{OURS}, a handler that waits": partial(_passed, "benchmarks.waiting_handler", "waits")}
+    if importlib.util.find_spec(FORWARD) is None:
+        run.absent["the forward handler"] = f"{FORWARD} is not there yet"
+    else:
+        contestants = {OURS: partial(_passed, FORWARD, "forward"), **contestants}
+    for events in (_EVENTS, _EVENTS * 10) if run.scale.name == "full" else (_EVENTS,):
+        run.compare(
+            f"{events:,} events",
+            {name: partial(passed, events) for name, passed in contestants.items()},
+            repetitions=run.scale.long_repetitions,
+        )
+    rounds = ceil(_EVENTS / _CONCURRENCY)
+    most = _EVENTS / (rounds * _ANSWER_SECONDS)
+    run.note(
+        f"{_EVENTS} events, {_CONCURRENCY} at a time, are {rounds} rounds of {_ANSWER_SECONDS * 1000:.0f} ms: even "
+        f"without any cost {most:.0f} events/s, {most * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
+        "The longer the queue, the less it shows."
+    )
+
+
+def _passed(module: str, handler: str, events: int) -> Figures:
+    with Stage() as stage:
+        endpoint = Url(free_port())
+        serving = stage.start(
+            "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), str(_ANSWER_SECONDS)]
+        )
+        serving.until(endpoint.answers, "its first answer")
+        environment = {"CALLBACKS_FORWARD_URL": str(endpoint)}
+        redis, queue = stage.redis, queues.delivery(handler)
+        backlog.fill(redis, events, a_job=_A_JOB, reports=1)
+        expand = stage.callbacks("worker", "expand", handlers=module, **environment)
+        counter = keys.handler_count(handler, "report", "queued")
+        expand.until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")
+        expand.stop()
+        backlog.hold(redis, queue)
+        deliver = stage.callbacks("worker", "deliver", "--handler", handler, handlers=module, **environment)
+        deliver.until(lambda: redis.scard("rq:workers") == 1, "a worker")
+        time.sleep(backlog.SETTLE_SECONDS)
+        started = time.monotonic()
+        backlog.release(redis, queue)
+        backlog.until_delivered(redis, [handler], events, deliver)
+        rate = events / (time.monotonic() - started)
+        if redis.exists(keys.dead(handler)):
+            raise Failed(f"events died at the handler:\n{deliver.output[-2000:]}")
+    return {"events/s": rate, SHARE: rate * _ANSWER_SECONDS / _CONCURRENCY * 100}
+
+
+if __name__ == "__main__":
+    command.main("forward", measure, "How close a waiting handler comes to what its concurrency allows: goal P10.")

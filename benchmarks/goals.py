@@ -1,0 +1,246 @@
+# ruff: noqa: RUF001  # the sign is meant
+"""The goals: what each is held against, and what its figure is. The README's table is made from these and the results.
+
+A goal's checks are ratios of two contestants' medians, or medians themselves; it is met if all of them are. A check
+whose figures are missing (no peer, no wrk, another scale) is no check, and is said to be unmeasured.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from benchmarks import acknowledge, drain, forward, growth, memory, standing, whole
+from benchmarks.contestants import BULLMQ, BULLMQ_WORKER, NAIVE_RQ, SIMPLE_WORKER, STARLETTE
+from benchmarks.measurements import OURS, Comparison, Results
+
+
+class Verdict(Struct, frozen=True):
+    """What a check found, in words, and whether it is what was wanted; None if there was nothing to judge."""
+
+    text: str
+    met: bool | None
+
+
+class Check(Struct, frozen=True):
+    """One thing to be judged: where its figures stand, and how."""
+
+    table: str
+    comparison: str
+    judge: Callable[[Comparison], Verdict | None]
+
+    def verdict(self, results: Mapping[str, Results]) -> Verdict:
+        """Judge by what was measured."""
+        found = results[self.table].comparison(self.comparison) if self.table in results else None
+        told = None if found is None else self.judge(found)
+        return told or Verdict("not measured", None)
+
+
+class Goal(Struct, frozen=True):
+    """A goal: its number, what is measured, what is wanted, and the checks."""
+
+    number: str
+    what: str
+    wanted: str
+    checks: Sequence[Check]
+
+
+def _ratio(
+    table: str, name: str, figure: str, over: str, *, least: float = 0.0, most: float = 0.0, shown: str = ""
+) -> Check:
+    """Want our median of `figure` to be at least, or at most, so many times that of `over`."""
+
+    def judge(comparison: Comparison) -> Verdict | None:
+        found = comparison.ratio(OURS, over, figure)
+        if found is None:
+            return None
+        ratio, low, high = found
+        text = f"{ratio:.2f} × {shown or over} ({low:.2f} to {high:.2f})"
+        return Verdict(text, ratio >= least if least else ratio <= most)
+
+    return Check(table, name, judge)
+
+
+def _value(
+    table: str,
+    name: str,
+    figure: str,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    scale: float = 1.0,
+) -> Check:
+    """Want our median of `figure` to be at least, or at most, a value; `text` shows it, as in "{:.1f} ms"."""
+
+    def judge(comparison: Comparison) -> Verdict | None:
+        ours = comparison.of(OURS)
+        if ours is None or figure not in ours.samples[0]:
+            return None
+        value = ours.median(figure)
+        met = (least is None or value >= least) and (most is None or value <= most)
+        return Verdict(text.format(value * scale), met if (least, most) != (None, None) else None)
+
+    return Check(table, name, judge)
+
+
+def _flat(name: str, cost: str, unit: str) -> Check:
+    """Want the cost at every point of a sweep within 20 % of the sweep's median."""
+
+    def judge(comparison: Comparison) -> Verdict | None:
+        if len(comparison.series) < _POINTS:
+            return None
+        medians = {series.name: series.median(cost) for series in comparison.series}
+        middle = sorted(medians.values())[len(medians) // 2]
+        shown = ", ".join(f"{point}: {value:,.0f}" for point, value in medians.items())
+        met = all(abs(value / middle - 1) <= _FLAT for value in medians.values())
+        return Verdict(f"{name} {shown} {unit}", met)
+
+    return Check("growth", name, judge)
+
+
+def _no_growth(name: str) -> Check:
+    """Want no more on its way in the second half of the load than in the first, but for a moment's load."""
+
+    def judge(comparison: Comparison) -> Verdict | None:
+        ours = comparison.of(OURS)
+        if ours is None:
+            return None
+        first = ours.median("events on their way, first half")
+        second = ours.median("events on their way, second half")
+        return Verdict(f"{first:,.0f}, then {second:,.0f} events on their way", second <= first * 1.2 + _MOMENT_EVENTS)
+
+    return Check("whole", name, judge)
+
+
+_FLAT: Final = 0.2
+# Fewer say nothing of a course.
+_POINTS: Final = 2
+# What comes in within a tenth of a second at 3,000 callbacks of three reports: less than that is no growth.
+_MOMENT_EVENTS: Final = 900
+_BUSY: Final = f"{whole.BUSY}, 3,000 callbacks/s"
+_QUIET: Final = f"{whole.QUIET}, 20 callbacks/s"
+_RATE: Final = "requests/s"
+
+GOALS: Final = (
+    Goal(
+        "P1",
+        "acknowledge, 64 connections, one web process, fsync always",
+        "≥ 1.0 × Starlette no-op; ≥ 1.0 × Fastify+BullMQ; ≥ 13 × naive RQ",
+        (
+            _value("acknowledge", acknowledge.AT_64, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, STARLETTE, least=1.0),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, BULLMQ, least=1.0),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, NAIVE_RQ, least=13.0),
+        ),
+    ),
+    Goal(
+        "P2",
+        "the same at 32 connections",
+        "≥ 0.8 × Starlette no-op; p99 ≤ that of Fastify+BullMQ",
+        (
+            _value("acknowledge", acknowledge.AT_32, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", acknowledge.AT_32, _RATE, STARLETTE, least=0.8),
+            _value("acknowledge", acknowledge.AT_32, "p99 ms", "p99 {:.1f} ms"),
+            _ratio("acknowledge", acknowledge.AT_32, "p99 ms", BULLMQ, most=1.0, shown=f"the p99 of {BULLMQ}"),
+        ),
+    ),
+    Goal(
+        "P3",
+        "one connection, one request at a time",
+        "p50 ≤ 1.5 × a bare fsynced RPUSH from redis-py",
+        (
+            _value("acknowledge", acknowledge.ALONE, "p50 ms", "p50 {:.2f} ms"),
+            _value("acknowledge", acknowledge.ALONE, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", most=1.5),
+        ),
+    ),
+    Goal(
+        "P4",
+        "two web processes against one",
+        "≥ 1.6 ×",
+        (
+            _value("acknowledge", acknowledge.TWO, _RATE, "{:,.0f}/s"),
+            _ratio("acknowledge", acknowledge.TWO, _RATE, f"{OURS}, one process", least=1.6, shown="one process"),
+        ),
+    ),
+    Goal(
+        "P5",
+        "drain waiting callbacks of three reports, one expand and one deliver process, committed one a job",
+        "≥ 8,000 callbacks/s; ≥ 60 × SimpleWorker with a job per callback",
+        (
+            _value("drain", drain.ALONE, drain.RATE, "{:,.0f}/s", least=8_000),
+            _ratio("drain", drain.ALONE, drain.RATE, SIMPLE_WORKER, least=60.0),
+        ),
+    ),
+    Goal(
+        "P6",
+        "the same, committed as load at 64 connections leaves them",
+        "≥ 15,000 callbacks/s; ≥ 1.0 × BullMQ, concurrency 50",
+        (
+            _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", least=15_000),
+            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER, least=1.0),
+        ),
+    ),
+    Goal(
+        "P7",
+        "everything at once, open loop at 3,000 callbacks/s",
+        "no backlog growth; POST to handler p99 ≤ 250 ms",
+        (_no_growth(_BUSY), _value("whole", _BUSY, "p99 ms", "p99 {:.0f} ms", most=250)),
+    ),
+    Goal(
+        "P8",
+        "quiet, 20 callbacks/s",
+        "POST to handler p50 ≤ 12 ms, p99 ≤ 40 ms",
+        (
+            _value("whole", _QUIET, "p50 ms", "p50 {:.1f} ms", most=12),
+            _value("whole", _QUIET, "p99 ms", "p99 {:.1f} ms", most=40),
+        ),
+    ),
+    Goal(
+        "P9",
+        "Redis memory",
+        "waiting callback ≤ 1.5 × its body under load, ≤ 2 KiB alone; remembered event ≤ 120 bytes; all given back",
+        (
+            _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", most=1.5),
+            _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", most=2048),
+            _value("memory", memory.TABLE, "remembered, bytes an event", "{:.0f} bytes an event", most=120),
+            _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", most=1.0),
+        ),
+    ),
+    Goal(
+        "P10",
+        "forward events to an endpoint answering in 50 ms, concurrency 32",
+        "≥ 90 % of 32/0.05 s",
+        (
+            _value("forward", "200 events", forward.SHARE, "200 events: {:.0f} %", least=90),
+            _value("forward", "2,000 events", forward.SHARE, "2,000 events: {:.0f} %", least=90),
+        ),
+    ),
+    Goal(
+        "P11",
+        "standing still and starting",
+        "each process < 0.5 % of a core idle, ≤ 70 MiB; `callbacks web` answers within 1 s",
+        (
+            _value("standing", standing.IDLE, "the most, % of a core", "{:.2f} % of a core", most=0.5),
+            _value("standing", standing.IDLE, "the most, MiB", "{:.0f} MiB", most=70),
+            _value("standing", standing.STARTING, "ms to the first 200", "{:.2f} s", most=1000, scale=0.001),
+        ),
+    ),
+    Goal(
+        "P12",
+        "growth of the backlog, handlers, worker processes, bundles",
+        "cost per callback (per report for bundles) flat within 20 %",
+        (
+            _flat(growth.BACKLOG, growth.COST, "µs"),
+            _flat(growth.HANDLERS, growth.COST_OF_DELIVERY, "µs each"),
+            _flat(growth.PROCESSES, growth.COST, "µs"),
+            _flat(growth.BUNDLES, growth.COST_OF_REPORT, "µs a report"),
+        ),
+    ),
+)
+
+
+def judged(results: Mapping[str, Results]) -> Iterator[tuple[Goal, list[Verdict]]]:
+    """Give each goal with what its checks found in the results of each table, by the table's name."""
+    for goal in GOALS:
+        yield goal, [check.verdict(results) for check in goal.checks]

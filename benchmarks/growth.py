@@ -1,0 +1,109 @@
+"""Whether the cost of a callback stays what it is when there is more of everything. Goal P12.
+
+Four sweeps, each point on a fresh Redis, the points of a sweep in turn: waiting callbacks, handlers, worker processes,
+reports in a bundle. Each is a drain (committed forty a job, as load leaves them); bundles are posted too.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from benchmarks import backlog, bodies, command
+from benchmarks.command import Run
+from benchmarks.measurements import Comparison, Figures
+from benchmarks.one_connection import answer
+from benchmarks.stage import Failed, Stage
+
+BACKLOG: Final = "waiting callbacks"
+HANDLERS: Final = "handlers"
+PROCESSES: Final = "worker processes"
+BUNDLES: Final = "reports in a bundle"
+COST: Final = "µs a callback"
+COST_OF_DELIVERY: Final = "µs a callback and handler"
+COST_OF_REPORT: Final = "µs a report"
+COST_OF_POSTING: Final = "posting, µs a report"
+_A_JOB: Final = 40
+
+
+def measure(run: Run) -> None:
+    """Make the table."""
+    scale = run.scale
+    sweeps: dict[str, tuple[tuple[int, ...], Callable[[int], Figures], str]] = {
+        BACKLOG: (scale.backlogs, _backlog, COST),
+        HANDLERS: (scale.counts, partial(_handlers, scale.growth_callbacks), COST_OF_DELIVERY),
+        PROCESSES: (scale.counts, partial(_processes, scale.growth_callbacks), COST),
+        BUNDLES: (scale.bundles, partial(_bundles, scale.growth_reports), COST_OF_REPORT),
+    }
+    for name, (points, point, cost) in sweeps.items():
+        if name == PROCESSES and scale.name != "full":  # their starts take longer than all the rest
+            continue
+        run.compare(
+            name, {f"{number:,}": partial(point, number) for number in points}, repetitions=scale.long_repetitions
+        )
+        for line in flatness(run.comparisons[-1], cost):
+            print(f"  {line}")
+    run.note("Posting, one bundle after the other, is told beside: a bundle's reports share its request and its fsync.")
+    run.note("With more handlers there is more to do for each callback: its cost is told for each of its deliveries.")
+    run.note(
+        "More worker processes than cores share them; with two cores, two of them are as many as can work at once."
+    )
+
+
+def flatness(comparison: Comparison, cost: str) -> list[str]:
+    """Give, for each point of a sweep, its median cost and how far that is from the sweep's median."""
+    medians = {series.name: series.median(cost) for series in comparison.series}
+    middle = sorted(medians.values())[len(medians) // 2]
+    return [f"{name:>8}: {value:,.1f} {cost} ({value / middle - 1:+.0%})" for name, value in medians.items()]
+
+
+def _drained(callbacks: int, seconds: float) -> Figures:
+    return {COST: seconds / callbacks * 1e6, "callbacks/s": callbacks / seconds, "seconds": seconds}
+
+
+def _backlog(callbacks: int) -> Figures:
+    with Stage() as stage:
+        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
+        return _drained(callbacks, backlog.drain(stage))
+
+
+def _handlers(callbacks: int, handlers: int) -> Figures:
+    with Stage() as stage:
+        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
+        seconds = backlog.drain(stage, handlers=handlers)
+    return _drained(callbacks, seconds) | {COST_OF_DELIVERY: seconds / callbacks / handlers * 1e6}
+
+
+def _processes(callbacks: int, processes: int) -> Figures:
+    with Stage() as stage:
+        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
+        return _drained(callbacks, backlog.drain(stage, expanders=processes, deliverers=processes))
+
+
+def _bundles(all_reports: int, reports: int) -> Figures:
+    callbacks = max(1, all_reports // reports)
+    with Stage() as stage:
+        backlog.fill(stage.redis, callbacks, a_job=max(1, _A_JOB * bodies.REPORTS // reports), reports=reports)
+        seconds = backlog.drain(stage)
+    return {COST_OF_REPORT: seconds / (callbacks * reports) * 1e6, COST_OF_POSTING: _posted(all_reports // 10, reports)}
+
+
+def _posted(all_reports: int, reports: int) -> float:
+    """Give the time of a report in bundles posted one after the other, in µs."""
+    callbacks = max(1, all_reports // reports)
+    with Stage() as stage:
+        url = stage.web()
+        requests = [url.request(bodies.body(number, reports=reports)) for number in range(callbacks)]
+        with socket.create_connection(("127.0.0.1", url.port)) as connection:
+            started = time.monotonic()
+            for request in requests:
+                connection.sendall(request)
+                told = answer(connection)
+                if not told.startswith(b"HTTP/1.1 200 "):
+                    raise Failed(f"answered {told[:60]!r}")
+            return (time.monotonic() - started) / (callbacks * reports) * 1e6
+
+
+if __name__ == "__main__":
+    command.main("growth", measure, "Whether a callback's cost stays flat when there is more of everything: goal P12.")

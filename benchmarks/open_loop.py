@@ -1,0 +1,146 @@
+"""Load that does not wait: callbacks sent at a fixed rate, whatever the answers do, as a gateway in a campaign sends.
+
+`python -m benchmarks.open_loop PORT PATH RATE SECONDS FIRST` prints one JSON object. Corrected for coordinated
+omission: callback n is due n/RATE seconds after the start, and every latency counts from when it was due, even if it
+had to wait for a connection. select() is used as it alone waits with microseconds; epoll's and asyncio's milliseconds
+would show in the figures.
+"""
+
+import select
+import socket
+import sys
+import time
+from collections import deque
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from benchmarks import bodies
+from benchmarks.measurements import percentile
+from benchmarks.stage import Url
+
+# Below select's 1,024, and more than a server that keeps up ever needs.
+MOST_CONNECTIONS: Final = 256
+# From here on there is no point in going on.
+_PATIENCE_SECONDS: Final = 30.0
+
+
+class Sent(Struct, frozen=True):
+    """What was sent: callback n, numbered `first` + n, was due at `start_ns` + n/`rate` s (CLOCK_MONOTONIC)."""
+
+    first: int
+    sent: int
+    rate: float
+    start_ns: int
+    not_200: int
+    connections: int
+    acknowledged_p50_ms: float
+    acknowledged_p99_ms: float
+    late_max_ms: float
+    """The longest that a callback was sent after it was due: the generator was busy, or every connection was."""
+
+    def due_ns(self, number: int) -> int:
+        """Give when the callback of this number was to be sent."""
+        return self.start_ns + int((number - self.first) / self.rate * 1e9)
+
+
+class _Sender:
+    """A connection, and the callback that it waits for an answer to."""
+
+    def __init__(self, url: Url) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", url.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.due_ns = 0
+        self._received = b""
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, request: bytes, due_ns: int) -> None:
+        self.due_ns = due_ns
+        self._received = b""
+        self.socket.sendall(request)
+
+    def answer(self) -> bytes | None:
+        """Read on; give the answer's head when all of it is there, and b"" if the other side hung up."""
+        got = self.socket.recv(65536)
+        self._received += got
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not got:
+            return b""
+        if not blank:
+            return None
+        length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
+        return head if len(body) >= int(length or 0) else None
+
+
+def send(url: Url, *, rate: float, seconds: float, first: int) -> Sent:
+    """Send `rate` callbacks a second for `seconds`, and wait for their answers."""
+    parts = url.request(bodies.template()).split(bodies.NUMBER_MARK.encode())
+    number, total = 0, max(1, round(rate * seconds))
+    senders = [_Sender(url)]
+    free: deque[_Sender] = deque(senders)
+    waiting: list[_Sender] = []
+    latencies_ms: list[float] = []
+    not_200 = 0
+    late_ns = 0
+    start_ns = time.monotonic_ns() + 10_000_000
+    while number < total or waiting:
+        now_ns = time.monotonic_ns()
+        due_ns = start_ns + int(number / rate * 1e9)
+        while number < total and due_ns <= now_ns and (free or len(senders) < MOST_CONNECTIONS):
+            if not free:
+                senders.append(_Sender(url))
+                free.append(senders[-1])
+            sender = free.popleft()
+            sender.send((b"%0*d" % (bodies.NUMBER_DIGITS, first + number)).join(parts), due_ns)
+            waiting.append(sender)
+            late_ns = max(late_ns, now_ns - due_ns)
+            number += 1
+            due_ns = start_ns + int(number / rate * 1e9)
+            now_ns = time.monotonic_ns()
+        pause = _PATIENCE_SECONDS
+        if number < total:
+            pause = max(0.0, (due_ns - now_ns) / 1e9) if free or len(senders) < MOST_CONNECTIONS else pause
+        ready, _, _ = select.select(waiting, (), (), pause)
+        if not ready and pause == _PATIENCE_SECONDS:
+            not_200 += len(waiting)
+            break
+        now_ns = time.monotonic_ns()
+        for sender in ready:
+            head = sender.answer()
+            if head is None:
+                continue
+            waiting.remove(sender)
+            not_200 += not head.startswith(b"HTTP/1.1 200 ")
+            latencies_ms.append((now_ns - sender.due_ns) / 1e6)
+            if head:
+                free.append(sender)
+            else:
+                sender.socket.close()
+                senders.remove(sender)
+    for sender in senders:
+        sender.socket.close()
+    return Sent(
+        first,
+        number,
+        rate,
+        start_ns,
+        not_200,
+        len(senders),
+        percentile(latencies_ms, 0.5),
+        percentile(latencies_ms, 0.99),
+        late_ns / 1e6,
+    )
+
+
+def main() -> None:
+    """Send as the arguments say, and print what was sent."""
+    port, path, rate, seconds, first = sys.argv[1:]
+    sent = send(Url(int(port), path), rate=float(rate), seconds=float(seconds), first=int(first))
+    print(msgspec.json.encode(sent).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Starlette with `queue.enqueue` in a thread pool, and RQ's own workers: a job for each callback.
+
+`python -m benchmarks.peers.naive_rq fill | work | work-forking`
+"""
+
+import json
+import os
+import time
+
+from redis import Redis
+from rq import Queue, SimpleWorker, Worker
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from benchmarks.peers.tally import bodies, part, tally
+
+queue = Queue("callbacks", connection=Redis.from_url(os.environ["REDIS_URL"]))
+
+
+async def receive(request):
+    body = await request.body()
+    await run_in_threadpool(queue.enqueue, "benchmarks.peers.naive_rq.handle", body.decode())
+    return JSONResponse({"status": "accepted"})
+
+
+app = Starlette(routes=[Route("/callbacks", receive, methods=["POST"])])
+
+
+def handle(_body):
+    tally.call()
+
+
+if __name__ == "__main__":
+    if part() == "fill":
+        for text in bodies():
+            queue.enqueue("benchmarks.peers.naive_rq.handle", text)
+    elif part() == "work":
+        SimpleWorker([queue], connection=queue.connection).work(burst=True, logging_level="ERROR")
+    else:
+        # Each job runs in a child of its own, so nobody but the parent sees them all.
+        started = time.perf_counter()
+        Worker([queue], connection=queue.connection).work(burst=True, logging_level="ERROR")
+        print(json.dumps({"callbacks": tally.expected, "rate": tally.expected / (time.perf_counter() - started)}))

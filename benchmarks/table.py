@@ -1,0 +1,101 @@
+"""The README's table, from the results that are kept: `python -m benchmarks.table`, and with --write into a file.
+
+It stands between two marks, which the file has to have; everything between them is replaced.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks import goals
+from benchmarks.command import RESULTS
+from benchmarks.goals import Verdict
+from benchmarks.measurements import Results
+
+BEGIN: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
+END: Final = "<!-- /benchmarks -->"
+
+
+def main() -> int:
+    """Print the table, or write it; 1 if there is nothing to make it from, or no place for it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the results are")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    options = parser.parse_args()
+    results = read(options.results)
+    if not results:
+        print(f"there are no results in {options.results.name}/: run a table with --save", file=sys.stderr)
+        return 1
+    text = "\n".join(lines(results))
+    if options.write is None:
+        print(text)
+        return 0
+    try:
+        options.write.write_text(between(options.write.read_text(encoding="utf-8"), text), encoding="utf-8")
+    except ValueError as exc:
+        print(f"{options.write.name}: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(folder: Path) -> dict[str, Results]:
+    """Give the results in `folder`, by the table's name."""
+    found = [msgspec.json.decode(path.read_bytes(), type=Results) for path in sorted(folder.glob("*.json"))]
+    return {results.table: results for results in found}
+
+
+def lines(results: Mapping[str, Results]) -> Iterator[str]:
+    """Give the table, and under it what it was measured on."""
+    yield "| | what | goal | measured | |"
+    yield "|---|---|---|---|---|"
+    for goal, verdicts in goals.judged(results):
+        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {'; '.join(_told(verdicts))} | {_met(verdicts)} |"
+    yield ""
+    for machine in {one.machine.cpu: one.machine for one in results.values()}.values():
+        packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+        yield (
+            f"Measured on {machine.cores} cores ({machine.cpu}), Linux {machine.kernel}, Python {machine.python}, "
+            f"Redis {machine.redis} (`appendfsync always`, {machine.disk}), {packages}; a write of 4 KiB was fsynced "
+            f"in {_range(results, 'fsync_p50_ms')} ms (p99 {_range(results, 'fsync_p99_ms')} ms). Medians; in "
+            "parentheses the least and the greatest ratio of one round."
+        )
+    small = sorted(one.table for one in results.values() if one.scale != "full")
+    if small:
+        yield f"Not of full size, so no measurement: {', '.join(small)}."
+    absent = sorted({name for one in results.values() for name in one.absent})
+    if absent:
+        yield f"Absent: {', '.join(absent)}."
+
+
+def between(text: str, table: str) -> str:
+    """Put the table between the marks of `text`. Raises ValueError if they are not there, once and in order."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise ValueError(f"needs the lines {BEGIN} and {END}, once each")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def _told(verdicts: list[Verdict]) -> Iterator[str]:
+    yield from (f"**{verdict.text}**" if verdict.met is False else verdict.text for verdict in verdicts)
+
+
+def _met(verdicts: list[Verdict]) -> str:
+    judged = [verdict.met for verdict in verdicts if verdict.met is not None]
+    if any(verdict.text == "not measured" for verdict in verdicts) and all(judged):
+        return "open"
+    return "met" if judged and all(judged) else "not met"
+
+
+def _range(results: Mapping[str, Results], field: str) -> str:
+    values = [getattr(one.machine, field) for one in results.values()]
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

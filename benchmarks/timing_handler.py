@@ -1,0 +1,20 @@
+"""A handler that notes when an event has come to it: message id and monotonic time in ns, a line each.
+
+The lines stand in the file that BENCHMARK_ARRIVALS names when the worker has ended, so that writing delays nothing.
+"""
+
+import atexit
+import os
+import time
+from pathlib import Path
+
+from workers import ReportEvent, handler
+
+# Open until the worker ends.
+_file = Path(os.environ["BENCHMARK_ARRIVALS"]).open("a", buffering=1 << 20)  # noqa: SIM115
+atexit.register(_file.close)
+
+
+@handler(ReportEvent)
+def arrived(event: ReportEvent) -> None:
+    _file.write(f"{event.message_id} {time.monotonic_ns()}\n")
