@@ -56,7 +56,7 @@ class Endpoint:
             if answer.unread:
                 await _send_before_body(answer, scope, receive, send)
             else:
-                await answer.send(send)
+                await answer.send(scope, send)
         except (RuntimeError, OSError, asyncio.CancelledError) as exc:
             # A transport that was closed meanwhile, or the end of the time for draining: there is nobody to answer.
             self._refusals.tell("action=unanswered", f"status={answer.status} why={type(exc).__name__}")

@@ -7,13 +7,14 @@ a server do; uvicorn would take the body for the other protocol's, and answer a 
 """
 
 import asyncio
+import functools
 from typing import Any, ClassVar, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest import log, problems
-from ingest.answers import Answer
+from ingest.answers import AT_ONCE, Answer
 
 # Header lines of real clients and proxies stay below 8 KiB; what nginx and Node allow lies between that and this.
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -34,6 +35,16 @@ SMALL_BYTES: Final = 16
 
 _refusals: Final = log.Seldom()
 _HOP_BY_HOP: Final = frozenset((b"connection", b"upgrade", b"http2-settings"))
+
+
+@functools.lru_cache(maxsize=4)
+def _joined(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join(b"%s: %s\r\n" % header for header in headers)
+
+
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Give the header lines that the server sets itself, which change once a second."""
+    return _joined(tuple(headers))
 
 
 class TooMuch(Exception):
@@ -104,6 +115,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise TooMuch
         super().on_headers_complete()
+        scope: Any = self.scope
+        scope[AT_ONCE] = functools.partial(self._answer_at_once, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -119,6 +132,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def _answer_at_once(self, cycle: Any, status_line: bytes, rest: bytes) -> bool:
+        """Send a whole response in one write, as uvicorn's cycle sends it in two; False where that is not the usual."""
+        del cycle.scope[AT_ONCE]  # it refers to the cycle, and the cycle to it: left, it would wait for the collector
+        if (
+            not cycle.keep_alive
+            or cycle.access_log
+            or cycle.disconnected
+            or cycle.response_started
+            or self.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(status_line + _lines(self.server_state.default_headers) + rest)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -173,9 +205,9 @@ class HttpProtocol(HttpToolsProtocol):
             # It is this request's own body that cannot be parsed: who reads it hears that the client is gone.
             cycle.disconnected = True
             cycle.message_event.set()
-            self.transport.write(answer.as_http())
+            self.transport.write(answer.status_line + answer.rest)
         elif not self._is_answering():  # else, in the middle of another request's answer, there is no room for this one
-            self.transport.write(answer.as_http())
+            self.transport.write(answer.status_line + answer.rest)
         self.transport.close()
 
     def _address(self) -> str:

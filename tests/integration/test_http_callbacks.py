@@ -102,6 +102,28 @@ def test_pipelined_requests_are_answered_one_after_the_other(web: WebProcess, re
     assert [callback.body.encode() for callback in kept(redis_server)] == [report(number) for number in range(5)]
 
 
+def test_an_answer_is_one_packet_and_says_what_an_answer_that_ends_its_connection_says(web: WebProcess) -> None:
+    heads = []
+    for last in (b"", b"Connection: close\r\n"):
+        with socket.create_connection(("127.0.0.1", web.port)) as connection:
+            connection.sendall(
+                b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n%s"
+                % (TOKEN.encode(), last, len(report(1)), report(1))
+            )
+            answer = connection.recv(4096)
+            if not last:
+                assert answer.endswith(ACCEPTED), "all of it came at once"
+            else:
+                while piece := connection.recv(4096):
+                    answer += piece
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert body == ACCEPTED
+            lines = head.split(b"\r\n")
+            assert b"date: " in head
+            heads.append([line for line in lines if not line.startswith((b"date: ", b"connection: "))])
+    assert heads[0] == heads[1]
+
+
 def test_a_client_that_waits_for_100_continue_gets_it(web: WebProcess, redis_server: RedisServer) -> None:
     body = payload("reply")
     with socket.create_connection(("127.0.0.1", web.port)) as connection:
