@@ -64,7 +64,7 @@ def _look() -> Iterator[Finding]:
     yield from _redis(loaded)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
-    yield from _handlers(loaded.handlers)
+    yield from _handlers(loaded)
 
 
 def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
@@ -183,9 +183,9 @@ def _unwritable(folder: Path) -> str:
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
-def _handlers(names: Sequence[str]) -> Iterator[Finding]:
+def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
     try:
-        handlers = registry.load(names)
+        handlers = registry.load(loaded.handlers)
     except ConfigurationError as exc:
         for problem in exc.problems:
             yield Finding("wrong", problem, "Correct the handler or CALLBACKS_HANDLERS; until then no worker starts.")
@@ -199,3 +199,21 @@ def _handlers(names: Sequence[str]) -> Iterator[Finding]:
                 f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
                 f"Did you mean {meant[0]}? " if meant else f"It knows {', '.join(sorted(STATUSES))}.",
             )
+        if handler.location.startswith("workers.handlers.sql."):
+            yield from _database(loaded.database_url)
+
+
+def _database(url: str) -> Iterator[Finding]:
+    # Only where its handler is wanted: what it needs may not be installed, and the variable may be another's.
+    from workers.handlers.sql import connecting, looking  # noqa: PLC0415
+
+    address = connecting.Address.of(url)
+    problem = looking.problem(address)
+    if problem:
+        yield Finding(
+            "wrong",
+            f"DATABASE_URL: {address.shown} cannot be used: {problem}",
+            "Start the database there, or correct address, password or rights; until then events wait.",
+        )
+    else:
+        yield Finding("ok", f"DATABASE_URL: {address.shown} can be used")

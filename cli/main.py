@@ -21,9 +21,15 @@ _COMMANDS: Final = {
     "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
     "dead": ("cli.dead:dead", "Events that a handler gave up on: list, show, replay, drop."),
     "quarantine": ("cli.quarantine:quarantine", "Callbacks that could not be read: list, show, replay, drop."),
+    "message": ("cli.message:message", "What became of a message: every status, and its replies."),
+    "messages": ("cli.messages:messages", "Messages by number, status and age; as CSV too."),
+    "stats": ("cli.stats:stats", "How many messages arrived, and how fast, by job and by day."),
     "simulate": ("cli.simulate:simulate", "Play the gateway against a URL."),
     "check": ("cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
 }
+
+# They read the tables of the handler `sql`.
+_OF_SQL: Final = frozenset(("message", "messages", "stats"))
 
 
 class _Commands(click.Group):
@@ -37,7 +43,10 @@ class _Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as exc:
-            raise click.ClickException(f"{exc}: `pip install callbacks[dev]` brings what `{cmd_name}` needs") from exc
+            extra = "sql" if cmd_name in _OF_SQL else "dev"
+            raise click.ClickException(
+                f"{exc}: `pip install callbacks[{extra}]` brings what `{cmd_name}` needs"
+            ) from exc
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's

@@ -7,9 +7,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     worker_killed       it did not end in time after a stop
     worker_unfit        it cannot work: the configuration or a handler is wrong; everything stops with exit code 2
     redis_away          Redis does not answer or will not write now; it is tried again, once said
-    redis_back          it does again
-    redis_back          what waited for it is written
-    job_given_back      a dead worker's job is in its queue again
+    redis_back          it does again, and what waited for it is written
+    notebook_missing    no file for what handlers have finished: a killed worker's last events would come again
+    job_given_back      a dead worker's job is in its queue again; or one that fell back with Redis to an earlier state
     job_overtaken, job_run_twice
                         a job was given to another worker meanwhile; this run of it has changed nothing more
     job_end_unknown     the work is done, and Redis did not answer to the note that it is
@@ -19,6 +19,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
+    database_away       the `sql` handler's database cannot be used: database= error=; its events wait, once said
+    database_back       it can again: seconds= it was away
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

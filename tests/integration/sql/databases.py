@@ -1,0 +1,121 @@
+"""A database under test: what was kept in it, and processes that keep more, and the events of these tests."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from shared import events
+from tests.conftest import stripped_environment
+from workers import Event, ReplyEvent, ReportEvent
+from workers.handlers.sql.connecting import Address, open_engine
+from workers.handlers.sql.handler import Store
+
+REPOSITORY = Path(__file__).parents[3]
+BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def report(status: str = "DELIVRD", *, seconds: float | None = 0, **fields: Any) -> ReportEvent:
+    """Make a report that happened so many seconds after the beginning (None: it does not say) and came 60 s later."""
+    occurred_at = None if seconds is None else BEGAN + timedelta(seconds=seconds)
+    given: dict[str, Any] = {
+        "source": "main",
+        "api_job_id": "job-1",
+        "client_job_id": "autumn",
+        "message_id": "14466445287300014003",
+        "client_message_id": "c-1",
+        "channel": "SMS",
+        "status": status,
+        "is_final": status in events.FINAL_STATUSES,
+        "occurred_at": occurred_at,
+        "sender": "Fortytwo",
+        "recipient": "35679000123",
+        "error_code": 0,
+        "received_at": (occurred_at or BEGAN) + timedelta(seconds=60),
+        "raw": {"status": status},
+        **fields,
+    }
+    if "id" not in given:
+        occurred_ms = None if occurred_at is None else round(occurred_at.timestamp() * 1000)
+        given["id"] = events.report_id(given["message_id"], given["channel"], status, occurred_ms, 0)
+    return ReportEvent(**given)
+
+
+def reply(text: str | None = "Yes", **fields: Any) -> ReplyEvent:
+    """Make a reply to the message of `report`, ten minutes after the beginning."""
+    given: dict[str, Any] = {
+        "source": "main",
+        "api_job_id": "job-1",
+        "client_job_id": None,
+        "reply_message_id": "r-1",
+        "orig_message_id": "14466445287300014003",
+        "req_uuid": "u-1",
+        "channel": "VIBER",
+        "occurred_at": BEGAN + timedelta(minutes=10),
+        "sender": "35679000123",
+        "recipient": "Fortytwo",
+        "text": text,
+        "received_at": BEGAN + timedelta(minutes=11),
+        "raw": {"message": {"text": text}},
+        **fields,
+    }
+    if "id" not in given:
+        given["id"] = events.reply_id(given["reply_message_id"])
+    return ReplyEvent(**given)
+
+
+class Database:
+    """One database, used by a store as the handler has it, and looked into from the side."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.address = Address.of(url)
+        self.store = Store(self.address, patience_seconds=0)
+
+    def keep(self, *given: Event) -> None:
+        self.store.keep(given)
+
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        """Give what a statement of SQL answers; texts come as they stand there."""
+        engine = open_engine(self.address)
+        try:
+            with engine.begin() as connection:
+                result = connection.execute(text(statement))
+                return [dict(row) for row in result.mappings()] if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """Give a whole table, in the order of its columns' values."""
+        return sorted(self.rows(f"SELECT * FROM callbacks_{name}"), key=lambda row: str(list(row.values())))
+
+    @property
+    def message(self) -> dict[str, Any]:
+        (row,) = self.table("messages")
+        return row
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start Python code in a process of its own, with `keep` and `events` at hand; it says what it has to on stdout."""
+    prelude = "import os, sys, time\nfrom shared import events\nfrom workers.handlers.sql.handler import keep\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", prelude + code, *arguments],
+        cwd=REPOSITORY,
+        env={**stripped_environment(), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def encoded(given: Sequence[Event]) -> str:
+    """Give events as a process reads them: `events.decode(…)`."""
+    return "[" + ",".join(events.encode(event).decode() for event in given) + "]"

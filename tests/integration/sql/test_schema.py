@@ -1,0 +1,145 @@
+"""The tables make and upgrade themselves, and an older release does not touch a newer one's."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from setuptools import find_packages  # type: ignore[import-untyped] # its types are a package of their own
+
+from tests.integration.sql.databases import REPOSITORY, Database, report
+from tests.postgres_server import PostgresServer
+from workers import Retry
+from workers.handlers.sql import history, looking, schema, tables
+from workers.handlers.sql.connecting import open_engine
+from workers.handlers.sql.trouble import SchemaTrouble
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.add_column("callbacks_messages", sa.Column("note", sa.Text))
+    op.execute("UPDATE callbacks_messages SET note = 'upgraded'")
+"""
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Path:
+    """Give the migrations of a release to come, with one step more than this one's."""
+    folder = tmp_path / "of 100% newer"
+    shutil.copytree(schema.MIGRATIONS, folder)
+    (folder / "versions" / "r0002_notes.py").write_text(NEXT)
+    return folder
+
+
+def test_the_steps_lead_to_the_tables_that_the_code_works_with(database: Database) -> None:
+    engine = open_engine(database.address)
+    schema.prepare(engine)
+    with engine.begin() as connection:
+        # The steps name no type of ours, so what Alembic sees of types is compared, and what is indexed, and how.
+        context = MigrationContext.configure(
+            connection, opts={"version_table": tables.VERSION_TABLE, "compare_type": lambda *_: None}
+        )
+        differences = compare_metadata(context, tables.metadata)
+        assert schema.look(connection) == "current"
+    engine.dispose()
+    assert differences == []
+
+
+def test_the_newest_step_is_the_one_that_is_waited_for() -> None:
+    assert max(schema._known(schema.MIGRATIONS)) == schema.HEAD
+
+
+def test_the_steps_are_installed_with_the_rest() -> None:
+    steps = {str(path.parent.relative_to(REPOSITORY)).replace("/", ".") for path in schema.MIGRATIONS.rglob("*.py")}
+
+    assert steps == {"workers.handlers.sql.migrations", "workers.handlers.sql.migrations.versions"}
+    assert steps <= set(find_packages(str(REPOSITORY), include=["workers*"]))
+
+
+def test_a_newer_release_upgrades_what_an_older_one_has_made_and_keeps_what_stands_there(
+    database: Database, newer: Path
+) -> None:
+    database.keep(report("SEEN"))
+    engine = open_engine(database.address)
+    for _ in range(2):
+        schema.prepare(engine, migrations=newer, head="0002")
+    engine.dispose()
+
+    assert [(row["status"], row["note"]) for row in database.table("messages")] == [("SEEN", "upgraded")]
+
+
+def test_an_upgrade_that_fails_has_changed_nothing(database: Database, newer: Path) -> None:
+    database.keep(report("SEEN"))
+    step = newer / "versions" / "r0002_notes.py"
+    step.write_text(step.read_text() + "    op.execute('SELECT no_such_thing FROM callbacks_messages')\n")
+    engine = open_engine(database.address)
+    with pytest.raises(Exception, match="no_such_thing"):
+        schema.prepare(engine, migrations=newer, head="0002")
+    engine.dispose()
+
+    assert "note" not in database.message
+    database.keep(report("ACCEPTD"))
+
+
+def test_an_older_release_says_that_the_tables_are_newer_and_leaves_them_alone(database: Database, newer: Path) -> None:
+    engine = open_engine(database.address)
+    schema.prepare(engine, migrations=newer, head="0002")
+    engine.dispose()
+    told = r"of a newer release \(schema 0002; this one knows 0001\)"
+
+    with pytest.raises(Retry, match=told):
+        database.keep(report("SEEN"))
+    with pytest.raises(SchemaTrouble, match=told), history.opened(database.address):
+        raise AssertionError("it was opened")
+    assert "newer release" in looking.problem(database.address)
+    assert database.table("messages") == []
+
+
+def test_tables_of_somebody_else_are_left_alone(database: Database) -> None:
+    database.rows("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    database.rows("INSERT INTO alembic_version VALUES ('theirs')")
+    database.rows("CREATE TABLE messages (theirs INTEGER)")
+    database.keep(report("SEEN"))
+
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "theirs"}]
+    assert database.rows("SELECT * FROM messages") == []
+    assert database.message["status"] == "SEEN"
+
+
+def test_a_table_in_the_way_is_named_and_nothing_is_half_made(database: Database) -> None:
+    database.rows("CREATE TABLE callbacks_replies (theirs INTEGER)")
+
+    with pytest.raises(Retry, match=r"callbacks_replies.* already exists"):
+        database.keep(report("SEEN"))
+    database.rows("DROP TABLE callbacks_replies")
+    database.store._next_try = 0
+    database.keep(report("SEEN"))
+    assert database.message["status"] == "SEEN"
+
+
+def test_tables_that_vanish_are_made_anew(database: Database) -> None:
+    database.keep(report("SEEN"))
+    for name in ("messages", "statuses", "replies", "schema"):
+        database.rows(f"DROP TABLE callbacks_{name}")
+
+    with pytest.raises(Retry, match="callbacks_statuses"):
+        database.keep(report("DELIVRD"))
+    database.store._next_try = 0
+    database.keep(report("DELIVRD"))
+    assert database.message["status"] == "DELIVRD"
+
+
+def test_a_database_that_cannot_hold_our_texts_is_refused_in_words(postgres: PostgresServer) -> None:
+    database = Database(postgres.new_database(options="ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
+
+    with pytest.raises(Retry, match="its encoding is LATIN1"):
+        database.keep(report("SEEN"))
+    assert "LATIN1" in looking.problem(database.address)
+    database.close()

@@ -1,0 +1,253 @@
+"""The database away, locked, full, slow or closed to us: events come again, whole, and nothing shows the password."""
+
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sql.databases import Database, encoded, process, report
+from tests.postgres_server import PASSWORD, PostgresServer, require
+from workers import Event, ReplyEvent, ReportEvent, Retry
+from workers.calling import Caller
+from workers.declaration import Handler, handler
+from workers.handlers.sql import connecting, history, looking
+from workers.handlers.sql.connecting import Address
+from workers.handlers.sql.handler import Store
+from workers.handlers.sql.trouble import DatabaseTrouble
+from workers.outcomes import DONE, Again
+
+
+def told(store: Store) -> str:
+    """Give why an event cannot be kept now."""
+    store._next_try = 0
+    with pytest.raises(Retry) as error:
+        store.keep([report("SEEN")])
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None
+    return str(error.value)
+
+
+@pytest.fixture
+def server() -> PostgresServer:
+    require()
+    return PostgresServer()
+
+
+def test_a_server_that_goes_away_is_found_again(server: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    with server:
+        database = Database(server.new_database())
+        database.keep(report("ACCEPTD"))
+        server.stop()
+        assert "Connection refused" in told(database.store)
+        told(database.store)
+        server.start()
+        database.store._next_try = 0
+        database.keep(report("SEEN"))
+        database.close()
+
+        assert database.message["status"] == "SEEN"
+        assert [record.getMessage().split()[0] for record in caplog.records if record.name == "callbacks.sql"][:1] == [
+            "action=database_away"
+        ]
+        assert caplog.text.count("action=database_away") == 1
+
+
+def test_a_restart_costs_no_event_an_attempt(server: PostgresServer) -> None:
+    with server:
+        database = Database(server.new_database())
+        patient = Store(database.address, patience_seconds=60)
+        patient.keep([report("ACCEPTD")])
+        server.stop(signal.SIGQUIT)  # as a crash
+        with ThreadPoolExecutor() as threads:
+            kept = threads.submit(patient.keep, [report("SEEN")])
+            time.sleep(0.5)
+            assert not kept.done()
+            server.start()
+            kept.result()
+        patient.close()
+
+        assert database.message["status"] == "SEEN"
+
+
+def test_while_it_is_away_not_every_call_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(Address.of(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), patience_seconds=0)
+    told(store)
+    store._next_try = time.monotonic() + 60
+    opened: list[Address] = []
+    monkeypatch.setattr("workers.handlers.sql.handler.open_engine", opened.append)
+    with pytest.raises(Retry, match="Connection refused"):
+        store.keep([report("SEEN")])
+    assert opened == []
+
+
+def test_a_whole_batch_comes_again_and_is_not_tried_event_by_event() -> None:
+    store = Store(Address.of(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), patience_seconds=0)
+
+    @handler(ReportEvent, ReplyEvent, batch=True)
+    def keep(events: list[Event]) -> None:
+        store.keep(events)
+
+    declared: Handler = keep.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
+    with Caller(declared) as calls:
+        outcomes = [outcome for _, outcome in calls.run([report("SEEN"), report("ACCEPTD")])]
+    causes = [getattr(outcome, "cause", None) for outcome in outcomes]
+    assert all(isinstance(cause, Again) and "Connection refused" in cause.reason for cause in causes)
+
+
+def test_a_wrong_password_an_unknown_database_and_a_user_without_rights_are_told_without_the_password(
+    postgres: PostgresServer,
+) -> None:
+    postgres.execute("CREATE USER guest PASSWORD 'p@ss/w0rd'")
+    url = postgres.new_database()
+    name = url.rpartition("/")[2]
+    cases = {
+        url.replace("w%3Frd", "wrong"): "password authentication failed",
+        f"{postgres.url('nowhere')}?connect_timeout=7": '"nowhere" does not exist',
+        postgres.url(name, user="guest", password="p@ss/w0rd"): "permission denied",
+        f"postgresql://postgres@127.0.0.1:{postgres.port}/{name}?password=p%40ss1&target_session_attrs=x": "x",
+    }
+    for wrong, words in cases.items():
+        address = Address.of(wrong)
+        store = Store(address, patience_seconds=0)
+        texts = [told(store), looking.problem(address)]
+        with pytest.raises(DatabaseTrouble) as error, history.opened(address):
+            pass
+        texts.append(str(error.value))
+        assert words in texts[0]
+        assert texts[1]
+        for text in texts:
+            assert not any(secret in text for secret in (PASSWORD, "s3cr", "p@ss", "p%40ss", "wrong"))
+        store.close()
+
+
+def test_trouble_before_anything_is_written_is_no_events_fault(postgres: PostgresServer) -> None:
+    database = Database(postgres.new_database())
+    # An error of the kind that an event's values make, where there is no event yet.
+    database.rows("CREATE VIEW callbacks_schema AS SELECT (1 / (random() * 0)::int)::text AS version_num")
+    assert "division by zero" in told(database.store)
+    database.rows("DROP VIEW callbacks_schema")
+    database.store._next_try = 0
+    database.keep(report("SEEN"))
+    assert database.message["status"] == "SEEN"
+    database.close()
+
+
+def test_what_is_locked_for_long_comes_again_and_then_is_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.keep(report("ACCEPTD"))
+    monkeypatch.setattr(connecting, "LOCK_SECONDS", 1)
+    locking = connecting.open_engine(database.address)
+    impatient = Store(database.address, patience_seconds=0)
+    with locking.begin() as connection:
+        connection.exec_driver_sql("UPDATE callbacks_messages SET status = 'HELD'")
+        assert "lock" in told(impatient)
+    locking.dispose()
+    impatient._next_try = 0
+    impatient.keep([report("SEEN")])
+    impatient.close()
+    assert database.message["status"] == "SEEN"
+
+
+def test_a_reader_and_the_writer_of_sqlite_do_not_wait_for_each_other(new_database: Callable[[str], Database]) -> None:
+    database = new_database("sqlite")
+    database.keep(report("ACCEPTD"))
+    with history.opened(database.address) as found:
+        ((before,), _) = found.find("c-1", most=1)
+        database.keep(report("SEEN"))
+        ((after,), _) = found.find("c-1", most=1)
+    assert (before.message.status, after.message.status) == ("ACCEPTD", "ACCEPTD")  # as it was when it began
+    assert database.rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
+
+
+def test_a_slow_server_is_given_up_and_the_handlers_alarm_leaves_a_store_that_works(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres.new_database())
+    database.keep(report("ACCEPTD"))
+
+    @handler(ReportEvent, ReplyEvent, batch=True, timeout_seconds=0.5)
+    def keep(events: list[Event]) -> None:
+        database.store.keep(events)
+
+    declared: Handler = keep.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
+    locking = connecting.open_engine(database.address)
+    with locking.begin() as connection:
+        connection.exec_driver_sql("LOCK TABLE callbacks_statuses")
+        with Caller(declared) as calls:
+            ((_, outcome),) = calls.run([report("SEEN")])
+    locking.dispose()
+    assert "HandlerTimeout" in getattr(outcome, "error", "")
+
+    with Caller(declared) as calls:
+        assert list(calls.run([report("SEEN")])) == [(0, DONE)]
+    assert database.message["status"] == "SEEN"
+    database.close()
+
+
+def test_a_full_disk_loses_nothing(new_database: Callable[[str], Database]) -> None:
+    database = new_database("sqlite")
+    database.keep(report("ACCEPTD"))
+    # A limit to the size of a file does to the process what a full disk does.
+    code = """
+import resource
+from workers import Retry
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+import workers.handlers.sql.handler as h
+h._store._patience_seconds = 0
+try:
+    keep(events.decode(sys.stdin.read()))
+except Retry as exc:
+    print("Retry", exc)
+"""
+    large = [report("SEEN", message_id=str(number), raw={"x": "x" * 1000}) for number in range(2000)]
+    filled = process(code, DATABASE_URL=database.url)
+    out, errors = filled.communicate(encoded(large), timeout=60)
+
+    assert errors.startswith("action=database_away database=sqlite")
+    assert "Traceback" not in errors
+    assert out.startswith("Retry sqlite:///")
+    assert ("full" in out) or ("disk I/O error" in out)
+    assert database.message["status"] == "ACCEPTD"
+    database.keep(*large)
+    assert len(database.table("messages")) == 2001
+
+
+def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("This is no database. " * 100)
+    no_database = Address.of(f"sqlite:///{tmp_path}/file")
+    no_folder = Address.of(f"sqlite:///{tmp_path}/file/below/x.db")
+
+    assert "file is not a database" in told(Store(no_database, patience_seconds=0))
+    assert "file is not a database" in looking.problem(no_database)
+    assert "file" in told(Store(no_folder, patience_seconds=0))
+    assert "is no folder" in looking.problem(no_folder)
+
+
+def test_a_torn_database_is_reported_and_not_overwritten(new_database: Callable[[str], Database]) -> None:
+    database = new_database("sqlite")
+    database.keep(*(report("SEEN", message_id=str(number)) for number in range(500)))
+    database.close()
+    file = database.address.file
+    assert file is not None
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = file.stat().st_size
+    with file.open("r+b") as torn:
+        torn.seek(4096)
+        torn.write(b"\xff" * (size - 4096))
+
+    assert "malformed" in told(database.store)
+    assert file.stat().st_size == size
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,107 @@
+"""DATABASE_URL: what it may be, and that nothing ever shows its password. And the texts that columns hold."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from workers.handlers.sql import texts
+from workers.handlers.sql.connecting import Address
+
+SECRET = "s3cr:t/p%s"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("", "sqlite:///var/callbacks.db"),
+        (" sqlite:////srv/x.db ", "sqlite:////srv/x.db"),
+        ("postgres://u:s3cr%3At@h/x", "postgresql://u:***@h/x"),
+        ("postgresql://h:5433/x?sslmode=require&sslpassword=s3cr", "postgresql://h:5433/x"),
+        ("postgresql+psycopg://u:s3cr%40t@[::1]:5433/x", "postgresql://u:***@[::1]:5433/x"),
+    ],
+)
+def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
+    address = Address.of(url)
+    assert address.shown == shown
+    assert "s3cr" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://u:s3cret@h/x", "must begin with sqlite:/// or postgresql://"),
+        ("s3cret", "must begin with"),
+        ("postgresql://u:s3cr@s3cret@h/x", "%40 for an @"),
+        ("postgresql://u:s3cret@h:port/x", "cannot be read"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite://s3cret/x.db", "names no file"),
+        ("sqlite:////", "is a folder"),
+    ],
+)
+def test_what_it_may_not_be_is_told_without_its_secrets(url: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r"^DATABASE_URL: ") as error:
+        Address.of(url)
+    assert told in str(error.value)
+    assert "s3cr" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_a_secret_is_taken_out_of_any_text_however_it_is_spelled() -> None:
+    address = Address.of("postgresql://u:s3cr%3At%2Fp%25s@h/x?passfile=/srv/hidden")
+    for spelled in (SECRET, "s3cr%3At%2Fp%25s", "/srv/hidden"):
+        assert address.clean(f"no {spelled}, no") == "no ***, no"
+
+
+def test_a_wrong_one_stops_the_start_and_its_password_is_not_told() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "from workers import registry; registry.load(['sql'])"],
+        env={**os.environ, "DATABASE_URL": "postgresql://u:s3c@ret@h/x"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert (
+        "HandlerError: CALLBACKS_HANDLERS: 'sql' cannot be imported: ValueError: DATABASE_URL: cannot be"
+        in ended.stderr
+    )
+    assert "s3c" not in ended.stderr
+
+
+# --- texts
+
+
+def test_nul_and_halves_of_surrogate_pairs_are_shown_by_what_stands_for_them() -> None:
+    assert texts.readable("a\0b") == "a\u2400b"
+    assert texts.readable("é\0\ud83d") == "é\u2400\ufffd"
+    assert texts.readable("👋🏽 \ufffd") == "👋🏽 \ufffd"
+
+
+def test_a_key_is_the_text_itself_up_to_its_length_and_beyond_it_short_and_its_own() -> None:
+    assert texts.key("x" * texts.KEY_CHARACTERS) == "x" * texts.KEY_CHARACTERS
+    long = [texts.key("👋" * 100_000 + end) for end in ("a", "b")]
+    assert long[0] != long[1]
+    assert {len(key) for key in long} == {texts.KEY_CHARACTERS}
+    assert texts.optional(None) is None
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@example({"\ud83d": "\0 ␀ 👋"})
+@given(st.dictionaries(st.text(st.characters(exclude_categories=())), values, max_size=3))
+def test_raw_reads_back_as_it_was_and_every_database_takes_it(raw: dict[str, object]) -> None:
+    text = texts.json_text(raw)
+    assert json.loads(text) == raw
+    assert "\0" not in text
+    text.encode()

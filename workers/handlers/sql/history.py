@@ -1,0 +1,328 @@
+"""Reading what the handler `sql` has kept: one message's timeline, lists of messages, and their figures.
+
+Nothing is written, neither tables nor the file of SQLite. Errors of the database are DatabaseTrouble, in words.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from workers.handlers.sql import schema, texts
+from workers.handlers.sql.connecting import Address, open_engine
+from workers.handlers.sql.lattice import DELIVERED
+from workers.handlers.sql.tables import messages, replies, statuses
+from workers.handlers.sql.trouble import DatabaseTrouble, SchemaTrouble, translated
+
+# A statement names at most so many messages; SQLite's and PostgreSQL's own limits are far beyond.
+_CHUNK: Final = 500
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """What is known of one message now. Times are UTC; `first_at` and `last_at` the gateway's, `…received_at` ours."""
+
+    message_id: str
+    status: str
+    is_final: bool
+    status_at: datetime | None
+    channel: str | None
+    error_code: int | None
+    api_job_id: str | None
+    client_job_id: str | None
+    client_message_id: str | None
+    recipient: str | None
+    sender: str | None
+    source: str
+    accepted_at: datetime | None
+    delivered_at: datetime | None
+    first_at: datetime | None
+    last_at: datetime | None
+    first_received_at: datetime
+    last_received_at: datetime
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """One status that a message reached, with the record as received."""
+
+    event_id: str
+    message_id: str
+    status: str
+    channel: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    error_code: int | None
+    source: str
+    raw: Raw
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """One recipient's message, with the callback as received."""
+
+    event_id: str
+    reply_message_id: str
+    orig_message_id: str | None
+    api_job_id: str | None
+    channel: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    sender: str | None
+    recipient: str | None
+    text: str | None
+    source: str
+    raw: Raw
+
+
+class Timeline(Struct, frozen=True):
+    """A message, every status it reached in the order of the gateway's times, and the replies to it."""
+
+    message: Message
+    statuses: list[Status]
+    replies: list[Reply]
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """Messages by their current status; `delivery_rate` is the part that arrived (DELIVRD, SEEN), from 0 to 1."""
+
+    messages: int
+    statuses: dict[str, int]
+    delivered: int
+    delivery_rate: float | None
+
+
+class JobFigures(Struct, frozen=True, kw_only=True):
+    """The figures of one send request."""
+
+    api_job_id: str | None
+    client_job_id: str | None
+    figures: Figures
+
+
+class DayFigures(Struct, frozen=True, kw_only=True):
+    """The figures of the messages first heard of on one day, in UTC."""
+
+    day: str
+    figures: Figures
+
+
+class DeliveryTimes(Struct, frozen=True, kw_only=True):
+    """Seconds from ACCEPTD to DELIVRD (or SEEN), by the gateway's times, of the `messages` that have both."""
+
+    messages: int
+    p50: float | None
+    p95: float | None
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """All the figures; jobs with the newest first, days with the oldest."""
+
+    total: Figures
+    seconds_to_deliver: DeliveryTimes
+    days: list[DayFigures]
+    jobs: list[JobFigures]
+
+
+class History:
+    """Questions to a database that is open; made by `opened`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def find(self, identifier: str, *, most: int) -> tuple[list[Timeline], int]:
+        """Give the timelines of the messages that `identifier` names, at most `most` of them, and how many it names.
+
+        It may be a message's id, a client's id of a message, or a job's id, ours or the client's.
+        """
+        wanted = texts.key(identifier)
+        names = (messages.c.message_id, messages.c.client_message_id, messages.c.api_job_id, messages.c.client_job_id)
+        named = or_(*(column == wanted for column in names))
+        total = self._connection.scalar(select(func.count()).select_from(messages).where(named)) or 0
+        query = (
+            _columns(messages, Message)
+            .where(named)
+            .order_by(messages.c.first_received_at, messages.c.message_id)
+            .limit(most)
+        )
+        found = [_message(row) for row in self._connection.execute(query)]
+        timelines: list[Timeline] = []
+        for start in range(0, len(found), _CHUNK):
+            timelines.extend(self._timelines(found[start : start + _CHUNK]))
+        return timelines, total
+
+    def messages(
+        self, *, recipient: str | None, statuses: Sequence[str], since: datetime | None, most: int
+    ) -> Iterator[Message]:
+        """Give messages to `recipient`, now at one of `statuses`, heard of since then: latest heard of first."""
+        query = _columns(messages, Message).order_by(messages.c.last_received_at.desc(), messages.c.message_id)
+        if recipient is not None:
+            query = query.where(messages.c.recipient == texts.key(recipient))
+        if statuses:
+            query = query.where(messages.c.status.in_([texts.key(status) for status in statuses]))
+        if since is not None:
+            query = query.where(messages.c.last_received_at >= since)
+        rows = self._connection.execution_options(yield_per=1000).execute(query.limit(most))
+        return map(_message, rows)
+
+    def stats(self, *, since: datetime) -> Stats:
+        """Add up the messages that were first heard of since then."""
+        recent = messages.c.first_received_at >= since
+        return Stats(
+            total=_figures(dict(self._counts(recent)[()])),
+            seconds_to_deliver=self._delivery_times(recent),
+            days=[
+                DayFigures(day=day, figures=_figures(counts))
+                for (day,), counts in sorted(self._counts(recent, self._day()).items())
+            ],
+            jobs=[
+                JobFigures(api_job_id=api, client_job_id=client, figures=_figures(counts))
+                for (api, client), counts in self._counts(
+                    recent, messages.c.api_job_id, messages.c.client_job_id
+                ).items()
+            ],
+        )
+
+    def _timelines(self, found: Sequence[Message]) -> Iterator[Timeline]:
+        reached: defaultdict[str, list[Status]] = defaultdict(list)
+        query = (
+            _columns(statuses, Status)
+            .where(statuses.c.message_id.in_([message.message_id for message in found]))
+            .order_by(statuses.c.occurred_at.nulls_last(), statuses.c.received_at, statuses.c.event_id)
+        )
+        for row in self._connection.execute(query):
+            reached[row.message_id].append(Status(**_with_raw(row)))
+        answers: defaultdict[tuple[str | None, ...], list[Reply]] = defaultdict(list)
+        for row in self._connection.execute(_replies_to(found)):
+            reply = Reply(**_with_raw(row))
+            answers[_answered(reply)].append(reply)
+        for message in found:
+            # A reply without the message's id is told by job and number.
+            by_number = answers[message.api_job_id, message.recipient] if message.recipient else []
+            own = sorted([*answers[message.message_id,], *by_number], key=lambda reply: reply.received_at)
+            yield Timeline(message, reached[message.message_id], own)
+
+    def _counts(self, recent: ColumnElement[bool], *groups: Any) -> dict[tuple[Any, ...], Counter[str]]:
+        """Count current statuses in each group; the group last heard of comes first."""
+        query = (
+            select(*groups, messages.c.status, func.count(), func.max(messages.c.first_received_at).label("newest"))
+            .where(recent)
+            .group_by(*groups, messages.c.status)
+            .order_by(func.max(messages.c.first_received_at).desc())
+        )
+        counts: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+        for *group, status, number, _ in self._connection.execute(query):
+            counts[tuple(group)][status] += number
+        if not groups:
+            counts[()].update()
+        return counts
+
+    def _delivery_times(self, recent: ColumnElement[bool]) -> DeliveryTimes:
+        timed = and_(recent, messages.c.delivered_at >= messages.c.accepted_at)
+        number = self._connection.scalar(select(func.count()).select_from(messages).where(timed)) or 0
+        seconds = self._seconds()
+        query = select(seconds).where(timed).order_by(seconds)
+
+        def percentile(percent: int) -> float | None:
+            # The nearest rank: the least time within which so many of a hundred arrived.
+            rank = -(-number * percent // 100)
+            found = self._connection.scalar(query.limit(1).offset(rank - 1)) if number else None
+            return None if found is None else round(float(found), 3)
+
+        return DeliveryTimes(messages=number, p50=percentile(50), p95=percentile(95))
+
+    def _is_sqlite(self) -> bool:
+        return self._connection.dialect.name == "sqlite"
+
+    def _day(self) -> ColumnElement[str]:
+        at = messages.c.first_received_at
+        return func.date(at) if self._is_sqlite() else func.to_char(func.timezone("UTC", at), "YYYY-MM-DD")
+
+    def _seconds(self) -> ColumnElement[float]:
+        began, ended = messages.c.accepted_at, messages.c.delivered_at
+        if self._is_sqlite():
+            return (func.julianday(ended) - func.julianday(began)) * 86400
+        seconds: ColumnElement[float] = func.date_part("epoch", ended - began)
+        return seconds
+
+
+@contextmanager
+def opened(address: Address) -> Iterator[History]:
+    """Give the history in the database at `address`, as it is at this moment. Raises DatabaseTrouble."""
+    if address.file is not None and not address.file.exists():
+        raise DatabaseTrouble(_none_yet(address))
+    engine = open_engine(address, read_only=True)
+    try:
+        with engine.connect() as connection:
+            state = schema.look(connection)
+            if state == "newer":
+                raise SchemaTrouble(f"{address.shown}: {schema.newer(connection)}")
+            if state == "older":
+                raise SchemaTrouble(
+                    f"{address.shown}: its tables are of an older release: a worker of the handler `sql` upgrades them"
+                )
+            if state == "absent":
+                raise DatabaseTrouble(_none_yet(address))
+            yield History(connection)
+    except SQLAlchemyError as exc:
+        error = translated(exc, address.clean)
+    else:
+        return
+    finally:
+        engine.dispose()
+    # Not `from`: what a driver says may hold the password.
+    raise DatabaseTrouble(f"{address.shown} cannot be used: {error}")
+
+
+def _none_yet(address: Address) -> str:
+    return (
+        f"{address.shown} has no messages yet: they come there once `sql` is among CALLBACKS_HANDLERS and a worker "
+        "has delivered to it"
+    )
+
+
+def _columns(table: Any, struct: type[Struct]) -> Any:
+    return select(*(table.c[name] for name in struct.__struct_fields__))
+
+
+def _message(row: Row[Any]) -> Message:
+    return Message(**row._mapping)  # noqa: SLF001 # SQLAlchemy's public name for it
+
+
+def _with_raw(row: Row[Any]) -> dict[str, Any]:
+    fields = dict(row._mapping)  # noqa: SLF001 # as above
+    return fields | {"raw": Raw(fields["raw"].encode())}
+
+
+def _replies_to(found: Sequence[Message]) -> Any:
+    jobs = {message.api_job_id for message in found} - {None}
+    numbers = {message.recipient for message in found} - {None}
+    return (
+        _columns(replies, Reply)
+        .where(
+            or_(
+                replies.c.orig_message_id.in_([message.message_id for message in found]),
+                and_(
+                    replies.c.orig_message_id.is_(None), replies.c.api_job_id.in_(jobs), replies.c.sender.in_(numbers)
+                ),
+            )
+        )
+        .order_by(replies.c.received_at, replies.c.event_id)
+    )
+
+
+def _answered(reply: Reply) -> tuple[str | None, ...]:
+    return (reply.orig_message_id,) if reply.orig_message_id is not None else (reply.api_job_id, reply.sender)
+
+
+def _figures(counts: dict[str, int]) -> Figures:
+    total = sum(counts.values())
+    delivered = sum(number for status, number in counts.items() if status in DELIVERED)
+    return Figures(
+        messages=total,
+        statuses=dict(sorted(counts.items())),
+        delivered=delivered,
+        delivery_rate=round(delivered / total, 4) if total else None,
+    )

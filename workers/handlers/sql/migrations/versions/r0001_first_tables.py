@@ -1,0 +1,92 @@
+"""The first tables: messages, their statuses, replies."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_TIME = sa.DateTime(timezone=True)
+_TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    """Make them, with the indexes that the commands need."""
+    op.create_table(
+        "callbacks_messages",
+        sa.Column("message_id", _TEXT, primary_key=True),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("is_final", sa.Boolean, nullable=False),
+        sa.Column("status_at", _TIME),
+        sa.Column("channel", _TEXT),
+        sa.Column("error_code", sa.BigInteger),
+        sa.Column("api_job_id", _TEXT),
+        sa.Column("client_job_id", _TEXT),
+        sa.Column("client_message_id", _TEXT),
+        sa.Column("recipient", _TEXT),
+        sa.Column("sender", _TEXT),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("accepted_at", _TIME),
+        sa.Column("delivered_at", _TIME),
+        sa.Column("first_at", _TIME),
+        sa.Column("last_at", _TIME),
+        sa.Column("first_received_at", _TIME, nullable=False),
+        sa.Column("last_received_at", _TIME, nullable=False),
+        sa.Column("standing", _TEXT, nullable=False),
+    )
+    _index("messages", "client_message_id")
+    _index("messages", "api_job_id")
+    _index("messages", "client_job_id")
+    _index("messages", "recipient", "last_received_at")
+    _index("messages", "status", "last_received_at")
+    _index("messages", "first_received_at")
+    _index("messages", "last_received_at")
+    op.create_table(
+        "callbacks_statuses",
+        sa.Column("event_id", _TEXT, primary_key=True),
+        sa.Column("message_id", _TEXT, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
+        sa.Column("is_final", sa.Boolean, nullable=False),
+        sa.Column("channel", _TEXT),
+        sa.Column("occurred_at", _TIME),
+        sa.Column("received_at", _TIME, nullable=False),
+        sa.Column("error_code", sa.BigInteger),
+        sa.Column("api_job_id", _TEXT),
+        sa.Column("client_job_id", _TEXT),
+        sa.Column("client_message_id", _TEXT),
+        sa.Column("recipient", _TEXT),
+        sa.Column("sender", _TEXT),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("raw", _TEXT, nullable=False),
+    )
+    _index("statuses", "message_id")
+    _index("statuses", "received_at")
+    op.create_table(
+        "callbacks_replies",
+        sa.Column("event_id", _TEXT, primary_key=True),
+        sa.Column("reply_message_id", _TEXT, nullable=False),
+        sa.Column("req_uuid", _TEXT),
+        sa.Column("orig_message_id", _TEXT),
+        sa.Column("api_job_id", _TEXT),
+        sa.Column("client_job_id", _TEXT),
+        sa.Column("channel", _TEXT),
+        sa.Column("occurred_at", _TIME),
+        sa.Column("received_at", _TIME, nullable=False),
+        sa.Column("sender", _TEXT),
+        sa.Column("recipient", _TEXT),
+        sa.Column("text", _TEXT),
+        sa.Column("source", _TEXT, nullable=False),
+        sa.Column("raw", _TEXT, nullable=False),
+    )
+    _index("replies", "orig_message_id")
+    _index("replies", "api_job_id")
+    _index("replies", "received_at")
+
+
+def downgrade() -> None:
+    """Give up: an older release would lose what the newer one has kept."""
+    raise NotImplementedError("there is no way back to an older schema but a backup")
+
+
+def _index(table: str, column: str, *more: str) -> None:
+    op.create_index(f"callbacks_{table}_{column}", f"callbacks_{table}", [column, *more])

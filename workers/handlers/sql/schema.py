@@ -1,0 +1,91 @@
+"""Making the tables and upgrading them, by Alembic's steps in `migrations`: by itself, by one process at a time.
+
+Everything happens in one transaction under a lock, so a process that starts meanwhile waits and then finds it done,
+and one that is killed has done nothing.
+"""
+
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inspect, select, text
+
+from workers.handlers.sql.tables import VERSION_TABLE
+from workers.handlers.sql.trouble import SchemaTrouble
+
+State: TypeAlias = Literal["absent", "older", "current", "newer"]
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# The newest step there: what this release works with. A test holds it against the folder.
+HEAD: Final = "0001"
+
+# Of PostgreSQL's advisory locks, ours: "callback" in ASCII.
+_LOCK: Final = int.from_bytes(b"callback")
+_version: Final = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+
+
+def prepare(engine: Engine, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> None:
+    """See to it that the tables are those of this release.
+
+    Raises SchemaTrouble where they are a newer one's or where texts cannot be kept, and SQLAlchemyError.
+    """
+    with engine.begin() as connection:  # in SQLite this is the lock
+        if problem := unfit(connection):
+            raise SchemaTrouble(problem)
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT set_config('statement_timeout', '0', true)"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        state = look(connection, migrations=migrations, head=head)
+        if state == "newer":
+            raise SchemaTrouble(newer(connection, head=head))
+        if state != "current":
+            _upgrade(connection, migrations)
+
+
+def look(connection: Connection, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> State:
+    """Tell how the tables stand to this release; nothing is changed."""
+    found = _revision(connection)
+    if found is None:
+        return "absent"
+    if found == head:
+        return "current"
+    return "older" if found in _known(migrations) else "newer"
+
+
+def unfit(connection: Connection) -> str:
+    """Give why a database cannot keep our texts, whatever its tables; "" if it can."""
+    if connection.dialect.name == "postgresql":
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        if encoding != "UTF8":
+            return f"its encoding is {encoding}, which has no place for most texts: CREATE DATABASE … ENCODING 'UTF8'"
+    return ""
+
+
+def newer(connection: Connection, *, head: str = HEAD) -> str:
+    """Give the sentence for tables of a newer release."""
+    return (
+        f"its tables are of a newer release (schema {_revision(connection)}; this one knows {head}): "
+        "start the newer release, or name another database"
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.scalar(select(_version.c.version_num))
+
+
+# Alembic takes 0.2 s to import, which only a change of the schema has to pay.
+def _known(migrations: Path) -> frozenset[str]:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    return frozenset(script.revision for script in ScriptDirectory(str(migrations)).walk_revisions())
+
+
+def _upgrade(connection: Connection, migrations: Path) -> None:
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, "head")

@@ -1,0 +1,119 @@
+"""The tables as this release reads and writes them; `migrations` makes them, and a test compares the two.
+
+Their names begin with `callbacks_`, so that they can live in a database that has tables of its own. Times are UTC.
+Texts compare by code point everywhere: PostgreSQL's collation "C", SQLite's BINARY, Python's str.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Index, MetaData, Table, Text, TypeDecorator
+
+# Alembic's own, here under a name that no other user of Alembic in the same database has.
+VERSION_TABLE: Final = "callbacks_schema"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time with its zone in Python; in SQLite, which has no times, text in UTC: 2015-09-25 07:12:54.145000."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the time to write."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Give the time that was read."""
+        if value is None:
+            return None
+        time: datetime = value
+        return time.replace(tzinfo=UTC) if dialect.name == "sqlite" else time.astimezone(UTC)
+
+
+def text_type() -> Text:
+    """Give the type of texts."""
+    return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+metadata: Final = MetaData()
+
+# One row for each message: what is known of it now (`lattice`).
+messages: Final = Table(
+    "callbacks_messages",
+    metadata,
+    Column("message_id", text_type(), primary_key=True),
+    Column("status", text_type(), nullable=False),
+    Column("is_final", Boolean, nullable=False),
+    Column("status_at", UtcTime),
+    Column("channel", text_type()),
+    Column("error_code", BigInteger),
+    Column("api_job_id", text_type()),
+    Column("client_job_id", text_type()),
+    Column("client_message_id", text_type()),
+    Column("recipient", text_type()),
+    Column("sender", text_type()),
+    Column("source", text_type(), nullable=False),
+    Column("accepted_at", UtcTime),
+    Column("delivered_at", UtcTime),
+    Column("first_at", UtcTime),
+    Column("last_at", UtcTime),
+    Column("first_received_at", UtcTime, nullable=False),
+    Column("last_received_at", UtcTime, nullable=False),
+    Column("standing", text_type(), nullable=False),
+    Index("callbacks_messages_client_message_id", "client_message_id"),
+    Index("callbacks_messages_api_job_id", "api_job_id"),
+    Index("callbacks_messages_client_job_id", "client_job_id"),
+    Index("callbacks_messages_recipient", "recipient", "last_received_at"),
+    Index("callbacks_messages_status", "status", "last_received_at"),
+    Index("callbacks_messages_first_received_at", "first_received_at"),
+    Index("callbacks_messages_last_received_at", "last_received_at"),
+)
+
+# One row for each report: every status that any message reached.
+statuses: Final = Table(
+    "callbacks_statuses",
+    metadata,
+    Column("event_id", text_type(), primary_key=True),
+    Column("message_id", text_type(), nullable=False),
+    Column("status", text_type(), nullable=False),
+    Column("is_final", Boolean, nullable=False),
+    Column("channel", text_type()),
+    Column("occurred_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    Column("error_code", BigInteger),
+    Column("api_job_id", text_type()),
+    Column("client_job_id", text_type()),
+    Column("client_message_id", text_type()),
+    Column("recipient", text_type()),
+    Column("sender", text_type()),
+    Column("source", text_type(), nullable=False),
+    Column("raw", text_type(), nullable=False),
+    Index("callbacks_statuses_message_id", "message_id"),
+    Index("callbacks_statuses_received_at", "received_at"),
+)
+
+# One row for each recipient's message.
+replies: Final = Table(
+    "callbacks_replies",
+    metadata,
+    Column("event_id", text_type(), primary_key=True),
+    Column("reply_message_id", text_type(), nullable=False),
+    Column("req_uuid", text_type()),
+    Column("orig_message_id", text_type()),
+    Column("api_job_id", text_type()),
+    Column("client_job_id", text_type()),
+    Column("channel", text_type()),
+    Column("occurred_at", UtcTime),
+    Column("received_at", UtcTime, nullable=False),
+    Column("sender", text_type()),
+    Column("recipient", text_type()),
+    Column("text", text_type()),
+    Column("source", text_type(), nullable=False),
+    Column("raw", text_type(), nullable=False),
+    Index("callbacks_replies_orig_message_id", "orig_message_id"),
+    Index("callbacks_replies_api_job_id", "api_job_id"),
+    Index("callbacks_replies_received_at", "received_at"),
+)
