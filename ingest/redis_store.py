@@ -95,7 +95,7 @@ class RedisStore:
             raise NotKept(refusal)
 
     def _commands(self, batch: Sequence[Entry]) -> list[tuple[Any, ...]]:
-        # Only a notebook for the commands: nothing is sent through it.
+        # Collects the commands: nothing is sent through it.
         pipe = self._client.pipeline(transaction=True)
         batches.add(
             pipe,

@@ -112,8 +112,10 @@ class Caller:
                     running[loop.create_task(self._call_async(argument))] = index
                 if not running:
                     return
-                for task in sorted(self._finished(running), key=running.__getitem__):
-                    yield running.pop(task), task.result()
+                finished = [(running.pop(task), task.result()) for task in self._finished(running)]
+                # What is done is told first: to note it takes no time, to settle a failure does.
+                finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
+                yield from finished
         finally:
             if running:
                 self._runner.run(_cancelled(running))

@@ -1,30 +1,25 @@
 """Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
 
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
-becomes a dead letter. What is done is noted at once and settled while the rest still runs, what failed is settled at
-once, so that a killed worker's next one repeats nothing but what was in its hands.
+becomes a dead letter. Events that are done are noted at once and settled four times a second, failed ones are settled
+at once. So after a kill the job's next run repeats only what the worker was working on.
 """
 
 import logging
-import random
-import re
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from msgspec import Struct
-from rq.job import JobStatus
-
-from shared import batches, events, keys, progress, queues
+from shared import queues
 from workers.calling import Caller
 from workers.declaration import Handler
+from workers.delivery_run import Run
 from workers.notebook import Notebook
-from workers.outcomes import DONE, Again, Apart, Done, Failed, Outcome, Rejected
+from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
 from workers.rq_worker import Unfinished
-from workers.settling import MOST_DEATHS, Argument, Later, Portion, SetAside, Settlement, Steps
+from workers.settling import MOST_DEATHS, Steps
+from workers.verdicts import Verdicts
 from workers.watchdog import Watchdog
 
 log = logging.getLogger("callbacks.deliver")
@@ -34,27 +29,14 @@ TAKE_ITEMS: Final = 5_000
 TAKE_BYTES: Final = 4 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
-# What became of some events: known together, so noted and settled together.
-_Step: TypeAlias = Sequence[tuple[int, Outcome]]
-# What is finished between two settlements is in the worker's notebook alone.
+# What became of some events, by their positions: known together, so noted and settled together.
+_Known: TypeAlias = Sequence[tuple[int, Outcome]]
+# A settlement costs a round trip and an fsync, about 1 ms; what is not settled is in the worker's notebook, and lost
+# with the machine. So little of the time is spent on it, and little is at stake.
 _SETTLE_SECONDS: Final = 0.25
-_LONGEST_WAIT_SECONDS: Final = 3600.0
-# A frame of a traceback as Python writes it.
-_PLACE: Final = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
-
-
-def wait_seconds(attempt: int) -> float:
-    """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
-
-    Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
-    come back together.
-    """
-    # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
-    power = min(attempt - 1, 6)
-    return min(4.0**power, _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
 
 
 class Deliveries:
@@ -90,7 +72,7 @@ class Deliveries:
             most_items=self._appetite(),
             most_bytes=TAKE_BYTES,
         )
-        run = _Run(portions)
+        run = Run(portions)
         self._notebook.begin([portion.job_id for portion in portions])
         deaths = portions[0].deaths
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
@@ -100,8 +82,8 @@ class Deliveries:
         with closing(self._one_by_one(run, deaths) if deaths else self._outcomes(run)) as outcomes:
             self._watchdog.watch()
             try:
-                for step in outcomes:
-                    if self._enter(run, step) or time.monotonic() - settled >= pause:
+                for known in outcomes:
+                    if self._enter(run, known) or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
                         self._settle(job_id, run)
                         settled = time.monotonic()
@@ -113,19 +95,19 @@ class Deliveries:
         if not run.is_settled:
             raise Unfinished
 
-    def _enter(self, run: "_Run", step: _Step) -> bool:
-        """Note what a step brought; say whether it has to be settled at once, as the notebook cannot hold it."""
-        at_once = False
-        for position, outcome in step:
+    def _enter(self, run: Run, known: _Known) -> bool:
+        """Note what became of some events; say whether the notebook cannot hold it, so that it must be settled now."""
+        must_settle = False
+        for position, outcome in known:
             run.enter(position, outcome)
             # Failures are rare, and have more to say than a note can.
             if not isinstance(outcome, Done) or self._notebook.is_full:
-                at_once = True
+                must_settle = True
             else:
                 self._notebook.note(*run.origin(position))
-        return at_once
+        return must_settle
 
-    def _outcomes(self, run: "_Run") -> Generator[_Step, None, None]:
+    def _outcomes(self, run: Run) -> Generator[_Known, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
@@ -159,7 +141,7 @@ class Deliveries:
                 yield [(position, cause) for position in rest]
                 return
 
-    def _one_by_one(self, run: "_Run", deaths: int) -> Generator[_Step, None, None]:
+    def _one_by_one(self, run: Run, deaths: int) -> Generator[_Known, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
@@ -178,155 +160,21 @@ class Deliveries:
             known = self._seconds_an_event
             self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
 
-    def _settle(self, job_id: str, run: "_Run") -> None:
+    def _settle(self, job_id: str, run: Run) -> None:
         settlements, finished = run.advance()
         if not settlements:
             return
-        sheet = _Sheet(self._handler)
+        verdicts = Verdicts(self._handler)
         for event, attempt, outcome in finished:
-            sheet.enter(event, attempt, outcome)
+            verdicts.enter(event, attempt, outcome)
         self._steps.settle(
             run_id=job_id,
             handler=self._handler.name,
             settlements=settlements,
-            counts=sheet.counts,
-            dead=sheet.dead,
-            later=sheet.later,
+            counts=verdicts.counts,
+            dead=verdicts.dead,
+            later=verdicts.later,
         )
         self._notebook.clear()
-        for (action, cause), number in sheet.actions.items():
+        for (action, cause), number in verdicts.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
-
-
-class _Share(Struct):
-    """One job's part of a run: its number there, its settled items' places, how many it has, its progress so far."""
-
-    number: int
-    portion: Portion
-    settled: set[int]
-    size: int
-    written: str
-
-    @property
-    def is_settled(self) -> bool:
-        return len(self.settled) == self.size
-
-
-class _Run:
-    """The events of one run in order, what became of them, and how far all of them are settled."""
-
-    def __init__(self, portions: Sequence[Portion]) -> None:
-        self.events: list[events.Event] = []
-        self.attempts: list[int] = []
-        self.ended = 0
-        self._origins: list[tuple[_Share, int]] = []
-        self._shares: list[_Share] = []
-        self._outcomes: dict[int, Outcome] = {}
-        # What was finished in the hands of a worker that died goes into the first settlement.
-        self._finished: list[tuple[events.Event, int, Outcome]] = []
-        for number, portion in enumerate(portions):
-            _version, _handler, attempt, encoded = portion.arguments
-            share = _Share(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
-            finished = sorted(portion.finished - share.settled)
-            found = events.convert([encoded[place] for place in finished])
-            self._finished.extend((event, attempt, DONE) for event in found)
-            share.settled.update(finished)
-            places = [place for place in range(share.size) if place not in share.settled]
-            self.events.extend(events.convert([encoded[place] for place in places]))
-            self.attempts.extend([attempt] * len(places))
-            self._origins.extend((share, place) for place in places)
-            self._shares.append(share)
-
-    @property
-    def is_settled(self) -> bool:
-        return all(share.is_settled for share in self._shares)
-
-    def enter(self, position: int, outcome: Outcome) -> None:
-        """Note what became of an event."""
-        self._outcomes[position] = outcome
-        self.ended += 1
-
-    def origin(self, position: int) -> tuple[int, int]:
-        """Give the number of the job that brought an event, and the event's place in it."""
-        share, place = self._origins[position]
-        return share.number, place
-
-    def advance(self) -> tuple[list[Settlement], list[tuple[events.Event, int, Outcome]]]:
-        """Give what became of events since the last time, and how that settles the jobs that brought them."""
-        finished, self._finished = self._finished, []
-        finished += [(self.events[p], self.attempts[p], outcome) for p, outcome in self._outcomes.items()]
-        for position in self._outcomes:
-            share, place = self._origins[position]
-            share.settled.add(place)
-        self._outcomes.clear()
-        settlements: list[Settlement] = []
-        for share in self._shares:
-            now = progress.write(share.settled)
-            if now != share.written:
-                settlements.append(Settlement(share.portion, share.written, now, ends=share.is_settled))
-                share.written = now
-        return settlements, finished
-
-
-class _Sheet:
-    """What one settlement writes: counts, dead letters, retries."""
-
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
-        self.counts: Counter[str] = Counter()
-        self.actions: Counter[tuple[str, str]] = Counter()
-        self.dead: list[SetAside] = []
-        self.later: list[Later] = []
-
-    def enter(self, event: events.Event, attempt: int, outcome: Outcome) -> None:
-        name = self._handler.name
-        if isinstance(outcome, Done):
-            self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
-        elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
-            self.counts[keys.handler_count(name, event.kind, "dead")] += 1
-            self.actions["event_dead", _cause(outcome)] += 1
-            self.dead.append(_dead_letter(name, event, attempt, outcome))
-        else:
-            wait = outcome.after_seconds if isinstance(outcome, Again) else None
-            self.actions["event_retried", _cause(outcome)] += 1
-            self.later.append(_retry(name, event, attempt + 1, wait_seconds(attempt) if wait is None else wait))
-
-
-def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
-    now_ms = batches.now_ms()
-    fields: dict[str, Argument] = {
-        "event": events.encode(event),
-        "error": _why(outcome),
-        "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
-        "attempts": attempt,
-        "died_ms": now_ms,
-    }
-    key = keys.dead_letter(handler, event.id)
-    return SetAside(key, event.id, now_ms, keys.DEAD_SECONDS, fields)
-
-
-def _cause(outcome: Outcome) -> str:
-    """Tell for the log what failed and where, without the message, which may quote an event (I9)."""
-    if not isinstance(outcome, Failed):
-        return type(outcome).__name__.lower()
-    kind = outcome.error.partition(":")[0].split()[0] if outcome.error.strip() else outcome.kind
-    places = _PLACE.findall(outcome.traceback)
-    return f"{kind} at {Path(places[-1][0]).name}:{places[-1][1]}" if places else kind
-
-
-def _why(outcome: Outcome) -> str:
-    if isinstance(outcome, Failed):
-        return outcome.error
-    return outcome.reason if isinstance(outcome, Again | Rejected) else ""
-
-
-def _retry(handler: str, event: events.Event, attempt: int, wait: float) -> Later:
-    job_id = queues.new_id()
-    fields = queues.delivery_job(
-        handler,
-        [events.encode(event)],
-        attempt=attempt,
-        status=JobStatus.SCHEDULED,
-        description=f"1 event for {handler}, attempt {attempt}",
-    )
-    return Later(job_id, time.time() + wait, fields)

@@ -7,6 +7,7 @@ message holds they do hold, so they belong in dead letters and never in a log li
 import asyncio
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from workers.signals import HandlerTimeout, Reject, Retry
@@ -27,11 +28,13 @@ class Failed:
     """The handler raised. `error` is "Type: message", `traceback` is the handler's frames and what they called.
 
     `kind`: an "exception", its "timeout", "cancelled" (a CancelledError that was not ours) or "exit" (SystemExit).
+    `cause` is the type and the place ("ValueError at orders.py:12"): all of it that a log line may say (I9).
     """
 
     error: str
     traceback: str
     kind: FailureKind
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Fai
     told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename not in hidden])
     # traceback's own texts: they survive an exception whose str() raises.
     text = "".join(told.format_exception_only()).strip()
-    return Failed(_cut(text, ERROR_BYTES), _cut("".join(told.format()), TRACEBACK_BYTES, end=True), kind)
+    cause = type(error).__name__
+    if told.stack:
+        cause += f" at {Path(told.stack[-1].filename).name}:{told.stack[-1].lineno}"
+    return Failed(_cut(text, ERROR_BYTES), _cut("".join(told.format()), TRACEBACK_BYTES, end=True), kind, cause)
 
 
 def _cut(text: str, most_bytes: int, *, end: bool = False) -> str:

@@ -142,7 +142,7 @@ class QueueWorker(SimpleWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job that was popped, unless it was given to somebody else meanwhile."""
-        with self.connection.pipeline() as pipe:  # a notebook for RQ's commands: nothing is sent through it
+        with self.connection.pipeline() as pipe:  # collects RQ's commands: nothing is sent through it
             execution = Execution.create(job, LEASE_SECONDS, pipeline=pipe, worker_name=self.name)
             self.set_state(WorkerStatus.BUSY, pipeline=pipe)
             self.heartbeat(pipeline=pipe)

@@ -115,7 +115,8 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(b: Bench, name: str, f
         dead = {json.loads(letter["event"])[1] for letter in b.dead_letters(name)}
         done = calls.keys() - dead - retried(b, name)
         assert len(done) == 4
-        assert all(calls[event] <= undisturbed[event] for event in done), f"{where}: what was done came again"
+        if name != "several":  # of which some may be in hands that are done at the next run
+            assert all(calls[event] <= undisturbed[event] for event in done), f"{where}: what was done came again"
         again = {event: calls[event] - undisturbed[event] for event in calls if calls[event] > undisturbed[event]}
         assert sum(again.values()) <= declared(witnesses.NAMED[name]).concurrency, f"{where}: more than was in hands"
 

@@ -284,3 +284,13 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
 
 def test_a_batch_of_one_needs_no_taking_apart() -> None:
     assert outcome(rejecting("no"), batch=True) == Rejected("no")
+
+
+def test_the_cause_of_a_failure_says_what_was_raised_and_where_and_nothing_of_its_message() -> None:
+    def take(event: Event) -> None:
+        raise ValueError('no\n  File "/orders/+35699000001", line 12, in pay')
+
+    cause = failure(take).cause
+
+    assert cause.startswith("ValueError at test_calling.py:")
+    assert "35699000001" not in cause

@@ -1,0 +1,86 @@
+"""What becomes of an event after an attempt: delivered, tried again later, or dead; and what to write down for it."""
+
+import random
+import time
+from collections import Counter
+from typing import Final
+
+from rq.job import JobStatus
+
+from shared import batches, events, keys, queues
+from workers.declaration import Handler
+from workers.outcomes import Again, Done, Failed, Outcome, Rejected
+from workers.settling import Argument, Later, SetAside
+
+_LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+def wait_seconds(attempt: int) -> float:
+    """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
+
+    Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
+    come back together.
+    """
+    # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
+    power = min(attempt - 1, 6)
+    return min(4.0**power, _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+
+
+class Verdicts:
+    """What becomes of the events of one settlement. `actions` counts log lines, by action and cause."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.counts: Counter[str] = Counter()
+        self.actions: Counter[tuple[str, str]] = Counter()
+        self.dead: list[SetAside] = []
+        self.later: list[Later] = []
+
+    def enter(self, event: events.Event, attempt: int, outcome: Outcome) -> None:
+        """Decide on an event: delivered, dead, or tried again."""
+        name = self._handler.name
+        if isinstance(outcome, Done):
+            self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
+        elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
+            self.counts[keys.handler_count(name, event.kind, "dead")] += 1
+            self.actions["event_dead", _cause(outcome)] += 1
+            self.dead.append(_dead_letter(name, event, attempt, outcome))
+        else:
+            wait = outcome.after_seconds if isinstance(outcome, Again) else None
+            self.actions["event_retried", _cause(outcome)] += 1
+            self.later.append(_retry(name, event, attempt + 1, wait_seconds(attempt) if wait is None else wait))
+
+
+def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
+    now_ms = batches.now_ms()
+    fields: dict[str, Argument] = {
+        "event": events.encode(event),
+        "error": _why(outcome),
+        "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
+        "attempts": attempt,
+        "died_ms": now_ms,
+    }
+    key = keys.dead_letter(handler, event.id)
+    return SetAside(key, event.id, now_ms, keys.DEAD_SECONDS, fields)
+
+
+def _cause(outcome: Outcome) -> str:
+    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
+
+
+def _why(outcome: Outcome) -> str:
+    if isinstance(outcome, Failed):
+        return outcome.error
+    return outcome.reason if isinstance(outcome, Again | Rejected) else ""
+
+
+def _retry(handler: str, event: events.Event, attempt: int, after_seconds: float) -> Later:
+    job_id = queues.new_id()
+    fields = queues.delivery_job(
+        handler,
+        [events.encode(event)],
+        attempt=attempt,
+        status=JobStatus.SCHEDULED,
+        description=f"1 event for {handler}, attempt {attempt}",
+    )
+    return Later(job_id, time.time() + after_seconds, fields)
