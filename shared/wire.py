@@ -9,13 +9,13 @@ second spellings (`sms_from`, `viber_from`, integers as digits, several time uni
 """
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
+from shared import surrogates
 from shared.errors import NotDocumented, NotJson
 
 Kind: TypeAlias = Literal["status", "reply"]
@@ -124,12 +124,6 @@ MAX_FAULTS: Final = 1000
 MAX_DEPTH: Final = 100
 
 _BOM: Final = b"\xef\xbb\xbf"
-# A pair of surrogates, or, named, one alone, behind any number of escaped backslashes. It begins where a run of
-# backslashes does, and never gives one back: 4 MiB of them would else take seconds, and 250 MiB for their matches.
-_SURROGATES: Final = re.compile(
-    rb"(?<!\\)(?P<before>(?:\\\\)*+)"
-    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
-)
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
 _ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
@@ -168,7 +162,7 @@ def check(body: bytes, kind: Kind | None) -> Shape:
 def read(body: bytes, kind: Kind | None) -> Callback:
     """Read `body` whole, for the making of events. Raises NotJson and NotDocumented, as `check` does."""
     text_of(body)
-    body = _without_lone_surrogates(body.removeprefix(_BOM))
+    body = surrogates.mended(body.removeprefix(_BOM))
     if kind == "status":
         usual = _read_usual(body)
         if usual is not None:
@@ -189,16 +183,6 @@ def text_of(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError as exc:
         raise NotJson(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
-
-
-def _without_lone_surrogates(body: bytes) -> bytes:
-    """Put U+FFFD where half of a surrogate pair is escaped: JSON by the grammar, but no text (RFC 8259, section 8.2).
-
-    A sender that cuts texts at a length cuts emoji in two. One of them must not cost the rest of the bundle.
-    """
-    if b"\\ud" not in body and b"\\uD" not in body:
-        return body
-    return _SURROGATES.sub(lambda found: found["before"] + b"\\ufffd" if found["alone"] else found[0], body)
 
 
 def _read_usual(body: bytes) -> Callback | None:
