@@ -178,7 +178,7 @@ class Steps:
         arguments = _settlements(run_id, settlements)
         arguments += (mark_seconds, keys.SEEN_PREFIX)
         _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
-        _append_all(arguments, [(e.kind, len(e.marks), *e.marks, e.mask, e.event) for e in events])
+        _append_all(arguments, _groups(events))
         _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
         current, *numbers = patiently(
             lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments),
@@ -289,6 +289,14 @@ def _delivery(delivery: Delivery) -> tuple[Argument, ...]:
         len(delivery.job_ids),
         *delivery.job_ids,
     )
+
+
+def _groups(events: Sequence[Offered]) -> list[list[Argument]]:
+    """Put together what is alike in all but marks and event: the fewer words, the less for Redis to read."""
+    groups: dict[tuple[str, str, int], list[Argument]] = {}
+    for event in events:
+        groups.setdefault((event.kind, event.mask, len(event.marks)), []).extend((*event.marks, event.event))
+    return [[kind, mask, marks, len(words) // (marks + 1), *words] for (kind, mask, marks), words in groups.items()]
 
 
 def _set_aside(entry: SetAside) -> tuple[Argument, ...]:

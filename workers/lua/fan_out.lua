@@ -5,7 +5,8 @@
 --       lifetime of a mark in seconds, prefix of a mark
 --       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, most events a job,
 --                 prefix of a job's hash, ids for its jobs
---       events: kind, marks, mask ('1' at the place of each handler that wants it), the event
+--       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
+--                         and of each its marks and itself
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
 -- Gives {1, new events, duplicates}, or {0} if the settlement is refused
 if is_repeated() then return {1, 0, 0} end
@@ -20,40 +21,43 @@ for i = 1, next_number() do
   }
 end
 
--- By kind. What follows is done for each event: it reads ARGV at its places, and counts without making any text.
+-- By kind. What is done for each event reads ARGV at its place, and makes no text but the mark's key.
 local new, duplicate = {}, {}
 for _ = 1, next_number() do
-  local kind, marks = ARGV[position + 1], tonumber(ARGV[position + 2])
-  local mask, event = ARGV[position + marks + 3], ARGV[position + marks + 4]
-  local seen = false
-  -- Every mark is set even when another one was seen: a reply known by its message id brings a new request id,
-  -- which is known from now on too. NX leaves the lifetime of the marks that stand.
-  for i = position + 3, position + marks + 2 do
-    if not redis.call('SET', mark_prefix .. ARGV[i], '1', 'EX', mark_seconds, 'NX') then seen = true end
+  local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
+  local wanted = {}
+  for i, handler in ipairs(handlers) do
+    if mask:byte(i) == 49 then wanted[#wanted + 1] = handler.events end
   end
-  position = position + marks + 4
-  if seen then
-    duplicate[kind] = (duplicate[kind] or 0) + 1
-  else
-    new[kind] = (new[kind] or 0) + 1
-    for i = 1, #handlers do
-      if mask:byte(i) == 49 then
-        local handler = handlers[i]
-        handler.events[#handler.events + 1] = event
-        handler.queued[kind] = (handler.queued[kind] or 0) + 1
-      end
+  local unseen = 0
+  for _ = 1, number do
+    local seen = false
+    -- Every mark is set even when another one was seen: a reply known by its message id brings a new request id,
+    -- which is known from now on too. NX leaves the lifetime of the marks that stand.
+    for i = position + 1, position + marks do
+      if not redis.call('SET', mark_prefix .. ARGV[i], '1', 'EX', mark_seconds, 'NX') then seen = true end
     end
+    position = position + marks + 1
+    if not seen then
+      unseen = unseen + 1
+      for i = 1, #wanted do wanted[i][#wanted[i] + 1] = ARGV[position] end
+    end
+  end
+  new[kind] = (new[kind] or 0) + unseen
+  duplicate[kind] = (duplicate[kind] or 0) + number - unseen
+  for i, handler in ipairs(handlers) do
+    if mask:byte(i) == 49 then handler.queued[kind] = (handler.queued[kind] or 0) + unseen end
   end
 end
 
 local new_events, duplicates = 0, 0
 for kind, number in pairs(duplicate) do
   duplicates = duplicates + number
-  count(kind .. '.duplicate', number)
+  if number > 0 then count(kind .. '.duplicate', number) end
 end
 for kind, number in pairs(new) do
   new_events = new_events + number
-  count(kind .. '.unique', number)
+  if number > 0 then count(kind .. '.unique', number) end
   for _, handler in ipairs(handlers) do
     local queued = handler.queued[kind] or 0
     if queued > 0 then count(kind .. '.queued:' .. handler.name, queued) end
