@@ -14,7 +14,16 @@ from shared import connections, settings
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def audit(*, as_json: bool) -> None:
-    """Add up what was received and what became of it."""
+    """Add up what was received and what became of it.
+
+    It counts records, of which a callback may carry several. It balances if
+
+    each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded,
+
+    and each event queued for a handler is delivered, a dead letter, dropped, or waiting.
+
+    While something moves it need not balance: look at rest.
+    """
     loaded = settings.load(needs=("REDIS_URL",))
     client = connections.connect(loaded.redis_url)
     try:

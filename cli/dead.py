@@ -6,12 +6,11 @@
 import click
 import msgspec
 
-from cli import shelf
+from cli import shelf_options
 from cli.command import Command
 from workers.entries import DeadLetter
-from workers.set_aside import Shelves
-from workers.shelf import Shelf
-from workers.shelf import dead as shelf_of
+from workers.shelf import Shelf, dead_letters_of
+from workers.shelves import Shelves
 
 
 @click.group()
@@ -21,11 +20,14 @@ def dead() -> None:
 
 @dead.command("list", cls=Command)
 @click.argument("handler", required=False)
-@shelf.paging
-@shelf.as_json
+@shelf_options.paging
+@shelf_options.as_json
 def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -> None:
-    """List the dead letters of HANDLER, oldest first; without it, how many each handler has."""
-    with shelf.opened() as shelves:
+    """List the dead letters of HANDLER.
+
+    Oldest first; without HANDLER, how many each handler has.
+    """
+    with shelf_options.opened() as shelves:
         if handler is None:
             _list_handlers(shelves, as_json=as_json)
             return
@@ -34,70 +36,78 @@ def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -
             if as_json:
                 click.echo(msgspec.json.encode(row))
             else:
-                click.echo(f"{row.id}  {row.died_at}  {row.attempts} attempts  {shelf.short(row.error)}")
+                attempts = f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}"
+                click.echo(f"{row.id}  {row.died_at}  {attempts}  {shelf_options.short(row.error)}")
         if not as_json:
-            click.echo(f"{shelves.size(shelf_of(handler)):,} in all")
+            click.echo(f"{shelves.size(dead_letters_of(handler)):,} in all")
 
 
 def _list_handlers(shelves: Shelves, *, as_json: bool) -> None:
-    for name in shelves.handlers():
-        size = shelves.size(shelf_of(name))
-        if size:
-            click.echo(msgspec.json.encode({"handler": name, "dead": size}) if as_json else f"{size:>9,}  {name}")
+    sizes = {name: shelves.size(dead_letters_of(name)) for name in shelves.handlers()}
+    with_some = {name: size for name, size in sizes.items() if size}
+    for name, size in with_some.items():
+        click.echo(msgspec.json.encode({"handler": name, "dead": size}) if as_json else f"{size:>9,}  {name}")
+    if not as_json:
+        click.echo("`callbacks dead list NAME` shows them." if with_some else "No dead letters.")
 
 
 @dead.command(cls=Command)
 @click.argument("handler")
 @click.argument("event_id", metavar="ID")
-@shelf.as_json
+@shelf_options.as_json
 def show(*, handler: str, event_id: str, as_json: bool) -> None:
-    """Show one dead letter: the event, and what the handler raised."""
-    with shelf.opened() as shelves:
+    """Show one dead letter.
+
+    That is the event, and what the handler raised.
+    """
+    with shelf_options.opened() as shelves:
         letter = shelves.dead_letter(handler, event_id)
     if as_json:
         click.echo(_as_json(letter))
         return
     click.echo(f"handler   {letter.handler}\ndied      {letter.died_at}\nattempts  {letter.attempts}")
-    click.echo(f"error     {shelf.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip())
+    click.echo(
+        f"error     {shelf_options.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip()
+    )
 
 
 @dead.command(cls=Command)
 @click.argument("handler")
 @click.argument("ids", metavar="[ID]…", nargs=-1)
-@shelf.every
-@shelf.as_json
+@shelf_options.every
+@shelf_options.as_json
 def replay(*, handler: str, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Deliver dead letters to HANDLER again."""
-    shelf.require_choice(ids, every=every)
-    with shelf.opened() as shelves:
-        its = _require(shelves, handler)
-        chosen = shelf.choose(shelves, its, ids)
-        shelf.do(shelves.replay(its, chosen), chosen, done="replayed", as_json=as_json)
+    shelf_options.require_choice(ids, every=every)
+    with shelf_options.opened() as shelves:
+        shelf = _require(shelves, handler)
+        chosen = shelf_options.choose(shelves, shelf, ids)
+        shelf_options.do(shelves.replay(shelf, chosen), chosen, done="replayed", as_json=as_json)
 
 
 @dead.command(cls=Command)
 @click.argument("handler")
 @click.argument("ids", metavar="[ID]…", nargs=-1)
-@shelf.every
-@shelf.yes
-@shelf.as_json
+@shelf_options.every
+@shelf_options.yes
+@shelf_options.as_json
 def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop dead letters of HANDLER for good."""
-    shelf.require_choice(ids, every=every)
-    with shelf.opened() as shelves:
-        its = _require(shelves, handler)
-        chosen = shelf.choose(shelves, its, ids)
+    shelf_options.require_choice(ids, every=every)
+    with shelf_options.opened() as shelves:
+        shelf = _require(shelves, handler)
+        chosen = shelf_options.choose(shelves, shelf, ids)
         if not yes:
-            question = f"Drop {shelf.number_of(chosen):,} dead letters of {handler!r} for good?"
+            question = f"Drop {shelf_options.number_of(chosen):,} dead letters of {handler!r} for good?"
             click.confirm(question, abort=True, err=True)
-        shelf.do(shelves.drop(its, chosen), chosen, done="dropped", as_json=as_json)
+        shelf_options.do(shelves.drop(shelf, chosen), chosen, done="dropped", as_json=as_json)
 
 
 def _require(shelves: Shelves, handler: str) -> Shelf:
     known = shelves.handlers()
     if handler not in known:
         raise click.UsageError(f"No handler {handler!r} has had an event; there are: {', '.join(known) or 'none'}.")
-    return shelf_of(handler)
+    return dead_letters_of(handler)
 
 
 def _as_json(letter: DeadLetter) -> bytes:

@@ -4,7 +4,7 @@ import click
 
 from cli import history
 from cli.command import Command
-from cli.shelf import short
+from cli.shelf_options import short
 from workers.handlers.sql.history import Timeline
 
 

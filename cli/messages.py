@@ -11,7 +11,7 @@ import click
 
 from cli import history
 from cli.command import Command
-from cli.shelf import short
+from cli.shelf_options import short
 from shared.events import STATUSES, rfc3339
 from workers.handlers.sql.history import Message
 

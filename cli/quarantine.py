@@ -6,7 +6,7 @@
 import click
 import msgspec
 
-from cli import shelf
+from cli import shelf_options
 from cli.command import Command
 from workers.shelf import QUARANTINE
 
@@ -17,16 +17,16 @@ def quarantine() -> None:
 
 
 @quarantine.command("list", cls=Command)
-@shelf.paging
-@shelf.as_json
+@shelf_options.paging
+@shelf_options.as_json
 def list_entries(*, first: int, most: int, as_json: bool) -> None:
     """List the quarantine, oldest first."""
-    with shelf.opened() as shelves:
+    with shelf_options.opened() as shelves:
         for row in shelves.quarantine(first=first, most=most):
             if as_json:
                 click.echo(msgspec.json.encode(row))
             else:
-                error = shelf.short(row.error)
+                error = shelf_options.short(row.error)
                 click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind or '?':<6}  {error}")
         if not as_json:
             click.echo(f"{shelves.size(QUARANTINE):,} in all")
@@ -34,10 +34,13 @@ def list_entries(*, first: int, most: int, as_json: bool) -> None:
 
 @quarantine.command(cls=Command)
 @click.argument("entry_id", metavar="ID")
-@shelf.as_json
+@shelf_options.as_json
 def show(*, entry_id: str, as_json: bool) -> None:
-    """Show one callback: what is wrong with it, and its body as received."""
-    with shelf.opened() as shelves:
+    """Show one callback.
+
+    That is what is wrong with it, and its body as received.
+    """
+    with shelf_options.opened() as shelves:
         entry = shelves.quarantined(entry_id)
     if as_json:
         # A body need not be text; what is not shows as U+FFFD here, and whole without --json.
@@ -45,32 +48,32 @@ def show(*, entry_id: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(fields))
         return
     click.echo(f"received  {entry.received_at}\nsource    {entry.source}\nkind      {entry.kind or 'unknown'}")
-    click.echo(f"records   {entry.records}\nerror     {shelf.short(entry.error)}\n")
+    click.echo(f"records   {entry.records}\nerror     {shelf_options.short(entry.error)}\n")
     click.echo(entry.body)
 
 
 @quarantine.command(cls=Command)
 @click.argument("ids", metavar="[ID]…", nargs=-1)
-@shelf.every
-@shelf.as_json
+@shelf_options.every
+@shelf_options.as_json
 def replay(*, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Send callbacks their normal way again. One that still cannot be read stays."""
-    shelf.require_choice(ids, every=every)
-    with shelf.opened() as shelves:
-        chosen = shelf.choose(shelves, QUARANTINE, ids)
-        shelf.do(shelves.replay(QUARANTINE, chosen), chosen, done="replayed", as_json=as_json)
+    shelf_options.require_choice(ids, every=every)
+    with shelf_options.opened() as shelves:
+        chosen = shelf_options.choose(shelves, QUARANTINE, ids)
+        shelf_options.do(shelves.replay(QUARANTINE, chosen), chosen, done="replayed", as_json=as_json)
 
 
 @quarantine.command(cls=Command)
 @click.argument("ids", metavar="[ID]…", nargs=-1)
-@shelf.every
-@shelf.yes
-@shelf.as_json
+@shelf_options.every
+@shelf_options.yes
+@shelf_options.as_json
 def drop(*, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop callbacks for good."""
-    shelf.require_choice(ids, every=every)
-    with shelf.opened() as shelves:
-        chosen = shelf.choose(shelves, QUARANTINE, ids)
+    shelf_options.require_choice(ids, every=every)
+    with shelf_options.opened() as shelves:
+        chosen = shelf_options.choose(shelves, QUARANTINE, ids)
         if not yes:
-            click.confirm(f"Drop {shelf.number_of(chosen):,} callbacks for good?", abort=True, err=True)
-        shelf.do(shelves.drop(QUARANTINE, chosen), chosen, done="dropped", as_json=as_json)
+            click.confirm(f"Drop {shelf_options.number_of(chosen):,} callbacks for good?", abort=True, err=True)
+        shelf_options.do(shelves.drop(QUARANTINE, chosen), chosen, done="dropped", as_json=as_json)

@@ -8,7 +8,7 @@ import click
 
 from cli import history
 from cli.command import Command
-from cli.shelf import short
+from cli.shelf_options import short
 from workers.handlers.sql.history import Figures, Stats
 
 # Of more jobs than these people read none; --json has them all.

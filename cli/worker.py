@@ -9,7 +9,7 @@ from shared import connections, logs, queues, settings
 from shared.errors import ConfigurationError
 from workers import registry
 from workers.housekeeping import Housekeeping
-from workers.notebook import Notebooks
+from workers.notebooks import Notebooks
 from workers.supervisor import Supervisor
 from workers.trimming import Trimming
 
@@ -28,7 +28,10 @@ def worker() -> None:
 @worker.command(cls=Command)
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
 def expand(processes: int) -> None:
-    """Expand callbacks into events and hand them to the handlers' queues."""
+    """Expand callbacks into events.
+
+    These are handed to the queues of the handlers that want them.
+    """
     loaded = settings.load(needs=("REDIS_URL",))
     registry.load(loaded.handlers)
     sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS))
@@ -40,7 +43,10 @@ def expand(processes: int) -> None:
     "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes a handler."
 )
 def deliver(names: tuple[str, ...], processes: int) -> None:
-    """Deliver events to their handlers: processes of its own for each handler."""
+    """Deliver events to their handlers.
+
+    Each handler has processes of its own.
+    """
     loaded = settings.load(needs=("REDIS_URL",))
     handlers = {handler.name: handler for handler in registry.load(loaded.handlers)}
     unknown = sorted(set(names) - set(handlers))
@@ -60,7 +66,7 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float) -> int:
     logs.configure()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
-    notebooks = Notebooks.of(loaded.run_dir, loaded.redis_url)
+    notebooks = Notebooks.of(loaded.run_dir)
     trimming = Trimming(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,

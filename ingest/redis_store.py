@@ -67,10 +67,9 @@ class RedisStore:
         waited long enough.
         """
         self._ask_gate()
-        commands = self._commands(batch)
         was_fresh = self._connection is None
         try:
-            await self._execute(commands, self._gate.barrier)
+            await self._execute(self._commands(batch), self._gate.barrier)
         except redis.ConnectionError as exc:
             if was_fresh or isinstance(exc, _NOT_MENDED):
                 raise self._not_kept(exc, batch) from exc
@@ -78,7 +77,8 @@ class RedisStore:
             await self._gate.look()
             self._ask_gate()
             try:
-                await self._execute(commands, self._gate.barrier)
+                # As a new job: twice in one place it would be counted twice, and worked on once.
+                await self._execute(self._commands(batch), self._gate.barrier)
             except (redis.RedisError, OSError) as again:
                 raise self._not_kept(again, batch) from again
         except (redis.RedisError, OSError) as exc:

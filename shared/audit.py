@@ -164,13 +164,11 @@ def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) 
 
 def _waiting(connection: redis.Redis, queue: str) -> int:
     """Count what the jobs of a queue still hold, wherever RQ or a running job has them."""
-    with connection.pipeline() as pipe:
-        pipe.lrange(keys.rq_queue(queue), 0, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, -1)
-        pipe.zrange(keys.rq_scheduled(queue), 0, -1)
-        pipe.zrange(keys.rq_failed(queue), 0, -1)
-        pipe.zrange(keys.rq_started(queue), 0, -1)
-        *lists, started = pipe.execute()
+    try:
+        *lists, started = _places(connection, queue, at_once=True)
+    except redis.OutOfMemoryError:
+        # Then Redis takes no transaction, not even to read; what moves in this moment may be counted wrongly.
+        *lists, started = _places(connection, queue, at_once=False)
     running = {member.decode().partition(":")[0] for member in started}
     found = {job_id.decode() for jobs in lists for job_id in jobs} | running
     ids = sorted(found)
@@ -181,6 +179,17 @@ def _waiting(connection: redis.Redis, queue: str) -> int:
             for jobs in pipe.execute():
                 found.update(job_id.decode() for job_id in jobs)
     return _unsettled(connection, sorted(found))
+
+
+def _places(connection: redis.Redis, queue: str, *, at_once: bool) -> list[list[bytes]]:
+    with connection.pipeline(transaction=at_once) as pipe:
+        pipe.lrange(keys.rq_queue(queue), 0, -1)
+        pipe.lrange(keys.rq_intermediate(queue), 0, -1)
+        pipe.zrange(keys.rq_scheduled(queue), 0, -1)
+        pipe.zrange(keys.rq_failed(queue), 0, -1)
+        pipe.zrange(keys.rq_started(queue), 0, -1)
+        found: list[list[bytes]] = pipe.execute()
+    return found
 
 
 def _unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:

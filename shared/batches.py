@@ -96,7 +96,7 @@ def set_aside(pipe: Any, entry: Quarantined) -> None:
     key = keys.quarantined(entry_id)
     pipe.eval(_WEIGH, 2, key, keys.entries_bytes(keys.QUARANTINE), _bytes(fields))
     pipe.hset(key, mapping=fields)
-    pipe.expire(key, keys.QUARANTINE_SECONDS)
+    pipe.expire(key, keys.SET_ASIDE_EXPIRY_SECONDS)
     pipe.zadd(keys.QUARANTINE, {entry_id: entry.received_ms})
 
 

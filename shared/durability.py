@@ -26,6 +26,7 @@ _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 # RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
 OLDEST: Final = (6, 2)
 
+_SHARE_OF_CALLBACKS: Final = 0.9
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (
     "no callback is lost by a crash of Redis, but what the workers did in its last second may be rolled back, "
@@ -211,9 +212,12 @@ def _room(info: Mapping[str, Any]) -> Finding:
     used_bytes, most_bytes = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most_bytes == 0:
         return Finding("memory", ok=True, detail=f"{used_bytes} bytes used, no limit")
-    ok = used_bytes < most_bytes
-    remedy = "" if ok else "raise maxmemory, or let the workers catch up"
-    return Finding("memory", ok=ok, detail=f"{used_bytes} of {most_bytes} bytes used", remedy=remedy)
+    # The rest is for the workers, whose writes make room: with none left they would stand still as well.
+    ok = used_bytes < most_bytes * _SHARE_OF_CALLBACKS
+    detail = f"{used_bytes} of {most_bytes} bytes used"
+    if not ok:
+        detail += f", and above {_SHARE_OF_CALLBACKS:.0%} the workers alone may write"
+    return Finding("memory", ok=ok, detail=detail, remedy="" if ok else "raise maxmemory, or let the workers catch up")
 
 
 def _replicas(info: Mapping[str, Any]) -> Finding:

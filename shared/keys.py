@@ -5,10 +5,10 @@
     cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/trimming.py
-    cb:quarantine:<id>         hash    all       until dropped or replayed; else QUARANTINE_SECONDS
+    cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
-    cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else DEAD_SECONDS
+    cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:dead:<handler>:bytes    string  deliver   as above
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
@@ -37,10 +37,10 @@ DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
 SET_ASIDE_SECONDS: Final = 30 * DAY_SECONDS
 # Should nobody be there to drop it for another month, Redis lets it go by itself, and it stays counted as kept.
-QUARANTINE_SECONDS: Final = 2 * SET_ASIDE_SECONDS
-DEAD_SECONDS: Final = 2 * SET_ASIDE_SECONDS
+SET_ASIDE_EXPIRY_SECONDS: Final = 2 * SET_ASIDE_SECONDS
 # What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
 # Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
+# The scripts have this number in workers/lua/settling.lua.
 ENTRY_BYTES: Final = 768
 
 RQ_QUEUES: Final = "rq:queues"

@@ -9,6 +9,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     redis_away          Redis does not answer or will not write now; it is tried again, once said
     redis_back          it does again, and what waited for it is written
     notebook_missing    no file for what handlers have finished: a killed worker's last events would come again
+    notebook_unreadable, notebook_left
+                        what a dead worker has noted cannot be read, or its file not be removed; it is passed over
     job_given_back      a dead worker's job is in its queue again; or one that fell back with Redis to an earlier state
     job_overtaken, job_run_twice
                         a job was given to another worker meanwhile; this run of it has changed nothing more

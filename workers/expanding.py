@@ -199,7 +199,7 @@ def _unreadable(kept: batches.Kept, error: str, body: bytes, *, records: int) ->
         key=keys.quarantined(entry_id),
         entry_id=entry_id,
         time_ms=kept.received_ms,
-        lifetime_seconds=keys.QUARANTINE_SECONDS,
+        lifetime_seconds=keys.SET_ASIDE_EXPIRY_SECONDS,
         fields=fields,
         kind=batches.counted(kept.kind),
         records=records,

@@ -1,8 +1,9 @@
 """What a supervisor does for its queues while its workers work: due retries, leases, and dead workers' jobs.
 
-Retries wait in RQ's registry of scheduled jobs, and RQ's scheduler moves them, but here, in the supervisor, instead of
-one more process beside every worker. A worker busy in its handler cannot renew its own lease; its supervisor, who
-sees that it lives, does. Four ways lead back into the queue: the supervisor saw the worker die; both died, and left
+Retries wait in RQ's registry of scheduled jobs. RQ's scheduler would be one more process beside every worker, and moves
+a job that another one has moved meanwhile a second time; here it is one step of any supervisor. A worker busy in its
+handler cannot renew its own lease; its supervisor, who sees that it lives, does, or, if that one died, another on its
+machine. Four ways lead back into the queue: the supervisor saw the worker die; both died, and left
 the worker's notebook on this machine; the lease ran out, as the machine is gone; the job was popped, and for a second
 nobody started it.
 """
@@ -16,12 +17,11 @@ import redis
 from rq import Queue
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution
 from rq.registry import StartedJobRegistry
-from rq.scheduler import RQScheduler
 from rq.utils import as_text
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from shared import keys, queues
-from workers.notebook import Notebooks
+from workers.notebooks import Notebooks
 from workers.places import Places
 from workers.rq_worker import LEASE_SECONDS, RUNS_SECONDS
 from workers.trimming import Trimming
@@ -31,6 +31,7 @@ log = logging.getLogger("callbacks.supervisor")
 _LOOK_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 5.0
+_DUE_A_STEP: Final = 1000
 # While Redis was away no lease could be renewed. Whoever lives gets the time to do it before leases end again.
 _MERCY_SECONDS: Final = 2 * _RENEW_SECONDS
 
@@ -52,7 +53,6 @@ class Housekeeping:
         self._queue_names = sorted(set(queue_names))
         self._places = {name: Places(name, connection=connection) for name in self._queue_names}
         self._popped: dict[str, set[str]] = {}
-        self._scheduler = _Scheduler(self._queue_names, connection)
         self._dead: list[str] = []
         self._look_at = self._renew_at = 0.0
         self._expire_at = time.monotonic() + _MERCY_SECONDS
@@ -70,18 +70,19 @@ class Housekeeping:
             raise
 
     def close(self) -> None:
-        """Give back what is left to give back, and the scheduler's locks."""
+        """Give back what is left to give back."""
         try:
             self._give_back_dead()
-            self._scheduler.retire()
         finally:
             self._connection.close()
 
     def _tick(self, workers: Iterable[str]) -> None:
         self._give_back_dead()
         now = time.monotonic()
-        if now >= self._renew_at:
-            for worker in workers:
+        # Before anything expires: leases end by the wall clock, which may have been set, and these workers live.
+        if now >= min(self._renew_at, self._expire_at):
+            neighbours = {worker for worker, lives in self._notebooks.present() if lives and self._is_ours(worker)}
+            for worker in neighbours.union(workers):
                 self._renew(worker)
             self._renew_at = now + _RENEW_SECONDS
         if now >= self._expire_at:
@@ -89,15 +90,27 @@ class Housekeeping:
                 self._give_back_expired(name)
             self._expire_at = now + _EXPIRE_SECONDS
         if now >= self._look_at:
-            # Of supervisors that died with their workers, before they could give anything back.
-            self._dead += [worker for worker in self._notebooks.abandoned() if _queue_of(worker) in self._places]
-            self._give_back_dead()
+            self._look_after_abandoned()
             for name in self._queue_names:
                 self._give_back_popped(name)
-            self._scheduler.step()
+                self._places[name].let_in_due(most=_DUE_A_STEP)
             self._look_at = now + _LOOK_SECONDS
         if self._trimming is not None:
             self._trimming.tick()
+
+    def _is_ours(self, worker: str) -> bool:
+        return _queue_of(worker) in self._places
+
+    def _look_after_abandoned(self) -> None:
+        """Give back what workers had whose supervisors died with them, before those could do it."""
+        for worker, lives in self._notebooks.present():
+            if lives or not self._is_ours(worker):
+                continue
+            if self._connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
+                self._dead.append(worker)
+            elif self._notebooks.is_forgotten(worker):  # else its Redis may be another one
+                self._notebooks.discard(worker)
+        self._give_back_dead()
 
     def _running(self, worker: str) -> list[Execution]:
         members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
@@ -113,6 +126,7 @@ class Housekeeping:
         for execution in self._running(worker):
             with self._connection.pipeline() as pipe:
                 execution.heartbeat(registry, LEASE_SECONDS, pipe)
+                pipe.expire(execution.key, RUNS_SECONDS)  # whoever finds the lease ended has to know whose it was
                 # RQ lets a worker that is busy for longer than its lease be forgotten, and what it runs with it.
                 pipe.expire(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker), RUNS_SECONDS)
                 pipe.expire(_key_of(worker), LEASE_SECONDS + 60)
@@ -149,37 +163,6 @@ class Housekeeping:
         finished = self._notebooks.read(execution.worker_name)
         if self._places[queue].put_back(execution, to="front", finished=finished, died=True):
             log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
-
-
-class _Scheduler(RQScheduler):
-    """RQ's scheduler, a step at a time, in the process and over the connection of whoever calls it."""
-
-    def __init__(self, queue_names: Iterable[str], connection: redis.Redis) -> None:
-        super().__init__(list(queue_names), connection, serializer=queues.JsonSerializer, logging_level=logging.WARNING)
-        self._own = connection
-        self._registered = False
-
-    @property
-    def connection(self) -> redis.Redis:
-        """The caller's connection, where RQ would open one of its own after a fork."""
-        return self._own
-
-    def step(self) -> None:
-        """Move what is due to its queue, for the queues whose lock this scheduler holds. Raises redis.RedisError."""
-        if not self._registered:
-            self.register_birth()
-            self._registered = True
-        # Locks of a supervisor that died last 61 s, so the others' are tried for again and again.
-        self.acquire_locks()
-        if self.acquired_locks:
-            self.heartbeat()
-            self.enqueue_scheduled_jobs()
-
-    def retire(self) -> None:
-        """Leave the queues to another scheduler at once, without waiting for the locks to expire."""
-        self.release_locks()
-        if self._registered:
-            self.register_death()
 
 
 def _queue_of(worker: str) -> str:

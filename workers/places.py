@@ -5,6 +5,7 @@ finds the job in its old place moves it: a job that two have given up for dead i
 given back is not started by the worker that popped it.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Literal
@@ -12,8 +13,7 @@ from typing import Any, Literal
 import redis
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
 
-from shared import keys
-from workers import notebook
+from shared import keys, progress
 from workers.notebook import Notes
 
 
@@ -25,6 +25,7 @@ class Places:
         self._queue = queue
         self._start = connection.register_script((lua / "start.lua").read_text())
         self._put_back = connection.register_script((lua / "put_back.lua").read_text())
+        self._due = connection.register_script((lua / "due.lua").read_text())
         self._return = connection.register_script((lua / "return.lua").read_text())
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
@@ -47,6 +48,7 @@ class Places:
 
         `finished` is what the run's handler had done beyond what is settled: the job's next run settles it as done.
         """
+        notes = [word for job_id, places in finished.items() for word in (keys.job(job_id), progress.write(places))]
         return bool(
             self._put_back(
                 keys=[
@@ -58,9 +60,14 @@ class Places:
                     ExecutionRegistry.key_template.format(execution.job_id),
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                 ],
-                args=[execution.job_id, execution.id, to, int(died), notebook.to_text(finished)],
+                args=[execution.job_id, execution.id, to, int(died), *notes],
             )
         )
+
+    def let_in_due(self, *, most: int) -> None:
+        """Move the jobs that are due, at most so many, from the registry of scheduled jobs to the queue."""
+        registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
+        self._due(keys=[registry, queue], args=[time.time(), most, keys.job("")])
 
     def give_back_popped(self, job_id: str) -> bool:
         """Put a job that was popped and not started back to the front; tell whether it stood there still."""

@@ -20,7 +20,7 @@ from workers import jobs, registry
 from workers.calling import Caller
 from workers.delivering import Deliveries
 from workers.expanding import Expansion
-from workers.notebook import Notebooks
+from workers.notebooks import Notebooks
 from workers.rq_worker import QueueWorker
 from workers.settling import Steps
 
@@ -56,7 +56,7 @@ def _work(queue: str, *, name: str) -> int:
     loaded = settings.load(needs=("REDIS_URL",))
     handlers = registry.load(loaded.handlers)
     connection = connections.connect(loaded.redis_url)
-    notebook = Notebooks.of(loaded.run_dir, loaded.redis_url).open(name)
+    notebook = Notebooks.of(loaded.run_dir).open(name)
     worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None

@@ -149,6 +149,7 @@ class QueueWorker(SimpleWorker):
             job.prepare_for_execution(self.name, pipeline=pipe)
             pipe.persist(job.key)
             pipe.expire(self.executions_key, RUNS_SECONDS)
+            pipe.expire(execution.key, RUNS_SECONDS)
             commands = [words for words, _ in pipe.command_stack]
         self.executions[execution.id] = execution
         if self._places.start(job.id, commands):

@@ -131,7 +131,6 @@ class Steps:
         if progress is None:
             raise StaleRun
         deaths, noted, *others = rest
-        finished = notebook.from_text(noted.decode())
         portions = [
             Portion(
                 job_id,
@@ -139,19 +138,24 @@ class Steps:
                 queues.current(own_arguments),
                 taken=False,
                 deaths=deaths,
-                finished=finished.get(job_id, frozenset()),
+                finished=notebook.from_text(noted.decode()),
             )
         ]
-        for other, settled, data in others:
+        for other, settled, data, noted in others:
             try:
                 arguments = queues.arguments(data)
             except (msgspec.DecodeError, ValueError, RecursionError) as exc:
                 log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other.decode(), exc)
                 self._leave(queue, job_id, other.decode())
                 continue
-            name = other.decode()
             portions.append(
-                Portion(name, settled.decode(), arguments, taken=True, finished=finished.get(name, frozenset()))
+                Portion(
+                    other.decode(),
+                    settled.decode(),
+                    arguments,
+                    taken=True,
+                    finished=notebook.from_text(noted.decode()),
+                )
             )
         return portions
 

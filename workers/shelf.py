@@ -53,7 +53,7 @@ QUARANTINE: Final = Shelf(
 )
 
 
-def dead(handler: str) -> Shelf:
+def dead_letters_of(handler: str) -> Shelf:
     """Give the shelf of a handler's dead letters."""
     return Shelf(
         keys.dead(handler),
@@ -73,4 +73,4 @@ def handlers(connection: redis.Redis) -> list[str]:
 def every(connection: redis.Redis) -> Iterator[Shelf]:
     """Give all shelves there are, those of handlers that are configured no more too. Raises redis.RedisError."""
     yield QUARANTINE
-    yield from map(dead, handlers(connection))
+    yield from map(dead_letters_of, handlers(connection))

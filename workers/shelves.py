@@ -16,17 +16,15 @@ from rq.utils import as_text
 
 from shared import batches, events, keys, queues, wire
 from shared.errors import CallbacksError, NotDocumented, NotJson
-from workers import entries, shelf
+from workers import entries
 from workers.entries import DeadLetter, DeadLetterRow, NotThere, QuarantineEntry, QuarantineRow, StillUnreadable
-from workers.shelf import QUARANTINE, Argument, Shelf
-from workers.trimming import Trim
+from workers.shelf import QUARANTINE, Argument, Shelf, dead_letters_of, handlers
+from workers.trimming import TrimScript
 
 _ROWS_A_READ: Final = 500
 # Bodies and events are read some at a time; one of them alone may be as large as the largest callback.
 _ENTRIES_A_READ: Final = 100
 _BYTES_A_READ: Final = 8 << 20
-
-Return: TypeAlias = tuple[str, Mapping[str, Any], Mapping[str, int]]
 
 
 class Standing(Struct, frozen=True):
@@ -43,11 +41,19 @@ class Standing(Struct, frozen=True):
 Chosen: TypeAlias = Sequence[str] | Standing
 
 
-class Step(Struct, frozen=True):
-    """A part of what was to be done: with how many entries it is, and why not with others."""
+class Progressed(Struct, frozen=True):
+    """A part of what was to be done: with how many entries it is (`done`), and with which it could not be, and why."""
 
     done: int
     failed: tuple[tuple[str, CallbacksError], ...] = ()
+
+
+class WayBack(Struct, frozen=True):
+    """How an entry is replayed: the queue, the fields of the job that enters it, by how much which counters change."""
+
+    queue: str
+    job: Mapping[str, Any]
+    changes: Mapping[str, int]
 
 
 class Shelves:
@@ -59,21 +65,21 @@ class Shelves:
         lua = files("workers") / "lua"
         self._replay = connection.register_script((lua / "replay.lua").read_text())
         self._drop = connection.register_script((lua / "dropping.lua").read_text() + (lua / "drop.lua").read_text())
-        self._trim = Trim(connection)
+        self._trim = TrimScript(connection)
 
     def handlers(self) -> list[str]:
         """Give the names of all handlers that ever had an event."""
-        return shelf.handlers(self._connection)
+        return handlers(self._connection)
 
-    def size(self, each: Shelf) -> int:
+    def size(self, shelf: Shelf) -> int:
         """Count what stands on a shelf."""
-        return int(self._connection.zcard(each.index))
+        return int(self._connection.zcard(shelf.index))
 
-    def standing(self, each: Shelf) -> Standing:
+    def standing(self, shelf: Shelf) -> Standing:
         """Give all that stands on a shelf now."""
         with self._connection.pipeline() as pipe:
-            pipe.zcard(each.index)
-            pipe.zrange(each.index, 0, 0, desc=True, withscores=True)
+            pipe.zcard(shelf.index)
+            pipe.zrange(shelf.index, 0, 0, desc=True, withscores=True)
             size, newest = pipe.execute()
         return Standing(size, newest[0][1] if newest else 0)
 
@@ -84,7 +90,7 @@ class Shelves:
 
     def dead(self, handler: str, *, first: int = 0, most: int | None = None) -> Iterator[DeadLetterRow]:
         """Give a handler's dead letters, oldest first, from the place `first` on; read as they are asked for."""
-        for event_id, values in self._rows(shelf.dead(handler), entries.DEAD_LETTER_ROW, first, most):
+        for event_id, values in self._rows(dead_letters_of(handler), entries.DEAD_LETTER_ROW, first, most):
             yield entries.dead_letter_row(handler, event_id, values)
 
     def quarantined(self, entry_id: str) -> QuarantineEntry:
@@ -94,67 +100,75 @@ class Shelves:
 
     def dead_letter(self, handler: str, event_id: str) -> DeadLetter:
         """Give one dead letter. Raises NotThere and StillUnreadable."""
-        ((_, values),) = self._read(shelf.dead(handler), [event_id], entries.DEAD_LETTER)
+        ((_, values),) = self._read(dead_letters_of(handler), [event_id], entries.DEAD_LETTER)
         return entries.dead_letter(handler, event_id, _there(values))
 
-    def replay(self, each: Shelf, chosen: Chosen) -> Iterator[Step]:
-        """Send entries on their normal way again. One that cannot be read stays where it is."""
-        if not isinstance(chosen, Standing):
-            yield from self._replay_named(each, chosen)
-            return
-        for ids in self._ids(each, chosen):
-            for step in self._replay_named(each, ids):
-                # What has left the shelf since the start, by its age or by another's hand, is nobody's failure.
-                yield Step(step.done, tuple(f for f in step.failed if not isinstance(f[1], NotThere)))
+    def replay(self, shelf: Shelf, chosen: Chosen) -> Iterator[Progressed]:
+        """Send entries on their normal way again. Works as it is iterated; gives a Progressed for each part.
 
-    def drop(self, each: Shelf, chosen: Chosen) -> Iterator[Step]:
-        """Drop entries for good; they are counted as dropped."""
+        In `failed` is what cannot be read, which stays where it is (StillUnreadable), and what was chosen by its id and
+        is not there (NotThere).
+        """
+        if not isinstance(chosen, Standing):
+            yield from self._replay_named(shelf, chosen)
+            return
+        for ids in self._ids(shelf, chosen):
+            for part in self._replay_named(shelf, ids):
+                # What has left the shelf since the start, by its age or by another's hand, is nobody's failure.
+                yield Progressed(part.done, tuple(f for f in part.failed if not isinstance(f[1], NotThere)))
+
+    def drop(self, shelf: Shelf, chosen: Chosen) -> Iterator[Progressed]:
+        """Drop entries for good, counted as dropped. Works as it is iterated; gives a Progressed for each part.
+
+        In `failed` is what was chosen by its id and is not there (NotThere).
+        """
         if isinstance(chosen, Standing):
             more = True
             while more:
-                dropped, _, more = self._trim(each, until_ms=chosen.until_ms)
-                yield Step(dropped)
+                trimmed = self._trim.run(shelf, until_ms=chosen.until_ms)
+                more = trimmed.more
+                yield Progressed(trimmed.old)
             return
         for ids in _parts(chosen, _ENTRIES_A_READ):
-            told = self._drop(keys=each.keys_to_drop, args=[*each.arguments_to_drop, *ids])
+            told = self._drop(keys=shelf.keys_to_drop, args=[*shelf.arguments_to_drop, *ids])
             failed = [(entry_id, NotThere()) for entry_id, done in zip(ids, told, strict=True) if not done]
-            yield Step(len(ids) - len(failed), tuple(failed))
+            yield Progressed(len(ids) - len(failed), tuple(failed))
 
-    def _replay_named(self, each: Shelf, ids: Sequence[str]) -> Iterator[Step]:
-        for part in self._portions(each, ids):
-            ways: list[tuple[str, Return]] = []
+    def _replay_named(self, shelf: Shelf, ids: Sequence[str]) -> Iterator[Progressed]:
+        for part in self._readable_at_once(shelf, ids):
+            ways: list[tuple[str, WayBack]] = []
             failed: list[tuple[str, CallbacksError]] = []
-            names = entries.QUARANTINE_ENTRY if each.handler is None else entries.DEAD_LETTER
-            for entry_id, values in self._read(each, part, names):
+            names = entries.QUARANTINE_ENTRY if shelf.handler is None else entries.DEAD_LETTER
+            for entry_id, values in self._read(shelf, part, names):
                 try:
-                    ways.append((entry_id, _way_back(each, entry_id, _there(values))))
+                    ways.append((entry_id, _way_back(shelf, entry_id, _there(values))))
                 except CallbacksError as exc:
                     failed.append((entry_id, exc))
             with self._connection.pipeline(transaction=False) as pipe:
                 for entry_id, way in ways:
-                    self._replay(keys=_keys_to_replay(each, entry_id), args=_arguments(entry_id, way), client=pipe)
+                    self._replay(keys=_keys_to_replay(shelf, entry_id), args=_arguments(entry_id, way), client=pipe)
                 told = pipe.execute()
             gone = [(entry_id, NotThere()) for (entry_id, _), done in zip(ways, told, strict=True) if not done]
-            yield Step(len(ways) - len(gone), (*failed, *gone))
+            yield Progressed(len(ways) - len(gone), (*failed, *gone))
 
-    def _ids(self, each: Shelf, standing: Standing) -> Iterator[list[str]]:
+    def _ids(self, shelf: Shelf, standing: Standing) -> Iterator[list[str]]:
         """Give the ids of all that stood there, some at a time, in no order.
 
         Redis promises of ZSCAN that it gives all that stands there from its first call to its last.
         """
         cursor = 0
         while True:
-            cursor, found = self._connection.zscan(each.index, cursor, count=_ROWS_A_READ)
+            cursor, found = self._connection.zscan(shelf.index, cursor, count=_ROWS_A_READ)
             yield [as_text(member) for member, time_ms in found if time_ms <= standing.until_ms]
             if not cursor:
                 return
 
-    def _portions(self, each: Shelf, ids: Sequence[str]) -> Iterator[list[str]]:
+    def _readable_at_once(self, shelf: Shelf, ids: Sequence[str]) -> Iterator[list[str]]:
         """Cut `ids` where the entries together become too many, or too large, to be read at once."""
         portion: list[str] = []
         held = 0
         for part in _parts(ids, _ROWS_A_READ):
-            for entry_id, (size,) in self._read(each, part, ("bytes",)):
+            for entry_id, (size,) in self._read(shelf, part, ("bytes",)):
                 size_bytes = int(size or 0)
                 if portion and (len(portion) == _ENTRIES_A_READ or held + size_bytes > _BYTES_A_READ):
                     yield portion
@@ -165,24 +179,24 @@ class Shelves:
             yield portion
 
     def _rows(
-        self, each: Shelf, names: Sequence[str], first: int, most: int | None
+        self, shelf: Shelf, names: Sequence[str], first: int, most: int | None
     ) -> Iterator[tuple[str, list[bytes]]]:
         given = 0
         while most is None or given < most:
             number = _ROWS_A_READ if most is None else min(_ROWS_A_READ, most - given)
-            members = self._connection.zrange(each.index, first, first + number - 1)
+            members = self._connection.zrange(shelf.index, first, first + number - 1)
             if not members:
                 return
-            for entry_id, values in self._read(each, list(map(as_text, members)), names):
+            for entry_id, values in self._read(shelf, list(map(as_text, members)), names):
                 if values[0] is not None:  # else Redis has let it go, and it leaves the index with the next trimming
                     yield entry_id, values
             first, given = first + len(members), given + len(members)
 
-    def _read(self, each: Shelf, ids: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
+    def _read(self, shelf: Shelf, ids: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
         """Give these fields of these entries; None for each that is not there."""
         with self._connection.pipeline(transaction=False) as pipe:
             for entry_id in ids:
-                pipe.hmget(keys.entry(each.index, entry_id), names)
+                pipe.hmget(keys.entry(shelf.index, entry_id), names)
             yield from zip(ids, pipe.execute(), strict=True)
 
 
@@ -192,14 +206,14 @@ def _there(values: Sequence[bytes]) -> Sequence[bytes]:
     return values
 
 
-def _way_back(each: Shelf, entry_id: str, values: Sequence[bytes]) -> Return:
-    """Give the queue, the job, and the changes of counters with which an entry is replayed. Raises StillUnreadable."""
-    if each.handler is None:
+def _way_back(shelf: Shelf, entry_id: str, values: Sequence[bytes]) -> WayBack:
+    """Tell how an entry is replayed. Raises StillUnreadable."""
+    if shelf.handler is None:
         return _expanded(entries.quarantine_entry(entry_id, values))
-    return _delivered(entries.dead_letter(each.handler, entry_id, values))
+    return _delivered(entries.dead_letter(shelf.handler, entry_id, values))
 
 
-def _expanded(entry: QuarantineEntry) -> Return:
+def _expanded(entry: QuarantineEntry) -> WayBack:
     shape = _shape(entry)
     kept = batches.Kept(shape.kind, entry.source, entry.received_ms, shape.records, wire.text_of(entry.body))
     changes: Counter[str] = Counter()
@@ -207,14 +221,15 @@ def _expanded(entry: QuarantineEntry) -> Return:
     changes[keys.count(batches.counted(entry.kind), "received")] -= entry.records
     changes[keys.count(batches.counted(entry.kind), "quarantined")] -= entry.records
     changes[keys.count(batches.counted(shape.kind), "received")] += shape.records
-    return queues.EXPAND, batches.job_of([kept]), changes
+    return WayBack(queues.EXPAND, batches.job_of([kept]), changes)
 
 
-def _delivered(letter: DeadLetter) -> Return:
+def _delivered(letter: DeadLetter) -> WayBack:
     job = queues.delivery_job(
         letter.handler, [events.encode(letter.event)], description=f"1 event for {letter.handler}, replayed"
     )
-    return queues.delivery(letter.handler), job, {keys.handler_count(letter.handler, letter.event.kind, "dead"): -1}
+    changes = {keys.handler_count(letter.handler, letter.event.kind, "dead"): -1}
+    return WayBack(queues.delivery(letter.handler), job, changes)
 
 
 def _shape(entry: QuarantineEntry) -> wire.Shape:
@@ -232,18 +247,17 @@ def _shape(entry: QuarantineEntry) -> wire.Shape:
     raise StillUnreadable(str(why))
 
 
-def _keys_to_replay(each: Shelf, entry_id: str) -> list[str]:
-    bytes_key = keys.entries_bytes(each.index)
-    return [keys.entry(each.index, entry_id), each.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
+def _keys_to_replay(shelf: Shelf, entry_id: str) -> list[str]:
+    bytes_key = keys.entries_bytes(shelf.index)
+    return [keys.entry(shelf.index, entry_id), shelf.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
 
 
-def _arguments(entry_id: str, way: Return) -> list[Argument]:
-    queue, job, changes = way
+def _arguments(entry_id: str, way: WayBack) -> list[Argument]:
     job_id = queues.new_id()
-    arguments: list[Argument] = [entry_id, len(changes)]
-    arguments += itertools.chain.from_iterable(changes.items())
-    arguments += (keys.rq_queue(queue), keys.job(job_id), job_id)
-    arguments += itertools.chain.from_iterable(job.items())
+    arguments: list[Argument] = [entry_id, len(way.changes)]
+    arguments += itertools.chain.from_iterable(way.changes.items())
+    arguments += (keys.rq_queue(way.queue), keys.job(job_id), job_id)
+    arguments += itertools.chain.from_iterable(way.job.items())
     return arguments
 
 

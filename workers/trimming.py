@@ -10,10 +10,10 @@ from importlib.resources import files
 from typing import Any, Final
 
 import redis
+from msgspec import Struct
 
 from shared import batches, keys
-from workers import shelf
-from workers.shelf import Shelf
+from workers.shelf import Shelf, every
 
 log = logging.getLogger("callbacks.supervisor")
 
@@ -23,14 +23,15 @@ _LOOK_SECONDS: Final = 2.0
 _STEP_SECONDS: Final = 0.5
 # Redis does nothing else meanwhile, for some 5 ms.
 _ENTRIES_A_CALL: Final = 300
-_UNBOUNDED: Final = 1 << 53
+# More than any shelf holds, and the largest integer that Lua's numbers carry exactly.
+_NO_BOUND: Final = 1 << 53
 
 
 class Trimming:
     """Trims every shelf over `connection`. Bytes count what Redis spends on each entry too (keys.ENTRY_BYTES)."""
 
     def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
-        self._trim = Trim(connection)
+        self._trim = TrimScript(connection)
         self._connection = connection
         self._quarantine_max_bytes = quarantine_max_bytes
         self._dead_letter_max_bytes = dead_letter_max_bytes
@@ -42,43 +43,51 @@ class Trimming:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
-        shelves = list(shelf.every(self._connection))
-        for each in shelves:
+        shelves = list(every(self._connection))
+        for shelf in shelves:
             # None has to wait for another that fills up all the time.
-            if not self._step(each, until=time.monotonic() + _STEP_SECONDS / len(shelves)):
+            if not self._step(shelf, deadline=time.monotonic() + _STEP_SECONDS / len(shelves)):
                 self._look_at = now
 
-    def _step(self, each: Shelf, *, until: float) -> bool:
+    def _step(self, shelf: Shelf, *, deadline: float) -> bool:
         """Trim one shelf; say whether that is all there is to do with it."""
-        most_bytes = self._quarantine_max_bytes if each.handler is None else self._dead_letter_max_bytes
+        most_bytes = self._quarantine_max_bytes if shelf.handler is None else self._dead_letter_max_bytes
         old = over = 0
         more = True
         try:
             while more:
                 until_ms = batches.now_ms() - keys.SET_ASIDE_SECONDS * 1000
-                dropped = self._trim(each, until_ms=until_ms, most_bytes=most_bytes)
-                old, over, more = old + dropped[0], over + dropped[1], dropped[2]
-                if time.monotonic() >= until:
+                trimmed = self._trim.run(shelf, until_ms=until_ms, most_bytes=most_bytes)
+                old, over, more = old + trimmed.old, over + trimmed.over, trimmed.more
+                if time.monotonic() >= deadline:
                     break
         finally:
             if old or over:
-                log.warning("action=set_aside_dropped shelf=%s old=%d over=%d", each.name, old, over)
+                log.warning("action=set_aside_dropped shelf=%s old=%d over=%d", shelf.name, old, over)
         return not more
 
 
-class Trim:
+class Trimmed(Struct, frozen=True):
+    """How many entries were dropped for their time, how many for the bytes, and whether there may be more to do."""
+
+    old: int
+    over: int
+    more: bool
+
+
+class TrimScript:
     """The script that drops a shelf's oldest entries, over one connection."""
 
     def __init__(self, connection: redis.Redis) -> None:
         lua = files("workers") / "lua"
         self._script = connection.register_script((lua / "dropping.lua").read_text() + (lua / "trim.lua").read_text())
 
-    def __call__(self, each: Shelf, *, until_ms: float, most_bytes: int = _UNBOUNDED) -> tuple[int, int, bool]:
-        """Drop some hundreds of entries at the most: those up to a time, and the oldest while they hold more bytes.
+    def run(self, shelf: Shelf, *, until_ms: float, most_bytes: int | None = None) -> Trimmed:
+        """Drop some hundreds of entries at the most: those up to a time, and the oldest while all hold more bytes.
 
-        Gives how many were dropped for their time, how many for the bytes, and whether there may be more to do.
-        Raises redis.RedisError.
+        Without `most_bytes` they may hold any number of them. Raises redis.RedisError.
         """
-        arguments: list[Any] = [*each.arguments_to_drop, _ENTRIES_A_CALL, until_ms, most_bytes]
-        old, over, more = self._script(keys=each.keys_to_drop, args=arguments)
-        return old, over, bool(more)
+        bound = _NO_BOUND if most_bytes is None else most_bytes
+        arguments: list[Any] = [*shelf.arguments_to_drop, _ENTRIES_A_CALL, until_ms, bound]
+        old, over, more = self._script(keys=shelf.keys_to_drop, args=arguments)
+        return Trimmed(old, over, bool(more))

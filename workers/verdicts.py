@@ -61,7 +61,7 @@ def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outco
         "died_ms": now_ms,
     }
     key = keys.dead_letter(handler, event.id)
-    return SetAside(key, event.id, now_ms, keys.DEAD_SECONDS, fields)
+    return SetAside(key, event.id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields)
 
 
 def _cause(outcome: Outcome) -> str:

@@ -96,6 +96,11 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
         service(report(number))
     assert at_rest(redis_server).handlers[1].dead == 3
 
+    told = command(tmp_path, redis_server, "dead", "list").stdout.splitlines()
+    assert told == ["        3  picky", "`callbacks dead list NAME` shows them."]
+    told = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
+    assert [line.split("  ")[2:] for line in told] == [["1 attempt", "not today"]] * 3 + [[]]
+    assert told[3] == "3 in all"
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
@@ -115,6 +120,7 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     assert sorted(written(tmp_path / "picky.txt")) == sorted(letter["id"] for letter in letters)
     assert len(written(tmp_path / "other.txt")) == 3
     assert [(h.handler, h.delivered, h.dead) for h in sums.handlers] == [("other", 3, 0), ("picky", 3, 0)]
+    assert command(tmp_path, redis_server, "dead", "list").stdout == "No dead letters.\n"
 
 
 def test_a_dropped_dead_letter_is_counted_as_dropped(
@@ -200,7 +206,8 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
                 batches.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
                 pipe.execute()
         replaying = start("quarantine", "replay", "--all", "--json")
-        replaying.until(lambda: client.llen("rq:queue:expand"), "the first of them")
+        # A hundred are read at once, and told of once all of them are done.
+        replaying.until(lambda: client.llen("rq:queue:expand") > 100, "more than the first part of them")
 
         replaying.send(INTERRUPT)
 

@@ -3,10 +3,10 @@
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from tests.acceptance.processes import Running
+from tests.chaos.nursery import children
 from tests.redis_server import RedisServer
 
 PARTS = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver", "--processes", "2"]}
@@ -35,12 +35,13 @@ class Fleet:
         """Kill one process of the service, a whole pool of them, or Redis, without a word."""
         victims: list[tuple[str, list[int]]] = [("redis", []), ("redis, tearing its file", [])]
         for name, running in self._running.items():
-            pid, children = running.process.pid, list(children_of(running.process.pid))
+            pid = running.process.pid
+            workers = children(pid)
             if name == "web":
                 victims.append((name, [pid]))
                 continue
-            victims += [(f"supervisor of {name}", [pid]), (f"pool of {name}", [pid, *children])]
-            victims += [(f"worker of {name}", [child]) for child in children]
+            victims += [(f"supervisor of {name}", [pid]), (f"pool of {name}", [pid, *workers])]
+            victims += [(f"worker of {name}", [child]) for child in workers]
         what, pids = self._chance.choice(victims)
         self.kills.append(what)
         self.killed.update(pids)
@@ -58,22 +59,8 @@ class Fleet:
             running.stop()
 
 
-def children_of(pid: int) -> Iterator[int]:
-    """Give the children of a process that was started here."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == pid:
-            yield int(entry.name)
-
-
 def kill(pid: int) -> None:
     """End a process of the service at whatever instruction it is."""
-
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -5,38 +5,23 @@ wait for a replica: what the old primary had not sent on when it died is taken b
 twice to their handlers: those settled since the replica heard the last of its primary.
 """
 
-import json
 import os
 import random
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from shared import events
-from simulator import ledger
-from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import Running, get, started
+from tests.chaos import campaign
+from tests.chaos.campaign import Call
 from tests.chaos.fleet import Fleet
-from tests.chaos.test_random_kills import _gateway, _rest
 from tests.redis_server import RedisServer, free_port, require
 from tests.sentinels import FailingOver, until
 
-# Writes down that it has an event, and when.
-WITNESS = """
-import os, time
-from workers import ReplyEvent, ReportEvent, handler
-
-_file = os.open("witness.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-@handler(ReportEvent, ReplyEvent)
-def witness(event):
-    os.write(_file, f"{event.id} {time.time()}\\n".encode())
-"""
 long = pytest.mark.skipif("CHAOS_SECONDS" not in os.environ, reason="half a minute each: `make chaos` runs it")
 
 # The load of a test with one failover.
@@ -84,61 +69,43 @@ def failing_over(
 ) -> Iterator[Failovers]:
     """Give a service on a Redis that fails over, and begin the load."""
     require()
-    (folder / "witness.py").write_text(WITNESS)
     port = free_port()
     with FailingOver(options or {}) as redis:
-        environment = {
-            "REDIS_URL": redis.url,
-            "PORT": str(port),
-            "CALLBACKS_TOKENS": f"chaos={TOKEN}",
-            "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
-            "CALLBACKS_HANDLERS": "witness",
-            "CALLBACKS_DURABILITY": "replica",
-        }
+        environment = campaign.witnessed_environment(folder, redis.url, port, CALLBACKS_DURABILITY="replica")
         with started(folder, environment) as start:
             fleet = Fleet(start, redis.primary(), random.Random(seed))
             until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "a service that is ready")
-            yield Failovers(redis, fleet, _gateway(start, port, seconds=seconds, seed=seed), port)
+            yield Failovers(redis, fleet, campaign.load(start, port, seconds=seconds, seed=seed), port)
             fleet.stop()
 
 
-def summed_up(run: Failovers, folder: Path) -> dict[str, object]:
+def sum_up(run: Failovers, folder: Path, record_property: Callable[[str, object], None] | None = None) -> None:
     """Wait until all is at rest, and see what became of what was acknowledged."""
     run.gateway.wait(600)
-    sums = _rest(run.redis.primary(), run.fleet, run.port)
-    entries = ledger.read(folder / "ledger.jsonl")
-    known = ledger.unique_events(entries)
-    expected = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
-    witnessed = _witnessed(folder / "witness.txt")
-    twice = [times for times in witnessed.values() if len(times) > 1]
+    sums = campaign.rest(run.redis.primary(), run.port, revive=run.fleet.revive)
+    outcome = campaign.outcome(folder)
     figures: dict[str, object] = {
         "kills": run.failovers,
-        "acknowledged": sum(entry.acknowledged for entry in entries),
-        "discarded": sum(not entry.acknowledged for entry in entries),
-        "events": len(expected),
-        "lost": len(expected - witnessed.keys()),
-        "doubled": sum(len(times) - 1 for times in twice),
+        **outcome.figures,
         "seconds_until_redis_again": run.seconds_away,
     }
-    sys.stdout.write(json.dumps(figures) + "\n")
-    assert expected
-    assert not expected - witnessed.keys()
-    for times in twice:
+    campaign.tell(figures, record_property)
+    assert outcome.expected
+    assert not outcome.lost
+    for times in _times_of_each(outcome.calls).values():
         for before in sorted(times)[:-1]:
             assert any(since - _BEHIND_SECONDS < before < until + _BEHIND_SECONDS for since, until in run.taken_back), (
                 f"taken back {before}, not in {run.taken_back}"
             )
     assert sums.balances
-    return figures
 
 
-def _witnessed(file: Path) -> dict[str, list[float]]:
+def _times_of_each(calls: Iterable[Call]) -> dict[str, list[float]]:
     """Give for each event when the handler had it (unix time in seconds)."""
-    witnessed: dict[str, list[float]] = {}
-    for line in file.read_text().splitlines():
-        event_id, when = line.split()
-        witnessed.setdefault(event_id, []).append(float(when))
-    return witnessed
+    times: dict[str, list[float]] = {}
+    for call in calls:
+        times.setdefault(call.event_id, []).append(call.at)
+    return times
 
 
 def test_a_primary_that_is_killed_takes_nothing_acknowledged_with_it(
@@ -152,9 +119,7 @@ def test_a_primary_that_is_killed_takes_nothing_acknowledged_with_it(
             old = run.redis.primary()
             old.kill()
             run.over(old)
-        figures = summed_up(run, tmp_path)
-    for name, value in figures.items():
-        record_property(name, value)
+        sum_up(run, tmp_path, record_property)
 
 
 @long
@@ -168,7 +133,7 @@ def test_what_a_replica_did_not_hear_before_its_primary_died_is_done_again(tmp_p
         old.kill()
         run.taken_back.append((cut_off, time.time()))
         run.over(old)
-        summed_up(run, tmp_path)
+        sum_up(run, tmp_path)
 
 
 @long
@@ -191,4 +156,4 @@ def test_an_old_primary_that_only_hung_has_kept_nothing_to_itself(
         with old.client() as client:
             until(lambda: client.info("replication")["role"] == "slave", "an old primary that follows the new one")
         run.taken_back.append((resumed, resumed if min_replicas == "1" else time.time()))
-        summed_up(run, tmp_path)
+        sum_up(run, tmp_path)

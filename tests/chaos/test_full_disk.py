@@ -4,13 +4,10 @@ With `appendfsync always` a Redis that cannot write its file ends at once, as it
 platform starts it again and again. With everysec it lives on, and refuses to write (MISCONF) until there is room.
 """
 
-import json
 import os
 import random
 import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,18 +16,19 @@ from typing import Any, Final
 import pytest
 import redis
 
-from shared import events
-from simulator import ledger
-from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import get, started
+from tests.chaos import campaign
 from tests.chaos.fleet import Fleet
-from tests.chaos.test_random_kills import WITNESS, _gateway, _rest
 from tests.redis_server import RedisServer, free_port, require, require_newer
 from tests.sentinels import until
 
 _DISK_BYTES: Final = 160 << 20
 # What the service writes in a few seconds.
 _LEFT_BYTES: Final = 1 << 20
+# The disk is full for so long, until the spool has so many callbacks; but they are to come within a generous while.
+_FULL_SECONDS: Final = 3.0
+_IN_SPOOL: Final = 20
+_FILLING_SECONDS: Final = 60.0
 # The load fits on the disk when there is room. With everysec a commit takes up to a second: so much less of it.
 _LOAD_SECONDS: Final = {"always": 8.0, "everysec": 2.0}
 
@@ -78,15 +76,8 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
     require()
     options = {"dir": str(disk), "appendfsync": appendfsync}
     server = RedisServer(options, server=None if appendfsync == "always" else require_newer((7, 2)))
-    (tmp_path / "witness.py").write_text(WITNESS)
     port = free_port()
-    environment = {
-        "REDIS_URL": server.url,
-        "PORT": str(port),
-        "CALLBACKS_TOKENS": f"chaos={TOKEN}",
-        "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
-        "CALLBACKS_HANDLERS": "witness",
-    }
+    environment = campaign.witnessed_environment(tmp_path, server.url, port)
 
     def told() -> Any:
         return get(f"http://127.0.0.1:{port}/readyz")[1]
@@ -98,11 +89,12 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
     with server, ballast(disk) as make_room, started(tmp_path, environment) as start:
         fleet = Fleet(start, server, random.Random(chaos_seed))
         until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "a service that is ready")
-        gateway = _gateway(start, port, seconds=_LOAD_SECONDS[appendfsync], seed=chaos_seed)
+        gateway = campaign.load(start, port, seconds=_LOAD_SECONDS[appendfsync], seed=chaos_seed)
         until(lambda: last_write(server) != "ok", "a disk that is full")
         assert last_write(server) == ("err" if appendfsync == "everysec" else "")
         full = time.monotonic()
-        while time.monotonic() < full + 3 or waiting() < 20:
+        while time.monotonic() < full + _FULL_SECONDS or waiting() < _IN_SPOOL:
+            assert time.monotonic() < full + _FILLING_SECONDS, f"only {waiting()} callbacks came into the spool"
             if not last_write(server):
                 restarts += 1
                 with suppress(RuntimeError):
@@ -115,26 +107,14 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
         if not last_write(server):
             server.restart()
         gateway.wait(600)
-        sums = _rest(server, fleet, port)
+        sums = campaign.rest(server, port, revive=fleet.revive)
         fleet.stop()
 
-    entries = ledger.read(tmp_path / "ledger.jsonl")
-    known = ledger.unique_events(entries)
-    expected = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
-    calls = Counter(line.split()[0] for line in (tmp_path / "witness.txt").read_text().splitlines())
-    figures = {
-        "acknowledged": sum(entry.acknowledged for entry in entries),
-        "discarded": sum(not entry.acknowledged for entry in entries),
-        "refused": sum(attempt.status not in (200, None) for entry in entries for attempt in entry.attempts),
-        "in_spool": in_spool,
-        "restarts": restarts,
-        "events": len(expected),
-        "lost": len(expected - calls.keys()),
-        "doubled": calls.total() - len(calls),
-    }
-    sys.stdout.write(json.dumps(figures) + "\n")
-    assert expected
-    assert not expected - calls.keys()
+    outcome = campaign.outcome(tmp_path)
+    figures = outcome.figures
+    campaign.tell({**figures, "in_spool": in_spool, "restarts": restarts})
+    assert outcome.expected
+    assert not outcome.lost
     assert figures["discarded"] == figures["refused"] == 0
     assert figures["doubled"] == 0
     assert sums.balances

@@ -26,10 +26,10 @@ from tests.chaos.fickle import NAME, FickleJourney, Mood, fickle, known, prompt,
 from tests.integration import faults, witnesses
 from tests.integration.workbench import Bench, record, reply, status
 from tests.redis_server import RedisServer
-from workers import delivering, shelf
+from workers import verdicts
 from workers.entries import QuarantineEntry
-from workers.set_aside import Chosen, Shelves, Standing
-from workers.shelf import Shelf
+from workers.shelf import QUARANTINE, Shelf, dead_letters_of
+from workers.shelves import Chosen, Shelves, Standing
 
 State: TypeAlias = Literal["under way", "dropped"]
 Stage: TypeAlias = Literal["expand", "fickle"]
@@ -42,7 +42,7 @@ _STAGES: Final = st.sampled_from(["expand", NAME])
 # An entry of a shelf, or all of them.
 _CHOICE: Final = st.none() | st.integers(0, 20)
 _MOODS: Final[st.SearchStrategy[Mood]] = st.sampled_from(("willing", "fails", "rejects", "kills", "dooms", "willing"))
-_DEAD: Final = shelf.dead(NAME)
+_DEAD: Final = dead_letters_of(NAME)
 _MESSAGES: Final = st.integers(0, 5)
 _NEVER_READABLE: Final = b'{"data":[{"no":"record"}]}'
 
@@ -140,7 +140,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             time.sleep(after_ms / 1000)
             self.kills_redis()
             faults.everyone([process])
-            journey._give_back(process.name)
+            journey.give_back(process.name)
 
         @rule(choice=st.integers(0, 20), mood=_MOODS)
         def replays_a_dead_letter_in_another_mood(self, choice: int, mood: Mood) -> None:
@@ -164,7 +164,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         @rule(choice=_CHOICE)
         def replays_the_quarantine(self, choice: int | None) -> None:
             before = self._quarantined()
-            self._replay(shelf.QUARANTINE, self._chosen(shelf.QUARANTINE, choice))
+            self._replay(QUARANTINE, self._chosen(QUARANTINE, choice))
             for entry_id in before.keys() - self._quarantined().keys():
                 entry = before[entry_id]
                 self.model.quarantined -= entry.records
@@ -174,7 +174,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         @rule(choice=_CHOICE)
         def drops_what_was_quarantined(self, choice: int | None) -> None:
             before = self._quarantined()
-            self._drop(shelf.QUARANTINE, self._chosen(shelf.QUARANTINE, choice))
+            self._drop(QUARANTINE, self._chosen(QUARANTINE, choice))
             for entry_id in before.keys() - self._quarantined().keys():
                 self.model.quarantined -= before[entry_id].records
                 self.model.dropped += before[entry_id].records
@@ -209,19 +209,19 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         def _quarantined(self) -> dict[str, QuarantineEntry]:
             return {row.id: self.shelves.quarantined(row.id) for row in self.shelves.quarantine()}
 
-        def _chosen(self, each: Shelf, choice: int | None) -> Chosen:
+        def _chosen(self, shelf: Shelf, choice: int | None) -> Chosen:
             """Choose one entry of a shelf, or all of them (None)."""
             if choice is None:
-                return self.shelves.standing(each)
-            ids = [entry.id for entry in (self.shelves.dead(NAME) if each == _DEAD else self.shelves.quarantine())]
+                return self.shelves.standing(shelf)
+            ids = [entry.id for entry in (self.shelves.dead(NAME) if shelf == _DEAD else self.shelves.quarantine())]
             return ids[choice % len(ids) :][:1] if ids else []
 
-        def _replay(self, each: Shelf, chosen: Chosen) -> None:
-            for step in self.shelves.replay(each, chosen):
-                assert all(isinstance(why, CallbacksError) for _, why in step.failed)
+        def _replay(self, shelf: Shelf, chosen: Chosen) -> None:
+            for part in self.shelves.replay(shelf, chosen):
+                assert all(isinstance(why, CallbacksError) for _, why in part.failed)
 
-        def _drop(self, each: Shelf, chosen: Chosen) -> None:
-            assert not [step.failed for step in self.shelves.drop(each, chosen) if step.failed]
+        def _drop(self, shelf: Shelf, chosen: Chosen) -> None:
+            assert not [part.failed for part in self.shelves.drop(shelf, chosen) if part.failed]
 
         def _rest(self) -> None:
             for _ in range(_ROUNDS):
@@ -268,7 +268,7 @@ def test_the_service_does_what_its_model_does(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setenv(witnesses.VARIABLE, str(folder / "calls"))
-    monkeypatch.setattr(delivering, "wait_seconds", prompt)
+    monkeypatch.setattr(verdicts, "wait_seconds", prompt)
     faults.hurried(monkeypatch)
     long = "CHAOS_SECONDS" in os.environ
     run_state_machine_as_test(

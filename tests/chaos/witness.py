@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from tests.integration.witnesses import write_down, written_down
 from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
 
 VARIABLE: Final = "WITNESS_FILE"
@@ -26,8 +27,8 @@ def witness(event: ReportEvent | ReplyEvent) -> None:
     said_before = {words[2] for words in read(file) if words[0] == event.id}
     if not file.with_name(order).exists() or (order == AGAIN and AGAIN in said_before):
         order = DONE
-    _note(file, event.id, HAD)
-    _note(file, event.id, order)
+    for what in (HAD, order):
+        write_down(file, f"{event.id} {os.getpid()} {what}")
     if order == AGAIN:
         raise Retry(after_seconds=_AGAIN_SECONDS)
     if order == DEAD:
@@ -36,13 +37,4 @@ def witness(event: ReportEvent | ReplyEvent) -> None:
 
 def read(file: Path) -> list[tuple[str, int, str]]:
     """Give the lines that were written: event, pid, what happened."""
-    if not file.exists():
-        return []
-    words = (line.split() for line in file.read_text().splitlines())
-    return [(event_id, int(pid), what) for event_id, pid, what in words]
-
-
-def _note(file: Path, event_id: str, what: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, f"{event_id} {os.getpid()} {what}\n".encode())
-    os.close(descriptor)
+    return [(event_id, int(pid), what) for event_id, pid, what in written_down(file)]

@@ -13,7 +13,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection as Channel
 from pathlib import Path
@@ -22,9 +23,9 @@ from typing import Any, Final, Literal, TypeAlias
 import redis
 
 from tests.integration import witnesses
-from tests.integration.workbench import Bench, bench, worker_name
-from workers import housekeeping, rq_worker, settling
-from workers.notebook import Notebooks
+from tests.integration.workbench import Bench, bench, declared, worker_name
+from workers import housekeeping, rq_worker, settling, verdicts
+from workers.notebooks import Notebooks
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 
@@ -39,7 +40,7 @@ _processes.set_forkserver_preload(["tests.integration.faults"])
 _Connection: Any = redis.Connection
 
 
-class _Faulty(_Connection):  # type: ignore[misc]
+class Faulty(_Connection):  # type: ignore[misc]
     """A connection with a fault at one exchange, counted over all connections of the process."""
 
     count = popped = 0
@@ -47,14 +48,19 @@ class _Faulty(_Connection):  # type: ignore[misc]
     fault: Fault = "killed"
     _lost = False
 
+    @classmethod
+    def die_next(cls) -> None:
+        """Have the process die before its next exchange."""
+        cls.at, cls.fault = cls.count + 1, "killed"
+
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        _Faulty.count += 1
-        if not _Faulty.popped and b"LMOVE" in b"".join(command):
-            _Faulty.popped = _Faulty.count
-        if _Faulty.count == _Faulty.at:
-            if _Faulty.fault == "killed":
+        Faulty.count += 1
+        if not Faulty.popped and b"LMOVE" in b"".join(command):
+            Faulty.popped = Faulty.count
+        if Faulty.count == Faulty.at:
+            if Faulty.fault == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if _Faulty.fault == "unsent":
+            if Faulty.fault == "unsent":
                 self.disconnect()
                 raise redis.ConnectionError("cut before it was sent")
             self._lost = True
@@ -70,11 +76,23 @@ class _Faulty(_Connection):  # type: ignore[misc]
 
 
 class Journey:
-    """One stage ("expand", or a handler's name) of a service with the witnesses as its handlers."""
+    """One stage ("expand", or a handler's name) of a service with these handlers: the witnesses, if none are named.
 
-    def __init__(self, url: str, stage: str) -> None:
+    `wait_seconds`, if given, says how long a failed event waits for its next attempt, instead of the service's own.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stage: str,
+        *,
+        handlers: Sequence[Callable[..., Any]] = witnesses.ALL,
+        wait_seconds: Callable[[int], float] | None = None,
+    ) -> None:
         self._url = url
         self._stage = stage
+        self._handlers = handlers
+        self._wait_seconds = wait_seconds
         self._queue = "expand" if stage == "expand" else f"deliver-{stage}"
 
     def points(self) -> range:
@@ -89,25 +107,24 @@ class Journey:
 
     def goes_on(self) -> None:
         """Run undisturbed in this process."""
-        with bench(self._url, *witnesses.ALL) as b:
-            b.expand() if self._stage == "expand" else b.deliver(witnesses.NAMED[self._stage])
+        with bench(self._url, *self._handlers) as b:
+            _run_stage(b, self._stage, self._handlers)
 
     def broken(self, at: int, fault: Fault) -> None:
         """Run with a fault, and have what it left behind given back, as the supervisor would."""
         name = worker_name(self._queue)
         self._run(at, fault, name)
-        self._give_back(name)
+        self.give_back(name)
 
     def killed(self, process: "multiprocessing.process.BaseProcess") -> None:
         """Kill a run that was started, and have what it left behind given back."""
         process.kill()
         process.join()
-        self._give_back(process.name)
+        self.give_back(process.name)
 
-    def _give_back(self, worker: str) -> None:
-        keeper = housekeeping.Housekeeping(
-            [self._queue], connection=Bench(self._url).connection, notebooks=_notebooks()
-        )
+    def give_back(self, worker: str) -> None:
+        """Have what a dead worker left behind given back, as the supervisor would."""
+        keeper = housekeeping.Housekeeping([self._queue], connection=Bench(self._url).connection, notebooks=notebooks())
         keeper.forget(worker)
         keeper.tick([])
         keeper.tick([])
@@ -137,7 +154,17 @@ class Journey:
     def _started(self, at: int, fault: Fault, name: str, sending: Channel) -> "multiprocessing.process.BaseProcess":
         # The server that forks has the environment of its own start.
         environment = {witnesses.VARIABLE: os.environ.get(witnesses.VARIABLE, os.devnull)}
-        target = partial(_work, self._url, self._stage, name=name, at=at, fault=fault, environment=environment)
+        target = partial(
+            _work,
+            self._url,
+            self._stage,
+            self._handlers,
+            name=name,
+            at=at,
+            fault=fault,
+            wait_seconds=self._wait_seconds,
+            environment=environment,
+        )
         process = _processes.Process(target=target, args=(sending,), name=name)
         process.start()
         return process
@@ -148,29 +175,43 @@ def hurried(monkeypatch: Any) -> None:
     monkeypatch.setattr(housekeeping, "_LOOK_SECONDS", 0.0)
 
 
-def _notebooks() -> Notebooks:
+def notebooks() -> Notebooks:
     """Give the workers' notebooks, beside the file in which the witnesses write."""
     calls = os.environ.get(witnesses.VARIABLE, os.devnull)
     return Notebooks() if calls == os.devnull else Notebooks(Path(calls).parent / "run")
 
 
 def _work(
-    url: str, stage: str, sending: Channel, *, name: str, at: int, fault: Fault, environment: dict[str, str]
+    url: str,
+    stage: str,
+    handlers: Sequence[Callable[..., Any]],
+    sending: Channel,
+    *,
+    name: str,
+    at: int,
+    fault: Fault,
+    wait_seconds: Callable[[int], float] | None,
+    environment: dict[str, str],
 ) -> None:
     logging.disable()
     os.environ.update(environment)
     rq_worker._PAUSE_SECONDS = settling._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
-    _Faulty.at, _Faulty.fault = at, fault
-    bench = Bench(url, *witnesses.ALL, notebooks=_notebooks())
-    bench.connection.connection_pool.connection_class = _Faulty
-    try:
-        if stage == "expand":
-            bench.expand(name=name)
-        else:
-            bench.deliver(witnesses.NAMED[stage], name=name)
-    except redis.RedisError:
-        pass  # as `workers.process` ends, for its supervisor to start another
-    sending.send((_Faulty.popped, _Faulty.count))
+    if wait_seconds is not None:
+        verdicts.wait_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
+    Faulty.at, Faulty.fault = at, fault
+    b = Bench(url, *handlers, notebooks=notebooks())
+    b.connection.connection_pool.connection_class = Faulty
+    with suppress(redis.RedisError):  # as `workers.process` ends, for its supervisor to start another
+        _run_stage(b, stage, handlers, name=name)
+    with suppress(BrokenPipeError):  # who started it need not wait for it
+        sending.send((Faulty.popped, Faulty.count))
+
+
+def _run_stage(b: Bench, stage: str, handlers: Sequence[Callable[..., Any]], *, name: str = "") -> None:
+    if stage == "expand":
+        b.expand(name=name)
+    else:
+        b.deliver(next(handler for handler in handlers if declared(handler).name == stage), name=name)
 
 
 def everyone(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:

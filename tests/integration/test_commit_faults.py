@@ -17,6 +17,7 @@ from tests.integration.conftest import (
     until,
 )
 from tests.integration.test_commit_durability import post_all
+from tests.integration.workbench import bench
 from tests.redis_server import RedisServer
 
 
@@ -73,6 +74,11 @@ def test_a_commit_whose_answer_got_lost_is_repeated_once_and_counted_as_often_as
     assert web.output.count("action=commit_repeated") == 1
     assert [callback.body.encode() for callback in kept(server)] == [report(1), report(2), report(2)]
     assert counts(server) == {"report.received": 3}
+    with bench(server.url) as b:
+        assert b.audit().balances
+        b.expand()
+        sums = b.audit()
+    assert (sums.unique, sums.duplicate, sums.missing) == (2, 1, 0)
 
 
 def test_replica_level_rests_on_a_replica_that_has_it(start_web: StartWeb, start_redis: StartRedis) -> None:

@@ -97,7 +97,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(b
     assert abs(int(letter["died_ms"]) / 1000 - time.time()) < 60
     (event,) = events.decode(f"[{letter['event']}]")
     assert event.raw["message_id"] == "2"
-    assert 0 < b.connection.ttl(keys.dead_letter("single", event.id)) <= keys.DEAD_SECONDS
+    assert 0 < b.connection.ttl(keys.dead_letter("single", event.id)) <= keys.SET_ASIDE_EXPIRY_SECONDS
 
 
 def test_a_handler_that_asks_for_time_gets_it(b: Bench) -> None:

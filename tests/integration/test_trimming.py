@@ -11,9 +11,9 @@ from shared.batches import Quarantined
 from tests.integration.shelves import die, ids, quarantined, refusing, weighed
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import shelf
-from workers.set_aside import Shelves
-from workers.trimming import Trim, Trimming
+from workers.shelf import QUARANTINE, dead_letters_of
+from workers.shelves import Shelves
+from workers.trimming import Trimmed, Trimming, TrimScript
 
 ROOM = 1 << 40
 DEAD = keys.dead("refusing")
@@ -161,7 +161,7 @@ def test_what_is_replayed_or_dropped_by_hand_weighs_no_more(b: Bench) -> None:
     b.keep(quarantined=[quarantined(1), quarantined(2), quarantined(3)])
     die(b, "1", "2", "3")
     shelves = Shelves(b.connection)
-    for each in (shelf.QUARANTINE, shelf.dead("refusing")):
+    for each in (QUARANTINE, dead_letters_of("refusing")):
         first, second, third = ids(b, each.index)
         before = weighed(b, each.index)
         assert [step.done for step in shelves.replay(each, [first])] == [1]
@@ -171,11 +171,11 @@ def test_what_is_replayed_or_dropped_by_hand_weighs_no_more(b: Bench) -> None:
 
 def test_redis_is_kept_busy_for_some_hundreds_of_entries_at_a_time(b: Bench) -> None:
     b.keep(quarantined=[quarantined(number) for number in range(650)])
-    trim = Trim(b.connection)
+    script = TrimScript(b.connection)
 
-    assert trim(shelf.QUARANTINE, until_ms=batches.now_ms()) == (300, 0, True)
-    assert trim(shelf.QUARANTINE, until_ms=0, most_bytes=0) == (0, 300, True)
-    assert trim(shelf.QUARANTINE, until_ms=batches.now_ms()) == (50, 0, False)
+    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == Trimmed(old=300, over=0, more=True)
+    assert script.run(QUARANTINE, until_ms=0, most_bytes=0) == Trimmed(old=0, over=300, more=True)
+    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == Trimmed(old=50, over=0, more=False)
     assert (b.audit().dropped, b.audit().quarantined, b.audit().balances) == (650, 0, True)
 
 

@@ -51,20 +51,25 @@ def total() -> int:
     return sum(1 for _ in _lines())
 
 
+def write_down(file: Path, *lines: str) -> None:
+    """Append lines at once: those of several processes do not mix, and none is lost with a process that is killed."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
+    os.close(descriptor)
+
+
+def written_down(file: Path) -> list[list[str]]:
+    """Give the words of each line."""
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def _lines() -> Iterable[tuple[str, str]]:
-    path = Path(os.environ[VARIABLE])
-    if path.exists():
-        for line in path.read_text().splitlines():
-            name, _, event_id = line.partition(" ")
-            yield name, event_id
+    return ((name, event_id) for name, event_id in written_down(Path(os.environ[VARIABLE])))
 
 
 def _orders(handler: str, events: Iterable[ReportEvent | ReplyEvent]) -> float:
     events = list(events)
-    line = "".join(f"{handler} {event.id}\n" for event in events)
-    descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
+    write_down(Path(os.environ[VARIABLE]), *(f"{handler} {event.id}" for event in events))
     seconds = 0.0
     for event in events:
         order, _, value = (getattr(event, "client_message_id", None) or "").partition(":")

@@ -22,7 +22,8 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.delivering import Deliveries
 from workers.expanding import Expansion
 from workers.housekeeping import Housekeeping
-from workers.notebook import Notebook, Notebooks
+from workers.notebook import Notebook
+from workers.notebooks import Notebooks
 from workers.rq_worker import QueueWorker
 from workers.settling import Steps
 

@@ -58,6 +58,7 @@ def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
         ({}, {"aof_last_write_status": "err"}, "aof_last_write"),
         ({}, {"loading": 1}, "appendonly"),
         ({}, {"used_memory": 100, "maxmemory": 100}, "memory"),
+        ({}, {"used_memory": 90, "maxmemory": 100}, "memory"),
     ],
 )
 def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info: dict[str, Any], name: str) -> None:

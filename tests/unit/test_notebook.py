@@ -1,6 +1,8 @@
 """A worker's notes of what its handler has finished: they outlive it, and say nothing that was not finished."""
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from workers import notebook
-from workers.notebook import MOST_NOTES, Notebook, Notebooks
+from workers.notebook import MOST_NOTES, Notebook
+from workers.notebooks import Notebooks
 
 JOBS = ["a" * 32, "b" * 32]
 WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
@@ -76,7 +79,7 @@ def test_notes_survive_a_sigkill_and_show_who_died(books: Notebooks, tmp_path: P
     script = f"""
 import os, signal
 from pathlib import Path
-from workers.notebook import Notebooks
+from workers.notebooks import Notebooks
 book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 book.begin({JOBS!r})
 book.note(0, 7)
@@ -88,13 +91,13 @@ input()
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "noted\n"
-        assert list(books.abandoned()) == [], "it lives"
+        assert list(books.present()) == [(WORKER, True)]
         worker.kill()
 
-    assert list(books.abandoned()) == [WORKER]
+    assert list(books.present()) == [(WORKER, False)]
     assert books.read(WORKER) == {JOBS[0]: frozenset([7])}
     books.discard(WORKER)
-    assert list(books.abandoned()) == []
+    assert list(books.present()) == []
 
 
 def test_closed_with_nothing_noted_it_leaves_no_file(books: Notebooks, tmp_path: Path) -> None:
@@ -108,14 +111,17 @@ def test_closed_with_nothing_noted_it_leaves_no_file(books: Notebooks, tmp_path:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_closed_with_notes_it_leaves_them_to_others(books: Notebooks) -> None:
+def test_closed_with_notes_it_leaves_them_to_others(books: Notebooks, tmp_path: Path) -> None:
     book = books.open(WORKER)
     book.begin(JOBS)
     book.note(0, 4)
     book.close()
 
-    assert list(books.abandoned()) == [WORKER]
+    assert list(books.present()) == [(WORKER, False)]
     assert books.read(WORKER) == {JOBS[0]: frozenset([4])}
+    assert not books.is_forgotten(WORKER)
+    os.utime(tmp_path / "run" / WORKER, (0, 0))
+    assert books.is_forgotten(WORKER)
 
 
 def test_a_file_cut_short_or_missing_has_no_notes(books: Notebooks, tmp_path: Path) -> None:
@@ -131,11 +137,11 @@ def test_a_half_made_file_is_removed_when_it_is_old(books: Notebooks, tmp_path: 
     (tmp_path / "run").mkdir()
     half = tmp_path / "run" / f".{WORKER}"
     half.touch()
-    assert list(books.abandoned()) == []
+    assert list(books.present()) == []
     assert half.exists(), "its worker may be about to lock it"
 
     os.utime(half, (0, 0))
-    assert list(books.abandoned()) == []
+    assert list(books.present()) == []
 
     assert not half.exists()
 
@@ -153,25 +159,74 @@ def test_where_no_file_can_be_had_it_works_without_and_says_so(
     assert "action=notebook_missing" in caplog.text
 
 
-def test_each_redis_has_a_folder_of_its_own_and_an_empty_setting_has_none(tmp_path: Path) -> None:
-    for url in ("redis://127.0.0.1:6390/0", "redis://127.0.0.1:6390/1"):
-        with closing(Notebooks.of(str(tmp_path), url).open(WORKER)):
-            assert list(Notebooks.of(str(tmp_path), url).abandoned()) == []
-    assert len(list(tmp_path.iterdir())) == 2
+def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    with closing(Notebooks.of("", "redis://127.0.0.1:6390/0").open(WORKER)) as book:
+    with closing(Notebooks.of("").open(WORKER)) as book:
         book.begin(JOBS)
         book.note(0, 0)
-    assert len(list(tmp_path.iterdir())) == 2
+
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_its_text_holds_what_several_runs_have_added() -> None:
-    text = notebook.to_text({JOBS[0]: frozenset([0, 1, 5])}) + notebook.to_text(
-        {JOBS[0]: frozenset([2]), "c d": frozenset([9])}
-    )
+def test_a_jobs_field_holds_what_several_runs_have_added() -> None:
+    assert notebook.from_text("0,1,5;3;") == frozenset([0, 1, 2, 5])
+    assert notebook.from_text("") == frozenset()
 
-    assert notebook.from_text(text) == {JOBS[0]: frozenset([0, 1, 2, 5]), "c d": frozenset([9])}
-    assert notebook.from_text("") == {}
+
+def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
+    books: Notebooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.note(1, 0)
+    book.close()
+    whole = (tmp_path / "run" / WORKER).read_bytes()
+
+    (tmp_path / "run" / WORKER).write_bytes(bytes(4096) + whole[4096:])
+    assert books.read(WORKER) == {}, "a page of it is lost"
+    (tmp_path / "run" / WORKER).write_bytes(whole)
+    assert books.read(WORKER) == {JOBS[1]: frozenset([0])}
+    monkeypatch.setattr(notebook, "_boot_id", lambda: "another")
+    assert books.read(WORKER) == {}
+
+
+def test_a_file_that_cannot_be_removed_is_told_once_and_left(
+    books: Notebooks, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / WORKER).touch()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert list(books.present()) == [(WORKER, False)]
+
+    books.discard(WORKER)
+
+    assert list(books.present()) == []
+    assert caplog.text.count("action=notebook_left") == 1
+
+
+def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: Notebooks, tmp_path: Path) -> None:
+    script = f"""
+import os, sys, time
+from pathlib import Path
+from workers.notebooks import Notebooks
+book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        worker.wait()
+        try:
+            assert list(books.present()) == [(WORKER, False)]
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_one_without_a_file_takes_notes_too() -> None:

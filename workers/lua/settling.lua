@@ -46,8 +46,7 @@ end
 
 local function settle()
   redis.call('HSET', run, 'settlement', name)
-  -- Whatever kills workers has not been met on this stretch; what was finished before it is settled with it.
-  redis.call('HDEL', run, 'deaths', 'finished')
+  redis.call('HDEL', run, 'deaths')  -- whatever kills workers has not been met on this stretch
   for _, s in ipairs(settlements) do
     if s.taken == '' then
       redis.call('HSET', s.job, 'progress', s.to)
@@ -68,12 +67,17 @@ local function write_counts(key)
   for field, number in pairs(counts) do redis.call('HINCRBY', key, field, number) end
 end
 
+-- keys.ENTRY_BYTES and keys.entries_bytes. What is set aside here weighs as much as what shared/batches.py sets aside:
+-- tests/integration/test_trimming.py holds the two against each other.
+local ENTRY_BYTES = 768
+local BYTES_SUFFIX = ':bytes'
+
 -- Adds a hash to an index by time, and its bytes (as in shared/batches.py) to those of the index. The lifetime is for
 -- the case that nobody drops it in time.
 local function keep_for(index, key, id, time_ms, lifetime_seconds, fields)
-  local bytes = 768
+  local bytes = ENTRY_BYTES
   for _, part in ipairs(fields) do bytes = bytes + #part end
-  redis.call('INCRBY', index .. ':bytes', bytes - (redis.call('HGET', key, 'bytes') or 0))
+  redis.call('INCRBY', index .. BYTES_SUFFIX, bytes - (redis.call('HGET', key, 'bytes') or 0))
   redis.call('HSET', key, 'bytes', bytes, unpack(fields))
   redis.call('EXPIRE', key, lifetime_seconds)
   redis.call('ZADD', index, time_ms, id)

@@ -5,7 +5,7 @@
 -- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
 -- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
 -- Gives {progress of the running job, or false if it is gone, how many workers died of it, what a dead worker's handler
--- had finished (see put_back.lua), {id, progress, data}, …}
+-- had finished of it (see put_back.lua), {id, progress, data, finished}, …}
 local most_items, most_bytes, prefix, taken_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished')
 if not own[1] then return {false} end
@@ -17,21 +17,21 @@ local result = {own[3] or '0', deaths, own[5] or ''}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function look(id)
-  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress')
-  return job[1], tonumber(job[2] or 1), job[3] or '0'
+  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths')
+  return {data = job[1], items = tonumber(job[2] or 1), progress = job[3] or '0', finished = job[4] or '', deaths = job[5]}
 end
 
-local function add(id, data, size, progress)
+local function add(id, job)
   known[prefix .. id] = true
-  result[#result + 1] = {id, progress, data}
-  items = items + size
-  bytes = bytes + #data
+  result[#result + 1] = {id, job.progress, job.data, job.finished}
+  items = items + job.items
+  bytes = bytes + #job.data
 end
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  local data, size, progress = look(id)
-  if data and not known[prefix .. id] then
-    add(id, data, size, progress)
+  local job = look(id)
+  if job.data and not known[prefix .. id] then
+    add(id, job)
   else
     redis.call('LREM', KEYS[2], 1, id)
   end
@@ -40,20 +40,22 @@ end
 while deaths == 0 and items < most_items and bytes < most_bytes do
   local id = redis.call('LINDEX', KEYS[1], 0)
   if not id then break end
-  local data, size, progress = look(id)
+  local job = look(id)
   local taken = taken_prefix .. id
   if known[prefix .. id] then
     redis.call('LPOP', KEYS[1])
-  elseif not data then
+  elseif not job.data then
     redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
     while redis.call('LMOVE', taken, KEYS[1], 'RIGHT', 'LEFT') do end
-  elseif items + size > most_items or bytes + #data > most_bytes then
+  elseif items + job.items > most_items or bytes + #job.data > most_bytes then
     break
+  elseif job.deaths then
+    break  -- a worker died of it: it has to run alone
   elseif redis.call('EXISTS', taken) == 1 then
     break  -- an earlier run of it took others along, which wait for its own next run: ended here, it would lose them
   else
     redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
-    add(id, data, size, progress)
+    add(id, job)
   end
 end
 return result

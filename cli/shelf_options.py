@@ -10,8 +10,8 @@ import msgspec
 import redis
 
 from shared import connections, settings
-from workers.set_aside import Chosen, Shelves, Standing, Step
 from workers.shelf import Shelf
+from workers.shelves import Chosen, Progressed, Shelves, Standing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -63,10 +63,10 @@ def number_of(chosen: Chosen) -> int:
     return chosen.size if isinstance(chosen, Standing) else len(chosen)
 
 
-def do(steps: Iterable[Step], chosen: Chosen, *, done: str, as_json: bool) -> None:
-    """Go through the steps, then say with how many entries it was done; exit 1 if it could not be with one.
+def do(parts: Iterable[Progressed], chosen: Chosen, *, done: str, as_json: bool) -> None:
+    """Go through the parts, then say with how many entries it was done; exit 1 if it could not be with one.
 
-    Each step is whole in itself: after a Ctrl-C the same command goes on with what is left.
+    Each part is whole in itself: after a Ctrl-C the same command goes on with what is left.
     """
     number = failed = 0
     size = number_of(chosen)
@@ -75,12 +75,12 @@ def do(steps: Iterable[Step], chosen: Chosen, *, done: str, as_json: bool) -> No
         with click.progressbar(
             length=size, file=sys.stderr, hidden=size < _LONG or not sys.stderr.isatty(), show_pos=True
         ) as bar:
-            for step in steps:
-                for entry_id, why in step.failed:
+            for part in parts:
+                for entry_id, why in part.failed:
                     error = {"id": entry_id, "error": str(why)}
                     click.echo(msgspec.json.encode(error) if as_json else f"{entry_id}: {why}", err=not as_json)
-                number, failed = number + step.done, failed + len(step.failed)
-                bar.update(step.done + len(step.failed))
+                number, failed = number + part.done, failed + len(part.failed)
+                bar.update(part.done + len(part.failed))
     except KeyboardInterrupt:
         interrupted = True
     if as_json:

@@ -1,0 +1,140 @@
+"""What supervisors owe to jobs: no lease of the living ends, what is due moves once, and what was finished is noted."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq.executions import Execution
+
+from shared import connections, keys, queues
+from tests.integration.told import brought, single
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
+from tests.redis_server import RedisServer
+from workers.housekeeping import Housekeeping
+from workers.notebooks import Notebooks
+from workers.places import Places
+from workers.rq_worker import LEASE_SECONDS
+from workers.settling import Steps
+
+QUEUE = queues.delivery("single")
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    with bench(quick_redis.url, single) as made:
+        yield made
+
+
+def started(b: Bench, name: str) -> Execution:
+    """Have a worker of this name begin the job that waits first, and say no more of it."""
+    worker: Any = b.worker(QUEUE, name=name)
+    runs: list[Execution] = []
+    worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
+    worker.execute_job(*worker.dequeue_job_and_maintain_ttl(None))
+    return runs[0]
+
+
+def end_lease(b: Bench, run: Execution) -> None:
+    b.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
+
+
+def keeper(b: Bench, notebooks: Notebooks | None = None) -> Housekeeping:
+    """Give one for which the time has come to end leases, but not yet to renew any."""
+    made = Housekeeping([QUEUE], connection=connections.connect(b.url), notebooks=notebooks)
+    made._expire_at, made._renew_at = 0.0, time.monotonic() + 3600
+    return made
+
+
+def test_a_wall_clock_that_was_set_ends_no_lease_of_a_worker_that_its_supervisor_sees(b: Bench) -> None:
+    brought(b, "1")
+    run = started(b, worker_name(QUEUE))
+    end_lease(b, run)
+
+    with closing(keeper(b)) as housekeeping:
+        housekeeping.tick([run.worker_name])
+
+    assert b.waiting(QUEUE) == []
+    assert b.connection.zscore(keys.rq_started(QUEUE), run.composite_key) > time.time()
+
+
+def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_machine(
+    b: Bench, tmp_path: Path
+) -> None:
+    brought(b, "1")
+    run = started(b, worker_name(QUEUE))
+    end_lease(b, run)
+    books = Notebooks(tmp_path)
+
+    with closing(books.open(run.worker_name)), closing(keeper(b, books)) as housekeeping:
+        housekeeping.tick([])
+        assert b.waiting(QUEUE) == [], "it works on"
+    end_lease(b, run)
+    with closing(keeper(b, books)) as housekeeping:
+        housekeeping.tick([])
+
+    assert len(b.waiting(QUEUE)) == 1, "it does no more"
+
+
+def test_whoever_finds_a_lease_ended_can_tell_whose_it_was(b: Bench) -> None:
+    brought(b, "1")
+    run = started(b, worker_name(QUEUE))
+
+    assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS
+    with closing(keeper(b)) as housekeeping:
+        housekeeping.tick([run.worker_name])
+    assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS, "after a renewal too"
+
+
+def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwhile(b: Bench) -> None:
+    brought(b, "1")
+    brought(b, "2", "3")
+    first, second = b.waiting(QUEUE)
+    run = started(b, worker_name(QUEUE))
+    places = Places(QUEUE, connection=b.connection)
+    assert places.put_back(run, to="front", finished={})
+
+    assert not places.put_back(
+        run, to="front", finished={first: frozenset([0]), second: frozenset([1]), "gone": frozenset([0])}
+    )
+
+    arguments = queues.arguments(b.connection.hget(keys.job(first), "data"))
+    b.connection.lpop(keys.rq_queue(QUEUE))
+    portions = Steps(b.connection).take(
+        queue=QUEUE, job_id=first, own_arguments=arguments, most_items=100, most_bytes=1 << 20
+    )
+    assert [portion.finished for portion in portions] == [{0}, {1}], "who takes a job along knows it too"
+    assert not b.connection.exists(keys.job("gone"))
+
+
+def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(b: Bench) -> None:
+    brought(b, "1")
+    brought(b, "2")
+    first, second = b.waiting(QUEUE)
+    b.connection.hset(keys.job(second), "deaths", 1)
+    b.connection.lpop(keys.rq_queue(QUEUE))
+
+    arguments = queues.arguments(b.connection.hget(keys.job(first), "data"))
+    portions = Steps(b.connection).take(
+        queue=QUEUE, job_id=first, own_arguments=arguments, most_items=100, most_bytes=1 << 20
+    )
+
+    assert [portion.job_id for portion in portions] == [first]
+    assert b.waiting(QUEUE) == [second]
+
+
+def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_all(b: Bench) -> None:
+    brought(b, "1")
+    (job_id,) = b.waiting(QUEUE)
+    b.connection.lpop(keys.rq_queue(QUEUE))
+    now = time.time()
+    b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: now - 1, "deleted": now - 1, "later": now + 60})
+
+    for _ in range(3):
+        Places(QUEUE, connection=b.connection).let_in_due(most=100)
+
+    assert b.waiting(QUEUE) == [job_id]
+    assert b.connection.zrange(keys.rq_scheduled(QUEUE), 0, -1) == [b"later"]
+    assert b.connection.hget(keys.job(job_id), "status") == b"queued"

@@ -1,0 +1,12 @@
+-- Move the jobs whose time has come into their queue. A job that somebody else has moved is not moved again.
+--
+-- KEYS  1 registry of jobs scheduled for the queue, by unix time in seconds   2 the queue's list
+-- ARGV  1 unix time in seconds   2 most jobs   3 prefix of a job's hash
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(due) do
+  redis.call('ZREM', KEYS[1], id)
+  if redis.call('HEXISTS', ARGV[3] .. id, 'data') == 1 then  -- else it was deleted by hand
+    redis.call('HSET', ARGV[3] .. id, 'status', 'queued')
+    redis.call('RPUSH', KEYS[2], id)
+  end
+end
