@@ -124,3 +124,8 @@ def rq_scheduled(queue: str) -> str:
 def rq_failed(queue: str) -> str:
     """Name RQ's registry of the jobs that it gave up on; ours never run out of retries, so it stays empty."""
     return str(FailedJobRegistry.key_template.format(queue))
+
+
+def rq_worker(worker: str) -> str:
+    """Name RQ's hash of a worker."""
+    return f"rq:worker:{worker}"

@@ -16,7 +16,6 @@ from typing import Any, Final
 import redis
 from rq import Queue
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution
-from rq.registry import StartedJobRegistry
 from rq.utils import as_text
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
@@ -122,15 +121,8 @@ class Housekeeping:
         return execution
 
     def _renew(self, worker: str) -> None:
-        registry = StartedJobRegistry(_queue_of(worker), connection=self._connection, serializer=queues.JsonSerializer)
         for execution in self._running(worker):
-            with self._connection.pipeline() as pipe:
-                execution.heartbeat(registry, LEASE_SECONDS, pipe)
-                pipe.expire(execution.key, RUNS_SECONDS)  # whoever finds the lease ended has to know whose it was
-                # RQ lets a worker that is busy for longer than its lease be forgotten, and what it runs with it.
-                pipe.expire(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker), RUNS_SECONDS)
-                pipe.expire(_key_of(worker), LEASE_SECONDS + 60)
-                pipe.execute()
+            self._places[_queue_of(worker)].renew(execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS)
 
     def _give_back_dead(self) -> None:
         while self._dead:
@@ -138,9 +130,9 @@ class Housekeeping:
             for execution in self._running(worker):
                 self._put_back(_queue_of(worker), execution)
             with self._connection.pipeline() as pipe:
-                pipe.srem(REDIS_WORKER_KEYS, _key_of(worker))
-                pipe.srem(WORKERS_BY_QUEUE_KEY % _queue_of(worker), _key_of(worker))
-                pipe.delete(_key_of(worker), WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
+                pipe.srem(REDIS_WORKER_KEYS, keys.rq_worker(worker))
+                pipe.srem(WORKERS_BY_QUEUE_KEY % _queue_of(worker), keys.rq_worker(worker))
+                pipe.delete(keys.rq_worker(worker), WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
                 pipe.execute()
             self._notebooks.discard(worker)
             self._dead.pop()
@@ -168,8 +160,3 @@ class Housekeeping:
 def _queue_of(worker: str) -> str:
     """Give the queue of a worker named by the supervisor: <queue>-<32 hexadecimal digits>."""
     return worker.rpartition("-")[0]
-
-
-def _key_of(worker: str) -> str:
-    """Name RQ's hash of a worker."""
-    return f"rq:worker:{worker}"

@@ -26,6 +26,7 @@ class Places:
         self._start = connection.register_script((lua / "start.lua").read_text())
         self._put_back = connection.register_script((lua / "put_back.lua").read_text())
         self._due = connection.register_script((lua / "due.lua").read_text())
+        self._renew = connection.register_script((lua / "renew.lua").read_text())
         self._return = connection.register_script((lua / "return.lua").read_text())
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
@@ -61,6 +62,21 @@ class Places:
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                 ],
                 args=[execution.job_id, execution.id, to, int(died), *notes],
+            )
+        )
+
+    def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int) -> bool:
+        """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`."""
+        return bool(
+            self._renew(
+                keys=[
+                    keys.rq_started(self._queue),
+                    execution.key,
+                    ExecutionRegistry.key_template.format(execution.job_id),
+                    WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                    keys.rq_worker(execution.worker_name),
+                ],
+                args=[execution.composite_key, execution.id, time.time(), lease_seconds, runs_seconds],
             )
         )
 

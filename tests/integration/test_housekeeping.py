@@ -138,3 +138,15 @@ def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_al
     assert b.waiting(QUEUE) == [job_id]
     assert b.connection.zrange(keys.rq_scheduled(QUEUE), 0, -1) == [b"later"]
     assert b.connection.hget(keys.job(job_id), "status") == b"queued"
+
+
+def test_a_run_that_has_ended_is_not_brought_back_by_a_renewal(b: Bench) -> None:
+    brought(b, "1")
+    run = started(b, worker_name(QUEUE))
+    places = Places(QUEUE, connection=b.connection)
+    assert places.renew(run, lease_seconds=60, runs_seconds=3600)
+    assert places.put_back(run, to="front", finished={})
+
+    assert not places.renew(run, lease_seconds=60, runs_seconds=3600)
+
+    assert not b.connection.exists(run.key, keys.rq_started(QUEUE))
