@@ -6,6 +6,7 @@ events at a time, and each commit moves the progress of the batches it came from
 
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import msgspec
@@ -46,6 +47,8 @@ class Expansion:
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
         self._masks: dict[tuple[object, ...], str] = {}
+        # While Redis carries out one commit, the next is made ready: each takes about as long as the other.
+        self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Expand the running job's batch, and those waiting behind it.
@@ -62,18 +65,32 @@ class Expansion:
         )
         deaths = portions[0].deaths
         pending = _Commit()
-        for portion in portions:
-            start = done = int(portion.progress)
-            for item in self._items(portion, deaths=0 if portion.taken else deaths):
-                pending.add(item)
-                done += item.records
-                # Once a worker has died of it, each item is settled before the next is read, so that it shows which.
-                if deaths or pending.is_full:
-                    pending.settle(portion, start, done)
-                    self._commit(job_id, pending)
-                    pending, start = _Commit(), done
-            pending.settle(portion, start, done, ends=True)
-        self._commit(job_id, pending)
+        under_way: Future[None] | None = None
+        try:
+            for portion in portions:
+                start = done = int(portion.progress)
+                for item in self._items(portion, deaths=0 if portion.taken else deaths):
+                    pending.add(item)
+                    done += item.records
+                    # Once a worker has died of it, each item is settled before the next is read: it shows which.
+                    if deaths or pending.is_full:
+                        pending.settle(portion, start, done)
+                        under_way = self._commit_after(under_way, job_id, pending)
+                        if deaths:
+                            under_way.result()
+                        pending, start = _Commit(), done
+                pending.settle(portion, start, done, ends=True)
+            under_way = self._commit_after(under_way, job_id, pending)
+        finally:
+            # Whatever happens: nothing of this run is still on its way when it ends.
+            if under_way is not None:
+                under_way.result()
+
+    def _commit_after(self, earlier: Future[None] | None, job_id: str, pending: "_Commit") -> Future[None]:
+        """Begin a commit when the one before it is done, as it goes on where that one ends; raise what that raised."""
+        if earlier is not None:
+            earlier.result()
+        return self._committing.submit(self._commit, job_id, pending)
 
     def _commit(self, job_id: str, pending: "_Commit") -> None:
         if not pending.settlements:
