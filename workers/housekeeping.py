@@ -11,7 +11,7 @@ nobody started it.
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import redis
 from rq import Queue
@@ -111,23 +111,15 @@ class Housekeeping:
                 self._notebooks.discard(worker)
         self._give_back_dead()
 
-    def _running(self, worker: str) -> list[Execution]:
-        members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
-        return [self._execution(member, worker) for member in members]
-
-    def _execution(self, member: Any, worker: str = "") -> Execution:
-        execution = Execution.from_composite_key(as_text(member), connection=self._connection)
-        execution.worker_name = worker
-        return execution
-
     def _renew(self, worker: str) -> None:
-        for execution in self._running(worker):
-            self._places[_queue_of(worker)].renew(execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS)
+        places = self._places[_queue_of(worker)]
+        for execution in places.running(worker):
+            places.renew(execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS)
 
     def _give_back_dead(self) -> None:
         while self._dead:
             worker = self._dead[-1]
-            for execution in self._running(worker):
+            for execution in self._places[_queue_of(worker)].running(worker):
                 self._put_back(_queue_of(worker), execution)
             with self._connection.pipeline() as pipe:
                 pipe.srem(REDIS_WORKER_KEYS, keys.rq_worker(worker))
@@ -139,7 +131,7 @@ class Housekeeping:
 
     def _give_back_expired(self, queue: str) -> None:
         for member in self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()):
-            execution = self._execution(member)
+            execution = self._places[queue].run_of(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
             self._put_back(queue, execution)
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import redis
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
+from rq.utils import as_text
 
 from shared import keys, progress
 from workers.notebook import Notes
@@ -23,6 +24,7 @@ class Places:
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
         lua = files("workers") / "lua"
         self._queue = queue
+        self._connection: Any = connection
         self._start = connection.register_script((lua / "start.lua").read_text())
         self._put_back = connection.register_script((lua / "put_back.lua").read_text())
         self._due = connection.register_script((lua / "due.lua").read_text())
@@ -41,6 +43,17 @@ class Places:
             keys.taken(job_id),
         ]
         return bool(self._start(keys=places, args=arguments))
+
+    def running(self, worker: str) -> list[Execution]:
+        """Give the runs that Redis says a worker has."""
+        members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
+        return [self.run_of(member, worker) for member in members]
+
+    def run_of(self, member: Any, worker: str) -> Execution:
+        """Give a run as RQ's registries name it, <job id>:<execution id>."""
+        execution = Execution.from_composite_key(as_text(member), connection=self._connection)
+        execution.worker_name = worker
+        return execution
 
     def put_back(
         self, execution: Execution, *, to: Literal["front", "back"], finished: Notes, died: bool = False

@@ -4,7 +4,6 @@ It prepares for its queue, works until it is told to stop, and ends by itself wh
 """
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Final
 
 import redis
 
-from shared import connections, logs, queues, settings
+from shared import connections, garbage, logs, queues, settings
 from shared.errors import CallbacksError, ConfigurationError
 from workers import jobs, registry
 from workers.calling import Caller
@@ -78,23 +77,13 @@ def _work(queue: str, *, name: str) -> int:
             )
         )
     try:
-        _collect_garbage_rarely()
-        worker.work(logging_level="WARNING")
+        with garbage.collected_rarely():
+            worker.work(logging_level="WARNING")
     finally:
         if caller is not None:
             caller.close()
         notebook.close()
     return 0 if worker.stopping else EXIT_TROUBLE
-
-
-def _collect_garbage_rarely() -> None:
-    """Keep the collector from going through thousands of events again and again, which live as long as their batch.
-
-    What the start made stays for ever, so no collection looks at it again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
 
 
 def _end_with(lifeline: int, *, grace_seconds: float) -> None:

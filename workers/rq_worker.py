@@ -16,7 +16,6 @@ from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import BaseDeathPenalty
-from rq.utils import as_text
 from rq.worker import WorkerStatus
 
 from shared import queues
@@ -134,9 +133,7 @@ class QueueWorker(SimpleWorker):
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
-        for member in self.connection.smembers(self.executions_key):
-            execution = Execution.from_composite_key(as_text(member), connection=self.connection)
-            execution.worker_name = self.name
+        for execution in self._places.running(self.name):
             if self._places.put_back(execution, to="front", finished={}):
                 log.warning("action=job_given_back queue=%s job=%s", self.queues[0].name, execution.job_id)
 
