@@ -29,7 +29,8 @@ def fill(redis: Any, callbacks: int, *, a_job: int = 1, reports: int = bodies.RE
     """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
     with redis.pipeline(transaction=False) as pipe:
         for number, kept in enumerate(_batches(callbacks, a_job, reports), start=1):
-            batches.add(pipe, kept)
+            for command in batches.commands(kept):
+                pipe.execute_command(*command)
             if number % _JOBS_A_WRITE == 0:
                 pipe.execute()
         pipe.execute()

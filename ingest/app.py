@@ -47,8 +47,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
     store = SpoolingStore(
-        RedisStore(connect_async(settings.redis_url), watcher),
-        RedisStore(connect_async(settings.redis_url), watcher),
+        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher),
+        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher),
         watcher,
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
     )

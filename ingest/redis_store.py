@@ -10,13 +10,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import hiredis
 import redis
 import redis.asyncio
 
 from ingest import log
 from ingest.commit import Entry
 from shared import batches
-from shared.batches import Kept, Quarantined
+from shared.batches import Command, Kept, Quarantined
 from shared.connections import WEB_TIMEOUT_SECONDS
 from shared.durability import Barrier
 from shared.errors import NotKept
@@ -50,7 +51,10 @@ class Gate(Protocol):
 
 
 class RedisStore:
-    """Writes batches to Redis, if `gate` says that Redis holds what is asked of it."""
+    """Writes batches to Redis, if `gate` says that Redis holds what is asked of it.
+
+    `client` needs no time-out of its own: a write is given up after WEB_TIMEOUT_SECONDS, connecting included.
+    """
 
     def __init__(self, client: "redis.asyncio.Redis", gate: Gate) -> None:
         self._client = client
@@ -94,27 +98,25 @@ class RedisStore:
         if refusal is not None:
             raise NotKept(refusal)
 
-    def _commands(self, batch: Sequence[Entry]) -> list[tuple[Any, ...]]:
-        # Collects the commands: nothing is sent through it.
-        pipe = self._client.pipeline(transaction=True)
-        batches.add(
-            pipe,
+    def _commands(self, batch: Sequence[Entry]) -> list[Command]:
+        commands = batches.commands(
             [entry for entry in batch if isinstance(entry, Kept)],
             [entry for entry in batch if isinstance(entry, Quarantined)],
         )
-        return [("MULTI",), *(args for args, _ in pipe.command_stack), ("EXEC",)]
+        return [("MULTI",), *commands, ("EXEC",)]
 
-    async def _execute(self, transaction: Sequence[tuple[Any, ...]], barrier: Barrier) -> None:
+    async def _execute(self, transaction: Sequence[Command], barrier: Barrier) -> None:
         waits = _waits(barrier)
         commands = [*transaction, *waits]
         try:
-            if self._connection is None:
-                pool: Any = self._client.connection_pool
-                self._connection = await pool.get_connection()
-            connection = self._connection
-            # One time-box for all of it: redis-py's own is one for each reply, at 8 µs each.
+            # One time-box for all of it: redis-py's own makes a task to send, and takes 8 µs for each reply.
             async with asyncio.timeout(WEB_TIMEOUT_SECONDS):
-                await connection.send_packed_command(connection.pack_commands(commands))
+                if self._connection is None:
+                    pool: Any = self._client.connection_pool
+                    self._connection = await pool.get_connection()
+                connection = self._connection
+                packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type] # of any length
+                await connection.send_packed_command(b"".join(packed))
                 replies = [await connection.read_response(timeout=math.inf) for _ in commands]
         except BaseException:
             # Answers may still be on their way, and would be taken for those of the next batch.
@@ -143,7 +145,7 @@ class RedisStore:
         return NotKept(what)
 
 
-def _waits(barrier: Barrier) -> list[tuple[Any, ...]]:
+def _waits(barrier: Barrier) -> list[Command]:
     """Give what follows EXEC: one command, or none."""
     if barrier.synced:
         return [("WAITAOF", 1, barrier.replicas, WAITAOF_MS)]

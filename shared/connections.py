@@ -34,12 +34,13 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
     return redis.Redis.from_url(url, **options)
 
 
-def connect_async(url: str, *, timeout_seconds: float = WEB_TIMEOUT_SECONDS) -> "redis.asyncio.Redis":
-    """Give an asyncio client for `url`."""
+def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECONDS) -> "redis.asyncio.Redis":
+    """Give an asyncio client for `url`; without `timeout_seconds` the caller sets a limit to what he awaits."""
     options = _options(timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if "+sentinel" in urlsplit(url).scheme:
         nodes, service, own = _sentinel(url)
-        sentinel = AsyncSentinel(nodes, sentinel_kwargs=options, **own, **options)
+        asked = options | {"socket_timeout": timeout_seconds or WEB_TIMEOUT_SECONDS}
+        sentinel = AsyncSentinel(nodes, sentinel_kwargs=asked, **own, **options)
         client: redis.asyncio.Redis = sentinel.master_for(service)
         return client
     return redis.asyncio.Redis.from_url(url, **options)
@@ -71,7 +72,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{place}{parts.path}"
 
 
-def _options(timeout_seconds: float) -> dict[str, Any]:
+def _options(timeout_seconds: float | None) -> dict[str, Any]:
     return {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,

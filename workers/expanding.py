@@ -7,10 +7,9 @@ events at a time, and each commit moves the progress of the batches it came from
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
 
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
@@ -31,12 +30,8 @@ EVENTS_A_DELIVERY: Final = 100
 _MOST_MASKS: Final = 4096
 
 
-class _Item(Struct, frozen=True):
-    """One record of a batch, read: an event to offer, or what to set aside; `records` counts as that many items."""
-
-    offered: Offered | None = None
-    unreadable: SetAside | None = None
-    records: int = 1
+# One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
+_Item: TypeAlias = Offered | SetAside
 
 
 class Expansion:
@@ -70,8 +65,7 @@ class Expansion:
             for portion in portions:
                 start = done = int(portion.progress)
                 for item in self._items(portion, deaths=0 if portion.taken else deaths):
-                    pending.add(item)
-                    done += item.records
+                    done += pending.add(item)
                     # Once a worker has died of it, each item is settled before the next is read: it shows which.
                     if deaths or pending.is_full:
                         pending.settle(portion, start, done)
@@ -130,40 +124,43 @@ class Expansion:
             if deaths >= MOST_DEATHS:
                 deaths, left = 0, kept.records - skip
                 error = f"{MOST_DEATHS} workers died while they read it"
-                yield _Item(unreadable=_unreadable(kept, error, kept.body.encode(), records=left), records=left)
+                yield _unreadable(kept, error, kept.body.encode(), records=left)
                 skip = 0
                 continue
-            for item in self._read(kept):
-                if skip > 0:
-                    skip -= item.records
-                else:
-                    yield item
+            items = self._read(kept)
+            while skip > 0:
+                skip -= _records(items.pop(0))
+            yield from items
 
-    def _read(self, kept: batches.Kept) -> Iterator[_Item]:
+    def _read(self, kept: batches.Kept) -> list[_Item]:
         body = kept.body.encode()
         try:
             callback = wire.read(body, kept.kind)
         except (NotJson, NotDocumented) as exc:
             # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
-            yield _Item(unreadable=_unreadable(kept, str(exc), body, records=kept.records), records=kept.records)
-            return
-        for event in events.of(callback, source=kept.source, received_at=events.time_of(kept.received_ms)):
-            yield _Item(offered=self._offer(event))
+            return [_unreadable(kept, str(exc), body, records=kept.records)]
+        received_at = events.time_of(kept.received_ms)
+        items: list[_Item] = [
+            self._offer(event) for event in events.of(callback, source=kept.source, received_at=received_at)
+        ]
         if callback.faults:
-            number, error = len(callback.faults), "; ".join(wire.summary(callback.faults))
-            yield _Item(unreadable=_unreadable(kept, error, callback.unreadable, records=number), records=number)
+            error = "; ".join(wire.summary(callback.faults))
+            items.append(_unreadable(kept, error, callback.unreadable, records=len(callback.faults)))
+        return items
 
     def _offer(self, event: events.Event) -> Offered:
         marks: tuple[str, ...] = (event.id,)
-        if isinstance(event, events.ReplyEvent) and event.req_uuid is not None:
+        if event.kind == "reply" and event.req_uuid is not None:
             marks += (events.request_id(event.req_uuid),)
         return Offered(event.kind, marks, self._mask(event), events.encode(event))
 
     def _mask(self, event: events.Event) -> str:
         # All that a handler's filters look at; a campaign's events differ in little of it.
-        traits: tuple[object, ...] = (event.kind, event.source, event.channel)
-        if isinstance(event, events.ReportEvent):
-            traits += (event.status, event.is_final)
+        traits: tuple[object, ...]
+        if event.kind == "report":
+            traits = (event.source, event.channel, event.status, event.is_final)
+        else:
+            traits = (event.source, event.channel)
         mask = self._masks.get(traits)
         if mask is None:
             mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
@@ -187,18 +184,24 @@ class _Commit:
     def is_full(self) -> bool:
         return self._items >= EVENTS_A_COMMIT or self._bytes >= BYTES_A_COMMIT
 
-    def add(self, item: _Item) -> None:
+    def add(self, item: _Item) -> int:
+        """Give how many records that settles."""
         self._items += 1
-        if item.offered is not None:
-            self.offered.append(item.offered)
-            self._bytes += len(item.offered.event)
-        if item.unreadable is not None:
-            self.unreadable.append(item.unreadable)
+        if isinstance(item, SetAside):
+            self.unreadable.append(item)
+            return item.records
+        self.offered.append(item)
+        self._bytes += len(item.event)
+        return 1
 
     def settle(self, portion: Portion, start: int, done: int, *, ends: bool = False) -> None:
         """Say that the items of `portion` from `start` to `done` are in this step, and whether there are no more."""
         if done > start or (ends and portion.taken):
             self.settlements.append(Settlement(portion, str(start), str(done), ends=ends))
+
+
+def _records(item: _Item) -> int:
+    return item.records if isinstance(item, SetAside) else 1
 
 
 def _unreadable(kept: batches.Kept, error: str, body: bytes, *, records: int) -> SetAside:

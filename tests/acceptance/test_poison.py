@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared import audit, batches
+from tests import keeping
 from tests.acceptance.processes import Running, run
 from tests.redis_server import RedisServer
 
@@ -65,9 +66,9 @@ def post(server: RedisServer, numbers: range) -> None:
     bodies = [json.dumps({"data": [{"message_id": str(number), "status": "SEEN"}]}) for number in numbers]
     kept = [batches.Kept("status", "main", batches.now_ms(), 1, body) for body in bodies]
     with server.client() as client, client.pipeline() as pipe:
-        batches.add(pipe, kept[:20])
+        keeping.add(pipe, kept[:20])
         for alone in kept[20:]:
-            batches.add(pipe, [alone])
+            keeping.add(pipe, [alone])
         pipe.execute()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shared import audit, batches
+from tests import keeping
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import INTERRUPT, WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
@@ -176,7 +177,7 @@ def test_what_can_be_read_after_all_is_replayed_the_normal_way(
     with redis_server.client(decode_responses=False) as client:
         entry = quarantined(7)
         with client.pipeline() as pipe:
-            batches.add(pipe, [], [entry, entry])
+            keeping.add(pipe, [], [entry, entry])
             pipe.execute()
     assert at_rest(redis_server).arrivals["unknown"].quarantined == 2
 
@@ -203,7 +204,7 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
     with redis_server.client(decode_responses=False) as client:
         for first in range(0, number, 1000):
             with client.pipeline() as pipe:
-                batches.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
+                keeping.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
                 pipe.execute()
         replaying = start("quarantine", "replay", "--all", "--json")
         # A hundred are read at once, and told of once all of them are done.
@@ -238,7 +239,7 @@ def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
         "    raise LookupError(f'no account for {event.recipient}')\n"
     )
     with redis_server.client() as client, client.pipeline() as pipe:
-        batches.add(pipe, [batches.Kept("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
+        keeping.add(pipe, [batches.Kept("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
         pipe.execute()
     start("worker", "expand", CALLBACKS_HANDLERS="failing")
     deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")

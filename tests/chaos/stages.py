@@ -11,6 +11,7 @@ import orjson
 
 from shared import batches, events, keys
 from shared.batches import Quarantined
+from tests import keeping
 from tests.chaos import witness
 from tests.chaos.lane import Callback, Lane, State
 from tests.integration.workbench import record
@@ -75,9 +76,8 @@ def stages(lane: Lane) -> tuple[Stage, ...]:
     lane.end()
     with lane.client.pipeline() as pipe:
         body = _READABLE_NOW.body
-        batches.add(
-            pipe, (), [Quarantined(kind="status", source="gateway", received_ms=batches.now_ms(), error="", body=body)]
-        )
+        entry = Quarantined(kind="status", source="gateway", received_ms=batches.now_ms(), error="", body=body)
+        keeping.add(pipe, (), [entry])
         pipe.execute()
     delivered = lane.state()
     smooth = {event: ("done",) for callback in CALLBACKS for event in callback.events}

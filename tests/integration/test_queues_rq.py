@@ -9,7 +9,7 @@ import pytest
 from rq import Queue
 from rq.job import Job, JobStatus, Retry
 from rq.registry import StartedJobRegistry
-from rq.utils import import_attribute
+from rq.utils import import_attribute, utcformat, utcparse
 from rq.worker import BaseWorker
 
 from shared import keys, queues
@@ -88,6 +88,8 @@ def test_a_jobs_fields_are_those_that_rq_writes(b: Bench) -> None:
         fields = b.connection.hgetall(job.key)
         assert set(fields) == {name for name, value in written.items() if value} | {b"items"}, "all but the empty ones"
         assert fields[b"result_ttl"] == written[b"result_ttl"] == b"0"
+        for name in (b"created_at", b"enqueued_at"):
+            assert utcformat(utcparse(fields[name].decode())).encode() == fields[name]
         fields[b"data"] = written[b"data"]
         b.connection.hset("rq:job:filled", mapping={**dict.fromkeys(written, b""), **fields})
         filled = Job.fetch("filled", connection=b.connection, serializer=queues.JsonSerializer)

@@ -137,11 +137,10 @@ def test_an_entry_weighs_the_same_whoever_sets_it_aside(b: Bench) -> None:
 
 
 def test_a_commit_sent_twice_weighs_once(b: Bench) -> None:
-    pipe = b.connection.pipeline()
-    batches.add(pipe, [], [quarantined(1), quarantined(2)])
-    commands = list(pipe.command_stack)
+    pipe, commands = b.connection.pipeline(), batches.commands([], [quarantined(1), quarantined(2)])
     for _ in range(2):
-        pipe.command_stack[:] = commands
+        for command in commands:
+            pipe.execute_command(*command)
         pipe.execute()
 
     assert len(b.quarantine()) == 2

@@ -13,8 +13,9 @@ from typing import Any, Final
 import pytest
 import redis
 
-from shared import audit, batches, connections, keys, queues
+from shared import audit, connections, keys, queues
 from shared.batches import Kept, Quarantined
+from tests import keeping
 from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.calling import Caller
@@ -65,7 +66,7 @@ class Bench:
     def keep(self, *callbacks: Kept, quarantined: Iterable[Quarantined] = ()) -> None:
         """Commit these callbacks together, as one batch."""
         with self.connection.pipeline() as pipe:
-            batches.add(pipe, callbacks, quarantined)
+            keeping.add(pipe, callbacks, quarantined)
             pipe.execute()
 
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
