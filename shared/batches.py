@@ -30,7 +30,7 @@ _WEIGH: Final = (
 _KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
 
 
-class Kept(Struct, frozen=True, array_like=True):
+class Kept(Struct, frozen=True, gc=False, array_like=True):
     """A readable callback on its way: its kind, who posted it, when (ms since 1970), how many records, the body."""
 
     kind: wire.Kind

@@ -32,7 +32,7 @@ _EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=1024)] | int | None
 _Code: TypeAlias = int | Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?$")] | None
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, gc=False, kw_only=True):
     """One delivery report of a status callback's `data` (CALLBACK_INFO in the specification)."""
 
     message_id: _Id
@@ -48,7 +48,7 @@ class Record(Struct, frozen=True, kw_only=True):
     error_code: _Code = None
 
 
-class StatusCallback(Struct, frozen=True, kw_only=True):
+class StatusCallback(Struct, frozen=True, gc=False, kw_only=True):
     """A status callback whose records are all readable."""
 
     data: Annotated[list[Record], Meta(min_length=1)]
@@ -56,20 +56,20 @@ class StatusCallback(Struct, frozen=True, kw_only=True):
     client_job_id: _EnvelopeText = None
 
 
-class StatusEnvelope(Struct, frozen=True, kw_only=True):
+class StatusEnvelope(Struct, frozen=True, gc=False, kw_only=True):
     """What stands beside `data` in a status callback."""
 
     api_job_id: _EnvelopeText = None
     client_job_id: _EnvelopeText = None
 
 
-class ReplyMessage(Struct, frozen=True, kw_only=True):
+class ReplyMessage(Struct, frozen=True, gc=False, kw_only=True):
     """REPLY_MSG in the specification: empty for a sticker or a picture."""
 
     text: str | None = None
 
 
-class ReplyCallback(Struct, frozen=True, kw_only=True):
+class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
     """A recipient's message."""
 
     reply_message_id: _Id
@@ -94,7 +94,7 @@ class Fault(Struct, frozen=True):
     error: str
 
 
-class Shape(Struct, frozen=True):
+class Shape(Struct, frozen=True, gc=False):
     """What the web process needs to know of a body: its kind, how many records, and which are unreadable."""
 
     kind: Kind
@@ -102,7 +102,7 @@ class Shape(Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
 
 
-class Callback(Struct, frozen=True):
+class Callback(Struct, frozen=True, gc=False):
     """A body read for good: envelope, and each record typed beside the object it was read from.
 
     `extra` are the envelope's unknown keys (none, if all the events together would carry more than 1 MiB of them).
