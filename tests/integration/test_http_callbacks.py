@@ -27,6 +27,8 @@ ACCEPTED = b'{"status":"accepted"}'
         ("status_bundle", "status", {"report.received": 3}),
         ("status_bundle", "", {"report.received": 3}),
         ("status_two_factor", "status", {"report.received": 1}),
+        ("status_sms_gateway", "status", {"report.received": 2}),
+        ("status_sms_gateway", "", {"report.received": 2}),
         ("reply", "reply", {"reply.received": 1}),
         ("reply", "", {"reply.received": 1}),
         ("reply_sticker", "reply", {"reply.received": 1}),

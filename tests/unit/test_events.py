@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -135,3 +136,35 @@ def test_an_event_comes_out_of_a_queue_as_it_went_in(extra: dict[str, Any]) -> N
     assert events.decode(encoded) == original
     assert events.decode(encoded.decode()) == original
     assert events.convert(msgspec.json.decode(encoded)) == original
+
+
+PAYLOADS = Path(__file__).parent.parent / "payloads"
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (
+            "status_two_factor",
+            [("SMS", "DELIVRD", True, "Fortytwo", 943, datetime(2015, 9, 25, 7, 12, 54, 145000, tzinfo=UTC))],
+        ),
+        (
+            "status_sms_gateway",
+            [
+                ("SMS", "ACCEPTD", False, "Fortytwo", 0, datetime(2015, 9, 25, 7, 12, 50, 20000, tzinfo=UTC)),
+                ("SMS", "UNDELIV", True, "35679000042", 27, datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)),
+            ],
+        ),
+    ],
+)
+def test_the_callbacks_of_the_senders_other_gateways_become_the_same_events(
+    payload: str, expected: list[tuple[object, ...]]
+) -> None:
+    found = read((PAYLOADS / f"{payload}.json").read_bytes())
+    assert all(isinstance(event, ReportEvent) for event in found)
+    told = [
+        (e.channel, e.status, e.is_final, e.sender, e.error_code, e.occurred_at)
+        for e in found
+        if isinstance(e, ReportEvent)
+    ]
+    assert told == expected
