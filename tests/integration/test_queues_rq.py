@@ -88,8 +88,8 @@ def test_a_jobs_fields_are_those_that_rq_writes(b: Bench) -> None:
         fields = b.connection.hgetall(job.key)
         assert set(fields) == {name for name, value in written.items() if value} | {b"items"}, "all but the empty ones"
         assert fields[b"result_ttl"] == written[b"result_ttl"] == b"0"
-        for name in (b"created_at", b"enqueued_at"):
-            assert utcformat(utcparse(fields[name].decode())).encode() == fields[name]
+        for when in (b"created_at", b"enqueued_at"):
+            assert utcformat(utcparse(fields[when].decode())).encode() == fields[when]
         fields[b"data"] = written[b"data"]
         b.connection.hset("rq:job:filled", mapping={**dict.fromkeys(written, b""), **fields})
         filled = Job.fetch("filled", connection=b.connection, serializer=queues.JsonSerializer)
