@@ -25,7 +25,7 @@ CONNECT_TIMEOUT_SECONDS: Final = 3.0
 
 def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> redis.Redis:
     """Give a client for `url`. Nothing is sent yet; errors of the network come with the first command."""
-    options = _options(timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
+    options = _options(url, timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
     if "+sentinel" in urlsplit(url).scheme:
         nodes, service, own = _sentinel(url)
         sentinel = Sentinel(nodes, sentinel_kwargs=options, **own, **options)
@@ -36,7 +36,7 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
 
 def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECONDS) -> "redis.asyncio.Redis":
     """Give an asyncio client for `url`; without `timeout_seconds` the caller sets a limit to what he awaits."""
-    options = _options(timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    options = _options(url, timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
     if "+sentinel" in urlsplit(url).scheme:
         nodes, service, own = _sentinel(url)
         asked = options | {"socket_timeout": timeout_seconds or WEB_TIMEOUT_SECONDS}
@@ -72,13 +72,14 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{place}{parts.path}"
 
 
-def _options(timeout_seconds: float | None) -> dict[str, Any]:
-    return {
+def _options(url: str, timeout_seconds: float | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "socket_keepalive": True,
         "health_check_interval": 0,
     }
+    # redis-py knows no keep-alive for a Unix socket, and refuses to be told of one.
+    return options if urlsplit(url).scheme == "unix" else options | {"socket_keepalive": True}
 
 
 def _node(place: str) -> tuple[str, int]:
