@@ -19,7 +19,8 @@ from msgspec import Struct
 from shared import connections, durability, settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
-from workers import registry
+from workers import pauses, registry, waiting
+from workers.declaration import Handler
 
 State: TypeAlias = Literal["ok", "advice", "wrong"]
 
@@ -192,6 +193,7 @@ def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
         return
     for handler in handlers:
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
+        yield from _pause(loaded, handler)
         for status in sorted((handler.statuses or frozenset()) - STATUSES):
             meant = difflib.get_close_matches(status, STATUSES, n=1, cutoff=0.5)
             yield Finding(
@@ -201,6 +203,35 @@ def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
             )
         if handler.location.startswith("workers.handlers.sql."):
             yield from _database(loaded.database_url)
+
+
+def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
+    if not loaded.redis_url:
+        return
+    client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+    try:
+        pausing = pauses.paused(client, handler.name)
+        if pausing is None:
+            return
+        waits = f"{waiting.look(client, handler.name).total} events wait"
+    except redis.RedisError:
+        return  # which is said above
+    finally:
+        client.close()
+    since = f"since {pausing.since:%Y-%m-%d %H:%M:%S} UTC"
+    if pausing.until is None:
+        yield Finding(
+            "advice",
+            f"handler {handler.name!r} is off {since}: {waits}",
+            f"Nothing is lost; `callbacks handlers on {handler.name}` turns it on again.",
+        )
+        return
+    until = f"until {pausing.until:%Y-%m-%d %H:%M:%S}" if pausing.seconds_left else "until the next event"
+    yield Finding(
+        "advice",
+        f"handler {handler.name!r} is paused {since}, {until}: {pausing.reason or 'no reason given'}; {waits}",
+        f"Then one event is tried, and if that goes well all are. `callbacks handlers on {handler.name}` ends it now.",
+    )
 
 
 def _database(url: str) -> Iterator[Finding]:

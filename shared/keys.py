@@ -10,6 +10,10 @@
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
     cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:dead:<handler>:bytes    string  deliver   as above
+    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/pauses.py
+    cb:offered                 hash    expand    for ever: when each handler was offered events: workers/offering.py
+    cb:backfilled:<handler>:<2 hex digits>
+                               set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
 A job's hash (`rq:job:<id>`, RQ's) carries five fields of ours: `items`, how many records or events its data hold,
@@ -32,12 +36,18 @@ SEEN_PREFIX: Final = "cb:s:"
 TAKEN_PREFIX: Final = "cb:taken:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
+OFFERED: Final = "cb:offered"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
 SET_ASIDE_SECONDS: Final = 30 * DAY_SECONDS
 # Should nobody be there to drop it for another month, Redis lets it go by itself, and it stays counted as kept.
 SET_ASIDE_EXPIRY_SECONDS: Final = 2 * SET_ASIDE_SECONDS
+# A backfill that was broken off goes on where it was if it is run again within this time.
+BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
+# A pause whose time is over ends with the first event that is tried. If none comes for so long, or the handler is gone,
+# it ends by itself: the next trouble is a new one.
+PAUSE_KEPT_SECONDS: Final = DAY_SECONDS
 # What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
 # Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
 # The scripts have this number in workers/lua/settling.lua.
@@ -69,6 +79,16 @@ def dead(handler: str) -> str:
 def dead_letter(handler: str, event_id: str) -> str:
     """Name one dead letter of a handler."""
     return entry(dead(handler), event_id)
+
+
+def backfilled(handler: str) -> str:
+    """Name what the keys of the events that `callbacks backfill` gave to a handler begin with."""
+    return f"cb:backfilled:{handler}:"
+
+
+def paused(handler: str) -> str:
+    """Name the pause of a handler: there is one as long as the key is there."""
+    return f"cb:paused:{handler}"
 
 
 def entries_bytes(index: str) -> str:

@@ -19,10 +19,18 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_unreadable      a job that this release cannot read
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
+    handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=
+    handler_resumed     an event was done again, and the queue goes on: seconds= it was paused
+    handler_unready     a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
+                        and is started again, ever more slowly, and its events wait
+    handler_unclosed    a handler's lifespan could not be left: cause=; nothing else is the worse for it
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
     database_away       the `sql` handler's database cannot be used: database= error=; its events wait, once said
     database_back       it can again: seconds= it was away
+    torn_line_cut_off   the `jsonl` handler cut off what a killed process had left of a line: file= bytes=
+    not_packed          the `jsonl` handler could not pack its closed files, and tries again: folder= error=
+    forward_unsigned    the `forward` handler signs nothing for a target: handler= target=; it was told to
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

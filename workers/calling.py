@@ -2,7 +2,7 @@
 
 One of the two declared boundaries where everything is caught: whatever a handler raises becomes the outcome of
 the event that it had, and of no other; KeyboardInterrupt alone goes through. It knows nothing of queues, retries or
-Redis. Start and stop hooks of a handler would be called where a Caller is made and closed.
+Redis. A handler's lifespan (`lifespans`) is entered where a Caller is opened, and left where it is closed.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from shared.events import Event
 from workers import alarm, outcomes
 from workers.alarm import Alarm
 from workers.declaration import Handler
-from workers.outcomes import DONE, Apart, Done, Outcome
-from workers.signals import HandlerTimeout, Reject, Retry
+from workers.lifespans import Lifespan
+from workers.outcomes import DONE, Apart, Done, Outcome, Paused
+from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.
 _HIDDEN: Final = frozenset((__file__, alarm.__file__))
@@ -36,8 +37,10 @@ class Caller:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self._runner = asyncio.Runner()
+        self._lifespan = Lifespan(handler, self._runner)
 
     def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(
@@ -45,9 +48,20 @@ class Caller:
     ) -> None:
         self.close()
 
+    def open(self) -> None:
+        """Enter the handler's lifespan. Raises Unready if that fails; then there is nothing to close."""
+        try:
+            self._lifespan.open()
+        except BaseException:
+            self._runner.close()
+            raise
+
     def close(self) -> None:
-        """Cancel what the handler left running on its loop, and close the loop. May be called twice."""
-        self._runner.close()
+        """Leave the lifespan, cancel what the handler left running on its loop, and close that. May be called twice."""
+        try:
+            self._lifespan.close()
+        finally:
+            self._runner.close()
 
     def run(
         self, events: Sequence[Event], *, singly: bool = False, stop: Callable[[], bool] = _never
@@ -55,8 +69,8 @@ class Caller:
         """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
 
         In the order given, except that concurrent calls start in it and end as they may. A batch handler gets one
-        list, and if that fails every event's outcome is Apart, unless it was the only one; with `singly` it gets
-        lists of one event each.
+        list, and if that fails every event's outcome is Apart, unless it was the only one; if it pauses, Paused. With
+        `singly` it gets lists of one event each.
 
         `stop` is asked before each call: once it is true no call starts, those under way are waited for and
         given, and the iterator ends. Closing the iterator early cancels the calls under way, waits for their end
@@ -84,7 +98,7 @@ class Caller:
         else:
             with Alarm(self.handler.timeout_seconds) as clock:
                 outcome = self._call(clock, batch)
-        if len(events) > 1 and not isinstance(outcome, Done | Apart):
+        if len(events) > 1 and not isinstance(outcome, Done | Paused | Apart):
             outcome = Apart(outcome)
         for index in range(len(events)):
             yield index, outcome
@@ -160,7 +174,7 @@ class Caller:
     def _returned(self, value: object) -> Outcome:
         if value is None:
             return DONE
-        if isinstance(value, Retry | Reject):
+        if isinstance(value, Retry | Pause | Reject):
             return outcomes.raised(value, hidden=_HIDDEN)
         if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):
             return DONE

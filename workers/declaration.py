@@ -9,6 +9,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Collection
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -16,6 +17,8 @@ from shared.errors import ConfigurationError
 from shared.events import Event, ReplyEvent, ReportEvent
 
 EventKind: TypeAlias = Literal["report", "reply"]
+# What a worker process opens before a handler's first event and closes after its last.
+Lifespan: TypeAlias = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The function's one attribute of ours.
@@ -48,6 +51,7 @@ class Handler:
     concurrency: int
     batch: bool
     is_async: bool
+    lifespan: Lifespan | None = None
 
     @property
     def location(self) -> str:
@@ -80,6 +84,7 @@ def handler(
     timeout_seconds: float = 30,
     concurrency: int = 1,
     batch: bool = False,
+    lifespan: Lifespan | None = None,
 ) -> Callable[[Function], Function]:
     """Make a handler of the decorated function, which stays what it is: `def` or `async def`, one argument.
 
@@ -93,8 +98,18 @@ def handler(
     once, above 1 only for `async def` without `batch`. With `batch` the argument is a list of events, the time is
     the whole list's, and a list that fails is taken apart: the handler is called again with lists of one event.
 
-    To return is to be done; to raise is to fail. Retry and Reject say more, raised or returned; any other value is
-    ignored. An event is frozen, and `event.raw` is to be left as it is.
+    `lifespan` is for pools and clients: a function without arguments, made by contextlib.contextmanager or, for an
+    `async def` handler only, contextlib.asynccontextmanager. Each worker process enters it once, before the handler's
+    first event (an async one on the loop of the calls), and leaves it when it stops; what it yields is ignored. It may
+    take `timeout_seconds` to open and 5 s, or less if they are less, to close. If it fails to open the process ends and
+    is started again, with growing distance; no event loses an attempt by that.
+
+    To return is to be done; to raise is to fail. Retry, Reject and Pause say more, raised or returned; any other value
+    is ignored. Retry: this event again later; Reject: this event never. Pause: the target is away, for every event;
+    no attempt is lost, and the handler's whole queue waits, in all its processes. When the time is over one event is
+    tried first, alone (a batch handler gets a list of one). If it is done or rejected all go on; if it pauses again
+    the pause goes on for the new time; if it fails that is its own attempt, and the pause goes on for as long again.
+    An event is frozen, and `event.raw` is to be left as it is.
 
     A function is one handler: for two, write two functions. Raises HandlerError, naming function and option.
     """
@@ -107,6 +122,7 @@ def handler(
             or _filters_problem(statuses=statuses, channels=channels, sources=sources)
             or _limits_problem(attempts=attempts, timeout_seconds=timeout_seconds, concurrency=concurrency)
             or _flags_problem(final=final, batch=batch)
+            or _lifespan_problem(lifespan, is_async=is_async)
         )
         called = getattr(function, "__name__", "") if name is None else name
         if not problem and (not isinstance(called, str) or not _NAME.fullmatch(called)):
@@ -128,6 +144,7 @@ def handler(
             concurrency=concurrency,
             batch=batch,
             is_async=is_async,
+            lifespan=lifespan,
         )
         setattr(function, ATTRIBUTE, declaration)
         return function
@@ -200,6 +217,28 @@ def _flags_problem(*, final: object, batch: object) -> str:
     if final is not None and not isinstance(final, bool):
         return f"final must be True, False or None for both, not {final!r}"
     return "" if isinstance(batch, bool) else f"batch must be True or False, not {batch!r}"
+
+
+def _lifespan_problem(lifespan: object, *, is_async: bool) -> str:
+    if lifespan is None:
+        return ""
+    if not inspect.isroutine(lifespan):
+        return f"lifespan must be the function that opens, not {lifespan!r}"
+    # What contextlib's decorators wrap is found below whatever other decorators are put around it.
+    body = inspect.unwrap(lifespan)
+    opens_async = inspect.isasyncgenfunction(body)
+    if body is lifespan or not (opens_async or inspect.isgeneratorfunction(body)):
+        return (
+            f"lifespan={_location(lifespan)} must be made by contextlib.contextmanager or "
+            "contextlib.asynccontextmanager: put one of them above it"
+        )
+    if opens_async and not is_async:
+        return f"lifespan={_location(lifespan)} is async, which only an `async def` handler can have"
+    try:
+        inspect.signature(lifespan).bind()
+    except TypeError:
+        return f"lifespan={_location(lifespan)} must take no argument"
+    return ""
 
 
 def _location(function: object) -> str:

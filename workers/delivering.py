@@ -3,24 +3,27 @@
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
 becomes a dead letter. Events that are done are noted at once and settled four times a second, failed ones are settled
 at once. So after a kill the job's next run repeats only what the worker was working on.
+
+Where the handler asks for a pause the run ends early, and its events wait as they are (see `probing` and `pauses`).
 """
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
 
-from shared import queues
+from shared import events, queues
 from workers.calling import Caller
 from workers.declaration import Handler
 from workers.delivery_run import Run
 from workers.notebook import Notebook
-from workers.outcomes import Again, Apart, Done, Failed, Outcome, Rejected
-from workers.rq_worker import Unfinished
-from workers.settling import MOST_DEATHS, Steps
+from workers.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.probing import Part
+from workers.rq_worker import Held, Unfinished
+from workers.settling import MOST_DEATHS, OnHold, Portion, Steps
 from workers.verdicts import Verdicts
-from workers.watchdog import Watchdog
+from workers.watchdog import GRACE_SECONDS, Watchdog
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -37,6 +40,9 @@ _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
+# Whoever tries one event after a pause is alone with it for the handler's time-out and this: what the watchdog allows
+# for the call's end, and the time to take the job and to settle. A worker that dies of it is not waited for any longer.
+_PROBE_SECONDS: Final = GRACE_SECONDS + 5.0
 
 
 class Deliveries:
@@ -62,43 +68,59 @@ class Deliveries:
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it.
 
-        Raises Unfinished if it was asked to stop before all were delivered, StaleRun if another worker has gone on
-        with the job, and redis.RedisError; each leaves what is not settled to the job's next run.
+        Raises Unfinished if it was asked to stop before all were delivered, Held if the handler is paused, StaleRun
+        if another worker has gone on with the job, and redis.RedisError; each leaves what is not settled to the job's
+        next run.
         """
-        portions = self._steps.take(
-            queue=queues.delivery(self._handler.name),
-            job_id=job_id,
-            own_arguments=arguments,
-            most_items=self._appetite(),
-            most_bytes=TAKE_BYTES,
-        )
-        run = Run(portions)
+        portions = self._take(job_id, arguments)
+        run, part = Run(portions), Part(is_probe=portions[0].is_probe)
         self._notebook.begin([portion.job_id for portion in portions])
         deaths = portions[0].deaths
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
         started = settled = time.monotonic()
         # Closed at once where a settlement is refused: the calls under way end with it.
-        with closing(self._one_by_one(run, deaths) if deaths else self._outcomes(run)) as outcomes:
+        with closing(self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part)) as outcomes:
             self._watchdog.watch()
             try:
                 for known in outcomes:
-                    if self._enter(run, known) or time.monotonic() - settled >= pause:
+                    # Other processes are to hear of a pause, or of its end, before the next call.
+                    if self._enter(run, known) or part.has_word or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
-                        self._settle(job_id, run)
+                        self._settle(job_id, run, part)
                         settled = time.monotonic()
                         self._watchdog.watch()
             finally:
                 self._watchdog.rest()
-        self._settle(job_id, run)
+        part.end()
+        self._settle(job_id, run, part)
         self._learn(run.ended, time.monotonic() - started)
         if not run.is_settled:
-            raise Unfinished
+            raise self._held() if part.is_held else Unfinished()
+
+    def _take(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
+        try:
+            return self._steps.take(
+                queue=queues.delivery(self._handler.name),
+                job_id=job_id,
+                own_arguments=arguments,
+                most_items=self._appetite(),
+                most_bytes=TAKE_BYTES,
+                handler=self._handler.name,
+                lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
+            )
+        except OnHold as exc:
+            raise self._held() from exc
+
+    def _held(self) -> Held:
+        return Held(lambda: self._steps.seconds_held(self._handler.name))
 
     def _enter(self, run: Run, known: _Known) -> bool:
         """Note what became of some events; say whether the notebook cannot hold it, so that it must be settled now."""
         must_settle = False
         for position, outcome in known:
+            if isinstance(outcome, Paused):
+                continue  # it has not been tried: it stays what it was
             run.enter(position, outcome)
             # Failures are rare, and have more to say than a note can.
             if not isinstance(outcome, Done) or self._notebook.is_full:
@@ -107,18 +129,38 @@ class Deliveries:
                 self._notebook.note(*run.origin(position))
         return must_settle
 
-    def _outcomes(self, run: Run) -> Generator[_Known, None, None]:
+    def _called(
+        self, part: Part, found: Sequence[events.Event], *, singly: bool = False
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
+
+        def stop() -> bool:
+            return part.is_held or self._is_stopping()
+
+        for index, outcome in self._caller.run(found, singly=singly, stop=stop):
+            part.hear(outcome)
+            yield index, outcome
+
+    def _outcomes(self, run: Run, part: Part) -> Generator[_Known, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
         events of a batch that failed. Where the handler asked for time, or fails with one event after the other, it
         is not the events' doing: the rest of the batch has failed with it, and each is tried again alone, later.
+
+        After a pause one event comes before all others, alone.
         """
-        fresh = [position for position, attempt in enumerate(run.attempts) if attempt == queues.FIRST_ATTEMPT]
-        alone = [position for position, attempt in enumerate(run.attempts) if attempt > queues.FIRST_ATTEMPT]
+        tried = 0
+        if part.is_probe:
+            for _, outcome in self._called(part, run.events[:1], singly=True):
+                yield ((0, outcome),)
+            tried = 1
+        rest = range(tried, len(run.events))
+        fresh = [position for position in rest if run.attempts[position] == queues.FIRST_ATTEMPT]
+        alone = [position for position in rest if run.attempts[position] > queues.FIRST_ATTEMPT]
         cause: Failed | Again | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
-        for index, outcome in self._caller.run([run.events[p] for p in fresh], stop=self._is_stopping):
+        for index, outcome in self._called(part, [run.events[p] for p in fresh]):
             if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
                 cause = outcome.cause
                 alone.append(fresh[index])
@@ -132,22 +174,22 @@ class Deliveries:
             yield whole
         alone.sort()
         failures = 0
-        for index, outcome in self._caller.run([run.events[p] for p in alone], singly=True, stop=self._is_stopping):
+        for index, outcome in self._called(part, [run.events[p] for p in alone], singly=True):
             yield ((alone[index], outcome),)
             failures = failures + 1 if isinstance(outcome, Failed) else 0
             if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
-                rest = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
-                yield [(position, cause) for position in rest]
+                left = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
+                yield [(position, cause) for position in left]
                 return
 
-    def _one_by_one(self, run: Run, deaths: int) -> Generator[_Known, None, None]:
+    def _one_by_one(self, run: Run, part: Part, deaths: int) -> Generator[_Known, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
                 yield ((position, Rejected(f"{MOST_DEATHS} workers died while the handler had it")),)
                 continue
-            for _, outcome in self._caller.run([event], singly=True, stop=self._is_stopping):
+            for _, outcome in self._called(part, [event], singly=True):
                 yield ((position, outcome),)
 
     def _appetite(self) -> int:
@@ -160,21 +202,28 @@ class Deliveries:
             known = self._seconds_an_event
             self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
 
-    def _settle(self, job_id: str, run: Run) -> None:
+    def _settle(self, job_id: str, run: Run, part: Part) -> None:
         settlements, finished = run.advance()
-        if not settlements:
+        if not settlements and not part.has_word:
             return
+        word = part.speak()
         verdicts = Verdicts(self._handler)
         for event, attempt, outcome in finished:
             verdicts.enter(event, attempt, outcome)
-        self._steps.settle(
+        settled = self._steps.settle(
             run_id=job_id,
             handler=self._handler.name,
             settlements=settlements,
             counts=verdicts.counts,
             dead=verdicts.dead,
             later=verdicts.later,
+            word=word,
         )
+        part.learn(settled)
         self._notebook.clear()
         for (action, cause), number in verdicts.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
+        if settled.change == "paused":
+            log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+        elif settled.change == "resumed":
+            log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from workers.signals import HandlerTimeout, Reject, Retry
+from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 FailureKind: TypeAlias = Literal["exception", "timeout", "cancelled", "exit"]
 
 ERROR_BYTES: Final = 1024
 TRACEBACK_BYTES: Final = 8192
+# A pause's reason stands in one line for an operator.
+REASON_BYTES: Final = 256
+# A shorter pause would be a busy loop; after a longer one nobody would find out that the target is back.
+_SHORTEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +58,34 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The handler's target is away: its queue waits for so long, and the event has not been tried at all."""
+
+    after_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Apart:
     """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone."""
 
     cause: Failed | Again | Rejected
 
 
-Outcome: TypeAlias = Done | Failed | Again | Rejected | Apart
+Outcome: TypeAlias = Done | Failed | Again | Rejected | Paused | Apart
 
 DONE: Final = Done()
 
 
-def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Failed | Again | Rejected:
+def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Failed | Again | Rejected | Paused:
     """Give the outcome of a call that raised `error`. Frames of the files `hidden` stay out of the traceback."""
     if isinstance(error, Retry):
         return Again(error.after_seconds, _cut(str(error), ERROR_BYTES))
     if isinstance(error, Reject):
         return Rejected(_cut(str(error), ERROR_BYTES))
+    if isinstance(error, Pause):
+        seconds = min(max(float(error.after_seconds), _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        return Paused(seconds, _cut(error.reason, REASON_BYTES))
     kind: FailureKind = "exception"
     if isinstance(error, HandlerTimeout):
         kind = "timeout"

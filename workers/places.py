@@ -56,11 +56,18 @@ class Places:
         return execution
 
     def put_back(
-        self, execution: Execution, *, to: Literal["front", "back"], finished: Notes, died: bool = False
+        self,
+        execution: Execution,
+        *,
+        to: Literal["front", "back"],
+        finished: Notes,
+        died: bool = False,
+        with_taken: bool = False,
     ) -> bool:
         """End a run, and put its job back if the run still held it; tell whether it did.
 
         `finished` is what the run's handler had done beyond what is settled: the job's next run settles it as done.
+        `with_taken`: the jobs that it took along go back too, behind it; else they wait for its next run.
         """
         notes = [word for job_id, places in finished.items() for word in (keys.job(job_id), progress.write(places))]
         return bool(
@@ -74,7 +81,7 @@ class Places:
                     ExecutionRegistry.key_template.format(execution.job_id),
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                 ],
-                args=[execution.job_id, execution.id, to, int(died), *notes],
+                args=[execution.job_id, execution.id, to, int(died), int(with_taken), *notes],
             )
         )
 

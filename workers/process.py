@@ -20,6 +20,7 @@ from workers import jobs, registry
 from workers.calling import Caller
 from workers.delivering import Deliveries
 from workers.expanding import Expansion
+from workers.lifespans import Unready
 from workers.notebooks import Notebooks
 from workers.rq_worker import QueueWorker
 from workers.settling import Steps
@@ -46,6 +47,10 @@ def main() -> int:
     except CallbacksError as exc:
         log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
+    except Unready as exc:
+        # No event has been touched; the supervisor starts it again, ever more slowly while this goes on.
+        log.error("action=handler_unready handler=%s cause=%s", exc.handler, exc.cause)
+        return EXIT_TROUBLE
     except redis.RedisError as exc:
         # Whatever it had in hands is given back by the supervisor, who will start it again.
         log.warning("action=redis_away queue=%s error=%s", options.queue, exc)
@@ -76,7 +81,12 @@ def _work(queue: str, *, name: str) -> int:
                 is_stopping=lambda: worker.stopping,
             )
         )
+    # RQ sets the same when the work begins: here a stop is noted while a lifespan opens, which is then left in order.
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, worker.request_stop)
     try:
+        if caller is not None:
+            caller.open()
         with garbage.collected_rarely():
             worker.work(logging_level="WARNING")
     finally:

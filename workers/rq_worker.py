@@ -7,6 +7,7 @@ it again, and looks after the jobs of those that died. See `supervisor`, `housek
 
 import logging
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, TypeAlias
 
@@ -41,6 +42,17 @@ class Unfinished(Exception):
     """The worker is to stop: what is left of the job goes back to the front of its queue."""
 
 
+class Held(Unfinished):
+    """The queue's handler is paused: likewise, with all that the run took along, and then the worker waits.
+
+    `seconds_left` tells for how long, at least, whenever it is asked; at 0 the worker takes a job again.
+    """
+
+    def __init__(self, seconds_left: Callable[[], float]) -> None:
+        self.seconds_left = seconds_left
+        super().__init__("the handler is paused")
+
+
 class _NoAlarm(BaseDeathPenalty):
     """No time limit for a job: handlers have limits of their own, and an alarm could strike in mid-settlement."""
 
@@ -69,6 +81,7 @@ class QueueWorker(SimpleWorker):
         self._stopping = False
         self._returned: Execution | None = None
         self._look_at = 0.0
+        self._seconds_held: Callable[[], float] | None = None
 
     @property
     def stopping(self) -> bool:
@@ -96,8 +109,16 @@ class QueueWorker(SimpleWorker):
         away = False
         while not self._stopping:
             try:
-                self.heartbeat()
+                # While a handler is paused nothing is popped, so RQ has to hear of the worker less often.
+                if self._seconds_held is None or time.monotonic() >= self._look_at:
+                    self.heartbeat()
                 self._give_back_strays()
+                if self._seconds_held is not None and (seconds := self._seconds_held()) > 0:
+                    if timeout is None:
+                        return None  # who works in a burst is done: nothing can be taken
+                    time.sleep(min(seconds, WAIT_SECONDS))
+                    continue
+                self._seconds_held = None
                 found = self.queue_class.dequeue_any(
                     self.queues,
                     timeout,
@@ -176,6 +197,8 @@ class QueueWorker(SimpleWorker):
         # RQ would write the whole job anew, whether it is still there or not. Here the job goes back to its queue
         # with the progress that it has made, if this run still holds it; so whatever is settled stays settled.
         error, to_front = exc_info[1], True
+        if isinstance(error, Held):
+            self._seconds_held = error.seconds_left
         if execution is self._returned:
             # All is done, and only RQ's own last transaction has no answer. If that was carried out, there is nothing
             # to put back; if not, the job's next run finds nothing left to do.
@@ -188,7 +211,11 @@ class QueueWorker(SimpleWorker):
             time.sleep(_PAUSE_SECONDS)  # what made it fail is mostly Redis
         patiently(
             lambda: self._places.put_back(
-                execution, to="front" if to_front else "back", finished=self._notebook.read()
+                execution,
+                to="front" if to_front else "back",
+                finished=self._notebook.read(),
+                # A pause may last for hours. What waits, waits where RQ shows it and where all find it after that.
+                with_taken=isinstance(error, Held),
             ),
             connection=self.connection,
             is_stopping=lambda: self._stopping,

@@ -5,19 +5,20 @@ be undone, so a settlement waits for Redis as long as it is away, and one whose 
 """
 
 import logging
+import math
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import redis
 from msgspec import Struct
 
 from shared import keys, queues
-from workers import notebook
+from workers import notebook, pauses
 
 log = logging.getLogger("callbacks.worker")
 
@@ -30,6 +31,7 @@ _NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOW
 _PAUSE_SECONDS: Final = 0.5
 # How long a worker that is to stop waits for Redis. What it could not settle is in its notebook.
 LAST_WAIT_SECONDS: Final = 3.0
+_PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 # So many workers may die of one callback, or of one event at its handler; then it is set aside.
 MOST_DEATHS: Final = 3
 
@@ -38,12 +40,17 @@ class StaleRun(Exception):
     """Another worker has gone on with this job meanwhile; what this run did since its last settlement is void."""
 
 
+class OnHold(Exception):
+    """The handler is paused: nothing was taken, and the job has to go back to its queue."""
+
+
 class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
     counts the workers that died in the midst of it since it last made progress; `finished` are the places of what a
-    handler did in their hands.
+    handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if one event, which
+    this run has to try first, goes well.
     """
 
     job_id: str
@@ -52,6 +59,7 @@ class Portion(Struct, frozen=True):
     taken: bool
     deaths: int = 0
     finished: frozenset[int] = frozenset()
+    is_probe: bool = False
 
 
 class Settlement(Struct, frozen=True):
@@ -71,7 +79,7 @@ class Delivery(Struct, frozen=True):
     job_ids: tuple[str, ...]
 
 
-class Offered(Struct, frozen=True):
+class Offered(Struct, frozen=True, gc=False):
     """An event offered to the handlers: its marks, the handlers that want it as a mask of 0 and 1, its JSON."""
 
     kind: keys.CountedKind
@@ -100,6 +108,31 @@ class Later(Struct, frozen=True):
     fields: Mapping[str, Argument]
 
 
+class Word(Struct, frozen=True):
+    """What a settlement says of its handler's pause (see `lua/settle.lua`): "" is nothing.
+
+    "paused": the handler asked for `after_seconds`. Of the probe: it was "resumed", "failed", or came to no call.
+    """
+
+    verdict: Literal["", "paused", "resumed", "failed", "untried"] = ""
+    after_seconds: float = 0.0
+    reason: str = ""
+
+
+NOTHING: Final = Word()
+
+
+class Settled(Struct, frozen=True):
+    """What a settlement found: whether the handler is paused now, and whether this settlement did or ended that.
+
+    `seconds` is how long the pause lasts that it set, or lasted that it ended.
+    """
+
+    is_held: bool
+    change: Literal["", "paused", "resumed"]
+    seconds: float
+
+
 def _never() -> bool:
     return False
 
@@ -112,25 +145,49 @@ class Steps:
         lua = files("workers") / "lua"
         self._connection = connection
         shared_part = (lua / "settling.lua").read_text()
-        self._take = connection.register_script((lua / "take.lua").read_text())
+        pausing = (lua / "pausing.lua").read_text()
+        self._take = connection.register_script(pausing + (lua / "take.lua").read_text())
         self._fan_out = connection.register_script(shared_part + (lua / "fan_out.lua").read_text())
-        self._settle = connection.register_script(shared_part + (lua / "settle.lua").read_text())
+        self._settle = connection.register_script(shared_part + pausing + (lua / "settle.lua").read_text())
 
     def take(
-        self, *, queue: str, job_id: str, own_arguments: Sequence[Any], most_items: int, most_bytes: int
+        self,
+        *,
+        queue: str,
+        job_id: str,
+        own_arguments: Sequence[Any],
+        most_items: int,
+        most_bytes: int,
+        handler: str = "",
+        lease_seconds: float = 0.0,
     ) -> list[Portion]:
         """Give the running job and those waiting behind it, up to the limits, all now owned by this run.
 
         A job that this release cannot read goes back to the end of the queue, to fail alone. Raises StaleRun if the
-        running job is gone: somebody else has ended it.
+        running job is gone: somebody else has ended it. With a `handler`, raises OnHold while that is paused; the run
+        that may try one event after that is the only one for `lease_seconds`.
         """
         progress, *rest = self._take(
-            keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(job_id)],
-            args=[most_items, most_bytes, keys.job(""), keys.TAKEN_PREFIX],
+            keys=[
+                keys.rq_queue(queue),
+                keys.taken(job_id),
+                keys.job(job_id),
+                *([keys.paused(handler)] if handler else []),
+            ],
+            args=[
+                most_items,
+                most_bytes,
+                keys.job(""),
+                keys.TAKEN_PREFIX,
+                math.ceil(lease_seconds * 1000),
+                _PAUSE_KEPT_MS,
+            ],
         )
         if progress is None:
             raise StaleRun
-        deaths, noted, *others = rest
+        if progress == 0:
+            raise OnHold(OnHold.__doc__)
+        deaths, noted, is_probe, *others = rest
         portions = [
             Portion(
                 job_id,
@@ -139,6 +196,7 @@ class Steps:
                 taken=False,
                 deaths=deaths,
                 finished=notebook.from_text(noted.decode()),
+                is_probe=bool(is_probe),
             )
         ]
         for other, settled, data, noted in others:
@@ -203,20 +261,28 @@ class Steps:
         counts: Mapping[str, int],
         dead: Sequence[SetAside],
         later: Sequence[Later],
-    ) -> None:
-        """Write down what became of deliveries. Raises StaleRun as `fan_out` does."""
+        word: Word = NOTHING,
+    ) -> Settled:
+        """Write down what became of deliveries, and what that says of a pause. Raises StaleRun as `fan_out` does."""
         arguments = _settlements(run_id, settlements)
         _append_all(arguments, list(counts.items()))
         _append_all(arguments, [_set_aside(entry) for entry in dead])
         _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
-        scheduled = keys.rq_scheduled(queues.delivery(handler))
-        (current,) = patiently(
-            lambda: self._settle(keys=[keys.COUNTS, keys.dead(handler), scheduled], args=arguments),
+        arguments += (word.verdict, math.ceil(word.after_seconds * 1000), word.reason, _PAUSE_KEPT_MS)
+        places = [keys.COUNTS, keys.dead(handler), keys.rq_scheduled(queues.delivery(handler)), keys.paused(handler)]
+        current, *found = patiently(
+            lambda: self._settle(keys=places, args=arguments),
             connection=self._connection,
             is_stopping=self._is_stopping,
         )
         if not current:
             raise StaleRun
+        is_held, change, ms = found
+        return Settled(bool(is_held), change.decode(), ms / 1000)
+
+    def seconds_held(self, handler: str) -> float:
+        """Give for how long a handler is paused, at least: 0 if it is not. Raises redis.RedisError."""
+        return pauses.seconds_left(self._connection, handler)
 
 
 def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Callable[[], bool] = _never) -> T:

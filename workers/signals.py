@@ -2,6 +2,7 @@
 
 Exception
 ├── Retry            the handler: not now, give me this event again
+├── Pause            the handler: my target is away, give me nothing for a while
 └── Reject           the handler: never again, set this event aside
 BaseException
 └── HandlerTimeout   us, inside the handler: your time is up, clean up and leave
@@ -18,11 +19,26 @@ class Retry(Exception):
     """
 
     def __init__(self, after_seconds: float | None = None, reason: str = "") -> None:
-        if after_seconds is not None and not (math.isfinite(after_seconds) and after_seconds >= 0):
-            raise ValueError(f"after_seconds must be a number of seconds from 0, not {after_seconds!r}")
+        if after_seconds is not None:
+            _check_seconds(after_seconds)
         self.after_seconds = after_seconds
         self.reason = reason
         super().__init__(reason or "the handler asked for another attempt")
+
+
+class Pause(Exception):
+    """Says that the handler's target is away: raise it, or return it. No attempt is spent.
+
+    The handler's whole queue waits for `after_seconds`, in all its worker processes; less than a second is a second,
+    more than a day a day. Then one event is tried first. `reason` is shown to operators, so it names no person.
+    Raises ValueError for a time that is negative or no number.
+    """
+
+    def __init__(self, after_seconds: float, reason: str = "") -> None:
+        _check_seconds(after_seconds)
+        self.after_seconds = after_seconds
+        self.reason = reason
+        super().__init__(reason or "the handler asked for a pause")
 
 
 class Reject(Exception):
@@ -43,3 +59,8 @@ class HandlerTimeout(BaseException):
     def __init__(self, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         super().__init__(f"not done after {timeout_seconds:g} s")
+
+
+def _check_seconds(value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"after_seconds must be a number of seconds from 0, not {value!r}")

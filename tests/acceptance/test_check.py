@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from shared import keys
 from tests.acceptance.processes import run
 from tests.redis_server import RedisServer, free_port
+from workers import pauses
 
 TOKENS = {"CALLBACKS_TOKENS": "acme=a-long-enough-token"}
 
@@ -100,3 +102,31 @@ def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     assert "from-file" in ended.stdout
     assert "192.0.2.1" in ended.stdout
     assert "10.0.0.0/8" not in ended.stdout
+
+
+def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from workers import ReportEvent, handler\n"
+        "@handler(ReportEvent)\ndef one(event): ...\n"
+        "@handler(ReportEvent)\ndef two(event): ...\n"
+    )
+    with redis_server.client() as client:
+        pauses.switch_off(client, "one")
+        paused = {
+            "by": "handler",
+            "since_ms": 1_700_000_000_000,
+            "until_ms": 4_100_000_000_000,
+            "reason": "moving house",
+        }
+        client.hset(keys.paused("two"), mapping=paused)
+
+    ended = run(
+        "check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "mine"}
+    )
+
+    assert ended.returncode == 0, "nothing is wrong with it"
+    assert "handler 'one' is off since " in ended.stdout
+    assert "`callbacks handlers on one` turns it on again" in ended.stdout
+    assert (
+        "handler 'two' is paused since 2023-11-14 22:13:20 UTC, until 2099-12-03 16:53:20: moving house; 0 events wait"
+    ) in ended.stdout

@@ -1,12 +1,22 @@
--- Write down what became of events at their handler: counted, set aside, or to be tried again later: one step.
+-- Write down what became of events at their handler: counted, set aside, or to be tried again later, and what that says
+-- of the handler's pause: one step.
 --
 -- KEYS  1 counters   2 index of the handler's dead letters   3 registry of jobs scheduled for the handler's queue
+--       4 the handler's pause
 -- ARGV  settlements (see settling.lua), then
 --       counts: counter, number
 --       dead letters: key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
--- Gives {1}, or {0} if the settlement is refused
-if is_repeated() then return {1} end
+--       the pause: '' (nothing to say), 'paused' (the handler asked for it), or the probe's 'resumed', 'failed', and
+--       'untried'; for how many ms, the reason, how long a pause is kept after its end, in ms
+-- Gives {1, 1 if the handler is paused now, 'paused' or 'resumed' if this made it so, for how many ms or after how many},
+-- or {0} if the settlement is refused
+local function answer(change, ms)
+  local pause = pause_at(KEYS[4])
+  return {1, pause and holds(pause, run) and 1 or 0, change, ms}
+end
+
+if is_repeated() then return answer('', 0) end
 if not is_current() then return {0} end
 
 for _ = 1, next_number() do
@@ -27,4 +37,38 @@ end
 
 write_counts(KEYS[1])
 settle()
-return {1}
+
+local verdict, after_ms, reason, kept_ms = next_text(), next_number(), next_text(), next_number()
+local pause, now = pause_at(KEYS[4]), now_ms()
+
+local function goes_on(ms)
+  redis.call('HSET', KEYS[4], 'after_ms', ms)
+  redis.call('HINCRBY', KEYS[4], 'times', 1)
+  redis.call('HDEL', KEYS[4], 'probe')
+  lasts_until(KEYS[4], now + ms, kept_ms)
+  return answer('paused', ms)
+end
+
+if verdict == '' or (pause and pause.by == 'operator') then
+  return answer('', 0)
+elseif verdict == 'paused' then
+  if not pause then
+    redis.call('HSET', KEYS[4], 'by', 'handler', 'since_ms', now, 'reason', reason)
+    return goes_on(after_ms)
+  elseif pause.probe == run then
+    redis.call('HSET', KEYS[4], 'reason', reason)
+    return goes_on(after_ms)
+  elseif now + after_ms > pause.until_ms then
+    -- A call that began before the pause, or that does not know of it: it is the same pause.
+    redis.call('HSET', KEYS[4], 'after_ms', after_ms)
+    lasts_until(KEYS[4], now + after_ms, kept_ms)
+  end
+elseif pause and verdict == 'resumed' then
+  redis.call('DEL', KEYS[4])
+  return answer('resumed', now - pause.since_ms)
+elseif pause and pause.probe == run then
+  if verdict == 'failed' then return goes_on(pause.after_ms) end
+  redis.call('HDEL', KEYS[4], 'probe')  -- it came to no call: another one tries, at once
+  lasts_until(KEYS[4], now, kept_ms)
+end
+return answer('', 0)

@@ -46,7 +46,8 @@ end
 
 local function settle()
   redis.call('HSET', run, 'settlement', name)
-  redis.call('HDEL', run, 'deaths')  -- whatever kills workers has not been met on this stretch
+  -- Whatever kills workers has not been met on this stretch; where nothing is settled there was none.
+  if #settlements > 0 then redis.call('HDEL', run, 'deaths') end
   for _, s in ipairs(settlements) do
     if s.taken == '' then
       redis.call('HSET', s.job, 'progress', s.to)

@@ -1,19 +1,32 @@
 -- Give a running job, and as many of the jobs waiting behind it as fit, to the worker that runs it.
 -- What was taken along before a crash comes first; nothing is lost between the queue and the list. A job in whose run a
--- worker died takes no more along: something in it may be what kills.
+-- worker died takes no more along: something in it may be what kills. While the handler is paused nobody takes anything;
+-- who comes first after that is the probe, alone until its lease runs out, and takes no more along either.
 --
--- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash
+-- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash   4 the handler's pause, if
+--       the queue is a handler's
 -- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
--- Gives {progress of the running job, or false if it is gone, how many workers died of it, what a dead worker's handler
--- had finished of it (see put_back.lua), {id, progress, data, finished}, …}
+--       5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
+-- Gives {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died of it,
+-- what a dead worker's handler had finished of it (see put_back.lua), 1 if this is the probe, {id, progress, data,
+-- finished}, …}
 local most_items, most_bytes, prefix, taken_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished')
 if not own[1] then return {false} end
 
+local probes = 0
+local pause = KEYS[4] and pause_at(KEYS[4])
+if pause then
+  if holds(pause, '') then return {0} end
+  lasts_until(KEYS[4], now_ms() + tonumber(ARGV[5]), tonumber(ARGV[6]))
+  redis.call('HSET', KEYS[4], 'probe', KEYS[3])
+  probes = 1
+end
+
 local items = tonumber(own[2] or 1)
 local bytes = #own[1]
 local deaths = tonumber(own[4] or 0)
-local result = {own[3] or '0', deaths, own[5] or ''}
+local result = {own[3] or '0', deaths, own[5] or '', probes}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function look(id)
@@ -37,7 +50,7 @@ for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   end
 end
 
-while deaths == 0 and items < most_items and bytes < most_bytes do
+while deaths == 0 and probes == 0 and items < most_items and bytes < most_bytes do
   local id = redis.call('LINDEX', KEYS[1], 0)
   if not id then break end
   local job = look(id)

@@ -9,7 +9,8 @@ itself is in trouble all events come again later; where it refuses what one even
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import Engine
@@ -117,7 +118,24 @@ def _refused(error: EventAtFault, events: Sequence[Event]) -> Exception:
 _store = Store(Address.of(os.environ.get("DATABASE_URL", "")))
 
 
-@handler(ReportEvent, ReplyEvent, name="sql", batch=True, attempts=_ATTEMPTS, timeout_seconds=_TIMEOUT_SECONDS)
+@contextmanager
+def opened() -> Iterator[None]:
+    """Close the connection when the worker process stops. It is opened at the first use, whenever there is trouble."""
+    try:
+        yield
+    finally:
+        _store.close()
+
+
+@handler(
+    ReportEvent,
+    ReplyEvent,
+    name="sql",
+    batch=True,
+    attempts=_ATTEMPTS,
+    timeout_seconds=_TIMEOUT_SECONDS,
+    lifespan=opened,
+)
 def keep(events: Sequence[Event]) -> None:
     """Write each event of the batch, all or none."""
     _store.keep(events)

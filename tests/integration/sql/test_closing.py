@@ -1,0 +1,22 @@
+"""When the worker process stops, the `sql` handler's connection is closed in order."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_calling import reports
+from workers.calling import Caller
+from workers.declaration import ATTRIBUTE
+from workers.handlers.sql import handler as sql
+from workers.handlers.sql.connecting import Address
+
+
+def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = sql.Store(Address.of(f"sqlite:///{tmp_path}/events.db"))
+    monkeypatch.setattr(sql, "_store", store)
+
+    with Caller(getattr(sql.keep, ATTRIBUTE)) as calls:
+        list(calls.run(reports(2)))
+        assert store._engine is not None
+
+    assert store._engine is None

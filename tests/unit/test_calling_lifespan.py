@@ -1,0 +1,198 @@
+"""What a handler opens is open around its calls, is closed behind them, and cannot hold up a process for ever."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from tests.unit.test_calling import LONG, SHORT, outcomes, reports
+from workers import Pause, ReportEvent, handler, lifespans
+from workers.calling import Caller
+from workers.declaration import ATTRIBUTE
+from workers.lifespans import Unready
+from workers.outcomes import REASON_BYTES, Paused
+
+
+def caller(function: Callable[[Any], Any], lifespan: Any, *, timeout_seconds: float = LONG) -> Caller:
+    decorated = handler(ReportEvent, name="it", lifespan=lifespan, timeout_seconds=timeout_seconds)(function)
+    return Caller(getattr(decorated, ATTRIBUTE))
+
+
+def test_it_is_entered_once_before_the_first_event_and_left_after_the_last() -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def opened() -> Iterator[None]:
+        told.append("opened")
+        yield
+        told.append("closed")
+
+    with caller(lambda event: told.append(event.message_id), opened) as calls:
+        list(calls.run(reports(2)))
+        list(calls.run(reports(1)))
+    calls.close()
+
+    assert told == ["opened", "0", "1", "0", "closed"]
+
+
+def test_an_async_one_lives_in_one_task_on_the_loop_of_the_calls_and_is_closed_before_it() -> None:
+    told: list[Any] = []
+
+    async def close() -> None:
+        told.append((asyncio.get_running_loop(), "closed"))
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        # A task group refuses to be left by another task than it was entered by.
+        async with asyncio.TaskGroup() as group:
+            told.append((asyncio.get_running_loop(), "opened"))
+            yield
+            group.create_task(close())
+        assert asyncio.current_task() is task
+
+    async def call(event: ReportEvent) -> None:
+        told.append((asyncio.get_running_loop(), event.message_id))
+
+    with caller(call, opened) as calls:
+        list(calls.run(reports(2)))
+
+    assert [word for _, word in told] == ["opened", "0", "1", "closed"]
+    assert len({id(loop) for loop, _ in told}) == 1
+
+
+def failing(secret: str) -> None:
+    raise ConnectionRefusedError(secret)
+
+
+@contextmanager
+def plain_without_target() -> Iterator[None]:
+    failing("nobody at 35699000001")
+    yield
+
+
+@asynccontextmanager
+async def async_without_target() -> AsyncIterator[None]:
+    failing("nobody at 35699000001")
+    yield
+
+
+@contextmanager
+def plain_hanging() -> Iterator[None]:
+    time.sleep(LONG)
+    yield
+
+
+@asynccontextmanager
+async def async_hanging() -> AsyncIterator[None]:
+    await asyncio.sleep(LONG)
+    yield
+
+
+@asynccontextmanager
+async def async_clinging() -> AsyncIterator[None]:
+    for _ in range(2):
+        try:
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            continue
+    await asyncio.sleep(LONG)
+    yield
+
+
+def uncalled(*, is_async: bool) -> Callable[[Any], Any]:
+    """Give a function, a new one, as each is one handler."""
+
+    def plain(event: ReportEvent) -> None:
+        raise AssertionError("it was called")
+
+    async def concurrent(event: ReportEvent) -> None:
+        raise AssertionError("it was called")
+
+    return concurrent if is_async else plain
+
+
+@pytest.mark.parametrize(
+    ("is_async", "lifespan", "cause"),
+    [
+        (False, plain_without_target, "ConnectionRefusedError at test_calling_lifespan.py:"),
+        (True, async_without_target, "ConnectionRefusedError at test_calling_lifespan.py:"),
+        (False, plain_hanging, "HandlerTimeout at test_calling_lifespan.py:"),
+        (True, async_hanging, "HandlerTimeout at "),
+        (True, async_clinging, "HandlerTimeout at "),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_cannot_be_opened_says_type_and_place_and_no_text(is_async: bool, lifespan: Any, cause: str) -> None:
+    with pytest.raises(Unready) as caught, caller(uncalled(is_async=is_async), lifespan, timeout_seconds=SHORT):
+        raise AssertionError("it says that it is open")
+
+    assert caught.value.cause.startswith(cause)
+    assert "35699000001" not in str(caught.value)
+
+
+@contextmanager
+def plain_sticking() -> Iterator[None]:
+    yield
+    time.sleep(LONG)
+
+
+@asynccontextmanager
+async def async_sticking() -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(LONG)
+
+
+@contextmanager
+def plain_breaking() -> Iterator[None]:
+    yield
+    failing("nobody at 35699000001")
+
+
+@pytest.mark.parametrize(
+    ("is_async", "lifespan", "cause"),
+    [
+        (False, plain_sticking, "cause=HandlerTimeout"),
+        (True, async_sticking, "cause=HandlerTimeout"),
+        (False, plain_breaking, "cause=ConnectionRefusedError"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_goes_wrong_while_it_is_left_is_logged_and_harms_nothing(
+    is_async: bool, lifespan: Any, cause: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifespans, "LEAVE_SECONDS", SHORT)
+    with caplog.at_level(logging.WARNING), caller(uncalled(is_async=is_async), lifespan):
+        pass
+
+    assert "action=handler_unclosed" in caplog.text
+    assert cause in caplog.text
+    assert "35699000001" not in caplog.text
+
+
+# --- a pause is an outcome of its own
+
+
+@pytest.mark.parametrize("way", ["raised", "returned"])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_pause_is_told_of_each_event_that_the_call_had(way: str, batch: bool) -> None:
+    def away(_: Any) -> Any:
+        pause = Pause(30, "moving house")
+        if way == "raised":
+            raise pause
+        return pause
+
+    assert outcomes(away, reports(2), batch=batch) == [Paused(30.0, "moving house")] * 2
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 1.0), (0.2, 1.0), (7, 7.0), (1e12, 86_400.0)])
+def test_a_pause_is_a_second_at_least_and_a_day_at_most_and_its_reason_is_cut(asked: float, given: float) -> None:
+    (outcome,) = outcomes(lambda _: Pause(asked, "ö" * 1000), reports(1), name="it")
+
+    assert isinstance(outcome, Paused)
+    assert outcome.after_seconds == given
+    assert len(outcome.reason.encode()) <= REASON_BYTES

@@ -1,0 +1,28 @@
+-- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see workers/pauses.py). Time is Redis's
+-- own: the hosts' clocks need not agree.
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function pause_at(key)
+  local fields = redis.call('HMGET', key, 'by', 'until_ms', 'after_ms', 'probe', 'since_ms')
+  if not fields[1] then return nil end
+  return {
+    by = fields[1],
+    until_ms = tonumber(fields[2] or 0),
+    after_ms = tonumber(fields[3] or 0),
+    probe = fields[4],
+    since_ms = tonumber(fields[5] or 0),
+  }
+end
+
+-- Whether nobody may call the handler now but `run`, if that is the one that tries whether the target is back.
+local function holds(pause, run)
+  return pause.by == 'operator' or (pause.until_ms > now_ms() and pause.probe ~= run)
+end
+
+local function lasts_until(key, ms, kept_ms)
+  redis.call('HSET', key, 'until_ms', ms)
+  redis.call('PEXPIREAT', key, ms + kept_ms)
+end

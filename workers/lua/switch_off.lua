@@ -1,0 +1,8 @@
+-- Pause a handler without an end. Whoever did so before has said since when.
+--
+-- KEYS  1 the handler's pause
+if redis.call('HGET', KEYS[1], 'by') == 'operator' then return 0 end
+local time = redis.call('TIME')
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'by', 'operator', 'since_ms', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+return 1
