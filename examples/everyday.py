@@ -1,8 +1,13 @@
-"""Three handlers of everyday use: give money back, answer a reply, keep everything.
+"""Three handlers of everyday use: give money back, answer a reply, alert when more messages fail than usual.
 
     CALLBACKS_HANDLERS=examples.everyday
 
-They keep their files in EVERYDAY_FOLDER and send answers to EVERYDAY_ANSWER_URL, which takes {"to": …, "text": …}.
+    EVERYDAY_FOLDER       where they remember what they did, in SQLite; var/everyday where it is missing
+    EVERYDAY_ANSWER_URL   takes {"to": …, "text": …} for each answer
+    EVERYDAY_ALERT_URL    takes {"text": …} for each alert
+
+An event may come again where a worker died with it in its hands. So each effect is remembered by the event's `id`, and
+each post carries it as Idempotency-Key, for the one case that memory cannot tell: posted, and died before it was noted.
 """
 
 import asyncio
@@ -11,57 +16,119 @@ import os
 import sqlite3
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
+from typing import Final
 
-from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
+from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
+
+THANKS: Final = "Thank you, we will call you."
+# Whoever answers automatically may talk to another machine that does: one answer an hour to each is enough.
+ANSWER_AGAIN_SECONDS: Final = 3600
+# An alert is due where of the messages that ended in ten minutes so many failed, and so large a part.
+WINDOW_SECONDS: Final = 600
+LEAST_FAILURES: Final = 20
+LEAST_SHARE: Final = 0.2
+ALERT_AGAIN_SECONDS: Final = 3600
+FAILURES: Final = frozenset(("UNDELIV", "REJECTD", "EXPIRED"))
+
+_TABLES: Final = """
+    CREATE TABLE IF NOT EXISTS credits (message_id TEXT PRIMARY KEY, order_no TEXT, event_id TEXT);
+    CREATE TABLE IF NOT EXISTS answers (event_id TEXT PRIMARY KEY, sender TEXT, at REAL);
+    CREATE TABLE IF NOT EXISTS ends (event_id TEXT PRIMARY KEY, at REAL, failed INTEGER);
+    CREATE INDEX IF NOT EXISTS ends_at ON ends (at);
+    CREATE TABLE IF NOT EXISTS alerts (event_id TEXT PRIMARY KEY, at REAL, text TEXT, sent INTEGER);
+"""
 
 
-@handler(ReportEvent, statuses={"UNDELIV", "REJECTD", "EXPIRED"})
+@handler(ReportEvent, statuses=FAILURES)
 def refund(event: ReportEvent) -> None:
-    """Credit the customer for a message that did not arrive: once for each, however often we are told."""
-    with closing(sqlite3.connect(_folder() / "credits.db")) as database, database:
-        database.execute("CREATE TABLE IF NOT EXISTS credits (message_id TEXT PRIMARY KEY, status TEXT)")
-        database.execute("INSERT OR IGNORE INTO credits VALUES (?, ?)", (event.message_id, event.status))
+    """Credit the customer for a message that did not arrive: once for each message, whatever its reports say later."""
+    with _database() as database:
+        row = (event.message_id, event.client_message_id, event.id)
+        database.execute("INSERT OR IGNORE INTO credits VALUES (?, ?, ?)", row)
 
 
-@handler(ReplyEvent, concurrency=32, attempts=5, timeout_seconds=10)
+@handler(ReplyEvent, concurrency=32, attempts=5, timeout_seconds=30)
 async def answer(event: ReplyEvent) -> None:
-    """Answer who wrote to us: 32 answers at a time, later if the other side is busy, never if it refuses."""
-    if event.text is None:
-        return  # a sticker or a picture
-    status, retry_after = await asyncio.to_thread(_post, {"to": event.sender, "text": "Thank you, we will call you."})
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        raise Retry(after_seconds=float(retry_after or 60), reason=f"the chat answered {status}")
-    if status >= HTTPStatus.BAD_REQUEST:
-        raise Reject(f"the chat answered {status}")
+    """Answer who wrote to us: 32 at a time, later if the other side is busy, never if it refuses."""
+    if event.text is None or event.sender is None or await asyncio.to_thread(_is_answered, event, event.sender):
+        return  # a sticker, nobody to answer, or answered already
+    await asyncio.to_thread(_post, "EVERYDAY_ANSWER_URL", event.id, {"to": event.sender, "text": THANKS})
+    await asyncio.to_thread(_note_answer, event)
 
 
-@handler(ReportEvent, ReplyEvent, batch=True)
-def archive(events: list[Event]) -> None:
-    """Keep every event as a line of JSON in the file of its day."""
-    days: dict[str, str] = {}
-    for event in events:
-        day = event.received_at.date().isoformat()
-        days[day] = days.get(day, "") + event.to_json() + "\n"
-    for day, lines in days.items():
-        with (_folder() / f"{day}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(lines)
+@handler(ReportEvent, final=True, batch=True, timeout_seconds=60)
+def alert(events: Sequence[ReportEvent]) -> None:
+    """Alert when messages begin to fail, once an hour at the most, by the time at which their reports came."""
+    with _database() as database:
+        rows = [(event.id, event.received_at.timestamp(), event.status in FAILURES) for event in events]
+        database.executemany("INSERT OR IGNORE INTO ends VALUES (?, ?, ?)", rows)
+        latest = max(events, key=lambda event: event.received_at)
+        _raise_alert(database, latest.id, latest.received_at)
+        due = database.execute("SELECT event_id, text FROM alerts WHERE NOT sent").fetchall()
+    # Decided and noted above, so what could not be sent now is sent when the events come again, or with the next ones.
+    for event_id, text in due:
+        _post("EVERYDAY_ALERT_URL", event_id, {"text": text})
+        with _database() as database:
+            database.execute("UPDATE alerts SET sent = 1 WHERE event_id = ?", (event_id,))
 
 
-def _folder() -> Path:
+def _raise_alert(database: sqlite3.Connection, event_id: str, now: datetime) -> None:
+    begin = (now - timedelta(seconds=WINDOW_SECONDS)).timestamp()
+    ended, failed = database.execute(
+        "SELECT count(*), coalesce(sum(failed), 0) FROM ends WHERE at > ? AND at <= ?", (begin, now.timestamp())
+    ).fetchone()
+    # An event that comes again after a day finds itself forgotten, as it would be by the service.
+    database.execute("DELETE FROM ends WHERE at < ?", ((now - timedelta(days=1)).timestamp(),))
+    if failed < LEAST_FAILURES or failed < LEAST_SHARE * ended:
+        return
+    ((last,),) = database.execute("SELECT coalesce(max(at), 0) FROM alerts").fetchall()
+    if now.timestamp() - last >= ALERT_AGAIN_SECONDS:
+        text = f"{failed} of {ended} messages failed in {WINDOW_SECONDS // 60} minutes"
+        database.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, 0)", (event_id, now.timestamp(), text))
+
+
+def _is_answered(event: ReplyEvent, sender: str) -> bool:
+    since = event.received_at.timestamp() - ANSWER_AGAIN_SECONDS
+    with _database() as database:
+        query = "SELECT 1 FROM answers WHERE event_id = ? OR (sender = ? AND at > ?)"
+        return database.execute(query, (event.id, sender, since)).fetchone() is not None
+
+
+def _note_answer(event: ReplyEvent) -> None:
+    with _database() as database:
+        row = (event.id, event.sender, event.received_at.timestamp())
+        database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    """Give the database within a transaction, which other processes of these handlers wait for."""
     folder = Path(os.environ.get("EVERYDAY_FOLDER", "var/everyday"))
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with closing(sqlite3.connect(folder / "everyday.db", timeout=20, isolation_level="IMMEDIATE")) as database:
+        database.executescript(_TABLES)
+        with database:
+            yield database
 
 
-def _post(answer: dict[str, str | None]) -> tuple[int, str | None]:
-    url = os.environ["EVERYDAY_ANSWER_URL"]  # the operator's own setting, never a value from an event
-    body, headers = json.dumps(answer).encode(), {"Content-Type": "application/json"}
+def _post(variable: str, key: str, body: dict[str, str]) -> None:
+    """Post `body` to the URL in an environment variable. Raises Retry where the other side may take it later."""
+    url = os.environ[variable]  # the operator's own setting, never a value from an event
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 # as said
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=9) as response:  # noqa: S310
-            return response.status, None
+        with urllib.request.urlopen(request, timeout=9):  # noqa: S310 # as said
+            return
     except urllib.error.HTTPError as refusal:
         with refusal:
-            return refusal.code, refusal.headers["Retry-After"]
+            status, wait = refusal.code, refusal.headers["Retry-After"] or "60"
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        raise Retry(after_seconds=float(wait) if wait.isdecimal() else 60, reason=f"{variable}: answered {status}")
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Reject(f"{variable}: answered {status}")
+    raise Retry(reason=f"{variable}: answered {status}")

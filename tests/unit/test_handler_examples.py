@@ -1,56 +1,39 @@
-"""The examples do what they say: found by name, called as a worker calls them, with real files and a real server."""
+"""The examples do what they say: called as a worker calls them, with real files and a real server."""
 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared import events, wire
-from workers import Event, registry
-from workers.calling import Caller
-from workers.declaration import Handler
-from workers.outcomes import DONE, Again, Outcome, Rejected
+from examples import everyday
+from workers import Event, ReportEvent, registry, samples
+from workers.testing import Conformance, Result, Worker
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def read(body: dict[str, Any]) -> list[Event]:
-    received_at = datetime(2015, 9, 25, 7, 13, tzinfo=UTC)
-    return list(events.of(wire.read(json.dumps(body).encode(), None), source="main", received_at=received_at))
-
-
-def report(message_id: str, status: str) -> Event:
-    return read({"data": [{"message_id": message_id, "status": status, "to": "35679000123"}]})[0]
-
-
-def reply(text: str | None) -> Event:
-    return read({"reply_message_id": "m1", "from": "35679000123", "to": "Fortytwo", "message": {"text": text}})[0]
-
-
-@pytest.fixture
-def handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Handler]:
-    monkeypatch.setenv("EVERYDAY_FOLDER", str(tmp_path / "everyday"))
-    return {handler.name: handler for handler in registry.load(["examples.everyday"])}
-
-
-class Chat(ThreadingHTTPServer):
-    """A chat that answers every post with `status`, and keeps what was posted."""
+class Receiver(ThreadingHTTPServer):
+    """Answers every post with `status`, and keeps what was posted by its Idempotency-Key."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), ChatRequest)
+        super().__init__(("127.0.0.1", 0), Request)
         self.status = 200
-        self.posts: list[Any] = []
+        self.posts: list[tuple[str, Any]] = []
 
 
-class ChatRequest(BaseHTTPRequestHandler):
-    server: Chat
+class Request(BaseHTTPRequestHandler):
+    server: Receiver
 
     def do_POST(self) -> None:
-        self.server.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.posts.append((self.headers["Idempotency-Key"], body))
         self.send_response(self.server.status)
         if self.server.status == 429:
             self.send_header("Retry-After", "7")
@@ -60,54 +43,160 @@ class ChatRequest(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EVERYDAY_FOLDER", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture
-def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Chat]:
-    with Chat() as server:
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with Receiver() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setenv("EVERYDAY_ANSWER_URL", f"http://127.0.0.1:{server.server_port}/")
+        for variable in ("EVERYDAY_ANSWER_URL", "EVERYDAY_ALERT_URL"):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_port}/")
         yield server
         server.shutdown()
         thread.join()
 
 
-def outcomes(handler: Handler, given: list[Event]) -> list[Outcome]:
-    with Caller(handler) as calls:
-        return [outcome for _, outcome in calls.run([event for event in given if handler.wants(event)])]
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    if not (folder / "everyday.db").exists():
+        return []
+    with closing(sqlite3.connect(folder / "everyday.db")) as database:
+        return database.execute(query).fetchall()
 
 
-def test_three_handlers_are_found(handlers: dict[str, Handler]) -> None:
-    assert list(handlers) == ["refund", "answer", "archive"]
+def deliver(handler: Callable[..., Any], *events: Event) -> list[Result]:
+    with Worker(handler) as worker:
+        return worker.deliver_all(events)
 
 
-def test_a_message_that_did_not_arrive_is_refunded_once(handlers: dict[str, Handler], tmp_path: Path) -> None:
-    given = [report("1", "UNDELIV"), report("2", "DELIVRD"), report("3", "EXPIRED"), report("1", "UNDELIV"), reply("?")]
-    assert outcomes(handlers["refund"], given) == [DONE, DONE, DONE]
-    database = sqlite3.connect(tmp_path / "everyday" / "credits.db")
-    try:
-        credited = database.execute("SELECT message_id, status FROM credits ORDER BY message_id").fetchall()
-    finally:
-        database.close()
-    assert credited == [("1", "UNDELIV"), ("3", "EXPIRED")]
+def outcomes(handler: Callable[..., Any], *events: Event) -> list[str]:
+    return [result.outcome for result in deliver(handler, *events)]
 
 
-def test_a_reply_is_answered(handlers: dict[str, Handler], chat: Chat) -> None:
-    assert outcomes(handlers["answer"], [reply("Hello"), reply(None), report("1", "DELIVRD")]) == [DONE, DONE]
-    assert chat.posts == [{"to": "35679000123", "text": "Thank you, we will call you."}]
+def ends(status: str, number: int, at: datetime) -> list[ReportEvent]:
+    return [samples.report(status, received_at=at, occurred_at=at) for _ in range(number)]
 
 
-def test_an_answer_waits_as_long_as_the_chat_asks(handlers: dict[str, Handler], chat: Chat) -> None:
-    chat.status = 429
-    assert outcomes(handlers["answer"], [reply("Hello")]) == [Again(7, "the chat answered 429")]
+def test_three_handlers_are_found() -> None:
+    assert [handler.name for handler in registry.load(["examples.everyday"])] == ["refund", "answer", "alert"]
 
 
-def test_an_answer_that_the_chat_refuses_is_given_up(handlers: dict[str, Handler], chat: Chat) -> None:
-    chat.status = 403
-    assert outcomes(handlers["answer"], [reply("Hello")]) == [Rejected("the chat answered 403")]
+def test_a_message_that_did_not_arrive_is_refunded_once_whatever_is_said_of_it_later(folder: Path) -> None:
+    given = [
+        samples.report("UNDELIV", message_id="1", client_message_id="order-1"),
+        samples.report("DELIVRD", message_id="2"),
+        samples.report("EXPIRED", message_id="1", client_message_id="order-1"),
+        samples.report("REJECTD", message_id="3", client_message_id=None),
+    ]
+
+    assert outcomes(everyday.refund, *given, given[0]) == ["done", "unwanted", "done", "done", "done"]
+    assert rows(folder, "SELECT message_id, order_no, event_id FROM credits ORDER BY 1") == [
+        ("1", "order-1", given[0].id),
+        ("3", None, given[3].id),
+    ]
 
 
-def test_every_event_is_archived_in_the_file_of_its_day(handlers: dict[str, Handler], tmp_path: Path) -> None:
-    given = [report("1", "DELIVRD"), reply("Hello")]
-    assert outcomes(handlers["archive"], given) == [DONE, DONE]
-    lines = (tmp_path / "everyday" / "2015-09-25.jsonl").read_text(encoding="utf-8").splitlines()
-    assert lines == [event.to_json() for event in given]
+def test_a_reply_is_answered(receiver: Receiver) -> None:
+    asked = samples.reply("Hello", sender="35600000001")
+
+    given = (asked, samples.reply(None), samples.reply("Hi", sender=None), samples.report())
+    assert outcomes(everyday.answer, *given) == ["done", "done", "done", "unwanted"]
+    assert receiver.posts == [(asked.id, {"to": "35600000001", "text": everyday.THANKS})]
+
+
+def test_nobody_is_answered_twice_within_an_hour(receiver: Receiver) -> None:
+    first, within, beyond = (
+        samples.reply("Hello", sender="35600000001", received_at=NOON + timedelta(minutes=minutes))
+        for minutes in (0, 59, 60)
+    )
+    for event in (first, within, beyond):
+        deliver(everyday.answer, event)
+
+    assert [key for key, _ in receiver.posts] == [first.id, beyond.id]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "after_seconds"), [(429, "retry", 7), (503, "retry", 60), (500, "retry", None)]
+)
+def test_an_answer_that_cannot_be_sent_now_is_sent_later(
+    receiver: Receiver, status: int, outcome: str, after_seconds: float | None
+) -> None:
+    receiver.status, event = status, samples.reply("Hello")
+    (result,) = deliver(everyday.answer, event)
+    assert (result.outcome, result.after_seconds) == (outcome, after_seconds)
+    assert str(status) in result.reason
+
+    receiver.status = 200
+    assert [outcomes(everyday.answer, event) for _ in range(2)] == [["done"], ["done"]]
+    assert [key for key, _ in receiver.posts] == [event.id, event.id]
+
+
+def test_an_answer_that_the_other_side_refuses_is_given_up(receiver: Receiver) -> None:
+    receiver.status = 403
+    (result,) = deliver(everyday.answer, samples.reply("Hello"))
+    assert (result.outcome, result.reason) == ("rejected", "EVERYDAY_ANSWER_URL: answered 403")
+
+
+def test_a_rise_of_failures_is_alerted_once_an_hour(receiver: Receiver) -> None:
+    deliver(everyday.alert, *ends("DELIVRD", 30, NOON), *ends("UNDELIV", 19, NOON))
+    assert receiver.posts == []
+    for minutes in (1, 2, 3, 59):
+        deliver(everyday.alert, *ends("EXPIRED", 20, NOON + timedelta(minutes=minutes)))
+    assert [body for _, body in receiver.posts] == [{"text": "39 of 69 messages failed in 10 minutes"}]
+
+    deliver(everyday.alert, *ends("REJECTD", 20, NOON + timedelta(minutes=61)))
+    assert [body for _, body in receiver.posts[1:]] == [{"text": "40 of 40 messages failed in 10 minutes"}]
+
+
+def test_many_failures_among_very_many_messages_are_no_rise(receiver: Receiver) -> None:
+    deliver(everyday.alert, *ends("DELIVRD", 81, NOON), *ends("UNDELIV", 20, NOON))
+    assert receiver.posts == []
+
+
+def test_an_alert_that_could_not_be_sent_is_sent_with_the_next_attempt(receiver: Receiver) -> None:
+    given = ends("UNDELIV", 20, NOON)
+    receiver.status = 503
+    assert set(outcomes(everyday.alert, *given)) == {"retry"}
+
+    receiver.status = 200
+    assert set(outcomes(everyday.alert, *given)) == {"done"}
+    assert {key for key, _ in receiver.posts} == {given[0].id}
+    assert len(receiver.posts) == 2
+
+
+class TestRefund(Conformance):
+    handler = everyday.refund
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, folder: Path) -> None:
+        self.folder = folder
+
+    def effects(self) -> Collection[object]:
+        return rows(self.folder, "SELECT * FROM credits")
+
+
+class TestAnswer(Conformance):
+    handler = everyday.answer
+
+    @pytest.fixture(autouse=True)
+    def _receiver(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    def effects(self) -> Collection[object]:
+        # The other side knows repetitions by their Idempotency-Key.
+        return {key for key, _ in self.receiver.posts}
+
+
+class TestAlert(Conformance):
+    handler = everyday.alert
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, folder: Path, receiver: Receiver) -> None:
+        self.folder = folder
+
+    def effects(self) -> Collection[object]:
+        return rows(self.folder, "SELECT * FROM ends")

@@ -1,0 +1,299 @@
+"""Handlers with one fault each, tested as their authors would; `caught_by` names the checks that must fail.
+
+Run by `test_conformance.py` in a pytest of its own, as a user's test module.
+"""
+
+import asyncio
+import socket
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler, samples
+from workers.testing import Conformance
+
+EVERY, ODD = "every_event_is_taken_or_refused_in_words", "odd_texts_are_taken_or_refused_in_words"
+MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_taken_or_refused_in_words"
+TWICE, OTHERS = "the_same_event_twice_is_one_effect", "a_bad_event_harms_no_other"
+TIMEOUT = "ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt"
+OPEN = "nothing_is_left_open"
+
+KEPT: list[str] = []
+OPENED: list[object] = []
+
+
+def keep(event: Event) -> None:
+    if event.id not in KEPT:
+        KEPT.append(event.id)
+
+
+class Case(Conformance):
+    caught_by: ClassVar[frozenset[str]] = frozenset()
+
+
+class Kept(Case):
+    def effects(self) -> Collection[object]:
+        return list(KEPT)
+
+
+@handler(ReplyEvent)
+def shout(event: ReplyEvent) -> None:
+    assert event.text is not None
+    keep(event)
+
+
+class TestFailsAtStickers(Kept):
+    handler = shout
+    caught_by = frozenset({EVERY, MISSING})
+
+
+@handler(ReportEvent)
+def by_first_digit(event: ReportEvent) -> None:
+    assert event.recipient is not None
+    keep(event)
+
+
+class TestFailsWithoutRecipient(Kept):
+    handler = by_first_digit
+    caught_by = frozenset({EVERY, MISSING})
+
+
+@handler(ReplyEvent)
+def latin(event: ReplyEvent) -> None:
+    (event.text or "").encode("latin-1")
+    keep(event)
+
+
+class TestFailsAtOddTexts(Kept):
+    handler = latin
+    caught_by = frozenset({ODD})
+
+
+@handler(ReplyEvent)
+def silent(event: ReplyEvent) -> None:
+    if event.text is None:
+        raise Reject
+    keep(event)
+
+
+class TestRefusesWithoutAWord(Kept):
+    handler = silent
+    caught_by = frozenset({EVERY, MISSING})
+
+
+@handler(ReportEvent, channels={"VIBER"})
+def known_statuses(event: ReportEvent) -> None:
+    {"DELIVRD": 1, "SEEN": 2}.get(event.status, 0)
+    if event.status in ("read", "1"):
+        raise KeyError(event.status)
+    keep(event)
+
+
+class TestFailsAtUnknownStatuses(Kept):
+    handler = known_statuses
+    caught_by = frozenset({UNKNOWN})
+
+
+@handler(ReportEvent)
+def counted_twice(event: ReportEvent) -> None:
+    KEPT.append(event.id)
+
+
+class TestCountsRepetitions(Kept):
+    handler = counted_twice
+    caught_by = frozenset({TWICE})
+
+
+@handler(ReportEvent)
+def fails_at_repetitions(event: ReportEvent) -> None:
+    if event.id in KEPT:
+        raise ValueError("known already")
+    KEPT.append(event.id)
+
+
+class TestFailsAtRepetitions(Kept):
+    handler = fails_at_repetitions
+    caught_by = frozenset({TWICE})
+
+
+@handler(ReportEvent)
+def idle(_event: ReportEvent) -> None:
+    return
+
+
+class TestDoesNothing(Kept):
+    handler = idle
+    caught_by = frozenset({TWICE})
+
+
+@handler(ReportEvent)
+def never(_event: ReportEvent) -> None:
+    raise Retry(after_seconds=60)
+
+
+class TestTakesNothing(Kept):
+    handler = never
+    caught_by = frozenset({TWICE, TIMEOUT})
+
+
+@handler(ReportEvent, ReplyEvent, batch=True)
+def until_the_first_odd_one(events: Sequence[Event]) -> None:
+    for event in events:
+        if event.kind == "reply" and event.text is None:
+            return
+        keep(event)
+
+
+class TestDropsTheRestOfABatch(Kept):
+    handler = until_the_first_odd_one
+    caught_by = frozenset({OTHERS})
+
+
+@handler(ReportEvent, batch=True)
+def first_alone(events: Sequence[Event]) -> None:
+    if any(event.kind == "report" and event.status == "POISON" for event in events):
+        return  # as if nothing were in this batch
+    for event in events:
+        keep(event)
+
+
+class TestLosesTheNeighboursOfABadEvent(Kept):
+    handler = first_alone
+    caught_by = frozenset({OTHERS})
+
+    def bad_events(self) -> Sequence[Event]:
+        return [samples.report("POISON")]
+
+
+@handler(ReportEvent)
+def hides_timeouts(event: ReportEvent) -> None:
+    try:
+        len(event.raw)
+        keep(event)
+    except BaseException:  # noqa: BLE001 # the fault
+        pass
+
+
+class TestHidesTimeouts(Kept):
+    handler = hides_timeouts
+    caught_by = frozenset({TIMEOUT})
+
+
+MARKED: set[str] = set()
+
+
+@handler(ReportEvent)
+def marks_first(event: ReportEvent) -> None:
+    if event.id in MARKED:
+        return
+    MARKED.add(event.id)
+    KEPT.append(event.id)
+
+
+class TestMarksBeforeItActs(Kept):
+    handler = marks_first
+    caught_by = frozenset({TIMEOUT})
+
+
+@handler(ReplyEvent, concurrency=4)
+async def hides_cancellation(event: ReplyEvent) -> None:
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        return
+    keep(event)
+
+
+class TestHidesCancellation(Kept):
+    handler = hides_cancellation
+    caught_by = frozenset({TIMEOUT})
+
+
+@handler(ReportEvent)
+def leaves_thread(event: ReportEvent) -> None:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    keep(event)
+
+
+class TestLeavesThreads(Kept):
+    handler = leaves_thread
+    caught_by = frozenset({OPEN})
+
+
+@contextmanager
+def connection() -> Iterator[None]:
+    OPENED.append(socket.socket())
+    yield
+
+
+@handler(ReportEvent, lifespan=connection)
+def leaves_socket(event: ReportEvent) -> None:
+    keep(event)
+
+
+class TestLeavesSockets(Kept):
+    handler = leaves_socket
+    caught_by = frozenset({OPEN})
+
+
+@handler(ReportEvent)
+async def leaves_task(event: ReportEvent) -> None:
+    OPENED.append(asyncio.create_task(asyncio.sleep(3600)))
+    keep(event)
+
+
+class TestLeavesTasks(Kept):
+    handler = leaves_task
+    caught_by = frozenset({OPEN})
+
+
+LOCK = threading.Lock()
+
+
+@handler(ReportEvent, ReplyEvent, batch=True)
+def good_batch(events: Sequence[Event]) -> None:
+    with LOCK, closing(sqlite3.connect("good.db")) as database:
+        try:
+            database.execute("CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY)")
+            with database:
+                database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", [(event.id,) for event in events])
+        finally:
+            database.execute("SELECT 1")
+
+
+class TestGoodBatch(Case):
+    handler = good_batch
+
+    def effects(self) -> Collection[object]:
+        if not Path("good.db").exists():
+            return []
+        with closing(sqlite3.connect("good.db")) as database:
+            found: list[object] = database.execute("SELECT name FROM sqlite_master WHERE name = 'seen'").fetchall()
+            return database.execute("SELECT id FROM seen").fetchall() if found else []
+
+
+@asynccontextmanager
+async def ticking() -> AsyncIterator[None]:
+    task = asyncio.create_task(asyncio.sleep(3600))
+    yield
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@handler(ReportEvent, ReplyEvent, sources={"shop"}, concurrency=8, lifespan=ticking)
+async def good_async(event: Event) -> None:
+    if event.channel == "CARRIER PIGEON":
+        raise Reject("pigeons are not taken")
+    await asyncio.sleep(0)
+    await asyncio.to_thread(keep, event)
+
+
+class TestGoodAsync(Kept):
+    @pytest.fixture
+    def callbacks_handler(self) -> object:
+        return good_async

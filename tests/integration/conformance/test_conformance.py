@@ -1,0 +1,65 @@
+"""The suite catches a handler's fault with the check that is about it, and finds none where there is none."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conformance import bad_handlers
+from workers.testing import conformance
+
+pytest_plugins = ["pytester"]
+
+CASES = {
+    name: case
+    for name, case in vars(bad_handlers).items()
+    if isinstance(case, type) and issubclass(case, bad_handlers.Case) and name.startswith("Test")
+}
+
+
+def test_each_fault_is_caught_by_the_checks_that_are_about_it_and_by_no_other(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # so that the reason is on the line
+    source = Path(bad_handlers.__file__).read_text(encoding="utf-8")
+    pytester.makepyfile(test_bad=source)
+
+    told = pytester.runpytest_subprocess("-W", "error", "-rfE", "--tb=no", "-q").stdout.str()
+
+    failed: dict[str, set[str]] = {name: set() for name in CASES}
+    for name, check in re.findall(r"^FAILED test_bad\.py::(\w+)::test_(\w+) - Failed: ", told, re.MULTILINE):
+        failed[name].add(check)
+    assert f"{sum(map(len, failed.values()))} failed" in told  # and none for another reason than the check's own
+    assert failed == {name: set(case.caught_by) for name, case in CASES.items()}, told
+    # Each check has a handler that it alone, or with another, catches.
+    assert set().union(*failed.values()) == {
+        node.name.removeprefix("test_")
+        for node in ast.walk(ast.parse(Path(conformance.__file__).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("pass", "TestIt must say which handler it tests: handler = "),
+        ("handler = print", "is not decorated with @handler"),
+        ("handler = keep", "TestIt must say what its handler has done: def effects"),
+    ],
+)
+def test_what_is_missing_in_a_subclass_is_said(pytester: pytest.Pytester, body: str, said: str) -> None:
+    pytester.makepyfile(
+        f"""
+        from workers import ReportEvent, handler
+        from workers.testing import Conformance
+
+        @handler(ReportEvent)
+        def keep(event): ...
+
+        class TestIt(Conformance):
+            {body}
+        """
+    )
+
+    pytester.runpytest_subprocess("-W", "error", "-k", "twice").stdout.fnmatch_lines([f"*{said}*"])
