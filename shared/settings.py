@@ -35,7 +35,7 @@ def _option(
 ) -> Any:
     shown = default if shown_default is None else shown_default
     # Whatever may hold a password stays out of the repr.
-    secret = "TOKEN" in variable or "URL" in variable
+    secret = any(word in variable for word in ("TOKEN", "URL", "SECRET"))
     metadata = {"variable": variable, "default": default, "parse": parse, "help": text, "shown_default": shown}
     return dataclasses.field(metadata=metadata, repr=not secret)
 
@@ -175,6 +175,35 @@ class Settings:
         "sqlite:///var/callbacks.db",
         _text,
         "where the `sql` handler keeps messages: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`",
+    )
+    stream_url: str = _option(
+        "CALLBACKS_STREAM_URL",
+        "",
+        _text,
+        "the Redis of the `stream` handler, any address that `REDIS_URL` may be",
+        shown_default="that of `REDIS_URL`",
+    )
+    stream_key: str = _option("CALLBACKS_STREAM_KEY", "callbacks", _text, "the stream that it adds to")
+    stream_maxlen: str = _option(
+        "CALLBACKS_STREAM_MAXLEN", "100000", _text, "about how many entries the stream keeps; empty: all"
+    )
+    jsonl_dir: str = _option("CALLBACKS_JSONL_DIR", "./var/events", _text, "where the `jsonl` handler writes its files")
+    jsonl_max_bytes: str = _option(
+        "CALLBACKS_JSONL_MAX_BYTES", str(64 << 20), _text, "a file that would grow larger is closed, another begun"
+    )
+    jsonl_gzip: str = _option(
+        "CALLBACKS_JSONL_GZIP", "false", _text, "`true`: its closed files are packed, for `zgrep` and the like"
+    )
+    # Checked by the handler too; `CALLBACKS_FORWARD_<NAME>_URL` and so on make further targets (its `targets`).
+    forward_url: str = _option(
+        "CALLBACKS_FORWARD_URL", "", _text, "where the `forward` handler posts each event, signed", shown_default="none"
+    )
+    forward_secrets: str = _option(
+        "CALLBACKS_FORWARD_SECRETS",
+        "",
+        _text,
+        "with what it signs: `whsec_…`, several for rotation; `none`: unsigned",
+        shown_default="none: the handler refuses to start",
     )
     spool_dir: str = _option(
         "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"

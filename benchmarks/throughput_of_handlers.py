@@ -1,0 +1,88 @@
+"""How many events a second each built-in handler takes, beside the plainest loop over its own library.
+
+Both get the same events in the same batches, in a process of their own that does nothing else; the time goes from the
+first batch to the last one's being where it belongs, which is then counted.
+"""
+
+import base64
+import importlib.util
+import subprocess
+import sys
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from benchmarks import command
+from benchmarks.command import Run
+from benchmarks.measurements import OURS, Figures
+from benchmarks.stage import Failed, Stage, Url
+from cli.ports import free_port
+from tests import postgres_server
+
+RATE: Final = "events/s"
+A_BATCH: Final = 1_000
+LOOPS: Final = {
+    "stream": "a pipeline of XADDs",
+    "jsonl": "write and fdatasync",
+    "sql, SQLite": "executemany",
+    "sql, PostgreSQL": "executemany",
+    "forward": "a loop of httpx",
+}
+_PATIENCE_SECONDS: Final = 300.0
+# A request takes half a millisecond, a line some microseconds.
+_FEWER: Final = 10
+
+
+def measure(run: Run) -> None:
+    """Make the table."""
+    with ExitStack() as stack:
+        for name, loop in LOOPS.items():
+            handler, _, kind = name.partition(", ")
+            server = None
+            if kind == "PostgreSQL":
+                if postgres_server.binaries() is None:
+                    run.absent[name] = "there is no PostgreSQL"
+                    continue
+                server = stack.enter_context(postgres_server.PostgresServer())
+            if importlib.util.find_spec(f"workers.handlers.{handler}") is None:
+                run.absent[name] = "there is no such handler"
+                continue
+            number = run.scale.callbacks // (_FEWER if handler == "forward" else 1)
+            turn = partial(_turn, handler=handler, number=number, server=server)
+            run.compare(name, {OURS: partial(turn, "handler"), loop: partial(turn, "loop")})
+    run.note("PostgreSQL runs without fsync for both.")
+
+
+def _turn(who: str, *, handler: str, number: int, server: postgres_server.PostgresServer | None) -> Figures:
+    with Stage() as stage:
+        environment = {
+            "CALLBACKS_JSONL_DIR": str(stage.folder / "events"),
+            "DATABASE_URL": f"sqlite:///{stage.folder}/events.db" if server is None else server.new_database(),
+        }
+        if handler == "forward":
+            endpoint = Url(free_port(), "/events")
+            serving = stage.start(
+                "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), "0"]
+            )
+            serving.until(endpoint.answers, "its first answer")
+            environment |= {
+                "CALLBACKS_FORWARD_URL": str(endpoint),
+                "CALLBACKS_FORWARD_SECRETS": "whsec_" + base64.b64encode(bytes(range(32))).decode(),
+                "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
+            }
+        arguments = [who, handler, str(number), str(min(A_BATCH, number))]
+        part = stage.start(who, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
+        try:
+            code = part.process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"{who} {handler} was not done in {_PATIENCE_SECONDS:.0f} s") from None
+        if code != 0:
+            raise Failed(f"{who} {handler}: {part.output[-2000:]}")
+        figures: Figures = msgspec.json.decode(part.output.splitlines()[-1], type=dict[str, float])
+    return figures
+
+
+if __name__ == "__main__":
+    command.main("throughput_of_handlers", measure, "How many events a second each handler takes, beside a plain loop.")

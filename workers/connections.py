@@ -1,0 +1,5 @@
+"""Connections to Redis for handlers that write to one: to every address that REDIS_URL may be, Sentinel's too."""
+
+from shared.connections import check, connect, shown
+
+__all__ = ["check", "connect", "shown"]

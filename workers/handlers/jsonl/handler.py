@@ -1,0 +1,88 @@
+"""The handler `jsonl`: every event as one line of JSON in files, for grep, jq, DuckDB, pandas, and for keeping.
+
+    CALLBACKS_JSONL_DIR         the folder, ./var/events by default
+    CALLBACKS_JSONL_MAX_BYTES   a file that would grow beyond it is closed (64 MiB); so is yesterday's, by UTC
+    CALLBACKS_JSONL_GZIP        true: closed files are packed
+
+A line is on the disk before its event counts as delivered. An event that comes again has one line, unless 50,000 others
+came in between; readers who must be certain go by `id`. While the disk takes nothing, all events wait.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from workers import Event, Pause, ReplyEvent, ReportEvent, handler
+from workers.handlers.jsonl.packing import Packer
+from workers.handlers.jsonl.writing import Writer
+
+_MAX_BYTES: Final = 64 << 20
+_LEAST_BYTES: Final = 1 << 10
+# Packed files are read whole to know what is in them.
+_MOST_BYTES: Final = 1 << 30
+# A disk that is full is looked at again this often, with one event.
+_PAUSE_SECONDS: Final = 15.0
+_TIMEOUT_SECONDS: Final = 60
+
+
+class Files:
+    """The files of one folder, for as long as a worker process lives."""
+
+    def __init__(self, place: Path, *, max_bytes: int, packed: bool) -> None:
+        self.place = place
+        self.max_bytes = max_bytes
+        self.packed = packed
+        self._packer = Packer(place)
+        self._writer = Writer(place, max_bytes=max_bytes, on_closed=self._packer.want)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Self:
+        """Read the three variables. Raises ValueError, which names the variable that is wrong."""
+
+        def given(name: str) -> str:
+            return environ.get(name, "").strip()
+
+        place = Path(given("CALLBACKS_JSONL_DIR") or "./var/events")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"CALLBACKS_JSONL_DIR: '{place}' is a file, not a folder")
+        size = given("CALLBACKS_JSONL_MAX_BYTES") or str(_MAX_BYTES)
+        if not re.fullmatch(r"[0-9]{1,15}", size) or not _LEAST_BYTES <= int(size) <= _MOST_BYTES:
+            raise ValueError(
+                f"CALLBACKS_JSONL_MAX_BYTES: must be a whole number from {_LEAST_BYTES} to {_MOST_BYTES}, not {size!r}"
+            )
+        packed = given("CALLBACKS_JSONL_GZIP") or "false"
+        if packed not in ("true", "false"):
+            raise ValueError(f"CALLBACKS_JSONL_GZIP: must be true or false, not {packed!r}")
+        return cls(place, max_bytes=int(size), packed=packed == "true")
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Pack closed files meanwhile, if that is wanted, and close what was opened at the end."""
+        if self.packed:
+            self._packer.start()
+        try:
+            yield
+        finally:
+            self._packer.stop()
+            self._writer.close()
+
+    def keep(self, events: Sequence[Event]) -> None:
+        """Write the events. Raises Pause while the disk takes none."""
+        try:
+            self._writer.write(events)
+        except OSError as exc:
+            # Not `from`: the reason says all, and a full disk is no error of the handler's.
+            raise Pause(_PAUSE_SECONDS, f"{self.place}: {exc.strerror or exc}") from None
+
+
+# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
+_files = Files.of(os.environ)
+
+
+@handler(ReportEvent, ReplyEvent, name="jsonl", batch=True, timeout_seconds=_TIMEOUT_SECONDS, lifespan=_files.opened)
+def keep(events: Sequence[Event]) -> None:
+    """Write each event of the batch as one line."""
+    _files.keep(events)

@@ -1,0 +1,106 @@
+"""gzip of the files that are closed, on a thread of its own, so that no event waits for it.
+
+A file is there whole at every moment, unpacked or packed: the packed one is written under another name, brought to the
+disk, and given its name in one step; only then the other goes. Who reads in between sees the same lines twice.
+"""
+
+import fcntl
+import gzip
+import logging
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from workers.handlers.jsonl import folder
+
+log = logging.getLogger("callbacks.jsonl")
+
+_UNFINISHED: Final = ".part"
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_BLOCK_BYTES: Final = 1 << 20
+# What could not be packed, as the disk was full, is tried again after this.
+_LOOK_SECONDS: Final = 60.0
+
+
+class Packer:
+    """Packs what is closed in one folder, from `start` to `stop`, whoever closed it and whenever."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin with what is there."""
+        self._stopping = False
+        self._wanted.set()
+        self._thread = threading.Thread(target=self._work, name="jsonl-packing", daemon=True)
+        self._thread.start()
+
+    def want(self) -> None:
+        """Say that a file was closed."""
+        self._wanted.set()
+
+    def stop(self) -> None:
+        """End within a moment; what is half packed is thrown away, for the next."""
+        self._stopping = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def pack(self) -> None:
+        """Pack what is closed, unless another process is at it. Raises OSError."""
+        try:
+            lock = os.open(self._place / ".packing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except FileNotFoundError:
+            return  # nothing was written yet
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in self._place.glob(f"events-*{_UNFINISHED}"):
+                left.unlink(missing_ok=True)  # of a process that died
+            for path in folder.files(self._place):
+                if path.suffix != folder.PACKED and not self._stopping:
+                    self._pack(path)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(lock)
+
+    def _work(self) -> None:
+        while not self._stopping:
+            self._wanted.wait(_LOOK_SECONDS)
+            self._wanted.clear()
+            try:
+                self.pack()
+            except OSError as exc:
+                log.warning("action=not_packed folder=%s error=%s", self._place, exc.strerror)
+
+    def _pack(self, path: Path) -> None:
+        with path.open("rb") as source:
+            status = os.fstat(source.fileno())
+            if not folder.is_closed(status):
+                return
+            packed = path.with_name(path.name + folder.PACKED)
+            unfinished = packed.with_name(packed.name + _UNFINISHED)
+            try:
+                with os.fdopen(os.open(unfinished, _NEW, 0o600), "wb") as target:
+                    with gzip.GzipFile(path.name, "wb", fileobj=target, mtime=status.st_mtime) as packing:
+                        self._copy(source, cast("BinaryIO", packing))
+                    if self._stopping:
+                        return
+                    target.flush()
+                    shutil.copystat(path, unfinished)
+                    os.fsync(target.fileno())
+                unfinished.replace(packed)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        folder.keep_names(self._place)
+        path.unlink(missing_ok=True)
+
+    def _copy(self, source: BinaryIO, target: BinaryIO) -> None:
+        while not self._stopping and (block := source.read(_BLOCK_BYTES)):
+            target.write(block)
