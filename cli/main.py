@@ -19,6 +19,11 @@ _COMMANDS: Final = {
     "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
     "ops": ("cli.ops:ops", "The operators' page, on this machine."),
     "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
+    "handlers": (
+        "cli.handlers:handlers",
+        "Handlers: list, try, turn off and on, drain, drop.",
+    ),
+    "backfill": ("cli.backfill:backfill", "Give a new handler events of the past, from the tables of `sql`."),
     "dead": ("cli.dead:dead", "Events that a handler gave up on: list, show, replay, drop."),
     "quarantine": ("cli.quarantine:quarantine", "Callbacks that could not be read: list, show, replay, drop."),
     "message": ("cli.message:message", "What became of a message: every status, and its replies."),
@@ -29,7 +34,7 @@ _COMMANDS: Final = {
 }
 
 # They read the tables of the handler `sql`.
-_OF_SQL: Final = frozenset(("message", "messages", "stats"))
+_OF_SQL: Final = frozenset(("backfill", "message", "messages", "stats"))
 
 
 class _Commands(click.Group):

@@ -1,6 +1,8 @@
 """`callbacks worker expand` and `callbacks worker deliver`: pools of worker processes under one supervisor."""
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -10,6 +12,7 @@ from shared.errors import ConfigurationError
 from workers import registry
 from workers.housekeeping import Housekeeping
 from workers.notebooks import Notebooks
+from workers.offering import ExpandHousekeeping
 from workers.supervisor import Supervisor
 from workers.trimming import Trimming
 
@@ -33,8 +36,8 @@ def expand(processes: int) -> None:
     These are handed to the queues of the handlers that want them.
     """
     loaded = settings.load(needs=("REDIS_URL",))
-    registry.load(loaded.handlers)
-    sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS))
+    offered = [handler.name for handler in registry.load(loaded.handlers)]
+    sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS, offered=offered))
 
 
 @worker.command(cls=Command)
@@ -63,7 +66,9 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
     )
 
 
-def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float) -> int:
+def _supervise(
+    loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float, offered: Sequence[str] = ()
+) -> int:
     logs.configure()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     notebooks = Notebooks.of(loaded.run_dir)
@@ -72,5 +77,10 @@ def _supervise(loaded: settings.Settings, queue_names: list[str], *, grace_secon
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
     )
-    housekeeping = Housekeeping(queue_names, connection=connection, notebooks=notebooks, trimming=trimming)
+    keeping: dict[str, Any] = {"connection": connection, "notebooks": notebooks, "trimming": trimming}
+    housekeeping = (
+        ExpandHousekeeping(queue_names, handlers=offered, **keeping)
+        if offered
+        else Housekeeping(queue_names, **keeping)
+    )
     return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()

@@ -171,14 +171,7 @@ def _waiting(connection: redis.Redis, queue: str) -> int:
         *lists, started = _places(connection, queue, at_once=False)
     running = {member.decode().partition(":")[0] for member in started}
     found = {job_id.decode() for jobs in lists for job_id in jobs} | running
-    ids = sorted(found)
-    for first in range(0, len(ids), _JOBS_A_READ):
-        with connection.pipeline(transaction=False) as pipe:
-            for job_id in ids[first : first + _JOBS_A_READ]:
-                pipe.lrange(keys.taken(job_id), 0, -1)
-            for jobs in pipe.execute():
-                found.update(job_id.decode() for job_id in jobs)
-    return _unsettled(connection, sorted(found))
+    return unsettled(connection, with_taken(connection, found))
 
 
 def _places(connection: redis.Redis, queue: str, *, at_once: bool) -> list[list[bytes]]:
@@ -192,8 +185,22 @@ def _places(connection: redis.Redis, queue: str, *, at_once: bool) -> list[list[
     return found
 
 
-def _unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
-    ids = list(job_ids)
+def with_taken(connection: redis.Redis, job_ids: Iterable[str]) -> set[str]:
+    """Give these jobs and those that they took along."""
+    ids = sorted(job_ids)
+    found = set(ids)
+    for first in range(0, len(ids), _JOBS_A_READ):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in ids[first : first + _JOBS_A_READ]:
+                pipe.lrange(keys.taken(job_id), 0, -1)
+            for jobs in pipe.execute():
+                found.update(job_id.decode() for job_id in jobs)
+    return found
+
+
+def unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
+    """Count what these jobs still hold: records of callbacks to be expanded, or events to be delivered."""
+    ids = sorted(job_ids)
     total = 0
     for first in range(0, len(ids), _JOBS_A_READ):
         with connection.pipeline(transaction=False) as pipe:

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 
-GROUPS = ("worker", "dead", "quarantine")
+GROUPS = ("worker", "handlers", "dead", "quarantine")
 
 
 def test_these_are_the_commands_that_have_commands() -> None:

@@ -9,6 +9,7 @@ schema       making and upgrading them, by the steps in `migrations`
 connecting   DATABASE_URL, and connections
 trouble      what may go wrong
 history      reading: what `callbacks message`, `messages` and `stats` show
+past         reading: the events themselves, for `callbacks backfill`
 """
 
 from importlib.util import find_spec

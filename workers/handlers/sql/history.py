@@ -251,6 +251,13 @@ class History:
 @contextmanager
 def opened(address: Address) -> Iterator[History]:
     """Give the history in the database at `address`, as it is at this moment. Raises DatabaseTrouble."""
+    with connected(address) as connection:
+        yield History(connection)
+
+
+@contextmanager
+def connected(address: Address) -> Iterator[Connection]:
+    """Give a connection that reads the tables of this release at `address`. Raises DatabaseTrouble."""
     if address.file is not None and not address.file.exists():
         raise DatabaseTrouble(_none_yet(address))
     engine = open_engine(address, read_only=True)
@@ -265,7 +272,7 @@ def opened(address: Address) -> Iterator[History]:
                 )
             if state == "absent":
                 raise DatabaseTrouble(_none_yet(address))
-            yield History(connection)
+            yield connection
     except SQLAlchemyError as exc:
         error = translated(exc, address.clean)
     else:

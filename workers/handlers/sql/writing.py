@@ -25,14 +25,18 @@ def write(connection: Connection, events: Iterable[Event]) -> None:
     statuses: dict[str, Row] = {}
     replies: dict[str, Row] = {}
     for event in events:
-        rows, row = (statuses, _status(event)) if event.kind == "report" else (replies, _reply(event))
-        rows.setdefault(row["event_id"], row)
+        (statuses if event.kind == "report" else replies).setdefault(texts.key(event.id), row_of(event))
     if statuses:
         new = _insert_new(connection, tables.statuses, statuses)
         if new:
             _upsert(connection, lattice.messages(new))
     if replies:
         _insert_new(connection, tables.replies, replies)
+
+
+def row_of(event: Event) -> Row:
+    """Give the row that is to stand for an event in its own table, `statuses` or `replies`."""
+    return _status(event) if event.kind == "report" else _reply(event)
 
 
 def _status(event: ReportEvent) -> Row:

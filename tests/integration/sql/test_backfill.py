@@ -1,0 +1,283 @@
+"""`callbacks backfill`: a new handler is given the past, each event once, and the audit balances."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import keys, queues
+from shared.events import Event
+from tests.acceptance.processes import Running, run, started
+from tests.integration.sql.databases import Database, report
+from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
+from tests.redis_server import RedisServer
+from workers import ReplyEvent, ReportEvent, handler, offering, samples
+from workers.offering import Offering
+
+HANDLERS = """
+from workers import ReplyEvent, ReportEvent, handler
+
+@handler(ReportEvent, ReplyEvent, statuses={"UNDELIV", "DELIVRD"})
+def fresh(event): ...
+"""
+called: list[str] = []
+
+
+@handler(ReportEvent, ReplyEvent, statuses={"UNDELIV", "DELIVRD"})
+def fresh(event: Event) -> None:
+    """Take what a new handler takes."""
+    called.append(event.id)
+
+
+@pytest.fixture
+def b(redis_server: RedisServer) -> Iterator[Bench]:
+    called.clear()
+    with bench(redis_server.url, fresh) as opened:
+        yield opened
+
+
+@pytest.fixture
+def setting(tmp_path: Path, redis_server: RedisServer, database: Database) -> dict[str, str]:
+    (tmp_path / "newcomer.py").write_text(HANDLERS)
+    return {
+        "REDIS_URL": redis_server.url,
+        "DATABASE_URL": database.url,
+        "CALLBACKS_HANDLERS": "newcomer",
+        "CALLBACKS_DEDUPE_SECONDS": str(DEDUPE_SECONDS),
+    }
+
+
+@pytest.fixture
+def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
+    """Give a function that runs the command to its end, and gives what it says as JSON."""
+
+    def command(*words: str) -> Any:
+        told = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
+        assert told.returncode == 0, told.stderr
+        return json.loads(told.stdout)
+
+    return command
+
+
+def known_from_now_on(b: Bench) -> None:
+    """Have an expand worker start that offers the handler all events."""
+    Offering([declared(fresh).name], connection=b.connection).tick()
+
+
+def of_the_past(number: int, **fields: Any) -> list[Event]:
+    began = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    return [
+        report(message_id=f"m{place}", received_at=began + timedelta(milliseconds=place), **fields)
+        for place in range(number)
+    ]
+
+
+def figures(given: int = 0, known: int = 0, offered: int = 0, unwanted: int = 0) -> dict[str, Any]:
+    wanted = given + known + offered
+    read = {"read": wanted + unwanted, "unwanted": unwanted, "wanted": wanted, "dry_run": False}
+    return read | {"given": given, "given_before": known, "offered": offered}
+
+
+def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
+    b: Bench, database: Database, backfill: Callable[..., Any]
+) -> None:
+    known_from_now_on(b)
+    wanted = [*of_the_past(250), samples.reply()]
+    database.keep(*wanted, *of_the_past(3, status="SEEN"))
+
+    assert backfill("--dry-run") == {"read": 254, "unwanted": 3, "wanted": 251, "dry_run": True}
+    assert b.counts() == {}
+    assert backfill() == figures(given=251, unwanted=3)
+    (sums,) = b.audit().handlers
+    assert (sums.queued, sums.waiting, sums.missing) == (251, 251, 0)
+    assert b.counts() == {"report.queued:fresh": 250, "reply.queued:fresh": 1}
+
+    assert backfill() == figures(known=251, unwanted=3)
+    b.deliver(fresh)
+    assert backfill() == figures(known=251, unwanted=3)
+    assert called == [event.id for event in wanted]
+    (sums,) = b.audit().handlers
+    assert (sums.delivered, sums.waiting, sums.missing) == (251, 0, 0)
+    given = b.leftovers()
+    assert given
+    assert all(key.startswith(keys.backfilled("fresh")) for key in given)
+    assert all(0 < b.connection.ttl(key) <= keys.BACKFILLED_SECONDS for key in given)
+
+
+def test_only_the_kind_and_the_times_asked_for_are_given(
+    b: Bench, database: Database, backfill: Callable[..., Any]
+) -> None:
+    known_from_now_on(b)
+    database.keep(*of_the_past(5), samples.reply())
+
+    assert backfill("--kind", "reply") == figures(given=1)
+    assert backfill("--until", "30m") == figures(given=5)
+    assert backfill("--since", "30m") == figures(known=1)
+
+
+def test_what_the_handler_was_offered_the_usual_way_is_left_out(
+    b: Bench, database: Database, backfill: Callable[..., Any]
+) -> None:
+    """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
+    database.keep(*of_the_past(10))
+    known_from_now_on(b)
+    waited = status(*(record(f"w{number}") for number in range(5)))
+    b.keep(waited)  # received years ago, by its time
+    b.expand()
+    (events,) = b.waiting_events(fresh)
+    usual = [events_id for _, events_id, *_ in events]
+    for event in events:
+        database.keep(report(message_id=event[5], id=event[1], received_at=datetime.now(UTC) - timedelta(days=1)))
+    b.deliver(fresh)
+    assert called == usual
+
+    assert backfill() == figures(given=10, offered=5)
+    b.deliver(fresh)
+    assert Counter(called).most_common(1)[0][1] == 1
+    assert len(called) == 15
+    assert b.audit().balances
+
+
+def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
+    b: Bench, database: Database, backfill: Callable[..., Any]
+) -> None:
+    now = int(time.time() * 1000)
+    hour = 3_600_000
+    b.connection.hset(keys.OFFERED, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
+    ages = (4.5, 3, 1)  # in hours: offered, missed, offered
+    database.keep(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
+
+    assert backfill()["given"] == 1
+    assert backfill("--anyway")["given"] == 2
+    assert backfill("--anyway") == figures(known=3)
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before it was noted")],
+)
+def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
+    b: Bench, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
+) -> None:
+    if noted is not None:
+        b.connection.hset(keys.OFFERED, "fresh", noted)
+    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+
+    assert told.returncode == 1
+    assert words in told.stderr
+    assert b.counts() == {}
+
+
+def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
+    b: Bench, database: Database, setting: dict[str, str], tmp_path: Path, backfill: Callable[..., Any]
+) -> None:
+    known_from_now_on(b)
+    past = of_the_past(2_600)
+    database.keep(*past)
+    queue = keys.rq_queue(queues.delivery("fresh"))
+    with started(tmp_path, setting) as start:
+        # It waits in the midst, as it may not give more before what it gave is delivered.
+        running: Running = start("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
+        running.until(lambda: b.connection.llen(queue) == 10, "a first step")
+        time.sleep(0.5)
+        assert b.connection.llen(queue) == 10
+        b.deliver(fresh)
+        running.until(lambda: b.connection.llen(queue) == 10, "a second step")
+        running.process.kill()
+        running.wait()
+    assert b.audit().balances
+    assert len(called) == 1_000
+
+    assert backfill() == figures(given=600, known=2_000)
+    assert b.audit().balances
+    b.deliver(fresh)
+    assert called == [event.id for event in past]
+    assert b.audit().handlers[0].delivered == 2_600
+
+
+def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
+    b: Bench, setting: dict[str, str], tmp_path: Path
+) -> None:
+    known_from_now_on(b)
+    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert told.returncode == 1
+    assert "has no messages yet" in told.stderr
+
+    told = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert told.returncode == 2
+    assert "no handler is called 'nobody'" in told.stderr
+
+
+def test_what_is_enqueued_are_the_very_events(b: Bench, database: Database, backfill: Callable[..., Any]) -> None:
+    known_from_now_on(b)
+    given = [
+        samples.named(client_job_id="autumn")[name] for name in ("delivered", "odd-reply", "long-report", "sticker")
+    ]
+    database.keep(*given)
+    backfill()
+
+    got: list[Event] = []
+
+    @handler(ReportEvent, ReplyEvent, name="fresh")
+    def taking(event: Event) -> None:
+        got.append(event)
+
+    b.deliver(taking)
+    assert sorted(got, key=lambda event: event.id) == sorted(given, key=lambda event: event.id)
+
+
+def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(b: Bench) -> None:
+    old: Any = b.worker(queues.EXPAND)
+    old.register_birth()
+    begins = Offering(["fresh"], connection=b.connection)
+    begins.tick()
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert (noted.is_pending, noted.times) == (True, ())
+
+    old.register_death()
+    begins._look_at = 0.0
+    begins.tick()
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert not noted.is_pending
+    assert noted.since_ms is not None
+
+    Offering(["other"], connection=b.connection).tick()
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert noted.since_ms is None
+    assert len(noted.times) == 1
+    Offering(["other", "fresh"], connection=b.connection).tick()
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert len(noted.times) == 2
+
+
+def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_one(b: Bench) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    known_from_now_on(b)
+
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert noted.is_unknown
+
+
+def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
+    b: Bench, setting: dict[str, str], tmp_path: Path
+) -> None:
+    with started(tmp_path, setting) as start:
+        expand = start("worker", "expand")
+        expand.until(lambda: offering.offered(b.connection, "fresh"), "a note")
+        b.keep(status(record("1")))
+        expand.until(lambda: b.waiting(queues.delivery("fresh")), "an event")
+    noted = offering.offered(b.connection, "fresh")
+    assert noted is not None
+    assert (noted.is_pending, noted.is_unknown) == (False, False)
+    assert noted.since_ms is not None

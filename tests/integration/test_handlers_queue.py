@@ -1,0 +1,282 @@
+"""What becomes of a handler's queue when it is off or removed: it is kept, emptied, or discarded, and adds up."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from shared import events, keys, queues
+from tests.acceptance.processes import run, started
+from tests.integration.told import at_handler, brought, fail_at, other, single, told
+from tests.integration.workbench import Bench, bench, statuses
+from tests.redis_server import RedisServer
+from workers import discarding as discarding_module
+from workers import samples
+from workers.discarding import Discarding, StillRunning
+
+HANDLERS = """
+from pathlib import Path
+from workers import ReplyEvent, ReportEvent, Retry, handler
+
+@handler(ReportEvent, attempts=3)
+def single(event):
+    if event.message_id == "late" and not Path("late").exists():
+        Path("late").touch()
+        return Retry(2)
+    with open("calls", "a") as file:
+        file.write(event.message_id + "\\n")
+"""
+QUEUE = keys.rq_queue(queues.delivery("single"))
+
+
+@pytest.fixture
+def b(redis_server: RedisServer) -> Iterator[Bench]:
+    told.calls.clear()
+    told.act = lambda _event: None
+    with bench(redis_server.url, single, other) as opened:
+        yield opened
+
+
+@pytest.fixture
+def command(redis_server: RedisServer, tmp_path: Path) -> Callable[..., "CompletedProcess[str]"]:
+    """Give a function that runs `callbacks handlers …` where `single` is declared in the module `shop`."""
+    (tmp_path / "shop.py").write_text(HANDLERS)
+
+    def run_it(*words: str, named: str = "log") -> "CompletedProcess[str]":
+        environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": named}
+        return run("handlers", *words, cwd=tmp_path, environment=environment)
+
+    return run_it
+
+
+def rows(ended: "CompletedProcess[str]") -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in map(json.loads, ended.stdout.splitlines())}
+
+
+def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+) -> None:
+    b.keep(*statuses(["1", "2", "3"]))
+    b.keep(*statuses(["4"]))
+    b.expand()
+    b.deliver(other)
+    told.act = fail_at("4")
+    b.deliver(single, max_jobs=1)
+    found = rows(command("--json", named="shop"))
+
+    queue = found["single"]["queue"]
+    assert isinstance(queue, dict)
+    assert found["single"]["kind"] == "named"
+    assert queue["waiting"] + queue["later"] == 1
+    assert "other" not in found  # removed, and has left nothing
+    assert found["log"]["kind"] == "installed"
+
+    b.keep(*statuses(["5", "6"]))
+    b.expand()
+    found = rows(command("list", "--json", named="shop"))
+    assert found["other"]["kind"] == "removed"
+    queue = found["other"]["queue"]
+    assert isinstance(queue, dict)
+    assert (queue["waiting"], queue["jobs"], queue["workers"]) == (2, 1, 0)
+    assert queue["oldest_at"] == "2023-11-14T22:13:20.000Z"
+    text = command(named="shop").stdout
+    assert "`callbacks handlers drop other` discards it" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_list_names_a_broken_module_and_hides_no_other(
+    command: Callable[..., "CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    ended = command(named="broken,shop")
+
+    assert ended.returncode == 1
+    assert "✗ broken: cannot be imported: ZeroDivisionError" in ended.stdout
+    assert "single: shop.single" in ended.stdout
+    assert rows(command("--json", named="broken,shop"))["broken"]["declared"] is None
+
+
+def test_the_list_says_what_it_knows_without_redis(tmp_path: Path, redis_server: RedisServer) -> None:
+    (tmp_path / "shop.py").write_text(HANDLERS)
+    for url, code in (("", 0), ("redis://127.0.0.1:1/0", 1)):
+        environment = {"CALLBACKS_HANDLERS": "shop"} | ({"REDIS_URL": url} if url else {})
+        ended = run("handlers", cwd=tmp_path, environment=environment)
+        assert ended.returncode == code
+        assert "The state of the queues is not known" in ended.stdout
+        assert "single: shop.single" in ended.stdout
+
+
+def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_again(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    brought(b, "1", "2")
+    assert command("off", "single", named="shop").returncode == 0
+    calls = tmp_path / "calls"
+    environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "shop"}
+    with started(tmp_path, environment) as start:
+        worker = start("worker", "deliver")
+        worker.until(lambda: b.connection.smembers(f"rq:workers:{queues.delivery('single')}"), "a worker")
+        b.keep(*statuses(["3"]))
+        b.expand()
+        time.sleep(2)
+        assert not calls.exists()
+        assert "turns it on" in command(named="shop").stdout
+        ended = command("on", "single", named="shop")
+        assert ended.stdout.startswith("'single' is on again; 3 events")
+        worker.until(lambda: at_handler(b, single)[0] == 3, "the delivery of what waited")
+    assert calls.read_text().split() == ["1", "2", "3"]
+    assert b.audit().balances
+    assert command("on", "single", named="shop").stdout.startswith("'single' was on; 0 events")
+
+
+def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declares_it(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    b.keep(*statuses(["1", "late", *(str(number) for number in range(2, 150))], bundle=1))
+    b.expand()
+    b.deliver(other)
+
+    refused = command("drain", "single", named="shop")
+    assert refused.returncode == 2
+    assert "`callbacks worker deliver` delivers" in refused.stderr
+    assert command("drain", "single").returncode == 2  # nobody said where it is declared
+    ended = command("drain", "single", "--from", "shop")
+    assert ended.returncode == 0, ended.stderr
+    assert "The queue of 'single' is empty" in ended.stdout
+    assert "to be tried again" in ended.stderr
+    calls = (tmp_path / "calls").read_text().split()
+    assert sorted(calls) == sorted(["1", "late", *(str(number) for number in range(2, 150))])
+    assert calls[-1] == "late"
+    assert at_handler(b, single) == (150, 0, 0, 0)
+    assert command("drain", "single", "--from", "shop").stdout == "Nothing waits for 'single'.\n"
+
+
+def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+) -> None:
+    brought(b, "1", "2", "3")
+    told.act = fail_at("2")
+    b.deliver(single)
+    assert at_handler(b, single) == (2, 0, 1, 0)
+    brought(b, "4", "5")
+
+    assert command("drop", "single", "--yes", named="shop").returncode == 2
+    assert command("drop", "nobody", "--yes").returncode == 2
+    assert command("drop", "single").returncode == 1  # nobody said yes
+    assert at_handler(b, single) == (2, 0, 3, 0)
+    ended = command("drop", "single", "--yes")
+    assert (ended.returncode, ended.stdout) == (0, "dropped: 3\n")
+    assert at_handler(b, single) == (2, 0, 0, 0)
+    assert b.counts()["report.dropped:single"] == 3
+    assert at_handler(b, other) == (0, 0, 5, 0)
+    assert not [key for key in b.leftovers() if "single" in key]
+    assert len(b.leftovers()) == len(b.waiting(queues.delivery("other"))) + 1
+
+
+def test_a_named_handler_may_be_discarded_when_it_is_off(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+) -> None:
+    brought(b, "1")
+    command("off", "single", named="shop")
+    ended = command("drop", "single", "--yes", "--json", named="shop")
+
+    assert json.loads(ended.stdout) == {"dropped": 1, "unreadable_jobs": 0, "left": 0}
+
+
+def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(b: Bench) -> None:
+    brought(b, "1", "2")
+    started_at = f"{b.waiting(queues.delivery('single'))[0]}:run"
+    registry = keys.rq_started(queues.delivery("single"))
+    b.connection.zadd(registry, {started_at: time.time() + 60})
+    b.connection.delete(QUEUE)
+    discarding = Discarding(b.connection, "single")
+    with pytest.raises(StillRunning, match="1 of the jobs"):
+        discarding.prepare()
+    assert at_handler(b, single) == (0, 0, 2, 0)
+
+    b.connection.zadd(registry, {started_at: time.time() - 1})
+    discarding.prepare()
+    assert sum(part.events for part in discarding.run()) == 2
+    assert at_handler(b, single) == (0, 0, 0, 0)
+
+
+def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_along_is(b: Bench) -> None:
+    """One event was settled, one finished by a worker that died, which had taken another job along."""
+    brought(b, "1", "2", "3", "4")
+    brought(b, "5", "6")
+    first, second = b.waiting(queues.delivery("single"))
+    b.connection.hset(keys.job(first), mapping={"progress": "1", "finished": "0,2;"})
+    b.connection.hincrby(keys.COUNTS, keys.handler_count("single", "report", "delivered"), 1)
+    b.connection.lrem(QUEUE, 1, second)
+    b.connection.rpush(keys.taken(first), second)
+    assert at_handler(b, single) == (1, 0, 5, 0)
+
+    assert sum(part.events for part in Discarding(b.connection, "single").run()) == 5
+    assert b.counts()["report.dropped:single"] == 4
+    assert at_handler(b, single) == (2, 0, 0, 0)
+    assert not b.connection.exists(keys.job(first), keys.job(second), keys.taken(first))
+
+
+def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(b: Bench) -> None:
+    b.keep(*statuses([str(number) for number in range(3)], bundle=1))
+    b.expand()
+    brought(b, "a")
+    first, second = b.waiting(queues.delivery("single"))
+    discarding = Discarding(b.connection, "single")
+    jobs, _ = discarding._read([first, second])
+    b.connection.hset(keys.job(first), "progress", "1")
+    b.connection.lrem(QUEUE, 1, second)
+
+    assert discarding._discard(jobs) == [0, 0]
+    assert b.connection.exists(keys.job(first), keys.job(second)) == 2
+    assert "report.dropped:single" not in b.counts()
+
+
+def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discarding_module, "_JOBS_A_READ", 1)
+    for number in range(4):
+        brought(b, str(number))
+    ids = b.waiting(queues.delivery("single"))
+    newer = queues.call(queues.DELIVER_JOB, (99, "single", 1, []))
+    for strange in (ids[0], ids[2]):
+        b.connection.hset(keys.job(strange), "data", newer)
+
+    parts = list(Discarding(b.connection, "single").run())
+    assert (sum(part.events for part in parts), sum(part.unreadable for part in parts)) == (2, 2)
+    assert b.waiting(queues.delivery("single")) == [ids[0], ids[2]]
+    assert b.audit().balances
+
+
+def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_again(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
+) -> None:
+    encoded = events.encode(samples.report())
+    jobs = 20_000
+    with b.connection.pipeline(transaction=False) as pipe:
+        for _ in range(jobs):
+            job_id = queues.new_id()
+            pipe.hset(keys.job(job_id), mapping=queues.delivery_job("single", [encoded], description="1"))
+            pipe.rpush(QUEUE, job_id)
+        pipe.hincrby(keys.COUNTS, keys.handler_count("single", "report", "queued"), jobs)
+        pipe.sadd(keys.RQ_QUEUES, QUEUE)
+        pipe.execute()
+    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
+        running = start("handlers", "drop", "single", "--yes")
+        running.until(lambda: b.connection.llen(QUEUE) < jobs, "a first part")
+        running.process.send_signal(signal.SIGKILL)
+        running.wait()
+    delivered, dead, left, missing = at_handler(b, single)
+    assert (delivered, dead, missing) == (0, 0, 0)
+    assert 0 < left < jobs
+
+    assert command("drop", "single", "--yes").stdout == f"dropped: {left:,}\n"
+    assert at_handler(b, single) == (0, 0, 0, 0)
+    assert b.counts()["report.dropped:single"] == jobs
+    assert b.leftovers() == set()
+    assert not b.connection.sismember(keys.RQ_QUEUES, QUEUE)

@@ -1,0 +1,178 @@
+"""`callbacks handlers try`: one handler, called here and now as a worker calls it, without Redis."""
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.acceptance.processes import run
+from workers import samples
+
+HANDLERS = """
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from workers import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
+
+@handler(ReportEvent, attempts=3, timeout_seconds=0.2, statuses={"UNDELIV"})
+def refund(event):
+    print("refunding", event.message_id)
+    {"raises": lambda: int("x"), "hangs": lambda: [None for _ in iter(int, 1)], "exits": exit}.get(
+        event.client_message_id, lambda: None
+    )()
+
+@handler(ReplyEvent)
+async def answer(event):
+    await asyncio.sleep(0)
+    return {"retry": Retry(5, "busy"), "reject": Reject("spam"), "pause": Pause(60, "shut")}.get(event.text)
+
+@contextmanager
+def pool():
+    print("opened")
+    yield
+    print("closed")
+
+@asynccontextmanager
+async def shut():
+    raise OSError("nobody there")
+    yield
+
+@handler(ReportEvent, lifespan=pool)
+def pooled(event):
+    print("called")
+
+@handler(ReportEvent, lifespan=shut)
+async def unready(event):
+    print("called")
+
+@handler(ReportEvent, batch=True)
+def archive(events):
+    print(len(events), "events")
+    if any(event.status == "SEEN" for event in events):
+        raise RuntimeError("not SEEN")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop.py").write_text(HANDLERS)
+    return tmp_path
+
+
+def attempt(folder: Path, *words: str, event: str = "") -> "CompletedProcess[str]":
+    (folder / "event").write_text(event)
+    given = ("--event", "event") if event else ()
+    return run("handlers", "try", *words, *given, cwd=folder, environment={"CALLBACKS_HANDLERS": "shop"})
+
+
+def report(**fields: str) -> str:
+    return samples.report("UNDELIV", **fields).to_json()
+
+
+def test_it_says_that_it_is_done_and_shows_what_was_printed(folder: Path) -> None:
+    event = samples.report("UNDELIV")
+    told = attempt(folder, "refund", event=event.to_json())
+
+    assert told.returncode == 0, told.stderr
+    printed, said = told.stdout.splitlines()
+    assert printed == f"refunding {event.message_id}"
+    assert said.startswith(f"✓ refund, report {event.id} (UNDELIV): done (")
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ("raises", "failed, it raised: ValueError: invalid literal"),
+        ("hangs", "failed, its time was up: "),
+        ("exits", "failed, it called exit(): SystemExit"),
+    ],
+)
+def test_a_failure_is_told_with_its_traceback_and_ends_with_1(folder: Path, order: str, words: str) -> None:
+    told = attempt(folder, "refund", event=report(client_message_id=order))
+
+    assert told.returncode == 1
+    assert words in told.stdout
+    assert "up to 3 attempts" in told.stdout
+    assert 'shop.py", line' in told.stdout
+    assert "calling.py" not in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "words"),
+    [
+        ("retry", "retry", "asks for another attempt: busy A worker would try again after 5 s, up to 8 attempts."),
+        ("reject", "rejected", "rejected: spam A worker would set it aside as a dead letter at once."),
+        ("pause", "paused", "asks for a pause of 60 s: shut A worker would let its whole queue wait so long."),
+    ],
+)
+def test_what_a_handler_asks_for_is_told_and_ends_with_1(folder: Path, text: str, outcome: str, words: str) -> None:
+    told = attempt(folder, "answer", "--json", event=samples.reply(text).to_json())
+
+    assert told.returncode == 1
+    one = json.loads(told.stdout)
+    assert one["outcome"] == outcome
+    assert f"{one['sentence']} {one['consequence']}" == words
+
+
+def test_an_event_that_its_filters_keep_from_it_is_not_given_to_it_but_by_force(folder: Path) -> None:
+    told = attempt(folder, "refund", "--sample", "delivered")
+    assert told.returncode == 1
+    assert "its filters keep this from it: it takes statuses={'UNDELIV'}, and this is 'DELIVRD'" in told.stdout
+    assert "refunding" not in told.stdout
+
+    forced = attempt(folder, "refund", "--sample", "delivered", "--force")
+    assert forced.returncode == 0
+    assert "refunding" in forced.stdout
+
+
+def test_a_batch_handler_gets_all_events_of_a_callback_and_the_batch_is_taken_apart_if_it_fails(folder: Path) -> None:
+    records = [{"message_id": str(number), "status": status} for number, status in enumerate(["ACCEPTD", "SEEN"])]
+    told = attempt(folder, "archive", "--json", event=json.dumps({"data": records}))
+
+    assert told.returncode == 1
+    found = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [(len(one["events"]), one["outcome"], one["printed"]) for one in found] == [
+        (2, "failed", "2 events\n"),
+        (1, "done", "1 events\n"),
+        (1, "failed", "1 events\n"),
+    ]
+
+
+def test_its_lifespan_is_opened_before_and_left_after_it(folder: Path) -> None:
+    told = attempt(folder, "pooled", "--sample", "seen")
+
+    assert [line.partition(",")[0] for line in told.stdout.splitlines()] == ["opened", "called", "✓ pooled", "closed"]
+
+
+def test_a_lifespan_that_cannot_be_opened_is_told_and_the_handler_not_called(folder: Path) -> None:
+    told = attempt(folder, "unready", "--sample", "seen")
+
+    assert told.returncode == 1
+    assert "not called, as its lifespan could not be opened: OSError: nobody there" in told.stdout
+    assert 'shop.py", line' in told.stdout
+    assert "called\n" not in told.stdout
+
+
+def test_a_handler_that_nobody_has_named_is_found_where_it_is_said_to_be(folder: Path) -> None:
+    (folder / "other.py").write_text(HANDLERS.replace("def archive", "def elsewhere"))
+    told = attempt(folder, "elsewhere", "--from", "other", "--sample", "delivered")
+
+    assert told.returncode == 0, told.stderr
+    assert "1 events" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["refund"], "--sample KIND or --event FILE"),
+        (["refund", "--sample", "nonsense"], "there are: accepted, delivered"),
+        (["nobody", "--sample", "reply"], "no handler is called 'nobody'; there are: answer, archive"),
+        (["refund", "--event", "shop.py"], "shop.py: no event can be read"),
+        (["refund", "--from", "nowhere", "--sample", "reply"], "nowhere"),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_with_2(folder: Path, words: list[str], complaint: str) -> None:
+    told = attempt(folder, *words)
+
+    assert told.returncode == 2
+    assert complaint in told.stderr

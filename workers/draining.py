@@ -1,0 +1,37 @@
+"""Housekeeping for the queue of a handler that is to be emptied: it ends its supervisor when nothing is left."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import redis
+
+from shared import queues
+from workers import waiting
+from workers.housekeeping import Housekeeping
+from workers.waiting import Waiting
+
+_LOOK_SECONDS: Final = 1.0
+
+
+class DrainHousekeeping(Housekeeping):
+    """Keeps the queue of `handler` and, about each second, calls `told` with what still waits there."""
+
+    def __init__(self, handler: str, *, connection: redis.Redis, told: Callable[[Waiting], None], **more: Any) -> None:
+        super().__init__([queues.delivery(handler)], connection=connection, **more)
+        self._handler = handler
+        self._told = told
+        self._drained = connection
+        self._next_look = 0.0
+
+    def tick(self, workers: Iterable[str]) -> None:
+        """Do what is due, and stop this process's supervisor, as SIGTERM would, once nothing waits any more."""
+        super().tick(workers)
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._told(waiting.look(self._drained, self._handler))
+        if waiting.is_empty(self._drained, self._handler):
+            os.kill(os.getpid(), signal.SIGTERM)

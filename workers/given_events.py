@@ -1,0 +1,62 @@
+"""Events that somebody wrote down: lines of `event.to_json()`, or the body of a callback as the gateway posts it."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from shared import events, wire
+from shared.errors import CallbacksError, NotDocumented, NotJson
+from workers import Event, ReplyEvent, ReportEvent
+
+# Who posted a body that was given by hand.
+SOURCE: Final = "given"
+_KINDS: Final[dict[Any, type[ReportEvent] | type[ReplyEvent]]] = {"report": ReportEvent, "reply": ReplyEvent}
+
+
+class NoEvents(CallbacksError):
+    """It holds no event that can be read."""
+
+
+def read(text: bytes) -> list[Event]:
+    """Read events: one callback's body, or lines of JSON, each an event or a body. Raises NoEvents, in words."""
+    if not text.strip():
+        raise NoEvents("there is nothing in it")
+    try:
+        whole = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        if len(lines) == 1:
+            return _one(text, text, "")
+        return [event for number, line in lines for event in _one(line, line, f"line {number}: ")]
+    return _one(whole, text, "")
+
+
+def _one(value: Any, text: bytes, where: str) -> list[Event]:
+    """Read one line, or the whole text; `value` is what it says, or the text again if that is not known."""
+    try:
+        if isinstance(value, bytes):
+            value = msgspec.json.decode(value)
+        if isinstance(value, dict) and value.get("kind") in ("report", "reply") and "raw" in value:
+            return [_event(value)]
+        return list(events.of(_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
+    except (NotJson, NotDocumented, msgspec.ValidationError) as exc:
+        raise NoEvents(f"{where}{exc}") from exc
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise NoEvents(f"{where}it is no JSON: {exc}") from exc
+
+
+def _event(value: dict[str, Any]) -> Event:
+    kind = _KINDS[value["kind"]]
+    missing = [field for field in kind.__struct_fields__ if field not in value]
+    if missing:
+        raise NotDocumented(f"an event of kind {value['kind']!r} has {', '.join(missing)} too")
+    (event,) = events.convert([[value["kind"], *(value[field] for field in kind.__struct_fields__)]])
+    return event
+
+
+def _callback(text: bytes) -> wire.Callback:
+    callback = wire.read(text, None)
+    if callback.faults:
+        raise NotDocumented("; ".join(wire.summary(callback.faults)))
+    return callback

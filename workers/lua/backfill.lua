@@ -1,0 +1,81 @@
+-- Enqueue events of the past for one handler, each that it has not been given yet: one step.
+--
+-- KEYS  1 counters   2 RQ's set of queues   3 the queue's list
+-- ARGV  prefix of the sets of what was given so, lifetime of these in seconds
+--       prefix of a mark of an event seen, lifetime of these in ms, prefix of a dead letter
+--       times in which the handler was offered all events: from, to (ms)
+--       head and tail of a job's data, fields of a job's hash, description's end, prefix of a job's hash, most events a
+--       job, ids for the jobs
+--       events: kind, id, when it was received (ms), itself
+-- Gives {events enqueued, given by an earlier backfill, offered the usual way}
+local position = 0
+
+local function next_text()
+  position = position + 1
+  return ARGV[position]
+end
+
+local function next_number()
+  return tonumber(next_text())
+end
+
+local function next_list()
+  local list = {}
+  for i = 1, next_number() do list[i] = next_text() end
+  return list
+end
+
+local given_prefix, given_seconds = next_text(), next_number()
+local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
+local times = next_list()
+local head, tail, fields, words, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
+local most, ids = next_number(), next_list()
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- An event was offered to handlers when it was marked as seen. Where its mark is gone that was long ago, and about when
+-- it was received.
+local function was_offered(id, received)
+  local left = redis.call('PTTL', mark_prefix .. id)
+  local at = left > 0 and now - (mark_ms - left) or received
+  for i = 1, #times, 2 do
+    if at >= tonumber(times[i]) and at < tonumber(times[i + 1]) then return true end
+  end
+  return redis.call('EXISTS', dead_prefix .. id) == 1
+end
+
+local events, counts, touched = {}, {}, {}
+local known, offered = 0, 0
+for _ = 1, next_number() do
+  local kind, id, received, event = next_text(), next_text(), next_number(), next_text()
+  local set = given_prefix .. id:sub(1, 2)
+  if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
+    known = known + 1
+  elseif was_offered(id, received) then
+    offered = offered + 1
+  else
+    redis.call('SADD', set, id:sub(3))
+    touched[set] = true
+    events[#events + 1] = event
+    counts[kind] = (counts[kind] or 0) + 1
+  end
+end
+
+for set in pairs(touched) do redis.call('EXPIRE', set, given_seconds) end
+for kind, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], kind, number) end
+local used = 0
+for first = 1, #events, most do
+  local last = math.min(first + most - 1, #events)
+  used = used + 1
+  local id, size = ids[used], last - first + 1
+  redis.call('HSET', job_prefix .. id, unpack(fields))
+  redis.call(
+    'HSET', job_prefix .. id,
+    'data', head .. table.concat(events, ',', first, last) .. tail,
+    'description', size .. words,
+    'items', size
+  )
+  redis.call('RPUSH', KEYS[3], id)
+end
+if used > 0 then redis.call('SADD', KEYS[2], KEYS[3]) end
+return {#events, known, offered}

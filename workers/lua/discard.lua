@@ -1,0 +1,37 @@
+-- Discard jobs that wait for a handler, in its queue or for a later attempt, each with those that it took along. A job
+-- that is no longer there, or has made progress since it was read, is left alone with all that it took along.
+--
+-- KEYS  1 the queue's list   2 registry of jobs scheduled for it   3 counters
+-- ARGV  prefix of a job's hash, prefix of a list of jobs taken along, then for each job
+--         its id, how many parts, each with its id and progress (the job itself is the first)
+--         how many counters, each with its change
+-- Gives for each 1, or 0 if it is left alone
+local prefix, taken_prefix = ARGV[1], ARGV[2]
+local position = 2
+
+local function next_text()
+  position = position + 1
+  return ARGV[position]
+end
+
+local done = {}
+while position < #ARGV do
+  local id = next_text()
+  local parts, is_as_read = {}, true
+  for i = 1, tonumber(next_text()) do
+    parts[i] = next_text()
+    if (redis.call('HGET', prefix .. parts[i], 'progress') or '0') ~= next_text() then is_as_read = false end
+  end
+  if redis.call('LLEN', taken_prefix .. id) ~= #parts - 1 then is_as_read = false end
+  local is_there = is_as_read and (redis.call('LREM', KEYS[1], 1, id) + redis.call('ZREM', KEYS[2], id)) > 0
+  if is_there then
+    for _, part in ipairs(parts) do redis.call('UNLINK', prefix .. part) end
+    redis.call('DEL', taken_prefix .. id)
+  end
+  for _ = 1, tonumber(next_text()) do
+    local counter, number = next_text(), next_text()
+    if is_there then redis.call('HINCRBY', KEYS[3], counter, number) end
+  end
+  done[#done + 1] = is_there and 1 or 0
+end
+return done

@@ -1,0 +1,43 @@
+-- Note from when on handlers are offered all events, and until when: see offering.py for the text of a field.
+--
+-- KEYS  1 when each handler was offered events   2 counters
+-- ARGV  how many ms ago this supervisor started, '1' if no expand worker is older than it, the handlers' names
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local is_named = {}
+
+local function had_events(name)
+  for _, kind in ipairs({'report', 'reply', 'unknown'}) do
+    for _, outcome in ipairs({'.queued:', '.unwanted:'}) do
+      if redis.call('HEXISTS', KEYS[2], kind .. outcome .. name) == 1 then return true end
+    end
+  end
+end
+
+for i = 3, #ARGV do
+  local name = ARGV[i]
+  is_named[name] = true
+  local text = redis.call('HGET', KEYS[1], name)
+  if not text then
+    text = had_events(name) and '0-' or '?'
+  elseif text:match('%d$') then
+    text = text .. ',?'
+  end
+  if ARGV[2] == '1' then text = text:gsub('%?$', string.format('%.0f-', now)) end
+  redis.call('HSET', KEYS[1], name, text)
+end
+
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local name, text = all[i], all[i + 1]
+  if not is_named[name] then
+    if text == '?' then
+      redis.call('HDEL', KEYS[1], name)
+    elseif text:match('%?$') then
+      redis.call('HSET', KEYS[1], name, (text:gsub(',%?$', '')))
+    elseif text:match('%-$') then
+      local ended = math.max(now - ARGV[1], tonumber(text:match('(%d+)%-$')))
+      redis.call('HSET', KEYS[1], name, text .. string.format('%.0f', ended))
+    end
+  end
+end
