@@ -4,6 +4,7 @@ The `forward` handler posts each event to an endpoint that answers in 50 ms; bes
 long. With a concurrency of 32 no more than 32 / 0.05 s = 640 events a second can pass.
 """
 
+import base64
 import importlib.util
 import sys
 import time
@@ -18,7 +19,7 @@ from benchmarks.stage import Failed, Stage, Url
 from cli.ports import free_port
 from shared import keys, queues
 
-FORWARD: Final = "workers.handlers.forward"
+FORWARD: Final = "workers.handlers.forward.handler"
 SHARE: Final = "% of the most"
 _CONCURRENCY: Final = 32
 _ANSWER_SECONDS: Final = 0.05
@@ -55,7 +56,11 @@ def _passed(module: str, handler: str, events: int) -> Figures:
             "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), str(_ANSWER_SECONDS)]
         )
         serving.until(endpoint.answers, "its first answer")
-        environment = {"CALLBACKS_FORWARD_URL": str(endpoint)}
+        environment = {
+            "CALLBACKS_FORWARD_URL": str(endpoint),
+            "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(32)).decode()}",
+            "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
+        }
         redis, queue = stage.redis, queues.delivery(handler)
         backlog.fill(redis, events, a_job=_A_JOB, reports=1)
         expand = stage.callbacks("worker", "expand", handlers=module, **environment)

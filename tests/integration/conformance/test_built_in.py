@@ -85,6 +85,8 @@ class TestStream(BuiltIn):
 class Receiver(ThreadingHTTPServer):
     """Takes every post, and keeps its `webhook-id`."""
 
+    request_queue_size = 128  # 32 connect at once, and of five that wait the others are reset
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Request)
         self.ids: list[str] = []

@@ -1,0 +1,141 @@
+"""A service to forward to, on loopback, in a thread of its own. It counts connections, and answers as it is told."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from workers import Event
+from workers.handlers.forward import targets
+from workers.handlers.forward.sender import Outcome, Sender
+from workers.handlers.forward.targets import Target
+
+SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER_SECRET: Final = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it arrived; `headers` in small letters."""
+
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    number: int
+    """1 for the service's first request."""
+
+
+@dataclass
+class Service:
+    """What a test sees of the running service."""
+
+    url: str = ""
+    connections: int = 0
+    requests: list[Request] = field(default_factory=list)
+
+
+Answer: TypeAlias = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
+
+
+def says(status: int, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer every request alike."""
+
+    async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
+        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    return answer
+
+
+def writes(data: bytes, *, then_close: bool = True) -> Answer:
+    """Answer with these bytes, whatever they are, and close or go silent."""
+
+    async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        if then_close:
+            writer.close()
+        else:
+            await asyncio.sleep(60)
+
+    return answer
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """Answer the first request with the first of these, and so on; the last goes on for ever."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await answers[min(request.number, len(answers)) - 1](request, writer)
+
+    return answer
+
+
+@contextmanager
+def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Service]:
+    """Run a service; what it sees grows as it arrives."""
+    service = Service()
+    loop = asyncio.new_event_loop()
+    talks: set[asyncio.Task[None]] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        service.connections += 1
+        try:
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                request = Request(head[0].split()[1], headers, body, len(service.requests) + 1)
+                service.requests.append(request)
+                await answer(request, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            writer.close()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(loop.create_task(talk(reader, writer)))
+
+    async def start() -> asyncio.Server:
+        server = await asyncio.start_server(begin, "127.0.0.1", port, ssl=tls)
+        service.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/events?key=s3cr3t"
+        return server
+
+    async def stop() -> None:
+        server.close()
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # the transports' own last words
+
+    server = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield service
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def target(url: str, **options: str) -> Target:
+    """Give a target as the environment would describe it, on loopback."""
+    given = {"URL": url, "SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
+    (made,) = targets.read({f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()})
+    return made
+
+
+def sent(to: Sender | Target, *events: Event) -> list[Outcome]:
+    """Send events one after the other, as a worker process does that opens the sender first."""
+    sender = Sender(to) if isinstance(to, Target) else to
+
+    async def send(found: Sequence[Event]) -> list[Outcome]:
+        async with sender.opened():
+            return [await sender.send(event) for event in found]
+
+    return asyncio.run(send(events))

@@ -1,0 +1,183 @@
+"""Forwarding through real workers: targets that are away, one beside another, and what it costs their events."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.ports import free_port
+from shared import keys, queues
+from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
+from tests.integration.pools import Command, until
+from tests.integration.test_delivering import due_now
+from tests.integration.told import at_handler
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
+from tests.redis_server import RedisServer
+from workers import Event, pauses
+from workers.handlers.forward import targets
+from workers.handlers.forward.declaring import made
+
+Function = Callable[[Event], Awaitable[Any]]
+
+
+@pytest.fixture
+def start(quick_redis: RedisServer) -> Iterator[Callable[..., Bench]]:  # noqa: F811
+    """Give a function that gives a bench for handlers, with events waiting at each."""
+    benches: list[Any] = []
+
+    def start(*functions: Function, events: int) -> Bench:
+        benches.append(bench(quick_redis.url, *functions))
+        b: Bench = benches[-1].__enter__()
+        b.keep(*statuses([str(n) for n in range(events)]))
+        b.expand()
+        return b
+
+    yield start
+    for one in benches:
+        one.__exit__(None, None, None)
+
+
+def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Function, Function]:
+    """Give the handlers of a target where nobody listens and of one that is there."""
+    given = {"SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
+    environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()}
+    environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
+    environ |= {"CALLBACKS_FORWARD_URL": f"http://127.0.0.1:{port}/", "CALLBACKS_FORWARD_CRM_URL": service.url}
+    dead, alive = (made(one) for one in targets.read(environ))
+    return dead, alive
+
+
+def try_again(b: Bench, function: Function) -> None:
+    """Let the time of the pause be over, and deliver what can be."""
+    if b.connection.exists(keys.paused("forward")):
+        b.connection.hset(keys.paused("forward"), "until_ms", 1)
+    b.deliver(function)
+
+
+def message_ids(service: Service) -> list[str]:
+    return [json.loads(request.body)["data"]["message_id"] for request in service.requests]
+
+
+def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start: Callable[..., Bench]) -> None:
+    port = free_port()
+    with serving(says(200)) as service:
+        dead, alive = dead_and_alive(service, port, CONCURRENCY="1")
+        b = start(dead, alive, events=40)
+
+        b.deliver(dead)
+        b.deliver(alive)
+
+        assert at_handler(b, alive) == (40, 0, 0, 0)
+        assert sorted(message_ids(service), key=int) == [str(n) for n in range(40)]
+    assert at_handler(b, dead) == (0, 0, 40, 0)
+    assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
+    waiting = [b.connection.hget(keys.job(job_id), "data") for job_id in b.waiting("deliver-forward")]
+    assert [queues.arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
+    found = pauses.paused(b.connection, "forward")
+    assert found is not None
+    assert "could not be connected to" in found.reason
+
+    with serving(says(204), port=port) as back:
+        try_again(b, dead)
+        assert at_handler(b, dead) == (36, 0, 4, 0)
+        due_now(b, dead)
+        b.deliver(dead)
+        assert sorted(message_ids(back), key=int) == [str(n) for n in range(40)]
+    assert b.audit().balances
+
+
+def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Bench]) -> None:
+    with serving(says(500)) as service:
+        function = made(target(service.url, CONCURRENCY="1"))
+        b = start(function, events=20)
+        b.deliver(function)
+        assert len(service.requests) == 5
+
+        lengths = []
+        for _ in range(6):
+            before = len(service.requests)
+            try_again(b, function)
+            assert len(service.requests) == before + 1
+            lengths.append(int(b.connection.hget(keys.paused("forward"), "after_ms")))
+
+    # Every second time the event that was tried pays with an attempt: it might be what is wrong.
+    assert lengths == [10_000, 10_000, 20_000, 20_000, 40_000, 40_000]
+    assert at_handler(b, function) == (0, 0, 20, 0)
+    assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
+
+
+def poisoned(message_id: str, down: list[bool]) -> Answer:
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        is_poison = json.loads(request.body)["data"]["message_id"] == message_id
+        await says(500 if down[0] or is_poison else 200)(request, writer)
+
+    return answer
+
+
+def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_others(start: Callable[..., Bench]) -> None:
+    down = [True]
+    with serving(poisoned("4", down)) as service:
+        function = made(target(service.url, CONCURRENCY="1"))
+        b = start(function, events=10)
+        b.deliver(function)
+        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
+
+        down[0] = False
+        for _ in range(3):
+            try_again(b, function)
+
+        assert set(message_ids(service)[-5:]) == {"5", "6", "7", "8", "9"}
+        assert at_handler(b, function)[0] >= 5
+
+
+def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callable[..., Bench]) -> None:
+    with serving(says(429, headers={"Retry-After": "600"})) as service:
+        function = made(target(service.url, CONCURRENCY="1"))
+        b = start(function, events=10)
+        b.deliver(function)
+        b.deliver(function)
+
+        assert len(service.requests) == 1
+    found = pauses.paused(b.connection, "forward")
+    assert found is not None
+    assert 500 < found.seconds_left <= 600
+    assert len(b.waiting_at(function)) == 10
+
+
+def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., Bench]) -> None:
+    with serving(says(410, b"gone for good")) as service:
+        function = made(target(service.url))
+        b = start(function, events=2)
+        b.deliver(function)
+
+    assert at_handler(b, function) == (0, 2, 0, 0)
+    assert [letter["error"].partition(" ")[2] for letter in b.dead_letters("forward")] == [
+        "answered 410: gone for good"
+    ] * 2
+
+
+def test_worker_processes_forward_to_each_target_what_it_asked_for(start: Callable[..., Bench], tmp_path: Path) -> None:
+    with serving(says(200)) as all_of_it, serving(says(200)) as none_of_it:
+        given = {"SECRETS": SECRET, "ALLOW_PRIVATE": "true"}
+        environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()}
+        environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
+        environ["CALLBACKS_FORWARD_URL"] = all_of_it.url.replace("http://", "http://me:pa55@")
+        environ |= {"CALLBACKS_FORWARD_CRM_URL": none_of_it.url, "CALLBACKS_FORWARD_CRM_STATUSES": "UNDELIV"}
+        functions = [made(one) for one in targets.read(environ)]
+        b = start(*functions, events=300)
+
+        command = Command(b, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
+        try:
+            until(lambda: at_handler(b, functions[0])[0] == 300, "all is delivered")
+            assert command.stop() == 0
+        finally:
+            command.end()
+
+    assert sorted(message_ids(all_of_it), key=int) == [str(n) for n in range(300)]
+    assert all_of_it.connections <= 32
+    assert none_of_it.requests == []
+    assert not any(secret in command.log for secret in ("pa55", "s3cr3t", SECRET))
+    assert b.audit().balances

@@ -1,0 +1,91 @@
+"""When a target is away: how many failures it takes, how long its queue waits, and who pays for it."""
+
+import pytest
+
+from workers.handlers.forward.breaker import FAILURES, Breaker
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(clock=clock)
+
+
+def fail(breaker: Breaker, event_id: str, asked: float | None = None) -> float | None:
+    """Fail with one event from beginning to end."""
+    return breaker.failed(breaker.begin(), event_id, asked_seconds=asked)
+
+
+def test_it_takes_five_failures_in_a_row(breaker: Breaker) -> None:
+    assert [fail(breaker, str(n)) for n in range(FAILURES)] == [None] * 4 + [5.0]
+
+
+def test_a_success_between_begins_the_row_anew(breaker: Breaker) -> None:
+    for n in range(20):
+        assert fail(breaker, str(n)) is None
+        if n % 4 == 3:
+            breaker.succeeded()
+
+
+def test_each_failed_probe_doubles_the_pause_up_to_five_minutes_and_a_success_forgets_it(breaker: Breaker) -> None:
+    pauses = [fail(breaker, str(n)) for n in range(13)]
+    assert pauses[4:] == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
+
+    breaker.succeeded()
+
+    assert [fail(breaker, str(n)) for n in range(5)] == [None] * 4 + [5.0]
+
+
+def test_calls_that_were_under_way_end_in_the_same_pause(breaker: Breaker, clock: Clock) -> None:
+    begun = [breaker.begin() for _ in range(32)]
+    found = []
+    for n, one in enumerate(begun):
+        found.append(breaker.failed(one, str(n)))
+        clock.now += 0.25
+
+    assert found[:5] == [None] * 4 + [5.0]
+    assert found[5:9] == [4.75, 4.5, 4.25, 4.0], "what is left of it"
+    assert found[-1] == 1.0, "even if its time is over: they say nothing new"
+    assert fail(breaker, "probe") == 10.0
+
+
+def test_an_event_that_fails_as_the_probe_again_pays_with_an_attempt_so_that_another_gets_its_turn(
+    breaker: Breaker,
+) -> None:
+    for n in range(5):
+        fail(breaker, str(n))
+
+    assert [fail(breaker, "bad") for _ in range(4)] == [10.0, None, 20.0, None]
+    assert fail(breaker, "other") == 40.0
+
+
+def test_a_target_that_asks_for_time_gets_it_at_once(breaker: Breaker) -> None:
+    assert fail(breaker, "1", asked=17.0) == 17.0
+    assert fail(breaker, "2", asked=30.0) == 30.0
+    assert fail(breaker, "3") == 5.0, "its own pauses are counted apart"
+    breaker.succeeded()
+    assert fail(breaker, "4") is None
+
+
+def test_it_may_not_ask_for_none_at_all(breaker: Breaker) -> None:
+    assert fail(breaker, "1", asked=0.0) == 1.0
+
+
+def test_a_call_that_began_before_the_target_was_well_again_counts_as_any_failure(breaker: Breaker) -> None:
+    old = breaker.begin()
+    for n in range(5):
+        fail(breaker, str(n))
+    breaker.succeeded()
+
+    assert breaker.failed(old, "old") is None

@@ -1,0 +1,123 @@
+"""What each variable of a target may be. Each function reads one value, or raises ValueError and quotes no secret."""
+
+import base64
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from workers import ReplyEvent, ReportEvent
+from workers.handlers.forward import signing
+
+Kind = type[ReportEvent] | type[ReplyEvent]
+
+_KINDS: Final[Mapping[str, Kind]] = {"report": ReportEvent, "reply": ReplyEvent}
+_LONGEST_SECONDS: Final = 300.0
+_MOST_AT_ONCE: Final = 512
+_MOST_PORT: Final = 65535
+# RFC 9110, 5.6.2; and the headers that are this handler's own.
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_OWN_HEADERS: Final = frozenset(("host", "content-type", "content-length", "transfer-encoding", "connection", "expect"))
+
+
+def url(value: str) -> httpx.URL:
+    """Read an address of http or https. It may hold what is secret anywhere, so errors quote nothing of it."""
+    try:
+        read = httpx.URL(value)
+    except (httpx.InvalidURL, ValueError, TypeError):
+        raise ValueError("cannot be read: write https://host/path") from None
+    if read.scheme not in ("http", "https") or not read.host:
+        raise ValueError("must begin with https:// (or http://) and a host")
+    if read.fragment:
+        raise ValueError("has a fragment (#…), which is never sent")
+    if read.port is not None and not 1 <= read.port <= _MOST_PORT:
+        raise ValueError(f"has a port that is not from 1 to {_MOST_PORT}")
+    return read
+
+
+def kinds(value: str) -> tuple[Kind, ...]:
+    """Read which kinds of event are wanted."""
+    names = texts(value)
+    if not names <= set(_KINDS):
+        raise ValueError(f"must be report, reply, or both with a comma between them, not {value!r}")
+    return tuple(kind for name, kind in _KINDS.items() if name in names)
+
+
+def texts(value: str) -> frozenset[str]:
+    """Read texts with commas between them."""
+    found = frozenset(filter(None, (part.strip() for part in value.split(","))))
+    if not found:
+        raise ValueError("names nothing, so nothing would ever pass: leave it out for all")
+    return found
+
+
+def truth(value: str) -> bool:
+    """Read true or false."""
+    if value not in ("true", "false"):
+        raise ValueError(f"must be true or false, not {value!r}")
+    return value == "true"
+
+
+def authorities(value: str) -> Path:
+    """Read the name of a file with certificates in PEM, and see that it holds some."""
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as exc:
+        why = "it holds no certificate in PEM" if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise ValueError(f"{value!r} cannot be used: {why}") from None
+    return Path(value)
+
+
+def seconds(value: str) -> float:
+    """Read a time in seconds."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= _LONGEST_SECONDS:
+        raise ValueError(f"must be a number of seconds above 0 and up to {_LONGEST_SECONDS:g}, not {value!r}")
+    return float(value)
+
+
+def concurrency(value: str) -> int:
+    """Read how many events are sent at once."""
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= _MOST_AT_ONCE:
+        raise ValueError(f"must be a whole number from 1 to {_MOST_AT_ONCE}, not {value!r}")
+    return int(value)
+
+
+def headers(value: str) -> Mapping[str, str]:
+    """Read further headers, Name=value with commas between them."""
+    found: dict[str, str] = {}
+    for position, part in enumerate(value.split(","), start=1):
+        name, equals, content = (piece.strip() for piece in part.partition("="))
+        if not equals or not _HEADER_NAME.fullmatch(name) or not re.fullmatch(r"[\x20-\x7e]+", content):
+            raise ValueError(f"entry {position} must be Name=value, in ASCII and without a comma")
+        if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
+            raise ValueError(f"{name} is set by the handler itself")
+        found[name] = content
+    return found
+
+
+def basic(address: httpx.URL) -> Mapping[str, str]:
+    """Give the header that says user and password of an address, if it has them (RFC 7617)."""
+    if not address.userinfo:
+        return {}
+    pair = f"{address.username}:{address.password}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+
+PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "URL": url,
+    "SECRETS": signing.secrets,
+    "SECRETS_FILE": signing.secrets_of_file,
+    "KINDS": kinds,
+    "STATUSES": texts,
+    "CHANNELS": texts,
+    "SOURCES": texts,
+    "FINAL": truth,
+    "CA": authorities,
+    "ALLOW_PRIVATE": truth,
+    "TIMEOUT_SECONDS": seconds,
+    "CONCURRENCY": concurrency,
+    "HEADERS": headers,
+}

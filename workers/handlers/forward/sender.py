@@ -1,0 +1,144 @@
+"""One target: its connections, one request for each event, and what becomes of the event.
+
+An event is sent over a connection that is kept alive, as long as the worker process lives; nothing is taken from the
+environment (no proxy, no .netrc), no redirect is followed, and of an answer no more is read than is of use.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+import httpcore
+import httpx
+
+from workers import Event, Pause, Reject, Retry
+from workers.handlers.forward import addresses, answers, cloud_event
+from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Verdict
+from workers.handlers.forward.breaker import Breaker
+from workers.handlers.forward.signing import Signer
+from workers.handlers.forward.targets import Target
+
+Outcome: TypeAlias = Retry | Reject | Pause | None
+
+# A host that is there is connected to within this; it is part of the target's whole time.
+CONNECT_SECONDS: Final = 5.0
+# Servers close connections that were idle for 5 s and more; we do it first, lest a request meet a closing one.
+KEEP_ALIVE_SECONDS: Final = 4.0
+# An answer's body is read for the sake of its beginning, and of the connection, which can serve again after its end.
+BODY_SECONDS: Final = 1.0
+_BODY_MOST_BYTES: Final = 64 << 10
+# How soon a host whose address may not be connected to is looked at again.
+NOT_ALLOWED_SECONDS: Final = 60.0
+
+
+class Sender:
+    """Sends events to one target, while `opened` is entered. `network` is how it connects."""
+
+    def __init__(self, target: Target, *, network: httpcore.AsyncNetworkBackend | None = None) -> None:
+        self.target = target
+        self._network = network or addresses.PinnedBackend(allow_private=target.allow_private)
+        self._signer = Signer(target.secrets)
+        self._breaker = Breaker()
+        self._pools: asyncio.LifoQueue[httpcore.AsyncConnectionPool] | None = None
+        url = target.url
+        self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        self._headers = {
+            "Host": url.netloc.decode("ascii"),
+            "User-Agent": "callbacks",
+            "Accept": "*/*",
+            "Content-Type": cloud_event.CONTENT_TYPE,
+            **target.headers,
+        }
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Keep connections to the target, and close them at the end."""
+        ca = self.target.ca
+        tls = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context(trust_env=False)
+        # A pool looks at each of its connections before and after each request, so one of 32 costs more than the
+        # requests do: here each has one, and the one last used is used next.
+        pools: asyncio.LifoQueue[httpcore.AsyncConnectionPool] = asyncio.LifoQueue()
+        async with AsyncExitStack() as stack:
+            for _ in range(self.target.concurrency):
+                pool = httpcore.AsyncConnectionPool(
+                    ssl_context=tls,
+                    max_connections=1,
+                    keepalive_expiry=KEEP_ALIVE_SECONDS,
+                    network_backend=self._network,
+                )
+                pools.put_nowait(await stack.enter_async_context(pool))
+            self._pools = pools
+            yield
+        self._pools = None
+
+    async def send(self, event: Event) -> Outcome:
+        """Send one event; give what is to become of it, None if the target has it."""
+        begun = self._breaker.begin()
+        try:
+            verdict = await self._verdict(event)
+        except addresses.NotAllowed as exc:
+            # What is wrong is the configuration, or the DNS: no event is to suffer for it, and none would fare better.
+            return Pause(NOT_ALLOWED_SECONDS, f"{self.target.name}: {exc}; if that is meant, set its ALLOW_PRIVATE")
+        match verdict:
+            case Taken():
+                self._breaker.succeeded()
+                return None
+            case Refused():
+                self._breaker.succeeded()
+                return Reject(f"{self.target.shown} {verdict.reason}")
+            case Trouble():
+                seconds = self._breaker.failed(begun, event.id, asked_seconds=verdict.asked_seconds)
+                if seconds is None:
+                    return Retry(verdict.asked_seconds, f"{self.target.shown} {verdict.reason}")
+                return Pause(seconds, f"{self.target.shown} {verdict.brief}")
+
+    async def _verdict(self, event: Event) -> Verdict:
+        body = cloud_event.of(event)
+        data = body.encode()
+        headers = {**self._headers, **self._signer.headers(event.id, body), "Content-Length": str(len(data))}
+        request = httpcore.Request(
+            "POST",
+            self._url,
+            headers=list(headers.items()),
+            content=data,
+            extensions={"timeout": {"connect": CONNECT_SECONDS}},
+        )
+        try:
+            answer = await self._answer(request)
+        except answers.FAILURES as exc:
+            return answers.failed(exc)
+        return answers.judged(answer, now=datetime.now(UTC))
+
+    async def _answer(self, request: httpcore.Request) -> Answer:
+        if self._pools is None:
+            raise RuntimeError(f"{self.target.name} was not opened")
+        pool = await self._pools.get()
+        try:
+            async with asyncio.timeout(self.target.timeout_seconds):
+                response = await pool.handle_async_request(request)
+            try:
+                beginning = await _beginning(response)
+            finally:
+                await response.aclose()
+        finally:
+            self._pools.put_nowait(pool)
+        retry_after = next((value for name, value in response.headers if name.lower() == b"retry-after"), None)
+        return Answer(response.status, None if retry_after is None else retry_after.decode("latin-1"), beginning)
+
+
+async def _beginning(response: httpcore.Response) -> bytes:
+    """Read what an answer's body begins with. However it ends changes nothing: the status was told."""
+    beginning, size = b"", 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in response.aiter_stream():
+                beginning += part[: answers.BODY_BYTES - len(beginning)]
+                size += len(part)
+                if size > _BODY_MOST_BYTES:
+                    break
+    except answers.FAILURES:
+        pass
+    return beginning

@@ -1,0 +1,120 @@
+"""Which targets there are. A target is a handler of its own, with a queue of its own, so its trouble is its own.
+
+    CALLBACKS_FORWARD_URL            the target of the handler `forward`
+    CALLBACKS_FORWARD_CRM_URL        that of the handler `forward-crm`; any name will do, of A-Z, 0-9 and _
+    …_SECRETS, …_SECRETS_FILE        with what requests are signed: whsec_…, several for rotation; `none`: unsigned
+    …_KINDS                          report, reply; both by default
+    …_STATUSES, _CHANNELS, _SOURCES  only events with one of these
+    …_FINAL                          true: only final reports; false: only those that are not
+    …_CA                             a file of the certificates that alone are trusted, instead of the public ones
+    …_ALLOW_PRIVATE                  true: the address may be one that is not public
+    …_TIMEOUT_SECONDS                how long an answer may take, from connecting on; 20
+    …_CONCURRENCY                    how many requests at once; 32
+    …_HEADERS                        further headers, Name=value with commas between them
+
+Whatever else begins so is a mistake in writing, and is told as one.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from workers import ReplyEvent, ReportEvent
+from workers.handlers.forward import addresses, options, signing
+
+PREFIX: Final = "CALLBACKS_FORWARD_"
+TIMEOUT_SECONDS: Final = 20.0
+CONCURRENCY: Final = 32
+
+_VARIABLE: Final = re.compile(rf"{PREFIX}(?:([A-Z0-9][A-Z0-9_]{{0,54}}?)_)?({'|'.join(options.PARSERS)})")
+# What Kubernetes sets in every container of a namespace in which a service is called callbacks-forward….
+_SERVICE_LINK: Final = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)|PORT)(?:_[A-Z0-9_]+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One service, and which events it gets: what the environment says of it, checked."""
+
+    name: str
+    url: httpx.URL = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    kinds: tuple[options.Kind, ...] = (ReportEvent, ReplyEvent)
+    statuses: frozenset[str] | None = None
+    channels: frozenset[str] | None = None
+    sources: frozenset[str] | None = None
+    final: bool | None = None
+    ca: Path | None = None
+    allow_private: bool = False
+    timeout_seconds: float = TIMEOUT_SECONDS
+    concurrency: int = CONCURRENCY
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The address for logs and messages: without user and password, path (which may be a secret) and query."""
+        return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
+
+
+def read(environ: Mapping[str, str]) -> tuple[Target, ...]:
+    """Give the targets that `environ` describes, `forward` first.
+
+    Raises ValueError, with one line for each fault, which names its variable.
+    """
+    given: dict[str, dict[str, str]] = {}
+    problems: list[str] = []
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or not value.strip() or _SERVICE_LINK.fullmatch(variable):
+            continue
+        match = _VARIABLE.fullmatch(variable)
+        if match is None:
+            problems.append(f"{variable}: is no setting of the handler forward: it has {', '.join(options.PARSERS)}")
+        else:
+            given.setdefault(match[1] or "", {})[match[2]] = value.strip()
+    if not given and not problems:
+        problems.append(f"{PREFIX}URL: is not set; it is the address of the service to forward events to")
+    targets = [_target(name, values, problems) for name, values in sorted(given.items())]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(filter(None, targets))
+
+
+def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target | None:
+    prefix = f"{PREFIX}{name}_" if name else PREFIX
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for option, value in given.items():
+        try:
+            values[option.lower()] = options.PARSERS[option](value)
+        except ValueError as exc:
+            problems.append(f"{prefix}{option}: {exc}")
+    if "URL" not in given:
+        problems.append(f"{prefix}URL: is not set, though {prefix}{min(given)} is")
+    if "SECRETS" in given and "SECRETS_FILE" in given:
+        problems.append(f"{prefix}SECRETS: is set and so is {prefix}SECRETS_FILE: leave one of them out")
+    elif "SECRETS" not in given and "SECRETS_FILE" not in given:
+        problems.append(
+            f"{prefix}SECRETS: is not set, and without a signature nobody could tell our events from others'; "
+            f"{signing.HOW_TO_MAKE}; {signing.NONE}: do not sign"
+        )
+    if ReportEvent not in values.get("kinds", (ReportEvent,)):
+        problems += [f"{prefix}{option}: is for reports" for option in ("STATUSES", "FINAL") if option in given]
+    if "url" in values and not values.get("allow_private", False) and _is_private(values["url"].host):
+        problems.append(f"{prefix}URL: its host is not a public address; if that is meant: {prefix}ALLOW_PRIVATE=true")
+    if len(problems) > before:
+        return None
+    values["secrets"] = values.pop("secrets_file", ()) or values.get("secrets", ())
+    values["headers"] = {**options.basic(values["url"]), **values.get("headers", {})}
+    return Target(name=f"forward-{name.lower()}" if name else "forward", **values)
+
+
+def _is_private(host: str) -> bool:
+    """Tell whether a host is known not to be public without asking anybody; names are looked at when they are used."""
+    try:
+        return not addresses.is_public(str(ipaddress.ip_address(host)))
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
