@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from benchmarks import acknowledge, drain, forward, growth, memory, standing, whole
+from benchmarks import acknowledge, drain, forward, growth, memory, standing, throughput_of_handlers, whole
 from benchmarks.contestants import BULLMQ, BULLMQ_WORKER, NAIVE_RQ, SIMPLE_WORKER, STARLETTE
 from benchmarks.measurements import OURS, Comparison, Results
 
@@ -235,6 +235,22 @@ GOALS: Final = (
             _flat(growth.HANDLERS, growth.COST_OF_DELIVERY, "µs each"),
             _flat(growth.PROCESSES, growth.COST, "µs"),
             _flat(growth.BUNDLES, growth.COST_OF_REPORT, "µs a report"),
+        ),
+    ),
+    Goal(
+        "P13",
+        "each built-in handler beside a plain loop over its library",
+        "≥ 0.7 ×",
+        tuple(
+            _ratio(
+                "throughput_of_handlers",
+                handler,
+                throughput_of_handlers.RATE,
+                loop,
+                least=0.7,
+                shown=f"{loop} ({handler})",
+            )
+            for handler, loop in throughput_of_handlers.LOOPS.items()
         ),
     ),
 )
