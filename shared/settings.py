@@ -181,7 +181,7 @@ class Settings:
         "",
         _text,
         "the Redis of the `stream` handler, any address that `REDIS_URL` may be",
-        shown_default="that of `REDIS_URL`",
+        shown_default="none: that of `REDIS_URL`",
     )
     stream_key: str = _option("CALLBACKS_STREAM_KEY", "callbacks", _text, "the stream that it adds to")
     stream_maxlen: str = _option(

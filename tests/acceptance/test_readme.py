@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shutil
 import subprocess
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +84,19 @@ def test_its_handler_is_called_by_the_commands_beside_it(tmp_path: Path) -> None
         export = next(line for line in dev.output.splitlines() if "export REDIS_URL" in line)
         audited = shell(f"cd {tmp_path} && {export} && {CALLBACKS} audit --json")
         assert json.loads(audited.stdout)["arrivals"]["report"]["received"] > 0, audited.stderr
+
+
+def test_its_settings_for_forward_make_a_handler(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl on the PATH")
+    install, *exports = next(block for block in blocks("sh") if "CALLBACKS_FORWARD_URL" in block).strip().splitlines()
+    extra = re.findall(r"\.\[(\w+)\]", install)[0]
+
+    told = shell("\n".join([*exports, f"cd {tmp_path}", f"{CALLBACKS} handlers --json"]))
+
+    assert extra in metadata("callbacks").get_all("Provides-Extra", [])
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert [line["name"] for line in lines if line["kind"] == "named"] == ["forward"], told.stderr
 
 
 def test_make_demo_balances() -> None:
