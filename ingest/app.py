@@ -21,6 +21,7 @@ from ingest.callbacks import Callbacks
 from ingest.commit import GroupCommit
 from ingest.endpoint import Endpoint
 from ingest.health import Health, Watcher
+from ingest.measuring import Answers, MeasuringStore
 from ingest.redis_store import RedisStore
 from ingest.sources import AddressRules, Tokens
 from ingest.spool_folder import SpoolFolder
@@ -29,7 +30,9 @@ from ingest.stopping import stop
 from shared import garbage, wire
 from shared import settings as configuration
 from shared.connections import connect_async
+from shared.figures import Figures
 from shared.settings import Settings
+from shared.telling import Telling
 
 # Bodies being read and bodies waiting for their commit, together; a body is held about three times over (as bytes,
 # as text, and inside its job), so the process may reach three times this. At least four of the largest bodies fit.
@@ -53,7 +56,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
     )
     health = Health(watcher, store.report)
-    commit = GroupCommit(store)
+    figures = Figures()
+    answers = Answers(figures)
+    telling = Telling(figures, settings.redis_url, state=store.report.figures)
+    commit = GroupCommit(MeasuringStore(store, figures))
     seldom = log.Seldom()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
@@ -70,7 +76,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             body_timeout_seconds=settings.body_timeout_seconds,
             seldom=seldom,
         )
-        return Endpoint("callbacks", taker.handle, methods=("POST",), refusals=seldom)
+        return Endpoint("callbacks", taker.handle, methods=("POST",), refusals=seldom, answered=answers.note)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -80,6 +86,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             watching = asyncio.create_task(watcher.run(), name="watcher")
             await store.open()
             committing = asyncio.create_task(commit.run(), name="group commit")
+            telling.start()
             await watcher.looked(_FIRST_LOOK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
@@ -91,6 +98,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 await store.close()
                 await stop(watching)
                 await watcher.close()
+                await asyncio.to_thread(telling.close)
                 log.logger.info("action=stopped")
 
     app = Starlette(

@@ -5,6 +5,7 @@ an unexpected exception end as 500; here it is 503, which tells the gateway to c
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -21,20 +22,31 @@ Handler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
 class Endpoint:
     """An ASGI application that answers every request with what `handler` gives, whatever happens.
 
-    `name` stands in the log. Without `methods` the handler takes every method.
+    `name` stands in the log. Without `methods` the handler takes every method. `answered` hears the status of each
+    answer and the seconds from the request to it.
     """
 
-    def __init__(self, name: str, handler: Handler, *, methods: tuple[str, ...] = (), refusals: log.Seldom) -> None:
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        methods: tuple[str, ...] = (),
+        refusals: log.Seldom,
+        answered: Callable[[int, float], None] | None = None,
+    ) -> None:
         self._name = name
         self._handler = handler
         self._methods = methods
         self._refusals = refusals
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] != "http":  # a websocket: closed before it was accepted, which servers tell as 403
             await send({"type": "websocket.close"})
             return
+        began_seconds = time.perf_counter()
         try:
             if self._methods and scope["method"] not in self._methods:
                 answer = problems.method_not_allowed(scope["method"], self._methods)
@@ -50,6 +62,8 @@ class Endpoint:
         except Exception as exc:  # noqa: BLE001 # the declared boundary: no fault of ours becomes a 500
             log.fault(self._name, exc)
             answer = problems.fault()
+        if self._answered is not None:
+            self._answered(answer.status, time.perf_counter() - began_seconds)
         if answer.name:
             self._refusals.tell(f"action=refused status={answer.status} problem={answer.name}", answer.about)
         try:

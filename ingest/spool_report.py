@@ -126,6 +126,18 @@ class SpoolReport:
             return "redis"
         return "spool" if self._able() else "nowhere"
 
+    def figures(self) -> dict[str, int | str]:
+        """Give what /metrics shows of this process's spool. Any thread may ask."""
+        if self._folder is None:
+            return {"state": "none", "callbacks": 0, "bytes": 0, "limit_bytes": 0}
+        waiting = self._folder.waiting
+        return {
+            "state": self.state,
+            "callbacks": waiting.callbacks,
+            "bytes": waiting.size_bytes,
+            "limit_bytes": self._folder.limit_bytes,
+        }
+
     def _check(self) -> dict[str, Any]:
         check: dict[str, Any] = {"ok": True, "detail": "none: what Redis does not take is refused"}
         if self._folder is not None:

@@ -1,4 +1,4 @@
-"""The operators' page: the audit's figures as a page and as JSON. Reads Redis only, changes nothing.
+"""The operators' page: the audit's figures as a page and as JSON, and /metrics. Reads Redis only, changes nothing.
 
 It shows numbers and names of handlers, never an event, a token or an address, and is meant for the loopback address.
 """
@@ -13,7 +13,7 @@ import redis
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared import audit, connections
@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> Starlette:
         routes=[
             Route("/", _answering(client, _page)),
             Route("/audit", _answering(client, _json)),
+            Route("/metrics", _metrics(client, settings)),
             Route("/livez", _alive),
             Route("/readyz", _ready(client)),
         ],
@@ -62,6 +63,27 @@ def _answering(client: redis.Redis, answer: Callable[[audit.Audit], Response]) -
         except redis.RedisError as exc:
             return _unavailable(exc)
         return answer(sums)
+
+    return endpoint
+
+
+def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
+    try:
+        # An extra: the page is there without it.
+        from ops.metrics import CONTENT_TYPE, Metrics  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name != "prometheus_client":
+            raise
+
+        async def missing(_: Request) -> Response:
+            return PlainTextResponse("prometheus-client is not installed: pip install 'callbacks[ops]'\n", 501)
+
+        return missing
+    metrics = Metrics(client, settings.durability)
+
+    async def endpoint(_: Request) -> Response:
+        text = await run_in_threadpool(metrics.exposition)
+        return Response(text, headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
 
     return endpoint
 

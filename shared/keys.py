@@ -4,6 +4,9 @@
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
     cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
+    cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/telling.py
+    cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
+    cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/trimming.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
@@ -37,6 +40,8 @@ TAKEN_PREFIX: Final = "cb:taken:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
 OFFERED: Final = "cb:offered"
+FIGURES: Final = "cb:figures"
+FIGURES_PROCESSES: Final = "cb:figures:processes"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
@@ -101,6 +106,11 @@ def entry(index: str, entry_id: str) -> str:
     return f"{index}:{entry_id}"
 
 
+def figures_of(process: str) -> str:
+    """Name what a process told last of its figures."""
+    return f"{FIGURES}:{process}"
+
+
 def count(kind: CountedKind, outcome: Outcome) -> str:
     """Name the counter of what became of reports or replies on their way to the handlers."""
     return f"{kind}.{outcome}"
@@ -149,3 +159,8 @@ def rq_failed(queue: str) -> str:
 def rq_worker(worker: str) -> str:
     """Name RQ's hash of a worker."""
     return f"rq:worker:{worker}"
+
+
+def rq_workers(queue: str) -> str:
+    """Name RQ's set of the workers of a queue: the keys of their hashes, of which those that died may be gone."""
+    return f"rq:workers:{queue}"

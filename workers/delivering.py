@@ -14,6 +14,7 @@ from contextlib import closing
 from typing import Any, Final, TypeAlias
 
 from shared import events, queues
+from shared.figures import SECONDS, Figures
 from workers.calling import Caller
 from workers.declaration import Handler
 from workers.delivery_run import Run
@@ -56,6 +57,7 @@ class Deliveries:
         caller: Caller,
         notebook: Notebook,
         is_stopping: Callable[[], bool],
+        figures: Figures | None = None,
     ) -> None:
         self._steps = steps
         self._handler = handler
@@ -64,6 +66,8 @@ class Deliveries:
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._seconds_an_event: float | None = None
+        self._figures = Figures() if figures is None else figures
+        self._handler_seconds = self._figures.histogram(("handler", handler.name), SECONDS)
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it.
@@ -199,6 +203,7 @@ class Deliveries:
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:
+            self._handler_seconds.observe(seconds / number, number)
             known = self._seconds_an_event
             self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
 
@@ -221,6 +226,8 @@ class Deliveries:
         )
         part.learn(settled)
         self._notebook.clear()
+        for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
+            self._figures.add((name, self._handler.name), number)
         for (action, cause), number in verdicts.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
         if settled.change == "paused":

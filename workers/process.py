@@ -16,6 +16,8 @@ import redis
 
 from shared import connections, garbage, logs, queues, settings
 from shared.errors import CallbacksError, ConfigurationError
+from shared.figures import Figures
+from shared.telling import Telling
 from workers import jobs, registry
 from workers.calling import Caller
 from workers.delivering import Deliveries
@@ -65,6 +67,8 @@ def _work(queue: str, *, name: str) -> int:
     worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
+    figures = Figures()
+    telling = Telling(figures, loaded.redis_url)
     if queue == queues.EXPAND:
         jobs.prepare(expansion=Expansion(steps=steps, handlers=handlers, dedupe_seconds=loaded.dedupe_seconds))
     else:
@@ -79,11 +83,13 @@ def _work(queue: str, *, name: str) -> int:
                 caller=caller,
                 notebook=notebook,
                 is_stopping=lambda: worker.stopping,
+                figures=figures,
             )
         )
     # RQ sets the same when the work begins: here a stop is noted while a lifespan opens, which is then left in order.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
+    telling.start()
     try:
         if caller is not None:
             caller.open()
@@ -93,6 +99,7 @@ def _work(queue: str, *, name: str) -> int:
         if caller is not None:
             caller.close()
         notebook.close()
+        telling.close()
     return 0 if worker.stopping else EXIT_TROUBLE
 
 

@@ -151,7 +151,7 @@ class Bench:
 
     def leftovers(self) -> set[str]:
         """Give the keys that are neither marks, counters, what was set aside on purpose, nor RQ's bookkeeping."""
-        kept = (keys.SEEN_PREFIX, keys.COUNTS, keys.OFFERED, keys.QUARANTINE, "cb:dead:", *_RQ_KEEPS)
+        kept = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.OFFERED, keys.QUARANTINE, "cb:dead:", *_RQ_KEEPS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
     def _entries(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:

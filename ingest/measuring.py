@@ -1,0 +1,50 @@
+"""What the web process counts for /metrics: callbacks kept, answers, batches, and how long each of them took."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ingest.commit import Entry, Store
+from shared.batches import counted
+from shared.figures import SECONDS, SIZES, Figures
+
+# What no client can make more of: any other status of ours is a bug, and shows as this.
+STATUSES: Final = frozenset((200, 400, 403, 404, 405, 408, 413, 415, 503))
+OTHER: Final = "other"
+
+
+class Answers:
+    """Counts answers by their status, and the seconds until each of those that say 200."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._seconds = figures.histogram(("acknowledged",), SECONDS)
+
+    def note(self, status: int, seconds: float) -> None:
+        """Take note of an answer."""
+        self._figures.add(("answers", status if status in STATUSES else OTHER))
+        if status == 200:  # noqa: PLR2004 # OK
+            self._seconds.observe(seconds)
+
+
+class MeasuringStore:
+    """Passes batches on to `store`, and counts what it took: by kind and source, how many at once, how long."""
+
+    def __init__(self, store: Store, figures: Figures) -> None:
+        self._store = store
+        self._figures = figures
+        self._seconds = figures.histogram(("commit",), SECONDS)
+        self._sizes = figures.histogram(("batch",), SIZES)
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        """Make `batch` durable. Raises NotKept, and then nothing is counted."""
+        began_seconds = time.perf_counter()
+        await self._store.write(batch)
+        self._seconds.observe(time.perf_counter() - began_seconds)
+        self._sizes.observe(len(batch))
+        for entry in batch:
+            self._figures.add(("received", counted(entry.kind), entry.source))
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()

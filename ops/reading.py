@@ -1,0 +1,143 @@
+"""What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import durability, keys, queues
+from shared.durability import Finding
+from shared.settings import Durability
+from shared.telling import STATE_SECONDS
+
+# More handlers, or processes, than any deployment has: beyond it they are not shown, lest series multiply.
+MOST_HANDLERS: Final = 100
+_MOST_PROCESSES: Final = 1000
+
+
+class Spool(Struct, frozen=True):
+    """A web process's spool, as it told: "none", "drained", "filling", "full" or "failing", and how much is in it."""
+
+    state: str
+    callbacks: int
+    size_bytes: int
+    limit_bytes: int
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live."""
+
+    name: str
+    waiting: int
+    running: int
+    later: int
+    oldest_seconds: float
+    workers: int
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    counts: dict[str, int]
+    figures: dict[str, int]
+    findings: tuple[Finding, ...]
+    used_bytes: int
+    most_bytes: int
+    quarantined: int
+    dead: dict[str, int]
+    queues: tuple[Queue, ...]
+    spools: tuple[Spool, ...]
+
+
+def read(connection: redis.Redis, level: Durability) -> Reading:
+    """Read it. Raises redis.RedisError."""
+    counts, figures, quarantined, processes, (seconds, _), *answers = _asked(connection)
+    info: dict[str, Any] = {}
+    for answer in answers:
+        info |= answer if isinstance(answer, dict) else {}
+    numbers = _numbers(counts)
+    handlers = keys.handlers(numbers)[:MOST_HANDLERS]
+    names = [queues.EXPAND, *map(queues.delivery, handlers)]
+    alive = [as_text(name) for name, last in processes if seconds - last <= STATE_SECONDS]
+    with connection.pipeline(transaction=False) as pipe:
+        for handler in handlers:
+            pipe.zcard(keys.dead(handler))
+        for process in alive:
+            pipe.hget(keys.figures_of(process), "state")
+        for name in names:
+            pipe.llen(keys.rq_queue(name))
+            pipe.llen(keys.rq_intermediate(name))
+            pipe.zcard(keys.rq_started(name))
+            pipe.zcard(keys.rq_scheduled(name))
+            pipe.lindex(keys.rq_queue(name), 0)
+            pipe.smembers(keys.rq_workers(name))
+        replies = iter(pipe.execute())
+    dead = {handler: int(next(replies)) for handler in handlers}
+    states = [next(replies) for _ in alive]
+    places = {name: [next(replies) for _ in range(6)] for name in names}
+    return Reading(
+        counts=numbers,
+        figures=_numbers(figures),
+        findings=durability.judge(level, answers),
+        used_bytes=int(info.get("used_memory", 0)),
+        most_bytes=int(info.get("maxmemory", 0)),
+        quarantined=int(quarantined),
+        dead=dead,
+        queues=tuple(_queues(connection, places, now_seconds=time.time())),
+        spools=tuple(_spools(states)),
+    )
+
+
+def _asked(connection: redis.Redis) -> Sequence[Any]:
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.COUNTS)
+        pipe.hgetall(keys.FIGURES)
+        pipe.zcard(keys.QUARANTINE)
+        pipe.zrange(keys.FIGURES_PROCESSES, -_MOST_PROCESSES, -1, withscores=True)
+        pipe.time()
+        durability.ask(pipe)
+        # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    for reply in replies[:5]:
+        if isinstance(reply, redis.RedisError):
+            raise reply
+    return replies
+
+
+def _queues(connection: redis.Redis, places: dict[str, list[Any]], *, now_seconds: float) -> Iterable[Queue]:
+    """Learn when the first waiting jobs were made, and who lives: a dead worker's hash expires, its name may stay."""
+    with connection.pipeline(transaction=False) as pipe:
+        for _, _, _, _, first, workers in places.values():
+            pipe.hget(keys.job(as_text(first or b"none")), "created_at")
+            # EXISTS of no key at all is an error.
+            pipe.exists("cb:none", *workers)
+        replies = iter(pipe.execute())
+    for name, (waiting, popped, running, later, _, _) in places.items():
+        made = next(replies)
+        yield Queue(
+            name=name,
+            waiting=waiting + popped,
+            running=running,
+            later=later,
+            oldest_seconds=max(0.0, now_seconds - _unix_seconds(as_text(made))) if made else 0.0,
+            workers=next(replies),
+        )
+
+
+def _unix_seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _spools(states: Iterable[bytes | None]) -> Iterable[Spool]:
+    for state in filter(None, states):
+        told = orjson.loads(state)
+        yield Spool(str(told["state"]), int(told["callbacks"]), int(told["bytes"]), int(told["limit_bytes"]))
+
+
+def _numbers(fields: dict[bytes, bytes]) -> dict[str, int]:
+    return {as_text(name): int(number) for name, number in fields.items()}

@@ -1,0 +1,147 @@
+"""What a process counts by itself, and how little of it can become a label."""
+
+import asyncio
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from ingest.measuring import STATUSES, Answers, MeasuringStore
+from ops import families
+from ops.reading import MOST_HANDLERS, Queue, Reading
+from shared import durability, queues
+from shared.batches import Kept, Quarantined
+from shared.errors import NotKept
+from shared.figures import SECONDS, Figures
+
+
+def reading(counts: dict[str, int] | None = None, figures: dict[str, int] | None = None, **more: object) -> Reading:
+    expand = Queue(name=queues.EXPAND, waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
+    fields: dict[str, object] = {
+        "counts": counts or {},
+        "figures": figures or {},
+        "findings": (durability.unreachable("tests"),),
+        "used_bytes": 1,
+        "most_bytes": 2,
+        "quarantined": 0,
+        "dead": {},
+        "queues": (expand,),
+        "spools": (),
+    }
+    return Reading(**(fields | more))  # type: ignore[arg-type] # as the test gives them
+
+
+def family(name: str, found: Reading) -> Metric:
+    [one] = [metric for metric in families.families(found) if metric.name == name]
+    return one
+
+
+def series(name: str, found: Reading) -> dict[tuple[str, ...], float]:
+    return {tuple(sample.labels.values()): sample.value for sample in family(name, found).samples}
+
+
+def test_an_observation_is_counted_at_the_first_bound_that_is_not_below_it() -> None:
+    figures = Figures()
+    histogram = figures.histogram(("commit",), (0.1, 1.0))
+    histogram.observe(0.1)
+    histogram.observe(0.5, 3)
+    histogram.observe(7)
+    assert figures.snapshot() == {
+        "commit|le|0.1": 1,
+        "commit|le|1.0": 3,
+        "commit|le|+Inf": 1,
+        "commit|sum": 8_600_000,
+    }
+
+
+def test_buckets_are_cumulative_where_prometheus_reads_them_and_the_last_is_the_count() -> None:
+    figures = Figures()
+    histogram = figures.histogram(("commit",), SECONDS)
+    for seconds in (0.0004, 0.004, 0.004, 60):
+        histogram.observe(seconds)
+    found = {
+        (sample.name, sample.labels.get("le")): sample.value
+        for sample in family("callbacks_commit_seconds", reading(figures=figures.snapshot())).samples
+    }
+    assert found["callbacks_commit_seconds_bucket", "0.0005"] == 1
+    assert found["callbacks_commit_seconds_bucket", "0.005"] == 3
+    assert found["callbacks_commit_seconds_bucket", "30.0"] == 3
+    assert found["callbacks_commit_seconds_bucket", "+Inf"] == 4
+    assert found["callbacks_commit_seconds_count", None] == 4
+    assert found["callbacks_commit_seconds_sum", None] == pytest.approx(60.0084)
+
+
+def test_a_status_that_is_none_of_ours_is_other_and_only_200s_are_acknowledgements() -> None:
+    figures = Figures()
+    answers = Answers(figures)
+    for status in (200, 503, *range(600, 700)):
+        answers.note(status, 0.2)
+    found = series("callbacks_answers", reading(figures=figures.snapshot()))
+    assert found == {("200",): 1, ("503",): 1, ("other",): 100}
+    assert figures.snapshot()["acknowledged|le|0.25"] == 1
+    assert len(STATUSES) < 10
+
+
+def test_sources_beyond_a_number_are_one_and_none_of_their_callbacks_is_left_out() -> None:
+    figures = Figures()
+    for number in range(200):
+        figures.add(("received", "report", f"token-{number}"), number)
+    found = series("callbacks_received", reading(figures=figures.snapshot()))
+    assert len(found) == families.MOST_SOURCES + 1
+    assert sum(found.values()) == sum(range(200))
+    assert found["report", "token-199"] == 199
+    assert found["report", "other"] == sum(range(200 - families.MOST_SOURCES))
+
+
+def test_no_kind_and_no_counter_but_those_we_know_becomes_a_series() -> None:
+    strange = {"sms.received": 5, "report.seen": 7, "report.received:x": 1}
+    found = reading(counts=strange, figures={"received|356990000|x": 2, "answers|200|3": 4, "text": 1})
+    assert set(series("callbacks_records", found)) == {("report",), ("reply",), ("unknown",)}
+    assert series("callbacks_received", found) == {("unknown", "x"): 2}
+    assert series("callbacks_answers", found) == {("200",): 0, ("503",): 0}
+    assert MOST_HANDLERS <= 100
+
+
+async def _write(store: MeasuringStore, *batch: Kept | Quarantined) -> None:
+    await store.write(batch)
+
+
+class Elsewhere:
+    """A store that takes everything, or nothing."""
+
+    def __init__(self, *, takes: bool) -> None:
+        self._takes = takes
+
+    async def write(self, batch: object) -> None:
+        if not self._takes:
+            raise NotKept("full")
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_callbacks_are_counted_as_received_when_they_are_kept_and_not_otherwise(takes: bool) -> None:
+    figures = Figures()
+    store = MeasuringStore(Elsewhere(takes=takes), figures)
+    batch = (
+        Kept("status", "one", 1, 3, "{}"),
+        Kept("reply", "two", 1, 1, "{}"),
+        Quarantined(kind=None, source="one", received_ms=1, error="no", body=b"["),
+    )
+    if takes:
+        asyncio.run(_write(store, *batch))
+    else:
+        with pytest.raises(NotKept):
+            asyncio.run(_write(store, *batch))
+    counted = {name: number for name, number in figures.snapshot().items() if name.startswith(("received", "batch"))}
+    assert counted == (
+        {
+            "received|report|one": 1,
+            "received|reply|two": 1,
+            "received|unknown|one": 1,
+            "batch|le|5.0": 1,
+            "batch|sum": 3_000_000,
+        }
+        if takes
+        else {}
+    )
