@@ -1,0 +1,121 @@
+"""Alerts and the dashboard: each checked by promtool, and each of their queries asked of a real Prometheus."""
+
+import json
+import re
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.acceptance.conftest import TOKEN
+from tests.acceptance.processes import REPOSITORY, Running
+from tests.prometheus_server import PrometheusServer, require
+from tests.redis_server import free_port
+
+ALERTS: Final = REPOSITORY / "deploy/prometheus/alerts.yml"
+DASHBOARD: Final = REPOSITORY / "deploy/grafana/dashboard.json"
+# What an operator is woken for: none of it may go unnoticed.
+NAMES: Final = {
+    *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
+    *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory"),
+}
+
+
+def promtool(*arguments: str) -> str:
+    done = subprocess.run(
+        [require("promtool"), *arguments], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_alerts_are_rules_that_prometheus_takes() -> None:
+    assert f"{len(NAMES)} rules found" in promtool("check", "rules", str(ALERTS))
+
+
+def test_each_alert_is_quiet_before_and_fires_when_it_should() -> None:
+    tests = ALERTS.with_name("alerts_test.yml")
+    tested = set(re.findall(r"eval_time: \S+\n +alertname: Callbacks(\w+)\n +exp_alerts:\n", tests.read_text()))
+    assert tested == NAMES
+    assert "SUCCESS" in promtool("test", "rules", str(tests))
+
+
+def callback(number: int) -> bytes:
+    return b'{"data":[{"message_id":"%d","status":"DELIVRD","type":"SMS","to":"35699000001"}]}' % number
+
+
+@pytest.fixture
+def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iterator[PrometheusServer]:
+    """Give a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
+    require("prometheus")
+    web = start("web")
+    web.until_told("listening on")
+    start("worker", "expand")
+    start("worker", "deliver")
+    ops_port = free_port()
+    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).until_told("the operators' page")
+
+    def post(first: int) -> None:
+        for number in range(first, first + 20):
+            url = f"http://127.0.0.1:{port}/callbacks/{TOKEN}/status"
+            request = urllib.request.Request(url, callback(number), {"content-type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                assert answer.status == 200
+
+    post(0)
+    with PrometheusServer(tmp_path / "prometheus", target=f"127.0.0.1:{ops_port}", rules=ALERTS) as server:
+        web.until(lambda: server.query("callbacks_received_total"), "a first scrape")
+        web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 20'), "20 deliveries")
+        post(20)
+        web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 40'), "40 deliveries")
+        web.until(lambda: server.query("rate(callbacks_handler_seconds_count[5m]) > 0"), "runs of the handler")
+        web.until(lambda: server.query("rate(callbacks_acknowledge_seconds_count[5m]) > 0"), "acknowledgements")
+        yield server
+
+
+def metrics(expression: str) -> set[str]:
+    """Give the names of metrics that an expression speaks of."""
+    return set(re.findall(r"\b(?:callbacks_[a-z_]+|up)\b(?!\()", re.sub(r'"[^"]*"', '""', expression)))
+
+
+def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(prometheus: PrometheusServer) -> None:
+    queries = [target["expr"] for panel in _dashboard()["panels"] for target in panel["targets"]]
+    assert len(queries) > 30
+    for query in queries:
+        assert prometheus.query(query), f"nothing found: {query}"
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"] for rule in rules} == {f"Callbacks{name}" for name in NAMES}
+    for rule in rules:
+        assert rule["health"] == "ok", rule
+        assert not rule["alerts"], "all is well here"
+        assert metrics(rule["query"])
+        for name in metrics(rule["query"]):
+            assert prometheus.query(name), f"{rule['name']} waits for {name}, which is not there"
+        assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"deploy/README.md#{rule['name'].lower()}"
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+
+
+def test_every_metric_that_is_exposed_is_on_the_dashboard_or_in_an_alert(prometheus: PrometheusServer) -> None:
+    shown = metrics(DASHBOARD.read_text().replace('\\"', "'").replace('"', " ")) | metrics(ALERTS.read_text())
+    exposed = {name for name in prometheus.get("label/__name__/values") if name.startswith("callbacks_")}
+    families = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed}
+    assert families - {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown} == set()
+
+
+def _dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return found
+
+
+def test_no_two_panels_of_the_dashboard_lie_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in _dashboard()["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
