@@ -6,11 +6,14 @@ from typing import Final
 
 from ingest.commit import Entry, Store
 from shared.batches import counted
-from shared.figures import SECONDS, SIZES, Figures
+from shared.figures import SECONDS, SIZES, Figures, Name
 
 # What no client can make more of: any other status of ours is a bug, and shows as this.
 STATUSES: Final = frozenset((200, 400, 403, 404, 405, 408, 413, 415, 503))
 OTHER: Final = "other"
+
+_NAMES: Final[dict[int, Name]] = {status: ("answers", status) for status in STATUSES}
+_OTHER_NAME: Final[Name] = ("answers", OTHER)
 
 
 class Answers:
@@ -22,7 +25,7 @@ class Answers:
 
     def note(self, status: int, seconds: float) -> None:
         """Take note of an answer."""
-        self._figures.add(("answers", status if status in STATUSES else OTHER))
+        self._figures.add(_NAMES.get(status, _OTHER_NAME))
         if status == 200:  # noqa: PLR2004 # OK
             self._seconds.observe(seconds)
 
