@@ -135,11 +135,11 @@ def test_nothing_but_callbacks_is_to_be_had_from_outside(proxied: Proxied) -> No
 
 def test_a_head_that_does_not_come_is_not_waited_for(proxied: Proxied) -> None:
     tls = ssl.create_default_context(cafile=proxied.ca)
-    with socket.create_connection((PROXY, proxied.port), timeout=30) as raw:
-        with tls.wrap_socket(raw, server_hostname=PROXY) as connection:
-            connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Slow: ".encode())
+    raw = socket.create_connection((PROXY, proxied.port), timeout=30)
+    with raw, tls.wrap_socket(raw, server_hostname=PROXY) as connection:
+        connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Slow: ".encode())
 
-            assert connection.recv(1000).split(b" ")[1:2] in ([], [b"408"])
+        assert connection.recv(1000).split(b" ")[1:2] in ([], [b"408"])
 
 
 def test_what_the_web_process_does_not_hear_is_not_acknowledged(proxied: Proxied) -> None:
