@@ -135,7 +135,7 @@ def test_nothing_but_callbacks_is_to_be_had_from_outside(proxied: Proxied) -> No
 
 def test_a_head_that_does_not_come_is_not_waited_for(proxied: Proxied) -> None:
     tls = ssl.create_default_context(cafile=proxied.ca)
-    raw = socket.create_connection((PROXY, proxied.port), timeout=30)
+    raw = socket.create_connection((PROXY, proxied.port), timeout=20)
     with raw, tls.wrap_socket(raw, server_hostname=PROXY) as connection:
         connection.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Slow: ".encode())
 
