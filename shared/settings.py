@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from shared import connections
@@ -259,16 +260,21 @@ class Row:
     help: str
 
 
+# Where a secret may stand in a file instead, as containers and systemd hand them over.
+_FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL"))
 # An empty value of these says something; of the others it is as good as none.
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
 
 def table() -> tuple[Row, ...]:
     """Give every setting as the README shows it."""
-    return tuple(
-        Row(field.metadata["variable"], field.metadata["shown_default"], field.metadata["help"])
-        for field in dataclasses.fields(Settings)
-    )
+    rows: list[Row] = []
+    for field in dataclasses.fields(Settings):
+        variable = field.metadata["variable"]
+        rows.append(Row(variable, field.metadata["shown_default"], field.metadata["help"]))
+        if variable in _FROM_FILE:
+            rows.append(Row(f"{variable}_FILE", "none", f"a file that holds `{variable}`, instead of that"))
+    return tuple(rows)
 
 
 def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...] = ()) -> Settings:
@@ -282,7 +288,11 @@ def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...
     problems: list[str] = []
     for field in dataclasses.fields(Settings):
         variable, default = field.metadata["variable"], field.metadata["default"]
-        given = environ.get(variable)
+        try:
+            given = _given(environ, variable)
+        except ValueError as exc:
+            problems.append(str(exc))
+            continue
         if given is None or (not given.strip() and variable not in _MAY_BE_EMPTY):
             given = default
         if given is None:
@@ -297,3 +307,23 @@ def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values)
+
+
+def _given(environ: Mapping[str, str], variable: str) -> str | None:
+    """Give what is said of `variable`, by itself or by a file. Raises ValueError in words that hold no secret."""
+    given = environ.get(variable)
+    file = environ.get(f"{variable}_FILE", "").strip() if variable in _FROM_FILE else ""
+    if not file:
+        return given
+    if given is not None and given.strip():
+        raise ValueError(f"{variable} and {variable}_FILE are both set: which one counts? Take one away")
+    try:
+        held = Path(file).read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise ValueError(f"{variable}_FILE: {file} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        # Not chained: it quotes what it could not read.
+        raise ValueError(f"{variable}_FILE: {file} is no text in UTF-8") from None
+    if not held:
+        raise ValueError(f"{variable}_FILE: {file} is empty")
+    return held

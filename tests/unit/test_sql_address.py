@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from workers.handlers.sql import texts
+from workers.handlers.sql import connecting, texts
 from workers.handlers.sql.connecting import Address
 
 SECRET = "s3cr:t/p%s"
@@ -105,3 +106,11 @@ def test_raw_reads_back_as_it_was_and_every_database_takes_it(raw: dict[str, obj
     assert json.loads(text) == raw
     assert "\0" not in text
     text.encode()
+
+
+def test_the_handler_finds_the_address_in_a_file_too(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("sqlite:////srv/x.db\n")
+
+    assert Address.of(connecting.given({"DATABASE_URL_FILE": str(tmp_path / "url")})).shown == "sqlite:////srv/x.db"
+    assert connecting.given({"DATABASE_URL": "sqlite:////srv/y.db"}) == "sqlite:////srv/y.db"
+    assert connecting.given({}) == ""

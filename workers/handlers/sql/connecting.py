@@ -3,6 +3,7 @@
 No text made here carries its password, not even when what was written is no URL at all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,15 @@ STATEMENT_SECONDS: Final = 30
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
+
+
+def given(environ: Mapping[str, str]) -> str:
+    """Give DATABASE_URL, or what the file holds that DATABASE_URL_FILE names. Raises OSError.
+
+    The settings, which every process reads first, have seen to it that not both are set and that the file is one.
+    """
+    file = environ.get("DATABASE_URL_FILE", "").strip()
+    return Path(file).read_text(encoding="utf-8") if file else environ.get("DATABASE_URL", "")
 
 
 @dataclass(frozen=True, slots=True)

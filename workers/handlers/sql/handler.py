@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.handlers.sql import schema
-from workers.handlers.sql.connecting import Address, open_engine
+from workers.handlers.sql.connecting import Address, given, open_engine
 from workers.handlers.sql.trouble import DatabaseTrouble, EventAtFault, translated
 from workers.handlers.sql.writing import write
 
@@ -115,7 +115,7 @@ def _refused(error: EventAtFault, events: Sequence[Event]) -> Exception:
 
 
 # Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
-_store = Store(Address.of(os.environ.get("DATABASE_URL", "")))
+_store = Store(Address.of(given(os.environ)))
 
 
 @contextmanager

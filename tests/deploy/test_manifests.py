@@ -1,0 +1,202 @@
+"""deploy/kubernetes, compose and container: well-formed, safe by default, and true to the service that they start."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from shared import settings
+from tests.acceptance.processes import REPOSITORY, get, run, started
+from tests.conftest import StartRedis
+from tests.deploy.places import DEPLOY, environment
+from tests.redis_server import free_port
+
+MANIFESTS = [
+    (path.name, document)
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+]
+PODS = {
+    document["metadata"]["name"]: document["spec"]["template"]["spec"]
+    for _, document in MANIFESTS
+    if document["kind"] in ("Deployment", "StatefulSet")
+}
+COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+OURS = {name: service for name, service in COMPOSE["services"].items() if name != "redis"}
+CONTAINERFILE = (DEPLOY / "container" / "Containerfile").read_text()
+VARIABLES = {row.variable for row in settings.table()}
+# What the image itself says, for Python.
+OTHERS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+PROCESSES = {
+    "web": ["callbacks", "web"],
+    "expand": ["callbacks", "worker", "expand"],
+    "deliver": ["callbacks", "worker", "deliver"],
+    "ops": ["callbacks", "ops"],
+}
+WRITABLE = {"/var/lib/callbacks/spool", "/var/lib/callbacks/run"}
+
+
+def kinds(kind: str) -> list[Any]:
+    return [document for _, document in MANIFESTS if document["kind"] == kind]
+
+
+@pytest.mark.parametrize(
+    "document", [pytest.param(d, id=f"{file} {d['kind']} {d['metadata']['name']}") for file, d in MANIFESTS]
+)
+def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
+    if document["apiVersion"].startswith("keda.sh/"):
+        assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
+        return
+    kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_both_start_what_the_procfile_starts() -> None:
+    lines = dict(line.split(": ", 1) for line in (REPOSITORY / "Procfile").read_text().splitlines())
+    told = {name: line.removeprefix("HOST=${HOST:-0.0.0.0} ").split() for name, line in lines.items()}
+
+    assert told == PROCESSES
+    assert {name.removeprefix("callbacks-"): pod["containers"][0]["command"] for name, pod in PODS.items()} == PROCESSES
+    assert {name: service["command"] for name, service in OURS.items()} == PROCESSES
+
+
+def test_every_variable_is_a_setting_of_the_service() -> None:
+    (config,) = kinds("ConfigMap")
+    named = set(config["data"])
+    for pod in PODS.values():
+        named |= {variable["name"] for variable in pod["containers"][0]["env"]}
+    for service in OURS.values():
+        named |= set(service["environment"])
+    for path in DEPLOY.glob("*/*.service"):
+        named |= set(re.findall(r"(\w+)=", " ".join(re.findall(r"^Environment=(.*)$", path.read_text(), re.MULTILINE))))
+    named |= set(re.findall(r"\b([A-Z_]+)=", CONTAINERFILE))
+
+    assert named - OTHERS <= VARIABLES
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_has_no_rights_that_it_does_not_need(name: str) -> None:
+    pod = PODS[name]
+    own = pod["containers"][0]["securityContext"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert f"USER {pod['securityContext']['runAsUser']}:" in CONTAINERFILE
+    assert pod["automountServiceAccountToken"] is False
+    assert own == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["containers"][0]["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_what_a_pod_mounts_is_there_and_each_secret_is_in_the_secret(name: str) -> None:
+    (secret,) = kinds("Secret")
+    pod, (container,) = PODS[name], PODS[name]["containers"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    claimed = {
+        claim["metadata"]["name"] for sts in kinds("StatefulSet") for claim in sts["spec"]["volumeClaimTemplates"]
+    }
+    files = {f"/etc/callbacks/{item['path']}" for item in volumes["secrets"]["secret"]["items"]}
+
+    assert {item["key"] for item in volumes["secrets"]["secret"]["items"]} <= set(secret["stringData"])
+    assert {variable["value"] for variable in container["env"]} == files
+    assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes) | claimed
+    writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert writable <= WRITABLE
+    assert set(re.findall(r"/var/lib/callbacks/\w+", CONTAINERFILE)) == WRITABLE
+
+
+def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_away() -> None:
+    (web,) = kinds("StatefulSet")
+    (container,) = PODS["callbacks-web"]["containers"]
+
+    assert [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "spool"] == [
+        "/var/lib/callbacks/spool"
+    ]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/livez", "port": "http"}
+    (port,) = container["ports"]
+    assert f"PORT={port['containerPort']}" in CONTAINERFILE
+    (budget,) = kinds("PodDisruptionBudget")
+    assert budget["spec"]["selector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_the_probes_paths_answer_as_the_manifests_believe(start_redis: StartRedis, tmp_path: Path) -> None:
+    server, port, ops_port = start_redis(), free_port(), free_port()
+    with started(tmp_path, environment(server.url, port, tmp_path)) as start:
+        web, ops = start("web"), start("ops", CALLBACKS_OPS_PORT=str(ops_port))
+        web.until(lambda: get(f"http://127.0.0.1:{port}/livez")[0] == 200, "life")
+        ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/readyz")[0] == 200, "the page")
+        server.stop()
+        web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 503, "the loss of Redis")
+
+        assert get(f"http://127.0.0.1:{port}/readyz")[1]["kept_in"] == "spool"
+        assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
+
+
+def test_what_is_scaled_is_there_and_grows_with_a_queue_that_is_rqs(start_redis: StartRedis) -> None:
+    deployments = {document["metadata"]["name"] for document in kinds("Deployment")}
+    for scaled in kinds("ScaledObject"):
+        assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
+        assert scaled["spec"]["minReplicaCount"] >= 1
+        (trigger,) = scaled["spec"]["triggers"]
+        queue = trigger["metadata"]["listName"].removeprefix("rq:queue:")
+        assert queue == "expand" or queue.startswith("deliver-")
+
+
+def test_compose_gives_each_process_a_read_only_root_and_only_its_own_secrets() -> None:
+    for name, service in OURS.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"]
+        files = {value for value in service["environment"].values() if value.startswith("/run/secrets/")}
+        assert files == {f"/run/secrets/{secret}" for secret in service["secrets"]}
+        assert set(service["secrets"]) <= set(COMPOSE["secrets"])
+        for volume in service.get("volumes", ()):
+            source, target = volume.split(":")
+            assert source in COMPOSE["volumes"]
+            assert target in WRITABLE
+    assert COMPOSE["services"]["web"]["ports"] == ["127.0.0.1:8080:8080"]
+
+
+def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(
+    start_redis: StartRedis, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    made = [str(DEPLOY / "compose" / "new-secrets"), "acme", str(folder)]
+    assert subprocess.run(made, capture_output=True, check=False).returncode == 0
+    assert {f"./secrets/{path.name}" for path in folder.iterdir()} == {
+        secret["file"] for secret in COMPOSE["secrets"].values()
+    }
+    users = (folder / "users.conf").read_text()
+    assert not re.search("^user .*CHANGE-ME", users, re.MULTILINE)
+    (folder / "users.conf").write_text(users.replace("user default off", "user default on nopass ~* &* +@all"))
+    server = start_redis({"include": str(folder / "users.conf")})
+    address = folder / "redis_url_worker"
+    address.write_text(address.read_text().replace("redis:6379", f"127.0.0.1:{server.port}"))
+
+    named = {"REDIS_URL_FILE": str(address), "CALLBACKS_TOKENS_FILE": str(folder / "tokens")}
+    ended = run("check", cwd=tmp_path, environment=named)
+
+    assert ended.returncode == 0, ended.stdout
+    assert "tokens of acme" in ended.stdout
+    # A second time would lock out all that runs.
+    assert subprocess.run(made, capture_output=True, check=False).returncode == 1
+
+
+def test_the_image_is_built_of_what_is_there_by_the_lock() -> None:
+    copied = re.findall(r"^COPY (?!--)(.+) \S+$", CONTAINERFILE, re.MULTILINE)
+    for name in " ".join(copied).split():
+        assert (REPOSITORY / name).exists(), name
+    packaged = re.search(r"include = \[(.*)\]", (REPOSITORY / "pyproject.toml").read_text())
+    assert packaged
+    assert {name.rstrip("*") for name in re.findall(r'"(.+?)"', packaged.group(1))} <= set(" ".join(copied).split())
+    assert "--require-hashes" in CONTAINERFILE
+    # The last of these counts, and neither goes through a shell.
+    assert re.findall(r"^(?:CMD|    CMD) (\[.*\])$", CONTAINERFILE, re.MULTILINE)[-1] == '["callbacks", "web"]'
+    assert not re.search(r"^(?:    )?(?:CMD|ENTRYPOINT) [^\[]", CONTAINERFILE, re.MULTILINE)
+    assert re.findall(r"^USER .*", CONTAINERFILE, re.MULTILINE) == ["USER 10001:10001"]

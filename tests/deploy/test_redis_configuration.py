@@ -1,0 +1,43 @@
+"""deploy/redis/redis.conf: a Redis that is started with it is as `callbacks check` wants it."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.acceptance.processes import run
+from tests.conftest import StartRedis
+from tests.deploy.places import DEPLOY, TOKEN
+
+CONFIGURATION = DEPLOY / "redis" / "redis.conf"
+# The opposite of what the file says, so that it is the file that mends it.
+CARELESS = {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru", "save": "60 1"}
+
+
+def test_the_check_finds_nothing_to_say_about_redis(start_redis: StartRedis, tmp_path: Path) -> None:
+    server = start_redis({**CARELESS, "include": str(CONFIGURATION)})
+
+    ended = run(
+        *("check", "--json"),
+        cwd=tmp_path,
+        environment={"REDIS_URL": server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"},
+    )
+
+    assert ended.returncode == 0, ended.stdout
+    assert [finding for finding in json.loads(ended.stdout) if finding["state"] != "ok"] == []
+
+
+def test_redis_takes_every_line_as_it_stands(start_redis: StartRedis) -> None:
+    server = start_redis({**CARELESS, "include": str(CONFIGURATION)})
+    lines = [line.split(maxsplit=1) for line in CONFIGURATION.read_text().splitlines() if re.match("[a-z]", line)]
+
+    with server.client() as client:
+        for name, value in lines:
+            told = client.config_get(name)[name]
+            meant = str(64 << 20) if value == "64mb" else value.strip('"')
+            assert told == meant, name
+
+
+def test_every_line_is_explained() -> None:
+    paragraphs = CONFIGURATION.read_text().split("\n\n")
+
+    assert all(paragraph.startswith("# ") for paragraph in paragraphs)

@@ -1,0 +1,146 @@
+"""deploy/redis/users.conf: the whole service runs under these rights, and each of them is needed."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from shared import audit
+from tests.acceptance.processes import get, run, started
+from tests.conftest import StartRedis
+from tests.deploy.places import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, post
+from tests.redis_server import RedisServer, free_port
+
+TEXT = (DEPLOY / "redis" / "users.conf").read_text()
+RULES = {line.split()[1]: line.split()[2:] for line in TEXT.splitlines() if line.startswith("user ")}
+# Without CONFIG GET Redis is believed; WAIT is for a level with a replica.
+SELDOM = {"+wait", "+config|get"}
+
+
+def rights(user: str) -> list[str]:
+    return [word for word in RULES[user] if word[0] in "+%~&" and word not in SELDOM]
+
+
+@pytest.fixture
+def server(start_redis: StartRedis, tmp_path: Path) -> RedisServer:
+    """Start a server with the users of the file, and one more, by whom the tests look on."""
+    users = tmp_path / "users.conf"
+    users.write_text(TEXT.replace("user default off", "user default on nopass ~* &* +@all"))
+    return start_redis({"include": str(users)})
+
+
+def url(server: RedisServer, user: str) -> str:
+    return f"redis://{user}:CHANGE-ME-{user}@127.0.0.1:{server.port}/0"
+
+
+def denied(client: redis.Redis) -> list[tuple[str, str]]:
+    # What redis-py asks by itself, and shrugs off: its name and version, for CLIENT LIST.
+    return [(str(e["username"]), str(e["object"])) for e in client.acl_log() if e["object"] != "client|setinfo"]
+
+
+def setuser(client: redis.Redis, user: str, rules: list[str]) -> None:
+    command: Any = client.execute_command  # which carries no types
+    command("ACL", "SETUSER", user, "reset", *rules)
+
+
+@contextmanager
+def without(client: redis.Redis, user: str, right: str) -> Iterator[None]:
+    """Take one right away, and give it back."""
+    kept = [word for word in RULES[user] if word != right]
+    setuser(client, user, kept)
+    client.acl_log_reset()
+    yield
+    setuser(client, user, RULES[user])
+
+
+def test_a_small_campaign_goes_through_and_nothing_is_denied(server: RedisServer, tmp_path: Path) -> None:
+    port, ops_port = free_port(), free_port()
+    with started(tmp_path, environment(url(server, "worker"), port, tmp_path)) as start, server.client() as client:
+        web = start("web", REDIS_URL=url(server, "web"))
+        ops = start("ops", REDIS_URL=url(server, "ops"), CALLBACKS_OPS_PORT=str(ops_port))
+        workers = [start("worker", "expand"), start("worker", "deliver")]
+        web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
+        base = f"http://127.0.0.1:{port}"
+        gateway = start("simulate", f"{base}/callbacks/{TOKEN}", "--destinations", "200", "--retry-seconds", "0.1")
+        assert gateway.wait() == 0, gateway.output
+        assert post(base, UNREADABLE)[0] == 200
+        ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/audit")[1]["in_flight"] == 0, "rest")
+
+        assert get(f"http://127.0.0.1:{ops_port}/audit")[1]["balances"] is True
+        as_worker = {"REDIS_URL": url(server, "worker")}
+        dropped = run("quarantine", "drop", "--all", "--yes", cwd=tmp_path, environment=as_worker)
+        assert dropped.returncode == 0, dropped.stderr
+        assert run("audit", cwd=tmp_path, environment={"REDIS_URL": url(server, "ops")}).returncode == 0
+        assert [process.stop() for process in (web, *workers)] == [0, 0, 0]
+        assert denied(client) == []
+
+
+def test_the_web_process_needs_each_of_its_rights(server: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    with started(tmp_path, environment(url(server, "web"), port, tmp_path)) as start, server.client() as client:
+        web = start("web", CALLBACKS_SPOOL_DIR="")
+        for right in rights("web"):
+            web.until(lambda: get(f"{base}/readyz")[0] == 200, "readiness")
+            with without(client, "web", right):
+                if right == "+info":
+                    web.until(lambda: get(f"{base}/readyz")[0] == 503, "the loss of INFO")
+                    continue
+                answers = {post(base, BUNDLE)[0], post(base, UNREADABLE)[0]}
+                assert 503 in answers, right
+
+
+def test_the_web_process_cannot_read_what_was_sent(server: RedisServer) -> None:
+    with redis.Redis.from_url(url(server, "web")) as client:
+        for command in (
+            ("HGET", "rq:job:x", "data"),
+            ("LRANGE", "rq:queue:expand", 0, 1),
+            ("SET", "x", "y"),
+            ("KEYS", "*"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)
+
+
+def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServer, tmp_path: Path) -> None:
+    port = free_port()
+    page = f"http://127.0.0.1:{port}"
+    with started(tmp_path, environment(url(server, "ops"), port, tmp_path)) as start, server.client() as client:
+        # Something to be counted, so that every kind of key is read.
+        client.hset("cb:counts", mapping={"report.received": 1, "report.unique": 1, "report.queued:log": 1})
+        client.rpush("rq:queue:deliver-log", "a")
+        client.hset("rq:job:a", mapping={"items": 1})
+        ops = start("ops", CALLBACKS_OPS_PORT=str(port))
+        ops.until(lambda: get(f"{page}/audit")[0] == 200, "the page")
+        for right in set(rights("ops")) - {"+info"}:
+            with without(client, "ops", right):
+                assert 503 in {get(f"{page}/audit")[0], get(f"{page}/readyz")[0]}, right
+    with redis.Redis.from_url(url(server, "ops")) as reader, pytest.raises(redis.exceptions.NoPermissionError):
+        reader.hset("cb:counts", "report.received", 2)
+
+
+@pytest.mark.parametrize("right", ["~rq:*", "~cb:*", "+@read", "+@write", "+evalsha", "+multi", "+exec"])
+def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
+    right: str, server: RedisServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    with started(tmp_path, environment(url(server, "worker"), port, tmp_path)) as start, server.client() as client:
+        web = start("web", REDIS_URL=url(server, "web"))
+        web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
+        assert post(f"http://127.0.0.1:{port}")[0] == 200
+        with without(client, "worker", right):
+            lacking = start("worker", "expand")
+            deadline = time.monotonic() + 60
+            while not denied(client) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert denied(client), right
+            lacking.stop()
+
+        workers = [start("worker", "expand"), start("worker", "deliver")]
+        with server.client(decode_responses=False) as counted:
+            workers[0].until(lambda: audit.take(counted).in_flight == 0, "rest")
+            assert audit.take(counted).balances

@@ -1,0 +1,104 @@
+"""A new release replaces the old one, process by process, under load: nothing is lost and nothing comes twice."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import audit
+from tests.acceptance.processes import REPOSITORY, Running, get, started
+from tests.acceptance.test_campaign import acknowledged, delivered
+from tests.certificates import self_signed
+from tests.deploy.places import DEPLOY, TOKEN, environment
+from tests.deploy.test_proxies import nginx
+from tests.redis_server import RedisServer, free_port
+
+NEXT = "99.0.0"
+PACKAGES = ("cli", "ingest", "ops", "shared", "simulator", "workers")
+
+
+@pytest.fixture(scope="module")
+def next_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install a release with another version into a folder of its own; give that folder."""
+    source, installed = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("next")
+    for name in PACKAGES:
+        shutil.copytree(REPOSITORY / name, source / name)
+    shutil.copy(REPOSITORY / "README.md", source)
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    (source / "pyproject.toml").write_text(re.sub(r'^version = ".*"', f'version = "{NEXT}"', text, flags=re.MULTILINE))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--target", str(installed), str(source)], check=True)
+    return installed
+
+
+def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
+    redis_server: RedisServer, tmp_path: Path, next_release: Path
+) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("no nginx on the PATH")
+    front_port, ports, pem = free_port(), [free_port(), free_port()], self_signed(tmp_path)
+    text = (DEPLOY / "nginx" / "callbacks.conf").read_text()
+    text = text.replace("server 127.0.0.1:8080 ", f"server 127.0.0.1:{ports[1]} max_fails=0; server 127.0.0.1:8080 ")
+    newer = {"PYTHONPATH": str(next_release)}
+    known = environment(redis_server.url, 0, tmp_path) | {"CALLBACKS_TRUSTED_PROXIES": "127.0.0.1"}
+    with started(tmp_path, known) as start, redis_server.client(decode_responses=False) as client:
+
+        def web(port: int, **extra: str) -> Running:
+            # Each has a spool of its own, as on machines of their own.
+            process = start("web", PORT=str(port), CALLBACKS_SPOOL_DIR=str(tmp_path / f"spool{port}"), **extra)
+            process.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
+            return process
+
+        def delivered_so_far() -> int:
+            return sum(handler.delivered for handler in audit.take(client).handlers)
+
+        version = start("--version", **newer)
+        assert version.wait() == 0
+        assert NEXT in version.output
+
+        webs = [web(port) for port in ports]
+        expand, deliver = start("worker", "expand"), start("worker", "deliver")
+        program, *arguments = nginx(text, tmp_path, pem, front_port, ports[0])
+        start(*arguments, command=program)
+        gateway = start(
+            *("simulate", f"https://127.0.0.1:{front_port}/callbacks/{TOKEN}", "--ca", str(pem)),
+            *(
+                "--ledger",
+                "ledger.jsonl",
+                "--destinations",
+                "4000",
+                "--bundle",
+                "1-4",
+                "--rate",
+                "200",
+                "--retry-seconds",
+                "1",
+            ),
+        )
+
+        def flowing() -> None:
+            before = delivered_so_far()
+            gateway.until(lambda: delivered_so_far() > before, "more deliveries")
+
+        flowing()
+        for number, port in enumerate(ports):
+            assert webs[number].stop() == 0
+            webs[number] = web(port, **newer)
+            flowing()
+        assert expand.stop() == 0
+        expand = start("worker", "expand", **newer)
+        flowing()
+        assert deliver.stop() == 0
+        deliver = start("worker", "deliver", **newer)
+        flowing()
+        assert gateway.process.poll() is None, "the campaign was over too soon"
+        assert gateway.wait() == 0, gateway.output
+        deliver.until(lambda: audit.take(client).in_flight == 0, "rest")
+
+        assert audit.take(client).balances
+    expected = acknowledged(tmp_path / "ledger.jsonl")
+    assert len(expected) > 8000
+    assert delivered(tmp_path / "events.jsonl") == dict.fromkeys(expected, 1)

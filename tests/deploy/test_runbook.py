@@ -1,0 +1,76 @@
+"""deploy/README.md: a section for each alert, and commands that are real."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.acceptance.processes import REPOSITORY, run
+from tests.deploy.places import DEPLOY, TOKEN
+from tests.integration import stored
+from tests.redis_server import RedisServer
+
+RUNBOOK = (DEPLOY / "README.md").read_text()
+ALERTS = (
+    *("DurabilityLost", "CallbacksRefused", "SpoolFilling", "BacklogOld", "DeadLetters", "HandlerRetrying"),
+    *("QuarantineGrowing", "AuditDifference", "NoWorkers", "RedisMemoryHigh", "TargetDown"),
+)
+BLOCKS = re.findall(r"```sh\n(.*?)```", RUNBOOK, re.DOTALL)
+COMMANDS = sorted({line for block in BLOCKS for line in block.splitlines() if line.startswith("callbacks ")})
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_each_alert_has_a_section_that_says_what_to_do(alert: str) -> None:
+    (text,) = re.findall(rf"^## {alert}\n\n((?:.+\n)+)", RUNBOOK, re.MULTILINE)
+
+    assert len(text) > 50
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_runs(command: str, redis_server: RedisServer, tmp_path: Path) -> None:
+    words = shlex.split(command.replace("HANDLER", "shop"))[1:]
+    if "HANDLER" in command:
+        with redis_server.client(decode_responses=False) as client:
+            stored.put_back(client, stored.read(stored.STORED / "0.1.0.json"))  # with dead letters of `shop`
+
+    ended = run(*words, cwd=tmp_path, environment={"REDIS_URL": redis_server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"})
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_each_section_that_another_names_is_there() -> None:
+    headings = set(re.findall(r"^#+ (.*)$", RUNBOOK, re.MULTILINE))
+
+    assert set(re.findall(r'see "([^"]+)"', RUNBOOK, re.IGNORECASE)) <= headings
+    assert set(re.findall(r"\bsee ([A-Z][a-z]+[A-Z]\w+)", RUNBOOK)) <= headings
+
+
+def test_each_folder_of_its_table_is_there() -> None:
+    for name in re.findall(r"`(\w+)/`", RUNBOOK.partition("## First")[0]):
+        assert (DEPLOY / name).is_dir(), name
+
+
+def test_each_variable_of_the_security_notes_is_a_setting() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    for name in re.findall(r"`([A-Z]+_[A-Z_]+)`", RUNBOOK + (REPOSITORY / "SECURITY.md").read_text()):
+        assert f"| `{name}` |" in readme, name
+
+
+def test_a_user_of_redis_may_have_two_passwords_for_a_while(redis_server: RedisServer) -> None:
+    (line,) = re.findall(r"ACL SETUSER .*$", RUNBOOK, re.MULTILINE)
+    with redis_server.client() as client:
+        command: Any = client.execute_command
+        command("ACL", "SETUSER", "web", "on", ">old")
+        command(*shlex.split(line))
+        for password in ("old", "NEW-PASSWORD"):
+            with (
+                redis_server.client(username="web", password=password) as web,
+                pytest.raises(redis.exceptions.NoPermissionError),
+            ):
+                web.get("x")  # let in, and allowed nothing
+        with redis_server.client(username="web", password="third") as web, pytest.raises(redis.AuthenticationError):
+            web.get("x")
+        client.acl_deluser("web")
