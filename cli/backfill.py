@@ -30,7 +30,7 @@ _CLOCKS: Final = timedelta(hours=1)
 
 
 class _Reading:
-    """Counts what is read, wanted, and asks Redis for patience before each step."""
+    """Counts the events that are read, and those of them that the handler wants."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -167,7 +167,7 @@ def _tell(name: str, reading: _Reading, total: Step, *, dry_run: bool, as_json: 
         return
     if dry_run:
         click.echo(f"{name!r} would want {reading.wanted:,} of them; {unwanted:,} its filters keep from it.")
-        click.echo("Of these it is left out what it has had already. Nothing was changed: --dry-run.")
+        click.echo("What it has had already would be left out of these. Nothing was changed: --dry-run.")
         return
     click.echo(f"{total.given:>12,}  enqueued for {name}")
     click.echo(f"{total.known:>12,}  given by an earlier backfill")

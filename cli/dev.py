@@ -54,11 +54,12 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
     log_file = (folder / "events.jsonl").resolve()
     log_file.touch()
     operators = ports.free_port()
+    handlers = ",".join(dict.fromkeys(("log", *loaded.handlers)))
     environment = {
         "HOST": "127.0.0.1",
         "CALLBACKS_TOKENS": f"dev={token}",
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1,::1",
-        "CALLBACKS_HANDLERS": ",".join(dict.fromkeys(("log", *loaded.handlers))),
+        "CALLBACKS_HANDLERS": handlers,
         "CALLBACKS_LOG_FILE": str(log_file),
         "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
         "CALLBACKS_RUN_DIR": str(folder / "run"),
@@ -73,7 +74,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
         url_file = folder / "redis-url"
         url_file.touch(mode=0o600)
         url_file.write_text(service.redis.url)
-        _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file)
+        _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file, handlers=handlers)
         while True:
             for line in _new(lines):
                 _show(msgspec.json.decode(line))
@@ -89,14 +90,14 @@ def _token(file: Path) -> str:
     return file.read_text().strip()
 
 
-def _greet(base: str, *, operators: int, url_file: Path) -> None:
+def _greet(base: str, *, operators: int, url_file: Path, handlers: str) -> None:
     click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
     click.echo(f"  callback_url  {base}/status")
     click.echo(f"  reply_url     {base}/reply\n")
     click.echo("Try it from another terminal:\n")
     click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
     click.echo(f"Figures: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need, over there:\n")
-    click.echo(f"  export REDIS_URL=$(cat {url_file})\n")
+    click.echo(f"  export REDIS_URL=$(cat {url_file}) CALLBACKS_HANDLERS={handlers}\n")
 
 
 def _new(lines: TextIOWrapper) -> Iterator[str]:

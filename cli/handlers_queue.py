@@ -78,6 +78,9 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         if pausing is not None and _is_off(pausing):
             raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
         waits = waiting.look(client, name)
+        if waits.workers:
+            # Their environment may be another one than ours.
+            raise click.ClickException(f"workers listen for {name!r} already, and deliver what waits for it.")
         if not waits.total and waiting.is_empty(client, name):
             click.echo(f"Nothing waits for {name!r}.")
             return
@@ -116,7 +119,7 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
         pausing = pauses.paused(client, name)
         if _is_named(loaded, name) and not (pausing is not None and _is_off(pausing)):
             raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
-        discarding = Discarding(client, name)
+        discarding = Discarding(client, name, notebooks=Notebooks.of(loaded.run_dir))
         discarding.prepare()
         before = waiting.look(client, name)
         if not yes and before.total:

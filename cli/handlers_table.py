@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from cli.shelf_options import short
+from cli.shelf_options import printable, short
 from shared.events import rfc3339, time_of
 from workers import filtering
 from workers.declaration import Handler
@@ -92,7 +92,7 @@ def _lines(told: Sequence[Row], problem: str) -> Iterator[str]:
     removed = [row for row in told if row.kind == "removed"]
     if removed:
         yield ""
-        yield "Removed from CALLBACKS_HANDLERS, with something left in Redis:"
+        yield "Not named in CALLBACKS_HANDLERS here, with something in Redis:"
         yield from _table(removed)
         for row in removed:
             yield from _to_do(row)
@@ -131,7 +131,7 @@ def _standing(row: Row) -> str:
     if state.pausing is not None:
         return paused(state.pausing)
     if row.kind == "removed":
-        return "removed"
+        return "at work elsewhere" if state.waiting.workers else "removed"
     return "on" if state.waiting.workers else "on, but no worker"
 
 
@@ -188,7 +188,9 @@ def _to_do(row: Row) -> Iterator[str]:
     if state is None:
         return
     yield from _pause(state)
-    if state.waiting.total:
+    if state.waiting.workers:
+        yield f"    {state.waiting.workers} workers listen for it: they name it in a CALLBACKS_HANDLERS of their own."
+    elif state.waiting.total:
         source = f" --from {row.found.entry}" if row.found is not None else " --from MODULE"
         yield f"    `callbacks handlers drain {row.name}{source}` delivers what waits;"
         yield f"    `callbacks handlers drop {row.name}` discards it; or name it in CALLBACKS_HANDLERS again."
@@ -205,7 +207,7 @@ def _offer(row: Row) -> str:
 
 def _problem(found: Found) -> str:
     """Give what is wrong with an entry, on one line."""
-    return " ".join("".join(c if c.isprintable() else " " for c in found.problem).split())
+    return " ".join(printable(found.problem).split())
 
 
 def _object(row: Row) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def try_handler(
 def _sampled(kind: str) -> Sequence[Event]:
     if kind not in samples.NAMES:
         raise click.UsageError(f"No sample is called {kind!r}; there are: {', '.join(samples.NAMES)}.")
-    return [samples.named()[kind]]
+    return [samples.one(kind)]
 
 
 def _read(file: BinaryIO | None) -> Sequence[Event]:
@@ -115,14 +115,14 @@ def _tell_unwanted(event: Event, reasons: Sequence[str], *, force: bool, as_json
                 msgspec.json.encode({"events": [event.id], "outcome": "unwanted", "sentence": "; ".join(reasons)})
             )
         return
-    click.echo(f"{_called_what(event)}: its filters keep this from it: {shelf_options.short('; '.join(reasons))}")
+    click.echo(f"{_called_what(event)}: its filters keep this from it: {shelf_options.printable('; '.join(reasons))}")
     click.echo("    Called all the same: --force." if force else "    `--force` calls it all the same.")
 
 
 def _sentences(handler: Handler, result: Tried) -> str:
     what = _called_what(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
     mark = "✓" if result.outcome == "done" else "✗"
-    line = f"{mark} {handler.name}, {what}: {shelf_options.short(result.sentence)} ({result.seconds:.3f} s)"
+    line = f"{mark} {handler.name}, {what}: {shelf_options.printable(result.sentence)} ({result.seconds:.3f} s)"
     consequence = f"\n    {result.consequence}" if result.consequence else ""
     return f"{line}{consequence}\n\n{result.traceback}".rstrip()
 

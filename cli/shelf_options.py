@@ -92,7 +92,12 @@ def do(parts: Iterable[Progressed], chosen: Chosen, *, done: str, as_json: bool)
     sys.exit(1 if failed else 0)
 
 
+def printable(text: str) -> str:
+    """Give all of `text` on one line, harmless to a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def short(text: str) -> str:
     """Give a line's worth of `text`, harmless to a terminal."""
-    line = "".join(character if character.isprintable() else " " for character in text)
+    line = printable(text)
     return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"

@@ -15,23 +15,23 @@ import msgspec
 import redis
 from msgspec import Struct
 from rq.utils import as_text
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, progress, queues
 from shared.errors import CallbacksError
-from workers import notebook
+from workers import notebook, offering, pauses
+from workers.notebooks import Notebooks
 from workers.places import Places
 
 _JOBS_A_READ: Final = 200
 # The data of one job, a hundred events, can be some MiB; as Python objects they take some 26 times as much.
 _BYTES_A_READ: Final = 2 << 20
-
-
 # Whoever enqueues there enters the queue again, so it must not be taken out of RQ's set a moment later.
 _FORGET: Final = "if redis.call('EXISTS', KEYS[2], KEYS[3]) == 0 then redis.call('SREM', KEYS[1], KEYS[2]) end"
 
 
 class StillRunning(CallbacksError):
-    """Some of its jobs are running."""
+    """Some of its jobs are running, or it is neither off nor removed, so that they may at any moment."""
 
 
 class Discarded(Struct, frozen=True):
@@ -53,20 +53,26 @@ class _Job(Struct, frozen=True):
 class Discarding:
     """Discards what waits for one handler. Every method may raise redis.RedisError."""
 
-    def __init__(self, connection: redis.Redis, handler: str) -> None:
+    def __init__(self, connection: redis.Redis, handler: str, *, notebooks: Notebooks | None = None) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
         self._handler = handler
         self._queue = queues.delivery(handler)
+        self._notebooks = notebooks or Notebooks()
         self._script = connection.register_script((files("workers") / "lua" / "discard.lua").read_text())
 
     def prepare(self) -> None:
-        """Put back what dead workers left running or popped. Raises StillRunning if a job runs then."""
+        """Put back what dead workers left running or popped. Raises StillRunning if a job runs then, or may.
+
+        What their handler had finished is in their notebooks: whether or not all is discarded then, it comes to nobody.
+        """
+        self._require_rest()
         places = Places(self._queue, connection=self._connection)
         for member in self._connection.zrangebyscore(keys.rq_started(self._queue), "-inf", time.time()):
             execution = places.run_of(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
-            places.put_back(execution, to="front", finished={}, died=True)
+            finished = self._notebooks.read(execution.worker_name)
+            places.put_back(execution, to="front", finished=finished, died=True)
         for job_id in self._connection.lrange(keys.rq_intermediate(self._queue), 0, -1):
             places.give_back_popped(as_text(job_id))
         running = self._connection.zcard(keys.rq_started(self._queue))
@@ -74,6 +80,19 @@ class Discarding:
             raise StillRunning(
                 f"{running:,} of the jobs of {self._handler!r} are running, or their worker died less than a minute "
                 "ago: stop its workers, or wait, and try again"
+            )
+
+    def _require_rest(self) -> None:
+        """See that nobody delivers to the handler. Asks the workers: our CALLBACKS_HANDLERS may not be theirs."""
+        pausing = pauses.paused(self._connection, self._handler)
+        if pausing is not None and pausing.by == "operator":
+            return
+        offered = offering.offered(self._connection, self._handler)
+        workers = self._connection.smembers(WORKERS_BY_QUEUE_KEY % self._queue)
+        if (offered is not None and offered.since_ms is not None) or (workers and self._connection.exists(*workers)):
+            raise StillRunning(
+                f"{self._handler!r} has workers, or is offered events by expand workers, which name it in their "
+                f"CALLBACKS_HANDLERS: first `callbacks handlers off {self._handler}`, or restart them without it"
             )
 
     def run(self) -> Iterator[Discarded]:
@@ -88,7 +107,7 @@ class Discarding:
         self._connection.eval(_FORGET, 3, keys.RQ_QUEUES, queue, scheduled)
 
     def _through(self, number: int, ids_of: Any) -> Iterator[Discarded]:
-        """Discard the first `number` jobs of a place; `ids_of` gives the ids that stand there now from … to ."""
+        """Discard the first `number` jobs of a place; `ids_of(first, last)` gives the ids that stand there now."""
         left = 0  # they stand in front of what is still to do
         while number > 0:
             ids = self._at_once([as_text(job_id) for job_id in ids_of(left, left + min(number, _JOBS_A_READ) - 1)])

@@ -23,15 +23,17 @@ class DrainHousekeeping(Housekeeping):
         super().__init__([queues.delivery(handler)], connection=connection, **more)
         self._handler = handler
         self._told = told
-        self._drained = connection
         self._next_look = 0.0
 
     def tick(self, workers: Iterable[str]) -> None:
-        """Do what is due, and stop this process's supervisor, as SIGTERM would, once nothing waits any more."""
+        """Do what is due, and stop this process's supervisor, as SIGTERM would, once nothing waits any more.
+
+        Raises redis.RedisError.
+        """
         super().tick(workers)
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        self._told(waiting.look(self._drained, self._handler))
-        if waiting.is_empty(self._drained, self._handler):
+        self._told(waiting.look(self._connection, self._handler))
+        if waiting.is_empty(self._connection, self._handler):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -102,7 +102,7 @@ class Offering:
 
 
 def births(connection: redis.Redis) -> list[float]:
-    """Give when the expand workers that are alive were started, in unix time."""
+    """Give when the expand workers that are alive were started, in unix time (s). Raises redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         for worker in connection.smembers(WORKERS_BY_QUEUE_KEY % queues.EXPAND):
             pipe.hget(worker, "birth")

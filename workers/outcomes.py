@@ -5,6 +5,7 @@ message holds they do hold, so they belong in dead letters and never in a log li
 """
 
 import asyncio
+import math
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +80,11 @@ DONE: Final = Done()
 
 def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Failed | Again | Rejected | Paused:
     """Give the outcome of a call that raised `error`. Frames of the files `hidden` stay out of the traceback."""
-    if isinstance(error, Retry):
-        return Again(error.after_seconds, _cut(str(error), ERROR_BYTES))
-    if isinstance(error, Reject):
-        return Rejected(_cut(str(error), ERROR_BYTES))
-    if isinstance(error, Pause):
-        seconds = min(max(float(error.after_seconds), _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-        return Paused(seconds, _cut(error.reason, REASON_BYTES))
+    if isinstance(error, Retry | Reject | Pause):
+        try:
+            return _signalled(error)
+        except Exception as broken:  # noqa: BLE001 # a signal may be made in any way: then it is its author's error
+            error = broken.with_traceback(error.__traceback__)
     kind: FailureKind = "exception"
     if isinstance(error, HandlerTimeout):
         kind = "timeout"
@@ -101,6 +100,21 @@ def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Fai
     if told.stack:
         cause += f" at {Path(told.stack[-1].filename).name}:{told.stack[-1].lineno}"
     return Failed(_cut(text, ERROR_BYTES), _cut("".join(told.format()), TRACEBACK_BYTES, end=True), kind, cause)
+
+
+def _signalled(error: Retry | Reject | Pause) -> Again | Rejected | Paused:
+    """Give what a signal says. Raises whatever it raises, and ValueError where its time is none."""
+    if isinstance(error, Reject):
+        return Rejected(_cut(str(error), ERROR_BYTES))
+    seconds = None if error.after_seconds is None else float(error.after_seconds)
+    if seconds is not None and not math.isfinite(seconds):
+        raise ValueError(f"after_seconds must be a number of seconds, not {seconds!r}")
+    if isinstance(error, Retry):
+        return Again(seconds, _cut(str(error), ERROR_BYTES))
+    if seconds is None:
+        raise ValueError("a pause needs a time")
+    seconds = min(max(seconds, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+    return Paused(seconds, _cut(str(error.reason or ""), REASON_BYTES))
 
 
 def _cut(text: str, most_bytes: int, *, end: bool = False) -> str:

@@ -75,7 +75,10 @@ def is_empty(connection: redis.Redis, handler: str) -> bool:
 
 
 def fewer_than(connection: redis.Redis, handler: str, most: int) -> bool:
-    """Tell whether fewer than so many events stand in a handler's queue, whatever else there is of it."""
+    """Tell whether fewer than `most` events stand in a handler's queue, whatever else there is of it.
+
+    Raises redis.RedisError.
+    """
     # No job is empty, so as many jobs are as many events at the least.
     ids = connection.lrange(keys.rq_queue(queues.delivery(handler)), 0, most - 1)
     return len(ids) < most and audit.unsettled(connection, map(as_text, ids)) < most

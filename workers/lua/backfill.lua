@@ -34,10 +34,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- An event was offered to handlers when it was marked as seen. Where its mark is gone that was long ago, and about when
--- it was received.
+-- it was received. So it was where the mark says that it was before that, or is yet to come: then the setting of how long
+-- marks live is another one now.
 local function was_offered(id, received)
   local left = redis.call('PTTL', mark_prefix .. id)
   local at = left > 0 and now - (mark_ms - left) or received
+  if at < received or at > now then at = received end
   for i = 1, #times, 2 do
     if at >= tonumber(times[i]) and at < tonumber(times[i + 1]) then return true end
   end

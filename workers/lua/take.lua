@@ -64,6 +64,8 @@ while deaths == 0 and probes == 0 and items < most_items and bytes < most_bytes 
     break
   elseif job.deaths then
     break  -- a worker died of it: it has to run alone
+  elseif job.progress == tostring(job.items) then
+    break  -- all of it is settled, so no settlement comes that would end it: its own run does
   elseif redis.call('EXISTS', taken) == 1 then
     break  -- an earlier run of it took others along, which wait for its own next run: ended here, it would lose them
   else

@@ -7,6 +7,7 @@ nothing has to be kept beside them.
 import gzip
 import os
 import re
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -91,9 +92,9 @@ def _of_file(path: Path) -> Iterable[str]:
         packed = path.with_name(path.name + folder.PACKED)
         if packed != path and packed.exists():  # it was packed just now
             yield from _of_file(packed)
-    except (EOFError, gzip.BadGzipFile):
+    except (EOFError, gzip.BadGzipFile, zlib.error):
         return  # somebody else's work: what it holds cannot be known
 
 
 def _of_lines(data: bytes) -> list[str]:
-    return [found.decode() for found in _LINE.findall(data)]
+    return [found.decode(errors="replace") for found in _LINE.findall(data)]

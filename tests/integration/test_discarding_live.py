@@ -1,0 +1,55 @@
+"""What waits for a handler at work is not discarded, whatever CALLBACKS_HANDLERS is in the operator's shell."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shared import keys, queues
+from tests.integration.told import at_handler, brought, other, single, told, whole
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.redis_server import RedisServer
+from workers import pauses
+from workers.discarding import Discarding, StillRunning
+from workers.offering import Offering
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    told.__init__()  # type: ignore[misc]
+    with bench(quick_redis.url, single, other, whole) as made:
+        brought(made, "1", "2")
+        yield made
+
+
+def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
+    worker: Any = b.worker(queues.delivery("single"))
+    worker.register_birth()
+    with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
+        Discarding(b.connection, "single").prepare()
+
+    pauses.switch_off(b.connection, "single")
+    Discarding(b.connection, "single").prepare()
+    pauses.resume(b.connection, "single")
+    worker.register_death()
+    Discarding(b.connection, "single").prepare()
+
+    assert at_handler(b, single) == (0, 0, 2, 0)
+
+
+def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(b: Bench) -> None:
+    Offering(["single"], connection=b.connection).tick()
+    with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
+        Discarding(b.connection, "single").prepare()
+
+    Offering(["other"], connection=b.connection).tick()
+    assert not b.connection.hget(keys.OFFERED, "single").endswith(b"-"), "it is removed"
+    Discarding(b.connection, "single").prepare()
+
+
+def test_a_pause_of_its_own_is_not_enough(b: Bench) -> None:
+    Offering(["single"], connection=b.connection).tick()
+    b.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
+
+    with pytest.raises(StillRunning):
+        Discarding(b.connection, "single").prepare()
