@@ -22,10 +22,10 @@ from benchmarks import bodies
 from benchmarks.stage import Failed
 from shared import events, wire
 from workers import Event, ReportEvent, registry
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import Done
 from workers.handlers.sql import schema, tables
 from workers.handlers.sql.connecting import Address, open_engine
-from workers.outcomes import Done
 
 CONCURRENCY: Final = 32
 MAXLEN: Final = 1_000_000

@@ -15,13 +15,14 @@ from cli.command import Command
 from shared import connections, settings
 from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339, time_of
-from workers import inventory, offering, waiting
-from workers.backfilling import EVENTS_A_STEP, Backfilling, Step
 from workers.declaration import Handler
 from workers.handlers.sql import past
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.trouble import DatabaseTrouble
-from workers.offering import Offered
+from workers.operating import inventory, waiting
+from workers.operating.backfilling import EVENTS_A_STEP, Backfilling, Step
+from workers.running import offering
+from workers.running.offering import Offered
 
 _PAUSE_SECONDS: Final = 0.2
 _LONG_EVENTS: Final = 1000

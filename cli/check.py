@@ -19,8 +19,10 @@ from msgspec import Struct
 from shared import connections, durability, settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
-from workers import pauses, registry, waiting
+from workers import registry
 from workers.declaration import Handler
+from workers.operating import waiting
+from workers.running import pauses
 
 State: TypeAlias = Literal["ok", "advice", "wrong"]
 

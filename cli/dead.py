@@ -8,9 +8,9 @@ import msgspec
 
 from cli import shelf_options
 from cli.command import Command
-from workers.entries import DeadLetter
-from workers.shelf import Shelf, dead_letters_of
-from workers.shelves import Shelves
+from workers.operating.entries import DeadLetter
+from workers.operating.shelves import Shelves
+from workers.running.shelf import Shelf, dead_letters_of
 
 
 @click.group()

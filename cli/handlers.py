@@ -10,8 +10,8 @@ from cli.command import Command
 from cli.handlers_queue import drain, drop, off, on
 from cli.handlers_try import try_handler
 from shared import connections, settings
-from workers import inventory
-from workers.handler_states import State, states
+from workers.operating import inventory
+from workers.operating.handler_states import State, states
 
 
 @click.group(invoke_without_command=True)

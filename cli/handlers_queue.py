@@ -13,12 +13,13 @@ from cli import shelf_options
 from cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.settings import Settings
-from workers import handler_states, inventory, pauses, waiting
-from workers.discarding import Discarding
-from workers.draining import DrainHousekeeping
-from workers.notebooks import Notebooks
-from workers.supervisor import Supervisor
-from workers.waiting import Waiting
+from workers.operating import handler_states, inventory, waiting
+from workers.operating.discarding import Discarding
+from workers.operating.draining import DrainHousekeeping
+from workers.operating.waiting import Waiting
+from workers.running import pauses
+from workers.running.notebooks import Notebooks
+from workers.running.supervisor import Supervisor
 
 # What is settled after a stop, as for `callbacks worker deliver`.
 _SETTLE_SECONDS = 10.0

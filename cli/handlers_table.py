@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from cli.shelf_options import printable, short
 from shared.events import rfc3339, time_of
-from workers import filtering
 from workers.declaration import Handler
-from workers.handler_states import State
-from workers.inventory import Found
-from workers.pauses import Pausing
+from workers.operating import filtering
+from workers.operating.handler_states import State
+from workers.operating.inventory import Found
+from workers.running.pauses import Pausing
 
 Kind: TypeAlias = Literal["named", "installed", "removed"]
 

@@ -13,12 +13,13 @@ from cli import shelf_options
 from cli.command import Command
 from shared import logs, settings
 from shared.events import Event
-from workers import filtering, given_events, inventory, samples
-from workers.calling import Caller
+from workers import samples
+from workers.calling.caller import Caller
+from workers.calling.lifespans import Unready
+from workers.calling.trying import Tried, tried, unready
 from workers.declaration import Handler
-from workers.given_events import NoEvents
-from workers.lifespans import Unready
-from workers.trying import Tried, tried, unready
+from workers.operating import filtering, given_events, inventory
+from workers.operating.given_events import NoEvents
 
 
 @click.command("try", cls=Command)

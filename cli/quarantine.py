@@ -8,7 +8,7 @@ import msgspec
 
 from cli import shelf_options
 from cli.command import Command
-from workers.shelf import QUARANTINE
+from workers.running.shelf import QUARANTINE
 
 
 @click.group()

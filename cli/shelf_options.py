@@ -10,8 +10,8 @@ import msgspec
 import redis
 
 from shared import connections, settings
-from workers.shelf import Shelf
-from workers.shelves import Chosen, Progressed, Shelves, Standing
+from workers.operating.shelves import Chosen, Progressed, Shelves, Standing
+from workers.running.shelf import Shelf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

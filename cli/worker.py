@@ -10,11 +10,11 @@ from cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.errors import ConfigurationError
 from workers import registry
-from workers.housekeeping import Housekeeping
-from workers.notebooks import Notebooks
-from workers.offering import ExpandHousekeeping
-from workers.supervisor import Supervisor
-from workers.trimming import Trimming
+from workers.running.housekeeping import Housekeeping
+from workers.running.notebooks import Notebooks
+from workers.running.offering import ExpandHousekeeping
+from workers.running.supervisor import Supervisor
+from workers.running.trimming import Trimming
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.

@@ -7,14 +7,14 @@
     cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/telling.py
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
     cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
-    cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/trimming.py
+    cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/running/trimming.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
     cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:dead:<handler>:bytes    string  deliver   as above
-    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/pauses.py
-    cb:offered                 hash    expand    for ever: when each handler was offered events: workers/offering.py
+    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/running/pauses.py
+    cb:offered                 hash    expand    for ever: when each handler was offered events: see running/offering.py
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
 

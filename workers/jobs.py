@@ -7,8 +7,8 @@ from typing import Any
 
 from rq import get_current_job
 
-from workers.delivering import Deliveries
-from workers.expanding import Expansion
+from workers.running.delivering import Deliveries
+from workers.running.expanding import Expansion
 
 _expansion: Expansion | None = None
 _deliveries: Deliveries | None = None

@@ -19,13 +19,13 @@ from shared.errors import CallbacksError, ConfigurationError
 from shared.figures import Figures
 from shared.telling import Telling
 from workers import jobs, registry
-from workers.calling import Caller
-from workers.delivering import Deliveries
-from workers.expanding import Expansion
-from workers.lifespans import Unready
-from workers.notebooks import Notebooks
-from workers.rq_worker import QueueWorker
-from workers.settling import Steps
+from workers.calling.caller import Caller
+from workers.calling.lifespans import Unready
+from workers.running.delivering import Deliveries
+from workers.running.expanding import Expansion
+from workers.running.notebooks import Notebooks
+from workers.running.rq_worker import QueueWorker
+from workers.running.settling import Steps
 
 log = logging.getLogger("callbacks.worker")
 

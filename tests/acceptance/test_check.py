@@ -9,7 +9,7 @@ import pytest
 from shared import keys
 from tests.acceptance.processes import run
 from tests.redis_server import RedisServer, free_port
-from workers import pauses
+from workers.running import pauses
 
 TOKENS = {"CALLBACKS_TOKENS": "acme=a-long-enough-token"}
 

@@ -30,10 +30,10 @@ _HASTENED: Final = (
     ("ingest.draining", "TICK_SECONDS", 0.02),
     ("ingest.draining", "PAUSE_SECONDS", 0.1),
     ("ingest.health", "LOOK_AGAIN_SECONDS", 0.05),
-    ("workers.housekeeping", "_LOOK_SECONDS", 0.25),
-    ("workers.rq_worker", "_PAUSE_SECONDS", 0.05),
-    ("workers.settling", "_PAUSE_SECONDS", 0.05),
-    ("workers.supervisor", "_TICK_SECONDS", 0.02),
+    ("workers.running.housekeeping", "_LOOK_SECONDS", 0.25),
+    ("workers.running.rq_worker", "_PAUSE_SECONDS", 0.05),
+    ("workers.running.settling", "_PAUSE_SECONDS", 0.05),
+    ("workers.running.supervisor", "_TICK_SECONDS", 0.02),
 )
 _PR_SET_CHILD_SUBREAPER: Final = 36
 

@@ -26,10 +26,10 @@ from tests.chaos.fickle import NAME, FickleJourney, Mood, fickle, known, prompt,
 from tests.integration import faults, witnesses
 from tests.integration.workbench import Bench, record, reply, status
 from tests.redis_server import RedisServer
-from workers import verdicts
-from workers.entries import QuarantineEntry
-from workers.shelf import QUARANTINE, Shelf, dead_letters_of
-from workers.shelves import Chosen, Shelves, Standing
+from workers.operating.entries import QuarantineEntry
+from workers.operating.shelves import Chosen, Shelves, Standing
+from workers.running import verdicts
+from workers.running.shelf import QUARANTINE, Shelf, dead_letters_of
 
 State: TypeAlias = Literal["under way", "dropped"]
 Stage: TypeAlias = Literal["expand", "fickle"]

@@ -24,8 +24,8 @@ import redis
 
 from tests.integration import witnesses
 from tests.integration.workbench import Bench, bench, declared, worker_name
-from workers import housekeeping, rq_worker, settling, verdicts
-from workers.notebooks import Notebooks
+from workers.running import housekeeping, rq_worker, settling, verdicts
+from workers.running.notebooks import Notebooks
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 

@@ -26,7 +26,8 @@ from tests.integration.workbench import (  # noqa: F401
     statuses,
 )
 from tests.redis_server import RedisServer
-from workers import ReportEvent, delivering, handler, settling
+from workers import ReportEvent, handler
+from workers.running import delivering, settling
 
 _WAIT_SECONDS = 30.0
 

@@ -10,7 +10,7 @@ from shared import keys
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import delivering
+from workers.running import delivering
 
 
 @pytest.fixture(autouse=True)

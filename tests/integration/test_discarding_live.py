@@ -9,9 +9,9 @@ from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import pauses
-from workers.discarding import Discarding, StillRunning
-from workers.offering import Offering
+from workers.operating.discarding import Discarding, StillRunning
+from workers.running import pauses
+from workers.running.offering import Offering
 
 
 @pytest.fixture

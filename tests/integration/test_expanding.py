@@ -8,7 +8,8 @@ from shared import keys, queues
 from shared.batches import Kept
 from tests.integration.workbench import RECEIVED_MS, Bench, bench, declared, record, reply, status, statuses
 from tests.redis_server import RedisServer
-from workers import ReplyEvent, ReportEvent, expanding, handler
+from workers import ReplyEvent, ReportEvent, handler
+from workers.running import expanding
 
 _PAYLOADS = Path(__file__).parents[1] / "payloads"
 

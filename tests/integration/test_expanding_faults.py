@@ -13,9 +13,9 @@ from tests.integration import faults, witnesses
 from tests.integration.faults import Fault, Journey
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import expanding
-from workers.places import Places
-from workers.settling import StaleRun, Steps
+from workers.running import expanding
+from workers.running.places import Places
+from workers.running.settling import StaleRun, Steps
 
 pytestmark = pytest.mark.usefixtures("_hurried")
 

@@ -13,11 +13,11 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.housekeeping import Housekeeping
-from workers.notebooks import Notebooks
-from workers.places import Places
-from workers.rq_worker import LEASE_SECONDS
-from workers.settling import Steps
+from workers.running.housekeeping import Housekeeping
+from workers.running.notebooks import Notebooks
+from workers.running.places import Places
+from workers.running.rq_worker import LEASE_SECONDS
+from workers.running.settling import Steps
 
 QUEUE = queues.delivery("single")
 

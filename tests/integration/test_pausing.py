@@ -11,7 +11,8 @@ from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Pause, Reject, ReportEvent, Retry, delivering, handler, pauses
+from workers import Pause, Reject, ReportEvent, Retry, handler
+from workers.running import delivering, pauses
 
 Act = Callable[[ReportEvent], Any]
 

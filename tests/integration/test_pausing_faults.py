@@ -11,7 +11,7 @@ from tests.integration.faults import Fault, Journey
 from tests.integration.pausing_witnesses import away, distant, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import pauses
+from workers.running import pauses
 
 _QUEUE = "deliver-distant"
 

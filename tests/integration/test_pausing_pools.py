@@ -14,7 +14,7 @@ from tests.integration.pausing_witnesses import away, connecting, distant, openi
 from tests.integration.pools import Command, until
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import pauses
+from workers.running import pauses
 
 Start = Callable[..., Command]
 

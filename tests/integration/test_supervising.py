@@ -24,8 +24,8 @@ from tests.redis_server import RedisServer
 _HURRIED_SUPERVISOR = """
 import sys
 from shared import connections
-from workers.housekeeping import Housekeeping
-from workers.supervisor import Supervisor
+from workers.running.housekeeping import Housekeeping
+from workers.running.supervisor import Supervisor
 queues = ["deliver-single"]
 housekeeping = Housekeeping(queues, connection=connections.connect(sys.argv[1]))
 sys.exit(Supervisor(queues, housekeeping=housekeeping, grace_seconds=0.5).run())

@@ -18,15 +18,15 @@ from shared.batches import Kept, Quarantined
 from tests import keeping
 from tests.redis_server import RedisServer, require
 from workers import jobs
-from workers.calling import Caller
+from workers.calling.caller import Caller
 from workers.declaration import ATTRIBUTE, Handler
-from workers.delivering import Deliveries
-from workers.expanding import Expansion
-from workers.housekeeping import Housekeeping
-from workers.notebook import Notebook
-from workers.notebooks import Notebooks
-from workers.rq_worker import QueueWorker
-from workers.settling import Steps
+from workers.running.delivering import Deliveries
+from workers.running.expanding import Expansion
+from workers.running.housekeeping import Housekeeping
+from workers.running.notebook import Notebook
+from workers.running.notebooks import Notebooks
+from workers.running.rq_worker import QueueWorker
+from workers.running.settling import Steps
 
 DEDUPE_SECONDS: Final = 3600
 RECEIVED_MS: Final = 1_700_000_000_000

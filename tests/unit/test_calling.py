@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from workers import Event, HandlerTimeout, Reject, ReportEvent, Retry, handler
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Rejected
 from workers.declaration import ATTRIBUTE
-from workers.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Rejected
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 # A time-out that is meant to be over, and one that is never meant to be.
@@ -186,8 +186,8 @@ def test_the_traceback_begins_at_the_handler(made: Made) -> None:
     assert told.startswith("Traceback (most recent call last):\n")
     assert told.endswith("LookupError: down here\n")
     assert "in raise_deep_down" in told
-    assert "workers/calling.py" not in told
-    assert "workers/alarm.py" not in told
+    assert "workers/calling/caller.py" not in told
+    assert "workers/calling/alarm.py" not in told
 
 
 def test_texts_are_cut_to_size_and_the_traceback_keeps_its_end() -> None:

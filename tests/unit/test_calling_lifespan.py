@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.unit.test_calling import LONG, SHORT, outcomes, reports
-from workers import Pause, ReportEvent, handler, lifespans
-from workers.calling import Caller
+from workers import Pause, ReportEvent, handler
+from workers.calling import lifespans
+from workers.calling.caller import Caller
+from workers.calling.lifespans import Unready
+from workers.calling.outcomes import REASON_BYTES, Paused
 from workers.declaration import ATTRIBUTE
-from workers.lifespans import Unready
-from workers.outcomes import REASON_BYTES, Paused
 
 
 def caller(function: Callable[[Any], Any], lifespan: Any, *, timeout_seconds: float = LONG) -> Caller:

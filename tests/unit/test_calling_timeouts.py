@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
 from workers import Event, HandlerTimeout, ReportEvent
-from workers.alarm import Alarm
-from workers.outcomes import DONE, Apart, Failed
+from workers.calling.alarm import Alarm
+from workers.calling.outcomes import DONE, Apart, Failed
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.integration.workbench import declared
-from workers import Event, ReplyEvent, ReportEvent, filtering, handler, samples
+from workers import Event, ReplyEvent, ReportEvent, handler, samples
+from workers.operating import filtering
 
 FILTERS: list[dict[str, Any]] = [
     {},

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from tests.unit.example_events import REPLY, REPORT, STATUS
-from workers import Event, given_events, samples
-from workers.given_events import NoEvents
+from workers import Event, samples
+from workers.operating import given_events
+from workers.operating.given_events import NoEvents
 
 
 @pytest.mark.parametrize("name", samples.NAMES)

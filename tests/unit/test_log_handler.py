@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from shared import events, wire
 from workers import Event, registry
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import DONE
 from workers.handlers.log import Lines, mask, masked
-from workers.outcomes import DONE
 
 NUMBER = "35679000123"
 REPORT: dict[str, Any] = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from workers import notebook
-from workers.notebook import MOST_NOTES, Notebook
-from workers.notebooks import Notebooks
+from workers.running import notebook
+from workers.running.notebook import MOST_NOTES, Notebook
+from workers.running.notebooks import Notebooks
 
 JOBS = ["a" * 32, "b" * 32]
 WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
@@ -79,7 +79,7 @@ def test_notes_survive_a_sigkill_and_show_who_died(books: Notebooks, tmp_path: P
     script = f"""
 import os, signal
 from pathlib import Path
-from workers.notebooks import Notebooks
+from workers.running.notebooks import Notebooks
 book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 book.begin({JOBS!r})
 book.note(0, 7)
@@ -212,7 +212,7 @@ def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: N
     script = f"""
 import os, sys, time
 from pathlib import Path
-from workers.notebooks import Notebooks
+from workers.running.notebooks import Notebooks
 book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 if os.fork() == 0:
     print(os.getpid(), flush=True)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from shared import queues
-from workers import settling, verdicts
+from workers.running import settling, verdicts
 
 
 @pytest.fixture

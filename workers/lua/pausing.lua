@@ -1,4 +1,4 @@
--- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see workers/pauses.py). Time is Redis's
+-- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see workers/running/pauses.py). Time is Redis's
 -- own: the hosts' clocks need not agree.
 local function now_ms()
   local time = redis.call('TIME')

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from workers import Event
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE, Handler
-from workers.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
 Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "unwanted"]
 

@@ -16,9 +16,10 @@ from tests.integration.test_delivering import due_now
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Event, pauses
+from workers import Event
 from workers.handlers.forward import targets
 from workers.handlers.forward.declaring import made
+from workers.running import pauses
 
 Function = Callable[[Event], Awaitable[Any]]
 

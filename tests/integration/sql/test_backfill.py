@@ -16,8 +16,9 @@ from tests.acceptance.processes import Running, run, started
 from tests.integration.sql.databases import Database, report
 from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
 from tests.redis_server import RedisServer
-from workers import ReplyEvent, ReportEvent, handler, offering, samples
-from workers.offering import Offering
+from workers import ReplyEvent, ReportEvent, handler, samples
+from workers.running import offering
+from workers.running.offering import Offering
 
 HANDLERS = """
 from workers import ReplyEvent, ReportEvent, handler

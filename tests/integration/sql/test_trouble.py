@@ -14,13 +14,13 @@ import pytest
 from tests.integration.sql.databases import Database, encoded, process, report
 from tests.postgres_server import PASSWORD, PostgresServer, require
 from workers import Event, ReplyEvent, ReportEvent, Retry
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import DONE, Again
 from workers.declaration import Handler, handler
 from workers.handlers.sql import connecting, history, looking
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.handler import Store
 from workers.handlers.sql.trouble import DatabaseTrouble
-from workers.outcomes import DONE, Again
 
 
 def told(store: Store) -> str:

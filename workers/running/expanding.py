@@ -14,7 +14,7 @@ import msgspec
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
-from workers.settling import MOST_DEATHS, Delivery, Offered, Portion, SetAside, Settlement, Steps
+from workers.running.settling import MOST_DEATHS, Delivery, Offered, Portion, SetAside, Settlement, Steps
 
 log = logging.getLogger("callbacks.expand")
 

@@ -14,12 +14,12 @@ import logging
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final
 
-from workers import alarm, outcomes
-from workers.alarm import Alarm
+from workers.calling import alarm, outcomes
+from workers.calling.alarm import Alarm
+from workers.calling.outcomes import Failed
+from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
-from workers.outcomes import Failed
 from workers.signals import HandlerTimeout
-from workers.watchdog import Watchdog
 
 log = logging.getLogger("callbacks.worker")
 

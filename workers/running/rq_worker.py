@@ -20,9 +20,9 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
-from workers.notebook import Notebook
-from workers.places import Places
-from workers.settling import StaleRun, patiently
+from workers.running.notebook import Notebook
+from workers.running.places import Places
+from workers.running.settling import StaleRun, patiently
 
 log = logging.getLogger("callbacks.worker")
 

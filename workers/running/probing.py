@@ -1,7 +1,7 @@
 """A run's part in its handler's pause: whether it is the probe, what it has to tell others, whether it has to end."""
 
-from workers.outcomes import Done, Outcome, Paused, Rejected
-from workers.settling import NOTHING, Settled, Word
+from workers.calling.outcomes import Done, Outcome, Paused, Rejected
+from workers.running.settling import NOTHING, Settled, Word
 
 
 class Part:

@@ -15,7 +15,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.utils import as_text
 
 from shared import keys, progress
-from workers.notebook import Notes
+from workers.running.notebook import Notes
 
 
 class Places:

@@ -21,8 +21,8 @@ from typing import Final
 import redis
 from msgspec import Struct
 
-from workers.housekeeping import Housekeeping
 from workers.process import EXIT_CONFIGURATION
+from workers.running.housekeeping import Housekeeping
 
 log = logging.getLogger("callbacks.supervisor")
 

@@ -20,10 +20,10 @@ from rq.utils import as_text
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from shared import keys, queues
-from workers.notebooks import Notebooks
-from workers.places import Places
-from workers.rq_worker import LEASE_SECONDS, RUNS_SECONDS
-from workers.trimming import Trimming
+from workers.running.notebooks import Notebooks
+from workers.running.places import Places
+from workers.running.rq_worker import LEASE_SECONDS, RUNS_SECONDS
+from workers.running.trimming import Trimming
 
 log = logging.getLogger("callbacks.supervisor")
 

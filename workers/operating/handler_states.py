@@ -7,11 +7,12 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, queues
-from workers import offering, pauses, shelf, waiting
-from workers.inventory import Found
-from workers.offering import Offered
-from workers.pauses import Pausing
-from workers.waiting import Waiting
+from workers.operating import waiting
+from workers.operating.inventory import Found
+from workers.operating.waiting import Waiting
+from workers.running import offering, pauses, shelf
+from workers.running.offering import Offered
+from workers.running.pauses import Pausing
 
 _DELIVER: str = queues.delivery("")
 

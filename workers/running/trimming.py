@@ -13,7 +13,7 @@ import redis
 from msgspec import Struct
 
 from shared import batches, keys
-from workers.shelf import Shelf, every
+from workers.running.shelf import Shelf, every
 
 log = logging.getLogger("callbacks.supervisor")
 

@@ -16,10 +16,17 @@ from rq.utils import as_text
 
 from shared import batches, events, keys, queues, wire
 from shared.errors import CallbacksError, NotDocumented, NotJson
-from workers import entries
-from workers.entries import DeadLetter, DeadLetterRow, NotThere, QuarantineEntry, QuarantineRow, StillUnreadable
-from workers.shelf import QUARANTINE, Argument, Shelf, dead_letters_of, handlers
-from workers.trimming import TrimScript
+from workers.operating import entries
+from workers.operating.entries import (
+    DeadLetter,
+    DeadLetterRow,
+    NotThere,
+    QuarantineEntry,
+    QuarantineRow,
+    StillUnreadable,
+)
+from workers.running.shelf import QUARANTINE, Argument, Shelf, dead_letters_of, handlers
+from workers.running.trimming import TrimScript
 
 _ROWS_A_READ: Final = 500
 # Bodies and events are read some at a time; one of them alone may be as large as the largest callback.

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shared import events, keys, queues
 from shared.events import Event
-from workers.offering import Offered
+from workers.running.offering import Offered
 
 # Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
 EVENTS_A_STEP: Final = 1000

@@ -19,9 +19,9 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, progress, queues
 from shared.errors import CallbacksError
-from workers import notebook, offering, pauses
-from workers.notebooks import Notebooks
-from workers.places import Places
+from workers.running import notebook, offering, pauses
+from workers.running.notebooks import Notebooks
+from workers.running.places import Places
 
 _JOBS_A_READ: Final = 200
 # The data of one job, a hundred events, can be some MiB; as Python objects they take some 26 times as much.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from workers.notebook import UNNAMED, Notebook, Notes, read
+from workers.running.notebook import UNNAMED, Notebook, Notes, read
 
 log = logging.getLogger("callbacks.worker")
 

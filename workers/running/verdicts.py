@@ -8,9 +8,9 @@ from typing import Final
 from rq.job import JobStatus
 
 from shared import batches, events, keys, queues
+from workers.calling.outcomes import Again, Done, Failed, Outcome, Rejected
 from workers.declaration import Handler
-from workers.outcomes import Again, Done, Failed, Outcome, Rejected
-from workers.settling import Argument, Later, SetAside
+from workers.running.settling import Argument, Later, SetAside
 
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 

@@ -22,7 +22,7 @@ from rq.utils import as_text, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, queues
-from workers.housekeeping import Housekeeping
+from workers.running.housekeeping import Housekeeping
 
 _LOOK_SECONDS: Final = 1.0
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from shared import events, progress
-from workers.outcomes import DONE, Outcome
-from workers.settling import Portion, Settlement
+from workers.calling.outcomes import DONE, Outcome
+from workers.running.settling import Portion, Settlement
 
 
 class _Share(Struct):

@@ -18,7 +18,7 @@ import redis
 from msgspec import Struct
 
 from shared import keys, queues
-from workers import notebook, pauses
+from workers.running import notebook, pauses
 
 log = logging.getLogger("callbacks.worker")
 

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from shared.events import Event
-from workers import alarm, outcomes
-from workers.alarm import Alarm
+from workers.calling import alarm, outcomes
+from workers.calling.alarm import Alarm
+from workers.calling.lifespans import Lifespan
+from workers.calling.outcomes import DONE, Apart, Done, Outcome, Paused
 from workers.declaration import Handler
-from workers.lifespans import Lifespan
-from workers.outcomes import DONE, Apart, Done, Outcome, Paused
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.

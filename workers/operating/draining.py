@@ -9,9 +9,9 @@ from typing import Any, Final
 import redis
 
 from shared import queues
-from workers import waiting
-from workers.housekeeping import Housekeeping
-from workers.waiting import Waiting
+from workers.operating import waiting
+from workers.operating.waiting import Waiting
+from workers.running.housekeeping import Housekeeping
 
 _LOOK_SECONDS: Final = 1.0
 

@@ -11,11 +11,11 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from shared.events import Event
-from workers import lifespans, outcomes
-from workers.calling import Caller
+from workers.calling import lifespans, outcomes
+from workers.calling.caller import Caller
+from workers.calling.lifespans import Unready
+from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.declaration import Handler
-from workers.lifespans import Unready
-from workers.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
 Word: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused", "unready"]
 

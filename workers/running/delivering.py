@@ -15,16 +15,16 @@ from typing import Any, Final, TypeAlias
 
 from shared import events, queues
 from shared.figures import SECONDS, Figures
-from workers.calling import Caller
+from workers.calling.caller import Caller
+from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.calling.watchdog import GRACE_SECONDS, Watchdog
 from workers.declaration import Handler
-from workers.delivery_run import Run
-from workers.notebook import Notebook
-from workers.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
-from workers.probing import Part
-from workers.rq_worker import Held, Unfinished
-from workers.settling import MOST_DEATHS, OnHold, Portion, Steps
-from workers.verdicts import Verdicts
-from workers.watchdog import GRACE_SECONDS, Watchdog
+from workers.running.delivery_run import Run
+from workers.running.notebook import Notebook
+from workers.running.probing import Part
+from workers.running.rq_worker import Held, Unfinished
+from workers.running.settling import MOST_DEATHS, OnHold, Portion, Steps
+from workers.running.verdicts import Verdicts
 
 log = logging.getLogger("callbacks.deliver")
 

@@ -1,0 +1,1 @@
+"""What operators do with handlers and their queues: look, try, discard, drain, replay, give the past."""

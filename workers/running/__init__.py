@@ -1,0 +1,1 @@
+"""A worker process at its queue, and its supervisor: taking, settling, putting back, pausing."""
