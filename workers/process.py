@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-from typing import Final
 
 import redis
 
@@ -22,15 +21,13 @@ from workers import jobs, registry
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready
 from workers.running.delivering import Deliveries
+from workers.running.exits import EXIT_CONFIGURATION, EXIT_TROUBLE
 from workers.running.expanding import Expansion
 from workers.running.notebooks import Notebooks
 from workers.running.rq_worker import QueueWorker
 from workers.running.settling import Steps
 
 log = logging.getLogger("callbacks.worker")
-
-EXIT_TROUBLE: Final = 1
-EXIT_CONFIGURATION: Final = 2
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from typing import Final
 import redis
 from msgspec import Struct
 
-from workers.process import EXIT_CONFIGURATION
+from workers.running.exits import EXIT_CONFIGURATION
 from workers.running.housekeeping import Housekeeping
 
 log = logging.getLogger("callbacks.supervisor")

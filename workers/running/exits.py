@@ -1,0 +1,8 @@
+"""How a worker process ends, as its supervisor hears it; 0 is a stop that was asked for."""
+
+from typing import Final
+
+# What was wrong may pass: the supervisor starts it again.
+EXIT_TROUBLE: Final = 1
+# It would be as unfit the next time: the supervisor stops, with the same code.
+EXIT_CONFIGURATION: Final = 2
