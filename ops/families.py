@@ -143,12 +143,17 @@ def _queues(reading: Reading) -> Iterator[Metric]:
         "callbacks_queue_oldest_seconds", "Age of the job that waits first in a queue.", labels=("queue",)
     )
     workers = GaugeMetricFamily("callbacks_workers", "Worker processes of a queue that live.", labels=("queue",))
+    paused = GaugeMetricFamily(
+        "callbacks_queue_paused", "1: the queue waits as its handler or an operator asked for.", labels=("queue", "by")
+    )
     for queue in reading.queues[: MOST_HANDLERS + 1]:
+        for who in ("handler", "operator") if queue.name != queues.EXPAND else ():
+            paused.add_metric((queue.name, who), int(queue.paused_by == who))
         for state in ("waiting", "running", "later"):
             jobs.add_metric((queue.name, state), getattr(queue, state))
         oldest.add_metric((queue.name,), queue.oldest_seconds)
         workers.add_metric((queue.name,), queue.workers)
-    yield from (jobs, oldest, workers)
+    yield from (jobs, oldest, workers, paused)
     counts = reading.counts
     arrived = sum(counts.get(keys.count(kind, "received"), 0) for kind in _KINDS)
     settled = sum(counts.get(keys.count(kind, o), 0) for kind in _KINDS for o in _OUTCOMES if o != "received")

@@ -30,9 +30,13 @@ class Spool(Struct, frozen=True):
 
 
 class Queue(Struct, frozen=True, kw_only=True):
-    """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live."""
+    """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
+
+    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", or "".
+    """
 
     name: str
+    paused_by: str
     waiting: int
     running: int
     later: int
@@ -76,10 +80,13 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
             pipe.zcard(keys.rq_scheduled(name))
             pipe.lindex(keys.rq_queue(name), 0)
             pipe.smembers(keys.rq_workers(name))
+        for handler in handlers:
+            pipe.hget(keys.paused(handler), "by")
         replies = iter(pipe.execute())
     dead = {handler: int(next(replies)) for handler in handlers}
     states = [next(replies) for _ in alive]
     places = {name: [next(replies) for _ in range(6)] for name in names}
+    paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
     return Reading(
         counts=numbers,
         figures=_numbers(figures),
@@ -88,7 +95,7 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
         most_bytes=int(info.get("maxmemory", 0)),
         quarantined=int(quarantined),
         dead=dead,
-        queues=tuple(_queues(connection, places, now_seconds=time.time())),
+        queues=tuple(_queues(connection, places, paused, now_seconds=time.time())),
         spools=tuple(_spools(states)),
     )
 
@@ -109,7 +116,9 @@ def _asked(connection: redis.Redis) -> Sequence[Any]:
     return replies
 
 
-def _queues(connection: redis.Redis, places: dict[str, list[Any]], *, now_seconds: float) -> Iterable[Queue]:
+def _queues(
+    connection: redis.Redis, places: dict[str, list[Any]], paused: dict[str, str], *, now_seconds: float
+) -> Iterable[Queue]:
     """Learn when the first waiting jobs were made, and who lives: a dead worker's hash expires, its name may stay."""
     with connection.pipeline(transaction=False) as pipe:
         for _, _, _, _, first, workers in places.values():
@@ -126,6 +135,7 @@ def _queues(connection: redis.Redis, places: dict[str, list[Any]], *, now_second
             later=later,
             oldest_seconds=max(0.0, now_seconds - _unix_seconds(as_text(made))) if made else 0.0,
             workers=next(replies),
+            paused_by=paused.get(name, ""),
         )
 
 

@@ -15,9 +15,10 @@ from shared.figures import Figures
 from shared.telling import Telling
 from tests.conftest import StartRedis
 from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
-from tests.integration.workbench import RECEIVED_MS, Bench
+from tests.integration.workbench import RECEIVED_MS, Bench, record, status
 from tests.redis_server import RedisServer
 from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
+from workers.running import pauses
 
 Series = Mapping[tuple[str, ...], float]
 
@@ -59,8 +60,8 @@ def body(number: int, status: str) -> bytes:
 
 def test_all_that_came_in_stands_there_with_what_became_of_it(redis_server: RedisServer, start_web: StartWeb) -> None:
     web = start_web(redis_server)
-    for number, status in enumerate(("DELIVRD", "DELIVRD", "REJECTD", "UNDELIV")):
-        assert web.post(body(number, status)).status_code == 200
+    for number, reached in enumerate(("DELIVRD", "DELIVRD", "REJECTD", "UNDELIV")):
+        assert web.post(body(number, reached)).status_code == 200
     assert web.post(body(0, "DELIVRD")).status_code == 200
     assert web.post(payload("reply"), "reply").status_code == 200
     assert web.post(b'{"data":7}').status_code == 200
@@ -181,3 +182,17 @@ def test_while_redis_is_away_that_is_all_there_is_to_say_and_all_is_back_with_it
         server.start()
         until(lambda: b"callbacks_redis_up 1.0" in metrics.exposition())
         assert b"callbacks_durability_held 1.0" in metrics.exposition()
+
+
+def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) -> None:
+    bench = Bench(redis_server.url, choosy)
+    bench.keep(status(record("1")))
+    bench.expand()
+    assert scrape(redis_server.url)["callbacks_queue_paused"] == {
+        ("handler", "deliver-choosy"): 0,
+        ("operator", "deliver-choosy"): 0,
+    }
+
+    pauses.switch_off(bench.connection, "choosy")
+
+    assert scrape(redis_server.url)["callbacks_queue_paused"]["operator", "deliver-choosy"] == 1
