@@ -29,10 +29,14 @@ _KINDS: Final[dict[object, EventKind]] = {ReportEvent: "report", ReplyEvent: "re
 
 
 class HandlerError(ConfigurationError):
-    """A handler is declared wrongly or cannot be found; the message names it and what is wrong."""
+    """A handler is declared wrongly or cannot be found; the message names it and what is wrong.
 
-    def __init__(self, problem: str) -> None:
-        super().__init__([problem])
+    `entry` is the one of CALLBACKS_HANDLERS that brought it, and `problem` what is wrong, without that.
+    """
+
+    def __init__(self, problem: str, *, entry: str | None = None) -> None:
+        self.problem = problem
+        super().__init__([problem if entry is None else f"CALLBACKS_HANDLERS: {entry!r}: {problem}"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

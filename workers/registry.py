@@ -42,8 +42,9 @@ def load(names: Sequence[str]) -> tuple[Handler, ...]:
             other = handlers.setdefault(found.name, found)
             if other is not found:
                 raise HandlerError(
-                    f"CALLBACKS_HANDLERS: {entry!r}: {found.location} and {other.location} are both named "
-                    f"{found.name!r}; give one of them another name=…"
+                    f"{found.location} and {other.location} are both named {found.name!r}; give one of them another "
+                    "name=…",
+                    entry=entry,
                 )
     return tuple(handlers.values())
 
@@ -51,7 +52,7 @@ def load(names: Sequence[str]) -> tuple[Handler, ...]:
 def _handlers(entry: str) -> list[Handler]:
     points = {point.value: point for point in entry_points(group=GROUP, name=entry)}
     if len(points) > 1:
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r} is offered by several packages: {', '.join(sorted(points))}")
+        raise HandlerError(f"is offered by several packages: {', '.join(sorted(points))}", entry=entry)
     for point in points.values():
         module = _imported(entry, point.module)
         return [_function(entry, module, point)] if point.attr else _of_module(entry, module)
@@ -62,24 +63,34 @@ def _imported(entry: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except HandlerError as exc:
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {exc}") from exc
+        raise HandlerError(exc.problem, entry=entry) from exc
     except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
             raise HandlerError(
-                f"CALLBACKS_HANDLERS: {entry!r} is neither an installed handler ({', '.join(installed()) or 'none'}) "
-                f"nor a module on the path: {exc}"
+                f"is neither an installed handler ({', '.join(installed()) or 'none'}) nor a module on the path: "
+                f"{exc}{_hint(entry, exc)}",
+                entry=entry,
             ) from exc
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        if isinstance(exc, ValueError) and entry in installed():
+            # So the handlers of packages say what is wrong with their settings: nothing is broken.
+            raise HandlerError(f"its settings: {exc}", entry=entry) from exc
+        raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
+
+
+def _hint(entry: str, error: ModuleNotFoundError) -> str:
+    if entry.endswith(".py"):
+        return "; name it without the .py"
+    return "; name the module, not the function in it" if "is not a package" in str(error) else ""
 
 
 def _function(entry: str, module: ModuleType, point: EntryPoint) -> Handler:
     try:
         function: object = operator.attrgetter(point.attr)(module)
     except AttributeError as exc:
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {exc}") from exc
+        raise HandlerError(f"{exc}", entry=entry) from exc
     declared = _declared(entry, function)
     if declared is None:
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {point.value} is not decorated with @handler")
+        raise HandlerError(f"{point.value} is not decorated with @handler", entry=entry)
     return declared
 
 
@@ -93,7 +104,7 @@ def _of_module(entry: str, module: ModuleType) -> list[Handler]:
             foreign.append(declared.location)
     if not own:
         hint = f"; what it imports must be named by its own module: {', '.join(foreign)}" if foreign else ""
-        raise HandlerError(f"CALLBACKS_HANDLERS: {entry!r}: {module.__name__} declares no handler{hint}")
+        raise HandlerError(f"{module.__name__} declares no handler{hint}", entry=entry)
     return own
 
 
@@ -104,7 +115,7 @@ def _declared(entry: str, value: object) -> Handler | None:
         return None
     if declared.function is not value:  # functools.wraps copies attributes
         raise HandlerError(
-            f"CALLBACKS_HANDLERS: {entry!r}: {declared.location} is wrapped by another decorator, which would never "
-            "be called: put @handler above it"
+            f"{declared.location} is wrapped by another decorator, which would never be called: put @handler above it",
+            entry=entry,
         )
     return declared

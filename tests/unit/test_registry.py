@@ -108,7 +108,7 @@ def test_an_installed_name_wins_over_a_module_of_that_name(write: Write) -> None
 def test_a_name_that_several_packages_claim_is_refused(write: Write) -> None:
     install(write, "acme", "refunds = acme")
     install(write, "zenith", "refunds = zenith")
-    assert "'refunds' is offered by several packages: acme, zenith" in str(refusal("refunds"))
+    assert "'refunds': is offered by several packages: acme, zenith" in str(refusal("refunds"))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,24 @@ def test_a_broken_entry_point_is_told(write: Write, point: str, told: str) -> No
 def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str) -> None:
     write("shop/__init__.py", "")
     message = str(refusal(name))
-    assert f"{name!r} is neither an installed handler (" in message
+    assert f"{name!r}: is neither an installed handler (" in message
     assert "log" in message
     assert "nor a module on the path" in message
+
+
+def test_a_file_or_a_function_in_place_of_a_module_is_told_as_such(write: Write) -> None:
+    write("shop.py", HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n")
+
+    assert "name it without the .py" in str(refusal("shop.py"))
+    assert "name the module, not the function in it" in str(refusal("shop.refund"))
+
+
+def test_wrong_settings_of_an_installed_handler_read_as_such_and_not_as_a_broken_module(write: Write) -> None:
+    write("acme.py", "raise ValueError('ACME_URL: is not set')")
+    install(write, "acme", "refunds = acme")
+
+    assert str(refusal("refunds")).endswith("'refunds': its settings: ACME_URL: is not set")
+    assert "cannot be imported: ValueError" in str(refusal("acme"))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +166,7 @@ def test_a_broken_import_is_told_in_its_own_words_with_its_traceback(
 ) -> None:
     write("broken.py", text)
     refused = refusal("broken")
-    assert f"'broken' cannot be imported: {error.__name__}: " in str(refused)
+    assert f"'broken': cannot be imported: {error.__name__}: " in str(refused)
     assert told in str(refused)
     assert type(refused.__cause__) is error
     assert refused.__cause__.__traceback__ is not None

@@ -78,10 +78,7 @@ def _of_entry(entry: str, before: Sequence[Found], *, is_named: bool) -> Iterato
     try:
         handlers = registry.load([entry])
     except HandlerError as exc:
-        problem = (
-            str(exc).removeprefix(f"CALLBACKS_HANDLERS: {entry!r} ").removeprefix(f"CALLBACKS_HANDLERS: {entry!r}: ")
-        )
-        yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=problem)
+        yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=exc.problem)
         return
     others = {one.handler.name: one.handler for one in before if one.handler is not None and one.is_named}
     for handler in handlers:
