@@ -15,7 +15,7 @@ from shared.figures import SECONDS, Figures
 
 
 def reading(counts: dict[str, int] | None = None, figures: dict[str, int] | None = None, **more: object) -> Reading:
-    expand = Queue(name=queues.EXPAND, waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
+    expand = Queue(paused_by="", name=queues.EXPAND, waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
     fields: dict[str, object] = {
         "counts": counts or {},
         "figures": figures or {},
