@@ -138,4 +138,4 @@ def tell(figures: dict[str, object], record_property: Callable[[str, object], No
     sys.stdout.write(json.dumps(figures) + "\n")
     for name, value in figures.items():
         if record_property is not None:
-            record_property(name, value)
+            record_property(name, str(value))  # which ends as text in any report, and has to pass between processes
