@@ -10,6 +10,7 @@ from shared import keys
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
+from workers import ReportEvent, handler
 from workers.running import delivering
 
 
@@ -108,3 +109,30 @@ def test_five_thousand_failures_are_five_thousand_retries(b: Bench) -> None:
 
     assert at_handler(b, single) == (0, 0, 5000, 0)
     assert b.connection.zcard(keys.rq_scheduled("deliver-single")) == 5000
+
+
+@handler(ReportEvent, concurrency=4)
+async def many(event: ReportEvent) -> None:
+    """Take it."""
+
+
+def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
+    quick_redis: RedisServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs: list[int] = []
+    deliver = delivering.Deliveries.run
+
+    def counted(self: delivering.Deliveries, **arguments: Any) -> None:
+        runs.append(1)
+        deliver(self, **arguments)
+
+    monkeypatch.setattr(delivering.Deliveries, "run", counted)
+    with bench(quick_redis.url, many) as b:
+        for number in range(8):
+            brought(b, f"{number}a", f"{number}b")
+
+        b.deliver(many)
+
+        assert at_handler(b, many)[0] == 16
+    assert len(runs) == 1

@@ -33,6 +33,7 @@ TAKE_ITEMS: Final = 5_000
 TAKE_BYTES: Final = 4 << 20
 # A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
 _TAKE_SECONDS: Final = 1.0
+_FIRST_ROUNDS: Final = 8
 # What became of some events, by their positions: known together, so noted and settled together.
 _Known: TypeAlias = Sequence[tuple[int, Outcome]]
 # A settlement costs a round trip and an fsync, about 1 ms; what is not settled is in the worker's notebook, and lost
@@ -198,7 +199,8 @@ class Deliveries:
 
     def _appetite(self) -> int:
         if self._seconds_an_event is None:
-            return 1  # its first job shows how fast it is
+            # Its first job shows how fast it is. Who works on many at once would be idle with less than a few rounds.
+            return 1 if self._handler.concurrency == 1 else self._handler.concurrency * _FIRST_ROUNDS
         return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))
 
     def _learn(self, number: int, seconds: float) -> None:
