@@ -188,8 +188,10 @@ def test_an_operator_switches_a_handler_off_and_on_again(b: Bench, start: Start)
 def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work_under_way(
     b: Bench, start: Start, function: Callable[..., object]
 ) -> None:
-    brought_apart(b, *[""] * 20)
     command = start(function, 2)
+    there = f"rq:workers:deliver-{declared(function).name}"
+    until(lambda: b.connection.scard(there) == 2, "they are there, so that neither takes all of it along")
+    brought_apart(b, *[""] * 20)
     until(lambda: len({process for process, _ in told("called")}) == 2, "both are at work")
 
     assert command.stop() == 0
