@@ -8,30 +8,12 @@
 --       job, ids for the jobs
 --       events: kind, id, when it was received (ms), itself
 -- Gives {events enqueued, given by an earlier backfill, offered the usual way}
-local position = 0
-
-local function next_text()
-  position = position + 1
-  return ARGV[position]
-end
-
-local function next_number()
-  return tonumber(next_text())
-end
-
-local function next_list()
-  local list = {}
-  for i = 1, next_number() do list[i] = next_text() end
-  return list
-end
-
 local given_prefix, given_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
 local head, tail, fields, words, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
 local most, ids = next_number(), next_list()
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 
 -- An event was offered to handlers when it was marked as seen. Where its mark is gone that was long ago, and about when
 -- it was received. So it was where the mark says that it was before that, or is yet to come: then the setting of how long

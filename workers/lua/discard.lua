@@ -6,19 +6,12 @@
 --         its id, how many parts, each with its id and progress (the job itself is the first)
 --         how many counters, each with its change
 -- Gives for each 1, or 0 if it is left alone
-local prefix, taken_prefix = ARGV[1], ARGV[2]
-local position = 2
-
-local function next_text()
-  position = position + 1
-  return ARGV[position]
-end
-
+local prefix, taken_prefix = next_text(), next_text()
 local done = {}
 while position < #ARGV do
   local id = next_text()
   local parts, is_as_read = {}, true
-  for i = 1, tonumber(next_text()) do
+  for i = 1, next_number() do
     parts[i] = next_text()
     if (redis.call('HGET', prefix .. parts[i], 'progress') or '0') ~= next_text() then is_as_read = false end
   end
@@ -28,7 +21,7 @@ while position < #ARGV do
     for _, part in ipairs(parts) do redis.call('UNLINK', prefix .. part) end
     redis.call('DEL', taken_prefix .. id)
   end
-  for _ = 1, tonumber(next_text()) do
+  for _ = 1, next_number() do
     local counter, number = next_text(), next_text()
     if is_there then redis.call('HINCRBY', KEYS[3], counter, number) end
   end

@@ -2,8 +2,7 @@
 --
 -- KEYS  1 when each handler was offered events   2 counters
 -- ARGV  how many ms ago this supervisor started, '1' if no expand worker is older than it, the handlers' names
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local is_named = {}
 
 local function had_events(name)

@@ -1,10 +1,4 @@
--- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see workers/running/pauses.py). Time is Redis's
--- own: the hosts' clocks need not agree.
-local function now_ms()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
+-- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see running/pauses.py), behind clock.lua.
 local function pause_at(key)
   local fields = redis.call('HMGET', key, 'by', 'until_ms', 'after_ms', 'probe', 'since_ms')
   if not fields[1] then return nil end

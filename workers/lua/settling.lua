@@ -1,24 +1,7 @@
--- Shared beginning of the scripts that settle items of jobs: who reads it needs no other file of ours.
+-- Shared beginning of the scripts that settle items of jobs; what reads its arguments is in arguments.lua.
 --
 -- A settlement moves the progress of one or more jobs. It is refused whole if any of them is not where the caller
 -- believes it to be: then another worker has gone on with the job meanwhile, and what the caller did is void.
-local position = 0
-
-local function next_text()
-  position = position + 1
-  return ARGV[position]
-end
-
-local function next_number()
-  return tonumber(next_text())
-end
-
-local function next_list()
-  local list = {}
-  for i = 1, next_number() do list[i] = next_text() end
-  return list
-end
-
 -- The running job's hash, and what this settlement is called: a second call of that name, after an answer that got
 -- lost, changes nothing.
 local run, name = next_text(), next_text()

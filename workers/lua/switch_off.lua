@@ -2,7 +2,6 @@
 --
 -- KEYS  1 the handler's pause
 if redis.call('HGET', KEYS[1], 'by') == 'operator' then return 0 end
-local time = redis.call('TIME')
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'by', 'operator', 'since_ms', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+redis.call('HSET', KEYS[1], 'by', 'operator', 'since_ms', now_ms())
 return 1

@@ -7,7 +7,6 @@ handler was offered the usual way is told by the times in which it was (`offerin
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.resources import files
 from typing import Any, Final
 
 import redis
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from shared import events, keys, queues
 from shared.events import Event
+from workers.running import scripts
 from workers.running.offering import Offered
 
 # Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
@@ -42,7 +42,7 @@ class Backfilling:
         self._queue = queues.delivery(handler)
         self._offered = offered
         self._dedupe_seconds = dedupe_seconds
-        self._script = connection.register_script((files("workers") / "lua" / "backfill.lua").read_text())
+        self._script = connection.register_script(scripts.text("arguments", "clock", "backfill"))
 
     def give(self, past: Iterable[Event]) -> Iterator[Step]:
         """Enqueue the events, some at a time. Works as it is iterated. Raises redis.RedisError."""

@@ -8,7 +8,6 @@ delivered. Jobs that run are nobody's to discard.
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
@@ -19,15 +18,13 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, progress, queues
 from shared.errors import CallbacksError
-from workers.running import notebook, offering, pauses
+from workers.running import notebook, offering, pauses, scripts
 from workers.running.notebooks import Notebooks
 from workers.running.places import Places
 
 _JOBS_A_READ: Final = 200
 # The data of one job, a hundred events, can be some MiB; as Python objects they take some 26 times as much.
 _BYTES_A_READ: Final = 2 << 20
-# Whoever enqueues there enters the queue again, so it must not be taken out of RQ's set a moment later.
-_FORGET: Final = "if redis.call('EXISTS', KEYS[2], KEYS[3]) == 0 then redis.call('SREM', KEYS[1], KEYS[2]) end"
 
 
 class StillRunning(CallbacksError):
@@ -59,7 +56,8 @@ class Discarding:
         self._handler = handler
         self._queue = queues.delivery(handler)
         self._notebooks = notebooks or Notebooks()
-        self._script = connection.register_script((files("workers") / "lua" / "discard.lua").read_text())
+        self._script = connection.register_script(scripts.text("arguments", "discard"))
+        self._forget = connection.register_script(scripts.text("forget"))
 
     def prepare(self) -> None:
         """Put back what dead workers left running or popped. Raises StillRunning if a job runs then, or may.
@@ -104,7 +102,7 @@ class Discarding:
         yield from self._through(
             self._connection.zcard(scheduled), lambda first, last: self._connection.zrange(scheduled, first, last)
         )
-        self._connection.eval(_FORGET, 3, keys.RQ_QUEUES, queue, scheduled)
+        self._forget(keys=[keys.RQ_QUEUES, queue, scheduled])
 
     def _through(self, number: int, ids_of: Any) -> Iterator[Discarded]:
         """Discard the first `number` jobs of a place; `ids_of(first, last)` gives the ids that stand there now."""

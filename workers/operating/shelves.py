@@ -7,7 +7,6 @@ letter a delivery to its own handler, and to no other. Each step is atomic and k
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 import redis
@@ -25,6 +24,7 @@ from workers.operating.entries import (
     QuarantineRow,
     StillUnreadable,
 )
+from workers.running import scripts
 from workers.running.shelf import QUARANTINE, Argument, Shelf, dead_letters_of, handlers
 from workers.running.trimming import TrimScript
 
@@ -69,9 +69,8 @@ class Shelves:
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
-        lua = files("workers") / "lua"
-        self._replay = connection.register_script((lua / "replay.lua").read_text())
-        self._drop = connection.register_script((lua / "dropping.lua").read_text() + (lua / "drop.lua").read_text())
+        self._replay = connection.register_script(scripts.text("replay"))
+        self._drop = connection.register_script(scripts.text("dropping", "drop"))
         self._trim = TrimScript(connection)
 
     def handlers(self) -> list[str]:

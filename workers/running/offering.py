@@ -13,7 +13,6 @@ events can be given again, but none can be missed. In Redis, a field for each ha
 import math
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import redis
@@ -22,6 +21,7 @@ from rq.utils import as_text, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, queues
+from workers.running import scripts
 from workers.running.housekeeping import Housekeeping
 
 _LOOK_SECONDS: Final = 1.0
@@ -83,7 +83,7 @@ class Offering:
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
         self._handlers = handlers
         self._connection = connection
-        self._script = connection.register_script((files("workers") / "lua" / "offer.lua").read_text())
+        self._script = connection.register_script(scripts.text("clock", "offer"))
         self._started = time.time()
         self._began = time.monotonic()
         self._look_at = 0.0

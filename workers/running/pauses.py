@@ -17,7 +17,6 @@ The key is kept PAUSE_KEPT_SECONDS beyond `until_ms`, and an operator's for ever
 
 import math
 from datetime import datetime
-from importlib.resources import files
 from typing import Any, Final, Literal, TypeAlias
 
 import redis
@@ -25,10 +24,11 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import events, keys
+from workers.running import scripts
 
 By: TypeAlias = Literal["handler", "operator"]
 
-_OFF: Final = (files("workers") / "lua" / "switch_off.lua").read_text()
+_OFF: Final = scripts.text("clock", "switch_off")
 
 
 class Pausing(Struct, frozen=True, kw_only=True):

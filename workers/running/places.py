@@ -7,7 +7,6 @@ given back is not started by the worker that popped it.
 
 import time
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from typing import Any, Literal
 
 import redis
@@ -15,6 +14,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.utils import as_text
 
 from shared import keys, progress
+from workers.running import scripts
 from workers.running.notebook import Notes
 
 
@@ -22,14 +22,13 @@ class Places:
     """The moves, for the jobs of one queue, over one connection. Each raises redis.RedisError."""
 
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
-        lua = files("workers") / "lua"
         self._queue = queue
         self._connection: Any = connection
-        self._start = connection.register_script((lua / "start.lua").read_text())
-        self._put_back = connection.register_script((lua / "put_back.lua").read_text())
-        self._due = connection.register_script((lua / "due.lua").read_text())
-        self._renew = connection.register_script((lua / "renew.lua").read_text())
-        self._return = connection.register_script((lua / "return.lua").read_text())
+        self._start = connection.register_script(scripts.text("start"))
+        self._put_back = connection.register_script(scripts.text("put_back"))
+        self._due = connection.register_script(scripts.text("due"))
+        self._renew = connection.register_script(scripts.text("renew"))
+        self._return = connection.register_script(scripts.text("return"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""

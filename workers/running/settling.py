@@ -10,7 +10,6 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -18,7 +17,7 @@ import redis
 from msgspec import Struct
 
 from shared import keys, queues
-from workers.running import notebook, pauses
+from workers.running import notebook, pauses, scripts
 
 log = logging.getLogger("callbacks.worker")
 
@@ -142,13 +141,10 @@ class Steps:
 
     def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = _never) -> None:
         self._is_stopping = is_stopping
-        lua = files("workers") / "lua"
         self._connection = connection
-        shared_part = (lua / "settling.lua").read_text()
-        pausing = (lua / "pausing.lua").read_text()
-        self._take = connection.register_script(pausing + (lua / "take.lua").read_text())
-        self._fan_out = connection.register_script(shared_part + (lua / "fan_out.lua").read_text())
-        self._settle = connection.register_script(shared_part + pausing + (lua / "settle.lua").read_text())
+        self._take = connection.register_script(scripts.text("clock", "pausing", "take"))
+        self._fan_out = connection.register_script(scripts.text("arguments", "settling", "fan_out"))
+        self._settle = connection.register_script(scripts.text("arguments", "settling", "clock", "pausing", "settle"))
 
     def take(
         self,

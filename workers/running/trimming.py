@@ -6,13 +6,13 @@ it for every shelf, also for those of handlers that nobody runs any more; doing 
 
 import logging
 import time
-from importlib.resources import files
 from typing import Any, Final
 
 import redis
 from msgspec import Struct
 
 from shared import batches, keys
+from workers.running import scripts
 from workers.running.shelf import Shelf, every
 
 log = logging.getLogger("callbacks.supervisor")
@@ -79,8 +79,7 @@ class TrimScript:
     """The script that drops a shelf's oldest entries, over one connection."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        lua = files("workers") / "lua"
-        self._script = connection.register_script((lua / "dropping.lua").read_text() + (lua / "trim.lua").read_text())
+        self._script = connection.register_script(scripts.text("dropping", "trim"))
 
     def run(self, shelf: Shelf, *, until_ms: float, most_bytes: int | None = None) -> Trimmed:
         """Drop some hundreds of entries at the most: those up to a time, and the oldest while all hold more bytes.
