@@ -24,7 +24,7 @@ import redis
 
 from tests.integration import witnesses
 from tests.integration.workbench import Bench, bench, declared, worker_name
-from workers.running import housekeeping, rq_worker, settling, verdicts
+from workers.running import housekeeping, patience, rq_worker, verdicts
 from workers.running.notebooks import Notebooks
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
@@ -195,7 +195,7 @@ def _work(
 ) -> None:
     logging.disable()
     os.environ.update(environment)
-    rq_worker._PAUSE_SECONDS = settling._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
+    rq_worker._PAUSE_SECONDS = patience._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     if wait_seconds is not None:
         verdicts.wait_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     Faulty.at, Faulty.fault = at, fault

@@ -27,7 +27,7 @@ from tests.integration.workbench import (  # noqa: F401
 )
 from tests.redis_server import RedisServer
 from workers import ReportEvent, handler
-from workers.running import delivering, settling
+from workers.running import delivering, patience, settling
 
 _WAIT_SECONDS = 30.0
 
@@ -269,7 +269,7 @@ def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
-    monkeypatch.setattr(settling, "time", SimpleNamespace(sleep=mended))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=mended))
     server = start_redis({"appendonly": "no"})
     with bench(server.url, patient) as b, redis.Redis.from_url(server.url) as admin:
         b.keep(*statuses(["1"]))

@@ -23,7 +23,8 @@ from workers.running.delivery_run import Run
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
-from workers.running.settling import MOST_DEATHS, OnHold, Portion, Steps
+from workers.running.settlements import MOST_DEATHS, Portion
+from workers.running.settling import OnHold, Steps
 from workers.running.verdicts import Verdicts
 
 log = logging.getLogger("callbacks.deliver")
@@ -90,7 +91,7 @@ class Deliveries:
             try:
                 for known in outcomes:
                     # Other processes are to hear of a pause, or of its end, before the next call.
-                    if self._enter(run, known) or part.has_word or time.monotonic() - settled >= pause:
+                    if self._enter(run, known) or part.has_news or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
                         self._settle(job_id, run, part)
                         settled = time.monotonic()
@@ -211,9 +212,9 @@ class Deliveries:
 
     def _settle(self, job_id: str, run: Run, part: Part) -> None:
         settlements, finished = run.advance()
-        if not settlements and not part.has_word:
+        if not settlements and not part.has_news:
             return
-        word = part.speak()
+        news = part.tell()
         verdicts = Verdicts(self._handler)
         for event, attempt, outcome in finished:
             verdicts.enter(event, attempt, outcome)
@@ -224,7 +225,7 @@ class Deliveries:
             counts=verdicts.counts,
             dead=verdicts.dead,
             later=verdicts.later,
-            word=word,
+            news=news,
         )
         part.learn(settled)
         self._notebook.clear()

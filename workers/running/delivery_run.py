@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from shared import events, progress
 from workers.calling.outcomes import DONE, Outcome
-from workers.running.settling import Portion, Settlement
+from workers.running.settlements import Portion, Settlement
 
 
 class _Share(Struct):

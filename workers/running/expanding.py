@@ -14,7 +14,8 @@ import msgspec
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
-from workers.running.settling import MOST_DEATHS, Delivery, Offered, Portion, SetAside, Settlement, Steps
+from workers.running.settlements import MOST_DEATHS, Delivery, Offer, Portion, SetAside, Settlement
+from workers.running.settling import Steps
 
 log = logging.getLogger("callbacks.expand")
 
@@ -31,7 +32,7 @@ _MOST_MASKS: Final = 4096
 
 
 # One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
-_Item: TypeAlias = Offered | SetAside
+_Item: TypeAlias = Offer | SetAside
 
 
 class Expansion:
@@ -148,11 +149,11 @@ class Expansion:
             items.append(_unreadable(kept, error, callback.unreadable, records=len(callback.faults)))
         return items
 
-    def _offer(self, event: events.Event) -> Offered:
+    def _offer(self, event: events.Event) -> Offer:
         marks: tuple[str, ...] = (event.id,)
         if event.kind == "reply" and event.req_uuid is not None:
             marks += (events.request_id(event.req_uuid),)
-        return Offered(event.kind, marks, self._mask(event), events.encode(event))
+        return Offer(event.kind, marks, self._mask(event), events.encode(event))
 
     def _mask(self, event: events.Event) -> str:
         # All that a handler's filters look at; a campaign's events differ in little of it.
@@ -175,7 +176,7 @@ class _Commit:
 
     def __init__(self) -> None:
         self.settlements: list[Settlement] = []
-        self.offered: list[Offered] = []
+        self.offered: list[Offer] = []
         self.unreadable: list[SetAside] = []
         self._items = 0
         self._bytes = 0

@@ -21,8 +21,9 @@ from rq.worker import WorkerStatus
 
 from shared import queues
 from workers.running.notebook import Notebook
+from workers.running.patience import patiently
 from workers.running.places import Places
-from workers.running.settling import StaleRun, patiently
+from workers.running.settling import StaleRun
 
 log = logging.getLogger("callbacks.worker")
 

@@ -10,7 +10,7 @@ from rq.job import JobStatus
 from shared import batches, events, keys, queues
 from workers.calling.outcomes import Again, Done, Failed, Outcome, Rejected
 from workers.declaration import Handler
-from workers.running.settling import Argument, Later, SetAside
+from workers.running.settlements import Argument, Later, SetAside
 
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 

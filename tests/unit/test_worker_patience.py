@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from shared import queues
-from workers.running import settling, verdicts
+from workers.running import patience, verdicts
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     told: list[float] = []
-    monkeypatch.setattr(settling, "time", SimpleNamespace(sleep=told.append))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=told.append))
     return told
 
 
@@ -49,7 +49,7 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
     ids=lambda error: f"{type(error).__name__}: {str(error)[:20]}",
 )
 def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses: list[float]) -> None:
-    assert settling.patiently(failing(50, error), connection=nowhere()) == "carried out"
+    assert patience.patiently(failing(50, error), connection=nowhere()) == "carried out"
     assert len(pauses) == 50
 
 
@@ -64,7 +64,7 @@ def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses:
 )
 def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: list[float]) -> None:
     with pytest.raises(type(error)):
-        settling.patiently(failing(1, error), connection=nowhere())
+        patience.patiently(failing(1, error), connection=nowhere())
     assert not pauses
 
 

@@ -1,0 +1,61 @@
+"""Waiting for Redis as long as it is away, where what is done cannot be undone and so has to be written down."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import redis
+
+log = logging.getLogger("callbacks.worker")
+
+T = TypeVar("T")
+
+# How Redis says that it will not write now: out of memory, a replica, no disk, too few replicas, and the like. Inside
+# a script some servers put the code in the middle of their sentence.
+_NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
+_PAUSE_SECONDS: Final = 0.5
+# How long a worker that is to stop waits for Redis. What it could not settle is in its notebook.
+LAST_WAIT_SECONDS: Final = 3.0
+
+
+def never() -> bool:
+    """Say of a worker that nobody stops that it goes on."""
+    return False
+
+
+def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Callable[[], bool] = never) -> T:
+    """Repeat `call` until Redis carries it out over `connection`; it must be one that may be carried out twice.
+
+    Raises redis.RedisError where waiting would not help, or has lasted LAST_WAIT_SECONDS since the worker is to stop.
+    """
+    away = False
+    asked: float | None = None
+    while True:
+        try:
+            done = call()
+        except redis.RedisError as exc:
+            if not _may_pass(exc):
+                raise
+            if asked is None and is_stopping():
+                asked = time.monotonic()
+            if asked is not None and time.monotonic() - asked >= LAST_WAIT_SECONDS:
+                raise
+            if not away:
+                log.warning("action=redis_away error=%s", exc)
+            if isinstance(exc, redis.ReadOnlyError):
+                connection.connection_pool.disconnect()  # the name may lead to the new primary by now
+            away = True
+            time.sleep(_PAUSE_SECONDS)
+            continue
+        if away:
+            log.warning("action=redis_back")
+        return done
+
+
+def _may_pass(exc: redis.RedisError) -> bool:
+    passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+    if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
+        return False
+    return isinstance(exc, passing) or _NOT_NOW.search(str(exc)) is not None

@@ -1,0 +1,102 @@
+"""What the atomic steps of `settling` take and give: shares of jobs, what is settled of them, what comes of that."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from shared import keys
+
+Argument: TypeAlias = str | bytes | int | float
+
+# So many workers may die of one callback, or of one event at its handler; then it is set aside.
+MOST_DEATHS: Final = 3
+
+
+class Portion(Struct, frozen=True):
+    """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
+
+    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
+    counts the workers that died in the midst of it since it last made progress; `finished` are the places of what a
+    handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if one event, which
+    this run has to try first, goes well.
+    """
+
+    job_id: str
+    progress: str
+    arguments: list[Any]
+    taken: bool
+    deaths: int = 0
+    finished: frozenset[int] = frozenset()
+    is_probe: bool = False
+
+
+class Settlement(Struct, frozen=True):
+    """Items of one job that are settled: its progress before and after, and whether that ends the job."""
+
+    portion: Portion
+    start: str
+    end: str
+    ends: bool
+
+
+class Delivery(Struct, frozen=True):
+    """How to enqueue events for one handler: most events for one job, and ids for as many jobs as it may take."""
+
+    handler: str
+    most_events: int
+    job_ids: tuple[str, ...]
+
+
+class Offer(Struct, frozen=True, gc=False):
+    """An event offered to the handlers: its marks, the handlers that want it as a mask of 0 and 1, its JSON."""
+
+    kind: keys.CountedKind
+    marks: tuple[str, ...]
+    mask: str
+    event: bytes
+
+
+class SetAside(Struct, frozen=True):
+    """An entry of the quarantine or of the dead letters: the hash's key, its id and time in the index, its fields."""
+
+    key: str
+    entry_id: str
+    time_ms: int
+    lifetime_seconds: int
+    fields: Mapping[str, Argument]
+    kind: keys.CountedKind = "unknown"
+    records: int = 1
+
+
+class Later(Struct, frozen=True):
+    """A job that is to run later: its id, when (unix seconds), and the fields of its hash."""
+
+    job_id: str
+    due: float
+    fields: Mapping[str, Argument]
+
+
+class PauseNews(Struct, frozen=True):
+    """What a settlement says of its handler's pause (see `lua/settle.lua`): "" is nothing.
+
+    "paused": the handler asked for `after_seconds`. Of the probe: it was "resumed", "failed", or came to no call.
+    """
+
+    verdict: Literal["", "paused", "resumed", "failed", "untried"] = ""
+    after_seconds: float = 0.0
+    reason: str = ""
+
+
+NOTHING: Final = PauseNews()
+
+
+class Settled(Struct, frozen=True):
+    """What a settlement found: whether the handler is paused now, and whether this settlement did or ended that.
+
+    `seconds` is how long the pause lasts that it set, or lasted that it ended.
+    """
+
+    is_held: bool
+    change: Literal["", "paused", "resumed"]
+    seconds: float
