@@ -203,7 +203,7 @@ GOALS: Final = (
         (
             _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", most=1.5),
             _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", most=2048),
-            _value("memory", memory.TABLE, "remembered, bytes an event", "{:.0f} bytes an event", most=120),
+            _value("memory", memory.TABLE, memory.REMEMBERED, "{:.0f} bytes an event", most=120),
             _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", most=1.0),
         ),
     ),

@@ -1,18 +1,20 @@
 """What a waiting callback, and a remembered event, take in Redis; and whether all of it is given back. Goal P9.
 
 Redis's used_memory without its clients' and its file's buffers, before and after. Everything is measured on one
-server that has drained a little before, so that scripts, queues and counters are there from the beginning.
+server that has drained a little before, so that scripts, queues and counters are there from the beginning. For the
+sizing of a deployment also what an event takes that waits for its handler, and a callback in the append-only file
+and in the spool.
 """
 
 import time
 from typing import Any, Final
 
-from benchmarks import backlog, bodies, command
+from benchmarks import backlog, bodies, command, wrk
 from benchmarks.command import Run
 from benchmarks.machine import missing
 from benchmarks.measurements import OURS, Figures
 from benchmarks.stage import Failed, Stage
-from shared import keys
+from shared import keys, queues
 
 TABLE: Final = "memory"
 _BODY_BYTES: Final = len(bodies.body(0))
@@ -22,6 +24,14 @@ _SCAN: Final = 5_000
 _STILL_SECONDS: Final = 0.5
 _STILL_BYTES: Final = 1024
 _PATIENCE_SECONDS: Final = 60.0
+_SPOOL_SECONDS: Final = 1.0
+_NOBODY: Final = "redis://127.0.0.1:1/0"
+# What the figures are called that the sizing of a deployment is reckoned from.
+REMEMBERED: Final = "remembered, bytes an event"
+UNDER_LOAD: Final = "under load, bytes a callback"
+AT_HANDLER: Final = "waiting for a handler, bytes an event"
+IN_FILE: Final = "in the append-only file, bytes a callback"
+IN_SPOOL: Final = "in the spool, bytes a callback"
 
 
 def measure(run: Run) -> None:
@@ -53,17 +63,45 @@ def _memory(callbacks: int) -> Figures:
         figures = {
             "alone, bytes a callback": (alone - start) / callbacks,
             "alone, x its body": (alone - start) / callbacks / _BODY_BYTES,
-            "remembered, bytes an event": (drained - end) / events,
+            REMEMBERED: (drained - end) / events,
             "not given back, bytes": end - start,
             "not given back, % of the most": (end - start) / (alone - start) * 100,
         }
         if not missing("wrk"):
+            written = redis.info("persistence")["aof_current_size"]
             kept = backlog.fill_by_load(stage, callbacks)
             loaded = _used(redis)
-            figures["under load, bytes a callback"] = (loaded - end) / kept
+            figures[UNDER_LOAD] = (loaded - end) / kept
             figures["under load, x its body"] = (loaded - end) / kept / _BODY_BYTES
             figures["under load, callbacks"] = kept
+            _expand(stage)
+            figures[AT_HANDLER] = (_used(redis) - end) / kept / bodies.REPORTS - figures[REMEMBERED]
+            deliver = stage.callbacks("worker", "deliver")
+            backlog.until_delivered(
+                redis, [backlog.HANDLER], (callbacks + kept + _FIRST_DRAIN) * bodies.REPORTS, deliver
+            )
+            deliver.stop()
+            figures[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / kept
+            figures[IN_SPOOL] = _spooled(stage)
     return figures
+
+
+def _expand(stage: Stage) -> None:
+    """Expand what waits, and deliver nothing of it."""
+    expand = stage.callbacks("worker", "expand")
+    places = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
+    expand.until(lambda: not stage.redis.exists(*places), "an empty queue")
+    expand.stop()
+
+
+def _spooled(stage: Stage) -> float:
+    """Give what a callback takes in the spool, that is on disk, while Redis is away."""
+    url, part = stage.web_part(REDIS_URL=_NOBODY)
+    load = wrk.load(url, connections=64, seconds=_SPOOL_SECONDS)
+    load.check()
+    size_bytes = sum(file.stat().st_size for file in (stage.folder / "spool").rglob("*"))
+    part.stop()
+    return size_bytes / load.requests
 
 
 def _used(redis: Any) -> int:

@@ -143,10 +143,10 @@ class Stage:
         """Start `callbacks web`, wait until it answers, and give where status callbacks go."""
         return self.web_part(processes=processes)[0]
 
-    def web_part(self, *, processes: int = 1) -> "tuple[Url, Part]":
+    def web_part(self, *, processes: int = 1, **environment: str) -> "tuple[Url, Part]":
         """Do the same, and give the process too."""
         url = Url(free_port(), f"/callbacks/{TOKEN}/status")
-        part = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes))
+        part = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
         part.until(url.answers, "its first answer")
         return url, part
 

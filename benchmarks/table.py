@@ -1,6 +1,7 @@
-"""The README's table, from the results that are kept: `python -m benchmarks.table`, and with --write into a file.
+"""Tables from the results that are kept: `python -m benchmarks.table`, and with --write FILE into a file.
 
-It stands between two marks, which the file has to have; everything between them is replaced.
+The README's holds the goals against what was measured; the runbook's, with --sizing, tells what a load needs. A table
+stands between two marks, which the file has to have; everything between them is replaced.
 """
 
 import argparse
@@ -11,12 +12,13 @@ from typing import Final
 
 import msgspec
 
-from benchmarks import goals
+from benchmarks import goals, sizing
 from benchmarks.command import RESULTS
 from benchmarks.goals import Verdict
 from benchmarks.measurements import Results
 
 BEGIN: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
+BEGIN_SIZING: Final = "<!-- benchmarks: made by python -m benchmarks.table --sizing -->"
 END: Final = "<!-- /benchmarks -->"
 
 
@@ -25,20 +27,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the results are")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
+    parser.add_argument("--sizing", action="store_true", help="what a load needs, instead of the goals")
     options = parser.parse_args()
     results = read(options.results)
     if not results:
         print(f"there are no results in {options.results.name}/: run a table with --save", file=sys.stderr)
         return 1
-    text = "\n".join(lines(results))
-    if options.write is None:
-        print(text)
-        return 0
+    begin, made = (BEGIN_SIZING, sizing.lines) if options.sizing else (BEGIN, lines)
     try:
-        options.write.write_text(between(options.write.read_text(encoding="utf-8"), text), encoding="utf-8")
+        text = "\n".join(made(results))
+        if options.write is None:
+            print(text)
+            return 0
+        written = between(options.write.read_text(encoding="utf-8"), text, begin=begin)
     except ValueError as exc:
-        print(f"{options.write.name}: {exc}", file=sys.stderr)
+        print(exc, file=sys.stderr)
         return 1
+    options.write.write_text(written, encoding="utf-8")
     return 0
 
 
@@ -71,13 +76,13 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         yield f"Absent: {', '.join(absent)}."
 
 
-def between(text: str, table: str) -> str:
+def between(text: str, table: str, *, begin: str = BEGIN) -> str:
     """Put the table between the marks of `text`. Raises ValueError if they are not there, once and in order."""
-    before, begin, rest = text.partition(BEGIN)
+    before, found, rest = text.partition(begin)
     _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"needs the lines {BEGIN} and {END}, once each")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    if not found or not end or begin in rest or END in after:
+        raise ValueError(f"the file needs the lines {begin} and {END}, once each")
+    return f"{before}{begin}\n{table}\n{END}{after}"
 
 
 def _told(verdicts: list[Verdict]) -> Iterator[str]:

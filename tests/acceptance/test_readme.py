@@ -11,6 +11,8 @@ from typing import Final
 
 import pytest
 
+from benchmarks import table
+from benchmarks.command import RESULTS
 from cli.main import main
 from shared import settings
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, run, started
@@ -24,9 +26,9 @@ def rows_after(heading: str) -> list[list[str]]:
     """Give the cells of the first table after a line that begins with `heading`."""
     _, found, rest = README.partition(f"\n{heading}")
     assert found, f"the README has no {heading!r}"
-    table = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
-    assert table
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.group().splitlines()[2:]]
+    rows = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)
+    assert rows
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows.group().splitlines()[2:]]
 
 
 def blocks(language: str) -> list[str]:
@@ -47,6 +49,10 @@ def test_the_table_of_commands_is_that_of_the_command_line() -> None:
     told = {re.findall(r"`callbacks (\w+)", cells[0])[0] for cells in rows_after("## Commands")}
 
     assert told == set(main.commands) | set(main.list_commands(None))  # type: ignore[arg-type] # no context is needed
+
+
+def test_the_table_of_figures_is_what_the_kept_results_give() -> None:
+    assert table.between(README, "\n".join(table.lines(table.read(RESULTS)))) == README
 
 
 @pytest.mark.parametrize("arguments", [cells[0].strip("`").split()[1:] for cells in rows_after("## Commands")])

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import redis
 
+from benchmarks import sizing, table
+from benchmarks.command import RESULTS
 from tests.acceptance.processes import REPOSITORY, run
 from tests.deploy.places import DEPLOY, TOKEN
 from tests.integration import stored
@@ -79,3 +81,9 @@ def test_a_user_of_redis_may_have_two_passwords_for_a_while(redis_server: RedisS
         with redis_server.client(username="web", password="third") as web, pytest.raises(redis.AuthenticationError):
             web.get("x")
         client.acl_deluser("web")
+
+
+def test_its_sizing_is_what_the_kept_results_give() -> None:
+    made = "\n".join(sizing.lines(table.read(RESULTS)))
+
+    assert table.between(RUNBOOK, made, begin=table.BEGIN_SIZING) == RUNBOOK
