@@ -6,6 +6,7 @@ Redis. A handler's lifespan (`lifespans`) is entered where a Caller is opened, a
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -116,6 +117,14 @@ class Caller:
         loop = self._runner.get_loop()
         waiting = iter(enumerate(arguments))
         running: dict[asyncio.Task[Outcome], int] = {}
+        ended: list[asyncio.Task[Outcome]] = []
+
+        # asyncio.wait looks at each task before and after: with 32 under way that takes longer than many a call.
+        def end(task: asyncio.Task[Outcome]) -> None:
+            if task in running:
+                ended.append(task)
+                loop.stop()
+
         try:
             while True:
                 while len(running) < self.handler.concurrency and not stop():
@@ -123,25 +132,25 @@ class Caller:
                     if index < 0:
                         break
                     # A task for each: what a call does to its task and context ends with it.
-                    running[loop.create_task(self._call_async(argument))] = index
+                    task = loop.create_task(self._call_async(argument))
+                    task.add_done_callback(end)
+                    running[task] = index
                 if not running:
                     return
-                finished = [(running.pop(task), task.result()) for task in self._finished(running)]
+                while not ended:
+                    # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears of it.
+                    with contextlib.suppress(SystemExit):
+                        loop.run_forever()
+                finished = [(running.pop(task), task.result()) for task in ended]
+                ended.clear()
                 # What is done is told first: to note it takes no time, to settle a failure does.
                 finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
                 yield from finished
         finally:
-            if running:
-                self._runner.run(_cancelled(running))
-
-    def _finished(self, running: dict[asyncio.Task[Outcome], int]) -> set[asyncio.Task[Outcome]]:
-        while True:
-            try:
-                done, _ = self._runner.run(asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))
-            except SystemExit:
-                # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears of it.
-                continue
-            return done
+            left = list(running)
+            running.clear()  # so that the end of these stops the loop no more
+            if left:
+                self._runner.run(_cancelled(left))
 
     async def _call_async(self, argument: Any) -> Outcome:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -186,7 +195,7 @@ class Caller:
         )
 
 
-async def _cancelled(running: dict[asyncio.Task[Outcome], int]) -> None:
-    for task in running:
+async def _cancelled(left: Sequence[asyncio.Task[Outcome]]) -> None:
+    for task in left:
         task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    await asyncio.gather(*left, return_exceptions=True)
