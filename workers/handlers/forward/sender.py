@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import httpcore
 import httpx
@@ -20,6 +20,7 @@ from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Ve
 from workers.handlers.forward.breaker import Breaker
 from workers.handlers.forward.signing import Signer
 from workers.handlers.forward.targets import Target
+from workers.handlers.forward.turns import Turn, TurnBackend
 
 Outcome: TypeAlias = Retry | Reject | Pause | None
 
@@ -34,6 +35,13 @@ _BODY_MOST_BYTES: Final = 64 << 10
 NOT_ALLOWED_SECONDS: Final = 60.0
 
 
+class _Line(NamedTuple):
+    """A way to the target that is used by one request at a time, and that request's right to be written."""
+
+    pool: httpcore.AsyncConnectionPool
+    turn: Turn
+
+
 class Sender:
     """Sends events to one target, while `opened` is entered. `network` is how it connects."""
 
@@ -42,7 +50,7 @@ class Sender:
         self._network = network or addresses.PinnedBackend(allow_private=target.allow_private)
         self._signer = Signer(target.secrets)
         self._breaker = Breaker()
-        self._pools: asyncio.LifoQueue[httpcore.AsyncConnectionPool] | None = None
+        self._lines: asyncio.LifoQueue[_Line] | None = None
         url = target.url
         self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         self._headers = {
@@ -60,19 +68,21 @@ class Sender:
         tls = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context(trust_env=False)
         # A pool looks at each of its connections before and after each request, so one of 32 costs more than the
         # requests do: here each has one, and the one last used is used next.
-        pools: asyncio.LifoQueue[httpcore.AsyncConnectionPool] = asyncio.LifoQueue()
+        lines: asyncio.LifoQueue[_Line] = asyncio.LifoQueue()
+        lock = asyncio.Lock()
         async with AsyncExitStack() as stack:
             for _ in range(self.target.concurrency):
+                turn = Turn(lock)
                 pool = httpcore.AsyncConnectionPool(
                     ssl_context=tls,
                     max_connections=1,
                     keepalive_expiry=KEEP_ALIVE_SECONDS,
-                    network_backend=self._network,
+                    network_backend=TurnBackend(self._network, turn),
                 )
-                pools.put_nowait(await stack.enter_async_context(pool))
-            self._pools = pools
+                lines.put_nowait(_Line(await stack.enter_async_context(pool), turn))
+            self._lines = lines
             yield
-        self._pools = None
+        self._lines = None
 
     async def send(self, event: Event) -> Outcome:
         """Send one event; give what is to become of it, None if the target has it."""
@@ -96,35 +106,38 @@ class Sender:
                 return Pause(seconds, f"{self.target.shown} {verdict.brief}")
 
     async def _verdict(self, event: Event) -> Verdict:
+        if self._lines is None:
+            raise RuntimeError(f"{self.target.name} was not opened")
+        line = await self._lines.get()
+        try:
+            await line.turn.take()
+            answer = await self._answer(line.pool, self._request(event))
+        except answers.FAILURES as exc:
+            return answers.failed(exc)
+        finally:
+            line.turn.give()
+            self._lines.put_nowait(line)
+        return answers.judged(answer, now=datetime.now(UTC))
+
+    def _request(self, event: Event) -> httpcore.Request:
         body = cloud_event.of(event)
         data = body.encode()
         headers = {**self._headers, **self._signer.headers(event.id, body), "Content-Length": str(len(data))}
-        request = httpcore.Request(
+        return httpcore.Request(
             "POST",
             self._url,
             headers=list(headers.items()),
             content=data,
             extensions={"timeout": {"connect": CONNECT_SECONDS}},
         )
-        try:
-            answer = await self._answer(request)
-        except answers.FAILURES as exc:
-            return answers.failed(exc)
-        return answers.judged(answer, now=datetime.now(UTC))
 
-    async def _answer(self, request: httpcore.Request) -> Answer:
-        if self._pools is None:
-            raise RuntimeError(f"{self.target.name} was not opened")
-        pool = await self._pools.get()
+    async def _answer(self, pool: httpcore.AsyncConnectionPool, request: httpcore.Request) -> Answer:
+        async with asyncio.timeout(self.target.timeout_seconds):
+            response = await pool.handle_async_request(request)
         try:
-            async with asyncio.timeout(self.target.timeout_seconds):
-                response = await pool.handle_async_request(request)
-            try:
-                beginning = await _beginning(response)
-            finally:
-                await response.aclose()
+            beginning = await _beginning(response)
         finally:
-            self._pools.put_nowait(pool)
+            await response.aclose()
         retry_after = next((value for name, value in response.headers if name.lower() == b"retry-after"), None)
         return Answer(response.status, None if retry_after is None else retry_after.decode("latin-1"), beginning)
 
