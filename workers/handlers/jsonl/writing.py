@@ -59,11 +59,12 @@ class Writer:
             new = {event_id: line for event_id, line in lines.items() if event_id not in self._known}
             waiting: list[str] = []
             size = self._read_to
+            is_todays = self._path is not None and folder.stamp(self._path) >= today
             for event_id, line in new.items():
-                if self._path is None or folder.stamp(self._path) < today or 0 < size > self._max_bytes - len(line):
+                if not is_todays or 0 < size > self._max_bytes - len(line):
                     self._append(waiting, new)
                     self._begin()
-                    waiting, size = [], 0
+                    waiting, size, is_todays = [], 0, True
                 waiting.append(event_id)
                 size += len(line)
             self._append(waiting, new)
