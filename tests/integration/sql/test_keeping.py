@@ -3,11 +3,12 @@
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from tests.integration.sql.databases import Database, reply, report
 from workers import Event, Reject, ReportEvent, registry
@@ -183,6 +184,23 @@ def test_times_from_the_first_year_to_the_last_are_kept(database: Database, time
 def test_more_events_than_a_statement_takes_are_one_transaction(database: Database) -> None:
     database.keep(*(report("SEEN", message_id=str(number % 1100), seconds=number) for number in range(2500)), reply())
     assert [len(database.table(name)) for name in TABLES] == [1100, 2500, 1]
+
+
+def test_postgresql_gets_a_table_s_rows_in_one_statement_however_many_they_are(
+    new_database: Callable[[str], Database],
+) -> None:
+    database = new_database("postgresql")
+    database.keep(reply())  # which opens it
+    sent: list[tuple[str, int]] = []
+    engine = database.store._engine
+    assert engine is not None
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Sequence[Any], *_: object) -> None:
+        sent.append((statement.split(" (", maxsplit=1)[0], len(parameters)))
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    database.keep(*(report(message_id=str(number)) for number in range(2500)))
+    assert sent[1:] == [("INSERT INTO callbacks_statuses", 1), ("INSERT INTO callbacks_messages", 1)]
 
 
 def test_one_bad_event_spoils_its_batch_and_alone_is_set_aside(

@@ -7,6 +7,8 @@ import hashlib
 import json
 from typing import Any, Final
 
+import msgspec
+
 # PostgreSQL indexes at most some 2,700 bytes of a row, and a character takes up to four. The gateway's own ids have
 # some 40 characters, and its customers' at most 255.
 KEY_CHARACTERS: Final = 400
@@ -40,9 +42,7 @@ def optional(text: str | None) -> str | None:
 
 def json_text(raw: dict[str, Any]) -> str:
     r"""Give `raw` as JSON that reads back as it was; NUL stands in it as \u0000, six harmless characters."""
-    text = json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        return msgspec.json.encode(raw).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, of which only an escape can be made
         return json.dumps(raw, separators=(",", ":"))
-    return text

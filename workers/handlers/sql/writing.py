@@ -4,10 +4,11 @@ Two workers may write the same messages at the same time. An event is whose inse
 key); a message's row is changed by an upsert that takes the greatest and the least, under the row's own lock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func
+import msgspec
+from sqlalchemy import Connection, Table, Text, bindparam, case, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workers import Event, ReplyEvent, ReportEvent
@@ -83,30 +84,44 @@ def _integer(value: int | None) -> int | None:
     return value if value is not None and -_MOST_INTEGER <= value <= _MOST_INTEGER else None
 
 
-def _insert_new(connection: Connection, table: Any, rows: dict[str, Row]) -> list[Row]:
+def _insert_new(connection: Connection, table: Table, rows: dict[str, Row]) -> list[Row]:
     """Insert the rows whose event is not there, and give those."""
-    statement = _insert(connection, table).on_conflict_do_nothing(index_elements=["event_id"])
-    inserted = connection.execute(
-        statement.returning(table.c.event_id), [rows[event_id] for event_id in sorted(rows)]
-    ).scalars()
-    return [rows[event_id] for event_id in inserted]
+    statement, values = _insert(connection, table, [rows[event_id] for event_id in sorted(rows)])
+    statement = statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(table.c.event_id)
+    return [rows[event_id] for event_id in connection.execute(statement, values).scalars()]
 
 
 def _upsert(connection: Connection, rows: list[Row]) -> None:
     """Do in the database what `lattice.join` does."""
-    statement = _insert(connection, tables.messages)
+    statement, values = _insert(connection, tables.messages, rows)
     new, old = statement.excluded, tables.messages.c
     wins = new.standing > old.standing
-    changes = {column: case((wins, new[column]), else_=old[column]) for column in lattice.CURRENT}
-    for column in lattice.GREATEST:
-        changes[column] = case((new[column] > old[column], new[column]), else_=func.coalesce(old[column], new[column]))
-    for column in lattice.LEAST:
-        changes[column] = case((new[column] < old[column], new[column]), else_=func.coalesce(old[column], new[column]))
-    upsert = statement.on_conflict_do_update(index_elements=["message_id"], set_=changes)
-    # What is returned is of no use, but makes SQLAlchemy send a thousand rows in a statement instead of one.
-    connection.execute(upsert.returning(old.message_id), rows).all()
+    changes = {name: case((wins, new[name]), else_=old[name]) for name in lattice.CURRENT}
+    for name in lattice.GREATEST:
+        changes[name] = case((new[name] > old[name], new[name]), else_=func.coalesce(old[name], new[name]))
+    for name in lattice.LEAST:
+        changes[name] = case((new[name] < old[name], new[name]), else_=func.coalesce(old[name], new[name]))
+    statement = statement.on_conflict_do_update(index_elements=["message_id"], set_=changes)
+    if connection.dialect.name == "sqlite":
+        # What is returned is of no use, but makes SQLAlchemy send a thousand rows in a statement instead of one.
+        statement = statement.returning(old.message_id)
+    connection.execute(statement, values).close()
 
 
-def _insert(connection: Connection, table: Any) -> Any:
-    # Two functions of the same form, each for its own dialect.
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+def _insert(connection: Connection, table: Table, rows: Sequence[Row]) -> tuple[Any, Any]:
+    """Give an INSERT of the rows in their order, to be completed, and the values to execute it with.
+
+    PostgreSQL gets all rows as one parameter, in JSON. With a parameter for each value a thousand rows are 15,000 of
+    them, and their names, found anew in every statement, took three quarters of the handler's time (P13).
+    """
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table), rows
+    names = [each.name for each in table.columns]
+    given = (
+        func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
+        .table_valued(*(column(each.name, each.type) for each in table.columns), name="given")
+        .render_derived(with_types=True)
+    )
+    # Without this it would be in their order too, but nobody promises it.
+    chosen = select(*(given.c[name] for name in names)).order_by(*(given.c[key.name] for key in table.primary_key))
+    return postgresql.insert(table).from_select(names, chosen), {"rows": msgspec.json.encode(rows).decode()}
