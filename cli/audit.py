@@ -4,11 +4,10 @@ import sys
 
 import click
 import msgspec
-import redis
 
 from cli.command import Command
+from cli.connected import connected
 from shared import audit as sums_of
-from shared import connections, settings
 
 
 @click.command(cls=Command)
@@ -24,14 +23,8 @@ def audit(*, as_json: bool) -> None:
 
     While something moves it need not balance: look at rest.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
-    client = connections.connect(loaded.redis_url)
-    try:
+    with connected() as (_, client):
         sums = sums_of.take(client)
-    except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
-    finally:
-        client.close()
     click.echo(msgspec.json.encode(sums.as_json()) if as_json else _as_text(sums))
     sys.exit(0 if sums.balances else 1)
 

@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import click
 import msgspec
@@ -11,11 +10,12 @@ import redis
 
 from cli import shelf_options
 from cli.command import Command
-from shared import connections, logs, queues, settings
-from shared.settings import Settings
+from cli.connected import connected
+from shared import connections, logs, queues
 from workers.operating import handler_states, inventory, waiting
 from workers.operating.discarding import Discarding
 from workers.operating.draining import DrainHousekeeping
+from workers.operating.inventory import Found
 from workers.operating.waiting import Waiting
 from workers.running import pauses
 from workers.running.notebooks import Notebooks
@@ -35,8 +35,8 @@ def off(*, name: str) -> None:
 
     Events go on arriving in its queue, and nothing is lost. What it has in hands it finishes.
     """
-    with _opened() as (loaded, client):
-        _require_known(loaded, client, name)
+    with connected() as (loaded, client):
+        _require_known(inventory.look(loaded.handlers), client, name)
         before = pauses.paused(client, name)
         pauses.switch_off(client, name)
         waits = waiting.look(client, name)
@@ -49,8 +49,8 @@ def off(*, name: str) -> None:
 @_name
 def on(*, name: str) -> None:
     """Turn NAME on, or end its pause: it catches up with what waits."""
-    with _opened() as (loaded, client):
-        _require_known(loaded, client, name)
+    with connected() as (loaded, client):
+        _require_known(inventory.look(loaded.handlers), client, name)
         was_off = pauses.resume(client, name)
         waits = waiting.look(client, name)
     told = "is on again" if was_off else "was on"
@@ -68,13 +68,14 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
     CALLBACKS_HANDLERS names it no more, so nothing new comes to its queue. This delivers what is there, also what
     failed and is tried again later, and ends when nothing is left. Ctrl-C ends it before; run again, it goes on.
     """
-    with _opened() as (loaded, client):
-        if _is_named(loaded, name):
+    with connected() as (loaded, client):
+        found = inventory.look(loaded.handlers)
+        if _is_named(found, name):
             raise click.UsageError(
                 f"{name!r} is named in CALLBACKS_HANDLERS, so `callbacks worker deliver` delivers what waits for it."
             )
-        _require_known(loaded, client, name)
-        handler = inventory.find(name, loaded.handlers, source=source)
+        _require_known(found, client, name)
+        handler = inventory.among(name, found) if source is None else inventory.declared_by(source, name)
         pausing = pauses.paused(client, name)
         if pausing is not None and _is_off(pausing):
             raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
@@ -86,7 +87,7 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
             click.echo(f"Nothing waits for {name!r}.")
             return
         # The worker processes find it as they find every handler.
-        os.environ["CALLBACKS_HANDLERS"] = source or _entry_of(loaded, name)
+        os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
         housekeeping = DrainHousekeeping(
@@ -115,10 +116,11 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
     It must be off, or removed from CALLBACKS_HANDLERS. What is discarded is counted as dropped. Dead letters stay:
     `callbacks dead drop`.
     """
-    with _opened() as (loaded, client):
-        _require_known(loaded, client, name)
+    with connected() as (loaded, client):
+        found = inventory.look(loaded.handlers)
+        _require_known(found, client, name)
         pausing = pauses.paused(client, name)
-        if _is_named(loaded, name) and not (pausing is not None and _is_off(pausing)):
+        if _is_named(found, name) and not (pausing is not None and _is_off(pausing)):
             raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
         discarding = Discarding(client, name, notebooks=Notebooks.of(loaded.run_dir))
         discarding.prepare()
@@ -164,37 +166,14 @@ class _Telling:
         click.echo(f"{self._handler}: {now[0]:,} waiting{later}", err=True)
 
 
-@contextmanager
-def _opened() -> Iterator[tuple[Settings, redis.Redis]]:
-    """Give the settings and a client; an error of Redis ends the command with 1."""
-    loaded = settings.load(needs=("REDIS_URL",))
-    client = connections.connect(loaded.redis_url)
-    try:
-        yield loaded, client
-    except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
-    finally:
-        client.close()
-
-
-def _require_known(loaded: Settings, client: redis.Redis, name: str) -> None:
-    named = {one.handler.name for one in inventory.look(loaded.handlers) if one.is_named and one.handler is not None}
-    known = named | set(handler_states.known(client))
+def _require_known(found: Sequence[Found], client: redis.Redis, name: str) -> None:
+    known = {one.name for one in found if one.is_named and one.handler is not None} | set(handler_states.known(client))
     if name not in known:
         raise click.UsageError(f"No handler {name!r} is known; there are: {', '.join(sorted(known)) or 'none'}.")
 
 
-def _is_named(loaded: Settings, name: str) -> bool:
-    return any(
-        one.is_named and (one.entry if one.handler is None else one.handler.name) == name
-        for one in inventory.look(loaded.handlers)
-    )
-
-
-def _entry_of(loaded: Settings, name: str) -> str:
-    return next(
-        one.entry for one in inventory.look(loaded.handlers) if one.handler is not None and one.handler.name == name
-    )
+def _is_named(found: Sequence[Found], name: str) -> bool:
+    return any(one.is_named and one.name == name for one in found)
 
 
 def _is_off(pausing: pauses.Pausing) -> bool:

@@ -44,7 +44,7 @@ def rows(found: Sequence[Found], states: Sequence[State] | None) -> list[Row]:
     by_name = {state.handler: state for state in states or ()}
     told = [
         Row(
-            name=one.entry if one.handler is None else one.handler.name,
+            name=one.name,
             kind="named" if one.is_named else "installed",
             found=one,
             state=None if one.handler is None else by_name.pop(one.handler.name, None),

@@ -7,9 +7,8 @@ from typing import Any, Final, TypeVar
 
 import click
 import msgspec
-import redis
 
-from shared import connections, settings
+from cli.connected import connected
 from workers.operating.shelves import Chosen, Progressed, Shelves, Standing
 from workers.running.shelf import Shelf
 
@@ -37,14 +36,8 @@ def paging(function: Function) -> Function:
 @contextmanager
 def opened() -> Iterator[Shelves]:
     """Give the shelves in the Redis of the settings; an error of Redis ends the command with 1."""
-    loaded = settings.load(needs=("REDIS_URL",))
-    client = connections.connect(loaded.redis_url)
-    try:
+    with connected() as (_, client):
         yield Shelves(client)
-    except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
-    finally:
-        client.close()
 
 
 def require_choice(ids: Iterable[str], *, every: bool) -> None:

@@ -26,6 +26,11 @@ class Found:
     package: str
     problem: str = ""
 
+    @property
+    def name(self) -> str:
+        """What it is called: the handler's own name, or the entry that gives none."""
+        return self.entry if self.handler is None else self.handler.name
+
 
 def look(named: Sequence[str]) -> list[Found]:
     """Give what is named, in that order, then what else is installed, by name."""
@@ -43,21 +48,28 @@ def find(name: str, named: Sequence[str], *, source: str | None = None) -> Handl
 
     Raises HandlerError, which says what there is.
     """
-    if source is not None:
-        handlers = {handler.name: handler for handler in registry.load([source])}
-        if name not in handlers:
-            raise HandlerError(f"{source!r} declares no handler {name!r}; it declares: {', '.join(handlers)}")
-        return handlers[name]
-    found = look(named)
+    return among(name, look(named)) if source is None else declared_by(source, name)
+
+
+def declared_by(source: str, name: str) -> Handler:
+    """Give the handler called `name` that an entry, or a module, declares. Raises HandlerError."""
+    handlers = {handler.name: handler for handler in registry.load([source])}
+    if name not in handlers:
+        raise HandlerError(f"{source!r} declares no handler {name!r}; it declares: {', '.join(handlers)}")
+    return handlers[name]
+
+
+def among(name: str, found: Sequence[Found]) -> Handler:
+    """Give the handler called `name`, or the only one that the entry of that name gives. Raises HandlerError."""
     for one in found:
-        if one.handler is not None and one.handler.name == name:
+        if one.handler is not None and one.name == name:
             return one.handler
     for one in found:
         if one.entry == name:  # broken, or a module whose handlers are called otherwise
             if one.problem:
                 raise HandlerError(f"{name!r} cannot be used: {one.problem}")
             return _only_one(name)
-    known = sorted(one.handler.name for one in found if one.handler is not None)
+    known = sorted(one.name for one in found if one.handler is not None)
     broken = [f"{one.entry!r}: {one.problem}" for one in found if one.is_named and one.handler is None]
     raise HandlerError(
         f"no handler is called {name!r}; there are: {', '.join(known) or 'none'}, and with --from MODULE those of a "
