@@ -3,7 +3,6 @@
 Exit 0: all is well (advice may remain). 1: something is not. Nothing is changed anywhere.
 """
 
-import difflib
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import connections, durability, settings
+from shared import connections, durability, settings, spelling
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
@@ -197,11 +196,11 @@ def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
         yield from _pause(loaded, handler)
         for status in sorted((handler.statuses or frozenset()) - STATUSES):
-            meant = difflib.get_close_matches(status, STATUSES, n=1, cutoff=0.5)
+            meant = spelling.closest(status, STATUSES)
             yield Finding(
                 "advice",
                 f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
-                f"Did you mean {meant[0]}? " if meant else f"It knows {', '.join(sorted(STATUSES))}.",
+                f"Did you mean {meant}?" if meant else f"It knows {', '.join(sorted(STATUSES))}.",
             )
         if handler.location.startswith("workers.handlers.sql."):
             yield from _database(loaded.database_url)

@@ -8,6 +8,7 @@ import msgspec
 
 from cli import shelf_options
 from cli.command import Command
+from shared.spelling import did_you_mean
 from workers.operating.entries import DeadLetter
 from workers.operating.shelves import Shelves
 from workers.running.shelf import Shelf, dead_letters_of
@@ -106,7 +107,9 @@ def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool, as_json:
 def _require(shelves: Shelves, handler: str) -> Shelf:
     known = shelves.handlers()
     if handler not in known:
-        raise click.UsageError(f"No handler {handler!r} has had an event; there are: {', '.join(known) or 'none'}.")
+        meant = did_you_mean(handler, known)
+        there = ", ".join(known) or "none"
+        raise click.UsageError(f"No handler {handler!r} has had an event{meant}; there are: {there}.")
     return dead_letters_of(handler)
 
 

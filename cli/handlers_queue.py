@@ -12,6 +12,7 @@ from cli import shelf_options
 from cli.command import Command
 from cli.connected import connected
 from shared import connections, logs, queues
+from shared.spelling import did_you_mean
 from workers.operating import handler_states, inventory, waiting
 from workers.operating.discarding import Discarding
 from workers.operating.draining import DrainHousekeeping
@@ -169,7 +170,8 @@ class _Telling:
 def _require_known(found: Sequence[Found], client: redis.Redis, name: str) -> None:
     known = {one.name for one in found if one.is_named and one.handler is not None} | set(handler_states.known(client))
     if name not in known:
-        raise click.UsageError(f"No handler {name!r} is known; there are: {', '.join(sorted(known)) or 'none'}.")
+        meant = did_you_mean(name, known)
+        raise click.UsageError(f"No handler {name!r} is known{meant}; there are: {', '.join(sorted(known)) or 'none'}.")
 
 
 def _is_named(found: Sequence[Found], name: str) -> bool:

@@ -13,6 +13,7 @@ from cli import shelf_options
 from cli.command import Command
 from shared import logs, settings
 from shared.events import Event
+from shared.spelling import did_you_mean
 from workers import samples
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready
@@ -61,7 +62,9 @@ def try_handler(
 
 def _sampled(kind: str) -> Sequence[Event]:
     if kind not in samples.NAMES:
-        raise click.UsageError(f"No sample is called {kind!r}; there are: {', '.join(samples.NAMES)}.")
+        raise click.UsageError(
+            f"No sample is called {kind!r}{did_you_mean(kind, samples.NAMES)}; there are: {', '.join(samples.NAMES)}."
+        )
     return [samples.one(kind)]
 
 

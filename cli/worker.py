@@ -9,6 +9,7 @@ import click
 from cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.errors import ConfigurationError
+from shared.spelling import did_you_mean
 from workers import registry
 from workers.running.housekeeping import Housekeeping
 from workers.running.notebooks import Notebooks
@@ -54,8 +55,9 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
     handlers = {handler.name: handler for handler in registry.load(loaded.handlers)}
     unknown = sorted(set(names) - set(handlers))
     if unknown:
+        told = ", ".join(f"{name!r}{did_you_mean(name, handlers)}" for name in unknown)
         known = ", ".join(sorted(handlers))
-        raise ConfigurationError([f"--handler: no handler is called {', '.join(unknown)}; there are: {known}"])
+        raise ConfigurationError([f"--handler: no handler is called {told}; there are: {known}"])
     chosen = [handlers[name] for name in names or handlers]
     sys.exit(
         _supervise(

@@ -8,6 +8,7 @@ package claims wins over a module of that name.
 import importlib
 import inspect
 import operator
+import pkgutil
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from shared.spelling import did_you_mean
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 
 GROUP: Final = "callbacks.handlers"
@@ -80,7 +82,11 @@ def _imported(entry: str, name: str) -> ModuleType:
 def _hint(entry: str, error: ModuleNotFoundError) -> str:
     if entry.endswith(".py"):
         return "; name it without the .py"
-    return "; name the module, not the function in it" if "is not a package" in str(error) else ""
+    if "is not a package" in str(error):
+        return "; name the module, not the function in it"
+    if entry in installed():  # what its package says of itself is wrong
+        return ""
+    return did_you_mean(entry, (*installed(), *(module.name for module in pkgutil.iter_modules([str(Path.cwd())]))))
 
 
 def _function(entry: str, module: ModuleType, point: EntryPoint) -> Handler:

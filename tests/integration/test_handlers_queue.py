@@ -165,7 +165,9 @@ def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again
     brought(b, "4", "5")
 
     assert command("drop", "single", "--yes", named="shop").returncode == 2
-    assert command("drop", "nobody", "--yes").returncode == 2
+    refused = command("drop", "singel", "--yes")
+    assert refused.returncode == 2
+    assert "No handler 'singel' is known (did you mean 'single'?)" in refused.stderr
     assert command("drop", "single").returncode == 1  # nobody said yes
     assert at_handler(b, single) == (2, 0, 3, 0)
     ended = command("drop", "single", "--yes")

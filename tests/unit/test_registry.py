@@ -136,6 +136,17 @@ def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str)
     assert "nor a module on the path" in message
 
 
+def test_a_misspelt_name_is_told_with_what_it_may_have_meant(write: Write) -> None:
+    write("refunds.py", REFUNDS)
+    write("acme.py", "")
+    install(write, "acme", "acme-hook = gone")
+
+    assert str(refusal("Jsnol")).endswith("(did you mean 'jsonl'?)")
+    assert str(refusal("refnds")).endswith("(did you mean 'refunds'?)")
+    assert "did you mean" not in str(refusal("nowhere"))
+    assert "did you mean" not in str(refusal("acme-hook"))
+
+
 def test_a_file_or_a_function_in_place_of_a_module_is_told_as_such(write: Write) -> None:
     write("shop.py", HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n")
 

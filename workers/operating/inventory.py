@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
+from shared.spelling import did_you_mean
 from workers import registry
 from workers.declaration import Handler, HandlerError
 
@@ -55,7 +56,8 @@ def declared_by(source: str, name: str) -> Handler:
     """Give the handler called `name` that an entry, or a module, declares. Raises HandlerError."""
     handlers = {handler.name: handler for handler in registry.load([source])}
     if name not in handlers:
-        raise HandlerError(f"{source!r} declares no handler {name!r}; it declares: {', '.join(handlers)}")
+        meant = did_you_mean(name, handlers)
+        raise HandlerError(f"{source!r} declares no handler {name!r}{meant}; it declares: {', '.join(handlers)}")
     return handlers[name]
 
 
@@ -70,10 +72,12 @@ def among(name: str, found: Sequence[Found]) -> Handler:
                 raise HandlerError(f"{name!r} cannot be used: {one.problem}")
             return _only_one(name)
     known = sorted(one.name for one in found if one.handler is not None)
-    broken = [f"{one.entry!r}: {one.problem}" for one in found if one.is_named and one.handler is None]
+    broken = "".join(
+        f". Of CALLBACKS_HANDLERS {one.entry!r}: {one.problem}" for one in found if one.is_named and one.handler is None
+    )
     raise HandlerError(
-        f"no handler is called {name!r}; there are: {', '.join(known) or 'none'}, and with --from MODULE those of a "
-        f"module of yours{''.join(f'. Of CALLBACKS_HANDLERS {problem}' for problem in broken)}"
+        f"no handler is called {name!r}{did_you_mean(name, known)}; there are: {', '.join(known) or 'none'}, and with "
+        f"--from MODULE those of a module of yours{broken}"
     )
 
 
