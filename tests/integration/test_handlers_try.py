@@ -179,3 +179,10 @@ def test_wrong_usage_is_told_and_ends_with_2(folder: Path, words: list[str], com
 
     assert told.returncode == 2
     assert complaint in told.stderr
+
+
+def test_a_body_that_is_no_callback_is_told_in_whole_sentences(folder: Path) -> None:
+    told = attempt(folder, "refund", event='{"a": 1}')
+
+    assert told.returncode == 2
+    assert "nor a reply ($.reply_message_id). It takes lines of event.to_json(), or the body" in told.stderr

@@ -52,6 +52,7 @@ def test_what_is_no_event_is_told_in_words(text: bytes, words: str) -> None:
         given_events.read(text)
 
     assert words in str(error.value)
+    assert not str(error.value).endswith("$")
 
 
 def test_an_event_with_a_value_of_a_wrong_type_is_refused() -> None:

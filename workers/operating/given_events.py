@@ -11,6 +11,8 @@ from workers import Event, ReplyEvent, ReportEvent
 
 # Who posted a body that was given by hand.
 SOURCE: Final = "given"
+# How what is wrong with the whole ends for the gateway, as a path; for people it says nothing.
+_AT_THE_TOP: Final = ": $"
 _KINDS: Final[dict[Any, type[ReportEvent] | type[ReplyEvent]]] = {"report": ReportEvent, "reply": ReplyEvent}
 
 
@@ -41,7 +43,7 @@ def _one(value: Any, text: bytes, where: str) -> list[Event]:
             return [_event(value)]
         return list(events.of(_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
     except (NotJson, NotDocumented, msgspec.ValidationError) as exc:
-        raise NoEvents(f"{where}{exc}") from exc
+        raise NoEvents(f"{where}{str(exc).removesuffix(_AT_THE_TOP)}") from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise NoEvents(f"{where}it is no JSON: {exc}") from exc
 
