@@ -12,9 +12,11 @@ import redis
 
 from cli import history, shelf_options
 from cli.command import Command
-from shared import connections, settings
+from cli.connected import connected
+from cli.held import Held
 from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339, time_of
+from shared.settings import Settings
 from workers.declaration import Handler
 from workers.handlers.sql import past
 from workers.handlers.sql.connecting import Address
@@ -76,49 +78,42 @@ def backfill(
     event comes once, also if this is broken off and run again within 30 days, and what it was offered the usual way
     is left out. Only while expand workers were being restarted one after the other, one may come both ways.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
-    handler = inventory.find(name, loaded.handlers)
-    try:
-        address = Address.of(loaded.database_url)
-    except ValueError as exc:
-        raise ConfigurationError([str(exc)]) from exc
-    kinds = {kind} & handler.kinds if kind is not None else set(handler.kinds)
-    if not kinds:
-        raise click.UsageError(f"{name!r} takes no event of kind {kind!r}.")
-    client = connections.connect(loaded.redis_url)
-    try:
+    with connected() as (loaded, client):
+        handler = inventory.find(name, loaded.handlers)
+        address, kinds = _address(loaded), _kinds(handler, kind)
         offered = None if anyway else _offered(client, name)
         until = min(until or datetime.now(UTC), _latest(offered))
         if until <= since:
             raise click.UsageError(f"Nothing lies between {rfc3339(since)} and {rfc3339(until)}.")
-        number = past.number(address, kinds=kinds, since=since, until=until)
-        reading = _Reading(handler)
-        events = reading.wanted_of(past.events(address, kinds=kinds, since=since, until=until))
-        if not as_json:
-            click.echo(f"{number:,} events were received from {rfc3339(since)} to {rfc3339(until)}.")
-        total = Step()
-        filling = Backfilling(client, name, offered=offered, dedupe_seconds=loaded.dedupe_seconds)
-        with click.progressbar(
-            length=number, file=sys.stderr, hidden=number < _LONG_EVENTS or not sys.stderr.isatty(), show_pos=True
-        ) as bar:
-            steps = _counted(events) if dry_run else filling.give(events)
-            shown = 0
-            while True:
-                if not dry_run:
-                    _wait_for_room(client, name, most_waiting)
-                step = next(steps, None)
-                bar.update(reading.read - shown)
-                shown = reading.read
-                if step is None:
-                    break
-                total = Step(total.given + step.given, total.known + step.known, total.offered + step.offered)
-    except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
-    except DatabaseTrouble as exc:
-        raise click.ClickException(str(exc)) from exc
-    finally:
-        client.close()
+        try:
+            number = past.number(address, kinds=kinds, since=since, until=until)
+            if not as_json:
+                click.echo(f"{number:,} events were received from {rfc3339(since)} to {rfc3339(until)}.")
+            reading = _Reading(handler)
+            events = reading.wanted_of(past.events(address, kinds=kinds, since=since, until=until))
+            if dry_run:
+                steps = _counted(events)
+            else:
+                filling = Backfilling(client, name, offered=offered, dedupe_seconds=loaded.dedupe_seconds)
+                steps = _paced(filling.give(events), client, name, most_waiting)
+            total = _summed(steps, reading, number)
+        except DatabaseTrouble as exc:
+            raise click.ClickException(str(exc)) from exc
     _tell(name, reading, total, dry_run=dry_run, as_json=as_json)
+
+
+def _address(loaded: Settings) -> Address:
+    try:
+        return Address.of(loaded.database_url)
+    except ValueError as exc:
+        raise ConfigurationError([str(exc)]) from exc
+
+
+def _kinds(handler: Handler, kind: str | None) -> set[str]:
+    kinds: set[str] = {one for one in handler.kinds if kind in (None, one)}
+    if not kinds:
+        raise click.UsageError(f"{handler.name!r} takes no event of kind {kind!r}.")
+    return kinds
 
 
 def _offered(client: redis.Redis, name: str) -> Offered:
@@ -146,16 +141,38 @@ def _latest(offered: Offered | None) -> datetime:
     return datetime.now(UTC) if since_ms is None else time_of(int(since_ms)) + _CLOCKS
 
 
-def _wait_for_room(client: redis.Redis, name: str, most: int) -> None:
-    """Wait until the next step fits: else a year of events would stand in Redis's memory."""
-    while not waiting.fewer_than(client, name, most - EVENTS_A_STEP + 1):
-        time.sleep(_PAUSE_SECONDS)
+def _paced(steps: Iterator[Step], client: redis.Redis, name: str, most: int) -> Iterator[Step]:
+    """Take each step when it fits: else a year of events would stand in Redis's memory."""
+    held = Held(client, name)
+    while True:
+        held.tell()
+        while not waiting.fewer_than(client, name, most - EVENTS_A_STEP + 1):
+            time.sleep(_PAUSE_SECONDS)
+            held.tell()
+        step = next(steps, None)
+        if step is None:
+            return
+        yield step
 
 
 def _counted(events: Iterator[Event]) -> Iterator[Step]:
     for number, _ in enumerate(events, start=1):
         if number % EVENTS_A_STEP == 0:
             yield Step(given=EVENTS_A_STEP)
+
+
+def _summed(steps: Iterator[Step], reading: _Reading, number: int) -> Step:
+    """Go through the steps, and show how many of the events are read."""
+    total, shown = Step(), 0
+    with click.progressbar(
+        length=number, file=sys.stderr, hidden=number < _LONG_EVENTS or not sys.stderr.isatty(), show_pos=True
+    ) as bar:
+        for step in steps:
+            bar.update(reading.read - shown)
+            shown = reading.read
+            total = Step(total.given + step.given, total.known + step.known, total.offered + step.offered)
+        bar.update(reading.read - shown)
+    return total
 
 
 def _tell(name: str, reading: _Reading, total: Step, *, dry_run: bool, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import redis
 from cli import shelf_options
 from cli.command import Command
 from cli.connected import connected
+from cli.held import Held
 from shared import connections, logs, queues
 from shared.spelling import did_you_mean
 from workers.operating import handler_states, inventory, waiting
@@ -92,7 +93,10 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
         housekeeping = DrainHousekeeping(
-            name, connection=connection, told=_Telling(name), notebooks=Notebooks.of(loaded.run_dir)
+            name,
+            connection=connection,
+            told=_Telling(name, Held(connection, name)),
+            notebooks=Notebooks.of(loaded.run_dir),
         )
         code = Supervisor(
             [queues.delivery(name)] * processes,
@@ -149,14 +153,16 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
 
 
 class _Telling:
-    """Says on standard error what still waits, whenever that has changed."""
+    """Says on standard error what still waits, whenever that has changed, and that the handler is held."""
 
-    def __init__(self, handler: str) -> None:
+    def __init__(self, handler: str, held: Held) -> None:
         self._handler = handler
+        self._held = held
         self._told = (-1, -1)
 
     def __call__(self, waits: Waiting) -> None:
-        """Say it."""
+        """Say it. Raises redis.RedisError."""
+        self._held.tell()
         now = (waits.waiting + waits.running, waits.later)
         if now == self._told or not sum(now):
             return

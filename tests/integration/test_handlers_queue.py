@@ -155,6 +155,25 @@ def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declar
     assert command("drain", "single", "--from", "shop").stdout == "Nothing waits for 'single'.\n"
 
 
+def test_a_drain_says_that_the_handler_has_paused_and_goes_on_when_it_is_over(
+    b: Bench, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "shop.py").write_text(HANDLERS)
+    brought(b, "1")
+    b.deliver(other)
+    now_ms = int(time.time() * 1000)
+    pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "the shop\nis shut"}
+    b.connection.hset(keys.paused("single"), mapping=pause)
+    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
+        drain = start("handlers", "drain", "single", "--from", "shop")
+        drain.until(lambda: "'single' is paused: nothing is delivered" in drain.output, "word of the pause")
+        assert "It says: the shop is shut\n" in drain.output
+        b.connection.hset(keys.paused("single"), "until_ms", now_ms)
+        assert drain.wait() == 0
+        assert drain.output.count("is paused") == 1
+    assert at_handler(b, single) == (1, 0, 0, 0)
+
+
 def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again(
     b: Bench, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:

@@ -17,7 +17,7 @@ from tests.integration.sql.databases import Database, report
 from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
 from tests.redis_server import RedisServer
 from workers import ReplyEvent, ReportEvent, handler, samples
-from workers.running import offering
+from workers.running import offering, pauses
 from workers.running.offering import Offering
 
 HANDLERS = """
@@ -199,6 +199,34 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     b.deliver(fresh)
     assert called == [event.id for event in past]
     assert b.audit().handlers[0].delivered == 2_600
+
+
+def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothing(
+    b: Bench, database: Database, setting: dict[str, str], tmp_path: Path
+) -> None:
+    known_from_now_on(b)
+    database.keep(*of_the_past(1_100))
+    words = ("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
+    assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
+
+    pauses.switch_off(b.connection, "fresh")
+    assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
+    with started(tmp_path, setting) as start:
+        running: Running = start(*words)
+        running.until(lambda: b.waiting_events(fresh), "a first step")
+        assert "'fresh' is off: nothing is delivered to it until `callbacks handlers on fresh`." in running.output
+        pauses.resume(b.connection, "fresh")
+        now_ms = int(time.time() * 1000)
+        pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "shut"}
+        b.connection.hset(keys.paused("fresh"), mapping=pause)
+        running.until(lambda: "'fresh' is paused: nothing is delivered" in running.output, "the second pause")
+        assert running.output.count("It says: shut") == 1
+        pauses.resume(b.connection, "fresh")
+        b.deliver(fresh)
+        running.until(lambda: len(b.waiting_events(fresh)) == 1, "the last step")
+        b.deliver(fresh)
+        assert running.wait() == 0
+        assert running.output.count("'fresh' is ") == 2
 
 
 def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
