@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from workers import Event, HandlerTimeout, Reject, ReportEvent, Retry, handler
+from workers import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
 from workers.calling.caller import Caller
-from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Rejected
+from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
@@ -264,7 +264,7 @@ def test_a_batch_handler_is_not_called_for_nothing(made: Made) -> None:
 
 
 @both
-@pytest.mark.parametrize("answer", [ValueError("one is bad"), Retry(5), Reject("one is bad")])
+@pytest.mark.parametrize("answer", [ValueError("one is bad"), Reject("one is bad")])
 def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_event_alone(
     made: Made, answer: Exception
 ) -> None:
@@ -280,6 +280,16 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
     assert isinstance(whole[0], Apart)
     assert (first, third) == (DONE, DONE)
     assert type(second) is type(whole[0].cause)
+
+
+@both
+def test_a_batch_whose_handler_asks_for_another_attempt_or_a_pause_is_not_taken_apart(made: Made) -> None:
+    for answer, told in ((Retry(5, "busy"), Again(5, "busy")), (Pause(60, "shut"), Paused(60, "shut"))):
+
+        def take(_events: list[ReportEvent], answer: Exception = answer) -> None:
+            raise answer
+
+        assert outcomes(made(take), reports(3), batch=True) == [told] * 3
 
 
 def test_a_batch_of_one_needs_no_taking_apart() -> None:

@@ -16,7 +16,7 @@ from shared.events import Event
 from workers.calling import alarm, outcomes
 from workers.calling.alarm import Alarm
 from workers.calling.lifespans import Lifespan
-from workers.calling.outcomes import DONE, Apart, Done, Outcome, Paused
+from workers.calling.outcomes import DONE, Apart, Done, Failed, Outcome, Rejected
 from workers.declaration import Handler
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
@@ -70,8 +70,8 @@ class Caller:
         """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
 
         In the order given, except that concurrent calls start in it and end as they may. A batch handler gets one
-        list, and if that fails every event's outcome is Apart, unless it was the only one; if it pauses, Paused. With
-        `singly` it gets lists of one event each.
+        list, and if that fails every event's outcome is Apart, unless it was the only one; if it asks for another
+        attempt or a pause, that. With `singly` it gets lists of one event each.
 
         `stop` is asked before each call: once it is true no call starts, those under way are waited for and
         given, and the iterator ends. Closing the iterator early cancels the calls under way, waits for their end
@@ -99,7 +99,7 @@ class Caller:
         else:
             with Alarm(self.handler.timeout_seconds) as clock:
                 outcome = self._call(clock, batch)
-        if len(events) > 1 and not isinstance(outcome, Done | Paused | Apart):
+        if len(events) > 1 and isinstance(outcome, Failed | Rejected):
             outcome = Apart(outcome)
         for index in range(len(events)):
             yield index, outcome

@@ -68,9 +68,12 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone."""
+    """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone.
 
-    cause: Failed | Again | Rejected
+    A batch whose handler asked for another attempt has not failed by any of its events: they are each Again.
+    """
+
+    cause: Failed | Rejected
 
 
 Outcome: TypeAlias = Done | Failed | Again | Rejected | Paused | Apart

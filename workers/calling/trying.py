@@ -44,16 +44,15 @@ class Tried(Struct, frozen=True, kw_only=True):
 def tried(caller: Caller, events: Sequence[Event]) -> Iterator[Tried]:
     """Call the handler with the events: one by one, or as one batch, which is taken apart if it fails, as ever."""
     handler = caller.handler
-    apart: list[Event] = list(events)
     if handler.batch and len(events) > 1:
         began = time.monotonic()
         told = list(caller.run(events))
         outcome = told[0][1]  # of one call, so it is the same for all
         cause: Outcome = outcome.cause if isinstance(outcome, Apart) else outcome
         yield _told(handler, tuple(events), cause, time.monotonic() - began)
-        if not isinstance(outcome, Apart) or isinstance(cause, Again):
+        if not isinstance(outcome, Apart):
             return
-    for event in apart:
+    for event in events:
         began = time.monotonic()
         for _, outcome in caller.run([event], singly=True):
             yield _told(handler, (event,), outcome, time.monotonic() - began)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from shared import events, queues
 from shared.figures import SECONDS, Figures
 from workers.calling.caller import Caller
-from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.calling.watchdog import GRACE_SECONDS, Watchdog
 from workers.declaration import Handler
 from workers.running.delivery_run import Run
@@ -164,14 +164,14 @@ class Deliveries:
         rest = range(tried, len(run.events))
         fresh = [position for position in rest if run.attempts[position] == queues.FIRST_ATTEMPT]
         alone = [position for position in rest if run.attempts[position] > queues.FIRST_ATTEMPT]
-        cause: Failed | Again | Rejected | None = None
+        cause: Failed | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
         for index, outcome in self._called(part, [run.events[p] for p in fresh]):
-            if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
+            if isinstance(outcome, Apart):
                 cause = outcome.cause
                 alone.append(fresh[index])
                 continue
-            known = (fresh[index], outcome.cause if isinstance(outcome, Apart) else outcome)
+            known = (fresh[index], outcome)
             if self._handler.batch:
                 whole.append(known)  # one call, so all of it is known at once
             else:

@@ -83,10 +83,10 @@ class Worker:
         found: dict[int, Outcome] = {}
         alone: list[int] = []
         for place, outcome in self._caller.run(events, stop=lambda: _pause(found) is not None):
-            if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
+            if isinstance(outcome, Apart):
                 alone.append(place)
             else:
-                found[place] = outcome.cause if isinstance(outcome, Apart) else outcome
+                found[place] = outcome
         singly = self._caller.run(
             [events[place] for place in alone], singly=True, stop=lambda: _pause(found) is not None
         )
