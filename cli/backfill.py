@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -95,7 +95,7 @@ def backfill(
                 steps = _counted(events)
             else:
                 filling = Backfilling(client, name, offered=offered, dedupe_seconds=loaded.dedupe_seconds)
-                steps = _paced(filling.give(events), client, name, most_waiting)
+                steps = filling.give(events, before_each=_room(client, name, most_waiting))
             total = _summed(steps, reading, number)
         except DatabaseTrouble as exc:
             raise click.ClickException(str(exc)) from exc
@@ -141,18 +141,17 @@ def _latest(offered: Offered | None) -> datetime:
     return datetime.now(UTC) if since_ms is None else time_of(int(since_ms)) + _CLOCKS
 
 
-def _paced(steps: Iterator[Step], client: redis.Redis, name: str, most: int) -> Iterator[Step]:
-    """Take each step when it fits: else a year of events would stand in Redis's memory."""
+def _room(client: redis.Redis, name: str, most: int) -> Callable[[], None]:
+    """Give what waits until the next step fits: else a year of events would stand in Redis's memory."""
     held = Held(client, name)
-    while True:
+
+    def wait() -> None:
         held.tell()
         while not waiting.fewer_than(client, name, most - EVENTS_A_STEP + 1):
             time.sleep(_PAUSE_SECONDS)
             held.tell()
-        step = next(steps, None)
-        if step is None:
-            return
-        yield step
+
+    return wait
 
 
 def _counted(events: Iterator[Event]) -> Iterator[Step]:

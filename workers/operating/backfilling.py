@@ -6,7 +6,7 @@ handler was offered the usual way is told by the times in which it was (`offerin
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import redis
@@ -44,18 +44,23 @@ class Backfilling:
         self._dedupe_seconds = dedupe_seconds
         self._script = connection.register_script(scripts.text("arguments", "clock", "backfill"))
 
-    def give(self, past: Iterable[Event]) -> Iterator[Step]:
-        """Enqueue the events, some at a time. Works as it is iterated. Raises redis.RedisError."""
+    def give(self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None) -> Iterator[Step]:
+        """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.
+
+        Raises redis.RedisError.
+        """
         part: list[tuple[Event, bytes]] = []
         held = 0
         for event in past:
             encoded = events.encode(event)
             if part and (len(part) == EVENTS_A_STEP or held + len(encoded) > _BYTES_A_STEP):
+                before_each()
                 yield self._step(part)
                 part, held = [], 0
             part.append((event, encoded))
             held += len(encoded)
         if part:
+            before_each()
             yield self._step(part)
 
     def _step(self, part: list[tuple[Event, bytes]]) -> Step:

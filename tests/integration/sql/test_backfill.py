@@ -201,6 +201,16 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     assert b.audit().handlers[0].delivered == 2_600
 
 
+def test_it_ends_when_all_is_given_however_much_of_it_waits(
+    b: Bench, database: Database, backfill: Callable[..., Any]
+) -> None:
+    known_from_now_on(b)
+    database.keep(*of_the_past(1_000))
+
+    assert backfill("--most-waiting", "1000") == figures(given=1_000)
+    assert sum(map(len, b.waiting_events(fresh))) == 1_000
+
+
 def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothing(
     b: Bench, database: Database, setting: dict[str, str], tmp_path: Path
 ) -> None:
@@ -222,8 +232,6 @@ def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothin
         running.until(lambda: "'fresh' is paused: nothing is delivered" in running.output, "the second pause")
         assert running.output.count("It says: shut") == 1
         pauses.resume(b.connection, "fresh")
-        b.deliver(fresh)
-        running.until(lambda: len(b.waiting_events(fresh)) == 1, "the last step")
         b.deliver(fresh)
         assert running.wait() == 0
         assert running.output.count("'fresh' is ") == 2
