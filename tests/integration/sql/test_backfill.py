@@ -1,6 +1,7 @@
 """`callbacks backfill`: a new handler is given the past, each event once, and the audit balances."""
 
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -187,7 +188,9 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
         running.until(lambda: b.connection.llen(queue) == 10, "a first step")
         time.sleep(0.5)
         assert b.connection.llen(queue) == 10
+        running.send(signal.SIGSTOP)  # else it would go on as soon as the first jobs are taken, and that be taken too
         b.deliver(fresh)
+        running.send(signal.SIGCONT)
         running.until(lambda: b.connection.llen(queue) == 10, "a second step")
         running.process.kill()
         running.wait()
