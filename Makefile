@@ -66,7 +66,7 @@ profile: .venv/.test  ## where the time goes, as text under benchmarks/profiles
 	$(BIN)/python -m benchmarks.profile --save
 
 lock: .venv/.test  ## compile both locks anew
-	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra ops --extra postgres --extra sql --output-file requirements.txt pyproject.toml
+	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra ops --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)
