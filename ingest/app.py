@@ -14,11 +14,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest import log, problems
+from ingest import log, problems, traces
 from ingest.answers import Answer
 from ingest.body import InFlight
 from ingest.callbacks import Callbacks
-from ingest.commit import GroupCommit
 from ingest.endpoint import Endpoint
 from ingest.health import Health, Watcher
 from ingest.measuring import Answers, MeasuringStore
@@ -49,9 +48,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
+    spans = traces.start()
     store = SpoolingStore(
-        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher),
-        RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher),
+        spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
+        spans.drain(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
         watcher,
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
     )
@@ -59,13 +59,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     figures = Figures()
     answers = Answers(figures)
     telling = Telling(figures, settings.redis_url, state=store.report.figures)
-    commit = GroupCommit(MeasuringStore(store, figures))
+    commit = spans.commit(MeasuringStore(store, figures))
     seldom = log.Seldom()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
 
-    def callbacks(kind: wire.Kind | None) -> Endpoint:
+    def callbacks(route: str, kind: wire.Kind | None) -> Route:
         taker = Callbacks(
             kind,
             addresses=addresses,
@@ -76,7 +76,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
             body_timeout_seconds=settings.body_timeout_seconds,
             seldom=seldom,
         )
-        return Endpoint("callbacks", taker.handle, methods=("POST",), refusals=seldom, answered=answers.note)
+        handle = spans.post(taker.handle, route=route, addresses=addresses)
+        return Route(route, Endpoint("callbacks", handle, methods=("POST",), refusals=seldom, answered=answers.note))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -99,13 +100,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 await stop(watching)
                 await watcher.close()
                 await asyncio.to_thread(telling.close)
+                await asyncio.to_thread(spans.close)
                 log.logger.info("action=stopped")
 
     app = Starlette(
         routes=[
-            Route("/callbacks/{token}/status", callbacks("status")),
-            Route("/callbacks/{token}/reply", callbacks("reply")),
-            Route("/callbacks/{token}", callbacks(None)),
+            callbacks("/callbacks/{token}/status", "status"),
+            callbacks("/callbacks/{token}/reply", "reply"),
+            callbacks("/callbacks/{token}", None),
             Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"), refusals=seldom)),
             Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"), refusals=seldom)),
         ],

@@ -58,6 +58,10 @@ class AddressRules:
             return self._judge_forwarded(b",".join(forwarded).decode("latin-1"))
         return known.verdict
 
+    def trusts(self, peer: str | None) -> bool:
+        """Tell whether `peer` is a proxy of ours, whose word on where a request comes from is believed."""
+        return peer is not None and self._peer(peer).trusted
+
     def _judge_peer(self, peer: str) -> _Peer:
         address = parse(peer)
         if address is None:

@@ -17,7 +17,7 @@ import msgspec
 from ingest import log
 from ingest.commit import MAX_BYTES, MAX_CALLBACKS, Entry
 from ingest.spool_file import Failing, Malformed, SpoolFile, is_malformed, name, write_new
-from shared.batches import Kept, Quarantined, now_ms
+from shared.batches import Kept, Quarantined, Traced, now_ms, plain
 
 # An empty file larger than this is given back to the disk; a smaller one is used again.
 _SMALL_BYTES: Final = 256 << 10
@@ -224,10 +224,10 @@ def _unpack(raw: bytes, digest: bytes) -> Sequence[Entry] | None:
     if _digest(raw) != digest:
         return None
     try:
-        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[Kept], list[Quarantined]])
+        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[Traced], list[Quarantined]])
     except msgspec.DecodeError:
         return None
-    return [*kept, *quarantined]
+    return [*map(plain, kept), *quarantined]
 
 
 def _digest(raw: bytes) -> bytes:

@@ -40,6 +40,15 @@ class Kept(Struct, frozen=True, gc=False, array_like=True):
     body: str
 
 
+class Traced(Kept, frozen=True, gc=False, array_like=True):
+    """One whose trace is recorded: `trace` is the span of its commit, a traceparent (see `shared.tracing`).
+
+    Whoever reads it as a Kept reads past that. Kept's own next field has to leave this place alone.
+    """
+
+    trace: str = ""
+
+
 class Quarantined(Struct, frozen=True, kw_only=True):
     """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received."""
 
@@ -49,6 +58,11 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     error: str
     body: bytes
     records: int = 1
+
+
+def plain(callback: Traced) -> Kept:
+    """Give a callback that was read as one that may carry a trace, as the Kept that it is if it carries none."""
+    return callback if callback.trace else Kept(*msgspec.structs.astuple(callback)[:-1])
 
 
 def counted(kind: wire.Kind | None) -> CountedKind:

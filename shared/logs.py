@@ -31,6 +31,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     torn_line_cut_off   the `jsonl` handler cut off what a killed process had left of a line: file= bytes=
     not_packed          the `jsonl` handler could not pack its closed files, and tries again: folder= error=
     forward_unsigned    the `forward` handler signs nothing for a target: handler= target=; it was told to
+    traces_off          OpenTelemetry's variables ask for traces, and there are none: missing= a package, or error=
+    traces_trouble      OpenTelemetry complains, of a collector that does not answer for example: where= in its code;
+                        told once a minute, with how many there were
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

@@ -25,6 +25,7 @@ DELIVER_JOB: Final = "workers.jobs.deliver"
 # The form of both jobs' arguments; a reader of version n reads all up to n.
 #   expand   version, callbacks (each as batches.Kept)
 #   deliver  version, name of the handler, number of the attempt, events (each as events.encode gives it)
+# Behind the last field of a callback or of an event a traceparent may stand, if it is traced (see `shared.tracing`).
 PAYLOAD_VERSION: Final = 1
 FIRST_ATTEMPT: Final = 1
 

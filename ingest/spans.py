@@ -1,0 +1,204 @@
+"""A callback's trace in the web process: the spans POST and commit, and where it waited in the spool, drain.
+
+They are wrapped around the handler, the group commit and the stores where the application is put together, and only
+where OpenTelemetry was asked for; the way of a callback itself knows nothing of them. The commit's span goes along
+with the callback, as the parent of what becomes of it.
+
+A `traceparent` is believed where X-Forwarded-For is, from CALLBACKS_TRUSTED_PROXIES, and then is the POST's parent;
+from anybody else it is ignored, as it decides what is recorded.
+"""
+
+import time
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from starlette.types import Receive, Scope
+
+from ingest.answers import Answer
+from ingest.commit import Entry, GroupCommit, Store, Waiting
+from ingest.endpoint import Handler
+from ingest.problems import Refused
+from ingest.sources import AddressRules
+from shared import queues
+from shared.batches import Kept, Traced, counted
+from shared.errors import NotKept
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from shared.tracer import Tracer
+
+# OpenTelemetry's semantic conventions for messaging.
+MESSAGING: Final = {"messaging.system": "rq", "messaging.destination.name": queues.EXPAND}
+_SERVER_ERROR: Final = 500
+# A traceparent of version 00 has 55 characters, and of later ones hardly many more (W3C Trace Context, section 3.2).
+_LONGEST_PARENT: Final = 128
+
+# The recorded POST that this task answers.
+_posting: ContextVar["Span | None"] = ContextVar("posting", default=None)
+
+
+class TracedPost:
+    """Handles a request as `handler` does, in a span; `route` is its path with the token's name for the token."""
+
+    def __init__(self, handler: Handler, *, route: str, tracer: "Tracer", addresses: AddressRules) -> None:
+        self._handler = handler
+        self._name = f"POST {route}"
+        self._attributes = {"http.request.method": "POST", "http.route": route}
+        self._tracer = tracer
+        self._addresses = addresses
+
+    async def handle(self, scope: Scope, receive: Receive) -> Answer:
+        """Handle one request. Raises what `handler` raises."""
+        span = self._tracer.begin(self._name, "server", parent=self._parent(scope), attributes=self._attributes)
+        if not span.is_recording():
+            return await self._handler(scope, receive)
+        span.set_attribute("url.scheme", scope["scheme"])
+        posting = _posting.set(span)
+        status = 0
+        try:
+            answer = await self._handler(scope, receive)
+            status = answer.status
+        except Refused as exc:
+            status = exc.answer.status
+            raise
+        finally:
+            _posting.reset(posting)
+            self._end(span, status)
+        return answer
+
+    def _parent(self, scope: Scope) -> str:
+        for name, value in scope["headers"]:
+            if name == b"traceparent":
+                client = scope["client"]
+                is_believed = len(value) <= _LONGEST_PARENT and self._addresses.trusts(client[0] if client else None)
+                return value.decode("latin-1") if is_believed else ""
+        return ""
+
+    def _end(self, span: "Span", status: int) -> None:
+        if status:
+            span.set_attribute("http.response.status_code", status)
+        if not status or status >= _SERVER_ERROR:
+            # Without a status there was no answer: the sender is gone, or a fault of ours became a 503 further out.
+            self._tracer.fail(span, str(status) if status else "unanswered")
+        span.end()
+
+
+class TracedCommit(GroupCommit):
+    """A group commit that records how long a callback took in it, with how many others, and where it was kept.
+
+    `redis` is the store inside `store` that leads to Redis: what `store` took and `redis` did not is in the spool.
+    """
+
+    def __init__(self, store: Store, *, redis: "Noting", tracer: "Tracer") -> None:
+        super().__init__(store)
+        self._redis = redis
+        self._tracer = tracer
+        self._open: dict[int, Span] = {}
+        self._commits = 0
+
+    async def keep(self, entry: Entry, size_bytes: int) -> None:
+        """Return when `entry` is durable. Raises NotKept."""
+        posting = _posting.get()
+        if posting is None:
+            await super().keep(entry, size_bytes)
+            return
+        about: dict[str, str | int] = {
+            "callbacks.source": entry.source,
+            "callbacks.kind": counted(entry.kind),
+            "callbacks.records": entry.records,
+        }
+        posting.set_attributes(about)
+        span = self._tracer.begin(
+            "commit",
+            "producer",
+            parent=self._tracer.traceparent(posting),
+            attributes={**MESSAGING, "messaging.operation.type": "send", "messaging.operation.name": "commit"},
+        )
+        if isinstance(entry, Kept):
+            trace = self._tracer.traceparent(span)
+            entry = Traced(entry.kind, entry.source, entry.received_ms, entry.records, entry.body, trace)
+        else:
+            span.set_attribute("callbacks.outcome", "quarantined")
+        self._open[id(entry)] = span
+        try:
+            await super().keep(entry, size_bytes)
+        except NotKept as exc:
+            self._tracer.fail(span, type(exc).__name__)
+            raise
+        finally:
+            del self._open[id(entry)]
+            span.end()
+
+    async def _commit(self, batch: Sequence[Waiting]) -> None:
+        opened = [(waiting, span) for waiting in batch if (span := self._open.get(id(waiting.entry))) is not None]
+        for number, (_, span) in enumerate(opened):
+            span.set_attribute("messaging.batch.message_count", len(batch))
+            if number:
+                self._tracer.link(span, opened[0][1])
+        self._redis.took = False
+        self._commits += 1
+        this = self._commits
+        await super()._commit(batch)
+        if self._commits != this:
+            return  # each was committed alone after a fault, and has been told of there
+        # Whoever waits goes on only after this.
+        for waiting, span in opened:
+            if not waiting.done.cancelled() and waiting.done.exception() is None:
+                span.set_attribute("callbacks.destination", "redis" if self._redis.took else "spool")
+
+
+class Noting:
+    """Writes to `store`, and notes when that took a batch."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.took = False
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        """Make `batch` durable. Raises NotKept."""
+        await self._store.write(batch)
+        self.took = True
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+
+class TracedDrain:
+    """Writes to `store` what waited in the spool, and records when it took it."""
+
+    def __init__(self, store: Store, *, tracer: "Tracer") -> None:
+        self._store = store
+        self._tracer = tracer
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        """Make `batch` durable. Raises NotKept, and then nothing is recorded."""
+        began_ns = time.time_ns()
+        await self._store.write(batch)
+        first: Span | None = None
+        for entry in batch:
+            if not isinstance(entry, Traced):
+                continue
+            span = self._tracer.begin(
+                "drain",
+                "producer",
+                parent=entry.trace,
+                start_ns=began_ns,
+                attributes={
+                    **MESSAGING,
+                    "messaging.operation.type": "send",
+                    "messaging.operation.name": "drain",
+                    "messaging.batch.message_count": len(batch),
+                },
+            )
+            if first is None:
+                first = span
+            else:
+                self._tracer.link(span, first)
+            span.end()
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()

@@ -1,0 +1,119 @@
+"""The spans of callbacks that are committed together: each has its own, and says with how many others and where to."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.types import Receive, Scope
+
+from ingest import answers
+from ingest.answers import Answer
+from ingest.commit import Entry, Store
+from ingest.sources import AddressRules
+from ingest.spans import Noting, TracedCommit, TracedPost
+from shared.batches import Kept, Quarantined, Traced
+from shared.tracer import Tracer
+
+SCOPE: Scope = {"type": "http", "scheme": "http", "headers": [], "client": None}
+
+
+class Taking:
+    """A store that takes every batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Entry]] = []
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        self.batches.append(batch)
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+class Faulty(Taking):
+    """A store with a fault where a batch has several; it passes on to `redis` what comes alone, but for the first."""
+
+    def __init__(self, redis: Store) -> None:
+        super().__init__()
+        self._redis = redis
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        if len(batch) > 1:
+            raise RuntimeError("a fault")
+        if self.batches:
+            await self._redis.write(batch)
+        await super().write(batch)
+
+
+def kept(number: int) -> Kept:
+    return Kept("status", "gw", 1, 1, f"{number}")
+
+
+def unreadable() -> Quarantined:
+    return Quarantined(kind="status", source="gw", received_ms=1, error="no", body=b"{")
+
+
+def posted(taking: Taking, *entries: Entry, faulty: bool = False) -> list[ReadableSpan]:
+    """Post all of `entries` at once; give the spans of their commits in the order of their beginning."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = Tracer(provider, "test")
+
+    async def run() -> None:
+        redis = Noting(taking)
+        commit = TracedCommit(Faulty(redis) if faulty else redis, redis=redis, tracer=tracer)
+
+        async def post(entry: Entry) -> None:
+            async def handle(_scope: Scope, _receive: Receive) -> Answer:
+                await commit.keep(entry, 1)
+                return answers.ACCEPTED
+
+            rules = AddressRules(allowed=(), trusted=())
+            await TracedPost(handle, route="/x", tracer=tracer, addresses=rules).handle(SCOPE, _never)
+
+        posts = [asyncio.create_task(post(entry)) for entry in entries]
+        await asyncio.sleep(0)
+        committing = asyncio.create_task(commit.run())
+        await asyncio.gather(*posts)
+        commit.close()
+        await committing
+
+    asyncio.run(run())
+    commits = [span for span in exporter.get_finished_spans() if span.name == "commit"]
+    return sorted(commits, key=lambda span: span.start_time or 0)
+
+
+def about(span: ReadableSpan) -> tuple[Any, Any]:
+    attributes = span.attributes or {}
+    return attributes.get("messaging.batch.message_count"), attributes.get("callbacks.destination")
+
+
+def test_those_of_one_batch_count_it_and_are_linked_with_the_first() -> None:
+    spans = posted(Taking(), kept(0), kept(1), kept(2))
+    assert [about(span) for span in spans] == [(3, "redis")] * 3
+    assert [[link.context for link in span.links] for span in spans] == [[], [spans[0].context], [spans[0].context]]
+    assert len({span.context.trace_id for span in spans if span.context}) == 3
+
+
+def test_those_that_are_committed_one_by_one_after_a_fault_say_so() -> None:
+    spans = posted(Taking(), kept(0), kept(1), faulty=True)
+    assert [about(span) for span in spans] == [(1, "spool"), (1, "redis")]
+
+
+def test_a_callback_takes_its_commits_span_along_and_the_quarantine_needs_none() -> None:
+    taking = Taking()
+    first, second = posted(taking, kept(0), unreadable())
+    ((callback, entry),) = taking.batches
+    assert isinstance(callback, Traced)
+    assert first.context is not None
+    assert callback.trace.startswith(f"00-{first.context.trace_id:032x}-{first.context.span_id:016x}-")
+    assert entry == unreadable()
+    assert (second.attributes or {})["callbacks.outcome"] == "quarantined"
+
+
+async def _never() -> Any:
+    raise AssertionError("nobody reads a body here")
