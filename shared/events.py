@@ -85,6 +85,8 @@ class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, t
 
 Event: TypeAlias = ReportEvent | ReplyEvent
 
+# An event's array begins with its tag.
+_LENGTHS: Final = {"report": len(ReportEvent.__struct_fields__) + 1, "reply": len(ReplyEvent.__struct_fields__) + 1}
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[Event])
 
@@ -102,6 +104,20 @@ def decode(events: bytes | str) -> list[Event]:
 def convert(events: Sequence[Any]) -> list[Event]:
     """Make events of arrays that a JSON decoder has already read."""
     return msgspec.convert(events, list[Event])
+
+
+def with_trace(encoded: bytes, trace: str) -> bytes:
+    """Add the traceparent of an event's delivery to what `encode` gave: behind the last field, where none reads it.
+
+    A new field has to leave this place alone. See `shared.tracing`.
+    """
+    return b'%b,"%b"]' % (encoded[:-1], trace.encode())
+
+
+def trace_of(array: Sequence[Any]) -> str:
+    """Give what `with_trace` added, of an event that a JSON decoder has read; "" if there is nothing."""
+    fields = _LENGTHS[array[0]]
+    return str(array[fields]) if len(array) > fields else ""
 
 
 def report_id(

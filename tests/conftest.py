@@ -30,7 +30,9 @@ def _stripped_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def stripped_environment() -> dict[str, str]:
     """Give this process's environment without what names servers, addresses or secrets."""
     return {
-        name: value for name, value in os.environ.items() if not name.startswith("CALLBACKS_") and name not in _OTHERS
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CALLBACKS_", "OTEL_")) and name not in _OTHERS
     }
 
 

@@ -13,15 +13,17 @@ import time
 
 import redis
 
-from shared import connections, garbage, logs, queues, settings
+from shared import connections, garbage, logs, queues, settings, tracing
 from shared.errors import CallbacksError, ConfigurationError
 from shared.figures import Figures
 from shared.telling import Telling
 from workers import jobs, registry
+from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready
 from workers.running.delivering import Deliveries
 from workers.running.exits import EXIT_CONFIGURATION, EXIT_TROUBLE
+from workers.running.expand_spans import ExpandSpans
 from workers.running.expanding import Expansion
 from workers.running.notebooks import Notebooks
 from workers.running.rq_worker import QueueWorker
@@ -58,6 +60,8 @@ def main() -> int:
 
 def _work(queue: str, *, name: str) -> int:
     loaded = settings.load(needs=("REDIS_URL",))
+    # Before the handlers, which find it where OpenTelemetry's own functions look.
+    tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
     handlers = registry.load(loaded.handlers)
     connection = connections.connect(loaded.redis_url)
     notebook = Notebooks.of(loaded.run_dir).open(name)
@@ -67,12 +71,19 @@ def _work(queue: str, *, name: str) -> int:
     figures = Figures()
     telling = Telling(figures, loaded.redis_url)
     if queue == queues.EXPAND:
-        jobs.prepare(expansion=Expansion(steps=steps, handlers=handlers, dedupe_seconds=loaded.dedupe_seconds))
+        expansion = Expansion(
+            steps=steps,
+            handlers=handlers,
+            dedupe_seconds=loaded.dedupe_seconds,
+            spans=None if tracer is None else ExpandSpans(tracer),
+        )
+        jobs.prepare(expansion=expansion)
     else:
         handler = next((handler for handler in handlers if queues.delivery(handler.name) == queue), None)
         if handler is None:
             raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
-        caller = Caller(handler)
+        spans = None if tracer is None else CallSpans(tracer, handler)
+        caller = Caller(handler, spans=spans)
         jobs.prepare(
             deliveries=Deliveries(
                 steps=steps,
@@ -81,6 +92,7 @@ def _work(queue: str, *, name: str) -> int:
                 notebook=notebook,
                 is_stopping=lambda: worker.stopping,
                 figures=figures,
+                spans=spans,
             )
         )
     # RQ sets the same when the work begins: here a stop is noted while a lifespan opens, which is then left in order.
@@ -97,6 +109,8 @@ def _work(queue: str, *, name: str) -> int:
             caller.close()
         notebook.close()
         telling.close()
+        if tracer is not None:
+            tracer.close()
     return 0 if worker.stopping else EXIT_TROUBLE
 
 

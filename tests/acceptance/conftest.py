@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import Running, started
+from tests.acceptance.processes import REPOSITORY, Running, started
+from tests.collector import Collector, collecting
 from tests.redis_server import RedisServer, free_port
 
 TOKEN = "acceptance-token-4b1d"
+# What has a process call the handlers of `traced_handlers`, wherever it is started.
+HANDLERS = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.fixture
@@ -28,3 +31,20 @@ def start(tmp_path: Path, redis_server: RedisServer, port: int) -> Iterator[Call
     }
     with started(tmp_path, environment) as starter:
         yield starter
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Give a collector of spans. A process whose variables are its `environment()` traces."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture
+def traced(start: Callable[..., Running], collector: Collector) -> Callable[..., Running]:
+    """Start processes as `start` does, which trace to `collector` and call the handlers of `traced_handlers`."""
+
+    def traced(*arguments: str, **extra: str) -> Running:
+        return start(*arguments, **{**HANDLERS, **collector.environment(), **extra})
+
+    return traced

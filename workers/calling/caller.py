@@ -13,15 +13,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from shared.events import Event
-from workers.calling import alarm, outcomes
+from workers.calling import alarm, call_spans, outcomes
 from workers.calling.alarm import Alarm
+from workers.calling.call_spans import CallSpans
 from workers.calling.lifespans import Lifespan
 from workers.calling.outcomes import DONE, Apart, Done, Failed, Outcome, Rejected
 from workers.declaration import Handler
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.
-_HIDDEN: Final = frozenset((__file__, alarm.__file__))
+_HIDDEN: Final = frozenset((__file__, alarm.__file__, call_spans.__file__))
 
 
 def _never() -> bool:
@@ -32,11 +33,12 @@ class Caller:
     """Calls one handler, for as long as a worker process lives; to be used in its main thread.
 
     An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
-    loop runs only while `run` waits for calls to finish.
+    loop runs only while `run` waits for calls to finish. `spans` records its calls.
     """
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, *, spans: CallSpans | None = None) -> None:
         self.handler = handler
+        self._function = handler.function if spans is None else spans.around(handler.function)
         self._runner = asyncio.Runner()
         self._lifespan = Lifespan(handler, self._runner)
 
@@ -106,7 +108,7 @@ class Caller:
 
     def _call(self, clock: Alarm, argument: Any) -> Outcome:
         try:
-            returned = clock.call(self.handler.function, argument)
+            returned = clock.call(self._function, argument)
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001 # the boundary: a handler's error is its event's outcome
@@ -168,7 +170,7 @@ class Caller:
 
         timer = loop.call_later(timeout_seconds, expire)
         try:
-            returned = await self.handler.function(argument)
+            returned = await self._function(argument)
         except KeyboardInterrupt:
             raise
         except asyncio.CancelledError as exc:

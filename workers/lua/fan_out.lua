@@ -8,8 +8,9 @@
 --       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
 --                         and of each its marks and itself
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
--- Gives {1, new events, duplicates}, or {0} if the settlement is refused
-if is_repeated() then return {1, 0, 0} end
+-- Gives {1, new events, duplicates, {new events of each group}}, or {0} if the settlement is refused; of a repeated one
+-- nobody knows any more, so that is {1, 0, 0, {}}
+if is_repeated() then return {1, 0, 0, {}} end
 if not is_current() then return {0} end
 
 local mark_seconds, mark_prefix = next_number(), next_text()
@@ -22,8 +23,8 @@ for i = 1, next_number() do
 end
 
 -- By kind. What is done for each event reads ARGV at its place, and makes no text but the mark's key.
-local new, duplicate = {}, {}
-for _ = 1, next_number() do
+local new, duplicate, new_of_groups = {}, {}, {}
+for group = 1, next_number() do
   local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
   local wanted = {}
   for i, handler in ipairs(handlers) do
@@ -43,6 +44,7 @@ for _ = 1, next_number() do
       for i = 1, #wanted do wanted[i][#wanted[i] + 1] = ARGV[position] end
     end
   end
+  new_of_groups[group] = unseen
   new[kind] = (new[kind] or 0) + unseen
   duplicate[kind] = (duplicate[kind] or 0) + number - unseen
   for i, handler in ipairs(handlers) do
@@ -92,4 +94,4 @@ end
 
 write_counts(KEYS[1])
 settle()
-return {1, new_events, duplicates}
+return {1, new_events, duplicates, new_of_groups}

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from shared import events, queues
 from shared.figures import SECONDS, Figures
+from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.calling.watchdog import GRACE_SECONDS, Watchdog
@@ -60,6 +61,7 @@ class Deliveries:
         notebook: Notebook,
         is_stopping: Callable[[], bool],
         figures: Figures | None = None,
+        spans: CallSpans | None = None,
     ) -> None:
         self._steps = steps
         self._handler = handler
@@ -67,6 +69,7 @@ class Deliveries:
         self._notebook = notebook
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
+        self._spans = spans
         self._seconds_an_event: float | None = None
         self._figures = Figures() if figures is None else figures
         self._handler_seconds = self._figures.histogram(("handler", handler.name), SECONDS)
@@ -80,6 +83,16 @@ class Deliveries:
         """
         portions = self._take(job_id, arguments)
         run, part = Run(portions), Part(is_probe=portions[0].is_probe)
+        if self._spans is None:
+            self._deliver(job_id, portions, run, part)
+            return
+        self._spans.expect(run.traced())
+        try:
+            self._deliver(job_id, portions, run, part)
+        finally:
+            self._spans.end()
+
+    def _deliver(self, job_id: str, portions: Sequence[Portion], run: Run, part: Part) -> None:
         self._notebook.begin([portion.job_id for portion in portions])
         deaths = portions[0].deaths
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
@@ -143,7 +156,8 @@ class Deliveries:
         def stop() -> bool:
             return part.is_held or self._is_stopping()
 
-        for index, outcome in self._caller.run(found, singly=singly, stop=stop):
+        told = self._caller.run(found, singly=singly, stop=stop)
+        for index, outcome in told if self._spans is None else self._spans.watched(found, told):
             part.hear(outcome)
             yield index, outcome
 
@@ -193,7 +207,10 @@ class Deliveries:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
-                yield ((position, Rejected(f"{MOST_DEATHS} workers died while the handler had it")),)
+                outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+                if self._spans is not None:
+                    self._spans.uncalled(event, outcome)
+                yield ((position, outcome),)
                 continue
             for _, outcome in self._called(part, [event], singly=True):
                 yield ((position, outcome),)
@@ -215,7 +232,7 @@ class Deliveries:
         if not settlements and not part.has_news:
             return
         news = part.tell()
-        verdicts = Verdicts(self._handler)
+        verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
         for event, attempt, outcome in finished:
             verdicts.enter(event, attempt, outcome)
         settled = self._steps.settle(

@@ -1,6 +1,6 @@
 """One run of a deliver worker: the events of the jobs that it took along, and how far each of those jobs is settled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -57,6 +57,11 @@ class Run:
         """Note what became of an event."""
         self._outcomes[position] = outcome
         self.ended += 1
+
+    def traced(self) -> Iterator[tuple[events.Event, int, str]]:
+        """Give each event with its attempt and with the traceparent that came along, "" where none did."""
+        for event, attempt, (share, place) in zip(self.events, self.attempts, self._origins, strict=True):
+            yield event, attempt, events.trace_of(share.portion.arguments[3][place])
 
     def origin(self, position: int) -> tuple[int, int]:
         """Give the number of the job that brought an event, and the event's place in it."""

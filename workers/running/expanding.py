@@ -5,16 +5,17 @@ events at a time, and each commit moves the progress of the batches it came from
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
-from workers.running.settlements import MOST_DEATHS, Delivery, Offer, Portion, SetAside, Settlement
+from workers.running.expand_spans import ExpandSpans
+from workers.running.settlements import MOST_DEATHS, Delivery, Item, Offer, Portion, SetAside, Settlement
 from workers.running.settling import Steps
 
 log = logging.getLogger("callbacks.expand")
@@ -31,18 +32,21 @@ EVENTS_A_DELIVERY: Final = 100
 _MOST_MASKS: Final = 4096
 
 
-# One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
-_Item: TypeAlias = Offer | SetAside
-
-
 class Expansion:
     """Reads batches and fans out their events to `handlers`, in that order, over one connection."""
 
-    def __init__(self, *, steps: Steps, handlers: Sequence[Handler], dedupe_seconds: int) -> None:
+    def __init__(
+        self, *, steps: Steps, handlers: Sequence[Handler], dedupe_seconds: int, spans: ExpandSpans | None = None
+    ) -> None:
         self._steps = steps
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
         self._masks: dict[tuple[object, ...], str] = {}
+        self._spans = spans
+        self._kept: type[list[batches.Kept] | list[batches.Traced]] = list[batches.Kept]
+        self._reading: Callable[[batches.Kept], list[Item]] = self._read
+        if spans is not None:
+            self._kept, self._reading = list[batches.Traced], spans.reading(self._read)
         # While Redis carries out one commit, the next is made ready: each takes about as long as the other.
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
@@ -60,6 +64,8 @@ class Expansion:
             most_bytes=TAKE_BYTES,
         )
         deaths = portions[0].deaths
+        if self._spans is not None:
+            self._spans.begin()
         pending = _Commit()
         under_way: Future[None] | None = None
         try:
@@ -78,8 +84,12 @@ class Expansion:
             under_way = self._commit_after(under_way, job_id, pending)
         finally:
             # Whatever happens: nothing of this run is still on its way when it ends.
-            if under_way is not None:
-                under_way.result()
+            try:
+                if under_way is not None:
+                    under_way.result()
+            finally:
+                if self._spans is not None:
+                    self._spans.end()
 
     def _commit_after(self, earlier: Future[None] | None, job_id: str, pending: "_Commit") -> Future[None]:
         """Begin a commit when the one before it is done, as it goes on where that one ends; raise what that raised."""
@@ -91,7 +101,7 @@ class Expansion:
         if not pending.settlements:
             return
         most = -(-len(pending.offered) // EVENTS_A_DELIVERY)
-        new, duplicate = self._steps.fan_out(
+        fanned_out = self._steps.fan_out(
             run_id=job_id,
             settlements=pending.settlements,
             mark_seconds=self._dedupe_seconds,
@@ -104,13 +114,15 @@ class Expansion:
         )
         log.debug(
             "action=fan_out new=%d duplicate=%d quarantined=%d job=%s",
-            new,
-            duplicate,
+            fanned_out.new,
+            fanned_out.duplicate,
             sum(entry.records for entry in pending.unreadable),
             job_id,
         )
+        if self._spans is not None:
+            self._spans.committed(fanned_out.groups, pending.unreadable)
 
-    def _items(self, portion: Portion, *, deaths: int) -> Iterator[_Item]:
+    def _items(self, portion: Portion, *, deaths: int) -> Iterator[Item]:
         """Read a batch's callbacks, in order, without the items that an earlier run has settled.
 
         If `deaths` workers died of the first of them that is not settled, it is set aside unread, and that is the end
@@ -118,7 +130,7 @@ class Expansion:
         """
         _version, callbacks = portion.arguments
         skip = int(portion.progress)
-        for kept in msgspec.convert(callbacks, list[batches.Kept]):
+        for kept in msgspec.convert(callbacks, self._kept):
             if skip >= kept.records:
                 skip -= kept.records
                 continue
@@ -128,12 +140,12 @@ class Expansion:
                 yield _unreadable(kept, error, kept.body.encode(), records=left)
                 skip = 0
                 continue
-            items = self._read(kept)
+            items = self._reading(kept)
             while skip > 0:
                 skip -= _records(items.pop(0))
             yield from items
 
-    def _read(self, kept: batches.Kept) -> list[_Item]:
+    def _read(self, kept: batches.Kept) -> list[Item]:
         body = kept.body.encode()
         try:
             callback = wire.read(body, kept.kind)
@@ -141,7 +153,7 @@ class Expansion:
             # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
             return [_unreadable(kept, str(exc), body, records=kept.records)]
         received_at = events.time_of(kept.received_ms)
-        items: list[_Item] = [
+        items: list[Item] = [
             self._offer(event) for event in events.of(callback, source=kept.source, received_at=received_at)
         ]
         if callback.faults:
@@ -185,7 +197,7 @@ class _Commit:
     def is_full(self) -> bool:
         return self._items >= EVENTS_A_COMMIT or self._bytes >= BYTES_A_COMMIT
 
-    def add(self, item: _Item) -> int:
+    def add(self, item: Item) -> int:
         """Give how many records that settles."""
         self._items += 1
         if isinstance(item, SetAside):
@@ -201,7 +213,7 @@ class _Commit:
             self.settlements.append(Settlement(portion, str(start), str(done), ends=ends))
 
 
-def _records(item: _Item) -> int:
+def _records(item: Item) -> int:
     return item.records if isinstance(item, SetAside) else 1
 
 

@@ -57,6 +57,22 @@ class Offer(Struct, frozen=True, gc=False):
     event: bytes
 
 
+class Group(Struct, frozen=True):
+    """Events of one mask that were offered together: how many, and how many of them were new."""
+
+    mask: str
+    offered: int
+    new: int
+
+
+class FannedOut(Struct, frozen=True):
+    """What one step made of events; `groups` is empty where its answer got lost and it was asked again."""
+
+    new: int
+    duplicate: int
+    groups: tuple[Group, ...]
+
+
 class SetAside(Struct, frozen=True):
     """An entry of the quarantine or of the dead letters: the hash's key, its id and time in the index, its fields."""
 
@@ -67,6 +83,10 @@ class SetAside(Struct, frozen=True):
     fields: Mapping[str, Argument]
     kind: keys.CountedKind = "unknown"
     records: int = 1
+
+
+# One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
+Item: TypeAlias = Offer | SetAside
 
 
 class Later(Struct, frozen=True):

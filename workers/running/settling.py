@@ -20,6 +20,8 @@ from workers.running.settlements import (
     NOTHING,
     Argument,
     Delivery,
+    FannedOut,
+    Group,
     Later,
     Offer,
     PauseNews,
@@ -134,7 +136,7 @@ class Steps:
         deliveries: Iterable[Delivery],
         events: Sequence[Offer],
         unreadable: Sequence[SetAside],
-    ) -> tuple[int, int]:
+    ) -> FannedOut:
         """Enqueue what is new of `events` for the handlers that want it; give how many were new, and how many not.
 
         Raises StaleRun if another run has settled any of these items before.
@@ -142,7 +144,8 @@ class Steps:
         arguments = _settlements(run_id, settlements)
         arguments += (mark_seconds, keys.SEEN_PREFIX)
         _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
-        _append_all(arguments, _groups(events))
+        groups = _groups(events)
+        _append_all(arguments, groups)
         _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
         current, *numbers = patiently(
             lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments),
@@ -151,8 +154,10 @@ class Steps:
         )
         if not current:
             raise StaleRun
-        new, duplicate = numbers
-        return new, duplicate
+        new, duplicate, of_groups = numbers
+        # By their places in what `_groups` gives: the mask, and how many.
+        told = (Group(str(group[1]), int(group[3]), number) for group, number in zip(groups, of_groups, strict=False))
+        return FannedOut(new, duplicate, tuple(told))
 
     def settle(
         self,

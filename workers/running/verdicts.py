@@ -3,6 +3,7 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from rq.job import JobStatus
@@ -27,10 +28,14 @@ def wait_seconds(attempt: int) -> float:
 
 
 class Verdicts:
-    """What becomes of the events of one settlement. `actions` counts log lines, by action and cause."""
+    """What becomes of the events of one settlement. `actions` counts log lines, by action and cause.
 
-    def __init__(self, handler: Handler) -> None:
+    `encode` gives the form in which an event waits for its next attempt.
+    """
+
+    def __init__(self, handler: Handler, *, encode: Callable[[events.Event], bytes] = events.encode) -> None:
         self._handler = handler
+        self._encode = encode
         self.counts: Counter[str] = Counter()
         self.actions: Counter[tuple[str, str]] = Counter()
         self.dead: list[SetAside] = []
@@ -48,7 +53,9 @@ class Verdicts:
         else:
             wait = outcome.after_seconds if isinstance(outcome, Again) else None
             self.actions["event_retried", _cause(outcome)] += 1
-            self.later.append(_retry(name, event, attempt + 1, wait_seconds(attempt) if wait is None else wait))
+            self.later.append(
+                _retry(name, self._encode(event), attempt + 1, wait_seconds(attempt) if wait is None else wait)
+            )
 
 
 def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
@@ -74,11 +81,11 @@ def _why(outcome: Outcome) -> str:
     return outcome.reason if isinstance(outcome, Again | Rejected) else ""
 
 
-def _retry(handler: str, event: events.Event, attempt: int, after_seconds: float) -> Later:
+def _retry(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
     job_id = queues.new_id()
     fields = queues.delivery_job(
         handler,
-        [events.encode(event)],
+        [encoded],
         attempt=attempt,
         status=JobStatus.SCHEDULED,
         description=f"1 event for {handler}, attempt {attempt}",

@@ -1,0 +1,151 @@
+"""What a handler's calls leave in traces: each end of a call has its word, and no call is different for it."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from shared.events import Event
+from shared.tracer import Tracer
+from tests.unit.example_events import report
+from workers import Pause, Reject, ReportEvent, Retry, handler
+from workers.calling.call_spans import CallSpans
+from workers.calling.caller import Caller
+from workers.calling.outcomes import Failed, Outcome, Rejected
+from workers.declaration import ATTRIBUTE, Handler
+
+TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+class Traced:
+    """A handler that is called as a worker that traces calls it, and the spans that this leaves."""
+
+    def __init__(self, function: Callable[[Any], Any], **options: Any) -> None:
+        decorated = handler(ReportEvent, name="mine", **options)(function)
+        declared: Handler = getattr(decorated, ATTRIBUTE)
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.spans = CallSpans(Tracer(provider, "test"), declared)
+        self._caller = Caller(declared, spans=self.spans)
+
+    def call(self, *events: Event, attempt: int = 1, sampled: bool = True, most: int = 100) -> list[Outcome]:
+        """Call it with these events, as one run; end that when `most` outcomes are known."""
+        outcomes: list[Outcome] = []
+        self.spans.expect([(event, attempt, TRACE if sampled else "") for event in events])
+        with self._caller as caller, closing(caller.run(events)) as told:  # type: ignore[type-var] # it is a generator
+            for _, outcome in self.spans.watched(events, told):
+                outcomes.append(outcome)
+                if len(outcomes) == most:
+                    break
+        self.spans.end()
+        return outcomes
+
+    @property
+    def finished(self) -> tuple[ReadableSpan, ...]:
+        return self._exporter.get_finished_spans()
+
+    @property
+    def words(self) -> list[Any]:
+        """Give what became of each call, as its span says."""
+        return [(span.attributes or {})["callbacks.outcome"] for span in self.finished]
+
+
+def raising(error: BaseException) -> Callable[[Any], None]:
+    def fail(_: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("function", "attempt", "word", "error_type"),
+    [
+        (lambda _: None, 1, "delivered", None),
+        (raising(ValueError("secret")), 1, "retried", "ValueError"),
+        (raising(ValueError("secret")), 3, "dead", "ValueError"),
+        (raising(Retry(after_seconds=1)), 1, "retried", None),
+        (raising(Retry(after_seconds=1)), 3, "dead", "Retry"),
+        (raising(Reject("secret")), 1, "dead", "Reject"),
+        (raising(Pause(after_seconds=9, reason="secret")), 1, "paused", None),
+        (raising(SystemExit("secret")), 1, "retried", "SystemExit"),
+    ],
+)
+def test_each_end_of_a_call_has_its_word_and_no_text(
+    function: Callable[[Any], Any], attempt: int, word: str, error_type: str | None
+) -> None:
+    traced = Traced(function, attempts=3)
+    traced.call(report(), attempt=attempt)
+    (span,) = traced.finished
+    attributes = dict(span.attributes or {})
+    assert (attributes["callbacks.outcome"], attributes.get("error.type")) == (word, error_type)
+    assert (span.name, attributes["callbacks.attempt"]) == ("deliver mine", attempt)
+    assert "secret" not in span.to_json()
+
+
+def test_a_call_over_its_time_is_retried_as_a_time_out() -> None:
+    def hang(_: Any) -> None:
+        while True:
+            pass
+
+    traced = Traced(hang, timeout_seconds=0.1)
+    traced.call(report())
+    assert (traced.finished[0].attributes or {})["error.type"] == "HandlerTimeout"
+
+
+def test_a_call_that_was_broken_off_is_interrupted_and_one_not_begun_leaves_nothing() -> None:
+    async def wait(event: ReportEvent) -> None:
+        if event.message_id != "quick":
+            await asyncio.sleep(60)
+
+    traced = Traced(wait, concurrency=2)
+    traced.call(report(message_id="quick"), report(message_id="slow"), report(message_id="later"), most=1)
+    assert sorted(traced.words) == ["delivered", "interrupted"]
+
+
+def test_an_event_that_was_never_called_can_be_told_of() -> None:
+    traced = Traced(lambda _: None)
+    event = report()
+    traced.spans.expect([(event, 1, TRACE)])
+    traced.spans.uncalled(event, Rejected("3 workers died"))
+    assert traced.words == ["dead"]
+
+
+def test_what_is_not_sampled_leaves_no_span() -> None:
+    traced = Traced(lambda _: None)
+    traced.call(report(), report(), sampled=False)
+    assert traced.finished == ()
+
+
+def test_a_traceback_shows_the_handlers_frames_alone() -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("no")
+
+    async def fail_later(_: Any) -> None:
+        raise ValueError("no")
+
+    for function in (fail, fail_later):
+        (outcome,) = Traced(function).call(report())
+        assert isinstance(outcome, Failed)
+        assert outcome.traceback.count("  File ") == 1, outcome.traceback
+        assert outcome.cause.startswith("ValueError at test_call_spans.py:")
+
+
+def test_a_call_runs_in_the_context_that_it_has_without_traces_but_for_the_span() -> None:
+    kept: contextvars.ContextVar[int] = contextvars.ContextVar("kept", default=0)
+    seen: list[tuple[int, str]] = []
+
+    def count(_: Any) -> None:
+        kept.set(kept.get() + 1)
+        seen.append((kept.get(), f"{trace.get_current_span().get_span_context().trace_id:032x}"))
+
+    Traced(count).call(report(), report())
+    assert seen == [(1, "a" * 32), (2, "a" * 32)]
+    assert not trace.get_current_span().is_recording()
