@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ops.reading import MOST_HANDLERS, Reading
+from ops.reading import KINDS, MOST_HANDLERS, Reading
 from shared import keys, queues
 from shared.figures import BEYOND, SECONDS, SEPARATOR, SIZES, SUM_UNIT
 
@@ -19,9 +19,7 @@ MOST_SOURCES: Final = 32
 OTHER: Final = "other"
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
 
-_KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 _OUTCOMES: Final[tuple[keys.Outcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
-_DELIVERIES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "unwanted", "dead", "dropped")
 _Rows: TypeAlias = list[tuple[tuple[str, ...], int]]
 
 
@@ -44,11 +42,11 @@ def _arrivals(reading: Reading) -> Iterator[Metric]:
         ("duplicate", "duplicates", "Records that were seen before."),
     ):
         found = CounterMetricFamily(f"callbacks_{name}", text, labels=("kind",))
-        for kind in _KINDS:
+        for kind in KINDS:
             found.add_metric((kind,), counts.get(f"{kind}.{outcome}", 0))
         yield found
-    dropped = sum(counts.get(keys.count(kind, "dropped"), 0) for kind in _KINDS)
-    quarantined = sum(counts.get(keys.count(kind, "quarantined"), 0) for kind in _KINDS)
+    dropped = sum(counts.get(keys.count(kind, "dropped"), 0) for kind in KINDS)
+    quarantined = sum(counts.get(keys.count(kind, "quarantined"), 0) for kind in KINDS)
     yield _gauge("callbacks_quarantine_entries", "Callbacks and records in the quarantine now.", reading.quarantined)
     yield _gauge("callbacks_quarantined_records", "Records set aside, neither replayed nor dropped.", quarantined)
     yield _counter("callbacks_quarantine_dropped", "Records dropped from the quarantine.", dropped)
@@ -64,13 +62,14 @@ def _handlers(reading: Reading) -> Iterator[Metric]:
     )
     retried = CounterMetricFamily("callbacks_retries", "Events to be tried again later.", labels=("handler",))
     for handler, entries in reading.dead.items():
-        at = {name: sum(_at(reading, handler, kind, name) for kind in _KINDS) for name in _DELIVERIES}
-        for outcome in ("delivered", "unwanted", "dropped"):
-            deliveries.add_metric((handler, outcome), at[outcome])
+        at = reading.at_handler(handler)
+        deliveries.add_metric((handler, "delivered"), at["delivered"])
+        deliveries.add_metric((handler, "unwanted"), at["unwanted"])
+        deliveries.add_metric((handler, "dropped"), at["dropped"])
         # Not the audit's: that goes down with each replay, which a counter must not.
         deliveries.add_metric((handler, "dead"), reading.figures.get(f"died{SEPARATOR}{handler}", 0))
         letters.add_metric((handler,), entries)
-        waiting.add_metric((handler,), at["queued"] - at["delivered"] - at["dead"] - at["dropped"])
+        waiting.add_metric((handler,), reading.events_waiting(handler))
         retried.add_metric((handler,), reading.figures.get(f"retried{SEPARATOR}{handler}", 0))
     seconds = HistogramMetricFamily(
         "callbacks_handler_seconds", "Seconds an event takes at its handler, as the mean of a run.", labels=("handler",)
@@ -78,10 +77,6 @@ def _handlers(reading: Reading) -> Iterator[Metric]:
     for handler in reading.dead:
         _observed(seconds, (handler,), reading.figures, f"handler{SEPARATOR}{handler}", SECONDS)
     yield from (deliveries, letters, waiting, retried, seconds)
-
-
-def _at(reading: Reading, handler: str, kind: keys.CountedKind, outcome: keys.DeliveryOutcome) -> int:
-    return reading.counts.get(keys.handler_count(handler, kind, outcome), 0)
 
 
 def _web(figures: Mapping[str, int]) -> Iterator[Metric]:
@@ -116,7 +111,7 @@ def _bounded(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:
     shown = set(sorted(by_source, key=lambda source: (-by_source[source], source))[:MOST_SOURCES])
     found: dict[tuple[str, str], int] = {}
     for (kind, source), number in rows:
-        labels = (kind if kind in _KINDS else "unknown", source if source in shown else OTHER)
+        labels = (kind if kind in KINDS else "unknown", source if source in shown else OTHER)
         found[labels] = found.get(labels, 0) + number
     yield from found.items()
 
@@ -155,8 +150,8 @@ def _queues(reading: Reading) -> Iterator[Metric]:
         workers.add_metric((queue.name,), queue.workers)
     yield from (jobs, oldest, workers, paused)
     counts = reading.counts
-    arrived = sum(counts.get(keys.count(kind, "received"), 0) for kind in _KINDS)
-    settled = sum(counts.get(keys.count(kind, o), 0) for kind in _KINDS for o in _OUTCOMES if o != "received")
+    arrived = sum(counts.get(keys.count(kind, "received"), 0) for kind in KINDS)
+    settled = sum(counts.get(keys.count(kind, o), 0) for kind in KINDS for o in _OUTCOMES if o != "received")
     yield _gauge(
         "callbacks_expand_waiting_records", f"Records the queue {queues.EXPAND} still holds.", arrived - settled
     )

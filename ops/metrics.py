@@ -4,7 +4,6 @@ The audit reads every waiting job, so it is taken once a minute at most, and not
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,13 +15,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ops import families, reading
-from shared import audit
+from ops.auditing import Auditing, Balance
 from shared.settings import Durability
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 AUDIT_EVERY_SECONDS: Final = 60.0
-# About a second's reading.
-AUDIT_MOST_JOBS: Final = 20_000
 
 
 class Metrics(Collector):
@@ -32,8 +29,7 @@ class Metrics(Collector):
         self._connection = connection
         self._level: Durability = level
         self._one_at_a_time = threading.Lock()
-        self._difference: int | None = None
-        self._audited_seconds = float("-inf")
+        self._auditing = Auditing(connection, every_seconds=AUDIT_EVERY_SECONDS)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -50,27 +46,18 @@ class Metrics(Collector):
         """Read Redis and give what is there; nothing but `callbacks_redis_up` while it does not answer."""
         try:
             found = reading.read(self._connection, self._level)
-            self._audit(found)
+            balance = self._auditing.look(found.jobs)
         except redis.RedisError:
             yield GaugeMetricFamily("callbacks_redis_up", "1: Redis answers.", value=0)
             return
         yield GaugeMetricFamily("callbacks_redis_up", "1: Redis answers.", value=1)
         yield from families.families(found)
-        if self._difference is not None:
-            yield GaugeMetricFamily(
-                "callbacks_audit_difference", "Records and events that are nowhere, or twice.", value=self._difference
-            )
-            age_seconds = time.monotonic() - self._audited_seconds
-            yield GaugeMetricFamily("callbacks_audit_age_seconds", "Age of that sum.", value=age_seconds)
+        if balance is not None and not balance.moving:
+            yield from _audited(balance)
 
-    def _audit(self, found: reading.Reading) -> None:
-        if time.monotonic() - self._audited_seconds < AUDIT_EVERY_SECONDS:
-            return
-        if sum(queue.waiting + queue.running + queue.later for queue in found.queues) > AUDIT_MOST_JOBS:
-            return
-        sums = audit.take(self._connection)
-        # While things move, what does not add up means nothing; what does is as good as ever.
-        if sums.moving and not sums.balances:
-            return
-        self._difference = abs(sums.missing) + sum(abs(handler.missing) for handler in sums.handlers)
-        self._audited_seconds = time.monotonic()
+
+def _audited(balance: Balance) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "callbacks_audit_difference", "Records and events that are nowhere, or twice.", value=balance.difference
+    )
+    yield GaugeMetricFamily("callbacks_audit_age_seconds", "Age of that sum.", value=balance.age_seconds)

@@ -10,14 +10,17 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import durability, keys, queues
+from shared import durability, keys, last_hour, queues
 from shared.durability import Finding
+from shared.last_hour import LastHour
 from shared.settings import Durability
 from shared.telling import STATE_SECONDS
 
 # More handlers, or processes, than any deployment has: beyond it they are not shown, lest series multiply.
 MOST_HANDLERS: Final = 100
 _MOST_PROCESSES: Final = 1000
+KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
+OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "unwanted", "dead", "dropped")
 
 
 class Spool(Struct, frozen=True):
@@ -45,8 +48,10 @@ class Queue(Struct, frozen=True, kw_only=True):
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All of it, at the time `seconds` of Redis."""
 
+    seconds: float
+    last_hour: LastHour
     counts: dict[str, int]
     figures: dict[str, int]
     findings: tuple[Finding, ...]
@@ -57,10 +62,27 @@ class Reading(Struct, frozen=True, kw_only=True):
     queues: tuple[Queue, ...]
     spools: tuple[Spool, ...]
 
+    @property
+    def jobs(self) -> int:
+        """How many jobs there are, whatever their state: what an audit has to read."""
+        return sum(queue.waiting + queue.running + queue.later for queue in self.queues)
+
+    def at_handler(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
+        """Give how many events had each outcome at a handler, of every kind."""
+        return {
+            outcome: sum(self.counts.get(keys.handler_count(handler, kind, outcome), 0) for kind in KINDS)
+            for outcome in OUTCOMES
+        }
+
+    def events_waiting(self, handler: str) -> int:
+        """Give how many events a handler has yet to be done with."""
+        at = self.at_handler(handler)
+        return at["queued"] - at["delivered"] - at["dead"] - at["dropped"]
+
 
 def read(connection: redis.Redis, level: Durability) -> Reading:
     """Read it. Raises redis.RedisError."""
-    counts, figures, quarantined, processes, (seconds, _), *answers = _asked(connection)
+    counts, figures, quarantined, processes, hour, (seconds, microseconds), *answers = _asked(connection)
     info: dict[str, Any] = {}
     for answer in answers:
         info |= answer if isinstance(answer, dict) else {}
@@ -87,7 +109,10 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
     states = [next(replies) for _ in alive]
     places = {name: [next(replies) for _ in range(6)] for name in names}
     paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
+    now_seconds = seconds + microseconds / 1_000_000
     return Reading(
+        seconds=now_seconds,
+        last_hour=last_hour.read(hour, now_seconds=now_seconds),
         counts=numbers,
         figures=_numbers(figures),
         findings=durability.judge(level, answers),
@@ -106,11 +131,12 @@ def _asked(connection: redis.Redis) -> Sequence[Any]:
         pipe.hgetall(keys.FIGURES)
         pipe.zcard(keys.QUARANTINE)
         pipe.zrange(keys.FIGURES_PROCESSES, -_MOST_PROCESSES, -1, withscores=True)
+        pipe.hgetall(keys.FIGURES_HOUR)
         pipe.time()
         durability.ask(pipe)
         # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
         replies: list[Any] = pipe.execute(raise_on_error=False)
-    for reply in replies[:5]:
+    for reply in replies[:6]:
         if isinstance(reply, redis.RedisError):
             raise reply
     return replies

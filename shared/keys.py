@@ -7,6 +7,7 @@
     cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/telling.py
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
     cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
+    cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/last_hour.py
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/running/trimming.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
@@ -42,6 +43,7 @@ QUARANTINE: Final = "cb:quarantine"
 OFFERED: Final = "cb:offered"
 FIGURES: Final = "cb:figures"
 FIGURES_PROCESSES: Final = "cb:figures:processes"
+FIGURES_HOUR: Final = "cb:figures:hour"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.

@@ -11,6 +11,7 @@ leave a file behind for each process that ever ran, to be read at every scrape.
 """
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -18,7 +19,7 @@ from typing import Any, Final
 import orjson
 import redis
 
-from shared import connections, keys
+from shared import connections, keys, last_hour
 from shared.figures import Figures
 
 EVERY_SECONDS: Final = 2.0
@@ -28,13 +29,17 @@ STATE_SECONDS: Final = 15
 _TIMEOUT_SECONDS: Final = 2.0
 _FORGET_SECONDS: Final = keys.DAY_SECONDS
 
-# KEYS  1 the figures   2 processes that have a state, by time   3 what this process told last
-# ARGV  1 name of the process   2 number of this telling   3 lifetime in seconds   4 state, or ''   then figure, growth
+# KEYS  1 the figures   2 processes that have a state, by time   3 what this process told last   4 the last hour
+# ARGV  1 name of the process   2 number of this telling   3 lifetime in seconds   4 state, or ''
+#       5 how many seconds ago this growth ended   6 how many seconds it took   7 how many words of it the last hour has
+#       then those words: name, growth; then figure, growth
 # The time is the server's: those of machines differ.
-_TELL: Final = """
+_TELL: Final = f"""{last_hour.ADD}
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
-  for i = 5, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+  local words = tonumber(ARGV[7])
+  add_to_last_hour(KEYS[4], now, tonumber(ARGV[5]), tonumber(ARGV[6]), 8, 7 + words)
+  for i = 8 + words, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[3], 'number', ARGV[2], 'state', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
@@ -60,6 +65,8 @@ class Telling:
         self._told: dict[str, int] = {}
         self._snapshot: dict[str, int] | None = None
         self._number = 0
+        # When the snapshot was taken, and the one before that was told: by this process's clock, for what lies between.
+        self._taken_at = self._told_until = time.monotonic()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
 
@@ -82,7 +89,9 @@ class Telling:
         """Tell what has grown. Raises redis.RedisError, and then the same is told the next time."""
         if self._snapshot is None:
             snapshot = self._figures.snapshot()
+            self._taken_at = time.monotonic()
             if snapshot == self._told and self._state is None:
+                self._told_until = self._taken_at
                 return
             self._snapshot = snapshot
             self._number += 1
@@ -92,12 +101,17 @@ class Telling:
             if number != self._told.get(name, 0)
         }
         state = orjson.dumps(dict(self._state())) if self._state is not None and not ends else b""
-        words = [word for pair in growth.items() for word in pair]
+        of_the_hour = _words(last_hour.growth(growth))
         self._script(
-            keys=[keys.FIGURES, keys.FIGURES_PROCESSES, keys.figures_of(self._name)],
-            args=[self._name, self._number, _FORGET_SECONDS, state, *words],
+            keys=[keys.FIGURES, keys.FIGURES_PROCESSES, keys.figures_of(self._name), keys.FIGURES_HOUR],
+            args=[
+                *(self._name, self._number, _FORGET_SECONDS, state),
+                *(time.monotonic() - self._taken_at, self._taken_at - self._told_until),
+                *(len(of_the_hour), *of_the_hour, *_words(growth)),
+            ],
         )
         self._told, self._snapshot = self._snapshot, None
+        self._told_until = self._taken_at
 
     def _run(self) -> None:
         while not self._ending.wait(EVERY_SECONDS):
@@ -110,3 +124,7 @@ class Telling:
             # No line of ours: whoever keeps callbacks says so where it matters.
             return False
         return True
+
+
+def _words(growth: Mapping[str, int]) -> list[str | int]:
+    return [word for pair in growth.items() for word in pair]

@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import Metric
 from ingest.measuring import STATUSES, Answers, MeasuringStore
 from ops import families
 from ops.reading import MOST_HANDLERS, Queue, Reading
-from shared import durability, queues
+from shared import durability, last_hour, queues
 from shared.batches import Kept, Quarantined
 from shared.errors import NotKept
 from shared.figures import SECONDS, Figures
@@ -17,6 +17,8 @@ from shared.figures import SECONDS, Figures
 def reading(counts: dict[str, int] | None = None, figures: dict[str, int] | None = None, **more: object) -> Reading:
     expand = Queue(paused_by="", name=queues.EXPAND, waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
     fields: dict[str, object] = {
+        "seconds": 0.0,
+        "last_hour": last_hour.read({}, now_seconds=0.0),
         "counts": counts or {},
         "figures": figures or {},
         "findings": (durability.unreachable("tests"),),

@@ -1,0 +1,124 @@
+"""The last hour in a real Redis: processes add to it as they tell their figures, once, and it stays small."""
+
+import json
+import time
+
+import pytest
+import redis
+
+from shared import connections, keys, last_hour
+from shared.figures import SECONDS, Figures
+from shared.telling import Telling
+from tests.conftest import StartRedis
+from tests.integration.conftest import until
+from tests.redis_server import RedisServer
+
+
+def hour(server: RedisServer) -> dict[int, dict[str, int]]:
+    """Give what is held, by bucket."""
+    with server.client() as client:
+        held = [json.loads(text) for text in client.hgetall(keys.FIGURES_HOUR).values()]
+    return {counts.pop("bucket"): counts for counts in held}
+
+
+def total(server: RedisServer) -> int:
+    return sum(counts.get("callbacks", 0) for counts in hour(server).values())
+
+
+def add(server: RedisServer, *, ended: float = 0, seconds: float = 0, now: float | None = None, **grown: int) -> None:
+    """Add to the hour what grew in `seconds` that ended `ended` seconds before the time `now`."""
+    script = (
+        f"{last_hour.ADD}\nadd_to_last_hour(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 4, #ARGV)"
+    )
+    words = [word for pair in grown.items() for word in pair]
+    with connections.connect(server.url) as client:
+        numbers = [time.time() if now is None else now, ended, seconds]
+        client.register_script(script)(keys=[keys.FIGURES_HOUR], args=[*numbers, *words])
+
+
+def test_callbacks_and_times_of_all_processes_add_up(redis_server: RedisServer) -> None:
+    one, two = Figures(), Figures()
+    tellings = [Telling(one, redis_server.url), Telling(two, redis_server.url)]
+    for figures, number in ((one, 5), (two, 7)):
+        figures.add(("received", "report", "gateway"), number)
+        figures.histogram(("acknowledged",), SECONDS).observe(0.004, number)
+    for telling in tellings:
+        telling.close()
+    counts = list(hour(redis_server).values())
+    assert sum(held["callbacks"] for held in counts) == sum(held["le|0.005"] for held in counts) == 12
+
+
+def test_a_telling_that_is_repeated_is_in_the_hour_once(start_redis: StartRedis) -> None:
+    server = start_redis()
+    figures = Figures()
+    telling = Telling(figures, server.url)
+    figures.add(("received", "report", "gateway"), 1)
+    telling.tell()  # and Redis has the script
+    figures.add(("received", "report", "gateway"), 5)
+    server.pause()
+    with pytest.raises(redis.RedisError):
+        telling.tell()
+    server.resume()
+    until(lambda: total(server) == 6)  # it has come through, and nobody knows
+    figures.add(("received", "report", "gateway"), 2)
+    telling.tell()
+    telling.tell()
+    assert total(server) == 8
+    telling.close()
+
+
+def test_what_grew_while_redis_was_away_is_spread_over_that_time(redis_server: RedisServer) -> None:
+    add(redis_server, now=100_000, seconds=60, ended=25, callbacks=1000)
+
+    found = hour(redis_server)
+
+    assert sorted(found) == [9991, 9992, 9993, 9994, 9995, 9996, 9997]
+    assert sum(held["callbacks"] for held in found.values()) == 1000
+    assert {held["callbacks"] for held in found.values()} <= {142, 143}
+
+
+def test_a_few_callbacks_of_a_long_time_are_all_there(redis_server: RedisServer) -> None:
+    add(redis_server, now=100_000, seconds=600, callbacks=3)
+
+    assert total(redis_server) == 3
+
+
+def test_of_more_than_an_hour_only_the_hour_is_kept(redis_server: RedisServer) -> None:
+    add(redis_server, now=100_000, seconds=3 * 3600, callbacks=3 * 3601)
+
+    found = hour(redis_server)
+
+    assert len(found) == last_hour.SLOTS
+    assert min(found) == 10_000 - last_hour.SLOTS + 1
+    assert {held["callbacks"] for held in found.values()} <= {9, 10}
+
+
+def test_a_slot_is_used_again_and_nothing_of_the_hour_before_stays_in_it(redis_server: RedisServer) -> None:
+    add(redis_server, now=100_000, callbacks=5)
+    add(redis_server, now=100_000 + last_hour.LIFETIME_SECONDS, callbacks=2)
+
+    assert hour(redis_server) == {10_000 + last_hour.SLOTS: {"callbacks": 2}}
+
+
+def test_it_stays_small_with_every_slot_and_every_bound_used_and_goes_an_hour_after_the_last(
+    redis_server: RedisServer,
+) -> None:
+    all_bounds = {f"le|{bound}": 99_999 for bound in (*SECONDS, "+Inf")}
+    for bucket in range(2 * last_hour.SLOTS):
+        add(redis_server, now=100_000 + 10 * bucket, callbacks=999_999, **all_bounds)
+    with redis_server.client() as client:
+        assert client.hlen(keys.FIGURES_HOUR) == last_hour.SLOTS
+        used_bytes = client.memory_usage(keys.FIGURES_HOUR, samples=0)
+        assert isinstance(used_bytes, int)
+        assert used_bytes < 150_000
+        assert 3600 <= client.ttl(keys.FIGURES_HOUR) <= last_hour.LIFETIME_SECONDS
+
+
+def test_a_process_that_counts_nothing_of_it_leaves_no_hour(redis_server: RedisServer) -> None:
+    figures = Figures()
+    telling = Telling(figures, redis_server.url, state=dict)
+    figures.add(("retried", "log"))
+    telling.close()
+    with redis_server.client() as client:
+        assert client.hlen(keys.FIGURES) == 1
+        assert not client.exists(keys.FIGURES_HOUR)
