@@ -8,6 +8,7 @@
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
     cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
     cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/last_hour.py
+    cb:live                    hash    expand    10 s: what of this second has been published, see shared/live.py
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/running/trimming.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
@@ -44,6 +45,7 @@ OFFERED: Final = "cb:offered"
 FIGURES: Final = "cb:figures"
 FIGURES_PROCESSES: Final = "cb:figures:processes"
 FIGURES_HOUR: Final = "cb:figures:hour"
+LIVE: Final = "cb:live"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
@@ -111,6 +113,11 @@ def entry(index: str, entry_id: str) -> str:
 def figures_of(process: str) -> str:
     """Name what a process told last of its figures."""
     return f"{FIGURES}:{process}"
+
+
+def live_channel(database: int) -> str:
+    """Name the channel of a database's live events: no key, but named as one."""
+    return f"{LIVE}:{database}"
 
 
 def count(kind: CountedKind, outcome: Outcome) -> str:

@@ -3,21 +3,27 @@
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from shared import audit
+from shared import audit, live
+from shared.live import Listening
 from tests.acceptance.processes import get, run, started
 from tests.conftest import StartRedis
 from tests.deploy.places import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, post
+from tests.integration.told import other
+from tests.integration.workbench import bench, statuses
 from tests.redis_server import RedisServer, free_port
+from workers import ReportEvent
 
 TEXT = (DEPLOY / "redis" / "users.conf").read_text()
 RULES = {line.split()[1]: line.split()[2:] for line in TEXT.splitlines() if line.startswith("user ")}
+# For the feed of live events, which has a test of its own below.
+OF_THE_FEED = {"&cb:live:*", "+subscribe", "+pubsub|numsub"}
 # Without CONFIG GET Redis is believed; WAIT is for a level with a replica.
 SELDOM = {"+wait", "+config|get"}
 # Without these callbacks are kept as ever, and /metrics shows less; that they suffice, the campaign shows.
@@ -124,7 +130,7 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServ
         ops = start("ops", CALLBACKS_OPS_PORT=str(port))
         ops.until(lambda: get(f"{page}/audit")[0] == 200, "the page")
         # INFO and TIME are for /metrics, which the campaign above reads under these rights.
-        for right in set(rights("ops")) - {"+info", "+time"}:
+        for right in set(rights("ops")) - {"+info", "+time"} - OF_THE_FEED:
             with without(client, "ops", right):
                 assert 503 in {get(f"{page}/audit")[0], get(f"{page}/readyz")[0]}, right
     with redis.Redis.from_url(url(server, "ops")) as reader, pytest.raises(redis.exceptions.NoPermissionError):
@@ -152,3 +158,29 @@ def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
         with server.client(decode_responses=False) as counted:
             workers[0].until(lambda: audit.take(counted).in_flight == 0, "rest")
             assert audit.take(counted).balances
+
+
+def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(server: RedisServer) -> None:
+    def heard(number: int) -> bool:
+        """Whether an event that a worker expands comes through."""
+        with (
+            closing(live.listen_here(url(server, "ops"), idle_seconds=0.5)) as feed,
+            bench(url(server, "worker"), other) as b,
+        ):
+            if next(feed) != Listening():
+                return False
+            b.keep(*statuses([str(number)]))
+            b.expand()
+            return isinstance(next(feed), ReportEvent)
+
+    with server.client() as client:
+        assert heard(0)
+        assert denied(client) == []
+        for number, (user, right) in enumerate(
+            [("worker", "&cb:live:*"), ("worker", "+pubsub|numsub"), ("worker", "+publish")], start=1
+        ):
+            with without(client, user, right):
+                assert not heard(number), right
+        for right in ("&cb:live:*", "+subscribe"):
+            with without(client, "ops", right), pytest.raises(redis.exceptions.NoPermissionError):
+                next(live.listen_here(url(server, "ops")))

@@ -1,8 +1,9 @@
 -- Decide which events are new, mark and count them, and enqueue them for each handler that wants them: one step.
 --
--- KEYS  1 counters   2 RQ's set of queues   3 index of the quarantine
+-- KEYS  1 counters   2 RQ's set of queues   3 index of the quarantine   4 what the feed of live events had this second
 -- ARGV  settlements (see settling.lua), then
 --       lifetime of a mark in seconds, prefix of a mark
+--       channel of the live events, most events and most bytes of them in a second (see live.lua)
 --       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, most events a job,
 --                 prefix of a job's hash, ids for its jobs
 --       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
@@ -14,6 +15,9 @@ if is_repeated() then return {1, 0, 0, {}} end
 if not is_current() then return {0} end
 
 local mark_seconds, mark_prefix = next_number(), next_text()
+local channel, most_live, most_live_bytes = next_text(), next_number(), next_number()
+-- Where in ARGV the new events stand, if somebody wants to see them.
+local live = is_watched(channel) and {}
 local handlers = {}
 for i = 1, next_number() do
   handlers[i] = {
@@ -41,6 +45,7 @@ for group = 1, next_number() do
     position = position + marks + 1
     if not seen then
       unseen = unseen + 1
+      if live then live[#live + 1] = position end
       for i = 1, #wanted do wanted[i][#wanted[i] + 1] = ARGV[position] end
     end
   end
@@ -94,4 +99,5 @@ end
 
 write_counts(KEYS[1])
 settle()
+if live and #live > 0 then pcall(publish, channel, KEYS[4], live, most_live, most_live_bytes) end
 return {1, new_events, duplicates, new_of_groups}

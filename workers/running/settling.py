@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import redis
 
-from shared import keys, queues
+from shared import keys, live, queues
 from workers.running import notebook, pauses, scripts
 from workers.running.patience import never, patiently
 from workers.running.settlements import (
@@ -50,8 +50,9 @@ class Steps:
     def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never) -> None:
         self._is_stopping = is_stopping
         self._connection = connection
+        self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
         self._take = connection.register_script(scripts.text("clock", "pausing", "take"))
-        self._fan_out = connection.register_script(scripts.text("arguments", "settling", "fan_out"))
+        self._fan_out = connection.register_script(scripts.text("arguments", "settling", "live", "fan_out"))
         self._settle = connection.register_script(scripts.text("arguments", "settling", "clock", "pausing", "settle"))
 
     def take(
@@ -142,13 +143,13 @@ class Steps:
         Raises StaleRun if another run has settled any of these items before.
         """
         arguments = _settlements(run_id, settlements)
-        arguments += (mark_seconds, keys.SEEN_PREFIX)
+        arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
         _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
         groups = _groups(events)
         _append_all(arguments, groups)
         _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
         current, *numbers = patiently(
-            lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE], args=arguments),
+            lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE], args=arguments),
             connection=self._connection,
             is_stopping=self._is_stopping,
         )
