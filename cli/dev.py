@@ -8,22 +8,21 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 import msgspec
 
 from cli import ending, folders, ports
 from cli.command import Command
+from cli.event_words import event_line
 from cli.service import Service
 from shared import settings
 from workers import registry
 
 _LOOK_SECONDS: Final = 0.1
-_COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
 
 
 @click.command(cls=Command)
@@ -77,7 +76,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
         _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file, handlers=handlers)
         while True:
             for line in _new(lines):
-                _show(msgspec.json.decode(line))
+                click.echo(event_line(msgspec.json.decode(line)))
             service.check()
             time.sleep(_LOOK_SECONDS)
 
@@ -109,21 +108,3 @@ def _new(lines: TextIOWrapper) -> Iterator[str]:
             lines.seek(position)
             return
         yield line
-
-
-def _show(event: dict[str, Any]) -> None:
-    when = datetime.fromisoformat(event["received_at"]).astimezone().strftime("%H:%M:%S")
-    where = f"{event['sender'] or '?'} → {event['recipient'] or '?'}"
-    if event["kind"] == "report":
-        what = click.style(f"{event['status']:<8}", fg=_COLOURS.get(event["status"], "red"))
-        error = f"  error {event['error_code']}" if event["error_code"] else ""
-        rest = f"{event['channel'] or '':<8}  {where}  message {event['message_id']}{error}"
-    else:
-        what = click.style(f"{'reply':<8}", fg="magenta")
-        rest = f"{event['channel'] or '':<8}  {where}  {event['text'] or '(no text)'}"
-    click.echo(f"{when}  {what}  {_harmless(rest)}")
-
-
-def _harmless(text: str) -> str:
-    """Keep what strangers wrote from moving the cursor, colouring the terminal or turning its direction."""
-    return "".join(character if character.isprintable() else "·" for character in text)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -11,8 +10,9 @@ import click
 
 from cli import history
 from cli.command import Command
+from cli.event_words import number_of, status_of
 from cli.shelf_options import short
-from shared.events import STATUSES, rfc3339
+from shared.events import rfc3339
 from workers.handlers.sql.history import Message
 
 # Spreadsheets take what begins so for a formula, whatever its quotes (OWASP, "CSV Injection").
@@ -38,25 +38,14 @@ def messages(
     """List messages and their current status, the latest heard of first."""
     if as_json and as_csv:
         raise click.UsageError("Say --json or --csv, not both.")
-    number = None if recipient is None else _number(recipient)
+    number = None if recipient is None else number_of(recipient)
     with history.opened() as found:
-        rows = found.messages(recipient=number, statuses=[_status(name) for name in statuses], since=since, most=most)
+        rows = found.messages(recipient=number, statuses=list(map(status_of, statuses)), since=since, most=most)
         if as_csv:
             _print_csv(rows)
             return
         for row in rows:
             click.echo(history.as_json(row) if as_json else _as_text(row))
-
-
-def _number(text: str) -> str:
-    """Give a number as the gateway writes it: without the +, spaces and strokes with which people do."""
-    digits = re.sub(r"[\s().+/-]", "", text)
-    return digits if digits.isdecimal() else text
-
-
-def _status(name: str) -> str:
-    """Give a status as the gateway writes it, if it is one of its own; others are what they are."""
-    return name.upper() if name.upper() in STATUSES else name
 
 
 def _as_text(row: Message) -> str:

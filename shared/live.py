@@ -107,7 +107,7 @@ def read(message: bytes) -> Iterator[Event | NotShown]:
     """Read one message: its events, and how many it does not show. One of another release is not shown as a whole."""
     try:
         version, hidden, events = _decoder.decode(message)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         version, hidden, events = 0, 1, []
     if version == _VERSION:
         yield from events

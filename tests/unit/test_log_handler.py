@@ -17,7 +17,8 @@ from shared import events, wire
 from workers import Event, registry
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE
-from workers.handlers.log import Lines, mask, masked
+from workers.handlers.log import Lines
+from workers.handlers.masking import mask, masked
 
 NUMBER = "35679000123"
 REPORT: dict[str, Any] = {

@@ -1,0 +1,55 @@
+"""How an event stands on a line for people."""
+
+import pytest
+from click import unstyle
+
+from cli.event_words import event_line, number_of, status_of
+from cli.tail import Filter
+from tests.unit import example_events
+
+
+def words(**fields: object) -> dict[str, object]:
+    report = {"kind": "report", "received_at": "2015-09-25T07:12:54.145Z", "status": "DELIVRD", "channel": "SMS"}
+    return {**report, "sender": "Fortytwo", "recipient": "35679*****123", "message_id": "m", "error_code": 0, **fields}
+
+
+def test_a_line_says_when_what_from_whom_to_whom() -> None:
+    assert unstyle(event_line(words()))[8:] == "  DELIVRD   SMS       Fortytwo → 35679*****123  message m"
+    assert unstyle(event_line(words(status="EXPIRED", error_code=7))).endswith("message m  error 7")
+    assert unstyle(event_line(words(kind="reply", text="yes"))).endswith(
+        "reply     SMS       Fortytwo → 35679*****123  yes"
+    )
+    assert "?" in event_line(words(sender=None))
+
+
+@pytest.mark.parametrize("field", ["status", "channel", "sender", "recipient", "message_id"])
+def test_nothing_in_a_line_steers_the_terminal(field: str) -> None:
+    line = unstyle(event_line(words(**{field: "a\x1b]0;x\x07\x9b2J\u202e\r\nb"})))
+
+    assert line.isprintable()
+    assert "\x1b[" in event_line(words())  # the colour is ours
+
+
+def test_numbers_and_statuses_are_found_however_people_write_them() -> None:
+    assert number_of("+356 (99) 000-001") == "35699000001"
+    assert number_of("Fortytwo") == "Fortytwo"
+    assert (status_of("delivrd"), status_of("sms_sent")) == ("DELIVRD", "sms_sent")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "report", "reply"),
+    [
+        (Filter(), True, True),
+        (Filter(kinds=frozenset(("reply",))), False, True),
+        (Filter(statuses=frozenset(("DELIVRD",))), True, False),
+        (Filter(statuses=frozenset(("UNDELIV",))), False, False),
+        (Filter(channels=frozenset(("SMS", "VIBER"))), True, True),
+        (Filter(channels=frozenset(("INTERNAL",))), False, False),
+        (Filter(sources=frozenset(("nobody",))), False, False),
+        (Filter(recipient="nobody"), False, False),
+        (Filter(recipient="35679000123"), True, False),
+    ],
+)
+def test_a_filter_wants_what_has_all_that_it_names(wanted: Filter, report: bool, reply: bool) -> None:
+    assert wanted.wants(example_events.report()) == report
+    assert wanted.wants(example_events.reply()) == reply
