@@ -6,8 +6,6 @@ as a terminal is asked for by a person, and no log is. What is said about the fe
 
 import contextlib
 import json
-import os
-import select
 import sys
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, TypeAlias
@@ -17,7 +15,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from cli import ending
+from cli import ending, pipes
 from cli.command import Command
 from cli.event_words import event_line, number_of, status_of
 from shared import connections, live, settings
@@ -99,7 +97,7 @@ def tail(
     except ending.Ended:
         sys.exit(0)
     except BrokenPipeError:
-        _forget_output()
+        pipes.forget_output()
     except redis.exceptions.NoPermissionError as exc:
         raise click.ClickException(f"{place} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
     except redis.RedisError as exc:
@@ -114,7 +112,7 @@ def _follow(
     for one in heard:
         match one:
             case Idle():
-                _require_reader()
+                pipes.require_reader()
             case Listening():
                 _note(f"Redis is back: listening to {place} again." if began else f"Listening to {place}.")
                 began = True
@@ -147,16 +145,3 @@ def _json_line(event: Event) -> str:
     if not sys.stdout.isatty():
         return line
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
-
-
-def _require_reader() -> None:
-    """Raise BrokenPipeError if standard output is a pipe that nobody reads any more, which only a write would tell."""
-    watch = select.poll()
-    watch.register(sys.stdout.fileno(), 0)
-    if any(state & select.POLLERR for _, state in watch.poll(0)):
-        raise BrokenPipeError
-
-
-def _forget_output() -> None:
-    """Let what is still buffered go nowhere, as the end of the process would complain about it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

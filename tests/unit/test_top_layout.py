@@ -1,0 +1,126 @@
+"""The picture that `callbacks top` draws of a `Now`: whole at every width, with what is wrong said."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+
+from cli.top_layout import picture
+from ops.auditing import Balance
+from ops.now import AtHandler, Now
+from ops.reading import Queue, Spool
+from shared.durability import Finding
+from shared.last_hour import Acknowledged, Bucket
+
+QUIET = [Bucket(10 * number, 0) for number in range(360)]
+
+
+def at_handler(name: str = "refund", **more: Any) -> AtHandler:
+    figures: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0, "paused_by": ""}
+    return AtHandler(handler=name, **(figures | {"workers": 1} | more))
+
+
+def queue(name: str = "expand", **more: Any) -> Queue:
+    figures: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "later": 0, "oldest_seconds": 0.0}
+    return Queue(name=name, **(figures | {"workers": 2} | more))
+
+
+NOW = Now(
+    at=datetime(2026, 11, 23, 22, 1, 2, tzinfo=UTC),
+    callbacks_per_second=1234.5,
+    last_hour=(*QUIET[:-3], Bucket(3570, 20_000), *QUIET[-2:]),
+    acknowledged=Acknowledged(window_seconds=300, answers=70_000, p50_seconds=0.0021, p99_seconds=1.5),
+    queues=(queue(), queue("deliver-refund", waiting=4321, oldest_seconds=7300.0)),
+    handlers=(at_handler(),),
+    workers=4,
+    web_processes=2,
+    findings=(Finding("redis", ok=True, detail="answers"),),
+    used_bytes=300 << 20,
+    most_bytes=2 << 30,
+    spools=(Spool("drained", 0, 0, 1 << 30), Spool("none", 0, 0, 0)),
+    quarantined=0,
+    balance=Balance(balances=True, moving=False, difference=0, age_seconds=4.0),
+)
+
+
+def drawn(now: Now, *, columns: int = 80) -> str:
+    screen = Console(file=io.StringIO(), width=columns, color_system=None)
+    screen.print(picture(now, columns=columns))
+    assert isinstance(screen.file, io.StringIO)
+    return screen.file.getvalue()
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, 400])
+def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -> None:
+    lines = drawn(NOW, columns=columns).splitlines()
+
+    assert max(map(len, lines)) <= columns
+    if columns >= 80:
+        assert len(lines) == 17
+        assert "deliver-refund    4,321        0      0      2h        2" in "\n".join(lines)
+
+
+def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
+    told = drawn(NOW)
+
+    assert "1,234.5 callbacks/s in the last minute, at most 2,000.0/s in the last hour" in told
+    assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in told
+    assert "refund            1,234,567        9         0     0  on" in told
+    assert "redis         keeps what it acknowledges; 300.0 MiB of 2.0 GiB" in told
+    assert "2 web, 4 workers; spools: drained, none, 0 callbacks" in told
+    assert "audit         balances (4s ago)" in told
+
+
+def test_a_rush_of_ten_seconds_is_seen_at_every_width() -> None:
+    for columns in (40, 80, 120, 400):
+        assert "█" in drawn(NOW, columns=columns)
+
+
+def test_little_beside_much_is_not_nothing() -> None:
+    bars = drawn(replace(NOW, last_hour=(Bucket(0, 1), *QUIET[1:-1], Bucket(3590, 1_000_000)))).splitlines()[2]
+
+    assert (bars[0], bars[1], bars[-1]) == ("▁", " ", "█")
+
+
+def test_an_hour_of_nothing_is_drawn_too() -> None:
+    nothing = Acknowledged(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None)
+    told = drawn(replace(NOW, last_hour=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0))
+
+    assert "0.0 callbacks/s in the last minute, at most 0.0/s" in told
+    assert "nothing in the last 5 minutes" in told
+    assert "█" not in told
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"balance": None}, "audit         not taken while very much waits"),
+        (
+            {"balance": Balance(balances=False, moving=False, difference=3, age_seconds=90.0)},
+            "audit         does not balance: 3 are nowhere, or twice (90s ago)",
+        ),
+        ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "moves too fast"),
+        ({"findings": (Finding("appendonly", ok=False, detail="no", remedy="mend"),)}, "appendonly: no (mend)"),
+        ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "does not keep what it acknowledges"),
+        ({"spools": (Spool("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
+        ({"spools": ()}, "no web process tells its state"),
+        ({"quarantined": 5}, "quarantine    5"),
+        ({"handlers": (at_handler(paused_by="operator"),)}, "  off"),
+        ({"handlers": (at_handler(paused_by="handler"),)}, "  paused"),
+        ({"handlers": (at_handler(workers=0),)}, "  no worker"),
+        ({"handlers": tuple(at_handler(f"h{number}") for number in range(25))}, "5 more handlers"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_said(more: dict[str, Any], said: str) -> None:
+    assert said not in drawn(NOW)
+    assert said in drawn(replace(NOW, **more))
+
+
+def test_a_handlers_name_steers_no_terminal() -> None:
+    told = drawn(replace(NOW, handlers=(at_handler("\x1b[2J[red]x\x9b"),)))
+
+    assert all(one.isprintable() or one == "\n" for one in told)
+    assert "[red]x" in told  # and is no markup
