@@ -93,6 +93,13 @@ def test_of_more_than_an_hour_only_the_hour_is_kept(redis_server: RedisServer) -
     assert {held["callbacks"] for held in found.values()} <= {9, 10}
 
 
+def test_what_is_told_hours_late_takes_the_place_of_nothing_newer(redis_server: RedisServer) -> None:
+    add(redis_server, now=100_000, callbacks=5)
+    add(redis_server, now=100_000, ended=2 * last_hour.LIFETIME_SECONDS, callbacks=2)
+
+    assert hour(redis_server) == {10_000: {"callbacks": 5}}
+
+
 def test_a_slot_is_used_again_and_nothing_of_the_hour_before_stays_in_it(redis_server: RedisServer) -> None:
     add(redis_server, now=100_000, callbacks=5)
     add(redis_server, now=100_000 + last_hour.LIFETIME_SECONDS, callbacks=2)
