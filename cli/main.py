@@ -18,9 +18,9 @@ _COMMANDS: Final = {
     "web": ("cli.web:web", "The web process: takes callbacks, keeps them, answers 200."),
     "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
     "ops": ("cli.ops:ops", "The operators' page, on this machine."),
+    "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
     "top": ("cli.top:top", "How the service is right now, in the terminal."),
     "tail": ("cli.tail:tail", "New events as they come, with filters; as JSON too."),
-    "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
     "handlers": (
         "cli.handlers:handlers",
         "Handlers: list, try, turn off and on, drain, drop.",

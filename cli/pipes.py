@@ -7,6 +7,8 @@ import sys
 
 def require_reader() -> None:
     """Raise BrokenPipeError if standard output is a pipe that nobody reads any more, which only a write would tell."""
+    if sys.stdout is None:  # closed from the start: nobody is meant to read
+        return
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
     if any(state & select.POLLERR for _, state in watch.poll(0)):

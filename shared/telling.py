@@ -2,8 +2,9 @@
 
 Each process adds what has grown since the last time to one hash, from a thread and over a connection of its own, so no
 commit waits for it, and a Redis that is away costs nothing: the figures wait, and are told when it is back. A telling
-whose answer got lost is repeated under the same number, and Redis adds it once. A process that is killed takes what it
-counted in its last two seconds with it, figures only; a gentle end loses nothing unless Redis is away just then.
+whose answer got lost is repeated under the same number, and Redis adds it once, to the last hour (`shared.last_hour`)
+too. A process that is killed takes what it counted in its last two seconds with it, figures only; a gentle end loses
+nothing unless Redis is away just then.
 
 prometheus-client's multiprocess files were the other way. They survive a kill, but know one machine only, need a
 folder shared with the ops process, which may be in another container, cost some microseconds for each number, and
