@@ -114,7 +114,7 @@ def _follow(
             case Idle():
                 pipes.require_reader()
             case Listening():
-                _note(f"Redis is back: listening to {place} again." if began else f"Listening to {place}.")
+                _note(f"Redis is back: listening to {place}." if began else f"Listening to {place}.")
                 began = True
             case Away():
                 _note(f"{place} is away ({one.error}): what is new meanwhile is not shown.")
