@@ -142,11 +142,10 @@ class CallSpans:
             return "delivered"
         if isinstance(outcome, Paused):
             return "paused"
-        if isinstance(outcome, Apart) and not isinstance(outcome.cause, Again):
+        if isinstance(outcome, Apart):
             return "apart"
-        cause = outcome.cause if isinstance(outcome, Apart) else outcome
         # As workers/running/verdicts.py decides.
-        is_retried = isinstance(cause, Failed | Again) and attempt < self._handler.attempts
+        is_retried = isinstance(outcome, Failed | Again) and attempt < self._handler.attempts
         return "retried" if is_retried else "dead"
 
     def _finish(self, sampled: _Sampled, word: str) -> None:
