@@ -17,7 +17,7 @@ _COMMANDS: Final = {
     "dev": ("cli.dev:dev", "The whole service on a Redis of its own, until Ctrl-C."),
     "web": ("cli.web:web", "The web process: takes callbacks, keeps them, answers 200."),
     "worker": ("cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
-    "ops": ("cli.ops:ops", "The operators' page, on this machine."),
+    "ops": ("cli.ops:ops", "The operators' page."),
     "audit": ("cli.audit:audit", "Whether all that was received is somewhere, once."),
     "top": ("cli.top:top", "How the service is right now, in the terminal."),
     "tail": ("cli.tail:tail", "New events as they come, with filters; as JSON too."),
@@ -50,7 +50,7 @@ class _Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as exc:
-            extra = "sql" if cmd_name in _OF_SQL else "dev"
+            extra = "sql" if cmd_name in _OF_SQL else "ops" if cmd_name == "ops" else "dev"
             raise click.ClickException(
                 f"{exc}: `pip install callbacks[{extra}]` brings what `{cmd_name}` needs"
             ) from exc

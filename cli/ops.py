@@ -1,6 +1,8 @@
-"""`callbacks ops`: the operators' page, on the loopback address."""
+"""`callbacks ops`: the operators' page. Without a password it is on the loopback address alone."""
 
 import contextlib
+import ipaddress
+import socket
 
 import click
 import uvicorn
@@ -9,20 +11,34 @@ from cli import ports
 from cli.command import Command
 from ops.app import create_app
 from shared import logs, settings
+from shared.errors import ConfigurationError
 
 
 @click.command(cls=Command)
+@click.option("--host", help="The address to listen on, instead of CALLBACKS_OPS_HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of CALLBACKS_OPS_PORT.")
-def ops(port: int | None) -> None:
-    """Show what the service is doing, on 127.0.0.1."""
+def ops(host: str | None, port: int | None) -> None:
+    """Show what the service is doing, on a page of its own.
+
+    It is on 127.0.0.1 unless --host says otherwise, and then only with CALLBACKS_OPS_PASSWORD. From elsewhere reach it
+    through an SSH tunnel, or put a proxy with HTTPS before it.
+    """
     logs.configure()
     loaded = settings.load(needs=("REDIS_URL",))
+    host = loaded.ops_host if host is None else host
     try:
-        listening = ports.listen("127.0.0.1", loaded.ops_port if port is None else port)
+        listening = ports.listen(host, loaded.ops_port if port is None else port)
     except ports.NoPort as exc:
         raise click.UsageError(str(exc)) from exc
+    if not loaded.ops_password and not _is_loopback(listening):
+        listening.close()
+        raise ConfigurationError(
+            [
+                f"CALLBACKS_OPS_PASSWORD is not set, and others can reach {host}, where events are shown. "
+                "Set it, or listen on 127.0.0.1"
+            ]
+        )
     click.echo(f"the operators' page: {ports.shown(listening)}/")
-    # It has no password, so it is for this machine alone; from elsewhere, reach it through an SSH tunnel.
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(loaded),
@@ -36,3 +52,7 @@ def ops(port: int | None) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+
+
+def _is_loopback(listening: socket.socket) -> bool:
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback

@@ -1,43 +1,41 @@
-"""The operators' page: the audit's figures as a page and as JSON, and /metrics. Reads Redis only, changes nothing.
+"""The operators' side, assembled: the page behind its guard; /metrics, the audit as JSON, and health beside it.
 
-It shows numbers and names of handlers, never an event, a token or an address, and is meant for the loopback address.
+The page shows events to who may see it; the rest shows numbers and names of handlers, never an event or a token.
 """
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from html import escape
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import redis
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ops import assets
+from ops.guard import Guard
+from ops.rendering import notice, page
+from ops.sessions import Sessions
+from ops.signed_out import SignedOut
+from ops.signing_in import SigningIn
+from ops.visitors import Visitors
 from shared import audit, connections
 from shared.settings import Settings
-
-Rows: TypeAlias = list[tuple[str, int]]
-
-_STYLE = (
-    ":root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}"
-    "body{max-width:40rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;width:100%;margin:0 0 2rem}td,th{padding:.3rem .6rem;border-bottom:1px solid #8886;"
-    "text-align:left}td{text-align:right;font-variant-numeric:tabular-nums}.well{color:#1a7f37}.bad{color:#cf222e}"
-    "@media (prefers-color-scheme:dark){.well{color:#3fb950}.bad{color:#ff7b72}}"
-)
-_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-}
 
 
 def create_app(settings: Settings) -> Starlette:
     """Assemble the page for the Redis that `settings` names."""
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+    guarding: dict[str, Any] = {
+        "sessions": Sessions(settings.ops_password),
+        "visitors": Visitors(settings.trusted_proxies),
+        "signed_out": SignedOut(client),
+    }
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -46,23 +44,31 @@ def create_app(settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/", _answering(client, _page)),
-            Route("/audit", _answering(client, _json)),
+            Route("/", _front),
+            *SigningIn(**guarding).routes(),
+            Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),
             Route("/livez", _alive),
             Route("/readyz", _ready(client)),
+            Route("/static/{name}", assets.serve),
         ],
+        middleware=[Middleware(Guard, **guarding)],
+        exception_handlers={redis.RedisError: _redis_away, HTTPException: _no_page},
         lifespan=lifespan,
     )
 
 
-def _answering(client: redis.Redis, answer: Callable[[audit.Audit], Response]) -> Callable[[Request], Any]:
+async def _front(request: Request) -> Response:
+    return page(request, "now.html")
+
+
+def _audit(client: redis.Redis) -> Callable[[Request], Any]:
     async def endpoint(_: Request) -> Response:
         try:
             sums = await run_in_threadpool(audit.take, client)
         except redis.RedisError as exc:
             return _unavailable(exc)
-        return answer(sums)
+        return Response(msgspec.json.encode(sums.as_json()), media_type="application/json")
 
     return endpoint
 
@@ -83,7 +89,7 @@ def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any
 
     async def endpoint(_: Request) -> Response:
         text = await run_in_threadpool(metrics.exposition)
-        return Response(text, headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     return endpoint
 
@@ -107,45 +113,14 @@ def _unavailable(exc: redis.RedisError) -> Response:
     return JSONResponse({"status": "unavailable", "checks": {"redis": type(exc).__name__}}, status_code=503)
 
 
-def _json(sums: audit.Audit) -> Response:
-    return Response(msgspec.json.encode(sums.as_json()), media_type="application/json", headers=_HEADERS)
+async def _redis_away(request: Request, exc: Exception) -> Response:
+    return page(request, "redis_away.html", status_code=503, headers={"retry-after": "5"}, error=type(exc).__name__)
 
 
-def _page(sums: audit.Audit) -> Response:
-    if sums.balances:
-        verdict = '<p class="well">It balances: everything received is somewhere, once.</p>'
-    elif sums.moving:
-        verdict = "<p>Events are moving too fast to be added up exactly.</p>"
-    else:
-        verdict = '<p class="bad">It does not balance: something is lost, or there twice.</p>'
-    arrivals: Rows = [
-        ("received", sums.received),
-        ("new: events", sums.unique),
-        ("duplicate", sums.duplicate),
-        ("quarantined", sums.quarantined),
-        ("dropped", sums.dropped),
-        ("waiting to be expanded", sums.waiting),
-        ("unaccounted for", sums.missing),
-    ]
-    tables = [_table("Reports and replies", arrivals)]
-    for handler in sums.handlers:
-        rows: Rows = [
-            ("queued", handler.queued),
-            ("delivered", handler.delivered),
-            ("dead letters", handler.dead),
-            ("dropped", handler.dropped),
-            ("waiting", handler.waiting),
-            ("not wanted", handler.unwanted),
-            ("unaccounted for", handler.missing),
-        ]
-        tables.append(_table(f"Handler {handler.handler}", rows))
-    head = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="refresh" content="5"><title>Callbacks</title><style>{_STYLE}</style><h1>Callbacks</h1>'
-    )
-    return HTMLResponse(head + verdict + "".join(tables), headers=_HEADERS)
-
-
-def _table(caption: str, rows: Rows) -> str:
-    lines = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{number:,}</td></tr>' for name, number in rows)
-    return f"<h2>{escape(caption)}</h2><table>{lines}</table>"
+async def _no_page(request: Request, exc: Exception) -> Response:
+    status_code = exc.status_code if isinstance(exc, HTTPException) else 500
+    headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+    title = "There is no such page" if status_code == 404 else f"That was not understood ({status_code})"  # noqa: PLR2004
+    answer = notice(request, status_code, title, "The address may be old, or mistyped.")
+    answer.headers.update(headers)
+    return answer

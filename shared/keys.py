@@ -17,6 +17,7 @@
     cb:dead:<handler>:bytes    string  deliver   as above
     cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/running/pauses.py
     cb:offered                 hash    expand    for ever: when each handler was offered events: see running/offering.py
+    cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
 
@@ -98,6 +99,11 @@ def backfilled(handler: str) -> str:
 def paused(handler: str) -> str:
     """Name the pause of a handler: there is one as long as the key is there."""
     return f"cb:paused:{handler}"
+
+
+def signed_out(session: str) -> str:
+    """Name the note that a session of the operators' page has ended before its time."""
+    return f"cb:signed-out:{session}"
 
 
 def entries_bytes(index: str) -> str:

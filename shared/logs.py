@@ -34,6 +34,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     traces_off          OpenTelemetry's variables ask for traces, and there are none: missing= a package, or error=
     traces_trouble      OpenTelemetry complains, of a collector that does not answer for example: where= in its code;
                         told once a minute, with how many there were
+    signed_in, signed_out
+                        somebody did so on the operators' page: operator= the name given
+    sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

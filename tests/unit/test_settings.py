@@ -11,7 +11,7 @@ from shared.errors import ConfigurationError
 from shared.settings import Settings, Token
 
 SECRET = "s3cret-s3cret-s3cret"
-FROM_FILE = ("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL")
+FROM_FILE = ("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD")
 
 
 def problems(environ: dict[str, str], *needs: settings.Variable) -> tuple[str, ...]:
@@ -199,3 +199,16 @@ def test_an_address_that_redis_could_not_use_is_refused_without_being_repeated(u
 )
 def test_an_address_that_redis_can_use_is_taken(url: str) -> None:
     assert settings.load({"REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("password", ["hunter2", "x" * 11, "x" * 257])
+def test_a_password_that_is_too_short_or_too_long_is_refused_without_being_repeated(password: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^CALLBACKS_OPS_PASSWORD: must have 12 to 256 characters") as error:
+        settings.load({"CALLBACKS_OPS_PASSWORD": password})
+    assert password not in str(error.value)
+
+
+def test_the_password_of_the_page_is_in_no_repr() -> None:
+    loaded = settings.load({"CALLBACKS_OPS_PASSWORD": "correct horse battery"})
+    assert loaded.ops_password == "correct horse battery"
+    assert "horse" not in repr(loaded)

@@ -11,6 +11,7 @@ VALUES = {
     "REDIS_URL": ("redis_url", "redis://:s3cret@redis/0"),
     "CALLBACKS_TOKENS": ("tokens", "main=s3cret-s3cret"),
     "DATABASE_URL": ("database_url", "postgresql://callbacks:s3cret@db/callbacks"),
+    "CALLBACKS_OPS_PASSWORD": ("ops_password", "s3cret-s3cret"),
 }
 each_variable = pytest.mark.parametrize("variable", VALUES)
 
