@@ -10,6 +10,7 @@ import uvicorn
 from cli import ports
 from cli.command import Command
 from ops.app import create_app
+from ops.streams import Streams
 from shared import logs, settings
 from shared.errors import ConfigurationError
 
@@ -39,19 +40,34 @@ def ops(host: str | None, port: int | None) -> None:
             ]
         )
     click.echo(f"the operators' page: {ports.shown(listening)}/")
-    server = uvicorn.Server(
+    app = create_app(loaded)
+    server = _Server(
         uvicorn.Config(
-            create_app(loaded),
+            app,
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=2,
-        )
+        ),
+        app.state.streams,
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which would wait for streams that have no end."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then stop."""
+        self._streams.end()
+        await super().shutdown(sockets)
 
 
 def _is_loopback(listening: socket.socket) -> bool:

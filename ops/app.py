@@ -17,13 +17,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ops import assets
+from ops import assets, front
 from ops.guard import Guard
 from ops.rendering import notice, page
-from ops.sessions import Sessions
+from ops.sessions import Sessions, visit
 from ops.signed_out import SignedOut
 from ops.signing_in import SigningIn
+from ops.streams import Streams
 from ops.visitors import Visitors
+from ops.watch import Watch
 from shared import audit, connections
 from shared.settings import Settings
 
@@ -31,20 +33,27 @@ from shared.settings import Settings
 def create_app(settings: Settings) -> Starlette:
     """Assemble the page for the Redis that `settings` names."""
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+    sessions, signed_out = Sessions(settings.ops_password), SignedOut(client)
     guarding: dict[str, Any] = {
-        "sessions": Sessions(settings.ops_password),
+        "sessions": sessions,
         "visitors": Visitors(settings.trusted_proxies),
-        "signed_out": SignedOut(client),
+        "signed_out": signed_out,
     }
+
+    async def may_go_on(request: Request) -> bool:
+        at = visit(request)
+        return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
+
+    streams = Streams(may_go_on)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         client.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/", _front),
+            *front.routes(Watch(client, settings), streams),
             *SigningIn(**guarding).routes(),
             Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),
@@ -56,10 +65,9 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={redis.RedisError: _redis_away, HTTPException: _no_page},
         lifespan=lifespan,
     )
-
-
-async def _front(request: Request) -> Response:
-    return page(request, "now.html")
+    # Whoever serves this ends them before it waits for connections to close.
+    app.state.streams = streams
+    return app
 
 
 def _audit(client: redis.Redis) -> Callable[[Request], Any]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from ops import assets, sessions
+from ops import assets, quantities, sessions
 from ops.harmless import harmless
 
 NAVIGATION: Final = (
@@ -48,8 +48,20 @@ def templates() -> Environment:
     found = Environment(
         loader=PackageLoader("ops"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    found.filters["harmless"] = harmless
-    found.globals |= {"asset": assets.url, "csrf_field": csrf_field, "navigation": NAVIGATION}
+    found.filters |= {
+        "ago": quantities.ago,
+        "amount": quantities.amount,
+        "duration": quantities.duration,
+        "harmless": harmless,
+        "rate": quantities.rate,
+        "size": quantities.size,
+    }
+    found.globals |= {
+        "counted": quantities.counted,
+        "asset": assets.url,
+        "csrf_field": csrf_field,
+        "navigation": NAVIGATION,
+    }
     return found
 
 

@@ -37,6 +37,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     signed_in, signed_out
                         somebody did so on the operators' page: operator= the name given
     sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
+    live_refused        Redis does not let the operators' page listen to live events: error=
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.

@@ -1,0 +1,56 @@
+"""Looks at the service for everybody who watches the page *Now*: once for all of them, and only while there are any."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import redis
+from starlette.concurrency import run_in_threadpool
+
+from ops import attention, charts, now
+from ops.auditing import Auditing
+from ops.now import AUDIT_EVERY_SECONDS, Now
+from ops.rendering import fragment
+from ops.streams import event
+from shared.settings import Settings
+
+# Processes tell their figures every two seconds (shared.telling).
+EVERY_SECONDS: Final = 2.0
+
+
+class Watch:
+    """Gives the part of the page that changes, as HTML."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._auditing = Auditing(client, every_seconds=AUDIT_EVERY_SECONDS)
+        self._one_at_a_time = asyncio.Lock()
+        self._html = ""
+        self._looked_at = float("-inf")
+
+    async def html(self) -> str:
+        """Give it as it is now, or was a moment ago. Raises redis.RedisError."""
+        async with self._one_at_a_time:
+            clock = asyncio.get_running_loop().time
+            if clock() - self._looked_at >= EVERY_SECONDS / 2:
+                found = await run_in_threadpool(now.look, self._client, self._settings, self._auditing)
+                self._html = _rendered(found)
+                self._looked_at = clock()
+            return self._html
+
+    async def events(self) -> AsyncGenerator[str, None]:
+        """Give it again and again, as server-sent events, through Redis's absence too."""
+        while True:
+            try:
+                html = await self.html()
+            except redis.RedisError as exc:
+                html = fragment("redis_away_part.html", error=type(exc).__name__)
+            yield event("html", html)
+            await asyncio.sleep(EVERY_SECONDS)
+
+
+def _rendered(found: Now) -> str:
+    return fragment(
+        "now_part.html", now=found, matters=attention.matters(found), chart=charts.of_last_hour(found.last_hour)
+    )

@@ -1,0 +1,63 @@
+"""What tests of the operators' page stand on: a browser, and a whole service with something to show."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.conftest import stripped_environment
+from tests.ops import browsing
+from tests.ops.browsing import Opened
+from tests.ops.serving import PASSWORD, Service, send_some_of_each, served
+from tests.redis_server import RedisServer, require
+
+
+# Not for the session: while it is there an event loop runs in this thread, and other tests want their own.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    browsing.chromium()
+    with sync_playwright() as playwright:
+        browser = browsing.launched(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[Opened]:
+    """Give a function that opens a window: `window(service.ops_url, size=PHONE, dark=True, javascript=False)`."""
+    with browsing.windows(browser) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def _module_redis() -> Iterator[RedisServer]:
+    require()
+    with RedisServer({"maxmemory": "200mb", "maxmemory-policy": "noeviction"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(_module_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a service that has had some traffic of every kind, for all tests of a module; its page has no password."""
+    with _without_settings(), served(tmp_path_factory.mktemp("service"), _module_redis) as service:
+        send_some_of_each(service)
+        yield service
+
+
+@pytest.fixture
+def guarded(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a service without workers whose page asks for PASSWORD, of the test's own."""
+    folder = tmp_path_factory.mktemp("guarded")
+    with served(folder, redis_server, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
+        yield service
+
+
+@contextmanager
+def _without_settings() -> Iterator[None]:
+    """Do for a module what tests/conftest.py does for each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(stripped_environment()):
+            patch.delenv(name)
+        yield

@@ -1,0 +1,80 @@
+"""The page *Now* in a real browser: what it says of a service, to whom, and that it keeps itself up to date."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from shared import keys
+from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.serving import Service
+
+every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
+light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+
+
+@every_size
+@light_and_dark
+def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
+    page = window(service.ops_url, size=size, dark=dark).open("/")
+
+    expect(page.get_by_text("Up to date by itself.")).to_be_visible()
+    assert_everybody_can_use(page, f"now {'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}")
+
+
+def test_it_says_what_there_is_to_know_of_each_part(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("! It works; 2 things to know")
+    expect(page.get_by_role("link", name="4 dead letters: replay or drop.")).to_have_attribute("href", "/dead-letters")
+    crm = page.get_by_role("table", name="Handlers").get_by_role("row", name="crm")
+    assert crm.get_by_role("cell").all_inner_texts() == ["✓ on", "21", "1", "1", "4", "1"]
+    expand = page.get_by_role("table", name="Queues").get_by_role("row", name="expand")
+    assert expand.get_by_role("cell").all_inner_texts()[:3] == ["0", "0", "0"]
+    expect(page.locator("#tiles")).to_contain_text("✓ it balances")
+    expect(page.locator("#redis")).to_contain_text("✓ appendfsync always")
+    expect(page.locator("#spool")).to_contain_text("✓ empty")
+
+
+def test_the_chart_says_in_words_what_it_shows(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/")
+
+    # A bucket of ten seconds has to end first.
+    expect(page.get_by_role("img")).to_have_accessible_name(re.compile("^30 callbacks in the last hour, below 0.1 per"))
+
+
+def test_it_keeps_itself_up_to_date_and_the_focus_where_it_was(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/")
+    expect(page.get_by_text("Up to date by itself.")).to_be_visible()
+    page.get_by_role("link", name="2 entries").focus()
+
+    with service.redis.client() as client:
+        client.zadd(keys.QUARANTINE, {"made-up": time.time() * 1000})
+        try:
+            expect(page.get_by_role("link", name="3 entries")).to_be_focused()
+        finally:
+            client.zrem(keys.QUARANTINE, "made-up")
+
+
+def test_it_can_be_paused(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("Paused: this is how it was.")).to_be_visible()
+    before = page.locator("#asof").inner_text()
+
+    page.wait_for_timeout(5000)
+    assert page.locator("#asof").inner_text() == before
+
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("#asof")).not_to_have_text(before)
+
+
+def test_it_works_without_a_script_and_asks_again_by_itself(service: Service, window: Opened) -> None:
+    opened = window(service.ops_url, size=PHONE, javascript=False)
+    page = opened.open("/")
+
+    expect(page.get_by_role("heading", level=1)).to_contain_text("It works; 2 things to know")
+    expect(page.get_by_role("button", name="Pause")).to_be_hidden()
+    keep_picture(page, "now phone light no script")
+    page.wait_for_url("**/?again")
