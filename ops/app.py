@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ops import assets, front
+from ops import assets, front, live_page
 from ops.guard import Guard
+from ops.live_hub import Hub
 from ops.rendering import notice, page
 from ops.sessions import Sessions, visit
 from ops.signed_out import SignedOut
@@ -44,16 +45,18 @@ def create_app(settings: Settings) -> Starlette:
         at = visit(request)
         return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
 
-    streams = Streams(may_go_on)
+    streams, hub = Streams(may_go_on), Hub(settings.redis_url)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
+        await hub.close()
         client.close()
 
     app = Starlette(
         routes=[
             *front.routes(Watch(client, settings), streams),
+            *live_page.routes(hub, streams),
             *SigningIn(**guarding).routes(),
             Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),

@@ -22,7 +22,7 @@ class Attempts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._in_all: deque[float] = deque()
+        self._in_all: deque[float] = deque(maxlen=MOST_IN_ALL)
         self._by_address: OrderedDict[str, deque[float]] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -34,7 +34,7 @@ class Attempts:
 
     def failed(self, address: str) -> None:
         """Count a wrong password."""
-        tried = self._by_address.setdefault(address, deque())
+        tried = self._by_address.setdefault(address, deque(maxlen=MOST_PER_ADDRESS))
         self._by_address.move_to_end(address)
         for times in (tried, self._in_all):
             times.append(self._clock())

@@ -126,6 +126,15 @@ def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_away()
     assert budget["spec"]["selector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
 
 
+def test_where_the_operators_page_is_open_to_others_it_asks_for_a_password() -> None:
+    (config,) = kinds("ConfigMap")
+    (ops,) = PODS["callbacks-ops"]["containers"]
+    compose = COMPOSE["services"]["ops"]["environment"]
+
+    assert config["data"]["CALLBACKS_OPS_HOST"] == compose["CALLBACKS_OPS_HOST"] == "0.0.0.0"
+    assert "CALLBACKS_OPS_PASSWORD_FILE" in {variable["name"] for variable in ops["env"]} & set(compose)
+
+
 def test_the_probes_paths_answer_as_the_manifests_believe(start_redis: StartRedis, tmp_path: Path) -> None:
     server, port, ops_port = start_redis(), free_port(), free_port()
     with started(tmp_path, environment(server.url, port, tmp_path)) as start:
@@ -161,6 +170,7 @@ def test_compose_gives_each_process_a_read_only_root_and_only_its_own_secrets() 
             assert source in COMPOSE["volumes"]
             assert target in WRITABLE
     assert COMPOSE["services"]["web"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert COMPOSE["services"]["ops"]["ports"] == ["127.0.0.1:8081:8081"]
 
 
 def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 PHONE: Final = (390, 844)
 WIDE: Final = (1280, 900)
 # No test is about time; two busy cores may need a while.
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=20_000)
 # WCAG 2.2, level AA, and what the makers of axe would see beside it.
 _RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 _SCREENS: Final = Path(__file__).parents[2] / "build" / "screens"

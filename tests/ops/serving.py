@@ -63,7 +63,13 @@ class Service:
 
     def reply(self, number: int, text: str) -> None:
         """Post one reply that is kept."""
-        reply = {"reply_message_id": f"r-{number}", "text": text, "type": "VIBER", "from": "35699000001", "to": "12345"}
+        reply = {
+            "reply_message_id": f"r-{number}",
+            "channel": "VIBER",
+            "from": "35699000001",
+            "to": "12345",
+            "message": {"text": text},
+        }
         assert self.post(orjson.dumps(reply), "reply") == 200
 
     def start_ops(self, **environment: str) -> Running:

@@ -1,0 +1,59 @@
+"""The page *Live*: events as they pass, the newest on top."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ops import forms, live_filter
+from ops.live_filter import KINDS, Filter
+from ops.live_hub import REMEMBERED, Hub
+from ops.rendering import fragment, page
+from ops.streams import Streams, event
+from shared.events import STATUSES, Event
+from workers.handlers.log import mask
+
+
+def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
+    """Give the page, its answer to a filter, and the events with which a script keeps it up to date."""
+
+    async def shown(request: Request) -> Response:
+        chosen = live_filter.read(forms.form(request)) if request.method == "POST" else Filter()
+        newest, state = hub.look()
+        return page(
+            request,
+            "live.html",
+            chosen=chosen,
+            kinds=KINDS,
+            statuses=sorted(STATUSES),
+            most=REMEMBERED,
+            state=state,
+            rows=[_row(one, chosen) for one in newest if chosen.passes(one)],
+        )
+
+    async def followed(request: Request) -> ASGIApp:
+        return streams.answer(request, _told(hub, live_filter.read(forms.form(request))))
+
+    return [
+        Route("/live", shown, methods=["GET", "POST"]),
+        Route("/live/events", followed, methods=["POST"]),
+    ]
+
+
+async def _told(hub: Hub, chosen: Filter) -> AsyncGenerator[str, None]:
+    name = "all"
+    async for fresh, state in hub.follow():
+        yield event("state", state)
+        rows = [_row(one, chosen) for one in fresh if chosen.passes(one)]
+        if rows or name == "all":
+            yield event(name, fragment("live_rows.html", rows=rows))
+        name = "rows"
+
+
+def _row(one: Event, chosen: Filter) -> dict[str, object]:
+    def number(value: str | None) -> str | None:
+        return value if value is None or chosen.whole_numbers else mask(value)
+
+    return {"event": one, "sender": number(one.sender), "recipient": number(one.recipient)}

@@ -1,0 +1,127 @@
+"""The page *Live* in a real browser: events as they pass, those that somebody asks for, and all of it text."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.serving import HOSTILE, Service
+
+every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
+light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+
+
+def listening(page: Page) -> Page:
+    expect(page.get_by_text("Listening")).to_be_visible()
+    return page
+
+
+@every_size
+@light_and_dark
+def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
+    page = listening(window(service.ops_url, size=size, dark=dark).open("/live"))
+    for number, status in enumerate(("ACCEPTD", "DELIVRD", "EXPIRED", "TRADED-IN")):
+        service.report(100 + number, status, error_code=number)
+    service.reply(100, "Yes, please \N{PILE OF POO}, " + "very " * 100 + "much. \u0634\u0643\u0631\u0627")
+    service.reply(101, HOSTILE)
+
+    expect(page.locator("tbody tr").first).to_contain_text("U+202E")
+    assert_everybody_can_use(page, f"live {'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}")
+
+
+def test_the_newest_is_on_top(service: Service, window: Opened) -> None:
+    page = listening(window(service.ops_url).open("/live"))
+    for number in (201, 202):
+        service.report(number)
+        expect(page.get_by_role("row").nth(1)).to_contain_text(f"m-{number}")
+    expect(page.get_by_role("row").nth(2)).to_contain_text("m-201")
+
+
+def test_what_a_stranger_wrote_stays_text(service: Service, window: Opened) -> None:
+    page = listening(window(service.ops_url).open("/live"))
+    service.reply(300, HOSTILE)
+
+    row = page.get_by_role("row").nth(1)
+    expect(row).to_contain_text("<script>alert(1)</script><b>U+202Egnp.exeU+200BU+0007\"'&")
+    assert row.locator("script, b").count() == 0
+
+
+def test_numbers_are_masked_unless_somebody_asks(service: Service, window: Opened) -> None:
+    page = listening(window(service.ops_url).open("/live"))
+    service.report(400)
+    expect(page.get_by_role("row").nth(1)).to_contain_text("356*****400")
+    assert "35699000400" not in page.content()
+
+    page.get_by_label("Whole numbers").check()
+    page.get_by_role("button", name="Show").click()
+
+    expect(page.get_by_role("row").nth(1)).to_contain_text("35699000400")
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no script"])
+@pytest.mark.parametrize(
+    ("label", "wanted", "row"),
+    [
+        ("Kind", "reply", "reply"),
+        ("Status", "seen", "m-502"),
+        ("Channel", "viber", "m-503"),
+        ("Number", "+356 9900-0504", "m-504"),
+    ],
+)
+def test_only_what_is_asked_for_is_shown(
+    service: Service, window: Opened, label: str, wanted: str, row: str, *, javascript: bool
+) -> None:
+    opened = window(service.ops_url, javascript=javascript)
+    page = listening(window(service.ops_url).open("/live"))
+    service.report(501)
+    service.report(502, "SEEN")
+    service.report(503, type="VIBER")
+    service.report(504)
+    service.reply(505, "five")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("five")
+
+    page = opened.open("/live")
+    control = page.get_by_label(label, exact=True)
+    if label == "Kind":
+        control.select_option(wanted)
+    else:
+        control.fill(wanted)
+    page.get_by_role("button", name="Show").click()
+
+    expect(page.locator("tbody")).to_contain_text(row)
+    expect(page.get_by_text("m-501")).to_have_count(0)
+    assert not any("9900" in url for url in opened.asked), "a number stands in an address"
+
+
+def test_the_list_ends_somewhere(service: Service, window: Opened) -> None:
+    page = listening(window(service.ops_url).open("/live"))
+    for first in (600, 660, 720, 780):
+        # The feed itself leaves out what comes faster than a hundred a second.
+        for number in range(first, first + 60):
+            service.report(number)
+        expect(page.get_by_role("row").nth(1)).to_contain_text(f"m-{first + 59}")
+    assert page.get_by_role("row").count() == 1 + 200
+
+
+def test_paused_it_stands_still_and_catches_up_after(service: Service, window: Opened) -> None:
+    page = listening(window(service.ops_url).open("/live"))
+    service.report(1101)
+    expect(page.get_by_role("row").nth(1)).to_contain_text("m-1101")
+    page.get_by_role("button", name="Pause").click()
+    other = listening(window(service.ops_url).open("/live"))
+    service.report(1102)
+    expect(other.get_by_role("row").nth(1)).to_contain_text("m-1102")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("m-1101")
+
+    page.get_by_role("button", name="Go on").click()
+
+    expect(page.get_by_role("row").nth(1)).to_contain_text("m-1102")
+
+
+def test_without_a_script_it_shows_the_newest_and_asks_again_by_itself(service: Service, window: Opened) -> None:
+    page = window(service.ops_url, size=PHONE, javascript=False).open("/live")
+    service.report(1201)
+    expect(page.get_by_role("row").nth(1)).to_contain_text("m-1201")
+    expect(page).to_have_url(re.compile(r"/live\?again$"))
+    keep_picture(page, "live phone light no script")

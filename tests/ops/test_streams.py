@@ -1,0 +1,105 @@
+"""What a page that stays open costs and how it ends; and what is to be seen while Redis is away."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import expect
+
+from ops.streams import MOST
+from tests.conftest import StartRedis
+from tests.ops.browsing import PHONE, Opened, assert_everybody_can_use
+from tests.ops.serving import PASSWORD, Service, served
+from tests.ops.signing import client_of, sign_in, token
+
+
+class Followed:
+    """An open stream: its answer, and the rest of its text, which closes it once nobody holds it."""
+
+    def __init__(self, stack: ExitStack, client: httpx.Client) -> None:
+        self.answer = stack.enter_context(client.stream("GET", "/now/events"))
+        self.status = self.answer.status_code
+        self.texts = self.answer.iter_text()
+        if self.status == httpx.codes.OK:
+            assert next(self.texts).startswith("event: html\ndata: ")
+
+
+def threads(service: Service) -> int:
+    return len(list(Path(f"/proc/{service.ops.process.pid}/task").iterdir()))
+
+
+def test_so_many_may_stay_open_without_a_thread_each_and_no_more(service: Service) -> None:
+    limits = httpx.Limits(max_connections=2 * MOST)
+    with ExitStack() as stack, httpx.Client(base_url=service.ops_url, limits=limits, timeout=30) as client:
+        streams = [Followed(stack, client) for _ in range(MOST)]
+        assert {stream.status for stream in streams} == {200}
+        assert threads(service) < MOST // 2
+
+        refused = Followed(stack, client)
+        assert refused.status == 503
+        assert refused.answer.headers["retry-after"] == "30"
+
+        streams[0].answer.close()
+        service.ops.until(lambda: Followed(stack, client).status == 200, "a free place")
+
+
+def test_they_end_when_the_process_stops(service: Service) -> None:
+    ops = service.start_ops()
+    with ExitStack() as stack, httpx.Client(base_url=service.ops_url, timeout=30) as client:
+        followed = Followed(stack, client)
+        ops.stop()
+        # Fails if it was cut off instead of ended.
+        list(followed.texts)
+    assert "Cancel" not in ops.output
+    service.start_ops()
+
+
+def test_they_end_with_the_session(guarded: Service) -> None:
+    with ExitStack() as stack, client_of(guarded) as client, client_of(guarded) as other:
+        sign_in(client)
+        other.cookies.update(client.cookies)
+        followed = Followed(stack, client)
+        assert other.post("/sign-out", data={"csrf": token(other, "/live")}).status_code == 303
+        # Goes on for ever if it does not end.
+        list(followed.texts)
+
+
+def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
+    start_redis: StartRedis, window: Opened, tmp_path: Path
+) -> None:
+    redis = start_redis()
+    with (
+        served(tmp_path, redis, workers=False) as service,
+        httpx.Client(base_url=service.ops_url, timeout=30) as client,
+    ):
+        page = window(service.ops_url, size=PHONE).open("/")
+        heading = page.get_by_role("heading", level=1)
+        expect(heading).to_contain_text("1 thing needs you now")
+
+        redis.stop()
+
+        expect(heading).to_contain_text("Redis does not answer")
+        for path in ("/", "/?again"):
+            answer = client.get(path)
+            assert answer.status_code == 503
+            assert "Redis does not answer" in answer.text
+            assert "Traceback" not in answer.text
+        assert_everybody_can_use(page, "redis away phone light")
+        redis.start()
+        expect(heading).to_contain_text("needs you now")
+        assert client.get("/").status_code == 200
+
+
+def test_while_redis_is_away_one_can_sign_in_and_out(start_redis: StartRedis, tmp_path: Path) -> None:
+    redis = start_redis()
+    with (
+        served(tmp_path, redis, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service,
+        client_of(service) as client,
+    ):
+        redis.stop()
+        assert sign_in(client).status_code == 303
+        assert client.get("/").status_code == 503
+        copy = httpx.Cookies(client.cookies)
+        assert client.post("/sign-out", data={"csrf": token(client, "/live")}).status_code == 303
+        client.cookies = copy
+        assert client.get("/").status_code == 303
