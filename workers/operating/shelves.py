@@ -6,7 +6,7 @@ letter a delivery to its own handler, and to no other. Each step is atomic and k
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import redis
@@ -101,12 +101,12 @@ class Shelves:
 
     def quarantined(self, entry_id: str) -> QuarantineEntry:
         """Give one quarantined callback. Raises NotThere."""
-        ((_, values),) = self._read(QUARANTINE, [entry_id], entries.QUARANTINE_ENTRY)
+        ((_, values),) = read(self._connection, QUARANTINE, [entry_id], entries.QUARANTINE_ENTRY)
         return entries.quarantine_entry(entry_id, _there(values))
 
     def dead_letter(self, handler: str, event_id: str) -> DeadLetter:
         """Give one dead letter. Raises NotThere and StillUnreadable."""
-        ((_, values),) = self._read(dead_letters_of(handler), [event_id], entries.DEAD_LETTER)
+        ((_, values),) = read(self._connection, dead_letters_of(handler), [event_id], entries.DEAD_LETTER)
         return entries.dead_letter(handler, event_id, _there(values))
 
     def replay(self, shelf: Shelf, chosen: Chosen) -> Iterator[Progressed]:
@@ -145,7 +145,7 @@ class Shelves:
             ways: list[tuple[str, WayBack]] = []
             failed: list[tuple[str, CallbacksError]] = []
             names = entries.QUARANTINE_ENTRY if shelf.handler is None else entries.DEAD_LETTER
-            for entry_id, values in self._read(shelf, part, names):
+            for entry_id, values in read(self._connection, shelf, part, names):
                 try:
                     ways.append((entry_id, _way_back(shelf, entry_id, _there(values))))
                 except CallbacksError as exc:
@@ -174,7 +174,7 @@ class Shelves:
         portion: list[str] = []
         held = 0
         for part in _parts(ids, _ROWS_A_READ):
-            for entry_id, (size,) in self._read(shelf, part, ("bytes",)):
+            for entry_id, (size,) in read(self._connection, shelf, part, ("bytes",)):
                 size_bytes = int(size or 0)
                 if portion and (len(portion) == _ENTRIES_A_READ or held + size_bytes > _BYTES_A_READ):
                     yield portion
@@ -193,17 +193,21 @@ class Shelves:
             members = self._connection.zrange(shelf.index, first, first + number - 1)
             if not members:
                 return
-            for entry_id, values in self._read(shelf, list(map(as_text, members)), names):
+            for entry_id, values in read(self._connection, shelf, list(map(as_text, members)), names):
                 if values[0] is not None:  # else Redis has let it go, and it leaves the index with the next trimming
                     yield entry_id, values
             first, given = first + len(members), given + len(members)
 
-    def _read(self, shelf: Shelf, ids: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
-        """Give these fields of these entries; None for each that is not there."""
-        with self._connection.pipeline(transaction=False) as pipe:
-            for entry_id in ids:
-                pipe.hmget(keys.entry(shelf.index, entry_id), names)
-            yield from zip(ids, pipe.execute(), strict=True)
+
+def read(
+    connection: redis.Redis, shelf: Shelf, ids: Iterable[str], names: Sequence[str]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Give these fields of these entries; None for each that is not there. Raises redis.RedisError."""
+    chosen = tuple(ids)
+    with connection.pipeline(transaction=False) as pipe:
+        for entry_id in chosen:
+            pipe.hmget(keys.entry(shelf.index, entry_id), list(names))
+        yield from zip(chosen, pipe.execute(), strict=True)
 
 
 def _there(values: Sequence[bytes]) -> Sequence[bytes]:
