@@ -20,6 +20,10 @@
     cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
+    cb:actions                 zset    ops    ids of what operators did, by time: the newest ACTIONS_KEPT
+    cb:actions:<id>            hash    ops    ACTION_SECONDS, or while it is one of those; workers/operating/trail.py
+    cb:actions:<id>:work       hash    ops    DAY_SECONDS: what is left of it to do; workers/operating/acting.py
+    cb:actions:<id>:runner     string  ops    RUNNER_SECONDS after the last sign of life of who carries it out
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
 A job's hash (`rq:job:<id>`, RQ's) carries five fields of ours: `items`, how many records or events its data hold,
@@ -43,6 +47,7 @@ TAKEN_PREFIX: Final = "cb:taken:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
 OFFERED: Final = "cb:offered"
+ACTIONS: Final = "cb:actions"
 FIGURES: Final = "cb:figures"
 FIGURES_PROCESSES: Final = "cb:figures:processes"
 FIGURES_HOUR: Final = "cb:figures:hour"
@@ -58,6 +63,11 @@ BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
 # A pause whose time is over ends with the first event that is tried. If none comes for so long, or the handler is gone,
 # it ends by itself: the next trouble is a new one.
 PAUSE_KEPT_SECONDS: Final = DAY_SECONDS
+# Some MiB of what operators did, or of the last year.
+ACTIONS_KEPT: Final = 5000
+ACTION_SECONDS: Final = 366 * DAY_SECONDS
+# Whoever has not been heard of for so long has ended, and another may go on.
+RUNNER_SECONDS: Final = 15
 # What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
 # Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
 # The scripts have this number in workers/lua/settling.lua.
@@ -114,6 +124,21 @@ def entries_bytes(index: str) -> str:
 def entry(index: str, entry_id: str) -> str:
     """Name one entry of an index, as `quarantined` and `dead_letter` do."""
     return f"{index}:{entry_id}"
+
+
+def action(action_id: str) -> str:
+    """Name what is noted of one act of an operator."""
+    return entry(ACTIONS, action_id)
+
+
+def action_work(action_id: str) -> str:
+    """Name what is left to do of an act."""
+    return f"{action(action_id)}:work"
+
+
+def action_runner(action_id: str) -> str:
+    """Name the lease of who carries an act out."""
+    return f"{action(action_id)}:runner"
 
 
 def figures_of(process: str) -> str:

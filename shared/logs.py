@@ -38,6 +38,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         somebody did so on the operators' page: operator= the name given
     sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
     live_refused        Redis does not let the operators' page listen to live events: error=
+    operator_began      an operator replays, drops, or turns a handler off or on: id= who= by= what= where= chosen=
+                        number=
+    operator_ended      and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
+    operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.
