@@ -28,7 +28,7 @@ def list_letters(*, handler: str | None, first: int, most: int, as_json: bool) -
 
     Oldest first; without HANDLER, how many each handler has.
     """
-    with shelf_options.opened() as shelves:
+    with shelf_options.opened() as (shelves, _):
         if handler is None:
             _list_handlers(shelves, as_json=as_json)
             return
@@ -61,7 +61,7 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
 
     That is the event, and what the handler raised.
     """
-    with shelf_options.opened() as shelves:
+    with shelf_options.opened() as (shelves, _):
         letter = shelves.dead_letter(handler, event_id)
     if as_json:
         click.echo(_as_json(letter))
@@ -80,10 +80,10 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
 def replay(*, handler: str, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Deliver dead letters to HANDLER again."""
     shelf_options.require_choice(ids, every=every)
-    with shelf_options.opened() as shelves:
-        shelf = _require(shelves, handler)
-        chosen = shelf_options.choose(shelves, shelf, ids)
-        shelf_options.do(shelves.replay(shelf, chosen), chosen, done="replayed", as_json=as_json)
+    with shelf_options.opened() as opened:
+        shelf = _require(opened.shelves, handler)
+        chosen = shelf_options.choose(opened.shelves, shelf, ids)
+        shelf_options.do(opened, "replay", shelf, chosen, as_json=as_json)
 
 
 @dead.command(cls=Command)
@@ -95,13 +95,13 @@ def replay(*, handler: str, ids: tuple[str, ...], every: bool, as_json: bool) ->
 def drop(*, handler: str, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop dead letters of HANDLER for good."""
     shelf_options.require_choice(ids, every=every)
-    with shelf_options.opened() as shelves:
-        shelf = _require(shelves, handler)
-        chosen = shelf_options.choose(shelves, shelf, ids)
+    with shelf_options.opened() as opened:
+        shelf = _require(opened.shelves, handler)
+        chosen = shelf_options.choose(opened.shelves, shelf, ids)
         if not yes:
             question = f"Drop {shelf_options.number_of(chosen):,} dead letters of {handler!r} for good?"
             click.confirm(question, abort=True, err=True)
-        shelf_options.do(shelves.drop(shelf, chosen), chosen, done="dropped", as_json=as_json)
+        shelf_options.do(opened, "drop", shelf, chosen, as_json=as_json)
 
 
 def _require(shelves: Shelves, handler: str) -> Shelf:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import click
 import msgspec
@@ -14,10 +15,11 @@ from cli.connected import connected
 from cli.held import Held
 from shared import connections, logs, queues
 from shared.spelling import did_you_mean
-from workers.operating import handler_states, inventory, waiting
+from workers.operating import handler_states, inventory, trail, waiting
 from workers.operating.discarding import Discarding
 from workers.operating.draining import DrainHousekeeping
 from workers.operating.inventory import Found
+from workers.operating.trail import Deed, Tally, Trail, What
 from workers.operating.waiting import Waiting
 from workers.running import pauses
 from workers.running.notebooks import Notebooks
@@ -40,7 +42,8 @@ def off(*, name: str) -> None:
     with connected() as (loaded, client):
         _require_known(inventory.look(loaded.handlers), client, name)
         before = pauses.paused(client, name)
-        pauses.switch_off(client, name)
+        with _noted(client, "off", name):
+            pauses.switch_off(client, name)
         waits = waiting.look(client, name)
     told = "was off already" if before is not None and _is_off(before) else "is off now"
     click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue, and what comes is added to them.")
@@ -53,7 +56,8 @@ def on(*, name: str) -> None:
     """Turn NAME on, or end its pause: it catches up with what waits."""
     with connected() as (loaded, client):
         _require_known(inventory.look(loaded.handlers), client, name)
-        was_off = pauses.resume(client, name)
+        with _noted(client, "on", name):
+            was_off = pauses.resume(client, name)
         waits = waiting.look(client, name)
     told = "is on again" if was_off else "was on"
     workers = "" if waits.workers or not waits.total else " No worker listens: start `callbacks worker deliver`."
@@ -98,12 +102,14 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
             told=_Telling(name, Held(connection, name)),
             notebooks=Notebooks.of(loaded.run_dir),
         )
-        code = Supervisor(
-            [queues.delivery(name)] * processes,
-            housekeeping=housekeeping,
-            grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
-        ).run()
-        left = waiting.look(client, name)
+        with _noted(client, "drain", name, number=waits.total) as tally:
+            code = Supervisor(
+                [queues.delivery(name)] * processes,
+                housekeeping=housekeeping,
+                grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
+            ).run()
+            left = waiting.look(client, name)
+            tally.done, tally.is_stopped = max(waits.total - left.total, 0), bool(left.total)
     if left.total:
         click.echo(f"{_events(left.total)} left in the queue of {name!r}.")
         sys.exit(code or 1)
@@ -132,21 +138,24 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
         before = waiting.look(client, name)
         if not yes and before.total:
             click.confirm(f"Discard {_events(before.total)} waiting for {name!r} for good?", abort=True, err=True)
-        number = unreadable = 0
-        with click.progressbar(
-            length=before.total,
-            file=sys.stderr,
-            hidden=before.total < _LONG_EVENTS or not sys.stderr.isatty(),
-            show_pos=True,
-        ) as bar:
+        unreadable = 0
+        with (
+            _noted(client, "discard", name, number=before.total) as tally,
+            click.progressbar(
+                length=before.total,
+                file=sys.stderr,
+                hidden=before.total < _LONG_EVENTS or not sys.stderr.isatty(),
+                show_pos=True,
+            ) as bar,
+        ):
             for part in discarding.run():
-                number, unreadable = number + part.events, unreadable + part.unreadable
+                tally.done, unreadable = tally.done + part.events, unreadable + part.unreadable
                 bar.update(part.events)
         left = waiting.look(client, name)
     if as_json:
-        click.echo(msgspec.json.encode({"dropped": number, "unreadable_jobs": unreadable, "left": left.total}))
+        click.echo(msgspec.json.encode({"dropped": tally.done, "unreadable_jobs": unreadable, "left": left.total}))
     else:
-        click.echo(f"dropped: {number:,}" + (f"; left: {left.total:,}" if left.total else ""))
+        click.echo(f"dropped: {tally.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
         if unreadable:
             click.echo(f"{unreadable:,} jobs cannot be read by this release, and stay.", err=True)
     sys.exit(1 if unreadable else 0)
@@ -171,6 +180,11 @@ class _Telling:
         if waits.later and waits.next_attempt_at is not None:
             later = f", {waits.later:,} to be tried again, the next at {waits.next_attempt_at:%H:%M:%S} UTC"
         click.echo(f"{self._handler}: {now[0]:,} waiting{later}", err=True)
+
+
+def _noted(client: redis.Redis, what: What, name: str, *, number: int | None = None) -> AbstractContextManager[Tally]:
+    deed = Deed(who=trail.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
+    return Trail(client).noted(deed)
 
 
 def _require_known(found: Sequence[Found], client: redis.Redis, name: str) -> None:

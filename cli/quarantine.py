@@ -21,7 +21,7 @@ def quarantine() -> None:
 @shelf_options.as_json
 def list_entries(*, first: int, most: int, as_json: bool) -> None:
     """List the quarantine, oldest first."""
-    with shelf_options.opened() as shelves:
+    with shelf_options.opened() as (shelves, _):
         for row in shelves.quarantine(first=first, most=most):
             if as_json:
                 click.echo(msgspec.json.encode(row))
@@ -40,7 +40,7 @@ def show(*, entry_id: str, as_json: bool) -> None:
 
     That is what is wrong with it, and its body as received.
     """
-    with shelf_options.opened() as shelves:
+    with shelf_options.opened() as (shelves, _):
         entry = shelves.quarantined(entry_id)
     if as_json:
         # A body need not be text; what is not shows as U+FFFD here, and whole without --json.
@@ -59,9 +59,9 @@ def show(*, entry_id: str, as_json: bool) -> None:
 def replay(*, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Send callbacks their normal way again. One that still cannot be read stays."""
     shelf_options.require_choice(ids, every=every)
-    with shelf_options.opened() as shelves:
-        chosen = shelf_options.choose(shelves, QUARANTINE, ids)
-        shelf_options.do(shelves.replay(QUARANTINE, chosen), chosen, done="replayed", as_json=as_json)
+    with shelf_options.opened() as opened:
+        chosen = shelf_options.choose(opened.shelves, QUARANTINE, ids)
+        shelf_options.do(opened, "replay", QUARANTINE, chosen, as_json=as_json)
 
 
 @quarantine.command(cls=Command)
@@ -72,8 +72,8 @@ def replay(*, ids: tuple[str, ...], every: bool, as_json: bool) -> None:
 def drop(*, ids: tuple[str, ...], every: bool, yes: bool, as_json: bool) -> None:
     """Drop callbacks for good."""
     shelf_options.require_choice(ids, every=every)
-    with shelf_options.opened() as shelves:
-        chosen = shelf_options.choose(shelves, QUARANTINE, ids)
+    with shelf_options.opened() as opened:
+        chosen = shelf_options.choose(opened.shelves, QUARANTINE, ids)
         if not yes:
             click.confirm(f"Drop {shelf_options.number_of(chosen):,} callbacks for good?", abort=True, err=True)
-        shelf_options.do(shelves.drop(QUARANTINE, chosen), chosen, done="dropped", as_json=as_json)
+        shelf_options.do(opened, "drop", QUARANTINE, chosen, as_json=as_json)

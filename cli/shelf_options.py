@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import msgspec
 
 from cli.connected import connected
-from workers.operating.shelves import Chosen, Progressed, Shelves, Standing
+from workers.operating import trail
+from workers.operating.acting import Task
+from workers.operating.shelves import Chosen, Shelves, Standing
+from workers.operating.trail import Deed, Trail
 from workers.running.shelf import Shelf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,11 +36,18 @@ def paging(function: Function) -> Function:
     )(function)
 
 
+class Opened(NamedTuple):
+    """The shelves, and the trail of what is done with them."""
+
+    shelves: Shelves
+    trail: Trail
+
+
 @contextmanager
-def opened() -> Iterator[Shelves]:
+def opened() -> Iterator[Opened]:
     """Give the shelves in the Redis of the settings; an error of Redis ends the command with 1."""
     with connected() as (_, client):
-        yield Shelves(client)
+        yield Opened(Shelves(client), Trail(client))
 
 
 def require_choice(ids: Iterable[str], *, every: bool) -> None:
@@ -56,33 +66,36 @@ def number_of(chosen: Chosen) -> int:
     return chosen.size if isinstance(chosen, Standing) else len(chosen)
 
 
-def do(parts: Iterable[Progressed], chosen: Chosen, *, done: str, as_json: bool) -> None:
-    """Go through the parts, then say with how many entries it was done; exit 1 if it could not be with one.
+def do(opened: Opened, task: Task, shelf: Shelf, chosen: Chosen, *, as_json: bool) -> None:
+    """Replay or drop what was chosen, then say with how many entries it was done; exit 1 if it could not be with one.
 
     Each part is whole in itself: after a Ctrl-C the same command goes on with what is left.
     """
-    number = failed = 0
+    parts = opened.shelves.replay(shelf, chosen) if task == "replay" else opened.shelves.drop(shelf, chosen)
     size = number_of(chosen)
-    interrupted = False
-    try:
-        with click.progressbar(
-            length=size, file=sys.stderr, hidden=size < _LONG or not sys.stderr.isatty(), show_pos=True
-        ) as bar:
-            for part in parts:
-                for entry_id, why in part.failed:
-                    error = {"id": entry_id, "error": str(why)}
-                    click.echo(msgspec.json.encode(error) if as_json else f"{entry_id}: {why}", err=not as_json)
-                number, failed = number + part.done, failed + len(part.failed)
-                bar.update(part.done + len(part.failed))
-    except KeyboardInterrupt:
-        interrupted = True
+    words = "all" if isinstance(chosen, Standing) else trail.by_id(size)
+    deed = Deed(who=trail.command_line_user(), by="command", what=task, where=shelf.name, chosen=words, number=size)
+    with opened.trail.noted(deed) as tally:
+        try:
+            with click.progressbar(
+                length=size, file=sys.stderr, hidden=size < _LONG or not sys.stderr.isatty(), show_pos=True
+            ) as bar:
+                for part in parts:
+                    for entry_id, why in part.failed:
+                        error = {"id": entry_id, "error": str(why)}
+                        click.echo(msgspec.json.encode(error) if as_json else f"{entry_id}: {why}", err=not as_json)
+                    tally.done, tally.failed = tally.done + part.done, tally.failed + len(part.failed)
+                    bar.update(part.done + len(part.failed))
+        except KeyboardInterrupt:
+            tally.is_stopped = True
+    done = {"replay": "replayed", "drop": "dropped"}[task]
     if as_json:
-        click.echo(msgspec.json.encode({done: number, "failed": failed, "interrupted": interrupted}))
+        click.echo(msgspec.json.encode({done: tally.done, "failed": tally.failed, "interrupted": tally.is_stopped}))
     else:
-        click.echo(f"{done}: {number:,}" + (f"; could not: {failed:,}" if failed else ""))
-    if interrupted:
+        click.echo(f"{done}: {tally.done:,}" + (f"; could not: {tally.failed:,}" if tally.failed else ""))
+    if tally.is_stopped:
         raise click.Abort
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if tally.failed else 0)
 
 
 def printable(text: str) -> str:

@@ -33,6 +33,9 @@ RECEIVED_MS: Final = 1_700_000_000_000
 # RQ's bookkeeping that stays: names of queues, workers that ended lately, locks.
 _RQ_KEEPS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
+# What stays of the service's own: marks, counters, and what operators did.
+_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.OFFERED, keys.ACTIONS)
+
 
 class TestWorker(QueueWorker):
     """The worker as it is, without the thread that listens for RQ's commands, and without its signal handlers."""
@@ -150,8 +153,8 @@ class Bench:
         return self._entries(keys.dead(handler), lambda entry_id: keys.dead_letter(handler, entry_id))
 
     def leftovers(self) -> set[str]:
-        """Give the keys that are neither marks, counters, what was set aside on purpose, nor RQ's bookkeeping."""
-        kept = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.OFFERED, keys.QUARANTINE, "cb:dead:", *_RQ_KEEPS)
+        """Give the keys that are neither of _KEEPS, nor set aside on purpose, nor RQ's bookkeeping."""
+        kept = (*_KEEPS, keys.QUARANTINE, "cb:dead:", *_RQ_KEEPS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
     def _entries(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:

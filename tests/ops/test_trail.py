@@ -10,7 +10,7 @@ from shared import keys
 from tests.conftest import StartRedis
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.trail import Deed, Noted, Tally, Trail, by_id, chosen
+from workers.operating.trail import AlreadyBegun, Deed, Noted, Tally, Trail, by_id, chosen, new_id
 from workers.operating.walking import Place, Sieve
 
 
@@ -109,6 +109,16 @@ def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
     for hidden in ("35699000001", "no such", "\u202e"):
         assert hidden not in logged
         assert hidden.encode() not in kept
+
+
+def test_an_act_that_is_asked_for_twice_is_begun_once(trail: Trail) -> None:
+    action_id = new_id()
+    trail.begin(deed(), action_id)
+    trail.end(action_id, deed(), Tally(), state="done")
+
+    with pytest.raises(AlreadyBegun):
+        trail.begin(deed(), action_id)
+    assert only(trail).state == "done"
 
 
 def test_what_is_chosen_is_said_in_words() -> None:

@@ -74,9 +74,9 @@ class Acting:
         self._walk = Walk(connection)
         self._trail = Trail(connection)
 
-    def begin(self, deed: Deed, work: Work) -> str:
-        """Note an act and what is to be done, and give its id; `carry_out` does it."""
-        action_id = self._trail.begin(deed)
+    def begin(self, deed: Deed, work: Work, action_id: str = "") -> str:
+        """Note an act and what is to be done, and give its id; `carry_out` does it. Raises AlreadyBegun."""
+        action_id = self._trail.begin(deed, action_id)
         with self._connection.pipeline() as pipe:
             pipe.hset(keys.action_work(action_id), mapping={"work": msgspec.json.encode(work)})
             pipe.expire(keys.action_work(action_id), keys.DAY_SECONDS)

@@ -21,6 +21,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import batches, events, keys
+from shared.errors import CallbacksError
 from workers.operating.walking import Part, Place, Sieve, Walk
 
 log = logging.getLogger("callbacks.operators")
@@ -32,6 +33,10 @@ State: TypeAlias = Literal["running", "done", "stopped", "failed"]
 _MOST_CHARACTERS: Final = 64
 # As long as any whole phone number is, and shorter than an id made of digits needs to be told.
 _NUMBER: Final = re.compile(r"[0-9]{7,}")
+
+
+class AlreadyBegun(CallbacksError):
+    """It was begun before: whoever asks twice means it once."""
 
 
 class Deed(Struct, frozen=True, kw_only=True):
@@ -76,25 +81,32 @@ class Trail:
         self._connection: Any = connection
         self._walk = Walk(connection)
 
-    def begin(self, deed: Deed) -> str:
-        """Note that it begins, and give the id it has from now on.
+    def begin(self, deed: Deed, action_id: str = "") -> str:
+        """Note that it begins, and give the id it has from now on: `action_id`, if that was given to it before.
 
-        Raises redis.OutOfMemoryError while Redis is full.
+        Raises AlreadyBegun, and redis.OutOfMemoryError while Redis is full.
         """
-        action_id = f"{batches.now_ms():012x}{secrets.token_hex(4)}"
+        action_id = action_id or new_id()
         deed = _safe(deed)
+        key, time_ms = keys.action(action_id), batches.now_ms()
+        fields = {name: value for name, value in msgspec.structs.asdict(deed).items() if value is not None}
+        with self._connection.pipeline() as pipe:
+            pipe.watch(key)
+            if pipe.exists(key):
+                raise AlreadyBegun
+            pipe.multi()
+            pipe.hset(key, mapping={**fields, "begun_ms": time_ms, "state": "running"})
+            pipe.expire(key, keys.ACTION_SECONDS)
+            pipe.zadd(keys.ACTIONS, {action_id: time_ms})
+            pipe.zrange(keys.ACTIONS, 0, -keys.ACTIONS_KEPT - 1)
+            try:
+                *_, too_many = pipe.execute()
+            except redis.WatchError:
+                raise AlreadyBegun from None
         log.info(
             'action=operator_began id=%s who="%s" by=%s what=%s where=%s chosen="%s" number=%s',
             *(action_id, deed.who, deed.by, deed.what, deed.where, deed.chosen, _shown(deed.number)),
         )
-        fields = {name: value for name, value in msgspec.structs.asdict(deed).items() if value is not None}
-        time_ms = batches.now_ms()
-        with self._connection.pipeline() as pipe:
-            pipe.hset(keys.action(action_id), mapping={**fields, "begun_ms": time_ms, "state": "running"})
-            pipe.expire(keys.action(action_id), keys.ACTION_SECONDS)
-            pipe.zadd(keys.ACTIONS, {action_id: time_ms})
-            pipe.zrange(keys.ACTIONS, 0, -keys.ACTIONS_KEPT - 1)
-            *_, too_many = pipe.execute()
         if too_many:
             with self._connection.pipeline() as pipe:
                 pipe.delete(*(keys.action(as_text(one)) for one in too_many))
@@ -154,6 +166,11 @@ class Trail:
             self.end(action_id, deed, tally, state=state, why=why)
         except redis.RedisError:
             log.warning("action=operator_unnoted what=%s where=%s", deed.what, deed.where)
+
+
+def new_id() -> str:
+    """Give an id for an act: 12 hexadecimal digits of the time, then 8 at random."""
+    return f"{batches.now_ms():012x}{secrets.token_hex(4)}"
 
 
 def counted(tally: Tally) -> dict[str, int]:

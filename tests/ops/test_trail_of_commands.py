@@ -1,0 +1,75 @@
+"""What the command line does to shelves and handlers is in the trail too, with the user who ran it."""
+
+import getpass
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from shared import keys
+from tests.integration.shelves import die, ids, quarantined, refusing
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.redis_server import RedisServer
+from workers.operating.trail import Trail
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+    monkeypatch.setenv("REDIS_URL", quick_redis.url)
+    with bench(quick_redis.url, refusing) as made:
+        yield made
+
+
+def callbacks(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def told(b: Bench) -> list[tuple[object, ...]]:
+    """Give what is noted, newest first."""
+    acts = Trail(b.connection).latest(most=9).found
+    assert all((act.who, act.by) == (getpass.getuser(), "command") for act in acts)
+    return [(act.what, act.where, act.chosen, act.number, act.state, act.done, act.failed) for act in acts]
+
+
+def test_replaying_and_dropping_are_noted(b: Bench) -> None:
+    die(b, "1", "2", "3")
+    first, *_ = ids(b, keys.dead("refusing"))
+    b.keep(quarantined=[quarantined(1), quarantined(2)])
+
+    assert json.loads(callbacks("dead", "replay", "refusing", first, "--json").output)["replayed"] == 1
+    assert told(b) == [("replay", "dead:refusing", "1 by id", 1, "done", 1, 0)]
+    assert callbacks("dead", "drop", "refusing", "--all", "--yes").exit_code == 0
+    assert callbacks("quarantine", "drop", "0badc0de", "--yes").exit_code == 1
+    assert callbacks("quarantine", "replay", "--all").exit_code == 0
+
+    assert sorted(told(b), key=str) == [
+        ("drop", "dead:refusing", "all", 2, "done", 2, 0),
+        ("drop", "quarantine", "1 by id", 1, "done", 0, 1),
+        ("replay", "dead:refusing", "1 by id", 1, "done", 1, 0),
+        ("replay", "quarantine", "all", 2, "done", 2, 0),
+    ]
+
+
+def test_what_an_operator_thinks_better_of_is_not_noted(b: Bench) -> None:
+    b.keep(quarantined=[quarantined(1)])
+
+    assert CliRunner().invoke(main, ["quarantine", "drop", "--all"], input="n\n").exit_code == 1
+    assert told(b) == []
+
+
+def test_turning_a_handler_off_and_on_and_discarding_are_noted(b: Bench) -> None:
+    die(b, "1")
+    b.connection.delete(keys.OFFERED)
+
+    assert callbacks("handlers", "off", "refusing").exit_code == 0
+    assert callbacks("dead", "replay", "refusing", "--all").exit_code == 0
+    assert callbacks("handlers", "drop", "refusing", "--yes").exit_code == 0
+    assert callbacks("handlers", "on", "refusing").exit_code == 0
+
+    assert sorted((row for row in told(b) if row[1] == "handler:refusing"), key=str) == [
+        ("discard", "handler:refusing", "", 1, "done", 1, 0),
+        ("off", "handler:refusing", "", None, "done", 0, 0),
+        ("on", "handler:refusing", "", None, "done", 0, 0),
+    ]
