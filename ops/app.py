@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ops import assets, front, live_page
+from ops import actions, assets, dead_letters, front, handlers, live_page, quarantine
 from ops.guard import Guard
+from ops.hands import Hands
 from ops.live_hub import Hub
 from ops.rendering import notice, page
 from ops.sessions import Sessions, visit
@@ -46,11 +47,13 @@ def create_app(settings: Settings) -> Starlette:
         return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
 
     streams, hub = Streams(may_go_on), Hub(settings.redis_url)
+    hands = Hands(client)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await hub.close()
+        await run_in_threadpool(hands.close)
         client.close()
 
     app = Starlette(
@@ -58,6 +61,10 @@ def create_app(settings: Settings) -> Starlette:
             *front.routes(Watch(client, settings), streams),
             *live_page.routes(hub, streams),
             *SigningIn(**guarding).routes(),
+            *dead_letters.routes(client, settings, hands=hands),
+            *handlers.routes(client, settings),
+            *quarantine.routes(client, settings, hands=hands),
+            *actions.routes(client, settings, hands=hands),
             Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),
             Route("/livez", _alive),

@@ -5,7 +5,7 @@ that entry itself is gone, so going on from there misses none and gives none twi
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import redis
@@ -110,6 +110,12 @@ class Walk:
                     found.append(row)
             if len(stood) < number:
                 return Part(tuple(found), None, looked)
+
+    def named(self, shelf: Shelf, ids: Iterable[str]) -> list[Row]:
+        """Give the rows of these entries, as far as they are there."""
+        names = entries.QUARANTINE_ROW if shelf.handler is None else entries.DEAD_LETTER_ROW
+        rows = shelves.read(self._connection, shelf, ids, names)
+        return [_row(shelf, entry_id, values) for entry_id, values in rows if values[0] is not None]
 
     def places(self, index: str, *, after: Place | None, most: int) -> list[Place]:
         """Give the next members of an index after a place, newest first."""
