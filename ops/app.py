@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ops import actions, assets, dead_letters, front, handlers, live_page, quarantine
+from ops import actions, assets, dead_letters, front, handlers, live_page, messages, quarantine
 from ops.guard import Guard
 from ops.hands import Hands
 from ops.live_hub import Hub
@@ -61,6 +61,7 @@ def create_app(settings: Settings) -> Starlette:
             *front.routes(Watch(client, settings), streams),
             *live_page.routes(hub, streams),
             *SigningIn(**guarding).routes(),
+            *messages.routes(client, settings),
             *dead_letters.routes(client, settings, hands=hands),
             *handlers.routes(client, settings),
             *quarantine.routes(client, settings, hands=hands),

@@ -1,0 +1,55 @@
+"""What the handler `sql` has kept of messages, where it is in use: found by an id or a number, for the page *Messages*.
+
+Reads only. Where its database or its libraries are not there, that is said in words, and is no error of the page.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.handlers.sql.history import Message, Timeline
+
+MOST_MESSAGES: Final = 50
+# Statuses and replies of one message: far more than any has.
+MOST_EVENTS: Final = 200
+
+
+class Past(Struct, frozen=True, kw_only=True):
+    """What was found: timelines of those that an id names, `total` of them in all; the latest messages to a number.
+
+    `problem` says why nothing can be known, and is empty otherwise.
+    """
+
+    timelines: tuple["Timeline", ...] = ()
+    total: int = 0
+    messages: tuple["Message", ...] = ()
+    problem: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return not self.timelines and not self.messages
+
+
+def find(settings: Settings, wanted: str, *, number: str = "") -> Past:
+    """Look for messages by any of their ids, and, if `number` is given, by the number they went to."""
+    try:
+        # An extra: the page is there without it.
+        from workers.handlers.sql import history  # noqa: PLC0415
+        from workers.handlers.sql.connecting import Address  # noqa: PLC0415
+        from workers.handlers.sql.trouble import DatabaseTrouble  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("sqlalchemy", "alembic"):
+            raise
+        return Past(problem=str(exc))
+    try:
+        with history.opened(Address.of(settings.database_url)) as found:
+            timelines, total = found.find(wanted, most=MOST_MESSAGES)
+            rows = found.messages(recipient=number, statuses=(), since=None, most=MOST_MESSAGES) if number else ()
+            return Past(timelines=tuple(timelines), total=total, messages=tuple(rows))
+    except (DatabaseTrouble, ValueError) as exc:
+        # The words of both hold no password.
+        return Past(problem=str(exc))
