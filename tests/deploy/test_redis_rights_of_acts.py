@@ -1,0 +1,75 @@
+"""The user `ops` of deploy/redis/users.conf may do what its page offers, and needs each right that it has for that."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+import redis
+
+from shared import connections, keys
+from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser, url, without  # noqa: F401
+from tests.integration.shelves import die, ids, quarantined, refusing
+from tests.integration.workbench import RECEIVED_MS, Bench
+from tests.redis_server import RedisServer
+from workers.operating import acting
+from workers.operating.acting import Acting, Task, Work
+from workers.operating.trail import Deed, Trail
+from workers.operating.walking import Place
+from workers.running import pauses
+
+
+@pytest.fixture
+def b(server: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    bench = Bench(server.url, refusing)
+    with closing(bench.connection):
+        yield bench
+
+
+def every_act(b: Bench, url: str) -> None:
+    """Do all that the page offers, as the user of `url`. Raises redis.RedisError."""
+    b.connection.flushall()
+    b.keep(quarantined=[quarantined(number) for number in range(4)])
+    die(b, "1", "2", "3", "4")
+    with connections.connect(url) as client:
+        for handler in (None, "refusing"):
+            for task in ("replay", "drop"):
+                carry_out(client, task, handler)
+        for what in ("off", "on"):
+            with Trail(client).noted(Deed(who="anna", by="page", what=what, where="handler:refusing")):
+                pauses.switch_off(client, "refusing") if what == "off" else pauses.resume(client, "refusing")
+        # Half of an act is left, and gone on with.
+        shelves = Acting(client)
+        one = shelves.begin(
+            Deed(who="anna", by="page", what="drop", where="quarantine"),
+            Work(task="drop", handler=None, place=Place.before(RECEIVED_MS)),
+        )
+        shelves.stop(one)
+        shelves.carry_out(shelves.go_on(one, "berta"), is_stopping=bool)
+    assert ids(b, keys.QUARANTINE) == ids(b, keys.dead("refusing")) == []
+    assert b.audit().balances
+
+
+def carry_out(client: redis.Redis, task: Task, handler: str | None) -> None:
+    acts = Acting(client)
+    shelf = Work(task=task, handler=handler).shelf
+    named = tuple(member.decode() for member in client.zrange(shelf.index, 0, 1))  # type: ignore[union-attr]
+    deed = Deed(who="anna", by="page", what=task, where=shelf.name)
+    acts.carry_out(acts.begin(deed, Work(task=task, handler=handler, ids=named)), is_stopping=bool)
+
+
+@pytest.mark.parametrize("user", ["ops", "worker"])  # the command line does the same, as a worker
+def test_all_that_the_page_offers_is_allowed(b: Bench, server: RedisServer, user: str) -> None:  # noqa: F811
+    every_act(b, url(server, user))
+
+    with server.client() as client:
+        assert denied(client) == []
+
+
+@pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
+def test_each_right_is_needed(b: Bench, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
+    monkeypatch.setattr(acting, "_ENTRIES_A_PART", 1)
+    with server.client() as client, without(client, "ops", right):
+        with pytest.raises(redis.RedisError):
+            every_act(b, url(server, "ops"))
+        assert denied(client), right
