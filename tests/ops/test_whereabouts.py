@@ -1,0 +1,165 @@
+"""Where an event is at each handler: told as far as Redis tells it, and no further."""
+
+from collections.abc import Iterator
+from unittest.mock import ANY
+
+import pytest
+
+from shared import keys, queues
+from tests.integration.shelves import die, ids, refusing
+from tests.integration.workbench import (  # noqa: F401
+    RECEIVED_MS,
+    Bench,
+    _quick_server,
+    bench,
+    quick_redis,
+    record,
+    status,
+    statuses,
+)
+from tests.redis_server import RedisServer
+from workers import ReportEvent, Retry, handler
+from workers.operating import whereabouts
+from workers.operating.whereabouts import Fate
+
+
+@handler(ReportEvent)
+def other(event: ReportEvent) -> None:
+    if event.message_id == "later":
+        raise Retry(after_seconds=3600)
+
+
+@handler(ReportEvent, statuses={"SEEN"})
+def choosy(event: ReportEvent) -> None:
+    pass
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    with bench(quick_redis.url, refusing, other, choosy) as made:
+        yield made
+
+
+def fate(b: Bench, event_id: str, handler: str) -> Fate:
+    (found,) = (at for at in whereabouts.look(b.connection, {event_id: RECEIVED_MS}) if at.handler == handler)
+    return found.fates[event_id]
+
+
+def only_event(b: Bench) -> str:
+    (event_id,) = b.waiting_at(refusing)
+    return event_id
+
+
+def offered(b: Bench, name: str, *, since_ms: int) -> None:
+    b.connection.hset(keys.OFFERED, name, f"{since_ms}-")
+
+
+def test_an_event_waits_and_is_then_delivered_at_one_handler_and_dead_at_another(b: Bench) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    event_id = only_event(b)
+    for name in ("refusing", "other"):
+        offered(b, name, since_ms=RECEIVED_MS)
+    assert (fate(b, event_id, "refusing"), fate(b, event_id, "other")) == ("waiting", "waiting")
+
+    b.deliver(refusing)
+    b.deliver(other)
+
+    assert (fate(b, event_id, "refusing"), fate(b, event_id, "other")) == ("dead", "delivered")
+
+
+def test_an_event_that_failed_is_to_be_tried_later(b: Bench) -> None:
+    b.keep(status(record("later")))
+    b.expand()
+    event_id = only_event(b)
+    b.deliver(other)
+
+    assert fate(b, event_id, "other") == "later"
+
+
+def test_an_event_in_the_hands_of_a_worker_is_running_also_in_a_job_that_was_taken_along(b: Bench) -> None:
+    b.keep(*statuses(["1", "2"], bundle=1))
+    b.expand()
+    first, second = b.waiting_at(refusing)
+    queue = queues.delivery("refusing")
+    job, *_ = ids_of = b.waiting(queue)
+    b.connection.lrem(keys.rq_queue(queue), 1, job)
+    b.connection.zadd(keys.rq_started(queue), {f"{job}:execution": 9e12})
+    if len(ids_of) > 1:
+        b.connection.lmove(keys.rq_queue(queue), keys.taken(job))
+
+    assert (fate(b, first, "refusing"), fate(b, second, "refusing")) == ("running", "running")
+
+
+@pytest.mark.parametrize("reason", ["left out by filters", "dropped", "nobody knows since when", "it came before"])
+def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(b: Bench, reason: str) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    event_id = only_event(b)
+    b.deliver(other)
+    offered(b, "other", since_ms=RECEIVED_MS)
+    assert fate(b, event_id, "other") == "delivered"
+
+    if reason == "left out by filters":
+        b.connection.hset(keys.COUNTS, keys.handler_count("other", "report", "unwanted"), 1)
+    elif reason == "dropped":
+        b.connection.hset(keys.COUNTS, keys.handler_count("other", "reply", "dropped"), 1)
+    elif reason == "nobody knows since when":
+        b.connection.hset(keys.OFFERED, "other", "0-")
+    else:
+        offered(b, "other", since_ms=RECEIVED_MS + 1)
+
+    assert fate(b, event_id, "other") == "gone"
+
+
+def test_what_a_handler_does_not_want_is_not_called_delivered(b: Bench) -> None:
+    b.keep(status(record("1")), status(record("2", status="SEEN")))
+    b.expand()
+    unwanted, _ = b.waiting_at(refusing)
+    offered(b, "choosy", since_ms=RECEIVED_MS)
+    b.deliver(choosy)
+
+    assert fate(b, unwanted, "choosy") == "gone"
+
+
+def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whereabouts, "MOST_JOBS", 5)
+    for number in range(8):
+        b.keep(status(record(str(number))))
+        b.expand()
+    oldest, *_, newest = b.waiting_at(refusing)
+
+    assert fate(b, newest, "refusing") == "waiting"
+    assert fate(b, oldest, "refusing") == "unknown"
+    assert fate(b, "0badc0de", "refusing") == "unknown"
+
+
+def test_of_a_queue_with_larger_jobs_than_can_be_read_it_says_so(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    b.keep(status(record("1")))
+    b.expand()
+    event_id = only_event(b)
+    assert fate(b, event_id, "refusing") == "waiting"
+    monkeypatch.setattr(whereabouts, "MOST_BYTES", 100)
+
+    before = b.connection.info("stats")["total_net_output_bytes"]
+    assert fate(b, event_id, "refusing") == "unknown"
+    assert b.connection.info("stats")["total_net_output_bytes"] - before < 20_000
+
+
+def test_a_job_of_a_newer_release_hides_no_other(b: Bench) -> None:
+    for number in range(2):
+        b.keep(status(record(str(number))))
+        b.expand()
+    _, other_id = b.waiting_at(refusing)
+    newer, _ = b.waiting(queues.delivery("refusing"))
+    b.connection.hset(keys.job(newer), "data", queues.call("workers.jobs.deliver", (99, {})))
+
+    assert fate(b, other_id, "refusing") == "waiting"
+
+
+def test_nothing_is_asked_for_no_events(b: Bench) -> None:
+    die(b, "1")
+    assert ids(b, keys.dead("refusing")) == [ANY]
+    assert whereabouts.look(b.connection, {}) == []
