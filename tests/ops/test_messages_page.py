@@ -1,0 +1,199 @@
+"""The page *Messages* in a real browser: found by id or number, with all that became of it, and honest where that is
+not known."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import orjson
+import pytest
+from playwright.sync_api import Page, expect
+
+from ops import past
+from shared import keys, settings
+from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
+from tests.ops.conftest import _without_settings
+from tests.ops.serving import HOSTILE, Service, served
+from tests.redis_server import RedisServer
+
+JOB = "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11"
+NUMBER = "35699000001"
+
+
+@pytest.fixture(scope="module")
+def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a service with the handler sql, which has heard of some messages."""
+    with _session_redis.client() as client:
+        client.flushall()
+    folder = tmp_path_factory.mktemp("known")
+    handlers, database = "shop_handlers,sql", f"sqlite:///{folder}/messages.db"
+    with (
+        _without_settings(),
+        served(folder, _session_redis, CALLBACKS_HANDLERS=handlers, DATABASE_URL=database) as service,
+        _session_redis.client() as client,
+    ):
+        # Of what came before it was noted what a handler is offered, less is known.
+        service.ops.until(lambda: "-" in str(client.hget(keys.OFFERED, "ledger")), "the offer")
+        for second, status in enumerate(("ACCEPTD", "DELIVRD", "SEEN")):
+            post(service, "m-1", status, second)
+        for second, status in enumerate(("ACCEPTD", "REJECTD", "UNDELIV")):
+            post(service, "m-2", status, second, client_message_id=HOSTILE)
+        reply = {
+            "reply_message_id": "r-1",
+            "orig_message_id": "m-1",
+            "api_job_id": JOB,
+            "from": NUMBER,
+            "message": {"text": HOSTILE},
+            "channel": "VIBER",
+            "timestamp": 1443165300,
+        }
+        assert service.post(orjson.dumps(reply), "reply") == 200
+        service.later = 1
+        service.rest()
+        yield service
+
+
+def post(service: Service, message_id: str, status: str, second: int, **more: object) -> None:
+    record = {"message_id": message_id, "status": status, "type": "SMS", "to": NUMBER, **more}
+    at = {"timestamp": 1443165200 + second, "micro_timestamp": (1443165200 + second) * 1000}
+    body = {"api_job_id": JOB, "client_job_id": "spring 2026", "data": [record | at]}
+    assert service.post(orjson.dumps(body)) == 200
+
+
+def find(page: Page, wanted: str) -> None:
+    page.get_by_label("Id or phone number").fill(wanted)
+    page.get_by_role("button", name="Find").click()
+
+
+@pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_everybody_can_use_each_page(known: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
+    at = window(known.ops_url, size=size, dark=dark)
+    how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
+    for name, path in {
+        "messages": "/messages",
+        "message": "/messages?id=m-1",
+        "message with trouble": "/messages?id=m-2",
+        "messages of a job": f"/messages?id={JOB}",
+        "no message": "/messages?id=nowhere",
+    }.items():
+        page = at.open(path)
+        for summary in page.get_by_text("as received").all():
+            summary.click()
+        assert_everybody_can_use(page, f"{name} {how}")
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
+def test_the_timeline_of_a_message_has_all_that_was_said_of_it(
+    known: Service, window: Opened, javascript: bool
+) -> None:
+    page = window(known.ops_url, javascript=javascript).open("/messages")
+    find(page, "m-1")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Message m-1")
+    expect(page.get_by_role("main")).to_contain_text("SEEN, final; since 2015-09-25 07:13:22 UTC")
+    statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
+    assert [re.split(r"\s", name)[0] for name in statuses.get_by_role("rowheader").all_inner_texts()] == [
+        "ACCEPTD",
+        "DELIVRD",
+        "SEEN",
+    ]
+    expect(statuses.nth(1)).to_contain_text("2015-09-25 07:13:20")
+    statuses.nth(1).get_by_text("as received").click()
+    expect(statuses.nth(1).get_by_label("Status 1 as received")).to_contain_text('"micro_timestamp": 1443165200000')
+    expect(page.get_by_role("table", name="Replies").get_by_role("row").nth(1)).to_contain_text("U+202Egnp.exe")
+
+
+def test_it_says_what_became_of_each_event_at_each_handler(known: Service, window: Opened) -> None:
+    page = window(known.ops_url).open("/messages?id=m-2")
+    statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
+
+    fates = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
+    assert [fate[1:] for fate in fates] == [["ledger: delivered", "sql: delivered"]] * 3
+    assert fates[0][0] == "crm: delivered, or left out (that is not known: its filters left out 1 events)"
+    assert [fate[0] for fate in fates[1:]] == ["crm: dead letter", "crm: failed, to be tried again"]
+    statuses.nth(2).get_by_role("link", name="dead letter").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("A dead letter of crm")
+    expect(page.get_by_label("The event")).to_contain_text('"message_id": "m-2"')
+
+
+@pytest.mark.parametrize("wanted", [JOB, "spring 2026", f"+356 {NUMBER[3:]}", NUMBER])
+def test_all_messages_of_a_job_or_to_a_number_are_found(known: Service, window: Opened, wanted: str) -> None:
+    at = window(known.ops_url)
+    page = at.open("/messages")
+    find(page, wanted)
+
+    assert sorted(page.get_by_role("row").get_by_role("link").all_inner_texts()) == ["m-1", "m-2"]
+    page.get_by_role("link", name="m-1").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Message m-1")
+    page.get_by_role("button", name="All to this number").click()
+    assert sorted(page.get_by_role("row").get_by_role("link").all_inner_texts()) == ["m-1", "m-2"]
+    # A number is sent in a form: it is in no address, so in no log of a proxy.
+    assert not [url for url in at.asked if NUMBER[3:] in unquote(url)]
+
+
+def test_a_hostile_id_is_found_and_stays_text(known: Service, window: Opened) -> None:
+    page = window(known.ops_url).open("/messages?id=m-2")
+    page.get_by_role("link", name="<script>").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Message m-2")
+    assert page.locator("main script").count() == 0
+
+
+def test_what_only_redis_knows_is_found_there(known: Service, window: Opened) -> None:
+    assert known.post(b'{"data": [{"message_id": "m-77"}]}') == 200
+    page = window(known.ops_url).open("/messages")
+    find(page, "m-77")
+
+    expect(page.get_by_text("know no such message")).to_be_visible()
+    page.get_by_role("link", name="In quarantine").click()
+    expect(page.get_by_label("Body as received")).to_contain_text("m-77")
+
+
+def test_where_the_handler_sql_is_not_in_use_it_says_how_to_have_it_and_finds_what_is_in_redis(
+    service: Service, window: Opened
+) -> None:
+    page = window(service.ops_url).open("/messages")
+    find(page, "m-20")
+
+    expect(page.get_by_role("heading", name="The past of messages is not known here")).to_be_visible()
+    expect(page.get_by_role("main")).to_contain_text("name sql in CALLBACKS_HANDLERS")
+    expect(page.get_by_role("link", name="Dead letter of crm")).to_be_visible()
+    assert_everybody_can_use(page, "messages without sql")
+    # Nor is a file made where none was.
+    assert not list(service.folder.rglob("callbacks.db"))
+
+
+def test_why_a_database_cannot_be_used_is_said_without_its_password(redis_server: RedisServer, tmp_path: Path) -> None:
+    url = "postgresql://user:s3cret-pw@127.0.0.1:1/messages"
+    with served(tmp_path, redis_server, workers=False, DATABASE_URL=url) as service:
+        answer = httpx.get(f"{service.ops_url}/messages?id=m-1", trust_env=False, timeout=60)
+
+        assert answer.status_code == 200
+        assert "postgresql://user:***@127.0.0.1:1/messages cannot be used" in answer.text
+        assert "s3cret" not in answer.text + service.ops.output
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> Any:
+        return None if name == "sqlalchemy" else real(name, package)
+
+    for name in [name for name in sys.modules if name.startswith("workers.handlers.sql")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+
+    found = past.find(settings.load({}), "m-1")
+
+    assert found.problem == "SQLAlchemy is not installed: pip install 'callbacks[sql]'"
+
+
+@pytest.mark.parametrize("query", ["id=x&further=quarantine%20nonsense", f"id={'x' * 301}"])
+def test_what_is_not_understood_is_said(known: Service, query: str) -> None:
+    assert httpx.get(f"{known.ops_url}/messages?{query}", trust_env=False).status_code == 400
