@@ -124,13 +124,17 @@ def _where(at: whereabouts.AtHandler, event_id: str, fate: Fate) -> Where:
 
 def _doubts(at: whereabouts.AtHandler) -> Iterator[str]:
     if at.unwanted:
-        yield f"its filters left out {at.unwanted:,} events"
+        yield f"its filters left out {_events(at.unwanted)}"
     if at.dropped:
-        yield f"{at.dropped:,} of its events were dropped"
+        yield f"{_events(at.dropped)} of its own {'was' if at.dropped == 1 else 'were'} dropped"
     if at.since_ms is None:
         yield "it is not known since when it has been offered events"
     elif not at.unwanted and not at.dropped:
         yield "it may have come before the handler did"
+
+
+def _events(number: int) -> str:
+    return f"{number:,} event{'' if number == 1 else 's'}"
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:

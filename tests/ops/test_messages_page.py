@@ -115,7 +115,7 @@ def test_it_says_what_became_of_each_event_at_each_handler(known: Service, windo
 
     fates = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
     assert [fate[1:] for fate in fates] == [["ledger: delivered", "sql: delivered"]] * 3
-    assert fates[0][0] == "crm: delivered, or left out (that is not known: its filters left out 1 events)"
+    assert fates[0][0] == "crm: delivered, or left out (that is not known: its filters left out 1 event)"
     assert [fate[0] for fate in fates[1:]] == ["crm: dead letter", "crm: failed, to be tried again"]
     statuses.nth(2).get_by_role("link", name="dead letter").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("A dead letter of crm")
