@@ -56,6 +56,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
     handlers = ",".join(dict.fromkeys(("log", *loaded.handlers)))
     environment = {
         "HOST": "127.0.0.1",
+        "CALLBACKS_OPS_HOST": "127.0.0.1",
         "CALLBACKS_TOKENS": f"dev={token}",
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1,::1",
         "CALLBACKS_HANDLERS": handlers,
@@ -95,7 +96,7 @@ def _greet(base: str, *, operators: int, url_file: Path, handlers: str) -> None:
     click.echo(f"  reply_url     {base}/reply\n")
     click.echo("Try it from another terminal:\n")
     click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
-    click.echo(f"Figures: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need, over there:\n")
+    click.echo(f"The operators' page: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need:\n")
     click.echo(f"  export REDIS_URL=$(cat {url_file}) CALLBACKS_HANDLERS={handlers}\n")
 
 

@@ -2,6 +2,7 @@
 
 import re
 import stat
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) ->
         dev = start("dev", "--port", str(free_port()))
         url = url_in(dev)
         assert f"reply_url     {url}/reply" in dev.output
+        page = re.search(r"The operators' page: (http://127\.0\.0\.1:\d+/)", dev.output)
+        assert page is not None
+        with urllib.request.urlopen(page[1], timeout=30) as shown:
+            assert b"<title>Now" in shown.read()
 
         gateway = start("simulate", url, "--destinations", "5", "--replies", "2", "--undelivered", "0")
         assert gateway.wait() == 0, gateway.output
