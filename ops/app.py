@@ -46,8 +46,7 @@ def create_app(settings: Settings) -> Starlette:
         at = visit(request)
         return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
 
-    streams, hub = Streams(may_go_on), Hub(settings.redis_url)
-    hands = Hands(client)
+    streams, hub, hands = Streams(may_go_on), Hub(settings.redis_url), Hands(client)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
