@@ -13,7 +13,7 @@ from ops.live_hub import REMEMBERED, Hub
 from ops.rendering import fragment, page
 from ops.streams import Streams, event
 from shared.events import STATUSES, Event
-from workers.handlers.log import mask
+from workers.handlers.masking import mask
 
 
 def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
