@@ -15,7 +15,6 @@ from tests.integration.workbench import (  # noqa: F401
     quick_redis,
     record,
     status,
-    statuses,
 )
 from tests.redis_server import RedisServer
 from workers import ReportEvent, Retry, handler
@@ -78,17 +77,28 @@ def test_an_event_that_failed_is_to_be_tried_later(b: Bench) -> None:
 
 
 def test_an_event_in_the_hands_of_a_worker_is_running_also_in_a_job_that_was_taken_along(b: Bench) -> None:
-    b.keep(*statuses(["1", "2"], bundle=1))
-    b.expand()
-    first, second = b.waiting_at(refusing)
+    for number in range(3):
+        b.keep(status(record(str(number))))
+        b.expand()
+    first, second, third = b.waiting_at(refusing)
     queue = queues.delivery("refusing")
-    job, *_ = ids_of = b.waiting(queue)
+    job, *_ = b.waiting(queue)
     b.connection.lrem(keys.rq_queue(queue), 1, job)
     b.connection.zadd(keys.rq_started(queue), {f"{job}:execution": 9e12})
-    if len(ids_of) > 1:
-        b.connection.lmove(keys.rq_queue(queue), keys.taken(job))
+    b.connection.lmove(keys.rq_queue(queue), keys.taken(job))
 
-    assert (fate(b, first, "refusing"), fate(b, second, "refusing")) == ("running", "running")
+    assert [fate(b, one, "refusing") for one in (first, second, third)] == ["running", "running", "waiting"]
+
+
+def test_an_event_that_is_settled_in_a_job_that_still_runs_does_not_wait(b: Bench) -> None:
+    b.keep(status(record("1"), record("2")))
+    b.expand()
+    first, second = b.waiting_at(refusing)
+    offered(b, "refusing", since_ms=RECEIVED_MS)
+    (job,) = b.waiting(queues.delivery("refusing"))
+    b.connection.hset(keys.job(job), "progress", "1")
+
+    assert (fate(b, first, "refusing"), fate(b, second, "refusing")) == ("delivered", "waiting")
 
 
 @pytest.mark.parametrize("reason", ["left out by filters", "dropped", "nobody knows since when", "it came before"])
