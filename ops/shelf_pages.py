@@ -37,6 +37,9 @@ _WAIT_SECONDS: Final = 1.0
 # A confirmation counts what matches among so many; an act itself goes through all.
 _MOST_COUNTED: Final = 2 * MOST_LOOKED
 _ID_CHARACTERS: Final = 64
+_FULL: Final = (
+    "Redis is full, so that what is to be done cannot be noted there. `callbacks {} drop` does without, and makes room."
+)
 _FILTER_CHARACTERS: Final = 200
 
 
@@ -140,6 +143,10 @@ class ShelfPages:
             pass  # a double click: it leads to the same page
         except Busy as exc:
             return notice(request, 503, "Nothing was done", str(exc))
+        except redis.OutOfMemoryError:
+            return notice(
+                request, 503, "Nothing was done", _FULL.format("quarantine" if shelf.handler is None else "dead")
+            )
         self._hands.wait(action_id, seconds=_WAIT_SECONDS)
         return RedirectResponse(f"/actions/{action_id}", 303)
 

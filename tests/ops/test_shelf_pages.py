@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from shared import audit, connections, keys
+from tests.acceptance.processes import run
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.serving import HOSTILE, PASSWORD, Service, served
 from tests.redis_server import RedisServer
@@ -271,6 +272,26 @@ def test_a_form_that_is_sent_twice_is_one_act(fresh: Service, window: Opened) ->
     assert again.url == page.url
     with connections.connect(fresh.redis.url) as client:
         assert len(Trail(client).latest(most=9).found) == 1
+
+
+def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/quarantine")
+    page.get_by_role("group", name="All of them").get_by_role("button", name="Drop…").click()
+    with fresh.redis.client() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1")
+        try:
+            page.get_by_role("button", name="Drop 2").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was done")
+            expect(page.get_by_role("main")).to_contain_text("`callbacks quarantine drop` does without")
+            told = run(
+                *("quarantine", "drop", "--all", "--yes"),
+                cwd=fresh.folder,
+                environment={"REDIS_URL": fresh.redis.url},
+            )
+            assert (told.returncode, told.stdout) == (0, "dropped: 2\n"), told.stderr
+        finally:
+            client.config_set("maxmemory", before)
 
 
 @with_and_without_scripts

@@ -6,6 +6,7 @@ from unittest.mock import ANY
 import pytest
 
 from shared import keys, queues
+from tests.conftest import StartRedis
 from tests.integration.shelves import die, ids, refusing
 from tests.integration.workbench import (  # noqa: F401
     RECEIVED_MS,
@@ -167,6 +168,16 @@ def test_a_job_of_a_newer_release_hides_no_other(b: Bench) -> None:
     b.connection.hset(keys.job(newer), "data", queues.call("workers.jobs.deliver", (99, {})))
 
     assert fate(b, other_id, "refusing") == "waiting"
+
+
+def test_while_redis_is_full_it_is_told_all_the_same(start_redis: StartRedis) -> None:
+    with bench(start_redis().url, refusing) as b:
+        b.keep(status(record("1")))
+        b.expand()
+        event_id = only_event(b)
+        b.connection.config_set("maxmemory", "1")
+
+        assert fate(b, event_id, "refusing") == "waiting"
 
 
 def test_nothing_is_asked_for_no_events(b: Bench) -> None:

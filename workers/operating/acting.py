@@ -149,7 +149,7 @@ class Acting:
         return "done"
 
     def _is_ours(self, action_id: str, runner: str) -> bool:
-        with self._connection.pipeline() as pipe:
+        with self._connection.pipeline(transaction=False) as pipe:
             pipe.get(keys.action_runner(action_id))
             pipe.exists(keys.action_work(action_id))
             held_by, is_left = pipe.execute()

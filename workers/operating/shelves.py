@@ -83,7 +83,8 @@ class Shelves:
 
     def standing(self, shelf: Shelf) -> Standing:
         """Give all that stands on a shelf now."""
-        with self._connection.pipeline() as pipe:
+        # No transaction: Redis takes none while it is full, and that is when entries are dropped.
+        with self._connection.pipeline(transaction=False) as pipe:
             pipe.zcard(shelf.index)
             pipe.zrange(shelf.index, 0, 0, desc=True, withscores=True)
             size, newest = pipe.execute()

@@ -78,19 +78,18 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
 def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, Fate], bool]:
     """Give the events that stand in a handler's queue, and whether all of it was looked through."""
     queue = queues.delivery(handler)
-    with client.pipeline() as pipe:  # at one moment, lest a job pass by
-        pipe.lrange(keys.rq_queue(queue), -MOST_JOBS - 1, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, MOST_JOBS)
-        pipe.zrange(keys.rq_started(queue), 0, MOST_JOBS)
-        pipe.zrange(keys.rq_scheduled(queue), 0, MOST_JOBS)
-        in_queue, popped, started, scheduled = pipe.execute()
+    try:
+        in_queue, popped, started, scheduled = _places(client, queue, at_once=True)
+    except redis.OutOfMemoryError:
+        # Then Redis takes no transaction, not even to read; what moves in this moment may be missed.
+        in_queue, popped, started, scheduled = _places(client, queue, at_once=False)
     places: dict[str, Fate] = {}
-    for fate, ids in (
+    for fate, members in (
         ("waiting", [*in_queue, *popped]),
         ("later", scheduled),
         ("running", [member.partition(b":")[0] for member in started]),
     ):
-        places |= dict.fromkeys(map(as_text, ids), fate)  # type: ignore[arg-type]
+        places |= dict.fromkeys(map(as_text, members), fate)  # type: ignore[arg-type]
     with client.pipeline(transaction=False) as pipe:
         for job_id in places:
             pipe.lrange(keys.taken(job_id), 0, MOST_JOBS)
@@ -99,6 +98,16 @@ def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[
         places |= dict.fromkeys(map(as_text, along), fate)
     ids = _affordable(client, list(places)[: MOST_JOBS + 1])
     return _among(client, ids, places, event_ids), len(ids) == len(places) and len(places) <= MOST_JOBS
+
+
+def _places(client: Any, queue: str, *, at_once: bool) -> list[list[bytes]]:
+    with client.pipeline(transaction=at_once) as pipe:
+        pipe.lrange(keys.rq_queue(queue), -MOST_JOBS - 1, -1)
+        pipe.lrange(keys.rq_intermediate(queue), 0, MOST_JOBS)
+        pipe.zrange(keys.rq_started(queue), 0, MOST_JOBS)
+        pipe.zrange(keys.rq_scheduled(queue), 0, MOST_JOBS)
+        found: list[list[bytes]] = pipe.execute()
+    return found
 
 
 def _affordable(client: Any, job_ids: Sequence[str]) -> list[str]:
