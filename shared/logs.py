@@ -41,7 +41,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_began      an operator replays, drops, or turns a handler off or on: id= who= by= what= where= chosen=
                         number=
     operator_ended      and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
-    operator_broken_off Redis failed amid it: id= error=; the page offers to go on with it
+    operator_broken_off
+                        Redis failed amid it: id= error=; the page offers to go on with it
     operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
     fan_out             (DEBUG) a batch became events
 
