@@ -1,6 +1,7 @@
 """Ending from outside, once, and cleanly: SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,3 +35,16 @@ def by_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def with_success() -> None:
+    """Have SIGTERM and Ctrl-C end this process with 0, once uvicorn has drained.
+
+    It raises the signal that stopped it again, for whoever handled that before.
+    """
+
+    def leave(_signum: int, _frame: object) -> None:
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)

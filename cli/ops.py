@@ -1,13 +1,12 @@
 """`callbacks ops`: the operators' page. Without a password it is on the loopback address alone."""
 
-import contextlib
 import ipaddress
 import socket
 
 import click
 import uvicorn
 
-from cli import ports
+from cli import ending, ports
 from cli.command import Command
 from ops.app import create_app
 from ops.streams import Streams
@@ -53,8 +52,8 @@ def ops(host: str | None, port: int | None) -> None:
         ),
         app.state.streams,
     )
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
+    ending.with_success()
+    server.run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):

@@ -4,9 +4,6 @@ Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the a
 """
 
 import math
-import signal
-import sys
-from types import FrameType
 from typing import Final
 
 import click
@@ -14,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from cli import ports
+from cli import ending, ports
 from cli.command import Command
 from ingest.app import create_app
 from ingest.protocol import HttpProtocol
@@ -60,9 +57,7 @@ def web(host: str | None, port: int | None) -> None:
     if config.web_concurrency > 1:
         _Processes(server, sockets=[listening]).run()
         return
-    # uvicorn drains on a signal, then raises that signal again for whoever handled it before: us, with exit code 0.
-    for handled in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(handled, _leave)
+    ending.with_success()
     uvicorn.Server(server).run(sockets=[listening])
 
 
@@ -80,7 +75,3 @@ def app() -> Starlette:
     """Make the application in a process that uvicorn started, which has yet to learn how to log."""
     logs.configure()
     return create_app()
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
