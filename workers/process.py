@@ -82,7 +82,7 @@ def _work(queue: str, *, name: str) -> int:
         handler = next((handler for handler in handlers if queues.delivery(handler.name) == queue), None)
         if handler is None:
             raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
-        spans = None if tracer is None else CallSpans(tracer, handler)
+        spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
         caller = Caller(handler, spans=spans)
         jobs.prepare(
             deliveries=Deliveries(

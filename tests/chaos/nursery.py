@@ -32,7 +32,7 @@ _HASTENED: Final = (
     ("ingest.health", "LOOK_AGAIN_SECONDS", 0.05),
     ("workers.running.housekeeping", "_LOOK_SECONDS", 0.25),
     ("workers.running.rq_worker", "_PAUSE_SECONDS", 0.05),
-    ("workers.running.settling", "_PAUSE_SECONDS", 0.05),
+    ("workers.running.patience", "_PAUSE_SECONDS", 0.05),
     ("workers.running.supervisor", "_TICK_SECONDS", 0.02),
 )
 _PR_SET_CHILD_SUBREAPER: Final = 36

@@ -33,7 +33,7 @@ class Traced:
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.spans = CallSpans(Tracer(provider, "test"), declared)
+        self.spans = CallSpans(Tracer(provider, "test"), declared, queue=f"deliver-{declared.name}")
         self._caller = Caller(declared, spans=self.spans)
 
     def call(self, *events: Event, attempt: int = 1, sampled: bool = True, most: int = 100) -> list[Outcome]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from shared import events, queues
+from shared import events
 from shared.events import Event
 from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused
 from workers.declaration import Handler
@@ -35,11 +35,15 @@ class _Sampled(Struct):
 
 
 class CallSpans:
-    """Records the calls of `handler` in one process. What `around` gives is called instead of its function."""
+    """Records the calls of `handler` in one process. What `around` gives is called instead of its function.
 
-    def __init__(self, tracer: "Tracer", handler: Handler) -> None:
+    `queue` is what the place is called that its events come from.
+    """
+
+    def __init__(self, tracer: "Tracer", handler: Handler, *, queue: str) -> None:
         self._tracer = tracer
         self._handler = handler
+        self._queue = queue
         # By identity: the handler is called with the very values that `expect` was told of.
         self._sampled: dict[int, _Sampled] = {}
 
@@ -112,7 +116,7 @@ class CallSpans:
                 parent=sampled.trace,
                 attributes={
                     "messaging.system": "rq",
-                    "messaging.destination.name": queues.delivery(self._handler.name),
+                    "messaging.destination.name": self._queue,
                     "messaging.operation.type": "process",
                     "messaging.operation.name": "deliver",
                     "messaging.message.id": sampled.event.id,
