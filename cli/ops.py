@@ -8,6 +8,7 @@ import uvicorn
 
 from cli import ending, ports
 from cli.command import Command
+from ingest.protocol import HttpProtocol
 from ops.app import create_app
 from ops.streams import Streams
 from shared import logs, settings
@@ -43,6 +44,8 @@ def ops(host: str | None, port: int | None) -> None:
     server = _Server(
         uvicorn.Config(
             app,
+            # Strangers reach the port also where a password is asked for.
+            http=HttpProtocol,
             ws="none",
             log_config=None,
             access_log=False,

@@ -17,6 +17,8 @@ from shared.errors import CallbacksError
 Form: TypeAlias = Mapping[str, Sequence[str]]
 
 MOST_BYTES: Final = 1 << 20
+# A name and a password: strangers can send that much each, on any number of connections.
+MOST_BYTES_OF_STRANGERS: Final = 16 << 10
 _MOST_FIELDS: Final = 10_000
 _SECONDS: Final = 10.0
 _TYPE: Final = "application/x-www-form-urlencoded"
@@ -42,7 +44,7 @@ def first(request: Request, name: str) -> str:
     return (form(request).get(name) or ("",))[0].strip()
 
 
-async def read(scope: Scope, receive: Receive) -> bytes:
+async def read(scope: Scope, receive: Receive, *, most_bytes: int = MOST_BYTES) -> bytes:
     """Read the body and keep its fields for `form`; give it as it was. Raises Unreadable."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != _TYPE:
@@ -55,8 +57,8 @@ async def read(scope: Scope, receive: Receive) -> bytes:
                 if message["type"] != "http.request":
                     raise Unreadable("The form was cut short.", 400)
                 body += message.get("body", b"")
-                if len(body) > MOST_BYTES:
-                    raise Unreadable(f"A form has at most {MOST_BYTES:,} bytes.", 413)
+                if len(body) > most_bytes:
+                    raise Unreadable(f"This form has at most {most_bytes:,} bytes.", 413)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:

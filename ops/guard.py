@@ -4,6 +4,7 @@
     no password is set                           the Host must name this machine; everybody is "local"
     a password is set                            only sign-in is open; the rest asks for a session
     anything but GET and HEAD                    must send a form of ours: same origin, and its token
+    GET and HEAD from another site               only where somebody follows a link: no image, script or fetch
 
 Every answer leaves with the headers that keep a browser from running, framing, guessing at or keeping what it shows.
 """
@@ -72,7 +73,7 @@ class Guard:
         if given is not None and await self._signed_out.holds(given):
             given = None
         session = self._sessions.begin() if given is None else given
-        if AGAIN.encode() not in scope["query_string"].split(b"&"):
+        if not _asks_by_itself(scope):
             renewed = self._sessions.renewed(session)
             if renewed.seen_seconds >= session.seen_seconds + RENEW_SECONDS:
                 session = renewed
@@ -84,7 +85,10 @@ class Guard:
         """Give an answer if the request goes no further; and from where the endpoint is to read it."""
         request = Request(scope)
         reading = scope["method"] in _READING
-        if self._sessions.needed and not visit.session.name and scope["path"] != SIGN_IN:
+        is_known = bool(visit.session.name) or not self._sessions.needed
+        if reading and not self._visitors.is_own_reading(scope):
+            return PlainTextResponse("This is not for pages of other sites.\n", 403), receive
+        if not is_known and scope["path"] != SIGN_IN:
             return _to_sign_in(request) if reading else notice(request, 401, "Please sign in", _ENDED), receive
         if reading:
             return None, receive
@@ -93,7 +97,9 @@ class Guard:
                 request, 403, "Nothing was done", "That came from another site, not from a page here."
             ), receive
         try:
-            body = await forms.read(scope, receive)
+            body = await forms.read(
+                scope, receive, most_bytes=forms.MOST_BYTES if is_known else forms.MOST_BYTES_OF_STRANGERS
+            )
         except forms.Unreadable as exc:
             return notice(request, exc.status_code, "Nothing was done", str(exc)), receive
         if not self._sessions.is_token(visit.session, forms.first(request, "csrf")):
@@ -117,8 +123,17 @@ _ENDED: Final = "Your session has ended. Sign in, then do it again."
 _STALE: Final = "The form was older than your session, or not one of ours. Go back, load the page anew, and try again."
 
 
+def _asks_by_itself(scope: Scope) -> bool:
+    """Tell whether nobody need be sitting there: a page looks again, or its script connects again."""
+    return AGAIN.encode() in scope["query_string"].split(b"&") or _wants_stream(scope)
+
+
+def _wants_stream(scope: Scope) -> bool:
+    return "text/event-stream" in Headers(scope=scope).get("accept", "")
+
+
 def _to_sign_in(request: Request) -> Response:
-    if "text/event-stream" in Headers(scope=request.scope).get("accept", ""):
+    if _wants_stream(request.scope):
         return PlainTextResponse("Sign in first.\n", 401)
     path, query = request.url.path, request.url.query
     wanted = "" if path == "/" else f"?next={quote(f'{path}?{query}' if query else path, safe='')}"

@@ -15,6 +15,7 @@ from ingest.sources import AddressRules, parse
 from shared.settings import ANY_NETWORK, Network
 
 _LOOPBACK_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
+_OWN_SITES: Final = ("same-origin", "none")
 # Whoever has one IPv6 address has at least 2^64 of them.
 _IPV6_PREFIX: Final = 64
 
@@ -42,16 +43,26 @@ class Visitors:
         return (self._forwarded(scope, "x-forwarded-host") or Headers(scope=scope).get("host", "")).lower()
 
     def is_local_name(self, scope: Scope) -> bool:
-        """Tell whether it asked for this machine by a name that nobody else can point at it (DNS rebinding)."""
-        name, _, port = self.host(scope).rpartition(":")
-        if not name or port.endswith("]"):
-            name = self.host(scope)
-        return name in _LOOPBACK_NAMES
+        """Tell whether it asked for this machine by a name that nobody else can point at it (DNS rebinding).
+
+        Both the Host itself has to be one and what a proxy tells: where a trusted proxy is on this machine, so may the
+        browser be, and a script of a site that was pointed at it writes X-Forwarded-Host, but never Host.
+        """
+        asked = Headers(scope=scope).getlist("host")
+        return bool(asked) and all(_is_loopback(name.lower()) for name in (*asked, self.host(scope)))
+
+    def is_own_reading(self, scope: Scope) -> bool:
+        """Tell whether a GET comes from a page of ours, or of somebody who follows a link to one.
+
+        Pages of other sites could else let a browser ask here for what costs much, and measure how long that takes.
+        """
+        headers = Headers(scope=scope)
+        return headers.get("sec-fetch-site", "none") in _OWN_SITES or headers.get("sec-fetch-mode") == "navigate"
 
     def is_own_form(self, scope: Scope) -> bool:
         """Tell whether a POST may come from a page of ours: what browsers say of it does not speak against it."""
         headers = Headers(scope=scope)
-        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        if headers.get("sec-fetch-site", "none") not in _OWN_SITES:
             return False
         origin = headers.get("origin")
         return origin is None or urlsplit(origin).netloc.lower() == self.host(scope)
@@ -60,6 +71,11 @@ class Visitors:
         if not self._rules.trusts(_peer(scope)):
             return ""
         return ",".join(Headers(scope=scope).getlist(name)).rpartition(",")[2].strip()
+
+
+def _is_loopback(host: str) -> bool:
+    name, _, port = host.rpartition(":")
+    return (host if not name or port.endswith("]") else name) in _LOOPBACK_NAMES
 
 
 def _peer(scope: Scope) -> str | None:

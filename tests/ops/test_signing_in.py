@@ -1,12 +1,15 @@
 """Sign-in to the operators' page: what is closed without it, what a form must send along, and how a session ends."""
 
 import base64
+import socket
+import time
 
+import httpx
 import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from ops.sessions import Session
+from ops.sessions import Session, Sessions
 from tests.acceptance.processes import run
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.serving import PASSWORD, Service
@@ -138,7 +141,7 @@ def test_a_form_from_another_site_is_refused_even_with_its_token(guarded: Servic
     ("body", "headers", "status"),
     [
         (b"{}", {"content-type": "application/json"}, 415),
-        (b"a=1&" * (1 << 18) + b"b", FORM, 413),
+        (b"a" * ((16 << 10) + 1), FORM, 413),
         (b"a&" * 10_001, FORM, 413),
     ],
     ids=["another type", "too large", "too many fields"],
@@ -149,6 +152,33 @@ def test_what_is_no_form_of_ours_is_refused(
     with client_of(guarded) as client:
         client.get("/sign-in")
         assert client.post("/sign-in", content=body, headers=headers).status_code == status
+
+
+def test_who_has_signed_in_may_send_a_longer_form_but_no_endless_one(guarded: Service) -> None:
+    with client_of(guarded) as client:
+        sign_in(client)
+        sent = {"csrf": token(client, "/live"), "unknown": "a" * (512 << 10)}
+        assert client.post("/live", data=sent).status_code == 200
+        assert client.post("/live", data=sent | {"unknown": "a" * (1 << 20)}).status_code == 413
+
+
+def test_a_stranger_cannot_send_an_endless_head(guarded: Service) -> None:
+    port = int(guarded.ops_url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stranger:
+        stranger.sendall(b"GET /sign-in HTTP/1.1\r\nx-endless: " + b"a" * (128 << 10))
+        assert stranger.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_script_that_connects_again_does_not_keep_a_session_from_ending(guarded: Service) -> None:
+    sessions = Sessions(PASSWORD)
+    an_hour_ago = int(time.time()) - 3600
+    held = Session("of-eva", "eva", an_hour_ago, an_hour_ago)
+    with httpx.Client(base_url=guarded.ops_url, timeout=30) as client:
+        cookie = {"cookie": f"{sessions.cookie(secure=False)}={sessions.seal(held)}"}
+        with client.stream("GET", "/now/events", headers={**cookie, "accept": "text/event-stream"}) as followed:
+            assert (followed.status_code, followed.headers.get("set-cookie")) == (200, None)
+        assert "set-cookie" not in client.get("/live?again", headers=cookie).headers
+        assert "set-cookie" in client.get("/live", headers=cookie).headers
 
 
 def test_too_many_wrong_passwords_have_to_wait_even_with_the_right_one(guarded: Service) -> None:
