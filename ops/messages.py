@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 _MOST_CHARACTERS: Final = 300
 _MOST_RAW_CHARACTERS: Final = 20_000
-# As the gateway writes numbers; people add a +, spaces and strokes.
+# As the gateway writes numbers; people add a + or 00, spaces, strokes, and marks that one cannot see.
 _NUMBER: Final = re.compile(r"[1-9][0-9]{6,14}")
-_STROKES: Final = re.compile(r"[\s().+/-]")
+_BETWEEN: Final = re.compile(r"[\W_]")
+# What may be somebody's number however it is written: an address is no place for it.
+_LONG: Final = re.compile(r"[0-9]{7,}")
 
 
 class Where(Struct, frozen=True):
@@ -56,8 +58,9 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
 
     def search(request: Request) -> Response:
         wanted = first(request, "wanted")
-        number = _STROKES.sub("", wanted)
-        if _NUMBER.fullmatch(number):
+        digits = _digits(wanted)
+        if _LONG.fullmatch(digits):
+            number = digits if _NUMBER.fullmatch(digits) else ""
             return _found(client, settings, request, wanted, number=number, further=first(request, "further"))
         return RedirectResponse(f"/messages?id={quote(wanted, safe='')}" if wanted else "/messages", 303)
 
@@ -82,12 +85,18 @@ def _found(
         request,
         "messages.html",
         wanted=wanted,
-        is_number=bool(number),
+        is_number=request.method == "POST",
         found=found,
         sought=sought,
         uses_sql="sql" in settings.handlers,
         rows=_rows(found),
     )
+
+
+def _digits(text: str) -> str:
+    """Give the digits of a number as people write it; empty if it is none."""
+    bare = _BETWEEN.sub("", text[: _MOST_CHARACTERS + 1])
+    return "".join(str(int(digit)) for digit in bare).removeprefix("00") if bare.isdecimal() else ""
 
 
 def _empty() -> dict[str, Any]:

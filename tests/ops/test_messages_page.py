@@ -19,6 +19,7 @@ from shared import keys, settings
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.conftest import _without_settings
 from tests.ops.serving import HOSTILE, Service, served
+from tests.ops.signing import client_of, token
 from tests.redis_server import RedisServer
 
 JOB = "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11"
@@ -197,3 +198,36 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("query", ["id=x&further=quarantine%20nonsense", f"id={'x' * 301}"])
 def test_what_is_not_understood_is_said(known: Service, query: str) -> None:
     assert httpx.get(f"{known.ops_url}/messages?{query}", trust_env=False).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"+{NUMBER}",
+        f"00{NUMBER}",
+        "\u202a+356 99\u2011000\u2013001\u202c",
+        "(0)99 000 001",
+        f"{NUMBER}12345",
+        "٣٥٦٩٩٠٠٠٠٠١",
+    ],
+    ids=ascii,
+)
+def test_what_may_be_a_number_comes_into_no_address_however_it_is_written(known: Service, written: str) -> None:
+    with client_of(known) as client:
+        answer = client.post("/messages", data={"csrf": token(client, "/messages"), "wanted": written})
+    assert (answer.status_code, answer.headers.get("location")) == (200, None)
+
+
+@pytest.mark.parametrize(
+    "written", [f"00{NUMBER}", f"\u202a+{NUMBER}\u202c", f"+{NUMBER[:3]}\u2011{NUMBER[3:]}"], ids=ascii
+)
+def test_a_number_is_found_as_people_and_their_programs_write_it(known: Service, written: str) -> None:
+    with client_of(known) as client:
+        answer = client.post("/messages", data={"csrf": token(client, "/messages"), "wanted": written})
+    assert "m-1" in answer.text
+
+
+def test_an_id_without_end_is_refused(known: Service) -> None:
+    with client_of(known) as client:
+        sent = {"csrf": token(client, "/messages"), "wanted": "9" * 100_000}
+        assert client.post("/messages", data=sent).status_code == 400
