@@ -9,6 +9,7 @@ from starlette.routing import Route
 from ops.hands import Busy, Hands
 from ops.rendering import notice, page
 from ops.sessions import operator
+from ops.shelf_pages import is_id
 from shared.settings import Settings
 from workers.operating.acting import NotLeft
 from workers.operating.trail import Trail
@@ -31,7 +32,9 @@ def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
         return page(request, "actions.html", acts=part.found, place=part.place, is_first=after is None)
 
     def act(request: Request) -> Response:
-        standing = hands.look(request.path_params["action_id"])
+        action_id = request.path_params["action_id"]
+        # Beside what is noted of an act, under the same prefix, stands what is none.
+        standing = hands.look(action_id) if is_id(action_id) else None
         if standing is None:
             raise HTTPException(404)
         noted, work = standing.noted, standing.work

@@ -5,7 +5,7 @@ The page shows events to who may see it; the rest shows numbers and names of han
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import redis
@@ -132,7 +132,15 @@ def _unavailable(exc: redis.RedisError) -> Response:
 
 
 async def _redis_away(request: Request, exc: Exception) -> Response:
+    if isinstance(exc, redis.OutOfMemoryError):
+        return notice(request, 503, "Redis is full, so nothing was done", _FULL)
     return page(request, "redis_away.html", status_code=503, headers={"retry-after": "5"}, error=type(exc).__name__)
+
+
+_FULL: Final = (
+    "It takes nothing new, not even the note of who did what that each act here begins with. Dropping makes room, and "
+    "works without it on the command line: callbacks dead drop, callbacks quarantine drop."
+)
 
 
 async def _no_page(request: Request, exc: Exception) -> Response:

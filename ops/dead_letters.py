@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ops import reading
 from ops.hands import Hands
 from ops.rendering import page
-from ops.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, not_there
+from ops.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
 from shared import events, queues
 from shared.settings import Settings
 from workers.operating import entries, shelves
@@ -93,6 +93,8 @@ def _named(client: redis.Redis, request: Request) -> tuple[Shelf, About]:
 
 def _read(client: redis.Redis, shelf: Shelf, entry_id: str) -> tuple[entries.DeadLetterRow, str, str]:
     """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
+    if not is_id(entry_id):
+        raise NotThere
     ((_, values),) = shelves.read(client, shelf, [entry_id], entries.DEAD_LETTER)
     if values[0] is None:
         raise NotThere

@@ -7,9 +7,9 @@ from starlette.routing import Route
 
 from ops.hands import Hands
 from ops.rendering import page
-from ops.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, not_there
+from ops.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
 from shared.settings import Settings
-from workers.operating.entries import NotThere
+from workers.operating.entries import NotThere, QuarantineEntry
 from workers.operating.shelves import Shelves
 from workers.running.shelf import QUARANTINE
 
@@ -32,7 +32,7 @@ def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
 
     def entry(request: Request) -> Response:
         try:
-            found = shelves.quarantined(request.path_params["entry_id"])
+            found = _read(shelves, request.path_params["entry_id"])
         except NotThere as exc:
             return not_there(request, exc, _ABOUT)
         body = found.body.decode(errors="replace")
@@ -48,7 +48,7 @@ def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
 
     def body(request: Request) -> Response:
         try:
-            found = shelves.quarantined(request.path_params["entry_id"])
+            found = _read(shelves, request.path_params["entry_id"])
         except NotThere as exc:
             return not_there(request, exc, _ABOUT)
         return download(f"quarantine-{found.id}", found.body)
@@ -61,3 +61,9 @@ def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
         Route(f"{base}/{{entry_id}}", entry),
         Route(f"{base}/{{entry_id}}/body", body),
     ]
+
+
+def _read(shelves: Shelves, entry_id: str) -> QuarantineEntry:
+    if not is_id(entry_id):
+        raise NotThere
+    return shelves.quarantined(entry_id)

@@ -5,6 +5,7 @@ act is confirmed on a page of its own, which says how many of what and what will
 requests (`ops.hands`). No GET changes anything.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 from urllib.parse import quote, urlencode
@@ -36,10 +37,13 @@ SHOWN_CHARACTERS: Final = 20_000
 _WAIT_SECONDS: Final = 1.0
 # A confirmation counts what matches among so many; an act itself goes through all.
 _MOST_COUNTED: Final = 2 * MOST_LOOKED
-_ID_CHARACTERS: Final = 64
 _FULL: Final = (
     "Redis is full, so that what is to be done cannot be noted there. `callbacks {} drop` does without, and makes room."
 )
+# All ids of entries are hexadecimal; beside the entries, under the same prefix, stands what is none.
+_ID: Final = re.compile(r"[0-9a-f]{1,64}")
+# Milliseconds since 1970, or entries: Redis counts exactly as far as that.
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _FILTER_CHARACTERS: Final = 200
 
 
@@ -124,17 +128,15 @@ class ShelfPages:
         action_id = first(request, "action_id")
         if len(action_id) != len(trail.new_id()) or not set(action_id) <= set("0123456789abcdef"):
             raise HTTPException(400)
-        number = int(first(request, "number")) if first(request, "number").isdecimal() else None
+        number = _number(first(request, "number")) if first(request, "number") else None
         work = Work(task=task, handler=shelf.handler)
         if scope == "ticked":
             work = msgspec.structs.replace(work, ids=_ids(request))
             chosen, number = trail.by_id(len(work.ids)), len(work.ids)
         else:
             sieve = _sieve({name: first(request, name) for name in ("error", "source", "kind")}, shelf)
-            until_ms = first(request, "until_ms")
-            if not until_ms.isdecimal():
-                raise HTTPException(400)
-            work = msgspec.structs.replace(work, sieve=sieve, place=Place.before(int(until_ms)))
+            place = Place.before(_number(first(request, "until_ms")))
+            work = msgspec.structs.replace(work, sieve=sieve, place=place)
             chosen = trail.chosen(sieve)
         deed = Deed(who=operator(request), by="page", what=task, where=shelf.name, chosen=chosen, number=number)
         try:
@@ -158,6 +160,11 @@ class ShelfPages:
             shelf, sieve, after=Place.before(until_ms), most=_MOST_COUNTED, most_looked=_MOST_COUNTED
         )
         return None if part.place is not None else len(part.found), part.looked
+
+
+def is_id(text: str) -> bool:
+    """Tell whether an address or a form names what may be an entry of a shelf."""
+    return _ID.fullmatch(text) is not None
 
 
 def download(name: str, content: bytes) -> Response:
@@ -208,6 +215,12 @@ def _wanted(request: Request) -> tuple[Task, str]:
 
 def _ids(request: Request) -> tuple[str, ...]:
     ids = tuple(dict.fromkeys(form(request).get("id", ())))
-    if len(ids) > ROWS or any(not entry_id or len(entry_id) > _ID_CHARACTERS for entry_id in ids):
+    if len(ids) > ROWS or not all(map(is_id, ids)):
         raise HTTPException(400)
     return ids
+
+
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise HTTPException(400)
+    return int(text)
