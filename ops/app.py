@@ -3,6 +3,7 @@
 The page shows events to who may see it; the rest shows numbers and names of handlers, never an event or a token.
 """
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -26,6 +27,7 @@ from ops.sessions import Sessions, visit
 from ops.signed_out import SignedOut
 from ops.signing_in import SigningIn
 from ops.streams import Streams
+from ops.together import Together
 from ops.visitors import Visitors
 from ops.watch import Watch
 from shared import audit, connections
@@ -81,9 +83,11 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _audit(client: redis.Redis) -> Callable[[Request], Any]:
+    taken = Together(functools.partial(audit.take, client))
+
     async def endpoint(_: Request) -> Response:
         try:
-            sums = await run_in_threadpool(audit.take, client)
+            sums = await taken.get()
         except redis.RedisError as exc:
             return _unavailable(exc)
         return Response(msgspec.json.encode(sums.as_json()), media_type="application/json")
@@ -103,10 +107,10 @@ def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any
             return PlainTextResponse("prometheus-client is not installed: pip install 'callbacks[ops]'\n", 501)
 
         return missing
-    metrics = Metrics(client, settings.durability)
+    told = Together(Metrics(client, settings.durability).exposition)
 
     async def endpoint(_: Request) -> Response:
-        text = await run_in_threadpool(metrics.exposition)
+        text = await told.get()
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     return endpoint
@@ -117,9 +121,11 @@ async def _alive(_: Request) -> Response:
 
 
 def _ready(client: redis.Redis) -> Callable[[Request], Any]:
+    answered = Together(client.ping)
+
     async def endpoint(_: Request) -> Response:
         try:
-            await run_in_threadpool(client.ping)
+            await answered.get()
         except redis.RedisError as exc:
             return _unavailable(exc)
         return JSONResponse({"status": "ok"})

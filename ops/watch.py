@@ -5,13 +5,13 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 import redis
-from starlette.concurrency import run_in_threadpool
 
 from ops import attention, charts, now
 from ops.auditing import Auditing
 from ops.now import AUDIT_EVERY_SECONDS, Now
 from ops.rendering import fragment
 from ops.streams import event
+from ops.together import Together
 from shared.settings import Settings
 
 # Processes tell their figures every two seconds (shared.telling).
@@ -22,22 +22,16 @@ class Watch:
     """Gives the part of the page that changes, as HTML."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._settings = settings
-        self._auditing = Auditing(client, every_seconds=AUDIT_EVERY_SECONDS)
-        self._one_at_a_time = asyncio.Lock()
-        self._html = ""
-        self._looked_at = float("-inf")
+        auditing = Auditing(client, every_seconds=AUDIT_EVERY_SECONDS)
+
+        def look() -> str:
+            return _rendered(now.look(client, settings, auditing))
+
+        self._looks = Together(look, seconds=EVERY_SECONDS / 2)
 
     async def html(self) -> str:
         """Give it as it is now, or was a moment ago. Raises redis.RedisError."""
-        async with self._one_at_a_time:
-            clock = asyncio.get_running_loop().time
-            if clock() - self._looked_at >= EVERY_SECONDS / 2:
-                found = await run_in_threadpool(now.look, self._client, self._settings, self._auditing)
-                self._html = _rendered(found)
-                self._looked_at = clock()
-            return self._html
+        return await self._looks.get()
 
     async def events(self) -> AsyncGenerator[str, None]:
         """Give it again and again, as server-sent events, through Redis's absence too."""
