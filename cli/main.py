@@ -50,9 +50,9 @@ class _Commands(click.Group):
         try:
             command: click.Command = getattr(import_module(module), attribute)
         except ModuleNotFoundError as exc:
-            extra = "sql" if cmd_name in _OF_SQL else "ops" if cmd_name == "ops" else "dev"
+            extra = "sql" if cmd_name in _OF_SQL else "ops" if cmd_name in ("ops", "top") else "dev"
             raise click.ClickException(
-                f"{exc}: `pip install callbacks[{extra}]` brings what `{cmd_name}` needs"
+                f"{exc}: `pip install 'callbacks[{extra}]'` brings what `{cmd_name}` needs"
             ) from exc
         return command
 

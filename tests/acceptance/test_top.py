@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -133,4 +134,6 @@ def test_without_rich_it_says_what_to_install(redis_server: RedisServer, tmp_pat
     )
 
     assert told.returncode == 1
-    assert "pip install callbacks[dev]" in told.stderr
+    assert "pip install 'callbacks[ops]'" in told.stderr
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert any(need.startswith("rich>") for need in extras["ops"])
