@@ -91,13 +91,13 @@ def proxied(request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path:
         web.until(lambda: get(f"http://127.0.0.1:{web_port}/readyz")[0] == 200, "readiness")
         program, *arguments = command_of((DEPLOY / file).read_text(), tmp_path, pem, port, web_port)
         front = start(*arguments, command=program)
-        front.until(lambda: _listens(port), "a proxy that listens")
+        front.until(lambda: listens(port), "a proxy that listens")
         yield Proxied(port, pem, web, web_port, tmp_path)
         written = "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log"))
         assert TOKEN not in written
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((PROXY, port)) == 0
 
