@@ -45,7 +45,7 @@ def ops(host: str | None, port: int | None) -> None:
         uvicorn.Config(
             app,
             # Strangers reach the port also where a password is asked for.
-            http=HttpProtocol,
+            http=_Protocol,
             ws="none",
             log_config=None,
             access_log=False,
@@ -57,6 +57,12 @@ def ops(host: str | None, port: int | None) -> None:
     )
     ending.with_success()
     server.run(sockets=[listening])
+
+
+class _Protocol(HttpProtocol):
+    """The public edge's, with patience for who downloads 4 MiB, the largest body, over a phone: some 300 kbit/s."""
+
+    most_unread_looks = 8
 
 
 class _Server(uvicorn.Server):

@@ -57,13 +57,16 @@ class HttpProtocol(HttpToolsProtocol):
     That is the head of a request, or the trailers behind a chunked body: what the parser keeps until it is whole.
     """
 
+    most_unread_looks: ClassVar[int] = 1
+    """So often, HEAD_SECONDS apart, may something be left unread before the connection is ended."""
+
     _all_unparsed_bytes: ClassVar[int] = 0
 
     _unparsed_bytes = 0
     _counted_bytes = 0
     _heads = 0
     _heads_before = -1
-    _unread_before = False
+    _unread_looks = 0
     _pieces = 0
     _body_bytes = 0
     _watch: asyncio.TimerHandle | None = None
@@ -179,11 +182,11 @@ class HttpProtocol(HttpToolsProtocol):
         closing = self.transport.is_closing()
         # A transport that closes waits until all is written, a request until there is room for its answer.
         unread = closing or self.transport.get_write_buffer_size() > 0
-        if unread and self._unread_before:
+        self._unread_looks = self._unread_looks + 1 if unread else 0
+        if self._unread_looks > self.most_unread_looks:
             _refusals.tell("action=aborted", f"address={self._address()}")
             self.transport.abort()
             return
-        self._unread_before = unread
         # Without a timer for keep-alive nothing of uvicorn's would ever end the connection.
         waits_for_head = self._unparsed_bytes > 0 or self._heads == 0 or self.timeout_keep_alive_task is None
         if not closing and waits_for_head and not self._is_answering() and self._heads == self._heads_before:
