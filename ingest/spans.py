@@ -20,7 +20,7 @@ from ingest.commit import Entry, GroupCommit, Store, Waiting
 from ingest.endpoint import Handler
 from ingest.problems import Refused
 from ingest.sources import AddressRules
-from shared import queues
+from shared import queues, tracing
 from shared.batches import Kept, Traced, counted
 from shared.errors import NotKept
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from shared.tracer import Tracer
 
-# OpenTelemetry's semantic conventions for messaging.
-MESSAGING: Final = {"messaging.system": "rq", "messaging.destination.name": queues.EXPAND}
 _SERVER_ERROR: Final = 500
 # A traceparent of version 00 has 55 characters, and of later ones hardly many more (W3C Trace Context, section 3.2).
 _LONGEST_PARENT: Final = 128
@@ -114,7 +112,7 @@ class TracedCommit(GroupCommit):
             "commit",
             "producer",
             parent=self._tracer.traceparent(posting),
-            attributes={**MESSAGING, "messaging.operation.type": "send", "messaging.operation.name": "commit"},
+            attributes=tracing.messaging(queues.EXPAND, "commit", kind="send"),
         )
         if isinstance(entry, Kept):
             trace = self._tracer.traceparent(span)
@@ -186,12 +184,8 @@ class TracedDrain:
                 "producer",
                 parent=entry.trace,
                 start_ns=began_ns,
-                attributes={
-                    **MESSAGING,
-                    "messaging.operation.type": "send",
-                    "messaging.operation.name": "drain",
-                    "messaging.batch.message_count": len(batch),
-                },
+                attributes=tracing.messaging(queues.EXPAND, "drain", kind="send")
+                | {"messaging.batch.message_count": len(batch)},
             )
             if first is None:
                 first = span

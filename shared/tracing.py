@@ -13,7 +13,7 @@ Nothing here imports OpenTelemetry before its own variables ask for it (`asked_f
 import importlib
 import logging
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
@@ -41,6 +41,19 @@ def start(scope: str) -> "Tracer | None":
     else:
         return tracer
     return None
+
+
+def messaging(queue: str, operation: str, *, kind: Literal["send", "process"]) -> dict[str, str | int]:
+    """Give the attributes of a span that puts into a queue or works on what was in one.
+
+    See OpenTelemetry's semantic conventions for messaging: `operation` is our word for it, `kind` theirs.
+    """
+    return {
+        "messaging.system": "rq",
+        "messaging.destination.name": queue,
+        "messaging.operation.type": kind,
+        "messaging.operation.name": operation,
+    }
 
 
 def asked_for() -> bool:

@@ -37,6 +37,11 @@ def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: i
         "callbacks.kind": "report",
         "callbacks.records": 2,
     }
+    assert [_queued(span) for span in (commit, expand, collector.named("deliver choosy")[0])] == [
+        ("rq", "expand", "send", "commit"),
+        ("rq", "expand", "process", "expand"),
+        ("rq", "deliver-choosy", "process", "deliver"),
+    ]
     assert commit.attributes["messaging.batch.message_count"] == 1
     assert commit.attributes["callbacks.destination"] == "redis"
     assert _numbers(expand) == (2, 0, 0)
@@ -218,6 +223,11 @@ def test_nothing_that_a_sender_or_a_recipient_wrote_is_in_any_span(
 
 def _numbers(expand: Span) -> tuple[object, ...]:
     return tuple(expand.attributes[f"callbacks.{name}"] for name in ("new", "duplicates", "quarantined"))
+
+
+def _queued(span: Span) -> tuple[object, ...]:
+    names = ("system", "destination.name", "operation.type", "operation.name")
+    return tuple(span.attributes.get(f"messaging.{name}") for name in names)
 
 
 def _outcome(delivery: Span) -> tuple[object, ...]:

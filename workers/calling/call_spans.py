@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from shared import events
+from shared import events, tracing
 from shared.events import Event
 from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused
 from workers.declaration import Handler
@@ -114,11 +114,8 @@ class CallSpans:
                 f"deliver {self._handler.name}",
                 "consumer",
                 parent=sampled.trace,
-                attributes={
-                    "messaging.system": "rq",
-                    "messaging.destination.name": self._queue,
-                    "messaging.operation.type": "process",
-                    "messaging.operation.name": "deliver",
+                attributes=tracing.messaging(self._queue, "deliver", kind="process")
+                | {
                     "messaging.message.id": sampled.event.id,
                     "callbacks.handler": self._handler.name,
                     "callbacks.source": sampled.event.source,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from shared import events, queues
+from shared import events, queues, tracing
 from shared.batches import Kept, Traced, counted
 from workers.running.settlements import Group, Item, SetAside
 
@@ -95,11 +95,8 @@ class ExpandSpans:
             "consumer",
             parent=kept.trace,
             start_ns=began_ns,
-            attributes={
-                "messaging.system": "rq",
-                "messaging.destination.name": queues.EXPAND,
-                "messaging.operation.type": "process",
-                "messaging.operation.name": "expand",
+            attributes=tracing.messaging(queues.EXPAND, "expand", kind="process")
+            | {
                 "callbacks.source": kept.source,
                 "callbacks.kind": counted(kept.kind),
                 "callbacks.records": kept.records,
