@@ -14,8 +14,7 @@ from msgspec import Struct
 
 from workers.operating import shelves
 from workers.operating.walking import Place, Row, Walk
-from workers.running import shelf as standing
-from workers.running.shelf import Shelf
+from workers.running.shelf import Shelf, every
 
 # For one page: some 100 ms of reading.
 MOST_ENTRIES: Final = 1000
@@ -61,13 +60,13 @@ def seek(connection: redis.Redis, wanted: str, *, start: Further | None = None) 
     """Look for entries that name an id or a number, as a whole. Raises redis.RedisError."""
     pattern = _pattern(wanted)
     # The quarantine last: its bodies are the largest.
-    every = sorted(standing.every(connection), key=lambda shelf: (shelf.handler is None, shelf.name))
-    names = [shelf.name for shelf in every]
+    ordered = sorted(every(connection), key=lambda shelf: (shelf.handler is None, shelf.name))
+    names = [shelf.name for shelf in ordered]
     first = names.index(start.shelf) if start is not None and start.shelf in names else 0
     place = start.place if start is not None and start.shelf in names else None
     hits: list[Hit] = []
     looked = held = 0
-    for shelf in every[first:]:
+    for shelf in ordered[first:]:
         for at, size_bytes in _entries(connection, shelf, place):
             if looked and (looked == MOST_ENTRIES or held + size_bytes > MOST_BYTES or len(hits) == _MOST_HITS):
                 return Sought(tuple(hits), looked, Further(shelf.name, place))

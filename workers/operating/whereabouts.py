@@ -84,12 +84,13 @@ def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[
         # Then Redis takes no transaction, not even to read; what moves in this moment may be missed.
         in_queue, popped, started, scheduled = _places(client, queue, at_once=False)
     places: dict[str, Fate] = {}
-    for fate, members in (
+    standing: tuple[tuple[Fate, list[bytes]], ...] = (
         ("waiting", [*in_queue, *popped]),
         ("later", scheduled),
         ("running", [member.partition(b":")[0] for member in started]),
-    ):
-        places |= dict.fromkeys(map(as_text, members), fate)  # type: ignore[arg-type]
+    )
+    for fate, members in standing:
+        places |= dict.fromkeys(map(as_text, members), fate)
     with client.pipeline(transaction=False) as pipe:
         for job_id in places:
             pipe.lrange(keys.taken(job_id), 0, MOST_JOBS)
