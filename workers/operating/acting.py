@@ -117,8 +117,7 @@ class Acting:
         noted, work = self._trail.find(action_id), self._work(action_id)
         if noted is None or work is None:
             return
-        tally = Tally()
-        tally.done, tally.failed = noted.done, noted.failed
+        tally = Tally(done=noted.done, failed=noted.failed)
         try:
             state = self._until_end(action_id, work, tally, runner=runner, is_stopping=is_stopping)
         except redis.RedisError as exc:

@@ -65,13 +65,12 @@ class Noted(Deed, frozen=True, kw_only=True):
     why: str
 
 
-class Tally:
+class Tally(Struct, kw_only=True):
     """How far an act has come: its doer counts here, and the trail writes it down."""
 
-    def __init__(self) -> None:
-        self.done = 0
-        self.failed = 0
-        self.is_stopped = False
+    done: int = 0
+    failed: int = 0
+    is_stopped: bool = False
 
 
 class Trail:
