@@ -10,6 +10,7 @@ callback. All times are Redis's own, as those of machines differ.
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
@@ -129,7 +130,7 @@ def percentile(counts: Sequence[int], share: float, *, bounds: Sequence[float] =
     total = sum(counts)
     if not total:
         return None
-    sums = [sum(counts[: place + 1]) for place in range(len(counts))]
+    sums = list(accumulate(counts))
     place = bisect_left(sums, share * total)
     if place >= len(bounds):
         return bounds[-1]
