@@ -16,8 +16,6 @@ from shared.batches import Kept, Traced, counted
 from workers.running.settlements import Group, Item, SetAside
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-
     from shared.tracer import Tracer
 
 # Behind the mask, where the script looks at no handler's place.
@@ -39,13 +37,14 @@ class ExpandSpans:
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
-        self._open: dict[str, _Open] = {}
-        self._first: Span | None = None
+        self._open: list[_Open] = []
+        # By the ids under which records of theirs are set aside.
+        self._unreadable: dict[str, _Open] = {}
 
     def begin(self) -> None:
         """Begin a run."""
-        self._open = {}
-        self._first = None
+        self._open = []
+        self._unreadable = {}
 
     def reading(self, read: Callable[[Kept], list[Item]]) -> Callable[[Kept], list[Item]]:
         """Give `read` with the beginning of a span around each callback that is recorded."""
@@ -62,20 +61,21 @@ class ExpandSpans:
         """Take note of what one step in Redis made of its events, and of what it set aside."""
         now_ns = time.time_ns()
         for group in groups:
-            opened = self._open.get(group.mask.partition(_MARK)[2])
-            if opened is not None:
+            number = group.mask.partition(_MARK)[2]
+            if number:
+                opened = self._open[int(number)]
                 opened.new += group.new
                 opened.duplicate += group.offered - group.new
                 opened.ended_ns = now_ns
         for entry in unreadable:
-            opened = self._open.get(entry.entry_id)
-            if opened is not None:
+            if entry.entry_id in self._unreadable:
+                opened = self._unreadable[entry.entry_id]
                 opened.quarantined += entry.records
                 opened.ended_ns = now_ns
 
     def end(self) -> None:
         """End the run. What is not in Redis by now is somebody else's to expand."""
-        for opened in {id(opened): opened for opened in self._open.values()}.values():
+        for opened in self._open:
             if opened.ended_ns is None:
                 self._tracer.fail(opened.span, "interrupted")
             else:
@@ -102,17 +102,15 @@ class ExpandSpans:
                 "callbacks.records": kept.records,
             },
         )
-        if self._first is None:
-            self._first = span
-        else:
-            self._tracer.link(span, self._first)
-        opened, number = _Open(span), str(len(self._open))
-        self._open[number] = opened
+        if self._open:
+            self._tracer.link(span, self._open[0].span)
+        opened, number = _Open(span), len(self._open)
+        self._open.append(opened)
         trace = self._tracer.traceparent(span)
         marked: list[Item] = []
         for item in items:
             if isinstance(item, SetAside):
-                self._open[item.entry_id] = opened
+                self._unreadable[item.entry_id] = opened
                 marked.append(item)
                 continue
             marked.append(
