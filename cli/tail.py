@@ -8,45 +8,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import click
 import msgspec
 import redis
-from msgspec import Struct
 
 from cli import ending, pipes
 from cli.command import Command
-from cli.event_words import event_line, number_of, status_of
+from cli.event_words import event_line
 from shared import connections, live, settings
 from shared.events import Event
 from shared.live import Away, Heard, Idle, Listening, NotShown
+from shared.live_filter import Filter
 from workers.handlers.masking import masked
 
 Kind: TypeAlias = Literal["report", "reply"]
-
-_CHANNELS: Final = frozenset(("SMS", "VIBER", "INTERNAL"))
-
-
-class Filter(Struct, frozen=True, kw_only=True):
-    """Which events are wanted: of what is empty or None, all. A reply has no status, so where one is named, none is."""
-
-    kinds: frozenset[str] = frozenset()
-    statuses: frozenset[str] = frozenset()
-    channels: frozenset[str] = frozenset()
-    sources: frozenset[str] = frozenset()
-    recipient: str | None = None
-
-    def wants(self, event: Event) -> bool:
-        """Tell whether `event` is wanted."""
-        status = event.status if event.kind == "report" else None
-        return (
-            (not self.kinds or event.kind in self.kinds)
-            and (not self.statuses or status in self.statuses)
-            and (not self.channels or event.channel in self.channels)
-            and (not self.sources or event.source in self.sources)
-            and self.recipient in (None, event.recipient)
-        )
 
 
 @click.command(cls=Command)
@@ -54,7 +31,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 @click.option("--status", "statuses", multiple=True, help="Only reports of this status; may be repeated.")
 @click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be repeated.")
 @click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
-@click.option("--to", "recipient", metavar="NUMBER", help="Only those to this number.")
+@click.option("--to", "number", metavar="NUMBER", default="", help="Only those to this number, and its replies.")
 @click.option("--count", "most", type=click.IntRange(1), help="End after so many.")
 @click.option(
     "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
@@ -66,7 +43,7 @@ def tail(
     statuses: tuple[str, ...],
     channels: tuple[str, ...],
     sources: tuple[str, ...],
-    recipient: str | None,
+    number: str,
     most: int | None,
     numbers: str,
     as_json: bool,
@@ -79,10 +56,10 @@ def tail(
     loaded = settings.load(needs=("REDIS_URL",))
     wanted = Filter(
         kinds=frozenset(kinds),
-        statuses=frozenset(map(status_of, statuses)),
-        channels=frozenset(name.upper() if name.upper() in _CHANNELS else name for name in channels),
+        statuses=frozenset(statuses),
+        channels=frozenset(channels),
         sources=frozenset(sources),
-        recipient=None if recipient is None else number_of(recipient),
+        number=number,
     )
     place = connections.shown(loaded.redis_url)
 

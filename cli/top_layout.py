@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.shelf_options import short
+from ops import quantities
 from ops.auditing import Balance
 from ops.now import AtHandler, Now
 from ops.reading import Queue
@@ -86,7 +87,7 @@ def _queues(now: Now) -> Table:
         table.add_row(
             Text(short(queue.name)),
             *(f"{number:,}" for number in (queue.waiting, queue.running, queue.later)),
-            _age(queue.oldest_seconds) if queue.waiting else "-",
+            quantities.duration(queue.oldest_seconds) if queue.waiting else "-",
             _workers(queue),
         )
     return table
@@ -95,13 +96,6 @@ def _queues(now: Now) -> Table:
 def _workers(queue: Queue) -> Text:
     is_missed = not queue.workers and (queue.waiting or queue.name == queues.EXPAND)
     return Text(f"{queue.workers:,}", style=_BAD if is_missed else "")
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)}{unit}"
-    return f"{int(seconds)}s"
 
 
 def _handlers(handlers: Sequence[AtHandler]) -> RenderableType:
@@ -134,11 +128,11 @@ def _standing(now: Now) -> Iterator[RenderableType]:
 
 def _sentences(now: Now) -> Iterator[tuple[str, str]]:
     """Say how the rest is, what is wrong in red."""
-    limit = f" of {_size(now.most_bytes)}" if now.most_bytes else ", no limit"
+    limit = f" of {quantities.size(now.most_bytes)}" if now.most_bytes else ", no limit"
     if now.durable:
-        yield f"redis         keeps what it acknowledges; {_size(now.used_bytes)}{limit}", _GOOD
+        yield f"redis         keeps what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _GOOD
     else:
-        yield f"redis         does not keep what it acknowledges; {_size(now.used_bytes)}{limit}", _BAD
+        yield f"redis         does not keep what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _BAD
     for finding in now.findings:
         if not finding.ok:
             yield f"              {finding}", _BAD
@@ -155,16 +149,9 @@ def _sentences(now: Now) -> Iterator[tuple[str, str]]:
 def _balance(balance: Balance | None) -> tuple[str, str]:
     if balance is None:
         return "audit         not taken while very much waits", _FAINT
-    age = f"({_age(balance.age_seconds)} ago)"
+    age = f"({quantities.ago(balance.age_seconds)})"
     if balance.balances:
         return f"audit         balances {age}", _GOOD
     if balance.moving:
         return "audit         moves too fast to be added up", _FAINT
     return f"audit         does not balance: {balance.difference:,} are nowhere, or twice {age}", _BAD
-
-
-def _size(size_bytes: int) -> str:
-    for unit, length in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        if size_bytes >= length:
-            return f"{size_bytes / length:,.1f} {unit}"
-    return f"{size_bytes / 1024:,.1f} KiB"

@@ -1,20 +1,18 @@
-"""Which of the live events somebody wants to see, from the fields of the page's form."""
+"""Which of the live events are asked for by the fields of the page's form."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from shared.events import Event
+from shared.live_filter import Filter
 
 KINDS: Final = ("report", "reply")
 _MOST_CHARACTERS: Final = 64
-_NO_DIGIT: Final = re.compile(r"[^0-9]")
 
 
-class Filter(Struct, frozen=True, kw_only=True):
-    """What is asked for; an empty text asks for nothing. `whole_numbers`: numbers of people are not to be masked."""
+class Chosen(Struct, frozen=True, kw_only=True):
+    """What stands in the form; an empty text asks for nothing. `whole_numbers`: people's numbers are not masked."""
 
     kind: str = ""
     status: str = ""
@@ -22,23 +20,14 @@ class Filter(Struct, frozen=True, kw_only=True):
     recipient: str = ""
     whole_numbers: bool = False
 
-    def passes(self, event: Event) -> bool:
-        """Tell whether `event` is wanted. A number may be given in part, with or without a +, blanks and strokes.
-
-        The person's number is a report's recipient, and a reply's sender.
-        """
-        if self.kind and event.kind != self.kind:
-            return False
-        if self.status and (event.kind != "report" or event.status.upper() != self.status.upper()):
-            return False
-        if self.channel and (event.channel or "").upper() != self.channel.upper():
-            return False
-        digits = _NO_DIGIT.sub("", self.recipient)
-        number = event.recipient if event.kind == "report" else event.sender
-        return not self.recipient or bool(digits and digits in _NO_DIGIT.sub("", number or ""))
+    def filter(self) -> Filter:
+        """Give the filter that it describes."""
+        return Filter(
+            kinds=_word(self.kind), statuses=_word(self.status), channels=_word(self.channel), number=self.recipient
+        )
 
 
-def read(form: Mapping[str, Sequence[str]]) -> Filter:
+def read(form: Mapping[str, Sequence[str]]) -> Chosen:
     """Read a form; what it does not say, or says too long, is empty."""
 
     def field(name: str) -> str:
@@ -46,10 +35,14 @@ def read(form: Mapping[str, Sequence[str]]) -> Filter:
         return given if len(given) <= _MOST_CHARACTERS else ""
 
     kind = field("kind")
-    return Filter(
+    return Chosen(
         kind=kind if kind in KINDS else "",
         status=field("status"),
         channel=field("channel"),
         recipient=field("recipient"),
         whole_numbers=field("numbers") == "full",
     )
+
+
+def _word(text: str) -> frozenset[str]:
+    return frozenset((text,)) if text else frozenset()

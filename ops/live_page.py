@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ops import forms, live_filter
-from ops.live_filter import KINDS, Filter
+from ops.live_filter import KINDS, Chosen
 from ops.live_hub import REMEMBERED, Hub
 from ops.rendering import fragment, page
 from ops.streams import Streams, event
@@ -20,8 +20,9 @@ def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
     """Give the page, its answer to a filter, and the events with which a script keeps it up to date."""
 
     async def shown(request: Request) -> Response:
-        chosen = live_filter.read(forms.form(request)) if request.method == "POST" else Filter()
+        chosen = live_filter.read(forms.form(request)) if request.method == "POST" else Chosen()
         newest, state = hub.look()
+        wanted = chosen.filter()
         return page(
             request,
             "live.html",
@@ -30,7 +31,7 @@ def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
             statuses=sorted(STATUSES),
             most=REMEMBERED,
             state=state,
-            rows=[_row(one, chosen) for one in newest if chosen.passes(one)],
+            rows=[_row(one, chosen) for one in newest if wanted.wants(one)],
         )
 
     async def followed(request: Request) -> ASGIApp:
@@ -42,17 +43,17 @@ def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
     ]
 
 
-async def _told(hub: Hub, chosen: Filter) -> AsyncGenerator[str, None]:
-    name = "all"
+async def _told(hub: Hub, chosen: Chosen) -> AsyncGenerator[str, None]:
+    name, wanted = "all", chosen.filter()
     async for fresh, state in hub.follow():
         yield event("state", state)
-        rows = [_row(one, chosen) for one in fresh if chosen.passes(one)]
+        rows = [_row(one, chosen) for one in fresh if wanted.wants(one)]
         if rows or name == "all":
             yield event(name, fragment("live_rows.html", rows=rows))
         name = "rows"
 
 
-def _row(one: Event, chosen: Filter) -> dict[str, object]:
+def _row(one: Event, chosen: Chosen) -> dict[str, object]:
     def number(value: str | None) -> str | None:
         return value if value is None or chosen.whole_numbers else mask(value)
 

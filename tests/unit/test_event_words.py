@@ -4,8 +4,6 @@ import pytest
 from click import unstyle
 
 from cli.event_words import event_line, number_of, status_of
-from cli.tail import Filter
-from tests.unit import example_events
 
 
 def words(**fields: object) -> dict[str, object]:
@@ -34,22 +32,3 @@ def test_numbers_and_statuses_are_found_however_people_write_them() -> None:
     assert number_of("+356 (99) 000-001") == "35699000001"
     assert number_of("Fortytwo") == "Fortytwo"
     assert (status_of("delivrd"), status_of("sms_sent")) == ("DELIVRD", "sms_sent")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "report", "reply"),
-    [
-        (Filter(), True, True),
-        (Filter(kinds=frozenset(("reply",))), False, True),
-        (Filter(statuses=frozenset(("DELIVRD",))), True, False),
-        (Filter(statuses=frozenset(("UNDELIV",))), False, False),
-        (Filter(channels=frozenset(("SMS", "VIBER"))), True, True),
-        (Filter(channels=frozenset(("INTERNAL",))), False, False),
-        (Filter(sources=frozenset(("nobody",))), False, False),
-        (Filter(recipient="nobody"), False, False),
-        (Filter(recipient="35679000123"), True, False),
-    ],
-)
-def test_a_filter_wants_what_has_all_that_it_names(wanted: Filter, report: bool, reply: bool) -> None:
-    assert wanted.wants(example_events.report()) == report
-    assert wanted.wants(example_events.reply()) == reply

@@ -1,6 +1,7 @@
 """The picture that `callbacks top` draws of a `Now`: whole at every width, with what is wrong said."""
 
 import io
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -
     assert max(map(len, lines)) <= columns
     if columns >= 80:
         assert len(lines) == 17
-        assert "deliver-refund    4,321        0      0      2h        2" in "\n".join(lines)
+        assert any(re.match(r"deliver-refund +4,321 +0 +0 +2 h \d+ min +2$", line.strip()) for line in lines)
 
 
 def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
@@ -69,9 +70,9 @@ def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
     assert "1,234.5 callbacks/s in the last minute, at most 2,000.0/s in the last hour" in told
     assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in told
     assert "refund            1,234,567        9         0     0  on" in told
-    assert "redis         keeps what it acknowledges; 300.0 MiB of 2.0 GiB" in told
+    assert "redis         keeps what it acknowledges; 300 MiB of 2 GiB" in told
     assert "2 web, 4 workers; spools: drained, none, 0 callbacks" in told
-    assert "audit         balances (4s ago)" in told
+    assert "audit         balances (4 s ago)" in told
 
 
 def test_a_rush_of_ten_seconds_is_seen_at_every_width() -> None:
@@ -100,7 +101,7 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"balance": None}, "audit         not taken while very much waits"),
         (
             {"balance": Balance(balances=False, moving=False, difference=3, age_seconds=90.0)},
-            "audit         does not balance: 3 are nowhere, or twice (90s ago)",
+            "audit         does not balance: 3 are nowhere, or twice (1 min ago)",
         ),
         ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "moves too fast"),
         ({"findings": (Finding("appendonly", ok=False, detail="no", remedy="mend"),)}, "appendonly: no (mend)"),
