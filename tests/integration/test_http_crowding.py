@@ -60,6 +60,20 @@ def test_a_connection_whose_answers_nobody_reads_is_given_up(
     assert "Traceback" not in web.output
 
 
+def test_who_downloads_much_can_be_given_more_patience(start_web: StartWeb, redis_server: RedisServer) -> None:
+    patient = "import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.2\n"
+    patient += "ingest.protocol.HttpProtocol.most_unread_looks = 1_000_000\n"
+    web = start_web(redis_server, prelude=SMALL_BUFFERS + patient)
+    assert web.ready()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", web.port))
+        fill(connection)
+        time.sleep(1)  # some looks
+        assert not ended(connection)
+    assert "action=aborted" not in web.output
+
+
 def test_who_reads_slowly_but_reads_is_answered(start_web: StartWeb, redis_server: RedisServer) -> None:
     web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.2")
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
