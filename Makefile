@@ -41,7 +41,7 @@ unit: .venv/.test  ## the tests of pure logic alone, in seconds
 	$(BIN)/pytest tests/unit
 
 tests: .venv/.test
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/.test  ## break everything on purpose, for half an hour (CHAOS_SECONDS of random kills, CHAOS_SEED)
 	CHAOS_SECONDS=$${CHAOS_SECONDS:-600} $(BIN)/pytest -s tests/chaos --deselect tests/chaos/test_soak.py

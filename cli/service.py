@@ -42,6 +42,7 @@ class Service:
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
         self._port = port
+        self._operators = operators
         self._environment = {**environment, "CALLBACKS_OPS_PORT": str(operators or "")}
         self._names = [part for part in _PARTS if part != "ops" or operators is not None]
         self._quiet = quiet
@@ -55,7 +56,9 @@ class Service:
             environment = {**os.environ, **self._environment, "REDIS_URL": self.redis.url, "PORT": str(self._port)}
             for part in self._names:
                 self._start(part, _PARTS[part], environment)
-            self._wait_until_ready()
+            self._wait_for("web", self._port, "/readyz")
+            if self._operators is not None:
+                self._wait_for("ops", self._operators, "/livez")
         except BaseException:
             self._stack.close()
             raise
@@ -93,16 +96,16 @@ class Service:
             children.stop(process)
         self._parts.clear()
 
-    def _wait_until_ready(self) -> None:
+    def _wait_for(self, part: str, port: int, path: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=2):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)
-        raise CallbacksError(f"the web process was not ready after {_START_SECONDS:.0f} s{self._log_tail('web')}")
+        raise CallbacksError(f"`callbacks {part}` was not ready after {_START_SECONDS:.0f} s{self._log_tail(part)}")
 
     def _log(self, part: str) -> Path:
         return self.folder / f"{part}.log"

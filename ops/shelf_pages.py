@@ -37,9 +37,6 @@ SHOWN_CHARACTERS: Final = 20_000
 _WAIT_SECONDS: Final = 1.0
 # A confirmation counts what matches among so many; an act itself goes through all.
 _MOST_COUNTED: Final = 2 * MOST_LOOKED
-_FULL: Final = (
-    "Redis is full, so that what is to be done cannot be noted there. `callbacks {} drop` does without, and makes room."
-)
 # All ids of entries are hexadecimal; beside the entries, under the same prefix, stands what is none.
 _ID: Final = re.compile(r"[0-9a-f]{1,64}")
 # Milliseconds since 1970, or entries: Redis counts exactly as far as that.
@@ -145,10 +142,6 @@ class ShelfPages:
             pass  # a double click: it leads to the same page
         except Busy as exc:
             return notice(request, 503, "Nothing was done", str(exc))
-        except redis.OutOfMemoryError:
-            return notice(
-                request, 503, "Nothing was done", _FULL.format("quarantine" if shelf.handler is None else "dead")
-            )
         self._hands.wait(action_id, seconds=_WAIT_SECONDS)
         return RedirectResponse(f"/actions/{action_id}", 303)
 

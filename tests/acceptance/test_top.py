@@ -40,15 +40,21 @@ def test_once_says_what_a_running_service_did(
         [line] = found.stdout.splitlines()
         return dict(json.loads(line))
 
+    seen: dict[str, object] = {}
+
     def is_all_there() -> bool:
         now = told()
+        seen.update(now)
         handlers, acknowledged = now["handlers"], now["acknowledged"]
         assert isinstance(handlers, list)
         assert isinstance(acknowledged, dict)
         delivered = [at["delivered"] for at in handlers]
         return delivered == [5] and acknowledged["answers"] == 5 and now["web_processes"] == 1
 
-    until(is_all_there)
+    try:
+        until(is_all_there)
+    except AssertionError:
+        pytest.fail(f"it did not come true: {seen}")
     now = told()
     assert (now["durable"], now["quarantined"], now["workers"]) == (True, 0, 2)
     assert str(now["at"]).endswith("Z")
