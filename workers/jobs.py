@@ -6,6 +6,7 @@ The names are a stored format: jobs enqueued by one release run in the next.
 from typing import Any
 
 from rq import get_current_job
+from rq.job import Job
 
 from workers.running.delivering import Deliveries
 from workers.running.expanding import Expansion
@@ -28,18 +29,19 @@ def expand(*arguments: Any) -> None:
     """Run one batch: version, callbacks. See `shared.queues`."""
     if _expansion is None:
         raise NotReady(NotReady.__doc__)
-    _expansion.run(job_id=_running_job_id(), arguments=arguments)
+    _expansion.run(job_id=_running_job().id, arguments=arguments)
 
 
 def deliver(*arguments: Any) -> None:
     """Run one delivery: version, handler's name, number of the attempt, events. See `shared.queues`."""
     if _deliveries is None:
         raise NotReady(NotReady.__doc__)
-    _deliveries.run(job_id=_running_job_id(), arguments=arguments)
+    job = _running_job()
+    _deliveries.run(job_id=job.id, worker=job.worker_name or "", arguments=arguments)
 
 
-def _running_job_id() -> str:
+def _running_job() -> Job:
     job = get_current_job()
     if job is None:
         raise NotReady("a job runs only in a worker")
-    return str(job.id)
+    return job

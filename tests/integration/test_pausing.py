@@ -12,7 +12,7 @@ from tests.integration.told import at_handler, brought, other, single, told, who
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers import Pause, Reject, ReportEvent, Retry, handler
-from workers.running import delivering, pauses
+from workers.running import intake, pauses
 
 Act = Callable[[ReportEvent], Any]
 
@@ -107,7 +107,7 @@ def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(b: Ben
 def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering.Deliveries, "_appetite", lambda _self: delivering.TAKE_ITEMS)
+    monkeypatch.setattr(intake.Intake, "_appetite", lambda _self: intake.TAKE_ITEMS)
     for n in range(4):
         brought(b, str(2 * n), str(2 * n + 1))
     told.act = away_from("3")

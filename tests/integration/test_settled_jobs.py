@@ -9,13 +9,13 @@ from tests.integration.told import at_handler, brought, other, single, told, who
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers import Pause, ReportEvent
-from workers.running import delivering, pauses
+from workers.running import intake, pauses
 
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(delivering.Deliveries, "_appetite", lambda _self: delivering.TAKE_ITEMS)
+    monkeypatch.setattr(intake.Intake, "_appetite", lambda _self: intake.TAKE_ITEMS)
     with bench(quick_redis.url, single, other, whole) as made:
         yield made
 

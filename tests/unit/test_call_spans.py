@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -36,12 +36,15 @@ class Traced:
         self.spans = CallSpans(Tracer(provider, "test"), declared, queue=f"deliver-{declared.name}")
         self._caller = Caller(declared, spans=self.spans)
 
-    def call(self, *events: Event, attempt: int = 1, sampled: bool = True, most: int = 100) -> list[Outcome]:
-        """Call it with these events, as one run; end that when `most` outcomes are known."""
+    def call(
+        self, *events: Event, attempt: int = 1, sampled: bool = True, most: int = 100, before: Sequence[Event] = ()
+    ) -> list[Outcome]:
+        """Call it with these events, as one run, behind those that are expected already; end with `most` outcomes."""
         outcomes: list[Outcome] = []
         self.spans.expect([(event, attempt, TRACE if sampled else "") for event in events])
-        with self._caller as caller, closing(caller.run(events)) as told:  # type: ignore[type-var] # it is a generator
-            for _, outcome in self.spans.watched(events, told):
+        called = [*before, *events]
+        with self._caller as caller, closing(caller.run(called)) as told:  # type: ignore[type-var] # it is a generator
+            for _, outcome in self.spans.watched(called, told):
                 outcomes.append(outcome)
                 if len(outcomes) == most:
                     break
@@ -88,6 +91,13 @@ def test_each_end_of_a_call_has_its_word_and_no_text(
     assert (attributes["callbacks.outcome"], attributes.get("error.type")) == (word, error_type)
     assert (span.name, attributes["callbacks.attempt"]) == ("deliver mine", attempt)
     assert "secret" not in span.to_json()
+
+
+def test_events_that_join_a_run_are_recorded_like_those_that_began_it() -> None:
+    traced = Traced(lambda _: None)
+    traced.spans.expect([(began := report(), 2, TRACE)])
+    traced.call(report(), before=[began])
+    assert [(span.attributes or {})["callbacks.attempt"] for span in traced.finished] == [2, 1]
 
 
 def test_a_call_over_its_time_is_retried_as_a_time_out() -> None:

@@ -48,8 +48,8 @@ class CallSpans:
         self._sampled: dict[int, _Sampled] = {}
 
     def expect(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
-        """Begin a run with these events, each with its attempt and its traceparent ("": it is not recorded)."""
-        self._sampled = {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
+        """Take these events into the run, each with its attempt and its traceparent ("": it is not recorded)."""
+        self._sampled |= {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
 
     def around(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Give `function` with a span around each call whose event is recorded."""

@@ -8,6 +8,7 @@ Redis. A handler's lifespan (`lifespans`) is entered where a Caller is opened, a
 import asyncio
 import contextlib
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,6 +24,8 @@ from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.
 _HIDDEN: Final = frozenset((__file__, alarm.__file__, call_spans.__file__))
+# How long whoever comes after a slow call may have to wait until somebody looks.
+_ASK_SECONDS: Final = 0.025
 
 
 def _never() -> bool:
@@ -66,8 +69,18 @@ class Caller:
         finally:
             self._runner.close()
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether `run` asks for more: only where several calls may be under way."""
+        return self.handler.is_async and not self.handler.batch and self.handler.concurrency > 1
+
     def run(
-        self, events: Sequence[Event], *, singly: bool = False, stop: Callable[[], bool] = _never
+        self,
+        events: Sequence[Event],
+        *,
+        singly: bool = False,
+        stop: Callable[[], bool] = _never,
+        more: Callable[[], Sequence[Event]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
 
@@ -76,8 +89,9 @@ class Caller:
         attempt or a pause, that. With `singly` it gets lists of one event each.
 
         `stop` is asked before each call: once it is true no call starts, those under way are waited for and
-        given, and the iterator ends. Closing the iterator early cancels the calls under way, waits for their end
-        and drops their outcomes, so their events have to come again.
+        given, and the iterator ends. Where several calls may be under way (`takes_more`), `more` is asked for further
+        events while some are and others could begin, so that a slow one keeps none waiting. Closing the iterator early
+        cancels the calls under way, waits for their end and drops their outcomes, so their events have to come again.
         """
         handler = self.handler
         if handler.batch and not singly:
@@ -86,7 +100,7 @@ class Caller:
             return
         arguments: Sequence[Any] = [[event] for event in events] if handler.batch else events
         if handler.is_async:
-            yield from self._concurrently(arguments, stop)
+            yield from self._concurrently(arguments, stop, more if self.takes_more else None)
             return
         with Alarm(handler.timeout_seconds) as clock:
             for index, argument in enumerate(arguments):
@@ -97,7 +111,7 @@ class Caller:
     def _whole(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
         batch = list(events)  # the handler's own: what it does to the list is not ours
         if self.handler.is_async:
-            ((_, outcome),) = self._concurrently([batch], _never)
+            ((_, outcome),) = self._concurrently([batch], _never, None)
         else:
             with Alarm(self.handler.timeout_seconds) as clock:
                 outcome = self._call(clock, batch)
@@ -115,9 +129,15 @@ class Caller:
             return outcomes.raised(exc, hidden=_HIDDEN)
         return self._returned(returned)
 
-    def _concurrently(self, arguments: Sequence[Any], stop: Callable[[], bool]) -> Iterator[tuple[int, Outcome]]:
+    def _concurrently(
+        self, arguments: Sequence[Any], stop: Callable[[], bool], more: Callable[[], Sequence[Event]] | None
+    ) -> Iterator[tuple[int, Outcome]]:
         loop = self._runner.get_loop()
-        waiting = iter(enumerate(arguments))
+        waiting = deque(enumerate(arguments))
+        number = len(waiting)
+        # Not before the first calls have begun.
+        ask_at = loop.time() + _ASK_SECONDS
+        is_due = False
         running: dict[asyncio.Task[Outcome], int] = {}
         ended: list[asyncio.Task[Outcome]] = []
 
@@ -127,22 +147,35 @@ class Caller:
                 ended.append(task)
                 loop.stop()
 
+        def ask() -> None:
+            nonlocal is_due
+            is_due = True
+            loop.stop()
+
         try:
             while True:
-                while len(running) < self.handler.concurrency and not stop():
-                    index, argument = next(waiting, (-1, None))
-                    if index < 0:
+                while may_begin := len(running) < self.handler.concurrency and not stop():
+                    if not waiting and running and more is not None and loop.time() >= ask_at:
+                        waiting.extend(enumerate(more(), start=number))
+                        number += len(waiting)
+                        ask_at = loop.time() + _ASK_SECONDS
+                    if not waiting:
                         break
+                    index, argument = waiting.popleft()
                     # A task for each: what a call does to its task and context ends with it.
                     task = loop.create_task(self._call_async(argument))
                     task.add_done_callback(end)
                     running[task] = index
                 if not running:
                     return
-                while not ended:
+                is_due = False
+                timer = loop.call_at(ask_at, ask) if may_begin and more is not None else None
+                while not ended and not is_due:
                     # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears of it.
                     with contextlib.suppress(SystemExit):
                         loop.run_forever()
+                if timer is not None:
+                    timer.cancel()
                 finished = [(running.pop(task), task.result()) for task in ended]
                 ended.clear()
                 # What is done is told first: to note it takes no time, to settle a failure does.

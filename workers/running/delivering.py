@@ -18,9 +18,10 @@ from shared.figures import SECONDS, Figures
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
-from workers.calling.watchdog import GRACE_SECONDS, Watchdog
+from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
 from workers.running.delivery_run import Run
+from workers.running.intake import Intake
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
@@ -30,12 +31,6 @@ from workers.running.verdicts import Verdicts
 
 log = logging.getLogger("callbacks.deliver")
 
-TAKE_ITEMS: Final = 5_000
-# As Python objects they take some 26 times as much (an ordinary report 20 times).
-TAKE_BYTES: Final = 4 << 20
-# A slow handler takes along only what it gets done in about this time; the rest is left to its other processes.
-_TAKE_SECONDS: Final = 1.0
-_FIRST_ROUNDS: Final = 8
 # What became of some events, by their positions: known together, so noted and settled together.
 _Known: TypeAlias = Sequence[tuple[int, Outcome]]
 # A settlement costs a round trip and an fsync, about 1 ms; what is not settled is in the worker's notebook, and lost
@@ -44,9 +39,6 @@ _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
-# Whoever tries one event after a pause is alone with it for the handler's time-out and this: what the watchdog allows
-# for the call's end, and the time to take the job and to settle. A worker that dies of it is not waited for any longer.
-_PROBE_SECONDS: Final = GRACE_SECONDS + 5.0
 
 
 class Deliveries:
@@ -70,34 +62,36 @@ class Deliveries:
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
-        self._seconds_an_event: float | None = None
+        self._intake = Intake(steps, handler)
         self._figures = Figures() if figures is None else figures
         self._handler_seconds = self._figures.histogram(("handler", handler.name), SECONDS)
 
-    def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
-        """Deliver the running job's events, and those of the jobs waiting behind it.
+    def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
+        """Deliver the running job's events, and those of the jobs waiting behind it; `worker` is who runs it, by name.
 
         Raises Unfinished if it was asked to stop before all were delivered, Held if the handler is paused, StaleRun
         if another worker has gone on with the job, and redis.RedisError; each leaves what is not settled to the job's
         next run.
         """
         portions = self._take(job_id, arguments)
-        run, part = Run(portions), Part(is_probe=portions[0].is_probe)
-        if self._spans is None:
-            self._deliver(job_id, portions, run, part)
-            return
-        self._spans.expect(run.traced())
+        run, part = Run(portions, worker=worker), Part(is_probe=portions[0].is_probe)
         try:
-            self._deliver(job_id, portions, run, part)
+            self._expect(run, range(len(run.events)))
+            self._deliver(run, part, deaths=portions[0].deaths)
         finally:
-            self._spans.end()
+            if self._spans is not None:
+                self._spans.end()
 
-    def _deliver(self, job_id: str, portions: Sequence[Portion], run: Run, part: Part) -> None:
-        self._notebook.begin([portion.job_id for portion in portions])
-        deaths = portions[0].deaths
+    def _expect(self, run: Run, positions: range) -> None:
+        """Make ready for events that have come into the run. The notes of others end with this."""
+        self._notebook.begin(run.job_ids)
+        if self._spans is not None:
+            self._spans.expect(run.traced(positions))
+
+    def _deliver(self, run: Run, part: Part, *, deaths: int) -> None:
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
-        started = settled = time.monotonic()
+        settled = run.began
         # Closed at once where a settlement is refused: the calls under way end with it.
         with closing(self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part)) as outcomes:
             self._watchdog.watch()
@@ -106,28 +100,20 @@ class Deliveries:
                     # Other processes are to hear of a pause, or of its end, before the next call.
                     if self._enter(run, known) or part.has_news or time.monotonic() - settled >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
-                        self._settle(job_id, run, part)
+                        self._settle(run, part)
                         settled = time.monotonic()
                         self._watchdog.watch()
             finally:
                 self._watchdog.rest()
         part.end()
-        self._settle(job_id, run, part)
-        self._learn(run.ended, time.monotonic() - started)
-        if not run.is_settled:
+        self._settle(run, part)
+        self._learn(run.ended, time.monotonic() - run.began)
+        if not run.is_settled or run.may_have_more:
             raise self._held() if part.is_held else Unfinished()
 
     def _take(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
         try:
-            return self._steps.take(
-                queue=queues.delivery(self._handler.name),
-                job_id=job_id,
-                own_arguments=arguments,
-                most_items=self._appetite(),
-                most_bytes=TAKE_BYTES,
-                handler=self._handler.name,
-                lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
-            )
+            return self._intake.begin(job_id, arguments)
         except OnHold as exc:
             raise self._held() from exc
 
@@ -148,15 +134,32 @@ class Deliveries:
                 self._notebook.note(*run.origin(position))
         return must_settle
 
+    def _more(self, run: Run, part: Part) -> range:
+        """Take what waits into a run that goes on; give its positions."""
+        self._watchdog.rest()
+        portions = self._intake.more(run)
+        if portions:
+            self._settle(run, part)  # what is noted, before the notes begin anew
+        positions = run.add(portions)
+        if portions:
+            self._expect(run, positions)
+        self._watchdog.watch()
+        return positions
+
     def _called(
-        self, part: Part, found: Sequence[events.Event], *, singly: bool = False
+        self,
+        part: Part,
+        found: Sequence[events.Event],
+        *,
+        singly: bool = False,
+        more: Callable[[], Sequence[events.Event]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
 
         def stop() -> bool:
             return part.is_held or self._is_stopping()
 
-        told = self._caller.run(found, singly=singly, stop=stop)
+        told = self._caller.run(found, singly=singly, stop=stop, more=more)
         for index, outcome in told if self._spans is None else self._spans.watched(found, told):
             part.hear(outcome)
             yield index, outcome
@@ -178,6 +181,9 @@ class Deliveries:
         rest = range(tried, len(run.events))
         fresh = [position for position in rest if run.attempts[position] == queues.FIRST_ATTEMPT]
         alone = [position for position in rest if run.attempts[position] > queues.FIRST_ATTEMPT]
+        if self._caller.takes_more:
+            yield from self._at_once(run, part, [*fresh, *alone])
+            return
         cause: Failed | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
         for index, outcome in self._called(part, [run.events[p] for p in fresh]):
@@ -203,6 +209,19 @@ class Deliveries:
                 yield [(position, cause) for position in left]
                 return
 
+    def _at_once(self, run: Run, part: Part, positions: list[int]) -> Generator[_Known, None, None]:
+        """Call a handler that works on many events at once; others that wait join them when its hands are free."""
+        found = [run.events[position] for position in positions]
+
+        def more() -> Sequence[events.Event]:
+            joining = self._more(run, part)
+            positions.extend(joining)
+            found.extend(run.events[position] for position in joining)
+            return found[len(found) - len(joining) :]
+
+        for index, outcome in self._called(part, found, more=more):
+            yield ((positions[index], outcome),)
+
     def _one_by_one(self, run: Run, part: Part, deaths: int) -> Generator[_Known, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
@@ -215,19 +234,12 @@ class Deliveries:
             for _, outcome in self._called(part, [event], singly=True):
                 yield ((position, outcome),)
 
-    def _appetite(self) -> int:
-        if self._seconds_an_event is None:
-            # Its first job shows how fast it is. Who works on many at once would be idle with less than a few rounds.
-            return 1 if self._handler.concurrency == 1 else self._handler.concurrency * _FIRST_ROUNDS
-        return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))
-
     def _learn(self, number: int, seconds: float) -> None:
         if number:
             self._handler_seconds.observe(seconds / number, number)
-            known = self._seconds_an_event
-            self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
+            self._intake.learn(number, seconds)
 
-    def _settle(self, job_id: str, run: Run, part: Part) -> None:
+    def _settle(self, run: Run, part: Part) -> None:
         settlements, finished = run.advance()
         if not settlements and not part.has_news:
             return
@@ -236,7 +248,7 @@ class Deliveries:
         for event, attempt, outcome in finished:
             verdicts.enter(event, attempt, outcome)
         settled = self._steps.settle(
-            run_id=job_id,
+            run_id=run.job_id,
             handler=self._handler.name,
             settlements=settlements,
             counts=verdicts.counts,

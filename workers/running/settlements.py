@@ -16,16 +16,17 @@ MOST_DEATHS: Final = 3
 class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
-    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. `deaths`
-    counts the workers that died in the midst of it since it last made progress; `finished` are the places of what a
-    handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if one event, which
-    this run has to try first, goes well.
+    `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. Its data
+    has `size_bytes`; that of the running job is not counted. `deaths` counts the workers that died in the midst of it
+    since it last made progress; `finished` are the places of what a handler did in their hands. `is_probe` says of the
+    running job that its handler's pause is over, if one event, which this run has to try first, goes well.
     """
 
     job_id: str
     progress: str
     arguments: list[Any]
     taken: bool
+    size_bytes: int = 0
     deaths: int = 0
     finished: frozenset[int] = frozenset()
     is_probe: bool = False

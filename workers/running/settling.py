@@ -51,7 +51,8 @@ class Steps:
         self._is_stopping = is_stopping
         self._connection = connection
         self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
-        self._take = connection.register_script(scripts.text("clock", "pausing", "take"))
+        self._take = connection.register_script(scripts.text("clock", "pausing", "taking", "take"))
+        self._take_more = connection.register_script(scripts.text("clock", "pausing", "taking", "take_more"))
         self._fan_out = connection.register_script(scripts.text("arguments", "settling", "live", "fan_out"))
         self._settle = connection.register_script(scripts.text("arguments", "settling", "clock", "pausing", "settle"))
 
@@ -104,7 +105,23 @@ class Steps:
                 is_probe=bool(is_probe),
             )
         ]
-        for other, settled, data, noted in others:
+        return [*portions, *self._taken_along(queue, job_id, others)]
+
+    def take_more(
+        self, *, queue: str, job_id: str, worker: str, most_items: int, most_bytes: int, handler: str
+    ) -> list[Portion]:
+        """Give a handler's run that goes on more of the jobs that wait, as `take` does; `worker` is who runs it.
+
+        None, if the run has lost its job, or the handler is paused. Raises redis.RedisError: then nobody knows whether
+        jobs were taken, which the run's own job has to be put back for.
+        """
+        places = [keys.rq_queue(queue), keys.taken(job_id), keys.job(job_id), keys.paused(handler)]
+        found = self._take_more(keys=places, args=[most_items, most_bytes, keys.job(""), keys.TAKEN_PREFIX, worker])
+        return self._taken_along(queue, job_id, found)
+
+    def _taken_along(self, queue: str, job_id: str, found: Iterable[Sequence[bytes]]) -> list[Portion]:
+        portions = []
+        for other, settled, data, noted in found:
             try:
                 arguments = queues.arguments(data)
             except (msgspec.DecodeError, ValueError, RecursionError) as exc:
@@ -118,6 +135,7 @@ class Steps:
                     arguments,
                     taken=True,
                     finished=notebook.from_text(noted.decode()),
+                    size_bytes=len(data),
                 )
             )
         return portions

@@ -70,6 +70,7 @@ class Sender:
         # requests do: here each has one, and the one last used is used next.
         lines: asyncio.LifoQueue[_Line] = asyncio.LifoQueue()
         lock = asyncio.Lock()
+        await addresses.warm()
         async with AsyncExitStack() as stack:
             for _ in range(self.target.concurrency):
                 turn = Turn(lock)

@@ -1,0 +1,266 @@
+"""A run that goes on takes more of what waits: a slow call keeps only itself waiting, and nothing is lost by it."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import keys, queues
+from tests.integration import faults, witnesses
+from tests.integration.faults import Fault, Journey
+from tests.integration.workbench import (  # noqa: F401
+    Bench,
+    _quick_server,
+    bench,
+    declared,
+    quick_redis,
+    record,
+    status,
+    statuses,
+)
+from tests.redis_server import RedisServer
+from workers import Pause, ReportEvent, handler
+from workers.running import delivering, intake
+from workers.running.settling import Steps
+
+# A run begins with eight rounds of what it works on at once.
+AT_FIRST = 8 * 4
+WORKER = "somebody"
+
+
+class Calls:
+    """What the handler of these tests was called with, and what it does with it."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.last = ""
+        self.was_called = asyncio.Event()
+        self.act: Callable[[str], None] = lambda _message_id: None
+
+
+calls = Calls()
+
+
+@handler(ReportEvent, concurrency=4, attempts=2, timeout_seconds=5)
+async def waits(event: ReportEvent) -> None:
+    """Wait in the first event until the last one has been called."""
+    calls.made.append(event.message_id)
+    calls.act(event.message_id)
+    if event.message_id == calls.last:
+        calls.was_called.set()
+    elif event.message_id == "0":
+        await calls.was_called.wait()
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+    calls.__init__()  # type: ignore[misc]
+    with bench(quick_redis.url, waits) as made:
+        yield made
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the jobs that were run, as they are."""
+    counted: list[str] = []
+    run = delivering.Deliveries.run
+
+    def noted(self: delivering.Deliveries, **options: Any) -> None:
+        counted.append(options["job_id"])
+        run(self, **options)
+
+    monkeypatch.setattr(delivering.Deliveries, "run", noted)
+    return counted
+
+
+def brought(b: Bench, *message_ids: str) -> None:
+    """Have each of these events wait in a job of its own."""
+    for message_id in message_ids:
+        b.keep(*statuses([message_id]))
+        b.expand()
+
+
+def at_handler(b: Bench, function: Callable[..., Any]) -> tuple[int, int, int, int]:
+    (found,) = (one for one in b.audit().handlers if one.handler == declared(function).name)
+    return found.delivered, found.dead, found.waiting, found.missing
+
+
+def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(b: Bench, runs: list[str]) -> None:
+    calls.last = "40"
+    brought(b, *(str(n) for n in range(41)))
+
+    b.deliver(waits)
+
+    assert sorted(calls.made, key=int) == [str(n) for n in range(41)], "each was called once"
+    assert at_handler(b, waits) == (41, 0, 0, 0)
+    assert len(runs) == 1
+    assert b.leftovers() == set()
+
+
+def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: Bench) -> None:
+    calls.last = "1"
+    brought(b, "0", "1")
+    (late,) = b.waiting("deliver-waits")[1:]
+    b.connection.lrem(keys.rq_queue("deliver-waits"), 1, late)
+
+    def come_later(message_id: str) -> None:
+        if message_id == "0":
+            asyncio.get_running_loop().call_later(0.3, b.connection.rpush, keys.rq_queue("deliver-waits"), late)
+
+    calls.act = come_later
+
+    b.deliver(waits)
+
+    assert calls.made == ["0", "1"]
+    assert at_handler(b, waits) == (2, 0, 0, 0)
+
+
+def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "TAKE_ITEMS", 36)
+    calls.last = "35"
+    brought(b, *(str(n) for n in range(50)))
+
+    b.deliver(waits)
+
+    assert len(runs) == 2
+    assert at_handler(b, waits) == (50, 0, 0, 0)
+
+
+def test_a_worker_that_is_to_stop_takes_no_more(b: Bench) -> None:
+    brought(b, *(str(n) for n in range(50)))
+    calls.last = "10"
+
+    b.deliver(waits, stop_when=lambda: "31" in calls.made, max_jobs=1)
+
+    assert len(calls.made) == AT_FIRST
+    assert at_handler(b, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
+
+
+def test_a_paused_handler_takes_no_more(b: Bench) -> None:
+    asked: list[str] = []
+
+    @handler(ReportEvent, concurrency=4)
+    async def pauses(event: ReportEvent) -> Pause | None:
+        asked.append(event.message_id)
+        if event.message_id == "31":
+            return Pause(600, "enough")
+        if event.message_id == "0":
+            await asyncio.sleep(0.3)
+        return None
+
+    with bench(b.url, pauses) as made:
+        brought(made, *(str(n) for n in range(50)))
+
+        made.deliver(pauses, max_jobs=1)
+
+        assert len(asked) == AT_FIRST
+        assert at_handler(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
+
+
+@pytest.fixture
+def going(b: Bench) -> "Going":
+    brought(b, "0", "1", "2")
+    return Going(b)
+
+
+class Going:
+    """A run that goes on: its job, and what waits behind it."""
+
+    def __init__(self, b: Bench) -> None:
+        self.b = b
+        self.job, self.next, self.last = b.waiting("deliver-waits")
+        b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
+        b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
+
+    def take(self, *, most_items: int = 9) -> list[str]:
+        """Take more; give the jobs."""
+        portions = Steps(self.b.connection).take_more(
+            queue="deliver-waits",
+            job_id=self.job,
+            worker=WORKER,
+            most_items=most_items,
+            most_bytes=1 << 20,
+            handler="waits",
+        )
+        return [portion.job_id for portion in portions]
+
+    def taken(self) -> list[str]:
+        return [job.decode() for job in self.b.connection.lrange(keys.taken(self.job), 0, -1)]
+
+
+def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
+    assert going.take() == going.taken() == [going.next, going.last]
+    assert going.b.waiting("deliver-waits") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("worker_name", "another"), ("status", "queued"), ("data", None)], ids=str
+)
+def test_a_run_that_has_lost_its_job_gets_nothing(going: Going, field: str, value: str | None) -> None:
+    if value is None:
+        going.b.connection.hdel(keys.job(going.job), field)
+    else:
+        going.b.connection.hset(keys.job(going.job), field, value)
+
+    assert going.take() == going.taken() == []
+    assert going.b.waiting("deliver-waits") == [going.next, going.last]
+
+
+def test_nobody_takes_more_of_what_an_operator_holds(going: Going) -> None:
+    going.b.connection.hset(keys.paused("waits"), "by", "operator")
+
+    assert going.take() == going.taken() == []
+
+
+def test_a_job_that_is_larger_than_what_is_asked_for_comes_alone(going: Going) -> None:
+    going.b.connection.hset(keys.job(going.next), "items", 100)
+
+    assert going.take(most_items=4) == [going.next]
+    assert going.take(most_items=4) == [going.last]
+
+
+def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
+    # By hand, or by a tool: ids that stand in their queue once more.
+    going.take()
+    going.b.connection.rpush(keys.rq_queue("deliver-waits"), going.job, going.next, going.last)
+
+    assert going.take() == []
+    assert going.b.waiting("deliver-waits") == []
+    assert going.taken() == [going.next, going.last]
+
+
+@pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
+def test_a_fault_at_any_exchange_with_redis_loses_nothing(
+    b: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Fault
+) -> None:
+    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    faults.hurried(monkeypatch)
+    orders = ("sleeps:0.2", *[""] * 9)
+
+    def prepare() -> None:
+        b.connection.flushall()
+        Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
+        with bench(b.url, *witnesses.ALL) as made:
+            for job in range(5):
+                records = [record(f"{job}-{n}", client_message_id=order) for n, order in enumerate(orders)]
+                made.keep(status(*records))
+                made.expand()
+
+    journey = Journey(b.url, "several")
+    prepare()
+    for at in journey.points():
+        prepare()
+
+        journey.disturbed(at, fault)
+
+        where = f"{fault} at exchange {at}"
+        called = witnesses.calls("several")
+        assert len(called) == 50, where
+        assert at_handler(b, witnesses.several) == (50, 0, 0, 0), where
+        assert called.total() - 50 <= (declared(witnesses.several).concurrency if fault == "killed" else 0), where
+        taken = list(b.connection.scan_iter(match=f"{keys.TAKEN_PREFIX}*"))
+        assert taken == [], where
+        assert b.waiting(queues.delivery("several")) == [], where
