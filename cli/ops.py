@@ -10,7 +10,7 @@ from cli import ending, ports
 from cli.command import Command
 from ingest.protocol import HttpProtocol
 from ops.app import create_app
-from ops.streams import Streams
+from ops.pages.streams import Streams
 from shared import logs, settings
 from shared.errors import ConfigurationError
 

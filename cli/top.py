@@ -1,7 +1,7 @@
 """`callbacks top`: how the service is right now, in the terminal, looked at again every other second until q or Ctrl-C.
 
-What stands there is what the operators' page *Now* shows (`ops.now`). While Redis is away that is said, and the last
-that was seen stays.
+What stands there is what the operators' page *Now* shows (`ops.figures.now`). While Redis is away that is said, and
+the last that was seen stays.
 """
 
 import os
@@ -24,9 +24,9 @@ from rich.text import Text
 from cli import ending, pipes
 from cli.command import Command
 from cli.top_layout import picture
-from ops import now
-from ops.auditing import Auditing
-from ops.now import AUDIT_EVERY_SECONDS, Now
+from ops.figures import now
+from ops.figures.auditing import Auditing
+from ops.figures.now import AUDIT_EVERY_SECONDS, Now
 from shared import connections, settings
 from shared.events import rfc3339
 

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.shelf_options import short
-from ops import quantities
-from ops.auditing import Balance
-from ops.now import AtHandler, Now
-from ops.reading import Queue
+from ops.figures import quantities
+from ops.figures.auditing import Balance
+from ops.figures.now import AtHandler, Now
+from ops.figures.reading import Queue
 from shared import queues
 from shared.last_hour import Acknowledged, Bucket
 

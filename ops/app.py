@@ -18,18 +18,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ops import actions, assets, dead_letters, front, handlers, live_page, messages, quarantine
+from ops.access.sessions import Sessions, visit
+from ops.access.signed_out import SignedOut
+from ops.access.visitors import Visitors
+from ops.figures.together import Together
 from ops.guard import Guard
-from ops.hands import Hands
-from ops.live_hub import Hub
-from ops.rendering import notice, page
-from ops.sessions import Sessions, visit
-from ops.signed_out import SignedOut
-from ops.signing_in import SigningIn
-from ops.streams import Streams
-from ops.together import Together
-from ops.visitors import Visitors
-from ops.watch import Watch
+from ops.html import assets
+from ops.html.rendering import notice, page
+from ops.pages import actions, dead_letters, front, handlers, live_page, messages, quarantine
+from ops.pages.hands import Hands
+from ops.pages.live_hub import Hub
+from ops.pages.signing_in import SigningIn
+from ops.pages.streams import Streams
+from ops.pages.watch import Watch
 from shared import audit, connections
 from shared.settings import Settings
 

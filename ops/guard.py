@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ops import forms
-from ops.rendering import notice
-from ops.sessions import RENEW_SECONDS, Sessions, Visit
-from ops.signed_out import SignedOut
-from ops.visitors import Visitors
+from ops.access.sessions import RENEW_SECONDS, Sessions, Visit
+from ops.access.signed_out import SignedOut
+from ops.access.visitors import Visitors
+from ops.html import forms
+from ops.html.rendering import notice
 
 OPEN: Final = frozenset(("/metrics", "/audit", "/livez", "/readyz"))
 SIGN_IN: Final = "/sign-in"

@@ -14,8 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ops import families, reading
-from ops.auditing import Auditing, Balance
+from ops.figures import families, reading
+from ops.figures.auditing import Auditing, Balance
 from shared.settings import Durability
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

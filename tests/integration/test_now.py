@@ -4,9 +4,9 @@ import msgspec
 import pytest
 import redis
 
-from ops import now
-from ops.auditing import MOST_JOBS, Auditing
-from ops.now import Now
+from ops.figures import now
+from ops.figures.auditing import MOST_JOBS, Auditing
+from ops.figures.now import Now
 from shared import connections, keys, queues, settings
 from shared.figures import SECONDS, Figures
 from shared.last_hour import BUCKET_SECONDS

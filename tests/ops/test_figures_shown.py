@@ -2,7 +2,8 @@
 
 import pytest
 
-from ops import charts, quantities
+from ops.figures import quantities
+from ops.html import charts
 from shared.last_hour import Bucket
 
 

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client.metrics_core import Metric
 
 from ingest.measuring import STATUSES, Answers, MeasuringStore
-from ops import families
-from ops.reading import MOST_HANDLERS, Queue, Reading
+from ops.figures import families
+from ops.figures.reading import MOST_HANDLERS, Queue, Reading
 from shared import durability, last_hour, queues
 from shared.batches import Kept, Quarantined
 from shared.errors import NotKept

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from cli.top_layout import picture
-from ops.auditing import Balance
-from ops.now import AtHandler, Now
-from ops.reading import Queue, Spool
+from ops.figures.auditing import Balance
+from ops.figures.now import AtHandler, Now
+from ops.figures.reading import Queue, Spool
 from shared.durability import Finding
 from shared.last_hour import Acknowledged, Bucket
 

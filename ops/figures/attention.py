@@ -8,8 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from ops.now import AtHandler, Now
-from ops.quantities import amount, counted, duration, size
+from ops.figures.now import AtHandler, Now
+from ops.figures.quantities import amount, counted, duration, size
 from shared import queues
 
 Level: TypeAlias = Literal["bad", "warn"]

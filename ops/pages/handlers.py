@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ops.dead_letters import BASE
-from ops.rendering import page
-from ops.sessions import operator
+from ops.access.sessions import operator
+from ops.html.rendering import page
+from ops.pages.dead_letters import BASE
 from shared.settings import Settings
 from workers.operating.trail import Deed, Trail
 from workers.running import pauses

@@ -7,11 +7,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ops import forms, live_filter
-from ops.live_filter import KINDS, Chosen
-from ops.live_hub import REMEMBERED, Hub
-from ops.rendering import fragment, page
-from ops.streams import Streams, event
+from ops.html import forms
+from ops.html.rendering import fragment, page
+from ops.pages import live_filter
+from ops.pages.live_filter import KINDS, Chosen
+from ops.pages.live_hub import REMEMBERED, Hub
+from ops.pages.streams import Streams, event
 from shared.events import STATUSES, Event
 from workers.handlers.masking import mask
 

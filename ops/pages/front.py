@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ops.rendering import page
-from ops.streams import Streams
-from ops.watch import Watch
+from ops.html.rendering import page
+from ops.pages.streams import Streams
+from ops.pages.watch import Watch
 
 
 def routes(watch: Watch, streams: Streams) -> Sequence[Route]:

@@ -2,7 +2,7 @@
 
 A list shows a page's worth, newest first, and looks at a bounded number of entries for it, however many there are. An
 act is confirmed on a page of its own, which says how many of what and what will happen, and is carried out beside the
-requests (`ops.hands`). No GET changes anything.
+requests (`ops.pages.hands`). No GET changes anything.
 """
 
 import re
@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ops.forms import first, form
-from ops.hands import Busy, Hands
-from ops.rendering import notice, page
-from ops.sessions import operator
+from ops.access.sessions import operator
+from ops.html.forms import first, form
+from ops.html.rendering import notice, page
+from ops.pages.hands import Busy, Hands
 from workers.operating import trail
 from workers.operating.acting import Task, Work
 from workers.operating.entries import NotThere

@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ops import forms, sessions
-from ops.attempts import Attempts
-from ops.rendering import page
-from ops.sessions import NAME_CHARACTERS, Sessions
-from ops.signed_out import SignedOut
-from ops.visitors import Visitors
+from ops.access import sessions
+from ops.access.attempts import Attempts
+from ops.access.sessions import NAME_CHARACTERS, Sessions
+from ops.access.signed_out import SignedOut
+from ops.access.visitors import Visitors
+from ops.html import forms
+from ops.html.rendering import page
 
 _logger: Final = logging.getLogger("callbacks.ops")
 # A path of ours and nothing that a browser might take for another host.

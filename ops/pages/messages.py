@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ops import past
-from ops.forms import first
-from ops.past import MOST_EVENTS, Past
-from ops.rendering import page
+from ops.html.forms import first
+from ops.html.rendering import page
+from ops.pages import past
+from ops.pages.past import MOST_EVENTS, Past
 from shared.settings import Settings
 from workers.operating import seeking, whereabouts
 from workers.operating.seeking import Further

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from ops.hands import Busy, Hands
-from ops.rendering import notice, page
-from ops.sessions import operator
-from ops.shelf_pages import is_id
+from ops.access.sessions import operator
+from ops.html.rendering import notice, page
+from ops.pages.hands import Busy, Hands
+from ops.pages.shelf_pages import is_id
 from shared.settings import Settings
 from workers.operating.acting import NotLeft
 from workers.operating.trail import Trail

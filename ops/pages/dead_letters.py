@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ops import reading
-from ops.hands import Hands
-from ops.rendering import page
-from ops.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
+from ops.figures import reading
+from ops.html.rendering import page
+from ops.pages.hands import Hands
+from ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
 from shared import events, queues
 from shared.settings import Settings
 from workers.operating import entries, shelves

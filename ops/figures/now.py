@@ -10,9 +10,9 @@ from typing import Final
 import redis
 from msgspec import Struct
 
-from ops import reading
-from ops.auditing import Auditing, Balance
-from ops.reading import Queue, Reading, Spool
+from ops.figures import reading
+from ops.figures.auditing import Auditing, Balance
+from ops.figures.reading import Queue, Reading, Spool
 from shared import events, queues
 from shared.durability import Finding
 from shared.last_hour import Acknowledged, Bucket

@@ -6,12 +6,13 @@ from typing import Final
 
 import redis
 
-from ops import attention, charts, now
-from ops.auditing import Auditing
-from ops.now import AUDIT_EVERY_SECONDS, Now
-from ops.rendering import fragment
-from ops.streams import event
-from ops.together import Together
+from ops.figures import attention, now
+from ops.figures.auditing import Auditing
+from ops.figures.now import AUDIT_EVERY_SECONDS, Now
+from ops.figures.together import Together
+from ops.html import charts
+from ops.html.rendering import fragment
+from ops.pages.streams import event
 from shared.settings import Settings
 
 # Processes tell their figures every two seconds (shared.telling).

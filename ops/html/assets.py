@@ -15,14 +15,14 @@ _A_YEAR: Final = "public, max-age=31536000, immutable"
 @functools.cache
 def _held() -> dict[str, tuple[bytes, str]]:
     found = {}
-    for file in files("ops").joinpath("static").iterdir():
+    for file in files("ops.html").joinpath("static").iterdir():
         content = file.read_bytes()
         found[file.name] = (content, hashlib.sha256(content).hexdigest()[:12])
     return found
 
 
 def url(name: str) -> str:
-    """Give the address of a file of ops/static. Raises KeyError if there is none of that name."""
+    """Give the address of a file of ops/html/static. Raises KeyError if there is none of that name."""
     return f"/static/{name}?v={_held()[name][1]}"
 
 

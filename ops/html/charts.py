@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ops.quantities import rate
+from ops.figures.quantities import rate
 from shared.last_hour import BUCKET_SECONDS, Bucket
 
 HEIGHT: Final = 100

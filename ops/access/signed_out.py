@@ -7,7 +7,7 @@ Redis is away signing out still works here, and there is no event to be seen els
 import redis
 from starlette.concurrency import run_in_threadpool
 
-from ops.sessions import LONGEST_SECONDS, Session
+from ops.access.sessions import LONGEST_SECONDS, Session
 from shared import keys
 
 

@@ -1,7 +1,7 @@
 """HTML: templates, made from the values that an endpoint gives, with everything escaped that a stranger wrote.
 
 A name that a template uses and nobody gave is an error, never an empty place. What may hold invisible or direction-
-turning characters goes through the filter `harmless`; see `ops.harmless`.
+turning characters goes through the filter `harmless`; see `ops.html.harmless`.
 """
 
 import functools
@@ -12,8 +12,10 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from ops import assets, quantities, sessions
-from ops.harmless import harmless
+from ops.access import sessions
+from ops.figures import quantities
+from ops.html import assets
+from ops.html.harmless import harmless
 
 NAVIGATION: Final = (
     ("/", "Now"),
@@ -27,7 +29,7 @@ NAVIGATION: Final = (
 def page(
     request: Request, template: str, /, *, status_code: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
-    """Give the page that `template`, a file of ops/templates, makes of `context`."""
+    """Give the page that `template`, a file of ops/html/templates, makes of `context`."""
     around = {"request": request, "operator": sessions.operator(request), "signed_in": sessions.signed_in(request)}
     return HTMLResponse(templates().get_template(template).render(**around, **context), status_code, headers)
 
@@ -46,7 +48,11 @@ def fragment(template: str, /, **context: Any) -> str:
 def templates() -> Environment:
     """Give the templates, read and compiled once."""
     found = Environment(
-        loader=PackageLoader("ops"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ops.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.filters |= {
         "ago": quantities.ago,

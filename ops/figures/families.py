@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ops.reading import KINDS, MOST_HANDLERS, Reading
+from ops.figures.reading import KINDS, MOST_HANDLERS, Reading
 from shared import keys, queues
 from shared.figures import BEYOND, SECONDS, SEPARATOR, SIZES, SUM_UNIT
 
