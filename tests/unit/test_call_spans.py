@@ -18,7 +18,7 @@ from tests.unit.example_events import report
 from workers import Pause, Reject, ReportEvent, Retry, handler
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
-from workers.calling.outcomes import Failed, Outcome, Rejected
+from workers.calling.outcomes import DONE, Failed, Outcome, Rejected
 from workers.declaration import ATTRIBUTE, Handler
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -37,13 +37,30 @@ class Traced:
         self._caller = Caller(declared, spans=self.spans)
 
     def call(
-        self, *events: Event, attempt: int = 1, sampled: bool = True, most: int = 100, before: Sequence[Event] = ()
+        self,
+        *events: Event,
+        attempt: int = 1,
+        sampled: bool = True,
+        most: int = 100,
+        before: Sequence[Event] = (),
+        joining: Sequence[Event] = (),
     ) -> list[Outcome]:
-        """Call it with these events, as one run, behind those that are expected already; end with `most` outcomes."""
+        """Call it with these events, as one run, behind those that are expected already; end with `most` outcomes.
+
+        While they are in hands those `joining` are, which are recorded.
+        """
         outcomes: list[Outcome] = []
         self.spans.expect([(event, attempt, TRACE if sampled else "") for event in events])
-        called = [*before, *events]
-        with self._caller as caller, closing(caller.run(called)) as told:  # type: ignore[type-var] # it is a generator
+        called, later = [*before, *events], list(joining)
+
+        def more(hands: int) -> Sequence[Event]:
+            joined, later[:] = later[:hands], later[hands:]
+            self.spans.expect([(event, attempt, TRACE) for event in joined])
+            called.extend(joined)
+            return joined
+
+        run = self._caller.run(called, more=more)
+        with self._caller, closing(run) as told:  # type: ignore[type-var] # it is a generator
             for _, outcome in self.spans.watched(called, told):
                 outcomes.append(outcome)
                 if len(outcomes) == most:
@@ -98,6 +115,20 @@ def test_events_that_join_a_run_are_recorded_like_those_that_began_it() -> None:
     traced.spans.expect([(began := report(), 2, TRACE)])
     traced.call(report(), before=[began])
     assert [(span.attributes or {})["callbacks.attempt"] for span in traced.finished] == [2, 1]
+
+
+def test_the_call_of_an_event_that_joins_a_run_in_which_none_was_recorded_has_its_end() -> None:
+    began, joins = report(), report()
+    joined = asyncio.Event()
+
+    async def take(event: ReportEvent) -> None:
+        if event is joins:
+            joined.set()
+        await joined.wait()
+
+    traced = Traced(take, concurrency=2)
+    assert traced.call(began, sampled=False, joining=[joins]) == [DONE, DONE]
+    assert traced.words == ["delivered"]
 
 
 def test_a_call_over_its_time_is_retried_as_a_time_out() -> None:

@@ -59,11 +59,9 @@ class CallSpans:
 
     def watched(self, found: Sequence[Event], told: Iterator[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
         """Pass on what a Caller tells of `found`, and end the spans of these calls."""
-        if not self._sampled:
-            yield from told
-            return
         for index, outcome in told:
-            sampled = self._sampled.get(id(found[index]))
+            # Asked each time: the first that is recorded may join a run that goes on.
+            sampled = self._sampled.get(id(found[index])) if self._sampled else None
             if sampled is not None and sampled.span is not None:
                 self._end(sampled, outcome)
             yield index, outcome
