@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ async def waits(event: ReportEvent) -> None:
         calls.was_called.set()
     elif event.message_id == "0":
         await calls.was_called.wait()
+
+
+@handler(ReportEvent, concurrency=2, timeout_seconds=0.2)
+async def stays(event: ReportEvent) -> None:  # noqa: ARG001
+    """Hear of nothing."""
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
 
 
 @pytest.fixture
@@ -158,6 +167,20 @@ def test_a_paused_handler_takes_no_more(b: Bench) -> None:
 
         assert len(asked) == AT_FIRST
         assert at_handler(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
+
+
+def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(b: Bench) -> None:
+    with bench(b.url, stays) as made:
+        brought(made, "0")
+        (job,) = made.waiting("deliver-stays")
+        journey = Journey(b.url, "stays", handlers=[stays])
+
+        worker = journey.start()
+        faults.everyone([worker])
+
+        assert worker.exitcode == 1
+        journey.give_back(worker.name)
+        assert made.waiting("deliver-stays") == [job]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Calls side by side, and how calling comes to an end: when told to stop, and when the one who asked goes away."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,6 +93,91 @@ def test_the_event_loop_lives_from_batch_to_batch_and_ends_with_the_caller() -> 
     calls.close()
     assert loops[0].is_closed()
     assert all(task.cancelled() for task in forgotten)
+
+
+# --- more that comes while calls are under way
+
+
+class Waiting:
+    """Events that wait behind those of a run, and how many it asked for, each time."""
+
+    def __init__(self, *waiting: Event) -> None:
+        self.waiting = list(waiting)
+        self.asked: list[int] = []
+
+    def more(self, most: int) -> list[Event]:
+        self.asked.append(most)
+        given, self.waiting = self.waiting[:most], self.waiting[most:]
+        return given
+
+
+def test_a_run_asks_for_an_event_for_each_hand_that_is_free() -> None:
+    heard = asyncio.Event()
+
+    async def take(event: ReportEvent) -> None:
+        if event.message_id == "4":
+            heard.set()
+        await heard.wait()
+
+    first, second, *others = reports(5)
+    behind = Waiting(*others)
+    with caller(take, concurrency=5) as calls:
+        told = dict(calls.run([first, second], more=behind.more))
+
+    assert told == dict.fromkeys(range(5), DONE)
+    assert behind.asked == [3]
+
+
+def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
+    seen: list[str] = []
+
+    async def take(event: ReportEvent) -> None:
+        seen.append(event.message_id)
+        await asyncio.sleep(SHORT)
+
+    first, *others = reports(3)
+    behind = Waiting(*others)
+    with caller(take, concurrency=3) as calls:
+        assert list(calls.run([first], stop=lambda: bool(behind.asked), more=behind.more)) == [(0, DONE)]
+
+    assert behind.waiting == []
+    assert seen == ["0"]
+
+
+def test_nothing_joins_a_call_that_goes_on_although_its_time_is_over() -> None:
+    # A run that goes on looks well to the watchdog, which is to end a process that cannot get rid of a call.
+    asked: list[int] = []
+    behind = Waiting()
+
+    async def take(event: ReportEvent) -> None:
+        for _ in range(3):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(LONG)
+            asked.append(len(behind.asked))
+
+    with caller(take, concurrency=2, timeout_seconds=SHORT) as calls:
+        assert list(calls.run(reports(1), more=behind.more)) == [(0, DONE)]
+
+    assert asked[0] > 0
+    assert set(asked) == {asked[0]}
+
+
+def test_an_interrupt_ends_the_calls_under_way_whoever_was_to_be_asked() -> None:
+    ended: list[str] = []
+
+    async def take(event: ReportEvent) -> None:
+        if event.message_id == "1":
+            raise KeyboardInterrupt
+        try:
+            await asyncio.sleep(LONG)
+        finally:
+            await asyncio.sleep(SHORT)
+            ended.append(event.message_id)
+
+    with caller(take, concurrency=3) as calls, pytest.raises(KeyboardInterrupt):
+        list(calls.run(reports(2), more=Waiting().more))
+
+    assert ended == ["0"]
 
 
 # --- stopping

@@ -44,6 +44,8 @@ class Caller:
         self._function = handler.function if spans is None else spans.around(handler.function)
         self._runner = asyncio.Runner()
         self._lifespan = Lifespan(handler, self._runner)
+        # The calls that go on although their time is over.
+        self._overdue: set[asyncio.Task[Outcome]] = set()
 
     def __enter__(self) -> Self:
         self.open()
@@ -80,7 +82,7 @@ class Caller:
         *,
         singly: bool = False,
         stop: Callable[[], bool] = _never,
-        more: Callable[[], Sequence[Event]] | None = None,
+        more: Callable[[int], Sequence[Event]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
 
@@ -90,8 +92,10 @@ class Caller:
 
         `stop` is asked before each call: once it is true no call starts, those under way are waited for and
         given, and the iterator ends. Where several calls may be under way (`takes_more`), `more` is asked for further
-        events while some are and others could begin, so that a slow one keeps none waiting. Closing the iterator early
-        cancels the calls under way, waits for their end and drops their outcomes, so their events have to come again.
+        events while some are and others could begin, and told how many of these, so that a slow one keeps none waiting;
+        not while a call goes on although its time is over, as a run that never ended would keep it for ever. Closing
+        the iterator early cancels the calls under way, waits for their end and drops their outcomes, so their events
+        have to come again.
         """
         handler = self.handler
         if handler.batch and not singly:
@@ -130,7 +134,7 @@ class Caller:
         return self._returned(returned)
 
     def _concurrently(
-        self, arguments: Sequence[Any], stop: Callable[[], bool], more: Callable[[], Sequence[Event]] | None
+        self, arguments: Sequence[Any], stop: Callable[[], bool], more: Callable[[int], Sequence[Event]] | None
     ) -> Iterator[tuple[int, Outcome]]:
         loop = self._runner.get_loop()
         waiting = deque(enumerate(arguments))
@@ -155,27 +159,30 @@ class Caller:
         try:
             while True:
                 while may_begin := len(running) < self.handler.concurrency and not stop():
-                    if not waiting and running and more is not None and loop.time() >= ask_at:
-                        waiting.extend(enumerate(more(), start=number))
+                    if waiting:
+                        index, argument = waiting.popleft()
+                        # A task for each: what a call does to its task and context ends with it.
+                        task = loop.create_task(self._call_async(argument))
+                        task.add_done_callback(end)
+                        running[task] = index
+                    elif more is not None and running and not self._overdue and loop.time() >= ask_at:
+                        waiting.extend(enumerate(more(self.handler.concurrency - len(running)), start=number))
                         number += len(waiting)
                         ask_at = loop.time() + _ASK_SECONDS
-                    if not waiting:
+                    else:
                         break
-                    index, argument = waiting.popleft()
-                    # A task for each: what a call does to its task and context ends with it.
-                    task = loop.create_task(self._call_async(argument))
-                    task.add_done_callback(end)
-                    running[task] = index
                 if not running:
                     return
                 is_due = False
-                timer = loop.call_at(ask_at, ask) if may_begin and more is not None else None
-                while not ended and not is_due:
-                    # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears of it.
-                    with contextlib.suppress(SystemExit):
-                        loop.run_forever()
-                if timer is not None:
-                    timer.cancel()
+                timer = loop.call_at(ask_at, ask) if may_begin and more is not None and not self._overdue else None
+                try:
+                    while not ended and not is_due:
+                        # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears.
+                        with contextlib.suppress(SystemExit):
+                            loop.run_forever()
+                finally:
+                    if timer is not None:
+                        timer.cancel()  # it would stop the loop under whoever uses that next
                 finished = [(running.pop(task), task.result()) for task in ended]
                 ended.clear()
                 # What is done is told first: to note it takes no time, to settle a failure does.
@@ -198,6 +205,7 @@ class Caller:
             nonlocal expired, timer
             expired = True
             if task is not None:
+                self._overdue.add(task)
                 task.cancel()
             timer = loop.call_later(alarm.repeat_seconds(timeout_seconds), expire)
 
@@ -213,6 +221,7 @@ class Caller:
             return outcomes.raised(exc, hidden=_HIDDEN)
         finally:
             timer.cancel()
+            self._overdue.discard(task)
         return self._returned(returned)
 
     def _returned(self, value: object) -> Outcome:

@@ -134,10 +134,10 @@ class Deliveries:
                 self._notebook.note(*run.origin(position))
         return must_settle
 
-    def _more(self, run: Run, part: Part) -> range:
-        """Take what waits into a run that goes on; give its positions."""
+    def _more(self, run: Run, part: Part, *, hands: int) -> range:
+        """Take what waits into a run that goes on and has so many hands free; give its positions."""
         self._watchdog.rest()
-        portions = self._intake.more(run)
+        portions = self._intake.more(run, hands=hands)
         if portions:
             self._settle(run, part)  # what is noted, before the notes begin anew
         positions = run.add(portions)
@@ -152,7 +152,7 @@ class Deliveries:
         found: Sequence[events.Event],
         *,
         singly: bool = False,
-        more: Callable[[], Sequence[events.Event]] | None = None,
+        more: Callable[[int], Sequence[events.Event]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
 
@@ -213,8 +213,8 @@ class Deliveries:
         """Call a handler that works on many events at once; others that wait join them when its hands are free."""
         found = [run.events[position] for position in positions]
 
-        def more() -> Sequence[events.Event]:
-            joining = self._more(run, part)
+        def more(hands: int) -> Sequence[events.Event]:
+            joining = self._more(run, part, hands=hands)
             positions.extend(joining)
             found.extend(run.events[position] for position in joining)
             return found[len(found) - len(joining) :]

@@ -52,10 +52,13 @@ class Intake:
             lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
         )
 
-    def more(self, run: Run) -> list[Portion]:
-        """Take what waits while `run` goes on, as much as it gets done in about a second; mostly nothing waits."""
+    def more(self, run: Run, *, hands: int) -> list[Portion]:
+        """Take what waits while `run` goes on and has so many hands free; mostly nothing waits.
+
+        For each hand an event, or as many as are done in about a second: others would wait here for a slow call.
+        """
         in_time = int(run.ended / (time.monotonic() - run.began) * _TAKE_SECONDS)
-        most_items = min(max(self._handler.concurrency, in_time), TAKE_ITEMS - len(run.events))
+        most_items = min(max(hands, in_time), TAKE_ITEMS - len(run.events))
         most_bytes = TAKE_BYTES - run.taken_bytes
         if run.may_have_more or most_items <= 0 or most_bytes <= 0:
             return []
