@@ -57,7 +57,7 @@ async def waits(event: ReportEvent) -> None:
 
 
 @handler(ReportEvent, concurrency=2, timeout_seconds=0.2)
-async def stays(event: ReportEvent) -> None:  # noqa: ARG001
+async def stays(event: ReportEvent) -> None:
     """Hear of nothing."""
     while True:
         with suppress(asyncio.CancelledError):
@@ -253,6 +253,30 @@ def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
     assert going.take() == []
     assert going.b.waiting("deliver-waits") == []
     assert going.taken() == [going.next, going.last]
+
+
+def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
+    going: Going, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Left each time, it would be taken 40 times a second for as long as a call is slow.
+    newer = queues.call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
+    going.b.connection.hset(keys.job(going.next), "data", newer)
+
+    assert [going.take(), going.take(), going.take()] == [[going.last], [], []]
+    assert going.taken() == [going.last]
+    assert going.b.waiting("deliver-waits") == [going.next]
+    assert caplog.text.count("action=job_unreadable") == 1
+
+
+def test_a_job_that_nobody_can_read_and_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
+    going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(going.job), "LEFT", "RIGHT")
+    going.b.connection.delete(keys.job(going.next))
+
+    Steps(going.b.connection)._leave("deliver-waits", going.job, going.next)
+
+    assert going.taken() == []
+    assert not going.b.connection.exists(keys.job(going.next))
+    assert going.b.waiting("deliver-waits") == [going.last]
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])

@@ -10,8 +10,14 @@ local result = {}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function look(id)
-  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths')
-  return {data = job[1], items = tonumber(job[2] or 1), progress = job[3] or '0', finished = job[4] or '', deaths = job[5]}
+  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'alone')
+  return {
+    data = job[1],
+    items = tonumber(job[2] or 1),
+    progress = job[3] or '0',
+    finished = job[4] or '',
+    is_alone = job[5] or job[6],  -- a worker died of it, or could not read it
+  }
 end
 
 -- Enter {id, progress, data, finished} in the result.
@@ -36,8 +42,8 @@ local function take_waiting()
       while redis.call('LMOVE', taken, KEYS[1], 'RIGHT', 'LEFT') do end
     elseif items > 0 and (items + job.items > most_items or bytes + #job.data > most_bytes) then
       break
-    elseif job.deaths then
-      break  -- a worker died of it: it has to run alone
+    elseif job.is_alone then
+      break
     elseif job.progress == tostring(job.items) then
       break  -- all of it is settled, so no settlement comes that would end it: its own run does
     elseif redis.call('EXISTS', taken) == 1 then

@@ -53,6 +53,7 @@ class Steps:
         self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
         self._take = connection.register_script(scripts.text("clock", "pausing", "taking", "take"))
         self._take_more = connection.register_script(scripts.text("clock", "pausing", "taking", "take_more"))
+        self._leave_alone = connection.register_script(scripts.text("leave"))
         self._fan_out = connection.register_script(scripts.text("arguments", "settling", "live", "fan_out"))
         self._settle = connection.register_script(scripts.text("arguments", "settling", "clock", "pausing", "settle"))
 
@@ -141,10 +142,7 @@ class Steps:
         return portions
 
     def _leave(self, queue: str, job_id: str, other: str) -> None:
-        with self._connection.pipeline() as pipe:
-            pipe.lrem(keys.taken(job_id), 1, other)
-            pipe.rpush(keys.rq_queue(queue), other)
-            pipe.execute()
+        self._leave_alone(keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(other)], args=[other])
 
     def fan_out(
         self,
