@@ -169,6 +169,54 @@ def test_a_paused_handler_takes_no_more(b: Bench) -> None:
         assert at_handler(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
 
 
+def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_it_was_taken(b: Bench) -> None:
+    called: list[str] = []
+
+    @handler(ReportEvent, concurrency=4)
+    async def falls_back(event: ReportEvent) -> None:
+        called.append(event.message_id)
+        if event.message_id == "1":
+            made.connection.lmove(keys.taken(first), keys.rq_queue("deliver-falls_back"), "RIGHT", "LEFT")
+        await asyncio.sleep(0.3)
+
+    with bench(b.url, falls_back) as made:
+        brought(made, "0", "1")
+        first, _ = made.waiting("deliver-falls_back")
+
+        made.deliver(falls_back)
+
+        assert called == ["0", "1"]
+        assert at_handler(made, falls_back) == (2, 0, 0, 0)
+        assert made.leftovers() == set()
+
+
+def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
+    b: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
+    called: list[str] = []
+
+    @handler(ReportEvent, concurrency=4)
+    async def falls_back(event: ReportEvent) -> None:
+        called.append(event.message_id)
+        if event.message_id == "0":
+            await asyncio.sleep(0.1)
+            assert not made.connection.exists(keys.job(second)), "it is settled by now"
+            made.connection.restore(keys.job(second), 0, before)
+            made.connection.rpush(keys.rq_queue("deliver-falls_back"), second)
+            await asyncio.sleep(0.3)
+
+    with bench(b.url, falls_back) as made:
+        brought(made, "0", "1")
+        _, second = made.waiting("deliver-falls_back")
+        before = made.connection.dump(keys.job(second))
+
+        made.deliver(falls_back)
+
+        assert called == ["0", "1", "1"]
+        assert made.leftovers() == set()
+
+
 def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(b: Bench) -> None:
     with bench(b.url, stays) as made:
         brought(made, "0")

@@ -35,7 +35,7 @@ class Run:
         self.worker = worker
         self.began = time.monotonic()
         self.taken_bytes = 0
-        # A step that takes jobs got no answer: if it took any, only the running job's next run finds them.
+        # Whether jobs may have been taken that this run does not go on with; only its own job's next run finds them.
         self.may_have_more = False
         self.events: list[events.Event] = []
         self.attempts: list[int] = []

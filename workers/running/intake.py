@@ -63,7 +63,7 @@ class Intake:
         if run.may_have_more or most_items <= 0 or most_bytes <= 0:
             return []
         try:
-            return self._steps.take_more(
+            found = self._steps.take_more(
                 queue=self._queue,
                 job_id=run.job_id,
                 worker=run.worker,
@@ -75,6 +75,12 @@ class Intake:
             log.warning("action=redis_away error=%s", exc)
             run.may_have_more = True
             return []
+        # Where Redis falls back to an earlier state, jobs of the run wait once more. What is in its hands is not called
+        # again, and what it settled before comes again with the running job's next run.
+        had = set(run.job_ids) if found else set()
+        joining = [portion for portion in found if portion.job_id not in had]
+        run.may_have_more = len(joining) < len(found)
+        return joining
 
     def learn(self, number: int, seconds: float) -> None:
         """Note how long a run took for so many events."""
