@@ -190,8 +190,9 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
         assert made.leftovers() == set()
 
 
+@pytest.mark.parametrize("place", ["its queue", "the run's list"])
 def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
+    b: Bench, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
     called: list[str] = []
@@ -203,18 +204,37 @@ def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
             await asyncio.sleep(0.1)
             assert not made.connection.exists(keys.job(second)), "it is settled by now"
             made.connection.restore(keys.job(second), 0, before)
-            made.connection.rpush(keys.rq_queue("deliver-falls_back"), second)
+            made.connection.rpush(
+                keys.rq_queue("deliver-falls_back") if place == "its queue" else keys.taken(first), second
+            )
             await asyncio.sleep(0.3)
 
     with bench(b.url, falls_back) as made:
         brought(made, "0", "1")
-        _, second = made.waiting("deliver-falls_back")
+        first, second = made.waiting("deliver-falls_back")
         before = made.connection.dump(keys.job(second))
 
         made.deliver(falls_back)
 
         assert called == ["0", "1", "1"]
         assert made.leftovers() == set()
+
+
+def test_what_is_done_is_settled_while_a_call_is_slow(b: Bench) -> None:
+    settled: list[int] = []
+
+    @handler(ReportEvent, concurrency=4)
+    async def slow(event: ReportEvent) -> None:
+        while event.message_id == "0" and not settled:
+            await asyncio.sleep(0.01)
+            settled.extend(filter(None, [at_handler(made, slow)[0]]))
+
+    with bench(b.url, slow) as made:
+        brought(made, "0", "1")
+
+        made.deliver(slow)
+
+        assert settled == [1]
 
 
 def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(b: Bench) -> None:

@@ -91,17 +91,15 @@ class Deliveries:
     def _deliver(self, run: Run, part: Part, *, deaths: int) -> None:
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
-        settled = run.began
         # Closed at once where a settlement is refused: the calls under way end with it.
         with closing(self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part)) as outcomes:
             self._watchdog.watch()
             try:
                 for known in outcomes:
                     # Other processes are to hear of a pause, or of its end, before the next call.
-                    if self._enter(run, known) or part.has_news or time.monotonic() - settled >= pause:
+                    if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
                         self._settle(run, part)
-                        settled = time.monotonic()
                         self._watchdog.watch()
             finally:
                 self._watchdog.rest()
@@ -138,8 +136,9 @@ class Deliveries:
         """Take what waits into a run that goes on and has so many hands free; give its positions."""
         self._watchdog.rest()
         portions = self._intake.more(run, hands=hands)
-        if portions:
-            self._settle(run, part)  # what is noted, before the notes begin anew
+        # What is noted: before the notes begin anew, and before a slow call keeps it waiting.
+        if portions or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
+            self._settle(run, part)
         positions = run.add(portions)
         if portions:
             self._expect(run, positions)
@@ -257,6 +256,7 @@ class Deliveries:
             news=news,
         )
         part.learn(settled)
+        run.settled_at = time.monotonic()
         self._notebook.clear()
         for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
             self._figures.add((name, self._handler.name), number)

@@ -33,7 +33,7 @@ class Run:
     def __init__(self, portions: Sequence[Portion], *, worker: str) -> None:
         self.job_id = portions[0].job_id
         self.worker = worker
-        self.began = time.monotonic()
+        self.began = self.settled_at = time.monotonic()
         self.taken_bytes = 0
         # Whether jobs may have been taken that this run does not go on with; only its own job's next run finds them.
         self.may_have_more = False

@@ -84,6 +84,10 @@ class Places:
             )
         )
 
+    def has_taken(self, job_id: str) -> bool:
+        """Tell whether there are jobs that a run of this one took along, and that are not settled."""
+        return bool(self._connection.exists(keys.taken(job_id)))
+
     def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int) -> bool:
         """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`."""
         return bool(

@@ -191,6 +191,10 @@ class QueueWorker(SimpleWorker):
             log.warning("action=redis_away queue=%s error=%s", self.queues[0].name, exc)
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:
+        # Where Redis fell back in mid-run, jobs that were settled stand in the list once more. Nobody would find them
+        # there when this job is gone; its next run does.
+        if self._places.has_taken(job.id):
+            raise Unfinished
         self._returned = execution
         super()._finalize_success(job, queue, execution, return_value)
 
