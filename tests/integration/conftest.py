@@ -15,7 +15,7 @@ import pytest
 from shared import keys, queues
 from shared.batches import Kept
 from tests.conftest import StartRedis, stripped_environment
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, require
 
 __all__ = ["StartRedis"]
 
@@ -31,10 +31,29 @@ StartWeb: TypeAlias = Callable[..., "WebProcess"]
 
 
 @pytest.fixture(scope="session")
-def _session_web(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebProcess"]:
-    process = _callbacks_web(_session_redis, tmp_path_factory.mktemp("web") / "web.log")
+def _web_redis() -> Iterator[RedisServer]:
+    require()
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _session_web(_web_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebProcess"]:
+    process = _callbacks_web(_web_redis, tmp_path_factory.mktemp("web") / "web.log")
     yield process
     process.end()
+
+
+@pytest.fixture
+def redis_server(request: pytest.FixtureRequest) -> RedisServer:
+    """Give an empty server: that of the session's web process to the tests that ask for `web`, to no other.
+
+    The process tells its figures and its state every two seconds, whoever looks.
+    """
+    server: RedisServer = request.getfixturevalue("_web_redis" if "web" in request.fixturenames else "_session_redis")
+    with server.client() as client:
+        client.flushall()
+    return server
 
 
 @pytest.fixture
