@@ -10,6 +10,8 @@ from typing import Final
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Exported
 
+from tests.integration.pools import until
+
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 
 
@@ -48,7 +50,8 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     def one(self, name: str) -> Span:
-        """Give the only span of a name."""
+        """Give the only span of a name, when it has arrived: each process exports its own, in an order of no one's."""
+        until(lambda: self.named(name), f"a span {name}")
         (span,) = self.named(name)
         return span
 
