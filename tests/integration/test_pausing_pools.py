@@ -68,8 +68,9 @@ def cpu_ticks(pid: int) -> int:
 
 def test_all_processes_wait_and_one_alone_tries_one_event(b: Bench, start: Start) -> None:
     away().write_text("600")
-    brought_apart(b, *["sleeps"] * 9)
     command = start(distant, 3)
+    until(lambda: b.connection.scard("rq:workers:deliver-distant") == 3, "they are there: none comes after the pause")
+    brought_apart(b, *["sleeps"] * 9)
     until(lambda: len(told("called")) == 3, "each has one in hands")
     until(lambda: is_paused(b) and not b.connection.zcard(keys.rq_started("deliver-distant")), "all have stopped")
     before = len(told("called"))
