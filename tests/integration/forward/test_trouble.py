@@ -15,7 +15,8 @@ from workers import Pause, Reject, Retry, samples
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import Outcome, Sender
 
-SHORT = "0.2"
+# Seconds: a while for what never comes, and enough for a request to go out on a busy machine.
+SHORT = "1"
 
 
 def outcome(answer: Answer, **options: str) -> Outcome:
