@@ -8,11 +8,14 @@ import redis
 from shared import keys
 
 NEWEST_MS: Final = 1_790_000_000_000
+# So many are made in one script: Redis answers nobody meanwhile, on a busy machine for longer than clients wait.
+_PART: Final = 10_000
 
 # As workers/lua/settling.lua and shared/batches.py write them; every tenth has another error.
 _FILL: Final = """
-local index, counter, number, newest, event = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-for i = 0, number - 1 do
+local index, counter, newest, event = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local first, number = tonumber(ARGV[4]), tonumber(ARGV[5])
+for i = first, first + number - 1 do
   local id = string.format('%024x', i)
   local key, err = index .. ':' .. id, i % 10 == 0 and 'ValueError: rare' or 'TimeoutError: usual'
   if event == '' then
@@ -24,7 +27,7 @@ for i = 0, number - 1 do
   end
   redis.call('ZADD', index, newest - i, id)
 end
-redis.call('SET', index .. ':bytes', 900 * number)
+redis.call('INCRBY', index .. ':bytes', 900 * number)
 redis.call('HINCRBY', KEYS[2], counter, number)
 redis.call('HINCRBY', KEYS[2], (counter:gsub('dead', 'queued'):gsub('quarantined', 'received')), number)
 """
@@ -41,7 +44,9 @@ def dead_letters(client: redis.Redis, handler: str, number: int, event: bytes) -
 
 
 def _fill(client: Any, index: str, counter: str, number: int, event: bytes) -> None:
-    client.eval(_FILL, 2, index, keys.COUNTS, counter, number, NEWEST_MS, event)
+    for first in range(0, number, _PART):
+        part = min(_PART, number - first)
+        client.eval(_FILL, 2, index, keys.COUNTS, counter, NEWEST_MS, event, first, part)
 
 
 def cost(client: Any, page: httpx.Client, path: str, **form: Any) -> tuple[int, int]:
