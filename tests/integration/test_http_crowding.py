@@ -75,14 +75,16 @@ def test_who_downloads_much_can_be_given_more_patience(start_web: StartWeb, redi
 
 
 def test_who_reads_slowly_but_reads_is_answered(start_web: StartWeb, redis_server: RedisServer) -> None:
-    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.2")
+    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.5")
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
         for _ in range(10):
             connection.sendall(PING)
-            time.sleep(0.1)
+            time.sleep(0.2)  # ten of them take longer than a head may
             answered = b""
             while b'"alive"' not in answered:  # head and body may come apart
-                answered += connection.recv(16)
+                received = connection.recv(16)
+                assert received, answered
+                answered += received
     assert "action=aborted" not in web.output
 
 

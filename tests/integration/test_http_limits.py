@@ -94,14 +94,16 @@ def test_a_head_that_never_ends_is_given_up_on(
 ) -> None:
     web = start_web(
         redis_server,
-        prelude="import cli.web, ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.2\ncli.web._KEEP_ALIVE_SECONDS = 2",
+        prelude="import cli.web, ingest.protocol\ningest.protocol.HEAD_SECONDS = 1.0\ncli.web._KEEP_ALIVE_SECONDS = 2",
     )
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         for _ in range(requests_before):
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             answered = b""
             while b'{"status":"alive"}' not in answered:  # head and body may come apart
-                answered += connection.recv(4096)
+                received = connection.recv(4096)
+                assert received, answered
+                answered += received
         connection.sendall(sent)
         received = connection.recv(4096)
     # An idle connection that has served ends without a word.
@@ -109,13 +111,13 @@ def test_a_head_that_never_ends_is_given_up_on(
 
 
 def test_a_slow_body_is_no_slow_head(start_web: StartWeb, redis_server: RedisServer) -> None:
-    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.05")
+    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.5")
     body = report(1)
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
         for place in range(0, len(body), 8):
             connection.sendall(body[place : place + 8])
-            time.sleep(0.05)
+            time.sleep(0.1)  # all of it takes longer than a head may
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
@@ -232,7 +234,9 @@ def test_an_offer_to_upgrade_is_passed_over_and_the_callback_kept(
         connection.sendall(framed[7:])
         answered = b""
         while b"accepted" not in answered:
-            answered += connection.recv(4096)
+            received = connection.recv(4096)
+            assert received, answered
+            answered += received
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert answered.startswith(b"HTTP/1.1 200 ")
