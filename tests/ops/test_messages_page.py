@@ -135,6 +135,7 @@ def test_all_messages_of_a_job_or_to_a_number_are_found(known: Service, window: 
     expect(page.get_by_role("heading", level=1)).to_have_text("Message m-1")
     page.get_by_role("button", name="All to this number").click()
     expect(page.get_by_role("heading", level=1)).not_to_have_text("Message m-1")
+    expect(links).to_have_count(2)
     assert sorted(links.all_inner_texts()) == ["m-1", "m-2"]
     # A number is sent in a form: it is in no address, so in no log of a proxy.
     assert not [url for url in at.asked if NUMBER[3:] in unquote(url)]

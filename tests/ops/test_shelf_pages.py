@@ -48,6 +48,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened, size: tup
         page = at.open("/dead-letters/crm")
         page.get_by_role("checkbox").nth(1).check()
         page.get_by_role("group", name="The ticked ones").get_by_role("button", name=button).click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("1 dead letter of crm")
         assert_everybody_can_use(page, f"confirm {button} {how}")
 
 

@@ -43,7 +43,8 @@ def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened, size: t
 
 def test_a_keyboard_is_enough_to_sign_in_and_to_reach_everything(guarded: Service, window: Opened) -> None:
     page = window(guarded.ops_url).open("/")
-    for words in ("eva", PASSWORD):
+    for label, words in (("Your name", "eva"), ("Password", PASSWORD)):
+        expect(page.get_by_label(label)).to_be_focused()
         page.keyboard.type(words)
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
