@@ -5,9 +5,11 @@ is never imported: it starts servers and leaves files where it likes); where a t
 NEWER_REDIS_SERVER names. Only the process started here is ever ended.
 """
 
+import fcntl
 import functools
 import importlib.util
 import os
+import random
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,18 +30,41 @@ from cli.children import leashed
 
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
 _FORBIDDEN_PORT: Final = 6379
+# Below those that Linux gives out by itself (net.ipv4.ip_local_port_range).
+_PORTS: Final = range(10_000, 32_768)
+_given: Final[set[int]] = set()
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
 
 
 def free_port() -> int:
-    """Give a port on 127.0.0.1 that was free a moment ago, and is not Redis's usual one."""
+    """Give a port on 127.0.0.1 that is free, and that no other test on this machine is given until this process ends.
+
+    It is none of those that the kernel gives to whoever asks for any: a process may take seconds to listen on it, or
+    end and start again, and nobody else has it meanwhile.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port != _FORBIDDEN_PORT:
+        port = random.choice(_PORTS)
+        if port in _given or not _is_claimed(port):
+            continue
+        _given.add(port)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
             return port
+
+
+def _is_claimed(port: int) -> bool:
+    """Claim the port before all processes that test here: the lock of one byte, which ends with this process."""
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _claims() -> int:
+    return os.open(Path(tempfile.gettempdir()) / f"callbacks-test-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 @functools.cache
