@@ -37,7 +37,7 @@ def send(start: Start, port: int) -> Callable[..., None]:
 
     def post_all(*bodies: bytes) -> None:
         for body in bodies:
-            answer = httpx.post(f"{base}/callbacks/{TOKEN}", content=body, trust_env=False)
+            answer = httpx.post(f"{base}/callbacks/{TOKEN}", content=body, trust_env=False, timeout=30)
             assert answer.status_code == 200, answer.text
 
     return post_all

@@ -32,7 +32,7 @@ def test_once_says_what_a_running_service_did(
     start("worker", "deliver", "--handler", "log")
     web.until(lambda: get(f"{base}/readyz")[0] == 200, "readiness")
     for number in range(5):
-        httpx.post(f"{base}/callbacks/{TOKEN}", content=report(number), trust_env=False).raise_for_status()
+        httpx.post(f"{base}/callbacks/{TOKEN}", content=report(number), trust_env=False, timeout=30).raise_for_status()
 
     def told() -> dict[str, object]:
         found = run("top", "--json", cwd=tmp_path, environment=environment)

@@ -106,8 +106,8 @@ def test_a_body_can_be_had_whole_as_a_file_of_plain_text(service: Service) -> No
         assert isinstance(before, bytes)
         client.hset(keys.quarantined(entry), "body", body)
         try:
-            page = httpx.get(f"{service.ops_url}/quarantine/{entry}", trust_env=False)
-            answer = httpx.get(f"{service.ops_url}/quarantine/{entry}/body", trust_env=False)
+            page = httpx.get(f"{service.ops_url}/quarantine/{entry}", trust_env=False, timeout=30)
+            answer = httpx.get(f"{service.ops_url}/quarantine/{entry}/body", trust_env=False, timeout=30)
         finally:
             client.hset(keys.quarantined(entry), "body", before)
 
@@ -145,7 +145,7 @@ def test_without_the_token_of_a_form_nothing_is_done(service: Service, path: str
         before = state(client)
         for suffix in forms:
             fields = {"do": "drop-all", "action_id": "0" * 20, "until_ms": "9999999999999", "csrf": token}
-            answer = httpx.post(f"{service.ops_url}{path}{suffix}", data=fields, trust_env=False)
+            answer = httpx.post(f"{service.ops_url}{path}{suffix}", data=fields, trust_env=False, timeout=30)
             assert answer.status_code == 403, suffix
         assert state(client) == before
 
@@ -174,7 +174,7 @@ def state(client: object) -> list[object]:
     ],
 )
 def test_what_is_not_there_or_not_understood_is_said(service: Service, path: str, status: int) -> None:
-    assert httpx.get(f"{service.ops_url}{path}", trust_env=False).status_code == status
+    assert httpx.get(f"{service.ops_url}{path}", trust_env=False, timeout=30).status_code == status
 
 
 # What follows changes things, each in a service of its own.
