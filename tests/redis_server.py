@@ -35,6 +35,8 @@ _PORTS: Final = range(10_000, 32_768)
 _given: Final[set[int]] = set()
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
+# redis-py gives up after five by itself, which a busy disk takes now and then.
+_ANSWER_SECONDS: Final = 30.0
 
 
 def free_port() -> int:
@@ -153,7 +155,9 @@ class RedisServer:
 
     def client(self, **options: Any) -> "redis.Redis":
         """Give a new client, which answers in text unless told otherwise. Close it, or use it in a `with`."""
-        return redis.Redis.from_url(self.url, **{"decode_responses": True, **options})
+        return redis.Redis.from_url(
+            self.url, **{"decode_responses": True, "socket_timeout": _ANSWER_SECONDS, **options}
+        )
 
     def start(self) -> None:
         """Start the server on the files that are there, and wait until it has loaded them."""
