@@ -119,8 +119,9 @@ def _told(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
             wheres[event_id].append(_where(at, event_id, fate))
     return {
         "message": timeline.message,
-        "statuses": timeline.statuses[:MOST_EVENTS],
-        "replies": timeline.replies[:MOST_EVENTS],
+        "statuses": timeline.statuses,
+        "replies": timeline.replies,
+        "most": MOST_EVENTS if timeline.is_cut else None,
         "wheres": wheres,
     }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workers.handlers.sql.history import Message, Timeline
 
 MOST_MESSAGES: Final = 50
-# Statuses and replies of one message: far more than any has.
+# Statuses of one message, and replies: far more than any has.
 MOST_EVENTS: Final = 200
 
 
@@ -47,7 +47,7 @@ def find(settings: Settings, wanted: str, *, number: str = "") -> Past:
         return Past(problem=str(exc))
     try:
         with history.opened(Address.of(settings.database_url)) as found:
-            timelines, total = found.find(wanted, most=MOST_MESSAGES)
+            timelines, total = found.find(wanted, most=MOST_MESSAGES, most_events=MOST_EVENTS)
             rows = found.messages(recipient=number, statuses=(), since=None, most=MOST_MESSAGES) if number else ()
             return Past(timelines=tuple(timelines), total=total, messages=tuple(rows))
     except (DatabaseTrouble, ValueError) as exc:

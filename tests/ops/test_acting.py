@@ -73,6 +73,12 @@ def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(b: Bench,
     assert b.audit().balances
 
 
+def test_of_an_act_that_is_gone_nobody_is_said_to_be_carrying_it_out(b: Bench, acting: Acting) -> None:
+    acting.carry_out("gone", is_stopping=bool)
+
+    assert not b.connection.exists(keys.action_runner("gone"))
+
+
 def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(b: Bench, acting: Acting) -> None:
     die(b, *map(str, range(130)))
     named = ids(b, keys.dead("refusing"))[:120]

@@ -159,6 +159,33 @@ def test_what_only_redis_knows_is_found_there(known: Service, window: Opened) ->
     expect(page.get_by_label("Body as received")).to_contain_text("m-77")
 
 
+def test_of_a_message_of_which_very_much_was_said_a_page_shows_the_first(known: Service, window: Opened) -> None:
+    said = [
+        {
+            "message_id": "m-many",
+            "status": "ACCEPTD",
+            "type": "SMS",
+            "to": "35699000777",
+            "timestamp": 1443165200 + second,
+        }
+        for second in range(past.MOST_EVENTS + 1)
+    ]
+    assert known.post(orjson.dumps({"data": said[:-1]})) == 200
+    known.rest()
+    page = window(known.ops_url).open("/messages?id=m-many")
+    statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
+    expect(statuses).to_have_count(1 + past.MOST_EVENTS)
+    expect(page.get_by_text("There is more than these")).to_have_count(0)
+
+    assert known.post(orjson.dumps({"data": said[-1:]})) == 200
+    known.rest()
+    page.reload()
+
+    expect(page.get_by_text("There is more than these, the first 200 of a kind")).to_be_visible()
+    expect(statuses).to_have_count(1 + past.MOST_EVENTS)
+    assert_everybody_can_use(page, "message with very much")
+
+
 def test_where_the_handler_sql_is_not_in_use_it_says_how_to_have_it_and_finds_what_is_in_redis(
     service: Service, window: Opened
 ) -> None:

@@ -116,6 +116,7 @@ class Acting:
             return
         noted, work = self._trail.find(action_id), self._work(action_id)
         if noted is None or work is None:
+            self._connection.delete(keys.action_runner(action_id))
             return
         tally = Tally(done=noted.done, failed=noted.failed)
         try:

@@ -77,12 +77,16 @@ class Reply(Struct, frozen=True, kw_only=True):
     raw: Raw
 
 
-class Timeline(Struct, frozen=True):
-    """A message, every status it reached in the order of the gateway's times, and the replies to it."""
+class Timeline(Struct, frozen=True, omit_defaults=True):
+    """A message, every status it reached in the order of the gateway's times, and the replies to it.
+
+    `is_cut` where there are more of them than were asked for.
+    """
 
     message: Message
     statuses: list[Status]
     replies: list[Reply]
+    is_cut: bool = False
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -132,10 +136,11 @@ class History:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find(self, identifier: str, *, most: int) -> tuple[list[Timeline], int]:
+    def find(self, identifier: str, *, most: int, most_events: int | None = None) -> tuple[list[Timeline], int]:
         """Give the timelines of the messages that `identifier` names, at most `most` of them, and how many it names.
 
-        It may be a message's id, a client's id of a message, or a job's id, ours or the client's.
+        Of a message at most `most_events` statuses are read, and as many replies: nobody bounds what a sender says of
+        one. It may be a message's id, a client's id of a message, or a job's id, ours or the client's.
         """
         wanted = texts.key(identifier)
         names = (messages.c.message_id, messages.c.client_message_id, messages.c.api_job_id, messages.c.client_job_id)
@@ -150,7 +155,7 @@ class History:
         found = [_message(row) for row in self._connection.execute(query)]
         timelines: list[Timeline] = []
         for start in range(0, len(found), _CHUNK):
-            timelines.extend(self._timelines(found[start : start + _CHUNK]))
+            timelines.extend(self._timelines(found[start : start + _CHUNK], most_events))
         return timelines, total
 
     def messages(
@@ -185,24 +190,29 @@ class History:
             ],
         )
 
-    def _timelines(self, found: Sequence[Message]) -> Iterator[Timeline]:
+    def _timelines(self, found: Sequence[Message], most_events: int | None) -> Iterator[Timeline]:
+        # One more than is given, of all these messages together, to see whether there are any.
+        most_rows = None if most_events is None else most_events + 1
         reached: defaultdict[str, list[Status]] = defaultdict(list)
         query = (
             _columns(statuses, Status)
             .where(statuses.c.message_id.in_([message.message_id for message in found]))
             .order_by(statuses.c.occurred_at.nulls_last(), statuses.c.received_at, statuses.c.event_id)
+            .limit(most_rows)
         )
         for row in self._connection.execute(query):
             reached[row.message_id].append(Status(**_with_raw(row)))
         answers: defaultdict[tuple[str | None, ...], list[Reply]] = defaultdict(list)
-        for row in self._connection.execute(_replies_to(found)):
+        for row in self._connection.execute(_replies_to(found).limit(most_rows)):
             reply = Reply(**_with_raw(row))
             answers[_answered(reply)].append(reply)
         for message in found:
             # A reply without the message's id is told by job and number.
             by_number = answers[message.api_job_id, message.recipient] if message.recipient else []
             own = sorted([*answers[message.message_id,], *by_number], key=lambda reply: reply.received_at)
-            yield Timeline(message, reached[message.message_id], own)
+            all_of_it = reached[message.message_id]
+            is_cut = most_events is not None and max(len(all_of_it), len(own)) > most_events
+            yield Timeline(message, all_of_it[:most_events], own[:most_events], is_cut)
 
     def _counts(self, recent: ColumnElement[bool], *groups: Any) -> dict[tuple[Any, ...], Counter[str]]:
         """Count current statuses in each group; the group last heard of comes first."""
