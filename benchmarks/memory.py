@@ -38,7 +38,7 @@ def measure(run: Run) -> None:
     """Make the table."""
     if why := missing("wrk"):
         run.absent["committed under load"] = why
-    run.compare(TABLE, {OURS: lambda: _memory(run.scale.callbacks)}, repetitions=min(2, run.scale.long_repetitions))
+    run.compare(TABLE, {OURS: lambda: _memory(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
     run.note(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted)."

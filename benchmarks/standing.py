@@ -29,7 +29,7 @@ _WORKERS: Final = 2
 def measure(run: Run) -> None:
     """Make the table."""
     run.compare(STARTING, {OURS: _starting})
-    run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=min(2, run.scale.long_repetitions))
+    run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=run.scale.long_repetitions)
     run.note("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
 
 
