@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import httpx
 import msgspec
@@ -16,6 +16,7 @@ from shared import keys, queues
 from shared.batches import Kept
 from tests.conftest import StartRedis, stripped_environment
 from tests.redis_server import RedisServer, require
+from workers.running import delivering
 
 __all__ = ["StartRedis"]
 
@@ -228,3 +229,17 @@ def counts(server: RedisServer) -> dict[str, int]:
     """Give the counters of the audit."""
     with server.client() as client:
         return {name: int(value) for name, value in client.hgetall(keys.COUNTS).items()}
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the ids of the jobs that this process runs for a handler, as it runs them."""
+    noted: list[str] = []
+    run = delivering.Deliveries.run
+
+    def note(self: delivering.Deliveries, **options: Any) -> None:
+        noted.append(options["job_id"])
+        run(self, **options)
+
+    monkeypatch.setattr(delivering.Deliveries, "run", note)
+    return noted

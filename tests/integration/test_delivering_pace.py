@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -84,16 +83,8 @@ def test_a_slow_handler_leaves_work_to_a_second_process(b: Bench) -> None:
     assert 10 < len(b.waiting("deliver-single")) < 40, "its second run took along what it gets done in a second"
 
 
-def test_a_fast_handler_takes_ever_more_along(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fast_handler_takes_ever_more_along(b: Bench, runs: list[str]) -> None:
     brought(b, *(str(n) for n in range(5000)))
-    runs: list[str] = []
-    run = delivering.Deliveries.run
-
-    def counted(self: delivering.Deliveries, **options: Any) -> None:
-        runs.append(options["job_id"])
-        run(self, **options)
-
-    monkeypatch.setattr(delivering.Deliveries, "run", counted)
 
     b.deliver(other)
 
@@ -118,16 +109,8 @@ async def many(event: ReportEvent) -> None:
 
 def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
     quick_redis: RedisServer,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    runs: list[str],
 ) -> None:
-    runs: list[int] = []
-    deliver = delivering.Deliveries.run
-
-    def counted(self: delivering.Deliveries, **arguments: Any) -> None:
-        runs.append(1)
-        deliver(self, **arguments)
-
-    monkeypatch.setattr(delivering.Deliveries, "run", counted)
     with bench(quick_redis.url, many) as b:
         for number in range(8):
             brought(b, f"{number}a", f"{number}b")
