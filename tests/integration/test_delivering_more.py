@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shared import keys, queues
 from tests.integration import faults, witnesses
 from tests.integration.faults import Fault, Journey
+from tests.integration.told import at_handler
 from tests.integration.workbench import (  # noqa: F401
     Bench,
     _quick_server,
@@ -75,11 +75,6 @@ def brought(b: Bench, *message_ids: str) -> None:
     for message_id in message_ids:
         b.keep(*statuses([message_id]))
         b.expand()
-
-
-def at_handler(b: Bench, function: Callable[..., Any]) -> tuple[int, int, int, int]:
-    (found,) = (one for one in b.audit().handlers if one.handler == declared(function).name)
-    return found.delivered, found.dead, found.waiting, found.missing
 
 
 def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(b: Bench, runs: list[str]) -> None:
