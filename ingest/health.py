@@ -37,6 +37,7 @@ class Watcher:
         self._findings: tuple[Finding, ...] = (durability.unreachable("not looked at yet"),)
         self._refusal: str | None = _failing(self._findings)
         self._barrier = Barrier()
+        self._fault = ""
         self._looked = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -100,10 +101,21 @@ class Watcher:
                 replies = await self._ask()
             except redis.ConnectionError:
                 replies = await self._ask()  # a connection that broke while nobody used it says nothing of the server
+            findings = durability.judge(self._level, replies)
+            if durability.is_replica(findings):
+                await self._client.connection_pool.disconnect()  # the address may lead to the new primary by now
+            barrier = durability.barrier(self._level, replies)
         except (redis.RedisError, OSError) as exc:
             return (durability.unreachable(type(exc).__name__),)
-        self._barrier = durability.barrier(self._level, replies)
-        return durability.judge(self._level, replies)
+        except Exception as exc:  # noqa: BLE001 # without this watch nothing would ever be committed to Redis again
+            why = type(exc).__name__
+            if self._fault != why:
+                log.fault("durability", exc)
+            self._fault = why
+            return (durability.unreachable(why),)
+        self._fault = ""
+        self._barrier = barrier
+        return findings
 
     async def _ask(self) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)

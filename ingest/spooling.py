@@ -7,6 +7,7 @@ then be stored twice, which the workers' dedupe absorbs. Only if the disk does n
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from ingest import log
 from ingest.commit import Entry, Store
@@ -16,6 +17,8 @@ from ingest.spool_report import Gate, SpoolReport
 from ingest.spool_thread import SpoolThread
 from ingest.stopping import stop
 from shared.errors import NotKept
+
+_FAULT: Final = "a fault while it was stored"
 
 
 class SpoolingStore:
@@ -53,6 +56,10 @@ class SpoolingStore:
         except NotKept as exc:
             self.report.redis_refused(str(exc))
             await self._spool(batch, exc)
+        except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
+            log.fault("redis", exc)
+            self.report.redis_refused(_FAULT)
+            await self._spool(batch, NotKept(_FAULT))
         else:
             self.report.redis_took()
 

@@ -32,6 +32,7 @@ from ops.pages.signing_in import SigningIn
 from ops.pages.streams import Streams
 from ops.pages.watch import Watch
 from shared import audit, connections
+from shared.primary import Demoted
 from shared.settings import Settings
 
 
@@ -122,7 +123,13 @@ async def _alive(_: Request) -> Response:
 
 
 def _ready(client: redis.Redis) -> Callable[[Request], Any]:
-    answered = Together(client.ping)
+    def ask() -> None:
+        # A replica answers too, and may be behind for good: whoever reads is led away from it.
+        if client.info("replication").get("role") != "master":
+            client.connection_pool.disconnect()
+            raise Demoted(Demoted.__doc__)
+
+    answered = Together(ask)
 
     async def endpoint(_: Request) -> Response:
         try:

@@ -26,6 +26,7 @@ _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 # RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
 OLDEST: Final = (6, 2)
 
+_ROLE: Final = "role"
 _SHARE_OF_CALLBACKS: Final = 0.9
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (
@@ -107,6 +108,11 @@ def _can_wait(replies: Sequence[Any]) -> bool:
     return not isinstance(replies[-1], Exception)
 
 
+def is_replica(findings: Sequence[Finding]) -> bool:
+    """Tell whether the server is a replica: then whoever asked it drops its connections, as the address may lead on."""
+    return any(finding.name == _ROLE and not finding.ok for finding in findings)
+
+
 def unreachable(why: str) -> Finding:
     """Give the finding for a Redis that cannot be asked."""
     return Finding("redis", ok=False, detail=why, remedy="check REDIS_URL, and that the server runs and lets us in")
@@ -146,7 +152,7 @@ def _version(info: Mapping[str, Any]) -> Finding:
 def _role(info: Mapping[str, Any]) -> Finding:
     role = str(info.get("role", "unknown"))
     remedy = "" if role == "master" else "REDIS_URL must lead to the primary; with Sentinel use redis+sentinel://"
-    return Finding("role", ok=role == "master", detail=role, remedy=remedy)
+    return Finding(_ROLE, ok=role == "master", detail=role, remedy=remedy)
 
 
 def _aof(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Finding:

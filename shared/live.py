@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from shared import connections, keys
 from shared.events import Event
+from shared.primary import Demoted
 
 # More than anybody reads as it passes; and no faster does grow what Redis holds for a listener who has stopped reading.
 MOST_EVENTS_A_SECOND: Final = 100
@@ -29,6 +30,7 @@ _VERSION: Final = 1
 # Silence is broken by a question after this, and if that has no answer in as long again, Redis is away.
 _QUIET_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
+_ROLE_SECONDS: Final = 5.0
 
 _decoder = msgspec.json.Decoder(tuple[int, int, list[Event]])
 
@@ -74,7 +76,8 @@ async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[Heard
             pubsub: Any = client.pubsub()  # which carries no types
             try:
                 await pubsub.subscribe(channel(client))
-                async for heard in _heard(pubsub, idle_seconds):
+                await _check_role(client)
+                async for heard in _heard(pubsub, client, idle_seconds):
                     is_away = False
                     yield heard
             except (redis.AuthenticationError, redis.exceptions.AuthorizationError):
@@ -115,11 +118,19 @@ def read(message: bytes) -> Iterator[Event | NotShown]:
         yield NotShown(hidden)
 
 
-async def _heard(pubsub: Any, idle_seconds: float) -> AsyncIterator[Heard]:
-    """Give what is heard over one connection. Raises redis.TimeoutError if it is silent though it was asked."""
+async def _heard(pubsub: Any, client: "redis.asyncio.Redis", idle_seconds: float) -> AsyncIterator[Heard]:
+    """Give what is heard over one connection.
+
+    Raises redis.TimeoutError if it is silent though it was asked, and Demoted where the server became a replica: it
+    goes on to answer then, and may hear nothing new.
+    """
     clock = asyncio.get_running_loop().time
     heard_at, is_asked = clock(), False
+    check_at = clock() + _ROLE_SECONDS
     while True:
+        if clock() >= check_at:
+            await _check_role(client)
+            check_at = clock() + _ROLE_SECONDS
         message = await pubsub.get_message(timeout=idle_seconds)
         if message is None:
             quiet_seconds = clock() - heard_at
@@ -136,3 +147,14 @@ async def _heard(pubsub: Any, idle_seconds: float) -> AsyncIterator[Heard]:
         elif message["type"] == "message":
             for one in read(message["data"]):
                 yield one
+
+
+async def _check_role(client: "redis.asyncio.Redis") -> None:
+    """Raise Demoted if the server is a replica, so that the next connection goes to where the address leads by then."""
+    try:
+        info: dict[str, Any] = await client.info("replication")
+    except redis.exceptions.NoPermissionError:
+        return
+    if info.get("role") != "master":
+        await client.connection_pool.disconnect()
+        raise Demoted(Demoted.__doc__)

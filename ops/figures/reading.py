@@ -110,12 +110,15 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
     places = {name: [next(replies) for _ in range(6)] for name in names}
     paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
     now_seconds = seconds + microseconds / 1_000_000
+    findings = durability.judge(level, answers)
+    if durability.is_replica(findings):
+        connection.connection_pool.disconnect()  # the address may lead to the new primary by now
     return Reading(
         seconds=now_seconds,
         last_hour=last_hour.read(hour, now_seconds=now_seconds),
         counts=numbers,
         figures=_numbers(figures),
-        findings=durability.judge(level, answers),
+        findings=findings,
         used_bytes=int(info.get("used_memory", 0)),
         most_bytes=int(info.get("maxmemory", 0)),
         quarantined=int(quarantined),

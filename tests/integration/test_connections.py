@@ -1,12 +1,18 @@
 """Every form of REDIS_URL leads to the same server, for workers and for the web process alike."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import redis
 
 from shared import connections
-from tests.redis_server import RedisServer, require
+from shared.primary import Demoted
+from tests.conftest import StartRedis
+from tests.redis_server import RedisServer, free_port, require
+from tests.sentinels import until
 
 
 @pytest.fixture
@@ -37,3 +43,36 @@ def test_so_does_the_web_process(server: RedisServer) -> None:
             return int(await client.incr("visits"))
 
     assert [asyncio.run(visit(url)) for url in urls(server)] == [1, 2]
+
+
+def test_a_name_that_leads_elsewhere_by_now_is_resolved_anew_when_its_server_is_demoted(
+    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    old = start_redis(port=port)
+    # On the same port of another loopback address.
+    start_redis({"bind": "127.0.0.2", "protected-mode": "no"}, port=port)
+    with redis.Redis(host="127.0.0.2", port=port) as client:
+        until(client.ping, "an answer of the other server")
+    leads_to = {"redis.test": "127.0.0.1"}
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, *arguments: Any, **options: Any) -> Any:
+        return resolve(leads_to.get(host, host), *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    url = f"redis://redis.test:{port}/0"
+
+    async def visits() -> list[Any]:
+        async with connections.connect_async(url, timeout_seconds=None) as web:
+            with connections.connect(url) as worker, old.client() as primary:
+                counted = [worker.incr("visits"), await web.incr("visits")]
+                primary.execute_command("REPLICAOF", "127.0.0.2", port)
+                leads_to["redis.test"] = "127.0.0.2"
+                with pytest.raises(Demoted):
+                    worker.incr("visits")
+                with pytest.raises(Demoted):
+                    await web.incr("visits")
+                return [*counted, worker.incr("visits"), await web.incr("visits")]
+
+    assert asyncio.run(visits()) == [1, 2, 1, 2]
