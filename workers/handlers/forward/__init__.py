@@ -7,7 +7,9 @@ options      what each of these variables may be
 cloud_event  an event as a CloudEvent
 signing      the signature by which a target knows that it is ours
 addresses    which addresses may be connected to, and connecting to one that was looked at and to no other
-sender       one target: its connections, one request, what becomes of the event
+sender       one target: one request, what becomes of the event
+lines        its connections: one for each request at a time
+turns        requests are written one after the other
 answers      what an answer, or none, means for the event
 breaker      when a target is away rather than in trouble with one event
 """

@@ -43,6 +43,15 @@ class TurnBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, network: httpcore.AsyncNetworkBackend, turn: Turn) -> None:
         self._network = network
         self._turn = turn
+        self._stream: httpcore.AsyncNetworkStream | None = None
+
+    def release(self) -> httpcore.AsyncNetworkStream | None:
+        """Return the stream that was connected last, for the caller to close; None if it was released before.
+
+        It is the one below TLS, so closing it closes the connection however far that has come.
+        """
+        stream, self._stream = self._stream, None
+        return stream
 
     async def connect_tcp(
         self,
@@ -57,6 +66,7 @@ class TurnBackend(httpcore.AsyncNetworkBackend):
         stream = await self._network.connect_tcp(
             host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
         )
+        self._stream = stream
         return _WholeStream(stream, self._turn)
 
 
