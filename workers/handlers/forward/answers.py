@@ -29,8 +29,9 @@ FAILURES: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.Timeo
 _REQUEST_TIMEOUT: Final = 408
 _TOO_MANY: Final = 429
 _UNAVAILABLE: Final = 503
-# Ten digits are three hundred years; more would only cost time to read.
+# Ten digits are three hundred years, and no date has more than 40 characters; more would only cost time to read.
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
+_MOST_DATE_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +102,18 @@ def failed(error: Exception) -> Trouble:
 
 
 def pause_seconds(retry_after: str, *, now: datetime) -> float | None:
-    """Read a Retry-After, in seconds or as an HTTP date (RFC 9110, 10.2.3); None if it is neither."""
+    """Read a Retry-After, in seconds or as an HTTP date (RFC 9110, 10.2.3); None if it is neither.
+
+    The target may write anything: whatever cannot be read is as good as left out.
+    """
     value = retry_after.strip()
     if _SECONDS.fullmatch(value):
         return min(float(value), LONGEST_PAUSE_SECONDS)
+    if len(value) > _MOST_DATE_CHARACTERS:
+        return None
     try:
         until = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # a number beyond what a C int or long holds
         return None
     seconds = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - now).total_seconds()
     return min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)
