@@ -10,8 +10,10 @@ addresses    which addresses may be connected to, and connecting to one that was
 sender       one target: one request, what becomes of the event
 lines        its connections: one for each request at a time
 turns        requests are written one after the other
-answers      what an answer, or none, means for the event
-breaker      when a target is away rather than in trouble with one event
+rules        what an answer, or none, means for the event and for the target: a table
+answers      an answer, or the lack of one, in words and by the rules
+refusals     which events a target refuses although it is well
+breaker      when a target is in trouble, rather than with one event: how long its queue pauses
 """
 
 from importlib.util import find_spec

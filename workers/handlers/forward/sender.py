@@ -19,6 +19,7 @@ from workers.handlers.forward import addresses, answers, cloud_event
 from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Verdict
 from workers.handlers.forward.breaker import Breaker
 from workers.handlers.forward.lines import Line
+from workers.handlers.forward.refusals import AGAIN_SECONDS, Refusals
 from workers.handlers.forward.signing import Signer
 from workers.handlers.forward.targets import Target
 
@@ -41,6 +42,7 @@ class Sender:
         self._network = network or addresses.PinnedBackend(allow_private=target.allow_private)
         self._signer = Signer(target.secrets)
         self._breaker = Breaker()
+        self._refusals = Refusals()
         self._lines: asyncio.LifoQueue[Line] | None = None
         url = target.url
         self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
@@ -70,8 +72,8 @@ class Sender:
         self._lines = None
 
     async def send(self, event: Event) -> Outcome:
-        """Send one event; give what is to become of it, None if the target has it."""
-        begun = self._breaker.begin()
+        """Send one event; return what is to become of it, None if the target has it."""
+        pauses, began = self._breaker.begin(), self._refusals.begin()
         try:
             verdict = await self._verdict(event)
         except addresses.NotAllowed as exc:
@@ -80,15 +82,33 @@ class Sender:
         match verdict:
             case Taken():
                 self._breaker.succeeded()
+                self._refusals.accepted(began, event.id)
                 return None
             case Refused():
                 self._breaker.succeeded()
                 return Reject(f"{self.target.shown} {verdict.reason}")
             case Trouble():
-                seconds = self._breaker.failed(begun, event.id, asked_seconds=verdict.asked_seconds)
-                if seconds is None:
-                    return Retry(verdict.asked_seconds, f"{self.target.shown} {verdict.reason}")
-                return Pause(seconds, f"{self.target.shown} {verdict.brief}")
+                return self._trouble(event, verdict, pauses)
+
+    def _trouble(self, event: Event, trouble: Trouble, pauses: int) -> Outcome:
+        reason = f"{self.target.shown} {trouble.reason}"
+        after_seconds = trouble.asked_seconds
+        if trouble.is_refusal:
+            is_final = self._refusals.refused(event.id)
+            if is_final:
+                return Reject(reason)
+            if is_final is not None:
+                # It is known that others are accepted: this says nothing of the target.
+                return Retry(AGAIN_SECONDS, reason)
+            after_seconds = None
+        seconds = self._breaker.failed(
+            pauses, event.id, asked_seconds=trouble.asked_seconds, is_refusal=trouble.is_refusal
+        )
+        if seconds is not None:
+            return Pause(seconds, f"{self.target.shown} {trouble.brief}")
+        if trouble.is_refusal and self._breaker.failures == 1:
+            after_seconds = AGAIN_SECONDS
+        return Retry(after_seconds, reason)
 
     async def _verdict(self, event: Event) -> Verdict:
         if self._lines is None:

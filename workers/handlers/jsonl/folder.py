@@ -5,8 +5,8 @@
     events-2026-11-21T000000.012Z.jsonl.gz    closed, and packed
     .lock                                     held by the process whose turn it is
 
-A name is never given twice, so a file may be moved away as soon as it is closed. What has a name of this form whose time
-no calendar holds, or whose time leaves none for a newer file, is not ours: it is neither read nor written.
+A name is never given twice, so a file may be moved away as soon as it is closed. A file whose name
+holds no time of the calendar, or one that leaves none for a newer file, is not ours: it is neither read nor written.
 """
 
 import fcntl
