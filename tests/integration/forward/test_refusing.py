@@ -161,7 +161,8 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
     refused_until: list[float] = []
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-        refused_until or refused_until.append(time.monotonic() + REFUSED_SECONDS)
+        if not refused_until:
+            refused_until.append(time.monotonic() + REFUSED_SECONDS)
         await says(404 if time.monotonic() < refused_until[0] else 200)(request, writer)
 
     with serving(answer) as service:
