@@ -1,4 +1,4 @@
-"""Targets that refuse: everything for a while, or some events for ever."""
+"""Targets that refuse: everything for a while, or some events always."""
 
 import asyncio
 import json

@@ -62,7 +62,7 @@ class Line:
         await asyncio.gather(*self._closing)
 
     def _close(self) -> None:
-        # A task of its own: whoever breaks the call off may do so again while it waits for the end of this.
+        # A task of its own: a call that is broken off may be broken off again while it waits for the end of this.
         if (stream := self._network.release()) is not None:
             task = asyncio.create_task(_closed(stream))
             self._closing.add(task)
