@@ -230,6 +230,7 @@ def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) 
     ("variable", "value", "words"),
     [
         ("CALLBACKS_JSONL_DIR", __file__, "is a file, not a folder"),
+        ("CALLBACKS_JSONL_DIR", "x" * 300, "cannot be used: File name too long"),
         ("CALLBACKS_JSONL_MAX_BYTES", "64M", "must be a whole number from 1024 to 1073741824, not '64M'"),
         ("CALLBACKS_JSONL_MAX_BYTES", "1023", "must be a whole number"),
         ("CALLBACKS_JSONL_MAX_BYTES", "1073741825", "must be a whole number"),

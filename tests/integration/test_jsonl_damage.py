@@ -40,3 +40,36 @@ def test_events_are_written_beside_it(tmp_path: Path, damaged: Callable[[Path], 
     Writer(tmp_path, max_bytes=1 << 20).write([event])
 
     assert any(event.id.encode() in path.read_bytes() for path in tmp_path.glob("events-*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "events-2999-99-99T999999.999Z.jsonl",
+        "events-2999-02-30T000000.000Z.jsonl",
+        "events-9999-12-31T235959.999Z.jsonl",
+        "events-0000-00-00T000000.000Z.jsonl.gz",
+        "events-\u0662\u0669\u0669\u0669-01-01T000000.000Z.jsonl",
+    ],
+)
+def test_a_file_whose_name_holds_no_time_is_not_ours(tmp_path: Path, name: str) -> None:
+    stray = tmp_path / name
+    stray.write_bytes(b"")
+    stray.chmod(0o440)
+    event = samples.report()
+
+    Writer(tmp_path, max_bytes=1 << 20).write([event])
+
+    assert stray.read_bytes() == b""
+    (written,) = (path for path in tmp_path.glob("events-*.jsonl") if path != stray)
+    assert event.id.encode() in written.read_bytes()
+
+
+def test_a_file_of_a_clock_that_was_ahead_is_still_ours(tmp_path: Path) -> None:
+    ahead = tmp_path / "events-2999-12-31T235959.999Z.jsonl"
+    ahead.write_bytes(b"")
+    ahead.chmod(0o440)
+
+    Writer(tmp_path, max_bytes=1 << 20).write([samples.report()])
+
+    assert (tmp_path / "events-3000-01-01T000000.000Z.jsonl").exists()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.handlers.forward.breaker import FAILURES, Breaker
+from workers.handlers.forward.breaker import FAILURES, MOST_REFUSALS, Breaker
 
 
 class Clock:
@@ -25,6 +25,11 @@ def breaker(clock: Clock) -> Breaker:
 def fail(breaker: Breaker, event_id: str, asked: float | None = None) -> float | None:
     """Fail with one event from beginning to end."""
     return breaker.failed(breaker.begin(), event_id, asked_seconds=asked)
+
+
+def refuse(breaker: Breaker, event_id: str, asked: float | None = None) -> float | None:
+    """Have one event refused, from beginning to end."""
+    return breaker.failed(breaker.begin(), event_id, asked_seconds=asked, is_refusal=True)
 
 
 def test_it_takes_five_failures_in_a_row(breaker: Breaker) -> None:
@@ -89,3 +94,68 @@ def test_a_call_that_began_before_the_target_was_well_again_counts_as_any_failur
     breaker.succeeded()
 
     assert breaker.failed(old, "old") is None
+
+
+def test_refusals_pause_as_failures_do_and_both_count_together(breaker: Breaker) -> None:
+    assert [refuse(breaker, str(n)) for n in range(FAILURES)] == [None] * 4 + [5.0]
+    breaker.succeeded()
+
+    assert [fail(breaker, "a"), refuse(breaker, "b"), fail(breaker, "c"), refuse(breaker, "d")] == [None] * 4
+    assert fail(breaker, "e") == 5.0
+
+
+def test_one_event_that_is_refused_again_and_again_pauses_nothing(breaker: Breaker) -> None:
+    assert [refuse(breaker, "alone") for _ in range(50)] == [None] * 50
+    assert breaker.failures == 1
+
+
+def test_refusals_that_were_under_way_end_in_the_same_pause(breaker: Breaker) -> None:
+    begun = [breaker.begin() for _ in range(32)]
+
+    found = [breaker.failed(one, str(n), is_refusal=True) for n, one in enumerate(begun)]
+
+    assert found == [None] * 4 + [5.0] * 28
+
+
+def test_a_probe_that_is_refused_pays_at_once_and_every_fourth_lengthens_the_pause(breaker: Breaker) -> None:
+    for n in range(FAILURES):
+        refuse(breaker, str(n))
+
+    assert [refuse(breaker, f"probe {n}") for n in range(9)] == [None, None, None, 10.0, None, None, None, 20.0, None]
+
+
+def test_a_target_that_says_it_is_gone_is_left_alone_at_once_and_another_event_asks_the_next_time(
+    breaker: Breaker,
+) -> None:
+    assert refuse(breaker, "1", asked=300.0) == 300.0
+    assert refuse(breaker, "1", asked=300.0) is None
+
+
+def test_a_target_that_refuses_many_in_a_row_and_accepts_others_is_paused_ever_less(breaker: Breaker) -> None:
+    rows = []
+    for turn in range(8):
+        row = 0
+        while refuse(breaker, f"{turn}/{row}") is None:
+            row += 1
+        rows.append(row + 1)
+        breaker.succeeded()
+
+    assert rows == [5, 10, 20, 40, 80, 160, 320, MOST_REFUSALS]
+
+
+def test_a_target_that_has_refused_nothing_for_a_while_is_as_a_new_one(breaker: Breaker) -> None:
+    for n in range(FAILURES):
+        refuse(breaker, str(n))
+    for _ in range(100):
+        breaker.succeeded()
+
+    assert [refuse(breaker, str(n)) for n in range(FAILURES)] == [None] * 4 + [5.0]
+
+
+def test_a_longer_row_is_for_refusals_alone(breaker: Breaker) -> None:
+    for n in range(FAILURES):
+        refuse(breaker, str(n))
+    breaker.succeeded()
+
+    assert [refuse(breaker, "0"), refuse(breaker, "1")] == [None, None]
+    assert [fail(breaker, str(n)) for n in range(3)] == [None, None, 5.0]

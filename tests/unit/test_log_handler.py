@@ -154,6 +154,7 @@ def test_its_variables_are_read(tmp_path: Path) -> None:
     [
         ({"CALLBACKS_LOG_NUMBERS": "ful"}, "CALLBACKS_LOG_NUMBERS: must be masked or full, not 'ful'"),
         ({"CALLBACKS_LOG_FILE": "/"}, "CALLBACKS_LOG_FILE: '/' is a folder, not a file"),
+        ({"CALLBACKS_LOG_FILE": "x" * 300}, f"CALLBACKS_LOG_FILE: '{'x' * 300}' cannot be used: File name too long"),
     ],
 )
 def test_a_wrong_variable_stops_the_start(environ: dict[str, str], told: str) -> None:

@@ -43,6 +43,7 @@ def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://s3cret/x.db", "names no file"),
         ("sqlite:////", "is a folder"),
+        ("sqlite:///" + "x" * 300, "cannot be used: File name too long"),
     ],
 )
 def test_what_it_may_not_be_is_told_without_its_secrets(url: str, told: str) -> None:

@@ -37,7 +37,11 @@ class Lines:
             raise ValueError(f"CALLBACKS_LOG_NUMBERS: must be masked or full, not {numbers!r}")
         name = environ.get("CALLBACKS_LOG_FILE", "").strip()
         path = Path(name) if name else None
-        if path is not None and path.is_dir():
+        try:
+            is_folder = path is not None and path.is_dir()
+        except OSError as exc:
+            raise ValueError(f"CALLBACKS_LOG_FILE: {name!r} cannot be used: {exc.strerror}") from None
+        if is_folder:
             raise ValueError(f"CALLBACKS_LOG_FILE: {name!r} is a folder, not a file")
         return cls(path, masked=numbers == "masked")
 

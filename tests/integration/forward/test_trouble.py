@@ -36,7 +36,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     with serving(says(200)) as elsewhere:
         found = outcome(says(status, headers={"Location": elsewhere.url}))
 
-    assert isinstance(found, Reject)
+    assert isinstance(found, Retry)
     assert f"answered {status}" in found.reason
     assert elsewhere.connections == 0
 
@@ -228,6 +228,23 @@ def test_calls_under_way_when_the_pause_begins_burn_no_attempt() -> None:
     assert sum(isinstance(one, Retry) for one in found) == 4
     assert sum(isinstance(one, Pause) for one in found) == 16
     assert max(one.after_seconds for one in found if isinstance(one, Pause)) == 5, "and none of them doubles it"
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 421])
+def test_a_target_that_refuses_everything_is_in_trouble(status: int) -> None:
+    with serving(says(status)) as service:
+        found = sent(Sender(target(service.url)), *(samples.report() for _ in range(5)))
+
+    assert [type(one) for one in found] == [Retry] * 4 + [Pause]
+    assert isinstance(found[4], Pause)
+    assert found[4].reason.endswith(f"answered {status}")
+
+
+def test_an_event_that_is_refused_among_others_comes_again_when_that_says_something() -> None:
+    with serving(in_turn(says(200), says(404), says(200), says(404), says(404))) as service:
+        found = sent(Sender(target(service.url)), *(samples.report() for _ in range(5)))
+
+    assert [one.after_seconds for one in found if isinstance(one, Retry)] == [30.0, 30.0, None]
 
 
 def test_a_refused_event_says_that_the_target_is_there() -> None:

@@ -1,6 +1,7 @@
 """Requests on their way at once: each goes out before the next is begun, and in one piece."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -140,3 +141,39 @@ def test_a_target_that_answers_and_hangs_up_while_it_is_written_to_is_heard() ->
         (found, *_) = sent_at_once(Sender(target(service.url, SECRETS=SECRET), network=Network([])), 1)
 
     assert "413" in str(found)
+
+
+def test_a_target_that_stops_reading_a_large_request_keeps_no_other_waiting() -> None:
+    large = samples.report(raw={"text": "x" * (8 << 20)})
+    is_over = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                size = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+                if size > 1 << 20:
+                    await is_over.wait()
+                await reader.readexactly(size)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async def send() -> tuple[list[Outcome], list[bool]]:
+        async with await asyncio.start_server(talk, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            to = Sender(target(f"http://127.0.0.1:{port}/", CONCURRENCY="4", TIMEOUT_SECONDS="20"))
+            async with to.opened():
+                # Connections that are there: a request that has to wait for one has given its turn back.
+                await asyncio.gather(*(to.send(samples.report()) for _ in range(4)))
+                stuck = [asyncio.create_task(to.send(large)) for _ in range(3)]
+                found = [await to.send(samples.report()) for _ in range(3)]
+                ended = [call.done() for call in stuck]
+                for call in stuck:
+                    call.cancel()
+                await asyncio.gather(*stuck, return_exceptions=True)
+                is_over.set()
+                return found, ended
+
+    found, ended = asyncio.run(send())
+
+    assert found == [None] * 3
+    assert not any(ended), "nobody waited for the end of these"

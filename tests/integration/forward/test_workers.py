@@ -149,14 +149,14 @@ def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callab
 
 
 def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., Bench]) -> None:
-    with serving(says(410, b"gone for good")) as service:
+    with serving(says(422, b"no such order")) as service:
         function = made(target(service.url))
         b = start(function, events=2)
         b.deliver(function)
 
     assert at_handler(b, function) == (0, 2, 0, 0)
     assert [letter["error"].partition(" ")[2] for letter in b.dead_letters("forward")] == [
-        "answered 410: gone for good"
+        "answered 422: no such order"
     ] * 2
 
 

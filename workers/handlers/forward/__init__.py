@@ -7,9 +7,13 @@ options      what each of these variables may be
 cloud_event  an event as a CloudEvent
 signing      the signature by which a target knows that it is ours
 addresses    which addresses may be connected to, and connecting to one that was looked at and to no other
-sender       one target: its connections, one request, what becomes of the event
-answers      what an answer, or none, means for the event
-breaker      when a target is away rather than in trouble with one event
+sender       one target: one request, what becomes of the event
+lines        its connections: one for each request at a time
+turns        requests are written one after the other
+rules        what an answer, or none, means for the event and for the target: a table
+answers      an answer, or the lack of one, in words and by the rules
+refusals     which events a target refuses although it is well
+breaker      when a target is in trouble, rather than with one event: how long its queue pauses
 """
 
 from importlib.util import find_spec

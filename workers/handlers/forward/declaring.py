@@ -12,7 +12,7 @@ log = logging.getLogger("callbacks.forward")
 
 # The usual back-off is at an hour from the seventh on, so these outlive an outage of half a day and more, in which
 # most attempts are saved by pauses anyway.
-_ATTEMPTS: Final = 24
+ATTEMPTS: Final = 24
 # Beyond the target's own time: for the answer's body, and for closing. So that limit is never met.
 _MARGIN_SECONDS: Final = 10.0
 
@@ -30,7 +30,7 @@ def made(target: Target) -> Callable[[Event], Awaitable[Outcome]]:
         channels=target.channels,
         sources=target.sources,
         final=target.final,
-        attempts=_ATTEMPTS,
+        attempts=ATTEMPTS,
         timeout_seconds=target.timeout_seconds + _MARGIN_SECONDS,
         concurrency=target.concurrency,
         lifespan=sender.opened,

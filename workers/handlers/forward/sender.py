@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import httpcore
 import httpx
@@ -18,28 +18,20 @@ from workers import Event, Pause, Reject, Retry
 from workers.handlers.forward import addresses, answers, cloud_event
 from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Verdict
 from workers.handlers.forward.breaker import Breaker
+from workers.handlers.forward.lines import Line
+from workers.handlers.forward.refusals import AGAIN_SECONDS, Refusals
 from workers.handlers.forward.signing import Signer
 from workers.handlers.forward.targets import Target
-from workers.handlers.forward.turns import Turn, TurnBackend
 
 Outcome: TypeAlias = Retry | Reject | Pause | None
 
 # A host that is there is connected to within this; it is part of the target's whole time.
 CONNECT_SECONDS: Final = 5.0
-# Servers close connections that were idle for 5 s and more; we do it first, lest a request meet a closing one.
-KEEP_ALIVE_SECONDS: Final = 4.0
 # An answer's body is read for the sake of its beginning, and of the connection, which can serve again after its end.
 BODY_SECONDS: Final = 1.0
 _BODY_MOST_BYTES: Final = 64 << 10
 # How soon a host whose address may not be connected to is looked at again.
 NOT_ALLOWED_SECONDS: Final = 60.0
-
-
-class _Line(NamedTuple):
-    """A way to the target that is used by one request at a time, and that request's right to be written."""
-
-    pool: httpcore.AsyncConnectionPool
-    turn: Turn
 
 
 class Sender:
@@ -50,7 +42,8 @@ class Sender:
         self._network = network or addresses.PinnedBackend(allow_private=target.allow_private)
         self._signer = Signer(target.secrets)
         self._breaker = Breaker()
-        self._lines: asyncio.LifoQueue[_Line] | None = None
+        self._refusals = Refusals()
+        self._lines: asyncio.LifoQueue[Line] | None = None
         url = target.url
         self._url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         self._headers = {
@@ -66,28 +59,21 @@ class Sender:
         """Keep connections to the target, and close them at the end."""
         ca = self.target.ca
         tls = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context(trust_env=False)
-        # A pool looks at each of its connections before and after each request, so one of 32 costs more than the
-        # requests do: here each has one, and the one last used is used next.
-        lines: asyncio.LifoQueue[_Line] = asyncio.LifoQueue()
+        # The one last used is used next, so that no more are kept alive than are of use.
+        self._lines = asyncio.LifoQueue()
         lock = asyncio.Lock()
         await addresses.warm()
         async with AsyncExitStack() as stack:
             for _ in range(self.target.concurrency):
-                turn = Turn(lock)
-                pool = httpcore.AsyncConnectionPool(
-                    ssl_context=tls,
-                    max_connections=1,
-                    keepalive_expiry=KEEP_ALIVE_SECONDS,
-                    network_backend=TurnBackend(self._network, turn),
-                )
-                lines.put_nowait(_Line(await stack.enter_async_context(pool), turn))
-            self._lines = lines
+                line = Line(self._url.origin, tls=tls, network=self._network, lock=lock)
+                stack.push_async_callback(line.aclose)
+                self._lines.put_nowait(line)
             yield
         self._lines = None
 
     async def send(self, event: Event) -> Outcome:
-        """Send one event; give what is to become of it, None if the target has it."""
-        begun = self._breaker.begin()
+        """Send one event; return what is to become of it, None if the target has it."""
+        pauses, began = self._breaker.begin(), self._refusals.begin()
         try:
             verdict = await self._verdict(event)
         except addresses.NotAllowed as exc:
@@ -96,27 +82,43 @@ class Sender:
         match verdict:
             case Taken():
                 self._breaker.succeeded()
+                self._refusals.accepted(began, event.id)
                 return None
             case Refused():
                 self._breaker.succeeded()
                 return Reject(f"{self.target.shown} {verdict.reason}")
             case Trouble():
-                seconds = self._breaker.failed(begun, event.id, asked_seconds=verdict.asked_seconds)
-                if seconds is None:
-                    return Retry(verdict.asked_seconds, f"{self.target.shown} {verdict.reason}")
-                return Pause(seconds, f"{self.target.shown} {verdict.brief}")
+                return self._trouble(event, verdict, pauses)
+
+    def _trouble(self, event: Event, trouble: Trouble, pauses: int) -> Outcome:
+        reason = f"{self.target.shown} {trouble.reason}"
+        after_seconds = trouble.asked_seconds
+        if trouble.is_refusal:
+            is_final = self._refusals.refused(event.id)
+            if is_final:
+                return Reject(reason)
+            if is_final is not None:
+                # It is known that others are accepted: this says nothing of the target.
+                return Retry(AGAIN_SECONDS, reason)
+            after_seconds = None
+        seconds = self._breaker.failed(
+            pauses, event.id, asked_seconds=trouble.asked_seconds, is_refusal=trouble.is_refusal
+        )
+        if seconds is not None:
+            return Pause(seconds, f"{self.target.shown} {trouble.brief}")
+        if trouble.is_refusal and self._breaker.failures == 1:
+            after_seconds = AGAIN_SECONDS
+        return Retry(after_seconds, reason)
 
     async def _verdict(self, event: Event) -> Verdict:
         if self._lines is None:
             raise RuntimeError(f"{self.target.name} was not opened")
         line = await self._lines.get()
         try:
-            await line.turn.take()
-            answer = await self._answer(line.pool, self._request(event))
+            answer = await self._answer(line, event)
         except answers.FAILURES as exc:
             return answers.failed(exc)
         finally:
-            line.turn.give()
             self._lines.put_nowait(line)
         return answers.judged(answer, now=datetime.now(UTC))
 
@@ -132,19 +134,24 @@ class Sender:
             extensions={"timeout": {"connect": CONNECT_SECONDS}},
         )
 
-    async def _answer(self, pool: httpcore.AsyncConnectionPool, request: httpcore.Request) -> Answer:
-        async with asyncio.timeout(self.target.timeout_seconds):
-            response = await pool.handle_async_request(request)
-        try:
-            beginning = await _beginning(response)
-        finally:
-            await response.aclose()
+    async def _answer(self, line: Line, event: Event) -> Answer:
+        async with line.connection() as use:
+            async with asyncio.timeout(self.target.timeout_seconds):
+                await line.turn.take()
+                response = await use.connection.handle_async_request(self._request(event))
+            beginning, is_whole = await _beginning(response)
+            if is_whole:
+                await response.aclose()
+                use.complete()
         retry_after = next((value for name, value in response.headers if name.lower() == b"retry-after"), None)
         return Answer(response.status, None if retry_after is None else retry_after.decode("latin-1"), beginning)
 
 
-async def _beginning(response: httpcore.Response) -> bytes:
-    """Read what an answer's body begins with. However it ends changes nothing: the status was told."""
+async def _beginning(response: httpcore.Response) -> tuple[bytes, bool]:
+    """Read what an answer's body begins with; return it, and whether the body was read to its end.
+
+    However it ends changes nothing for the event: the status is known.
+    """
     beginning, size = b"", 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -152,7 +159,7 @@ async def _beginning(response: httpcore.Response) -> bytes:
                 beginning += part[: answers.BODY_BYTES - len(beginning)]
                 size += len(part)
                 if size > _BODY_MOST_BYTES:
-                    break
+                    return beginning, False
     except answers.FAILURES:
-        pass
-    return beginning
+        return beginning, False
+    return beginning, True

@@ -4,6 +4,9 @@ When many answers come at the same moment, asyncio works on all of the next requ
 the first of them goes out about when the last does, and the answers come back at the same moment again: with 32 at a
 time the target stands idle for a fifth of the time (measured in benchmarks/forward.py). A request whose turn it is
 goes out before the next is begun, so the answers come spread over time and find the process ready.
+
+Nobody keeps the turn while the other side is waited for: a large request is written without it, and what is not written
+at once, because the target does not read, loses it.
 """
 
 import asyncio
@@ -16,6 +19,8 @@ import httpcore
 
 # A request that is larger goes out in several pieces: what waits here is memory.
 _WHOLE_BYTES: Final = 64 << 10
+# To sign and write a request takes a millisecond: after so long it is the target that is waited for.
+_MOST_SECONDS: Final = 1.0
 
 
 class Turn:
@@ -23,17 +28,18 @@ class Turn:
 
     def __init__(self, lock: asyncio.Lock) -> None:
         self._lock = lock
-        self._is_held = False
+        self._end: asyncio.TimerHandle | None = None
 
     async def take(self) -> None:
-        """Wait for it."""
+        """Wait for it. It is given back after a second at the latest."""
         await self._lock.acquire()
-        self._is_held = True
+        self._end = asyncio.get_running_loop().call_later(_MOST_SECONDS, self.give)
 
     def give(self) -> None:
         """Let the next one have it, if this one has it still."""
-        if self._is_held:
-            self._is_held = False
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
             self._lock.release()
 
 
@@ -43,6 +49,15 @@ class TurnBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, network: httpcore.AsyncNetworkBackend, turn: Turn) -> None:
         self._network = network
         self._turn = turn
+        self._stream: httpcore.AsyncNetworkStream | None = None
+
+    def release(self) -> httpcore.AsyncNetworkStream | None:
+        """Return the stream that was connected last, for the caller to close; None if it was released before.
+
+        It is the one below TLS, so closing it closes the connection however far that has come.
+        """
+        stream, self._stream = self._stream, None
+        return stream
 
     async def connect_tcp(
         self,
@@ -57,6 +72,7 @@ class TurnBackend(httpcore.AsyncNetworkBackend):
         stream = await self._network.connect_tcp(
             host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
         )
+        self._stream = stream
         return _WholeStream(stream, self._turn)
 
 
@@ -71,6 +87,7 @@ class _WholeStream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 # httpcore's interface
         self._waiting += buffer
         if len(self._waiting) > _WHOLE_BYTES:
+            self._turn.give()
             await self._flush(timeout)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 # likewise

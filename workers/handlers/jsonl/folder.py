@@ -5,7 +5,8 @@
     events-2026-11-21T000000.012Z.jsonl.gz    closed, and packed
     .lock                                     held by the process whose turn it is
 
-A name is never given twice, so a file may be moved away as soon as it is closed.
+A name is never given twice, so a file may be moved away as soon as it is closed. A file whose name
+holds no time of the calendar, or one that leaves none for a newer file, is not ours: it is neither read nor written.
 """
 
 import fcntl
@@ -14,12 +15,13 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 PACKED: Final = ".gz"
-_NAME: Final = re.compile(r"events-(\d{4}-\d\d-\d\dT\d{6}\.\d{3}Z)\.jsonl(\.gz)?")
+_NAME: Final = re.compile(r"events-([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}\.[0-9]{3}Z)\.jsonl(\.gz)?")
 _STAMP: Final = "%Y-%m-%dT%H%M%S.%f"
 # People's own texts and numbers: the service's group may read them, others may not.
 _FILE_MODE: Final = 0o640
@@ -55,7 +57,7 @@ def turn(folder: Path) -> Iterator[None]:
 def files(folder: Path) -> list[Path]:
     """Give the files of ours, the oldest first."""
     with os.scandir(folder) as entries:
-        return sorted((Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)), key=stamp)
+        return sorted((Path(entry.path) for entry in entries if _is_ours(entry.name)), key=stamp)
 
 
 def stamp(path: Path) -> str:
@@ -119,6 +121,17 @@ def keep_names(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_ours(name: str) -> bool:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return False
+    try:
+        return _moment(found[1]).year < MAXYEAR
+    except ValueError:
+        return False
 
 
 def _open_lock(folder: Path) -> int:

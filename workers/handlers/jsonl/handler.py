@@ -46,7 +46,11 @@ class Files:
             return environ.get(name, "").strip()
 
         place = Path(given("CALLBACKS_JSONL_DIR") or "./var/events")
-        if place.exists() and not place.is_dir():
+        try:
+            is_file = place.exists() and not place.is_dir()
+        except OSError as exc:
+            raise ValueError(f"CALLBACKS_JSONL_DIR: '{place}' cannot be used: {exc.strerror}") from None
+        if is_file:
             raise ValueError(f"CALLBACKS_JSONL_DIR: '{place}' is a file, not a folder")
         size = given("CALLBACKS_JSONL_MAX_BYTES") or str(_MAX_BYTES)
         if not re.fullmatch(r"[0-9]{1,15}", size) or not _LEAST_BYTES <= int(size) <= _MOST_BYTES:

@@ -62,7 +62,11 @@ class Address:
                 raise ValueError(
                     "DATABASE_URL: names no file; SQLite's are sqlite:///relative/path and sqlite:////absolute/path"
                 )
-            if Path(url.database).is_dir():
+            try:
+                is_folder = Path(url.database).is_dir()
+            except OSError as exc:
+                raise ValueError(f"DATABASE_URL: {url.database!r} cannot be used: {exc.strerror}") from None
+            if is_folder:
                 raise ValueError(f"DATABASE_URL: {url.database!r} is a folder, not a file")
         elif find_spec("psycopg") is None:
             raise ValueError("DATABASE_URL: psycopg is not installed: pip install 'callbacks[postgres]'")

@@ -1,0 +1,62 @@
+"""What an answer means for its event, and what it means for its target: the one place where that is decided.
+
+An answer that says "not this event" makes that event a dead letter at once. One that would be the same for every event
+(the address is wrong, a key is not accepted, an ingress has no service behind it) speaks of the target: the event comes
+again, and only an event that is refused while the target accepts others is a dead letter (`refusals`). The first rule
+that fits holds. `workers/handlers/README.md` has the same table.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class ForEvent(Enum):
+    """What becomes of the event."""
+
+    DELIVERED = "is delivered"
+    DEAD = "is a dead letter at once"
+    RETRIED = "is tried again, 24 times in all"
+    DOUBTED = "is tried again; refused four times over 90 seconds while others are accepted, it is a dead letter"
+    WAITS = "waits; no attempt is spent"
+
+
+class ForTarget(Enum):
+    """What is thought of the target."""
+
+    WELL = "is well"
+    TROUBLE = "five in a row pause the queue"
+    ASKS = "the queue pauses for as long as the target asks, an hour at most"
+    GONE = "the queue pauses at once, and says that the target is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table; `answers` is how the documentation names them."""
+
+    answers: str
+    statuses: Container[int | None]
+    event: ForEvent
+    target: ForTarget
+    asks_for_time: bool = False
+
+
+# 425 is "too early": the request may come again as it is (RFC 8470).
+_BUSY: Final = (408, 425, 429)
+_ANY: Final = (None, *range(1000))
+
+RULES: Final = (
+    Rule("2xx", range(200, 300), ForEvent.DELIVERED, ForTarget.WELL),
+    Rule("400, 409, 413, 422", (400, 409, 413, 422), ForEvent.DEAD, ForTarget.WELL),
+    Rule("410", (410,), ForEvent.DOUBTED, ForTarget.GONE),
+    Rule("429 or 503 with `Retry-After`", (429, 503), ForEvent.WAITS, ForTarget.ASKS, asks_for_time=True),
+    Rule("408, 425, 429, 5xx", (*_BUSY, *range(500, 600)), ForEvent.RETRIED, ForTarget.TROUBLE),
+    Rule("any other 3xx or 4xx", range(300, 500), ForEvent.DOUBTED, ForTarget.TROUBLE),
+    Rule("anything else, or no answer", _ANY, ForEvent.RETRIED, ForTarget.TROUBLE),
+)
+
+
+def rule(status: int | None, *, asks_for_time: bool = False) -> Rule:
+    """Return the rule for an answer, None for the lack of one; `asks_for_time`: with a Retry-After that can be read."""
+    return next(r for r in RULES if status in r.statuses and (asks_for_time or not r.asks_for_time))
