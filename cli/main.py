@@ -4,6 +4,8 @@ That keeps `callbacks web` free of the workers and of every handler (I6), and qu
 Exit codes: 0 well, 1 not well, 2 wrong usage or configuration.
 """
 
+import functools
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -35,6 +37,10 @@ _COMMANDS: Final = {
     "check": ("cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
 }
 
+# Callbacks carry people's numbers and texts. What a command writes, and what it starts (workers with any handler, a
+# Redis), is for its own user and, where that user's umask says so, for the group.
+_NOT_FOR_OTHERS: Final = 0o007
+
 # They read the tables of the handler `sql`.
 _OF_SQL: Final = frozenset(("backfill", "message", "messages", "stats"))
 
@@ -63,8 +69,12 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="callbacks")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Receive the callbacks of Fortytwo's IM Gateway and never lose one."""
+    umask = os.umask(0o077)
+    os.umask(umask | _NOT_FOR_OTHERS)
+    ctx.call_on_close(functools.partial(os.umask, umask))  # the command may run within a longer-lived process
     # For development; what the environment says already is left alone.
     load_dotenv(Path(".env"))
 

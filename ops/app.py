@@ -3,7 +3,6 @@
 The page shows events to who may see it; the rest shows numbers and names of handlers, never an event or a token.
 """
 
-import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -21,6 +20,7 @@ from starlette.routing import Route
 from ops.access.sessions import Sessions, visit
 from ops.access.signed_out import SignedOut
 from ops.access.visitors import Visitors
+from ops.figures.auditing import MOST_JOBS
 from ops.figures.together import Together
 from ops.guard import Guard
 from ops.html import assets
@@ -85,13 +85,21 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _audit(client: redis.Redis) -> Callable[[Request], Any]:
-    taken = Together(functools.partial(audit.take, client))
+    def look() -> audit.Audit | audit.TooManyJobs:
+        try:
+            return audit.take(client, most_jobs=MOST_JOBS)
+        except audit.TooManyJobs as exc:
+            return exc
+
+    taken = Together(look)
 
     async def endpoint(_: Request) -> Response:
         try:
             sums = await taken.get()
         except redis.RedisError as exc:
-            return _unavailable(exc)
+            return _unavailable("redis", type(exc).__name__)
+        if isinstance(sums, audit.TooManyJobs):
+            return _unavailable("audit", str(sums))
         return Response(msgspec.json.encode(sums.as_json()), media_type="application/json")
 
     return endpoint
@@ -135,14 +143,14 @@ def _ready(client: redis.Redis) -> Callable[[Request], Any]:
         try:
             await answered.get()
         except redis.RedisError as exc:
-            return _unavailable(exc)
+            return _unavailable("redis", type(exc).__name__)
         return JSONResponse({"status": "ok"})
 
     return endpoint
 
 
-def _unavailable(exc: redis.RedisError) -> Response:
-    return JSONResponse({"status": "unavailable", "checks": {"redis": type(exc).__name__}}, status_code=503)
+def _unavailable(check: str, why: str) -> Response:
+    return JSONResponse({"status": "unavailable", "checks": {check: why}}, status_code=503)
 
 
 async def _redis_away(request: Request, exc: Exception) -> Response:

@@ -18,12 +18,17 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, progress, queues
+from shared.errors import CallbacksError
 
 Kind: TypeAlias = keys.CountedKind
 
 _KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
 _JOBS_A_READ: Final = 1000
 _TRIES: Final = 5
+
+
+class TooManyJobs(CallbacksError):
+    """More jobs wait than may be read here. Run `callbacks audit`, which reads them all."""
 
 
 class Arrivals(Struct, frozen=True, kw_only=True):
@@ -115,21 +120,57 @@ class Audit(Struct, frozen=True, kw_only=True):
         }
 
 
-def take(connection: redis.Redis) -> Audit:
-    """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError."""
-    for _ in range(_TRIES):
-        before = _counts(connection)
-        sums = _add_up(connection, before)
-        if _counts(connection) == before:
-            return sums
-    return msgspec.structs.replace(sums, moving=True)
+class _Allowance:
+    """How many jobs may still be read; None: any number."""
+
+    def __init__(self, most_jobs: int | None) -> None:
+        self._left = most_jobs
+
+    @property
+    def last(self) -> int:
+        """The last place of a list to be read: with it, one more than is allowed. -1: the list's own last."""
+        return -1 if self._left is None else self._left
+
+    def check(self, jobs: int) -> None:
+        """Raise TooManyJobs if so many are not allowed."""
+        if self._left is not None and jobs > self._left:
+            raise TooManyJobs
+
+    def use(self, jobs: int) -> None:
+        """Count `jobs` as read. Raise TooManyJobs if so many are not allowed."""
+        self.check(jobs)
+        if self._left is not None:
+            self._left -= jobs
+
+
+def take(connection: redis.Redis, *, most_jobs: int | None = None) -> Audit:
+    """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError.
+
+    With `most_jobs` no more jobs than that are read, all tries together. Raises TooManyJobs if one try needs more.
+    """
+    allowance = _Allowance(most_jobs)
+    sums = _once(connection, allowance)
+    for _ in range(_TRIES - 1):
+        if not sums.moving:
+            break
+        try:
+            sums = _once(connection, allowance)
+        except TooManyJobs:
+            break
+    return sums
+
+
+def _once(connection: redis.Redis, allowance: _Allowance) -> Audit:
+    before = _counts(connection)
+    sums = _add_up(connection, before, allowance)
+    return msgspec.structs.replace(sums, moving=_counts(connection) != before)
 
 
 def _counts(connection: redis.Redis) -> dict[str, int]:
     return {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
 
 
-def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
+def _add_up(connection: redis.Redis, counts: dict[str, int], allowance: _Allowance) -> Audit:
     return Audit(
         arrivals={
             kind: Arrivals(
@@ -141,7 +182,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
             )
             for kind in _KINDS
         },
-        waiting=_waiting(connection, queues.EXPAND),
+        waiting=_waiting(connection, queues.EXPAND, allowance),
         moving=False,
         handlers=tuple(
             AtHandler(
@@ -151,7 +192,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int]) -> Audit:
                 delivered=_total(counts, handler, "delivered"),
                 dead=_total(counts, handler, "dead"),
                 dropped=_total(counts, handler, "dropped"),
-                waiting=_waiting(connection, queues.delivery(handler)),
+                waiting=_waiting(connection, queues.delivery(handler), allowance),
             )
             for handler in keys.handlers(counts)
         ),
@@ -162,37 +203,40 @@ def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) 
     return sum(counts.get(keys.handler_count(handler, kind, outcome), 0) for kind in _KINDS)
 
 
-def _waiting(connection: redis.Redis, queue: str) -> int:
+def _waiting(connection: redis.Redis, queue: str, allowance: _Allowance) -> int:
     """Count what the jobs of a queue still hold, wherever RQ or a running job has them."""
     try:
-        *lists, started = _places(connection, queue, at_once=True)
+        *lists, started = _places(connection, queue, at_once=True, last=allowance.last)
     except redis.OutOfMemoryError:
         # Then Redis takes no transaction, not even to read; what moves in this moment may be counted wrongly.
-        *lists, started = _places(connection, queue, at_once=False)
+        *lists, started = _places(connection, queue, at_once=False, last=allowance.last)
     running = {member.decode().partition(":")[0] for member in started}
     found = {job_id.decode() for jobs in lists for job_id in jobs} | running
-    return unsettled(connection, with_taken(connection, found))
+    allowance.check(len(found))
+    found = with_taken(connection, found, last=allowance.last)
+    allowance.use(len(found))
+    return unsettled(connection, found)
 
 
-def _places(connection: redis.Redis, queue: str, *, at_once: bool) -> list[list[bytes]]:
+def _places(connection: redis.Redis, queue: str, *, at_once: bool, last: int) -> list[list[bytes]]:
     with connection.pipeline(transaction=at_once) as pipe:
-        pipe.lrange(keys.rq_queue(queue), 0, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, -1)
-        pipe.zrange(keys.rq_scheduled(queue), 0, -1)
-        pipe.zrange(keys.rq_failed(queue), 0, -1)
-        pipe.zrange(keys.rq_started(queue), 0, -1)
+        pipe.lrange(keys.rq_queue(queue), 0, last)
+        pipe.lrange(keys.rq_intermediate(queue), 0, last)
+        pipe.zrange(keys.rq_scheduled(queue), 0, last)
+        pipe.zrange(keys.rq_failed(queue), 0, last)
+        pipe.zrange(keys.rq_started(queue), 0, last)
         found: list[list[bytes]] = pipe.execute()
     return found
 
 
-def with_taken(connection: redis.Redis, job_ids: Iterable[str]) -> set[str]:
-    """Give these jobs and those that they took along."""
+def with_taken(connection: redis.Redis, job_ids: Iterable[str], *, last: int = -1) -> set[str]:
+    """Give these jobs and those that they took along, of each up to the place `last` of its list."""
     ids = sorted(job_ids)
     found = set(ids)
     for first in range(0, len(ids), _JOBS_A_READ):
         with connection.pipeline(transaction=False) as pipe:
             for job_id in ids[first : first + _JOBS_A_READ]:
-                pipe.lrange(keys.taken(job_id), 0, -1)
+                pipe.lrange(keys.taken(job_id), 0, last)
             for jobs in pipe.execute():
                 found.update(job_id.decode() for job_id in jobs)
     return found

@@ -29,7 +29,8 @@ All names begin with `cb:`. The marks are by far the most numerous keys, so thei
 A job's hash (`rq:job:<id>`, RQ's) carries six fields of ours: `items`, how many records or events its data hold,
 `progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
 many workers died in the midst of it, `finished`, what its handler had done by then beyond what is settled, and `alone`,
-where a worker could not read it.
+where a worker could not read it. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) carries one: `stopping`, where
+its worker was asked to stop, so that its end is no death.
 """
 
 from collections.abc import Iterable

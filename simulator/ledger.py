@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,9 @@ from simulator.callback import Kind
 from simulator.delivery import Attempt, Delivery
 from simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
 from simulator.payloads import ReplyKey, ReportKey
+
+# It holds numbers and texts, of people too where a real URL was tested.
+_FILE_MODE: Final = 0o640
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -56,7 +59,7 @@ class Ledger:
         self._path = path
         self._encode = msgspec.json.Encoder().encode
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _FILE_MODE)
         except OSError as exc:
             raise InvalidOption("ledger", path, f"cannot be written: {exc.strerror}") from exc
 

@@ -61,7 +61,13 @@ class Auditing:
 
     def _take(self) -> None:
         began_at = time.monotonic()
-        sums = audit.take(self._connection)
+        try:
+            sums = audit.take(self._connection, most_jobs=MOST_JOBS)
+        except audit.TooManyJobs:
+            # Running jobs took more along than stand in the queues.
+            ended_at = time.monotonic()
+            self._again_at = ended_at + (ended_at - began_at) / _SHARE_OF_TIME
+            return
         ended_at = time.monotonic()
         tells = sums.balances or not sums.moving
         if tells or self._last is None or self._last.moving:

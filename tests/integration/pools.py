@@ -15,6 +15,18 @@ REPOSITORY = Path(__file__).parents[2]
 WAIT_SECONDS = 60.0
 HANDLERS = "tests.integration.witnesses"
 
+_HURRIED = """
+import os, sys
+from shared import connections
+from workers.running.housekeeping import Housekeeping
+from workers.running.notebooks import Notebooks
+from workers.running.supervisor import Supervisor
+queues = ["deliver-single"]
+connection = connections.connect(os.environ["REDIS_URL"])
+housekeeping = Housekeeping(queues, connection=connection, notebooks=Notebooks.of(os.environ["CALLBACKS_RUN_DIR"]))
+sys.exit(Supervisor(queues, housekeeping=housekeeping, grace_seconds=0.5).run())
+"""
+
 
 class Command:
     """A supervisor with its workers; ended, with all of them, when the test is over."""
@@ -23,7 +35,7 @@ class Command:
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "worker", *arguments],
+                [sys.executable, *self._program(), *arguments],
                 cwd=REPOSITORY,
                 env={
                     **os.environ,
@@ -35,6 +47,9 @@ class Command:
                 stdout=output,
                 stderr=output,
             )
+
+    def _program(self) -> tuple[str, ...]:
+        return "-m", "cli.main", "worker"
 
     @property
     def log(self) -> str:
@@ -62,6 +77,13 @@ class Command:
             self.process.wait()
             for pid in workers:
                 until(lambda pid=pid: not alive(pid), f"worker {pid} outlived its supervisor")  # type: ignore[misc]
+
+
+class Hurried(Command):
+    """A supervisor of one worker for the handler `single`, which it kills half a second after it asked it to stop."""
+
+    def _program(self) -> tuple[str, ...]:
+        return "-c", _HURRIED
 
 
 def until(true: Callable[[], Any], what: str) -> None:

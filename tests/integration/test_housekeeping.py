@@ -125,6 +125,42 @@ def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(b: Bench) -> None
     assert b.waiting(QUEUE) == [second]
 
 
+@pytest.mark.parametrize("asked_to_stop", [True, False])
+def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to_stop(
+    b: Bench, *, asked_to_stop: bool
+) -> None:
+    brought(b, "1")
+    run = started(b, worker_name(QUEUE))
+    # Both are killed when this is over, by a platform whose grace is shorter.
+    supervisor = Housekeeping([QUEUE], connection=connections.connect(b.url))
+    if asked_to_stop:
+        supervisor.note_stop()
+    supervisor.tick([run.worker_name])
+    end_lease(b, run)
+
+    with closing(keeper(b)) as elsewhere:
+        elsewhere.tick([])
+
+    (job_id,) = b.waiting(QUEUE)
+    assert b.connection.hget(keys.job(job_id), "deaths") == (None if asked_to_stop else b"1")
+    assert not b.connection.exists(run.key)
+
+
+def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(b: Bench, tmp_path: Path) -> None:
+    brought(b, "1")
+    notebooks = Notebooks(tmp_path)
+    run = started(b, worker_name(QUEUE))
+    with closing(notebooks.open(run.worker_name)), closing(keeper(b, notebooks)) as housekeeping:
+        housekeeping.note_stop()
+        housekeeping.tick([])
+        assert not b.connection.hexists(run.key, "stopping"), "another supervisor's"
+
+        assert Places(QUEUE, connection=b.connection).put_back(run, to="front", finished={})
+        assert not Places(QUEUE, connection=b.connection).renew(run, lease_seconds=9, runs_seconds=9, stopping=True)
+
+    assert not b.connection.exists(run.key)
+
+
 def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_all(b: Bench) -> None:
     brought(b, "1")
     (job_id,) = b.waiting(QUEUE)

@@ -17,20 +17,9 @@ import pytest
 
 from shared import keys, queues
 from tests.integration import witnesses
-from tests.integration.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, alive, until
+from tests.integration.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, Hurried, alive, until
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-
-_HURRIED_SUPERVISOR = """
-import sys
-from shared import connections
-from workers.running.housekeeping import Housekeeping
-from workers.running.supervisor import Supervisor
-queues = ["deliver-single"]
-housekeeping = Housekeeping(queues, connection=connections.connect(sys.argv[1]))
-sys.exit(Supervisor(queues, housekeeping=housekeeping, grace_seconds=0.5).run())
-"""
-
 
 Start = Callable[..., Command]
 
@@ -139,21 +128,15 @@ def test_a_stop_in_mid_batch_settles_what_is_done_and_cuts_nothing(b: Bench, sta
 
 def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_given_back(b: Bench, tmp_path: Path) -> None:
     brought(b, "sleeps:50")
-    supervisor = subprocess.Popen(
-        [sys.executable, "-c", _HURRIED_SUPERVISOR, b.url],
-        cwd=REPOSITORY,
-        env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
-    )
+    command = Hurried(b, tmp_path / "log")
     try:
         until(witnesses.total, "the handler is at work")
-        supervisor.send_signal(signal.SIGTERM)
-        assert supervisor.wait(WAIT_SECONDS) == 0
+        assert command.stop() == 0
     finally:
-        supervisor.kill()
-        supervisor.wait()
+        command.end()
 
     (job_id,) = b.waiting("deliver-single")
-    assert b.connection.hget(keys.job(job_id), "deaths") == b"1"
+    assert b.connection.hget(keys.job(job_id), "deaths") is None, "it did not die of the event"
     assert (running(b, "deliver-single"), b.audit().missing) == (0, 0)
 
 

@@ -1,7 +1,8 @@
 """Handlers that write down, in the file CALLBACKS_WITNESS_FILE, each call they got: one line, so that no call is lost.
 
 What they do beside that the event says, in its `client_message_id`: "fails" and "rejects" what they say; "kills" ends
-the process without a word, the first time; "sleeps:0.5" takes its time.
+the process without a word, the first time, "murders" each time; "sleeps:0.5" takes its time; "waits:PATH" waits until
+that file is there.
 """
 
 import asyncio
@@ -75,6 +76,11 @@ def _orders(handler: str, events: Iterable[ReportEvent | ReplyEvent]) -> float:
         order, _, value = (getattr(event, "client_message_id", None) or "").partition(":")
         if order == "kills" and calls(handler)[event.id] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        if order == "murders":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if order == "waits":
+            while not Path(value).exists():
+                time.sleep(0.02)
         if order == "rejects":
             raise Reject("not this one")
         if order == "fails":

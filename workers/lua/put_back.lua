@@ -3,11 +3,13 @@
 --
 -- KEYS  1 registry of running jobs   2 the job's hash   3 the queue's list   4 list of the jobs taken along
 --       5 the run's hash   6 registry of the job's runs   7 set of the worker's runs
--- ARGV  1 the job's id   2 the run's id   3 'front' or 'back'   4 '1' if the run died, so that it counts as a death
+-- ARGV  1 the job's id   2 the run's id   3 'front' or 'back'   4 '1' if the run died: that counts as a death, unless
+--       its worker had been asked to stop (see renew.lua), as then it was killed because it took too long for that
 --       5 '1' if the jobs that it took along wait in the queue again, behind it, instead of for its own next run
 --       then what the run's handler had finished beyond what is settled: a job's hash and the places in it, and so on
 -- Gives 1 if the job is in the queue by this, else 0
 local member = ARGV[1] .. ':' .. ARGV[2]
+local is_death = ARGV[4] == '1' and redis.call('HEXISTS', KEYS[5], 'stopping') == 0
 redis.call('DEL', KEYS[5])
 redis.call('ZREM', KEYS[6], ARGV[2])
 redis.call('SREM', KEYS[7], member)
@@ -25,7 +27,7 @@ if redis.call('HEXISTS', KEYS[2], 'data') == 0 then
 end
 if not is_held then return 0 end
 redis.call('HSET', KEYS[2], 'status', 'queued')
-if ARGV[4] == '1' then redis.call('HINCRBY', KEYS[2], 'deaths', 1) end
+if is_death then redis.call('HINCRBY', KEYS[2], 'deaths', 1) end
 if ARGV[5] == '1' then
   while redis.call('LMOVE', KEYS[4], KEYS[3], 'RIGHT', 'LEFT') do end
 end

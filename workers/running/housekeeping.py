@@ -52,13 +52,21 @@ class Housekeeping:
         self._queue_names = sorted(set(queue_names))
         self._places = {name: Places(name, connection=connection) for name in self._queue_names}
         self._popped: dict[str, set[str]] = {}
-        self._dead: list[str] = []
+        self._dead: list[tuple[str, bool]] = []
+        self._stopping = False
         self._look_at = self._renew_at = 0.0
         self._expire_at = time.monotonic() + _MERCY_SECONDS
 
     def forget(self, worker: str) -> None:
         """Note that a worker's process has ended: its jobs go back to their queues at the next tick."""
-        self._dead.append(worker)
+        self._dead.append((worker, not self._stopping))
+
+    def note_stop(self) -> None:
+        """Note that the workers were asked to stop: what ends them from now on is the stop, and nothing they work on.
+
+        Redis hears of it at the next tick: should all of this pool be killed before it ends, others count no death.
+        """
+        self._stopping, self._renew_at = True, 0.0
 
     def tick(self, workers: Iterable[str]) -> None:
         """Do what is due; `workers` are the names of those alive. Raises redis.RedisError."""
@@ -81,9 +89,11 @@ class Housekeeping:
         # Before anything expires: leases end by the wall clock, which may have been set, and these workers live.
         if now >= min(self._renew_at, self._expire_at):
             neighbours = {worker for worker, lives in self._notebooks.present() if lives and self._is_ours(worker)}
-            for worker in neighbours.union(workers):
-                self._renew(worker)
-            self._renew_at = now + _RENEW_SECONDS
+            ours = set(workers)
+            for worker in neighbours | ours:
+                self._renew(worker, stopping=self._stopping and worker in ours)
+            # A worker that had just popped a job when it was asked to stop may still begin it.
+            self._renew_at = now + (_LOOK_SECONDS if self._stopping else _RENEW_SECONDS)
         if now >= self._expire_at:
             for name in self._queue_names:
                 self._give_back_expired(name)
@@ -106,21 +116,21 @@ class Housekeeping:
             if lives or not self._is_ours(worker):
                 continue
             if self._connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
-                self._dead.append(worker)
+                self._dead.append((worker, True))
             elif self._notebooks.is_forgotten(worker):  # else its Redis may be another one
                 self._notebooks.discard(worker)
         self._give_back_dead()
 
-    def _renew(self, worker: str) -> None:
+    def _renew(self, worker: str, *, stopping: bool) -> None:
         places = self._places[_queue_of(worker)]
         for execution in places.running(worker):
-            places.renew(execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS)
+            places.renew(execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS, stopping=stopping)
 
     def _give_back_dead(self) -> None:
         while self._dead:
-            worker = self._dead[-1]
+            worker, died = self._dead[-1]
             for execution in self._places[_queue_of(worker)].running(worker):
-                self._put_back(_queue_of(worker), execution)
+                self._put_back(_queue_of(worker), execution, died=died)
             with self._connection.pipeline() as pipe:
                 pipe.srem(REDIS_WORKER_KEYS, keys.rq_worker(worker))
                 pipe.srem(WORKERS_BY_QUEUE_KEY % _queue_of(worker), keys.rq_worker(worker))
@@ -133,7 +143,7 @@ class Housekeeping:
         for member in self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()):
             execution = self._places[queue].run_of(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
-            self._put_back(queue, execution)
+            self._put_back(queue, execution, died=True)
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))
 
     def _give_back_popped(self, queue: str) -> None:
@@ -143,9 +153,9 @@ class Housekeeping:
                 log.warning("action=job_given_back queue=%s job=%s", queue, job_id)
         self._popped[queue] = popped
 
-    def _put_back(self, queue: str, execution: Execution) -> None:
+    def _put_back(self, queue: str, execution: Execution, *, died: bool) -> None:
         finished = self._notebooks.read(execution.worker_name)
-        if self._places[queue].put_back(execution, to="front", finished=finished, died=True):
+        if self._places[queue].put_back(execution, to="front", finished=finished, died=died):
             log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
 
 

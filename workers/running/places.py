@@ -88,8 +88,11 @@ class Places:
         """Tell whether there are jobs that a run of this one took along, and that are not settled."""
         return bool(self._connection.exists(keys.taken(job_id)))
 
-    def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int) -> bool:
-        """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`."""
+    def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int, stopping: bool = False) -> bool:
+        """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`.
+
+        `stopping`: its worker was asked to stop, so that from now on its end counts as no death.
+        """
         return bool(
             self._renew(
                 keys=[
@@ -99,7 +102,7 @@ class Places:
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
                     keys.rq_worker(execution.worker_name),
                 ],
-                args=[execution.composite_key, execution.id, time.time(), lease_seconds, runs_seconds],
+                args=[execution.composite_key, execution.id, time.time(), lease_seconds, runs_seconds, int(stopping)],
             )
         )
 

@@ -4,7 +4,8 @@ It works on no job itself. What it owes to the queues while it watches is `house
 
 Stopping, from SIGTERM: a worker notices within WAIT_SECONDS (1 s), finishes the event that its handler has in hands
 (at most the handler's time-out, 30 s unless set), and settles. After `grace_seconds` whoever is left is killed;
-its job is given back to its queue like any dead worker's.
+its job is given back to its queue like any dead worker's, but counts no death: it was cut off, and did not die of what
+it worked on. Redis knows of the stop, for a platform that kills us all before that.
 """
 
 import contextlib
@@ -124,6 +125,7 @@ class Supervisor:
         for place in self._places:
             if place.process is not None:
                 place.process.terminate()
+        self._housekeeping.note_stop()
         deadline = time.monotonic() + self._grace_seconds
         while any(place.process is not None for place in self._places):
             for place in self._places:

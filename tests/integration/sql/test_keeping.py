@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -218,3 +219,21 @@ def test_one_bad_event_spoils_its_batch_and_alone_is_set_aside(
         database.keep(bad)
     database.keep(good)
     assert database.message["status"] == "SEEN"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_the_files_of_sqlite_are_for_the_service_and_its_group(
+    new_database: Callable[[str], Database], umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        database = new_database("sqlite")
+        database.keep(reply("for nobody else's eyes"))
+    finally:
+        os.umask(before)
+
+    file = database.address.file
+    assert file is not None
+    modes = {path.name: path.stat().st_mode & 0o777 for path in file.parent.iterdir()}
+    assert modes == {file.name: 0o640, f"{file.name}-wal": 0o640, f"{file.name}-shm": 0o640}
+    assert file.parent.stat().st_mode & 0o777 == 0o750

@@ -3,7 +3,9 @@
 No text made here carries its password, not even when what was written is no URL at all.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,9 @@ STATEMENT_SECONDS: Final = 30
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
+# People's own texts and numbers: the service's group may read them, others may not.
+_FILE_MODE: Final = 0o640
+_FOLDER_MODE: Final = 0o750
 
 
 def given(environ: Mapping[str, str]) -> str:
@@ -131,7 +136,7 @@ def open_engine(address: Address, *, read_only: bool = False) -> Engine:
 
 def _sqlite(address: Address, file: Path, *, read_only: bool) -> Engine:
     if not read_only:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
     options: dict[str, Any] = {"timeout": LOCK_SECONDS}
     engine = create_engine(
         address.url,
@@ -140,6 +145,15 @@ def _sqlite(address: Address, file: Path, *, read_only: bool) -> Engine:
         hide_parameters=True,
         connect_args={name: value for name, value in options.items() if name not in address.url.query},
     )
+
+    @event.listens_for(engine, "do_connect")
+    def make_file(*_: object) -> None:
+        if read_only:
+            return
+        # SQLite would make it readable for everyone. Its -wal and -shm get the file's own mode. One that is there
+        # must not be opened here: closing it would take away the locks that SQLite has on it in this process.
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:

@@ -1,0 +1,49 @@
+"""What asks for no password costs Redis the same whatever waits there: as many commands, as many bytes."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from ops.figures.auditing import MOST_JOBS
+from shared import keys, queues
+from tests.ops.serving import Service
+
+MANY = 3 * MOST_JOBS
+# Beyond one command for each job that may be read: what the processes of the service ask meanwhile by themselves.
+OTHERS = 2000
+JOB_BYTES = 100
+
+
+def fill(service: Service, number: int) -> None:
+    with service.redis.client() as client, client.pipeline(transaction=False) as pipe:
+        for job in range(number):
+            pipe.hset(keys.job(f"j{job}"), "items", 1)
+            pipe.rpush(keys.rq_queue(queues.EXPAND), f"j{job}")
+        pipe.execute()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/audit", 503), ("/metrics", 200), ("/livez", 200), ("/readyz", 200), ("/sign-in", 200)]
+)
+def test_it_reads_no_more_than_so_much_however_many_jobs_wait(guarded: Service, path: str, status: int) -> None:
+    fill(guarded, MANY)
+    with guarded.redis.client() as client, httpx.Client(base_url=guarded.ops_url, timeout=60) as asking:
+        client.config_resetstat()
+        answer = asking.get(path)
+        told: Any = client.info("stats")
+
+    assert answer.status_code == status
+    assert told["total_commands_processed"] < MOST_JOBS + OTHERS
+    assert told["total_net_output_bytes"] < (MOST_JOBS + OTHERS) * JOB_BYTES
+
+
+def test_the_audit_says_that_too_many_jobs_wait_and_comes_back_when_they_are_done(guarded: Service) -> None:
+    fill(guarded, MOST_JOBS + 1)
+    with httpx.Client(base_url=guarded.ops_url, timeout=60) as asking:
+        assert "callbacks audit" in asking.get("/audit").json()["checks"]["audit"]
+
+        with guarded.redis.client() as client:
+            client.lpop(keys.rq_queue(queues.EXPAND), MOST_JOBS)
+        # What was found holds for a moment.
+        guarded.ops.until(lambda: asking.get("/audit").json().get("waiting") == 1, "the audit")
