@@ -54,6 +54,9 @@ FIGURES_PROCESSES: Final = "cb:figures:processes"
 FIGURES_HOUR: Final = "cb:figures:hour"
 LIVE: Final = "cb:live"
 
+# The counter of replies that came under the `req_uuid` of another one, and were delivered.
+REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
+
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
 SET_ASIDE_SECONDS: Final = 30 * DAY_SECONDS

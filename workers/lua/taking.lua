@@ -10,13 +10,13 @@ local result = {}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function look(id)
-  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'alone')
+  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'alone', 'failures')
   return {
     data = job[1],
     items = tonumber(job[2] or 1),
     progress = job[3] or '0',
     finished = job[4] or '',
-    is_alone = job[5] or job[6],  -- a worker died of it, or could not read it
+    is_alone = job[5] or job[6] or job[7],  -- a worker died of it, could not read it, or failed with it
   }
 end
 

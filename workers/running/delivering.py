@@ -1,32 +1,38 @@
 """Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
 
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
-becomes a dead letter. Events that are done are noted at once and settled four times a second, failed ones are settled
-at once. So after a kill the job's next run repeats only what the worker was working on.
+becomes a dead letter. So it is where this service fails with an event: the run is taken apart until that one is alone,
+and it becomes a dead letter with the traceback. Events that are done are noted at once and settled four times a
+second, failed ones are settled at once. So after a kill the job's next run repeats only what the worker was working on.
 
 Where the handler asks for a pause the run ends early, and its events wait as they are (see `probing` and `pauses`).
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from shared import events, queues
 from shared.figures import SECONDS, Figures
+from workers.calling import outcomes
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
-from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected, Unworkable
 from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
-from workers.running.delivery_run import Run
+from workers.running import patience
+from workers.running.delivery_run import Ended, Run
 from workers.running.intake import Intake
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
-from workers.running.settlements import MOST_DEATHS, Portion
-from workers.running.settling import OnHold, Steps
+from workers.running.settlements import MOST_DEATHS, NOTHING, PauseNews, Portion, Settled
+from workers.running.settling import OnHold, StaleRun, Steps
 from workers.running.verdicts import Verdicts
 
 log = logging.getLogger("callbacks.deliver")
@@ -39,6 +45,10 @@ _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
+
+
+class Unsettled(Exception):
+    """What became of events could not be written down, and that is not one event's doing: the cause says why."""
 
 
 class Deliveries:
@@ -91,11 +101,28 @@ class Deliveries:
     def _deliver(self, run: Run, part: Part, *, deaths: int) -> None:
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
+        try:
+            self._work_on(
+                run, part, self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part), pause
+            )
+        except Exception as exc:
+            if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
+                raise
+            log.error("action=run_apart handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
+            self._work_on(run, part, self._apart(run, part), pause)
+        part.end()
+        self._settle(run, part)
+        self._learn(run.ended, time.monotonic() - run.began)
+        if not run.is_settled or run.may_have_more:
+            raise self._held() if part.is_held else Unfinished()
+
+    def _work_on(self, run: Run, part: Part, called: Generator[_Known, None, None], pause: float) -> None:
+        """Write down what becomes of the events that are `called`, at the latest `pause` seconds later."""
         # Closed at once where a settlement is refused: the calls under way end with it.
-        with closing(self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part)) as outcomes:
+        with closing(called):
             self._watchdog.watch()
             try:
-                for known in outcomes:
+                for known in called:
                     # Other processes are to hear of a pause, or of its end, before the next call.
                     if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
@@ -103,11 +130,6 @@ class Deliveries:
                         self._watchdog.watch()
             finally:
                 self._watchdog.rest()
-        part.end()
-        self._settle(run, part)
-        self._learn(run.ended, time.monotonic() - run.began)
-        if not run.is_settled or run.may_have_more:
-            raise self._held() if part.is_held else Unfinished()
 
     def _take(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
         try:
@@ -226,12 +248,33 @@ class Deliveries:
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
                 outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+                yield ((position, outcome),)
                 if self._spans is not None:
                     self._spans.uncalled(event, outcome)
-                yield ((position, outcome),)
                 continue
             for _, outcome in self._called(part, [event], singly=True):
                 yield ((position, outcome),)
+
+    def _apart(self, run: Run, part: Part) -> Generator[_Known, None, None]:
+        """Call the handler with each event of which nobody knows what became of it, alone.
+
+        The one with which this service fails again is not tried any more.
+        """
+        for position in run.without_outcome():
+            if part.is_held or self._is_stopping():
+                return
+            try:
+                found = [outcome for _, outcome in self._called(part, [run.events[position]], singly=True)]
+            except Exception as exc:
+                if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
+                    raise
+                found = [self._unworkable(exc)]
+            yield [(position, outcome) for outcome in found]
+
+    def _unworkable(self, error: Exception) -> Outcome:
+        outcome = outcomes.unworkable(error)
+        log.error("action=event_failed handler=%s cause=%s", self._handler.name, outcome.cause)
+        return outcome
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:
@@ -239,30 +282,58 @@ class Deliveries:
             self._intake.learn(number, seconds)
 
     def _settle(self, run: Run, part: Part) -> None:
-        settlements, finished = run.advance()
-        if not settlements and not part.has_news:
+        """Write down what became of events since the last time; all of it at once, if nothing is wrong with one.
+
+        Raises StaleRun, redis.RedisError where Redis is unavailable, and Unsettled.
+        """
+        left = deque([run.ended_since()])
+        if not left[0] and not part.has_news:
             return
         news = part.tell()
+        while left:
+            ended = left.popleft()
+            try:
+                settled = self._write_down(run, ended, news)
+            except Exception as exc:
+                if isinstance(exc, StaleRun) or patience.is_unavailable(exc):
+                    raise
+                left.extendleft(reversed(self._smaller(ended, exc)))
+                continue
+            news = NOTHING
+            part.learn(settled)
+            if settled.change == "paused":
+                log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+            elif settled.change == "resumed":
+                log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+        run.settled_at = time.monotonic()
+        self._notebook.clear()
+
+    def _smaller(self, ended: list[Ended], error: Exception) -> list[list[Ended]]:
+        """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
+        if len(ended) > 1:
+            middle = len(ended) // 2
+            return [ended[:middle], ended[middle:]]
+        if not ended or isinstance(ended[0].outcome, Unworkable):
+            # Not the event's doing, then.
+            raise Unsettled(Unsettled.__doc__) from error
+        return [[msgspec.structs.replace(ended[0], outcome=self._unworkable(error))]]
+
+    def _write_down(self, run: Run, ended: Sequence[Ended], news: PauseNews) -> Settled:
         verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
-        for event, attempt, outcome in finished:
-            verdicts.enter(event, attempt, outcome)
+        for one in ended:
+            verdicts.enter(one)
         settled = self._steps.settle(
             run_id=run.job_id,
             handler=self._handler.name,
-            settlements=settlements,
+            settlements=run.settlements(ended),
             counts=verdicts.counts,
             dead=verdicts.dead,
             later=verdicts.later,
             news=news,
         )
-        part.learn(settled)
-        run.settled_at = time.monotonic()
-        self._notebook.clear()
+        run.settled(ended)
         for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
             self._figures.add((name, self._handler.name), number)
         for (action, cause), number in verdicts.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
-        if settled.change == "paused":
-            log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
-        elif settled.change == "resumed":
-            log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+        return settled
