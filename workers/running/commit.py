@@ -9,11 +9,14 @@ from workers.running.settlements import Item, Offer, Portion, SetAside, Settleme
 
 
 class Piece(Struct, frozen=True, gc=False):
-    """An item with the job that brought it, its callback, and that job's progress before it; no item: the job ends."""
+    """An item with the job that brought it and that job's progress before it; no item: the job ends.
+
+    `origin` is the callback without its body, which may be large.
+    """
 
     portion: Portion
     start: int
-    kept: Kept | None = None
+    origin: Kept | None = None
     item: Item | None = None
 
     @property

@@ -45,6 +45,8 @@ _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
+# So many events of which nothing can be written down, each alone: it is not the events' doing, then.
+_MOST_STUCK: Final = 3
 
 
 class Unsettled(Exception):
@@ -290,6 +292,7 @@ class Deliveries:
         if not left[0] and not part.has_news:
             return
         news = part.tell()
+        stuck: list[Unsettled] = []
         while left:
             ended = left.popleft()
             try:
@@ -297,7 +300,12 @@ class Deliveries:
             except Exception as exc:
                 if isinstance(exc, StaleRun) or patience.is_unavailable(exc):
                     raise
-                left.extendleft(reversed(self._smaller(ended, exc)))
+                try:
+                    left.extendleft(reversed(self._smaller(ended, exc)))
+                except Unsettled as unsettled:
+                    stuck.append(unsettled)
+                    if len(stuck) == _MOST_STUCK:
+                        raise
                 continue
             news = NOTHING
             part.learn(settled)
@@ -305,6 +313,8 @@ class Deliveries:
                 log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
             elif settled.change == "resumed":
                 log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+        if stuck:
+            raise stuck[0]
         run.settled_at = time.monotonic()
         self._notebook.clear()
 

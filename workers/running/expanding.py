@@ -114,8 +114,9 @@ class Expansion:
                 if skip >= kept.records:
                     skip -= kept.records
                     continue
+                origin = msgspec.structs.replace(kept, body="")
                 for item in self._reader.items(kept, skip=skip, has_killed=has_killed):
-                    piece = Piece(portion, done, kept, item)
+                    piece = Piece(portion, done, origin, item)
                     done = piece.end
                     yield piece
                 skip, has_killed = 0, False
@@ -160,10 +161,10 @@ class Expansion:
                     self._commit(job_id, half)
                 return
             (piece,) = pending.pieces
-            if piece.kept is None or not isinstance(piece.item, Offer):
+            if piece.origin is None or not isinstance(piece.item, Offer):
                 raise
             log.error("action=event_failed job=%s cause=%s", job_id, outcomes.unworkable(exc).cause)
-            entry = quarantine.failed_offer(piece.kept, piece.item, exc)
+            entry = quarantine.failed_offer(piece.origin, piece.item, exc)
             self._fan_out(job_id, pending.of(msgspec.structs.replace(piece, item=entry)))
 
     def _fan_out(self, job_id: str, pending: Commit) -> None:

@@ -6,7 +6,6 @@ callbacks in the quarantine, events as dead letters of their handler. A job of a
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,8 @@ from shared import batches, keys, progress, queues
 from shared.batches import Kept
 from shared.keys import CountedKind
 from workers.calling import outcomes
-from workers.running import dead_letters, quarantine
+from workers.running import dead_letters, notebook, quarantine
+from workers.running.notebook import Notes
 from workers.running.settlements import SetAside, Substitute
 
 # The waits between them are 60 seconds at most, so this is about an hour.
@@ -36,23 +36,21 @@ class FailedJob:
         self._settled, done = _progress(settled)
         self.failures = _number(failures) + 1
         self.left = max(0, _number(items) - done)
-        self._has_finished = bool(finished)
+        self._finished = (finished or b"").decode()
 
-    def substitute(self, error: BaseException, *, has_notes: bool) -> Substitute | None:
-        """Return what takes its place, or None: it is tried again as it is.
-
-        `has_notes`: its handler has finished some of it, which its next run settles first.
-        """
+    def substitute(self, error: BaseException, notes: Notes) -> Substitute | None:
+        """Return what takes its place, or None: it is tried again as it is. `notes`: what its handler has finished."""
         if isinstance(error, queues.NewerRelease):
             return None
         if self.failures >= MOST_FAILURES:
             return self._set_aside(error)
         # What Redis refuses, it refuses for each item alike.
-        if self.failures < _SPLIT_AT or self.left <= 1 or has_notes or self._has_finished:
+        is_alone = notes.keys() <= {self._job_id}
+        if self.failures < _SPLIT_AT or self.left <= 1 or not is_alone or _is_refused(error):
             return None
-        return None if isinstance(error, redis.RedisError) else self._split()
+        return self._split(notes.get(self._job_id, frozenset()))
 
-    def _split(self) -> Substitute | None:
+    def _split(self, noted: frozenset[int]) -> Substitute | None:
         try:
             if self._queue == queues.EXPAND:
                 kept, skip = self._callbacks()
@@ -60,9 +58,12 @@ class FailedJob:
                 jobs[0] |= {"progress": skip}
             else:
                 handler, attempt, events = self._events()
+                finished = noted | notebook.from_text(self._finished)
+                about = f"1 event for {handler}"
                 jobs = [
-                    queues.delivery_job(handler, [event], attempt=attempt, description=f"1 event for {handler}")
-                    for event in map(msgspec.json.encode, events)
+                    queues.delivery_job(handler, [msgspec.json.encode(event)], attempt=attempt, description=about)
+                    | ({"finished": f"{progress.write({0})};"} if place in finished else {})
+                    for place, event in events.items()
                 ]
         except Exception:  # noqa: BLE001 # of a form that nobody knows: it stays one, and is set aside as one
             return None
@@ -89,7 +90,7 @@ class FailedJob:
             ]
         handler, attempt, events = self._events()
         outcome = outcomes.unworkable(error)
-        return [dead_letters.of_array(handler, event, outcome, attempts=attempt) for event in events]
+        return [dead_letters.of_array(handler, event, outcome, attempts=attempt) for event in events.values()]
 
     def _whole(self, error: BaseException) -> SetAside:
         if self._queue == queues.EXPAND:
@@ -105,10 +106,10 @@ class FailedJob:
             skip -= kept.pop(0).records
         return kept, skip
 
-    def _events(self) -> tuple[str, int, Sequence[Any]]:
+    def _events(self) -> tuple[str, int, dict[int, Any]]:
         _version, handler, attempt, events = queues.arguments(self._data)
         settled = progress.read(self._settled)
-        return handler, attempt, [event for place, event in enumerate(events) if place not in settled]
+        return handler, attempt, {place: event for place, event in enumerate(events) if place not in settled}
 
     def _handler(self) -> str:
         return self._queue.removeprefix(queues.delivery(""))
@@ -120,6 +121,11 @@ class FailedJob:
         if self._queue == queues.EXPAND:
             return keys.count(kind, "quarantined")
         return keys.handler_count(self._handler(), kind, "dead")
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Return whether it was Redis that refused what was asked of it."""
+    return error is not None and (isinstance(error, redis.RedisError) or _is_refused(error.__cause__))
 
 
 def _progress(text: bytes | None) -> tuple[str, int]:

@@ -51,10 +51,10 @@ def failed(kept: Kept, error: BaseException, *, records: int) -> SetAside:
     return unreadable(kept, found.error, body(kept), records=records, traceback=found.traceback)
 
 
-def failed_offer(kept: Kept, offer: Offer, error: BaseException) -> SetAside:
-    """Return the entry for one event of `kept` that could not be fanned out: as the callback that brought it alone."""
+def failed_offer(origin: Kept, offer: Offer, error: BaseException) -> SetAside:
+    """Return the entry for one event of a callback that could not be fanned out: as a callback that brings it alone."""
     found = outcomes.unworkable(error)
-    return unreadable(kept, found.error, _alone(offer), records=1, traceback=found.traceback)
+    return unreadable(origin, found.error, _alone(offer), records=1, traceback=found.traceback)
 
 
 def _alone(offer: Offer) -> bytes:
