@@ -6,8 +6,8 @@
 -- KEYS, ARGV  as in taking.lua, then
 -- ARGV  5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
 -- Gives {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died of it,
--- what a dead worker's handler had finished of it (see put_back.lua), 1 if this is the probe, {id, progress, data,
--- finished}, …}
+-- what a dead worker's handler had finished of it (see put_back.lua), 1 if this is the probe, how many items it
+-- has ('' if nobody counted them), {id, progress, data, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'alone', 'failures')
 if not own[1] then return {false} end
 
@@ -21,7 +21,7 @@ if pause then
 end
 
 local deaths = tonumber(own[4] or 0)
-result = {own[3] or '0', deaths, own[5] or '', probes}
+result = {own[3] or '0', deaths, own[5] or '', probes, own[2] or ''}
 items = tonumber(own[2] or 1)
 bytes = #own[1]
 

@@ -14,16 +14,17 @@ local function look(id)
   return {
     data = job[1],
     items = tonumber(job[2] or 1),
+    counted = job[2] or '',
     progress = job[3] or '0',
     finished = job[4] or '',
     is_alone = job[5] or job[6] or job[7],  -- a worker died of it, could not read it, or failed with it
   }
 end
 
--- Enter {id, progress, data, finished} in the result.
+-- Enter {id, progress, data, finished, items} in the result.
 local function add(id, job)
   known[prefix .. id] = true
-  result[#result + 1] = {id, job.progress, job.data, job.finished}
+  result[#result + 1] = {id, job.progress, job.data, job.finished, job.counted}
   items = items + job.items
   bytes = bytes + #job.data
 end

@@ -69,6 +69,8 @@ class Run:
         first = len(self.events)
         for number, portion in enumerate(portions, start=len(self._shares)):
             _version, _handler, attempt, encoded = portion.arguments
+            if portion.items and len(encoded) != portion.items:
+                raise ValueError(f"the job has {len(encoded)} events and was counted as {portion.items}")
             share = _Share(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
             places = [place for place in range(share.size) if place not in share.settled]
             for place, event in zip(places, _read([encoded[place] for place in places]), strict=True):

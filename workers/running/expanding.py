@@ -129,6 +129,9 @@ class Expansion:
             try:
                 _version, callbacks = portion.arguments
                 found = msgspec.convert(callbacks, self._kept)
+                records = sum(kept.records for kept in found)
+                if portion.items and records != portion.items:
+                    raise ValueError(f"the job has {records} records and was counted as {portion.items}")
             except Exception as exc:
                 if not portion.taken:
                     raise

@@ -51,6 +51,7 @@ class FailedJob:
         return self._split(notes.get(self._job_id, frozenset()))
 
     def _split(self, noted: frozenset[int]) -> Substitute | None:
+        skip = 0
         try:
             if self._queue == queues.EXPAND:
                 kept, skip = self._callbacks()
@@ -67,7 +68,7 @@ class FailedJob:
                 ]
         except Exception:  # noqa: BLE001 # of a form that nobody knows: it stays one, and is set aside as one
             return None
-        if len(jobs) == 1:
+        if len(jobs) <= 1 or sum(int(fields["items"]) for fields in jobs) - skip != self.left:
             return None
         return Substitute(self._index(), jobs=[(queues.new_id(), {**fields, "alone": 1}) for fields in jobs])
 
@@ -75,6 +76,8 @@ class FailedJob:
         try:
             entries = self._entries(error)
         except Exception:  # noqa: BLE001 # as above
+            entries = []
+        if sum(entry.records for entry in entries) != self.left:
             entries = [self._whole(error)]
         counts: Counter[str] = Counter()
         for entry in entries:

@@ -246,10 +246,10 @@ class QueueWorker(SimpleWorker):
                 log.error("action=job_set_aside queue=%s job=%s entries=%d", name, job_id, len(substitute.entries))
             try:
                 return self._places.replace(execution, substitute)
-            except redis.ResponseError as exc:
+            except Exception as exc:
                 if is_unavailable(exc):
                     raise
-                log.error("action=job_failed queue=%s job=%s error=%s", name, job_id, exc)
+                log.error("action=job_failed queue=%s job=%s", name, job_id, exc_info=exc)
                 return self._places.put_back(execution, to="later", finished=notes)
 
         self._end(end, execution)

@@ -17,9 +17,10 @@ class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. Its data
-    has `size_bytes`; that of the running job is not counted. `deaths` counts the workers that died in the midst of it
-    since it last made progress; `finished` are the places of what a handler did in their hands. `is_probe` says of the
-    running job that its handler's pause is over, if one event, which this run has to try first, goes well.
+    has `size_bytes`; that of the running job is not counted. `items` is how many it was enqueued with, 0 if that is
+    unknown. `deaths` counts the workers that died in the midst of it since it last made progress; `finished` are the
+    places of what a handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if
+    one event, which this run has to try first, goes well.
     """
 
     job_id: str
@@ -30,6 +31,7 @@ class Portion(Struct, frozen=True):
     deaths: int = 0
     finished: frozenset[int] = frozenset()
     is_probe: bool = False
+    items: int = 0
 
 
 class Settlement(Struct, frozen=True):

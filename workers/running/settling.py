@@ -98,7 +98,7 @@ class Steps:
             raise StaleRun
         if settled == 0:
             raise OnHold(OnHold.__doc__)
-        deaths, noted, is_probe, *others = rest
+        deaths, noted, is_probe, items, *others = rest
         portions = [
             Portion(
                 job_id,
@@ -108,6 +108,7 @@ class Steps:
                 deaths=deaths,
                 finished=notebook.from_text(noted.decode()),
                 is_probe=bool(is_probe),
+                items=int(items or 0),
             )
         ]
         return [*portions, *self._taken_along(queue, job_id, others)]
@@ -126,7 +127,7 @@ class Steps:
 
     def _taken_along(self, queue: str, job_id: str, found: Iterable[Sequence[bytes]]) -> list[Portion]:
         portions = []
-        for other, settled, data, noted in found:
+        for other, settled, data, noted, items in found:
             try:
                 portion = Portion(
                     other.decode(),
@@ -135,6 +136,7 @@ class Steps:
                     taken=True,
                     finished=notebook.from_text(noted.decode()),
                     size_bytes=len(data),
+                    items=int(items or 0),
                 )
                 progress.read(portion.progress)
             except Exception as exc:  # noqa: BLE001 # whatever is wrong with one job must not hold back the others
