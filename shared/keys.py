@@ -29,8 +29,8 @@ All names begin with `cb:`. The marks are by far the most numerous keys, so thei
 A job's hash (`rq:job:<id>`, RQ's) carries seven fields of ours: `items`, how many records or events its data hold,
 `progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
 many workers died in the midst of it, `failures`, how many of its runs failed since it last made progress, `finished`,
-what its handler had done by then beyond what is settled, and `alone`, where it runs with no other job, as a worker could
-not read it or a run that had it failed.
+what its handler had done by then beyond what is settled, and `alone`, where it runs with no other job, as a worker
+could not read it or a run that had it failed.
 """
 
 from collections.abc import Iterable

@@ -27,7 +27,7 @@ _APART: Final = (SetAside, Quarantined, Portion)
 
 
 def holds(value: Any) -> bool:
-    """Return whether the item is in `value`: in a text, a container or a struct, but not set apart, and not as a job."""
+    """Return whether the item is in `value`: in a text, a container or a struct; not set apart, not as a job."""
     if isinstance(value, str):
         return MARK in value
     if isinstance(value, bytes):

@@ -40,7 +40,7 @@ IN_DELIVER = {
     "shared.queues:current": 4,
     "workers.jobs:deliver": 1,
     "workers.running.delivering:Deliveries._take": 1,
-    "workers.running.delivering:Deliveries._write_down": 1,
+    "workers.running.settler:Settler._write_down": 1,
     "workers.running.delivering:Deliveries.run": 1,
     "workers.running.delivery_run:Run.settled": 0,
     "workers.running.delivery_run:Run.settlements": 1,

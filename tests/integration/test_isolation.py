@@ -37,7 +37,7 @@ OF_THE_JOB: Final = {
 }
 OF_THE_LADDER: Final = {
     "workers.running.commit:Commit.add",
-    "workers.running.delivering:Deliveries._write_down",
+    "workers.running.settler:Settler._write_down",
     "workers.running.delivery_run:Run.settled",
     "workers.running.delivery_run:_read",
     "workers.running.delivery_run:Run.settlements",

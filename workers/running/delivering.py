@@ -10,30 +10,27 @@ Where the handler asks for a pause the run ends early, and its events wait as th
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
-
-import msgspec
 
 from shared import events, queues
 from shared.figures import SECONDS, Figures
 from workers.calling import outcomes
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
-from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected, Unworkable
+from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
 from workers.running import patience
-from workers.running.delivery_run import Ended, Run
+from workers.running.delivery_run import Run
 from workers.running.intake import Intake
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
-from workers.running.settlements import MOST_DEATHS, NOTHING, PauseNews, Portion, Settled
+from workers.running.settlements import MOST_DEATHS, Portion
+from workers.running.settler import Settler, Unsettled, unworkable
 from workers.running.settling import OnHold, StaleRun, Steps
-from workers.running.verdicts import Verdicts
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -45,12 +42,6 @@ _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
 _FAILURES_IN_A_ROW: Final = 10
-# So many events of which nothing can be written down, each alone: it is not the events' doing, then.
-_MOST_STUCK: Final = 3
-
-
-class Unsettled(Exception):
-    """What became of events could not be written down, and that is not one event's doing: the cause says why."""
 
 
 class Deliveries:
@@ -75,8 +66,9 @@ class Deliveries:
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
         self._intake = Intake(steps, handler)
-        self._figures = Figures() if figures is None else figures
-        self._handler_seconds = self._figures.histogram(("handler", handler.name), SECONDS)
+        figures = Figures() if figures is None else figures
+        self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
+        self._settler = Settler(steps=steps, handler=handler, notebook=notebook, figures=figures, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it; `worker` is who runs it, by name.
@@ -113,7 +105,7 @@ class Deliveries:
             log.error("action=run_apart handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
             self._work_on(run, part, self._apart(run, part), pause)
         part.end()
-        self._settle(run, part)
+        self._settler.settle(run, part)
         self._learn(run.ended, time.monotonic() - run.began)
         if not run.is_settled or run.may_have_more:
             raise self._held() if part.is_held else Unfinished()
@@ -128,7 +120,7 @@ class Deliveries:
                     # Other processes are to hear of a pause, or of its end, before the next call.
                     if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
                         self._watchdog.rest()  # Redis may be away for any time
-                        self._settle(run, part)
+                        self._settler.settle(run, part)
                         self._watchdog.watch()
             finally:
                 self._watchdog.rest()
@@ -162,7 +154,7 @@ class Deliveries:
         portions = self._intake.more(run, hands=hands)
         # What is noted: before the notes begin anew, and before a slow call keeps it waiting.
         if portions or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
-            self._settle(run, part)
+            self._settler.settle(run, part)
         positions = run.add(portions)
         if portions:
             self._expect(run, positions)
@@ -270,80 +262,10 @@ class Deliveries:
             except Exception as exc:
                 if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
                     raise
-                found = [self._unworkable(exc)]
+                found = [unworkable(exc, handler=self._handler.name)]
             yield [(position, outcome) for outcome in found]
-
-    def _unworkable(self, error: Exception) -> Outcome:
-        outcome = outcomes.unworkable(error)
-        log.error("action=event_failed handler=%s cause=%s", self._handler.name, outcome.cause)
-        return outcome
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:
             self._handler_seconds.observe(seconds / number, number)
             self._intake.learn(number, seconds)
-
-    def _settle(self, run: Run, part: Part) -> None:
-        """Write down what became of events since the last time; all of it at once, if nothing is wrong with one.
-
-        Raises StaleRun, redis.RedisError where Redis is unavailable, and Unsettled.
-        """
-        left = deque([run.ended_since()])
-        if not left[0] and not part.has_news:
-            return
-        news = part.tell()
-        stuck: list[Unsettled] = []
-        while left:
-            ended = left.popleft()
-            try:
-                settled = self._write_down(run, ended, news)
-            except Exception as exc:
-                if isinstance(exc, StaleRun) or patience.is_unavailable(exc):
-                    raise
-                try:
-                    left.extendleft(reversed(self._smaller(ended, exc)))
-                except Unsettled as unsettled:
-                    stuck.append(unsettled)
-                    if len(stuck) == _MOST_STUCK:
-                        raise
-                continue
-            news = NOTHING
-            part.learn(settled)
-            if settled.change == "paused":
-                log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
-            elif settled.change == "resumed":
-                log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
-        if stuck:
-            raise stuck[0]
-        run.settled_at = time.monotonic()
-        self._notebook.clear()
-
-    def _smaller(self, ended: list[Ended], error: Exception) -> list[list[Ended]]:
-        """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
-        if len(ended) > 1:
-            middle = len(ended) // 2
-            return [ended[:middle], ended[middle:]]
-        if not ended or isinstance(ended[0].outcome, Unworkable):
-            # Not the event's doing, then.
-            raise Unsettled(Unsettled.__doc__) from error
-        return [[msgspec.structs.replace(ended[0], outcome=self._unworkable(error))]]
-
-    def _write_down(self, run: Run, ended: Sequence[Ended], news: PauseNews) -> Settled:
-        verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
-        for one in ended:
-            verdicts.enter(one)
-        settled = self._steps.settle(
-            run_id=run.job_id,
-            handler=self._handler.name,
-            settlements=run.settlements(ended),
-            counts=verdicts.counts,
-            dead=verdicts.dead,
-            later=verdicts.later,
-            news=news,
-        )
-        run.settled(ended)
-        for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
-            self._figures.add((name, self._handler.name), number)
-        for (action, cause), number in verdicts.actions.items():
-            log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
-        return settled
