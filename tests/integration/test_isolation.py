@@ -4,6 +4,7 @@ Every function that a traced run passes with the item in its arguments is tried 
 first batch, in one that is taken along, and in the middle of a bundle.
 """
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -92,6 +93,7 @@ OUTCOMES: Final = {
 }
 
 called: Counter[str] = Counter()
+at_once: Counter[str] = Counter()
 
 
 @handler(ReportEvent)
@@ -107,6 +109,10 @@ def whole(events: list[ReportEvent]) -> None:
 @handler(ReportEvent, concurrency=16)
 async def several(event: ReportEvent) -> None:
     called[event.message_id] += 1
+    at_once["now"] += 1
+    at_once["most"] = max(at_once.values())
+    await asyncio.sleep(0)
+    at_once["now"] -= 1
 
 
 HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": whole, "several": several}
@@ -247,3 +253,16 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
         assert len(called.keys() - {MARK}) == 999
         assert set(called.values()) == {1}, "none twice"
         assert "action=job_failed" not in caplog.text
+
+
+def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
+    with bench(quick_redis.url, several) as b:
+        b.keep(*statuses([*map(str, range(99)), MARK], bundle=100))
+        b.expand()
+        at_once.clear()
+
+        with injection.raising("workers.calling.caller:Caller.run", ValueError):
+            b.deliver(several)
+
+        assert at_handler(b, several) == (99, 1, 0, 0)
+        assert at_once["most"] == 16

@@ -10,6 +10,7 @@ Where the handler asks for a pause the run ends early, and its events wait as th
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
@@ -29,7 +30,7 @@ from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
 from workers.running.settlements import MOST_DEATHS, Portion
-from workers.running.settler import Settler, Unsettled, unworkable
+from workers.running.settler import Settler, Unsettled, halves, unworkable
 from workers.running.settling import OnHold, StaleRun, Steps
 
 log = logging.getLogger("callbacks.deliver")
@@ -250,20 +251,23 @@ class Deliveries:
                 yield ((position, outcome),)
 
     def _apart(self, run: Run, part: Part) -> Generator[_Known, None, None]:
-        """Call the handler with each event of which nobody knows what became of it, alone.
+        """Call the handler with the events of which nobody knows what became of them, fewer at a time.
 
-        The one with which this service fails again is not tried any more.
+        The one with which this service fails alone is not tried any more.
         """
-        for position in run.without_outcome():
-            if part.is_held or self._is_stopping():
-                return
+        left = deque(halves(run.without_outcome(range(len(run.events)))))
+        while left and not part.is_held and not self._is_stopping():
+            positions = run.without_outcome(left.popleft())
             try:
-                found = [outcome for _, outcome in self._called(part, [run.events[position]], singly=True)]
+                for index, outcome in self._called(part, [run.events[p] for p in positions], singly=True):
+                    yield ((positions[index], outcome),)
             except Exception as exc:
                 if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
                     raise
-                found = [unworkable(exc, handler=self._handler.name)]
-            yield [(position, outcome) for outcome in found]
+                if len(positions) > 1:
+                    left.extendleft(reversed(halves(positions)))
+                else:
+                    yield [(position, unworkable(exc, handler=self._handler.name)) for position in positions]
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:

@@ -103,9 +103,9 @@ class Run:
         self._has_outcome.add(position)
         self.ended += 1
 
-    def without_outcome(self) -> list[int]:
-        """Return the positions of the events of which nobody knows what became of them."""
-        return [position for position in range(len(self.events)) if position not in self._has_outcome]
+    def without_outcome(self, positions: Iterable[int]) -> list[int]:
+        """Return those of these positions of whose events nobody knows what became of them."""
+        return [position for position in positions if position not in self._has_outcome]
 
     def traced(self, positions: Iterable[int]) -> Iterator[tuple[events.Event, int, str]]:
         """Give each event with its attempt and with the traceparent that came along, "" where none did."""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from workers.running.settlements import NOTHING, PauseNews, Settled
 from workers.running.settling import StaleRun, Steps
 from workers.running.verdicts import Verdicts
 
+T = TypeVar("T")
+
 log = logging.getLogger("callbacks.deliver")
 
 # So many events of which nothing can be written down, each alone: it is not the events' doing, then.
@@ -40,6 +42,12 @@ def unworkable(error: Exception, *, handler: str) -> Unworkable:
     outcome = outcomes.unworkable(error)
     log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
     return outcome
+
+
+def halves(items: list[T]) -> list[list[T]]:
+    """Return the first and the second half of a list; of a list of one, that."""
+    middle = len(items) // 2
+    return [half for half in (items[:middle], items[middle:]) if half]
 
 
 class Settler:
@@ -92,8 +100,7 @@ class Settler:
     def _smaller(self, ended: list[Ended], error: Exception) -> list[list[Ended]]:
         """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
         if len(ended) > 1:
-            middle = len(ended) // 2
-            return [ended[:middle], ended[middle:]]
+            return halves(ended)
         if not ended or isinstance(ended[0].outcome, Unworkable):
             # Not the event's doing, then.
             raise Unsettled(Unsettled.__doc__) from error
