@@ -36,6 +36,7 @@ from simulator.target import target
 from simulator.traffic import SPAN
 
 # The gateway waits 300 s before it repeats a failed callback; here nobody wants to.
+_SOURCE: Final = "demo"
 _RETRY_SECONDS: Final = 2.0
 # How long nothing may move before the demo says that something is stuck.
 _PATIENCE_SECONDS: Final = 30.0
@@ -131,7 +132,7 @@ def _play(campaign: Campaign, folder: Path) -> Result:
     environment = {
         "HOST": "127.0.0.1",
         "WEB_CONCURRENCY": "1",
-        "CALLBACKS_TOKENS": f"demo={token}",
+        "CALLBACKS_TOKENS": f"{_SOURCE}={token}",
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
         "CALLBACKS_TRUSTED_PROXIES": "",
         "CALLBACKS_DURABILITY": "fsync",
@@ -161,11 +162,8 @@ def _play(campaign: Campaign, folder: Path) -> Result:
         summary=summary,
         audit=sums,
         expected=frozenset(
-            {
-                events.report_id(message_id, channel, status, ms, code)
-                for message_id, channel, status, ms, code in entries.reports
-            }
-            | {events.reply_id(reply_message_id) for reply_message_id in entries.replies}
+            {events.report_id(_SOURCE, *report) for report in entries.reports}
+            | {events.reply_id(_SOURCE, reply_message_id) for reply_message_id in entries.replies}
         ),
         written=_written(log_file),
     )

@@ -49,6 +49,8 @@ def show(*, entry_id: str, as_json: bool) -> None:
         return
     click.echo(f"received  {entry.received_at}\nsource    {entry.source}\nkind      {entry.kind or 'unknown'}")
     click.echo(f"records   {entry.records}\nerror     {shelf_options.short(entry.error)}\n")
+    if entry.traceback:
+        click.echo(f"{entry.traceback}\n")
     click.echo(entry.body)
 
 

@@ -50,7 +50,10 @@ class Traced(Kept, frozen=True, gc=False, array_like=True):
 
 
 class Quarantined(Struct, frozen=True, kw_only=True):
-    """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received."""
+    """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received.
+
+    `traceback`, if there is one, is that of an exception which its reading raised.
+    """
 
     kind: wire.Kind | None
     source: str
@@ -58,6 +61,7 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     error: str
     body: bytes
     records: int = 1
+    traceback: str = ""
 
 
 def plain(callback: Traced) -> Kept:
@@ -144,4 +148,6 @@ def quarantine_entry(entry: Quarantined) -> tuple[str, dict[str, str | bytes | i
         "error": entry.error,
         "body": entry.body,
     }
+    if entry.traceback:
+        fields["traceback"] = entry.traceback
     return f"{entry.received_ms:012x}{secrets.token_hex(4)}", fields

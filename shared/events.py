@@ -20,6 +20,7 @@ STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELI
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS: Final = frozenset("0123456789")
 _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
 # Valid inside a JSON string, yet str.splitlines() and some readers of JSON lines break a line at them.
 _LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -59,13 +60,16 @@ class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, 
 
 
 class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="reply"):
-    """A recipient's message. `text` is None for a sticker or a picture; the rest as in `ReportEvent`."""
+    """A recipient's message. `text` is None for a sticker or a picture; the rest as in `ReportEvent`.
+
+    `reply_message_id` identifies it; where the gateway gave none, `req_uuid` does.
+    """
 
     id: str
     source: str
     api_job_id: str | None
     client_job_id: str | None
-    reply_message_id: str
+    reply_message_id: str | None
     orig_message_id: str | None
     req_uuid: str | None
     channel: str | None
@@ -120,21 +124,39 @@ def trace_of(array: Sequence[Any]) -> str:
     return str(array[fields]) if len(array) > fields else ""
 
 
-def report_id(
-    message_id: str, channel: str | None, status: str, occurred_ms: int | None, error_code: int | None
+def report_id(  # noqa: PLR0917 # what identifies it, in the order in which the contract names it
+    source: str,
+    message_id: str,
+    channel: str | None,
+    status: str,
+    recipient: str | None,
+    occurred_ms: int | None,
+    error_code: int | None,
 ) -> str:
-    """Derive a report's identity: the gateway gives it none. 24 hexadecimal digits, 96 bits."""
-    return _digest(["report", message_id, channel, status, occurred_ms, error_code])
+    """Derive a report's identity: the gateway gives it none. 24 hexadecimal digits, 96 bits.
+
+    Of the recipient the digits count, so `+356 99…` and `35699…` are one.
+    """
+    digits = "".join(filter(_DIGITS.__contains__, recipient or ""))
+    return _digest(["report", source, message_id, channel, status, digits, occurred_ms, error_code])
 
 
-def reply_id(reply_message_id: str) -> str:
+def reply_id(source: str, reply_message_id: str) -> str:
     """Derive a reply's identity from what is unique to the message, whatever `req_uuid` carries it."""
-    return _digest(["reply", reply_message_id])
+    return _digest(["reply", source, reply_message_id])
 
 
-def request_id(req_uuid: str) -> str:
-    """Derive the mark of one HTTP callback of a reply: the same `req_uuid` is the same callback."""
-    return _digest(["request", req_uuid])
+def request_id(source: str, req_uuid: str) -> str:
+    """Derive the identity of a reply without a `reply_message_id` from its HTTP callback."""
+    return _digest(["request", source, req_uuid])
+
+
+def carrier_id(source: str, req_uuid: str) -> str:
+    """Derive the mark of the HTTP callback that carried a reply: one for which another identity decides.
+
+    Never equal to an identity: a reply that has nothing but its `req_uuid` is not lost by it.
+    """
+    return _digest(["carrier", source, req_uuid])
 
 
 def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
@@ -181,9 +203,10 @@ def _report(
 ) -> ReportEvent:
     occurred_ms = values.unix_ms(record)
     message_id, channel = str(record.message_id), values.text(record.type)
+    recipient = values.text(record.to)
     error_code = values.integer(record.error_code)
     return ReportEvent(
-        id=report_id(message_id, channel, record.status, occurred_ms, error_code),
+        id=report_id(source, message_id, channel, record.status, recipient, occurred_ms, error_code),
         source=source,
         api_job_id=api_job_id,
         client_job_id=client_job_id,
@@ -194,7 +217,7 @@ def _report(
         is_final=record.status in FINAL_STATUSES,
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
         sender=values.sender(record),
-        recipient=values.text(record.to),
+        recipient=recipient,
         error_code=error_code,
         received_at=received_at,
         raw=raw,
@@ -203,15 +226,15 @@ def _report(
 
 def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
     occurred_ms = values.unix_ms(reply)
-    reply_message_id = str(reply.reply_message_id)
+    reply_message_id, req_uuid = values.text(reply.reply_message_id), values.text(reply.req_uuid)
     return ReplyEvent(
-        id=reply_id(reply_message_id),
+        id=request_id(source, req_uuid or "") if reply_message_id is None else reply_id(source, reply_message_id),
         source=source,
         api_job_id=values.text(reply.api_job_id),
         client_job_id=values.text(reply.client_job_id),
         reply_message_id=reply_message_id,
         orig_message_id=values.text(reply.orig_message_id),
-        req_uuid=values.text(reply.req_uuid),
+        req_uuid=req_uuid,
         channel=values.text(reply.channel),
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
         sender=values.sender(reply),

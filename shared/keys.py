@@ -26,11 +26,12 @@
     cb:actions:<id>:runner     string  ops    RUNNER_SECONDS after the last sign of life of who carries it out
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
-A job's hash (`rq:job:<id>`, RQ's) carries six fields of ours: `items`, how many records or events its data hold,
+A job's hash (`rq:job:<id>`, RQ's) carries seven fields of ours: `items`, how many records or events its data hold,
 `progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
-many workers died in the midst of it, `finished`, what its handler had done by then beyond what is settled, and `alone`,
-where a worker could not read it. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) carries one: `stopping`, where
-its worker was asked to stop, so that its end is no death.
+many workers died in the midst of it, `failures`, how many of its runs failed since it last made progress, `finished`,
+what its handler had done by then beyond what is settled, and `alone`, where it runs with no other job, as a worker
+could not read it or a run that had it failed. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) carries one:
+`stopping`, where its worker was asked to stop, so that its end is no death.
 """
 
 from collections.abc import Iterable
@@ -54,6 +55,9 @@ FIGURES: Final = "cb:figures"
 FIGURES_PROCESSES: Final = "cb:figures:processes"
 FIGURES_HOUR: Final = "cb:figures:hour"
 LIVE: Final = "cb:live"
+
+# The counter of replies that came under the `req_uuid` of another one, and were delivered.
+REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.

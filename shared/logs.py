@@ -15,8 +15,14 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_overtaken, job_run_twice
                         a job was given to another worker meanwhile; this run of it has changed nothing more
     job_end_unknown     the work is done, and Redis did not answer to the note that it is
-    job_failed          a job failed as a whole: it goes on from where it was, a second later
+    job_failed          a job failed as a whole: it goes on from where it was, later and alone; failures= so far
+    job_split           a job failed alone: each of its items is a job of its own now: items=
+    job_set_aside       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
     job_unreadable      a job that this release cannot read
+    callback_apart      the reading of a callback raised cause=: it is read one record at a time
+    event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is set aside
+    run_apart           a delivery's run raised cause=: its events are called one at a time
+    req_uuid_reused     replies= came under the req_uuid of other replies, and were delivered: a fault of the sender
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=

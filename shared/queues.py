@@ -44,6 +44,10 @@ def delivery(handler: str) -> str:
     return f"deliver-{handler}"
 
 
+class NewerRelease(ValueError):
+    """A job that a newer release has written."""
+
+
 class JsonSerializer:
     """What RQ reads and writes job data with: JSON, as whoever can write to Redis must not run code.
 
@@ -145,9 +149,10 @@ def arguments(data: bytes) -> list[Any]:
 
 
 def current(args: Sequence[Any]) -> list[Any]:
-    """Give a job's arguments as they are. Raises ValueError if a newer release wrote them."""
-    if not args or not isinstance(args[0], int) or not 1 <= args[0] <= PAYLOAD_VERSION:
-        raise ValueError(
-            f"arguments of version {args[0] if args else None!r}, and this release reads 1 to {PAYLOAD_VERSION}"
-        )
+    """Give a job's arguments as they are. Raises NewerRelease if one wrote them, ValueError if nothing of ours did."""
+    version = args[0] if args else None
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ValueError(f"arguments of version {version!r}: this is no job of this service")
+    if version > PAYLOAD_VERSION:
+        raise NewerRelease(f"arguments of version {version}, and this release reads 1 to {PAYLOAD_VERSION}")
     return list(args)

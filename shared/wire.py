@@ -70,9 +70,9 @@ class ReplyMessage(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
-    """A recipient's message."""
+    """A recipient's message, known by its `reply_message_id`, or by its `req_uuid` where it has no other."""
 
-    reply_message_id: _Id
+    reply_message_id: _Text = None
     req_uuid: _Text = None
     api_job_id: _Text = None
     client_job_id: _Text = None
@@ -85,6 +85,11 @@ class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
     viber_from: _Text = None
     to: _Text = None
     message: ReplyMessage | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which msgspec makes an error of validation, where nothing identifies it."""
+        if self.reply_message_id in (None, "") and self.req_uuid in (None, ""):
+            raise ValueError("missing required key - at `$.reply_message_id`")
 
 
 class Fault(Struct, frozen=True):
@@ -125,6 +130,7 @@ MAX_DEPTH: Final = 100
 
 _BOM: Final = b"\xef\xbb\xbf"
 _REQUIRED: Final[dict[Kind, str]] = {"status": "data", "reply": "reply_message_id"}
+_REPLY_KEYS: Final = frozenset(("reply_message_id", "req_uuid"))
 _ENVELOPE_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _STATUS_KEYS: Final = _ENVELOPE_KEYS | {"data"}
 # Copied into each of a body's records (4 MiB hold 130,000), a long text of the envelope would fill the memory. The
@@ -168,7 +174,7 @@ def read(body: bytes, kind: Kind | None) -> Callback:
         if usual is not None:
             return usual
     value = _decode(_decode_object, body, "$")
-    told: Kind | None = "status" if "data" in value else "reply" if "reply_message_id" in value else None
+    told: Kind | None = "status" if "data" in value else "reply" if value.keys() & _REPLY_KEYS else None
     if kind is None or (told is not None and _REQUIRED[kind] not in value):
         if told is None:
             raise NotDocumented("neither a status callback ($.data) nor a reply ($.reply_message_id): $")

@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     acknowledged_at: datetime | None
     attempts: tuple[Attempt, ...]
     reports: tuple[ReportKey, ...]
-    """For each record: message_id, type, status, micro_timestamp, error_code; empty for a reply."""
+    """For each record: message_id, type, status, to, micro_timestamp, error_code; empty for a reply."""
     replies: tuple[ReplyKey, ...]
     """reply_message_id and req_uuid of the last attempt; empty for reports."""
     req_uuids: tuple[str, ...]

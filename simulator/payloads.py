@@ -11,8 +11,8 @@ from msgspec import UNSET, Struct, UnsetType
 Channel: TypeAlias = Literal["INTERNAL", "SMS", "VIBER"]
 Status: TypeAlias = Literal["ACCEPTD", "DELIVRD", "EXPIRED", "UNDELIV", "REJECTD", "SEEN"]
 
-ReportKey: TypeAlias = tuple[str, str, str, int, int]
-"""What tells one report from another: message_id, type, status, micro_timestamp, error_code."""
+ReportKey: TypeAlias = tuple[str, str, str, str, int, int]
+"""What tells one report from another: message_id, type, status, to, micro_timestamp, error_code."""
 ReplyKey: TypeAlias = tuple[str, str]
 """reply_message_id, the same however often a reply is sent, and req_uuid, new with each sending."""
 
@@ -35,7 +35,7 @@ class Report(Struct, frozen=True, kw_only=True, rename=_NAMES):
     @property
     def key(self) -> ReportKey:
         """The report's natural key; it has no identifier of its own."""
-        return (self.message_id, self.channel, self.status, self.micro_timestamp, self.error_code)
+        return (self.message_id, self.channel, self.status, self.recipient, self.micro_timestamp, self.error_code)
 
 
 class StatusBody(Struct, frozen=True, kw_only=True):

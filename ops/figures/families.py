@@ -49,6 +49,8 @@ def _arrivals(reading: Reading) -> Iterator[Metric]:
     quarantined = sum(counts.get(keys.count(kind, "quarantined"), 0) for kind in KINDS)
     yield _gauge("callbacks_quarantine_entries", "Callbacks and records in the quarantine now.", reading.quarantined)
     yield _gauge("callbacks_quarantined_records", "Records set aside, neither replayed nor dropped.", quarantined)
+    reused = counts.get(keys.REUSED_REQ_UUIDS, 0)
+    yield _counter("callbacks_reused_req_uuids", "Replies under the req_uuid of another reply: delivered.", reused)
     yield _counter("callbacks_quarantine_dropped", "Records dropped from the quarantine.", dropped)
 
 

@@ -23,7 +23,8 @@ def delivered(file: Path) -> Counter[str]:
 def acknowledged(file: Path) -> set[str]:
     """Derive the ids from the gateway's own account of what it sent."""
     known = ledger.unique_events(ledger.read(file))
-    ids = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
+    ids = {events.report_id("acceptance", *report) for report in known.reports}
+    ids |= {events.reply_id("acceptance", reply) for reply in known.replies}
     # The ledger has its own keys: were two of them one id of ours, two events would be taken for one.
     assert len(ids) == len(known.reports) + len(known.replies)
     return ids

@@ -40,7 +40,7 @@ def test_a_campaign_out_of_order_and_with_repeats_ends_as_the_gateway_said(
     known = ledger.unique_events(ledger.read(tmp_path / "ledger.jsonl"))
     order = {"ACCEPTD": 1, "UNDELIV": 2, "EXPIRED": 2, "REJECTD": 2, "DELETED": 2, "DELIVRD": 3, "SEEN": 4}
     ends: dict[str, tuple[int, int, str]] = {}
-    for message_id, _channel, status, occurred_ms, _code in known.reports:
+    for message_id, _channel, status, _to, occurred_ms, _code in known.reports:
         ends[message_id] = max(ends.get(message_id, (0, 0, "")), (order[status], occurred_ms or 0, status))
     assert len({end[2] for end in ends.values()}) > 2
 

@@ -127,7 +127,8 @@ def outcome(folder: Path) -> Outcome:
     """Add up what gateway and handler wrote down in `folder`."""
     entries = ledger.read(folder / _LEDGER)
     known = ledger.unique_events(entries)
-    expected = {events.report_id(*report) for report in known.reports} | {events.reply_id(i) for i in known.replies}
+    expected = {events.report_id("chaos", *report) for report in known.reports}
+    expected |= {events.reply_id("chaos", reply) for reply in known.replies}
     lines = (line.split() for line in (folder / _WITNESSED).read_text().splitlines())
     calls = tuple(Call(event_id, int(pid), float(at)) for event_id, pid, at in lines)
     return Outcome(tuple(entries), frozenset(expected), calls)

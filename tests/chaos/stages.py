@@ -22,13 +22,16 @@ HANDLER: Final = "witness"
 def _status(*records: tuple[str, str]) -> Callback:
     """Give a status callback with a report for each (message, order to the witness)."""
     body = {"data": [record(message, client_message_id=order) for message, order in records]}
-    ids = tuple(events.report_id(message, "VIBER", "DELIVRD", 1443165176020, 0) for message, _ in records)
+    ids = tuple(
+        events.report_id("gateway", message, "VIBER", "DELIVRD", "35699000001", 1443165176020, 0)
+        for message, _ in records
+    )
     return Callback("status", orjson.dumps(body), ids)
 
 
 def _reply(reply_message_id: str, req_uuid: str) -> Callback:
     body = {"reply_message_id": reply_message_id, "req_uuid": req_uuid, "channel": "VIBER", "message": {"text": "yes"}}
-    return Callback("reply", orjson.dumps(body), (events.reply_id(reply_message_id),))
+    return Callback("reply", orjson.dumps(body), (events.reply_id("gateway", reply_message_id),))
 
 
 CALLBACKS: Final = (

@@ -1,7 +1,10 @@
 """Callbacks become events: what is new, what is a duplicate, what cannot be read, and who gets it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from shared import keys, queues
@@ -9,7 +12,7 @@ from shared.batches import Kept
 from tests.integration.workbench import RECEIVED_MS, Bench, bench, declared, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers import ReplyEvent, ReportEvent, handler
-from workers.running import expanding
+from workers.running import expanding, settling
 
 _PAYLOADS = Path(__file__).parents[1] / "payloads"
 
@@ -109,20 +112,29 @@ def test_reports_that_differ_in_what_the_gateway_said_are_different_events(redis
 
 
 @pytest.mark.parametrize(
-    ("replies", "unique"),
+    ("replies", "unique", "reused"),
     [
-        pytest.param([("m1", "q1"), ("m1", "q2")], 1, id="the same message in a new request"),
-        pytest.param([("m1", "q1"), ("m2", "q1")], 1, id="the same request"),
-        pytest.param([("m1", "q1"), ("m1", "q2"), ("m2", "q2")], 1, id="known by a request of a duplicate"),
-        pytest.param([("m1", "q1"), ("m2", "q1"), ("m2", "q3")], 1, id="known by the message of a duplicate"),
-        pytest.param([("m1", "q1"), ("m2", "q2"), ("m1", "q2")], 2, id="two messages that meet"),
-        pytest.param([("m1", None), ("m1", None), ("m2", None)], 2, id="without req_uuid"),
-        pytest.param([("q1", "m1"), ("m1", "q1")], 2, id="a message id is no request id"),
+        pytest.param([("m1", "q1"), ("m1", "q2")], 1, 0, id="the same message in a new request"),
+        pytest.param([("m1", "q1"), ("m1", "q1")], 1, 0, id="the same message in the same request"),
+        pytest.param([(f"m{n}", "q1") for n in range(5)], 5, 4, id="one request for all messages"),
+        pytest.param([("m1", "q1"), ("m1", "q2"), ("m2", "q2")], 2, 1, id="the request of a duplicate"),
+        pytest.param([("m1", "q1"), ("m2", "q1"), ("m2", "q3")], 2, 1, id="a message known by another request"),
+        pytest.param([("m1", "q1"), ("m2", "q2"), ("m1", "q2")], 2, 0, id="two messages that meet"),
+        pytest.param([("m1", None), ("m1", None), ("m2", None)], 2, 0, id="without req_uuid"),
+        pytest.param([("q1", "m1"), ("m1", "q1")], 2, 0, id="a message id is no request id"),
+        pytest.param([(None, "q1"), (None, "q1"), (None, "q2")], 2, 0, id="without reply_message_id"),
+        pytest.param([("m1", "q1"), (None, "q1"), (None, "q1")], 2, 0, id="the request of a message, without one"),
+        pytest.param([(None, "q1"), ("m1", "q1")], 2, 0, id="a message in the request of a reply without one"),
     ],
 )
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a batch each"])
-def test_a_reply_is_known_by_its_message_or_by_its_request(
-    redis_server: RedisServer, replies: list[tuple[str, str | None]], unique: int, together: bool
+def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_other(  # noqa: PLR0917 # a table's columns
+    redis_server: RedisServer,
+    replies: list[tuple[str | None, str | None]],
+    unique: int,
+    reused: int,
+    together: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with bench(redis_server.url, chat) as b:
         kept = [reply(message, request) for message, request in replies]
@@ -132,6 +144,62 @@ def test_a_reply_is_known_by_its_message_or_by_its_request(
 
         assert len(b.waiting_at(chat)) == unique
         assert (b.audit().unique, b.audit().duplicate) == (unique, len(replies) - unique)
+        assert b.audit().balances
+        assert b.counts().get(keys.REUSED_REQ_UUIDS, 0) == reused
+        assert ("action=req_uuid_reused" in caplog.text) == bool(reused)
+
+
+def test_a_reused_req_uuid_is_warned_of_at_most_once_a_minute(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expanding, "WRITES_A_COMMIT", 2)
+    with bench(redis_server.url, chat) as b:
+        b.keep(*(reply(f"m{n}", "q") for n in range(9)))
+
+        b.expand()
+
+        assert (b.counts()[keys.REUSED_REQ_UUIDS], caplog.text.count("action=req_uuid_reused")) == (8, 1)
+
+
+def test_what_two_sources_say_alike_are_two_events(redis_server: RedisServer) -> None:
+    with bench(redis_server.url, everything) as b:
+        for source in ("one", "other"):
+            b.keep(status(record("1"), source=source), msgspec.structs.replace(reply("m1", "q1"), source=source))
+
+        b.expand()
+
+        assert (b.audit().unique, b.audit().duplicate, b.counts().get(keys.REUSED_REQ_UUIDS, 0)) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("number", [1, 4, 12])
+def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
+    redis_server: RedisServer, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(name: str) -> Callable[[ReportEvent], None]:
+        @handler(ReportEvent, name=name)
+        def one(event: ReportEvent) -> None: ...
+
+        return one
+
+    steps: list[tuple[int, int]] = []
+    fan_out = settling.Steps.fan_out
+
+    def counted(self: settling.Steps, **options: Any) -> Any:
+        written = sum(1 + offer.mask.count("1") for offer in options["events"])
+        steps.append((written, sum(len(offer.event) for offer in options["events"]) * number))
+        return fan_out(self, **options)
+
+    monkeypatch.setattr(settling.Steps, "fan_out", counted)
+    with bench(redis_server.url, *(named(f"h{n}") for n in range(number))) as b:
+        b.keep(*statuses([str(n) for n in range(2000)], bundle=500))
+        b.keep(*statuses([f"large {n}" for n in range(20)], bundle=1, client_message_id="x" * 900_000))
+
+        b.expand()
+
+        assert b.audit().unique == 2020
+        assert max(written for written, _ in steps) <= expanding.WRITES_A_COMMIT
+        one_event = 2_000_000
+        assert max(size for _, size in steps) <= expanding.BYTES_A_COMMIT + one_event * number
 
 
 def test_an_event_is_new_again_once_it_is_forgotten(redis_server: RedisServer) -> None:

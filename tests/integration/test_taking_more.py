@@ -115,7 +115,7 @@ def test_a_job_that_nobody_can_read_and_that_was_deleted_meanwhile_leaves_nothin
     going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(going.job), "LEFT", "RIGHT")
     going.b.connection.delete(keys.job(going.next))
 
-    Steps(going.b.connection)._leave("deliver-waits", going.job, going.next)
+    Steps(going.b.connection).leave("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
 
     assert going.taken() == []
     assert not going.b.connection.exists(keys.job(going.next))

@@ -51,7 +51,7 @@ def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(b: Bench) -> None
     b.expand()
     b.deliver(refusing)
     first, *others = ids(b, DEAD)
-    age(b, DEAD, first, events.reply_id("m1"))
+    age(b, DEAD, first, events.reply_id("gw", "m1"))
 
     trimming(b).tick()
 

@@ -229,10 +229,10 @@ def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> li
     ]
 
 
-def reply(reply_message_id: str, req_uuid: str | None = None, text: str = "yes") -> Kept:
+def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Kept:
     """Give a reply callback as the web process keeps it."""
     body: dict[str, Any] = {
-        "reply_message_id": reply_message_id,
+        **({} if reply_message_id is None else {"reply_message_id": reply_message_id}),
         "channel": "VIBER",
         "timestamp": 1443165200,
         "from": "35699000001",

@@ -3,7 +3,7 @@
 import json
 import random
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -13,13 +13,13 @@ from shared import events, wire
 from tests.unit.example_events import RECEIVED, REPORT, read, reply, report
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-said = st.tuples(ids, st.none() | ids, ids, st.none() | st.integers(), st.none() | st.integers())
+numbers = st.none() | st.text("0123456789", min_size=1)
+said = st.tuples(ids, ids, st.none() | ids, ids, numbers, st.none() | st.integers(), st.none() | st.integers())
+Said: TypeAlias = tuple[str, str, str | None, str, str | None, int | None, int | None]
 
 
 @given(said, said)
-def test_reports_are_the_same_event_exactly_if_the_five_are_the_same(
-    one: tuple[str, str | None, str, int | None, int | None], two: tuple[str, str | None, str, int | None, int | None]
-) -> None:
+def test_reports_are_the_same_event_exactly_if_the_seven_are_the_same(one: Said, two: Said) -> None:
     assert (events.report_id(*one) == events.report_id(*two)) == (one == two)
 
 
@@ -33,6 +33,8 @@ def test_reports_are_the_same_event_exactly_if_the_five_are_the_same(
         {"micro_timestamp": 1443165174146},
         {"error_code": 0},
         {"error_code": None},
+        {"to": "35679000999"},
+        {"to": None},
     ],
 )
 def test_a_report_that_says_something_else_is_another_event(changed: dict[str, Any]) -> None:
@@ -45,7 +47,8 @@ def test_a_report_that_says_something_else_is_another_event(changed: dict[str, A
         {"timestamp": "1443165174", "micro_timestamp": "1443165174145", "error_code": "943"},
         {"message_id": 14466445287300014003},
         {"timestamp": 1443165174145, "micro_timestamp": 1443165174145000},
-        {"to": "35679000999", "from": "", "sms_from": "Fortytwo"},
+        {"from": "", "sms_from": "Fortytwo"},
+        {"to": f"+{REPORT['to'][:5]} {REPORT['to'][5:]}"},
         {"client_message_id": "c-2", "brand_new": [1, 2, 3]},
     ],
 )
@@ -63,22 +66,29 @@ def test_neither_the_order_of_keys_nor_white_space_makes_another_event(
     assert event.id == report().id
 
 
-def test_neither_source_nor_job_nor_time_of_receipt_makes_another_event() -> None:
-    (event,) = events.of(
-        wire.read(json.dumps({"data": [REPORT]}).encode(), None),
-        source="other",
-        received_at=RECEIVED + timedelta(days=1),
-    )
-    assert event.id == report().id
+def test_another_source_makes_another_event_and_neither_job_nor_time_of_receipt_does() -> None:
+    def read_again(source: str) -> str:
+        callback = wire.read(json.dumps({"data": [REPORT]}).encode(), None)
+        (event,) = events.of(callback, source=source, received_at=RECEIVED + timedelta(days=1))
+        return event.id
+
+    assert read_again(report().source) == report().id
+    assert read_again("other") != report().id
 
 
-def test_a_reply_is_known_by_its_message_and_by_its_callback() -> None:
+def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_other() -> None:
+    for missing in (None, ""):
+        known = reply(reply_message_id=missing, req_uuid="1")
+        assert (known.kind, known.reply_message_id) == ("reply", None)
+        assert known.id == events.request_id(known.source, "1")
     assert reply(req_uuid="another", message={"text": "another"}).id == reply().id
     assert reply(reply_message_id=14466445287300014999).id == reply().id
     assert reply(reply_message_id="2").id != reply().id
-    assert events.request_id("1") == events.request_id("1")
     # Three families of marks share one room in Redis.
-    assert len({events.request_id("1"), events.reply_id("1"), events.report_id("1", None, "", None, None)}) == 3
+    assert (
+        len({events.request_id("s", "1"), events.reply_id("s", "1"), events.report_id("s", "1", None, "", None, 0, 0)})
+        == 3
+    )
 
 
 def test_an_id_is_short_and_fit_for_keys_and_headers() -> None:
@@ -88,5 +98,6 @@ def test_an_id_is_short_and_fit_for_keys_and_headers() -> None:
 
 def test_ids_stay_the_same_from_version_to_version() -> None:
     # Another derivation would make every event of the last day new once more.
-    assert events.report_id("14466445287300014003", "SMS", "DELIVRD", 1443165174145, 0) == "c3b4ed73b1b3a702402f9b62"
-    assert events.reply_id("14466445287300014999") == "9aaf75ff5c4cd914b7693d55"
+    report_id = events.report_id("main", "14466445287300014003", "SMS", "DELIVRD", "35679000123", 1443165174145, 0)
+    assert report_id == "eeb85e8c38dd6bb337133520"
+    assert events.reply_id("main", "14466445287300014999") == "864758d5627fd170bc1ac511"

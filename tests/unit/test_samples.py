@@ -58,7 +58,7 @@ def test_fields_are_given_by_the_events_own_names() -> None:
 
     assert (event.message_id, event.status, event.channel) == ("7", "UNDELIV", "SMS")
     assert (event.sender, event.recipient, event.occurred_at, event.source) == ("Shop", "1", at, "gw")
-    assert event.id == events.report_id("7", "SMS", "UNDELIV", 1_795_435_200_145, 0)
+    assert event.id == events.report_id("gw", "7", "SMS", "UNDELIV", "1", 1_795_435_200_145, 0)
     assert samples.reply(orig_message_id="7", sender=None).orig_message_id == "7"
 
 

@@ -242,6 +242,6 @@ def test_the_keys_of_a_body_are_those_of_the_records_in_it(options: CampaignOpti
                 assert body.replies == ((sent["reply_message_id"], sent["req_uuid"]),)
             else:
                 assert body.reports == tuple(
-                    (it["message_id"], it["type"], it["status"], it["micro_timestamp"], it["error_code"])
+                    (it["message_id"], it["type"], it["status"], it["to"], it["micro_timestamp"], it["error_code"])
                     for it in sent["data"]
                 )

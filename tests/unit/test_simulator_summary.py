@@ -10,8 +10,8 @@ from simulator.delivery import Attempt, Delivery
 from simulator.summary import Progress, Tally, percentile
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
-DELIVERED = ("14466445287300014003", "VIBER", "DELIVRD", 1_443_165_174_145, 0)
-SEEN = ("14466445287300014003", "VIBER", "SEEN", 1_443_165_179_000, 0)
+DELIVERED = ("14466445287300014003", "VIBER", "DELIVRD", "35679000123", 1_443_165_174_145, 0)
+SEEN = ("14466445287300014003", "VIBER", "SEEN", "35679000123", 1_443_165_179_000, 0)
 BUNDLE = Callback("status", (Body(b"{}", reports=(DELIVERED, SEEN)),) * 3)
 COPY = Callback("status", BUNDLE.bodies, repeat=True)
 REPLY = Callback("reply", tuple(Body(b"{}", replies=(("14466445287300014004", f"u{n}"),)) for n in range(3)))

@@ -119,7 +119,7 @@ def test_a_bad_record_leaves_its_siblings() -> None:
         (body_with(b'"to":["35679000123"]'), "Expected int | str | null, got array: $.data[0].to"),
         (b'{"data":[{"message_id":"1","status":"A"}],"api_job_id":1.5}',
          "Expected int | str | null, got float: $.api_job_id"),
-        (b'{"reply_message_id":""}', "Expected str of length >= 1: $.reply_message_id"),
+        (b'{"reply_message_id":""}', "missing required key: $.reply_message_id"),
         (b'{"reply_message_id":"1","message":"Hello"}', "Expected object | null, got str: $.message"),
         (b'{"reply_message_id":"1","message":{"text":5}}', "Expected str | null, got int: $.message.text"),
     ],

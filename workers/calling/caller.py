@@ -183,7 +183,7 @@ class Caller:
                 finally:
                     if timer is not None:
                         timer.cancel()  # it would stop the loop under whoever uses that next
-                finished = [(running.pop(task), task.result()) for task in ended]
+                finished = [(running.pop(task), _result(task)) for task in ended]
                 ended.clear()
                 # What is done is told first: to note it takes no time, to settle a failure does.
                 finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
@@ -237,6 +237,13 @@ class Caller:
         return outcomes.raised(
             TypeError(f"{self.handler.location} returned a {type(value).__name__} that nobody runs"), hidden=_HIDDEN
         )
+
+
+def _result(task: asyncio.Task[Outcome]) -> Outcome:
+    try:
+        return task.result()
+    except Exception as exc:  # noqa: BLE001 # an error of ours around one call must not break off the others
+        return outcomes.unworkable(exc)
 
 
 async def _cancelled(left: Sequence[asyncio.Task[Outcome]]) -> None:

@@ -44,6 +44,11 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unworkable(Failed):
+    """This service failed with the event, not its handler: it is set apart at once, as each attempt would fail."""
+
+
+@dataclass(frozen=True, slots=True)
 class Again:
     """The handler asked for another attempt, after so many seconds; None: after the usual back-off."""
 
@@ -95,14 +100,33 @@ def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Fai
         kind = "cancelled"
     elif isinstance(error, SystemExit):
         kind = "exit"
-    told = traceback.TracebackException.from_exception(error)
-    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename not in hidden])
-    # traceback's own texts: they survive an exception whose str() raises.
-    text = "".join(told.format_exception_only()).strip()
+    return Failed(*_described(error, hidden), kind=kind, cause=_cause(error, hidden))
+
+
+def unworkable(error: BaseException) -> Unworkable:
+    """Return the outcome of an event with which this service itself failed."""
+    return Unworkable(*_described(error, frozenset()), kind="exception", cause=_cause(error, frozenset()))
+
+
+def _described(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
+    """Return the text and the traceback of an exception, each cut to size. Raises nothing."""
+    try:
+        # traceback's own texts: they survive an exception whose str() raises.
+        found = traceback.TracebackException.from_exception(error)
+        found.stack = traceback.StackSummary.from_list([frame for frame in found.stack if frame.filename not in hidden])
+        text = "".join(found.format_exception_only()).strip()
+        return _cut(text, ERROR_BYTES), _cut("".join(found.format()), TRACEBACK_BYTES, end=True)
+    except Exception as exc:  # noqa: BLE001 # a chain of a thousand causes, no memory: its type alone has to do
+        return type(error).__name__, f"{type(error).__name__}: no traceback, as writing it raised {type(exc).__name__}"
+
+
+def _cause(error: BaseException, hidden: frozenset[str]) -> str:
     cause = type(error).__name__
-    if told.stack:
-        cause += f" at {Path(told.stack[-1].filename).name}:{told.stack[-1].lineno}"
-    return Failed(_cut(text, ERROR_BYTES), _cut("".join(told.format()), TRACEBACK_BYTES, end=True), kind, cause)
+    frames = [frame for frame in traceback.walk_tb(error.__traceback__) if frame[0].f_code.co_filename not in hidden]
+    if frames:
+        frame, line = frames[-1]
+        cause += f" at {Path(frame.f_code.co_filename).name}:{line}"
+    return cause
 
 
 def _signalled(error: Retry | Reject | Pause) -> Again | Rejected | Paused:

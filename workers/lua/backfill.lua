@@ -15,6 +15,10 @@ local head, tail, fields, words, job_prefix = next_text(), next_text(), next_lis
 local most, ids = next_number(), next_list()
 local now = now_ms()
 
+require_counters(KEYS[1])
+require_type('set', KEYS[2])
+require_type('list', KEYS[3])
+
 -- An event was offered to handlers when it was marked as seen. Where its mark is gone that was long ago, and about when
 -- it was received. So it was where the mark says that it was before that, or is yet to come: then the setting of how long
 -- marks live is another one now.

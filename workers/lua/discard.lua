@@ -7,6 +7,9 @@
 --         how many counters, each with its change
 -- Gives for each 1, or 0 if it is left alone
 local prefix, taken_prefix = next_text(), next_text()
+require_type('list', KEYS[1])
+require_type('zset', KEYS[2])
+require_counters(KEYS[3])
 local done = {}
 while position < #ARGV do
   local id = next_text()

@@ -3,6 +3,10 @@
 -- KEYS  1 the shelf's index   2 its bytes   3 counters
 -- ARGV  prefix of an entry's hash, how many kinds, each with the counter that falls and the one that rises
 local index, bytes_key, counters, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+require_type('zset', index)
+require_type('string', bytes_key)
+require_integer(redis.call('GET', bytes_key), bytes_key)
+require_counters(counters)
 local falls, rises = {}, {}
 local position = 2
 for _ = 1, tonumber(ARGV[2]) do

@@ -9,10 +9,13 @@
 --       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
 --                         and of each its marks and itself
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
--- Gives {1, new events, duplicates, {new events of each group}}, or {0} if the settlement is refused; of a repeated one
--- nobody knows any more, so that is {1, 0, 0, {}}
-if is_repeated() then return {1, 0, 0, {}} end
+--       the counter of new replies whose request was known
+-- Gives {1, new events, duplicates, {new events of each group}, new replies whose request was known}, or {0} if the
+-- settlement is refused; of a repeated one nobody knows any more, so that is {1, 0, 0, {}, 0}
+if is_repeated() then return {1, 0, 0, {}, 0} end
 if not is_current() then return {0} end
+require_places(KEYS[1], KEYS[3])
+require_type('set', KEYS[2])
 
 local mark_seconds, mark_prefix = next_number(), next_text()
 local channel, most_live, most_live_bytes = next_text(), next_number(), next_number()
@@ -24,10 +27,11 @@ for i = 1, next_number() do
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
     most = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
   }
+  require_type('list', handlers[i].queue)
 end
 
 -- By kind. What is done for each event reads ARGV at its place, and makes no text but the mark's key.
-local new, duplicate, new_of_groups = {}, {}, {}
+local new, duplicate, new_of_groups, reused = {}, {}, {}, 0
 for group = 1, next_number() do
   local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
   local wanted = {}
@@ -36,11 +40,11 @@ for group = 1, next_number() do
   end
   local unseen = 0
   for _ = 1, number do
-    local seen = false
-    -- Every mark is set even when another one was seen: a reply known by its message id brings a new request id,
-    -- which is known from now on too. NX leaves the lifetime of the marks that stand.
-    for i = position + 1, position + marks do
-      if not redis.call('SET', mark_prefix .. ARGV[i], '1', 'EX', mark_seconds, 'NX') then seen = true end
+    -- The first mark decides. A second one is that of a reply's request: with another reply it is no repetition, but a
+    -- fault of the sender. NX leaves the lifetime of the marks that stand.
+    local seen = not redis.call('SET', mark_prefix .. ARGV[position + 1], '1', 'EX', mark_seconds, 'NX')
+    if marks > 1 and not redis.call('SET', mark_prefix .. ARGV[position + 2], '1', 'EX', mark_seconds, 'NX') then
+      if not seen then reused = reused + 1 end
     end
     position = position + marks + 1
     if not seen then
@@ -97,7 +101,8 @@ for _ = 1, next_number() do
   count(kind .. '.quarantined', number)
 end
 
+if reused > 0 then count(next_text(), reused) end
 write_counts(KEYS[1])
 settle()
 if live and #live > 0 then pcall(publish, channel, KEYS[4], live, most_live, most_live_bytes) end
-return {1, new_events, duplicates, new_of_groups}
+return {1, new_events, duplicates, new_of_groups, reused}

@@ -4,15 +4,19 @@
 -- ARGV  the entry's id, how many counters, each with its change, the queue's list, the job's hash, its id, and the
 --       fields of its hash
 -- Gives 1, or 0 if the entry is gone, by its age or by somebody else's hand: then nothing is changed
+local position = 2 + 2 * tonumber(ARGV[2])
+require_type('hash', KEYS[1])
+require_type('zset', KEYS[2])
+require_type('string', KEYS[3])
+require_integer(redis.call('GET', KEYS[3]), KEYS[3])
+require_counters(KEYS[4])
+require_type('set', KEYS[5])
+require_type('list', ARGV[position + 1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 local bytes = redis.call('HGET', KEYS[1], 'bytes') or 0
 if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 redis.call('DECRBY', KEYS[3], bytes)
-local position = 2
-for _ = 1, tonumber(ARGV[position]) do
-  redis.call('HINCRBY', KEYS[4], ARGV[position + 1], ARGV[position + 2])
-  position = position + 2
-end
+for i = 3, position, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 local queue, job, id = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
 redis.call('HSET', job, unpack(ARGV, position + 4))
 redis.call('RPUSH', queue, id)

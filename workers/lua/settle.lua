@@ -18,15 +18,22 @@ end
 
 if is_repeated() then return answer('', 0) end
 if not is_current() then return {0} end
+require_places(KEYS[1], KEYS[2])
+require_type('zset', KEYS[3])
+require_type('hash', KEYS[4])
 
 for _ = 1, next_number() do
   local counter = next_text()
   count(counter, next_number())
 end
 
-for _ = 1, next_number() do
-  local key, id = next_text(), next_text()
-  keep_for(KEYS[2], key, id, next_number(), next_number(), next_list())
+local letters = {}
+for i = 1, next_number() do
+  letters[i] = {key = next_text(), id = next_text(), ms = next_number(), seconds = next_number(), fields = next_list()}
+  require_type('hash', letters[i].key)
+end
+for _, letter in ipairs(letters) do
+  keep_for(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
 end
 
 for _ = 1, next_number() do

@@ -29,8 +29,8 @@ end
 
 local function settle()
   redis.call('HSET', run, 'settlement', name)
-  -- Whatever kills workers has not been met on this stretch; where nothing is settled there was none.
-  if #settlements > 0 then redis.call('HDEL', run, 'deaths') end
+  -- Whatever kills workers, or fails, has not been met on this stretch; where nothing is settled there was none.
+  if #settlements > 0 then redis.call('HDEL', run, 'deaths', 'failures') end
   for _, s in ipairs(settlements) do
     if s.taken == '' then
       redis.call('HSET', s.job, 'progress', s.to)
@@ -38,6 +38,17 @@ local function settle()
       redis.call('DEL', s.job)
       redis.call('LREM', s.taken, 1, s.id)
     end
+  end
+end
+
+-- Before anything is written. `is_current` has read the jobs' own hashes.
+local function require_places(counters, index)
+  require_counters(counters)
+  require_type('zset', index)
+  require_type('string', index .. ':bytes')
+  require_integer(redis.call('GET', index .. ':bytes'), index .. ':bytes')
+  for _, s in ipairs(settlements) do
+    if s.taken ~= '' then require_type('list', s.taken) end
   end
 end
 

@@ -4,7 +4,7 @@
 --
 -- KEYS, ARGV  as in taking.lua, then
 -- ARGV  5 the name of the run's worker
--- Gives {{id, progress, data, finished}, …}
+-- Gives {{id, progress, data, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
 if pause_at(KEYS[4]) then return result end

@@ -10,20 +10,21 @@ local result = {}
 local known = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
 local function look(id)
-  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'alone')
+  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'alone', 'failures')
   return {
     data = job[1],
     items = tonumber(job[2] or 1),
+    counted = job[2] or '',
     progress = job[3] or '0',
     finished = job[4] or '',
-    is_alone = job[5] or job[6],  -- a worker died of it, or could not read it
+    is_alone = job[5] or job[6] or job[7],  -- a worker died of it, could not read it, or failed with it
   }
 end
 
--- Enter {id, progress, data, finished} in the result.
+-- Enter {id, progress, data, finished, items} in the result.
 local function add(id, job)
   known[prefix .. id] = true
-  result[#result + 1] = {id, job.progress, job.data, job.finished}
+  result[#result + 1] = {id, job.progress, job.data, job.finished, job.counted}
   items = items + job.items
   bytes = bytes + #job.data
 end

@@ -42,7 +42,7 @@ class Backfilling:
         self._queue = queues.delivery(handler)
         self._offered = offered
         self._dedupe_seconds = dedupe_seconds
-        self._script = connection.register_script(scripts.text("arguments", "clock", "backfill"))
+        self._script = connection.register_script(scripts.text("types", "arguments", "clock", "backfill"))
 
     def give(self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None) -> Iterator[Step]:
         """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.

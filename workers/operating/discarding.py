@@ -56,7 +56,7 @@ class Discarding:
         self._handler = handler
         self._queue = queues.delivery(handler)
         self._notebooks = notebooks or Notebooks()
-        self._script = connection.register_script(scripts.text("arguments", "discard"))
+        self._script = connection.register_script(scripts.text("types", "arguments", "discard"))
         self._forget = connection.register_script(scripts.text("forget"))
 
     def prepare(self) -> None:

@@ -34,6 +34,7 @@ class QuarantineEntry(QuarantineRow, frozen=True, kw_only=True):
 
     received_ms: int
     body: bytes
+    traceback: str = ""
 
 
 class DeadLetterRow(Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
 
 
 QUARANTINE_ROW: Final = ("received_ms", "kind", "source", "records", "error")
-QUARANTINE_ENTRY: Final = (*QUARANTINE_ROW, "body")
+QUARANTINE_ENTRY: Final = (*QUARANTINE_ROW, "body", "traceback")
 DEAD_LETTER_ROW: Final = ("died_ms", "attempts", "error")
 DEAD_LETTER: Final = (*DEAD_LETTER_ROW, "traceback", "event")
 
@@ -68,7 +69,10 @@ def quarantine_entry(entry_id: str, values: Sequence[bytes]) -> QuarantineEntry:
     """Read an entry from the values of QUARANTINE_ENTRY."""
     fields = dict(zip(QUARANTINE_ENTRY, values, strict=True))
     return QuarantineEntry(
-        **_quarantined(entry_id, fields), received_ms=int(fields["received_ms"]), body=fields["body"]
+        **_quarantined(entry_id, fields),
+        received_ms=int(fields["received_ms"]),
+        body=fields["body"],
+        traceback=(fields["traceback"] or b"").decode(errors="replace"),
     )
 
 

@@ -69,8 +69,8 @@ class Shelves:
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
-        self._replay = connection.register_script(scripts.text("replay"))
-        self._drop = connection.register_script(scripts.text("dropping", "drop"))
+        self._replay = connection.register_script(scripts.text("types", "replay"))
+        self._drop = connection.register_script(scripts.text("types", "dropping", "drop"))
         self._trim = TrimScript(connection)
 
     def handlers(self) -> list[str]:

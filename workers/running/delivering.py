@@ -1,33 +1,37 @@
 """Events are handed to one handler, and what becomes of each is written down: done, tried again later, or dead.
 
 One event's failure is its own (I5): it leaves its batch and waits alone for its next attempt; after the last it
-becomes a dead letter. Events that are done are noted at once and settled four times a second, failed ones are settled
-at once. So after a kill the job's next run repeats only what the worker was working on.
+becomes a dead letter. So it is where this service fails with an event: the run is taken apart until that one is alone,
+and it becomes a dead letter with the traceback. Events that are done are noted at once and settled four times a
+second, failed ones are settled at once. So after a kill the job's next run repeats only what the worker was working on.
 
 Where the handler asks for a pause the run ends early, and its events wait as they are (see `probing` and `pauses`).
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Final, TypeAlias
 
 from shared import events, queues
 from shared.figures import SECONDS, Figures
+from workers.calling import outcomes
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
+from workers.running import patience
 from workers.running.delivery_run import Run
 from workers.running.intake import Intake
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
 from workers.running.rq_worker import Held, Unfinished
 from workers.running.settlements import MOST_DEATHS, Portion
-from workers.running.settling import OnHold, Steps
-from workers.running.verdicts import Verdicts
+from workers.running.settler import Settler, Unsettled, halves, unworkable
+from workers.running.settling import OnHold, StaleRun, Steps
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -63,8 +67,9 @@ class Deliveries:
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
         self._intake = Intake(steps, handler)
-        self._figures = Figures() if figures is None else figures
-        self._handler_seconds = self._figures.histogram(("handler", handler.name), SECONDS)
+        figures = Figures() if figures is None else figures
+        self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
+        self._settler = Settler(steps=steps, handler=handler, notebook=notebook, figures=figures, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it; `worker` is who runs it, by name.
@@ -91,23 +96,35 @@ class Deliveries:
     def _deliver(self, run: Run, part: Part, *, deaths: int) -> None:
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
-        # Closed at once where a settlement is refused: the calls under way end with it.
-        with closing(self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part)) as outcomes:
-            self._watchdog.watch()
-            try:
-                for known in outcomes:
-                    # Other processes are to hear of a pause, or of its end, before the next call.
-                    if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
-                        self._watchdog.rest()  # Redis may be away for any time
-                        self._settle(run, part)
-                        self._watchdog.watch()
-            finally:
-                self._watchdog.rest()
+        try:
+            self._work_on(
+                run, part, self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part), pause
+            )
+        except Exception as exc:
+            if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
+                raise
+            log.error("action=run_apart handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
+            self._work_on(run, part, self._apart(run, part), pause)
         part.end()
-        self._settle(run, part)
+        self._settler.settle(run, part)
         self._learn(run.ended, time.monotonic() - run.began)
         if not run.is_settled or run.may_have_more:
             raise self._held() if part.is_held else Unfinished()
+
+    def _work_on(self, run: Run, part: Part, called: Generator[_Known, None, None], pause: float) -> None:
+        """Write down what becomes of the events that are `called`, at the latest `pause` seconds later."""
+        # Closed at once where a settlement is refused: the calls under way end with it.
+        with closing(called):
+            self._watchdog.watch()
+            try:
+                for known in called:
+                    # Other processes are to hear of a pause, or of its end, before the next call.
+                    if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
+                        self._watchdog.rest()  # Redis may be away for any time
+                        self._settler.settle(run, part)
+                        self._watchdog.watch()
+            finally:
+                self._watchdog.rest()
 
     def _take(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
         try:
@@ -138,7 +155,7 @@ class Deliveries:
         portions = self._intake.more(run, hands=hands)
         # What is noted: before the notes begin anew, and before a slow call keeps it waiting.
         if portions or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
-            self._settle(run, part)
+            self._settler.settle(run, part)
         positions = run.add(portions)
         if portions:
             self._expect(run, positions)
@@ -226,43 +243,33 @@ class Deliveries:
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
                 outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+                yield ((position, outcome),)
                 if self._spans is not None:
                     self._spans.uncalled(event, outcome)
-                yield ((position, outcome),)
                 continue
             for _, outcome in self._called(part, [event], singly=True):
                 yield ((position, outcome),)
+
+    def _apart(self, run: Run, part: Part) -> Generator[_Known, None, None]:
+        """Call the handler with the events of which nobody knows what became of them, fewer at a time.
+
+        The one with which this service fails alone is not tried any more.
+        """
+        left = deque(halves(run.without_outcome(range(len(run.events)))))
+        while left and not part.is_held and not self._is_stopping():
+            positions = run.without_outcome(left.popleft())
+            try:
+                for index, outcome in self._called(part, [run.events[p] for p in positions], singly=True):
+                    yield ((positions[index], outcome),)
+            except Exception as exc:
+                if isinstance(exc, StaleRun | Unfinished | Unsettled) or patience.is_unavailable(exc):
+                    raise
+                if len(positions) > 1:
+                    left.extendleft(reversed(halves(positions)))
+                else:
+                    yield [(position, unworkable(exc, handler=self._handler.name)) for position in positions]
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:
             self._handler_seconds.observe(seconds / number, number)
             self._intake.learn(number, seconds)
-
-    def _settle(self, run: Run, part: Part) -> None:
-        settlements, finished = run.advance()
-        if not settlements and not part.has_news:
-            return
-        news = part.tell()
-        verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
-        for event, attempt, outcome in finished:
-            verdicts.enter(event, attempt, outcome)
-        settled = self._steps.settle(
-            run_id=run.job_id,
-            handler=self._handler.name,
-            settlements=settlements,
-            counts=verdicts.counts,
-            dead=verdicts.dead,
-            later=verdicts.later,
-            news=news,
-        )
-        part.learn(settled)
-        run.settled_at = time.monotonic()
-        self._notebook.clear()
-        for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
-            self._figures.add((name, self._handler.name), number)
-        for (action, cause), number in verdicts.actions.items():
-            log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
-        if settled.change == "paused":
-            log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
-        elif settled.change == "resumed":
-            log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)

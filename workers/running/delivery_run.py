@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from shared import events, progress
-from workers.calling.outcomes import DONE, Outcome
+from workers.calling import outcomes
+from workers.calling.outcomes import DONE, Outcome, Unworkable
 from workers.running.settlements import Portion, Settlement
 
 
@@ -22,6 +24,21 @@ class _Share(Struct):
     @property
     def is_settled(self) -> bool:
         return len(self.settled) == self.size
+
+
+class Ended(Struct, frozen=True, gc=False):
+    """What became of an event; `position` is None where the handler was not called by this run.
+
+    Where it cannot be read, `event` is None, and `array` is what a JSON decoder made of it.
+    """
+
+    position: int | None
+    share: _Share
+    place: int
+    attempt: int
+    outcome: Outcome
+    event: events.Event | None = None
+    array: Any = None
 
 
 class Run:
@@ -42,11 +59,9 @@ class Run:
         self.ended = 0
         self._origins: list[tuple[_Share, int]] = []
         self._shares: list[_Share] = []
-        # Those that may have come further since the last settlement.
-        self._changed: dict[int, _Share] = {}
-        self._outcomes: dict[int, Outcome] = {}
-        # What was finished in the hands of a worker that died goes into the first settlement.
-        self._finished: list[tuple[events.Event, int, Outcome]] = []
+        # What became of events, and is not settled. First what was finished in the hands of a worker that died.
+        self._ended: list[Ended] = []
+        self._has_outcome: set[int] = set()
         self.add(portions)
 
     def add(self, portions: Iterable[Portion]) -> range:
@@ -54,17 +69,20 @@ class Run:
         first = len(self.events)
         for number, portion in enumerate(portions, start=len(self._shares)):
             _version, _handler, attempt, encoded = portion.arguments
+            if portion.items and len(encoded) != portion.items:
+                raise ValueError(f"the job has {len(encoded)} events and was counted as {portion.items}")
             share = _Share(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
-            finished = sorted(portion.finished - share.settled)
-            found = events.convert([encoded[place] for place in finished])
-            self._finished.extend((event, attempt, DONE) for event in found)
-            share.settled.update(finished)
             places = [place for place in range(share.size) if place not in share.settled]
-            self.events.extend(events.convert([encoded[place] for place in places]))
-            self.attempts.extend([attempt] * len(places))
-            self._origins.extend((share, place) for place in places)
+            for place, event in zip(places, _read([encoded[place] for place in places]), strict=True):
+                if isinstance(event, Unworkable):
+                    self._ended.append(Ended(None, share, place, attempt, event, array=encoded[place]))
+                elif place in portion.finished:
+                    self._ended.append(Ended(None, share, place, attempt, DONE, event))
+                else:
+                    self.events.append(event)
+                    self.attempts.append(attempt)
+                    self._origins.append((share, place))
             self._shares.append(share)
-            self._changed[number] = share
             self.taken_bytes += portion.size_bytes
         return range(first, len(self.events))
 
@@ -80,8 +98,14 @@ class Run:
 
     def enter(self, position: int, outcome: Outcome) -> None:
         """Note what became of an event."""
-        self._outcomes[position] = outcome
+        share, place = self._origins[position]
+        self._ended.append(Ended(position, share, place, self.attempts[position], outcome, self.events[position]))
+        self._has_outcome.add(position)
         self.ended += 1
+
+    def without_outcome(self, positions: Iterable[int]) -> list[int]:
+        """Return those of these positions of whose events nobody knows what became of them."""
+        return [position for position in positions if position not in self._has_outcome]
 
     def traced(self, positions: Iterable[int]) -> Iterator[tuple[events.Event, int, str]]:
         """Give each event with its attempt and with the traceparent that came along, "" where none did."""
@@ -95,20 +119,45 @@ class Run:
         share, place = self._origins[position]
         return share.number, place
 
-    def advance(self) -> tuple[list[Settlement], list[tuple[events.Event, int, Outcome]]]:
-        """Give what became of events since the last time, and how that settles the jobs that brought them."""
-        finished, self._finished = self._finished, []
-        finished += [(self.events[p], self.attempts[p], outcome) for p, outcome in self._outcomes.items()]
-        for position in self._outcomes:
-            share, place = self._origins[position]
-            share.settled.add(place)
-            self._changed[share.number] = share
-        self._outcomes.clear()
-        changed, self._changed = self._changed, {}
-        settlements: list[Settlement] = []
-        for share in changed.values():
-            now = progress.write(share.settled)
-            if now != share.written:
-                settlements.append(Settlement(share.portion, share.written, now, ends=share.is_settled))
-                share.written = now
-        return settlements, finished
+    def ended_since(self) -> list[Ended]:
+        """Return what became of events since the last time, once."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def settlements(self, ended: Iterable[Ended]) -> list[Settlement]:
+        """Return how these settle the jobs that brought them. Changes nothing: see `settled`."""
+        places: dict[int, set[int]] = {}
+        for one in ended:
+            places.setdefault(one.share.number, set()).add(one.place)
+        found: list[Settlement] = []
+        for number, those in places.items():
+            share = self._shares[number]
+            settled = share.settled | those
+            now = progress.write(settled)
+            found.append(Settlement(share.portion, share.written, now, ends=len(settled) == share.size))
+        return found
+
+    def settled(self, ended: Iterable[Ended]) -> None:
+        """Note that these are settled."""
+        shares: dict[int, _Share] = {}
+        for one in ended:
+            one.share.settled.add(one.place)
+            shares[one.share.number] = one.share
+        for share in shares.values():
+            share.written = progress.write(share.settled)
+
+
+def _read(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
+    """Return the events; for each that cannot be read, why."""
+    try:
+        return events.convert(arrays)
+    except Exception:  # noqa: BLE001 # one of them: which one, the loop shows
+        return [_read_one(array) for array in arrays]
+
+
+def _read_one(array: Any) -> events.Event | Unworkable:
+    try:
+        (event,) = events.convert([array])
+    except Exception as exc:  # noqa: BLE001 # it cannot be worked on, whatever it is
+        return outcomes.unworkable(exc)
+    return event

@@ -1,35 +1,42 @@
 """Callbacks become events: each batch is read, told apart into new and known, and handed to the handlers' queues.
 
-Promises that a batch changes everything together or nothing (I2): what was read is committed about a thousand
-events at a time, and each commit moves the progress of the batches it came from. Knows nothing of how handlers work.
+Promises that a batch changes everything together or nothing (I2): what was read is committed some hundred events at a
+time, and each commit moves the progress of the batches it came from. A commit that fails is taken apart until the item
+that does it is alone, and set aside. Knows nothing of how handlers work.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import msgspec
 
-from shared import batches, events, keys, queues, wire
-from shared.errors import NotDocumented, NotJson
+from shared import batches, queues
+from workers.calling import outcomes
 from workers.declaration import Handler
+from workers.running import patience, quarantine
+from workers.running.commit import Commit, Piece
 from workers.running.expand_spans import ExpandSpans
-from workers.running.settlements import MOST_DEATHS, Delivery, Item, Offer, Portion, SetAside, Settlement
-from workers.running.settling import Steps
+from workers.running.record_reader import RecordReader
+from workers.running.settlements import MOST_DEATHS, Delivery, FannedOut, Offer, Portion
+from workers.running.settling import StaleRun, Steps
 
 log = logging.getLogger("callbacks.expand")
 
-# Redis runs a script alone: a thousand events keep everybody else waiting for some 10 ms.
-EVENTS_A_COMMIT: Final = 1000
-# Far below the 512 MB that Redis takes for one argument, and what a client may have in its buffer.
+# Redis runs a script alone, and everybody else waits meanwhile. Each event costs it some 7 µs, and as much again for
+# each handler that it is enqueued for: so many of both together take some 7 ms.
+WRITES_A_COMMIT: Final = 1000
+# Far below the 512 MB that Redis takes for one argument, and what a client may have in its buffer; for all handlers.
 BYTES_A_COMMIT: Final = 4 << 20
 # What one run takes along. RQ spends about 7 ms on a job whatever is in it; this is a second's work at the most.
 TAKE_ITEMS: Final = 10_000
 TAKE_BYTES: Final = 8 << 20
 # Small enough that several processes share one handler's work, large enough that RQ's cost for a job is spread.
 EVENTS_A_DELIVERY: Final = 100
-_MOST_MASKS: Final = 4096
+# A sender whose replies all have one req_uuid has thousands of them a minute.
+_WARN_SECONDS: Final = 60.0
 
 
 class Expansion:
@@ -41,12 +48,11 @@ class Expansion:
         self._steps = steps
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
-        self._masks: dict[tuple[object, ...], str] = {}
+        self._reader = RecordReader(self._handlers, spans)
         self._spans = spans
-        self._kept: type[list[batches.Kept] | list[batches.Traced]] = list[batches.Kept]
-        self._reading: Callable[[batches.Kept], list[Item]] = self._read
-        if spans is not None:
-            self._kept, self._reading = list[batches.Traced], spans.reading(self._read)
+        self._kept: type[list[batches.Kept] | list[batches.Traced]]
+        self._kept = list[batches.Kept] if spans is None else list[batches.Traced]
+        self._warn_at, self._reused = 0.0, 0
         # While Redis carries out one commit, the next is made ready: each takes about as long as the other.
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
@@ -54,7 +60,7 @@ class Expansion:
         """Expand the running job's batch, and those waiting behind it.
 
         Raises StaleRun if another worker has gone on with the job, and redis.RedisError; both leave what is not
-        committed to the job's next run.
+        committed to the job's next run. So does whatever else it raises: an error that no single item brings about.
         """
         portions = self._steps.take(
             queue=queues.EXPAND,
@@ -66,21 +72,17 @@ class Expansion:
         deaths = portions[0].deaths
         if self._spans is not None:
             self._spans.begin()
-        pending = _Commit()
+        pending = self._commit_of()
         under_way: Future[None] | None = None
         try:
-            for portion in portions:
-                start = done = int(portion.progress)
-                for item in self._items(portion, deaths=0 if portion.taken else deaths):
-                    done += pending.add(item)
-                    # Once a worker has died of it, each item is settled before the next is read: it shows which.
-                    if deaths or pending.is_full:
-                        pending.settle(portion, start, done)
-                        under_way = self._commit_after(under_way, job_id, pending)
-                        if deaths:
-                            under_way.result()
-                        pending, start = _Commit(), done
-                pending.settle(portion, start, done, ends=True)
+            for piece in self._pieces(portions, deaths=deaths):
+                pending.add(piece)
+                # Once a worker has died of it, each item is settled before the next is read: it shows which.
+                if deaths or pending.is_full:
+                    under_way = self._commit_after(under_way, job_id, pending)
+                    if deaths:
+                        under_way.result()
+                    pending = self._commit_of()
             under_way = self._commit_after(under_way, job_id, pending)
         finally:
             # Whatever happens: nothing of this run is still on its way when it ends.
@@ -91,149 +93,110 @@ class Expansion:
                 if self._spans is not None:
                     self._spans.end()
 
-    def _commit_after(self, earlier: Future[None] | None, job_id: str, pending: "_Commit") -> Future[None]:
+    def _commit_of(self, *pieces: Piece) -> Commit:
+        """Return a commit that keeps Redis busy for a few milliseconds, however many handlers there are."""
+        handlers = len(self._handlers)
+        empty = Commit(
+            most_events=max(1, WRITES_A_COMMIT // (1 + handlers)), most_bytes=BYTES_A_COMMIT // max(1, handlers)
+        )
+        return empty.of(*pieces)
+
+    def _pieces(self, portions: Sequence[Portion], *, deaths: int) -> Iterator[Piece]:
+        """Yield what the run's jobs bring, in order, without what an earlier run has settled.
+
+        If `deaths` workers died of the first item that is not settled, whichever job brings it, it is set aside unread,
+        and that is the end of the matter: the failure ladder's last rung.
+        """
+        has_killed = deaths >= MOST_DEATHS
+        for portion, callbacks in self._readable(portions):
+            skip = done = int(portion.progress)
+            for kept in callbacks:
+                if skip >= kept.records:
+                    skip -= kept.records
+                    continue
+                origin = msgspec.structs.replace(kept, body="")
+                for item in self._reader.items(kept, skip=skip, has_killed=has_killed):
+                    piece = Piece(portion, done, origin, item)
+                    done = piece.end
+                    yield piece
+                skip, has_killed = 0, False
+            if portion.taken:
+                yield Piece(portion, done)
+
+    def _readable(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Kept]]]:
+        """Yield the jobs with their callbacks. One that was taken along and has another form is left to fail alone."""
+        for portion in portions:
+            try:
+                _version, callbacks = portion.arguments
+                found = msgspec.convert(callbacks, self._kept)
+                records = sum(kept.records for kept in found)
+                if portion.items and records != portion.items:
+                    raise ValueError(f"the job has {records} records and was counted as {portion.items}")
+            except Exception as exc:
+                if not portion.taken:
+                    raise
+                self._steps.leave(queues.EXPAND, portions[0].job_id, portion.job_id, exc)
+                continue
+            yield portion, found
+
+    def _commit_after(self, earlier: Future[None] | None, job_id: str, pending: Commit) -> Future[None]:
         """Begin a commit when the one before it is done, as it goes on where that one ends; raise what that raised."""
         if earlier is not None:
             earlier.result()
         return self._committing.submit(self._commit, job_id, pending)
 
-    def _commit(self, job_id: str, pending: "_Commit") -> None:
-        if not pending.settlements:
+    def _commit(self, job_id: str, pending: Commit) -> None:
+        """Carry out a commit; if that fails, its halves, down to the one item that does it, which is set aside.
+
+        Where it cannot be set aside either, it is not the item's doing: raises what the item raised, or that.
+        """
+        if not pending.pieces:
             return
-        most = -(-len(pending.offered) // EVENTS_A_DELIVERY)
+        try:
+            self._fan_out(job_id, pending)
+        except StaleRun:
+            raise
+        except Exception as exc:
+            if patience.is_unavailable(exc):
+                raise
+            if len(pending.pieces) > 1:
+                for half in pending.halves():
+                    self._commit(job_id, half)
+                return
+            (piece,) = pending.pieces
+            if piece.origin is None or not isinstance(piece.item, Offer):
+                raise
+            log.error("action=event_failed job=%s cause=%s", job_id, outcomes.unworkable(exc).cause)
+            entry = quarantine.failed_offer(piece.origin, piece.item, exc)
+            self._fan_out(job_id, pending.of(msgspec.structs.replace(piece, item=entry)))
+
+    def _fan_out(self, job_id: str, pending: Commit) -> None:
+        offered, unreadable = pending.offered, pending.unreadable
+        most = -(-len(offered) // EVENTS_A_DELIVERY)
         fanned_out = self._steps.fan_out(
             run_id=job_id,
-            settlements=pending.settlements,
+            settlements=pending.settlements(),
             mark_seconds=self._dedupe_seconds,
             deliveries=[
                 Delivery(handler.name, EVENTS_A_DELIVERY, tuple(queues.new_id() for _ in range(most)))
                 for handler in self._handlers
             ],
-            events=pending.offered,
-            unreadable=pending.unreadable,
+            events=offered,
+            unreadable=unreadable,
         )
         log.debug(
             "action=fan_out new=%d duplicate=%d quarantined=%d job=%s",
             fanned_out.new,
             fanned_out.duplicate,
-            sum(entry.records for entry in pending.unreadable),
+            sum(entry.records for entry in unreadable),
             job_id,
         )
+        self._warn_of_reused(fanned_out)
         if self._spans is not None:
-            self._spans.committed(fanned_out.groups, pending.unreadable)
+            self._spans.committed(fanned_out.groups, unreadable)
 
-    def _items(self, portion: Portion, *, deaths: int) -> Iterator[Item]:
-        """Read a batch's callbacks, in order, without the items that an earlier run has settled.
-
-        If `deaths` workers died of the first of them that is not settled, it is set aside unread, and that is the end
-        of the matter: the failure ladder's last rung.
-        """
-        _version, callbacks = portion.arguments
-        skip = int(portion.progress)
-        for kept in msgspec.convert(callbacks, self._kept):
-            if skip >= kept.records:
-                skip -= kept.records
-                continue
-            if deaths >= MOST_DEATHS:
-                deaths, left = 0, kept.records - skip
-                error = f"{MOST_DEATHS} workers died while they read it"
-                yield _unreadable(kept, error, kept.body.encode(), records=left)
-                skip = 0
-                continue
-            items = self._reading(kept)
-            while skip > 0:
-                skip -= _records(items.pop(0))
-            yield from items
-
-    def _read(self, kept: batches.Kept) -> list[Item]:
-        body = kept.body.encode()
-        try:
-            callback = wire.read(body, kept.kind)
-        except (NotJson, NotDocumented) as exc:
-            # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
-            return [_unreadable(kept, str(exc), body, records=kept.records)]
-        received_at = events.time_of(kept.received_ms)
-        items: list[Item] = [
-            self._offer(event) for event in events.of(callback, source=kept.source, received_at=received_at)
-        ]
-        if callback.faults:
-            error = "; ".join(wire.summary(callback.faults))
-            items.append(_unreadable(kept, error, callback.unreadable, records=len(callback.faults)))
-        return items
-
-    def _offer(self, event: events.Event) -> Offer:
-        marks: tuple[str, ...] = (event.id,)
-        if event.kind == "reply" and event.req_uuid is not None:
-            marks += (events.request_id(event.req_uuid),)
-        return Offer(event.kind, marks, self._mask(event), events.encode(event))
-
-    def _mask(self, event: events.Event) -> str:
-        # All that a handler's filters look at; a campaign's events differ in little of it.
-        traits: tuple[object, ...]
-        if event.kind == "report":
-            traits = (event.source, event.channel, event.status, event.is_final)
-        else:
-            traits = (event.source, event.channel)
-        mask = self._masks.get(traits)
-        if mask is None:
-            mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
-            if len(self._masks) >= _MOST_MASKS:  # statuses and channels are the sender's words
-                self._masks.clear()
-            self._masks[traits] = mask
-        return mask
-
-
-class _Commit:
-    """What goes into one atomic step."""
-
-    def __init__(self) -> None:
-        self.settlements: list[Settlement] = []
-        self.offered: list[Offer] = []
-        self.unreadable: list[SetAside] = []
-        self._items = 0
-        self._bytes = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._items >= EVENTS_A_COMMIT or self._bytes >= BYTES_A_COMMIT
-
-    def add(self, item: Item) -> int:
-        """Give how many records that settles."""
-        self._items += 1
-        if isinstance(item, SetAside):
-            self.unreadable.append(item)
-            return item.records
-        self.offered.append(item)
-        self._bytes += len(item.event)
-        return 1
-
-    def settle(self, portion: Portion, start: int, done: int, *, ends: bool = False) -> None:
-        """Say that the items of `portion` from `start` to `done` are in this step, and whether there are no more."""
-        if done > start or (ends and portion.taken):
-            self.settlements.append(Settlement(portion, str(start), str(done), ends=ends))
-
-
-def _records(item: Item) -> int:
-    return item.records if isinstance(item, SetAside) else 1
-
-
-def _unreadable(kept: batches.Kept, error: str, body: bytes, *, records: int) -> SetAside:
-    entry_id, fields = batches.quarantine_entry(
-        batches.Quarantined(
-            kind=kept.kind,
-            source=kept.source,
-            received_ms=kept.received_ms,
-            error=error,
-            body=body,
-            records=records,
-        )
-    )
-    return SetAside(
-        key=keys.quarantined(entry_id),
-        entry_id=entry_id,
-        time_ms=kept.received_ms,
-        lifetime_seconds=keys.SET_ASIDE_EXPIRY_SECONDS,
-        fields=fields,
-        kind=batches.counted(kept.kind),
-        records=records,
-    )
+    def _warn_of_reused(self, fanned_out: FannedOut) -> None:
+        self._reused += fanned_out.reused
+        if self._reused and time.monotonic() >= self._warn_at:
+            log.warning("action=req_uuid_reused replies=%d", self._reused)
+            self._warn_at, self._reused = time.monotonic() + _WARN_SECONDS, 0

@@ -54,6 +54,13 @@ def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Ca
         return done
 
 
+def is_unavailable(exc: BaseException) -> bool:
+    """Return whether `exc` says that Redis cannot be used now, whatever is asked of it."""
+    return isinstance(exc, redis.ConnectionError | redis.TimeoutError) or (
+        isinstance(exc, redis.RedisError) and _may_pass(exc)
+    )
+
+
 def _may_pass(exc: redis.RedisError) -> bool:
     passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
     if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):

@@ -7,7 +7,7 @@ given back is not started by the worker that popped it.
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import redis
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
@@ -16,6 +16,11 @@ from rq.utils import as_text
 from shared import keys, progress
 from workers.running import scripts
 from workers.running.notebook import Notes
+from workers.running.settlements import Argument, Substitute, append_all, flat, set_aside_words
+
+# A job that fails as a whole is tried again after 1, 4, 16, 60, 60, … seconds: soon enough for whoever repairs what it
+# fails by.
+LONGEST_WAIT_SECONDS: Final = 60.0
 
 
 class Places:
@@ -25,10 +30,11 @@ class Places:
         self._queue = queue
         self._connection: Any = connection
         self._start = connection.register_script(scripts.text("start"))
-        self._put_back = connection.register_script(scripts.text("put_back"))
+        self._put_back = connection.register_script(scripts.text("types", "put_back"))
+        self._replace = connection.register_script(scripts.text("types", "arguments", "settling", "replace"))
         self._due = connection.register_script(scripts.text("due"))
         self._renew = connection.register_script(scripts.text("renew"))
-        self._return = connection.register_script(scripts.text("return"))
+        self._return = connection.register_script(scripts.text("types", "return"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""
@@ -58,7 +64,7 @@ class Places:
         self,
         execution: Execution,
         *,
-        to: Literal["front", "back"],
+        to: Literal["front", "back", "later"],
         finished: Notes,
         died: bool = False,
         with_taken: bool = False,
@@ -67,6 +73,7 @@ class Places:
 
         `finished` is what the run's handler had done beyond what is settled: the job's next run settles it as done.
         `with_taken`: the jobs that it took along go back too, behind it; else they wait for its next run.
+        "later" counts a failure: the job waits, longer each time, and it and those that it took along run alone.
         """
         notes = [word for job_id, places in finished.items() for word in (keys.job(job_id), progress.write(places))]
         return bool(
@@ -79,8 +86,44 @@ class Places:
                     execution.key,
                     ExecutionRegistry.key_template.format(execution.job_id),
                     WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                    keys.rq_scheduled(self._queue),
                 ],
-                args=[execution.job_id, execution.id, to, int(died), int(with_taken), *notes],
+                args=[
+                    execution.job_id,
+                    execution.id,
+                    to,
+                    int(died),
+                    int(with_taken),
+                    time.time(),
+                    LONGEST_WAIT_SECONDS,
+                    keys.job(""),
+                    *notes,
+                ],
+            )
+        )
+
+    def replace(self, execution: Execution, substitute: Substitute) -> bool:
+        """End a run and put something else in its job's place, if the run still held the job; return whether it did."""
+        arguments: list[Argument] = [keys.job(execution.job_id), "", 0, execution.job_id, execution.id]
+        append_all(arguments, list(substitute.counts.items()))
+        append_all(arguments, [set_aside_words(entry) for entry in substitute.entries])
+        jobs: list[tuple[Argument, ...]]
+        jobs = [(keys.job(job_id), job_id, *flat(fields)) for job_id, fields in substitute.jobs]
+        append_all(arguments, jobs)
+        return bool(
+            self._replace(
+                keys=[
+                    keys.rq_started(self._queue),
+                    keys.job(execution.job_id),
+                    keys.rq_queue(self._queue),
+                    keys.taken(execution.job_id),
+                    execution.key,
+                    ExecutionRegistry.key_template.format(execution.job_id),
+                    WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                    keys.COUNTS,
+                    substitute.index,
+                ],
+                args=arguments,
             )
         )
 

@@ -20,8 +20,9 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
+from workers.running.failed_jobs import FailedJob
 from workers.running.notebook import Notebook
-from workers.running.patience import patiently
+from workers.running.patience import is_unavailable, patiently
 from workers.running.places import Places
 from workers.running.settling import StaleRun
 
@@ -210,11 +211,14 @@ class QueueWorker(SimpleWorker):
             log.warning("action=job_end_unknown queue=%s job=%s error=%s", queue.name, job.id, error)
         elif isinstance(error, StaleRun):
             log.warning("action=job_run_twice queue=%s job=%s", queue.name, job.id)
+        elif isinstance(error, Exception) and not isinstance(error, Unfinished) and not is_unavailable(error):
+            self._fail(job, queue, execution, error)
+            return
         elif not isinstance(error, Unfinished):
             log.error("action=job_failed queue=%s job=%s", queue.name, job.id, exc_info=error)
             to_front = False
-            time.sleep(_PAUSE_SECONDS)  # what made it fail is mostly Redis
-        patiently(
+            time.sleep(_PAUSE_SECONDS)  # what made it fail is Redis
+        self._end(
             lambda: self._places.put_back(
                 execution,
                 to="front" if to_front else "back",
@@ -222,8 +226,35 @@ class QueueWorker(SimpleWorker):
                 # A pause may last for hours. What waits, waits where RQ shows it and where all find it after that.
                 with_taken=isinstance(error, Held),
             ),
-            connection=self.connection,
-            is_stopping=lambda: self._stopping,
+            execution,
         )
+
+    def _fail(self, job: Job, queue: Queue, execution: Execution, error: Exception) -> None:
+        """End a run that failed by an error of this service: the ladder of `failed_jobs` says what comes of its job."""
+        notes = self._notebook.read()
+
+        def end() -> bool:
+            failed = FailedJob(self.connection, queue.name, job.id)
+            substitute = failed.substitute(error, notes)
+            name, job_id = queue.name, job.id
+            log.error("action=job_failed queue=%s job=%s failures=%d", name, job_id, failed.failures, exc_info=error)
+            if substitute is None:
+                return self._places.put_back(execution, to="later", finished=notes)
+            if substitute.jobs:
+                log.warning("action=job_split queue=%s job=%s items=%d", name, job_id, len(substitute.jobs))
+            else:
+                log.error("action=job_set_aside queue=%s job=%s entries=%d", name, job_id, len(substitute.entries))
+            try:
+                return self._places.replace(execution, substitute)
+            except Exception as exc:
+                if is_unavailable(exc):
+                    raise
+                log.error("action=job_failed queue=%s job=%s", name, job_id, exc_info=exc)
+                return self._places.put_back(execution, to="later", finished=notes)
+
+        self._end(end, execution)
+
+    def _end(self, end: Callable[[], bool], execution: Execution) -> None:
+        patiently(end, connection=self.connection, is_stopping=lambda: self._stopping)
         self._notebook.clear()
         self.executions.pop(execution.id, None)

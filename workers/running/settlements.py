@@ -1,6 +1,6 @@
 """What the atomic steps of `settling` take and give: shares of jobs, what is settled of them, what comes of that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -17,9 +17,10 @@ class Portion(Struct, frozen=True):
     """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
     `taken` says that the job was taken along, so that its hash is ours to delete; the running job's is RQ's. Its data
-    has `size_bytes`; that of the running job is not counted. `deaths` counts the workers that died in the midst of it
-    since it last made progress; `finished` are the places of what a handler did in their hands. `is_probe` says of the
-    running job that its handler's pause is over, if one event, which this run has to try first, goes well.
+    has `size_bytes`; that of the running job is not counted. `items` is how many it was enqueued with, 0 if that is
+    unknown. `deaths` counts the workers that died in the midst of it since it last made progress; `finished` are the
+    places of what a handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if
+    one event, which this run has to try first, goes well.
     """
 
     job_id: str
@@ -30,6 +31,7 @@ class Portion(Struct, frozen=True):
     deaths: int = 0
     finished: frozenset[int] = frozenset()
     is_probe: bool = False
+    items: int = 0
 
 
 class Settlement(Struct, frozen=True):
@@ -67,11 +69,15 @@ class Group(Struct, frozen=True):
 
 
 class FannedOut(Struct, frozen=True):
-    """What one step made of events; `groups` is empty where its answer got lost and it was asked again."""
+    """What one step made of events; `groups` is empty where its answer got lost and it was asked again.
+
+    `reused` are the new replies whose `req_uuid` another reply had before.
+    """
 
     new: int
     duplicate: int
     groups: tuple[Group, ...]
+    reused: int = 0
 
 
 class SetAside(Struct, frozen=True):
@@ -88,6 +94,15 @@ class SetAside(Struct, frozen=True):
 
 # One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
 Item: TypeAlias = Offer | SetAside
+
+
+class Substitute(Struct, frozen=True):
+    """What takes the place of a job that failed: jobs, each with its id and fields, or entries of an index."""
+
+    index: str
+    jobs: Sequence[tuple[str, Mapping[str, Argument]]] = ()
+    entries: Sequence[SetAside] = ()
+    counts: Mapping[str, int] = {}
 
 
 class Later(Struct, frozen=True):
@@ -121,3 +136,20 @@ class Settled(Struct, frozen=True):
     is_held: bool
     change: Literal["", "paused", "resumed"]
     seconds: float
+
+
+def set_aside_words(entry: SetAside) -> tuple[Argument, ...]:
+    """Return an entry as the scripts read it."""
+    return (entry.key, entry.entry_id, entry.time_ms, entry.lifetime_seconds, *flat(entry.fields))
+
+
+def flat(fields: Mapping[str, Argument]) -> tuple[Argument, ...]:
+    """Return the fields of a hash as the scripts read a list: how many words, and the words."""
+    return (2 * len(fields), *(part for pair in fields.items() for part in pair))
+
+
+def append_all(arguments: list[Argument], entries: Sequence[Sequence[Argument]]) -> None:
+    """Add entries to a script's arguments: how many, and the words of each."""
+    arguments.append(len(entries))
+    for entry in entries:
+        arguments.extend(entry)

@@ -10,10 +10,9 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import redis
 
-from shared import keys, live, queues
+from shared import keys, live, progress, queues
 from workers.running import notebook, pauses, scripts
 from workers.running.patience import never, patiently
 from workers.running.settlements import (
@@ -29,6 +28,9 @@ from workers.running.settlements import (
     SetAside,
     Settled,
     Settlement,
+    append_all,
+    flat,
+    set_aside_words,
 )
 
 log = logging.getLogger("callbacks.worker")
@@ -53,9 +55,11 @@ class Steps:
         self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
         self._take = connection.register_script(scripts.text("clock", "pausing", "taking", "take"))
         self._take_more = connection.register_script(scripts.text("clock", "pausing", "taking", "take_more"))
-        self._leave_alone = connection.register_script(scripts.text("leave"))
-        self._fan_out = connection.register_script(scripts.text("arguments", "settling", "live", "fan_out"))
-        self._settle = connection.register_script(scripts.text("arguments", "settling", "clock", "pausing", "settle"))
+        self._leave_alone = connection.register_script(scripts.text("types", "leave"))
+        self._fan_out = connection.register_script(scripts.text("types", "arguments", "settling", "live", "fan_out"))
+        self._settle = connection.register_script(
+            scripts.text("types", "arguments", "settling", "clock", "pausing", "settle")
+        )
 
     def take(
         self,
@@ -74,7 +78,7 @@ class Steps:
         running job is gone: somebody else has ended it. With a `handler`, raises OnHold while that is paused; the run
         that may try one event after that is the only one for `lease_seconds`.
         """
-        progress, *rest = self._take(
+        settled, *rest = self._take(
             keys=[
                 keys.rq_queue(queue),
                 keys.taken(job_id),
@@ -90,20 +94,21 @@ class Steps:
                 _PAUSE_KEPT_MS,
             ],
         )
-        if progress is None:
+        if settled is None:
             raise StaleRun
-        if progress == 0:
+        if settled == 0:
             raise OnHold(OnHold.__doc__)
-        deaths, noted, is_probe, *others = rest
+        deaths, noted, is_probe, items, *others = rest
         portions = [
             Portion(
                 job_id,
-                progress.decode(),
+                settled.decode(),
                 queues.current(own_arguments),
                 taken=False,
                 deaths=deaths,
                 finished=notebook.from_text(noted.decode()),
                 is_probe=bool(is_probe),
+                items=int(items or 0),
             )
         ]
         return [*portions, *self._taken_along(queue, job_id, others)]
@@ -122,26 +127,27 @@ class Steps:
 
     def _taken_along(self, queue: str, job_id: str, found: Iterable[Sequence[bytes]]) -> list[Portion]:
         portions = []
-        for other, settled, data, noted in found:
+        for other, settled, data, noted, items in found:
             try:
-                arguments = queues.arguments(data)
-            except (msgspec.DecodeError, ValueError, RecursionError) as exc:
-                log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other.decode(), exc)
-                self._leave(queue, job_id, other.decode())
-                continue
-            portions.append(
-                Portion(
+                portion = Portion(
                     other.decode(),
                     settled.decode(),
-                    arguments,
+                    queues.arguments(data),
                     taken=True,
                     finished=notebook.from_text(noted.decode()),
                     size_bytes=len(data),
+                    items=int(items or 0),
                 )
-            )
+                progress.read(portion.progress)
+            except Exception as exc:  # noqa: BLE001 # whatever is wrong with one job must not hold back the others
+                self.leave(queue, job_id, other.decode(), exc)
+                continue
+            portions.append(portion)
         return portions
 
-    def _leave(self, queue: str, job_id: str, other: str) -> None:
+    def leave(self, queue: str, job_id: str, other: str, error: Exception) -> None:
+        """Put a job that the running one took along, and that cannot be read, back to its queue, to fail alone."""
+        log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other, error)
         self._leave_alone(keys=[keys.rq_queue(queue), keys.taken(job_id), keys.job(other)], args=[other])
 
     def fan_out(
@@ -160,10 +166,11 @@ class Steps:
         """
         arguments = _settlements(run_id, settlements)
         arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
-        _append_all(arguments, [_delivery(delivery) for delivery in deliveries])
+        append_all(arguments, [_delivery(delivery) for delivery in deliveries])
         groups = _groups(events)
-        _append_all(arguments, groups)
-        _append_all(arguments, [(entry.kind, entry.records, *_set_aside(entry)) for entry in unreadable])
+        append_all(arguments, groups)
+        append_all(arguments, [(entry.kind, entry.records, *set_aside_words(entry)) for entry in unreadable])
+        arguments.append(keys.REUSED_REQ_UUIDS)
         current, *numbers = patiently(
             lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE], args=arguments),
             connection=self._connection,
@@ -171,10 +178,10 @@ class Steps:
         )
         if not current:
             raise StaleRun
-        new, duplicate, of_groups = numbers
+        new, duplicate, of_groups, reused = numbers
         # By their places in what `_groups` gives: the mask, and how many.
         told = (Group(str(group[1]), int(group[3]), number) for group, number in zip(groups, of_groups, strict=False))
-        return FannedOut(new, duplicate, tuple(told))
+        return FannedOut(new, duplicate, tuple(told), reused)
 
     def settle(
         self,
@@ -189,9 +196,9 @@ class Steps:
     ) -> Settled:
         """Write down what became of deliveries, and what that says of a pause. Raises StaleRun as `fan_out` does."""
         arguments = _settlements(run_id, settlements)
-        _append_all(arguments, list(counts.items()))
-        _append_all(arguments, [_set_aside(entry) for entry in dead])
-        _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
+        append_all(arguments, list(counts.items()))
+        append_all(arguments, [set_aside_words(entry) for entry in dead])
+        append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flat(j.fields)) for j in later])
         arguments += (news.verdict, math.ceil(news.after_seconds * 1000), news.reason, _PAUSE_KEPT_MS)
         places = [keys.COUNTS, keys.dead(handler), keys.rq_scheduled(queues.delivery(handler)), keys.paused(handler)]
         current, *found = patiently(
@@ -211,7 +218,7 @@ class Steps:
 
 def _settlements(run_id: str, settlements: Iterable[Settlement]) -> list[Argument]:
     arguments: list[Argument] = [keys.job(run_id), uuid.uuid4().hex]
-    _append_all(
+    append_all(
         arguments,
         [
             (
@@ -241,7 +248,7 @@ def _delivery(delivery: Delivery) -> tuple[Argument, ...]:
         keys.rq_queue(queue),
         head,
         tail,
-        *_flat(fields),
+        *flat(fields),
         delivery.most_events,
         keys.job(""),
         len(delivery.job_ids),
@@ -255,17 +262,3 @@ def _groups(events: Sequence[Offer]) -> list[list[Argument]]:
     for event in events:
         groups.setdefault((event.kind, event.mask, len(event.marks)), []).extend((*event.marks, event.event))
     return [[kind, mask, marks, len(words) // (marks + 1), *words] for (kind, mask, marks), words in groups.items()]
-
-
-def _set_aside(entry: SetAside) -> tuple[Argument, ...]:
-    return (entry.key, entry.entry_id, entry.time_ms, entry.lifetime_seconds, *_flat(entry.fields))
-
-
-def _flat(fields: Mapping[str, Argument]) -> tuple[Argument, ...]:
-    return (2 * len(fields), *(part for pair in fields.items() for part in pair))
-
-
-def _append_all(arguments: list[Argument], entries: Sequence[Sequence[Argument]]) -> None:
-    arguments.append(len(entries))
-    for entry in entries:
-        arguments.extend(entry)

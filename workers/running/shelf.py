@@ -17,7 +17,7 @@ Argument: TypeAlias = str | bytes | int
 
 # As `kind` stands in a quarantined callback's hash.
 _CALLBACKS: Final[tuple[wire.Kind | None, ...]] = (None, "status", "reply")
-_EVENTS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply")
+_EVENTS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 
 
 class Shelf(Struct, frozen=True):

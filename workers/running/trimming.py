@@ -79,7 +79,7 @@ class TrimScript:
     """The script that drops a shelf's oldest entries, over one connection."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        self._script = connection.register_script(scripts.text("dropping", "trim"))
+        self._script = connection.register_script(scripts.text("types", "dropping", "trim"))
 
     def run(self, shelf: Shelf, *, until_ms: float, most_bytes: int | None = None) -> Trimmed:
         """Drop some hundreds of entries at the most: those up to a time, and the oldest while all hold more bytes.

@@ -8,10 +8,12 @@ from typing import Final
 
 from rq.job import JobStatus
 
-from shared import batches, events, keys, queues
-from workers.calling.outcomes import Again, Done, Failed, Outcome, Rejected
+from shared import events, keys, queues
+from workers.calling.outcomes import Again, Done, Failed, Outcome, Rejected, Unworkable
 from workers.declaration import Handler
-from workers.running.settlements import Argument, Later, SetAside
+from workers.running import dead_letters
+from workers.running.delivery_run import Ended
+from workers.running.settlements import Later, SetAside
 
 _LONGEST_WAIT_SECONDS: Final = 3600.0
 
@@ -41,15 +43,15 @@ class Verdicts:
         self.dead: list[SetAside] = []
         self.later: list[Later] = []
 
-    def enter(self, event: events.Event, attempt: int, outcome: Outcome) -> None:
+    def enter(self, ended: Ended) -> None:
         """Decide on an event: delivered, dead, or tried again."""
-        name = self._handler.name
-        if isinstance(outcome, Done):
+        name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
+        if event is None:
+            self._die(dead_letters.of_array(name, ended.array, outcome, attempts=attempt), outcome)
+        elif isinstance(outcome, Done):
             self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
-        elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
-            self.counts[keys.handler_count(name, event.kind, "dead")] += 1
-            self.actions["event_dead", _cause(outcome)] += 1
-            self.dead.append(_dead_letter(name, event, attempt, outcome))
+        elif isinstance(outcome, Rejected | Unworkable) or attempt >= self._handler.attempts:
+            self._die(dead_letters.of(name, event, attempt, outcome), outcome)
         else:
             wait = outcome.after_seconds if isinstance(outcome, Again) else None
             self.actions["event_retried", _cause(outcome)] += 1
@@ -57,28 +59,14 @@ class Verdicts:
                 _retry(name, self._encode(event), attempt + 1, wait_seconds(attempt) if wait is None else wait)
             )
 
-
-def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
-    now_ms = batches.now_ms()
-    fields: dict[str, Argument] = {
-        "event": events.encode(event),
-        "error": _why(outcome),
-        "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
-        "attempts": attempt,
-        "died_ms": now_ms,
-    }
-    key = keys.dead_letter(handler, event.id)
-    return SetAside(key, event.id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields)
+    def _die(self, letter: SetAside, outcome: Outcome) -> None:
+        self.counts[keys.handler_count(self._handler.name, letter.kind, "dead")] += 1
+        self.actions["event_dead", _cause(outcome)] += 1
+        self.dead.append(letter)
 
 
 def _cause(outcome: Outcome) -> str:
     return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
-
-
-def _why(outcome: Outcome) -> str:
-    if isinstance(outcome, Failed):
-        return outcome.error
-    return outcome.reason if isinstance(outcome, Again | Rejected) else ""
 
 
 def _retry(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:

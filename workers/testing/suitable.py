@@ -37,7 +37,6 @@ def incomplete(handler: Handler) -> dict[str, Event]:
                 "id",
                 "source",
                 "message_id",
-                "reply_message_id",
                 "status",
                 "is_final",
                 "received_at",

@@ -41,7 +41,9 @@ def report(status: str = "DELIVRD", *, seconds: float | None = 0, **fields: Any)
     }
     if "id" not in given:
         occurred_ms = None if occurred_at is None else round(occurred_at.timestamp() * 1000)
-        given["id"] = events.report_id(given["message_id"], given["channel"], status, occurred_ms, 0)
+        given["id"] = events.report_id(
+            given["source"], given["message_id"], given["channel"], status, given["recipient"], occurred_ms, 0
+        )
     return ReportEvent(**given)
 
 
@@ -64,7 +66,7 @@ def reply(text: str | None = "Yes", **fields: Any) -> ReplyEvent:
         **fields,
     }
     if "id" not in given:
-        given["id"] = events.reply_id(given["reply_message_id"])
+        given["id"] = events.reply_id(given["source"], given["reply_message_id"])
     return ReplyEvent(**given)
 
 

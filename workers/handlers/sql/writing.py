@@ -63,7 +63,7 @@ def _status(event: ReportEvent) -> Row:
 def _reply(event: ReplyEvent) -> Row:
     return {
         "event_id": texts.key(event.id),
-        "reply_message_id": texts.key(event.reply_message_id),
+        "reply_message_id": texts.key(event.reply_message_id or ""),
         "req_uuid": texts.optional(event.req_uuid),
         "orig_message_id": texts.optional(event.orig_message_id),
         "api_job_id": texts.optional(event.api_job_id),

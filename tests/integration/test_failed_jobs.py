@@ -1,0 +1,303 @@
+"""A job whose runs fail as a whole, again and again: it holds up nobody, is taken apart, and set aside at the end."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from shared import keys, queues
+from tests.integration import injection
+from tests.integration.injection import MARK
+from tests.integration.test_isolation import OF_THE_JOB, OF_THE_LADDER
+from tests.integration.told import at_handler, single, told
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
+from tests.redis_server import RedisServer
+from workers.running import failed_jobs, places
+from workers.running.intake import TAKE_ITEMS, Intake
+from workers.running.settling import Steps
+
+# With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
+# apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
+IN_EXPAND = {
+    "shared.queues:arguments": 0,
+    "shared.queues:current": 3,
+    "workers.jobs:expand": 1,
+    "workers.running.commit:Commit.add": 1,
+    "workers.running.expanding:Expansion._commit": 1,
+    "workers.running.expanding:Expansion._commit_after": 1,
+    "workers.running.expanding:Expansion.run": 1,
+    "workers.running.record_reader:RecordReader._items": 1,
+    "workers.running.record_reader:RecordReader.items": 1,
+    "workers.running.settling:Steps._taken_along": 0,
+    "workers.running.settling:Steps.take": 1,
+}
+IN_DELIVER = {
+    "shared.queues:arguments": 0,
+    "shared.queues:current": 4,
+    "workers.jobs:deliver": 1,
+    "workers.running.delivering:Deliveries._take": 1,
+    "workers.running.settler:Settler._write_down": 1,
+    "workers.running.delivering:Deliveries.run": 1,
+    "workers.running.delivery_run:Run.settled": 0,
+    "workers.running.delivery_run:Run.settlements": 1,
+    "workers.running.delivery_run:_read": 1,
+    "workers.running.intake:Intake.begin": 1,
+    "workers.running.settling:Steps._taken_along": 0,
+    "workers.running.settling:Steps.take": 1,
+    "workers.running.verdicts:Verdicts.enter": 1,
+}
+# With this nothing can be set aside at all.
+IN_SETTING_ASIDE = "workers.running.settlements:append_all"
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+    told.__init__()  # type: ignore[misc]
+    monkeypatch.setattr(places, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 4)
+    with bench(quick_redis.url, single) as made:
+        yield made
+
+
+def work(b: Bench, stage: str) -> None:
+    """Work until nothing moves: what waits to be tried again is due at once."""
+    for _ in range(30):
+        if stage == "expand":
+            b.expand()
+        else:
+            b.deliver(single)
+        queue = queues.EXPAND if stage == "expand" else "deliver-single"
+        if not b.connection.zcard(keys.rq_scheduled(queue)) and not b.waiting(queue):
+            return
+        promote(b)
+    raise AssertionError("it does not end")
+
+
+def promote(b: Bench) -> None:
+    keeper = b.housekeeping(single)
+    keeper.tick([])
+    keeper.close()
+
+
+def test_every_function_that_the_isolation_of_items_leaves_out_is_tried_here() -> None:
+    assert {*IN_EXPAND, *IN_DELIVER, IN_SETTING_ASIDE} == OF_THE_JOB | OF_THE_LADDER
+
+
+def keep(b: Bench, *, first: bool) -> None:
+    """Have a callback wait that no run can work on, in the first job or in one that it takes along."""
+    batches = [statuses(["1", MARK, "2"], bundle=1), statuses([str(n) for n in range(10, 20)], bundle=1)]
+    for batch in batches if first else reversed(batches):
+        b.keep(*batch)
+    b.keep(*statuses([str(n) for n in range(20, 28)], bundle=4))
+
+
+@pytest.mark.parametrize("function", IN_EXPAND)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
+    b: Bench, function: str, first: bool
+) -> None:
+    keep(b, first=first)
+
+    with injection.raising(function, RecursionError):
+        work(b, "expand")
+
+    sums = b.audit()
+    # Taken along, its job is never the one of which the whole arguments are read.
+    apart = sums.quarantined
+    assert apart == IN_EXPAND[function] or (not first and apart == 0)
+    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - apart, 0, 0, True)
+    for entry in b.quarantine():
+        assert MARK in entry["body"]
+        assert "RecursionError" in entry["traceback"]
+
+
+@pytest.mark.parametrize("function", IN_DELIVER)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
+    b: Bench, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
+) -> None:
+    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    for ids in [["2", MARK, "3", "4"], ["0", "1"]][:: 1 if first else -1]:
+        b.keep(*statuses(ids))
+        b.expand()
+
+    with injection.raising(function, MemoryError):
+        work(b, "deliver")
+
+    delivered, dead, waiting, missing = at_handler(b, single)
+    assert dead == IN_DELIVER[function] or (not first and dead == 0)
+    assert (delivered, waiting, missing) == (6 - dead, 0, 0)
+    assert set(Counter(told.called).values()) == {1}, "none twice"
+    for letter in b.dead_letters("single"):
+        assert MARK in letter["event"]
+        assert "MemoryError" in letter["traceback"]
+
+
+def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(b: Bench) -> None:
+    keep(b, first=True)
+
+    with injection.raising(IN_SETTING_ASIDE, ValueError):
+        for _ in range(8):
+            b.expand()
+            promote(b)
+
+    assert (b.audit().unique, b.audit().waiting, b.audit().balances) == (19, 2, True)
+    b.expand()
+    assert (b.audit().unique, b.audit().waiting, b.audit().balances) == (21, 0, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no JSON",
+        b'["workers.jobs.expand",null,[],{}]',
+        b'["workers.jobs.expand",null,[1],{}]',
+        b'["workers.jobs.expand",null,[1,[]],{}]',
+        b'["workers.jobs.expand",null,[1,{"a":1}],{}]',
+        b'["workers.jobs.expand",null,[1,[["status","gw"]]],{}]',
+        b'["workers.jobs.expand",null,["1",[]],{}]',
+        b'["workers.jobs.unknown",null,[1,[]],{}]',
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
+def test_a_job_of_an_unknown_form_is_quarantined_whole(b: Bench, data: bytes, place: int) -> None:
+    for n in range(3):
+        b.keep(status(record(f"{n}a"), record(f"{n}b")))
+    b.connection.hset(keys.job(b.waiting(queues.EXPAND)[place]), "data", data)
+
+    work(b, "expand")
+
+    sums = b.audit()
+    assert (sums.unique, sums.quarantined, sums.waiting, sums.balances) == (4, 2, 0, True)
+    (entry,) = b.quarantine()
+    assert (entry["body"], entry["records"], entry["kind"]) == (data.decode(), "2", "")
+    assert entry["traceback"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no JSON",
+        b'["workers.jobs.deliver",null,[1,"single"],{}]',
+        b'["workers.jobs.deliver",null,[1,"single",1,[]],{}]',
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
+def test_a_delivery_of_an_unknown_form_is_one_dead_letter_that_can_be_dropped(
+    b: Bench, data: bytes, place: int
+) -> None:
+    for n in range(3):
+        b.keep(status(record(f"{n}a"), record(f"{n}b")))
+        b.expand()
+    b.connection.hset(keys.job(b.waiting("deliver-single")[place]), "data", data)
+
+    work(b, "deliver")
+
+    assert at_handler(b, single) == (4, 2, 0, 0)
+    (letter,) = b.dead_letters("single")
+    assert letter["event"] == data.decode()
+    assert b.audit().balances
+
+
+def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_delivered(b: Bench) -> None:
+    b.keep(*statuses(["1", "2", "3"]))
+    b.expand()
+    (job_id,) = b.waiting("deliver-single")
+    function, instance, (version, name, attempt, events), options = json.loads(
+        b.connection.hget(keys.job(job_id), "data")
+    )
+    events[1] = events[1][:5]
+    data = json.dumps([function, instance, [version, name, attempt, events], options])
+    b.connection.hset(keys.job(job_id), "data", data)
+
+    b.deliver(single)
+
+    assert told.called == ["1", "3"]
+    assert at_handler(b, single) == (2, 1, 0, 0)
+    (letter,) = b.dead_letters("single")
+    assert json.loads(letter["event"]) == events[1]
+    assert "ValidationError" in letter["traceback"]
+    assert b.counts()["report.dead:single"] == 1
+
+
+def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench) -> None:
+    b.keep(status(record("1")))
+    b.keep(status(record("2")))
+    _, newer = b.waiting(queues.EXPAND)
+    b.connection.hset(keys.job(newer), "data", queues.call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+
+    for _ in range(10):
+        b.expand()
+        promote(b)
+
+    assert int(b.connection.hget(keys.job(newer), "failures")) > failed_jobs.MOST_FAILURES
+    assert (b.audit().unique, b.audit().waiting, b.audit().quarantined) == (1, 1, 0)
+
+
+def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 99)
+    monkeypatch.setattr(places, "time", FixedTime)
+    b.keep(status(record(MARK)))
+    waits: list[float] = []
+    with injection.raising("workers.running.expanding:Expansion.run", ValueError):
+        for _ in range(6):
+            b.expand()
+            ((job_id, due),) = b.connection.zrange(keys.rq_scheduled(queues.EXPAND), 0, -1, withscores=True)
+            waits.append(due - FixedTime.time())
+            b.connection.zadd(keys.rq_scheduled(queues.EXPAND), {job_id: 0})
+            promote(b)
+
+    assert waits == [1, 4, 16, 60, 60, 60]
+
+
+class FixedTime:
+    """The time that a test takes it to be."""
+
+    @staticmethod
+    def time() -> float:
+        return 1_800_000_000.0
+
+
+def test_a_job_that_makes_progress_begins_the_ladder_anew(b: Bench) -> None:
+    b.keep(*statuses([str(n) for n in range(3)], bundle=1))
+    (job_id,) = b.waiting(queues.EXPAND)
+    b.connection.hset(keys.job(job_id), "failures", 3)
+    portions: list[Any] = []
+    take = Steps.take
+
+    def taken(self: Steps, **options: Any) -> Any:
+        portions.extend(take(self, **options))
+        return portions
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "take", taken)
+        b.expand()
+
+    assert [portion.job_id for portion in portions] == [job_id]
+    assert b.audit().unique == 3
+
+
+def test_while_redis_is_unavailable_no_failure_is_counted(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    b.keep(status(record("1")))
+    (job_id,) = b.waiting(queues.EXPAND)
+    fan_out = Steps.fan_out
+    refused: list[float] = []
+
+    def away(self: Steps, **options: Any) -> Any:
+        if not refused:
+            refused.append(time.monotonic())
+            assert b.connection.hget(keys.job(job_id), "failures") is None
+            raise redis.ConnectionError("cut")
+        assert b.connection.hget(keys.job(job_id), "failures") is None
+        return fan_out(self, **options)
+
+    monkeypatch.setattr(Steps, "fan_out", away)
+
+    b.expand()
+
+    assert (b.audit().unique, b.audit().quarantined, b.audit().waiting) == (1, 0, 0)

@@ -1,0 +1,268 @@
+"""One item among a thousand makes a function of ours raise, whichever: it is set apart, and the others go through.
+
+Every function that a traced run passes with the item in its arguments is tried (see `injection`), with the item in the
+first batch, in one that is taken along, and in the middle of a bundle.
+"""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from shared.batches import Kept
+from tests.integration import injection
+from tests.integration.injection import MARK
+from tests.integration.told import at_handler
+from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
+from tests.redis_server import RedisServer
+from workers import ReportEvent, handler
+from workers.running.intake import TAKE_ITEMS, Intake
+
+ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
+
+# What has the whole job in its arguments, or carries the item away: `test_failed_jobs` is about these.
+OF_THE_JOB: Final = {
+    "shared.queues:arguments",
+    "shared.queues:current",
+    "workers.jobs:deliver",
+    "workers.jobs:expand",
+    "workers.running.delivering:Deliveries._take",
+    "workers.running.delivering:Deliveries.run",
+    "workers.running.expanding:Expansion.run",
+    "workers.running.intake:Intake.begin",
+    "workers.running.settling:Steps._taken_along",
+    "workers.running.settling:Steps.take",
+}
+OF_THE_LADDER: Final = {
+    "workers.running.commit:Commit.add",
+    "workers.running.settler:Settler._write_down",
+    "workers.running.delivery_run:Run.settled",
+    "workers.running.delivery_run:_read",
+    "workers.running.delivery_run:Run.settlements",
+    "workers.running.expanding:Expansion._commit",
+    "workers.running.expanding:Expansion._commit_after",
+    "workers.running.record_reader:RecordReader._items",
+    "workers.running.record_reader:RecordReader.items",
+    "workers.running.settlements:append_all",
+    "workers.running.verdicts:Verdicts.enter",
+}
+IN_EXPAND: Final = [
+    "shared.events:_digest",
+    "shared.events:_report",
+    "shared.events:encode",
+    "shared.events:of",
+    "shared.events:report_id",
+    "shared.surrogates:mended",
+    "shared.values:sender",
+    "shared.values:unix_ms",
+    "shared.wire:_read_usual",
+    "shared.wire:read",
+    "shared.wire:status_envelope",
+    "shared.wire:text_of",
+    "workers.running.expanding:Expansion._fan_out",
+    "workers.running.record_reader:RecordReader._mask",
+    "workers.running.record_reader:RecordReader._offer",
+    "workers.running.record_reader:RecordReader._read",
+    "workers.running.record_reader:_marks",
+    "workers.running.settling:Steps.fan_out",
+    "workers.running.settling:_groups",
+]
+IN_DELIVER: Final = [
+    "shared.events:convert",
+    "workers.calling.caller:Caller.run",
+    "workers.running.delivering:Deliveries._called",
+]
+OF_CALLS: Final = {
+    "single": ["workers.calling.alarm:Alarm.call", "workers.calling.caller:Caller._call"],
+    "whole": [
+        "workers.calling.alarm:Alarm.call",
+        "workers.calling.caller:Caller._call",
+        "workers.calling.caller:Caller._whole",
+    ],
+    "several": ["workers.calling.caller:Caller._call_async", "workers.calling.caller:Caller._concurrently"],
+}
+
+# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
+# and what a whole batch is called by is not passed by an event that is called alone.
+OUTCOMES: Final = {
+    "workers.calling.alarm:Alarm.call": (999, 0, 1, 0),
+    "workers.calling.caller:Caller._whole": (1000, 0, 0, 0),
+}
+
+called: Counter[str] = Counter()
+at_once: Counter[str] = Counter()
+
+
+@handler(ReportEvent)
+def single(event: ReportEvent) -> None:
+    called[event.message_id] += 1
+
+
+@handler(ReportEvent, batch=True)
+def whole(events: list[ReportEvent]) -> None:
+    called.update(event.message_id for event in events)
+
+
+@handler(ReportEvent, concurrency=16)
+async def several(event: ReportEvent) -> None:
+    called[event.message_id] += 1
+    at_once["now"] += 1
+    at_once["most"] = max(at_once.values())
+    await asyncio.sleep(0)
+    at_once["now"] -= 1
+
+
+HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": whole, "several": several}
+
+
+@pytest.fixture
+def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+    called.clear()
+    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    with bench(quick_redis.url, single) as made:
+        yield made
+
+
+def in_the_first_batch() -> list[list[Kept]]:
+    ids = [str(n) for n in range(499)]
+    return [statuses([*ids[:200], MARK, *ids[200:]], bundle=1), statuses([str(n) for n in range(500, 1000)], bundle=50)]
+
+
+def in_a_batch_taken_along() -> list[list[Kept]]:
+    ids = [str(n) for n in range(999)]
+    return [statuses(ids[:500], bundle=50), statuses(ids[500:600], bundle=1), statuses([MARK, *ids[600:]], bundle=1)]
+
+
+def in_the_middle_of_a_bundle() -> list[list[Kept]]:
+    records = [record(str(n)) for n in range(999)]
+    return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
+
+
+PLACES: Final = [in_the_first_batch, in_a_batch_taken_along, in_the_middle_of_a_bundle]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Callable[[], list[list[Kept]]]) -> None:
+    for batch in place():
+        b.keep(*batch)
+
+    passed = injection.functions_with_the_item(b.expand)
+
+    assert passed - OF_THE_JOB - OF_THE_LADDER <= set(IN_EXPAND)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("function", "error"), list(zip(IN_EXPAND, itertools.cycle(ERRORS), strict=False)))
+def test_the_one_of_which_expanding_raises_is_quarantined_alone(
+    b: Bench,
+    place: Callable[[], list[list[Kept]]],
+    function: str,
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for batch in place():
+        b.keep(*batch)
+
+    with injection.raising(function, error):
+        b.expand()
+
+    sums = b.audit()
+    assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (999, 1, 0, 0)
+    assert sums.balances
+    (entry,) = b.quarantine()
+    assert (entry["records"], MARK in entry["body"]) == ("1", True)
+    assert error.__name__ in entry["error"]
+    assert "raise made(error)" in entry["traceback"]
+    assert "action=job_failed" not in caplog.text
+    assert set(Counter(b.waiting_at(single)).values()) == {1}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_each_error_is_caught(b: Bench, error: type[Exception]) -> None:
+    b.keep(status(record("1"), record(MARK), record("2")))
+
+    with injection.raising("shared.wire:read", error):
+        b.expand()
+
+    assert (b.audit().unique, b.audit().quarantined, b.audit().balances) == (2, 1, True)
+
+
+def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
+    b.keep(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
+    with injection.raising("workers.running.settling:_groups", ValueError):
+        b.expand()
+    (entry,) = b.quarantine()
+
+    b.keep(Kept("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
+    b.expand()
+
+    waiting = [event for events in b.waiting_events(single) for event in events]
+    assert [(event[5], event[4]) for event in waiting] == [("1", "autumn"), ("2", "autumn"), (MARK, "autumn")]
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
+    with bench(quick_redis.url, HANDLERS[name]) as b:
+        b.keep(*statuses(["1", MARK, "2"]))
+        b.expand()
+
+        passed = injection.functions_with_the_item(lambda: b.deliver(HANDLERS[name]))
+
+    assert passed - OF_THE_JOB - OF_THE_LADDER <= {*IN_DELIVER, *OF_CALLS[name]}
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "error"),
+    [
+        (name, function, error)
+        for name in HANDLERS
+        for function, error in zip([*IN_DELIVER, *OF_CALLS[name]], itertools.cycle(ERRORS), strict=False)
+    ],
+)
+@pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
+def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR0917 # a table's columns
+    quick_redis: RedisServer,  # noqa: F811
+    place: Callable[[], list[list[Kept]]],
+    name: str,
+    function: str,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called.clear()
+    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    with bench(quick_redis.url, HANDLERS[name]) as b:
+        for batch in place():
+            b.keep(*batch)
+        b.expand()
+
+        with injection.raising(function, error):
+            b.deliver(HANDLERS[name])
+
+        expected = OUTCOMES.get(function, (999, 1, 0, 0))
+        assert at_handler(b, HANDLERS[name]) == expected
+        if expected == (999, 1, 0, 0):
+            (letter,) = b.dead_letters(name)
+            assert MARK in letter["event"]
+            assert error.__name__ in letter["error"]
+            assert "injection.py" in letter["traceback"]
+            assert b.leftovers() == set()
+        assert len(called.keys() - {MARK}) == 999
+        assert set(called.values()) == {1}, "none twice"
+        assert "action=job_failed" not in caplog.text
+
+
+def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
+    with bench(quick_redis.url, several) as b:
+        b.keep(*statuses([*map(str, range(99)), MARK], bundle=100))
+        b.expand()
+        at_once.clear()
+
+        with injection.raising("workers.calling.caller:Caller.run", ValueError):
+            b.deliver(several)
+
+        assert at_handler(b, several) == (99, 1, 0, 0)
+        assert at_once["most"] == 16

@@ -1,0 +1,45 @@
+"""A status callback cut into its records: each as a callback of its own, of the same job."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.batches import Kept
+
+# As `shared.wire` has it: what stands beside `data` is copied into each of the records.
+_MOST_EXTRA_BYTES: Final = 1 << 20
+_JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
+_decode: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_records: Final = msgspec.json.Decoder(list[Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Bundle(Struct, frozen=True):
+    """The records of a callback, as they were received, and what stood beside them."""
+
+    kept: Kept
+    beside: dict[str, Raw]
+    records: list[Raw]
+
+    def part(self, first: int, last: int) -> Kept:
+        """Return the records from `first` up to `last` as a callback of their own."""
+        value: dict[str, Any] = {**self.beside, "data": self.records[first:last]}
+        return Kept(
+            self.kept.kind, self.kept.source, self.kept.received_ms, last - first, str(_encode(value), encoding="utf-8")
+        )
+
+
+def split(kept: Kept) -> Bundle | None:
+    """Return the records of a callback; None where it has no list of them, or not as many as were counted."""
+    try:
+        beside = _decode(kept.body.removeprefix("\ufeff").encode())
+        records = _decode_records(beside.pop("data"))
+    except Exception:  # noqa: BLE001 # whatever it is, the callback stays whole
+        return None
+    if len(records) != kept.records:
+        return None
+    others = sum(len(key) + len(bytes(part)) for key, part in beside.items() if key not in _JOB_KEYS)
+    if others * len(records) > _MOST_EXTRA_BYTES:
+        beside = {key: part for key, part in beside.items() if key in _JOB_KEYS}
+    return Bundle(kept, beside, records)
