@@ -44,6 +44,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_broken_off
                         Redis failed amid it: id= error=; the page offers to go on with it
     operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
+    loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
+                        loop= (see shared/background.py) count= and the places in the code
+    loop_recovered      it goes well again: failures= in a row
+    uncaught            in any process: an exception that nobody caught, in a where=thread, loop or destructor
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.
@@ -54,6 +58,8 @@ import os
 import sys
 import time
 from typing import Final
+
+from shared import uncaught
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
@@ -74,3 +80,4 @@ def configure() -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("callbacks").setLevel(level)
+    uncaught.install()
