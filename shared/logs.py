@@ -17,6 +17,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_end_unknown     the work is done, and Redis did not answer to the note that it is
     job_failed          a job failed as a whole: it goes on from where it was, a second later
     job_unreadable      a job that this release cannot read
+    run_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=
