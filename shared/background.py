@@ -11,10 +11,13 @@ Every place of the product that begins a task, a thread or a pool of threads, an
     ingest.spool_thread         executor    the spool's disk: raised to who waits, logged if nobody does any more
     ingest.app                  to_thread   the end of metrics and traces: awaited
     ingest.protocol             call_later  the time limit of a connection: `shared.uncaught`
-    shared.telling              thread      the metrics push: goes on with its next round
+    shared.telling              thread, loop
+                                            the metrics push: goes on with its next round
     shared.background           create_task, Thread
                                             what this module begins
     shared.tracer               Thread      the last export of spans: `shared.uncaught`
+    ops.app                     to_thread   the end of the actions: awaited
+    ops.access.signed_out       to_thread   a question to Redis: raised in its request
     ops.pages.live_hub          task        the listener to live events: begun again
     ops.pages.streams           ensure_future
                                             one page that stays open: raised in its request

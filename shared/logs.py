@@ -24,6 +24,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     handler_resumed     an event was done again, and the queue goes on: seconds= it was paused
     handler_unready     a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
                         and is started again, ever more slowly, and its events wait
+    handler_lifespan_ended
+                        a handler's lifespan ended while it was to be open, as a task of its group failed for one:
+                        cause=; the process stops after the call under way, and is started again
     handler_unclosed    a handler's lifespan could not be left: cause=; nothing else is the worse for it
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)

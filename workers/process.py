@@ -85,7 +85,8 @@ def _work(queue: str, *, name: str) -> int:
         if handler is None:
             raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
-        caller = Caller(handler, spans=spans)
+        # Without its lifespan the handler lacks what that opened: the worker stops, and is started again with another.
+        caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
         jobs.prepare(
             deliveries=Deliveries(
                 steps=steps,

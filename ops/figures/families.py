@@ -30,7 +30,9 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield from _web(reading.figures)
     yield from _queues(reading)
     yield from _spools(reading)
-    yield _failing(reading)
+    yield _gauge(
+        "callbacks_loops_failing", "Background loops of all processes that keep failing.", len(reading.failing)
+    )
     yield from _redis(reading)
 
 
@@ -170,17 +172,6 @@ def _spools(reading: Reading) -> Iterator[Metric]:
     for state in SPOOL_STATES:
         states.add_metric((state,), sum(spool.state == state for spool in spools))
     yield states
-
-
-def _failing(reading: Reading) -> Metric:
-    failing = GaugeMetricFamily(
-        "callbacks_loops_failing",
-        "Processes in which this part of the background work keeps failing.",
-        labels=("loop",),
-    )
-    for loop in sorted({one.loop for one in reading.failing}):
-        failing.add_metric((loop,), sum(one.loop == loop for one in reading.failing))
-    return failing
 
 
 def _redis(reading: Reading) -> Iterator[Metric]:

@@ -92,7 +92,8 @@ class QueueWorker(SimpleWorker):
         self._returned: Execution | None = None
         self._look_at = 0.0
         self._seconds_held: Callable[[], float] | None = None
-        self._listener = (background or Background()).loop("rq_commands")
+        background = background or Background()
+        self._listener = background.loop("rq_commands")
 
     @property
     def stopping(self) -> bool:
