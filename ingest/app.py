@@ -92,7 +92,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
             uncaught.watch(asyncio.get_running_loop())
             watching = background.task("durability", watcher.run)
             await store.open()
-            committing = background.task("group_commit", commit.run, longest_pause_seconds=_COMMIT_PAUSE_SECONDS)
+            committing = background.task(
+                "group_commit",
+                commit.run,
+                longest_pause_seconds=_COMMIT_PAUSE_SECONDS,
+                on_failure=commit.refuse_waiting,
+            )
             telling.start()
             await watcher.looked(_FIRST_LOOK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
@@ -100,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 yield
             finally:
                 # The server has answered everyone by now, or given up on them: what still waits is committed.
+                background.end()
                 commit.close()
                 await finish("the group commit", committing)
                 await finish("the store", store.close())

@@ -68,7 +68,7 @@ class GroupCommit:
     async def run(self) -> None:
         """Write batches until `close` was called and nothing waits any more.
 
-        Ended otherwise, by a fault or a cancellation, it has refused all that waited, and may be called again.
+        Ended by a fault it may be called again; what waits meanwhile is for `refuse_waiting`.
         """
         while self._waiting or not self._closing:
             if not self._waiting:
@@ -80,12 +80,14 @@ class GroupCommit:
                 batch = next_batch(self._waiting, max_callbacks=self._max_callbacks, max_bytes=self._max_bytes)
                 await self._commit(batch)
             except BaseException:
-                # Nobody waits for an answer that would not come before this runs again.
-                fault = NotKept("a fault while it was stored")
-                _refuse(batch, fault)
-                _refuse(self._waiting, fault)
-                self._waiting.clear()
+                # Nobody has these in hand any more, so nobody would answer them.
+                _refuse(batch, NotKept("a fault while it was stored"))
                 raise
+
+    def refuse_waiting(self) -> None:
+        """Answer all that wait that they are not kept, as `run` has failed: they do not wait for it to work again."""
+        waiting, self._waiting = self._waiting, deque()
+        _refuse(waiting, NotKept("a fault while it was stored"))
 
     def close(self) -> None:
         """Take nothing more; `run` returns when all that waits was answered."""

@@ -118,6 +118,11 @@ class Background:
 
     def __init__(self) -> None:
         self._loops: dict[str, Loop] = {}
+        self.is_ending = False
+
+    def end(self) -> None:
+        """Begin no task again that fails from now on: the process stops, and waits for those that end by themselves."""
+        self.is_ending = True
 
     def loop(self, name: str, *, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS) -> Loop:
         """Return the loop of that name; whoever asks runs it, and says how it goes."""
@@ -129,10 +134,14 @@ class Background:
         run: Callable[[], Awaitable[None]],
         *,
         longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+        on_failure: Callable[[], None] | None = None,
     ) -> "asyncio.Task[None]":
-        """Start a task that calls `run` again whenever that raises; it ends when `run` returns or it is cancelled."""
+        """Start a task that calls `run` again whenever that raises; it ends when `run` returns or it is cancelled.
+
+        `on_failure` is called each time, before the pause; it must not raise.
+        """
         loop = self.loop(name, longest_pause_seconds=longest_pause_seconds)
-        return asyncio.create_task(_keep_running(loop, run), name=name)
+        return asyncio.create_task(self._keep_running(loop, run, on_failure), name=name)
 
     def thread(
         self, name: str, step: Callable[[], object], *, every_seconds: float, ending: threading.Event
@@ -152,23 +161,28 @@ class Background:
         errors = {name: loop.error for name, loop in list(self._loops.items())}
         return {name: error for name, error in errors.items() if error is not None}
 
+    async def _keep_running(
+        self, loop: Loop, run: Callable[[], Awaitable[None]], on_failure: Callable[[], None] | None
+    ) -> None:
+        while True:
+            try:
+                await run()
+            except asyncio.CancelledError as exc:
+                if is_asked_to_end():
+                    raise
+                pause_seconds = loop.failed(exc)
+            except Exception as exc:  # noqa: BLE001 # a loop outlives what nobody foresaw
+                pause_seconds = loop.failed(exc)
+            else:
+                return
+            if on_failure is not None:
+                on_failure()
+            if self.is_ending:
+                return
+            await asyncio.sleep(pause_seconds)
+
 
 def is_asked_to_end() -> bool:
     """Return whether somebody cancelled the task that runs now; if not, what it awaits was cancelled by another."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-async def _keep_running(loop: Loop, run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-        except asyncio.CancelledError as exc:
-            if is_asked_to_end():
-                raise
-            pause_seconds = loop.failed(exc)
-        except Exception as exc:  # noqa: BLE001 # a loop outlives what nobody foresaw
-            pause_seconds = loop.failed(exc)
-        else:
-            return
-        await asyncio.sleep(pause_seconds)
