@@ -115,6 +115,29 @@ def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(
     b.connection.restore(keys.job(broken), 0, stored, replace=True)
     tick(keeper)
     assert keeper.background.failing() == {}, "it is tried again"
+    assert len(b.waiting(QUEUE)) == 2
+
+
+def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popped(
+    b: Bench, keeper: Housekeeping
+) -> None:
+    brought(b, "1")
+    brought(b, "2")
+    name = worker_name(QUEUE)
+    run(b, QUEUE, name)
+    b.connection.lmove(keys.rq_queue(QUEUE), keys.rq_intermediate(QUEUE), "LEFT", "RIGHT")
+    b.connection.set(keys.rq_queue(QUEUE), "no list")
+    keeper.forget(name)
+
+    for _ in range(3):
+        tick(keeper)
+    assert keeper.background.failing().keys() == {"maintenance_dead_workers", "maintenance_orphans"}
+
+    b.connection.delete(keys.rq_queue(QUEUE))
+    for _ in range(2):
+        tick(keeper)
+    assert len(b.waiting(QUEUE)) == 2
+    assert keeper.background.failing() == {}
 
 
 def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(b: Bench, keeper: Housekeeping) -> None:

@@ -176,12 +176,16 @@ def test_a_push_that_fails_by_what_nobody_foresaw_is_repeated_and_named(
     telling.close()
 
 
+def fail() -> dict[str, int]:
+    raise KeyError("nobody foresaw it")
+
+
 def test_the_end_of_a_process_goes_on_though_its_last_push_fails(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = Figures()
     telling = Telling(figures, redis_server.url)
-    monkeypatch.setattr(figures, "snapshot", lambda: {}["nothing"])
+    monkeypatch.setattr(figures, "snapshot", fail)
     telling.close()
 
 
@@ -194,7 +198,7 @@ def test_what_keeps_failing_in_a_process_is_told_and_is_gone_when_it_works_again
         assert failing_loops.failing(client) == []
         assert client.zcard(keys.FIGURES_PROCESSES) == 0, "who has nothing to say has no state"
         for _ in range(2):
-            leases.attempt(lambda: {}["nothing"])
+            leases.attempt(fail)
         telling.tell()
         (found,) = failing_loops.failing(client)
         assert (found.loop, found.error) == ("maintenance_leases", "KeyError")

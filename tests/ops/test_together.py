@@ -69,7 +69,7 @@ def test_a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() -> None:
     async def asked() -> int:
         told = await asked_by_many(together, look)
         assert {type(one) for one in told} == {redis.TimeoutError}
-        look.fails = False
+        look.fails_with = None
         return await together.get()
 
     # One for the first, one for all who waited, one for who came later.

@@ -8,6 +8,10 @@
 --       then what the run's handler had finished beyond what is settled: a job's hash and the places in it, and so on
 -- Gives 1 if the job is in the queue by this, else 0
 local member = ARGV[1] .. ':' .. ARGV[2]
+-- Redis undoes nothing: a key of another type has to fail here, before anything is changed.
+redis.call('LLEN', KEYS[3])
+redis.call('LLEN', KEYS[4])
+redis.call('HEXISTS', KEYS[2], 'data')
 redis.call('DEL', KEYS[5])
 redis.call('ZREM', KEYS[6], ARGV[2])
 redis.call('SREM', KEYS[7], member)

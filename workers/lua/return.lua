@@ -4,6 +4,10 @@
 -- KEYS  1 RQ's intermediate list   2 the job's hash   3 the queue's list   4 list of the jobs taken along
 -- ARGV  1 the job's id
 -- Gives 1 if the job is in the queue by this, else 0
+-- Redis undoes nothing: a key of another type has to fail here, before anything is changed.
+redis.call('LLEN', KEYS[3])
+redis.call('LLEN', KEYS[4])
+redis.call('HEXISTS', KEYS[2], 'data')
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 if redis.call('HEXISTS', KEYS[2], 'data') == 0 then
   -- Deleted by hand: what it had taken along before goes on without it.

@@ -72,9 +72,10 @@ class Places:
 
     def run_of(self, member: Any, worker: str) -> Execution:
         """Return a run as RQ's registries name it, <job id>:<execution id>. Raises ValueError for anything else."""
-        execution = Execution.from_composite_key(as_text(member), connection=self._connection)
-        execution.worker_name = worker
-        return execution
+        job_id, _, run_id = as_text(member).partition(":")
+        if not job_id or not run_id or ":" in run_id:
+            raise ValueError("not <job id>:<execution id>")
+        return Execution(id=run_id, job_id=job_id, connection=self._connection, worker_name=worker)
 
     def put_back(
         self,
