@@ -15,7 +15,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import connections, durability, settings, spelling
+from shared import connections, durability, failing_loops, settings, spelling
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
@@ -127,6 +127,12 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
                 continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
             yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
+        for failing in failing_loops.failing(client):
+            yield Finding(
+                "wrong",
+                f"process {failing.process}: {failing.loop.replace('_', ' ')} keeps failing ({failing.error})",
+                "action=loop_failed in its log says where in the code; it is tried again and again meanwhile.",
+            )
     except redis.RedisError as exc:
         yield Finding(
             "wrong",

@@ -8,8 +8,11 @@ import click
 
 from cli.command import Command
 from shared import connections, logs, queues, settings
+from shared.background import Background
 from shared.errors import ConfigurationError
+from shared.figures import Figures
 from shared.spelling import did_you_mean
+from shared.telling import Telling
 from workers import registry
 from workers.running.housekeeping import Housekeeping
 from workers.running.notebooks import Notebooks
@@ -79,10 +82,22 @@ def _supervise(
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
     )
-    keeping: dict[str, Any] = {"connection": connection, "notebooks": notebooks, "trimming": trimming}
+    background = Background()
+    keeping: dict[str, Any] = {
+        "connection": connection,
+        "notebooks": notebooks,
+        "trimming": trimming,
+        "background": background,
+    }
     housekeeping = (
         ExpandHousekeeping(queue_names, handlers=offered, **keeping)
         if offered
         else Housekeeping(queue_names, **keeping)
     )
-    return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
+    # It counts nothing, and is silent unless a task of maintenance keeps failing.
+    telling = Telling(Figures(), loaded.redis_url, background=background)
+    telling.start()
+    try:
+        return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
+    finally:
+        telling.close()

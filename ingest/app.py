@@ -25,9 +25,10 @@ from ingest.redis_store import RedisStore
 from ingest.sources import AddressRules, Tokens
 from ingest.spool_folder import SpoolFolder
 from ingest.spooling import SpoolingStore
-from ingest.stopping import stop
-from shared import garbage, wire
+from ingest.stopping import finish, stop
+from shared import garbage, uncaught, wire
 from shared import settings as configuration
+from shared.background import Background
 from shared.connections import connect_async
 from shared.figures import Figures
 from shared.settings import Settings
@@ -40,6 +41,8 @@ IN_FLIGHT_BYTES: Final = 64 << 20
 _LOOK_TIMEOUT_SECONDS: Final = 2.0
 # A Redis that is there answers within milliseconds, so that the first request finds it looked at.
 _FIRST_LOOK_SECONDS: Final = 1.0
+# Requests wait for the group commit, so it begins again sooner than others do after a fault.
+_COMMIT_PAUSE_SECONDS: Final = 1.0
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -49,16 +52,18 @@ def create_app(settings: Settings | None = None) -> Starlette:
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
     spans = traces.start()
+    background = Background()
     store = SpoolingStore(
         spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
         spans.drain(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
         watcher,
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
+        background=background,
     )
-    health = Health(watcher, store.report)
+    health = Health(watcher, store.report, background)
     figures = Figures()
     answers = Answers(figures)
-    telling = Telling(figures, settings.redis_url, state=store.report.figures)
+    telling = Telling(figures, settings.redis_url, state=store.report.figures, background=background)
     commit = spans.commit(MeasuringStore(store, figures))
     seldom = log.Seldom()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
@@ -84,9 +89,15 @@ def create_app(settings: Settings | None = None) -> Starlette:
         with _tokens_masked(settings), garbage.collected_rarely():
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
-            watching = asyncio.create_task(watcher.run(), name="watcher")
+            uncaught.watch(asyncio.get_running_loop())
+            watching = background.task("durability", watcher.run)
             await store.open()
-            committing = asyncio.create_task(commit.run(), name="group commit")
+            committing = background.task(
+                "group_commit",
+                commit.run,
+                longest_pause_seconds=_COMMIT_PAUSE_SECONDS,
+                on_failure=commit.refuse_waiting,
+            )
             telling.start()
             await watcher.looked(_FIRST_LOOK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
@@ -94,13 +105,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 yield
             finally:
                 # The server has answered everyone by now, or given up on them: what still waits is committed.
+                background.end()
                 commit.close()
-                await committing
-                await store.close()
-                await stop(watching)
-                await watcher.close()
-                await asyncio.to_thread(telling.close)
-                await asyncio.to_thread(spans.close)
+                await finish("the group commit", committing)
+                await finish("the store", store.close())
+                await finish("the durability watch", stop(watching))
+                await finish("the durability watch", watcher.close())
+                await finish("the metrics push", asyncio.to_thread(telling.close))
+                await finish("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 
     app = Starlette(

@@ -7,11 +7,12 @@ It knows nothing of Redis or HTTP: a Store writes, and says NotKept when it cann
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 from ingest import log
+from shared.background import is_asked_to_end
 from shared.batches import Kept, Quarantined
 from shared.errors import NotKept
 
@@ -65,13 +66,28 @@ class GroupCommit:
         await done
 
     async def run(self) -> None:
-        """Write batches until `close` was called and nothing waits any more."""
+        """Write batches until `close` was called and nothing waits any more.
+
+        Ended by a fault it may be called again; what waits meanwhile is for `refuse_waiting`.
+        """
         while self._waiting or not self._closing:
             if not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            await self._commit(next_batch(self._waiting, max_callbacks=self._max_callbacks, max_bytes=self._max_bytes))
+            batch: Sequence[Waiting] = ()
+            try:
+                batch = next_batch(self._waiting, max_callbacks=self._max_callbacks, max_bytes=self._max_bytes)
+                await self._commit(batch)
+            except BaseException:
+                # Nobody has these in hand any more, so nobody would answer them.
+                _refuse(batch, NotKept("a fault while it was stored"))
+                raise
+
+    def refuse_waiting(self) -> None:
+        """Answer all that wait that they are not kept, as `run` has failed: they do not wait for it to work again."""
+        waiting, self._waiting = self._waiting, deque()
+        _refuse(waiting, NotKept("a fault while it was stored"))
 
     def close(self) -> None:
         """Take nothing more; `run` returns when all that waits was answered."""
@@ -83,7 +99,9 @@ class GroupCommit:
             await self._store.write([waiting.entry for waiting in batch])
         except NotKept as exc:
             _refuse(batch, exc)
-        except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
+        except (Exception, asyncio.CancelledError) as exc:  # the declared boundary around a batch's commit
+            if isinstance(exc, asyncio.CancelledError) and is_asked_to_end():
+                raise
             log.fault("commit", exc)
             if len(batch) == 1:
                 _refuse(batch, NotKept("a fault while it was stored"))
@@ -107,7 +125,7 @@ def next_batch(waiting: deque[Waiting], *, max_callbacks: int, max_bytes: int) -
     return batch
 
 
-def _refuse(batch: Sequence[Waiting], why: NotKept) -> None:
+def _refuse(batch: Iterable[Waiting], why: NotKept) -> None:
     for waiting in batch:
         if not waiting.done.done():
             # One for each: an exception raised in several tasks would gather all of their tracebacks.

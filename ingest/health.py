@@ -17,6 +17,7 @@ from ingest import log
 from ingest.answers import Answer, answer
 from ingest.spool_report import SpoolReport
 from shared import durability
+from shared.background import Background
 from shared.durability import Barrier, Finding
 from shared.settings import Durability
 
@@ -137,10 +138,11 @@ class Watcher:
 
 
 class Health:
-    """Answers /livez and /readyz from what `watcher` has seen and `report` has noted."""
+    """Answers /livez and /readyz from what `watcher` has seen, `report` has noted, and how `background` goes."""
 
-    def __init__(self, watcher: Watcher, report: SpoolReport) -> None:
+    def __init__(self, watcher: Watcher, report: SpoolReport, background: Background) -> None:
         self._watcher = watcher
+        self._background = background
         self._report = report
 
     async def livez(self, _scope: Scope, _receive: Receive) -> Answer:
@@ -155,6 +157,10 @@ class Health:
             for finding in self._watcher.findings
         }
         checks |= self._report.checks()
+        checks |= {
+            name: {"ok": False, "detail": f"keeps failing: {error}", "remedy": "see action=loop_failed in the log"}
+            for name, error in self._background.failing().items()
+        }
         ready = all(check["ok"] for check in checks.values())
         document = {
             "status": "ready" if ready else "unavailable",

@@ -32,10 +32,11 @@ passed on as rarely.
 import logging
 import re
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import quote
+
+from shared.tracebacks import places
 
 logger: Final = logging.getLogger("callbacks.web")
 
@@ -74,17 +75,7 @@ class Seldom:
 
 def fault(where: str, exc: BaseException) -> None:
     """Log an exception that nobody expected."""
-    logger.error("action=fault where=%s %s", where, _places(exc))
-
-
-def _places(exc: BaseException) -> str:
-    """Give types and places of the whole chain, but no messages: these may quote a body (I9)."""
-    chain: list[str] = []
-    link: BaseException | None = exc
-    while link is not None:
-        chain.append(type(link).__qualname__ + "\n" + "".join(traceback.format_tb(link.__traceback__)))
-        link = link.__cause__ or link.__context__
-    return "caused by ".join(chain)
+    logger.error("action=fault where=%s %s", where, places(exc))
 
 
 class TokenMask(logging.Filter):
@@ -106,7 +97,7 @@ class TokenMask(logging.Filter):
         elif record.args:
             record.args = {key: self._masked(value) for key, value in record.args.items()}
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-            record.exc_text, record.exc_info = self._masked(_places(record.exc_info[1])), None
+            record.exc_text, record.exc_info = self._masked(places(record.exc_info[1])), None
         return True
 
     def _masked(self, value: Any) -> Any:

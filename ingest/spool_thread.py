@@ -5,7 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
+from ingest import log
 from ingest.spool_file import Failing
+from shared.errors import NotKept
 
 # An fsync takes milliseconds, on a busy disk up to a second. Senders wait behind this, so it is no longer than
 # what they wait for Redis.
@@ -32,8 +34,11 @@ class SpoolThread:
         if self._late is not None and not self._late.done():
             raise Failing("the disk hangs")
         doing = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
-        doing.add_done_callback(_heard)
-        done, _ = await asyncio.wait([doing], timeout=TIMEOUT_SECONDS)
+        try:
+            done, _ = await asyncio.wait([doing], timeout=TIMEOUT_SECONDS)
+        finally:
+            if not doing.done():
+                doing.add_done_callback(_log_unread)
         if not done:
             self._late = doing
             raise Failing("the disk hangs")
@@ -44,7 +49,8 @@ class SpoolThread:
         self._executor.shutdown(wait=False)
 
 
-def _heard(done: asyncio.Future[Any]) -> None:
-    """Look at an outcome for which perhaps nobody waits any more, so that asyncio does not complain about it."""
-    if not done.cancelled():
-        done.exception()
+def _log_unread(doing: asyncio.Future[Any]) -> None:
+    """Log what a call raised for which nobody waits any more. That the disk fails is said where it matters."""
+    exc = None if doing.cancelled() else doing.exception()
+    if exc is not None and not isinstance(exc, NotKept):
+        log.fault("spool", exc)

@@ -16,6 +16,7 @@ from ingest.spool_folder import SpoolFolder
 from ingest.spool_report import Gate, SpoolReport
 from ingest.spool_thread import SpoolThread
 from ingest.stopping import stop
+from shared.background import Background
 from shared.errors import NotKept
 
 _FAULT: Final = "a fault while it was stored"
@@ -28,13 +29,22 @@ class SpoolingStore:
     for the answer to a drained one. So they take turns in Redis, batch by batch, and a live one waits for one at most.
     """
 
-    def __init__(self, redis: Store, drain_to: Store, gate: Gate, folder: SpoolFolder | None) -> None:
+    def __init__(
+        self,
+        redis: Store,
+        drain_to: Store,
+        gate: Gate,
+        folder: SpoolFolder | None,
+        *,
+        background: Background | None = None,
+    ) -> None:
         self.report = SpoolReport(gate, folder)
         self._redis = redis
         self._drain_to = drain_to
         self._gate = gate
         self._folder = folder
         self._thread = SpoolThread()
+        self._background = background or Background()
         self._draining: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -47,7 +57,7 @@ class SpoolingStore:
             self.report.failed(exc)
         self.report.found()
         drain = Drain(self._folder, self._thread, self._drain_to, self._gate, self.report)
-        self._draining = asyncio.create_task(drain.run(), name="drain")
+        self._draining = self._background.task("drain", drain.run)
 
     async def write(self, batch: Sequence[Entry]) -> None:
         """Make `batch` durable in Redis or on the local disk. Raises NotKept."""

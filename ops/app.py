@@ -3,6 +3,7 @@
 The page shows events to who may see it; the rest shows numbers and names of handlers, never an event or a token.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -31,7 +32,8 @@ from ops.pages.live_hub import Hub
 from ops.pages.signing_in import SigningIn
 from ops.pages.streams import Streams
 from ops.pages.watch import Watch
-from shared import audit, connections
+from shared import audit, connections, uncaught
+from shared.background import Background
 from shared.primary import Demoted
 from shared.settings import Settings
 
@@ -50,10 +52,12 @@ def create_app(settings: Settings) -> Starlette:
         at = visit(request)
         return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
 
-    streams, hub, hands = Streams(may_go_on), Hub(settings.redis_url), Hands(client)
+    background = Background()
+    streams, hub, hands = Streams(may_go_on), Hub(settings.redis_url, background), Hands(client)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        uncaught.watch(asyncio.get_running_loop())
         yield
         await hub.close()
         await run_in_threadpool(hands.close)
@@ -72,7 +76,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),
             Route("/livez", _alive),
-            Route("/readyz", _ready(client)),
+            Route("/readyz", _ready(client, background)),
             Route("/static/{name}", assets.serve),
         ],
         middleware=[Middleware(Guard, **guarding)],
@@ -130,7 +134,7 @@ async def _alive(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _ready(client: redis.Redis) -> Callable[[Request], Any]:
+def _ready(client: redis.Redis, background: Background) -> Callable[[Request], Any]:
     def ask() -> None:
         # A replica answers too, and may be behind for good: whoever reads is led away from it.
         if client.info("replication").get("role") != "master":
@@ -144,6 +148,9 @@ def _ready(client: redis.Redis) -> Callable[[Request], Any]:
             await answered.get()
         except redis.RedisError as exc:
             return _unavailable("redis", type(exc).__name__)
+        failing = background.failing()
+        if failing:
+            return JSONResponse({"status": "unavailable", "checks": failing}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     return endpoint

@@ -23,12 +23,16 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is set aside
     run_apart           a delivery's run raised cause=: its events are called one at a time
     req_uuid_reused     replies= came under the req_uuid of other replies, and were delivered: a fault of the sender
+    run_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=
     handler_resumed     an event was done again, and the queue goes on: seconds= it was paused
     handler_unready     a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
                         and is started again, ever more slowly, and its events wait
+    handler_lifespan_ended
+                        a handler's lifespan ended while it was to be open, as a task of its group failed for one:
+                        cause=; the process stops after the call under way, and is started again
     handler_unclosed    a handler's lifespan could not be left: cause=; nothing else is the worse for it
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
@@ -50,6 +54,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_broken_off
                         Redis failed amid it: id= error=; the page offers to go on with it
     operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
+    loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
+                        loop= (see shared/background.py) count= and the places in the code
+    loop_recovered      it goes well again: failures= in a row
+    uncaught            in any process: an exception that nobody caught, in a where=thread, loop or destructor
     fan_out             (DEBUG) a batch became events
 
 No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.
@@ -60,6 +68,8 @@ import os
 import sys
 import time
 from typing import Final
+
+from shared import uncaught
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
@@ -80,3 +90,4 @@ def configure() -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("callbacks").setLevel(level)
+    uncaught.install()

@@ -11,6 +11,8 @@ folder shared with the ops process, which may be in another container, cost some
 leave a file behind for each process that ever ran, to be read at every scrape.
 """
 
+import os
+import socket
 import threading
 import time
 import uuid
@@ -21,6 +23,7 @@ import orjson
 import redis
 
 from shared import connections, keys, last_hour
+from shared.background import Background
 from shared.figures import Figures
 
 EVERY_SECONDS: Final = 2.0
@@ -55,21 +58,36 @@ end
 
 
 class Telling:
-    """Tells `figures` to the Redis at `url` while it runs; and `state()`, of which only the last counts."""
+    """Tells `figures` to the Redis at `url` while it runs; and `state()`, of which only the last counts.
 
-    def __init__(self, figures: Figures, url: str, *, state: Callable[[], Mapping[str, Any]] | None = None) -> None:
+    What of `background` keeps failing belongs to the state; a process that has none else then has one.
+    """
+
+    def __init__(
+        self,
+        figures: Figures,
+        url: str,
+        *,
+        state: Callable[[], Mapping[str, Any]] | None = None,
+        background: Background | None = None,
+    ) -> None:
         self._figures = figures
         self._state = state
         self._name = uuid.uuid4().hex
         self._client = connections.connect(url, timeout_seconds=_TIMEOUT_SECONDS)
         self._script = self._client.register_script(_TELL)
+        self._background = background or Background()
         self._told: dict[str, int] = {}
+        self._has_state = False
         self._snapshot: dict[str, int] | None = None
         self._number = 0
         # When the snapshot was taken, and the one before that was told: by this process's clock, for what lies between.
         self._taken_at = self._told_until = time.monotonic()
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="telling", daemon=True)
+        self._loop = self._background.loop("metrics_push")
+        self._thread = self._background.thread(
+            "metrics_push", self._try, every_seconds=EVERY_SECONDS, ending=self._ending
+        )
 
     def start(self) -> None:
         """Begin."""
@@ -82,16 +100,17 @@ class Telling:
             self._thread.join()
         held_back = self._snapshot is not None
         # What an earlier failure held back goes first, as it was, and what has grown since after it.
-        if self._try(ends=True) and held_back:
-            self._try(ends=True)
+        if self._end() and held_back:
+            self._end()
         self._client.close()
 
     def tell(self, *, ends: bool = False) -> None:
         """Tell what has grown. Raises redis.RedisError, and then the same is told the next time."""
+        state = None if ends else self._state_now()
         if self._snapshot is None:
             snapshot = self._figures.snapshot()
             self._taken_at = time.monotonic()
-            if snapshot == self._told and self._state is None:
+            if snapshot == self._told and self._state is None and state is None and not self._has_state:
                 self._told_until = self._taken_at
                 return
             self._snapshot = snapshot
@@ -101,22 +120,29 @@ class Telling:
             for name, number in self._snapshot.items()
             if number != self._told.get(name, 0)
         }
-        state = orjson.dumps(dict(self._state())) if self._state is not None and not ends else b""
         of_the_hour = _words(last_hour.growth(growth))
         self._script(
             keys=[keys.FIGURES, keys.FIGURES_PROCESSES, keys.figures_of(self._name), keys.FIGURES_HOUR],
             args=[
-                *(self._name, self._number, _FORGET_SECONDS, state),
+                *(self._name, self._number, _FORGET_SECONDS, b"" if state is None else orjson.dumps(state)),
                 *(time.monotonic() - self._taken_at, self._taken_at - self._told_until),
                 *(len(of_the_hour), *of_the_hour, *_words(growth)),
             ],
         )
-        self._told, self._snapshot = self._snapshot, None
+        self._told, self._snapshot, self._has_state = self._snapshot, None, state is not None
         self._told_until = self._taken_at
 
-    def _run(self) -> None:
-        while not self._ending.wait(EVERY_SECONDS):
-            self._try()
+    def _state_now(self) -> dict[str, Any] | None:
+        state = None if self._state is None else dict(self._state())
+        failing = self._background.failing()
+        if failing:
+            state = {**(state or {}), "failing": failing, "process": f"{socket.gethostname()}:{os.getpid()}"}
+        return state
+
+    def _end(self) -> bool:
+        pushed: list[bool] = []
+        self._loop.attempt(lambda: pushed.append(self._try(ends=True)))
+        return pushed == [True]
 
     def _try(self, *, ends: bool = False) -> bool:
         try:

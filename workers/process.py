@@ -14,6 +14,7 @@ import time
 import redis
 
 from shared import connections, garbage, logs, queues, settings, tracing
+from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
 from shared.figures import Figures
 from shared.telling import Telling
@@ -65,11 +66,12 @@ def _work(queue: str, *, name: str) -> int:
     handlers = registry.load(loaded.handlers)
     connection = connections.connect(loaded.redis_url)
     notebook = Notebooks.of(loaded.run_dir).open(name)
-    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
+    background = Background()
+    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook, background=background)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
     figures = Figures()
-    telling = Telling(figures, loaded.redis_url)
+    telling = Telling(figures, loaded.redis_url, background=background)
     if queue == queues.EXPAND:
         expansion = Expansion(
             steps=steps,
@@ -83,7 +85,8 @@ def _work(queue: str, *, name: str) -> int:
         if handler is None:
             raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
-        caller = Caller(handler, spans=spans)
+        # Without its lifespan the handler lacks what that opened: the worker stops, and is started again with another.
+        caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
         jobs.prepare(
             deliveries=Deliveries(
                 steps=steps,
@@ -121,10 +124,13 @@ def _end_with(lifeline: int, *, grace_seconds: float) -> None:
     """
 
     def wait() -> None:
-        os.read(lifeline, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(grace_seconds)
-        os._exit(EXIT_TROUBLE)
+        try:
+            os.read(lifeline, 1)
+        finally:
+            # Whatever ended the wait: without a lifeline this process would outlive its supervisor.
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(grace_seconds)
+            os._exit(EXIT_TROUBLE)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 

@@ -31,7 +31,15 @@ class Matter(Struct, frozen=True):
 
 def matters(now: Now) -> tuple[Matter, ...]:
     """Give them all, the bad before those that are only worth knowing."""
-    found = [*_audit(now), *_redis(now), *_processes(now), *_spools(now), *_waiting(now), *_set_aside(now)]
+    found = [
+        *_audit(now),
+        *_redis(now),
+        *_processes(now),
+        *_failing(now),
+        *_spools(now),
+        *_waiting(now),
+        *_set_aside(now),
+    ]
     return tuple(sorted(found, key=lambda matter: matter.level != "bad"))
 
 
@@ -62,6 +70,15 @@ def _processes(now: Now) -> Iterator[Matter]:
         level: Level = "bad" if jobs or queue.name == queues.EXPAND else "warn"
         wait = f", and {counted(jobs, 'job waits', 'jobs wait')}" if jobs else ""
         yield Matter(level, f"No worker listens to the queue {queue.name}{wait}.")
+
+
+def _failing(now: Now) -> Iterator[Matter]:
+    for one in now.failing:
+        yield Matter(
+            "bad",
+            f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}): "
+            "action=loop_failed in its log says where.",
+        )
 
 
 def _spools(now: Now) -> Iterator[Matter]:

@@ -30,6 +30,9 @@ def families(reading: Reading) -> Iterator[Metric]:
     yield from _web(reading.figures)
     yield from _queues(reading)
     yield from _spools(reading)
+    yield _gauge(
+        "callbacks_loops_failing", "Background loops of all processes that keep failing.", len(reading.failing)
+    )
     yield from _redis(reading)
 
 

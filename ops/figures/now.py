@@ -15,6 +15,7 @@ from ops.figures.auditing import Auditing, Balance
 from ops.figures.reading import Queue, Reading, Spool
 from shared import events, queues
 from shared.durability import Finding
+from shared.failing_loops import FailingLoop
 from shared.last_hour import Acknowledged, Bucket
 from shared.settings import Settings
 
@@ -59,6 +60,7 @@ class Now(Struct, frozen=True, kw_only=True):
     used_bytes: int
     most_bytes: int
     spools: tuple[Spool, ...]
+    failing: tuple[FailingLoop, ...] = ()
     quarantined: int
     balance: Balance | None
 
@@ -91,6 +93,7 @@ def look(client: redis.Redis, settings: Settings, auditing: Auditing | None = No
         used_bytes=found.used_bytes,
         most_bytes=found.most_bytes,
         spools=found.spools,
+        failing=found.failing,
         quarantined=found.quarantined,
         balance=auditing.look(found.jobs),
     )

@@ -12,6 +12,7 @@ from rq.utils import as_text
 
 from shared import durability, keys, last_hour, queues
 from shared.durability import Finding
+from shared.failing_loops import FailingLoop, failing_in
 from shared.last_hour import LastHour
 from shared.settings import Durability
 from shared.telling import STATE_SECONDS
@@ -61,6 +62,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     dead: dict[str, int]
     queues: tuple[Queue, ...]
     spools: tuple[Spool, ...]
+    failing: tuple[FailingLoop, ...] = ()
 
     @property
     def jobs(self) -> int:
@@ -106,7 +108,7 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
             pipe.hget(keys.paused(handler), "by")
         replies = iter(pipe.execute())
     dead = {handler: int(next(replies)) for handler in handlers}
-    states = [next(replies) for _ in alive]
+    states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
     places = {name: [next(replies) for _ in range(6)] for name in names}
     paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
     now_seconds = seconds + microseconds / 1_000_000
@@ -125,6 +127,7 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
         dead=dead,
         queues=tuple(_queues(connection, places, paused, now_seconds=time.time())),
         spools=tuple(_spools(states)),
+        failing=tuple(found for state in states for found in failing_in(state)),
     )
 
 
@@ -172,10 +175,10 @@ def _unix_seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _spools(states: Iterable[bytes | None]) -> Iterable[Spool]:
-    for state in filter(None, states):
-        told = orjson.loads(state)
-        yield Spool(str(told["state"]), int(told["callbacks"]), int(told["bytes"]), int(told["limit_bytes"]))
+def _spools(states: Iterable[dict[str, Any]]) -> Iterable[Spool]:
+    for told in states:
+        if "state" in told:  # a worker's state is only what fails in it
+            yield Spool(str(told["state"]), int(told["callbacks"]), int(told["bytes"]), int(told["limit_bytes"]))
 
 
 def _numbers(fields: dict[bytes, bytes]) -> dict[str, int]:

@@ -10,7 +10,6 @@ from typing import Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
-import redis
 
 Looked = TypeVar("Looked")
 
@@ -26,30 +25,30 @@ class Together(Generic[Looked]):
         self._seconds = seconds
         self._one_at_a_time = asyncio.Lock()
         self._thread: anyio.CapacityLimiter | None = None
-        self._outcome: tuple[Looked] | redis.RedisError | None = None
+        self._outcome: tuple[Looked] | Exception | None = None
         self._began_at = self._holds_until = float("-inf")
 
     async def get(self) -> Looked:
-        """Give what a look found that began after this was called, or a moment before. Raises redis.RedisError."""
+        """Return what a look found that began after this was called, or a moment before; raise what it raised."""
         clock = asyncio.get_running_loop().time
         came_at = clock()
         async with self._one_at_a_time:
             outcome = self._outcome
             if outcome is None or (self._began_at < came_at and clock() >= self._holds_until):
                 outcome = self._outcome = await self._again(clock)
-        if isinstance(outcome, redis.RedisError):
+        if isinstance(outcome, Exception):
             raise outcome.with_traceback(None)
         return outcome[0]
 
-    async def _again(self, clock: Callable[[], float]) -> tuple[Looked] | redis.RedisError:
+    async def _again(self, clock: Callable[[], float]) -> tuple[Looked] | Exception:
         if self._thread is None:
             self._thread = anyio.CapacityLimiter(1)
         began_at = clock()
-        found: tuple[Looked] | redis.RedisError
+        found: tuple[Looked] | Exception
         try:
             found = (await anyio.to_thread.run_sync(self._look, limiter=self._thread),)
             self._holds_until = clock() + max(self._seconds, _REST * (clock() - began_at))
-        except redis.RedisError as exc:
+        except Exception as exc:  # noqa: BLE001 # it is raised to all who wait
             # Those who wait hear of it at once; whoever comes now is to hear when Redis is back.
             found, self._holds_until = exc, float("-inf")
         self._began_at = began_at

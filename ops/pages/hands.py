@@ -11,6 +11,7 @@ from typing import Final
 import redis
 
 from shared.errors import CallbacksError
+from shared.exception_log import ExceptionLog
 from workers.operating.acting import Acting, Standing, Work
 from workers.operating.trail import Deed
 
@@ -33,6 +34,7 @@ class Hands:
         self._pool = ThreadPoolExecutor(_MOST, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._busy: dict[str, Future[None]] = {}
+        self._exceptions = ExceptionLog()
 
     def begin(self, deed: Deed, work: Work, action_id: str) -> None:
         """Note an act and begin with it. Raises Busy, and AlreadyBegun."""
@@ -80,6 +82,8 @@ class Hands:
             self._acting.carry_out(action_id, is_stopping=self._is_stopping.is_set)
         except redis.RedisError as exc:
             log.warning("action=operator_broken_off id=%s error=%s", action_id, type(exc).__name__)
+        except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
+            self._exceptions.write(f"action=operator_broken_off id={action_id}", exc)
         finally:
             with self._lock:
                 self._busy.pop(action_id, None)

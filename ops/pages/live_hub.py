@@ -13,6 +13,7 @@ from typing import Final
 import redis
 
 from shared import live
+from shared.background import Background
 from shared.events import Event
 
 # What a page shows; older events are to be found under Messages.
@@ -27,8 +28,9 @@ _logger: Final = logging.getLogger("callbacks.ops")
 class Hub:
     """The one listener of a process, for the Redis at `url`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, background: Background | None = None) -> None:
         self._url = url
+        self._background = background or Background()
         self._newest: deque[tuple[int, Event]] = deque(maxlen=REMEMBERED)
         self._count = 0
         self._not_shown = 0
@@ -41,7 +43,7 @@ class Hub:
         """Give the newest events, the newest first, and how the listening goes. Begins to listen if nobody did."""
         self._looked_at = asyncio.get_running_loop().time()
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="live events")
+            self._task = self._background.task("live_events", self._run)
         return [event for _, event in reversed(self._newest)], self._state
 
     async def follow(self) -> AsyncGenerator[tuple[list[Event], str], None]:

@@ -267,3 +267,35 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
 
 def delivered(b: Bench) -> int:
     return next(one.delivered for one in b.audit().handlers if one.handler == "jsonl")
+
+
+def test_a_file_that_cannot_be_packed_keeps_no_other_waiting_and_the_packer_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"events-2026-01-0{day}T000000.000Z.jsonl" for day in (1, 2)]
+    for name in names:
+        (tmp_path / name).write_text("{}\n")
+        (tmp_path / name).chmod(0o440)  # as one that is closed
+    pack, calls = Packer._pack, [0]
+
+    def fail_at_the_first(self: Packer, path: Path) -> None:
+        calls[0] += 1
+        if path.name == names[0] and calls[0] < 5:
+            raise ValueError(path)
+        pack(self, path)
+
+    def wanted() -> bool:
+        packer.want()
+        return (tmp_path / f"{names[0]}.gz").exists()
+
+    monkeypatch.setattr(Packer, "_pack", fail_at_the_first)
+    packer = Packer(tmp_path)
+    packer.start()
+    try:
+        until((tmp_path / f"{names[1]}.gz").exists, "the other is packed")
+        until(wanted, "and then this one")
+    finally:
+        packer.stop()
+
+    lines = [record for record in caplog.records if "action=not_packed" in record.getMessage()]
+    assert [record.exc_info is not None for record in lines] == [True], "once, with its traceback"

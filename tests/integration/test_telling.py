@@ -1,13 +1,16 @@
 """Figures of several processes in one Redis: they add up, once, whatever happens to Redis or to a process."""
 
 import contextlib
+import os
 import signal
 import time
 
 import pytest
 import redis
 
-from shared import connections, keys
+from ops.figures import reading
+from shared import connections, failing_loops, keys
+from shared.background import Background
 from shared.figures import Figures
 from shared.telling import STATE_SECONDS, Telling
 from tests.conftest import StartRedis
@@ -148,3 +151,61 @@ def test_a_killed_process_is_no_longer_among_those_that_tell_their_state(redis_s
     for telling in (gone, here):
         with contextlib.suppress(redis.RedisError):
             telling.close()
+
+
+def test_a_push_that_fails_by_what_nobody_foresaw_is_repeated_and_named(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.telling.EVERY_SECONDS", 0.01)
+    figures, work = Figures(), Background()
+    snapshot, calls = figures.snapshot, [0]
+
+    def changed_meanwhile() -> dict[str, int]:
+        calls[0] += 1
+        if calls[0] <= 4:
+            raise RuntimeError("dictionary changed size during iteration")
+        return snapshot()
+
+    monkeypatch.setattr(figures, "snapshot", changed_meanwhile)
+    telling = Telling(figures, redis_server.url, background=work)
+    figures.add(("answers", 200))
+    telling.start()
+    until(lambda: work.failing() == {"metrics_push": "RuntimeError"})
+    until(lambda: told(redis_server) == {"answers|200": 1})
+    until(lambda: work.failing() == {})
+    telling.close()
+
+
+def fail() -> dict[str, int]:
+    raise KeyError("nobody foresaw it")
+
+
+def test_the_end_of_a_process_goes_on_though_its_last_push_fails(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = Figures()
+    telling = Telling(figures, redis_server.url)
+    monkeypatch.setattr(figures, "snapshot", fail)
+    telling.close()
+
+
+def test_what_keeps_failing_in_a_process_is_told_and_is_gone_when_it_works_again(redis_server: RedisServer) -> None:
+    work = Background()
+    telling = Telling(Figures(), redis_server.url, background=work)
+    leases = work.loop("maintenance_leases")
+    with connections.connect(redis_server.url) as client:
+        telling.tell()
+        assert failing_loops.failing(client) == []
+        assert client.zcard(keys.FIGURES_PROCESSES) == 0, "who has nothing to say has no state"
+        for _ in range(2):
+            leases.attempt(fail)
+        telling.tell()
+        (found,) = failing_loops.failing(client)
+        assert (found.loop, found.error) == ("maintenance_leases", "KeyError")
+        assert found.process.endswith(f":{os.getpid()}")
+        assert reading.read(client, "fsync").failing == (found,)
+        leases.works()
+        telling.tell()
+        assert failing_loops.failing(client) == []
+        assert client.zcard(keys.FIGURES_PROCESSES) == 0
+    telling.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from ops.pages.hands import Hands
 from shared import connections, keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
@@ -210,3 +211,32 @@ def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(b: Bench, acting:
 
     assert 0 < b.connection.ttl(keys.action_work(action_id)) <= keys.DAY_SECONDS
     assert not b.connection.exists(keys.action_runner(action_id))
+
+
+def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_gone_on_with(
+    b: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(b, MANY)
+    hands = Hands(b.connection)
+    part = Acting._part
+
+    def fail(*_: object) -> Work:
+        raise RuntimeError
+
+    monkeypatch.setattr(Acting, "_part", fail)
+    work = Work(task="drop", handler=None, place=ALL)
+    deed = Deed(who="anna", by="page", what="drop", where="quarantine", chosen="all", number=MANY)
+    hands.begin(deed, work, "one")
+    hands.wait("one", seconds=60)
+
+    standing = hands.look("one")
+    assert standing is not None
+    assert (standing.noted.state, standing.noted.why, standing.is_carried_out) == ("failed", "RuntimeError", False)
+    (line,) = (record.getMessage() for record in caplog.records if "broken_off" in record.getMessage())
+    assert line.startswith("action=operator_broken_off id=one count=1 RuntimeError\n")
+
+    monkeypatch.setattr(Acting, "_part", part)
+    rest = hands.go_on("one", "anna")
+    hands.wait(rest, seconds=60)
+    hands.close()
+    assert ids(b, keys.QUARANTINE) == []

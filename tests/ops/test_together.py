@@ -24,7 +24,7 @@ class Look:
         self.most_at_once = 0
         self.begun = threading.Event()
         self.end = threading.Event()
-        self.fails = fails
+        self.fails_with: type[Exception] | None = redis.TimeoutError if fails else None
 
     def __call__(self) -> int:
         self.calls += 1
@@ -33,8 +33,8 @@ class Look:
         self.begun.set()
         self.end.wait()
         self.at_once -= 1
-        if self.fails:
-            raise redis.TimeoutError
+        if self.fails_with is not None:
+            raise self.fails_with
         return self.calls
 
 
@@ -69,7 +69,7 @@ def test_a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() -> None:
     async def asked() -> int:
         told = await asked_by_many(together, look)
         assert {type(one) for one in told} == {redis.TimeoutError}
-        look.fails = False
+        look.fails_with = None
         return await together.get()
 
     # One for the first, one for all who waited, one for who came later.
@@ -88,3 +88,11 @@ def test_many_strangers_who_ask_while_redis_hangs_take_no_thread_each(guarded: S
     guarded.redis.resume()
     assert {one.result().status_code for one in asked} == {200 if path == "/metrics" else 503}
     assert most < MANY // 2
+
+
+def test_what_nobody_foresaw_is_raised_to_all_who_wait_of_one_look() -> None:
+    look = Look()
+    look.fails_with = RuntimeError
+    told = asyncio.run(asked_by_many(Together(look), look))
+    assert {type(one) for one in told} == {RuntimeError}
+    assert look.calls <= 2

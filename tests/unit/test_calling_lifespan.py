@@ -197,3 +197,41 @@ def test_a_pause_is_a_second_at_least_and_a_day_at_most_and_its_reason_is_cut(as
     assert isinstance(outcome, Paused)
     assert outcome.after_seconds == given
     assert len(outcome.reason.encode()) <= REASON_BYTES
+
+
+def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A task of its group failed: the handler works on without what the lifespan had opened."""
+    ended: list[str] = []
+    number = "35699000001"
+
+    async def break_down() -> None:
+        raise RuntimeError(number)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        async with asyncio.TaskGroup():
+            yield
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(break_down())
+            yield
+
+    def function() -> Callable[[Any], Any]:
+        async def call(event: ReportEvent) -> None:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        return call
+
+    for lifespan, expected in ((opened, []), (breaking, ["ended"])):
+        decorated = handler(ReportEvent, name="it", lifespan=lifespan, timeout_seconds=LONG)(function())
+        with Caller(getattr(decorated, ATTRIBUTE), on_lifespan_end=lambda: ended.append("ended")) as calls:
+            list(calls.run(reports(2)))
+        assert ended == expected
+
+    (line,) = (record.getMessage() for record in caplog.records if "lifespan_ended" in record.getMessage())
+    assert "handler=it" in line
+    assert "cause=RuntimeError at test_calling_lifespan.py" in line
+    assert number not in caplog.text

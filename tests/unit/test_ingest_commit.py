@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.commit import Entry, GroupCommit, Waiting, next_batch
+from shared.background import Background
 from shared.batches import Kept
 from shared.errors import NotKept
 
@@ -194,5 +195,59 @@ def test_batches_keep_the_order_and_both_limits(sizes: list[int], max_callbacks:
             assert size_bytes <= max_bytes or len(batch) == 1
             if following is not None:  # no batch is smaller than it has to be
                 assert len(batch) == max_callbacks or size_bytes + following[0].size_bytes > max_bytes
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_was_cancelled_by_another_is_repeated_and_loses_nobody() -> None:
+    async def scenario() -> None:
+        shelf = Shelf()
+        commit = GroupCommit(shelf)
+        running = asyncio.create_task(commit.run())
+        write, calls = shelf.write, [0]
+
+        async def write_at_second_try(batch: Sequence[Entry]) -> None:
+            calls[0] += 1
+            if calls[0] == 1:
+                raise asyncio.CancelledError
+            await write(batch)
+
+        shelf.write = write_at_second_try  # type: ignore[method-assign]
+        await asyncio.gather(*(commit.keep(callback(body), 1) for body in "ab"))
+        assert sorted(body for batch in shelf.batches for body in batch) == ["a", "b"]
+        commit.close()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_whatever_ends_it_nobody_waits_for_an_answer_that_does_not_come() -> None:
+    class Broken(BaseException):
+        """Not even an Exception."""
+
+    async def scenario() -> None:
+        shelf = Shelf()
+        commit = GroupCommit(shelf, max_callbacks=1)
+        shelf.may_write.clear()
+        work = Background()
+
+        async def run() -> None:
+            try:
+                await commit.run()
+            except Broken as exc:
+                raise RuntimeError from exc
+
+        running = work.task("group_commit", run, on_failure=commit.refuse_waiting)
+        keeping = [asyncio.create_task(commit.keep(callback(body), 1)) for body in "abc"]
+        await shelf.writing.wait()
+        shelf.fails = Broken()  # type: ignore[assignment]
+        shelf.may_write.set()
+        told = await asyncio.gather(*keeping, return_exceptions=True)
+        assert [type(one) for one in told] == [NotKept] * 3
+        shelf.fails = None
+        await commit.keep(callback("d"), 1)
+        assert shelf.batches == [["d"]]
+        commit.close()
+        await running
 
     asyncio.run(scenario())

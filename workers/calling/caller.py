@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from shared import uncaught
 from shared.events import Event
 from workers.calling import alarm, call_spans, outcomes
 from workers.calling.alarm import Alarm
@@ -36,14 +37,21 @@ class Caller:
     """Calls one handler, for as long as a worker process lives; to be used in its main thread.
 
     An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
-    loop runs only while `run` waits for calls to finish. `spans` records its calls.
+    loop runs only while `run` waits for calls to finish. `spans` records its calls. `on_lifespan_end` is called should
+    the lifespan end before its time.
     """
 
-    def __init__(self, handler: Handler, *, spans: CallSpans | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        spans: CallSpans | None = None,
+        on_lifespan_end: Callable[[], None] | None = None,
+    ) -> None:
         self.handler = handler
         self._function = handler.function if spans is None else spans.around(handler.function)
         self._runner = asyncio.Runner()
-        self._lifespan = Lifespan(handler, self._runner)
+        self._lifespan = Lifespan(handler, self._runner, on_end=on_lifespan_end)
         # The calls that go on although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
 
@@ -136,7 +144,7 @@ class Caller:
     def _concurrently(
         self, arguments: Sequence[Any], stop: Callable[[], bool], more: Callable[[int], Sequence[Event]] | None
     ) -> Iterator[tuple[int, Outcome]]:
-        loop = self._runner.get_loop()
+        loop = self._loop()
         waiting = deque(enumerate(arguments))
         number = len(waiting)
         # Not before the first calls have begun.
@@ -193,6 +201,11 @@ class Caller:
             running.clear()  # so that the end of these stops the loop no more
             if left:
                 self._runner.run(_cancelled(left))
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._runner.get_loop()
+        uncaught.watch(loop)
+        return loop
 
     async def _call_async(self, argument: Any) -> Outcome:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()

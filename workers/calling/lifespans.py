@@ -11,9 +11,11 @@ of the call under way, 3 s for Redis, if that is away, 5 s here.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final
 
+from shared import uncaught
 from workers.calling import alarm, outcomes
 from workers.calling.alarm import Alarm
 from workers.calling.outcomes import Failed
@@ -37,12 +39,17 @@ class Unready(Exception):
 
 
 class Lifespan:
-    """What a handler's lifespan holds open. Only for the main thread; `runner` has the handler's loop."""
+    """What a handler's lifespan holds open. Only for the main thread; `runner` has the handler's loop.
 
-    def __init__(self, handler: Handler, runner: asyncio.Runner) -> None:
+    Should an async one end while it is to be open, as a task in its group failed, that is logged and `on_end` called:
+    the handler then works without what it opened, until the process begins again.
+    """
+
+    def __init__(self, handler: Handler, runner: asyncio.Runner, *, on_end: Callable[[], None] | None = None) -> None:
         self._handler = handler
         self._runner = runner
         self._opened: AbstractContextManager[Any] | _Task | None = None
+        self._on_end = on_end
 
     def open(self) -> None:
         """Enter the handler's lifespan, if it has one. Raises Unready."""
@@ -55,6 +62,7 @@ class Lifespan:
                 if isinstance(made, AbstractAsyncContextManager):
                     task = _Task(made, self._runner)
                     task.open(seconds)
+                    task.on_early_end(self._ended_early)
                     self._opened = task
                 else:
                     with Alarm(seconds) as clock:
@@ -64,6 +72,14 @@ class Lifespan:
                 raise
             except BaseException as exc:
                 raise Unready(self._handler.name, _cause(exc)) from exc
+
+    def _ended_early(self, exc: BaseException | None) -> None:
+        while isinstance(exc, BaseExceptionGroup):
+            exc = exc.exceptions[0]  # what the task group was left for
+        cause = "it ended by itself" if exc is None else _cause(exc)
+        log.error("action=handler_lifespan_ended handler=%s cause=%s", self._handler.name, cause)
+        if self._on_end is not None:
+            self._on_end()
 
     def close(self) -> None:
         """Leave it; what goes wrong is logged, and harms nothing. May be called twice."""
@@ -92,7 +108,9 @@ class _Task:
         self._runner = runner
         self._leaving = asyncio.Event()
         self._is_open = asyncio.Event()
-        self._task = runner.get_loop().create_task(self._live())
+        loop = runner.get_loop()
+        uncaught.watch(loop)
+        self._task = loop.create_task(self._live())
 
     async def _live(self) -> None:
         async with self._made:
@@ -103,6 +121,15 @@ class _Task:
         self._run(self._opening(), seconds)
         if not self._is_open.is_set():
             self._task.result()  # raises what kept it from opening
+
+    def on_early_end(self, ended: Callable[[BaseException | None], None]) -> None:
+        """Call `ended` if the task ends before it is to be left, with what it raised."""
+
+        def look(task: asyncio.Task[None]) -> None:
+            if not self._leaving.is_set():
+                ended(asyncio.CancelledError() if task.cancelled() else task.exception())
+
+        self._task.add_done_callback(look)
 
     def leave(self, seconds: float) -> None:
         self._leaving.set()

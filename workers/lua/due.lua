@@ -7,9 +7,10 @@ local found = redis.call('TYPE', KEYS[2]).ok
 if found ~= 'none' and found ~= 'list' then return end
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(due) do
-  redis.call('ZREM', KEYS[1], id)
-  if redis.call('HEXISTS', ARGV[3] .. id, 'data') == 1 then  -- else it was deleted by hand
+  -- Else it was deleted by hand, or is not a job: then HEXISTS is an error, which must not keep the others waiting.
+  if redis.pcall('HEXISTS', ARGV[3] .. id, 'data') == 1 then
+    redis.call('RPUSH', KEYS[2], id)  -- should this fail, the job stays where it is
     redis.call('HSET', ARGV[3] .. id, 'status', 'queued')
-    redis.call('RPUSH', KEYS[2], id)
   end
+  redis.call('ZREM', KEYS[1], id)
 end

@@ -121,8 +121,10 @@ class Acting:
         tally = Tally(done=noted.done, failed=noted.failed)
         try:
             state = self._until_end(action_id, work, tally, runner=runner, is_stopping=is_stopping)
-        except redis.RedisError as exc:
+        except Exception as exc:
             self._trail.end(action_id, noted, tally, state="failed", why=type(exc).__name__)
+            if not isinstance(exc, redis.RedisError):
+                self._connection.delete(keys.action_runner(action_id))  # so that somebody can go on with it at once
             raise
         if state is not None:
             self._trail.end(action_id, noted, tally, state=state)

@@ -28,12 +28,17 @@ class DrainHousekeeping(Housekeeping):
     def tick(self, workers: Iterable[str]) -> None:
         """Do what is due, and stop this process's supervisor, as SIGTERM would, once nothing waits any more.
 
-        Raises redis.RedisError.
+        Raises redis.RedisError where Redis is unavailable.
         """
         super().tick(workers)
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-        self._told(waiting.look(self._connection, self._handler))
-        if waiting.is_empty(self._connection, self._handler):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            self.attempt("maintenance_drain", self._progress)
+
+    def _progress(self) -> None:
+        try:
+            self._told(waiting.look(self._connection, self._handler))
+        finally:
+            # Also where it cannot be said what still waits.
+            if waiting.is_empty(self._connection, self._handler):
+                os.kill(os.getpid(), signal.SIGTERM)

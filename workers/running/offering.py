@@ -72,9 +72,10 @@ class ExpandHousekeeping(Housekeeping):
         self._offering = Offering(handlers, connection=connection)
 
     def tick(self, workers: Any) -> None:
-        """Do what is due."""
-        self._offering.tick()
+        """Do what is due. Raises redis.RedisError where Redis is unavailable."""
         super().tick(workers)
+        if self._offering.is_due:
+            self.attempt("maintenance_subscriptions", self._offering.tick)
 
 
 class Offering:
@@ -89,16 +90,21 @@ class Offering:
         self._look_at = 0.0
         self._is_noted = False
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `tick` has something to do: it has until no older worker is there any more."""
+        return not self._is_noted and time.monotonic() >= self._look_at
+
     def tick(self) -> None:
-        """Note what is to be noted, until no older worker is there any more. Raises redis.RedisError."""
-        now = time.monotonic()
-        if self._is_noted or now < self._look_at:
+        """Note what is to be noted. Raises redis.RedisError."""
+        if not self.is_due:
             return
+        now = time.monotonic()
+        self._look_at = now + _LOOK_SECONDS
         is_alone = not any(birth < self._started for birth in births(self._connection))
         elapsed_ms = int((now - self._began) * 1000)
         self._script(keys=[keys.OFFERED, keys.COUNTS], args=[elapsed_ms, int(is_alone), *self._handlers])
         self._is_noted = is_alone
-        self._look_at = now + _LOOK_SECONDS
 
 
 def births(connection: redis.Redis) -> list[float]:

@@ -36,7 +36,7 @@ def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Ca
         try:
             done = call()
         except redis.RedisError as exc:
-            if not _may_pass(exc):
+            if not may_pass(exc):
                 raise
             if asked is None and is_stopping():
                 asked = time.monotonic()
@@ -56,12 +56,11 @@ def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Ca
 
 def is_unavailable(exc: BaseException) -> bool:
     """Return whether `exc` says that Redis cannot be used now, whatever is asked of it."""
-    return isinstance(exc, redis.ConnectionError | redis.TimeoutError) or (
-        isinstance(exc, redis.RedisError) and _may_pass(exc)
-    )
+    return isinstance(exc, redis.ConnectionError | redis.TimeoutError) or may_pass(exc)
 
 
-def _may_pass(exc: redis.RedisError) -> bool:
+def may_pass(exc: BaseException) -> bool:
+    """Return whether this says that Redis is away or will not write now, so that waiting helps."""
     passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
     if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
         return False

@@ -5,6 +5,7 @@ finds the job in its old place moves it: a job that two have given up for dead i
 given back is not started by the worker that popped it.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
@@ -22,6 +23,12 @@ from workers.running.settlements import Argument, Substitute, append_all, flat, 
 # fails by.
 LONGEST_WAIT_SECONDS: Final = 60.0
 
+log = logging.getLogger("callbacks.worker")
+
+_SHOWN_CHARACTERS: Final = 80
+# Each is logged once; beyond so many they are logged again.
+_MOST_UNREADABLE: Final = 100
+
 
 class Places:
     """The moves, for the jobs of one queue, over one connection. Each raises redis.RedisError."""
@@ -29,6 +36,7 @@ class Places:
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
         self._queue = queue
         self._connection: Any = connection
+        self._unreadable: set[tuple[str, str]] = set()
         self._start = connection.register_script(scripts.text("start"))
         self._put_back = connection.register_script(scripts.text("types", "put_back"))
         self._replace = connection.register_script(scripts.text("types", "arguments", "settling", "replace"))
@@ -50,15 +58,30 @@ class Places:
         return bool(self._start(keys=places, args=arguments))
 
     def running(self, worker: str) -> list[Execution]:
-        """Give the runs that Redis says a worker has."""
-        members = self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
-        return [self.run_of(member, worker) for member in members]
+        """Return the runs that Redis says a worker has. What is not the name of a run is logged, and passed over."""
+        found: list[Execution] = []
+        for member in self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
+            try:
+                found.append(self.run_of(member, worker))
+            except ValueError:
+                self._log_unreadable(worker, repr(member))
+        return found
+
+    def _log_unreadable(self, worker: str, member: str) -> None:
+        if (worker, member) in self._unreadable:
+            return
+        if len(self._unreadable) >= _MOST_UNREADABLE:
+            self._unreadable.clear()
+        self._unreadable.add((worker, member))
+        shown = member[:_SHOWN_CHARACTERS]
+        log.warning("action=run_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
 
     def run_of(self, member: Any, worker: str) -> Execution:
-        """Give a run as RQ's registries name it, <job id>:<execution id>."""
-        execution = Execution.from_composite_key(as_text(member), connection=self._connection)
-        execution.worker_name = worker
-        return execution
+        """Return a run as RQ's registries name it, <job id>:<execution id>. Raises ValueError for anything else."""
+        job_id, _, run_id = as_text(member).partition(":")
+        if not job_id or not run_id or ":" in run_id:
+            raise ValueError("not <job id>:<execution id>")
+        return Execution(id=run_id, job_id=job_id, connection=self._connection, worker_name=worker)
 
     def put_back(
         self,

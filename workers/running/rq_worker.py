@@ -20,6 +20,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
+from shared.background import Background
 from workers.running.failed_jobs import FailedJob
 from workers.running.notebook import Notebook
 from workers.running.patience import is_unavailable, patiently
@@ -70,7 +71,15 @@ class QueueWorker(SimpleWorker):
 
     death_penalty_class = _NoAlarm
 
-    def __init__(self, queue: str, *, name: str, connection: redis.Redis, notebook: Notebook) -> None:
+    def __init__(
+        self,
+        queue: str,
+        *,
+        name: str,
+        connection: redis.Redis,
+        notebook: Notebook,
+        background: Background | None = None,
+    ) -> None:
         super().__init__(
             [Queue(queue, connection=connection, serializer=queues.JsonSerializer)],
             name=name,
@@ -84,6 +93,8 @@ class QueueWorker(SimpleWorker):
         self._returned: Execution | None = None
         self._look_at = 0.0
         self._seconds_held: Callable[[], float] | None = None
+        background = background or Background()
+        self._listener = background.loop("rq_commands")
 
     @property
     def stopping(self) -> bool:
@@ -178,6 +189,13 @@ class QueueWorker(SimpleWorker):
             log.warning("action=job_overtaken queue=%s job=%s", queue.name, job.id)
             del self.executions[execution.id]
         self.set_state(WorkerStatus.IDLE)
+
+    def _pubsub_exception_handler(self, exc: Exception, *_: Any) -> None:
+        # RQ lets its thread end by all but a lost connection, and then hears no more commands until the process ends.
+        if isinstance(exc, (redis.ConnectionError, redis.TimeoutError)):
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            time.sleep(self._listener.failed(exc))
 
     def prepare_job_execution(self, *_: Any, **__: Any) -> None:
         """Do nothing: `execute_job` has entered the job as running already, in the step that started it."""

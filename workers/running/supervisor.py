@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import redis
@@ -50,6 +50,7 @@ class Supervisor:
     def __init__(self, queues: Sequence[str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
         self._places = [_Place(queue) for queue in queues]
         self._housekeeping = housekeeping
+        self._loop = housekeeping.background.loop("maintenance")
         self._grace_seconds = grace_seconds
         self._stopping = False
         self._exit_code = 0
@@ -117,9 +118,15 @@ class Supervisor:
         self._housekeeping.forget(place.name)
 
     def _keep_house(self) -> None:
-        # Redis away is the workers' trouble, who will say so; there is nothing to keep until it is back.
+        self._attempt(
+            lambda: self._housekeeping.tick([place.name for place in self._places if place.process is not None])
+        )
+
+    def _attempt(self, keep: Callable[[], object]) -> None:
+        # Redis away is the workers' trouble, who will say so; there is nothing to keep until it is back. And whatever
+        # else is wrong, the workers go on.
         with contextlib.suppress(redis.RedisError):
-            self._housekeeping.tick([place.name for place in self._places if place.process is not None])
+            self._loop.attempt(keep, passing=(redis.RedisError,))
 
     def _stop_all(self) -> None:
         for place in self._places:
@@ -141,5 +148,4 @@ class Supervisor:
             # Whoever takes long to end still needs its lease.
             self._keep_house()
             time.sleep(_TICK_SECONDS)
-        with contextlib.suppress(redis.RedisError):
-            self._housekeeping.close()
+        self._attempt(self._housekeeping.close)

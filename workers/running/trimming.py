@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from shared import batches, keys
 from workers.running import scripts
+from workers.running.isolated import each
 from workers.running.shelf import Shelf, every
 
 log = logging.getLogger("callbacks.supervisor")
@@ -37,17 +38,28 @@ class Trimming:
         self._dead_letter_max_bytes = dead_letter_max_bytes
         self._look_at = 0.0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `tick` has something to do."""
+        return time.monotonic() >= self._look_at
+
     def tick(self) -> None:
-        """Do what is due, for half a second at the most. Raises redis.RedisError."""
-        now = time.monotonic()
-        if now < self._look_at:
+        """Do what is due, for half a second at most, each shelf by itself.
+
+        Raises redis.RedisError where Redis is unavailable, else an ExceptionGroup.
+        """
+        if not self.is_due:
             return
+        now = time.monotonic()
         self._look_at = now + _LOOK_SECONDS
         shelves = list(every(self._connection))
-        for shelf in shelves:
+
+        def trim(shelf: Shelf) -> None:
             # None has to wait for another that fills up all the time.
             if not self._step(shelf, deadline=time.monotonic() + _STEP_SECONDS / len(shelves)):
                 self._look_at = now
+
+        each(shelves, trim)
 
     def _step(self, shelf: Shelf, *, deadline: float) -> bool:
         """Trim one shelf; say whether that is all there is to do with it."""

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -32,6 +33,7 @@ class Packer:
         self._wanted = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._log_at = 0.0
 
     def start(self) -> None:
         """Begin with what is there."""
@@ -53,7 +55,7 @@ class Packer:
             self._thread = None
 
     def pack(self) -> None:
-        """Pack what is closed, unless another process is at it. Raises OSError."""
+        """Pack what is closed, unless another process is at it; raise what went wrong first, after the last file."""
         try:
             lock = os.open(self._place / ".packing", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except FileNotFoundError:
@@ -62,9 +64,15 @@ class Packer:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in self._place.glob(f"events-*{_UNFINISHED}"):
                 left.unlink(missing_ok=True)  # of a process that died
+            raised: list[Exception] = []
             for path in folder.files(self._place):
                 if path.suffix != folder.PACKED and not self._stopping:
-                    self._pack(path)
+                    try:
+                        self._pack(path)
+                    except Exception as exc:  # noqa: BLE001 # one file keeps none of the others waiting
+                        raised.append(exc)
+            if raised:
+                raise raised[0]
         except BlockingIOError:
             return
         finally:
@@ -78,6 +86,14 @@ class Packer:
                 self.pack()
             except OSError as exc:
                 log.warning("action=not_packed folder=%s error=%s", self._place, exc.strerror)
+            except Exception as exc:  # noqa: BLE001 # the thread outlives what nobody foresaw
+                self._log_unforeseen(exc)
+
+    def _log_unforeseen(self, exc: Exception) -> None:
+        # With its traceback, so not each time that a file is closed.
+        if time.monotonic() >= self._log_at:
+            self._log_at = time.monotonic() + _LOOK_SECONDS
+            log.error("action=not_packed folder=%s error=%s", self._place, type(exc).__name__, exc_info=exc)
 
     def _pack(self, path: Path) -> None:
         with path.open("rb") as source:

@@ -1,0 +1,173 @@
+"""Every background loop of every process outlives what nobody foresaw, says so, and works again after it (I10)."""
+
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from shared import audit, connections, failing_loops
+from tests import background_faults
+from tests.acceptance.processes import WAIT_SECONDS, Running, get, run, started
+from tests.background_faults import Breaker
+from tests.redis_server import RedisServer, free_port
+
+TOKEN: Final = "tok-background-loops"
+# A worker's death is what this one waits for; the command `handlers drain` has the next; and of RQ's own thread only
+# the errors are ours (tests/integration/test_rq_commands.py).
+_ELSEWHERE: Final = {"maintenance_drain", "rq_commands"}
+_WEB: Final = {"durability", "drain", "group_commit"}
+_HANDLERS: Final = """
+from workers import ReportEvent, handler
+
+@handler(ReportEvent)
+def ledger(event): ...
+"""
+
+
+class Service:
+    """The four processes over one Redis, their loops in the hands of `breaker`."""
+
+    def __init__(self, redis: RedisServer, breaker: Breaker, folder: Path) -> None:
+        self.redis = redis
+        self.breaker = breaker
+        web_port, ops_port = free_port(), free_port()
+        self.web_url, self.ops_url = f"http://127.0.0.1:{web_port}", f"http://127.0.0.1:{ops_port}"
+        (folder / "shop_handlers.py").write_text(_HANDLERS)
+        self.environment = {
+            "REDIS_URL": redis.url,
+            "PORT": str(web_port),
+            "CALLBACKS_OPS_PORT": str(ops_port),
+            "CALLBACKS_TOKENS": f"main={TOKEN}",
+            "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
+            "CALLBACKS_HANDLERS": "shop_handlers",
+            "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+            "CALLBACKS_RUN_DIR": str(folder / "run"),
+            **breaker.environment,
+        }
+        self.environment["PYTHONPATH"] += os.pathsep + str(folder)
+        self.processes: list[Running] = []
+
+    @property
+    def log(self) -> str:
+        return "".join(process.output for process in self.processes)
+
+    def post(self, number: int) -> int:
+        """Post a report; return the status of the answer. One that never comes is an error."""
+        body = b'{"data":[{"message_id":"%d","status":"DELIVRD","type":"SMS","to":"35699000001"}]}' % number
+        url = f"{self.web_url}/callbacks/{TOKEN}/status"
+        request = urllib.request.Request(url, body, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code
+
+    def checks(self) -> dict[str, Any]:
+        _, document = get(f"{self.web_url}/readyz")
+        found: dict[str, Any] = (document or {}).get("checks", {})
+        return found
+
+    def is_ready(self) -> bool:
+        return all(get(f"{url}/readyz")[0] == 200 for url in (self.web_url, self.ops_url))
+
+    def watch_live_events(self) -> None:
+        with urllib.request.urlopen(f"{self.ops_url}/live", timeout=60) as answer:
+            assert answer.status == 200
+
+    def failing(self) -> set[str]:
+        """Return the loops of all processes that keep failing, as they told Redis."""
+        with connections.connect(self.redis.url) as client:
+            return {one.loop for one in failing_loops.failing(client)}
+
+    def delivered(self) -> int:
+        with connections.connect(self.redis.url) as client:
+            return sum(one.delivered for one in audit.take(client).handlers)
+
+    def kill_a_worker(self) -> None:
+        pid = self.processes[-1].process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+    def until(self, true: Any, what: str) -> None:
+        deadline = time.monotonic() + 2 * WAIT_SECONDS
+        while not true():
+            assert all(process.process.poll() is None for process in self.processes), f"before {what}:\n{self.log}"
+            assert time.monotonic() < deadline, f"{what} did not happen:\n{self.log}"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def breaker(tmp_path: Path) -> Breaker:
+    return Breaker(tmp_path / "breaker")
+
+
+@pytest.fixture
+def service(breaker: Breaker, redis_server: RedisServer, tmp_path: Path) -> Iterator[Service]:
+    """Start all processes; what the test has broken before is broken from their first moment on."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    made = Service(redis_server, breaker, folder)
+    # Without the push nobody hears of the others, and maintenance as a whole is what begins its tasks.
+    breaker.break_always(*background_faults.names() - {"metrics_push", "maintenance"})
+    with started(folder, made.environment) as start:
+        made.processes += [start("web"), start("ops"), start("worker", "expand"), start("worker", "deliver")]
+        made.until(lambda: all(get(f"{url}/livez")[0] == 200 for url in (made.web_url, made.ops_url)), "the servers")
+        yield made
+
+
+def test_every_loop_of_every_process_fails_for_long_is_named_and_then_works_again(service: Service) -> None:
+    service.watch_live_events()
+    service.until(lambda: "action=worker_started queue=deliver-ledger" in service.log, "a worker")
+    service.kill_a_worker()
+    loops = background_faults.names() - _ELSEWHERE
+
+    # The processes stay, and each loop is named where it is looked for.
+    service.until(lambda: service.breaker.seen() >= loops, f"all of {loops}")
+    service.until(lambda: service.checks().keys() >= _WEB, "the web process names its loops")
+    assert all(service.checks()[loop]["ok"] is False for loop in _WEB)
+    assert service.checks()["drain"]["detail"] == "keeps failing: RuntimeError"
+    service.until(
+        lambda: get(f"{service.ops_url}/readyz")[1]["checks"] == {"live_events": "RuntimeError"}, "the page's"
+    )
+    assert service.post(1) in (200, 503), "nobody waits for an answer that does not come"
+    maintenance = {loop for loop in loops if loop.startswith("maintenance_")}
+    service.until(lambda: service.failing() >= maintenance | _WEB - {"durability"}, f"{maintenance} in Redis")
+    checked = run("check", cwd=Path.cwd(), environment=service.environment)
+    assert checked.returncode == 1
+    assert "maintenance trimming keeps failing (RuntimeError)" in checked.stdout
+
+    service.breaker.break_always("maintenance")
+    service.until(lambda: "maintenance" in service.failing(), "maintenance as a whole")
+    service.breaker.break_always("metrics_push")
+    service.until(lambda: "metrics_push" in service.checks(), "the web process names that one too")
+    service.breaker.repair()
+
+    # And all of it works again.
+    service.until(service.is_ready, "readiness")
+    assert service.post(2) == 200
+    service.until(lambda: service.delivered() >= 1, "the event at its handler")
+    service.until(lambda: service.failing() == set(), "nothing fails")
+    for loop in loops:
+        assert f"action=loop_failed loop={loop} count=1 RuntimeError\n" in service.log, loop
+    assert background_faults.MESSAGE not in service.log
+    assert [process.stop() for process in service.processes] == [0, 0, 0, 0]
+
+
+def test_a_loop_of_the_web_process_that_fails_once_costs_no_callback(service: Service) -> None:
+    service.breaker.repair()
+    service.until(service.is_ready, "readiness")
+    loops = (*sorted(_WEB), "metrics_push")
+    for number, loop in enumerate(loops):
+        service.breaker.break_once(loop)
+        service.until(lambda loop=loop: not service.breaker.is_broken(loop), f"{loop} is struck")
+        service.until(lambda number=number: service.post(number) == 200, f"a callback after {loop}")
+
+    service.until(lambda: service.delivered() == len(loops), "each event at its handler")
+    service.until(service.is_ready, "readiness")
