@@ -3,7 +3,8 @@
 Nothing of it is answered with 200 before the commit that holds it is durable (I1).
 """
 
-from typing import Final
+import asyncio
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from starlette.types import Receive, Scope
@@ -17,6 +18,9 @@ from ingest.sources import AddressRules, Tokens
 from shared import wire
 from shared.batches import Kept, Quarantined, now_ms
 from shared.errors import NotDocumented, NotJson, NotKept
+from shared.steps import Steps
+
+T = TypeVar("T")
 
 # Bodies that are no JSON whatever they say. Everything else is read, and judged by what it is.
 _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
@@ -83,7 +87,10 @@ class Callbacks:
         if not body:
             raise Refused(problems.not_json("The body is empty", source=source))
         try:
-            shape = wire.check(body, self._kind)
+            if len(body) <= wire.AT_ONCE_BYTES:
+                shape = wire.check(body, self._kind)
+            else:
+                shape = await _in_steps(wire.checking(body, self._kind))
         except NotJson as exc:
             await self._set_aside(body, source, str(exc))
             raise Refused(problems.not_json(str(exc), source=source)) from exc
@@ -103,6 +110,20 @@ class Callbacks:
         entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)
         await self._commit.keep(entry, len(body))
         self._seldom.tell("action=quarantined part=callback", f"source={source} error={error!r}")
+
+
+async def _in_steps(steps: Steps[T]) -> T:
+    """Return the result of `steps`; between two of them all others are served.
+
+    Not in a thread: decoding holds Python's lock, and the event loop would wait for it all the same.
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def _headers(scope: Scope) -> tuple[int, bytes, bytes, list[bytes], str]:

@@ -20,7 +20,7 @@ CONFIG_PARAMETERS: Final = (
     "maxmemory-policy",
     "min-replicas-to-write",
 )
-INFO_SECTIONS: Final = ("server", "persistence", "replication", "memory")
+INFO_SECTIONS: Final = ("server", "persistence", "replication", "memory", "commandstats")
 # Asks for nothing, so it is answered at once; with an error where the command is not there, or not allowed.
 _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 # RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
@@ -28,6 +28,8 @@ OLDEST: Final = (6, 2)
 
 _ROLE: Final = "role"
 _SHARE_OF_CALLBACKS: Final = 0.9
+# As INFO names them, if they were called since the start.
+_CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (
     "no callback is lost by a crash of Redis, but what the workers did in its last second may be rolled back, "
@@ -159,7 +161,36 @@ def _aof(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Finding:
     on = str(info.get("aof_enabled")) == "1" if config is None else config.get("appendonly") == "yes"
     if on and str(info.get("loading", 0)) == "1":
         return Finding("appendonly", ok=False, detail="still loading its files", remedy="wait")
-    return Finding("appendonly", ok=on, detail="yes" if on else "no", remedy="" if on else "CONFIG SET appendonly yes")
+    if on and _is_first_rewrite(info):
+        return Finding(
+            "appendonly",
+            ok=False,
+            detail="yes, but its first file is not complete yet, and a crash would lose all that was written since",
+            remedy="wait for the rewrite that is under way (INFO persistence: aof_rewrite_in_progress)",
+        )
+    return Finding("appendonly", ok=on, detail="yes" if on else "no", remedy="" if on else _configure("appendonly yes"))
+
+
+def _is_first_rewrite(info: Mapping[str, Any]) -> bool:
+    """Whether Redis writes to a temporary file, which it does not read after a crash, until a rewrite is done.
+
+    It does so after `CONFIG SET appendonly yes`, and on a replica after a full resynchronisation, even when the replica
+    is promoted meanwhile. A file that a new server began with has no base size either until its first rewrite, and is
+    sound: that is a primary which always was one, and which nobody has configured since it started.
+    """
+    if not any(str(info.get(field)) == "1" for field in ("aof_rewrite_in_progress", "aof_rewrite_scheduled")):
+        return False
+    if int(info.get("aof_base_size", 0)) > 0:
+        return False
+    was_promoted = int(info.get("second_repl_offset", -1)) != -1
+    called = {key for key in info if key.startswith("cmdstat_")}
+    # Before Redis 7.0 CONFIG SET is not counted apart from CONFIG GET; after a RESETSTAT nobody knows.
+    return was_promoted or not called or bool(called & _CONFIGURING)
+
+
+def _configure(*directives: str) -> str:
+    """Say how to configure a running Redis so that its next start does not undo it."""
+    return f"CONFIG SET {' and '.join(directives)}, then CONFIG REWRITE, or set it in redis.conf too"
 
 
 def _always(config: Mapping[str, str] | None) -> bool:
@@ -191,9 +222,9 @@ def _fsync(config: Mapping[str, str] | None, *, can_wait: bool) -> Finding:
             remedy=f"{otherwise}; with everysec a crash can take a second's callbacks",
         )
     mode = str(config.get("appendfsync"))
-    seen, remedy = mode, "CONFIG SET appendfsync always"
+    seen, remedy = mode, _configure("appendfsync always")
     if mode == "always":
-        seen, remedy = "always, but not while the file is rewritten", "CONFIG SET no-appendfsync-on-rewrite no"
+        seen, remedy = "always, but not while the file is rewritten", _configure("no-appendfsync-on-rewrite no")
     # With `no` Redis leaves syncing to the system for good, and no WAITAOF would ever be answered.
     if not can_wait or mode == "no":
         return Finding("appendfsync", ok=False, detail=seen, remedy=remedy)
@@ -210,7 +241,7 @@ def _last_write(info: Mapping[str, Any]) -> Finding:
 
 def _eviction(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Finding:
     policy = (info if config is None else {"maxmemory_policy": config.get("maxmemory-policy")}).get("maxmemory_policy")
-    remedy = "" if policy == "noeviction" else "CONFIG SET maxmemory-policy noeviction"
+    remedy = "" if policy == "noeviction" else _configure("maxmemory-policy noeviction")
     return Finding("maxmemory_policy", ok=policy == "noeviction", detail=str(policy), remedy=remedy)
 
 
@@ -240,5 +271,5 @@ def _seclusion(config: Mapping[str, str] | None) -> Finding:
     204 events twice in a failover over a primary that hung, none with min-replicas-to-write).
     """
     least = "unknown" if config is None else str(config.get("min-replicas-to-write", "unknown"))
-    remedy = "" if least not in ("0", "unknown") else "CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 2"
+    remedy = _configure("min-replicas-to-write 1", "min-replicas-max-lag 2") if least in ("0", "unknown") else ""
     return Finding("min_replicas_to_write", ok=True, detail=least, remedy=remedy)

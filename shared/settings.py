@@ -23,6 +23,9 @@ Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 # NIST SP 800-63B asks for 8 where guesses are limited; this one is shared, and need not be learnt by heart.
 _LEAST_PASSWORD: Final = 12
 _MOST_PASSWORD: Final = 256
+# The reports of 50,000 destinations, which is the most that one send request may name, have 10 to 15 MB. A worker takes
+# up to 20 MB for each MB of the smallest records, which is within the memory that deploy/ gives it.
+MOST_BODY_BYTES: Final = 16 << 20
 _MAKES_ONE: Final = "openssl rand -base64 18"
 
 ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
@@ -164,7 +167,10 @@ class Settings:
         shown_default="none",
     )
     max_body_bytes: int = _option(
-        "CALLBACKS_MAX_BODY_BYTES", str(4 << 20), _integer(1024, 64 << 20), "the largest callback that is taken"
+        "CALLBACKS_MAX_BODY_BYTES",
+        str(4 << 20),
+        _integer(1024, MOST_BODY_BYTES),
+        "the largest callback that is taken, at most 16 MiB",
     )
     body_timeout_seconds: float = _option(
         "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "how long a body may take to arrive"

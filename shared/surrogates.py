@@ -3,19 +3,31 @@
 import re
 from typing import Final
 
+from shared.steps import Steps
+
 # A pair of surrogates, or, named, one alone, behind any number of escaped backslashes. It begins where a run of
 # backslashes does, and never gives one back: 4 MiB of them would else take seconds, and 250 MiB for their matches.
 _SURROGATES: Final = re.compile(
-    rb"(?<!\\)(?P<before>(?:\\\\)*+)"
+    rb"(?<!\\)(?:\\\\)*+"
     rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
+# A match takes about 0.3 µs.
+_MATCHES_A_STEP: Final = 20_000
 
 
-def mended(body: bytes) -> bytes:
+def mended(body: bytes) -> Steps[bytes]:
     """Put U+FFFD where half of a surrogate pair is escaped: JSON by the grammar, but no text (RFC 8259, section 8.2).
 
     A sender that cuts texts at a length cuts emoji in two. One of them must not cost the rest of the bundle.
     """
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    return _SURROGATES.sub(lambda found: found["before"] + b"\\ufffd" if found["alone"] else found[0], body)
+    text, begin = bytearray(), 0
+    for number, found in enumerate(_SURROGATES.finditer(body), start=1):
+        if found["alone"]:
+            text += body[begin : found.start("alone")]
+            text += b"\\ufffd"
+            begin = found.end()
+        if number % _MATCHES_A_STEP == 0:
+            yield
+    return bytes(text + body[begin:]) if begin else body

@@ -25,14 +25,21 @@ def sender(record: Record | ReplyCallback) -> str | None:
 def unix_ms(record: Record | ReplyCallback) -> int | None:
     """When it happened, in milliseconds since 1970, from the finer of the two times that it gives.
 
-    The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: the unit is
-    told by magnitude. 10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973. None where it gives no
-    time, or one before the year 1, which no calendar of ours can hold.
+    Zero is no time, as senders write it for "unknown"; neither is one before the year 1, which no calendar of ours
+    holds. The other time then counts, or None.
     """
-    value = integer(record.micro_timestamp)
-    if value is None:
-        value = integer(record.timestamp)
-    if value is None:
+    fine = _unix_ms(record.micro_timestamp)
+    return _unix_ms(record.timestamp) if fine is None else fine
+
+
+def _unix_ms(given: int | str | None) -> int | None:
+    """Return a time in milliseconds, whatever its unit, or None where it is no time.
+
+    The specification has seconds and milliseconds, its sibling page milliseconds and microseconds: magnitude decides.
+    10^11 seconds is the year 5138, and 10^11 milliseconds is March 1973.
+    """
+    value = integer(given)
+    if not value:
         return None
     size = abs(value)
     if size < 10**11:

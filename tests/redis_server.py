@@ -122,7 +122,7 @@ class RedisServer:
         if self.port == _FORBIDDEN_PORT:
             raise ValueError(f"port {_FORBIDDEN_PORT} is a developer's own")
         self.folder = Path(tempfile.mkdtemp(prefix="callbacks-redis-"))
-        self._options = {"appendonly": "yes", "appendfsync": "always", "save": "", **(options or {})}
+        self.options = {"appendonly": "yes", "appendfsync": "always", "save": "", **(options or {})}
         self._server = server
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -142,7 +142,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        password = self._options.get("requirepass")
+        password = self.options.get("requirepass")
         return f"redis://{f':{password}@' if password else ''}127.0.0.1:{self.port}/0"
 
     @property
@@ -167,7 +167,7 @@ class RedisServer:
         if self._process is not None:
             raise RuntimeError("it runs already")
         command: list[str | Path] = [server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder]
-        for name, value in self._options.items():
+        for name, value in self.options.items():
             command += [f"--{name}", *(value.split() or [""])]  # Redis 6.2 takes a directive's words one by one
         with (self.folder / "redis.log").open("ab") as log:
             # A session of its own: Ctrl-C in the terminal of the tests does not take it away under their feet.

@@ -191,4 +191,5 @@ def test_check_says_what_everysec_means(start_newer: StartNewer, tmp_path: Path)
     ended = run("check", cwd=tmp_path, environment=environment)
     assert ended.returncode == 0, ended.stdout
     assert "! Redis, appendfsync: everysec; each commit waits for its fsync (WAITAOF)" in ended.stdout
-    assert "CONFIG SET appendfsync always; until then no callback is lost" in ended.stdout
+    assert "CONFIG SET appendfsync always, then CONFIG REWRITE" in ended.stdout
+    assert "until then no callback is lost" in ended.stdout

@@ -33,6 +33,8 @@ INFO: dict[str, Any] = {
     "maxmemory": 0,
     "maxmemory_policy": "noeviction",
     "connected_slaves": 1,
+    "second_repl_offset": -1,
+    "cmdstat_info": {"calls": 1},
     "slave0": {"ip": "10.0.0.2", "port": 6379, "state": "online", "offset": 1, "lag": 0},
 }
 
@@ -57,6 +59,10 @@ def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
         ({}, {"role": "slave"}, "role"),
         ({}, {"aof_last_write_status": "err"}, "aof_last_write"),
         ({}, {"loading": 1}, "appendonly"),
+        ({}, {"aof_rewrite_in_progress": 1, "aof_base_size": 0, "cmdstat_config|set": {"calls": 1}}, "appendonly"),
+        ({}, {"aof_rewrite_scheduled": 1, "aof_base_size": 0, "cmdstat_config|resetstat": {}}, "appendonly"),
+        ({}, {"aof_rewrite_in_progress": 1, "aof_base_size": 0, "cmdstat_config": {}}, "appendonly"),
+        ({}, {"aof_rewrite_in_progress": 1, "aof_base_size": 0, "second_repl_offset": 7}, "appendonly"),
         ({}, {"used_memory": 100, "maxmemory": 100}, "memory"),
         ({}, {"used_memory": 90, "maxmemory": 100}, "memory"),
     ],
@@ -65,6 +71,19 @@ def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info:
     found = findings("fsync", CONFIG | config, INFO | info)
     assert failing(found) == {name}
     assert all(finding.remedy for finding in found if not finding.ok)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"aof_base_size": 0, "cmdstat_config|get": {"calls": 1}},
+        {"aof_base_size": 89, "cmdstat_config|set": {"calls": 1}, "second_repl_offset": 7},
+    ],
+)
+def test_a_file_that_is_complete_holds_while_it_is_rewritten(info: dict[str, Any]) -> None:
+    rewritten = INFO | {"aof_rewrite_in_progress": 1} | info
+    assert failing(findings("fsync", CONFIG, rewritten)) == set()
+    assert failing(findings("fsync", None, rewritten)) == set()
 
 
 def test_memory_asks_for_a_primary_and_nothing_else() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import events, wire
+from shared import events, json_reader, wire
 from workers import Event, registry
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE
@@ -248,9 +248,17 @@ def test_an_event_without_numbers_is_written_too() -> None:
 
 def test_nesting_as_deep_as_is_read_is_masked() -> None:
     deep: Any = NUMBER
-    for _ in range(wire.MAX_DEPTH - 2):
+    for _ in range(json_reader.MAX_DEPTH - 1):
         deep = [deep]
     assert NUMBER not in masked(report(deep=deep)).to_json()
+
+
+@pytest.mark.parametrize("kept", ['{"to":"%s","x":1e400}', "[" * 101 + '{"to":"%s"}' + "]" * 101])
+def test_what_nobody_can_hold_is_masked_in_its_text(kept: str) -> None:
+    body = '{"data":[{"message_id":"1","status":"SEEN","x":%s}]}' % (kept % NUMBER)
+    (event,) = events.of(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
+    assert NUMBER in event.raw["x"]
+    assert NUMBER not in masked(event).to_json()
 
 
 numbers = st.from_regex(re.compile(r"[1-9][0-9]{6,14}"), fullmatch=True)

@@ -103,6 +103,7 @@ def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
         ("CALLBACKS_TRUSTED_PROXIES", "10.0.0.0/33"),
         ("CALLBACKS_MAX_BODY_BYTES", "4M"),
         ("CALLBACKS_MAX_BODY_BYTES", "0"),
+        ("CALLBACKS_MAX_BODY_BYTES", str((16 << 20) + 1)),
         ("CALLBACKS_BODY_TIMEOUT_SECONDS", "0"),
         ("CALLBACKS_BODY_TIMEOUT_SECONDS", "nan"),
         ("CALLBACKS_DURABILITY", "always"),

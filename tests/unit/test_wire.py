@@ -1,6 +1,7 @@
 """The gateway's two bodies: what is read, what is a fault of one record, what is not the documented shape, not JSON."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,11 @@ REPLY = """{
   "req_uuid": "0b8ae9b2-2f0f-4f5e-8f4e-0b2f4c3c8a11", "channel": "VIBER", "timestamp": 1443165174,
   "micro_timestamp": 1443165174145, "from": "35679000123", "to": "Fortytwo", "message": {"text": "Grüße 👋🏽 שלום"}
 }""".encode()
+
+
+def read_whole(body: bytes, kind: Kind | None) -> tuple[Any, ...]:
+    callback = wire.read(body, kind)
+    return callback.kind, callback.envelope, list(callback.records), callback.extra, callback.faults
 
 
 @pytest.mark.parametrize("kind", ["status", None])
@@ -92,7 +98,7 @@ def test_a_bad_record_leaves_its_siblings() -> None:
     assert shape.faults == (
         wire.Fault(1, "missing required key: $.data[1].status"),
         wire.Fault(2, "Expected object, got int: $.data[2]"),
-        wire.Fault(3, "Number out of range: $.data[3]"),
+        wire.Fault(3, "Number out of range: $.data[3].timestamp"),
     )
     assert callback.faults == shape.faults
     assert callback.unreadable == (
@@ -130,7 +136,7 @@ def test_what_is_not_the_documented_shape_is_told_with_its_path(body: bytes, err
 
 def test_a_callback_posted_where_the_other_kind_belongs_is_read_as_what_it_is() -> None:
     assert wire.check(REPLY, "status") == wire.check(REPLY, "reply")
-    assert wire.read(STATUS, "reply") == wire.read(STATUS, "status")
+    assert read_whole(STATUS, "reply") == read_whole(STATUS, "status")
 
 
 def test_of_many_bad_records_the_first_three_are_told() -> None:
@@ -182,7 +188,7 @@ def test_what_is_not_utf_8_is_told_with_the_place() -> None:
 @pytest.mark.parametrize("kind", ["status", None])
 def test_a_byte_order_mark_is_passed_over(kind: Kind | None) -> None:
     assert wire.check(b"\xef\xbb\xbf" + STATUS, kind) == wire.Shape("status", 1)
-    assert wire.read(b"\xef\xbb\xbf" + STATUS, kind) == wire.read(STATUS, kind)
+    assert read_whole(b"\xef\xbb\xbf" + STATUS, kind) == read_whole(STATUS, kind)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import values, wire
+from shared import json_reader, values, wire
 from shared.errors import NotDocumented, NotJson
 from shared.wire import Kind, Record
 from tests.unit.bodies import body_with, check_error
@@ -25,18 +26,44 @@ def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nes
 
 
 @pytest.mark.parametrize("number", [b"1" * 5000, b"1e400", b"-1e999999999"])
-def test_a_number_beyond_reason_is_a_fault_and_nothing_worse(number: bytes) -> None:
+def test_a_number_beyond_reason_stays_its_text_where_nobody_knows_the_key(number: bytes) -> None:
     body = body_with(b'"x":' + number)
-    assert check_error(body).endswith("out of range: $.data[0]")
+    [(_, raw)] = wire.read(body, None).records
+    assert raw["x"] == number.decode()
+    assert wire.check(body, "status") == wire.Shape("status", 1)
+    assert check_error(body_with(b'"error_code":' + number)).endswith("out of range: $.data[0].error_code")
 
 
-def test_a_record_nested_deeper_than_has_a_meaning_leaves_its_siblings() -> None:
-    deep = b"[" * wire.MAX_DEPTH + b"]" * wire.MAX_DEPTH
+def test_what_is_nested_deeper_than_has_a_meaning_stays_its_text() -> None:
+    deep = b"[" * (json_reader.MAX_DEPTH + 1) + b"]" * (json_reader.MAX_DEPTH + 1)
     wide = b"[" + b",".join([b"[]"] * 1000) + b"]"
     body = b'{"data":[{"message_id":"1","status":"SEEN","x":%s},{"message_id":"2","status":"SEEN","x":%s}]}'
-    callback = wire.read(body % (deep, wide), "status")
-    assert [fault.error for fault in callback.faults] == ["nested deeper than 100: $.data[0]"]
-    assert len(callback.records) == 1
+    (_, first), (_, second) = wire.read(body % (deep, wide), "status").records
+    assert first["x"] == deep.decode()
+    assert second["x"] == [[]] * 1000
+
+
+@pytest.mark.parametrize("kind", ["status", "reply", None])
+@pytest.mark.parametrize("depth", [json_reader.MAX_NESTING - 3, json_reader.MAX_NESTING, 900, 950, 1000])
+def test_how_deep_the_caller_stands_changes_no_verdict(kind: Kind | None, depth: int) -> None:
+    nest = b"[" * depth + b"]" * depth
+    status = b'{"data":[%s],"x":%s}' % (b",".join([b'{"message_id":"1","status":"SEEN"}'] * 600), nest)
+    for body in (body_with(b'"x":' + nest), status, b'{"reply_message_id":"1","x":%s}' % nest):
+        readable = depth < json_reader.MAX_NESTING - 2
+        for frames in (0, 300):
+            assert is_read(wire.check, body, kind, frames) == readable
+            assert is_read(wire.read, body, kind, frames) == readable
+
+
+def is_read(reader: Callable[[bytes, Kind | None], object], body: bytes, kind: Kind | None, frames: int) -> bool:
+    """Whether `body` is read by a caller that stands so many frames deeper than this one."""
+    if frames:
+        return is_read(reader, body, kind, frames - 1)
+    try:
+        reader(body, kind)
+    except NotDocumented:
+        return False
+    return True
 
 
 json_values = st.recursive(

@@ -1,5 +1,6 @@
 """Events without whole phone numbers: for what people read, as the lines of the handler `log` and `callbacks tail`."""
 
+import re
 from typing import Any, Final
 
 from workers import Event
@@ -9,6 +10,9 @@ _NUMBER_KEYS: Final = frozenset(("to", "from", "sms_from", "viber_from"))
 # Numbers have 7 to 15 digits (gateway's integrations); fewer are short codes, which belong to nobody.
 _LEAST_DIGITS: Final = 7
 _HIDDEN_DIGITS: Final = 5
+# A value that nobody can hold (nested without end, a number without end) stands in `raw` as its JSON text, and may have
+# numbers anywhere in it. A GUID in braces is none of these.
+_JSON_TEXT: Final = re.compile(r"""\{\s*["}]|\[""")
 
 
 def masked(event: Event) -> Event:
@@ -57,7 +61,7 @@ def _masked_raw(raw: dict[str, Any], numbers: set[str]) -> dict[str, Any]:
                 open_nodes.append((node[key], is_number))
             elif isinstance(value, str | int) and not isinstance(value, bool) and key != "text":
                 text = str(value)
-                hidden = mask(text) if is_number or text in numbers else text
+                hidden = mask(text) if is_number or text in numbers or _JSON_TEXT.match(text) else text
                 if hidden != text:
                     node[key] = hidden
     return copy

@@ -1,0 +1,112 @@
+"""The gateway's two JSON bodies as types: which keys there are, and which values of theirs can be read.
+
+Source of the keys: "Message status callback" and "Message reply callback" of the IM Gateway REST API; of the
+second spellings (`sms_from`, `viber_from`, integers as digits, several time units): its sibling pages.
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+# `\Z`, as `$` would let a line feed pass behind the digits; [0-9], as \d would take the digits of every script.
+_Digits: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?\Z")]
+# 10^17 microseconds after 1970 is the year 5138: anything beyond is no time in any of the three units.
+_Time: TypeAlias = Annotated[int, Meta(ge=-(10**17), le=10**17)] | _Digits | None
+_Id: TypeAlias = Annotated[str, Meta(min_length=1)] | int
+_Text: TypeAlias = str | int | None
+# The envelope's texts stand in every event of a bundle, so they are bounded: four times what the gateway allows.
+_EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=1024)] | int | None
+_Code: TypeAlias = int | _Digits | None
+
+
+class Record(Struct, frozen=True, gc=False, kw_only=True):
+    """One delivery report of a status callback's `data` (CALLBACK_INFO in the specification)."""
+
+    message_id: _Id
+    status: Annotated[str, Meta(min_length=1)]
+    type: _Text = None
+    timestamp: _Time = None
+    micro_timestamp: _Time = None
+    to: _Text = None
+    from_: _Text = msgspec.field(default=None, name="from")
+    sms_from: _Text = None
+    viber_from: _Text = None
+    client_message_id: _Text = None
+    error_code: _Code = None
+
+
+class StatusCallback(Struct, frozen=True, gc=False, kw_only=True):
+    """A status callback whose records are all readable."""
+
+    data: Annotated[list[Record], Meta(min_length=1)]
+    api_job_id: _EnvelopeText = None
+    client_job_id: _EnvelopeText = None
+
+
+class StatusEnvelope(Struct, frozen=True, gc=False, kw_only=True):
+    """What a status callback says of all its records, next to `data`."""
+
+    api_job_id: _EnvelopeText = None
+    client_job_id: _EnvelopeText = None
+
+
+class ReplyMessage(Struct, frozen=True, gc=False, kw_only=True):
+    """REPLY_MSG in the specification: empty for a sticker or a picture."""
+
+    text: str | None = None
+
+
+class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
+    """A recipient's message, known by its `reply_message_id`, or by its `req_uuid` where it has no other."""
+
+    reply_message_id: _Text = None
+    req_uuid: _Text = None
+    api_job_id: _Text = None
+    client_job_id: _Text = None
+    orig_message_id: _Text = None
+    channel: _Text = None
+    timestamp: _Time = None
+    micro_timestamp: _Time = None
+    from_: _Text = msgspec.field(default=None, name="from")
+    sms_from: _Text = None
+    viber_from: _Text = None
+    to: _Text = None
+    message: ReplyMessage | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which msgspec makes an error of validation, where nothing identifies it."""
+        if self.reply_message_id in (None, "") and self.req_uuid in (None, ""):
+            raise ValueError("missing required key - at `$.reply_message_id`")
+
+
+class DocumentedRecord(Record, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A record that has documented keys only, so that nothing of it is nested, or passed over unread."""
+
+
+class DocumentedStatusCallback(Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A status callback that has documented keys only."""
+
+    data: Annotated[list[DocumentedRecord], Meta(min_length=1)]
+    api_job_id: _EnvelopeText = None
+    client_job_id: _EnvelopeText = None
+
+
+class DocumentedReplyMessage(ReplyMessage, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A reply's message that has documented keys only."""
+
+
+class DocumentedReplyCallback(ReplyCallback, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
+    """A reply that has documented keys only."""
+
+    message: DocumentedReplyMessage | None = None
+
+
+class Head(Struct, frozen=True, gc=False, kw_only=True):
+    """The keys of either callback that tell its kind and its ids, unread; all others are passed over."""
+
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    reply_message_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    req_uuid: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    api_job_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    client_job_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

@@ -1,0 +1,19 @@
+"""Long work in steps, so that whoever has others to serve can do so between them."""
+
+from collections.abc import Generator
+from typing import TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+# Work that pauses at each `yield`; what it returns is its result.
+Steps: TypeAlias = Generator[None, None, T]
+
+
+def finished(steps: Steps[T]) -> T:
+    """Return the result of `steps`, all done at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

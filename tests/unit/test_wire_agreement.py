@@ -1,0 +1,155 @@
+"""What the web process accepts, a worker makes events of: whatever stands in the fields, and however large a bundle is.
+
+The web process answers 200 by what `check` says, and never sees the callback again.
+"""
+
+import itertools
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shared import bodies, events, wire
+from shared.errors import NotDocumented, NotJson
+from shared.schema import Record, ReplyCallback, StatusEnvelope
+from shared.wire import Kind
+
+NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
+# As they stand in the body, byte by byte.
+ODD: Final = [
+    b"null", b"true", b'""', b'" "', b"0", b"-0", b"1.5", b"1e400", b"-1e999999999", b"{}", b"[]", b'{"a":1e400}',
+    b"9" * 17, b"9" * 18, b"-" + b"9" * 19, b"9" * 4299, b"9" * 4300, b"9" * 4301, b"-" + b"9" * 4300,
+    b'"%s"' % (b"9" * 17), b'"%s"' % (b"9" * 18), b'"%s"' % (b"9" * 5000),
+    rb'"\n"', rb'"1\n"', rb'"\n1"', rb'"1\r\n"', rb'"1\u2028"', rb'"1\u0000"', rb'"1\u0085"', b'"-"', b'"+"', b'"+1"',
+    b'"--1"', b'"-\\n"', b'"1-"', b'"1_000"', b'" 1"', b'"1 "', b'"1.0"', b'"1e3"', b'"0x1"', b'"Infinity"', b'"nan"',
+    rb'"\u0663"', rb'"\u0663\u0664\n"', rb'"\uff11\uff12"', rb'"\u00b2"', rb'"\u2167"', rb'"\u22121"',
+    rb'"\ud83d"', rb'"\ude00\ud83d"', b"-62135596800", b"-62135596801", b"1" + b"0" * 17, b'"-%s"' % (b"9" * 17),
+    b"[" * 99 + b"]" * 99, b"[" * 101 + b"]" * 101, b"[" * 498 + b"]" * 498, b"[" * 950 + b"]" * 950,
+]  # fmt: skip
+KINDS: Final[tuple[Kind | None, ...]] = ("status", "reply", None)
+
+
+def keys_of(struct: type[msgspec.Struct]) -> list[bytes]:
+    return [*(field.encode_name.encode() for field in msgspec.structs.fields(struct)), b"unknown"]
+
+
+def assert_agreed(body: bytes, kind: Kind | None) -> None:
+    """Hold that what `check` says of `body` is what becomes of it in a worker."""
+    try:
+        shape = wire.check(body, kind)
+    except (NotJson, NotDocumented) as exc:
+        with pytest.raises(type(exc)):
+            wire.read(body, kind)
+        return
+    # The worker reads it as the kind that `check` found, which is what is kept with it.
+    callback = wire.read(body, shape.kind)
+    made = list(events.of(callback, source="fortytwo", received_at=NOW))
+    assert (callback.kind, callback.faults) == (shape.kind, shape.faults)
+    assert len(made) == len(callback.records) == shape.records - len(shape.faults) > 0
+    assert events.decode(b"[%b]" % b",".join(map(events.encode, made))) == made
+    for event in made:
+        assert len(event.to_json().splitlines()) == 1
+
+
+def members(keys: dict[bytes, bytes]) -> bytes:
+    return b"{%b}" % b",".join(b'"%b":%b' % pair for pair in keys.items())
+
+
+def bundle(envelope: dict[bytes, bytes], reports: list[dict[bytes, bytes]]) -> bytes:
+    records = b",".join(members({b"message_id": b'"1"', b"status": b'"SEEN"', **report}) for report in reports)
+    return members({b"data": b"[%b]" % records, **envelope})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", keys_of(Record))
+def test_an_odd_value_in_a_report(kind: Kind | None, key: bytes) -> None:
+    for value in ODD:
+        assert_agreed(bundle({}, [{key: value}]), kind)
+        assert_agreed(bundle({}, [{}, {key: value}]), kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", keys_of(StatusEnvelope))
+def test_an_odd_value_next_to_the_reports(kind: Kind | None, key: bytes) -> None:
+    for value in ODD:
+        assert_agreed(bundle({key: value}, [{}]), kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", keys_of(ReplyCallback))
+def test_an_odd_value_in_a_reply(kind: Kind | None, key: bytes) -> None:
+    for value in (*ODD, *(b'{"text":%b}' % value for value in ODD if key == b"message")):
+        assert_agreed(members({b"reply_message_id": b'"1"', key: value}), kind)
+
+
+odd = st.sampled_from(ODD) | st.text("0123456789-+eE. \n\r\t\x00\u0663\u00b2\uff11\u2167", max_size=20).map(
+    lambda text: json.dumps(text).encode()
+)
+report = st.dictionaries(st.sampled_from(keys_of(Record)), odd, max_size=4)
+reply = st.dictionaries(st.sampled_from(keys_of(ReplyCallback)), odd, max_size=5)
+around = st.dictionaries(st.sampled_from([*keys_of(StatusEnvelope), b"reply_message_id"]), odd, max_size=2)
+
+
+@given(around, st.lists(report, min_size=1, max_size=4), st.sampled_from(KINDS))
+@example({}, [{b"error_code": rb'"\n"'}], "status")
+def test_any_odd_values_in_a_bundle(around: dict[bytes, bytes], reports: list[dict[bytes, bytes]], kind: Kind) -> None:
+    assert_agreed(bundle(around, reports), kind)
+
+
+@given(reply, st.sampled_from(KINDS))
+@example({b"reply_message_id": b"1", b"timestamp": rb'"\n"'}, "reply")
+def test_any_odd_values_in_a_reply(keys: dict[bytes, bytes], kind: Kind) -> None:
+    assert_agreed(members(keys), kind)
+
+
+@given(around, report, st.integers(0, 3 * bodies.RECORDS_A_STEP), st.sampled_from(KINDS))
+def test_odd_values_in_one_record_of_a_large_bundle(
+    around: dict[bytes, bytes], odd: dict[bytes, bytes], index: int, kind: Kind
+) -> None:
+    record = members({b"message_id": b'"1"', b"status": b'"DELIVRD"', b"to": b'"35679000123"'})
+    wrong = members({b"message_id": b'"1"', b"status": b'"SEEN"', **odd})
+    records = [record] * (wire.AT_ONCE_BYTES // len(record) + 1)
+    records[index:index] = [wrong]
+    body = members({b"data": b"[%b]" % b",".join(records), **around})
+    assert len(body) > wire.AT_ONCE_BYTES
+    assert_agreed(body, kind)
+
+
+# What the specification allows: 36 and 255 characters with the destinations of one send request.
+@pytest.mark.parametrize("records", [18_000, 50_000])
+@pytest.mark.parametrize(
+    "letter", [rb"\u00fc", rb"\ud83d\ude00", "ü".encode(), "😀".encode()], ids=["escaped", "escaped pair", "ü", "😀"]
+)
+def test_a_documented_bundle_becomes_events_however_its_letters_are_escaped(letter: bytes, records: int) -> None:
+    record = b'{"message_id":"14466445287300014003","status":"DELIVRD"}'
+    body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (
+        b"a" * 36,
+        letter * 255,
+        b",".join([record] * records),
+    )
+    for kind in KINDS:
+        assert wire.check(body, kind) == wire.Shape("status", records)
+    callback = wire.read(body, "status")
+    assert len(callback.records) == records
+    for event in itertools.islice(events.of(callback, source="fortytwo", received_at=NOW), 3):
+        assert event.client_job_id == json.loads(b'"%s"' % letter) * 255
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("records", "readable"), [(8_192, True), (8_193, False)])
+def test_what_the_envelope_would_bring_into_redis_is_refused_by_both(
+    kind: Kind | None, records: int, readable: bool
+) -> None:
+    ids = {b"api_job_id": b'"%b"' % (b"a" * 1024), b"client_job_id": b'"%b"' % (rb"\u00fc" * 1024)}
+    body = bundle(ids, [{}] * records)
+    if readable:
+        assert wire.check(body, kind) == wire.Shape("status", records)
+        assert len(wire.read(body, kind).records) == records
+        return
+    for look in (wire.check, wire.read):
+        with pytest.raises(NotDocumented, match="too long for so many records"):
+            look(body, kind)

@@ -1,0 +1,134 @@
+"""A large body is checked in steps: the web process serves everybody else between them."""
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import pytest
+from starlette.types import Message
+
+from ingest.body import InFlight
+from ingest.callbacks import Callbacks
+from ingest.commit import Entry, GroupCommit
+from ingest.log import Seldom
+from ingest.sources import AddressRules, Tokens
+from shared import bodies, json_reader, surrogates, wire
+from shared.errors import NotDocumented, NotJson
+from shared.settings import ANY_NETWORK, Token
+from shared.steps import Steps, finished
+from tests.unit.bodies import check_error
+
+RECORD: Final = b'{"message_id":"1","status":"SEEN"}'
+RECORDS: Final = 20 * bodies.RECORDS_A_STEP
+
+
+def bundle(*others: bytes, records: int = RECORDS) -> bytes:
+    return b'{"data":[%s]}' % b",".join([*[RECORD] * records, *others])
+
+
+def steps_of(steps: Steps[object]) -> int:
+    """Count the steps of `steps`."""
+    number = 1
+    try:
+        while True:
+            next(steps)
+            number += 1
+    except (StopIteration, NotDocumented, NotJson):
+        return number
+
+
+@pytest.mark.parametrize("others", [(), (b"{}",), (b'{"message_id":"1","status":"SEEN","new":1}',)])
+def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = 0
+
+    def counted(decode: Callable[[Any], Any], part: Any) -> Any:
+        nonlocal decoded
+        decoded += bytes(part).count(b"{")
+        return decode(part)
+
+    for name in ("_decode_record", "_decode_records"):
+        monkeypatch.setattr(bodies, name, functools.partial(counted, getattr(bodies, name)))
+    most = steps = 0
+    for _ in wire.checking(bundle(*others), "status"):
+        most, decoded, steps = max(most, decoded), 0, steps + 1
+    # All together, and then, where one is at fault, each by itself.
+    assert bodies.RECORDS_A_STEP <= most <= 2 * bodies.RECORDS_A_STEP
+    assert steps > RECORDS // bodies.RECORDS_A_STEP
+
+
+def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
+    rubbish = b'{"data":[%s]}' % b",".join([RECORD, *[b"{}"] * 400_000])
+    assert check_error(rubbish) == "more than 1000 records cannot be read: $.data"
+    assert steps_of(wire.checking(rubbish, None)) > 5
+
+
+def test_halves_of_pairs_are_looked_for_in_steps() -> None:
+    text = rb"\ud83d" * 100_000
+    assert steps_of(surrogates.mended(text)) > 4
+    assert finished(surrogates.mended(text)) == rb"\ufffd" * 100_000
+
+
+def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:
+    wide = b"[%s]" % b",".join([b"[]"] * 100_000)
+    assert steps_of(json_reader.refuse_nesting(wide, records=0)) > 4
+    assert steps_of(json_reader.refuse_nesting(bundle(), records=RECORDS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("array", "elements"), [(b"[1,2]", 2), (b'[1,[2,3],{"a":[4,5],"b":6},",,"]', 4), (rb'["\",[",{"x":"\\"},1]', 3)]
+)
+def test_elements_are_counted_without_making_them(array: bytes, elements: int) -> None:
+    assert not finished(json_reader.has_more(array, elements))
+    assert finished(json_reader.has_more(array, elements - 1))
+
+
+class Instant:
+    """A store that is done at once."""
+
+    async def write(self, batch: Sequence[Entry]) -> None:
+        assert len(batch) == 1
+
+    async def close(self) -> None:
+        raise AssertionError
+
+
+def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
+    body = bundle(b"{}")
+
+    async def scenario() -> tuple[int, int]:
+        in_flight = InFlight(1 << 30)
+        commit = GroupCommit(Instant())
+        callbacks = Callbacks(
+            "status",
+            addresses=AddressRules(allowed=ANY_NETWORK, trusted=()),
+            tokens=Tokens([Token("fortytwo", "token")]),
+            commit=commit,
+            in_flight=in_flight,
+            max_body_bytes=len(body),
+            body_timeout_seconds=60,
+            seldom=Seldom(),
+        )
+        served = 0
+
+        async def serve() -> None:
+            nonlocal served
+            while True:
+                served += 1
+                await asyncio.sleep(0)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        scope = {"type": "http", "client": ("127.0.0.1", 1), "headers": [], "path_params": {"token": "token"}}
+        committing, serving = asyncio.create_task(commit.run()), asyncio.create_task(serve())
+        answer = await callbacks.handle(scope, receive)
+        commit.close()
+        await committing
+        serving.cancel()
+        assert in_flight.held_bytes == 0
+        return answer.status, served
+
+    status, served = asyncio.run(scenario())
+    assert status == 200
+    assert served > RECORDS // bodies.RECORDS_A_STEP
