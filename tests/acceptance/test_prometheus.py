@@ -20,7 +20,7 @@ DASHBOARD: Final = REPOSITORY / "deploy/grafana/dashboard.json"
 # What an operator is woken for: none of it may go unnoticed.
 NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
-    *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory"),
+    *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
 }
 
 
