@@ -33,6 +33,10 @@ Every place of the product that begins a task, a thread or a pool of threads, an
                                             a handler's calls: each one's outcome
     workers.calling.lifespans   create_task, ensure_future
                                             a handler's lifespan: logged, and the process begun again
+    workers.handlers.forward.lines
+                                create_task the end of a broken connection: `shared.uncaught`
+    workers.handlers.forward.turns
+                                call_later  the end of a turn that lasts too long: `shared.uncaught`
     workers.handlers.jsonl.packing
                                 Thread      gzip of closed files: goes on with its next round
     simulator.gateway           create_task the simulator's senders: raised to who started it
