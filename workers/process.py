@@ -1,4 +1,4 @@
-"""One worker process: `python -m workers.process QUEUE`, started by the supervisor and watched by it.
+"""One worker process, for one queue: started by the supervisor and watched by it.
 
 It prepares for its queue, works until it is told to stop, and ends by itself when its supervisor is gone.
 """

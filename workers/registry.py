@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Final
 
 from shared.spelling import did_you_mean
+from workers import taken_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 
 GROUP: Final = "callbacks.handlers"
@@ -58,15 +59,20 @@ def _handlers(entry: str) -> list[Handler]:
     for point in points.values():
         module = _imported(entry, point.module)
         return [_function(entry, module, point)] if point.attr else _of_module(entry, module)
+    if problem := taken_names.of_entry(entry):
+        raise HandlerError(problem, entry=entry)
     return _of_module(entry, _imported(entry, entry))
 
 
 def _imported(entry: str, name: str) -> ModuleType:
+    before = set(sys.modules)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except HandlerError as exc:
         raise HandlerError(exc.problem, entry=entry) from exc
     except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
+        if problem := taken_names.of_error(exc):
+            raise HandlerError(problem, entry=entry) from exc
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
             raise HandlerError(
                 f"is neither an installed handler ({', '.join(installed()) or 'none'}) nor a module on the path: "
@@ -77,6 +83,9 @@ def _imported(entry: str, name: str) -> ModuleType:
             # So the handlers of packages say what is wrong with their settings: nothing is broken.
             raise HandlerError(f"its settings: {exc}", entry=entry) from exc
         raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
+    if problem := taken_names.of_imported(before):
+        raise HandlerError(problem, entry=entry)
+    return module
 
 
 def _hint(entry: str, error: ModuleNotFoundError) -> str:

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Final
 import redis
 from msgspec import Struct
 
+from callbacks import launcher
 from workers.running.exits import EXIT_CONFIGURATION
 from workers.running.housekeeping import Housekeeping
 
@@ -96,7 +96,7 @@ class Supervisor:
 
     def _start(self, place: _Place, *, lifeline: int) -> None:
         place.name = f"{place.queue}-{uuid.uuid4().hex}"
-        command = [sys.executable, "-m", "workers.process", place.queue, "--name", place.name]
+        command = launcher.command("workers.process", place.queue, "--name", place.name)
         # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
         place.process = subprocess.Popen(  # noqa: S603 # our own module
             [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
