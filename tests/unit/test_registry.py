@@ -162,6 +162,52 @@ def test_wrong_settings_of_an_installed_handler_read_as_such_and_not_as_a_broken
     assert "cannot be imported: ValueError" in str(refusal("acme"))
 
 
+SETTINGS = (
+    HEAD
+    + """
+import os
+
+def read():
+    if not os.environ.get("ACME_URL"):
+        raise ValueError("ACME_URL: is not set")
+
+@handler(ReportEvent, settings=read)
+def acme(event): ...
+@handler(ReportEvent)
+def plain(event): ...
+"""
+)
+
+
+def test_a_handlers_own_settings_are_read_by_whoever_calls_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("acme.py", SETTINGS)
+
+    assert str(refusal("acme")) == "CALLBACKS_HANDLERS: 'acme': its settings: ACME_URL: is not set"
+    monkeypatch.setenv("ACME_URL", "https://acme.example")
+    assert names("acme") == ["acme", "plain"]
+
+
+def test_a_handlers_own_settings_are_nothing_to_who_asks_what_it_wants(write: Write) -> None:
+    write("acme.py", SETTINGS)
+
+    loaded = registry.load_each(["acme"], with_settings=False)
+
+    assert [handler.name for handler in loaded.handlers["acme"]] == ["acme", "plain"]
+    assert loaded.problems == {}
+
+
+def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
+    write("broken.py", "raise OSError('away')")
+    write("refunds.py", REFUNDS)
+    write("again.py", REFUNDS)
+
+    loaded = registry.load_each(["broken", "refunds", "nowhere", "again", "log"], with_settings=True)
+
+    assert [*loaded.handlers] == ["refunds", "log"]
+    assert [*loaded.problems] == ["broken", "nowhere", "again"]
+    assert "cannot be imported: OSError: away" in str(loaded.problems["broken"])
+
+
 @pytest.mark.parametrize(
     ("text", "error", "told"),
     [

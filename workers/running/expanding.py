@@ -14,6 +14,7 @@ import msgspec
 from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
+from workers.filters import Filters
 from workers.running.expand_spans import ExpandSpans
 from workers.running.settlements import MOST_DEATHS, Delivery, Item, Offer, Portion, SetAside, Settlement
 from workers.running.settling import Steps
@@ -36,7 +37,12 @@ class Expansion:
     """Reads batches and fans out their events to `handlers`, in that order, over one connection."""
 
     def __init__(
-        self, *, steps: Steps, handlers: Sequence[Handler], dedupe_seconds: int, spans: ExpandSpans | None = None
+        self,
+        *,
+        steps: Steps,
+        handlers: Sequence[Handler | Filters],
+        dedupe_seconds: int,
+        spans: ExpandSpans | None = None,
     ) -> None:
         self._steps = steps
         self._handlers = tuple(handlers)

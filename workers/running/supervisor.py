@@ -29,25 +29,43 @@ log = logging.getLogger("callbacks.supervisor")
 _TICK_SECONDS: Final = 0.2
 # A worker that ends soon after its start is started again at ever greater distance, up to this.
 _SLOWEST_RESTART_SECONDS: Final = 10.0
+# One whose settings or module are wrong waits for a person, or for a file that is being replaced.
+_SLOWEST_RESTART_OF_UNFIT_SECONDS: Final = 60.0
 _HEALTHY_AFTER_SECONDS: Final = 30.0
 
 
-class _Place(Struct):
-    """A worker's place: the queue, the process that holds it now, and when the next may start."""
+class Job(Struct, frozen=True):
+    """What a worker process is for: the queue, and what else its command line says."""
 
     queue: str
+    options: tuple[str, ...] = ()
+
+
+class _Place(Struct):
+    """A worker's place: what it is for, the process that holds it now, and when the next may start.
+
+    `was_fit`: a process has worked there, whatever became of it. `is_unfit`: the last one could not be set up.
+    """
+
+    job: Job
     process: subprocess.Popen[bytes] | None = None
     name: str = ""
     started: float = 0.0
     not_before: float = 0.0
     failures: int = 0
+    was_fit: bool = False
+    is_unfit: bool = False
+
+    @property
+    def queue(self) -> str:
+        return self.job.queue
 
 
 class Supervisor:
-    """Keeps a worker process in each place: one place for each entry of `queues`."""
+    """Keeps a worker process in each place: one place for each of `jobs`, of which a queue alone is one too."""
 
-    def __init__(self, queues: Sequence[str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
-        self._places = [_Place(queue) for queue in queues]
+    def __init__(self, jobs: Sequence[Job | str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
+        self._places = [_Place(Job(job) if isinstance(job, str) else job) for job in jobs]
         self._housekeeping = housekeeping
         self._grace_seconds = grace_seconds
         self._stopping = False
@@ -84,19 +102,23 @@ class Supervisor:
             if code is None:
                 return
             self._bury(place, code)
-            if code == EXIT_CONFIGURATION:
-                # It would be as unfit the next time; whoever started us has to see that.
+            place.is_unfit = code == EXIT_CONFIGURATION
+            place.was_fit |= not place.is_unfit or now - place.started > _HEALTHY_AFTER_SECONDS
+            if not any(_is_or_was_fit(one, now) for one in self._places):
+                # None was ever fit, and none would be the next time: whoever started us has to see that. Where one is
+                # fit, or was, its neighbours' settings and a file that is being replaced are no reason to stop.
                 self._stopping, self._exit_code = True, code
                 return
             place.failures = 0 if now - place.started > _HEALTHY_AFTER_SECONDS else place.failures + 1
-            # From 2**7 on it is the slowest anyway, and past 2**1023 no float holds it.
-            place.not_before = now + min(0.1 * 2 ** min(place.failures, 7), _SLOWEST_RESTART_SECONDS)
+            slowest = _SLOWEST_RESTART_OF_UNFIT_SECONDS if place.is_unfit else _SLOWEST_RESTART_SECONDS
+            # From 2**10 on it is the slowest anyway, and past 2**1023 no float holds it.
+            place.not_before = now + min(0.1 * 2 ** min(place.failures, 10), slowest)
         if now >= place.not_before:
             self._start(place, lifeline=lifeline)
 
     def _start(self, place: _Place, *, lifeline: int) -> None:
         place.name = f"{place.queue}-{uuid.uuid4().hex}"
-        command = launcher.command("workers.process", place.queue, "--name", place.name)
+        command = launcher.command("workers.process", place.queue, "--name", place.name, *place.job.options)
         # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
         place.process = subprocess.Popen(  # noqa: S603 # our own module
             [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
@@ -141,3 +163,8 @@ class Supervisor:
             time.sleep(_TICK_SECONDS)
         with contextlib.suppress(redis.RedisError):
             self._housekeeping.close()
+
+
+def _is_or_was_fit(place: _Place, now: float) -> bool:
+    lives_long = place.process is not None and now - place.started > _HEALTHY_AFTER_SECONDS
+    return place.was_fit or not place.is_unfit or lives_long
