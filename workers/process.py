@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 import redis
 
-from shared import connections, garbage, logs, queues, settings, tracing
+from shared import connections, garbage, library_parts, logs, queues, settings, tracing
 from shared.errors import CallbacksError, ConfigurationError
 from shared.figures import Figures
 from shared.telling import Telling
@@ -67,6 +67,7 @@ def main() -> int:
 
 def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
     loaded = settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+    library_parts.check("redis", "rq")
     # Before the handlers, which find it where OpenTelemetry's own functions look.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
     wanted: Sequence[Filters] = ()
@@ -139,6 +140,8 @@ def _handler(queue: str, entries: Sequence[str]) -> Handler:
     for entry, handlers in loaded.handlers.items():
         for handler in handlers:
             if queues.delivery(handler.name) == queue:
+                if handler.location.startswith("workers.handlers.forward."):
+                    library_parts.check("httpcore")
                 registry.read_settings(handler, entry=entry)
                 return handler
     for problem in loaded.problems.values():
