@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile lock clean
+.PHONY: help demo test test-newest lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,6 +8,17 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+# What the project needs, without the caps at what was tested.
+define UNCAPPED
+import re, tomllib
+from pathlib import Path
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']
+needed = [*project['dependencies'], *sum(project['optional-dependencies'].values(), []), 'setuptools>=77']
+tools = [line for line in Path('requirements-dev.in').read_text().splitlines() if not line.startswith('-')]
+print('\n'.join(re.sub(r',<[^,;]*', '', requirement) for requirement in [*needed, *tools]))
+endef
+export UNCAPPED
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
@@ -26,6 +37,15 @@ demo: .venv/.run  ## a simulated campaign through the whole service, on a Redis 
 	@$(BIN)/callbacks demo
 
 test: lint types imports tests  ## lint, types, import rules and every test
+
+test-newest: .venv/bin/python  ## every test with the newest libraries, beyond our caps, in a venv of its own (TESTS)
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	$(BIN)/python -c "$$UNCAPPED" > .venv-newest/requirements.in
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r .venv-newest/requirements.in
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.venv-newest/bin/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable
+	.venv-newest/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .
@@ -70,4 +90,4 @@ lock: .venv/.test  ## compile both locks anew
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)
-	rm -rf .venv benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-newest benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

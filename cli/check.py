@@ -192,13 +192,15 @@ def _unwritable(folder: Path) -> str:
 
 
 def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
-    try:
-        handlers = registry.load(loaded.handlers)
-    except ConfigurationError as exc:
-        for problem in exc.problems:
-            yield Finding("wrong", problem, "Correct the handler or CALLBACKS_HANDLERS; until then no worker starts.")
-        return
-    for handler in handlers:
+    found = registry.load_each(loaded.handlers, with_settings=True)
+    for error in found.problems.values():
+        for problem in error.problems:
+            yield Finding(
+                "wrong",
+                problem,
+                "Correct the handler or CALLBACKS_HANDLERS; until then its workers stop, others go on.",
+            )
+    for handler in (handler for handlers in found.handlers.values() for handler in handlers):
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
         yield from _pause(loaded, handler)
         for status in sorted((handler.statuses or frozenset()) - STATUSES):

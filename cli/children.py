@@ -1,10 +1,11 @@
 """Processes that belong to this one: started out of reach of Ctrl-C, stopped in bounded time, never left behind."""
 
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
+
+from callbacks import launcher
 
 # Ours end within a second or two of being asked; who does not is killed.
 STOP_SECONDS: Final = 3.0
@@ -32,7 +33,7 @@ def start(
 
 def leashed(command: Sequence[str]) -> list[str]:
     """Give the command line that runs `command` until whoever starts it dies; the process id is the command's."""
-    return [sys.executable, "-m", "cli.leash", *command]
+    return launcher.command("cli.leash", *command)
 
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:

@@ -38,6 +38,8 @@ from simulator.traffic import SPAN
 # The gateway waits 300 s before it repeats a failed callback; here nobody wants to.
 _SOURCE: Final = "demo"
 _RETRY_SECONDS: Final = 2.0
+# What a demo makes in its folder; whatever else is there is somebody's.
+_OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "web.log", "expand.log", "deliver.log")
 # How long nothing may move before the demo says that something is stuck.
 _PATIENCE_SECONDS: Final = 30.0
 
@@ -83,7 +85,7 @@ class Result(Struct, frozen=True, kw_only=True):
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("var/demo"),
     show_default=True,
-    help="Where its files go; emptied at each start.",
+    help="Where its files go; those of the last demo are removed at each start.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: bool) -> None:
@@ -113,16 +115,16 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Empty the demo's folder and hold it. Raises CallbacksError if another demo has it, or if it is no demo's."""
-    marker = folder / folders.MARKER
-    if folder.exists() and not marker.exists() and any(folder.iterdir()):
+    """Hold the demo's folder, without what the last demo left. Raises CallbacksError if it is not a demo's."""
+    if folder.exists() and not (folder / folders.MARKER).exists() and any(folder.iterdir()):
         raise CallbacksError(f"{folder} has files that are no demo's; name another --folder")
-    with folders.held(folder):
-        for entry in folder.iterdir():
-            if entry.is_dir():
+    with folders.held(folder, owner="demo"):
+        for name in _OWN_FILES:
+            entry = folder / name
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry != marker:
-                entry.unlink()
+            else:
+                entry.unlink(missing_ok=True)
         yield
 
 

@@ -41,7 +41,7 @@ def dev(*, port: int | None, folder: Path) -> None:
     port = port or loaded.port
     try:
         ports.listen("127.0.0.1", port).close()
-        with ending.by_signal(), folders.held(folder):
+        with ending.by_signal(), folders.held(folder, owner="dev"):
             _run(loaded, port=port, folder=folder)
     except ending.Ended:
         click.echo(f"Stopped. What was received stays in {folder}")

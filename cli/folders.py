@@ -12,12 +12,23 @@ MARKER: Final = ".held"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it for this process; the lock ends with it. Raises CallbacksError if another has it."""
+def held(folder: Path, *, owner: str) -> Iterator[None]:
+    """Make the folder and hold it for this process; the lock ends with it.
+
+    The folder belongs to the command that held it first. Raises CallbacksError if that is not `owner`, or if another
+    process has it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / MARKER).open("w") as lock:
+    with (folder / MARKER).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise CallbacksError(f"another process works in {folder}") from exc
+        lock.seek(0)
+        first = lock.read()
+        if first and first != owner:
+            raise CallbacksError(f"{folder} belongs to `callbacks {first}`; name another --folder")
+        if not first:
+            lock.write(owner)
+            lock.flush()
         yield

@@ -1,4 +1,4 @@
-"""`python -m cli.leash COMMAND …` becomes COMMAND, and ends when the process that started it does (Linux).
+"""A process that becomes the COMMAND in its arguments, and ends when the process that started it does (Linux).
 
 The kernel sees to it, however the parent dies. Set here, in the child itself: code that runs between fork and exec is
 a danger in a parent that has threads.

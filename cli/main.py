@@ -13,6 +13,9 @@ from typing import Final
 import click
 from dotenv import load_dotenv
 
+from shared import library_parts
+from shared.library_parts import Name
+
 # Name of the command: module and attribute, and its one line in the help (the import would cost what it saves).
 _COMMANDS: Final = {
     "demo": ("cli.demo:demo", "A simulated campaign through the whole service, and its balance."),
@@ -40,6 +43,12 @@ _COMMANDS: Final = {
 # Callbacks carry people's numbers and texts. What a command writes, and what it starts (workers with any handler, a
 # Redis), is for its own user and, where that user's umask says so, for the group.
 _NOT_FOR_OTHERS: Final = 0o007
+# What stands on parts of a library that may change with its next release; looked at before the import, which may fail.
+_STANDS_ON: Final[dict[str, tuple[Name, ...]]] = {
+    "web": ("hiredis", "httptools", "redis", "uvicorn", "uvloop"),
+    "worker": ("redis", "rq"),
+    "ops": ("httptools", "redis", "uvicorn"),
+}
 
 # They read the tables of the handler `sql`.
 _OF_SQL: Final = frozenset(("backfill", "message", "messages", "stats"))
@@ -54,7 +63,10 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         try:
+            library_parts.check(*_STANDS_ON.get(cmd_name, ()))
             command: click.Command = getattr(import_module(module), attribute)
+        except library_parts.MissingPart as exc:
+            raise click.ClickException(str(exc)) from exc
         except ModuleNotFoundError as exc:
             extra = "sql" if cmd_name in _OF_SQL else "ops" if cmd_name in ("ops", "top") else "dev"
             raise click.ClickException(

@@ -6,7 +6,6 @@ STOP_SECONDS for each part and 1 s for Redis. What is not finished then stays in
 
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from callbacks import launcher
 from cli import children
 from cli.embedded import EmbeddedRedis
 from shared.errors import CallbacksError
@@ -79,7 +79,7 @@ class Service:
                 )
 
     def _start(self, part: str, arguments: list[str], environment: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "cli.main", *arguments]
+        command = launcher.command("callbacks.launcher", *arguments)
         if not self._quiet:
             self._parts[part] = children.start(command, environment=environment)
             return

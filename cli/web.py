@@ -32,7 +32,10 @@ _COMMIT_SECONDS: Final = 3 + 5 + 2
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
-    config = settings.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
+    config = settings.load(
+        needs=("REDIS_URL", "CALLBACKS_TOKENS"),
+        unused=(*settings.OF_OPS, *settings.OF_WORKERS, *settings.OF_HANDLERS),
+    )
     try:
         listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
     except ports.NoPort as exc:

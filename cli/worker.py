@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+import msgspec
 
+from cli import ending
 from cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.background import Background
@@ -13,11 +15,12 @@ from shared.errors import ConfigurationError
 from shared.figures import Figures
 from shared.spelling import did_you_mean
 from shared.telling import Telling
-from workers import registry
+from workers.running import known_handlers
 from workers.running.housekeeping import Housekeeping
+from workers.running.known_handlers import Known
 from workers.running.notebooks import Notebooks
 from workers.running.offering import ExpandHousekeeping
-from workers.running.supervisor import Supervisor
+from workers.running.supervisor import Job, Supervisor
 from workers.running.trimming import Trimming
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
@@ -39,9 +42,13 @@ def expand(processes: int) -> None:
 
     These are handed to the queues of the handlers that want them.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
-    offered = [handler.name for handler in registry.load(loaded.handlers)]
-    sys.exit(_supervise(loaded, [queues.EXPAND] * processes, grace_seconds=_SETTLE_SECONDS, offered=offered))
+    loaded = _settings()
+    known = _known(loaded)
+    wanted = [filters for _, filters in known.by_name.values()]
+    if not wanted:
+        raise ConfigurationError(known.problems)
+    job = Job(queues.EXPAND, ("--filters", msgspec.json.encode(wanted).decode()))
+    sys.exit(_supervise(loaded, [job] * processes, grace_seconds=_SETTLE_SECONDS, known=known))
 
 
 @worker.command(cls=Command)
@@ -54,27 +61,40 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 
     Each handler has processes of its own.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
-    handlers = {handler.name: handler for handler in registry.load(loaded.handlers)}
-    unknown = sorted(set(names) - set(handlers))
+    loaded = _settings()
+    known = _known(loaded)
+    entries = {name: entry for name, (entry, _) in known.by_name.items()}
+    unknown = sorted(set(names) - set(entries))
     if unknown:
-        told = ", ".join(f"{name!r}{did_you_mean(name, handlers)}" for name in unknown)
-        known = ", ".join(sorted(handlers))
-        raise ConfigurationError([f"--handler: no handler is called {told}; there are: {known}"])
-    chosen = [handlers[name] for name in names or handlers]
-    sys.exit(
-        _supervise(
-            loaded,
-            [queues.delivery(handler.name) for handler in chosen for _ in range(processes)],
-            grace_seconds=max(handler.timeout_seconds for handler in chosen) + _SETTLE_SECONDS,
-        )
-    )
+        words = ", ".join(f"{name!r}{did_you_mean(name, entries)}" for name in unknown)
+        there = ", ".join(sorted(entries)) or "none"
+        raise ConfigurationError([f"--handler: no handler is called {words}; there are: {there}", *known.problems])
+    if not entries:
+        raise ConfigurationError(known.problems)
+    jobs = [
+        Job(queues.delivery(name), ("--entry", entries[name])) for name in names or entries for _ in range(processes)
+    ]
+    seconds = max(known.timeout_seconds(name) for name in names or entries)
+    sys.exit(_supervise(loaded, jobs, grace_seconds=seconds + _SETTLE_SECONDS))
+
+
+def _settings() -> settings.Settings:
+    return settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+
+
+def _known(loaded: settings.Settings) -> Known:
+    logs.configure()
+    ending.with_success()
+    connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
+    try:
+        return known_handlers.find(loaded.handlers, connection)
+    finally:
+        connection.close()
 
 
 def _supervise(
-    loaded: settings.Settings, queue_names: list[str], *, grace_seconds: float, offered: Sequence[str] = ()
+    loaded: settings.Settings, jobs: Sequence[Job], *, grace_seconds: float, known: Known | None = None
 ) -> int:
-    logs.configure()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     notebooks = Notebooks.of(loaded.run_dir)
     trimming = Trimming(
@@ -89,15 +109,16 @@ def _supervise(
         "trimming": trimming,
         "background": background,
     }
+    queue_names = [job.queue for job in jobs]
     housekeeping = (
-        ExpandHousekeeping(queue_names, handlers=offered, **keeping)
-        if offered
+        ExpandHousekeeping(queue_names, filters=known.filters, **keeping)
+        if known is not None
         else Housekeeping(queue_names, **keeping)
     )
     # It counts nothing, and is silent unless a task of maintenance keeps failing.
     telling = Telling(Figures(), loaded.redis_url, background=background)
     telling.start()
     try:
-        return Supervisor(queue_names, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
+        return Supervisor(jobs, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
     finally:
         telling.close()

@@ -167,7 +167,8 @@ class SpoolFolder:
 
     def _spools(self) -> list[Path]:
         try:
-            return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name))
+            # SQLite would wait for ever for what a named pipe of that name holds.
+            return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name) and not path.is_fifo())
         except OSError as exc:
             raise Failing(name(exc)) from exc
 
@@ -198,7 +199,7 @@ class SpoolFolder:
                 for entry in found:
                     if entry.name not in ours and not entry.name.endswith("-wal"):
                         with suppress(FileNotFoundError):
-                            size_bytes += entry.stat().st_size
+                            size_bytes += entry.stat(follow_symlinks=False).st_size
         except OSError as exc:
             raise Failing(name(exc)) from exc
         return size_bytes

@@ -4,6 +4,7 @@ The page shows events to who may see it; the rest shows numbers and names of han
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -34,7 +35,7 @@ from ops.pages.streams import Streams
 from ops.pages.watch import Watch
 from shared import audit, connections, uncaught
 from shared.background import Background
-from shared.primary import Demoted
+from shared.primary import check_role
 from shared.settings import Settings
 
 
@@ -135,13 +136,8 @@ async def _alive(_: Request) -> Response:
 
 
 def _ready(client: redis.Redis, background: Background) -> Callable[[Request], Any]:
-    def ask() -> None:
-        # A replica answers too, and may be behind for good: whoever reads is led away from it.
-        if client.info("replication").get("role") != "master":
-            client.connection_pool.disconnect()
-            raise Demoted(Demoted.__doc__)
-
-    answered = Together(ask)
+    # A replica answers too, and may be behind for good.
+    answered = Together(functools.partial(check_role, client))
 
     async def endpoint(_: Request) -> Response:
         try:

@@ -24,7 +24,6 @@ Every place of the product that begins a task, a thread or a pool of threads, an
     ops.pages.hands             executor    an operator's actions: logged, and noted as failed
     ops.figures.together        to_thread   one question to Redis: raised to all who wait
     workers.process             Thread      the lifeline to the supervisor: whatever ends it ends the process
-    workers.running.rq_worker   loop        RQ's listener for commands: goes on
     workers.running.expanding   executor    the commit that runs while the next is made ready: raised in the run
     workers.running.housekeeping
                                 loop        each task of maintenance: goes on, and so do the others

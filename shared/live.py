@@ -10,6 +10,7 @@ Redis keeps for him grows by MOST_BYTES_A_SECOND, and at its `client-output-buff
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +21,7 @@ from msgspec import Struct
 
 from shared import connections, keys
 from shared.events import Event
-from shared.primary import Demoted
+from shared.primary import check_role_async
 
 # More than anybody reads as it passes; and no faster does grow what Redis holds for a listener who has stopped reading.
 MOST_EVENTS_A_SECOND: Final = 100
@@ -150,11 +151,5 @@ async def _heard(pubsub: Any, client: "redis.asyncio.Redis", idle_seconds: float
 
 
 async def _check_role(client: "redis.asyncio.Redis") -> None:
-    """Raise Demoted if the server is a replica, so that the next connection goes to where the address leads by then."""
-    try:
-        info: dict[str, Any] = await client.info("replication")
-    except redis.exceptions.NoPermissionError:
-        return
-    if info.get("role") != "master":
-        await client.connection_pool.disconnect()
-        raise Demoted(Demoted.__doc__)
+    with contextlib.suppress(redis.exceptions.NoPermissionError):
+        await check_role_async(client)

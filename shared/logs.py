@@ -4,8 +4,12 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
 
     worker_started      a worker process was started: queue= pid=
     worker_ended        it ended: exit=; it is started again, ever more slowly while it keeps ending
+    worker_not_started  the system would start no process: error=; it is tried again
     worker_killed       it did not end in time after a stop
-    worker_unfit        it cannot work: the configuration or a handler is wrong; everything stops with exit code 2
+    worker_unfit        it cannot work: the configuration or its handler is wrong; it is started again, at the slowest
+                        once a minute; where that is so of all from the start, everything stops with exit code 2
+    handler_unusable    an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it is known to
+                        bring: their events go on to their queues, and wait there; others do not notice
     redis_away          Redis does not answer or will not write now; it is tried again, once said
     redis_back          it does again, and what waited for it is written
     notebook_missing    no file for what handlers have finished: a killed worker's last events would come again

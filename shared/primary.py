@@ -5,13 +5,14 @@ leads elsewhere by now is resolved by new connections only. So a connection that
 loading, or one that lost its own primary is dropped and raises redis.ConnectionError, as redis-py's own connections do
 where Sentinels watch. Whoever repeats a command then does it on a new connection, to where the address leads now.
 
-Who only reads is answered by a replica as well: see `durability.is_replica`, and those who ask it.
+Who only reads is answered by a replica as well, so it asks for the server's role now and then: see `check_role`.
 """
 
 import re
 from typing import Any, Final
 
 import redis
+import redis.asyncio
 from redis.asyncio import connection as asynchronous
 from redis.asyncio import sentinel as asynchronous_sentinel
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
@@ -27,6 +28,22 @@ _DEAD_TRANSPORT: Final = (RuntimeError, AttributeError)
 
 class Demoted(redis.ConnectionError):
     """The server is a replica now, or has lost its primary; the connection was dropped."""
+
+
+def check_role(client: redis.Redis) -> None:
+    """Raise Demoted, and drop the connections of `client`, if its server is a replica."""
+    info: Any = client.info("replication")
+    if info.get("role") != "master":
+        client.connection_pool.disconnect()
+        raise Demoted(Demoted.__doc__)
+
+
+async def check_role_async(client: "redis.asyncio.Redis") -> None:
+    """Do as `check_role`."""
+    info: Any = await client.info("replication")
+    if info.get("role") != "master":
+        await client.connection_pool.disconnect()
+        raise Demoted(Demoted.__doc__)
 
 
 class _ToPrimary:

@@ -8,7 +8,7 @@ import dataclasses
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -302,11 +302,39 @@ def table() -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...] = ()) -> Settings:
+# Which variables only the web process, only the operators' page, only workers, and only handlers read.
+OF_WEB: Final[tuple[str, ...]] = (
+    "PORT",
+    "WEB_CONCURRENCY",
+    "CALLBACKS_TOKENS",
+    "CALLBACKS_ALLOWED_IPS",
+    "CALLBACKS_TRUSTED_PROXIES",
+    "CALLBACKS_MAX_BODY_BYTES",
+    "CALLBACKS_BODY_TIMEOUT_SECONDS",
+    "CALLBACKS_DURABILITY",
+    "CALLBACKS_SPOOL_MAX_BYTES",
+)
+OF_OPS: Final[tuple[str, ...]] = ("CALLBACKS_OPS_PASSWORD", "CALLBACKS_OPS_PORT")
+OF_WORKERS: Final[tuple[str, ...]] = (
+    "CALLBACKS_DEDUPE_SECONDS",
+    "CALLBACKS_HANDLERS",
+    "CALLBACKS_QUARANTINE_MAX_BYTES",
+    "CALLBACKS_DEAD_LETTER_MAX_BYTES",
+)
+OF_HANDLERS: Final[tuple[str, ...]] = ("DATABASE_URL", "CALLBACKS_LOG_NUMBERS")
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    *,
+    needs: tuple[Variable, ...] = (),
+    unused: Collection[str] = (),
+) -> Settings:
     """Read the settings from `environ` (None: this process's environment).
 
-    `needs` names the variables without which the caller cannot work. Raises ConfigurationError, which names every
-    fault at once.
+    `needs` names the variables without which the caller cannot work, `unused` those that it does not read: where they
+    are wrong they have their defaults, as somebody else's mistake. Raises ConfigurationError, which names every fault
+    at once.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -316,7 +344,9 @@ def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...
         try:
             given = _given(environ, variable)
         except ValueError as exc:
-            problems.append(str(exc))
+            values[field.name] = _default(field)
+            if variable not in unused:
+                problems.append(str(exc))
             continue
         if given is None or (not given.strip() and variable not in _MAY_BE_EMPTY):
             given = default
@@ -328,10 +358,19 @@ def load(environ: Mapping[str, str] | None = None, *, needs: tuple[Variable, ...
         try:
             values[field.name] = field.metadata["parse"](given.strip())
         except ValueError as exc:
-            problems.append(f"{variable}: {exc}")
+            values[field.name] = _default(field)
+            if variable not in unused:
+                problems.append(f"{variable}: {exc}")
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    variable, default = field.metadata["variable"], field.metadata["default"]
+    if default is None:
+        return () if variable == "CALLBACKS_TOKENS" else ""
+    return field.metadata["parse"](default)
 
 
 def _given(environ: Mapping[str, str], variable: str) -> str | None:

@@ -11,14 +11,17 @@ import re
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from shared.errors import ConfigurationError
 from shared.events import Event, ReplyEvent, ReportEvent
+from workers import filters
+from workers.filters import EventKind
 
-EventKind: TypeAlias = Literal["report", "reply"]
 # What a worker process opens before a handler's first event and closes after its last.
 Lifespan: TypeAlias = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
+# Reads what a handler needs of its environment, or raises ValueError.
+Settings: TypeAlias = Callable[[], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The function's one attribute of ours.
@@ -56,6 +59,7 @@ class Handler:
     batch: bool
     is_async: bool
     lifespan: Lifespan | None = None
+    settings: Settings | None = None
 
     @property
     def location(self) -> str:
@@ -64,17 +68,7 @@ class Handler:
 
     def wants(self, event: Event) -> bool:
         """Tell whether the handler is to have `event`. Statuses and finality are asked of reports only."""
-        if event.kind not in self.kinds:
-            return False
-        if self.channels is not None and event.channel not in self.channels:
-            return False
-        if self.sources is not None and event.source not in self.sources:
-            return False
-        if event.kind == "reply":
-            return True
-        if self.statuses is not None and event.status not in self.statuses:
-            return False
-        return self.final is None or event.is_final is self.final
+        return filters.passes(self, event)
 
 
 def handler(
@@ -89,6 +83,7 @@ def handler(
     concurrency: int = 1,
     batch: bool = False,
     lifespan: Lifespan | None = None,
+    settings: Settings | None = None,
 ) -> Callable[[Function], Function]:
     """Make a handler of the decorated function, which stays what it is: `def` or `async def`, one argument.
 
@@ -107,6 +102,11 @@ def handler(
     first event (an async one on the loop of the calls), and leaves it when it stops; what it yields is ignored. It may
     take `timeout_seconds` to open and 5 s, or less if they are less, to close. If it fails to open the process ends and
     is started again, with growing distance; no event loses an attempt by that.
+
+    `settings` reads what the handler needs of the environment and of files: a function without arguments, which raises
+    ValueError with a sentence that names the variable; what it returns is ignored. The handler's own worker processes
+    call it before the lifespan, and so do `callbacks check` and `handlers try`. A process that only has to know which
+    events the handler wants does not call it. What a module reads when it is imported, every process reads.
 
     To return is to be done; to raise is to fail. Retry, Reject and Pause say more, raised or returned; any other value
     is ignored. Retry: this event again later; Reject: this event never. Pause: the target is away, for every event;
@@ -127,6 +127,7 @@ def handler(
             or _limits_problem(attempts=attempts, timeout_seconds=timeout_seconds, concurrency=concurrency)
             or _flags_problem(final=final, batch=batch)
             or _lifespan_problem(lifespan, is_async=is_async)
+            or _settings_problem(settings)
         )
         called = getattr(function, "__name__", "") if name is None else name
         if not problem and (not isinstance(called, str) or not _NAME.fullmatch(called)):
@@ -149,6 +150,7 @@ def handler(
             batch=batch,
             is_async=is_async,
             lifespan=lifespan,
+            settings=settings,
         )
         setattr(function, ATTRIBUTE, declaration)
         return function
@@ -242,6 +244,18 @@ def _lifespan_problem(lifespan: object, *, is_async: bool) -> str:
         inspect.signature(lifespan).bind()
     except TypeError:
         return f"lifespan={_location(lifespan)} must take no argument"
+    return ""
+
+
+def _settings_problem(settings: object) -> str:
+    if settings is None:
+        return ""
+    if not callable(settings):
+        return f"settings must be a function that reads them, not {settings!r}"
+    try:
+        inspect.signature(settings).bind()
+    except TypeError:
+        return f"settings={_location(settings)} must take no argument"
     return ""
 
 

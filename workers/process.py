@@ -1,4 +1,4 @@
-"""One worker process: `python -m workers.process QUEUE`, started by the supervisor and watched by it.
+"""One worker process, for one queue: started by the supervisor and watched by it.
 
 It prepares for its queue, works until it is told to stop, and ends by itself when its supervisor is gone.
 """
@@ -10,10 +10,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
+import msgspec
 import redis
 
-from shared import connections, garbage, logs, queues, settings, tracing
+from shared import connections, garbage, library_parts, logs, queues, settings, tracing
 from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
 from shared.figures import Figures
@@ -22,6 +24,9 @@ from workers import jobs, registry
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready
+from workers.declaration import Handler
+from workers.filters import Filters
+from workers.filters import of as filters_of
 from workers.running.delivering import Deliveries
 from workers.running.exits import EXIT_CONFIGURATION, EXIT_TROUBLE
 from workers.running.expand_spans import ExpandSpans
@@ -38,6 +43,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="workers.process", description=main.__doc__)
     parser.add_argument("queue")
     parser.add_argument("--name", required=True, help="the worker's name in RQ")
+    parser.add_argument("--entry", help="the entry of CALLBACKS_HANDLERS that brings the queue's handler; else any")
+    parser.add_argument("--filters", help="which events the handlers want, as JSON; else their modules are asked")
     parser.add_argument("--lifeline", type=int, help="a pipe that the supervisor holds open as long as it lives")
     parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long it may take to stop after that")
     options = parser.parse_args()
@@ -45,7 +52,7 @@ def main() -> int:
     if options.lifeline is not None:
         _end_with(options.lifeline, grace_seconds=options.grace_seconds)
     try:
-        return _work(options.queue, name=options.name)
+        return _work(options.queue, name=options.name, entry=options.entry, filters=options.filters)
     except CallbacksError as exc:
         log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
@@ -59,31 +66,34 @@ def main() -> int:
         return EXIT_TROUBLE
 
 
-def _work(queue: str, *, name: str) -> int:
-    loaded = settings.load(needs=("REDIS_URL",))
+def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
+    loaded = settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+    library_parts.check("redis", "rq")
     # Before the handlers, which find it where OpenTelemetry's own functions look.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
-    handlers = registry.load(loaded.handlers)
+    wanted: Sequence[Filters] = ()
+    handler: Handler | None = None
+    if queue == queues.EXPAND:
+        wanted = _wanted(loaded.handlers, given=filters)
+    else:
+        handler = _handler(queue, loaded.handlers if entry is None else [entry])
     connection = connections.connect(loaded.redis_url)
     notebook = Notebooks.of(loaded.run_dir).open(name)
     background = Background()
-    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook, background=background)
+    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
     figures = Figures()
     telling = Telling(figures, loaded.redis_url, background=background)
-    if queue == queues.EXPAND:
+    if handler is None:
         expansion = Expansion(
             steps=steps,
-            handlers=handlers,
+            handlers=wanted,
             dedupe_seconds=loaded.dedupe_seconds,
             spans=None if tracer is None else ExpandSpans(tracer),
         )
         jobs.prepare(expansion=expansion)
     else:
-        handler = next((handler for handler in handlers if queues.delivery(handler.name) == queue), None)
-        if handler is None:
-            raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
         # Without its lifespan the handler lacks what that opened: the worker stops, and is started again with another.
         caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
@@ -115,6 +125,31 @@ def _work(queue: str, *, name: str) -> int:
         if tracer is not None:
             tracer.close()
     return 0 if worker.stopping else EXIT_TROUBLE
+
+
+def _wanted(entries: Sequence[str], *, given: str | None) -> Sequence[Filters]:
+    """Return what events are for whom. What is `given` spares this process the handlers' modules and their trouble."""
+    if given is not None:
+        return msgspec.json.decode(given, type=list[Filters])
+    loaded = registry.load_each(entries, with_settings=False)
+    for problem in loaded.problems.values():
+        raise problem
+    return [filters_of(handler) for handlers in loaded.handlers.values() for handler in handlers]
+
+
+def _handler(queue: str, entries: Sequence[str]) -> Handler:
+    """Return the queue's handler, with its settings read; what is wrong with another one does not matter."""
+    loaded = registry.load_each(entries, with_settings=False)
+    for entry, handlers in loaded.handlers.items():
+        for handler in handlers:
+            if queues.delivery(handler.name) == queue:
+                if handler.location.startswith("workers.handlers.forward."):
+                    library_parts.check("httpcore")
+                registry.read_settings(handler, entry=entry)
+                return handler
+    for problem in loaded.problems.values():
+        raise problem
+    raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
 
 
 def _end_with(lifeline: int, *, grace_seconds: float) -> None:

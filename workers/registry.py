@@ -10,13 +10,15 @@ import inspect
 import operator
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from shared.spelling import did_you_mean
+from workers import taken_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 
 GROUP: Final = "callbacks.handlers"
@@ -27,27 +29,77 @@ def installed() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The handlers of each entry that gives some, and what is wrong with each of the others."""
+
+    handlers: Mapping[str, tuple[Handler, ...]]
+    problems: Mapping[str, HandlerError]
+
+
+def load_each(names: Sequence[str], *, with_settings: bool) -> Loaded:
+    """Import what `names` names, each by itself: what is wrong with one hides no other.
+
+    `with_settings` also reads each handler's own settings. A handler whose name an earlier entry has taken is a problem
+    of its own entry.
+    """
+    handlers: dict[str, tuple[Handler, ...]] = {}
+    problems: dict[str, HandlerError] = {}
+    by_name: dict[str, Handler] = {}
+    for entry in dict.fromkeys(names):
+        try:
+            found = _new(entry, by_name)
+            if with_settings:
+                for handler in found:
+                    read_settings(handler, entry=entry)
+        except HandlerError as exc:
+            problems[entry] = exc
+        else:
+            by_name |= {handler.name: handler for handler in found}
+            handlers[entry] = found
+    return Loaded(handlers, problems)
+
+
+def read_settings(handler: Handler, *, entry: str) -> None:
+    """Read what the handler needs of its environment. Raises HandlerError."""
+    if handler.settings is None:
+        return
+    try:
+        handler.settings()
+    except (Exception, SystemExit) as exc:  # an author's code, as when a module is imported
+        problem = f"{exc}" if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"
+        raise HandlerError(f"its settings: {problem}", entry=entry) from exc
+
+
 def load(names: Sequence[str]) -> tuple[Handler, ...]:
     """Import what `names` names, and give its handlers: in the order of `names`, then of each module.
 
     A module's handlers are the decorated functions that it, or a module below it, defines; one that it merely
     imports from elsewhere is another module's, to be named by that. Naming the same handler twice is naming it
-    once. Raises HandlerError for a name that is unknown or cannot be imported, for a module without handlers, and
-    for two handlers of one name.
+    once. Raises HandlerError for a name that is unknown or cannot be imported, for a module without handlers, for two
+    handlers of one name, and for wrong settings of one.
     """
+    loaded = load_each(names, with_settings=True)
+    for problem in loaded.problems.values():
+        raise problem
+    return tuple(handler for handlers in loaded.handlers.values() for handler in handlers)
+
+
+def _new(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...]:
+    """Import what an entry names, and return its handlers that are not among the others."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     handlers: dict[str, Handler] = {}
-    for entry in names:
-        for found in _handlers(entry):
-            other = handlers.setdefault(found.name, found)
-            if other is not found:
-                raise HandlerError(
-                    f"{found.location} and {other.location} are both named {found.name!r}; give one of them another "
-                    "name=…",
-                    entry=entry,
-                )
+    for found in _handlers(entry):
+        other = others.get(found.name) or handlers.get(found.name) or found
+        if other is not found:
+            raise HandlerError(
+                f"{found.location} and {other.location} are both named {found.name!r}; give one of them another name=…",
+                entry=entry,
+            )
+        if found.name not in others:
+            handlers[found.name] = found
     return tuple(handlers.values())
 
 
@@ -58,15 +110,20 @@ def _handlers(entry: str) -> list[Handler]:
     for point in points.values():
         module = _imported(entry, point.module)
         return [_function(entry, module, point)] if point.attr else _of_module(entry, module)
+    if problem := taken_names.of_entry(entry):
+        raise HandlerError(problem, entry=entry)
     return _of_module(entry, _imported(entry, entry))
 
 
 def _imported(entry: str, name: str) -> ModuleType:
+    before = set(sys.modules)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except HandlerError as exc:
         raise HandlerError(exc.problem, entry=entry) from exc
     except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
+        if problem := taken_names.of_error(exc):
+            raise HandlerError(problem, entry=entry) from exc
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
             raise HandlerError(
                 f"is neither an installed handler ({', '.join(installed()) or 'none'}) nor a module on the path: "
@@ -77,6 +134,9 @@ def _imported(entry: str, name: str) -> ModuleType:
             # So the handlers of packages say what is wrong with their settings: nothing is broken.
             raise HandlerError(f"its settings: {exc}", entry=entry) from exc
         raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
+    if problem := taken_names.of_imported(before):
+        raise HandlerError(problem, entry=entry)
+    return module
 
 
 def _hint(entry: str, error: ModuleNotFoundError) -> str:

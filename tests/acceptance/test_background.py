@@ -18,9 +18,8 @@ from tests.background_faults import Breaker
 from tests.redis_server import RedisServer, free_port
 
 TOKEN: Final = "tok-background-loops"
-# A worker's death is what this one waits for; the command `handlers drain` has the next; and of RQ's own thread only
-# the errors are ours (tests/integration/test_rq_commands.py).
-_ELSEWHERE: Final = {"maintenance_drain", "rq_commands"}
+# Only the command `handlers drain` has it.
+_ELSEWHERE: Final = {"maintenance_drain"}
 _WEB: Final = {"durability", "drain", "group_commit"}
 _HANDLERS: Final = """
 from workers import ReportEvent, handler

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import assert_nothing_left, run, started
-from tests.redis_server import require
+from tests.redis_server import free_port, require
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,31 @@ def test_it_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_it_never_removes_what_the_folder_holds_besides_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "demo"
+    assert run("demo", "--destinations", "20", "--replies", "2", cwd=tmp_path).returncode == 0
+    (folder / "notes.txt").write_text("somebody's")
+    (folder / "elsewhere").symlink_to(tmp_path)
+
+    assert run("demo", "--destinations", "20", "--replies", "2", cwd=tmp_path).returncode == 0
+
+    assert (folder / "notes.txt").read_text() == "somebody's"
+    assert (folder / "elsewhere").is_symlink()
+
+
+def test_it_never_empties_the_folder_of_dev(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "dev"
+    with started(tmp_path, {}) as start:
+        dev = start("dev", "--port", str(free_port()))
+        dev.until_told("callback_url")
+        assert dev.stop() == 0
+    token = (folder / "token").read_text()
+
+    ended = run("demo", "--folder", str(folder), cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert "belongs to `callbacks dev`; name another --folder" in ended.stderr
+    assert (folder / "token").read_text() == token
+    assert (folder / "redis").is_dir()

@@ -18,7 +18,7 @@ from shared import settings
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, run, started
 from tests.redis_server import free_port, require
 
-PACKAGES: Final = ("cli", "ingest", "ops", "shared", "simulator", "workers")
+PACKAGES: Final = ("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers")
 README: Final = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -130,7 +130,7 @@ def test_what_pip_installs_has_all_that_runs(tmp_path: Path) -> None:
     scripts = {path.name for path in (tmp_path / "installed" / "workers" / "lua").iterdir()}
     assert scripts == {path.name for path in (REPOSITORY / "workers" / "lua").iterdir()}
     entry_points = next((tmp_path / "installed").glob("callbacks-*.dist-info/entry_points.txt")).read_text()
-    assert "callbacks = cli.main:main" in entry_points
+    assert "callbacks = callbacks.launcher:main" in entry_points
 
 
 def test_make_explains_itself() -> None:

@@ -93,7 +93,7 @@ def children(pid: int) -> list[int]:
 
 
 class _ForkedWorker(subprocess.Popen[bytes]):
-    """What `subprocess.Popen([python, "-m", MODULE, …])` gives, but for the interpreter's start."""
+    """What `subprocess.Popen(launcher.command(MODULE, …))` gives, but for the interpreter's start."""
 
     def _execute_child(
         self,
@@ -111,8 +111,9 @@ class _ForkedWorker(subprocess.Popen[bytes]):
         if self.pid:
             return
         _begin_anew(keep={0, 1, 2, *pass_fds}, environment=env)
-        sys.argv = list(args[2:])
-        _end_by(lambda: sys.exit(importlib.import_module(args[2]).main()))
+        # Before the module: the interpreter, its option and the launcher.
+        sys.argv = list(args[3:])
+        _end_by(lambda: sys.exit(importlib.import_module(args[3]).main()))
 
 
 def _begin_anew(*, keep: set[int], environment: Mapping[str, str]) -> None:

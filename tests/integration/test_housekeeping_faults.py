@@ -13,6 +13,7 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, other, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
+from workers.filters import Filters
 from workers.running.housekeeping import Housekeeping
 from workers.running.offering import ExpandHousekeeping
 from workers.running.trimming import Trimming
@@ -195,7 +196,8 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     brought(b, "1")
     connection = connections.connect(b.url)
     trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
-    keeping = ExpandHousekeeping(["expand", QUEUE], handlers=["single"], connection=connection, trimming=trimming)
+    known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
+    keeping = ExpandHousekeeping(["expand", QUEUE], filters=known, connection=connection, trimming=trimming)
     (job_id,) = b.waiting(QUEUE)
     b.connection.lpop(keys.rq_queue(QUEUE))
     b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: 1})

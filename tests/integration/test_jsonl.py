@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -144,6 +145,26 @@ def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(pla
     assert [path.suffix for path in of_folder(place)[-1:]] == [".jsonl"]
     assert [line["id"] for line in written(place)] == [event.id for event in given]
     assert newest.name.startswith("events-")
+
+
+def test_packing_leaves_alone_what_others_have_in_the_folder(place: Path) -> None:
+    place.mkdir(parents=True)
+    closed = place / "events-2026-01-02T000000.000Z.jsonl"
+    closed.write_text("{}\n")
+    closed.chmod(0o440)
+    theirs = place / "events-of-the-party.part"
+    theirs.write_text("somebody's")
+    (place / "events-2026-01-01T000000.000Z.jsonl.part").mkdir()
+    os.mkfifo(place / "events-2026-01-01T000000.001Z.jsonl", 0o440)
+    (place / "events-2026-01-01T000000.002Z.jsonl").symlink_to(theirs.name)
+    others = set(place.iterdir()) - {closed}
+
+    Packer(place).pack()
+
+    assert others <= set(place.iterdir())
+    assert theirs.read_text() == "somebody's"
+    assert not closed.exists()
+    assert closed.with_name(closed.name + ".gz").exists()
 
 
 def test_a_worker_packs_what_it_closes_while_it_runs(place: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_worker_that_may_not_tell_expands_as_ever(
     right: str, start_redis: StartRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_redis()
-    rights = ["~*", "&rq:pubsub:*", "+@all", "-pubsub", "-publish", "+pubsub|numsub", "+publish", "&cb:live:*"]
+    rights = ["~*", "+@all", "-pubsub", "-publish", "+pubsub|numsub", "+publish", "&cb:live:*"]
     kept = [*rights, "-time"] if right == "+time" else [word for word in rights if word != right]
     with server.client() as client:
         command: Any = client.execute_command

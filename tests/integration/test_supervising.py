@@ -177,6 +177,25 @@ def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(b: Bench,
     assert b.audit().balances
 
 
+def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(b: Bench, start: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "shared folder"
+    folder.mkdir()
+    for name in (".env", ".htpasswd"):
+        (folder / name).write_text("somebody's")
+        os.utime(folder / name, (0, 0))
+    os.mkfifo(folder / "pipe")
+    brought(b, "sleeps:3", "")
+    command = start(b, "deliver", "--handler", "single", CALLBACKS_RUN_DIR=str(folder))
+    until(witnesses.total, "the handler was called")
+    (pid,) = command.workers()
+
+    os.kill(pid, signal.SIGKILL)
+
+    until(lambda: delivered(b) == 2, "another worker was started, and both are delivered")
+    assert command.stop() == 0
+    assert {path.name for path in folder.iterdir()} == {".env", ".htpasswd", "pipe"}
+
+
 def test_work_goes_on_after_redis_was_away(
     start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -176,12 +176,31 @@ def test_each_target_is_found_as_a_handler(module: ModuleType) -> None:
 
 
 def test_what_is_not_signed_is_said(module: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    importlib.reload(module)
     with caplog.at_level(logging.WARNING):
-        importlib.reload(module)
+        registry.load(["workers.handlers.forward.handler"])
 
     assert [record.getMessage() for record in caplog.records] == [
         "action=forward_unsigned handler=forward target=https://crm.example"
     ]
+
+
+def test_what_one_targets_own_workers_need_hinders_nobody_who_asks_for_its_events(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in (("CA", "/nowhere"), ("SECRETS", "short"), ("URL", "ftp://crm"), ("COLOUR", "blue")):
+        monkeypatch.setenv(f"CALLBACKS_FORWARD_CRM_EU_{variable}", value)
+    importlib.reload(module)
+
+    loaded = registry.load_each(["workers.handlers.forward.handler"], with_settings=False)
+
+    ((entry, (forward, crm)),) = loaded.handlers.items()
+    assert (loaded.problems, crm.final) == ({}, True)
+    registry.read_settings(forward, entry=entry)
+    with pytest.raises(HandlerError) as refused:
+        registry.read_settings(crm, entry=entry)
+    for variable in ("CA", "SECRETS", "URL", "COLOUR"):
+        assert f"CALLBACKS_FORWARD_CRM_EU_{variable}: " in str(refused.value)
 
 
 def test_a_wrong_value_stops_the_start(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

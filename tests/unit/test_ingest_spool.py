@@ -246,6 +246,17 @@ def test_a_dead_ones_spool_that_cannot_be_opened_is_told_once_and_is_in_nobodys_
     assert drained(folder) == ["a"]
 
 
+def test_what_is_no_file_of_ours_in_the_folder_is_in_nobodys_way(opened: Callable[..., SpoolFolder]) -> None:
+    folder = opened()
+    os.mkfifo(folder.path / "spool-7.db")
+    (folder.path / "circle").symlink_to("circle")
+
+    folder.look()
+    folder.append([callback("a")])
+
+    assert drained(folder) == ["a"]
+
+
 def test_there_is_an_end_to_the_number_of_spools(
     opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,62 @@ def test_a_half_made_file_is_removed_when_it_is_old(books: Notebooks, tmp_path: 
     assert not half.exists()
 
 
+def others_files(folder: Path) -> list[Path]:
+    """Put into the folder, long ago, what others may have there: also under names that are nearly a worker's."""
+    folder.mkdir()
+    for name in (".env", ".htpasswd", "app.lock", "deliver-log", f"{WORKER}.txt", f"..{WORKER}", f"other-{'0' * 32}"):
+        (folder / name).write_text("somebody's")
+    (folder / "unreadable").touch(mode=0)
+    (folder / "unreadable").chmod(0)
+    (folder / ".folder").mkdir()
+    (folder / "link").symlink_to(".env")
+    for name in ("pipe", f".deliver-pipe-{'1' * 32}", f"deliver-pipe-{'2' * 32}"):
+        os.mkfifo(folder / name)
+    for name in (f".deliver-link-{'3' * 32}", f"deliver-link-{'4' * 32}"):
+        (folder / name).symlink_to(".env")
+    (folder / f".expand-{'5' * 32}").mkdir()
+    (folder / f"expand-{'6' * 32}").mkdir()
+    paths = list(folder.iterdir())
+    for path in paths:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    return sorted(paths)
+
+
+def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(books: Notebooks, tmp_path: Path) -> None:
+    paths = others_files(tmp_path / "run")
+
+    assert list(books.present()) == []
+    for path in paths:
+        assert books.read(path.name) == {}
+
+    assert sorted((tmp_path / "run").iterdir()) == paths
+    assert (tmp_path / "run" / ".env").read_text() == "somebody's"
+
+
+def test_nothing_of_others_in_the_folder_is_opened(
+    books: Notebooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_files(tmp_path / "run")
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+
+    list(books.present())
+
+    assert opened == []
+
+
+@pytest.mark.parametrize("name", ["../secret", ".env", "/etc/passwd", ""])
+def test_only_a_workers_name_is_discarded(books: Notebooks, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".env").touch()
+    (tmp_path / "secret").touch()
+
+    books.discard(name)
+
+    assert (tmp_path / "run" / ".env").exists()
+    assert (tmp_path / "secret").exists()
+
+
 def test_where_no_file_can_be_had_it_works_without_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

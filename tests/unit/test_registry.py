@@ -162,6 +162,52 @@ def test_wrong_settings_of_an_installed_handler_read_as_such_and_not_as_a_broken
     assert "cannot be imported: ValueError" in str(refusal("acme"))
 
 
+SETTINGS = (
+    HEAD
+    + """
+import os
+
+def read():
+    if not os.environ.get("ACME_URL"):
+        raise ValueError("ACME_URL: is not set")
+
+@handler(ReportEvent, settings=read)
+def acme(event): ...
+@handler(ReportEvent)
+def plain(event): ...
+"""
+)
+
+
+def test_a_handlers_own_settings_are_read_by_whoever_calls_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("acme.py", SETTINGS)
+
+    assert str(refusal("acme")) == "CALLBACKS_HANDLERS: 'acme': its settings: ACME_URL: is not set"
+    monkeypatch.setenv("ACME_URL", "https://acme.example")
+    assert names("acme") == ["acme", "plain"]
+
+
+def test_a_handlers_own_settings_are_nothing_to_who_asks_what_it_wants(write: Write) -> None:
+    write("acme.py", SETTINGS)
+
+    loaded = registry.load_each(["acme"], with_settings=False)
+
+    assert [handler.name for handler in loaded.handlers["acme"]] == ["acme", "plain"]
+    assert loaded.problems == {}
+
+
+def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
+    write("broken.py", "raise OSError('away')")
+    write("refunds.py", REFUNDS)
+    write("again.py", REFUNDS)
+
+    loaded = registry.load_each(["broken", "refunds", "nowhere", "again", "log"], with_settings=True)
+
+    assert [*loaded.handlers] == ["refunds", "log"]
+    assert [*loaded.problems] == ["broken", "nowhere", "again"]
+    assert "cannot be imported: OSError: away" in str(loaded.problems["broken"])
+
+
 @pytest.mark.parametrize(
     ("text", "error", "told"),
     [
@@ -230,3 +276,65 @@ def test_a_handler_below_another_decorator_is_refused_as_that_one_would_never_ru
 def test_objects_that_answer_for_any_attribute_are_no_handlers(write: Write) -> None:
     write("lazy.py", REFUNDS + "from unittest.mock import MagicMock\nanything = MagicMock()\n")
     assert names("lazy") == ["refund", "audit"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import workers.tasks",
+        "from workers.tasks import send",
+        "from workers import celery_app",
+        "import workers\nworkers.celery_app.send()",
+        "import shared",
+        "from shared import models",
+        "from shared.models import Order",
+        "import os, ops",
+        "def later():\n    from workers.tasks import send",
+        "def later():\n    import cli.main",
+    ],
+)
+def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
+    write: Write, tmp_path: Path, text: str
+) -> None:
+    for name in ("workers", "shared", "ops", "cli"):
+        write(f"{name}/__init__.py", "")
+    write("workers/tasks.py", "def send(): ...")
+    write("shared/models.py", "class Order: ...")
+    write("refunds.py", f"{REFUNDS}{text}\n")
+
+    message = str(refusal("refunds"))
+
+    taken = next(name for name in ("workers", "shared", "ops", "cli") if f"name '{name}' is taken" in message)
+    assert f"a handler cannot import {tmp_path / taken}; rename it, or move it" in message
+
+
+def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Path) -> None:
+    write("shared.py", "")
+    write("shop/__init__.py", "")
+    write("shop/prices.py", "\n\ndef price():\n    import shared\n")
+    write("shop/refunds.py", f"{REFUNDS}import shop.prices\n")
+
+    assert f"{tmp_path / 'shop' / 'prices.py'}, line 4, imports 'shared': the name" in str(refusal("shop.refunds"))
+
+
+@pytest.mark.parametrize(("file", "entry"), [("ops.py", "ops"), ("shared/orders.py", "shared.orders")])
+def test_a_handlers_module_of_a_taken_name_is_refused_as_taken(write: Write, file: str, entry: str) -> None:
+    write(file, REFUNDS)
+
+    assert f"the name '{entry.partition('.')[0]}' is taken by this service" in str(refusal(entry))
+
+
+def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
+    for name in ("workers", "shared", "ops"):
+        write(f"{name}/__init__.py", "raise RuntimeError")
+    write("shop/__init__.py", "")
+    write("shop/shared.py", "")
+    write("shop/refunds.py", REFUNDS + "from . import shared\nfrom shop import shared\nimport workers.testing\n")
+
+    assert names("shop.refunds") == ["refund", "audit"]
+
+
+def test_the_built_in_handlers_are_found_where_a_project_has_modules_of_taken_names(write: Write) -> None:
+    write("workers/__init__.py", "raise RuntimeError")
+
+    assert names("log", "workers.handlers.jsonl.handler") == ["log", "jsonl"]

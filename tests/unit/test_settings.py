@@ -213,3 +213,19 @@ def test_the_password_of_the_page_is_in_no_repr() -> None:
     loaded = settings.load({"CALLBACKS_OPS_PASSWORD": "correct horse battery"})
     assert loaded.ops_password == "correct horse battery"
     assert "horse" not in repr(loaded)
+
+
+@pytest.mark.parametrize("given", [{"PORT": "http"}, {"DATABASE_URL_FILE": "/nowhere"}, {"CALLBACKS_TOKENS": "/"}])
+def test_what_the_caller_does_not_read_may_be_wrong_and_has_its_default(given: dict[str, str]) -> None:
+    (variable,) = (name.removesuffix("_FILE") for name in given)
+
+    assert settings.load(given, unused=(variable,)) == settings.load({})
+    with pytest.raises(ConfigurationError, match=variable):
+        settings.load(given)
+
+
+def test_every_variable_that_only_some_read_is_a_setting() -> None:
+    variables = {row.variable for row in settings.table()}
+
+    for names in (settings.OF_WEB, settings.OF_OPS, settings.OF_WORKERS, settings.OF_HANDLERS):
+        assert variables.issuperset(names)

@@ -8,6 +8,7 @@ be. An event is written again where its first write failed half-way: readers who
 """
 
 import fcntl
+import functools
 import os
 import stat
 import sys
@@ -80,11 +81,13 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
 
 
-# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
-_lines = Lines.of(os.environ)
+# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+@functools.cache
+def _lines() -> Lines:
+    return Lines.of(os.environ)
 
 
-@handler(ReportEvent, ReplyEvent, name="log", batch=True)
+@handler(ReportEvent, ReplyEvent, name="log", batch=True, settings=_lines)
 def log(events: Sequence[Event]) -> None:
     """Write each event of the batch as one line."""
-    _lines.write(events)
+    _lines().write(events)

@@ -4,5 +4,6 @@ from typing import Final
 
 # What was wrong may pass: the supervisor starts it again.
 EXIT_TROUBLE: Final = 1
-# It would be as unfit the next time: the supervisor stops, with the same code.
+# A setting or a module is wrong: it is started again more slowly. If that is so everywhere from the start, the
+# supervisor stops, with the same code.
 EXIT_CONFIGURATION: Final = 2

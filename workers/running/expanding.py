@@ -16,6 +16,7 @@ import msgspec
 from shared import batches, queues
 from workers.calling import outcomes
 from workers.declaration import Handler
+from workers.filters import Filters
 from workers.running import patience, quarantine
 from workers.running.commit import Commit, Piece
 from workers.running.expand_spans import ExpandSpans
@@ -43,7 +44,12 @@ class Expansion:
     """Reads batches and fans out their events to `handlers`, in that order, over one connection."""
 
     def __init__(
-        self, *, steps: Steps, handlers: Sequence[Handler], dedupe_seconds: int, spans: ExpandSpans | None = None
+        self,
+        *,
+        steps: Steps,
+        handlers: Sequence[Handler | Filters],
+        dedupe_seconds: int,
+        spans: ExpandSpans | None = None,
     ) -> None:
         self._steps = steps
         self._handlers = tuple(handlers)

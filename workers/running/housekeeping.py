@@ -24,6 +24,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 
 from shared import keys, queues
 from shared.background import Background
+from shared.primary import check_role
 from workers.running.isolated import UNAVAILABLE, each
 from workers.running.notebooks import Notebooks
 from workers.running.patience import may_pass
@@ -115,6 +116,8 @@ class Housekeeping:
             self.attempt("maintenance_leases", lambda: self._renew_all(alive))
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
+            # Where nothing is to be written a replica answers like a primary.
+            self.attempt("maintenance_role", lambda: check_role(self._connection))
             self.attempt("maintenance_expired_leases", lambda: each(self._queue_names, self._give_back_expired))
             self.attempt("maintenance_worker_registry", lambda: each(self._queue_names, self._clean_registry))
         if now >= self._look_at:

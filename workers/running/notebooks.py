@@ -1,18 +1,31 @@
-"""The folder of the workers' notebooks on this machine: who left one behind, and who lives."""
+"""The folder of the workers' notebooks on this machine: who left one behind, and who lives.
+
+The folder may be anybody's, such as /run or the current one. So a file is ours by its name, `<queue>-<32 hex digits>`,
+and only if it is a regular file: nothing else there is opened, locked or removed.
+"""
 
 import fcntl
 import logging
+import os
+import re
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
+from shared import queues
 from workers.running.notebook import UNNAMED, Notebook, Notes, read
 
 log = logging.getLogger("callbacks.worker")
 
 _UNNAMED_SECONDS: Final = 60.0
 _FORGOTTEN_SECONDS: Final = 86_400.0
+# As the supervisor names its workers; with the mark in front while the worker has not locked it.
+_QUEUE: Final = rf"(?:{queues.EXPAND}|{queues.delivery('[A-Za-z0-9_-]{1,64}')})"
+_NAME: Final = re.compile(rf"{re.escape(UNNAMED)}?{_QUEUE}-[0-9a-f]{{32}}")
+# A named pipe would keep whoever opens it waiting, and a symbolic link leads to somebody else's file.
+_CAUTIOUSLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Notebooks:
@@ -43,10 +56,10 @@ class Notebooks:
 
     def read(self, worker: str) -> Notes:
         """Give what a worker that ended has noted."""
-        if self._folder is None or not worker:
+        if self._folder is None or not _NAME.fullmatch(worker):
             return {}
         try:
-            return read((self._folder / worker).read_bytes())
+            return _content(self._folder / worker)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, IndexError) as exc:
@@ -60,6 +73,8 @@ class Notebooks:
         except OSError:
             return
         for path in paths:
+            if not _is_ours(path):
+                continue
             if path.name.startswith(UNNAMED):
                 if _age_seconds(path) > _UNNAMED_SECONDS:
                     self.discard(path.name)  # its worker never came to lock it
@@ -74,7 +89,7 @@ class Notebooks:
 
     def discard(self, worker: str) -> None:
         """Throw a dead worker's notebook away: Redis has what it says."""
-        if self._folder is None:
+        if self._folder is None or not _NAME.fullmatch(worker):
             return
         try:
             (self._folder / worker).unlink(missing_ok=True)
@@ -83,17 +98,37 @@ class Notebooks:
             log.warning("action=notebook_left worker=%s error=%s", worker, exc)
 
 
-def _is_free(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return _NAME.fullmatch(path.name) is not None and stat.S_ISREG(path.lstat().st_mode)
     except OSError:
         return False
+
+
+def _content(path: Path) -> Notes:
+    with os.fdopen(os.open(path, _CAUTIOUSLY), "rb") as file:
+        return read(file.read()) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else {}
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        opened = os.open(path, _CAUTIOUSLY)
+    except OSError:
+        return False
+    try:
+        # Looked at again: between its name and here it may have become another file.
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return False
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(opened)
     return True
 
 
 def _age_seconds(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        return time.time() - path.lstat().st_mtime
     except OSError:
         return 0.0

@@ -12,7 +12,7 @@ events can be given again, but none can be missed. In Redis, a field for each ha
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import redis
@@ -21,7 +21,8 @@ from rq.utils import as_text, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, queues
-from workers.running import scripts
+from workers.filters import Filters
+from workers.running import remembered, scripts
 from workers.running.housekeeping import Housekeeping
 
 _LOOK_SECONDS: Final = 1.0
@@ -65,14 +66,27 @@ def read(text: str) -> Offered:
 
 
 class ExpandHousekeeping(Housekeeping):
-    """Housekeeping of the queue "expand", which also notes what handlers its workers know."""
+    """Housekeeping of the queue "expand", which also notes what handlers its workers know, by entry with filters."""
 
-    def __init__(self, queue_names: Sequence[str], *, handlers: Sequence[str], connection: redis.Redis, **more: Any):
+    def __init__(
+        self,
+        queue_names: Sequence[str],
+        *,
+        filters: Mapping[str, Sequence[Filters]],
+        connection: redis.Redis,
+        **more: Any,
+    ) -> None:
         super().__init__(queue_names, connection=connection, **more)
-        self._offering = Offering(handlers, connection=connection)
+        self._filters = filters
+        self._are_remembered = False
+        self._offering = Offering([one.name for found in filters.values() for one in found], connection=connection)
 
     def tick(self, workers: Any) -> None:
         """Do what is due. Raises redis.RedisError where Redis is unavailable."""
+        if not self._are_remembered:
+            self._are_remembered = self.attempt(
+                "maintenance_filters", lambda: remembered.remember(self._connection, self._filters)
+            )
         super().tick(workers)
         if self._offering.is_due:
             self.attempt("maintenance_subscriptions", self._offering.tick)

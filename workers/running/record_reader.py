@@ -14,6 +14,7 @@ from shared import batches, events, wire
 from shared.errors import NotDocumented, NotJson
 from workers.calling import outcomes
 from workers.declaration import Handler
+from workers.filters import Filters
 from workers.running import bundle, quarantine
 from workers.running.expand_spans import ExpandSpans
 from workers.running.settlements import MOST_DEATHS, Item, Offer, SetAside
@@ -26,7 +27,7 @@ _MOST_MASKS: Final = 4096
 class RecordReader:
     """Reads callbacks for `handlers`, in that order."""
 
-    def __init__(self, handlers: Sequence[Handler], spans: ExpandSpans | None = None) -> None:
+    def __init__(self, handlers: Sequence[Handler | Filters], spans: ExpandSpans | None = None) -> None:
         self._handlers = tuple(handlers)
         self._masks: dict[tuple[object, ...], str] = {}
         self._recorded = self._read if spans is None else spans.reading(self._read)

@@ -20,7 +20,6 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
-from shared.background import Background
 from workers.running.failed_jobs import FailedJob
 from workers.running.notebook import Notebook
 from workers.running.patience import is_unavailable, patiently
@@ -78,7 +77,6 @@ class QueueWorker(SimpleWorker):
         name: str,
         connection: redis.Redis,
         notebook: Notebook,
-        background: Background | None = None,
     ) -> None:
         super().__init__(
             [Queue(queue, connection=connection, serializer=queues.JsonSerializer)],
@@ -93,8 +91,6 @@ class QueueWorker(SimpleWorker):
         self._returned: Execution | None = None
         self._look_at = 0.0
         self._seconds_held: Callable[[], float] | None = None
-        background = background or Background()
-        self._listener = background.loop("rq_commands")
 
     @property
     def stopping(self) -> bool:
@@ -109,6 +105,9 @@ class QueueWorker(SimpleWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 # RQ's signature
         """Note that it is to stop. RQ would raise out of the wait for a job, and so lose sight of one just popped."""
         self._stopping = self._stop_requested = True
+
+    def subscribe(self) -> None:
+        """Do nothing: RQ's commands would need a thread and a connection, and the supervisor starts and stops us."""
 
     @property
     def should_run_maintenance_tasks(self) -> bool:
@@ -189,13 +188,6 @@ class QueueWorker(SimpleWorker):
             log.warning("action=job_overtaken queue=%s job=%s", queue.name, job.id)
             del self.executions[execution.id]
         self.set_state(WorkerStatus.IDLE)
-
-    def _pubsub_exception_handler(self, exc: Exception, *_: Any) -> None:
-        # RQ lets its thread end by all but a lost connection, and then hears no more commands until the process ends.
-        if isinstance(exc, (redis.ConnectionError, redis.TimeoutError)):
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            time.sleep(self._listener.failed(exc))
 
     def prepare_job_execution(self, *_: Any, **__: Any) -> None:
         """Do nothing: `execute_job` has entered the job as running already, in the step that started it."""

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from typing import Final
 import redis
 from msgspec import Struct
 
+from callbacks import launcher
 from workers.running.exits import EXIT_CONFIGURATION
 from workers.running.housekeeping import Housekeeping
 
@@ -30,25 +30,43 @@ log = logging.getLogger("callbacks.supervisor")
 _TICK_SECONDS: Final = 0.2
 # A worker that ends soon after its start is started again at ever greater distance, up to this.
 _SLOWEST_RESTART_SECONDS: Final = 10.0
+# One whose settings or module are wrong waits for a person, or for a file that is being replaced.
+_SLOWEST_RESTART_OF_UNFIT_SECONDS: Final = 60.0
 _HEALTHY_AFTER_SECONDS: Final = 30.0
 
 
-class _Place(Struct):
-    """A worker's place: the queue, the process that holds it now, and when the next may start."""
+class Job(Struct, frozen=True):
+    """What a worker process is for: the queue, and what else its command line says."""
 
     queue: str
+    options: tuple[str, ...] = ()
+
+
+class _Place(Struct):
+    """A worker's place: what it is for, the process that holds it now, and when the next may start.
+
+    `was_fit`: a process has worked there, whatever became of it. `is_unfit`: the last one could not be set up.
+    """
+
+    job: Job
     process: subprocess.Popen[bytes] | None = None
     name: str = ""
     started: float = 0.0
     not_before: float = 0.0
     failures: int = 0
+    was_fit: bool = False
+    is_unfit: bool = False
+
+    @property
+    def queue(self) -> str:
+        return self.job.queue
 
 
 class Supervisor:
-    """Keeps a worker process in each place: one place for each entry of `queues`."""
+    """Keeps a worker process in each place: one place for each of `jobs`, of which a queue alone is one too."""
 
-    def __init__(self, queues: Sequence[str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
-        self._places = [_Place(queue) for queue in queues]
+    def __init__(self, jobs: Sequence[Job | str], *, housekeeping: Housekeeping, grace_seconds: float) -> None:
+        self._places = [_Place(Job(job) if isinstance(job, str) else job) for job in jobs]
         self._housekeeping = housekeeping
         self._loop = housekeeping.background.loop("maintenance")
         self._grace_seconds = grace_seconds
@@ -86,19 +104,28 @@ class Supervisor:
             if code is None:
                 return
             self._bury(place, code)
-            if code == EXIT_CONFIGURATION:
-                # It would be as unfit the next time; whoever started us has to see that.
+            place.is_unfit = code == EXIT_CONFIGURATION
+            place.was_fit |= not place.is_unfit or now - place.started > _HEALTHY_AFTER_SECONDS
+            if not any(_is_or_was_fit(one, now) for one in self._places):
+                # None was ever fit, and none would be the next time: whoever started us has to see that. Where one is
+                # fit, or was, its neighbours' settings and a file that is being replaced are no reason to stop.
                 self._stopping, self._exit_code = True, code
                 return
             place.failures = 0 if now - place.started > _HEALTHY_AFTER_SECONDS else place.failures + 1
-            # From 2**7 on it is the slowest anyway, and past 2**1023 no float holds it.
-            place.not_before = now + min(0.1 * 2 ** min(place.failures, 7), _SLOWEST_RESTART_SECONDS)
+            slowest = _SLOWEST_RESTART_OF_UNFIT_SECONDS if place.is_unfit else _SLOWEST_RESTART_SECONDS
+            # From 2**10 on it is the slowest anyway, and past 2**1023 no float holds it.
+            place.not_before = now + min(0.1 * 2 ** min(place.failures, 10), slowest)
         if now >= place.not_before:
-            self._start(place, lifeline=lifeline)
+            try:
+                self._start(place, lifeline=lifeline)
+            except OSError as exc:  # no memory, or no process more: those that live go on
+                place.failures += 1
+                place.not_before = now + _SLOWEST_RESTART_SECONDS
+                log.error("action=worker_not_started queue=%s error=%s", place.queue, exc)
 
     def _start(self, place: _Place, *, lifeline: int) -> None:
         place.name = f"{place.queue}-{uuid.uuid4().hex}"
-        command = [sys.executable, "-m", "workers.process", place.queue, "--name", place.name]
+        command = launcher.command("workers.process", place.queue, "--name", place.name, *place.job.options)
         # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
         place.process = subprocess.Popen(  # noqa: S603 # our own module
             [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
@@ -149,3 +176,8 @@ class Supervisor:
             self._keep_house()
             time.sleep(_TICK_SECONDS)
         self._attempt(self._housekeeping.close)
+
+
+def _is_or_was_fit(place: _Place, now: float) -> bool:
+    lives_long = place.process is not None and now - place.started > _HEALTHY_AFTER_SECONDS
+    return place.was_fit or not place.is_unfit or lives_long

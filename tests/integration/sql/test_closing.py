@@ -13,7 +13,7 @@ from workers.handlers.sql.connecting import Address
 
 def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = sql.Store(Address.of(f"sqlite:///{tmp_path}/events.db"))
-    monkeypatch.setattr(sql, "_store", store)
+    monkeypatch.setattr(sql, "_store", lambda: store)
 
     with Caller(getattr(sql.keep, ATTRIBUTE)) as calls:
         list(calls.run(reports(2)))

@@ -13,7 +13,7 @@ from workers import Event
 # Without patience: two that wait for each other in a circle would else be told apart, and tried again, unseen.
 WORKER = """
 import workers.handlers.sql.handler
-workers.handlers.sql.handler._store._patience_seconds = 0
+workers.handlers.sql.handler._store()._patience_seconds = 0
 print("ready", flush=True)
 for line in sys.stdin:
     try:
@@ -89,7 +89,7 @@ def test_a_worker_that_is_killed_has_kept_whole_batches_only(database: Database)
 def test_a_process_that_is_forked_off_opens_a_connection_of_its_own(database: Database) -> None:
     code = """
 import workers.handlers.sql.handler
-workers.handlers.sql.handler._store._patience_seconds = 0
+workers.handlers.sql.handler._store()._patience_seconds = 0
 given = events.decode(sys.stdin.read())
 keep(given[:1])
 child = os.fork()

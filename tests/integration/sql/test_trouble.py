@@ -202,7 +202,7 @@ import resource
 from workers import Retry
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 import workers.handlers.sql.handler as h
-h._store._patience_seconds = 0
+h._store()._patience_seconds = 0
 try:
     keep(events.decode(sys.stdin.read()))
 except Retry as exc:

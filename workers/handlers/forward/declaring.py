@@ -1,12 +1,14 @@
 """A target as a handler: its declaration, by what the environment says of it."""
 
+import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, overload
 
 from workers import Event, handler
 from workers.handlers.forward.sender import Outcome, Sender
-from workers.handlers.forward.targets import Target
+from workers.handlers.forward.targets import Subscription, Target
 
 log = logging.getLogger("callbacks.forward")
 
@@ -17,27 +19,41 @@ ATTEMPTS: Final = 24
 _MARGIN_SECONDS: Final = 10.0
 
 
-def made(target: Target) -> Callable[[Event], Awaitable[Outcome]]:
-    """Make the handler of one target."""
-    sender = Sender(target)
-    if not target.secrets:
-        log.warning("action=forward_unsigned handler=%s target=%s", target.name, target.shown)
+@overload
+def made(wanted: Target) -> Callable[[Event], Awaitable[Outcome]]: ...
+@overload
+def made(wanted: Subscription, read: Callable[[], Target]) -> Callable[[Event], Awaitable[Outcome]]: ...
+def made(wanted: Any, read: Callable[[], Target] | None = None) -> Callable[[Event], Awaitable[Outcome]]:
+    """Make the handler of one target; `read` gives all of it, and is called before the first event."""
+
+    @functools.cache
+    def sender() -> Sender:
+        target = wanted if read is None else read()
+        if not target.secrets:
+            log.warning("action=forward_unsigned handler=%s target=%s", target.name, target.shown)
+        return Sender(target)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[None]:
+        async with sender().opened():
+            yield
 
     @handler(
-        *target.kinds,
-        name=target.name,
-        statuses=target.statuses,
-        channels=target.channels,
-        sources=target.sources,
-        final=target.final,
+        *wanted.kinds,
+        name=wanted.name,
+        statuses=wanted.statuses,
+        channels=wanted.channels,
+        sources=wanted.sources,
+        final=wanted.final,
         attempts=ATTEMPTS,
-        timeout_seconds=target.timeout_seconds + _MARGIN_SECONDS,
-        concurrency=target.concurrency,
-        lifespan=sender.opened,
+        timeout_seconds=wanted.timeout_seconds + _MARGIN_SECONDS,
+        concurrency=wanted.concurrency,
+        lifespan=opened,
+        settings=sender,
     )
     async def forward(event: Event) -> Outcome:
-        return await sender.send(event)
+        return await sender().send(event)
 
     # Where it is found, for whoever looks for its place.
-    forward.__module__, forward.__qualname__ = f"{__package__}.handler", target.name
+    forward.__module__, forward.__qualname__ = f"{__package__}.handler", wanted.name
     return forward

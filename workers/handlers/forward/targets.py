@@ -36,22 +36,32 @@ _VARIABLE: Final = re.compile(rf"{PREFIX}(?:([A-Z0-9][A-Z0-9_]{{0,54}}?)_)?({'|'
 _SERVICE_LINK: Final = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)|PORT)(?:_[A-Z0-9_]+)?")
 
 
+# What a process reads that only has to know which events a target gets.
+_OF_SUBSCRIPTION: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One service, and which events it gets: what the environment says of it, checked."""
+class Subscription:
+    """Which events one service gets, and how many at once: what the environment says of it, checked."""
 
     name: str
-    url: httpx.URL = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
     kinds: tuple[options.Kind, ...] = (ReportEvent, ReplyEvent)
     statuses: frozenset[str] | None = None
     channels: frozenset[str] | None = None
     sources: frozenset[str] | None = None
     final: bool | None = None
-    ca: Path | None = None
-    allow_private: bool = False
     timeout_seconds: float = TIMEOUT_SECONDS
     concurrency: int = CONCURRENCY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target(Subscription):
+    """One service, and which events it gets: all that the environment says of it, checked."""
+
+    url: httpx.URL = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    ca: Path | None = None
+    allow_private: bool = False
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,6 +75,44 @@ def read(environ: Mapping[str, str]) -> tuple[Target, ...]:
 
     Raises ValueError, with one line for each fault, which names its variable.
     """
+    given, problems = _given(environ)
+    targets = [_target(name, values, problems) for name, values in sorted(given.items())]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(filter(None, targets))
+
+
+def one(environ: Mapping[str, str], name: str) -> Target:
+    """Give the target of the handler called `name`. What is wrong with another does not matter. Raises ValueError."""
+    given, problems = _given(environ)
+    # A variable that is misspelt may be meant for this target, unless it begins as another's do.
+    others = tuple(f"{PREFIX}{other}_" for other in given if other and _handler_name(other) != name)
+    problems = [problem for problem in problems if not problem.startswith(others)]
+    targets = [_target(other, given[other], problems) for other in given if _handler_name(other) == name]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return next(filter(None, targets))
+
+
+def subscriptions(environ: Mapping[str, str]) -> tuple[Subscription, ...]:
+    """Give which events each target gets, `forward` first, and read no more of it than that. Raises ValueError."""
+    given, problems = _given(environ)
+    if not given:
+        raise ValueError("\n".join(problems))
+    problems = []
+    found = []
+    for name, values in sorted(given.items()):
+        wanted = {option: value for option, value in values.items() if option in _OF_SUBSCRIPTION}
+        read = _values(wanted, _prefix(name), problems)
+        if not problems:
+            found.append(Subscription(name=_handler_name(name), **read))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return tuple(found)
+
+
+def _given(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Give the variables of each target, by its name and the option, and what is wrong with their names."""
     given: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for variable, value in sorted(environ.items()):
@@ -77,21 +125,33 @@ def read(environ: Mapping[str, str]) -> tuple[Target, ...]:
             given.setdefault(match[1] or "", {})[match[2]] = value.strip()
     if not given and not problems:
         problems.append(f"{PREFIX}URL: is not set; it is the address of the service to forward events to")
-    targets = [_target(name, values, problems) for name, values in sorted(given.items())]
-    if problems:
-        raise ValueError("\n".join(problems))
-    return tuple(filter(None, targets))
+    return given, problems
 
 
-def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target | None:
-    prefix = f"{PREFIX}{name}_" if name else PREFIX
-    before = len(problems)
+def _prefix(name: str) -> str:
+    return f"{PREFIX}{name}_" if name else PREFIX
+
+
+def _handler_name(name: str) -> str:
+    return f"forward-{name.lower()}" if name else "forward"
+
+
+def _values(given: Mapping[str, str], prefix: str, problems: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option, value in given.items():
         try:
             values[option.lower()] = options.PARSERS[option](value)
         except ValueError as exc:
             problems.append(f"{prefix}{option}: {exc}")
+    if ReportEvent not in values.get("kinds", (ReportEvent,)):
+        problems += [f"{prefix}{option}: is for reports" for option in ("STATUSES", "FINAL") if option in given]
+    return values
+
+
+def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target | None:
+    prefix = _prefix(name)
+    before = len(problems)
+    values = _values(given, prefix, problems)
     if "URL" not in given:
         problems.append(f"{prefix}URL: is not set, though {prefix}{min(given)} is")
     if "SECRETS" in given and "SECRETS_FILE" in given:
@@ -101,15 +161,13 @@ def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target 
             f"{prefix}SECRETS: is not set, and without a signature nobody could tell our events from others'; "
             f"{signing.HOW_TO_MAKE}; {signing.NONE}: do not sign"
         )
-    if ReportEvent not in values.get("kinds", (ReportEvent,)):
-        problems += [f"{prefix}{option}: is for reports" for option in ("STATUSES", "FINAL") if option in given]
     if "url" in values and not values.get("allow_private", False) and _is_private(values["url"].host):
         problems.append(f"{prefix}URL: its host is not a public address; if that is meant: {prefix}ALLOW_PRIVATE=true")
     if len(problems) > before:
         return None
     values["secrets"] = values.pop("secrets_file", ()) or values.get("secrets", ())
     values["headers"] = {**options.basic(values["url"]), **values.get("headers", {})}
-    return Target(name=f"forward-{name.lower()}" if name else "forward", **values)
+    return Target(name=_handler_name(name), **values)
 
 
 def _is_private(host: str) -> bool:

@@ -8,6 +8,7 @@ A line is on the disk before its event counts as delivered. An event that comes 
 came in between; readers who must be certain go by `id`. While the disk takes nothing, all events wait.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,11 +83,28 @@ class Files:
             raise Pause(_PAUSE_SECONDS, f"{self.place}: {exc.strerror or exc}") from None
 
 
-# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
-_files = Files.of(os.environ)
+# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+@functools.cache
+def _files() -> Files:
+    return Files.of(os.environ)
 
 
-@handler(ReportEvent, ReplyEvent, name="jsonl", batch=True, timeout_seconds=_TIMEOUT_SECONDS, lifespan=_files.opened)
+@contextmanager
+def opened() -> Iterator[None]:
+    """Keep the files of this process."""
+    with _files().opened():
+        yield
+
+
+@handler(
+    ReportEvent,
+    ReplyEvent,
+    name="jsonl",
+    batch=True,
+    timeout_seconds=_TIMEOUT_SECONDS,
+    lifespan=opened,
+    settings=_files,
+)
 def keep(events: Sequence[Event]) -> None:
     """Write each event of the batch as one line."""
-    _files.keep(events)
+    _files().keep(events)

@@ -9,6 +9,7 @@ import gzip
 import logging
 import os
 import shutil
+import stat
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ log = logging.getLogger("callbacks.jsonl")
 
 _UNFINISHED: Final = ".part"
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+# What has such a name and is a named pipe would keep us waiting; where a symbolic link leads is not ours.
+_SOURCE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES: Final = 1 << 20
 # What could not be packed, as the disk was full, is tried again after this.
 _LOOK_SECONDS: Final = 60.0
@@ -63,10 +66,11 @@ class Packer:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in self._place.glob(f"events-*{_UNFINISHED}"):
-                left.unlink(missing_ok=True)  # of a process that died
+                if folder.stamp(left.with_suffix("")) and not left.is_dir():  # others may have such files too
+                    left.unlink(missing_ok=True)  # of a process that died
             raised: list[Exception] = []
             for path in folder.files(self._place):
-                if path.suffix != folder.PACKED and not self._stopping:
+                if path.suffix != folder.PACKED and not path.is_symlink() and not self._stopping:
                     try:
                         self._pack(path)
                     except Exception as exc:  # noqa: BLE001 # one file keeps none of the others waiting
@@ -96,9 +100,9 @@ class Packer:
             log.error("action=not_packed folder=%s error=%s", self._place, type(exc).__name__, exc_info=exc)
 
     def _pack(self, path: Path) -> None:
-        with path.open("rb") as source:
+        with os.fdopen(os.open(path, _SOURCE), "rb") as source:
             status = os.fstat(source.fileno())
-            if not folder.is_closed(status):
+            if not stat.S_ISREG(status.st_mode) or not folder.is_closed(status):
                 return
             packed = path.with_name(path.name + folder.PACKED)
             unfinished = packed.with_name(packed.name + _UNFINISHED)

@@ -6,6 +6,7 @@ The tables make and upgrade themselves at the first use. An event that comes twi
 itself is in trouble all events come again later; where it refuses what one event holds, that event alone is set aside.
 """
 
+import functools
 import logging
 import os
 import time
@@ -114,8 +115,10 @@ def _refused(error: EventAtFault, events: Sequence[Event]) -> Exception:
     return Reject(f"the database refuses it: {error}") if len(events) == 1 else error
 
 
-# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
-_store = Store(Address.of(given(os.environ)))
+# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+@functools.cache
+def _store() -> Store:
+    return Store(Address.of(given(os.environ)))
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def opened() -> Iterator[None]:
     try:
         yield
     finally:
-        _store.close()
+        _store().close()
 
 
 @handler(
@@ -135,7 +138,8 @@ def opened() -> Iterator[None]:
     attempts=_ATTEMPTS,
     timeout_seconds=_TIMEOUT_SECONDS,
     lifespan=opened,
+    settings=_store,
 )
 def keep(events: Sequence[Event]) -> None:
     """Write each event of the batch, all or none."""
-    _store.keep(events)
+    _store().keep(events)

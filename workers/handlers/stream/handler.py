@@ -8,6 +8,7 @@ An entry's fields are `id`, `kind` and `event`, the one JSON. An event that come
 others came in between. While that Redis is away, full, or may only be read, all events wait.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,11 +97,28 @@ class Stream:
         return Pause(_PAUSE_SECONDS, f"{where}: {words}")
 
 
-# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
-_stream = Stream.of(os.environ)
+# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+@functools.cache
+def _stream() -> Stream:
+    return Stream.of(os.environ)
 
 
-@handler(ReportEvent, ReplyEvent, name="stream", batch=True, timeout_seconds=_TIMEOUT_SECONDS, lifespan=_stream.opened)
+@contextmanager
+def opened() -> Iterator[None]:
+    """Keep the connection of this process."""
+    with _stream().opened():
+        yield
+
+
+@handler(
+    ReportEvent,
+    ReplyEvent,
+    name="stream",
+    batch=True,
+    timeout_seconds=_TIMEOUT_SECONDS,
+    lifespan=opened,
+    settings=_stream,
+)
 def add(events: Sequence[Event]) -> None:
     """Add an entry for each event of the batch."""
-    _stream.add(events)
+    _stream().add(events)

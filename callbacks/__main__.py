@@ -1,0 +1,8 @@
+"""`python -m callbacks …` is `callbacks …`, started as the service's own processes are."""
+
+import os
+import sys
+
+from callbacks import launcher
+
+os.execv(sys.executable, launcher.command("callbacks.launcher", *sys.argv[1:]))  # noqa: S606 # this very program

@@ -1,0 +1,33 @@
+"""A handler's filters are all that has to be known of it to hand it its events, and can be written down."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.integration.workbench import declared
+from workers import ReplyEvent, ReportEvent, handler, samples
+from workers.filters import Filters, of
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"statuses": {"UNDELIV", "REJECTD"}},
+        {"channels": {"SMS"}},
+        {"sources": {"gw"}},
+        {"final": False},
+    ],
+)
+def test_written_down_they_let_the_same_events_pass(options: dict[str, Any]) -> None:
+    @handler(ReportEvent, ReplyEvent, **options)
+    def known(event: object) -> None: ...
+
+    written = msgspec.json.encode(of(declared(known)))
+    read = msgspec.json.decode(written, type=Filters)
+
+    for name in samples.NAMES:
+        event = samples.one(name)
+        assert read.wants(event) is declared(known).wants(event)
+    assert read.name == "known"

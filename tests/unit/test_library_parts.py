@@ -1,0 +1,145 @@
+"""What the code overrides, calls and writes of its libraries stands in a table, and the installed releases have it."""
+
+import ast
+import functools
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import library_parts
+from shared.library_parts import LIBRARIES, Library, MissingPart, Name
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGES = ("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers")
+# What SQLAlchemy documents, and the one way to end a process at once.
+DOCUMENTED = {"_mapping", "_exit"}
+
+
+@functools.cache
+def sources() -> dict[str, ast.Module]:
+    """Give the syntax trees of the service's modules, by name."""
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): ast.parse(path.read_text())
+        for package in PACKAGES
+        for path in sorted((REPOSITORY / package).rglob("*.py"))
+        if path.name not in ("__init__.py", "__main__.py") and "migrations" not in path.parts
+    }
+
+
+def in_table() -> set[str]:
+    texts = [text for library in LIBRARIES.values() for text in library.parts.values()]
+    return {name for text in texts for name, _ in library_parts.parse(text)}
+
+
+@functools.cache
+def own_classes() -> list[tuple[type[Any], list[type[Any]], ast.ClassDef]]:
+    """Give the service's classes that stand on a class of these libraries, with these."""
+    classes = []
+    for module, tree in sources().items():
+        if not any(imported.partition(".")[0] in LIBRARIES for imported in imports(tree)):
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                found = getattr(import_module(module), node.name)
+                theirs = [one for one in found.__mro__ if one.__module__.partition(".")[0] in LIBRARIES]
+                if theirs and not issubclass(found, BaseException):
+                    classes.append((found, theirs, node))
+    return classes
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            # A class of ours may stand on another one of ours.
+            if node.module == "ingest.protocol":
+                yield "uvicorn"
+
+
+def test_the_classes_that_stand_on_a_library_are_found() -> None:
+    names = {found.__name__ for found, _, _ in own_classes()}
+
+    assert {"QueueWorker", "HttpProtocol", "PinnedBackend", "_Processes", "_Server"} <= names
+
+
+def test_what_they_override_is_in_the_table() -> None:
+    overridden = {
+        name
+        for found, theirs, _ in own_classes()
+        for name in vars(found)
+        if not name.startswith(("__", "_abc_")) and any(name in vars(one) for one in theirs)
+    }
+
+    assert overridden <= in_table()
+
+
+def test_what_they_use_or_set_of_what_they_inherit_is_in_the_table() -> None:
+    used = {
+        part.attr
+        for _, theirs, node in own_classes()
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute)
+        and ast.unparse(part.value) in ("self", "super()")
+        and any(library_parts.has(one, part.attr) for one in theirs)
+    }
+
+    assert {"_stop_requested", "executions", "pipeline"} <= used
+    assert {name for name in used if not name.startswith("__")} <= in_table()
+
+
+def test_every_private_name_that_is_nowhere_ours_is_in_the_table() -> None:
+    ours: set[str] = set()
+    used: set[str] = set()
+    for tree in sources().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                ours.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                ours.add(node.id)
+            elif isinstance(node, ast.Attribute) and re.match(r"_[a-z]", node.attr):
+                (ours if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+
+    assert used - ours - DOCUMENTED <= in_table()
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_installed_release_has_all_of_it(name: Name) -> None:
+    library_parts.check(name)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_the_line_that_was_tested_is_that_of_the_project(name: Name) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["forward"]]
+
+    assert f"{name}{LIBRARIES[name].line}" in wanted
+    assert re.search(r",<[0-9.]+$", LIBRARIES[name].line)
+
+
+@pytest.mark.parametrize(
+    ("parts", "missing"),
+    [
+        ({"rq:SimpleWorker": "_finalize_triumph"}, "SimpleWorker._finalize_triumph"),
+        ({"rq:SimpleWorker": "_finalize_success(queue, job)"}, "SimpleWorker._finalize_success(queue, job)"),
+        ({"rq:Slave": "work"}, "rq.Slave"),
+        ({"rq.gone": "work"}, "rq.gone"),
+        ({"rq.utils": "as_prose"}, "rq.utils.as_prose"),
+    ],
+)
+def test_what_a_release_lacks_is_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, str], missing: str
+) -> None:
+    monkeypatch.setitem(LIBRARIES, "rq", Library(">=3.0,<3.1", parts))
+
+    with pytest.raises(MissingPart) as refused:
+        library_parts.check("rq")
+
+    assert str(refused.value) == (f"rq {version('rq')} lacks {missing}, which callbacks needs; install rq>=3.0,<3.1")
