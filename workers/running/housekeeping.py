@@ -21,6 +21,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 
 from shared import keys, queues
 from workers.running.notebooks import Notebooks
+from workers.running.oom_fallback import OomFallbackRedis
 from workers.running.places import Places
 from workers.running.rq_worker import LEASE_SECONDS, RUNS_SECONDS
 from workers.running.trimming import Trimming
@@ -46,7 +47,8 @@ class Housekeeping:
         notebooks: Notebooks | None = None,
         trimming: Trimming | None = None,
     ) -> None:
-        self._connection = connection
+        self._opened = connection
+        self._connection = OomFallbackRedis(connection)
         self._trimming = trimming
         self._notebooks = notebooks or Notebooks()
         self._queue_names = sorted(set(queue_names))
@@ -73,7 +75,7 @@ class Housekeeping:
         try:
             self._give_back_dead()
         finally:
-            self._connection.close()
+            self._opened.close()
 
     def _tick(self, workers: Iterable[str]) -> None:
         self._give_back_dead()

@@ -24,11 +24,11 @@ class Places:
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
         self._queue = queue
         self._connection: Any = connection
-        self._start = connection.register_script(scripts.text("start"))
-        self._put_back = connection.register_script(scripts.text("put_back"))
-        self._due = connection.register_script(scripts.text("due"))
-        self._renew = connection.register_script(scripts.text("renew"))
-        self._return = connection.register_script(scripts.text("return"))
+        self._start = connection.register_script(scripts.text("at_limit", "start"))
+        self._put_back = connection.register_script(scripts.text("at_limit", "put_back"))
+        self._due = connection.register_script(scripts.text("at_limit", "due"))
+        self._renew = connection.register_script(scripts.text("at_limit", "renew"))
+        self._return = connection.register_script(scripts.text("at_limit", "return"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""
