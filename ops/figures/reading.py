@@ -35,7 +35,8 @@ class Spool(Struct, frozen=True):
 class Queue(Struct, frozen=True, kw_only=True):
     """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
 
-    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", or "".
+    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", "memory" (it fails, and
+    Redis has no room for its retries), or "".
     """
 
     name: str

@@ -60,10 +60,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The handler's target is away: its queue waits for so long, and the event has not been tried at all."""
+    """The handler's target is away: its queue waits for so long, and the event has not been tried at all.
+
+    By "memory": it failed, and Redis has no room for what that would leave behind; it counts as not tried.
+    """
 
     after_seconds: float
     reason: str
+    by: Literal["handler", "memory"] = "handler"
 
 
 @dataclass(frozen=True, slots=True)

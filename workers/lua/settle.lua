@@ -8,7 +8,7 @@
 --       dead letters: key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
 --       the pause: '' (nothing to say), 'paused' (the handler asked for it), or the probe's 'resumed', 'failed', and
---       'untried'; for how many ms, the reason, how long a pause is kept after its end, in ms
+--       'untried'; for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
 -- Gives {1, 1 if the handler is paused now, 'paused' or 'resumed' if this made it so, for how many ms or after how many},
 -- or {0} if the settlement is refused
 local function answer(change, ms)
@@ -38,7 +38,7 @@ end
 write_counts(KEYS[1])
 settle()
 
-local verdict, after_ms, reason, kept_ms = next_text(), next_number(), next_text(), next_number()
+local verdict, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
 local pause, now = pause_at(KEYS[4]), now_ms()
 
 local function goes_on(ms)
@@ -53,10 +53,10 @@ if verdict == '' or (pause and pause.by == 'operator') then
   return answer('', 0)
 elseif verdict == 'paused' then
   if not pause then
-    redis.call('HSET', KEYS[4], 'by', 'handler', 'since_ms', now, 'reason', reason)
+    redis.call('HSET', KEYS[4], 'by', by, 'since_ms', now, 'reason', reason)
     return goes_on(after_ms)
   elseif pause.probe == run then
-    redis.call('HSET', KEYS[4], 'reason', reason)
+    redis.call('HSET', KEYS[4], 'by', by, 'reason', reason)
     return goes_on(after_ms)
   elseif now + after_ms > pause.until_ms then
     -- A call that began before the pause, or that does not know of it: it is the same pause.

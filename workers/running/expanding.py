@@ -15,6 +15,7 @@ from shared import batches, events, keys, queues, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
 from workers.running.expand_spans import ExpandSpans
+from workers.running.rq_worker import Unfinished
 from workers.running.settlements import MOST_DEATHS, Delivery, Item, Offer, Portion, SetAside, Settlement
 from workers.running.settling import Steps
 
@@ -100,6 +101,8 @@ class Expansion:
     def _commit(self, job_id: str, pending: "_Commit") -> None:
         if not pending.settlements:
             return
+        if not self._steps.wait_for_room():
+            raise Unfinished
         most = -(-len(pending.offered) // EVENTS_A_DELIVERY)
         fanned_out = self._steps.fan_out(
             run_id=job_id,
