@@ -5,7 +5,7 @@
 --       4 the handler's pause
 -- ARGV  settlements (see settling.lua), then
 --       counts: counter, number
---       dead letters: key, id, time in ms, lifetime in seconds, fields
+--       dead letters: the counter of dead letters, that of dropped ones, key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
 --       the pause: '' (nothing to say), 'paused' (the handler asked for it), or the probe's 'resumed', 'failed', and
 --       'untried'; for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
@@ -25,7 +25,9 @@ for _ = 1, next_number() do
 end
 
 for _ = 1, next_number() do
-  local key, id = next_text(), next_text()
+  local dead, dropped, key, id = next_text(), next_text(), next_text(), next_text()
+  -- An event that comes again after its mark has run out may die again, and is kept once: the earlier entry is dropped.
+  count(redis.call('EXISTS', key) == 1 and dropped or dead, 1)
   keep_for(KEYS[2], key, id, next_number(), next_number(), next_list())
 end
 

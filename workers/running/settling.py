@@ -197,7 +197,17 @@ class Steps:
         """Write down what became of deliveries, and what that says of a pause. Raises StaleRun as `fan_out` does."""
         arguments = _settlements(run_id, settlements)
         _append_all(arguments, list(counts.items()))
-        _append_all(arguments, [_set_aside(entry) for entry in dead])
+        _append_all(
+            arguments,
+            [
+                (
+                    keys.handler_count(handler, entry.kind, "dead"),
+                    keys.handler_count(handler, entry.kind, "dropped"),
+                    *_set_aside(entry),
+                )
+                for entry in dead
+            ],
+        )
         _append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *_flat(j.fields)) for j in later])
         arguments += (news.verdict, math.ceil(news.after_seconds * 1000), news.reason, news.by, _PAUSE_KEPT_MS)
         places = [keys.COUNTS, keys.dead(handler), keys.rq_scheduled(queues.delivery(handler)), keys.paused(handler)]

@@ -47,7 +47,6 @@ class Verdicts:
         if isinstance(outcome, Done):
             self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
         elif isinstance(outcome, Rejected) or attempt >= self._handler.attempts:
-            self.counts[keys.handler_count(name, event.kind, "dead")] += 1
             self.actions["event_dead", _cause(outcome)] += 1
             self.dead.append(_dead_letter(name, event, attempt, outcome))
         else:
@@ -68,7 +67,7 @@ def _dead_letter(handler: str, event: events.Event, attempt: int, outcome: Outco
         "died_ms": now_ms,
     }
     key = keys.dead_letter(handler, event.id)
-    return SetAside(key, event.id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields)
+    return SetAside(key, event.id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields, event.kind)
 
 
 def _cause(outcome: Outcome) -> str:
