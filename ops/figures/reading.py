@@ -1,5 +1,6 @@
 """What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -167,7 +168,10 @@ def _queues(
 
 
 def _unix_seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return math.inf  # set by hand: a job of no age
 
 
 def _spools(states: Iterable[bytes | None]) -> Iterable[Spool]:

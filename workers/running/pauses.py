@@ -23,7 +23,8 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, keys
+from shared import keys
+from shared.stored_times import stored_ms, stored_time
 from workers.running import scripts
 
 By: TypeAlias = Literal["handler", "operator", "memory"]
@@ -56,14 +57,14 @@ def paused(connection: redis.Redis, handler: str) -> Pausing | None:
     fields = {as_text(name): as_text(value) for name, value in found.items()}
     if "by" not in fields:
         return None
-    until_ms = int(fields.get("until_ms", 0))
+    until_ms = stored_ms(fields.get("until_ms", 0))
     by: By = next((by for by in get_args(By) if by == fields["by"]), "handler")
     is_operators = by == "operator"
     left_ms = until_ms - (int(seconds) * 1000 + int(microseconds) // 1000)
     return Pausing(
         by=by,
-        since=events.time_of(int(fields["since_ms"])),
-        until=None if is_operators else events.time_of(until_ms),
+        since=stored_time(fields.get("since_ms", 0)),
+        until=None if is_operators else stored_time(until_ms),
         seconds_left=math.inf if is_operators else max(left_ms, 0) / 1000,
         reason=fields.get("reason", ""),
         times=int(fields.get("times", 0)),
