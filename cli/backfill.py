@@ -15,8 +15,9 @@ from cli.command import Command
 from cli.connected import connected
 from cli.held import Held
 from shared.errors import ConfigurationError
-from shared.events import Event, rfc3339, time_of
+from shared.events import Event, rfc3339
 from shared.settings import Settings
+from shared.stored_times import stored_time
 from workers.declaration import Handler
 from workers.handlers.sql import past
 from workers.handlers.sql.connecting import Address
@@ -138,7 +139,7 @@ def _offered(client: redis.Redis, name: str) -> Offered:
 
 def _latest(offered: Offered | None) -> datetime:
     since_ms = None if offered is None else offered.since_ms
-    return datetime.now(UTC) if since_ms is None else time_of(int(since_ms)) + _CLOCKS
+    return datetime.now(UTC) if since_ms is None else stored_time(since_ms) + _CLOCKS
 
 
 def _room(client: redis.Redis, name: str, most: int) -> Callable[[], None]:

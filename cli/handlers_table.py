@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from cli.shelf_options import printable, short
-from shared.events import rfc3339, time_of
+from shared.events import rfc3339
+from shared.stored_times import stored_time
 from workers.declaration import Handler
 from workers.operating import filtering
 from workers.operating.handler_states import State
@@ -251,7 +252,7 @@ def _queue(state: State) -> dict[str, Any]:
         "oldest_at": _time(waits.oldest_at),
         "next_attempt_at": _time(waits.next_attempt_at),
         "workers": waits.workers,
-        "offered_since": _time(time_of(int(since_ms))) if since_ms else None,
+        "offered_since": _time(stored_time(since_ms)) if since_ms else None,
         "paused": None
         if pausing is None
         else {

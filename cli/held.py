@@ -35,5 +35,5 @@ def words(handler: str, pausing: Pausing) -> str:
         return f"{handler!r} is off: nothing is delivered to it until `callbacks handlers on {handler}`."
     return (
         f"{handler!r} is paused: nothing is delivered to it until {rfc3339(pausing.until)}, when one event is tried. "
-        f"It says: {short(pausing.reason or '-')}"
+        f"{'It says: ' if pausing.by == 'handler' else ''}{short(pausing.reason or '-')}"
     )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import redis
 
+from shared import memory
 from shared.settings import Durability
 
 CONFIG_PARAMETERS: Final = (
@@ -27,7 +28,6 @@ _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 OLDEST: Final = (6, 2)
 
 _ROLE: Final = "role"
-_SHARE_OF_CALLBACKS: Final = 0.9
 # As INFO names them, if they were called since the start.
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
@@ -246,14 +246,14 @@ def _eviction(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Find
 
 
 def _room(info: Mapping[str, Any]) -> Finding:
-    used_bytes, most_bytes = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if most_bytes == 0:
-        return Finding("memory", ok=True, detail=f"{used_bytes} bytes used, no limit")
+    found = memory.read(info)
+    if found.most_bytes == 0:
+        return Finding("memory", ok=True, detail=f"{found.used_bytes} bytes used, no limit")
     # The rest is for the workers, whose writes make room: with none left they would stand still as well.
-    ok = used_bytes < most_bytes * _SHARE_OF_CALLBACKS
-    detail = f"{used_bytes} of {most_bytes} bytes used"
+    ok = found.share < memory.CALLBACKS_SHARE
+    detail = f"{found.used_bytes} of {found.most_bytes} bytes used"
     if not ok:
-        detail += f", and above {_SHARE_OF_CALLBACKS:.0%} the workers alone may write"
+        detail += f", and above {memory.CALLBACKS_SHARE:.0%} the workers alone may write"
     return Finding("memory", ok=ok, detail=detail, remedy="" if ok else "raise maxmemory, or let the workers catch up")
 
 

@@ -30,8 +30,11 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     run_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
-    handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=
-    handler_resumed     an event was done again, and the queue goes on: seconds= it was paused
+    handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=;
+                        by=memory: it fails, and Redis has no room for its retries (85 % of maxmemory)
+    handler_resumed     an event was done again, and the queue goes on: seconds= it was paused; by=memory: there is room
+    fan_out_waiting     Redis is too full to expand callbacks (95 % of maxmemory): used=; they wait, once said
+    fan_out_resumed     there is room again: used=
     handler_unready     a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
                         and is started again, ever more slowly, and its events wait
     handler_lifespan_ended

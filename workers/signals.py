@@ -14,8 +14,9 @@ import math
 class Retry(Exception):
     """Asks for another attempt: raise it, or return it. It counts as an attempt.
 
-    `after_seconds` is when, at the earliest; None leaves it to the handler's back-off. `reason` stands in the
-    dead letter if this was the last attempt. Raises ValueError for a time that is negative or no number.
+    `after_seconds` is when, at the earliest; more than 30 days is 30 days, None leaves it to the handler's back-off.
+    `reason` stands in the dead letter if this was the last attempt. Raises ValueError for a time that is negative or no
+    number.
     """
 
     def __init__(self, after_seconds: float | None = None, reason: str = "") -> None:
@@ -62,5 +63,6 @@ class HandlerTimeout(BaseException):
 
 
 def _check_seconds(value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
+    # Comparing takes any int, and no NaN is within.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f"after_seconds must be a number of seconds from 0, not {value!r}")

@@ -144,10 +144,12 @@ def _queues(reading: Reading) -> Iterator[Metric]:
     )
     workers = GaugeMetricFamily("callbacks_workers", "Worker processes of a queue that live.", labels=("queue",))
     paused = GaugeMetricFamily(
-        "callbacks_queue_paused", "1: the queue waits as its handler or an operator asked for.", labels=("queue", "by")
+        "callbacks_queue_paused",
+        "1: the queue waits as its handler or an operator asked for, or as it fails and Redis has no memory for that.",
+        labels=("queue", "by"),
     )
     for queue in reading.queues[: MOST_HANDLERS + 1]:
-        for who in ("handler", "operator") if queue.name != queues.EXPAND else ():
+        for who in ("handler", "operator", "memory") if queue.name != queues.EXPAND else ():
             paused.add_metric((queue.name, who), int(queue.paused_by == who))
         for state in ("waiting", "running", "later"):
             jobs.add_metric((queue.name, state), getattr(queue, state))

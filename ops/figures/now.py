@@ -28,7 +28,8 @@ class AtHandler(Struct, frozen=True, kw_only=True):
 
     `delivered` since ever; `waiting` those it has yet to be done with, the `retrying` among them: they failed, and
     wait for their next attempt; `dead` its dead letters. `paused_by` is who lets its queue wait: the "handler", whose
-    target is away, an "operator", or "". `workers` is how many processes of it live.
+    target is away, an "operator", "memory" (it fails, and Redis has no room for its retries), or "". `workers` is how
+    many processes of it live.
     """
 
     handler: str

@@ -1,5 +1,6 @@
 """What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -36,7 +37,8 @@ class Spool(Struct, frozen=True):
 class Queue(Struct, frozen=True, kw_only=True):
     """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
 
-    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", or "".
+    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", "memory" (it fails, and
+    Redis has no room for its retries), or "".
     """
 
     name: str
@@ -172,7 +174,10 @@ def _queues(
 
 
 def _unix_seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return math.inf  # set by hand: a job of no age
 
 
 def _spools(states: Iterable[dict[str, Any]]) -> Iterable[Spool]:

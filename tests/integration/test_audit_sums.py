@@ -148,3 +148,36 @@ def test_thousands_of_waiting_jobs_are_added_up(b: Bench) -> None:
         pipe.execute()
 
     assert (b.audit().waiting, b.audit().missing) == (5000, 0)
+
+
+def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_which_counts_as_dropped(b: Bench) -> None:
+    b.keep(status(record("1", to="rejected")), status(record("2", to="rejected")))
+    b.expand()
+    b.deliver(taker)
+    for mark in b.connection.scan_iter(f"{keys.SEEN_PREFIX}*"):
+        b.connection.delete(mark)  # as after CALLBACKS_DEDUPE_SECONDS
+
+    b.keep(status(record("1", to="rejected")))
+    b.expand()
+    b.deliver(taker)
+
+    (at_taker,) = b.audit().handlers
+    assert (at_taker.queued, at_taker.dead, at_taker.dropped, at_taker.missing) == (3, 2, 1, 0)
+    assert len(b.dead_letters("taker")) == at_taker.dead
+
+
+def test_it_counts_so_within_one_settlement_too(b: Bench) -> None:
+    b.keep(status(record("1", to="rejected")), status(record("1", to="rejected")))
+    b.expand()
+    queue = queues.delivery("taker")
+    (job_id,) = b.waiting(queue)
+    copied = queues.new_id()
+    assert b.connection.copy(keys.job(job_id), keys.job(copied))
+    b.connection.rpush(keys.rq_queue(queue), copied)
+    b.connection.hincrby(keys.COUNTS, keys.handler_count("taker", "report", "queued"), 1)
+
+    b.deliver(taker)
+
+    (at_taker,) = b.audit().handlers
+    assert (at_taker.queued, at_taker.dead, at_taker.dropped, at_taker.missing) == (2, 1, 1, 0)
+    assert len(b.dead_letters("taker")) == 1

@@ -1,6 +1,7 @@
 """What becomes of a handler's queue when it is off or removed: it is kept, emptied, or discarded, and adds up."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,30 @@ def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
     text = command(named="shop").stdout
     assert "`callbacks handlers drop other` discards it" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("due", "shown"),
+    [(1e12, "9999-12-30T00:00:00.000Z"), (math.inf, "9999-12-30T00:00:00.000Z"), (-1e15, "0001-01-02T00:00:00.000Z")],
+)
+def test_the_list_shows_any_time_that_redis_holds(
+    b: Bench, command: Callable[..., "CompletedProcess[str]"], due: float, shown: str
+) -> None:
+    b.keep(*statuses(["1"]))
+    b.expand()
+    (job_id,) = b.waiting(queues.delivery("single"))
+    b.connection.lrem(QUEUE, 1, job_id)
+    b.connection.zadd(keys.rq_scheduled(queues.delivery("single")), {job_id: due})
+    paused = {"by": "handler", "since_ms": "nan", "until_ms": 1e300 if due > 0 else -1e300, "times": 1}
+    b.connection.hset(keys.paused("single"), mapping=paused)
+
+    assert command(named="shop").returncode == 0
+    queue = rows(command("--json", named="shop"))["single"]["queue"]
+
+    assert isinstance(queue, dict)
+    assert queue["next_attempt_at"] == shown
+    assert queue["paused"]["until"] == shown
+    assert queue["paused"]["since"] == "1970-01-01T00:00:00.000Z"
 
 
 def test_the_list_names_a_broken_module_and_hides_no_other(

@@ -191,6 +191,7 @@ def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) 
     assert scrape(redis_server.url)["callbacks_queue_paused"] == {
         ("handler", "deliver-choosy"): 0,
         ("operator", "deliver-choosy"): 0,
+        ("memory", "deliver-choosy"): 0,
     }
 
     pauses.switch_off(bench.connection, "choosy")

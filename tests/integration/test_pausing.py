@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.integration.told import at_handler, brought, other, single, told, who
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers import Pause, Reject, ReportEvent, Retry, handler
+from workers.operating import waiting
 from workers.running import intake, pauses
 
 Act = Callable[[ReportEvent], Any]
@@ -311,6 +313,21 @@ def test_a_pause_outlives_its_end_by_a_day_and_no_more(b: Bench) -> None:
     b.deliver(single)
 
     assert 0 < b.connection.ttl(keys.paused("single")) - keys.PAUSE_KEPT_SECONDS <= 600
+
+
+def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(b: Bench) -> None:
+    brought(b, "1")
+
+    def much_later(event: ReportEvent) -> None:
+        raise Retry(after_seconds=1e12)
+
+    told.act = much_later
+    before = time.time()
+    b.deliver(single)
+
+    ((_, due),) = b.connection.zrange(keys.rq_scheduled("deliver-single"), 0, -1, withscores=True)
+    assert before + 30 * 86_400 <= due <= time.time() + 30 * 86_400
+    assert waiting.look(b.connection, "single").next_attempt_at is not None
 
 
 def test_the_deaths_of_workers_stand_until_something_is_settled(b: Bench) -> None:

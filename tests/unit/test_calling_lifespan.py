@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from tests.unit.test_calling import LONG, SHORT, outcomes, reports
-from workers import Pause, ReportEvent, handler
+from workers import Pause, ReportEvent, Retry, handler
 from workers.calling import lifespans
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready
-from workers.calling.outcomes import REASON_BYTES, Paused
+from workers.calling.outcomes import REASON_BYTES, Again, Paused
 from workers.declaration import ATTRIBUTE
+
+MONTH = 30 * 86_400.0
+# No float holds it.
+LARGEST = 10**309
 
 
 def caller(function: Callable[[Any], Any], lifespan: Any, *, timeout_seconds: float = LONG) -> Caller:
@@ -190,7 +194,7 @@ def test_a_pause_is_told_of_each_event_that_the_call_had(way: str, batch: bool) 
     assert outcomes(away, reports(2), batch=batch) == [Paused(30.0, "moving house")] * 2
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0, 1.0), (0.2, 1.0), (7, 7.0), (1e12, 86_400.0)])
+@pytest.mark.parametrize(("asked", "given"), [(0, 1.0), (0.2, 1.0), (7, 7.0), (1e12, 86_400.0), (LARGEST, 86_400.0)])
 def test_a_pause_is_a_second_at_least_and_a_day_at_most_and_its_reason_is_cut(asked: float, given: float) -> None:
     (outcome,) = outcomes(lambda _: Pause(asked, "ö" * 1000), reports(1), name="it")
 
@@ -235,3 +239,8 @@ def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.
     assert "handler=it" in line
     assert "cause=RuntimeError at test_calling_lifespan.py" in line
     assert number not in caplog.text
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, None), (0, 0.0), (7, 7.0), (1e12, MONTH), (LARGEST, MONTH)])
+def test_a_retry_comes_within_30_days(asked: float | None, given: float | None) -> None:
+    assert outcomes(lambda _: Retry(asked, "busy"), reports(1), name="it") == [Again(given, "busy")]

@@ -22,6 +22,8 @@ REASON_BYTES: Final = 256
 # A shorter pause would be a busy loop; after a longer one nobody would find out that the target is back.
 _SHORTEST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 86_400.0
+# What is set aside is kept for as long. A retry after centuries would be one that nobody waits for, of memory held.
+_LONGEST_RETRY_SECONDS: Final = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The handler's target is away: its queue waits for so long, and the event has not been tried at all."""
+    """The handler's target is away: its queue waits for so long, and the event has not been tried at all.
+
+    By "memory": it failed, and Redis has no room for what that would leave behind; it counts as not tried.
+    """
 
     after_seconds: float
     reason: str
+    by: Literal["handler", "memory"] = "handler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +139,16 @@ def _signalled(error: Retry | Reject | Pause) -> Again | Rejected | Paused:
     """Give what a signal says. Raises whatever it raises, and ValueError where its time is none."""
     if isinstance(error, Reject):
         return Rejected(_cut(str(error), ERROR_BYTES))
-    seconds = None if error.after_seconds is None else float(error.after_seconds)
-    if seconds is not None and not math.isfinite(seconds):
+    longest = _LONGEST_RETRY_SECONDS if isinstance(error, Retry) else _LONGEST_PAUSE_SECONDS
+    # Cut before it is a float: an int may be larger than any. A time that is not a number stays what it is.
+    seconds = None if error.after_seconds is None else float(max(min(error.after_seconds, longest), 0))
+    if seconds is not None and math.isnan(seconds):
         raise ValueError(f"after_seconds must be a number of seconds, not {seconds!r}")
     if isinstance(error, Retry):
         return Again(seconds, _cut(str(error), ERROR_BYTES))
     if seconds is None:
         raise ValueError("a pause needs a time")
-    seconds = min(max(seconds, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
-    return Paused(seconds, _cut(str(error.reason or ""), REASON_BYTES))
+    return Paused(max(seconds, _SHORTEST_PAUSE_SECONDS), _cut(str(error.reason or ""), REASON_BYTES))
 
 
 def _cut(text: str, most_bytes: int, *, end: bool = False) -> str:

@@ -5,10 +5,10 @@
 --       4 the handler's pause
 -- ARGV  settlements (see settling.lua), then
 --       counts: counter, number
---       dead letters: key, id, time in ms, lifetime in seconds, fields
+--       dead letters: the counter of dead letters, that of dropped ones, key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
 --       the pause: '' (nothing to say), 'paused' (the handler asked for it), or the probe's 'resumed', 'failed', and
---       'untried'; for how many ms, the reason, how long a pause is kept after its end, in ms
+--       'untried'; for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
 -- Gives {1, 1 if the handler is paused now, 'paused' or 'resumed' if this made it so, for how many ms or after how many},
 -- or {0} if the settlement is refused
 local function answer(change, ms)
@@ -29,10 +29,15 @@ end
 
 local letters = {}
 for i = 1, next_number() do
-  letters[i] = {key = next_text(), id = next_text(), ms = next_number(), seconds = next_number(), fields = next_list()}
+  letters[i] = {
+    dead = next_text(), dropped = next_text(), key = next_text(), id = next_text(), ms = next_number(),
+    seconds = next_number(), fields = next_list(),
+  }
   require_type('hash', letters[i].key)
 end
 for _, letter in ipairs(letters) do
+  -- An event that comes again after its mark has run out may die again, and is kept once: the earlier entry is dropped.
+  count(redis.call('EXISTS', letter.key) == 1 and letter.dropped or letter.dead, 1)
   keep_for(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
 end
 
@@ -45,7 +50,7 @@ end
 write_counts(KEYS[1])
 settle()
 
-local verdict, after_ms, reason, kept_ms = next_text(), next_number(), next_text(), next_number()
+local verdict, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
 local pause, now = pause_at(KEYS[4]), now_ms()
 
 local function goes_on(ms)
@@ -60,10 +65,10 @@ if verdict == '' or (pause and pause.by == 'operator') then
   return answer('', 0)
 elseif verdict == 'paused' then
   if not pause then
-    redis.call('HSET', KEYS[4], 'by', 'handler', 'since_ms', now, 'reason', reason)
+    redis.call('HSET', KEYS[4], 'by', by, 'since_ms', now, 'reason', reason)
     return goes_on(after_ms)
   elseif pause.probe == run then
-    redis.call('HSET', KEYS[4], 'reason', reason)
+    redis.call('HSET', KEYS[4], 'by', by, 'reason', reason)
     return goes_on(after_ms)
   elseif now + after_ms > pause.until_ms then
     -- A call that began before the pause, or that does not know of it: it is the same pause.

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from shared import events, wire
 from shared.errors import CallbacksError
+from shared.stored_times import stored_ms, stored_time
 
 
 class NotThere(CallbacksError):
@@ -70,7 +71,7 @@ def quarantine_entry(entry_id: str, values: Sequence[bytes]) -> QuarantineEntry:
     fields = dict(zip(QUARANTINE_ENTRY, values, strict=True))
     return QuarantineEntry(
         **_quarantined(entry_id, fields),
-        received_ms=int(fields["received_ms"]),
+        received_ms=stored_ms(fields["received_ms"]),
         body=fields["body"],
         traceback=(fields["traceback"] or b"").decode(errors="replace"),
     )
@@ -96,7 +97,7 @@ def dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLet
 def _quarantined(entry_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "id": entry_id,
-        "received_at": events.rfc3339(events.time_of(int(fields["received_ms"]))),
+        "received_at": events.rfc3339(stored_time(fields["received_ms"])),
         "kind": msgspec.convert(fields["kind"].decode() or None, wire.Kind | None),
         "source": fields["source"].decode(),
         "records": int(fields["records"]),
@@ -108,7 +109,7 @@ def _died(handler: str, event_id: str, fields: Mapping[str, bytes]) -> dict[str,
     return {
         "id": event_id,
         "handler": handler,
-        "died_at": events.rfc3339(events.time_of(int(fields["died_ms"]))),
+        "died_at": events.rfc3339(stored_time(fields["died_ms"])),
         "attempts": int(fields["attempts"]),
         "error": fields["error"].decode(errors="replace"),
     }

@@ -20,8 +20,9 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import batches, events, keys
+from shared import batches, keys
 from shared.errors import CallbacksError
+from shared.stored_times import stored_time
 from workers.operating.walking import Part, Place, Sieve, Walk
 
 log = logging.getLogger("callbacks.operators")
@@ -225,8 +226,8 @@ def _noted(action_id: str, told: dict[bytes, bytes]) -> Noted | None:
         | {
             "action_id": action_id,
             "number": None if number is None else int(number),
-            "begun_at": events.time_of(int(fields["begun_ms"])),
-            "ended_at": None if ended_ms is None else events.time_of(int(ended_ms)),
+            "begun_at": stored_time(fields["begun_ms"]),
+            "ended_at": None if ended_ms is None else stored_time(ended_ms),
             "done": int(fields.get("done", 0)),
             "failed": int(fields.get("failed", 0)),
         },

@@ -14,6 +14,7 @@ from rq.utils import as_text
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import audit, events, keys, progress, queues
+from shared.stored_times import stored_time
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ def look(connection: redis.Redis, handler: str) -> Waiting:
         later=audit.unsettled(connection, later),
         dead=dead,
         oldest_at=_oldest(connection, as_text(in_queue[0])) if in_queue else None,
-        next_attempt_at=events.time_of(int(scheduled[0][1] * 1000)) if scheduled else None,
+        next_attempt_at=stored_time(scheduled[0][1] * 1000) if scheduled else None,
         workers=sum(connection.exists(worker) for worker in workers),
     )
 

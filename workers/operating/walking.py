@@ -12,6 +12,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
+from shared.stored_times import stored_ms
 from workers.operating import entries, shelves
 from workers.operating.entries import DeadLetterRow, QuarantineRow
 from workers.running import scripts
@@ -121,7 +122,7 @@ class Walk:
         """Give the next members of an index after a place, newest first."""
         where = ("", "") if after is None else (after.time_ms, after.entry_id)
         told: Sequence[bytes] = self._script(keys=[index], args=[*where, most])
-        return [Place(int(float(time)), as_text(entry)) for entry, time in zip(told[::2], told[1::2], strict=True)]
+        return [Place(stored_ms(time), as_text(entry)) for entry, time in zip(told[::2], told[1::2], strict=True)]
 
 
 def _row(shelf: Shelf, entry_id: str, values: Sequence[bytes]) -> Row:

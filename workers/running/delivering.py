@@ -25,6 +25,7 @@ from workers.calling.watchdog import Watchdog
 from workers.declaration import Handler
 from workers.running import patience
 from workers.running.delivery_run import Run
+from workers.running.headroom import FailureLimit
 from workers.running.intake import Intake
 from workers.running.notebook import Notebook
 from workers.running.probing import Part
@@ -67,6 +68,7 @@ class Deliveries:
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
         self._intake = Intake(steps, handler)
+        self._failure_limit = FailureLimit(steps.headroom)
         figures = Figures() if figures is None else figures
         self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
         self._settler = Settler(steps=steps, handler=handler, notebook=notebook, figures=figures, spans=spans)
@@ -133,7 +135,14 @@ class Deliveries:
             raise self._held() from exc
 
     def _held(self) -> Held:
-        return Held(lambda: self._steps.seconds_held(self._handler.name))
+        return Held(self._seconds_held)
+
+    def _seconds_held(self) -> float:
+        seconds, name = self._steps.seconds_held(self._handler.name), self._handler.name
+        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.recover(name):
+            log.info("action=handler_resumed handler=%s by=memory", name)
+            return 0.0
+        return seconds
 
     def _enter(self, run: Run, known: _Known) -> bool:
         """Note what became of some events; say whether the notebook cannot hold it, so that it must be settled now."""
@@ -177,8 +186,9 @@ class Deliveries:
 
         told = self._caller.run(found, singly=singly, stop=stop, more=more)
         for index, outcome in told if self._spans is None else self._spans.watched(found, told):
-            part.hear(outcome)
-            yield index, outcome
+            limited = self._failure_limit.limited(outcome, is_probe=part.is_probe)
+            part.hear(limited)
+            yield index, limited
 
     def _outcomes(self, run: Run, part: Part) -> Generator[_Known, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
@@ -222,7 +232,7 @@ class Deliveries:
             if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
                 left = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
-                yield [(position, cause) for position in left]
+                yield [(position, self._failure_limit.limited(cause, is_probe=False)) for position in left]
                 return
 
     def _at_once(self, run: Run, part: Part, positions: list[int]) -> Generator[_Known, None, None]:

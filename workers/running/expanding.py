@@ -21,6 +21,7 @@ from workers.running import patience, quarantine
 from workers.running.commit import Commit, Piece
 from workers.running.expand_spans import ExpandSpans
 from workers.running.record_reader import RecordReader
+from workers.running.rq_worker import Unfinished
 from workers.running.settlements import MOST_DEATHS, Delivery, FannedOut, Offer, Portion
 from workers.running.settling import StaleRun, Steps
 
@@ -158,6 +159,8 @@ class Expansion:
         """
         if not pending.pieces:
             return
+        if not self._steps.wait_for_room():
+            raise Unfinished
         try:
             self._fan_out(job_id, pending)
         except StaleRun:

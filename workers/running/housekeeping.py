@@ -27,6 +27,7 @@ from shared.background import Background
 from shared.primary import check_role
 from workers.running.isolated import UNAVAILABLE, each
 from workers.running.notebooks import Notebooks
+from workers.running.oom_fallback import OomFallbackRedis
 from workers.running.patience import may_pass
 from workers.running.places import Places
 from workers.running.rq_worker import LEASE_SECONDS, RUNS_SECONDS
@@ -57,7 +58,8 @@ class Housekeeping:
         background: Background | None = None,
     ) -> None:
         self.background = background or Background()
-        self._connection: Any = connection
+        self._opened = connection
+        self._connection: Any = OomFallbackRedis(connection)
         self._trimming = trimming
         self._notebooks = notebooks or Notebooks()
         self._queue_names = sorted(set(queue_names))
@@ -98,7 +100,7 @@ class Housekeeping:
             if self._dead:
                 self.attempt("maintenance_dead_workers", self._give_back_dead)
         finally:
-            self._connection.close()
+            self._opened.close()
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
         """Do a task; whether all of it went well. Raises redis.RedisError where Redis is unavailable."""

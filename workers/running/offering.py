@@ -98,7 +98,7 @@ class Offering:
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
         self._handlers = handlers
         self._connection = connection
-        self._script = connection.register_script(scripts.text("clock", "offer"))
+        self._script = connection.register_script(scripts.text("at_limit", "clock", "offer"))
         self._started = time.time()
         self._began = time.monotonic()
         self._look_at = 0.0

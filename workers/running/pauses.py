@@ -4,7 +4,7 @@ A handler pauses its queue by Pause; then it stands here until one event is done
 but `resume`. Workers meet a pause where they take a job, and set or end one where they settle (`lua/take.lua`,
 `lua/settle.lua`); all times are Redis's own.
 
-    cb:paused:<handler>    by         "handler" or "operator"
+    cb:paused:<handler>    by         "handler", "operator", or "memory": see `headroom`
                            since_ms   when it began
                            until_ms   when the next event is tried; while one is, when another may be
                            after_ms   how long it goes on if that fails
@@ -17,18 +17,20 @@ The key is kept PAUSE_KEPT_SECONDS beyond `until_ms`, and an operator's for ever
 
 import math
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import events, keys
+from shared import keys
+from shared.stored_times import stored_ms, stored_time
 from workers.running import scripts
 
-By: TypeAlias = Literal["handler", "operator"]
+By: TypeAlias = Literal["handler", "operator", "memory"]
 
 _OFF: Final = scripts.text("clock", "switch_off")
+_RECOVER: Final = scripts.text("recover")
 
 
 class Pausing(Struct, frozen=True, kw_only=True):
@@ -55,13 +57,14 @@ def paused(connection: redis.Redis, handler: str) -> Pausing | None:
     fields = {as_text(name): as_text(value) for name, value in found.items()}
     if "by" not in fields:
         return None
-    until_ms = int(fields.get("until_ms", 0))
-    is_operators = fields["by"] == "operator"
+    until_ms = stored_ms(fields.get("until_ms", 0))
+    by: By = next((by for by in get_args(By) if by == fields["by"]), "handler")
+    is_operators = by == "operator"
     left_ms = until_ms - (int(seconds) * 1000 + int(microseconds) // 1000)
     return Pausing(
-        by="operator" if is_operators else "handler",
-        since=events.time_of(int(fields["since_ms"])),
-        until=None if is_operators else events.time_of(until_ms),
+        by=by,
+        since=stored_time(fields.get("since_ms", 0)),
+        until=None if is_operators else stored_time(until_ms),
         seconds_left=math.inf if is_operators else max(left_ms, 0) / 1000,
         reason=fields.get("reason", ""),
         times=int(fields.get("times", 0)),
@@ -87,3 +90,9 @@ def switch_off(connection: redis.Redis, handler: str) -> None:
 def resume(connection: redis.Redis, handler: str) -> bool:
     """End any pause of a handler, without a probe; tell whether there was one. Raises redis.RedisError."""
     return bool(connection.delete(keys.paused(handler)))
+
+
+def recover(connection: redis.Redis, handler: str) -> bool:
+    """End a handler's pause, if it is one for want of memory; return whether it was. Raises redis.RedisError."""
+    client: Any = connection
+    return bool(client.eval(_RECOVER, 1, keys.paused(handler)))

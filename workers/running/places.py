@@ -37,12 +37,14 @@ class Places:
         self._queue = queue
         self._connection: Any = connection
         self._unreadable: set[tuple[str, str]] = set()
-        self._start = connection.register_script(scripts.text("start"))
-        self._put_back = connection.register_script(scripts.text("types", "put_back"))
-        self._replace = connection.register_script(scripts.text("types", "arguments", "settling", "replace"))
-        self._due = connection.register_script(scripts.text("due"))
-        self._renew = connection.register_script(scripts.text("renew"))
-        self._return = connection.register_script(scripts.text("types", "return"))
+        self._start = connection.register_script(scripts.text("at_limit", "start"))
+        self._put_back = connection.register_script(scripts.text("at_limit", "types", "put_back"))
+        self._replace = connection.register_script(
+            scripts.text("at_limit", "types", "arguments", "settling", "replace")
+        )
+        self._due = connection.register_script(scripts.text("at_limit", "due"))
+        self._renew = connection.register_script(scripts.text("at_limit", "renew"))
+        self._return = connection.register_script(scripts.text("at_limit", "types", "return"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""

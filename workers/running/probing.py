@@ -23,7 +23,7 @@ class Part:
         if isinstance(outcome, Paused):
             # Those that were under way with it have the same to say: the first is heard.
             if not self.is_held:
-                self._news = PauseNews("paused", outcome.after_seconds, outcome.reason)
+                self._news = PauseNews("paused", outcome.after_seconds, outcome.reason, outcome.by)
             self.is_held, self.is_probe = True, False
         elif self.is_probe:
             # To reject an event the target was asked too, or was not needed: either way it is no reason to wait.

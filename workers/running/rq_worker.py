@@ -22,6 +22,7 @@ from rq.worker import WorkerStatus
 from shared import queues
 from workers.running.failed_jobs import FailedJob
 from workers.running.notebook import Notebook
+from workers.running.oom_fallback import OomFallbackRedis
 from workers.running.patience import is_unavailable, patiently
 from workers.running.places import Places
 from workers.running.settling import StaleRun
@@ -70,18 +71,13 @@ class QueueWorker(SimpleWorker):
 
     death_penalty_class = _NoAlarm
 
-    def __init__(
-        self,
-        queue: str,
-        *,
-        name: str,
-        connection: redis.Redis,
-        notebook: Notebook,
-    ) -> None:
+    def __init__(self, queue: str, *, name: str, connection: redis.Redis, notebook: Notebook) -> None:
+        # RQ's own commands are those that a worker cannot do without: it starts, pops, and ends jobs by them.
+        unrefused = OomFallbackRedis(connection)
         super().__init__(
-            [Queue(queue, connection=connection, serializer=queues.JsonSerializer)],
+            [Queue(queue, connection=unrefused, serializer=queues.JsonSerializer)],
             name=name,
-            connection=connection,
+            connection=unrefused,
             serializer=queues.JsonSerializer,
             worker_ttl=LEASE_SECONDS,
         )

@@ -116,12 +116,14 @@ class Later(Struct, frozen=True):
 class PauseNews(Struct, frozen=True):
     """What a settlement says of its handler's pause (see `lua/settle.lua`): "" is nothing.
 
-    "paused": the handler asked for `after_seconds`. Of the probe: it was "resumed", "failed", or came to no call.
+    "paused": the handler asked for `after_seconds`, or, by "memory", Redis has no room for its failures. Of the probe:
+    it was "resumed", "failed", or came to no call.
     """
 
     verdict: Literal["", "paused", "resumed", "failed", "untried"] = ""
     after_seconds: float = 0.0
     reason: str = ""
+    by: Literal["handler", "memory"] = "handler"
 
 
 NOTHING: Final = PauseNews()

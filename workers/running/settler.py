@@ -86,10 +86,12 @@ class Settler:
                     if len(stuck) == _MOST_STUCK:
                         raise
                 continue
-            news = NOTHING
+            by, news = news.by, NOTHING
             part.learn(settled)
             if settled.change == "paused":
-                log.warning("action=handler_paused handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+                log.warning(
+                    "action=handler_paused handler=%s seconds=%.0f by=%s", self._handler.name, settled.seconds, by
+                )
             elif settled.change == "resumed":
                 log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
         if stuck:

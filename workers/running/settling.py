@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import redis
 
-from shared import keys, live, progress, queues
+from shared import keys, live, memory, progress, queues
+from shared.memory import Memory
 from workers.running import notebook, pauses, scripts
+from workers.running.headroom import Headroom
 from workers.running.patience import never, patiently
 from workers.running.settlements import (
     NOTHING,
@@ -52,13 +54,16 @@ class Steps:
     def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never) -> None:
         self._is_stopping = is_stopping
         self._connection = connection
+        self.headroom = Headroom(self.memory)
         self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
-        self._take = connection.register_script(scripts.text("clock", "pausing", "taking", "take"))
-        self._take_more = connection.register_script(scripts.text("clock", "pausing", "taking", "take_more"))
-        self._leave_alone = connection.register_script(scripts.text("types", "leave"))
+        self._take = connection.register_script(scripts.text("at_limit", "clock", "pausing", "taking", "take"))
+        self._take_more = connection.register_script(
+            scripts.text("at_limit", "clock", "pausing", "taking", "take_more")
+        )
+        self._leave_alone = connection.register_script(scripts.text("at_limit", "types", "leave"))
         self._fan_out = connection.register_script(scripts.text("types", "arguments", "settling", "live", "fan_out"))
         self._settle = connection.register_script(
-            scripts.text("types", "arguments", "settling", "clock", "pausing", "settle")
+            scripts.text("at_limit", "types", "arguments", "settling", "clock", "pausing", "settle")
         )
 
     def take(
@@ -197,9 +202,19 @@ class Steps:
         """Write down what became of deliveries, and what that says of a pause. Raises StaleRun as `fan_out` does."""
         arguments = _settlements(run_id, settlements)
         append_all(arguments, list(counts.items()))
-        append_all(arguments, [set_aside_words(entry) for entry in dead])
+        append_all(
+            arguments,
+            [
+                (
+                    keys.handler_count(handler, entry.kind, "dead"),
+                    keys.handler_count(handler, entry.kind, "dropped"),
+                    *set_aside_words(entry),
+                )
+                for entry in dead
+            ],
+        )
         append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flat(j.fields)) for j in later])
-        arguments += (news.verdict, math.ceil(news.after_seconds * 1000), news.reason, _PAUSE_KEPT_MS)
+        arguments += (news.verdict, math.ceil(news.after_seconds * 1000), news.reason, news.by, _PAUSE_KEPT_MS)
         places = [keys.COUNTS, keys.dead(handler), keys.rq_scheduled(queues.delivery(handler)), keys.paused(handler)]
         current, *found = patiently(
             lambda: self._settle(keys=places, args=arguments),
@@ -211,9 +226,22 @@ class Steps:
         is_held, change, ms = found
         return Settled(bool(is_held), change.decode(), ms / 1000)
 
+    def memory(self) -> Memory:
+        """Return how much memory Redis uses. Raises redis.RedisError."""
+        found: Any = self._connection.info("memory")
+        return memory.read(found)
+
+    def wait_for_room(self) -> bool:
+        """Wait until Redis has room for a fan-out; return whether it has, or the worker is to stop before."""
+        return self.headroom.wait_for_fan_out(is_stopping=self._is_stopping)
+
     def seconds_held(self, handler: str) -> float:
         """Give for how long a handler is paused, at least: 0 if it is not. Raises redis.RedisError."""
         return pauses.seconds_left(self._connection, handler)
+
+    def recover(self, handler: str) -> bool:
+        """End a handler's pause, if it is one for want of memory. Raises redis.RedisError."""
+        return pauses.recover(self._connection, handler)
 
 
 def _settlements(run_id: str, settlements: Iterable[Settlement]) -> list[Argument]:

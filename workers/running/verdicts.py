@@ -60,7 +60,7 @@ class Verdicts:
             )
 
     def _die(self, letter: SetAside, outcome: Outcome) -> None:
-        self.counts[keys.handler_count(self._handler.name, letter.kind, "dead")] += 1
+        # Counted as dead by the step that keeps it, or as dropped where one of its name is there.
         self.actions["event_dead", _cause(outcome)] += 1
         self.dead.append(letter)
 

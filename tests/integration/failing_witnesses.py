@@ -1,0 +1,18 @@
+"""Two handlers of the same events: `bad` fails until the file CALLBACKS_WITNESS_FILE is there, `good` never does."""
+
+import os
+from pathlib import Path
+
+from tests.integration.witnesses import VARIABLE
+from workers import ReportEvent, handler
+
+
+@handler(ReportEvent, attempts=8)
+def bad(event: ReportEvent) -> None:
+    if not Path(os.environ[VARIABLE]).exists():
+        raise RuntimeError("as it was told")
+
+
+@handler(ReportEvent, attempts=8)
+def good(event: ReportEvent) -> None:
+    """Have no trouble."""
