@@ -132,7 +132,7 @@ def descendants_of(folder: Path) -> dict[int, str]:
 
 def assert_nothing_left(folder: Path) -> None:
     """Fail if a process is still at work in `folder` a moment after the end."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + WAIT_SECONDS
     while (left := descendants_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left, left

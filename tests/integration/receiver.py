@@ -95,7 +95,7 @@ def receiving(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[
     try:
         yield receiver
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

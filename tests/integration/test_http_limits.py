@@ -111,13 +111,13 @@ def test_a_head_that_never_ends_is_given_up_on(
 
 
 def test_a_slow_body_is_no_slow_head(start_web: StartWeb, redis_server: RedisServer) -> None:
-    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 0.5")
+    web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 2.0")
     body = report(1)
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
         for place in range(0, len(body), 8):
             connection.sendall(body[place : place + 8])
-            time.sleep(0.1)  # all of it takes longer than a head may
+            time.sleep(0.4)  # all of it takes longer than a head may
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 

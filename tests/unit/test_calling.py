@@ -14,8 +14,8 @@ from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, 
 from workers.declaration import ATTRIBUTE
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
-# A time-out that is meant to be over, and one that is never meant to be.
-SHORT, LONG = 0.15, 30.0
+# A time-out that is meant to be over, though not for what takes no time even on a busy machine, and one that is not.
+SHORT, LONG = 0.5, 30.0
 
 
 def reports(number: int) -> list[Event]:

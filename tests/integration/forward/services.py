@@ -117,7 +117,7 @@ def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0)
     try:
         yield service
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
