@@ -87,10 +87,10 @@ def test_a_handler_that_cannot_be_imported(redis_server: RedisServer, tmp_path: 
 
 def test_a_value_that_is_wrong_is_named(tmp_path: Path) -> None:
     for command in (["check"], ["web"], ["worker", "expand"], ["worker", "deliver"], ["ops"], ["audit"]):
-        ended = run(*command, cwd=tmp_path, environment={"CALLBACKS_MAX_BODY_BYTES": "lots"})
+        ended = run(*command, cwd=tmp_path, environment={"CALLBACKS_LOG_LEVEL": "lots"})
 
         assert ended.returncode == (1 if command == ["check"] else 2)
-        assert "CALLBACKS_MAX_BODY_BYTES" in ended.stdout + ended.stderr
+        assert "CALLBACKS_LOG_LEVEL" in ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
 
 
@@ -130,3 +130,14 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
     assert (
         "handler 'two' is paused since 2023-11-14 22:13:20 UTC, until 2099-12-03 16:53:20: moving house; 0 events wait"
     ) in ended.stdout
+
+
+def test_what_is_wrong_with_one_handler_hides_no_other(tmp_path: Path) -> None:
+    environment = {"CALLBACKS_HANDLERS": "forward,jsonl", "CALLBACKS_FORWARD_URL": "https://crm.example"}
+
+    ended = run("check", cwd=tmp_path, environment=environment)
+
+    assert ended.returncode == 1
+    assert "✗ CALLBACKS_HANDLERS: 'forward': its settings: CALLBACKS_FORWARD_SECRETS: is not set" in ended.stdout
+    assert "until then its workers stop, others go on" in ended.stdout
+    assert "✓ handler 'jsonl'" in ended.stdout

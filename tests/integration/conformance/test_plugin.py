@@ -1,5 +1,9 @@
 """The plugin for pytest, in a project of somebody else's: its fixtures are there, and cost nothing where unused."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from workers import samples
@@ -153,8 +157,26 @@ def test_unused_it_loads_neither_queue_nor_server_nor_database(pytester: pytest.
         import sys
 
         def test_loaded():
-            assert "workers.testing.plugin" in sys.modules
-            heavy = {"rq", "redis", "starlette", "uvicorn", "sqlalchemy", "httpx", "orjson", "workers.registry"}
+            assert "callbacks.pytest_plugin" in sys.modules
+            heavy = {"rq", "redis", "starlette", "uvicorn", "sqlalchemy", "httpx", "orjson", "workers"}
             assert not heavy & sys.modules.keys()
     """
     run(pytester, tests, passed=1)
+
+
+@pytest.mark.parametrize("how", ["pytest", "python -m pytest"])
+def test_a_project_with_workers_of_its_own_tests_them(tmp_path: Path, how: str) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").write_text("")
+    (tmp_path / "workers" / "tasks.py").write_text("def send(): return 'theirs'")
+    (tmp_path / "test_tasks.py").write_text(
+        "from workers.tasks import send\n"
+        "def test_own(): assert send() == 'theirs'\n"
+        "def test_ours(callbacks_report): ...\n"
+    )
+    python = [sys.executable, "-m", "pytest"] if " " in how else [str(Path(sys.executable).with_name("pytest"))]
+
+    done = subprocess.run([*python, "-q"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert f"Python finds {tmp_path / 'workers'} by that name: rename it" in done.stdout

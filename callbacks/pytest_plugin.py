@@ -1,0 +1,89 @@
+"""The plugin for pytest: fixtures whose names begin with `callbacks_`.
+
+Unused, it imports nothing of the service: a project may have a `workers/` of its own, and tests of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from workers import Event, ReplyEvent, ReportEvent
+    from workers.testing.worker import Result, Worker
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have a test that takes `callbacks_event` called with each of the samples, unless it says itself with which."""
+    if "callbacks_event" not in metafunc.fixturenames:
+        return
+    for marker in metafunc.definition.iter_markers("parametrize"):
+        names = marker.args[0] if marker.args else marker.kwargs["argnames"]
+        if "callbacks_event" in (names.replace(" ", "").split(",") if isinstance(names, str) else names):
+            return
+    metafunc.parametrize("callbacks_event", _samples().NAMES, indirect=True)
+
+
+@pytest.fixture
+def callbacks_report() -> "Callable[..., ReportEvent]":
+    """Make a report: `callbacks_report("UNDELIV", client_message_id="order-7")`; see `workers.samples.report`."""
+    make: Callable[..., ReportEvent] = _samples().report
+    return make
+
+
+@pytest.fixture
+def callbacks_reply() -> "Callable[..., ReplyEvent]":
+    """Make a reply: `callbacks_reply("Yes, please")`; see `workers.samples.reply`."""
+    make: Callable[..., ReplyEvent] = _samples().reply
+    return make
+
+
+@pytest.fixture
+def callbacks_event(request: pytest.FixtureRequest) -> "Event":
+    """Return each of the samples in turn; `@pytest.mark.parametrize("callbacks_event", […], indirect=True)`: some."""
+    event: Event = _samples().one(request.param)
+    return event
+
+
+@pytest.fixture
+def callbacks_worker() -> "Iterator[Callable[[Callable[..., Any]], Worker]]":
+    """Yield the worker of a handler, opened at its first use and closed after the test: `callbacks_worker(refund)`."""
+    _samples()
+    from workers.testing.worker import Worker  # noqa: PLC0415 # only where it is used
+
+    workers: dict[Callable[..., Any], Worker] = {}
+    with ExitStack() as stack:
+
+        def worker(handler: Callable[..., Any]) -> Worker:
+            if handler not in workers:
+                workers[handler] = stack.enter_context(Worker(handler))
+            return workers[handler]
+
+        yield worker
+
+
+@pytest.fixture
+def callbacks_deliver(
+    callbacks_worker: "Callable[[Callable[..., Any]], Worker]",
+) -> "Callable[[Callable[..., Any], Event], Result]":
+    """Hand a handler one event, and return what became of it: `callbacks_deliver(refund, event).outcome == "done"`."""
+
+    def deliver(handler: Callable[..., Any], event: "Event") -> "Result":
+        return callbacks_worker(handler).deliver(event)
+
+    return deliver
+
+
+def _samples() -> ModuleType:
+    try:
+        from workers import samples  # noqa: PLC0415 # only where it is used
+    except ImportError as exc:
+        import workers  # noqa: PLC0415 # likewise
+
+        raise pytest.UsageError(
+            f"the fixtures of callbacks need its package 'workers', and Python finds {next(iter(workers.__path__))} by "
+            "that name: rename it, or test handlers in a folder without it"
+        ) from exc
+    return samples
