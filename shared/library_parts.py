@@ -42,7 +42,7 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "httpcore:AsyncNetworkBackend": "connect_tcp(host, port, timeout, local_address, socket_options) sleep",
             "httpcore:AsyncNetworkStream": "read(max_bytes, timeout) write(buffer, timeout) start_tls aclose "
             "get_extra_info",
-            "httpcore": "AnyIOBackend ConnectError ConnectTimeout WriteError URL",
+            "httpcore": "AnyIOBackend AsyncHTTPConnection ConnectError ConnectTimeout WriteError URL",
         },
     ),
     "httptools": Library(
@@ -58,7 +58,8 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "redis.asyncio.connection:AbstractConnection": "send_packed_command(command) read_response(timeout) "
             "disconnect(nowait)",
             "redis.asyncio.connection:ConnectionPool": "get_connection release(connection)",
-            "redis.client:Pipeline": "command_stack",
+            "redis:Redis": "eval execute_command pipeline",
+            "redis.client:Pipeline": "command_stack execute explicit_transaction",
             "redis.asyncio.sentinel:SentinelConnectionPool": "disconnect(inuse_connections)",
             "redis.asyncio.sentinel:SentinelManagedConnection": "read_response",
             "redis.connection": "Connection SSLConnection UnixDomainSocketConnection parse_url",

@@ -2,9 +2,7 @@
 --
 -- KEYS  1 registry of jobs scheduled for the queue, by unix time in seconds   2 the queue's list
 -- ARGV  1 unix time in seconds   2 most jobs   3 prefix of a job's hash
--- A queue of another type fails its own workers and whoever enqueues there; the jobs wait, and so does nobody else's queue.
-local found = redis.call('TYPE', KEYS[2]).ok
-if found ~= 'none' and found ~= 'list' then return end
+require_type('list', KEYS[2])
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(due) do
   -- Else it was deleted by hand, or is not a job: then HEXISTS is an error, which must not keep the others waiting.

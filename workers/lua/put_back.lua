@@ -17,6 +17,7 @@
 require_type('zset', KEYS[1], KEYS[6], KEYS[8])
 require_type('list', KEYS[3], KEYS[4])
 require_type('set', KEYS[7])
+require_type('hash', KEYS[2])
 local member = ARGV[1] .. ':' .. ARGV[2]
 local is_death = ARGV[4] == '1' and redis.call('HEXISTS', KEYS[5], 'stopping') == 0
 redis.call('DEL', KEYS[5])

@@ -5,6 +5,7 @@
 -- ARGV  1 the job's id
 -- Gives 1 if the job is in the queue by this, else 0
 require_type('list', KEYS[1], KEYS[3], KEYS[4])
+require_type('hash', KEYS[2])
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 if redis.call('HEXISTS', KEYS[2], 'data') == 0 then
   -- Deleted by hand: what it had taken along before goes on without it.

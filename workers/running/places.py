@@ -42,7 +42,7 @@ class Places:
         self._replace = connection.register_script(
             scripts.text("at_limit", "types", "arguments", "settling", "replace")
         )
-        self._due = connection.register_script(scripts.text("at_limit", "due"))
+        self._due = connection.register_script(scripts.text("at_limit", "types", "due"))
         self._renew = connection.register_script(scripts.text("at_limit", "renew"))
         self._return = connection.register_script(scripts.text("at_limit", "types", "return"))
 
