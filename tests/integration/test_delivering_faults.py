@@ -248,7 +248,7 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
     assert b.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
 
 
-@pytest.mark.parametrize("refusal", ["OOM", "READONLY"])
+@pytest.mark.parametrize("refusal", ["NOREPLICAS", "READONLY"])
 def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
     start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
@@ -257,15 +257,15 @@ def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
     @handler(ReportEvent)
     def patient(event: ReportEvent) -> None:
         called.append(event.message_id)
-        if refusal == "OOM":
-            admin.config_set("maxmemory", "1")
+        if refusal == "NOREPLICAS":
+            admin.config_set("min-replicas-to-write", "1")
         else:
             admin.replicaof("127.0.0.1", "1")
 
     def mended(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            admin.config_set("maxmemory", "0")
+            admin.config_set("min-replicas-to-write", "0")
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
