@@ -189,11 +189,11 @@ def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(b: Benc
 
 
 def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_waiting(b: Bench) -> None:
+    brought(b, "1")
     b.connection.hset(keys.COUNTS, keys.handler_count("single", "report", "dead"), 0)
     b.connection.set(keys.QUARANTINE, "no sorted set")
     b.connection.sadd("rq:workers:expand", "rq:worker:old")
     b.connection.hset("rq:worker:old", "birth", "yesterday, or so")
-    brought(b, "1")
     connection = connections.connect(b.url)
     trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
     known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
