@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks import table
 from benchmarks.command import RESULTS, SCALES
-from cli import ending
+from callbacks.cli import ending
 
 TABLES: Final = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "throughput_of_handlers", "growth")
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from simulator.payloads import Report, StatusBody
+from callbacks.simulator.payloads import Report, StatusBody
 
 REPORTS: Final = 3
 NUMBER_DIGITS: Final = 11

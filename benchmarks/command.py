@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from benchmarks import machine, measurements
 from benchmarks.measurements import Comparison, Results
-from cli import ending
+from callbacks.cli import ending
 
 RESULTS: Final = Path(__file__).with_name("results")
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from benchmarks import bodies, machine
 from benchmarks.measurements import OURS
 from benchmarks.stage import REPOSITORY, Failed, Stage, Url
-from cli.ports import free_port
+from callbacks.cli.ports import free_port
 from shared import audit
 
 PEERS: Final = REPOSITORY / "benchmarks" / "peers"

@@ -16,7 +16,7 @@ from benchmarks import backlog, command
 from benchmarks.command import Run
 from benchmarks.measurements import OURS, Figures
 from benchmarks.stage import Failed, Stage, Url
-from cli.ports import free_port
+from callbacks.cli.ports import free_port
 from shared import keys, queues
 
 FORWARD: Final = "workers.handlers.forward.handler"

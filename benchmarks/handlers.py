@@ -1,6 +1,6 @@
 """A handler that does nothing, so that a drain measures everything but it."""
 
-from workers import Event, ReplyEvent, ReportEvent, handler
+from callbacks import Event, ReplyEvent, ReportEvent, handler
 
 
 @handler(ReportEvent, ReplyEvent)

@@ -20,8 +20,9 @@ from sqlalchemy import func, insert, select
 
 from benchmarks import bodies
 from benchmarks.stage import Failed
+from callbacks import Event, ReportEvent
 from shared import events, wire
-from workers import Event, ReportEvent, registry
+from workers import registry
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Done
 from workers.handlers.sql import schema, tables

@@ -15,7 +15,7 @@ from msgspec import Struct
 from benchmarks import backlog, machine, wrk
 from benchmarks.contestants import INSTALL, PYTHON
 from benchmarks.stage import Failed, Part, Stage
-from cli import ending
+from callbacks.cli import ending
 
 PROFILES: Final = Path(__file__).with_name("profiles")
 PY_SPY: Final = PYTHON.with_name("py-spy")
@@ -27,7 +27,7 @@ _WRITE_SECONDS: Final = 60.0
 # Other threads wait for a spool, a supervisor's end or RQ's commands, which py-spy does not always take for waiting.
 _OTHER_THREADS: Final = "Thread._bootstrap ("
 # What stands at the bottom of every stack.
-_GROUND: Final = ("click/", "cli/", "<frozen", "runpy")
+_GROUND: Final = ("click/", "callbacks/cli/", "<frozen", "runpy")
 
 
 class Profile(Struct, frozen=True):

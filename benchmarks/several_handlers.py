@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 
 def _nothing(number: int) -> Callable[[ReportEvent], None]:

@@ -1,7 +1,7 @@
 """What a repetition runs on: a fresh Redis, as durable as production's, and real processes; gone when it ends.
 
 Everything a stage starts is on 127.0.0.1 at free ports, keeps its files in one temporary folder on a disk, and ends
-with whoever started it, however that one ends (see cli/leash.py).
+with whoever started it, however that one ends (see callbacks/cli/leash.py).
 """
 
 import os
@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from benchmarks.machine import disk_folder
-from cli import children
-from cli.embedded import EmbeddedRedis
-from cli.ports import free_port
+from callbacks.cli import children
+from callbacks.cli.embedded import EmbeddedRedis
+from callbacks.cli.ports import free_port
 from shared import connections
 
 REPOSITORY: Final = Path(__file__).parents[1]
@@ -136,7 +136,9 @@ class Stage:
             "CALLBACKS_LOG_LEVEL": "WARNING",
         }
         return self.start(
-            "callbacks " + " ".join(arguments), [sys.executable, "-m", "cli.main", *arguments], settings | environment
+            "callbacks " + " ".join(arguments),
+            [sys.executable, "-m", "callbacks.cli.main", *arguments],
+            settings | environment,
         )
 
     def web(self, *, processes: int = 1) -> "Url":

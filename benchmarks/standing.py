@@ -14,7 +14,7 @@ from benchmarks import bodies, command
 from benchmarks.command import Run
 from benchmarks.measurements import OURS, Figures
 from benchmarks.stage import TOKEN, Failed, Part, Stage, Url
-from cli.ports import free_port
+from callbacks.cli.ports import free_port
 
 STARTING: Final = "starting"
 IDLE: Final = "standing idle"

@@ -18,7 +18,7 @@ from benchmarks import command
 from benchmarks.command import Run
 from benchmarks.measurements import OURS, Figures
 from benchmarks.stage import Failed, Stage, Url
-from cli.ports import free_port
+from callbacks.cli.ports import free_port
 from tests import postgres_server
 
 RATE: Final = "events/s"

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 # Open until the worker ends.
 _file = Path(os.environ["BENCHMARK_ARRIVALS"]).open("a", buffering=1 << 20)  # noqa: SIM115

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 
 @handler(ReportEvent, concurrency=32)

@@ -30,7 +30,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 def main() -> None:
     """Run the command `callbacks`."""
-    import_module("cli.main").main(prog_name="callbacks")
+    import_module("callbacks.cli.main").main(prog_name="callbacks")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The service's packages have ordinary names, and in its processes these names are its own.
 
-A project may have a `workers/` or a `cli.py` too, in the current folder or on PYTHONPATH. So in the service's processes
-these names are found where this package lies, before any path is searched. Whatever else is on the path stays there.
+A project may have a `workers/` or a `shared.py` too, in the current folder or on PYTHONPATH. So in the service's
+processes these names are found where this package lies, before any path is searched. Whatever else is on the path stays
+there.
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-NAMES: Final = frozenset(("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers"))
+NAMES: Final = frozenset(("callbacks", "ingest", "shared", "workers"))
 # Absolute: the current folder may change.
 ROOT: Final = str(Path(__file__).absolute().parents[1])
 

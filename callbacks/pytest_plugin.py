@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from workers import Event, ReplyEvent, ReportEvent
+    from callbacks import Event, ReplyEvent, ReportEvent
     from workers.testing.worker import Result, Worker
 
 
@@ -28,14 +28,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def callbacks_report() -> "Callable[..., ReportEvent]":
-    """Make a report: `callbacks_report("UNDELIV", client_message_id="order-7")`; see `workers.samples.report`."""
+    """Make a report: `callbacks_report("UNDELIV", client_message_id="order-7")`; see `callbacks.samples.report`."""
     make: Callable[..., ReportEvent] = _samples().report
     return make
 
 
 @pytest.fixture
 def callbacks_reply() -> "Callable[..., ReplyEvent]":
-    """Make a reply: `callbacks_reply("Yes, please")`; see `workers.samples.reply`."""
+    """Make a reply: `callbacks_reply("Yes, please")`; see `callbacks.samples.reply`."""
     make: Callable[..., ReplyEvent] = _samples().reply
     return make
 
@@ -78,7 +78,7 @@ def callbacks_deliver(
 
 def _samples() -> ModuleType:
     try:
-        from workers import samples  # noqa: PLC0415 # only where it is used
+        from callbacks import samples  # noqa: PLC0415 # only where it is used
     except ImportError as exc:
         import workers  # noqa: PLC0415 # likewise
 

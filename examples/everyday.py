@@ -23,7 +23,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 
 THANKS: Final = "Thank you, we will call you."
 # Whoever answers automatically may talk to another machine that does: one answer an hour to each is enough.

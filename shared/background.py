@@ -6,39 +6,54 @@ the operators' page show it in /readyz, every process tells it with its metrics,
 
 Every place of the product that begins a task, a thread or a pool of threads, and what becomes of its exceptions:
 
-    ingest.app                  task        the durability watch and the group commit: begun again
-    ingest.spooling             task        the drain: begun again
-    ingest.spool_thread         executor    the spool's disk: raised to who waits, logged if nobody does any more
-    ingest.app                  to_thread   the end of metrics and traces: awaited
-    ingest.protocol             call_later  the time limit of a connection: `shared.uncaught`
-    shared.telling              thread, loop
-                                            the metrics push: goes on with its next round
-    shared.background           create_task, Thread
-                                            what this module begins
-    shared.tracer               Thread      the last export of spans: `shared.uncaught`
-    ops.app                     to_thread   the end of the actions: awaited
-    ops.access.signed_out       to_thread   a question to Redis: raised in its request
-    ops.pages.live_hub          task        the listener to live events: begun again
-    ops.pages.streams           ensure_future
-                                            one page that stays open: raised in its request
-    ops.pages.hands             executor    an operator's actions: logged, and noted as failed
-    ops.figures.together        to_thread   one question to Redis: raised to all who wait
-    workers.process             Thread      the lifeline to the supervisor: whatever ends it ends the process
-    workers.running.expanding   executor    the commit that runs while the next is made ready: raised in the run
+    ingest.app
+        task: the durability watch and the group commit: begun again
+    ingest.spooling
+        task: the drain: begun again
+    ingest.spool_thread
+        executor: the spool's disk: raised to who waits, logged if nobody does any more
+    ingest.app
+        to_thread: the end of metrics and traces: awaited
+    ingest.protocol
+        call_later: the time limit of a connection: `shared.uncaught`
+    shared.telling
+        thread, loop: the metrics push: goes on with its next round
+    shared.background
+        create_task, Thread: what this module begins
+    shared.tracer
+        Thread: the last export of spans: `shared.uncaught`
+    callbacks.ops.app
+        to_thread: the end of the actions: awaited
+    callbacks.ops.access.signed_out
+        to_thread: a question to Redis: raised in its request
+    callbacks.ops.pages.live_hub
+        task: the listener to live events: begun again
+    callbacks.ops.pages.streams
+        ensure_future: one page that stays open: raised in its request
+    callbacks.ops.pages.hands
+        executor: an operator's actions: logged, and noted as failed
+    callbacks.ops.figures.together
+        to_thread: one question to Redis: raised to all who wait
+    workers.process
+        Thread: the lifeline to the supervisor: whatever ends it ends the process
+    workers.running.expanding
+        executor: the commit that runs while the next is made ready: raised in the run
     workers.running.housekeeping
-                                loop        each task of maintenance: goes on, and so do the others
-    workers.running.supervisor  loop        what maintenance as a whole may raise: goes on
-    workers.calling.caller      create_task, call_later, call_at
-                                            a handler's calls: each one's outcome
-    workers.calling.lifespans   create_task, ensure_future
-                                            a handler's lifespan: logged, and the process begun again
+        loop: each task of maintenance: goes on, and so do the others
+    workers.running.supervisor
+        loop: what maintenance as a whole may raise: goes on
+    workers.calling.caller
+        create_task, call_later, call_at: a handler's calls: each one's outcome
+    workers.calling.lifespans
+        create_task, ensure_future: a handler's lifespan: logged, and the process begun again
     workers.handlers.forward.lines
-                                create_task the end of a broken connection: `shared.uncaught`
+        create_task: the end of a broken connection: `shared.uncaught`
     workers.handlers.forward.turns
-                                call_later  the end of a turn that lasts too long: `shared.uncaught`
+        call_later: the end of a turn that lasts too long: `shared.uncaught`
     workers.handlers.jsonl.packing
-                                Thread      gzip of closed files: goes on with its next round
-    simulator.gateway           create_task the simulator's senders: raised to who started it
+        Thread: gzip of closed files: goes on with its next round
+    callbacks.simulator.gateway
+        create_task: the simulator's senders: raised to who started it
 """
 
 import asyncio

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 REPOSITORY: Final = Path(__file__).parents[1]
 _VARIABLE: Final = "CALLBACKS_BROKEN_LOOPS"
-_PACKAGES: Final = ("cli", "ingest", "ops", "shared", "simulator", "workers")
+_PACKAGES: Final = ("callbacks", "ingest", "shared", "workers")
 MESSAGE: Final = "35699000001"
 
 

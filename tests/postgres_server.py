@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cli.children import leashed
+from callbacks.cli.children import leashed
 from tests.redis_server import free_port
 
 PASSWORD: Final = "s3cr:t/p@ss%w?rd"

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from cli.children import leashed
+from callbacks.cli.children import leashed
 from tests.redis_server import free_port
 
 _START_SECONDS: Final = 60.0

@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 import pytest
 import redis
 
-from cli.children import leashed
+from callbacks.cli.children import leashed
 
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
 _FORBIDDEN_PORT: Final = 6379

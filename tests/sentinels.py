@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import redis
 
-from cli.children import leashed
+from callbacks.cli.children import leashed
 from tests.redis_server import RedisServer, binary, free_port
 
 SERVICE: Final = "callbacks"

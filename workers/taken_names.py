@@ -15,7 +15,7 @@ from typing import Final
 from callbacks import own_packages
 
 # What a handler imports of the service; everything else that bears one of the names is meant to be the project's.
-_PUBLIC: Final = "workers"
+_PUBLIC: Final = "callbacks"
 
 
 def of_entry(entry: str) -> str:

@@ -22,7 +22,7 @@ TOKEN: Final = "tok-background-loops"
 _ELSEWHERE: Final = {"maintenance_drain"}
 _WEB: Final = {"durability", "drain", "group_commit"}
 _HANDLERS: Final = """
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 @handler(ReportEvent)
 def ledger(event): ...

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from callbacks.simulator import ledger
 from shared import audit, events
-from simulator import ledger
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import CALLBACKS, Running, get
 from tests.certificates import self_signed

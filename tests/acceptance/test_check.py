@@ -106,7 +106,7 @@ def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
 
 def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from workers import ReportEvent, handler\n"
+        "from callbacks import ReportEvent, handler\n"
         "@handler(ReportEvent)\ndef one(event): ...\n"
         "@handler(ReportEvent)\ndef two(event): ...\n"
     )

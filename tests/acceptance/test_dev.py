@@ -11,7 +11,7 @@ from tests.acceptance.processes import INTERRUPT, Running, assert_nothing_left, 
 from tests.redis_server import free_port, require
 
 HANDLER = """
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 @handler(ReportEvent, statuses={"DELIVRD"})
 def shout(event):

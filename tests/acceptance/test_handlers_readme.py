@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, samples
+from callbacks.testing import Worker
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, started
 from tests.redis_server import free_port, require
-from workers import Event, registry, samples
-from workers.testing import Worker
+from workers import registry
 
 README = (REPOSITORY / "workers" / "handlers" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)

@@ -9,7 +9,7 @@ from tests.acceptance.processes import Running
 from tests.redis_server import free_port
 
 HANDLER = """
-from workers import Reject, ReportEvent, Retry, handler
+from callbacks import Reject, ReportEvent, Retry, handler
 
 @handler(ReportEvent)
 def choosy(event):

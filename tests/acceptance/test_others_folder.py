@@ -19,7 +19,7 @@ THEIRS = "raise RuntimeError('the modules of the project')\n"
 HANDLER = """
 import concurrent.futures, json, multiprocessing, os
 from pathlib import Path
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 def square(number):
     return number * number

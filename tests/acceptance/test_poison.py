@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 
 DEADLY_HANDLER = """
 import os, signal
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 _file = os.open("seen.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -28,7 +28,7 @@ _file = os.open("seen.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 # Neither an alarm nor another thread ends this: the signals are blocked, and the C code keeps the interpreter.
 HANGING_HANDLER = """
 import ctypes, os, signal
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 @handler(ReportEvent, timeout_seconds=0.2)
 def deadly(event):
@@ -43,7 +43,7 @@ def deadly(event):
 DEADLY_READER = """
 import os, signal
 from shared import wire
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 read = wire.read
 

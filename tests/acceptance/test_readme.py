@@ -13,12 +13,12 @@ import pytest
 
 from benchmarks import table
 from benchmarks.command import RESULTS
-from cli.main import main
+from callbacks.cli.main import main
 from shared import settings
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, run, started
 from tests.redis_server import free_port, require
 
-PACKAGES: Final = ("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers")
+PACKAGES: Final = ("callbacks", "ingest", "shared", "workers")
 README: Final = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ from tests.forwarder import Forwarder
 from tests.redis_server import RedisServer, free_port
 
 HANDLER = """
-from callbacks_under_test import ReportEvent, Retry, handler
+from callbacks import ReportEvent, Retry, handler
 
 tried = set()
 
@@ -28,7 +28,7 @@ def second(event):
         raise Retry(after_seconds=8)
     with open("delivered.txt", "a") as file:
         file.write(event.message_id + "\\n")
-""".replace("callbacks_under_test", "workers")
+"""
 
 
 def post(port: int, body: str) -> int:

@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 HANDLERS = """
 from pathlib import Path
-from workers import Reject, ReportEvent, ReplyEvent, handler
+from callbacks import Reject, ReportEvent, ReplyEvent, handler
 
 @handler(ReportEvent, ReplyEvent)
 def picky(event):
@@ -235,7 +235,7 @@ def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
     start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "failing.py").write_text(
-        "from workers import ReportEvent, handler\n\n@handler(ReportEvent, attempts=1)\ndef failing(event):\n"
+        "from callbacks import ReportEvent, handler\n\n@handler(ReportEvent, attempts=1)\ndef failing(event):\n"
         "    raise LookupError(f'no account for {event.recipient}')\n"
     )
     with redis_server.client() as client, client.pipeline() as pipe:

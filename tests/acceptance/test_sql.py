@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from callbacks.simulator import ledger
 from shared import audit
-from simulator import ledger
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import Running, get, run
 from tests.postgres_server import PostgresServer, require

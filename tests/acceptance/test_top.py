@@ -111,7 +111,7 @@ def test_as_json_again_and_again_it_is_a_line_a_look_until_nobody_reads(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "top", "--json", "--every", "0.5"],
+        [sys.executable, "-m", "callbacks.cli.main", "top", "--json", "--every", "0.5"],
         cwd=REPOSITORY,
         env={"REDIS_URL": redis_server.url},
         stdout=subprocess.PIPE,
@@ -128,7 +128,7 @@ def test_as_json_again_and_again_it_is_a_line_a_look_until_nobody_reads(
 
 
 def test_without_rich_it_says_what_to_install(redis_server: RedisServer, tmp_path: Path) -> None:
-    program = "import sys; sys.modules['rich'] = None; from cli.main import main; main(['top'])"
+    program = "import sys; sys.modules['rich'] = None; from callbacks.cli.main import main; main(['top'])"
 
     told = subprocess.run(
         [sys.executable, "-c", program],

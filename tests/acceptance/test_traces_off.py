@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer
 Start: TypeAlias = Callable[..., Running]
 
 ASKED: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-WEB: Final = "from cli.web import web; web(prog_name='callbacks web')"
+WEB: Final = "from callbacks.cli.web import web; web(prog_name='callbacks web')"
 WORKER: Final = "from workers.process import main; sys.exit(main())"
 # Tells at its end what it has imported. (redis-py imports what measures, not what traces, wherever it is installed.)
 TELLING: Final = """

@@ -8,7 +8,7 @@ from typing import Final
 
 from opentelemetry import trace
 
-from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 
 RECIPIENT: Final = "35699000001"
 TEXT: Final = "meet me at nine"

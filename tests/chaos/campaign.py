@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from callbacks.simulator import ledger
 from shared import audit, events
-from simulator import ledger
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import Running, get
 from tests.redis_server import RedisServer
@@ -20,7 +20,7 @@ _WITNESSED: Final = "witness.txt"
 # Writes down that it has an event, before it could be killed with it: the event, its own process, and when.
 _WITNESS: Final = f"""
 import os, time
-from workers import ReplyEvent, ReportEvent, handler
+from callbacks import ReplyEvent, ReportEvent, handler
 
 _file = os.open("{_WITNESSED}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 

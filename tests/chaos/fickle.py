@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from tests.integration import witnesses
 from tests.integration.faults import Faulty, Journey
-from workers import Reject, ReplyEvent, ReportEvent, handler
 
 Mood: TypeAlias = Literal["willing", "fails", "rejects", "kills", "dooms"]
 

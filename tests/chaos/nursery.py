@@ -23,7 +23,14 @@ from typing import Any, Final, Self
 from tests.acceptance.processes import REPOSITORY
 from tests.conftest import stripped_environment
 
-_PRELOADED: Final = ("cli.main", "cli.web", "cli.worker", "cli.dead", "cli.quarantine", "workers.process")
+_PRELOADED: Final = (
+    "callbacks.cli.main",
+    "callbacks.cli.web",
+    "callbacks.cli.worker",
+    "callbacks.cli.dead",
+    "callbacks.cli.quarantine",
+    "workers.process",
+)
 _PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.witness")
 # Module, name, seconds there instead of so many more. None of them decides what is kept or given back, only when.
 _HASTENED: Final = (
@@ -156,7 +163,7 @@ def _become(order: Mapping[str, Any]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     _begin_anew(keep={0, 1, 2}, environment={**os.environ, **order["environment"]})
-    from cli.main import main  # noqa: PLC0415 # imported long before
+    from callbacks.cli.main import main  # noqa: PLC0415 # imported long before
 
     sys.argv = ["callbacks", *order["arguments"]]
     _end_by(lambda: main(prog_name="callbacks"))

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from tests.integration.witnesses import write_down, written_down
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
 
 VARIABLE: Final = "WITNESS_FILE"
 AGAIN: Final = "again"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from callbacks import ReportEvent
 from shared import audit, live
 from shared.live import Listening
 from tests.acceptance.processes import get, run, started
@@ -18,7 +19,6 @@ from tests.deploy.places import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, 
 from tests.integration.told import other
 from tests.integration.workbench import bench, statuses
 from tests.redis_server import RedisServer, free_port
-from workers import ReportEvent
 
 TEXT = (DEPLOY / "redis" / "users.conf").read_text()
 RULES = {line.split()[1]: line.split()[2:] for line in TEXT.splitlines() if line.startswith("user ")}

@@ -17,7 +17,7 @@ from tests.deploy.test_proxies import nginx
 from tests.redis_server import RedisServer, free_port
 
 NEXT = "99.0.0"
-PACKAGES = ("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers")
+PACKAGES = ("callbacks", "ingest", "shared", "workers")
 
 
 @pytest.fixture(scope="module")

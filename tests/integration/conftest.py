@@ -100,7 +100,7 @@ def _callbacks_web(
     command: tuple[str, ...] | None = None,
     **environment: str,
 ) -> "WebProcess":
-    program = f"{prelude}\nfrom cli.web import web\nweb(prog_name='callbacks web')"
+    program = f"{prelude}\nfrom callbacks.cli.web import web\nweb(prog_name='callbacks web')"
     return WebProcess(
         command or (sys.executable, "-c", program, *arguments),
         {

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from callbacks import ReportEvent, handler
 from tests.integration.witnesses import VARIABLE
-from workers import ReportEvent, handler
 
 
 @handler(ReportEvent, attempts=8)

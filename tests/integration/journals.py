@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from callbacks import Event
 from shared import events
 from tests.conftest import stripped_environment
-from workers import Event
 
 REPOSITORY = Path(__file__).parents[2]
 # Each line on stdin is a batch; the answer is that it was taken, or what went wrong.

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from callbacks import Pause, ReportEvent, handler
 from tests.integration.witnesses import VARIABLE, write_down, written_down
-from workers import Pause, ReportEvent, handler
 
 
 def away() -> Path:

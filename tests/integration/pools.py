@@ -49,7 +49,7 @@ class Command:
             )
 
     def _program(self) -> tuple[str, ...]:
-        return "-m", "cli.main", "worker"
+        return "-m", "callbacks.cli.main", "worker"
 
     @property
     def log(self) -> str:

@@ -1,9 +1,9 @@
 """Filling the shelves as the service does, and adding up what stands on them."""
 
+from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from shared import keys
 from shared.batches import Quarantined
 from tests.integration.workbench import RECEIVED_MS, Bench, record, status
-from workers import Reject, ReplyEvent, ReportEvent, handler
 
 # Any body that this release reads, but an older one did not.
 READABLE = b'{"data":[{"message_id":"%d","status":"SEEN","to":"35699000001"}]}'

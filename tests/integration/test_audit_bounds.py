@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from ops.figures import auditing
-from ops.figures.auditing import Auditing
+from callbacks.ops.figures import auditing
+from callbacks.ops.figures.auditing import Auditing
 from shared import audit, connections, keys, queues
 from tests.redis_server import RedisServer
 

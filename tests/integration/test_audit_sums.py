@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from shared import keys, queues
 from shared.batches import Quarantined
 from tests.integration.workbench import RECEIVED_MS, Bench, bench, record, reply, status
 from tests.redis_server import RedisServer
-from workers import Reject, ReplyEvent, ReportEvent, handler
 
 
 @handler(ReportEvent, ReplyEvent)

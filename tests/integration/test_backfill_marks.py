@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from callbacks import samples
 from shared import keys
 from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import samples
 from workers.operating.backfilling import Backfilling
 from workers.running.offering import Offered
 

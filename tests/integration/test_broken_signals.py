@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from callbacks import Pause, Reject, ReportEvent, Retry
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Pause, Reject, ReportEvent, Retry
 
 NAN = float("nan")
 

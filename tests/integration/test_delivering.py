@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from shared import events, keys, queues
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, record, reply, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.running import intake
 
 Call = Callable[[ReportEvent], None]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, witnesses
 from tests.integration.faults import Fault, Journey
@@ -26,7 +27,6 @@ from tests.integration.workbench import (  # noqa: F401
     statuses,
 )
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler
 from workers.running import delivering, patience, settling
 
 _WAIT_SECONDS = 30.0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from callbacks import Pause, ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, witnesses
 from tests.integration.faults import Fault, Journey
@@ -23,7 +24,6 @@ from tests.integration.workbench import (  # noqa: F401
     statuses,
 )
 from tests.redis_server import RedisServer
-from workers import Pause, ReportEvent, handler
 from workers.running import delivering, intake
 
 # A run begins with eight rounds of what it works on at once.

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from callbacks import ReportEvent, handler
 from shared import keys
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler
 from workers.running import delivering
 
 

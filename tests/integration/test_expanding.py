@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from callbacks import ReplyEvent, ReportEvent, handler
 from shared import keys, queues
 from shared.batches import Kept
 from tests.integration.workbench import RECEIVED_MS, Bench, bench, declared, record, reply, status, statuses
 from tests.redis_server import RedisServer
-from workers import ReplyEvent, ReportEvent, handler
 from workers.running import expanding, settling
 
 _PAYLOADS = Path(__file__).parents[1] / "payloads"

@@ -98,7 +98,7 @@ def started(command: Command) -> int:
 def run(b: Bench, *arguments: str) -> str:
     """Run `callbacks` and return what it prints."""
     return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
+        [sys.executable, "-m", "callbacks.cli.main", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
         capture_output=True,

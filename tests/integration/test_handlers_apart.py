@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 SHOP = """
 import os
 from pathlib import Path
-from workers import ReportEvent, handler
+from callbacks import ReportEvent, handler
 
 Path(os.environ["SHOP_KEY_FILE"]).read_text()
 

@@ -10,18 +10,18 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from callbacks import samples
 from shared import events, keys, queues
 from tests.acceptance.processes import run, started
 from tests.integration.told import at_handler, brought, fail_at, other, single, told
 from tests.integration.workbench import Bench, bench, statuses
 from tests.redis_server import RedisServer
-from workers import samples
 from workers.operating import discarding as discarding_module
 from workers.operating.discarding import Discarding, StillRunning
 
 HANDLERS = """
 from pathlib import Path
-from workers import ReplyEvent, ReportEvent, Retry, handler
+from callbacks import ReplyEvent, ReportEvent, Retry, handler
 
 @handler(ReportEvent, attempts=3)
 def single(event):

@@ -6,13 +6,13 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from callbacks import samples
 from tests.acceptance.processes import run
-from workers import samples
 
 HANDLERS = """
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
-from workers import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
 
 @handler(ReportEvent, attempts=3, timeout_seconds=0.2, statuses={"UNDELIV"})
 def refund(event):

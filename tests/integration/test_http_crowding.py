@@ -14,13 +14,13 @@ from tests.redis_server import RedisServer
 
 # The kernel would hold megabytes of answers for a reader; a few KiB will do.
 SMALL_BUFFERS = """
-import socket, cli.ports
-usual = cli.ports.listen
+import socket, callbacks.cli.ports
+usual = callbacks.cli.ports.listen
 def listen(host, port):
     listening = usual(host, port)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return listening
-cli.ports.listen = listen
+callbacks.cli.ports.listen = listen
 """
 PING = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import pytest
 
+from callbacks import ReportEvent, handler
 from shared.batches import Kept
 from tests.integration import injection
 from tests.integration.injection import MARK
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler
 from workers.running.intake import TAKE_ITEMS, Intake
 
 ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, samples
 from shared import settings
 from tests.integration import journals
 from tests.integration.conftest import until
 from tests.integration.journals import Process, lines, of_folder, written
-from workers import Event, samples
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.handler import Files
 from workers.handlers.jsonl.known import Known

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers import samples
+from callbacks import samples
 from workers.handlers.jsonl.writing import Writer
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from callbacks import Event, Pause, samples
 from shared import keys
 from tests.chaos.test_full_disk import ballast, disk  # noqa: F401 # a fixture
 from tests.integration.journals import Process, lines, of_folder, written
 from tests.integration.pools import Command, until
 from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
-from workers import Event, Pause, samples
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.handler import Files, keep
 from workers.handlers.jsonl.packing import Packer

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from callbacks import ReplyEvent, ReportEvent, handler
 from shared import connections, keys, live
 from shared.events import Event
 from shared.live import Away, Heard, Idle, Listening, NotShown
@@ -18,7 +19,6 @@ from tests.conftest import StartRedis
 from tests.integration.conftest import until
 from tests.integration.workbench import Bench, bench, record, reply, status, statuses
 from tests.redis_server import RedisServer, free_port
-from workers import ReplyEvent, ReportEvent, handler
 from workers.running import expanding
 
 

@@ -7,8 +7,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops.app import create_app
-from ops.metrics import AUDIT_EVERY_SECONDS, Metrics
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks.ops.app import create_app
+from callbacks.ops.metrics import AUDIT_EVERY_SECONDS, Metrics
 from shared import connections, keys, settings
 from shared.batches import Quarantined
 from shared.figures import Figures
@@ -17,7 +18,6 @@ from tests.conftest import StartRedis
 from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
 from tests.integration.workbench import RECEIVED_MS, Bench, record, status
 from tests.redis_server import RedisServer
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.running import pauses
 
 Series = Mapping[tuple[str, ...], float]

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 import redis
 
-from ops.figures import now
-from ops.figures.auditing import MOST_JOBS, Auditing
-from ops.figures.now import Now
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks.ops.figures import now
+from callbacks.ops.figures.auditing import MOST_JOBS, Auditing
+from callbacks.ops.figures.now import Now
 from shared import connections, keys, queues, settings
 from shared.figures import SECONDS, Figures
 from shared.last_hour import BUCKET_SECONDS
@@ -14,7 +15,6 @@ from shared.telling import Telling
 from tests.conftest import StartRedis
 from tests.integration.workbench import Bench, record, reply, status, statuses
 from tests.redis_server import RedisServer
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.running import pauses
 
 

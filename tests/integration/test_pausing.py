@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Pause, Reject, ReportEvent, Retry, handler
 from workers.operating import waiting
 from workers.running import intake, pauses
 

@@ -12,10 +12,11 @@ from rq.registry import StartedJobRegistry
 from rq.utils import import_attribute, utcformat, utcparse
 from rq.worker import BaseWorker
 
+from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration.workbench import Bench, bench, record, status, statuses, worker_name
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler, jobs
+from workers import jobs
 
 
 @handler(ReportEvent)

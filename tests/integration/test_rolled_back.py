@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from callbacks import ReportEvent, handler
 from shared import keys
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler
 from workers.running import rq_worker
 
 connections: list[Any] = []

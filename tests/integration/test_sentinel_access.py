@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from cli.children import leashed
+from callbacks.cli.children import leashed
 from shared import connections
 from tests.certificates import self_signed
 from tests.conftest import StartRedis

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from callbacks import Pause, ReportEvent
 from shared import keys
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Pause, ReportEvent
 from workers.running import intake, pauses
 
 

@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from cli.simulate import simulate
-from simulator.ledger import read, unique_events
+from callbacks.cli.simulate import simulate
+from callbacks.simulator.ledger import read, unique_events
 from tests.integration.receiver import Request, always, receiving
 
 TOKEN = "s3cr3t-token"
-COMMAND = "from cli.simulate import simulate; simulate()"
+COMMAND = "from callbacks.cli.simulate import simulate; simulate()"
 SMALL = ("--destinations", "20", "--replies", "5", "--retry-seconds", "0")
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from simulator.campaign import Campaign, plan
-from simulator.gateway import run
-from simulator.ledger import Entry, Ledger, read, unique_events
-from simulator.options import CampaignOptions, DeliveryOptions
-from simulator.payloads import ReportKey
-from simulator.summary import Progress, Summary
-from simulator.target import target
+from callbacks.simulator.campaign import Campaign, plan
+from callbacks.simulator.gateway import run
+from callbacks.simulator.ledger import Entry, Ledger, read, unique_events
+from callbacks.simulator.options import CampaignOptions, DeliveryOptions
+from callbacks.simulator.payloads import ReportKey
+from callbacks.simulator.summary import Progress, Summary
+from callbacks.simulator.target import target
 from tests.integration.receiver import Answer, Request, always, receiving
 
 START = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from simulator.campaign import plan
-from simulator.errors import InvalidOption
-from simulator.gateway import run
-from simulator.options import CampaignOptions, DeliveryOptions
-from simulator.summary import Summary
-from simulator.target import target
+from callbacks.simulator.campaign import plan
+from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.gateway import run
+from callbacks.simulator.options import CampaignOptions, DeliveryOptions
+from callbacks.simulator.summary import Summary
+from callbacks.simulator.target import target
 from tests.certificates import self_signed
 from tests.integration.receiver import always, receiving
 

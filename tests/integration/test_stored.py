@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 
 FILES = sorted(stored.STORED.glob("*.json"))
 SHOP = """
-from workers import ReplyEvent, ReportEvent, handler
+from callbacks import ReplyEvent, ReportEvent, handler
 
 @handler(ReportEvent, ReplyEvent)
 def shop(event):

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, Pause, redis, samples
 from shared import keys, settings
 from tests.conftest import StartRedis
 from tests.integration.faults import Faulty
 from tests.integration.pools import Command, until
 from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
-from workers import Event, Pause, connections, samples
 from workers.handlers.stream.handler import Stream, add
 from workers.handlers.stream.target import Target
 
@@ -54,7 +54,7 @@ def test_a_batch_goes_in_one_round_trip_in_portions_that_hold_redis_up_for_a_mom
     redis_server: RedisServer,
 ) -> None:
     given = [*some(1200), *(samples.reply("x" * 600_000) for _ in range(3))]
-    client = connections.connect(redis_server.url)
+    client = redis.connect(redis_server.url)
     client.connection_pool.connection_class = Faulty
     Faulty.at, Faulty.count = 0, 0
     client.ping()
@@ -85,7 +85,7 @@ def test_a_connection_that_breaks_makes_no_second_entry_and_loses_none(redis_ser
     adding = stream(redis_server)
     adding.add(given[:1])
     adding.close()
-    adding._client = connections.connect(redis_server.url)
+    adding._client = redis.connect(redis_server.url)
     adding._client.connection_pool.connection_class = Faulty
     Faulty.at = 0
     adding._client.ping()  # connecting takes exchanges too: only the batch's is to be cut
@@ -101,7 +101,7 @@ def test_a_connection_that_breaks_makes_no_second_entry_and_loses_none(redis_ser
 
 
 def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetime(redis_server: RedisServer) -> None:
-    client = connections.connect(redis_server.url)
+    client = redis.connect(redis_server.url)
     target = Target(client, "callbacks", most=None, remembered=10)
     given = some(100)
     for event in given:
@@ -139,7 +139,7 @@ def test_another_redis_and_another_key_may_be_named(redis_server: RedisServer, s
     adding.add(given)
 
     assert ids(redis_server) == []
-    with connections.connect(url) as client:
+    with redis.connect(url) as client:
         assert {key.decode() for key in client.scan_iter()} == {"{shop}events", "{shop}events:ids"}
 
 

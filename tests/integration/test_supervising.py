@@ -257,7 +257,7 @@ def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
 def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(b: Bench, start: Start, tmp_path: Path) -> None:
     (tmp_path / "whimsical.py").write_text(
         "import sys\n"
-        "from workers import ReportEvent, handler\n"
+        "from callbacks import ReportEvent, handler\n"
         "if any('workers.process' in word for word in sys.orig_argv):\n"
         "    raise ImportError('not in here')\n"
         "@handler(ReportEvent)\n"

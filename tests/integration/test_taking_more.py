@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import ReportEvent, handler
 from workers.running.settling import Steps
 
 WORKER = "somebody"

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from ops.figures import reading
+from callbacks.ops.figures import reading
 from shared import connections, failing_loops, keys
 from shared.background import Background
 from shared.figures import Figures

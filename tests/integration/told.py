@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from callbacks import ReportEvent, handler
 from tests.integration.workbench import Bench, declared, statuses
-from workers import ReportEvent, handler
 
 
 class Told:

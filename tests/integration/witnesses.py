@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from workers import Reject, ReplyEvent, ReportEvent, handler
+from callbacks import Reject, ReplyEvent, ReportEvent, handler
 
 VARIABLE: Final = "CALLBACKS_WITNESS_FILE"
 

@@ -20,7 +20,7 @@ HOSTILE: Final = "<script>alert(1)</script><b>\u202egnp.exe\u200b\x07\"'&"
 
 # One handler that is well, one that rejects some and cannot do others.
 _HANDLERS: Final = """
-from workers import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 
 @handler(ReportEvent, ReplyEvent)
 def ledger(event):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from ops.pages.hands import Hands
+from callbacks.ops.pages.hands import Hands
 from shared import connections, keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401

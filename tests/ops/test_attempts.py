@@ -1,6 +1,6 @@
 """How often a password may be tried, from one address and from all together."""
 
-from ops.access.attempts import MOST_IN_ALL, MOST_PER_ADDRESS, PERIOD_SECONDS, Attempts
+from callbacks.ops.access.attempts import MOST_IN_ALL, MOST_PER_ADDRESS, PERIOD_SECONDS, Attempts
 
 
 class Clock:

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from ops.figures.attention import matters
-from ops.figures.auditing import Balance
-from ops.figures.now import AtHandler, Now
-from ops.figures.reading import Queue, Spool
+from callbacks.ops.figures.attention import matters
+from callbacks.ops.figures.auditing import Balance
+from callbacks.ops.figures.now import AtHandler, Now
+from callbacks.ops.figures.reading import Queue, Spool
 from shared.durability import Finding
 from shared.last_hour import Acknowledged, Bucket
 

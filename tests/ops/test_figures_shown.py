@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops.figures import quantities
-from ops.html import charts
+from callbacks.ops.figures import quantities
+from callbacks.ops.html import charts
 from shared.last_hour import Bucket
 
 

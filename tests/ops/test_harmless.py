@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from ops.html.harmless import harmless
+from callbacks.ops.html.harmless import harmless
 
 
 def shown(text: object, most: int | None = None) -> str:

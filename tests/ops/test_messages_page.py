@@ -14,7 +14,7 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from ops.pages import past
+from callbacks.ops.pages import past
 from shared import keys, settings
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.conftest import _without_settings

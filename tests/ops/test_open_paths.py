@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.figures.auditing import MOST_JOBS
+from callbacks.ops.figures.auditing import MOST_JOBS
 from shared import keys, queues
 from tests.ops.serving import Service
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from ops.access.sessions import Session, Sessions
+from callbacks.ops.access.sessions import Session, Sessions
 from tests.acceptance.processes import run
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.serving import PASSWORD, Service

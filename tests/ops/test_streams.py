@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
-from ops.pages.streams import MOST
+from callbacks.ops.pages.streams import MOST
 from tests.conftest import StartRedis
 from tests.ops.browsing import PHONE, Opened, assert_everybody_can_use
 from tests.ops.serving import PASSWORD, Service, served

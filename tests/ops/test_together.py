@@ -8,7 +8,7 @@ import httpx
 import pytest
 import redis
 
-from ops.figures.together import Together
+from callbacks.ops.figures.together import Together
 from tests.ops.serving import Service
 from tests.ops.test_streams import threads
 

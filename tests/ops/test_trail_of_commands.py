@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import main
+from callbacks.cli.main import main
 from shared import keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401

@@ -5,6 +5,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from callbacks import ReportEvent, Retry, handler
 from shared import keys, queues
 from tests.conftest import StartRedis
 from tests.integration.shelves import die, ids, refusing
@@ -18,7 +19,6 @@ from tests.integration.workbench import (  # noqa: F401
     status,
 )
 from tests.redis_server import RedisServer
-from workers import ReportEvent, Retry, handler
 from workers.operating import whereabouts
 from workers.operating.whereabouts import Fate
 

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared.events import Event
 from shared.tracer import Tracer
 from tests.unit.example_events import report
-from workers import Pause, Reject, ReportEvent, Retry, handler
 from workers.calling.call_spans import CallSpans
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE, Failed, Outcome, Rejected

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workers import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
+from callbacks import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE

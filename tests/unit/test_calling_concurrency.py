@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, ReportEvent
 from tests.unit.test_calling import LONG, SHORT, Made, both, caller, keep_in, outcomes, reports
-from workers import Event, ReportEvent
 from workers.calling.outcomes import DONE, Failed
 
 

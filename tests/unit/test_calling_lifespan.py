@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from callbacks import Pause, ReportEvent, Retry, handler
 from tests.unit.test_calling import LONG, SHORT, outcomes, reports
-from workers import Pause, ReportEvent, Retry, handler
 from workers.calling import lifespans
 from workers.calling.caller import Caller
 from workers.calling.lifespans import Unready

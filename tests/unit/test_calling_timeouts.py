@@ -9,8 +9,8 @@ from types import FrameType
 
 import pytest
 
+from callbacks import Event, HandlerTimeout, ReportEvent
 from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
-from workers import Event, HandlerTimeout, ReportEvent
 from workers.calling.alarm import Alarm
 from workers.calling.outcomes import DONE, Apart, Failed
 

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli.main import main
+from callbacks.cli.main import main
 
 GROUPS = ("worker", "handlers", "dead", "quarantine")
 

@@ -3,7 +3,7 @@
 import pytest
 from click import unstyle
 
-from cli.event_words import event_line, number_of, status_of
+from callbacks.cli.event_words import event_line, number_of, status_of
 
 
 def words(**fields: object) -> dict[str, object]:

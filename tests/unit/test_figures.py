@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from callbacks.ops.figures import families
+from callbacks.ops.figures.reading import MOST_HANDLERS, Queue, Reading
 from ingest.measuring import STATUSES, Answers, MeasuringStore
-from ops.figures import families
-from ops.figures.reading import MOST_HANDLERS, Queue, Reading
 from shared import durability, last_hour, queues
 from shared.batches import Kept, Quarantined
 from shared.errors import NotKept

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, ReplyEvent, ReportEvent, handler, samples
 from tests.integration.workbench import declared
-from workers import Event, ReplyEvent, ReportEvent, handler, samples
 from workers.operating import filtering
 
 FILTERS: list[dict[str, Any]] = [

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from callbacks import ReplyEvent, ReportEvent, handler, samples
 from tests.integration.workbench import declared
-from workers import ReplyEvent, ReportEvent, handler, samples
 from workers.filters import Filters, of
 
 

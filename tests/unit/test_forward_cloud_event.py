@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from callbacks import Event
 from tests.unit.example_events import reply, report
-from workers import Event
 from workers.handlers.forward import cloud_event
 
 

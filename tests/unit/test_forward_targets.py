@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from callbacks import ReplyEvent, ReportEvent
 from tests.certificates import self_signed
-from workers import ReplyEvent, ReportEvent, registry
+from workers import registry
 from workers.declaration import HandlerError
 from workers.handlers.forward import targets
 

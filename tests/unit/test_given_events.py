@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from callbacks import Event, samples
 from tests.unit.example_events import REPLY, REPORT, STATUS
-from workers import Event, samples
 from workers.operating import given_events
 from workers.operating.given_events import NoEvents
 

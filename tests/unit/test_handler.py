@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import workers
+import callbacks
+from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 from shared.errors import ConfigurationError
-from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
@@ -54,9 +54,9 @@ def take(event: Event) -> None: ...
 async def take_async(event: Event) -> None: ...
 
 
-def test_an_author_imports_from_workers_alone_and_that_loads_neither_rq_nor_redis() -> None:
-    assert set(workers.__all__) >= {"Event", "Reject", "ReplyEvent", "ReportEvent", "Retry", "handler"}
-    code = "import sys, workers; print(sorted({m.split('.')[0] for m in sys.modules} & {'rq', 'redis', 'starlette'}))"
+def test_an_author_imports_from_callbacks_alone_and_that_loads_neither_rq_nor_redis() -> None:
+    assert set(callbacks.__all__) >= {"Event", "Reject", "ReplyEvent", "ReportEvent", "Retry", "handler"}
+    code = "import sys; from callbacks import handler; print(sorted({m.split('.')[0] for m in sys.modules} & {'rq', 'redis', 'starlette'}))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 

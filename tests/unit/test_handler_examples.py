@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from callbacks import Event, ReportEvent, samples
+from callbacks.testing import Conformance, Result, Worker
 from examples import everyday
-from workers import Event, ReportEvent, registry, samples
-from workers.testing import Conformance, Result, Worker
+from workers import registry
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

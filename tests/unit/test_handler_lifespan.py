@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers import Pause, ReportEvent, handler
+from callbacks import Pause, ReportEvent, handler
 from workers.declaration import ATTRIBUTE, HandlerError
 
 

@@ -16,7 +16,7 @@ from shared import library_parts
 from shared.library_parts import LIBRARIES, Library, MissingPart, Name
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("callbacks", "cli", "ingest", "ops", "shared", "simulator", "workers")
+PACKAGES = ("callbacks", "ingest", "shared", "workers")
 # What SQLAlchemy documents, and the one way to end a process at once.
 DOCUMENTED = {"_mapping", "_exit"}
 

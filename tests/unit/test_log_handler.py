@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callbacks import Event
 from shared import events, json_reader, wire
-from workers import Event, registry
+from workers import registry
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE
 from workers.handlers.log import Lines

@@ -11,7 +11,7 @@ import pytest
 from workers import registry
 from workers.declaration import HandlerError
 
-HEAD = "from workers import ReportEvent, handler\n"
+HEAD = "from callbacks import ReportEvent, handler\n"
 REFUNDS = HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n@handler(ReportEvent)\ndef audit(event): ...\n"
 
 Write = Callable[[str, str], None]
@@ -288,15 +288,15 @@ def test_objects_that_answer_for_any_attribute_are_no_handlers(write: Write) -> 
         "import shared",
         "from shared import models",
         "from shared.models import Order",
-        "import os, ops",
+        "import os, ingest",
         "def later():\n    from workers.tasks import send",
-        "def later():\n    import cli.main",
+        "def later():\n    import ingest.app",
     ],
 )
 def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
     write: Write, tmp_path: Path, text: str
 ) -> None:
-    for name in ("workers", "shared", "ops", "cli"):
+    for name in ("workers", "shared", "ingest"):
         write(f"{name}/__init__.py", "")
     write("workers/tasks.py", "def send(): ...")
     write("shared/models.py", "class Order: ...")
@@ -304,7 +304,7 @@ def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
 
     message = str(refusal("refunds"))
 
-    taken = next(name for name in ("workers", "shared", "ops", "cli") if f"name '{name}' is taken" in message)
+    taken = next(name for name in ("workers", "shared", "ingest") if f"name '{name}' is taken" in message)
     assert f"a handler cannot import {tmp_path / taken}; rename it, or move it" in message
 
 
@@ -317,7 +317,7 @@ def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Pat
     assert f"{tmp_path / 'shop' / 'prices.py'}, line 4, imports 'shared': the name" in str(refusal("shop.refunds"))
 
 
-@pytest.mark.parametrize(("file", "entry"), [("ops.py", "ops"), ("shared/orders.py", "shared.orders")])
+@pytest.mark.parametrize(("file", "entry"), [("ingest.py", "ingest"), ("shared/orders.py", "shared.orders")])
 def test_a_handlers_module_of_a_taken_name_is_refused_as_taken(write: Write, file: str, entry: str) -> None:
     write(file, REFUNDS)
 
@@ -325,11 +325,11 @@ def test_a_handlers_module_of_a_taken_name_is_refused_as_taken(write: Write, fil
 
 
 def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
-    for name in ("workers", "shared", "ops"):
+    for name in ("workers", "shared", "ops", "cli"):
         write(f"{name}/__init__.py", "raise RuntimeError")
     write("shop/__init__.py", "")
     write("shop/shared.py", "")
-    write("shop/refunds.py", REFUNDS + "from . import shared\nfrom shop import shared\nimport workers.testing\n")
+    write("shop/refunds.py", REFUNDS + "from . import shared\nfrom shop import shared\nimport callbacks.testing\n")
 
     assert names("shop.refunds") == ["refund", "audit"]
 

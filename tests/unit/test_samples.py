@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from callbacks import ReplyEvent, ReportEvent, samples
 from shared import events, wire
-from workers import ReplyEvent, ReportEvent, samples
 
 
 def test_there_is_a_sample_of_every_status_and_of_one_that_nobody_knows() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.campaign import Campaign, plan
-from simulator.errors import InvalidOption
-from simulator.options import CampaignOptions
-from simulator.traffic import SPAN
+from callbacks.simulator.campaign import Campaign, plan
+from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.options import CampaignOptions
+from callbacks.simulator.traffic import SPAN
 
 START = datetime(2015, 9, 25, 7, 12, 54, 145_000, tzinfo=UTC)
 START_MS = 1_443_165_174_145

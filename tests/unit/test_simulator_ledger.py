@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from simulator.campaign import plan
-from simulator.delivery import Attempt, Delivery
-from simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
-from simulator.ledger import Ledger, read, unique_events
-from simulator.options import CampaignOptions
+from callbacks.simulator.campaign import plan
+from callbacks.simulator.delivery import Attempt, Delivery
+from callbacks.simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
+from callbacks.simulator.ledger import Ledger, read, unique_events
+from callbacks.simulator.options import CampaignOptions
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 ACKNOWLEDGED = Attempt(NOW, 1.5, 200)

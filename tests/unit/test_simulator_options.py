@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from simulator.errors import InvalidOption
-from simulator.options import CampaignOptions, DeliveryOptions
+from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.options import CampaignOptions, DeliveryOptions
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.callback import Body, Callback
-from simulator.delivery import Attempt, Delivery
-from simulator.summary import Progress, Tally, percentile
+from callbacks.simulator.callback import Body, Callback
+from callbacks.simulator.delivery import Attempt, Delivery
+from callbacks.simulator.summary import Progress, Tally, percentile
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 DELIVERED = ("14466445287300014003", "VIBER", "DELIVRD", "35679000123", 1_443_165_174_145, 0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulator.errors import InvalidOption
-from simulator.target import masked, target
+from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.target import masked, target
 
 
 def test_reports_and_replies_go_below_the_base() -> None:

@@ -9,10 +9,10 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from cli.top_layout import picture
-from ops.figures.auditing import Balance
-from ops.figures.now import AtHandler, Now
-from ops.figures.reading import Queue, Spool
+from callbacks.cli.top_layout import picture
+from callbacks.ops.figures.auditing import Balance
+from callbacks.ops.figures.now import AtHandler, Now
+from callbacks.ops.figures.reading import Queue, Spool
 from shared.durability import Finding
 from shared.last_hour import Acknowledged, Bucket
 

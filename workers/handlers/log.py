@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from workers import Event, ReplyEvent, ReportEvent, handler
+from callbacks import Event, ReplyEvent, ReportEvent, handler
 from workers.handlers.masking import masked
 
 # People's own files: the service's group may read them, others may not.

@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-from workers import Event
+from callbacks import Event
 
 # Where a record of either kind carries a number or a sender's name.
 _NUMBER_KEYS: Final = frozenset(("to", "from", "sms_from", "viber_from"))

@@ -7,7 +7,7 @@ import msgspec
 
 from shared import events, wire
 from shared.errors import CallbacksError, NotDocumented, NotJson
-from workers import Event, ReplyEvent, ReportEvent
+from shared.events import Event, ReplyEvent, ReportEvent
 
 # Who posted a body that was given by hand.
 SOURCE: Final = "given"

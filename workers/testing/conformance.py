@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from workers import Event, Reject, samples
+from callbacks import samples
+from shared.events import Event
 from workers.declaration import ATTRIBUTE, Handler
+from workers.signals import Reject
 from workers.testing import leftovers, tasks
 from workers.testing.interruption import Interrupted, can_be_interrupted
 from workers.testing.suitable import ODD, ORDINARY, incomplete, suitable

@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from workers import Event, ReportEvent, samples
+from callbacks import samples
+from shared.events import Event, ReportEvent
 from workers.declaration import Handler
 
 # Of each kind the most ordinary.

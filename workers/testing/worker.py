@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
-from workers import Event
+from shared.events import Event
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE, Handler

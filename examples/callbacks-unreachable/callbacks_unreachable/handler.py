@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from workers import Pause, ReportEvent, handler
+from callbacks import Pause, ReportEvent, handler
 
 # Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
 FILE: Final = Path(os.environ.get("UNREACHABLE_FILE") or "var/unreachable.db")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from callbacks_unreachable import handler
 
-from workers import ReportEvent
-from workers.testing import Conformance, Worker
+from callbacks import ReportEvent
+from callbacks.testing import Conformance, Worker
 
 
 @pytest.fixture(autouse=True)

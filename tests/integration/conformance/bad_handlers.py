@@ -14,8 +14,8 @@ from typing import ClassVar
 
 import pytest
 
-from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler, samples
-from workers.testing import Conformance
+from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler, samples
+from callbacks.testing import Conformance
 
 EVERY, ODD = "every_event_is_taken_or_refused_in_words", "odd_texts_are_taken_or_refused_in_words"
 MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_taken_or_refused_in_words"

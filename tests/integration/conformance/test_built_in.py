@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from callbacks.testing import Conformance
 from tests.redis_server import RedisServer
-from workers.testing import Conformance
 
 
 class BuiltIn(Conformance):

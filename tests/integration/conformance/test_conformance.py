@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conformance import bad_handlers
 from workers.testing import conformance
+from tests.integration.conformance import bad_handlers
 
 pytest_plugins = ["pytester"]
 
@@ -51,8 +51,8 @@ def test_each_fault_is_caught_by_the_checks_that_are_about_it_and_by_no_other(
 def test_what_is_missing_in_a_subclass_is_said(pytester: pytest.Pytester, body: str, said: str) -> None:
     pytester.makepyfile(
         f"""
-        from workers import ReportEvent, handler
-        from workers.testing import Conformance
+        from callbacks import ReportEvent, handler
+        from callbacks.testing import Conformance
 
         @handler(ReportEvent)
         def keep(event): ...

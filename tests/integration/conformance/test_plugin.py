@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from workers import samples
+from callbacks import samples
 
 pytest_plugins = ["pytester"]
 
 HANDLERS = """
     import asyncio
     from contextlib import contextmanager
-    from workers import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
+    from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
 
     CALLS = []
     OPEN = []
@@ -123,7 +123,7 @@ def test_a_handler_is_open_from_its_first_event_to_the_end_of_the_test(pytester:
 def test_each_sample_is_a_test_of_its_own_or_only_some(pytester: pytest.Pytester) -> None:
     tests = """
         import pytest
-        from workers import samples
+        from callbacks import samples
 
         def test_all(callbacks_event, request):
             expected = samples.one(request.node.callspec.params["callbacks_event"])

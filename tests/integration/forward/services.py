@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from workers import Event
+from callbacks import Event
 from workers.handlers.forward import targets
 from workers.handlers.forward.sender import Outcome, Sender
 from workers.handlers.forward.targets import Target

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from callbacks import Event, samples
 from tests.integration.forward.services import Request, says, serving, target
 from tests.integration.forward.test_connecting import secure
 from tests.integration.workbench import declared
-from workers import Event, samples
 from workers.calling.caller import Caller
 from workers.calling.outcomes import Done
 from workers.handlers.forward.declaring import made

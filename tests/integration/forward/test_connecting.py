@@ -10,9 +10,9 @@ import httpcore
 import pytest
 from cryptography import x509
 
+from callbacks import Pause, Retry, samples
 from tests.certificates import HERE, self_signed
 from tests.integration.forward.services import says, sent, serving, target
-from workers import Pause, Retry, samples
 from workers.handlers.forward.addresses import PinnedBackend, Resolve
 from workers.handlers.forward.sender import Sender
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
+from callbacks import samples
 from tests.integration.forward.services import Request, serving, target
-from workers import samples
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import Sender
 

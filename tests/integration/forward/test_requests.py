@@ -7,8 +7,8 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from callbacks import samples
 from tests.integration.forward.services import OTHER_SECRET, SECRET, Request, in_turn, says, sent, serving, target
-from workers import samples
 from workers.handlers.forward.sender import Sender
 
 

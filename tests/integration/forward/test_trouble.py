@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from cli.ports import free_port
+from callbacks import Pause, Reject, Retry, samples
+from callbacks.cli.ports import free_port
 from tests.integration.forward.services import Answer, Request, in_turn, says, sent, serving, target, writes
-from workers import Pause, Reject, Retry, samples
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import Outcome, Sender
 

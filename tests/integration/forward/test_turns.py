@@ -8,8 +8,8 @@ from typing import Any
 import httpcore
 import pytest
 
+from callbacks import samples
 from tests.integration.forward.services import SECRET, Request, says, serving, target
-from workers import samples
 from workers.handlers.forward import sender
 from workers.handlers.forward.sender import Outcome, Sender
 from workers.handlers.forward.signing import Signer

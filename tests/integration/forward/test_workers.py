@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cli.ports import free_port
+from callbacks import Event
+from callbacks.cli.ports import free_port
 from shared import keys, queues
 from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
 from tests.integration.pools import Command, until
@@ -16,7 +17,6 @@ from tests.integration.test_delivering import due_now
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers import Event
 from workers.handlers.forward import targets
 from workers.handlers.forward.declaring import made
 from workers.running import pauses

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import text
 
+from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events
 from tests.conftest import stripped_environment
-from workers import Event, ReplyEvent, ReportEvent
 from workers.handlers.sql.connecting import Address, open_engine
 from workers.handlers.sql.handler import Store
 

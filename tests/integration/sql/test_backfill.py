@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
+from callbacks import ReplyEvent, ReportEvent, handler, samples
 from shared import keys, queues
 from shared.events import Event
 from tests.acceptance.processes import Running, run, started
 from tests.integration.sql.databases import Database, report
 from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
 from tests.redis_server import RedisServer
-from workers import ReplyEvent, ReportEvent, handler, samples
 from workers.running import offering, pauses
 from workers.running.offering import Offering
 
 HANDLERS = """
-from workers import ReplyEvent, ReportEvent, handler
+from callbacks import ReplyEvent, ReportEvent, handler
 
 @handler(ReportEvent, ReplyEvent, statuses={"UNDELIV", "DELIVRD"})
 def fresh(event): ...

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.main import main
+from callbacks.cli.main import main
 from tests.acceptance.processes import run
 from tests.integration.sql.databases import BEGAN, Database, reply, report
 from tests.postgres_server import PostgresServer

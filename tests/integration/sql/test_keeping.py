@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from callbacks import Event, Reject, ReportEvent
 from tests.integration.sql.databases import Database, reply, report
-from workers import Event, Reject, ReportEvent, registry
+from workers import registry
 from workers.declaration import Handler
 from workers.handlers.sql import lattice, tables
 

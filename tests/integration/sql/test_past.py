@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from callbacks import Event, samples
 from shared import events, wire
 from tests.integration.sql.databases import BEGAN, Database, reply, report
-from workers import Event, samples
 from workers.handlers.sql import past
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

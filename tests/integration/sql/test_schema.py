@@ -8,9 +8,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from setuptools import find_packages  # type: ignore[import-untyped] # its types are a package of their own
 
+from callbacks import Retry
 from tests.integration.sql.databases import REPOSITORY, Database, report
 from tests.postgres_server import PostgresServer
-from workers import Retry
 from workers.handlers.sql import history, looking, schema, tables
 from workers.handlers.sql.connecting import open_engine
 from workers.handlers.sql.trouble import SchemaTrouble

@@ -6,8 +6,8 @@ import random
 import signal
 import subprocess
 
+from callbacks import Event
 from tests.integration.sql.databases import Database, encoded, process, report
-from workers import Event
 
 # Each line on stdin is a batch; the answer to it is that it was kept, or what went wrong.
 # Without patience: two that wait for each other in a circle would else be told apart, and tried again, unseen.

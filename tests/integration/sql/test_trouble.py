@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from callbacks import Event, ReplyEvent, ReportEvent, Retry
 from tests.integration.sql.databases import Database, encoded, process, report
 from tests.postgres_server import PASSWORD, PostgresServer, require
-from workers import Event, ReplyEvent, ReportEvent, Retry
 from workers.calling.caller import Caller
 from workers.calling.outcomes import DONE, Again
 from workers.declaration import Handler, handler
@@ -199,7 +199,7 @@ def test_a_full_disk_loses_nothing(new_database: Callable[[str], Database]) -> N
     # A limit to the size of a file does to the process what a full disk does.
     code = """
 import resource
-from workers import Retry
+from callbacks import Retry
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 import workers.handlers.sql.handler as h
 h._store()._patience_seconds = 0

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
-from workers import Event
+from callbacks import Event
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 

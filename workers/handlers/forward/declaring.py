@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, overload
 
-from workers import Event, handler
+from callbacks import Event, handler
 from workers.handlers.forward.sender import Outcome, Sender
 from workers.handlers.forward.targets import Subscription, Target
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import httpx
 
-from workers import ReplyEvent, ReportEvent
+from callbacks import ReplyEvent, ReportEvent
 from workers.handlers.forward import signing
 
 Kind = type[ReportEvent] | type[ReplyEvent]

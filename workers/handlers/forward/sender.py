@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import httpcore
 import httpx
 
-from workers import Event, Pause, Reject, Retry
+from callbacks import Event, Pause, Reject, Retry
 from workers.handlers.forward import addresses, answers, cloud_event
 from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Verdict
 from workers.handlers.forward.breaker import Breaker

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import httpx
 
-from workers import ReplyEvent, ReportEvent
+from callbacks import ReplyEvent, ReportEvent
 from workers.handlers.forward import addresses, options, signing
 
 PREFIX: Final = "CALLBACKS_FORWARD_"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from workers import Event, Pause, ReplyEvent, ReportEvent, handler
+from callbacks import Event, Pause, ReplyEvent, ReportEvent, handler
 from workers.handlers.jsonl.packing import Packer
 from workers.handlers.jsonl.writing import Writer
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from workers import Event
+from callbacks import Event
 from workers.handlers.jsonl import folder, known
 from workers.handlers.jsonl.known import Known
 

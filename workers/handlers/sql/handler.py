@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from workers import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 from workers.handlers.sql import schema
 from workers.handlers.sql.connecting import Address, given, open_engine
 from workers.handlers.sql.trouble import DatabaseTrouble, EventAtFault, translated

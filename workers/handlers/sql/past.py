@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import and_, func, or_, select
 
-from workers import Event, ReplyEvent, ReportEvent, rereading
+from callbacks import Event, ReplyEvent, ReportEvent, reread
 from workers.handlers.sql import history, writing
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.tables import replies, statuses
@@ -53,10 +53,10 @@ def event_of(row: dict[str, Any]) -> Event:
     told = {"source": row["source"], "received_at": row["received_at"]}
     known = {_FIELDS.get(column, column): value for column, value in row.items()} | {"raw": raw}
     if "reply_message_id" in row:
-        reply = rereading.reply(raw, **told)
+        reply = reread.reply(raw, **told)
         return ReplyEvent(**known) if reply is None else _believed(reply, row, known)
     jobs = {"api_job_id": row["api_job_id"], "client_job_id": row["client_job_id"]}
-    report = rereading.report(raw, **jobs, **told)
+    report = reread.report(raw, **jobs, **told)
     return ReportEvent(**known) if report is None else _believed(report, row, known)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Table, Text, bindparam, case, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workers import Event, ReplyEvent, ReportEvent
+from callbacks import Event, ReplyEvent, ReportEvent
 from workers.handlers.sql import lattice, tables, texts
 from workers.handlers.sql.lattice import Row
 

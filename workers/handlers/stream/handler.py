@@ -17,7 +17,8 @@ from typing import Any, Final, Self
 
 import redis
 
-from workers import Event, Pause, ReplyEvent, ReportEvent, connections, handler
+from callbacks import Event, Pause, ReplyEvent, ReportEvent, handler
+from callbacks import redis as connections
 from workers.handlers.stream.target import Target
 
 _KEY: Final = "callbacks"

@@ -11,7 +11,7 @@ entry. (The newest Redis tells repeated entries apart by itself, XADD … IDMP, 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from workers import Event
+from callbacks import Event
 
 # Many times what the processes of a handler hold in their hands, at most 5,000 events each. Some 70 bytes each, twice.
 REMEMBERED: Final = 100_000

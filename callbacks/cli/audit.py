@@ -1,0 +1,57 @@
+"""`callbacks audit`: whether all that was received is somewhere, once. Exit 0 if the sum comes out, 1 if not."""
+
+import sys
+
+import click
+import msgspec
+
+from callbacks.cli.command import Command
+from callbacks.cli.connected import connected
+from shared import audit as sums_of
+
+
+@click.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def audit(*, as_json: bool) -> None:
+    """Add up what was received and what became of it.
+
+    It counts records, of which a callback may carry several. It balances if
+
+    each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded,
+
+    and each event queued for a handler is delivered, a dead letter, dropped, or waiting.
+
+    While something moves it need not balance: look at rest.
+    """
+    with connected() as (_, client):
+        sums = sums_of.take(client)
+    click.echo(msgspec.json.encode(sums.as_json()) if as_json else _as_text(sums))
+    sys.exit(0 if sums.balances else 1)
+
+
+def _as_text(sums: sums_of.Audit) -> str:
+    lines = [
+        f"{sums.received:>12,}  received",
+        f"{sums.unique:>12,}  new: events",
+        f"{sums.duplicate:>12,}  duplicate",
+        f"{sums.quarantined:>12,}  quarantined",
+        f"{sums.dropped:>12,}  dropped",
+        f"{sums.waiting:>12,}  waiting to be expanded",
+    ]
+    for handler in sums.handlers:
+        lines += [
+            f"{handler.handler}:",
+            f"{handler.queued:>12,}  queued",
+            f"{handler.delivered:>12,}  delivered",
+            f"{handler.dead:>12,}  dead letters",
+            f"{handler.dropped:>12,}  dropped",
+            f"{handler.waiting:>12,}  waiting",
+        ]
+    if sums.balances:
+        lines.append("It balances.")
+    else:
+        lines.append(f"It does not balance: {sums.missing:,} records are unaccounted for before the handlers.")
+        lines += [f"  {h.missing:,} events are unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing]
+        if sums.moving:
+            lines.append("Events moved while they were added up, so this need not mean anything: look again at rest.")
+    return "\n".join(lines)

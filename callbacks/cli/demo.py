@@ -1,0 +1,262 @@
+"""`callbacks demo`: a simulated campaign through the whole service, and the sum that has to come out.
+
+Everything is real: a durable Redis, the web process, the workers, HTTP on loopback. What the gateway had acknowledged
+(its ledger) is compared event by event with what the `log` handler wrote, and with the service's own audit.
+"""
+
+import asyncio
+import secrets
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from callbacks.cli import ending, folders
+from callbacks.cli.ports import free_port
+from callbacks.cli.service import Service
+from callbacks.simulator import gateway, ledger
+from callbacks.simulator.campaign import Campaign, plan
+from callbacks.simulator.options import CampaignOptions, DeliveryOptions
+from callbacks.simulator.summary import Summary
+from callbacks.simulator.target import target
+from callbacks.simulator.traffic import SPAN
+from shared import audit, connections, events
+from shared.errors import CallbacksError
+
+# The gateway waits 300 s before it repeats a failed callback; here nobody wants to.
+_SOURCE: Final = "demo"
+_RETRY_SECONDS: Final = 2.0
+# What a demo makes in its folder; whatever else is there is somebody's.
+_OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "web.log", "expand.log", "deliver.log")
+# How long nothing may move before the demo says that something is stuck.
+_PATIENCE_SECONDS: Final = 30.0
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What the gateway sent, what the service counted, and what the handler wrote."""
+
+    summary: Summary
+    audit: audit.Audit
+    expected: frozenset[str]
+    written: Counter[str]
+
+    def problems(self) -> Iterator[str]:
+        """Say in words what does not balance."""
+        if self.summary.discarded or self.summary.unfinished:
+            yield f"{self.summary.discarded + self.summary.unfinished} callbacks were not acknowledged"
+        if self.audit.in_flight:
+            yield f"{self.audit.in_flight} records or events are still on their way"
+        if self.audit.missing:
+            yield f"of the records received, {self.audit.missing} are unaccounted for"
+        for handler in self.audit.handlers:
+            if handler.missing:
+                yield f"of the events for {handler.handler!r}, {handler.missing} are unaccounted for"
+        if len(self.expected) != self.summary.reports + self.summary.replies:
+            # The gateway has keys of its own: were two of them one id of ours, two events would be taken for one.
+            yield f"{self.summary.reports + self.summary.replies} events have only {len(self.expected)} ids"
+        if self.audit.received != self.summary.records:
+            yield f"{self.summary.records} records were acknowledged, {self.audit.received} were received"
+        lost = self.expected - self.written.keys()
+        invented = self.written.keys() - self.expected
+        doubled = sum(number - 1 for number in self.written.values())
+        for number, what in ((len(lost), "lost"), (len(invented), "never sent"), (doubled, "delivered twice")):
+            if number:
+                yield f"{number} events were {what}"
+
+
+@click.command()
+@click.option("--destinations", type=click.IntRange(1, 200_000), default=1000, show_default=True, help="Recipients.")
+@click.option("--replies", type=click.IntRange(0, 200_000), default=100, show_default=True, help="Messages they send.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides all chance but the times.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/demo"),
+    show_default=True,
+    help="Where its files go; those of the last demo are removed at each start.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: bool) -> None:
+    """Send a simulated campaign through the whole service, and balance what came out.
+
+    Exit 0 if it balances, 1 if not. Nothing it starts is left running.
+    """
+    options = CampaignOptions(destinations=destinations, replies=replies, seed=seed)
+    try:
+        with ending.by_signal(), _alone_in(folder):
+            result = _play(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
+    except ending.Ended:
+        click.echo("Stopped before its end; nothing is left running.", err=True)
+        raise
+    except CallbacksError as exc:
+        raise click.ClickException(str(exc)) from exc
+    problems = list(result.problems())
+    click.echo(_as_json(result, problems) if as_json else "", nl=as_json)
+    if not as_json:
+        Console().print(_table(result))
+    for problem in problems:
+        click.echo(f"It does not balance: {problem}.", err=True)
+    if not problems and not as_json:
+        click.echo(f"It balances: each of {len(result.expected):,} events was delivered exactly once.")
+    sys.exit(1 if problems else 0)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the demo's folder, without what the last demo left. Raises CallbacksError if it is not a demo's."""
+    if folder.exists() and not (folder / folders.MARKER).exists() and any(folder.iterdir()):
+        raise CallbacksError(f"{folder} has files that are no demo's; name another --folder")
+    with folders.held(folder, owner="demo"):
+        for name in _OWN_FILES:
+            entry = folder / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+        yield
+
+
+def _play(campaign: Campaign, folder: Path) -> Result:
+    token, port = secrets.token_urlsafe(24), free_port()
+    log_file, ledger_file = (folder / "events.jsonl").resolve(), folder / "ledger.jsonl"
+    environment = {
+        "HOST": "127.0.0.1",
+        "WEB_CONCURRENCY": "1",
+        "CALLBACKS_TOKENS": f"{_SOURCE}={token}",
+        "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
+        "CALLBACKS_TRUSTED_PROXIES": "",
+        "CALLBACKS_DURABILITY": "fsync",
+        "CALLBACKS_HANDLERS": "log",
+        "CALLBACKS_LOG_FILE": str(log_file),
+        "CALLBACKS_LOG_NUMBERS": "masked",
+        "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+        "CALLBACKS_RUN_DIR": str(folder / "run"),
+        "CALLBACKS_DEDUPE_SECONDS": "86400",
+        "CALLBACKS_MAX_BODY_BYTES": "",
+        "CALLBACKS_BODY_TIMEOUT_SECONDS": "",
+    }
+    console = Console(stderr=True)
+    service = Service(folder, port=port, environment=environment, quiet=True)
+    with ExitStack() as stack:
+        with console.status("starting Redis, the web process and the workers"):
+            stack.enter_context(service)
+        console.print(
+            f"{len(campaign.callbacks):,} callbacks to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
+        )
+        with _bars(console) as bars, ledger.Ledger(ledger_file) as book:
+            summary = _send(campaign, f"http://127.0.0.1:{port}/callbacks/{token}", book, bars)
+            sums = _settle(service, summary, bars)
+        service.check()
+    entries = ledger.unique_events(ledger.read(ledger_file))
+    return Result(
+        summary=summary,
+        audit=sums,
+        expected=frozenset(
+            {events.report_id(_SOURCE, *report) for report in entries.reports}
+            | {events.reply_id(_SOURCE, reply_message_id) for reply_message_id in entries.replies}
+        ),
+        written=_written(log_file),
+    )
+
+
+def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> Summary:
+    task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
+    # Not uvloop: it takes hold of the signals, and does not let go when it ends.
+    return asyncio.run(
+        gateway.run(
+            campaign,
+            target(url),
+            options=DeliveryOptions(retry_seconds=_RETRY_SECONDS),
+            ledger=book,
+            on_progress=lambda progress: bars.update(task, completed=progress.acknowledged + progress.discarded),
+        )
+    )
+
+
+def _settle(service: Service, summary: Summary, bars: Progress) -> audit.Audit:
+    """Wait until every event is delivered, or nothing has moved for a while."""
+    task = bars.add_task("events delivered", total=summary.reports + summary.replies)
+    client = connections.connect(service.redis.url)
+    before, moved = (0, 0), time.monotonic()
+    while True:
+        sums = audit.take(client)
+        delivered = sum(handler.delivered for handler in sums.handlers)
+        bars.update(task, completed=delivered)
+        if sums.in_flight == 0 and not sums.moving and sums.received >= summary.records:
+            break
+        if (sums.in_flight, delivered) != before:
+            before, moved = (sums.in_flight, delivered), time.monotonic()
+        elif time.monotonic() - moved > _PATIENCE_SECONDS:
+            break
+        service.check()
+        time.sleep(0.1)
+    client.close()
+    return sums
+
+
+def _written(log_file: Path) -> Counter[str]:
+    if not log_file.exists():
+        return Counter()
+    with log_file.open(encoding="utf-8") as lines:
+        return Counter(msgspec.json.decode(line)["id"] for line in lines)
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+
+
+def _figures(result: Result) -> list[tuple[str, int, str]]:
+    sums, summary = result.audit, result.summary
+    return [
+        ("callbacks sent", summary.sent, f"{summary.repeats:,} of them repeats"),
+        (
+            "callbacks acknowledged with 200",
+            summary.acknowledged,
+            f"p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms"
+            if summary.p50_ms is not None and summary.p99_ms is not None
+            else "",
+        ),
+        ("callbacks discarded", summary.discarded, "after three attempts"),
+        ("records in them", summary.records, "reports and replies"),
+        ("  new: events", sums.unique, ""),
+        ("  duplicates", sums.duplicate, "seen before, so not delivered again"),
+        ("  quarantined", sums.quarantined, "could not be read"),
+        *(
+            row
+            for handler in sums.handlers
+            for row in (
+                (f"delivered to {handler.handler!r}", handler.delivered, ""),
+                (f"dead letters of {handler.handler!r}", handler.dead, ""),
+            )
+        ),
+        ("still on their way", sums.in_flight, ""),
+    ]
+
+
+def _table(result: Result) -> Table:
+    table = Table(title="What became of the campaign", title_justify="left")
+    table.add_column("")
+    table.add_column("number", justify="right")
+    table.add_column("")
+    for name, number, remark in _figures(result):
+        table.add_row(name, f"{number:,}", remark)
+    return table
+
+
+def _as_json(result: Result, problems: list[str]) -> str:
+    figures = {name.strip(): number for name, number, _ in _figures(result)}
+    return msgspec.json.encode({"balances": not problems, "problems": problems, "figures": figures}).decode()

@@ -1,0 +1,111 @@
+"""`callbacks dev`: the whole service on a Redis of its own, until Ctrl-C, with every event shown as it arrives.
+
+Its data stay in the folder from one run to the next, and so does the token in the URLs.
+"""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+import msgspec
+
+from callbacks.cli import ending, folders, ports
+from callbacks.cli.command import Command
+from callbacks.cli.event_words import event_line
+from callbacks.cli.service import Service
+from shared import settings
+from workers import registry
+
+_LOOK_SECONDS: Final = 0.1
+
+
+@click.command(cls=Command)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the web process.  [default: PORT, or 8080]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/dev"),
+    show_default=True,
+    help="Where its files stay.",
+)
+def dev(*, port: int | None, folder: Path) -> None:
+    """Run everything on this machine until Ctrl-C: Redis, web process, workers."""
+    loaded = settings.load()
+    registry.load(loaded.handlers)
+    port = port or loaded.port
+    try:
+        ports.listen("127.0.0.1", port).close()
+        with ending.by_signal(), folders.held(folder, owner="dev"):
+            _run(loaded, port=port, folder=folder)
+    except ending.Ended:
+        click.echo(f"Stopped. What was received stays in {folder}")
+        sys.exit(0)
+
+
+def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
+    token = _token(folder / "token")
+    log_file = (folder / "events.jsonl").resolve()
+    log_file.touch()
+    operators = ports.free_port()
+    handlers = ",".join(dict.fromkeys(("log", *loaded.handlers)))
+    environment = {
+        "HOST": "127.0.0.1",
+        "CALLBACKS_OPS_HOST": "127.0.0.1",
+        "CALLBACKS_TOKENS": f"dev={token}",
+        "CALLBACKS_ALLOWED_IPS": "127.0.0.1,::1",
+        "CALLBACKS_HANDLERS": handlers,
+        "CALLBACKS_LOG_FILE": str(log_file),
+        "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
+        "CALLBACKS_RUN_DIR": str(folder / "run"),
+        "CALLBACKS_LOG_LEVEL": "WARNING",
+        "CALLBACKS_DURABILITY": "fsync",
+    }
+    with (
+        log_file.open(encoding="utf-8") as lines,
+        Service(folder, port=port, environment=environment, quiet=False, operators=operators) as service,
+    ):
+        lines.seek(0, os.SEEK_END)
+        url_file = folder / "redis-url"
+        url_file.touch(mode=0o600)
+        url_file.write_text(service.redis.url)
+        _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file, handlers=handlers)
+        while True:
+            for line in _new(lines):
+                click.echo(event_line(msgspec.json.decode(line)))
+            service.check()
+            time.sleep(_LOOK_SECONDS)
+
+
+def _token(file: Path) -> str:
+    """Give the token of this folder, made at the first run and readable by its owner alone."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(24))
+    return file.read_text().strip()
+
+
+def _greet(base: str, *, operators: int, url_file: Path, handlers: str) -> None:
+    click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
+    click.echo(f"  callback_url  {base}/status")
+    click.echo(f"  reply_url     {base}/reply\n")
+    click.echo("Try it from another terminal:\n")
+    click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
+    click.echo(f"The operators' page: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need:\n")
+    click.echo(f"  export REDIS_URL=$(cat {url_file}) CALLBACKS_HANDLERS={handlers}\n")
+
+
+def _new(lines: TextIOWrapper) -> Iterator[str]:
+    """Give the whole lines that were written since the last call."""
+    while True:
+        position = lines.tell()
+        line = lines.readline()
+        if not line.endswith("\n"):
+            lines.seek(position)
+            return
+        yield line

@@ -1,0 +1,55 @@
+"""`callbacks handlers`: which handlers there are and how they are; one tried by hand, turned off, emptied, removed."""
+
+import sys
+
+import click
+import redis
+
+from callbacks.cli import handlers_table, shelf_options
+from callbacks.cli.command import Command
+from callbacks.cli.handlers_queue import drain, drop, off, on
+from callbacks.cli.handlers_try import try_handler
+from shared import connections, settings
+from workers.operating import inventory
+from workers.operating.handler_states import State, states
+
+
+@click.group(invoke_without_command=True)
+@shelf_options.as_json
+@click.pass_context
+def handlers(ctx: click.Context, *, as_json: bool) -> None:
+    """Handlers: which there are and what waits for each; try one, turn it off and on, empty it."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_handlers, as_json=as_json)
+
+
+@handlers.command("list", cls=Command)
+@shelf_options.as_json
+def list_handlers(*, as_json: bool) -> None:
+    """List all handlers.
+
+    Those that CALLBACKS_HANDLERS names, those that are installed and not named, and those that were removed and have
+    left something in Redis. Exit 1 if one that is named cannot be used, or Redis does not answer.
+    """
+    loaded = settings.load()
+    found = inventory.look(loaded.handlers)
+    known: list[State] | None = None
+    problem = "REDIS_URL is not set" if not loaded.redis_url else ""
+    if not problem:
+        client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+        try:
+            known = states(client, found)
+        except redis.RedisError as exc:
+            problem = f"{connections.shown(loaded.redis_url)} cannot be used: {exc}"
+        finally:
+            client.close()
+    rows = handlers_table.rows(found, known)
+    click.echo(handlers_table.as_json(rows) if as_json else handlers_table.as_text(rows, problem=problem), nl=False)
+    if as_json and problem:
+        click.echo(f"The state of the queues is not known: {problem}.", err=True)
+    is_broken = any(one.is_named and one.handler is None for one in found)
+    sys.exit(1 if is_broken or (loaded.redis_url and problem) else 0)
+
+
+for command in (try_handler, off, on, drain, drop):
+    handlers.add_command(command)

@@ -1,0 +1,206 @@
+"""`callbacks handlers off`, `on`, `drain` and `drop`: what becomes of a handler's queue when it does not deliver."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import click
+import msgspec
+import redis
+
+from callbacks.cli import shelf_options
+from callbacks.cli.command import Command
+from callbacks.cli.connected import connected
+from callbacks.cli.held import Held
+from shared import connections, logs, queues
+from shared.spelling import did_you_mean
+from workers.operating import handler_states, inventory, trail, waiting
+from workers.operating.discarding import Discarding
+from workers.operating.draining import DrainHousekeeping
+from workers.operating.inventory import Found
+from workers.operating.trail import Deed, Tally, Trail, What
+from workers.operating.waiting import Waiting
+from workers.running import pauses
+from workers.running.notebooks import Notebooks
+from workers.running.supervisor import Supervisor
+
+# What is settled after a stop, as for `callbacks worker deliver`.
+_SETTLE_SECONDS = 10.0
+_LONG_EVENTS = 1000
+
+_name = click.argument("name", metavar="NAME")
+
+
+@click.command(cls=Command)
+@_name
+def off(*, name: str) -> None:
+    """Turn NAME off: its workers call it no more.
+
+    Events go on arriving in its queue, and nothing is lost. What it has in hands it finishes.
+    """
+    with connected() as (loaded, client):
+        _require_known(inventory.look(loaded.handlers), client, name)
+        before = pauses.paused(client, name)
+        with _noted(client, "off", name):
+            pauses.switch_off(client, name)
+        waits = waiting.look(client, name)
+    told = "was off already" if before is not None and _is_off(before) else "is off now"
+    click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue, and what comes is added to them.")
+    click.echo(f"`callbacks handlers on {name}` turns it on.")
+
+
+@click.command(cls=Command)
+@_name
+def on(*, name: str) -> None:
+    """Turn NAME on, or end its pause: it catches up with what waits."""
+    with connected() as (loaded, client):
+        _require_known(inventory.look(loaded.handlers), client, name)
+        with _noted(client, "on", name):
+            was_off = pauses.resume(client, name)
+        waits = waiting.look(client, name)
+    told = "is on again" if was_off else "was on"
+    workers = "" if waits.workers or not waits.total else " No worker listens: start `callbacks worker deliver`."
+    click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue.{workers}")
+
+
+@click.command(cls=Command)
+@_name
+@click.option("--from", "source", metavar="MODULE", help="Where it is declared: a module, or an installed name.")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
+def drain(*, name: str, source: str | None, processes: int) -> None:
+    """Deliver what waits for NAME, which was removed.
+
+    CALLBACKS_HANDLERS names it no more, so nothing new comes to its queue. This delivers what is there, also what
+    failed and is tried again later, and ends when nothing is left. Ctrl-C ends it before; run again, it goes on.
+    """
+    with connected() as (loaded, client):
+        found = inventory.look(loaded.handlers)
+        if _is_named(found, name):
+            raise click.UsageError(
+                f"{name!r} is named in CALLBACKS_HANDLERS, so `callbacks worker deliver` delivers what waits for it."
+            )
+        _require_known(found, client, name)
+        handler = inventory.among(name, found) if source is None else inventory.declared_by(source, name)
+        pausing = pauses.paused(client, name)
+        if pausing is not None and _is_off(pausing):
+            raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
+        waits = waiting.look(client, name)
+        if waits.workers:
+            # Their environment may be another one than ours.
+            raise click.ClickException(f"workers listen for {name!r} already, and deliver what waits for it.")
+        if not waits.total and waiting.is_empty(client, name):
+            click.echo(f"Nothing waits for {name!r}.")
+            return
+        # The worker processes find it as they find every handler.
+        os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
+        logs.configure()
+        connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+        housekeeping = DrainHousekeeping(
+            name,
+            connection=connection,
+            told=_Telling(name, Held(connection, name)),
+            notebooks=Notebooks.of(loaded.run_dir),
+        )
+        with _noted(client, "drain", name, number=waits.total) as tally:
+            code = Supervisor(
+                [queues.delivery(name)] * processes,
+                housekeeping=housekeeping,
+                grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
+            ).run()
+            left = waiting.look(client, name)
+            tally.done, tally.is_stopped = max(waits.total - left.total, 0), bool(left.total)
+    if left.total:
+        click.echo(f"{_events(left.total)} left in the queue of {name!r}.")
+        sys.exit(code or 1)
+    click.echo(f"The queue of {name!r} is empty; {left.dead:,} dead letters.")
+    sys.exit(code)
+
+
+@click.command(cls=Command)
+@_name
+@shelf_options.yes
+@shelf_options.as_json
+def drop(*, name: str, yes: bool, as_json: bool) -> None:
+    """Discard what waits for NAME, for good.
+
+    It must be off, or removed from CALLBACKS_HANDLERS. What is discarded is counted as dropped. Dead letters stay:
+    `callbacks dead drop`.
+    """
+    with connected() as (loaded, client):
+        found = inventory.look(loaded.handlers)
+        _require_known(found, client, name)
+        pausing = pauses.paused(client, name)
+        if _is_named(found, name) and not (pausing is not None and _is_off(pausing)):
+            raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
+        discarding = Discarding(client, name, notebooks=Notebooks.of(loaded.run_dir))
+        discarding.prepare()
+        before = waiting.look(client, name)
+        if not yes and before.total:
+            click.confirm(f"Discard {_events(before.total)} waiting for {name!r} for good?", abort=True, err=True)
+        unreadable = 0
+        with (
+            _noted(client, "discard", name, number=before.total) as tally,
+            click.progressbar(
+                length=before.total,
+                file=sys.stderr,
+                hidden=before.total < _LONG_EVENTS or not sys.stderr.isatty(),
+                show_pos=True,
+            ) as bar,
+        ):
+            for part in discarding.run():
+                tally.done, unreadable = tally.done + part.events, unreadable + part.unreadable
+                bar.update(part.events)
+        left = waiting.look(client, name)
+    if as_json:
+        click.echo(msgspec.json.encode({"dropped": tally.done, "unreadable_jobs": unreadable, "left": left.total}))
+    else:
+        click.echo(f"dropped: {tally.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
+        if unreadable:
+            click.echo(f"{unreadable:,} jobs cannot be read by this release, and stay.", err=True)
+    sys.exit(1 if unreadable else 0)
+
+
+class _Telling:
+    """Says on standard error what still waits, whenever that has changed, and that the handler is held."""
+
+    def __init__(self, handler: str, held: Held) -> None:
+        self._handler = handler
+        self._held = held
+        self._told = (-1, -1)
+
+    def __call__(self, waits: Waiting) -> None:
+        """Say it. Raises redis.RedisError."""
+        self._held.tell()
+        now = (waits.waiting + waits.running, waits.later)
+        if now == self._told or not sum(now):
+            return
+        self._told = now
+        later = ""
+        if waits.later and waits.next_attempt_at is not None:
+            later = f", {waits.later:,} to be tried again, the next at {waits.next_attempt_at:%H:%M:%S} UTC"
+        click.echo(f"{self._handler}: {now[0]:,} waiting{later}", err=True)
+
+
+def _noted(client: redis.Redis, what: What, name: str, *, number: int | None = None) -> AbstractContextManager[Tally]:
+    deed = Deed(who=trail.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
+    return Trail(client).noted(deed)
+
+
+def _require_known(found: Sequence[Found], client: redis.Redis, name: str) -> None:
+    known = {one.name for one in found if one.is_named and one.handler is not None} | set(handler_states.known(client))
+    if name not in known:
+        meant = did_you_mean(name, known)
+        raise click.UsageError(f"No handler {name!r} is known{meant}; there are: {', '.join(sorted(known)) or 'none'}.")
+
+
+def _is_named(found: Sequence[Found], name: str) -> bool:
+    return any(one.is_named and one.name == name for one in found)
+
+
+def _is_off(pausing: pauses.Pausing) -> bool:
+    return pausing.until is None
+
+
+def _events(number: int) -> str:
+    return f"{number:,} event{'' if number == 1 else 's'}"

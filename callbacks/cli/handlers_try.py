@@ -1,0 +1,149 @@
+"""`callbacks handlers try`: one handler, one event, here and now: no queue, no Redis, no worker."""
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from callbacks import samples
+from callbacks.cli import shelf_options
+from callbacks.cli.command import Command
+from shared import logs, settings
+from shared.events import Event
+from shared.spelling import did_you_mean
+from workers.calling.caller import Caller
+from workers.calling.lifespans import Unready
+from workers.calling.trying import Tried, tried, unready
+from workers.declaration import Handler
+from workers.operating import filtering, given_events, inventory
+from workers.operating.given_events import NoEvents
+
+
+@click.command("try", cls=Command)
+@click.argument("name", metavar="NAME")
+@click.option("--event", "file", type=click.File("rb"), metavar="FILE", help="A file of events, or - for the input.")
+@click.option("--sample", metavar="KIND", help="An event made up for this, such as delivered, undelivered, reply.")
+@click.option(
+    "--from", "source", metavar="MODULE", help="Where it is declared, if CALLBACKS_HANDLERS does not name it."
+)
+@click.option("--force", is_flag=True, help="Call it with events too that its filters would keep from it.")
+@shelf_options.as_json
+def try_handler(
+    *, name: str, file: BinaryIO | None, sample: str | None, source: str | None, force: bool, as_json: bool
+) -> None:
+    """Call the handler NAME with one event, here and now.
+
+    No queue, no Redis, no retry: what the handler does, it does for real. The event is a sample, or comes from a
+    file: a line of event.to_json() (as the handler `log` writes), or the body of a callback as the gateway posts it,
+    whose events then come one after the other.
+
+    Exit 0 if it is done with each; 1 if it failed, asked for another attempt or a pause, rejected one, or its filters
+    kept one from it.
+    """
+    if (file is None) == (sample is None):
+        raise click.UsageError("Say --sample KIND or --event FILE.")
+    events = _sampled(sample) if sample is not None else _read(file)
+    handler = inventory.find(name, settings.load().handlers, source=source)
+    logs.configure()
+    unwanted = [(event, list(filtering.refusals(handler, event))) for event in events if not handler.wants(event)]
+    wanted = list(events) if force else [event for event in events if handler.wants(event)]
+    for event, reasons in unwanted:
+        _tell_unwanted(event, reasons, force=force, as_json=as_json)
+    all_done = force or not unwanted
+    for result, printed in _called(handler, wanted, quiet=as_json):
+        all_done = all_done and result.outcome == "done"
+        click.echo(_object(result, printed) if as_json else _sentences(handler, result))
+    sys.exit(0 if all_done else 1)
+
+
+def _sampled(kind: str) -> Sequence[Event]:
+    if kind not in samples.NAMES:
+        raise click.UsageError(
+            f"No sample is called {kind!r}{did_you_mean(kind, samples.NAMES)}; there are: {', '.join(samples.NAMES)}."
+        )
+    return [samples.one(kind)]
+
+
+def _read(file: BinaryIO | None) -> Sequence[Event]:
+    if file is None:
+        return []
+    try:
+        return given_events.read(file.read())
+    except NoEvents as exc:
+        raise click.UsageError(
+            f"{file.name}: no event can be read: {shelf_options.short(str(exc))}. It takes lines of event.to_json(), "
+            "or the body of a callback."
+        ) from exc
+
+
+def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[Tried, str]]:
+    """Call the handler; what it prints goes where it belongs, or, with `quiet`, is given beside what it did."""
+    if not events:
+        return
+    with ExitStack() as stack:
+        printed = io.StringIO()
+        try:
+            with _printing(printed if quiet else None):
+                caller = stack.enter_context(Caller(handler))
+        except Unready as exc:
+            yield unready(exc, events), printed.getvalue()
+            return
+        results = tried(caller, events)
+        while True:
+            printed = io.StringIO()
+            with _printing(printed if quiet else None):
+                result = next(results, None)
+            if result is None:
+                return
+            yield result, printed.getvalue()
+
+
+@contextmanager
+def _printing(to: io.StringIO | None) -> Iterator[None]:
+    """Let what is printed go there; None: where it would."""
+    if to is None:
+        yield
+        return
+    with redirect_stdout(to), redirect_stderr(to):
+        yield
+
+
+def _tell_unwanted(event: Event, reasons: Sequence[str], *, force: bool, as_json: bool) -> None:
+    if as_json:
+        if not force:
+            click.echo(
+                msgspec.json.encode({"events": [event.id], "outcome": "unwanted", "sentence": "; ".join(reasons)})
+            )
+        return
+    click.echo(f"{_called_what(event)}: its filters keep this from it: {shelf_options.printable('; '.join(reasons))}")
+    click.echo("    Called all the same: --force." if force else "    `--force` calls it all the same.")
+
+
+def _sentences(handler: Handler, result: Tried) -> str:
+    what = _called_what(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
+    mark = "✓" if result.outcome == "done" else "✗"
+    line = f"{mark} {handler.name}, {what}: {shelf_options.printable(result.sentence)} ({result.seconds:.3f} s)"
+    consequence = f"\n    {result.consequence}" if result.consequence else ""
+    return f"{line}{consequence}\n\n{result.traceback}".rstrip()
+
+
+def _called_what(event: Event) -> str:
+    told = f"{event.kind} {event.id}"
+    return f"{told} ({shelf_options.short(event.status)})" if event.kind == "report" else told
+
+
+def _object(result: Tried, printed: str) -> bytes:
+    told: dict[str, Any] = {
+        "events": [event.id for event in result.events],
+        "outcome": result.outcome,
+        "sentence": result.sentence,
+        "consequence": result.consequence or None,
+        "seconds": round(result.seconds, 6),
+        "printed": printed,
+        "traceback": result.traceback or None,
+    }
+    return msgspec.json.encode(told)

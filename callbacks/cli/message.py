@@ -1,0 +1,50 @@
+"""`callbacks message`: what became of a message, from the tables of the handler `sql`. Exit 1 if nothing is known."""
+
+import click
+
+from callbacks.cli import history
+from callbacks.cli.command import Command
+from callbacks.cli.shelf_options import short
+from workers.handlers.sql.history import Timeline
+
+
+@click.command(cls=Command)
+@click.argument("identifier", metavar="ID")
+@click.option("--limit", "most", type=click.IntRange(1), default=20, show_default=True, help="Messages of a job.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line, a message with its timeline.")
+def message(*, identifier: str, most: int, as_json: bool) -> None:
+    """Show every status of the message ID, and the replies to it: ID is the gateway's, the client's, or a job's."""
+    with history.opened() as found:
+        timelines, total = found.find(identifier, most=most)
+    if not timelines:
+        raise click.ClickException(f"no message and no job {short(identifier)!r} is known")
+    for timeline in timelines:
+        click.echo(history.as_json(timeline) if as_json else _as_text(timeline))
+    if total > len(timelines) and not as_json:
+        click.echo(f"{total - len(timelines):,} more messages: --limit {total}")
+
+
+def _as_text(timeline: Timeline) -> str:
+    known = timeline.message
+    lines = [f"{short(known.message_id)}  {short(known.status)}{' (final)' if known.is_final else ''}"]
+    for label, value in (
+        ("to", known.recipient),
+        ("from", known.sender),
+        ("job", known.api_job_id),
+        ("client's job", known.client_job_id),
+        ("client's id", known.client_message_id),
+        ("source", known.source),
+    ):
+        if value is not None:
+            lines.append(f"  {label:13} {short(value)}")
+    lines.append(f"  {'happened':24}  {'received':24}  status")
+    for status in timeline.statuses:
+        code = "" if not status.error_code else f"  error {status.error_code}"
+        lines.append(
+            f"  {history.shown(status.occurred_at)}  {history.shown(status.received_at)}  "
+            f"{short(status.status):8} {short(status.channel or '-')}{code}"
+        )
+    for reply in timeline.replies:
+        said = "(no text)" if reply.text is None else short(reply.text)
+        lines.append(f"  {history.shown(reply.occurred_at)}  {history.shown(reply.received_at)}  reply    {said}")
+    return "\n".join(lines)

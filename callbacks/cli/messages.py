@@ -1,0 +1,79 @@
+"""`callbacks messages`: a list of messages from the tables of the handler `sql`, for people, programs, spreadsheets."""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import click
+
+from callbacks.cli import history
+from callbacks.cli.command import Command
+from callbacks.cli.event_words import number_of, status_of
+from callbacks.cli.shelf_options import short
+from shared.events import rfc3339
+from workers.handlers.sql.history import Message
+
+# Spreadsheets take what begins so for a formula, whatever its quotes (OWASP, "CSV Injection").
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@click.command(cls=Command)
+@click.option("--to", "recipient", metavar="NUMBER", help="Only those to this number.")
+@click.option("--status", "statuses", multiple=True, help="Only those whose current status it is; may be repeated.")
+@click.option("--since", type=history.Ago(), help="Only those heard of since: 90s, 30m, 2h, 7d.")
+@click.option("--limit", "most", type=click.IntRange(1), default=50, show_default=True, help="At most.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with names in the first line.")
+def messages(
+    *,
+    recipient: str | None,
+    statuses: tuple[str, ...],
+    since: datetime | None,
+    most: int,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List messages and their current status, the latest heard of first."""
+    if as_json and as_csv:
+        raise click.UsageError("Say --json or --csv, not both.")
+    number = None if recipient is None else number_of(recipient)
+    with history.opened() as found:
+        rows = found.messages(recipient=number, statuses=list(map(status_of, statuses)), since=since, most=most)
+        if as_csv:
+            _print_csv(rows)
+            return
+        for row in rows:
+            click.echo(history.as_json(row) if as_json else _as_text(row))
+
+
+def _as_text(row: Message) -> str:
+    return (
+        f"{short(row.message_id)}  {history.shown(row.status_at)}  {short(row.status):8} "
+        f"{short(row.channel or '-'):8}  {short(row.recipient or '-')}"
+    )
+
+
+def _print_csv(rows: Iterable[Message]) -> None:
+    names = Message.__struct_fields__
+    _print_line(names)
+    for row in rows:
+        _print_line([_cell(getattr(row, name)) for name in names])
+
+
+def _print_line(cells: Iterable[str]) -> None:
+    line = io.StringIO()
+    csv.writer(line).writerow(cells)
+    click.echo(line.getvalue(), nl=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text

@@ -1,0 +1,116 @@
+"""The whole service on this machine, for `dev` and `demo`: a Redis of its own, the web process, both worker pools.
+
+Started in this order and stopped from the web process on, so that nothing new comes in while the rest ends: at most
+STOP_SECONDS for each part and 1 s for Redis. What is not finished then stays in Redis.
+"""
+
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from callbacks import launcher
+from callbacks.cli import children
+from callbacks.cli.embedded import EmbeddedRedis
+from shared.errors import CallbacksError
+
+_PARTS: Final = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver"], "ops": ["ops"]}
+_START_SECONDS: Final = 30.0
+_LOG_TAIL_CHARACTERS: Final = 1500
+
+
+class PartEnded(CallbacksError):
+    """A part of the service ended by itself."""
+
+
+class Service:
+    """The parts, with their files in `folder`; the operators' page among them if it gets a port, `operators`.
+
+    `environment` is set on top of this process's; REDIS_URL is the service's own. With `quiet` each part's output
+    goes to `folder`/<part>.log, else to where ours goes. Raises CallbacksError if a part does not start.
+    """
+
+    def __init__(
+        self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool, operators: int | None = None
+    ) -> None:
+        self.folder = folder
+        self.redis = EmbeddedRedis(folder / "redis")
+        self._port = port
+        self._operators = operators
+        self._environment = {**environment, "CALLBACKS_OPS_PORT": str(operators or "")}
+        self._names = [part for part in _PARTS if part != "ops" or operators is not None]
+        self._quiet = quiet
+        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._stack.enter_context(self.redis)
+            self._stack.callback(self._stop_parts)
+            environment = {**os.environ, **self._environment, "REDIS_URL": self.redis.url, "PORT": str(self._port)}
+            for part in self._names:
+                self._start(part, _PARTS[part], environment)
+            self._wait_for("web", self._port, "/readyz")
+            if self._operators is not None:
+                self._wait_for("ops", self._operators, "/livez")
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def check(self) -> None:
+        """Raise PartEnded if a part has ended, with the end of its log."""
+        for part, process in self._parts.items():
+            code = process.poll()
+            if code is not None:
+                raise PartEnded(
+                    f"`callbacks {' '.join(_PARTS[part])}` ended with exit code {code}{self._log_tail(part)}"
+                )
+
+    def _start(self, part: str, arguments: list[str], environment: Mapping[str, str]) -> None:
+        command = launcher.command("callbacks.launcher", *arguments)
+        if not self._quiet:
+            self._parts[part] = children.start(command, environment=environment)
+            return
+        with self._log(part).open("wb") as output:
+            self._parts[part] = children.start(command, environment=environment, output=output)
+
+    def _stop_parts(self) -> None:
+        web = self._parts.pop("web", None)
+        if web is not None:
+            children.stop(web)
+        for process in self._parts.values():
+            process.terminate()
+        for process in self._parts.values():
+            children.stop(process)
+        self._parts.clear()
+
+    def _wait_for(self, part: str, port: int, path: str) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.05)
+        raise CallbacksError(f"`callbacks {part}` was not ready after {_START_SECONDS:.0f} s{self._log_tail(part)}")
+
+    def _log(self, part: str) -> Path:
+        return self.folder / f"{part}.log"
+
+    def _log_tail(self, part: str) -> str:
+        if not self._quiet:
+            return ""
+        return f":\n{self._log(part).read_text(errors='replace')[-_LOG_TAIL_CHARACTERS:]}"

@@ -1,0 +1,224 @@
+"""`callbacks simulate URL`: plays the gateway against a receiver and says how that went.
+
+Exit 0: all acknowledged. 1: something was discarded, or the ledger could not be kept. 2: wrong usage.
+130 and 143: ended by Ctrl-C or SIGTERM, with the summary so far.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+
+from callbacks.simulator.campaign import Campaign, plan
+from callbacks.simulator.errors import InvalidOption, SimulatorError
+from callbacks.simulator.gateway import OnProgress, run
+from callbacks.simulator.ledger import Ledger
+from callbacks.simulator.options import CampaignOptions, DeliveryOptions
+from callbacks.simulator.summary import Progress, Summary
+from callbacks.simulator.target import Target, masked, target
+from callbacks.simulator.traffic import SPAN
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_CAMPAIGN = CampaignOptions()
+_DELIVERY = DeliveryOptions()
+
+
+def _bundle(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
+    fewest, dash, most = value.partition("-")
+    if not (fewest.isdecimal() and (most.isdecimal() or not dash)):
+        raise click.BadParameter(f"{value!r} is not of the form MIN-MAX, as in 1-20.")
+    return int(fewest), int(most if dash else fewest)
+
+
+def _moment(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime:
+    # Nothing the campaign tells of lies in the future.
+    if value is None:
+        return datetime.now(UTC) - SPAN
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a time such as 2026-01-31T12:00:00Z.") from None
+
+
+def _number(name: str, default: float, text: str) -> Callable[[_F], _F]:
+    # Limits are not click's affair: the field that the option fills has its own rule.
+    return click.option(name, type=type(default), default=default, help=text, show_default=True)
+
+
+class _Discreet(click.Command):
+    """Keeps the token of a misplaced URL out of click's own complaints, which quote what they do not understand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as exc:
+            raise click.UsageError(masked(exc.format_message()), ctx=exc.ctx) from None
+
+
+@click.command(cls=_Discreet)
+@click.argument("url")
+@click.option("--single-url", is_flag=True, help="Send reports and replies alike to URL itself.")
+@_number("--destinations", _CAMPAIGN.destinations, "Numbers that get one message each.")
+@click.option(
+    "--bundle",
+    metavar="MIN-MAX",
+    default="{}-{}".format(*_CAMPAIGN.bundle),
+    show_default=True,
+    callback=_bundle,
+    help="Reports in one callback.",
+)
+@_number("--seen", _CAMPAIGN.seen, "Share of destinations that send SEEN.")
+@_number("--undelivered", _CAMPAIGN.undelivered, "Share of destinations that never get their message.")
+@_number("--replies", _CAMPAIGN.replies, "Messages sent back by recipients.")
+@_number("--reply-retries", _CAMPAIGN.reply_retries, "Share of replies sent again under a new req_uuid.")
+@_number("--duplicates", _CAMPAIGN.duplicates, "Share of callbacks sent a second time.")
+@_number("--out-of-order", _CAMPAIGN.out_of_order, "Share of callbacks sent out of order.")
+@_number("--seed", _CAMPAIGN.seed, "Decides all chance.")
+@click.option(
+    "--start-at",
+    metavar="TIME",
+    callback=_moment,
+    help=f"When the campaign happened; the same seed and time send the same bytes.  [default: {SPAN} ago]",
+)
+@_number("--rate", _DELIVERY.rate, "Callbacks per second; 0 is as fast as it goes.")
+@_number("--connections", _DELIVERY.connections, "Requests under way at once.")
+@_number("--retry-seconds", _DELIVERY.retry_seconds, "Wait after a failed attempt.")
+@_number("--timeout-seconds", _DELIVERY.timeout_seconds, "How long one attempt may take.")
+@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="Trust these certificates (PEM) too.")
+@click.option(
+    "--ledger", metavar="FILE", type=click.Path(path_type=Path), help="Append what was sent and acknowledged."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+def simulate(
+    *,
+    url: str,
+    single_url: bool,
+    start_at: datetime,
+    ledger: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Send a campaign's callbacks to a receiver, as the gateway would.
+
+    URL is the callback base, such as http://127.0.0.1:8080/callbacks/TOKEN: reports go to URL/status,
+    replies to URL/reply. Exactly 200 is success; anything else is sent again after a wait, three
+    attempts in all. Exit 1 if anything was discarded.
+    """
+    try:
+        where = target(url, single_url=single_url)
+        delivery = DeliveryOptions(**_of(DeliveryOptions, options))
+        campaign = plan(CampaignOptions(**_of(CampaignOptions, options)), start_at=start_at)
+        with Ledger(ledger) if ledger else nullcontext() as book, _progress(quiet=quiet) as on_progress:
+            summary, ended_by = _run(campaign, where, delivery, book, on_progress)
+    except InvalidOption as exc:
+        _refuse(exc)
+    except SimulatorError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    click.echo(_as_json(summary, where) if as_json else _as_text(summary, where))
+    sys.exit(128 + ended_by if ended_by else int(summary.discarded > 0))
+
+
+def _of(struct: type[msgspec.Struct], options: dict[str, Any]) -> dict[str, Any]:
+    return {field: options[field] for field in struct.__struct_fields__}
+
+
+def _run(
+    campaign: Campaign,
+    where: Target,
+    delivery: DeliveryOptions,
+    ledger: Ledger | None,
+    on_progress: OnProgress | None,
+) -> tuple[Summary, int]:
+    """Return the summary and the signal that ended the run, or 0."""
+    signals: list[int] = []
+
+    async def until_signalled() -> Summary:
+        stop = asyncio.Event()
+
+        def end(number: int) -> None:
+            signals.append(number)
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
+        try:
+            return await run(campaign, where, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
+        finally:
+            # uvloop would leave its handlers behind, and the process deaf to both signals.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        summary = runner.run(until_signalled())
+    return summary, signals[0] if summary.interrupted else 0
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("callbacks", total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                total=progress.planned,
+                completed=progress.acknowledged + progress.discarded,
+                description=f"callbacks, {progress.waiting:,} to be sent again",
+            )
+
+        yield show
+
+
+def _refuse(invalid: InvalidOption) -> NoReturn:
+    """Name the option as it is spelled here, and its value."""
+    name = "URL" if invalid.option == "url" else "--" + invalid.option.replace("_", "-")
+    raise click.BadParameter(f"{invalid.value} {invalid.reason}.", param_hint=name) from invalid
+
+
+def _as_json(summary: Summary, where: Target) -> str:
+    return msgspec.json.encode({"url": where.shown, **msgspec.structs.asdict(summary)}).decode()
+
+
+def _as_text(summary: Summary, where: Target) -> str:
+    failed = f"{sum(summary.failed_attempts.values()):,} of {summary.attempts:,} attempts"
+    for reason, count in summary.failed_attempts.items():
+        failed += f", {reason}: {count:,}"
+    unfinished = f" ({summary.unfinished:,} unfinished)" if summary.interrupted else ""
+    lines = [
+        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {where.shown}"),
+        ("repeats", f"{summary.repeats:,} of them"),
+        (
+            "acknowledged",
+            f"{summary.acknowledged:,} with {summary.records:,} records: "
+            f"{summary.reports:,} distinct reports, {summary.replies:,} distinct replies",
+        ),
+        ("failed", failed),
+        ("discarded", f"{summary.discarded:,}"),
+        ("rate", f"{summary.rate:,.0f} callbacks/s over {summary.seconds:,.1f} s"),
+    ]
+    if summary.p50_ms is not None:
+        latency = f"p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms, max {summary.max_ms:.1f} ms"
+        lines.append(("acknowledgement", latency))
+    return "\n".join(f"{name:<16} {value}" for name, value in lines)

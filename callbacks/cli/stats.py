@@ -1,0 +1,48 @@
+"""`callbacks stats`: what became of the messages of some days, by job and by day, from the tables of `sql`."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+import click
+
+from callbacks.cli import history
+from callbacks.cli.command import Command
+from callbacks.cli.shelf_options import short
+from workers.handlers.sql.history import Figures, Stats
+
+# Of more jobs than these people read none; --json has them all.
+_JOBS_SHOWN: Final = 20
+
+
+@click.command(cls=Command)
+@click.option(
+    "--since", type=history.Ago(), default="7d", show_default=True, help="Messages first heard of since: 30m, 2h, 7d."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def stats(*, since: datetime, as_json: bool) -> None:
+    """Count messages by their current status, for each day and job; how many arrived, and how fast."""
+    with history.opened() as found:
+        figures = found.stats(since=since)
+    click.echo(history.as_json(figures) if as_json else "\n".join(_as_text(figures)))
+
+
+def _as_text(figures: Stats) -> Iterator[str]:
+    yield f"all: {_line(figures.total)}"
+    times = figures.seconds_to_deliver
+    if times.p50 is not None and times.p95 is not None:
+        yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
+    for day in figures.days:
+        yield f"{day.day}: {_line(day.figures)}"
+    for job in figures.jobs[:_JOBS_SHOWN]:
+        names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
+        yield f"job {' / '.join(names) or '-'}: {_line(job.figures)}"
+    if len(figures.jobs) > _JOBS_SHOWN:
+        yield f"{len(figures.jobs) - _JOBS_SHOWN:,} more jobs: --json"
+
+
+def _line(figures: Figures) -> str:
+    if figures.delivery_rate is None:
+        return "no messages"
+    counts = ", ".join(f"{number:,} {short(status)}" for status, number in figures.statuses.items())
+    return f"{figures.messages:,} messages, {figures.delivery_rate:.1%} delivered: {counts}"

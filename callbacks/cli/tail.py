@@ -1,0 +1,124 @@
+"""`callbacks tail`: new events in the terminal as they come, until Ctrl-C.
+
+Numbers are masked as the handler `log` masks them, unless `--numbers full` asks for them; texts of replies are shown,
+as a terminal is asked for by a person, and no log is. What is said about the feed itself goes to standard error.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+import click
+import msgspec
+import redis
+
+from callbacks.cli import ending, pipes
+from callbacks.cli.command import Command
+from callbacks.cli.event_words import event_line
+from shared import connections, live, settings
+from shared.events import Event
+from shared.live import Away, Heard, Idle, Listening, NotShown
+from shared.live_filter import Filter
+from workers.handlers.masking import masked
+
+Kind: TypeAlias = Literal["report", "reply"]
+
+
+@click.command(cls=Command)
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(["report", "reply"]), help="Only such events.")
+@click.option("--status", "statuses", multiple=True, help="Only reports of this status; may be repeated.")
+@click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be repeated.")
+@click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
+@click.option("--to", "number", metavar="NUMBER", default="", help="Only those to this number, and its replies.")
+@click.option("--count", "most", type=click.IntRange(1), help="End after so many.")
+@click.option(
+    "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one event a line, as handlers write them.")
+def tail(
+    *,
+    kinds: tuple[Kind, ...],
+    statuses: tuple[str, ...],
+    channels: tuple[str, ...],
+    sources: tuple[str, ...],
+    number: str,
+    most: int | None,
+    numbers: str,
+    as_json: bool,
+) -> None:
+    """Show new events as they come, until Ctrl-C.
+
+    It shows what expand workers hand to the handlers from now on: no duplicate, nothing of the past. Of very many at
+    once only some are shown, and the others counted.
+    """
+    loaded = settings.load(needs=("REDIS_URL",))
+    wanted = Filter(
+        kinds=frozenset(kinds),
+        statuses=frozenset(statuses),
+        channels=frozenset(channels),
+        sources=frozenset(sources),
+        number=number,
+    )
+    place = connections.shown(loaded.redis_url)
+
+    def show(event: Event) -> None:
+        shown = event if numbers == "full" else masked(event)
+        # Flushed, as whoever reads a pipe wants to see it now.
+        click.echo(_json_line(shown) if as_json else _line(shown))
+
+    try:
+        with ending.by_signal(), contextlib.closing(live.listen_here(loaded.redis_url)) as heard:
+            _follow(heard, wanted=wanted, show=show, most=most, place=place)
+    except ending.Ended:
+        sys.exit(0)
+    except BrokenPipeError:
+        pipes.forget_output()
+    except redis.exceptions.NoPermissionError as exc:
+        raise click.ClickException(f"{place} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
+    except redis.RedisError as exc:
+        raise click.ClickException(f"{place} cannot be used: {exc}") from exc
+
+
+def _follow(
+    heard: Iterable[Heard], *, wanted: Filter, show: Callable[[Event], None], most: int | None, place: str
+) -> None:
+    """Show what is wanted, until there were `most` of them, or nobody reads any more (BrokenPipeError)."""
+    shown, began = 0, False
+    for one in heard:
+        match one:
+            case Idle():
+                pipes.require_reader()
+            case Listening():
+                _note(f"Redis is back: listening to {place}." if began else f"Listening to {place}.")
+                began = True
+            case Away():
+                _note(f"{place} is away ({one.error}): what is new meanwhile is not shown.")
+                began = True
+            case NotShown():
+                _note(f"… {one.number:,} more not shown")
+            case _ if wanted.wants(one):
+                show(one)
+                shown += 1
+                if shown == most:
+                    return
+            case _:
+                pass
+
+
+def _note(text: str) -> None:
+    click.secho(text, err=True, dim=True)
+
+
+def _line(event: Event) -> str:
+    told = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
+    return event_line(msgspec.json.decode(told))
+
+
+def _json_line(event: Event) -> str:
+    """Give the JSON form; for a terminal, what could steer it is escaped, which means the same."""
+    line = event.to_json()
+    if not sys.stdout.isatty():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)

@@ -1,0 +1,157 @@
+"""What `callbacks top` prints: a `Now` as a picture of text for a terminal of any width."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from callbacks.cli.shelf_options import short
+from callbacks.ops.figures import quantities
+from callbacks.ops.figures.auditing import Balance
+from callbacks.ops.figures.now import AtHandler, Now
+from callbacks.ops.figures.reading import Queue
+from shared import queues
+from shared.last_hour import Acknowledged, Bucket
+
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+_GOOD, _BAD, _FAINT, _ODD = "green", "bold red", "dim", "yellow"
+# More fill any terminal; --json has them all.
+_MOST_HANDLERS_SHOWN: Final = 20
+
+
+def picture(now: Now, *, columns: int) -> RenderableType:
+    """Draw `now` for a terminal so wide."""
+    return Group(*_parts(now, columns))
+
+
+def _parts(now: Now, columns: int) -> Iterator[RenderableType]:
+    yield Rule(f"callbacks  {now.at:%H:%M:%S} UTC", style=_FAINT)
+    yield from _hour(now.last_hour, now.callbacks_per_second, columns)
+    yield _acknowledged(now.acknowledged)
+    yield Text()
+    yield _queues(now)
+    yield Text()
+    if now.handlers:
+        yield _handlers(now.handlers)
+        yield Text()
+    yield from _standing(now)
+
+
+def _hour(buckets: Sequence[Bucket], rate: float, columns: int) -> Iterator[Text]:
+    width = max(1, min(columns, len(buckets)))
+    peaks = _peaks([bucket.callbacks_per_second for bucket in buckets], width)
+    most = max(peaks, default=0.0)
+    yield Text(f"{rate:,.1f} callbacks/s in the last minute, at most {most:,.1f}/s in the last hour")
+    # Rounded up: whatever is not nothing is to be seen.
+    heights = [math.ceil(peak / (most or 1.0) * (len(_BARS) - 1)) for peak in peaks]
+    yield Text("".join(_BARS[height] for height in heights), style="cyan")
+    yield Text(f"{'an hour ago':<{max(0, width - 3)}}now" if width > len("an hour ago") + 3 else "", style=_FAINT)
+
+
+def _peaks(rates: Sequence[float], width: int) -> list[float]:
+    """Give the greatest of each of `width` stretches: a rush of seconds is not to be averaged away."""
+    edges = [len(rates) * place // width for place in range(width + 1)]
+    return [max(rates[first:last]) for first, last in itertools.pairwise(edges)]
+
+
+def _acknowledged(found: Acknowledged) -> Text:
+    minutes = f"{found.window_seconds // 60} minutes"
+    if found.p50_seconds is None or found.p99_seconds is None:
+        return Text(f"acknowledged  nothing in the last {minutes}", style=_FAINT)
+    return Text(
+        f"acknowledged  p50 {_ms(found.p50_seconds)}  p99 {_ms(found.p99_seconds)}  "
+        f"({found.answers:,} in the last {minutes})"
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f} ms" if seconds < 1 else f"{seconds:,.1f} s"
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=_FAINT)
+    table.add_column(first, overflow="fold", min_width=12)
+    for name in others:
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    return table
+
+
+def _queues(now: Now) -> Table:
+    table = _table("queue (jobs)", "waiting", "running", "later", "oldest", "workers")
+    for queue in now.queues[: _MOST_HANDLERS_SHOWN + 1]:
+        table.add_row(
+            Text(short(queue.name)),
+            *(f"{number:,}" for number in (queue.waiting, queue.running, queue.later)),
+            quantities.duration(queue.oldest_seconds) if queue.waiting else "-",
+            _workers(queue),
+        )
+    return table
+
+
+def _workers(queue: Queue) -> Text:
+    is_missed = not queue.workers and (queue.waiting or queue.name == queues.EXPAND)
+    return Text(f"{queue.workers:,}", style=_BAD if is_missed else "")
+
+
+def _handlers(handlers: Sequence[AtHandler]) -> RenderableType:
+    table = _table("handler (events)", "delivered", "waiting", "retrying", "dead", "state")
+    for at in handlers[:_MOST_HANDLERS_SHOWN]:
+        table.add_row(
+            Text(short(at.handler)),
+            f"{at.delivered:,}",
+            f"{at.waiting:,}",
+            Text(f"{at.retrying:,}", style=_ODD if at.retrying else ""),
+            Text(f"{at.dead:,}", style=_BAD if at.dead else ""),
+            _state(at),
+        )
+    hidden = len(handlers) - _MOST_HANDLERS_SHOWN
+    return Group(table, Text(f"{hidden:,} more handlers", style=_FAINT)) if hidden > 0 else table
+
+
+def _state(at: AtHandler) -> Text:
+    if at.paused_by == "operator":
+        return Text("off", style=_ODD)
+    if at.paused_by:
+        return Text("paused", style=_ODD)
+    return Text("on") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
+
+
+def _standing(now: Now) -> Iterator[RenderableType]:
+    for sentence, style in _sentences(now):
+        yield Text(sentence, style=style)
+
+
+def _sentences(now: Now) -> Iterator[tuple[str, str]]:
+    """Say how the rest is, what is wrong in red."""
+    limit = f" of {quantities.size(now.most_bytes)}" if now.most_bytes else ", no limit"
+    if now.durable:
+        yield f"redis         keeps what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _GOOD
+    else:
+        yield f"redis         does not keep what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _BAD
+    for finding in now.findings:
+        if not finding.ok:
+            yield f"              {finding}", _BAD
+    held = sum(spool.callbacks for spool in now.spools)
+    states = ", ".join(sorted({spool.state for spool in now.spools}))
+    bad = {spool.state for spool in now.spools} & {"filling", "full", "failing"}
+    web = f"{now.web_processes:,} web, {now.workers:,} workers"
+    spools = f"; spools: {states}, {held:,} callbacks" if now.spools else "; no web process tells its state"
+    yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
+    yield f"quarantine    {now.quarantined:,}", _BAD if now.quarantined else ""
+    yield _balance(now.balance)
+
+
+def _balance(balance: Balance | None) -> tuple[str, str]:
+    if balance is None:
+        return "audit         not taken while very much waits", _FAINT
+    age = f"({quantities.ago(balance.age_seconds)})"
+    if balance.balances:
+        return f"audit         balances {age}", _GOOD
+    if balance.moving:
+        return "audit         moves too fast to be added up", _FAINT
+    return f"audit         does not balance: {balance.difference:,} are nowhere, or twice {age}", _BAD

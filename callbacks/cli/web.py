@@ -1,0 +1,80 @@
+"""`callbacks web`: serves the public edge, in this process or in several that share its port.
+
+Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the address cannot be had.
+"""
+
+import math
+from typing import Final
+
+import click
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from callbacks.cli import ending, ports
+from callbacks.cli.command import Command
+from ingest.app import create_app
+from ingest.protocol import HttpProtocol
+from shared import logs, settings
+
+# Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). Whoever closes first wins a
+# race against a request on its way, so it must not be us.
+_KEEP_ALIVE_SECONDS: Final = 75
+# What a request can take when it has begun: its body (CALLBACKS_BODY_TIMEOUT_SECONDS, 10), a connection to Redis
+# (3), a commit (5), and 2 to spare. 20 s by default, of the 30 that Kubernetes and Heroku give from SIGTERM to
+# SIGKILL. A process without requests stops at once.
+_COMMIT_SECONDS: Final = 3 + 5 + 2
+
+
+@click.command(cls=Command)
+@click.option("--host", help="The address to listen on, instead of HOST.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of PORT; 0 takes a free one.")
+def web(host: str | None, port: int | None) -> None:
+    """Receive the gateway's callbacks."""
+    logs.configure()
+    config = settings.load(
+        needs=("REDIS_URL", "CALLBACKS_TOKENS"),
+        unused=(*settings.OF_OPS, *settings.OF_WORKERS, *settings.OF_HANDLERS),
+    )
+    try:
+        listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
+    except ports.NoPort as exc:
+        raise click.UsageError(str(exc)) from exc
+    server = uvicorn.Config(
+        "callbacks.cli.web:app",
+        factory=True,
+        workers=config.web_concurrency,
+        http=HttpProtocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        backlog=ports.BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
+    )
+    click.echo(f"listening on {ports.shown(listening)}")
+    if config.web_concurrency > 1:
+        _Processes(server, sockets=[listening]).run()
+        return
+    ending.with_success()
+    uvicorn.Server(server).run(sockets=[listening])
+
+
+class _Processes(Multiprocess):
+    """uvicorn's supervisor, which would keep the port open while its processes drain: callers would wait in vain."""
+
+    def terminate_all(self) -> None:
+        """Stop listening here too, then ask every process to end."""
+        for listening in self.sockets:
+            listening.close()
+        super().terminate_all()
+
+
+def app() -> Starlette:
+    """Make the application in a process that uvicorn started, which has yet to learn how to log."""
+    logs.configure()
+    return create_app()

@@ -1,0 +1,124 @@
+"""`callbacks worker expand` and `callbacks worker deliver`: pools of worker processes under one supervisor."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+
+from callbacks.cli import ending
+from callbacks.cli.command import Command
+from shared import connections, logs, queues, settings
+from shared.background import Background
+from shared.errors import ConfigurationError
+from shared.figures import Figures
+from shared.spelling import did_you_mean
+from shared.telling import Telling
+from workers.running import known_handlers
+from workers.running.housekeeping import Housekeeping
+from workers.running.known_handlers import Known
+from workers.running.notebooks import Notebooks
+from workers.running.offering import ExpandHousekeeping
+from workers.running.supervisor import Job, Supervisor
+from workers.running.trimming import Trimming
+
+# What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
+# for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
+_SETTLE_SECONDS = 10.0
+# A supervisor waits for Redis no longer than this, lest it hear too late that it is to stop, or that a worker died.
+_REDIS_TIMEOUT_SECONDS = 5.0
+
+
+@click.group()
+def worker() -> None:
+    """Worker processes: expand callbacks into events, deliver events to handlers."""
+
+
+@worker.command(cls=Command)
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes.")
+def expand(processes: int) -> None:
+    """Expand callbacks into events.
+
+    These are handed to the queues of the handlers that want them.
+    """
+    loaded = _settings()
+    known = _known(loaded)
+    wanted = [filters for _, filters in known.by_name.values()]
+    if not wanted:
+        raise ConfigurationError(known.problems)
+    job = Job(queues.EXPAND, ("--filters", msgspec.json.encode(wanted).decode()))
+    sys.exit(_supervise(loaded, [job] * processes, grace_seconds=_SETTLE_SECONDS, known=known))
+
+
+@worker.command(cls=Command)
+@click.option("--handler", "names", multiple=True, metavar="NAME", help="Only this handler; may be repeated.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes a handler."
+)
+def deliver(names: tuple[str, ...], processes: int) -> None:
+    """Deliver events to their handlers.
+
+    Each handler has processes of its own.
+    """
+    loaded = _settings()
+    known = _known(loaded)
+    entries = {name: entry for name, (entry, _) in known.by_name.items()}
+    unknown = sorted(set(names) - set(entries))
+    if unknown:
+        words = ", ".join(f"{name!r}{did_you_mean(name, entries)}" for name in unknown)
+        there = ", ".join(sorted(entries)) or "none"
+        raise ConfigurationError([f"--handler: no handler is called {words}; there are: {there}", *known.problems])
+    if not entries:
+        raise ConfigurationError(known.problems)
+    jobs = [
+        Job(queues.delivery(name), ("--entry", entries[name])) for name in names or entries for _ in range(processes)
+    ]
+    seconds = max(known.timeout_seconds(name) for name in names or entries)
+    sys.exit(_supervise(loaded, jobs, grace_seconds=seconds + _SETTLE_SECONDS))
+
+
+def _settings() -> settings.Settings:
+    return settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+
+
+def _known(loaded: settings.Settings) -> Known:
+    logs.configure()
+    ending.with_success()
+    connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
+    try:
+        return known_handlers.find(loaded.handlers, connection)
+    finally:
+        connection.close()
+
+
+def _supervise(
+    loaded: settings.Settings, jobs: Sequence[Job], *, grace_seconds: float, known: Known | None = None
+) -> int:
+    connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
+    notebooks = Notebooks.of(loaded.run_dir)
+    trimming = Trimming(
+        connection=connection,
+        quarantine_max_bytes=loaded.quarantine_max_bytes,
+        dead_letter_max_bytes=loaded.dead_letter_max_bytes,
+    )
+    background = Background()
+    keeping: dict[str, Any] = {
+        "connection": connection,
+        "notebooks": notebooks,
+        "trimming": trimming,
+        "background": background,
+    }
+    queue_names = [job.queue for job in jobs]
+    housekeeping = (
+        ExpandHousekeeping(queue_names, filters=known.filters, **keeping)
+        if known is not None
+        else Housekeeping(queue_names, **keeping)
+    )
+    # It counts nothing, and is silent unless a task of maintenance keeps failing.
+    telling = Telling(Figures(), loaded.redis_url, background=background)
+    telling.start()
+    try:
+        return Supervisor(jobs, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
+    finally:
+        telling.close()

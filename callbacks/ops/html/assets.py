@@ -1,0 +1,36 @@
+"""The few files that the page brings along, from memory, each under an address that changes with its content."""
+
+import functools
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_A_YEAR: Final = "public, max-age=31536000, immutable"
+
+
+@functools.cache
+def _held() -> dict[str, tuple[bytes, str]]:
+    found = {}
+    for file in files("callbacks.ops.html").joinpath("static").iterdir():
+        content = file.read_bytes()
+        found[file.name] = (content, hashlib.sha256(content).hexdigest()[:12])
+    return found
+
+
+def url(name: str) -> str:
+    """Give the address of a file of callbacks/ops/html/static. Raises KeyError if there is none of that name."""
+    return f"/static/{name}?v={_held()[name][1]}"
+
+
+async def serve(request: Request) -> Response:
+    """Answer GET /static/{name}: to be kept for ever where the address names this very content."""
+    name = request.path_params["name"]
+    if name not in _held():
+        return PlainTextResponse("There is no such file.\n", 404)
+    content, digest = _held()[name]
+    kept = _A_YEAR if request.query_params.get("v") == digest else "no-cache"
+    return Response(content, media_type=_TYPES[name[name.rindex(".") :]], headers={"cache-control": kept})

@@ -1,0 +1,50 @@
+"""Turning a handler off and on, from the page *Dead letters*: each asked on a page of its own, and in the trail."""
+
+from typing import Final, Literal
+
+import redis
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from callbacks.ops.access.sessions import operator
+from callbacks.ops.html.rendering import page
+from callbacks.ops.pages.dead_letters import BASE
+from shared.settings import Settings
+from workers.operating.trail import Deed, Trail
+from workers.running import pauses
+from workers.running.shelf import handlers
+
+_WHAT: Final[tuple[Literal["on", "off"], ...]] = ("on", "off")
+
+
+def routes(client: redis.Redis, _: Settings) -> list[Route]:
+    """Give the routes."""
+    trail = Trail(client)
+
+    def ask(request: Request) -> Response:
+        handler, what = _named(client, request)
+        return page(request, "handler.html", handler=handler, what=what, pausing=pauses.paused(client, handler))
+
+    def act(request: Request) -> Response:
+        handler, what = _named(client, request)
+        with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
+            if what == "off":
+                pauses.switch_off(client, handler)
+            else:
+                pauses.resume(client, handler)
+        return RedirectResponse(BASE, 303)
+
+    return [
+        Route("/handlers/{handler}/{what}", ask, methods=["GET"]),
+        Route("/handlers/{handler}/{what}", act, methods=["POST"]),
+    ]
+
+
+def _named(client: redis.Redis, request: Request) -> tuple[str, Literal["on", "off"]]:
+    handler = request.path_params["handler"]
+    for what in _WHAT:
+        if request.path_params["what"] == what and handler in handlers(client):
+            return handler, what
+    raise HTTPException(404)

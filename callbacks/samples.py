@@ -1,0 +1,224 @@
+"""Events to try a handler with, made through the same reading as the gateway's real callbacks.
+
+    from callbacks import samples
+
+    samples.report("UNDELIV", client_message_id="order-7")
+    samples.named()["sticker"]
+
+Each has an `id` that no other has, so two samples are two events; to repeat one, use the same object twice.
+"""
+
+import itertools
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from callbacks import Event, ReplyEvent, ReportEvent
+from shared import events, wire
+from shared.errors import NotDocumented
+
+# Event's field: key on the wire. A field that is None is left out there.
+_ENVELOPE: Final = {"api_job_id": "api_job_id", "client_job_id": "client_job_id"}
+_REPORT: Final = {
+    "message_id": "message_id",
+    "client_message_id": "client_message_id",
+    "sender": "from",
+    "recipient": "to",
+    "error_code": "error_code",
+}
+_REPLY: Final = {
+    **_ENVELOPE,
+    "reply_message_id": "reply_message_id",
+    "orig_message_id": "orig_message_id",
+    "req_uuid": "req_uuid",
+    "channel": "channel",
+    "sender": "from",
+    "recipient": "to",
+}
+_OURS: Final = ("source", "occurred_at", "received_at", "raw")
+_ODD: Final = "nul \x00, break \u2028, combining e\u0301, 👩\u200d👩\u200d👧 👍🏽, \u202eשלום\u202c, 'quoted\"; --\\"  # noqa: RUF001 # Hebrew
+# Two samples never share a millisecond: time is a part of what a report's `id` is made of.
+_later_ms: Final = itertools.count()
+_BEGAN_MS: Final = time.time_ns() // 1_000_000 - 60_000
+
+
+def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any) -> ReportEvent:
+    """Give a report, as if it had just come. `fields` are those of ReportEvent, None for one that is left out.
+
+    Only `id`, `kind` and `is_final` cannot be given: they follow from the others. `raw` are further keys of the
+    record, or other values for known ones, as the gateway would send them: `raw={"sms_from": "Shop", "from": ""}`.
+    Raises TypeError for a field that there is not, ValueError for a value that no callback could bring.
+    """
+    given: dict[str, Any] = {
+        "api_job_id": str(uuid.uuid4()),
+        "client_job_id": "autumn-offers",
+        "message_id": _digits(),
+        "client_message_id": f"order-{secrets.randbelow(10**6)}",
+        "sender": "Fortytwo",
+        "recipient": _number(),
+        "error_code": 0,
+        **_timed(fields),
+    }
+    _check(given, {**_ENVELOPE, **_REPORT})
+    record = {"type": channel, "status": status, **_on_the_wire(given, _REPORT), **given["raw"]}
+    event = _read({**_on_the_wire(given, _ENVELOPE), "data": [_present(record)]}, given)
+    assert isinstance(event, ReportEvent)  # noqa: S101 # for the type checker
+    return event
+
+
+def reply(text: str | None = "Yes, please", **fields: Any) -> ReplyEvent:
+    """Give a reply, as if it had just come; None is the text of a sticker. `fields` are as for `report`."""
+    given: dict[str, Any] = {
+        "api_job_id": str(uuid.uuid4()),
+        "client_job_id": "autumn-offers",
+        "reply_message_id": str(uuid.uuid4()),
+        "orig_message_id": _digits(),
+        "req_uuid": str(uuid.uuid4()),
+        "channel": "VIBER",
+        "sender": _number(),
+        "recipient": "Fortytwo",
+        **_timed(fields),
+    }
+    _check(given, _REPLY)
+    message = {} if text is None else {"text": text}
+    event = _read(_present({"message": message, **_on_the_wire(given, _REPLY), **given["raw"]}), given)
+    assert isinstance(event, ReplyEvent)  # noqa: S101 # for the type checker
+    return event
+
+
+def named(**fields: Any) -> dict[str, Event]:
+    """Give a fresh event of every kind that there is, by name: every status, and whatever is odd but may come.
+
+    `fields` replace what the samples have, in reports, replies or both: `named(source="shop", status="UNDELIV")`.
+    Raises TypeError and ValueError as `report` does.
+    """
+    return {name: one(name, **fields) for name in NAMES}
+
+
+def one(name: str, **fields: Any) -> Event:
+    """Give a fresh event of one name, as `named` does. Raises KeyError for a name that is not in NAMES."""
+    _check(fields, {"status": "status", **_ENVELOPE, **_REPORT, **_REPLY, "text": "text"})
+    others = _REPLIES_ALONE if name in _REPORTS else _REPORTS_ALONE
+    make: Callable[..., Event] = _REPORTS[name] if name in _REPORTS else _REPLIES[name]
+    return make(**{field: value for field, value in fields.items() if field not in others})
+
+
+def _two_factor(**fields: Any) -> ReportEvent:
+    """As the sibling page for two-factor codes has it: milliseconds and microseconds, two senders, a code."""
+    ms = _now_ms()
+    raw = {"timestamp": ms, "micro_timestamp": ms * 1000, "sms_from": "Fortytwo", "viber_from": ""}
+    given: dict[str, Any] = {"channel": "SMS", "sender": None, "error_code": 943, "raw": raw, **fields}
+    return report(**given)
+
+
+def _spelled_otherwise(**fields: Any) -> ReportEvent:
+    """Numbers as texts, a number where a text is usual, and keys that nobody has seen yet."""
+    ms = _now_ms()
+    raw = {
+        "message_id": int(_digits()),
+        "timestamp": str(ms // 1000),
+        "micro_timestamp": str(ms),
+        "error_code": "69",
+        "client_message_id": "",
+        "price": {"amount": 1e-7, "parts": [None, True, 2**70]},
+    }
+    given: dict[str, Any] = {"status": "UNDELIV", "raw": raw, **fields}
+    return report(**given)
+
+
+_REPORTS_ALONE: Final = frozenset((*_REPORT, "status")) - _REPLY.keys()
+_REPLIES_ALONE: Final = frozenset((*_REPLY, "text")) - {"channel"} - _REPORT.keys() - _ENVELOPE.keys()
+_BARE_REPORT: Final[dict[str, Any]] = dict.fromkeys((*_ENVELOPE, *_REPORT, "occurred_at", "channel"))
+_BARE_REPLY: Final[dict[str, Any]] = dict.fromkeys((*_REPLY, "occurred_at", "text"))
+del _BARE_REPORT["message_id"], _BARE_REPLY["reply_message_id"]
+
+_REPORTS: Final[dict[str, Callable[..., ReportEvent]]] = {
+    "accepted": partial(report, status="ACCEPTD", channel="INTERNAL"),
+    "delivered": report,
+    "delivered-by-sms": partial(report, channel="SMS"),
+    "seen": partial(report, status="SEEN"),
+    "undelivered": partial(report, status="UNDELIV", channel="SMS", error_code=69),
+    "rejected": partial(report, status="REJECTD", error_code=12),
+    "expired": partial(report, status="EXPIRED", error_code=5),
+    "deleted": partial(report, status="DELETED"),
+    "unknown": partial(report, status="UNKNOWN", channel="SMS"),
+    "new-status": partial(report, status="FORWARDED_TWICE"),
+    "new-channel": partial(report, channel="CARRIER PIGEON"),
+    "two-factor": _two_factor,
+    "spelled-otherwise": _spelled_otherwise,
+    "odd-report": partial(
+        report,
+        status=f"NEW {_ODD}",
+        channel=f"BY {_ODD}",
+        sender=_ODD,
+        client_message_id=_ODD,
+        client_job_id=_ODD,
+        raw={_ODD: [_ODD]},
+    ),
+    "long-report": partial(report, client_message_id="ж" * 100_000, raw={"note": "n" * 100_000}),
+    "bare-report": partial(report, **_BARE_REPORT),
+}
+_REPLIES: Final[dict[str, Callable[..., ReplyEvent]]] = {
+    "reply": reply,
+    "sticker": partial(reply, text=None),
+    "emoji": partial(reply, text="👩\u200d👩\u200d👧\u200d👦 👍🏽 🇲🇹"),
+    "right-to-left": partial(reply, text="\u202bכן, בבקשה\u202c نعم"),  # noqa: RUF001 # Hebrew
+    "nul": partial(reply, text="before\x00after"),
+    "odd-reply": partial(reply, text=_ODD, channel=_ODD, client_job_id=_ODD, orig_message_id=_ODD, raw={_ODD: [_ODD]}),
+    "long-reply": partial(reply, text="Žö👋 " * 20_000 + "\n" * 20_000),
+    "bare-reply": partial(reply, **_BARE_REPLY),
+}
+NAMES: Final = (*_REPORTS, *_REPLIES)
+
+
+def _timed(fields: dict[str, Any]) -> dict[str, Any]:
+    received_at = events.time_of(_now_ms())
+    times = {"occurred_at": received_at - timedelta(seconds=1), "received_at": received_at}
+    return {"source": "samples", "raw": {}, **times, **fields}
+
+
+def _check(given: dict[str, Any], known: dict[str, str]) -> None:
+    unknown = sorted(given.keys() - known.keys() - set(_OURS))
+    if unknown:
+        raise TypeError(f"no field to give: {', '.join(unknown)}; there are {', '.join((*known, *_OURS))}")
+
+
+def _on_the_wire(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    told = {key: given[field] for field, key in names.items()}
+    occurred_at: datetime | None = given["occurred_at"]
+    if occurred_at is not None and names is not _ENVELOPE:
+        ms = (occurred_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        told |= {"timestamp": ms // 1000, "micro_timestamp": ms}
+    return _present(told)
+
+
+def _present(keys: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _read(body: dict[str, Any], given: dict[str, Any]) -> Event:
+    try:
+        callback = wire.read(json.dumps(body).encode(), None)
+    except NotDocumented as exc:
+        raise ValueError(str(exc)) from exc
+    (event,) = events.of(callback, source=given["source"], received_at=given["received_at"])
+    return event
+
+
+def _now_ms() -> int:
+    return _BEGAN_MS + next(_later_ms)
+
+
+def _digits() -> str:
+    """Give a message's id, like the gateway's beyond 2**63."""
+    return str(secrets.randbelow(9 * 10**19) + 10**19)
+
+
+def _number() -> str:
+    """Give a phone number, of a range that Malta does not use."""
+    return f"35600{secrets.randbelow(10**6):06}"

@@ -1,0 +1,47 @@
+"""One callback as it is planned: what each of its attempts will send.
+
+Reports are sent again as they were. A reply gets a new req_uuid with every attempt: "req_uuid is
+unique for every callback, including retries" (specification, "Message reply callback").
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from callbacks.simulator.payloads import ReplyBody, ReplyKey, ReportKey, StatusBody
+
+Kind: TypeAlias = Literal["status", "reply"]
+
+ATTEMPTS = 3
+"""Then the callback is discarded (specification, "Callback failure")."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Body(Struct, frozen=True):
+    """A request body, encoded, and the natural keys of the records in it."""
+
+    data: bytes
+    reports: tuple[ReportKey, ...] = ()
+    replies: tuple[ReplyKey, ...] = ()
+
+
+class Callback(Struct, frozen=True):
+    """One callback: its kind, a body for each attempt, and whether it repeats an earlier one on purpose."""
+
+    kind: Kind
+    bodies: tuple[Body, ...]
+    repeat: bool = False
+
+
+def status_callback(body: StatusBody) -> Callback:
+    """Return the callback that sends these reports, the same bytes at every attempt."""
+    encoded = Body(_encode(body), reports=tuple(report.key for report in body.data))
+    return Callback("status", (encoded,) * ATTEMPTS)
+
+
+def reply_callback(body: ReplyBody, *, req_uuids: tuple[str, ...], repeat: bool = False) -> Callback:
+    """Return the callback that sends this reply under `req_uuids`, one for each attempt."""
+    attempts = (msgspec.structs.replace(body, req_uuid=req_uuid) for req_uuid in req_uuids)
+    return Callback("reply", tuple(Body(_encode(sent), replies=(sent.key,)) for sent in attempts), repeat)

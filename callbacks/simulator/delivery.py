@@ -1,0 +1,52 @@
+"""One callback's attempts and what follows from them: acknowledged, to be sent again, or discarded.
+
+Knows nothing of connections and clocks; `posting` makes the attempts, `agenda` does the waiting.
+"""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from callbacks.simulator.callback import Body, Callback
+
+ACKNOWLEDGED = 200
+"""The one status that counts (specification, "Callback response by client")."""
+
+
+class Attempt(Struct, frozen=True, omit_defaults=True):
+    """One POST and how it ended."""
+
+    ended_at: datetime
+    latency_ms: float
+    """From the start of the request to the head of the answer, or to the failure."""
+    status: int | None = None
+    """The HTTP status, if the receiver gave one."""
+    reason: str | None = None
+    """Why the attempt failed, in a word or two: `status 503`, `timeout` …; None: it was acknowledged."""
+
+
+class Delivery(Struct):
+    """A callback on its way."""
+
+    callback: Callback
+    attempts: list[Attempt] = []
+
+    @property
+    def body(self) -> Body:
+        """What the next attempt sends."""
+        return self.callback.bodies[len(self.attempts)]
+
+    @property
+    def last_body(self) -> Body:
+        """What the latest attempt sent."""
+        return self.callback.bodies[len(self.attempts) - 1]
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the receiver answered exactly 200."""
+        return bool(self.attempts) and self.attempts[-1].reason is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was acknowledged, or has failed for the last time and is discarded."""
+        return self.is_acknowledged or len(self.attempts) == len(self.callback.bodies)

@@ -1,0 +1,73 @@
+"""What a campaign and its sending can be told. Values are checked once, here, for library and command alike."""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from callbacks.simulator.errors import InvalidOption
+
+# Bodies are encoded before the clock starts: a million destinations are about 1 GB of them.
+MOST_DESTINATIONS = 1_000_000
+MOST_CONNECTIONS = 10_000
+MOST_SECONDS = 86_400
+RATES = (0.001, 1_000_000)
+
+
+class CampaignOptions(Struct, frozen=True, kw_only=True):
+    """What is sent. Shares lie between 0 and 1; raises InvalidOption."""
+
+    destinations: int = 1000
+    """Numbers that get one message each."""
+    bundle: tuple[int, int] = (1, 20)
+    """Fewest and most reports in one callback; the last bundle of a job holds what is left."""
+    duplicates: float = 0.1
+    """Share of callbacks that are sent a second time, byte for byte."""
+    out_of_order: float = 0.1
+    """Share of callbacks that are sent too early or too late, their records shuffled."""
+    seen: float = 0.6
+    """Share of destinations that send SEEN."""
+    undelivered: float = 0.03
+    """Share of destinations whose message ends as UNDELIV, EXPIRED or REJECTD; SEEN ones come first."""
+    replies: int = 100
+    """Messages sent back by recipients."""
+    reply_retries: float = 0.05
+    """Share of replies sent again with the same reply_message_id and a new req_uuid."""
+    seed: int = 0
+    """The same seed and start give the same campaign, byte for byte."""
+
+    def __post_init__(self) -> None:
+        _require_within("destinations", self.destinations, 1, MOST_DESTINATIONS)
+        _require_within("replies", self.replies, 0, MOST_DESTINATIONS)
+        for share in ("duplicates", "out_of_order", "seen", "undelivered", "reply_retries"):
+            _require_within(share, getattr(self, share), 0, 1)
+        fewest, most = self.bundle
+        if not 1 <= fewest <= most:
+            raise InvalidOption("bundle", f"{fewest}-{most}", "must be MIN-MAX with 1 <= MIN <= MAX")
+
+
+class DeliveryOptions(Struct, frozen=True, kw_only=True):
+    """How it is sent. Raises InvalidOption."""
+
+    rate: float = 0.0
+    """Callbacks begun per second, retries not counted; 0 is as fast as the receiver answers."""
+    connections: int = 8
+    """Requests under way at once."""
+    retry_seconds: float = 300.0
+    """Wait after a failed attempt (specification, "Callback failure": five minutes)."""
+    timeout_seconds: float = 30.0
+    """How long one attempt may take, connecting included."""
+    ca: Path | None = None
+    """A file of PEM certificates trusted besides the system's."""
+
+    def __post_init__(self) -> None:
+        if self.rate != 0 and not RATES[0] <= self.rate <= RATES[1]:
+            raise InvalidOption("rate", self.rate, f"must be 0, or lie between {RATES[0]} and {RATES[1]:,}")
+        _require_within("connections", self.connections, 1, MOST_CONNECTIONS)
+        _require_within("retry_seconds", self.retry_seconds, 0, MOST_SECONDS)
+        _require_within("timeout_seconds", self.timeout_seconds, 0.001, MOST_SECONDS)
+
+
+def _require_within(option: str, value: float, least: float, most: float) -> None:
+    # Written so that NaN, which compares false with everything, is refused too.
+    if not least <= value <= most:
+        raise InvalidOption(option, value, f"must lie between {least} and {most:,}")

@@ -1,0 +1,118 @@
+"""What a run came to, counted while it runs and summed up at its end."""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from callbacks.simulator.callback import Body
+from callbacks.simulator.delivery import Attempt, Delivery
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Where a run stands; counts of callbacks."""
+
+    planned: int
+    acknowledged: int
+    discarded: int
+    waiting: int
+    """Sent, failed, and waiting to be sent again."""
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What a run came to. Counts are of callbacks unless they say otherwise."""
+
+    planned: int
+    sent: int
+    """With at least one attempt that came to an end."""
+    repeats: int
+    """Of `sent`: planned repeats."""
+    acknowledged: int
+    discarded: int
+    unfinished: int
+    """Neither acknowledged nor discarded, because the run was interrupted."""
+    records: int
+    """Reports and replies in acknowledged callbacks, repeats included."""
+    reports: int
+    """Distinct reports in acknowledged callbacks."""
+    replies: int
+    """Distinct replies, by reply_message_id, in acknowledged callbacks."""
+    attempts: int
+    failed_attempts: dict[str, int]
+    """How many attempts failed, by reason, the most frequent first."""
+    seconds: float
+    rate: float
+    """Acknowledged callbacks per second of the whole run, waits for retries included."""
+    p50_ms: float | None
+    """Time to acknowledgement, in the middle; None if nothing was acknowledged."""
+    p99_ms: float | None
+    max_ms: float | None
+    interrupted: bool
+
+
+class Tally:
+    """Counts one run."""
+
+    def __init__(self, planned: int) -> None:
+        self._planned = planned
+        self._sent = self._repeats = self._discarded = self._attempts = 0
+        self._failed: Counter[str] = Counter()
+        self._latencies_ms = array("d")
+        self._acknowledged = list[Body]()
+
+    def count(self, delivery: Delivery) -> None:
+        """Count the latest attempt of `delivery`, and its end if this was the end."""
+        attempt: Attempt = delivery.attempts[-1]
+        self._attempts += 1
+        if len(delivery.attempts) == 1:
+            self._sent += 1
+            self._repeats += delivery.callback.repeat
+        if attempt.reason is None:
+            self._latencies_ms.append(attempt.latency_ms)
+            self._acknowledged.append(delivery.last_body)
+            return
+        self._failed[attempt.reason] += 1
+        self._discarded += delivery.is_over
+
+    def progress(self) -> Progress:
+        """Return where the run stands."""
+        acknowledged = len(self._acknowledged)
+        return Progress(
+            planned=self._planned,
+            acknowledged=acknowledged,
+            discarded=self._discarded,
+            waiting=self._sent - acknowledged - self._discarded,
+        )
+
+    def summary(self, *, seconds: float, interrupted: bool) -> Summary:
+        """Return what the run came to after `seconds`."""
+        acknowledged = len(self._acknowledged)
+        latencies_ms = sorted(self._latencies_ms)
+        return Summary(
+            planned=self._planned,
+            sent=self._sent,
+            repeats=self._repeats,
+            acknowledged=acknowledged,
+            discarded=self._discarded,
+            unfinished=self._planned - acknowledged - self._discarded,
+            records=sum(len(body.reports) + len(body.replies) for body in self._acknowledged),
+            reports=len({key for body in self._acknowledged for key in body.reports}),
+            replies=len({reply_id for body in self._acknowledged for reply_id, _ in body.replies}),
+            attempts=self._attempts,
+            failed_attempts=dict(self._failed.most_common()),
+            seconds=round(seconds, 3),
+            rate=round(acknowledged / seconds, 1) if seconds else 0.0,
+            p50_ms=percentile(latencies_ms, 0.50),
+            p99_ms=percentile(latencies_ms, 0.99),
+            max_ms=percentile(latencies_ms, 1),
+            interrupted=interrupted,
+        )
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that `share` of the ascending values do not exceed (nearest rank)."""
+    if not ordered:
+        return None
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
