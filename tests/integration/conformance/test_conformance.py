@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.testing import conformance
 from tests.integration.conformance import bad_handlers
+from workers.testing import conformance
 
 pytest_plugins = ["pytester"]
 
