@@ -23,8 +23,8 @@ from benchmarks.stage import Failed
 from callbacks import Event, ReportEvent
 from shared import events, wire
 from workers import registry
-from workers.calling.caller import Caller
-from workers.calling.outcomes import Done
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import Done
 from workers.handlers.sql import schema, tables
 from workers.handlers.sql.connecting import Address, open_engine
 

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest import log, problems, traces
+from ingest import log, problems
 from ingest.answers import Answer
 from ingest.body import InFlight
 from ingest.callbacks import Callbacks
@@ -23,16 +23,17 @@ from ingest.health import Health, Watcher
 from ingest.measuring import Answers, MeasuringStore
 from ingest.redis_store import RedisStore
 from ingest.sources import AddressRules, Tokens
-from ingest.spool_folder import SpoolFolder
-from ingest.spooling import SpoolingStore
+from ingest.spool.folder import SpoolFolder
+from ingest.spool.store import SpoolingStore
 from ingest.stopping import finish, stop
-from shared import garbage, uncaught, wire
+from ingest.trace import setup
+from shared import gc_tuning, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
-from shared.figures import Figures
+from shared.metrics import Figures
+from shared.metrics_push import Telling
 from shared.settings import Settings
-from shared.telling import Telling
 
 # Bodies being read and bodies waiting for their commit, together; a body is held about three times over (as bytes,
 # as text, and inside its job), so the process may reach three times this. At least four of the largest bodies fit.
@@ -51,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
-    spans = traces.start()
+    spans = setup.start()
     background = Background()
     store = SpoolingStore(
         spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
@@ -86,7 +87,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        with _tokens_masked(settings), garbage.collected_rarely():
+        with _tokens_masked(settings), gc_tuning.collected_rarely():
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
             uncaught.watch(asyncio.get_running_loop())

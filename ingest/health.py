@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 
 from ingest import log
 from ingest.answers import Answer, answer
-from ingest.spool_report import SpoolReport
+from ingest.spool.report import SpoolReport
 from shared import durability
 from shared.background import Background
 from shared.durability import Barrier, Finding

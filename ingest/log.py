@@ -8,7 +8,7 @@
     action=commit_failed           Redis did not take a batch: error=; it went to the spool, or was refused
     action=commit_repeated         a batch was sent again, on a fresh connection
     action=spool                   drained, filling, full or failing: what becomes of callbacks that Redis does not take
-                                   changed (see ingest/spool_report.py); why= or callbacks=
+                                   changed (see ingest/spool/report.py); why= or callbacks=
     action=spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
                                    of them for left_seconds=, then they are lost
     action=spool_record            a damaged record, kept raw in the file set_aside=, or left where it is: left_there=

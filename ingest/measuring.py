@@ -6,7 +6,7 @@ from typing import Final
 
 from ingest.commit import Entry, Store
 from shared.batches import counted
-from shared.figures import SECONDS, SIZES, Figures, Name
+from shared.metrics import SECONDS, SIZES, Figures, Name
 
 # What no client can make more of: any other status of ours is a bug, and shows as this.
 STATUSES: Final = frozenset((200, 400, 403, 404, 405, 408, 413, 415, 503))

@@ -8,15 +8,15 @@ Every place of the product that begins a task, a thread or a pool of threads, an
 
     ingest.app
         task: the durability watch and the group commit: begun again
-    ingest.spooling
+    ingest.spool.store
         task: the drain: begun again
-    ingest.spool_thread
+    ingest.spool.thread
         executor: the spool's disk: raised to who waits, logged if nobody does any more
     ingest.app
         to_thread: the end of metrics and traces: awaited
     ingest.protocol
         call_later: the time limit of a connection: `shared.uncaught`
-    shared.telling
+    shared.metrics_push
         thread, loop: the metrics push: goes on with its next round
     shared.background
         create_task, Thread: what this module begins
@@ -36,15 +36,15 @@ Every place of the product that begins a task, a thread or a pool of threads, an
         to_thread: one question to Redis: raised to all who wait
     workers.process
         Thread: the lifeline to the supervisor: whatever ends it ends the process
-    workers.running.expanding
+    workers.expand.expansion
         executor: the commit that runs while the next is made ready: raised in the run
-    workers.running.housekeeping
+    workers.runtime.maintenance
         loop: each task of maintenance: goes on, and so do the others
-    workers.running.supervisor
+    workers.runtime.supervisor
         loop: what maintenance as a whole may raise: goes on
-    workers.calling.caller
+    workers.deliver.call.caller
         create_task, call_later, call_at: a handler's calls: each one's outcome
-    workers.calling.lifespans
+    workers.deliver.call.lifespan
         create_task, ensure_future: a handler's lifespan: logged, and the process begun again
     workers.handlers.forward.lines
         create_task: the end of a broken connection: `shared.uncaught`

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-from shared import json_reader, surrogates
+from shared import json_reader, lone_surrogates
 from shared.errors import NotDocumented, NotJson
 from shared.schema import Head, Record, ReplyCallback, StatusEnvelope
 from shared.steps import Steps
@@ -63,7 +63,7 @@ def opened(body: bytes, kind: Kind | None) -> Steps[Opened]:
     """Open `body`, posted where `kind` belongs. Raises NotJson, and NotDocumented where no record of it can be read."""
     text_of(body)
     yield
-    body = yield from surrogates.mended(body.removeprefix(_BOM))
+    body = yield from lone_surrogates.mended(body.removeprefix(_BOM))
     head = json_reader.decode(_decode_head, body, "$")
     yield
     if _kind_of(head, kind) == "reply":

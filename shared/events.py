@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from shared import values, wire
+from shared import normalize, wire
 
 # The specification's statuses; the gateway may add others, which pass like these.
 STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
@@ -167,7 +167,7 @@ def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterat
                 yield _reply(reply, raw, source=source, received_at=received_at)
         return
     envelope = wire.status_envelope(callback)
-    api_job_id, client_job_id = values.text(envelope.api_job_id), values.text(envelope.client_job_id)
+    api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
     for record, raw in callback.records:
         if isinstance(record, wire.Record):
             yield _report(
@@ -201,22 +201,22 @@ def _report(
     client_job_id: str | None,
     received_at: datetime,
 ) -> ReportEvent:
-    occurred_ms = values.unix_ms(record)
-    message_id, channel = str(record.message_id), values.text(record.type)
-    recipient = values.text(record.to)
-    error_code = values.integer(record.error_code)
+    occurred_ms = normalize.unix_ms(record)
+    message_id, channel = str(record.message_id), normalize.text(record.type)
+    recipient = normalize.text(record.to)
+    error_code = normalize.integer(record.error_code)
     return ReportEvent(
         id=report_id(source, message_id, channel, record.status, recipient, occurred_ms, error_code),
         source=source,
         api_job_id=api_job_id,
         client_job_id=client_job_id,
         message_id=message_id,
-        client_message_id=values.text(record.client_message_id),
+        client_message_id=normalize.text(record.client_message_id),
         channel=channel,
         status=record.status,
         is_final=record.status in FINAL_STATUSES,
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
-        sender=values.sender(record),
+        sender=normalize.sender(record),
         recipient=recipient,
         error_code=error_code,
         received_at=received_at,
@@ -225,21 +225,21 @@ def _report(
 
 
 def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
-    occurred_ms = values.unix_ms(reply)
-    reply_message_id, req_uuid = values.text(reply.reply_message_id), values.text(reply.req_uuid)
+    occurred_ms = normalize.unix_ms(reply)
+    reply_message_id, req_uuid = normalize.text(reply.reply_message_id), normalize.text(reply.req_uuid)
     return ReplyEvent(
         id=request_id(source, req_uuid or "") if reply_message_id is None else reply_id(source, reply_message_id),
         source=source,
-        api_job_id=values.text(reply.api_job_id),
-        client_job_id=values.text(reply.client_job_id),
+        api_job_id=normalize.text(reply.api_job_id),
+        client_job_id=normalize.text(reply.client_job_id),
         reply_message_id=reply_message_id,
-        orig_message_id=values.text(reply.orig_message_id),
+        orig_message_id=normalize.text(reply.orig_message_id),
         req_uuid=req_uuid,
-        channel=values.text(reply.channel),
+        channel=normalize.text(reply.channel),
         occurred_at=None if occurred_ms is None else time_of(occurred_ms),
-        sender=values.sender(reply),
-        recipient=values.text(reply.to),
-        text=None if reply.message is None else values.text(reply.message.text),
+        sender=normalize.sender(reply),
+        recipient=normalize.text(reply.to),
+        text=None if reply.message is None else normalize.text(reply.message.text),
         received_at=received_at,
         raw=raw,
     )

@@ -9,7 +9,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys
-from shared.telling import STATE_SECONDS
+from shared.metrics_push import STATE_SECONDS
 
 
 class FailingLoop(Struct, frozen=True):

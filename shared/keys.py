@@ -4,26 +4,26 @@
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
     cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
-    cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/telling.py
+    cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/metrics_push.py
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
     cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
-    cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/last_hour.py
+    cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py
     cb:live                    hash    expand    10 s: what of this second has been published, see shared/live.py
-    cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/running/trimming.py
+    cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/failures/retention.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
     cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
     cb:dead:<handler>:bytes    string  deliver   as above
-    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/running/pauses.py
+    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
     cb:offered                 hash    expand    for ever: when each handler was offered events: see running/offering.py
-    cb:filters                 hash    expand    for ever: each entry's filters, see workers/running/remembered.py
+    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
     cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
     cb:actions                 zset    ops    ids of what operators did, by time: the newest ACTIONS_KEPT
-    cb:actions:<id>            hash    ops    ACTION_SECONDS, or while it is one of those; workers/operating/trail.py
-    cb:actions:<id>:work       hash    ops    DAY_SECONDS: what is left of it to do; workers/operating/acting.py
+    cb:actions:<id>            hash    ops    ACTION_SECONDS, or while it is one of those; workers/admin/action_log.py
+    cb:actions:<id>:work       hash    ops    DAY_SECONDS: what is left of it to do; workers/admin/bulk_action.py
     cb:actions:<id>:runner     string  ops    RUNNER_SECONDS after the last sign of life of who carries it out
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
@@ -78,7 +78,7 @@ ACTION_SECONDS: Final = 366 * DAY_SECONDS
 RUNNER_SECONDS: Final = 15
 # What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
 # Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
-# The scripts have this number in workers/lua/settling.lua.
+# The scripts have this number in workers/runtime/settlement.lua.
 ENTRY_BYTES: Final = 768
 
 RQ_QUEUES: Final = "rq:queues"

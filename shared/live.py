@@ -1,7 +1,7 @@
 """The feed of live events: what is new is published as it is handed to the handlers, for whoever looks on just then.
 
 It is for people's eyes: it may miss something, as after a reconnection, and shows at most so much a second. Expand
-workers publish in the step that enqueues the events (`workers/lua/live.lua`), and only while somebody listens, so an
+workers publish in the step that enqueues the events (`workers/expand/live.lua`), and only while somebody listens, so an
 unwatched service pays nothing, and a watched one no round trip. A listener that does not read holds up nobody: what
 Redis keeps for him grows by MOST_BYTES_A_SECOND, and at its `client-output-buffer-limit pubsub` it lets him go.
 

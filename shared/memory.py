@@ -1,10 +1,10 @@
 """How full Redis is, and up to which share of its maxmemory each kind of write may make it fuller.
 
-    up to 85 %   whatever a failing handler leaves behind: retries and dead letters (`workers/running/headroom.py`)
+    up to 85 %   whatever a failing handler leaves behind: retries and dead letters (`workers/runtime/headroom.py`)
     up to 90 %   callbacks that come in (`shared/durability.py`)
-    up to 95 %   fan-out, which multiplies a callback by its handlers (`workers/running/headroom.py`)
+    up to 95 %   fan-out, which multiplies a callback by its handlers (`workers/runtime/headroom.py`)
     always       what frees memory, or needs next to none: claims, settlements, leases, workers that start and end
-                 (`workers/lua/at_limit.lua`, `workers/running/oom_fallback.py`)
+                 (`workers/runtime/at_limit.lua`, `workers/runtime/oom_fallback.py`)
 
 So one handler's failures close the way of no other handler's events, and what would make room is never refused.
 """

@@ -25,7 +25,7 @@ Kind: TypeAlias = Literal["server", "producer", "consumer"]
 Attributes: TypeAlias = Mapping[str, str | int]
 
 # The end of a process waits so long for a collector; what it then has not taken is lost, and was spans only. It is
-# what the supervisor's arithmetic has left over (see workers/calling/lifespans.py).
+# what the supervisor's arithmetic has left over (see workers/deliver/call/lifespan.py).
 FLUSH_SECONDS: Final = 1.0
 SELDOM_SECONDS: Final = 60.0
 

@@ -8,8 +8,8 @@ from typing import Any
 from rq import get_current_job
 from rq.job import Job
 
-from workers.running.delivering import Deliveries
-from workers.running.expanding import Expansion
+from workers.deliver.delivery import Deliveries
+from workers.expand.expansion import Expansion
 
 _expansion: Expansion | None = None
 _deliveries: Deliveries | None = None

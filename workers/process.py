@@ -15,25 +15,25 @@ from collections.abc import Sequence
 import msgspec
 import redis
 
-from shared import connections, garbage, library_parts, logs, queues, settings, tracing
+from shared import connections, gc_tuning, library_parts, logs, queues, settings, tracing
 from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
-from shared.figures import Figures
-from shared.telling import Telling
+from shared.metrics import Figures
+from shared.metrics_push import Telling
 from workers import jobs, registry
-from workers.calling.call_spans import CallSpans
-from workers.calling.caller import Caller
-from workers.calling.lifespans import Unready
 from workers.declaration import Handler
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.spans import CallSpans
+from workers.deliver.delivery import Deliveries
+from workers.expand.expansion import Expansion
+from workers.expand.spans import ExpandSpans
 from workers.filters import Filters
 from workers.filters import of as filters_of
-from workers.running.delivering import Deliveries
-from workers.running.exits import EXIT_CONFIGURATION, EXIT_TROUBLE
-from workers.running.expand_spans import ExpandSpans
-from workers.running.expanding import Expansion
-from workers.running.notebooks import Notebooks
-from workers.running.rq_worker import QueueWorker
-from workers.running.settling import Steps
+from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_TROUBLE
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.steps import Steps
+from workers.runtime.worker import QueueWorker
 
 log = logging.getLogger("callbacks.worker")
 
@@ -115,7 +115,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     try:
         if caller is not None:
             caller.open()
-        with garbage.collected_rarely():
+        with gc_tuning.collected_rarely():
             worker.work(logging_level="WARNING")
     finally:
         if caller is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from shared.spelling import did_you_mean
+from shared.did_you_mean import did_you_mean
 from workers import taken_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 

@@ -18,14 +18,14 @@ from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339
 from shared.settings import Settings
 from shared.stored_times import stored_time
+from workers.admin import handler_catalog, queue_state
+from workers.admin.backfill import EVENTS_A_STEP, Backfilling, Step
 from workers.declaration import Handler
+from workers.expand import subscriptions
+from workers.expand.subscriptions import Offered
 from workers.handlers.sql import past
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.trouble import DatabaseTrouble
-from workers.operating import inventory, waiting
-from workers.operating.backfilling import EVENTS_A_STEP, Backfilling, Step
-from workers.running import offering
-from workers.running.offering import Offered
 
 _PAUSE_SECONDS: Final = 0.2
 _LONG_EVENTS: Final = 1000
@@ -80,7 +80,7 @@ def backfill(
     is left out. Only while expand workers were being restarted one after the other, one may come both ways.
     """
     with connected() as (loaded, client):
-        handler = inventory.find(name, loaded.handlers)
+        handler = handler_catalog.find(name, loaded.handlers)
         address, kinds = _address(loaded), _kinds(handler, kind)
         offered = None if anyway else _offered(client, name)
         until = min(until or datetime.now(UTC), _latest(offered))
@@ -119,7 +119,7 @@ def _kinds(handler: Handler, kind: str | None) -> set[str]:
 
 def _offered(client: redis.Redis, name: str) -> Offered:
     """Give when the handler was offered events. Ends the command where that cannot be known."""
-    found = offering.offered(client, name)
+    found = subscriptions.offered(client, name)
     if found is None:
         raise click.ClickException(
             f"no expand worker knows {name!r} yet: name it in CALLBACKS_HANDLERS and restart the workers, so that it "
@@ -148,7 +148,7 @@ def _room(client: redis.Redis, name: str, most: int) -> Callable[[], None]:
 
     def wait() -> None:
         held.tell()
-        while not waiting.fewer_than(client, name, most - EVENTS_A_STEP + 1):
+        while not queue_state.fewer_than(client, name, most - EVENTS_A_STEP + 1):
             time.sleep(_PAUSE_SECONDS)
             held.tell()
 

@@ -15,13 +15,13 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import connections, durability, failing_loops, settings, spelling
+from shared import connections, did_you_mean, durability, failing_loops, settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
+from workers.admin import queue_state
 from workers.declaration import Handler
-from workers.operating import waiting
-from workers.running import pauses
+from workers.runtime import pause
 
 State: TypeAlias = Literal["ok", "advice", "wrong"]
 
@@ -204,7 +204,7 @@ def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
         yield from _pause(loaded, handler)
         for status in sorted((handler.statuses or frozenset()) - STATUSES):
-            meant = spelling.closest(status, STATUSES)
+            meant = did_you_mean.closest(status, STATUSES)
             yield Finding(
                 "advice",
                 f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
@@ -219,10 +219,10 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
         return
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
-        pausing = pauses.paused(client, handler.name)
+        pausing = pause.paused(client, handler.name)
         if pausing is None:
             return
-        waits = f"{waiting.look(client, handler.name).total} events wait"
+        waits = f"{queue_state.look(client, handler.name).total} events wait"
     except redis.RedisError:
         return  # which is said above
     finally:

@@ -8,10 +8,10 @@ import msgspec
 
 from callbacks.cli import shelf_options
 from callbacks.cli.command import Command
-from shared.spelling import did_you_mean
-from workers.operating.entries import DeadLetter
-from workers.operating.shelves import Shelves
-from workers.running.shelf import Shelf, dead_letters_of
+from shared.did_you_mean import did_you_mean
+from workers.failures.failure import DeadLetter
+from workers.failures.failure_list import Shelf, dead_letters_of
+from workers.failures.store import Shelves
 
 
 @click.group()

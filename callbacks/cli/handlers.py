@@ -10,8 +10,8 @@ from callbacks.cli.command import Command
 from callbacks.cli.handlers_queue import drain, drop, off, on
 from callbacks.cli.handlers_try import try_handler
 from shared import connections, settings
-from workers.operating import inventory
-from workers.operating.handler_states import State, states
+from workers.admin import handler_catalog
+from workers.admin.handler_states import State, states
 
 
 @click.group(invoke_without_command=True)
@@ -32,7 +32,7 @@ def list_handlers(*, as_json: bool) -> None:
     left something in Redis. Exit 1 if one that is named cannot be used, or Redis does not answer.
     """
     loaded = settings.load()
-    found = inventory.look(loaded.handlers)
+    found = handler_catalog.look(loaded.handlers)
     known: list[State] | None = None
     problem = "REDIS_URL is not set" if not loaded.redis_url else ""
     if not problem:

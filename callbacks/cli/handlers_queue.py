@@ -14,16 +14,16 @@ from callbacks.cli.command import Command
 from callbacks.cli.connected import connected
 from callbacks.cli.held import Held
 from shared import connections, logs, queues
-from shared.spelling import did_you_mean
-from workers.operating import handler_states, inventory, trail, waiting
-from workers.operating.discarding import Discarding
-from workers.operating.draining import DrainHousekeeping
-from workers.operating.inventory import Found
-from workers.operating.trail import Deed, Tally, Trail, What
-from workers.operating.waiting import Waiting
-from workers.running import pauses
-from workers.running.notebooks import Notebooks
-from workers.running.supervisor import Supervisor
+from shared.did_you_mean import did_you_mean
+from workers.admin import action_log, handler_catalog, handler_states, queue_state
+from workers.admin.action_log import Deed, Tally, Trail, What
+from workers.admin.drain import DrainHousekeeping
+from workers.admin.handler_catalog import Found
+from workers.admin.purge import Discarding
+from workers.admin.queue_state import Waiting
+from workers.runtime import pause
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.supervisor import Supervisor
 
 # What is settled after a stop, as for `callbacks worker deliver`.
 _SETTLE_SECONDS = 10.0
@@ -40,11 +40,11 @@ def off(*, name: str) -> None:
     Events go on arriving in its queue, and nothing is lost. What it has in hands it finishes.
     """
     with connected() as (loaded, client):
-        _require_known(inventory.look(loaded.handlers), client, name)
-        before = pauses.paused(client, name)
+        _require_known(handler_catalog.look(loaded.handlers), client, name)
+        before = pause.paused(client, name)
         with _noted(client, "off", name):
-            pauses.switch_off(client, name)
-        waits = waiting.look(client, name)
+            pause.switch_off(client, name)
+        waits = queue_state.look(client, name)
     told = "was off already" if before is not None and _is_off(before) else "is off now"
     click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue, and what comes is added to them.")
     click.echo(f"`callbacks handlers on {name}` turns it on.")
@@ -55,10 +55,10 @@ def off(*, name: str) -> None:
 def on(*, name: str) -> None:
     """Turn NAME on, or end its pause: it catches up with what waits."""
     with connected() as (loaded, client):
-        _require_known(inventory.look(loaded.handlers), client, name)
+        _require_known(handler_catalog.look(loaded.handlers), client, name)
         with _noted(client, "on", name):
-            was_off = pauses.resume(client, name)
-        waits = waiting.look(client, name)
+            was_off = pause.resume(client, name)
+        waits = queue_state.look(client, name)
     told = "is on again" if was_off else "was on"
     workers = "" if waits.workers or not waits.total else " No worker listens: start `callbacks worker deliver`."
     click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue.{workers}")
@@ -75,21 +75,21 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
     failed and is tried again later, and ends when nothing is left. Ctrl-C ends it before; run again, it goes on.
     """
     with connected() as (loaded, client):
-        found = inventory.look(loaded.handlers)
+        found = handler_catalog.look(loaded.handlers)
         if _is_named(found, name):
             raise click.UsageError(
                 f"{name!r} is named in CALLBACKS_HANDLERS, so `callbacks worker deliver` delivers what waits for it."
             )
         _require_known(found, client, name)
-        handler = inventory.among(name, found) if source is None else inventory.declared_by(source, name)
-        pausing = pauses.paused(client, name)
+        handler = handler_catalog.among(name, found) if source is None else handler_catalog.declared_by(source, name)
+        pausing = pause.paused(client, name)
         if pausing is not None and _is_off(pausing):
             raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
-        waits = waiting.look(client, name)
+        waits = queue_state.look(client, name)
         if waits.workers:
             # Their environment may be another one than ours.
             raise click.ClickException(f"workers listen for {name!r} already, and deliver what waits for it.")
-        if not waits.total and waiting.is_empty(client, name):
+        if not waits.total and queue_state.is_empty(client, name):
             click.echo(f"Nothing waits for {name!r}.")
             return
         # The worker processes find it as they find every handler.
@@ -108,7 +108,7 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
                 housekeeping=housekeeping,
                 grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
             ).run()
-            left = waiting.look(client, name)
+            left = queue_state.look(client, name)
             tally.done, tally.is_stopped = max(waits.total - left.total, 0), bool(left.total)
     if left.total:
         click.echo(f"{_events(left.total)} left in the queue of {name!r}.")
@@ -128,14 +128,14 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
     `callbacks dead drop`.
     """
     with connected() as (loaded, client):
-        found = inventory.look(loaded.handlers)
+        found = handler_catalog.look(loaded.handlers)
         _require_known(found, client, name)
-        pausing = pauses.paused(client, name)
+        pausing = pause.paused(client, name)
         if _is_named(found, name) and not (pausing is not None and _is_off(pausing)):
             raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
         discarding = Discarding(client, name, notebooks=Notebooks.of(loaded.run_dir))
         discarding.prepare()
-        before = waiting.look(client, name)
+        before = queue_state.look(client, name)
         if not yes and before.total:
             click.confirm(f"Discard {_events(before.total)} waiting for {name!r} for good?", abort=True, err=True)
         unreadable = 0
@@ -151,7 +151,7 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
             for part in discarding.run():
                 tally.done, unreadable = tally.done + part.events, unreadable + part.unreadable
                 bar.update(part.events)
-        left = waiting.look(client, name)
+        left = queue_state.look(client, name)
     if as_json:
         click.echo(msgspec.json.encode({"dropped": tally.done, "unreadable_jobs": unreadable, "left": left.total}))
     else:
@@ -183,7 +183,7 @@ class _Telling:
 
 
 def _noted(client: redis.Redis, what: What, name: str, *, number: int | None = None) -> AbstractContextManager[Tally]:
-    deed = Deed(who=trail.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
+    deed = Deed(who=action_log.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
     return Trail(client).noted(deed)
 
 
@@ -198,7 +198,7 @@ def _is_named(found: Sequence[Found], name: str) -> bool:
     return any(one.is_named and one.name == name for one in found)
 
 
-def _is_off(pausing: pauses.Pausing) -> bool:
+def _is_off(pausing: pause.Pausing) -> bool:
     return pausing.until is None
 
 

@@ -11,11 +11,11 @@ from msgspec import Struct
 from callbacks.cli.shelf_options import printable, short
 from shared.events import rfc3339
 from shared.stored_times import stored_time
+from workers.admin import filtered
+from workers.admin.handler_catalog import Found
+from workers.admin.handler_states import State
 from workers.declaration import Handler
-from workers.operating import filtering
-from workers.operating.handler_states import State
-from workers.operating.inventory import Found
-from workers.running.pauses import Pausing
+from workers.runtime.pause import Pausing
 
 Kind: TypeAlias = Literal["named", "installed", "removed"]
 
@@ -176,7 +176,7 @@ def _declared(row: Row) -> Iterator[str]:
         return
     package = f" ({found.package})" if found.package else ""
     yield f"{row.name}: {handler.location}{package}"
-    yield from _wrapped(f"    takes {', '.join((filtering.takes(handler), *filtering.filters(handler)))}")
+    yield from _wrapped(f"    takes {', '.join((filtered.takes(handler), *filtered.filters(handler)))}")
     calls = "in batches" if handler.batch else f"{handler.concurrency} at once" if handler.concurrency > 1 else "singly"
     times = "once" if handler.attempts == 1 else f"{handler.attempts} attempts"
     opened = "" if handler.lifespan is None else ", with a lifespan"

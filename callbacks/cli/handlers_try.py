@@ -13,14 +13,14 @@ from callbacks import samples
 from callbacks.cli import shelf_options
 from callbacks.cli.command import Command
 from shared import logs, settings
+from shared.did_you_mean import did_you_mean
 from shared.events import Event
-from shared.spelling import did_you_mean
-from workers.calling.caller import Caller
-from workers.calling.lifespans import Unready
-from workers.calling.trying import Tried, tried, unready
+from workers.admin import event_input, filtered, handler_catalog
+from workers.admin.event_input import NoEvents
 from workers.declaration import Handler
-from workers.operating import filtering, given_events, inventory
-from workers.operating.given_events import NoEvents
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.dry_run import Tried, tried, unready
+from workers.deliver.call.lifespan import Unready
 
 
 @click.command("try", cls=Command)
@@ -47,9 +47,9 @@ def try_handler(
     if (file is None) == (sample is None):
         raise click.UsageError("Say --sample KIND or --event FILE.")
     events = _sampled(sample) if sample is not None else _read(file)
-    handler = inventory.find(name, settings.load().handlers, source=source)
+    handler = handler_catalog.find(name, settings.load().handlers, source=source)
     logs.configure()
-    unwanted = [(event, list(filtering.refusals(handler, event))) for event in events if not handler.wants(event)]
+    unwanted = [(event, list(filtered.refusals(handler, event))) for event in events if not handler.wants(event)]
     wanted = list(events) if force else [event for event in events if handler.wants(event)]
     for event, reasons in unwanted:
         _tell_unwanted(event, reasons, force=force, as_json=as_json)
@@ -72,7 +72,7 @@ def _read(file: BinaryIO | None) -> Sequence[Event]:
     if file is None:
         return []
     try:
-        return given_events.read(file.read())
+        return event_input.read(file.read())
     except NoEvents as exc:
         raise click.UsageError(
             f"{file.name}: no event can be read: {shelf_options.short(str(exc))}. It takes lines of event.to_json(), "

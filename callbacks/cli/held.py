@@ -7,8 +7,8 @@ import redis
 
 from callbacks.cli.shelf_options import short
 from shared.events import rfc3339
-from workers.running import pauses
-from workers.running.pauses import By, Pausing
+from workers.runtime import pause
+from workers.runtime.pause import By, Pausing
 
 
 class Held:
@@ -21,7 +21,7 @@ class Held:
 
     def tell(self) -> None:
         """Say it, if it is so and has not been said. Raises redis.RedisError."""
-        pausing = pauses.paused(self._client, self._handler)
+        pausing = pause.paused(self._client, self._handler)
         # A pause that is over stands there until the next event is done.
         if pausing is None or not pausing.seconds_left or self._told == (pausing.by, pausing.since):
             return

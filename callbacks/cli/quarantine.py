@@ -8,7 +8,7 @@ import msgspec
 
 from callbacks.cli import shelf_options
 from callbacks.cli.command import Command
-from workers.running.shelf import QUARANTINE
+from workers.failures.failure_list import QUARANTINE
 
 
 @click.group()

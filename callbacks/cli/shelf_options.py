@@ -9,11 +9,11 @@ import click
 import msgspec
 
 from callbacks.cli.connected import connected
-from workers.operating import trail
-from workers.operating.acting import Task
-from workers.operating.shelves import Chosen, Shelves, Standing
-from workers.operating.trail import Deed, Trail
-from workers.running.shelf import Shelf
+from workers.admin import action_log as trail
+from workers.admin.action_log import Deed, Trail
+from workers.admin.bulk_action import Task
+from workers.failures.failure_list import Shelf
+from workers.failures.store import Chosen, Shelves, Standing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

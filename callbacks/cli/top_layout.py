@@ -16,7 +16,7 @@ from callbacks.ops.figures.auditing import Balance
 from callbacks.ops.figures.now import AtHandler, Now
 from callbacks.ops.figures.reading import Queue
 from shared import queues
-from shared.last_hour import Acknowledged, Bucket
+from shared.recent_rate import Acknowledged, Bucket
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _GOOD, _BAD, _FAINT, _ODD = "green", "bold red", "dim", "yellow"

@@ -11,17 +11,17 @@ from callbacks.cli import ending
 from callbacks.cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.background import Background
+from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
-from shared.figures import Figures
-from shared.spelling import did_you_mean
-from shared.telling import Telling
-from workers.running import known_handlers
-from workers.running.housekeeping import Housekeeping
-from workers.running.known_handlers import Known
-from workers.running.notebooks import Notebooks
-from workers.running.offering import ExpandHousekeeping
-from workers.running.supervisor import Job, Supervisor
-from workers.running.trimming import Trimming
+from shared.metrics import Figures
+from shared.metrics_push import Telling
+from workers.expand import known_handlers
+from workers.expand.known_handlers import Known
+from workers.expand.subscriptions import ExpandHousekeeping
+from workers.failures.retention import Trimming
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.maintenance import Housekeeping
+from workers.runtime.supervisor import Job, Supervisor
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.

@@ -9,7 +9,7 @@ import pytest
 from shared import keys
 from tests.acceptance.processes import run
 from tests.redis_server import RedisServer, free_port
-from workers.running import pauses
+from workers.runtime import pause
 
 TOKENS = {"CALLBACKS_TOKENS": "acme=a-long-enough-token"}
 
@@ -111,7 +111,7 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
         "@handler(ReportEvent)\ndef two(event): ...\n"
     )
     with redis_server.client() as client:
-        pauses.switch_off(client, "one")
+        pause.switch_off(client, "one")
         paused = {
             "by": "handler",
             "since_ms": 1_700_000_000_000,

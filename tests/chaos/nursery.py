@@ -34,13 +34,13 @@ _PRELOADED: Final = (
 _PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.witness")
 # Module, name, seconds there instead of so many more. None of them decides what is kept or given back, only when.
 _HASTENED: Final = (
-    ("ingest.draining", "TICK_SECONDS", 0.02),
-    ("ingest.draining", "PAUSE_SECONDS", 0.1),
+    ("ingest.spool.drain", "TICK_SECONDS", 0.02),
+    ("ingest.spool.drain", "PAUSE_SECONDS", 0.1),
     ("ingest.health", "LOOK_AGAIN_SECONDS", 0.05),
-    ("workers.running.housekeeping", "_LOOK_SECONDS", 0.25),
-    ("workers.running.rq_worker", "_PAUSE_SECONDS", 0.05),
-    ("workers.running.patience", "_PAUSE_SECONDS", 0.05),
-    ("workers.running.supervisor", "_TICK_SECONDS", 0.02),
+    ("workers.runtime.maintenance", "_LOOK_SECONDS", 0.25),
+    ("workers.runtime.worker", "_PAUSE_SECONDS", 0.05),
+    ("workers.runtime.redis_retry", "_PAUSE_SECONDS", 0.05),
+    ("workers.runtime.supervisor", "_TICK_SECONDS", 0.02),
 )
 _PR_SET_CHILD_SUBREAPER: Final = 36
 

@@ -26,10 +26,10 @@ from tests.chaos.fickle import NAME, FickleJourney, Mood, fickle, known, prompt,
 from tests.integration import faults, witnesses
 from tests.integration.workbench import Bench, record, reply, status
 from tests.redis_server import RedisServer
-from workers.operating.entries import QuarantineEntry
-from workers.operating.shelves import Chosen, Shelves, Standing
-from workers.running import verdicts
-from workers.running.shelf import QUARANTINE, Shelf, dead_letters_of
+from workers.deliver import retries
+from workers.failures.failure import QuarantineEntry
+from workers.failures.failure_list import QUARANTINE, Shelf, dead_letters_of
+from workers.failures.store import Chosen, Shelves, Standing
 
 State: TypeAlias = Literal["under way", "dropped"]
 Stage: TypeAlias = Literal["expand", "fickle"]
@@ -268,7 +268,7 @@ def test_the_service_does_what_its_model_does(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setenv(witnesses.VARIABLE, str(folder / "calls"))
-    monkeypatch.setattr(verdicts, "wait_seconds", prompt)
+    monkeypatch.setattr(retries, "wait_seconds", prompt)
     faults.hurried(monkeypatch)
     long = "CHAOS_SECONDS" in os.environ
     run_state_machine_as_test(

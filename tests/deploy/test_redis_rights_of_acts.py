@@ -11,11 +11,11 @@ from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser,
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench
 from tests.redis_server import RedisServer
-from workers.operating import acting
-from workers.operating.acting import Acting, Task, Work
-from workers.operating.trail import Deed, Trail
-from workers.operating.walking import Place
-from workers.running import pauses
+from workers.admin import bulk_action
+from workers.admin.action_log import Deed, Trail
+from workers.admin.bulk_action import Acting, Task, Work
+from workers.failures.cursor import Place
+from workers.runtime import pause
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def every_act(b: Bench, url: str) -> None:
                 carry_out(client, task, handler)
         for what in ("off", "on"):
             with Trail(client).noted(Deed(who="anna", by="page", what=what, where="handler:refusing")):
-                pauses.switch_off(client, "refusing") if what == "off" else pauses.resume(client, "refusing")
+                pause.switch_off(client, "refusing") if what == "off" else pause.resume(client, "refusing")
         # Half of an act is left, and gone on with.
         shelves = Acting(client)
         one = shelves.begin(
@@ -68,7 +68,7 @@ def test_all_that_the_page_offers_is_allowed(b: Bench, server: RedisServer, user
 @pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
 def test_each_right_is_needed(b: Bench, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
-    monkeypatch.setattr(acting, "_ENTRIES_A_PART", 1)
+    monkeypatch.setattr(bulk_action, "_ENTRIES_A_PART", 1)
     with server.client() as client, without(client, "ops", right):
         with pytest.raises(redis.RedisError):
             every_act(b, url(server, "ops"))

@@ -16,7 +16,7 @@ from shared import keys, queues
 from shared.batches import Kept
 from tests.conftest import StartRedis, stripped_environment
 from tests.redis_server import RedisServer, require
-from workers.running import delivering
+from workers.deliver import delivery
 
 __all__ = ["StartRedis"]
 
@@ -235,11 +235,11 @@ def counts(server: RedisServer) -> dict[str, int]:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give the ids of the jobs that this process runs for a handler, as it runs them."""
     noted: list[str] = []
-    run = delivering.Deliveries.run
+    run = delivery.Deliveries.run
 
-    def note(self: delivering.Deliveries, **options: Any) -> None:
+    def note(self: delivery.Deliveries, **options: Any) -> None:
         noted.append(options["job_id"])
         run(self, **options)
 
-    monkeypatch.setattr(delivering.Deliveries, "run", note)
+    monkeypatch.setattr(delivery.Deliveries, "run", note)
     return noted

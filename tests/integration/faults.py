@@ -24,8 +24,10 @@ import redis
 
 from tests.integration import witnesses
 from tests.integration.workbench import Bench, bench, declared, worker_name
-from workers.running import housekeeping, patience, rq_worker, verdicts
-from workers.running.notebooks import Notebooks
+from workers.deliver import retries
+from workers.runtime import maintenance, redis_retry
+from workers.runtime import worker as rq_worker
+from workers.runtime.journal_folder import Notebooks
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 
@@ -124,7 +126,7 @@ class Journey:
 
     def give_back(self, worker: str) -> None:
         """Have what a dead worker left behind given back, as the supervisor would."""
-        keeper = housekeeping.Housekeeping([self._queue], connection=Bench(self._url).connection, notebooks=notebooks())
+        keeper = maintenance.Housekeeping([self._queue], connection=Bench(self._url).connection, notebooks=notebooks())
         keeper.forget(worker)
         keeper.tick([])
         keeper.tick([])
@@ -172,7 +174,7 @@ class Journey:
 
 def hurried(monkeypatch: Any) -> None:
     """Let housekeeping of this process look again at once."""
-    monkeypatch.setattr(housekeeping, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(maintenance, "_LOOK_SECONDS", 0.0)
 
 
 def notebooks() -> Notebooks:
@@ -195,9 +197,9 @@ def _work(
 ) -> None:
     logging.disable()
     os.environ.update(environment)
-    rq_worker._PAUSE_SECONDS = patience._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
+    rq_worker._PAUSE_SECONDS = redis_retry._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     if wait_seconds is not None:
-        verdicts.wait_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
+        retries.wait_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     Faulty.at, Faulty.fault = at, fault
     b = Bench(url, *handlers, notebooks=notebooks())
     b.connection.connection_pool.connection_class = Faulty

@@ -16,8 +16,8 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from shared.batches import Quarantined
-from workers.running.commit import Commit
-from workers.running.settlements import Portion, SetAside
+from workers.expand.commit import Commit
+from workers.runtime.settlement import Portion, SetAside
 
 # Stands in the one item that cannot be worked on, and in no other.
 MARK: Final = "the-one-in-a-thousand"

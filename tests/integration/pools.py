@@ -18,9 +18,9 @@ HANDLERS = "tests.integration.witnesses"
 _HURRIED = """
 import os, sys
 from shared import connections
-from workers.running.housekeeping import Housekeeping
-from workers.running.notebooks import Notebooks
-from workers.running.supervisor import Supervisor
+from workers.runtime.maintenance import Housekeeping
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.supervisor import Supervisor
 queues = ["deliver-single"]
 connection = connections.connect(os.environ["REDIS_URL"])
 housekeeping = Housekeeping(queues, connection=connection, notebooks=Notebooks.of(os.environ["CALLBACKS_RUN_DIR"]))

@@ -10,10 +10,10 @@ from tests.redis_server import RedisServer
 
 # Time-outs and pauses that a test need not sit through; what they do is the same.
 HURRIED: Final = """
-import ingest.draining, ingest.health, ingest.redis_store
+import ingest.spool.drain, ingest.health, ingest.redis_store
 ingest.redis_store.WEB_TIMEOUT_SECONDS = 1.0
 ingest.health.LOOK_EVERY_SECONDS = ingest.health.LOOK_AGAIN_SECONDS = 0.2
-ingest.draining.LOOK_EVERY_SECONDS = ingest.draining.PAUSE_SECONDS = 0.2
+ingest.spool.drain.LOOK_EVERY_SECONDS = ingest.spool.drain.PAUSE_SECONDS = 0.2
 """
 
 Mend: TypeAlias = Callable[[], object]

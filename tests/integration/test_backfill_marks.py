@@ -10,8 +10,8 @@ from callbacks import samples
 from shared import keys
 from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.backfilling import Backfilling
-from workers.running.offering import Offered
+from workers.admin.backfill import Backfilling
+from workers.expand.subscriptions import Offered
 
 HOUR = 3600
 DAY = 24 * HOUR

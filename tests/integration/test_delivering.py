@@ -12,7 +12,7 @@ from shared import events, keys, queues
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, record, reply, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import intake
+from workers.deliver import prefetch
 
 Call = Callable[[ReportEvent], None]
 
@@ -147,7 +147,7 @@ def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_a
 
 
 def test_an_event_that_failed_before_does_not_fail_the_next_batch(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake.Intake, "_appetite", lambda _self: intake.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
     brought(b, "1")
     told.act = fail_at("1")
     b.deliver(whole)

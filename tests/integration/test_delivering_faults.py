@@ -27,7 +27,8 @@ from tests.integration.workbench import (  # noqa: F401
     statuses,
 )
 from tests.redis_server import RedisServer
-from workers.running import delivering, patience, settling
+from workers.deliver import delivery
+from workers.runtime import redis_retry, steps
 
 _WAIT_SECONDS = 30.0
 
@@ -237,8 +238,8 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
         call()  # carried out, and its answer lost
         return call()
 
-    monkeypatch.setattr(settling, "patiently", twice)
-    monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(steps, "patiently", twice)
+    monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     brought(b, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 
     b.deliver(witnesses.several)
@@ -269,7 +270,7 @@ def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
-    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=mended))
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=mended))
     server = start_redis({"appendonly": "no"})
     with bench(server.url, patient) as b, redis.Redis.from_url(server.url) as admin:
         b.keep(*statuses(["1"]))

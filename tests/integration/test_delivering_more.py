@@ -24,7 +24,7 @@ from tests.integration.workbench import (  # noqa: F401
     statuses,
 )
 from tests.redis_server import RedisServer
-from workers.running import delivering, intake
+from workers.deliver import delivery, prefetch
 
 # A run begins with eight rounds of what it works on at once.
 AT_FIRST = 8 * 4
@@ -108,7 +108,7 @@ def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: 
 
 
 def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "TAKE_ITEMS", 36)
+    monkeypatch.setattr(prefetch, "TAKE_ITEMS", 36)
     calls.last = "35"
     brought(b, *(str(n) for n in range(50)))
 
@@ -178,7 +178,7 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
 def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
     b: Bench, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=4)

@@ -10,7 +10,7 @@ from shared import keys
 from tests.integration.told import at_handler, brought, fail_at, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import delivering
+from workers.deliver import delivery
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_stop_before_anything_began_changes_nothing(b: Bench) -> None:
 
 
 def test_what_is_done_is_settled_while_the_rest_runs(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivering, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     brought(b, "1", "2", "3")
     waiting: list[int] = []
     told.act = lambda _event: waiting.append(at_handler(b, single)[2])

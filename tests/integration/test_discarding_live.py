@@ -9,9 +9,9 @@ from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.discarding import Discarding, StillRunning
-from workers.running import pauses
-from workers.running.offering import Offering
+from workers.admin.purge import Discarding, StillRunning
+from workers.expand.subscriptions import Offering
+from workers.runtime import pause
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
     with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
         Discarding(b.connection, "single").prepare()
 
-    pauses.switch_off(b.connection, "single")
+    pause.switch_off(b.connection, "single")
     Discarding(b.connection, "single").prepare()
-    pauses.resume(b.connection, "single")
+    pause.resume(b.connection, "single")
     worker.register_death()
     Discarding(b.connection, "single").prepare()
 

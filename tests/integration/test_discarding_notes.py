@@ -12,8 +12,8 @@ from tests.integration.test_housekeeping import started
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.discarding import Discarding
-from workers.running.notebooks import Notebooks
+from workers.admin.purge import Discarding
+from workers.runtime.journal_folder import Notebooks
 
 QUEUE = queues.delivery("single")
 

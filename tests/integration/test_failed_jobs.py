@@ -16,9 +16,10 @@ from tests.integration.test_isolation import OF_THE_JOB, OF_THE_LADDER
 from tests.integration.told import at_handler, single, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import failed_jobs, places
-from workers.running.intake import TAKE_ITEMS, Intake
-from workers.running.settling import Steps
+from workers.deliver.prefetch import TAKE_ITEMS, Intake
+from workers.failures import failed_jobs
+from workers.runtime import job_transitions
+from workers.runtime.steps import Steps
 
 # With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
 # apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
@@ -26,38 +27,38 @@ IN_EXPAND = {
     "shared.queues:arguments": 0,
     "shared.queues:current": 3,
     "workers.jobs:expand": 1,
-    "workers.running.commit:Commit.add": 1,
-    "workers.running.expanding:Expansion._commit": 1,
-    "workers.running.expanding:Expansion._commit_after": 1,
-    "workers.running.expanding:Expansion.run": 1,
-    "workers.running.record_reader:RecordReader._items": 1,
-    "workers.running.record_reader:RecordReader.items": 1,
-    "workers.running.settling:Steps._taken_along": 0,
-    "workers.running.settling:Steps.take": 1,
+    "workers.expand.commit:Commit.add": 1,
+    "workers.expand.expansion:Expansion._commit": 1,
+    "workers.expand.expansion:Expansion._commit_after": 1,
+    "workers.expand.expansion:Expansion.run": 1,
+    "workers.expand.record_reader:RecordReader._items": 1,
+    "workers.expand.record_reader:RecordReader.items": 1,
+    "workers.runtime.steps:Steps._taken_along": 0,
+    "workers.runtime.steps:Steps.take": 1,
 }
 IN_DELIVER = {
     "shared.queues:arguments": 0,
     "shared.queues:current": 4,
     "workers.jobs:deliver": 1,
-    "workers.running.delivering:Deliveries._take": 1,
-    "workers.running.settler:Settler._write_down": 1,
-    "workers.running.delivering:Deliveries.run": 1,
-    "workers.running.delivery_run:Run.settled": 0,
-    "workers.running.delivery_run:Run.settlements": 1,
-    "workers.running.delivery_run:_read": 1,
-    "workers.running.intake:Intake.begin": 1,
-    "workers.running.settling:Steps._taken_along": 0,
-    "workers.running.settling:Steps.take": 1,
-    "workers.running.verdicts:Verdicts.enter": 1,
+    "workers.deliver.delivery:Deliveries._take": 1,
+    "workers.deliver.settler:Settler._write_down": 1,
+    "workers.deliver.delivery:Deliveries.run": 1,
+    "workers.deliver.run:Run.settled": 0,
+    "workers.deliver.run:Run.settlements": 1,
+    "workers.deliver.run:_read": 1,
+    "workers.deliver.prefetch:Intake.begin": 1,
+    "workers.runtime.steps:Steps._taken_along": 0,
+    "workers.runtime.steps:Steps.take": 1,
+    "workers.deliver.retries:Verdicts.enter": 1,
 }
 # With this nothing can be set aside at all.
-IN_SETTING_ASIDE = "workers.running.settlements:append_all"
+IN_SETTING_ASIDE = "workers.runtime.settlement:append_all"
 
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(places, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 4)
     with bench(quick_redis.url, single) as made:
         yield made
@@ -239,12 +240,12 @@ def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench)
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 60)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 99)
-    monkeypatch.setattr(places, "time", FixedTime)
+    monkeypatch.setattr(job_transitions, "time", FixedTime)
     b.keep(status(record(MARK)))
     waits: list[float] = []
-    with injection.raising("workers.running.expanding:Expansion.run", ValueError):
+    with injection.raising("workers.expand.expansion:Expansion.run", ValueError):
         for _ in range(6):
             b.expand()
             ((job_id, due),) = b.connection.zrange(keys.rq_scheduled(queues.EXPAND), 0, -1, withscores=True)

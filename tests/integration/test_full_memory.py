@@ -19,7 +19,7 @@ from tests.integration import failing_witnesses, witnesses
 from tests.integration.pools import REPOSITORY, Command, until
 from tests.integration.workbench import Bench, bench, statuses
 from tests.redis_server import RedisServer
-from workers.running import pauses
+from workers.runtime import pause
 
 EVENTS = 12_000
 HANDLERS = "tests.integration.failing_witnesses"
@@ -78,7 +78,7 @@ def hurry(b: Bench, handler: str) -> None:
     scheduled = keys.rq_scheduled(queues.delivery(handler))
     for job_id in b.connection.zrange(scheduled, 0, -1):
         b.connection.zadd(scheduled, {job_id: time.time() - 5}, xx=True)
-    pausing = pauses.paused(b.connection, handler)
+    pausing = pause.paused(b.connection, handler)
     if pausing is not None and not pausing.is_probing:
         b.connection.eval(
             "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'until_ms', 1) end",
@@ -88,7 +88,7 @@ def hurry(b: Bench, handler: str) -> None:
 
 
 def is_paused(b: Bench, handler: str) -> bool:
-    return pauses.paused(b.connection, handler) is not None
+    return pause.paused(b.connection, handler) is not None
 
 
 def started(command: Command) -> int:
@@ -120,7 +120,7 @@ def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_deliver
     until(lambda: is_paused(b, "bad"), "bad is paused")
     assert events_at(b, "bad") == (0, EVENTS, 0)
     assert used(b).share < memory.CALLBACKS_SHARE, "so callbacks can come in"
-    found = pauses.paused(b.connection, "bad")
+    found = pause.paused(b.connection, "bad")
     assert found is not None
     assert found.by == "memory"
     assert "full; retries of this handler would fill it" in found.reason

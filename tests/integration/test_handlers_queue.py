@@ -16,8 +16,8 @@ from tests.acceptance.processes import run, started
 from tests.integration.told import at_handler, brought, fail_at, other, single, told
 from tests.integration.workbench import Bench, bench, statuses
 from tests.redis_server import RedisServer
-from workers.operating import discarding as discarding_module
-from workers.operating.discarding import Discarding, StillRunning
+from workers.admin import purge as discarding_module
+from workers.admin.purge import Discarding, StillRunning
 
 HANDLERS = """
 from pathlib import Path

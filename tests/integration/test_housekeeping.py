@@ -13,11 +13,11 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running.housekeeping import Housekeeping
-from workers.running.notebooks import Notebooks
-from workers.running.places import Places
-from workers.running.rq_worker import LEASE_SECONDS
-from workers.running.settling import Steps
+from workers.runtime.job_transitions import Places
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.maintenance import Housekeeping
+from workers.runtime.steps import Steps
+from workers.runtime.worker import LEASE_SECONDS
 
 QUEUE = queues.delivery("single")
 

@@ -13,10 +13,10 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, other, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
+from workers.expand.subscriptions import ExpandHousekeeping
+from workers.failures.retention import Trimming
 from workers.filters import Filters
-from workers.running.housekeeping import Housekeeping
-from workers.running.offering import ExpandHousekeeping
-from workers.running.trimming import Trimming
+from workers.runtime.maintenance import Housekeeping
 
 QUEUE = queues.delivery("single")
 OTHER = queues.delivery("other")

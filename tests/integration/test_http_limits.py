@@ -94,7 +94,8 @@ def test_a_head_that_never_ends_is_given_up_on(
 ) -> None:
     web = start_web(
         redis_server,
-        prelude="import callbacks.cli.web, ingest.protocol\ningest.protocol.HEAD_SECONDS = 1.0\ncli.web._KEEP_ALIVE_SECONDS = 2",
+        prelude="import ingest.protocol\nfrom callbacks.cli import web\n"
+        "ingest.protocol.HEAD_SECONDS = 1.0\nweb._KEEP_ALIVE_SECONDS = 2",
     )
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         for _ in range(requests_before):

@@ -19,7 +19,7 @@ from tests.integration.injection import MARK
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running.intake import TAKE_ITEMS, Intake
+from workers.deliver.prefetch import TAKE_ITEMS, Intake
 
 ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
 
@@ -29,25 +29,25 @@ OF_THE_JOB: Final = {
     "shared.queues:current",
     "workers.jobs:deliver",
     "workers.jobs:expand",
-    "workers.running.delivering:Deliveries._take",
-    "workers.running.delivering:Deliveries.run",
-    "workers.running.expanding:Expansion.run",
-    "workers.running.intake:Intake.begin",
-    "workers.running.settling:Steps._taken_along",
-    "workers.running.settling:Steps.take",
+    "workers.deliver.delivery:Deliveries._take",
+    "workers.deliver.delivery:Deliveries.run",
+    "workers.expand.expansion:Expansion.run",
+    "workers.deliver.prefetch:Intake.begin",
+    "workers.runtime.steps:Steps._taken_along",
+    "workers.runtime.steps:Steps.take",
 }
 OF_THE_LADDER: Final = {
-    "workers.running.commit:Commit.add",
-    "workers.running.settler:Settler._write_down",
-    "workers.running.delivery_run:Run.settled",
-    "workers.running.delivery_run:_read",
-    "workers.running.delivery_run:Run.settlements",
-    "workers.running.expanding:Expansion._commit",
-    "workers.running.expanding:Expansion._commit_after",
-    "workers.running.record_reader:RecordReader._items",
-    "workers.running.record_reader:RecordReader.items",
-    "workers.running.settlements:append_all",
-    "workers.running.verdicts:Verdicts.enter",
+    "workers.expand.commit:Commit.add",
+    "workers.deliver.settler:Settler._write_down",
+    "workers.deliver.run:Run.settled",
+    "workers.deliver.run:_read",
+    "workers.deliver.run:Run.settlements",
+    "workers.expand.expansion:Expansion._commit",
+    "workers.expand.expansion:Expansion._commit_after",
+    "workers.expand.record_reader:RecordReader._items",
+    "workers.expand.record_reader:RecordReader.items",
+    "workers.runtime.settlement:append_all",
+    "workers.deliver.retries:Verdicts.enter",
 }
 IN_EXPAND: Final = [
     "shared.bodies:text_of",
@@ -56,16 +56,16 @@ IN_EXPAND: Final = [
     "shared.events:encode",
     "shared.events:report_id",
     "shared.json_reader:openers",
-    "shared.values:sender",
-    "shared.values:unix_ms",
+    "shared.normalize:sender",
+    "shared.normalize:unix_ms",
     "shared.wire:read",
-    "workers.running.expanding:Expansion._fan_out",
-    "workers.running.record_reader:RecordReader._mask",
-    "workers.running.record_reader:RecordReader._offer",
-    "workers.running.record_reader:RecordReader._read",
-    "workers.running.record_reader:_marks",
-    "workers.running.settling:Steps.fan_out",
-    "workers.running.settling:_groups",
+    "workers.expand.expansion:Expansion._fan_out",
+    "workers.expand.record_reader:RecordReader._mask",
+    "workers.expand.record_reader:RecordReader._offer",
+    "workers.expand.record_reader:RecordReader._read",
+    "workers.expand.record_reader:_marks",
+    "workers.runtime.steps:Steps.fan_out",
+    "workers.runtime.steps:_groups",
 ]
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.events:of", "shared.wire:_read_usual", "shared.wire:status_envelope"]
@@ -75,30 +75,30 @@ OF_LARGE: Final = [
     "shared.json_reader:decode",
     "shared.json_reader:members",
     "shared.json_reader:refuse_nesting",
-    "shared.surrogates:mended",
+    "shared.lone_surrogates:mended",
     "shared.wire:_extra",
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
     "shared.events:convert",
-    "workers.calling.caller:Caller.run",
-    "workers.running.delivering:Deliveries._called",
+    "workers.deliver.call.caller:Caller.run",
+    "workers.deliver.delivery:Deliveries._called",
 ]
 OF_CALLS: Final = {
-    "single": ["workers.calling.alarm:Alarm.call", "workers.calling.caller:Caller._call"],
+    "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call"],
     "whole": [
-        "workers.calling.alarm:Alarm.call",
-        "workers.calling.caller:Caller._call",
-        "workers.calling.caller:Caller._whole",
+        "workers.deliver.call.timeout:Alarm.call",
+        "workers.deliver.call.caller:Caller._call",
+        "workers.deliver.call.caller:Caller._whole",
     ],
-    "several": ["workers.calling.caller:Caller._call_async", "workers.calling.caller:Caller._concurrently"],
+    "several": ["workers.deliver.call.caller:Caller._call_async", "workers.deliver.call.caller:Caller._concurrently"],
 }
 
 # Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
 # and what a whole batch is called by is not passed by an event that is called alone.
 OUTCOMES: Final = {
-    "workers.calling.alarm:Alarm.call": (999, 0, 1, 0),
-    "workers.calling.caller:Caller._whole": (1000, 0, 0, 0),
+    "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
+    "workers.deliver.call.caller:Caller._whole": (1000, 0, 0, 0),
 }
 
 called: Counter[str] = Counter()
@@ -215,7 +215,7 @@ def test_each_error_is_caught(b: Bench, error: type[Exception]) -> None:
 
 def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
     b.keep(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
-    with injection.raising("workers.running.settling:_groups", ValueError):
+    with injection.raising("workers.runtime.steps:_groups", ValueError):
         b.expand()
     (entry,) = b.quarantine()
 
@@ -284,7 +284,7 @@ def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> No
         b.expand()
         at_once.clear()
 
-        with injection.raising("workers.calling.caller:Caller.run", ValueError):
+        with injection.raising("workers.deliver.call.caller:Caller.run", ValueError):
             b.deliver(several)
 
         assert at_handler(b, several) == (99, 1, 0, 0)

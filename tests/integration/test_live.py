@@ -19,7 +19,7 @@ from tests.conftest import StartRedis
 from tests.integration.conftest import until
 from tests.integration.workbench import Bench, bench, record, reply, status, statuses
 from tests.redis_server import RedisServer, free_port
-from workers.running import expanding
+from workers.expand import expansion
 
 
 @handler(ReportEvent, ReplyEvent)
@@ -137,7 +137,7 @@ def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_
     with listening(redis_server.url):
         watched, watched_calls = commands_of(2)
 
-    fan_outs = -(-2500 // (expanding.WRITES_A_COMMIT // 2))
+    fan_outs = -(-2500 // (expansion.WRITES_A_COMMIT // 2))
     assert unwatched == watched
     assert "PUBSUB" not in unwatched
     assert "PUBLISH" not in unwatched

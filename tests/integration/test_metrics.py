@@ -12,13 +12,13 @@ from callbacks.ops.app import create_app
 from callbacks.ops.metrics import AUDIT_EVERY_SECONDS, Metrics
 from shared import connections, keys, settings
 from shared.batches import Quarantined
-from shared.figures import Figures
-from shared.telling import Telling
+from shared.metrics import Figures
+from shared.metrics_push import Telling
 from tests.conftest import StartRedis
 from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
 from tests.integration.workbench import RECEIVED_MS, Bench, record, status
 from tests.redis_server import RedisServer
-from workers.running import pauses
+from workers.runtime import pause
 
 Series = Mapping[tuple[str, ...], float]
 
@@ -194,6 +194,6 @@ def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) 
         ("memory", "deliver-choosy"): 0,
     }
 
-    pauses.switch_off(bench.connection, "choosy")
+    pause.switch_off(bench.connection, "choosy")
 
     assert scrape(redis_server.url)["callbacks_queue_paused"]["operator", "deliver-choosy"] == 1

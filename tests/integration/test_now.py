@@ -9,13 +9,13 @@ from callbacks.ops.figures import now
 from callbacks.ops.figures.auditing import MOST_JOBS, Auditing
 from callbacks.ops.figures.now import Now
 from shared import connections, keys, queues, settings
-from shared.figures import SECONDS, Figures
-from shared.last_hour import BUCKET_SECONDS
-from shared.telling import Telling
+from shared.metrics import SECONDS, Figures
+from shared.metrics_push import Telling
+from shared.recent_rate import BUCKET_SECONDS
 from tests.conftest import StartRedis
 from tests.integration.workbench import Bench, record, reply, status, statuses
 from tests.redis_server import RedisServer
-from workers.running import pauses
+from workers.runtime import pause
 
 
 @handler(ReportEvent, ReplyEvent)
@@ -56,7 +56,7 @@ def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: 
     bench.keep(reply("1"))
     bench.expand()
     bench.keep(reply("2"))
-    pauses.switch_off(bench.connection, "choosy")
+    pause.switch_off(bench.connection, "choosy")
 
     found = look(redis_server)
 

@@ -13,8 +13,9 @@ from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, declared, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating import waiting
-from workers.running import intake, pauses
+from workers.admin import queue_state
+from workers.deliver import prefetch
+from workers.runtime import pause
 
 Act = Callable[[ReportEvent], Any]
 
@@ -52,8 +53,8 @@ def over(b: Bench, function: Callable[..., Any] = single) -> None:
     assert b.connection.hset(key, "until_ms", 1) == 0
 
 
-def state(b: Bench, function: Callable[..., Any] = single) -> pauses.Pausing | None:
-    return pauses.paused(b.connection, declared(function).name)
+def state(b: Bench, function: Callable[..., Any] = single) -> pause.Pausing | None:
+    return pause.paused(b.connection, declared(function).name)
 
 
 def unburnt(b: Bench, function: Callable[..., Any] = single) -> bool:
@@ -109,7 +110,7 @@ def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(b: Ben
 def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake.Intake, "_appetite", lambda _self: intake.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
     for n in range(4):
         brought(b, str(2 * n), str(2 * n + 1))
     told.act = away_from("3")
@@ -256,7 +257,7 @@ def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(b: Ben
 
     def act(event: ReportEvent) -> None:
         if event.message_id == "2":
-            pauses.switch_off(b.connection, "single")
+            pause.switch_off(b.connection, "single")
             raise Reject("and so it is settled at once")
 
     told.act = act
@@ -270,8 +271,8 @@ def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(b: Ben
     b.deliver(single)
     assert at_handler(b, single) == (1, 1, 2, 0)
     assert unburnt(b)
-    assert pauses.resume(b.connection, "single")
-    assert not pauses.resume(b.connection, "single")
+    assert pause.resume(b.connection, "single")
+    assert not pause.resume(b.connection, "single")
     b.deliver(single)
     assert at_handler(b, single) == (3, 1, 0, 0)
 
@@ -281,7 +282,7 @@ def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(b: Bench) -> 
     told.act = away
     b.deliver(single)
     over(b)
-    told.act = lambda _event: pauses.switch_off(b.connection, "single")
+    told.act = lambda _event: pause.switch_off(b.connection, "single")
 
     b.deliver(single)
 
@@ -327,7 +328,7 @@ def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(b: Bench) 
 
     ((_, due),) = b.connection.zrange(keys.rq_scheduled("deliver-single"), 0, -1, withscores=True)
     assert before + 30 * 86_400 <= due <= time.time() + 30 * 86_400
-    assert waiting.look(b.connection, "single").next_attempt_at is not None
+    assert queue_state.look(b.connection, "single").next_attempt_at is not None
 
 
 def test_the_deaths_of_workers_stand_until_something_is_settled(b: Bench) -> None:

@@ -11,7 +11,7 @@ from tests.integration.faults import Fault, Journey
 from tests.integration.pausing_witnesses import away, distant, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import pauses
+from workers.runtime import pause
 
 _QUEUE = "deliver-distant"
 
@@ -66,7 +66,7 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(b
         where = f"{fault} at exchange {at} of {points}"
         assert figures(b) == (0, 0, 3, 0), where
         assert (len(b.waiting(_QUEUE)), attempts(b)) == (2, {1}), where
-        assert pauses.paused(b.connection, "distant") is not None, where
+        assert pause.paused(b.connection, "distant") is not None, where
         assert 1 <= len(told("called")) <= 2, where
         target_is_back(b)
         journey.goes_on()
@@ -86,12 +86,12 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
         brought(b, paused=True)
 
         journey.broken(at, fault)
-        if pauses.paused(b.connection, "distant") is not None:
+        if pause.paused(b.connection, "distant") is not None:
             target_is_back(b)  # the lease of a probe that died is over
         journey.goes_on()
 
         where = f"{fault} at exchange {at} of {points}"
         assert figures(b) == (3, 0, 0, 0), where
-        assert pauses.paused(b.connection, "distant") is None, where
+        assert pause.paused(b.connection, "distant") is None, where
         assert len(told("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
         assert b.leftovers() == set(), where

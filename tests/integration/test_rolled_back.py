@@ -12,7 +12,7 @@ from callbacks import ReportEvent, handler
 from shared import keys
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import rq_worker
+from workers.runtime import worker
 
 connections: list[Any] = []
 called: list[str] = []
@@ -39,7 +39,7 @@ def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
-    monkeypatch.setattr(rq_worker, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.0)
     called.clear()
     before.clear()
     with bench(quick_redis.url, falling_back) as made:

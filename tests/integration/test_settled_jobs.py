@@ -9,13 +9,14 @@ from shared import keys
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import intake, pauses
+from workers.deliver import prefetch
+from workers.runtime import pause
 
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(intake.Intake, "_appetite", lambda _self: intake.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
     with bench(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -37,7 +38,7 @@ def test_it_is_taken_along_by_no_other_which_could_not_end_it(b: Bench) -> None:
     assert b.waiting("deliver-single") == [left, settled]
 
     told.act = lambda _event: None
-    pauses.resume(b.connection, "single")
+    pause.resume(b.connection, "single")
     for function in (single, other, whole):
         b.deliver(function)
 

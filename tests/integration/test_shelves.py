@@ -9,9 +9,9 @@ from shared import batches, connections, keys
 from tests.integration.shelves import die, ids, quarantined, refusing, weighed
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.entries import NotThere, StillUnreadable
-from workers.operating.shelves import Shelves
-from workers.running.shelf import QUARANTINE, dead_letters_of
+from workers.failures.failure import NotThere, StillUnreadable
+from workers.failures.failure_list import QUARANTINE, dead_letters_of
+from workers.failures.store import Shelves
 
 DEAD = dead_letters_of("refusing")
 # More than the shelves read at once, so that they have to go on from where they were.

@@ -155,12 +155,12 @@ def test_new_callbacks_do_not_wait_for_those_that_are_drained(
     port = free_port()
     stuck = """
 import asyncio
-drains = ingest.draining.Drain._send
+drains = ingest.spool.drain.Drain._send
 async def send(self, rows):
     while not os.path.exists(GO):
         await asyncio.sleep(0.01)
     return await drains(self, rows)
-ingest.draining.Drain._send = send
+ingest.spool.drain.Drain._send = send
 """
     go = tmp_path / "go"
     web = start_web(

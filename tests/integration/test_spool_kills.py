@@ -18,8 +18,8 @@ from tests.redis_server import free_port
 
 # Kills the process at the second load that it drains: before Redis has it, after that, and once it has left the spool.
 DYING = """
-import os, signal, ingest.draining
-sends, does, loads = ingest.draining.Drain._send, ingest.draining.Drain._done, []
+import os, signal, ingest.spool.drain
+sends, does, loads = ingest.spool.drain.Drain._send, ingest.spool.drain.Drain._done, []
 
 def die_at(step):
     if len(loads) == 2 and step == {step!r}:
@@ -36,7 +36,7 @@ async def done(self, load, rows):
     await does(self, load, rows)
     die_at("removed")
 
-ingest.draining.Drain._send, ingest.draining.Drain._done = send, done
+ingest.spool.drain.Drain._send, ingest.spool.drain.Drain._done = send, done
 """
 
 

@@ -12,7 +12,7 @@ from tests.integration import witnesses
 from tests.integration.pools import Command, Hurried, until
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running.settlements import MOST_DEATHS
+from workers.runtime.settlement import MOST_DEATHS
 
 QUEUE = queues.delivery("single")
 DEPLOYS = MOST_DEATHS + 2

@@ -8,7 +8,7 @@ from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running.settling import Steps
+from workers.runtime.steps import Steps
 
 WORKER = "somebody"
 

@@ -11,8 +11,8 @@ import redis
 from callbacks.ops.figures import reading
 from shared import connections, failing_loops, keys
 from shared.background import Background
-from shared.figures import Figures
-from shared.telling import STATE_SECONDS, Telling
+from shared.metrics import Figures
+from shared.metrics_push import STATE_SECONDS, Telling
 from tests.conftest import StartRedis
 from tests.integration.conftest import StartWeb, report, until
 from tests.redis_server import RedisServer, free_port
@@ -156,7 +156,7 @@ def test_a_killed_process_is_no_longer_among_those_that_tell_their_state(redis_s
 def test_a_push_that_fails_by_what_nobody_foresaw_is_repeated_and_named(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.telling.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("shared.metrics_push.EVERY_SECONDS", 0.01)
     figures, work = Figures(), Background()
     snapshot, calls = figures.snapshot, [0]
 

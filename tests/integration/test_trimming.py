@@ -11,9 +11,9 @@ from shared.batches import Quarantined
 from tests.integration.shelves import die, ids, quarantined, refusing, weighed
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.shelves import Shelves
-from workers.running.shelf import QUARANTINE, dead_letters_of
-from workers.running.trimming import Trimmed, Trimming, TrimScript
+from workers.failures.failure_list import QUARANTINE, dead_letters_of
+from workers.failures.retention import Trimmed, Trimming, TrimScript
+from workers.failures.store import Shelves
 
 ROOM = 1 << 40
 DEAD = keys.dead("refusing")

@@ -12,7 +12,7 @@ from shared import keys, queues
 from tests.integration.told import at_handler, fail_at, other, single, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.running import places
+from workers.runtime import job_transitions
 
 QUARANTINED = status({"no": "record"})
 
@@ -20,7 +20,7 @@ QUARANTINED = status({"no": "record"})
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(places, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 0)
     with bench(quick_redis.url, single, other) as made:
         yield made
 
@@ -133,11 +133,11 @@ def popped(b: Bench) -> str:
 
 
 def returned(b: Bench, job_id: str) -> None:
-    places.Places(queues.EXPAND, connection=b.connection).give_back_popped(job_id)
+    job_transitions.Places(queues.EXPAND, connection=b.connection).give_back_popped(job_id)
 
 
 def started(b: Bench, job_id: str) -> None:
-    moves = places.Places(queues.EXPAND, connection=b.connection)
+    moves = job_transitions.Places(queues.EXPAND, connection=b.connection)
     moves.start(job_id, [("HSET", keys.job(job_id), "status", "started"), ("ZADD", keys.rq_queue("expand"), 1, "x")])
 
 

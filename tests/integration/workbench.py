@@ -18,15 +18,15 @@ from shared.batches import Kept, Quarantined
 from tests import keeping
 from tests.redis_server import RedisServer, require
 from workers import jobs
-from workers.calling.caller import Caller
 from workers.declaration import ATTRIBUTE, Handler
-from workers.running.delivering import Deliveries
-from workers.running.expanding import Expansion
-from workers.running.housekeeping import Housekeeping
-from workers.running.notebook import Notebook
-from workers.running.notebooks import Notebooks
-from workers.running.rq_worker import QueueWorker
-from workers.running.settling import Steps
+from workers.deliver.call.caller import Caller
+from workers.deliver.delivery import Deliveries
+from workers.expand.expansion import Expansion
+from workers.runtime.completion_journal import Notebook
+from workers.runtime.journal_folder import Notebooks
+from workers.runtime.maintenance import Housekeeping
+from workers.runtime.steps import Steps
+from workers.runtime.worker import QueueWorker
 
 DEDUPE_SECONDS: Final = 3600
 RECEIVED_MS: Final = 1_700_000_000_000

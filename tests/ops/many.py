@@ -11,7 +11,7 @@ NEWEST_MS: Final = 1_790_000_000_000
 # So many are made in one script: Redis answers nobody meanwhile, on a busy machine for longer than clients wait.
 _PART: Final = 10_000
 
-# As workers/lua/settling.lua and shared/batches.py write them; every tenth has another error.
+# As workers/runtime/settlement.lua and shared/batches.py write them; every tenth has another error.
 _FILL: Final = """
 local index, counter, newest, event = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local first, number = tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -11,9 +11,9 @@ from shared import connections, keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.acting import Acting, NotLeft, Standing, Task, Work
-from workers.operating.trail import Deed
-from workers.operating.walking import Place, Sieve
+from workers.admin.action_log import Deed
+from workers.admin.bulk_action import Acting, NotLeft, Standing, Task, Work
+from workers.failures.cursor import Place, Sieve
 
 ALL = Place.before(RECEIVED_MS + 10_000)
 MANY = 350

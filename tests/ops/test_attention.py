@@ -11,7 +11,7 @@ from callbacks.ops.figures.auditing import Balance
 from callbacks.ops.figures.now import AtHandler, Now
 from callbacks.ops.figures.reading import Queue, Spool
 from shared.durability import Finding
-from shared.last_hour import Acknowledged, Bucket
+from shared.recent_rate import Acknowledged, Bucket
 
 QUEUE = Queue(name="expand", paused_by="", waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
 HANDLER = AtHandler(handler="crm", delivered=9, waiting=3, retrying=0, dead=0, paused_by="", workers=1)

@@ -4,7 +4,7 @@ import pytest
 
 from callbacks.ops.figures import quantities
 from callbacks.ops.html import charts
-from shared.last_hour import Bucket
+from shared.recent_rate import Bucket
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from shared import audit, connections, keys
 from tests.ops.serving import Service
 from tests.ops.signing import client_of, token
-from workers.operating import trail
+from workers.admin import action_log
 
 # What stands under the same prefix as the entries, and is none of them.
 NO_ENTRY = ("bytes", "../bytes", "x" * 65, "", "0badc0de\n")
@@ -15,7 +15,7 @@ NO_ENTRY = ("bytes", "../bytes", "x" * 65, "", "0badc0de\n")
 
 def act(service: Service, path: str, **fields: Any) -> tuple[int, str]:
     with client_of(service) as client:
-        right = {"csrf": token(client, "/quarantine"), "action_id": trail.new_id(), "until_ms": "9" * 15}
+        right = {"csrf": token(client, "/quarantine"), "action_id": action_log.new_id(), "until_ms": "9" * 15}
         answer = client.post(path, data={**right, **fields}, follow_redirects=True)
         return answer.status_code, answer.text
 

@@ -9,8 +9,8 @@ from shared import keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating import seeking
-from workers.operating.seeking import Further, Sought, seek
+from workers.failures import search
+from workers.failures.search import Further, Sought, seek
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_any_text_is_found_however_the_body_spells_it(b: Bench, body: object) ->
 
 
 def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking, "MOST_ENTRIES", 7)
+    monkeypatch.setattr(search, "MOST_ENTRIES", 7)
     die(b, *map(str, range(10)))
     b.keep(quarantined=[quarantined(99, at_ms=RECEIVED_MS + number) for number in range(10)])
 
@@ -75,7 +75,7 @@ def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(b: Bench, monkeypa
 
 
 def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking, "MOST_BYTES", 250_000)
+    monkeypatch.setattr(search, "MOST_BYTES", 250_000)
     large = [quarantined(1, body=b"x" * 100_000, at_ms=RECEIVED_MS + number) for number in range(5)]
     b.keep(quarantined=[*large, quarantined(2, body=b"x" * 900_000, at_ms=RECEIVED_MS - 1)])
 

@@ -12,9 +12,9 @@ from tests.acceptance.processes import run
 from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.serving import HOSTILE, PASSWORD, Service, served
 from tests.redis_server import RedisServer
-from workers.operating.acting import Acting, Work
-from workers.operating.trail import Deed, Trail
-from workers.running import pauses
+from workers.admin.action_log import Deed, Trail
+from workers.admin.bulk_action import Acting, Work
+from workers.runtime import pause
 
 every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
 light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -303,17 +303,17 @@ def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascri
     with connections.connect(fresh.redis.url) as client:
         page = signed_in(window, fresh, "/dead-letters", javascript=javascript)
         page.get_by_role("link", name="Turn ledger off").click()
-        assert pauses.paused(client, "ledger") is None
+        assert pause.paused(client, "ledger") is None
         page.get_by_role("button", name="Turn ledger off").click()
         expect(page.get_by_role("row", name="ledger")).to_contain_text("off")
-        pausing = pauses.paused(client, "ledger")
+        pausing = pause.paused(client, "ledger")
         assert pausing is not None
         assert pausing.by == "operator"
 
         page.get_by_role("link", name="Turn ledger on").click()
         page.get_by_role("button", name="Turn ledger on").click()
         expect(page.get_by_role("link", name="Turn ledger off")).to_be_visible()
-        assert pauses.paused(client, "ledger") is None
+        assert pause.paused(client, "ledger") is None
         assert [(act.what, act.where, act.who) for act in Trail(client).latest(most=9).found] == [
             ("on", "handler:ledger", "anna"),
             ("off", "handler:ledger", "anna"),

@@ -10,8 +10,8 @@ from shared import keys
 from tests.conftest import StartRedis
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.trail import AlreadyBegun, Deed, Noted, Tally, Trail, by_id, chosen, new_id
-from workers.operating.walking import Place, Sieve
+from workers.admin.action_log import AlreadyBegun, Deed, Noted, Tally, Trail, by_id, chosen, new_id
+from workers.failures.cursor import Place, Sieve
 
 
 @pytest.fixture

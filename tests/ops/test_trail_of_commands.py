@@ -12,7 +12,7 @@ from shared import keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.trail import Trail
+from workers.admin.action_log import Trail
 
 
 @pytest.fixture

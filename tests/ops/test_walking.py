@@ -8,8 +8,8 @@ from shared import keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.operating.walking import Place, Sieve, Walk
-from workers.running.shelf import QUARANTINE, dead_letters_of
+from workers.failures.cursor import Place, Sieve, Walk
+from workers.failures.failure_list import QUARANTINE, dead_letters_of
 
 ALL = Sieve()
 

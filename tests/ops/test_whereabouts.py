@@ -19,8 +19,8 @@ from tests.integration.workbench import (  # noqa: F401
     status,
 )
 from tests.redis_server import RedisServer
-from workers.operating import whereabouts
-from workers.operating.whereabouts import Fate
+from workers.admin import event_status
+from workers.admin.event_status import Fate
 
 
 @handler(ReportEvent)
@@ -41,7 +41,7 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 def fate(b: Bench, event_id: str, handler: str) -> Fate:
-    (found,) = (at for at in whereabouts.look(b.connection, {event_id: RECEIVED_MS}) if at.handler == handler)
+    (found,) = (at for at in event_status.look(b.connection, {event_id: RECEIVED_MS}) if at.handler == handler)
     return found.fates[event_id]
 
 
@@ -136,7 +136,7 @@ def test_what_a_handler_does_not_want_is_not_called_delivered(b: Bench) -> None:
 def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(whereabouts, "MOST_JOBS", 5)
+    monkeypatch.setattr(event_status, "MOST_JOBS", 5)
     for number in range(8):
         b.keep(status(record(str(number))))
         b.expand()
@@ -152,7 +152,7 @@ def test_of_a_queue_with_larger_jobs_than_can_be_read_it_says_so(b: Bench, monke
     b.expand()
     event_id = only_event(b)
     assert fate(b, event_id, "refusing") == "waiting"
-    monkeypatch.setattr(whereabouts, "MOST_BYTES", 100)
+    monkeypatch.setattr(event_status, "MOST_BYTES", 100)
 
     before = b.connection.info("stats")["total_net_output_bytes"]
     assert fate(b, event_id, "refusing") == "unknown"
@@ -183,4 +183,4 @@ def test_while_redis_is_full_it_is_told_all_the_same(start_redis: StartRedis) ->
 def test_nothing_is_asked_for_no_events(b: Bench) -> None:
     die(b, "1")
     assert ids(b, keys.dead("refusing")) == [ANY]
-    assert whereabouts.look(b.connection, {}) == []
+    assert event_status.look(b.connection, {}) == []

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest import draining
 from ingest.commit import Entry
-from ingest.spool_folder import Load, SpoolFolder
-from ingest.spooling import SpoolingStore
+from ingest.spool import drain
+from ingest.spool.folder import Load, SpoolFolder
+from ingest.spool.store import SpoolingStore
 from shared.batches import Kept
 from shared.errors import NotKept
 
@@ -131,6 +131,6 @@ def lines(caplog: pytest.LogCaptureFixture, action: str = "spool") -> list[str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let draining look again at once."""
-    monkeypatch.setattr(draining, "TICK_SECONDS", 0.001)
-    monkeypatch.setattr(draining, "PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(draining, "LOOK_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(drain, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(drain, "PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(drain, "LOOK_EVERY_SECONDS", 0.005)

@@ -16,10 +16,10 @@ from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared.events import Event
 from shared.tracer import Tracer
 from tests.unit.example_events import report
-from workers.calling.call_spans import CallSpans
-from workers.calling.caller import Caller
-from workers.calling.outcomes import DONE, Failed, Outcome, Rejected
 from workers.declaration import ATTRIBUTE, Handler
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import DONE, Failed, Outcome, Rejected
+from workers.deliver.call.spans import CallSpans
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 

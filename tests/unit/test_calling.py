@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from callbacks import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
-from workers.calling.caller import Caller
-from workers.calling.outcomes import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import (
+    DONE,
+    ERROR_BYTES,
+    TRACEBACK_BYTES,
+    Again,
+    Apart,
+    Failed,
+    Outcome,
+    Paused,
+    Rejected,
+)
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 # A time-out that is meant to be over, though not for what takes no time even on a busy machine, and one that is not.
@@ -186,8 +196,8 @@ def test_the_traceback_begins_at_the_handler(made: Made) -> None:
     assert told.startswith("Traceback (most recent call last):\n")
     assert told.endswith("LookupError: down here\n")
     assert "in raise_deep_down" in told
-    assert "workers/calling/caller.py" not in told
-    assert "workers/calling/alarm.py" not in told
+    assert "workers/deliver/call/caller.py" not in told
+    assert "workers/deliver/call/timeout.py" not in told
 
 
 def test_texts_are_cut_to_size_and_the_traceback_keeps_its_end() -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from callbacks import Pause, ReportEvent, Retry, handler
 from tests.unit.test_calling import LONG, SHORT, outcomes, reports
-from workers.calling import lifespans
-from workers.calling.caller import Caller
-from workers.calling.lifespans import Unready
-from workers.calling.outcomes import REASON_BYTES, Again, Paused
 from workers.declaration import ATTRIBUTE
+from workers.deliver.call import lifespan as lifespans
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.outcome import REASON_BYTES, Again, Paused
 
 MONTH = 30 * 86_400.0
 # No float holds it.

@@ -11,8 +11,8 @@ import pytest
 
 from callbacks import Event, HandlerTimeout, ReportEvent
 from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
-from workers.calling.alarm import Alarm
-from workers.calling.outcomes import DONE, Apart, Failed
+from workers.deliver.call.outcome import DONE, Apart, Failed
+from workers.deliver.call.timeout import Alarm
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.batches import Kept, Traced
 from shared.tracer import Tracer
-from workers.running.expand_spans import ExpandSpans
-from workers.running.settlements import Group, Item, Offer, SetAside
+from workers.expand.spans import ExpandSpans
+from workers.runtime.settlement import Group, Item, Offer, SetAside
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNREADABLE = {name: SetAside(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}

@@ -8,17 +8,17 @@ from prometheus_client.metrics_core import Metric
 from callbacks.ops.figures import families
 from callbacks.ops.figures.reading import MOST_HANDLERS, Queue, Reading
 from ingest.measuring import STATUSES, Answers, MeasuringStore
-from shared import durability, last_hour, queues
+from shared import durability, queues, recent_rate
 from shared.batches import Kept, Quarantined
 from shared.errors import NotKept
-from shared.figures import SECONDS, Figures
+from shared.metrics import SECONDS, Figures
 
 
 def reading(counts: dict[str, int] | None = None, figures: dict[str, int] | None = None, **more: object) -> Reading:
     expand = Queue(paused_by="", name=queues.EXPAND, waiting=0, running=0, later=0, oldest_seconds=0.0, workers=1)
     fields: dict[str, object] = {
         "seconds": 0.0,
-        "last_hour": last_hour.read({}, now_seconds=0.0),
+        "last_hour": recent_rate.read({}, now_seconds=0.0),
         "counts": counts or {},
         "figures": figures or {},
         "findings": (durability.unreachable("tests"),),

@@ -56,7 +56,10 @@ async def take_async(event: Event) -> None: ...
 
 def test_an_author_imports_from_callbacks_alone_and_that_loads_neither_rq_nor_redis() -> None:
     assert set(callbacks.__all__) >= {"Event", "Reject", "ReplyEvent", "ReportEvent", "Retry", "handler"}
-    code = "import sys; from callbacks import handler; print(sorted({m.split('.')[0] for m in sys.modules} & {'rq', 'redis', 'starlette'}))"
+    code = (
+        "import sys; from callbacks import handler; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'rq', 'redis', 'starlette'}))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 

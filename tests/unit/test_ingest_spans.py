@@ -13,7 +13,7 @@ from ingest import answers
 from ingest.answers import Answer
 from ingest.commit import Entry, Store
 from ingest.sources import AddressRules
-from ingest.spans import Noting, TracedCommit, TracedPost
+from ingest.trace.spans import Noting, TracedCommit, TracedPost
 from shared.batches import Kept, Quarantined, Traced
 from shared.tracer import Tracer
 

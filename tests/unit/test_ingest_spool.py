@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import spool_folder
 from ingest.commit import MAX_BYTES, MAX_CALLBACKS
-from ingest.spool import Spool, pack
-from ingest.spool_file import Failing
-from ingest.spool_folder import Full, SpoolFolder
+from ingest.spool import folder as spool_folder
+from ingest.spool.file import Failing
+from ingest.spool.folder import Full, SpoolFolder
+from ingest.spool.spool import Spool, pack
 from shared.batches import Quarantined
 from tests.unit.spools import bodies, callback, died, drained, next_load
 
@@ -64,7 +64,7 @@ def test_what_was_appended_outlives_a_process_that_is_killed_at_once(tmp_path: P
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from ingest.spool_folder import SpoolFolder\n"
+        "from ingest.spool.folder import SpoolFolder\n"
         "from shared.batches import Kept\n"
         "folder = SpoolFolder(Path(sys.argv[1]), limit_bytes=1 << 30)\n"
         "for number in range(50):\n"

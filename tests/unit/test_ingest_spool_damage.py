@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.spool_file import Malformed
-from ingest.spool_folder import SpoolFolder
+from ingest.spool.file import Malformed
+from ingest.spool.folder import SpoolFolder
 from tests.unit.spools import callback, damage, drained, next_load
 
 
@@ -52,7 +52,7 @@ def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
         raise OSError(28, "No space left on device")
 
     second = opened()
-    monkeypatch.setattr("ingest.spool.write_new", no_room)
+    monkeypatch.setattr("ingest.spool.spool.write_new", no_room)
     assert drained(second) == ["a", "c"]
     assert second.waiting.callbacks == 1
     assert "left_there=ENOSPC" in caplog.text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest.commit import Entry
-from ingest.spool_folder import Load
+from ingest.spool.folder import Load
 from tests.unit.spools import Redis, callback, running, spool, until
 
 pytestmark = pytest.mark.usefixtures("hurried")

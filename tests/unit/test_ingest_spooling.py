@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest import spool_thread
 from ingest.commit import Entry
-from ingest.spool_file import Failing
-from ingest.spool_folder import Full
+from ingest.spool import thread
+from ingest.spool.file import Failing
+from ingest.spool.folder import Full
 from shared.batches import Kept
 from shared.errors import NotKept
 from tests.unit.spools import Redis, callback, lines, running, spool, until
@@ -187,7 +187,7 @@ def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch:
         async with running(redis, folder) as store:
             monkeypatch.setattr(folder, "append", hanging)
             with monkeypatch.context() as impatient:
-                impatient.setattr(spool_thread, "TIMEOUT_SECONDS", 0.05)
+                impatient.setattr(thread, "TIMEOUT_SECONDS", 0.05)
                 for body in "ab":
                     with pytest.raises(Failing, match="hangs"):
                         await store.write([callback(body)])

@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from shared import last_hour
-from shared.figures import SECONDS, Figures
+from shared import recent_rate
+from shared.metrics import SECONDS, Figures
 
 NOW = 1_700_000_005.0
 
 
 def ring(*buckets: dict[str, int]) -> dict[bytes, bytes]:
-    return {str(held["bucket"] % last_hour.SLOTS).encode(): json.dumps(held).encode() for held in buckets}
+    return {str(held["bucket"] % recent_rate.SLOTS).encode(): json.dumps(held).encode() for held in buckets}
 
 
 def test_an_hour_of_nothing_is_360_buckets_of_nothing_and_no_percentile() -> None:
-    found = last_hour.read({}, now_seconds=NOW)
+    found = recent_rate.read({}, now_seconds=NOW)
 
     assert [bucket.callbacks for bucket in found.buckets] == [0] * 360
     assert found.acknowledged.answers == 0
@@ -26,19 +26,19 @@ def test_buckets_come_oldest_first_and_end_with_the_last_that_is_whole() -> None
     current = int(NOW) // 10
     held = ring({"bucket": current, "callbacks": 7}, {"bucket": current - 1, "callbacks": 50})
 
-    found = last_hour.read(held, now_seconds=NOW)
+    found = recent_rate.read(held, now_seconds=NOW)
 
     assert (found.buckets[-1].began_seconds, found.buckets[-1].callbacks) == (1_699_999_990, 50)
     assert found.buckets[-1].callbacks_per_second == 5.0
     assert found.buckets[0].began_seconds == 1_699_999_990 - 3590
     # What is told late belongs to it still, so it is not whole yet.
-    assert last_hour.read(held, now_seconds=1_700_000_002.9).buckets[-1].began_seconds == 1_699_999_980
+    assert recent_rate.read(held, now_seconds=1_700_000_002.9).buckets[-1].began_seconds == 1_699_999_980
 
 
 def test_what_is_older_than_an_hour_is_not_shown_though_its_slot_was_not_used_since() -> None:
-    old = int(NOW) // 10 - last_hour.SLOTS
+    old = int(NOW) // 10 - recent_rate.SLOTS
 
-    found = last_hour.read(ring({"bucket": old, "callbacks": 9, "le|0.001": 9}), now_seconds=NOW)
+    found = recent_rate.read(ring({"bucket": old, "callbacks": 9, "le|0.001": 9}), now_seconds=NOW)
 
     assert not any(bucket.callbacks for bucket in found.buckets)
     assert found.acknowledged.answers == 0
@@ -48,7 +48,7 @@ def test_percentiles_are_those_of_the_last_minutes_alone() -> None:
     current = int(NOW) // 10
     held = ring({"bucket": current, "le|0.001": 3, "le|0.01": 1}, {"bucket": current - 31, "le|30.0": 500})
 
-    acknowledged = last_hour.read(held, now_seconds=NOW).acknowledged
+    acknowledged = recent_rate.read(held, now_seconds=NOW).acknowledged
 
     assert acknowledged.answers == 4
     assert acknowledged.p50_seconds == pytest.approx(0.0005 + 0.0005 * 2 / 3)
@@ -68,7 +68,7 @@ def test_percentiles_are_those_of_the_last_minutes_alone() -> None:
     ],
 )
 def test_a_percentile_is_estimated_within_its_bucket(counts: list[int], share: float, estimate: float | None) -> None:
-    assert last_hour.percentile(counts, share, bounds=(1.0, 2.0, 4.0)) == pytest.approx(estimate)
+    assert recent_rate.percentile(counts, share, bounds=(1.0, 2.0, 4.0)) == pytest.approx(estimate)
 
 
 def test_of_a_processs_figures_the_hour_has_what_was_kept_and_how_long_answers_took() -> None:
@@ -79,4 +79,4 @@ def test_of_a_processs_figures_the_hour_has_what_was_kept_and_how_long_answers_t
     figures.histogram(("acknowledged",), SECONDS).observe(0.002, 6)
     figures.histogram(("commit",), SECONDS).observe(0.002, 6)
 
-    assert last_hour.growth(figures.snapshot()) == {"callbacks": 7, "le|0.0025": 6}
+    assert recent_rate.growth(figures.snapshot()) == {"callbacks": 7, "le|0.0025": 6}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from callbacks import Event
 from shared import events, json_reader, wire
 from workers import registry
-from workers.calling.caller import Caller
-from workers.calling.outcomes import DONE
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import DONE
 from workers.handlers.log import Lines
 from workers.handlers.masking import mask, masked
 

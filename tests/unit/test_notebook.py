@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.running import notebook
-from workers.running.notebook import MOST_NOTES, Notebook
-from workers.running.notebooks import Notebooks
+from workers.runtime import completion_journal
+from workers.runtime.completion_journal import MOST_NOTES, Notebook
+from workers.runtime.journal_folder import Notebooks
 
 JOBS = ["a" * 32, "b" * 32]
 WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
@@ -79,7 +79,7 @@ def test_notes_survive_a_sigkill_and_show_who_died(books: Notebooks, tmp_path: P
     script = f"""
 import os, signal
 from pathlib import Path
-from workers.running.notebooks import Notebooks
+from workers.runtime.journal_folder import Notebooks
 book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 book.begin({JOBS!r})
 book.note(0, 7)
@@ -226,8 +226,8 @@ def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_jobs_field_holds_what_several_runs_have_added() -> None:
-    assert notebook.from_text("0,1,5;3;") == frozenset([0, 1, 2, 5])
-    assert notebook.from_text("") == frozenset()
+    assert completion_journal.from_text("0,1,5;3;") == frozenset([0, 1, 2, 5])
+    assert completion_journal.from_text("") == frozenset()
 
 
 def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
@@ -243,7 +243,7 @@ def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
     assert books.read(WORKER) == {}, "a page of it is lost"
     (tmp_path / "run" / WORKER).write_bytes(whole)
     assert books.read(WORKER) == {JOBS[1]: frozenset([0])}
-    monkeypatch.setattr(notebook, "_boot_id", lambda: "another")
+    monkeypatch.setattr(completion_journal, "_boot_id", lambda: "another")
     assert books.read(WORKER) == {}
 
 
@@ -268,7 +268,7 @@ def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: N
     script = f"""
 import os, sys, time
 from pathlib import Path
-from workers.running.notebooks import Notebooks
+from workers.runtime.journal_folder import Notebooks
 book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 if os.fork() == 0:
     print(os.getpid(), flush=True)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batches import Kept
-from workers.running import bundle
-from workers.running.record_reader import RecordReader
-from workers.running.settlements import Item, Offer, SetAside
+from workers.expand import bundle
+from workers.expand.record_reader import RecordReader
+from workers.runtime.settlement import Item, Offer, SetAside
 
 
 def kept(readable: list[bool], **beside: Any) -> Kept:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.spelling import closest, did_you_mean
+from shared.did_you_mean import closest, did_you_mean
 
 NAMES = ("forward", "jsonl", "log", "sql", "stream")
 

@@ -14,7 +14,7 @@ from callbacks.ops.figures.auditing import Balance
 from callbacks.ops.figures.now import AtHandler, Now
 from callbacks.ops.figures.reading import Queue, Spool
 from shared.durability import Finding
-from shared.last_hour import Acknowledged, Bucket
+from shared.recent_rate import Acknowledged, Bucket
 
 QUIET = [Bucket(10 * number, 0) for number in range(360)]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import values, wire
+from shared import normalize, wire
 from shared.wire import Record
 
 
@@ -48,17 +48,17 @@ def records(*reports: dict[str, Any]) -> list[Record]:
     ],
 )
 def test_the_unit_of_a_time_is_told_by_its_magnitude(keys: dict[str, Any], unix_ms: int | None) -> None:
-    assert values.unix_ms(record(**keys)) == unix_ms
+    assert normalize.unix_ms(record(**keys)) == unix_ms
 
 
 @given(st.integers(min_value=10**8, max_value=4 * 10**9), st.integers(0, 999), st.integers(0, 999))
 def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: int) -> None:
     # From March 1973 on (10^8 seconds); before it, milliseconds look like seconds.
     moment = seconds * 1000 + ms
-    assert values.unix_ms(record(timestamp=seconds)) == seconds * 1000
-    assert values.unix_ms(record(timestamp=seconds, micro_timestamp=moment)) == moment
-    assert values.unix_ms(record(timestamp=moment, micro_timestamp=moment * 1000 + us)) == moment
-    assert values.unix_ms(record(timestamp=str(moment), micro_timestamp=str(moment * 1000 + us))) == moment
+    assert normalize.unix_ms(record(timestamp=seconds)) == seconds * 1000
+    assert normalize.unix_ms(record(timestamp=seconds, micro_timestamp=moment)) == moment
+    assert normalize.unix_ms(record(timestamp=moment, micro_timestamp=moment * 1000 + us)) == moment
+    assert normalize.unix_ms(record(timestamp=str(moment), micro_timestamp=str(moment * 1000 + us))) == moment
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: in
     ],
 )
 def test_the_sender_stands_under_one_of_three_keys(keys: dict[str, Any], sender: str | None) -> None:
-    assert values.sender(record(**keys)) == sender
+    assert normalize.sender(record(**keys)) == sender
 
 
 @pytest.mark.parametrize("absent", [{}, {"error_code": None}, {"error_code": ""}])
 def test_absent_null_and_empty_are_alike(absent: dict[str, Any]) -> None:
     read = record(**absent)
-    assert values.integer(read.error_code) is None
-    assert values.text(read.client_message_id) is None
+    assert normalize.integer(read.error_code) is None
+    assert normalize.text(read.client_message_id) is None
 
 
 @pytest.mark.parametrize(("given", "code"), [(943, 943), ("943", 943), (0, 0), ("0", 0), (-5, -5), ("-5", -5)])
 def test_an_integer_may_come_as_digits(given: int | str, code: int) -> None:
-    assert values.integer(record(error_code=given).error_code) == code
+    assert normalize.integer(record(error_code=given).error_code) == code

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared import values, wire
+from shared import normalize, wire
 from shared.errors import NotJson
 from shared.wire import Kind, Record, ReplyCallback
 from tests.unit.bodies import body_with, check_error
@@ -44,7 +44,7 @@ def test_a_status_callback_is_read_as_specified(kind: Kind | None) -> None:
     ((report, raw),) = callback.records
     assert isinstance(report, Record)
     assert (report.type, report.message_id, report.status) == ("SMS", "14466445287300014003", "DELIVRD")
-    assert (report.to, values.sender(report), report.client_message_id) == ("35679000123", "Fortytwo", "c-1")
+    assert (report.to, normalize.sender(report), report.client_message_id) == ("35679000123", "Fortytwo", "c-1")
     assert raw == json.loads(STATUS)["data"][0]
     assert callback.faults == ()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import json_reader, values, wire
+from shared import json_reader, normalize, wire
 from shared.errors import NotDocumented, NotJson
 from shared.wire import Kind, Record
 from tests.unit.bodies import body_with, check_error
@@ -88,8 +88,8 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
     assert [raw for _, raw in callback.records] == [item for i, item in enumerate(data) if i not in wrong]
     for read, _ in callback.records:
         assert isinstance(read, Record)
-        values.unix_ms(read)
-        values.integer(read.error_code)
+        normalize.unix_ms(read)
+        normalize.integer(read.error_code)
 
 
 @given(

@@ -13,7 +13,7 @@ from ingest.callbacks import Callbacks
 from ingest.commit import Entry, GroupCommit
 from ingest.log import Seldom
 from ingest.sources import AddressRules, Tokens
-from shared import bodies, json_reader, surrogates, wire
+from shared import bodies, json_reader, lone_surrogates, wire
 from shared.errors import NotDocumented, NotJson
 from shared.settings import ANY_NETWORK, Token
 from shared.steps import Steps, finished
@@ -65,8 +65,8 @@ def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
 
 def test_halves_of_pairs_are_looked_for_in_steps() -> None:
     text = rb"\ud83d" * 100_000
-    assert steps_of(surrogates.mended(text)) > 4
-    assert finished(surrogates.mended(text)) == rb"\ufffd" * 100_000
+    assert steps_of(lone_surrogates.mended(text)) > 4
+    assert finished(lone_surrogates.mended(text)) == rb"\ufffd" * 100_000
 
 
 def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:

@@ -8,13 +8,14 @@ import pytest
 import redis
 
 from shared import queues
-from workers.running import patience, verdicts
+from workers.deliver import retries
+from workers.runtime import redis_retry
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     told: list[float] = []
-    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=told.append))
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=told.append))
     return told
 
 
@@ -49,7 +50,7 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
     ids=lambda error: f"{type(error).__name__}: {str(error)[:20]}",
 )
 def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses: list[float]) -> None:
-    assert patience.patiently(failing(50, error), connection=nowhere()) == "carried out"
+    assert redis_retry.patiently(failing(50, error), connection=nowhere()) == "carried out"
     assert len(pauses) == 50
 
 
@@ -64,14 +65,14 @@ def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses:
 )
 def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: list[float]) -> None:
     with pytest.raises(type(error)):
-        patience.patiently(failing(1, error), connection=nowhere())
+        redis_retry.patiently(failing(1, error), connection=nowhere())
     assert not pauses
 
 
 def test_the_pauses_between_attempts_grow_fourfold_up_to_an_hour() -> None:
     for attempt, seconds in enumerate([1, 4, 16, 64, 256, 1024, 3600, 3600], start=1):
-        assert 0.9 * seconds <= verdicts.wait_seconds(attempt) <= 1.1 * seconds
-    assert verdicts.wait_seconds(10_000) <= 1.1 * 3600
+        assert 0.9 * seconds <= retries.wait_seconds(attempt) <= 1.1 * seconds
+    assert retries.wait_seconds(10_000) <= 1.1 * 3600
 
 
 def test_a_jobs_arguments_are_read_as_they_were_written() -> None:

@@ -1,6 +1,6 @@
 """A worker of one handler without a queue: it calls the handler as a worker process does, and says what became of it.
 
-The calls are the service's own (`workers.calling`). What is left out is what needs a queue: an event that fails is not
+The calls are the service's own (`workers.deliver.call`). What is left out is what needs a queue: an event that fails is not
 tried again, and a pause ends with the events that were handed over together.
 """
 
@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from shared.events import Event
-from workers.calling.caller import Caller
-from workers.calling.outcomes import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.declaration import ATTRIBUTE, Handler
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
 Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "unwanted"]
 

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.figures.reading import KINDS, MOST_HANDLERS, Reading
 from shared import keys, queues
-from shared.figures import BEYOND, SECONDS, SEPARATOR, SIZES, SUM_UNIT
+from shared.metrics import BEYOND, SECONDS, SEPARATOR, SIZES, SUM_UNIT
 
 # Tokens come and go in rotations, and their names stay counted: beyond so many they are one.
 MOST_SOURCES: Final = 32

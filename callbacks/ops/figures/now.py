@@ -16,7 +16,7 @@ from callbacks.ops.figures.reading import Queue, Reading, Spool
 from shared import events, queues
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
-from shared.last_hour import Acknowledged, Bucket
+from shared.recent_rate import Acknowledged, Bucket
 from shared.settings import Settings
 
 AUDIT_EVERY_SECONDS: Final = 5.0

@@ -11,12 +11,13 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import durability, keys, last_hour, queues
+from shared import durability, keys, queues
+from shared import recent_rate as last_hour
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, failing_in
-from shared.last_hour import LastHour
+from shared.metrics_push import STATE_SECONDS
+from shared.recent_rate import LastHour
 from shared.settings import Durability
-from shared.telling import STATE_SECONDS
 
 # More handlers, or processes, than any deployment has: beyond it they are not shown, lest series multiply.
 MOST_HANDLERS: Final = 100

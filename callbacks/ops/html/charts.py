@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from callbacks.ops.figures.quantities import rate
-from shared.last_hour import BUCKET_SECONDS, Bucket
+from shared.recent_rate import BUCKET_SECONDS, Bucket
 
 HEIGHT: Final = 100
 # What an axis may end at: these, times a power of ten.

@@ -11,9 +11,9 @@ from callbacks.ops.html.rendering import notice, page
 from callbacks.ops.pages.hands import Busy, Hands
 from callbacks.ops.pages.shelf_pages import is_id
 from shared.settings import Settings
-from workers.operating.acting import NotLeft
-from workers.operating.trail import Trail
-from workers.operating.walking import Place
+from workers.admin.action_log import Trail
+from workers.admin.bulk_action import NotLeft
+from workers.failures.cursor import Place
 
 _ROWS = 50
 

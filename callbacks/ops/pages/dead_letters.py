@@ -16,10 +16,10 @@ from callbacks.ops.pages.hands import Hands
 from callbacks.ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
 from shared import events, queues
 from shared.settings import Settings
-from workers.operating import entries, shelves
-from workers.operating.entries import NotThere
-from workers.running import pauses
-from workers.running.shelf import Shelf, dead_letters_of, handlers
+from workers.failures import failure, store
+from workers.failures.failure import NotThere
+from workers.failures.failure_list import Shelf, dead_letters_of, handlers
+from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
 
@@ -40,7 +40,7 @@ def routes(client: redis.Redis, settings: Settings, *, hands: Hands) -> list[Rou
 
     def confirm(request: Request) -> Response:
         shelf, about = _named(client, request)
-        pausing = pauses.paused(client, str(shelf.handler))
+        pausing = pause.paused(client, str(shelf.handler))
         return pages.confirm(request, shelf, about, paused_by="" if pausing is None else pausing.by)
 
     def act(request: Request) -> Response:
@@ -91,14 +91,14 @@ def _named(client: redis.Redis, request: Request) -> tuple[Shelf, About]:
     return dead_letters_of(handler), about
 
 
-def _read(client: redis.Redis, shelf: Shelf, entry_id: str) -> tuple[entries.DeadLetterRow, str, str]:
+def _read(client: redis.Redis, shelf: Shelf, entry_id: str) -> tuple[failure.DeadLetterRow, str, str]:
     """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
     if not is_id(entry_id):
         raise NotThere
-    ((_, values),) = shelves.read(client, shelf, [entry_id], entries.DEAD_LETTER)
+    ((_, values),) = store.read(client, shelf, [entry_id], failure.DEAD_LETTER)
     if values[0] is None:
         raise NotThere
-    row = entries.dead_letter_row(str(shelf.handler), entry_id, values[: len(entries.DEAD_LETTER_ROW)])
+    row = failure.dead_letter_row(str(shelf.handler), entry_id, values[: len(failure.DEAD_LETTER_ROW)])
     *_, traceback, event = values
     try:
         (read,) = events.decode(b"[%s]" % event)

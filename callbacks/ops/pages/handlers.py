@@ -12,9 +12,9 @@ from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.rendering import page
 from callbacks.ops.pages.dead_letters import BASE
 from shared.settings import Settings
-from workers.operating.trail import Deed, Trail
-from workers.running import pauses
-from workers.running.shelf import handlers
+from workers.admin.action_log import Deed, Trail
+from workers.failures.failure_list import handlers
+from workers.runtime import pause
 
 _WHAT: Final[tuple[Literal["on", "off"], ...]] = ("on", "off")
 
@@ -25,15 +25,15 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
 
     def ask(request: Request) -> Response:
         handler, what = _named(client, request)
-        return page(request, "handler.html", handler=handler, what=what, pausing=pauses.paused(client, handler))
+        return page(request, "handler.html", handler=handler, what=what, pausing=pause.paused(client, handler))
 
     def act(request: Request) -> Response:
         handler, what = _named(client, request)
         with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
             if what == "off":
-                pauses.switch_off(client, handler)
+                pause.switch_off(client, handler)
             else:
-                pauses.resume(client, handler)
+                pause.resume(client, handler)
         return RedirectResponse(BASE, 303)
 
     return [

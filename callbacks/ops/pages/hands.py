@@ -12,8 +12,8 @@ import redis
 
 from shared.errors import CallbacksError
 from shared.exception_log import ExceptionLog
-from workers.operating.acting import Acting, Standing, Work
-from workers.operating.trail import Deed
+from workers.admin.action_log import Deed
+from workers.admin.bulk_action import Acting, Standing, Work
 
 log = logging.getLogger("callbacks.operators")
 

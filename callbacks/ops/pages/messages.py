@@ -22,9 +22,10 @@ from callbacks.ops.html.rendering import page
 from callbacks.ops.pages import past
 from callbacks.ops.pages.past import MOST_EVENTS, Past
 from shared.settings import Settings
-from workers.operating import seeking, whereabouts
-from workers.operating.seeking import Further
-from workers.operating.whereabouts import Fate
+from workers.admin import event_status
+from workers.admin.event_status import Fate
+from workers.failures import search as seeking
+from workers.failures.search import Further
 
 if TYPE_CHECKING:
     from workers.handlers.sql.history import Timeline
@@ -114,7 +115,7 @@ def _told(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MOST_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
     wheres: dict[str, list[Where]] = {event_id: [] for event_id in ids}
-    for at in whereabouts.look(client, ids):
+    for at in event_status.look(client, ids):
         for event_id, fate in at.fates.items():
             wheres[event_id].append(_where(at, event_id, fate))
     return {
@@ -126,13 +127,13 @@ def _told(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
     }
 
 
-def _where(at: whereabouts.AtHandler, event_id: str, fate: Fate) -> Where:
+def _where(at: event_status.AtHandler, event_id: str, fate: Fate) -> Where:
     if at.handler == "sql" and fate in ("gone", "unknown"):
         return Where(at.handler, event_id, "delivered", "")  # as this very table shows
     return Where(at.handler, event_id, fate, "; ".join(_doubts(at)) if fate == "gone" else "")
 
 
-def _doubts(at: whereabouts.AtHandler) -> Iterator[str]:
+def _doubts(at: event_status.AtHandler) -> Iterator[str]:
     if at.unwanted:
         yield f"its filters left out {_events(at.unwanted)}"
     if at.dropped:

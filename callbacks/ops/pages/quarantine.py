@@ -9,9 +9,9 @@ from callbacks.ops.html.rendering import page
 from callbacks.ops.pages.hands import Hands
 from callbacks.ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
 from shared.settings import Settings
-from workers.operating.entries import NotThere, QuarantineEntry
-from workers.operating.shelves import Shelves
-from workers.running.shelf import QUARANTINE
+from workers.failures.failure import NotThere, QuarantineEntry
+from workers.failures.failure_list import QUARANTINE
+from workers.failures.store import Shelves
 
 _ABOUT = About(base="/quarantine", title="Quarantine", one="quarantined callback", several="quarantined callbacks")
 

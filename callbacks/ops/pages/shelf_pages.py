@@ -21,13 +21,13 @@ from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.forms import first, form
 from callbacks.ops.html.rendering import notice, page
 from callbacks.ops.pages.hands import Busy, Hands
-from workers.operating import trail
-from workers.operating.acting import Task, Work
-from workers.operating.entries import NotThere
-from workers.operating.shelves import Shelves
-from workers.operating.trail import AlreadyBegun, Deed
-from workers.operating.walking import MOST_LOOKED, Place, Sieve, Walk
-from workers.running.shelf import Shelf
+from workers.admin import action_log
+from workers.admin.action_log import AlreadyBegun, Deed
+from workers.admin.bulk_action import Task, Work
+from workers.failures.cursor import MOST_LOOKED, Place, Sieve, Walk
+from workers.failures.failure import NotThere
+from workers.failures.failure_list import Shelf
+from workers.failures.store import Shelves
 
 ROWS: Final = 50
 KINDS: Final = ("", "status", "reply", "unknown")
@@ -115,7 +115,7 @@ class ShelfPages:
             looked=looked,
             sieve=sieve,
             until_ms=int(standing.until_ms),
-            action_id=trail.new_id(),
+            action_id=action_log.new_id(),
             **more,
         )
 
@@ -123,18 +123,18 @@ class ShelfPages:
         """Begin what was confirmed, and lead on to the page that shows how it goes."""
         task, scope = _wanted(request)
         action_id = first(request, "action_id")
-        if len(action_id) != len(trail.new_id()) or not set(action_id) <= set("0123456789abcdef"):
+        if len(action_id) != len(action_log.new_id()) or not set(action_id) <= set("0123456789abcdef"):
             raise HTTPException(400)
         number = _number(first(request, "number")) if first(request, "number") else None
         work = Work(task=task, handler=shelf.handler)
         if scope == "ticked":
             work = msgspec.structs.replace(work, ids=_ids(request))
-            chosen, number = trail.by_id(len(work.ids)), len(work.ids)
+            chosen, number = action_log.by_id(len(work.ids)), len(work.ids)
         else:
             sieve = _sieve({name: first(request, name) for name in ("error", "source", "kind")}, shelf)
             place = Place.before(_number(first(request, "until_ms")))
             work = msgspec.structs.replace(work, sieve=sieve, place=place)
-            chosen = trail.chosen(sieve)
+            chosen = action_log.chosen(sieve)
         deed = Deed(who=operator(request), by="page", what=task, where=shelf.name, chosen=chosen, number=number)
         try:
             self._hands.begin(deed, work, action_id)

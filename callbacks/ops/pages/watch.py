@@ -15,7 +15,7 @@ from callbacks.ops.html.rendering import fragment
 from callbacks.ops.pages.streams import event
 from shared.settings import Settings
 
-# Processes tell their figures every two seconds (shared.telling).
+# Processes tell their figures every two seconds (shared.metrics_push).
 EVERY_SECONDS: Final = 2.0
 
 

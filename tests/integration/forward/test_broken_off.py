@@ -11,8 +11,8 @@ from callbacks import Event, samples
 from tests.integration.forward.services import Request, says, serving, target
 from tests.integration.forward.test_connecting import secure
 from tests.integration.workbench import declared
-from workers.calling.caller import Caller
-from workers.calling.outcomes import Done
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import Done
 from workers.handlers.forward.declaring import made
 from workers.handlers.forward.sender import Sender
 

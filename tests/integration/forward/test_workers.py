@@ -19,7 +19,7 @@ from tests.integration.workbench import Bench, _quick_server, bench, quick_redis
 from tests.redis_server import RedisServer
 from workers.handlers.forward import targets
 from workers.handlers.forward.declaring import made
-from workers.running import pauses
+from workers.runtime import pause
 
 Function = Callable[[Event], Awaitable[Any]]
 
@@ -77,7 +77,7 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
     assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
     waiting = [b.connection.hget(keys.job(job_id), "data") for job_id in b.waiting("deliver-forward")]
     assert [queues.arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
-    found = pauses.paused(b.connection, "forward")
+    found = pause.paused(b.connection, "forward")
     assert found is not None
     assert "could not be connected to" in found.reason
 
@@ -142,7 +142,7 @@ def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callab
         b.deliver(function)
 
         assert len(service.requests) == 1
-    found = pauses.paused(b.connection, "forward")
+    found = pause.paused(b.connection, "forward")
     assert found is not None
     assert 500 < found.seconds_left <= 600
     assert len(b.waiting_at(function)) == 10

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_calling import reports
-from workers.calling.caller import Caller
 from workers.declaration import ATTRIBUTE
+from workers.deliver.call.caller import Caller
 from workers.handlers.sql import handler as sql
 from workers.handlers.sql.connecting import Address
 

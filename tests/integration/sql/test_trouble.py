@@ -15,9 +15,9 @@ import pytest
 from callbacks import Event, ReplyEvent, ReportEvent, Retry
 from tests.integration.sql.databases import Database, encoded, process, report
 from tests.postgres_server import PASSWORD, PostgresServer, require
-from workers.calling.caller import Caller
-from workers.calling.outcomes import DONE, Again
 from workers.declaration import Handler, handler
+from workers.deliver.call.caller import Caller
+from workers.deliver.call.outcome import DONE, Again
 from workers.handlers.sql import connecting, history, looking
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.handler import Store

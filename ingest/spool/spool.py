@@ -1,0 +1,234 @@
+"""One spool: batches of callbacks on the local disk, in order, for as long as Redis does not take them.
+
+What was appended is on disk, and stays until it is removed. A damaged record is set aside raw, and is never in the
+way of the rest. Everything here blocks: it is called in one thread, which is not the event loop's.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from ingest import log
+from ingest.commit import MAX_BYTES, MAX_CALLBACKS, Entry
+from ingest.spool.file import Failing, Malformed, SpoolFile, is_malformed, name, write_new
+from shared.batches import Kept, Quarantined, Traced, now_ms, plain
+
+# An empty file larger than this is given back to the disk; a smaller one is used again.
+_SMALL_BYTES: Final = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch as it is stored: msgpack of two lists, as its two kinds of entry are committed apart anyway."""
+
+    callbacks: int
+    oldest_ms: int
+    entries: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored batch, read, and found to be what was written."""
+
+    id: int
+    epoch: int
+    entries: Sequence[Entry]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Damaged:
+    id: int
+    epoch: int
+    callbacks: int
+    raw: bytes
+
+
+def pack(batch: Sequence[Entry]) -> Packed:
+    """Give `batch` as it is stored."""
+    kept = [entry for entry in batch if isinstance(entry, Kept)]
+    quarantined = [entry for entry in batch if isinstance(entry, Quarantined)]
+    oldest_ms = min(entry.received_ms for entry in batch)
+    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((kept, quarantined)))
+
+
+class Spool:
+    """The spool in one file, which this process holds until `close` or `discard`."""
+
+    def __init__(self) -> None:
+        self.file: SpoolFile
+        self.batches = 0
+        self.callbacks = 0
+        self.oldest_ms: int | None = None
+        # SQLite has found damage further on. What stands before it is drained, and nothing more is appended.
+        self.damaged = False
+        self._cursor = 0
+        # Rows that are dealt with but could not be deleted: on a full disk even that needs room. They are passed over
+        # until all the file can go, which needs none.
+        self._undeleted: set[int] = set()
+        # Damaged rows that could not be written elsewhere; they stay.
+        self._left: set[int] = set()
+
+    @classmethod
+    def take(cls, path: Path, *, make: bool) -> Self | None:
+        """Open the spool at `path`; None if another process has it, or if there is none and `make` is false.
+
+        Raises Failing.
+        """
+        spool = cls()
+        file = SpoolFile.take(path, spool._count, make=make)
+        if file is None:
+            return None
+        spool.file = file
+        return spool
+
+    def append(self, batch: Packed) -> None:
+        """Store `batch`; afterwards it is on disk. Raises Failing; Malformed means that another file would do."""
+        sql = "INSERT INTO batches (callbacks, oldest_ms, digest, entries) VALUES (?, ?, ?, ?)"
+        row = (batch.callbacks, batch.oldest_ms, _digest(batch.entries), batch.entries)
+        try:
+            self.file.do(lambda db: db.execute(sql, row).close())
+        except Malformed:
+            self.damaged = True
+            raise
+        self.batches += 1
+        self.callbacks += batch.callbacks
+        if self.oldest_ms is None:
+            self.oldest_ms = batch.oldest_ms
+
+    def read(self) -> list[Row]:
+        """Give the next rows, in order, as many as make one commit; none at the end, and then from the start again.
+
+        They stay until they are removed. Damaged ones are set aside on the way. Raises Failing.
+        """
+        rows: list[Row] = []
+        damaged: list[_Damaged] = []
+        try:
+            self.file.do(lambda db: self._read(db, rows, damaged))
+        except Malformed as exc:
+            self.file.put_aside(exc)
+        for row in damaged:
+            self._set_aside(row, "damaged")
+        if not rows:
+            self._cursor = 0
+        return rows
+
+    def rewind(self) -> None:
+        """Read from the oldest row on again."""
+        self._cursor = 0
+
+    def remove(self, rows: Sequence[Row]) -> None:
+        """Forget `rows`, which are kept elsewhere now. Raises Failing if no new file can be begun."""
+        current = [row for row in rows if row.epoch == self.file.epoch]
+        self._forget([row.id for row in current], sum(len(row.entries) for row in current))
+
+    def set_aside(self, row: Row, why: str) -> None:
+        """Put `row` into a file beside, as it is stored, and forget it. Raises Failing like `remove`."""
+        self._set_aside(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
+
+    def _count(self, db: sqlite3.Connection) -> None:
+        self.batches = self.callbacks = self._cursor = 0
+        self.oldest_ms = None
+        self.damaged = False
+        self._undeleted.clear()
+        self._left.clear()
+        sql = "SELECT CAST(callbacks AS INTEGER), CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id"
+        try:
+            with closing(db.execute(sql)) as found:
+                for callbacks, oldest_ms in found:
+                    self.batches += 1
+                    self.callbacks += callbacks
+                    if self.oldest_ms is None:
+                        self.oldest_ms = oldest_ms
+        except sqlite3.DatabaseError as exc:
+            if not self.batches or not is_malformed(exc):
+                raise
+            # At least one more, which cannot be seen: so it is never taken for empty.
+            self.damaged = True
+            self.batches += 1
+            self.callbacks += 1
+
+    def _read(self, db: sqlite3.Connection, rows: list[Row], damaged: list[_Damaged]) -> None:
+        callbacks = size_bytes = 0
+        # CAST, as damage can make anything of a value's type.
+        sql = """SELECT id, CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
+            FROM batches WHERE id > ? ORDER BY id"""
+        try:
+            with closing(db.execute(sql, (self._cursor,))) as found:
+                for number, inside, digest, raw in found:
+                    if number not in self._undeleted and number not in self._left:
+                        callbacks += inside
+                        size_bytes += len(raw)
+                        if rows and (callbacks > MAX_CALLBACKS or size_bytes > MAX_BYTES):
+                            return
+                        entries = _unpack(raw, digest)
+                        if entries is None:
+                            damaged.append(_Damaged(number, self.file.epoch, inside, raw))
+                        else:
+                            rows.append(Row(number, self.file.epoch, entries, raw))
+                    self._cursor = number
+        except sqlite3.DatabaseError as exc:
+            if not rows or not is_malformed(exc):
+                raise
+            self.damaged = True  # the next read begins there
+
+    def _set_aside(self, row: _Damaged, why: str) -> None:
+        if row.epoch != self.file.epoch:
+            return
+        path = self.file.path
+        beside = path.with_name(f"{path.stem}-{row.id}-{now_ms()}.{why}")
+        about = f"file={path.name} record={row.id} callbacks={row.callbacks} why={why}"
+        try:
+            write_new(beside, row.raw)
+        except OSError as exc:
+            log.logger.error("action=spool_record %s left_there=%s", about, name(exc))
+            self._left.add(row.id)
+            return
+        log.logger.error("action=spool_record %s set_aside=%s", about, beside.name)
+        self._forget([row.id], row.callbacks)
+
+    def _forget(self, numbers: Sequence[int], callbacks: int) -> None:
+        self.batches -= len(numbers)
+        self.callbacks -= callbacks
+        self._undeleted.update(numbers)
+        with suppress(Failing):
+            self.file.do(self._delete)
+        if self.batches:
+            with suppress(Failing):
+                self.oldest_ms = self.file.do(self._oldest)
+            return
+        self.oldest_ms = None
+        self._cursor = 0
+        if self.file.is_there() and (self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES):
+            self.file.renew()
+
+    def _delete(self, db: sqlite3.Connection) -> None:
+        numbers = list(self._undeleted)
+        for first in range(0, len(numbers), MAX_CALLBACKS):
+            some = numbers[first : first + MAX_CALLBACKS]
+            db.execute(f"DELETE FROM batches WHERE id IN ({','.join('?' * len(some))})", some).close()  # noqa: S608
+            self._undeleted.difference_update(some)
+
+    def _oldest(self, db: sqlite3.Connection) -> int | None:
+        with closing(db.execute("SELECT id, CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id")) as found:
+            return next((oldest_ms for number, oldest_ms in found if number not in self._undeleted), None)
+
+
+def _unpack(raw: bytes, digest: bytes) -> Sequence[Entry] | None:
+    if _digest(raw) != digest:
+        return None
+    try:
+        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[Traced], list[Quarantined]])
+    except msgspec.DecodeError:
+        return None
+    return [*map(plain, kept), *quarantined]
+
+
+def _digest(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""OpenTelemetry spans of the web process, or nothing where they are not asked for."""

@@ -1,0 +1,152 @@
+"""What came in during the last hour, in buckets of ten seconds: kept in Redis, so it outlives whoever shows it.
+
+Processes add to it in the very script with which they tell their figures (`shared.metrics_push`): the callbacks kept, and
+how long the answers took. It is a ring in one hash of 130 KiB at the most, which is gone an hour after the last
+callback. All times are Redis's own, as those of machines differ.
+
+    cb:figures:hour    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+import orjson
+from msgspec import Struct
+
+from shared.metrics import BEYOND, SECONDS, SEPARATOR
+
+BUCKET_SECONDS: Final = 10
+SHOWN_BUCKETS: Final = 3600 // BUCKET_SECONDS
+# Those that are shown, the one that is being filled, and those that may still get something.
+SLOTS: Final = SHOWN_BUCKETS + 6
+LIFETIME_SECONDS: Final = SLOTS * BUCKET_SECONDS
+# Processes tell every two seconds, so a bucket is whole this long after its end.
+LATE_SECONDS: Final = 3.0
+# Over fewer minutes a quiet service has too few answers for a 99th percentile.
+WINDOW_SECONDS: Final = 300
+
+CALLBACKS: Final = "callbacks"
+_LE: Final = f"le{SEPARATOR}"
+
+# Spreads what has grown evenly over the time in which it grew: seconds mostly, but minutes where Redis was away.
+#   now, ended, seconds    unix time of Redis; how many seconds ago the growth ended, and how long it took
+#   first, last            where in ARGV its names and numbers stand
+ADD: Final = f"""
+local function add_to_last_hour(key, now, ended, seconds, first, last)
+  local slots, length = {SLOTS}, {BUCKET_SECONDS}
+  local newest = math.floor((now - ended) / length)
+  local oldest = math.floor((now - ended - seconds) / length)
+  local buckets = newest - oldest + 1
+  for bucket = math.max(oldest, math.floor(now / length) - slots + 1), newest do
+    local grown, place = {{}}, bucket - oldest
+    for i = first, last, 2 do
+      local number = tonumber(ARGV[i + 1])
+      local share = math.floor(number * (place + 1) / buckets) - math.floor(number * place / buckets)
+      if share > 0 then grown[ARGV[i]] = share end
+    end
+    if next(grown) then
+      local text = redis.call('HGET', key, bucket % slots)
+      local held = text and cjson.decode(text)
+      if not held or held.bucket ~= bucket then held = {{bucket = bucket}} end
+      for name, share in pairs(grown) do held[name] = (held[name] or 0) + share end
+      redis.call('HSET', key, bucket % slots, cjson.encode(held))
+      redis.call('EXPIRE', key, {LIFETIME_SECONDS})
+    end
+  end
+end
+"""
+
+
+class Bucket(Struct, frozen=True):
+    """Ten seconds that are over: when they began, in unix seconds, and how many callbacks were kept in them."""
+
+    began_seconds: int
+    callbacks: int
+
+    @property
+    def callbacks_per_second(self) -> float:
+        """The mean rate."""
+        return self.callbacks / BUCKET_SECONDS
+
+
+class Acknowledged(Struct, frozen=True, kw_only=True):
+    """How long callbacks waited for their 200, over the last `window_seconds`; None where there were no `answers`.
+
+    Estimated from a histogram, as Prometheus does it: exact to within a bucket of `figures.SECONDS`.
+    """
+
+    window_seconds: int
+    answers: int
+    p50_seconds: float | None
+    p99_seconds: float | None
+
+
+class LastHour(Struct, frozen=True):
+    """The hour: its buckets, oldest first, and how long answers took in its last minutes."""
+
+    buckets: tuple[Bucket, ...]
+    acknowledged: Acknowledged
+
+
+def growth(figures: Mapping[str, int]) -> dict[str, int]:
+    """Choose of what grew in a process's figures what the hour has: callbacks kept, and the times of answers."""
+    found: Counter[str] = Counter()
+    for name, number in figures.items():
+        part, _, rest = name.partition(SEPARATOR)
+        if part == "received":
+            found[CALLBACKS] += number
+        elif part == "acknowledged" and rest.startswith(_LE):
+            found[rest] += number
+    return dict(found)
+
+
+def read(fields: Mapping[bytes, bytes], *, now_seconds: float) -> LastHour:
+    """Read what Redis holds, at the time `now_seconds` of Redis. A bucket that is not there is one of nothing."""
+    held: dict[int, dict[str, Any]] = {}
+    for text in fields.values():
+        counts = orjson.loads(text)
+        held[int(counts["bucket"])] = counts
+    newest = int((now_seconds - LATE_SECONDS) // BUCKET_SECONDS) - 1
+    current = int(now_seconds // BUCKET_SECONDS)
+    recent = range(current - WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
+    return LastHour(
+        tuple(
+            Bucket(bucket * BUCKET_SECONDS, int(held.get(bucket, {}).get(CALLBACKS, 0)))
+            for bucket in range(newest - SHOWN_BUCKETS + 1, newest + 1)
+        ),
+        _acknowledged(held[bucket] for bucket in recent if bucket in held),
+    )
+
+
+def percentile(counts: Sequence[int], share: float, *, bounds: Sequence[float] = SECONDS) -> float | None:
+    """Estimate the value below which `share` of the observations lie, None if there are none.
+
+    `counts` has one number for each of `bounds` and one beyond; within a bucket they are taken to be spread evenly,
+    and what is beyond the last bound counts as that.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    sums = list(accumulate(counts))
+    place = bisect_left(sums, share * total)
+    if place >= len(bounds):
+        return bounds[-1]
+    below, least = (sums[place - 1], bounds[place - 1]) if place else (0, 0.0)
+    return least + (bounds[place] - least) * (share * total - below) / counts[place]
+
+
+def _acknowledged(buckets: Iterable[Mapping[str, Any]]) -> Acknowledged:
+    found: Counter[str] = Counter()
+    for held in buckets:
+        found.update({name: int(number) for name, number in held.items() if name.startswith(_LE)})
+    # Bounds of another release are left out: they cannot be put in order with ours.
+    counts = [found[f"{_LE}{bound}"] for bound in (*SECONDS, BEYOND)]
+    return Acknowledged(
+        window_seconds=WINDOW_SECONDS,
+        answers=sum(counts),
+        p50_seconds=percentile(counts, 0.5),
+        p99_seconds=percentile(counts, 0.99),
+    )

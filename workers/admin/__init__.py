@@ -1,0 +1,1 @@
+"""What operators do: pause, purge, drain, backfill, replay and drop failures; and the log of it."""

@@ -1,0 +1,88 @@
+"""Giving a handler events of the past: into its own queue, counted as queued there, and each of them once.
+
+Once means: a set in Redis (`keys.backfilled`) holds what was given so, and changes in one step with the queue and the
+counters; so a backfill that is broken off, or run again, gives no event twice within keys.BACKFILLED_SECONDS. What the
+handler was offered the usual way is told by the times in which it was (`offering`), and is left out.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import redis
+from msgspec import Struct
+
+from shared import events, keys, queues
+from shared.events import Event
+from workers.expand.subscriptions import Offered
+from workers.runtime import scripts
+
+# Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
+EVENTS_A_STEP: Final = 1000
+_BYTES_A_STEP: Final = 4 << 20
+_EVENTS_A_JOB: Final = 100
+# Stands for the events where the script puts them; no name of a handler holds it.
+_EVENTS: Final = b'"\\u0000"'
+_NEVER_ENDS: Final = 2**53
+
+
+class Step(Struct, frozen=True):
+    """What one step did: events enqueued, those that an earlier backfill gave, those offered the usual way."""
+
+    given: int = 0
+    known: int = 0
+    offered: int = 0
+
+
+class Backfilling:
+    """Gives events of the past to one handler; `offered` is left out, or nothing if it is None."""
+
+    def __init__(self, connection: redis.Redis, handler: str, *, offered: Offered | None, dedupe_seconds: int) -> None:
+        self._handler = handler
+        self._queue = queues.delivery(handler)
+        self._offered = offered
+        self._dedupe_seconds = dedupe_seconds
+        self._script = connection.register_script(scripts.text("types", "arguments", "clock", "admin/backfill"))
+
+    def give(self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None) -> Iterator[Step]:
+        """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.
+
+        Raises redis.RedisError.
+        """
+        part: list[tuple[Event, bytes]] = []
+        held = 0
+        for event in past:
+            encoded = events.encode(event)
+            if part and (len(part) == EVENTS_A_STEP or held + len(encoded) > _BYTES_A_STEP):
+                before_each()
+                yield self._step(part)
+                part, held = [], 0
+            part.append((event, encoded))
+            held += len(encoded)
+        if part:
+            before_each()
+            yield self._step(part)
+
+    def _step(self, part: list[tuple[Event, bytes]]) -> Step:
+        times = self._offered.times if self._offered is not None else ()
+        head, tail = queues.delivery_call(self._handler, [_EVENTS]).split(_EVENTS)
+        fields = queues.job_fields(queue=self._queue, function=queues.DELIVER_JOB, description="")
+        jobs = -(-len(part) // _EVENTS_A_JOB)
+        arguments: list[Any] = [
+            *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
+            *(keys.SEEN_PREFIX, self._dedupe_seconds * 1000, keys.dead_letter(self._handler, "")),
+            *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
+            *(head, tail, 2 * len(fields), *_flat(fields)),
+            *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_A_JOB),
+            *(jobs, *(queues.new_id() for _ in range(jobs))),
+            len(part),
+        ]
+        for event, encoded in part:
+            received_ms = int(event.received_at.timestamp() * 1000)
+            arguments += (keys.handler_count(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
+        told = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue)], args=arguments)
+        return Step(*map(int, told))
+
+
+def _flat(fields: Mapping[str, Any]) -> list[Any]:
+    return [word for field in fields.items() for word in field]

@@ -1,0 +1,111 @@
+"""All handlers there are: those that CALLBACKS_HANDLERS names, and those that are installed and not named.
+
+Unlike `registry.load`, which a worker starts with, a module that is broken hides no other: it is found with what is
+wrong with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+from shared.did_you_mean import did_you_mean
+from workers import registry
+from workers.declaration import Handler, HandlerError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A handler, or, if `handler` is None, an entry that gives none, and the problem why.
+
+    `entry` is what names it in CALLBACKS_HANDLERS, or would; `package` the installed package that offers it, "" for a
+    module of one's own.
+    """
+
+    entry: str
+    is_named: bool
+    handler: Handler | None
+    package: str
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: the handler's own name, or the entry that gives none."""
+        return self.entry if self.handler is None else self.handler.name
+
+
+def look(named: Sequence[str]) -> list[Found]:
+    """Give what is named, in that order, then what else is installed, by name."""
+    found: list[Found] = []
+    for entry in dict.fromkeys(named):
+        found += _of_entry(entry, found, is_named=True)
+    for entry in registry.installed():
+        if entry not in named:
+            found += _of_entry(entry, found, is_named=False)
+    return found
+
+
+def find(name: str, named: Sequence[str], *, source: str | None = None) -> Handler:
+    """Give the handler called `name`: from `source` (an entry, or a module), else wherever `look` finds it.
+
+    Raises HandlerError, which says what there is.
+    """
+    return among(name, look(named)) if source is None else declared_by(source, name)
+
+
+def declared_by(source: str, name: str) -> Handler:
+    """Give the handler called `name` that an entry, or a module, declares. Raises HandlerError."""
+    handlers = {handler.name: handler for handler in registry.load([source])}
+    if name not in handlers:
+        meant = did_you_mean(name, handlers)
+        raise HandlerError(f"{source!r} declares no handler {name!r}{meant}; it declares: {', '.join(handlers)}")
+    return handlers[name]
+
+
+def among(name: str, found: Sequence[Found]) -> Handler:
+    """Give the handler called `name`, or the only one that the entry of that name gives. Raises HandlerError."""
+    for one in found:
+        if one.handler is not None and one.name == name:
+            return one.handler
+    for one in found:
+        if one.entry == name:  # broken, or a module whose handlers are called otherwise
+            if one.problem:
+                raise HandlerError(f"{name!r} cannot be used: {one.problem}")
+            return _only_one(name)
+    known = sorted(one.name for one in found if one.handler is not None)
+    broken = "".join(
+        f". Of CALLBACKS_HANDLERS {one.entry!r}: {one.problem}" for one in found if one.is_named and one.handler is None
+    )
+    raise HandlerError(
+        f"no handler is called {name!r}{did_you_mean(name, known)}; there are: {', '.join(known) or 'none'}, and with "
+        f"--from MODULE those of a module of yours{broken}"
+    )
+
+
+def _only_one(entry: str) -> Handler:
+    handlers = registry.load([entry])
+    if len(handlers) > 1:
+        names = ", ".join(handler.name for handler in handlers)
+        raise HandlerError(f"{entry!r} declares several handlers, name one of them: {names}")
+    return handlers[0]
+
+
+def _of_entry(entry: str, before: Sequence[Found], *, is_named: bool) -> Iterator[Found]:
+    package = _package(entry)
+    try:
+        handlers = registry.load([entry])
+    except HandlerError as exc:
+        yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=exc.problem)
+        return
+    others = {one.handler.name: one.handler for one in before if one.handler is not None and one.is_named}
+    for handler in handlers:
+        other = others.get(handler.name)
+        if other is None:
+            yield Found(entry=entry, is_named=is_named, handler=handler, package=package)
+        elif other is not handler and is_named:
+            problem = f"{handler.location} and {other.location} are both named {handler.name!r}"
+            yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=problem)
+
+
+def _package(entry: str) -> str:
+    distributions = [point.dist for point in entry_points(group=registry.GROUP, name=entry)]
+    return ", ".join(f"{dist.name} {dist.version}" for dist in distributions if dist is not None)

@@ -1,0 +1,53 @@
+"""The state of every handler's queue: of those that are known by name, and of those that were removed."""
+
+from collections.abc import Sequence
+
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import keys, queues
+from workers.admin import queue_state as waiting
+from workers.admin.handler_catalog import Found
+from workers.admin.queue_state import Waiting
+from workers.expand import subscriptions
+from workers.expand.subscriptions import Offered
+from workers.failures import failure_list
+from workers.runtime import pause
+from workers.runtime.pause import Pausing
+
+_DELIVER: str = queues.delivery("")
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What stands in Redis of one handler."""
+
+    handler: str
+    waiting: Waiting
+    pausing: Pausing | None
+    offered: Offered | None
+
+
+def states(connection: redis.Redis, found: Sequence[Found]) -> list[State]:
+    """Give the state of the handlers found, then of the others that Redis knows. Raises redis.RedisError."""
+    names = [one.handler.name for one in found if one.handler is not None]
+    others = set(known(connection)) - set(names)
+    return [
+        State(
+            handler=name,
+            waiting=waiting.look(connection, name),
+            pausing=pause.paused(connection, name),
+            offered=subscriptions.offered(connection, name),
+        )
+        for name in (*dict.fromkeys(names), *sorted(others))
+    ]
+
+
+def known(connection: redis.Redis) -> list[str]:
+    """Give the handlers that have a counter, or a queue, in Redis. Raises redis.RedisError."""
+    names = set(failure_list.handlers(connection))
+    prefix = keys.rq_queue(_DELIVER)
+    for queue in connection.smembers(keys.RQ_QUEUES):
+        if as_text(queue).startswith(prefix):
+            names.add(as_text(queue).removeprefix(prefix))
+    return sorted(names)

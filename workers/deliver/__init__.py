@@ -1,0 +1,1 @@
+"""Events reach one handler: a run calls it, settles what became of each event, and schedules retries."""

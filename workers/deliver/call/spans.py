@@ -1,0 +1,153 @@
+"""The spans of a handler's calls: one for each event whose trace is recorded, named `deliver <handler>`.
+
+The event brings the span of its expansion, which is the parent, at each attempt anew. While the handler has the event
+its span is the current one, so that what its own code records lies below it. A batch handler's one call is a span in
+each of the events' traces; the first is the current one, and the others are linked with it.
+
+It knows nothing of queues. Nothing here imports OpenTelemetry: a process without traces has no CallSpans.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from shared import events, tracing
+from shared.events import Event
+from workers.declaration import Handler
+from workers.deliver.call.outcome import Again, Apart, Done, Failed, Outcome, Paused
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from shared.tracer import Tracer
+
+_INTERRUPTED: Final = "interrupted"
+
+
+class _Sampled(Struct):
+    """An event that is recorded: which attempt this is, its parent's traceparent, its call's span."""
+
+    event: Event
+    attempt: int
+    trace: str
+    span: Any = None
+
+
+class CallSpans:
+    """Records the calls of `handler` in one process. What `around` gives is called instead of its function.
+
+    `queue` is what the place is called that its events come from.
+    """
+
+    def __init__(self, tracer: "Tracer", handler: Handler, *, queue: str) -> None:
+        self._tracer = tracer
+        self._handler = handler
+        self._queue = queue
+        # By identity: the handler is called with the very values that `expect` was told of.
+        self._sampled: dict[int, _Sampled] = {}
+
+    def expect(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
+        """Take these events into the run, each with its attempt and its traceparent ("": it is not recorded)."""
+        self._sampled |= {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
+
+    def around(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Give `function` with a span around each call whose event is recorded."""
+        if not self._handler.is_async:
+            return lambda argument: self._call(function, argument)
+        return lambda argument: self._call_async(function, argument)
+
+    def watched(self, found: Sequence[Event], told: Iterator[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+        """Pass on what a Caller tells of `found`, and end the spans of these calls."""
+        for index, outcome in told:
+            # Asked each time: the first that is recorded may join a run that goes on.
+            sampled = self._sampled.get(id(found[index])) if self._sampled else None
+            if sampled is not None and sampled.span is not None:
+                self._end(sampled, outcome)
+            yield index, outcome
+
+    def uncalled(self, event: Event, outcome: Outcome) -> None:
+        """Record what became of an event without a call."""
+        sampled = self._sampled.get(id(event))
+        if sampled is not None:
+            self._begin([sampled])
+            self._end(sampled, outcome)
+
+    def encode(self, event: Event) -> bytes:
+        """Give an event as `events.encode` does, with the trace that it came with."""
+        sampled = self._sampled.get(id(event))
+        encoded = events.encode(event)
+        return encoded if sampled is None else events.with_trace(encoded, sampled.trace)
+
+    def end(self) -> None:
+        """End the run: of calls that were broken off it is not known what became of them, and they come again."""
+        for sampled in self._sampled.values():
+            if sampled.span is not None:
+                self._finish(sampled, _INTERRUPTED)
+        self._sampled = {}
+
+    def _call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        called = self._called(argument)
+        if not called:
+            return function(argument)
+        with self._tracer.current(self._begin(called)):
+            return function(argument)
+
+    async def _call_async(self, function: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
+        called = self._called(argument)
+        if not called:
+            return await function(argument)
+        with self._tracer.current(self._begin(called)):
+            return await function(argument)
+
+    def _called(self, argument: Any) -> list[_Sampled]:
+        if not self._sampled:
+            return []
+        delivered: Sequence[Event] = argument if self._handler.batch else (argument,)
+        return [sampled for event in delivered if (sampled := self._sampled.get(id(event))) is not None]
+
+    def _begin(self, called: Sequence[_Sampled]) -> "Span":
+        for sampled in called:
+            sampled.span = self._tracer.begin(
+                f"deliver {self._handler.name}",
+                "consumer",
+                parent=sampled.trace,
+                attributes=tracing.messaging(self._queue, "deliver", kind="process")
+                | {
+                    "messaging.message.id": sampled.event.id,
+                    "callbacks.handler": self._handler.name,
+                    "callbacks.source": sampled.event.source,
+                    "callbacks.kind": sampled.event.kind,
+                    "callbacks.attempt": sampled.attempt,
+                },
+            )
+            if sampled is not called[0]:
+                self._tracer.link(sampled.span, called[0].span)
+        span: Span = called[0].span
+        return span
+
+    def _end(self, sampled: _Sampled, outcome: Outcome) -> None:
+        cause = outcome.cause if isinstance(outcome, Apart) else outcome
+        word = self._word(sampled.attempt, outcome)
+        if isinstance(cause, Failed):
+            # "ValueError at orders.py:12": the type alone is what error.type asks for.
+            self._tracer.fail(sampled.span, cause.cause.partition(" ")[0])
+        elif word == "dead":
+            self._tracer.fail(sampled.span, "Retry" if isinstance(cause, Again) else "Reject")
+        self._finish(sampled, word)
+
+    def _word(self, attempt: int, outcome: Outcome) -> str:
+        if isinstance(outcome, Done):
+            return "delivered"
+        if isinstance(outcome, Paused):
+            return "paused"
+        if isinstance(outcome, Apart):
+            return "apart"
+        # As workers/deliver/retries.py decides.
+        is_retried = isinstance(outcome, Failed | Again) and attempt < self._handler.attempts
+        return "retried" if is_retried else "dead"
+
+    def _finish(self, sampled: _Sampled, word: str) -> None:
+        sampled.span.set_attribute("callbacks.outcome", word)
+        sampled.span.end()
+        sampled.span = None

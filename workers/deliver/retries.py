@@ -1,0 +1,81 @@
+"""What becomes of an event after an attempt: delivered, tried again later, or dead; and what to write down for it."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from rq.job import JobStatus
+
+from shared import events, keys, queues
+from workers.declaration import Handler
+from workers.deliver.call.outcome import Again, Done, Failed, Outcome, Rejected, Unworkable
+from workers.deliver.run import Ended
+from workers.failures import dead_letters
+from workers.runtime.settlement import Later, SetAside
+
+_LONGEST_WAIT_SECONDS: Final = 3600.0
+
+
+def wait_seconds(attempt: int) -> float:
+    """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
+
+    Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
+    come back together.
+    """
+    # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
+    power = min(attempt - 1, 6)
+    return min(4.0**power, _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+
+
+class Verdicts:
+    """What becomes of the events of one settlement. `actions` counts log lines, by action and cause.
+
+    `encode` gives the form in which an event waits for its next attempt.
+    """
+
+    def __init__(self, handler: Handler, *, encode: Callable[[events.Event], bytes] = events.encode) -> None:
+        self._handler = handler
+        self._encode = encode
+        self.counts: Counter[str] = Counter()
+        self.actions: Counter[tuple[str, str]] = Counter()
+        self.dead: list[SetAside] = []
+        self.later: list[Later] = []
+
+    def enter(self, ended: Ended) -> None:
+        """Decide on an event: delivered, dead, or tried again."""
+        name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
+        if event is None:
+            self._die(dead_letters.of_array(name, ended.array, outcome, attempts=attempt), outcome)
+        elif isinstance(outcome, Done):
+            self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
+        elif isinstance(outcome, Rejected | Unworkable) or attempt >= self._handler.attempts:
+            self._die(dead_letters.of(name, event, attempt, outcome), outcome)
+        else:
+            wait = outcome.after_seconds if isinstance(outcome, Again) else None
+            self.actions["event_retried", _cause(outcome)] += 1
+            self.later.append(
+                _retry(name, self._encode(event), attempt + 1, wait_seconds(attempt) if wait is None else wait)
+            )
+
+    def _die(self, letter: SetAside, outcome: Outcome) -> None:
+        # Counted as dead by the step that keeps it, or as dropped where one of its name is there.
+        self.actions["event_dead", _cause(outcome)] += 1
+        self.dead.append(letter)
+
+
+def _cause(outcome: Outcome) -> str:
+    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
+
+
+def _retry(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
+    job_id = queues.new_id()
+    fields = queues.delivery_job(
+        handler,
+        [encoded],
+        attempt=attempt,
+        status=JobStatus.SCHEDULED,
+        description=f"1 event for {handler}, attempt {attempt}",
+    )
+    return Later(job_id, time.time() + after_seconds, fields)

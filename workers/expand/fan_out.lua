@@ -1,0 +1,108 @@
+-- Decide which events are new, mark and count them, and enqueue them for each handler that wants them: one step.
+--
+-- KEYS  1 counters   2 RQ's set of queues   3 index of the quarantine   4 what the feed of live events had this second
+-- ARGV  settlements (see settlement.lua), then
+--       lifetime of a mark in seconds, prefix of a mark
+--       channel of the live events, most events and most bytes of them in a second (see live.lua)
+--       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, most events a job,
+--                 prefix of a job's hash, ids for its jobs
+--       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
+--                         and of each its marks and itself
+--       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
+--       the counter of new replies whose request was known
+-- Gives {1, new events, duplicates, {new events of each group}, new replies whose request was known}, or {0} if the
+-- settlement is refused; of a repeated one nobody knows any more, so that is {1, 0, 0, {}, 0}
+if is_repeated() then return {1, 0, 0, {}, 0} end
+if not is_current() then return {0} end
+require_places(KEYS[1], KEYS[3])
+require_type('set', KEYS[2])
+
+local mark_seconds, mark_prefix = next_number(), next_text()
+local channel, most_live, most_live_bytes = next_text(), next_number(), next_number()
+-- Where in ARGV the new events stand, if somebody wants to see them.
+local live = is_watched(channel) and {}
+local handlers = {}
+for i = 1, next_number() do
+  handlers[i] = {
+    name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
+    most = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
+  }
+  require_type('list', handlers[i].queue)
+end
+
+-- By kind. What is done for each event reads ARGV at its place, and makes no text but the mark's key.
+local new, duplicate, new_of_groups, reused = {}, {}, {}, 0
+for group = 1, next_number() do
+  local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
+  local wanted = {}
+  for i, handler in ipairs(handlers) do
+    if mask:byte(i) == 49 then wanted[#wanted + 1] = handler.events end
+  end
+  local unseen = 0
+  for _ = 1, number do
+    -- The first mark decides. A second one is that of a reply's request: with another reply it is no repetition, but a
+    -- fault of the sender. NX leaves the lifetime of the marks that stand.
+    local seen = not redis.call('SET', mark_prefix .. ARGV[position + 1], '1', 'EX', mark_seconds, 'NX')
+    if marks > 1 and not redis.call('SET', mark_prefix .. ARGV[position + 2], '1', 'EX', mark_seconds, 'NX') then
+      if not seen then reused = reused + 1 end
+    end
+    position = position + marks + 1
+    if not seen then
+      unseen = unseen + 1
+      if live then live[#live + 1] = position end
+      for i = 1, #wanted do wanted[i][#wanted[i] + 1] = ARGV[position] end
+    end
+  end
+  new_of_groups[group] = unseen
+  new[kind] = (new[kind] or 0) + unseen
+  duplicate[kind] = (duplicate[kind] or 0) + number - unseen
+  for i, handler in ipairs(handlers) do
+    if mask:byte(i) == 49 then handler.queued[kind] = (handler.queued[kind] or 0) + unseen end
+  end
+end
+
+local new_events, duplicates = 0, 0
+for kind, number in pairs(duplicate) do
+  duplicates = duplicates + number
+  if number > 0 then count(kind .. '.duplicate', number) end
+end
+for kind, number in pairs(new) do
+  new_events = new_events + number
+  if number > 0 then count(kind .. '.unique', number) end
+  for _, handler in ipairs(handlers) do
+    local queued = handler.queued[kind] or 0
+    if queued > 0 then count(kind .. '.queued:' .. handler.name, queued) end
+    if queued < number then count(kind .. '.unwanted:' .. handler.name, number - queued) end
+  end
+end
+
+for _, handler in ipairs(handlers) do
+  local used = 0
+  for first = 1, #handler.events, handler.most do
+    local last = math.min(first + handler.most - 1, #handler.events)
+    used = used + 1
+    local id, size = handler.ids[used], last - first + 1
+    local key = handler.prefix .. id
+    redis.call('HSET', key, unpack(handler.fields))
+    redis.call(
+      'HSET', key,
+      'data', handler.head .. table.concat(handler.events, ',', first, last) .. handler.tail,
+      'description', size .. ' events for ' .. handler.name,
+      'items', size
+    )
+    redis.call('RPUSH', handler.queue, id)
+  end
+  if used > 0 then redis.call('SADD', KEYS[2], handler.queue) end
+end
+
+for _ = 1, next_number() do
+  local kind, number, key, id = next_text(), next_number(), next_text(), next_text()
+  keep_for(KEYS[3], key, id, next_number(), next_number(), next_list())
+  count(kind .. '.quarantined', number)
+end
+
+if reused > 0 then count(next_text(), reused) end
+write_counts(KEYS[1])
+settle()
+if live and #live > 0 then pcall(publish, channel, KEYS[4], live, most_live, most_live_bytes) end
+return {1, new_events, duplicates, new_of_groups, reused}

@@ -1,0 +1,67 @@
+"""What a handler's dead letters are made of: an event that was given up on, or what cannot be read as one."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from shared import batches, events, keys
+from shared.keys import CountedKind
+from workers.deliver.call import outcome as outcomes
+from workers.deliver.call.outcome import Again, Failed, Outcome, Rejected
+from workers.runtime.settlement import Argument, SetAside
+
+_ID_BYTES: Final = 12
+_KINDS: Final[Mapping[str, CountedKind]] = {"report": "report", "reply": "reply"}
+
+
+def of(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
+    """Return the dead letter of an event after its last attempt."""
+    return _letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
+
+
+def of_array(handler: str, array: Any, outcome: Outcome, *, attempts: int) -> SetAside:
+    """Return the dead letter of what ought to be an event, as a JSON decoder has read it."""
+    encoded = msgspec.json.encode(array)
+    kind: CountedKind = "unknown"
+    event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
+    if isinstance(array, list) and len(array) > 1 and isinstance(array[1], str) and array[1]:
+        kind, event_id = _KINDS.get(str(array[0]), "unknown"), array[1]
+    return _letter(handler, event_id, encoded, outcome, attempts=attempts, kind=kind)
+
+
+def of_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> SetAside:
+    """Return the dead letter of a whole job that nobody can read, and that holds so many events."""
+    outcome = outcomes.unworkable(error)
+    return _letter(handler, job_id, data, outcome, attempts=0, kind="unknown", records=records)
+
+
+def _letter(
+    handler: str,
+    event_id: str,
+    encoded: bytes,
+    outcome: Outcome,
+    *,
+    attempts: int,
+    kind: CountedKind,
+    records: int = 1,
+) -> SetAside:
+    now_ms = batches.now_ms()
+    fields: dict[str, Argument] = {
+        "event": encoded,
+        "error": _why(outcome),
+        "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
+        "attempts": attempts,
+        "died_ms": now_ms,
+    }
+    if kind == "unknown":  # else the event's own first word says it
+        fields |= {"kind": kind, "records": records}
+    key = keys.dead_letter(handler, event_id)
+    return SetAside(key, event_id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields, kind, records)
+
+
+def _why(outcome: Outcome) -> str:
+    if isinstance(outcome, Failed):
+        return outcome.error
+    return outcome.reason if isinstance(outcome, Again | Rejected) else ""

@@ -1,0 +1,76 @@
+"""What of a callback goes to the quarantine, and how it gets there."""
+
+from typing import Final
+
+import msgspec
+
+from shared import batches, events, keys
+from shared.batches import Kept
+from workers.deliver.call import outcome
+from workers.runtime.settlement import Offer, SetAside
+
+# Behind the tag, with which an event's array begins.
+_RAW: Final = {"report": 1 + events.ReportEvent.__struct_fields__.index("raw"),
+               "reply": 1 + events.ReplyEvent.__struct_fields__.index("raw")}  # fmt: skip
+_JOB_KEYS: Final = ("api_job_id", "client_job_id")
+_JOB: Final = {name: 1 + events.ReportEvent.__struct_fields__.index(name) for name in _JOB_KEYS}
+
+
+def unreadable(kept: Kept, error: str, body: bytes, *, records: int, traceback: str = "") -> SetAside:
+    """Return the entry for `body`, which is `kept`'s or what of it cannot be read."""
+    entry_id, fields = batches.quarantine_entry(
+        batches.Quarantined(
+            kind=kept.kind,
+            source=kept.source,
+            received_ms=kept.received_ms,
+            error=error,
+            body=body,
+            records=records,
+            traceback=traceback,
+        )
+    )
+    return SetAside(
+        key=keys.quarantined(entry_id),
+        entry_id=entry_id,
+        time_ms=kept.received_ms,
+        lifetime_seconds=keys.SET_ASIDE_EXPIRY_SECONDS,
+        fields=fields,
+        kind=batches.counted(kept.kind),
+        records=records,
+    )
+
+
+def body(kept: Kept) -> bytes:
+    """Return a callback's body, whatever is in it."""
+    return kept.body.encode("utf-8", "surrogatepass")
+
+
+def failed(kept: Kept, error: BaseException, *, records: int) -> SetAside:
+    """Return the entry for a callback with which this service failed."""
+    found = outcome.unworkable(error)
+    return unreadable(kept, found.error, body(kept), records=records, traceback=found.traceback)
+
+
+def failed_offer(origin: Kept, offer: Offer, error: BaseException) -> SetAside:
+    """Return the entry for one event of a callback that could not be fanned out: as a callback that brings it alone."""
+    found = outcome.unworkable(error)
+    return unreadable(origin, found.error, _alone(offer), records=1, traceback=found.traceback)
+
+
+def _alone(offer: Offer) -> bytes:
+    try:
+        array = msgspec.json.decode(offer.event)
+        raw = array[_RAW[array[0]]]
+        if array[0] == "report":
+            raw = {name: array[place] for name, place in _JOB.items() if array[place] is not None} | {"data": [raw]}
+        return msgspec.json.encode(raw)
+    except Exception:  # noqa: BLE001 # it is kept in any case, if not in a form that can be replayed
+        return offer.event
+
+
+def job(data: bytes, error: BaseException, *, records: int) -> SetAside:
+    """Return the entry for a whole job of the queue "expand" that nobody can read."""
+    found = outcome.unworkable(error)
+    kept = Kept("status", "", batches.now_ms(), records, "")
+    entry = unreadable(kept, found.error, data, records=records, traceback=found.traceback)
+    return msgspec.structs.replace(entry, kind="unknown", fields={**entry.fields, "kind": ""})

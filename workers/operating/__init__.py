@@ -1,1 +1,0 @@
-"""What operators do with handlers and their queues: look, try, discard, drain, replay, give the past."""

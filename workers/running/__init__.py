@@ -1,1 +1,0 @@
-"""A worker process at its queue, and its supervisor: taking, settling, putting back, pausing."""

@@ -1,0 +1,134 @@
+"""The folder of the workers' notebooks on this machine: who left one behind, and who lives.
+
+The folder may be anybody's, such as /run or the current one. So a file is ours by its name, `<queue>-<32 hex digits>`,
+and only if it is a regular file: nothing else there is opened, locked or removed.
+"""
+
+import fcntl
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+from shared import queues
+from workers.runtime.completion_journal import UNNAMED, Notebook, Notes, read
+
+log = logging.getLogger("callbacks.worker")
+
+_UNNAMED_SECONDS: Final = 60.0
+_FORGOTTEN_SECONDS: Final = 86_400.0
+# As the supervisor names its workers; with the mark in front while the worker has not locked it.
+_QUEUE: Final = rf"(?:{queues.EXPAND}|{queues.delivery('[A-Za-z0-9_-]{1,64}')})"
+_NAME: Final = re.compile(rf"{re.escape(UNNAMED)}?{_QUEUE}-[0-9a-f]{{32}}")
+# A named pipe would keep whoever opens it waiting, and a symbolic link leads to somebody else's file.
+_CAUTIOUSLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Notebooks:
+    """The notebooks of the workers on this machine, in a folder; None: there are none.
+
+    Workers of several services may share it. Their names are unique.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._left: set[str] = set()
+
+    @classmethod
+    def of(cls, run_dir: str) -> Self:
+        """Give those in the folder that CALLBACKS_RUN_DIR names; empty: none."""
+        return cls(Path(run_dir) if run_dir else None)
+
+    def open(self, worker: str) -> Notebook:
+        """Give a worker its notebook; one without a file where none can be had."""
+        if self._folder is None:
+            return Notebook()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return Notebook(self._folder / worker)
+        except OSError as exc:
+            log.warning("action=notebook_missing folder=%s error=%s", self._folder, exc)
+            return Notebook()
+
+    def read(self, worker: str) -> Notes:
+        """Give what a worker that ended has noted."""
+        if self._folder is None or not _NAME.fullmatch(worker):
+            return {}
+        try:
+            return _content(self._folder / worker)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, IndexError) as exc:
+            log.warning("action=notebook_unreadable worker=%s error=%s", worker, type(exc).__name__)
+            return {}
+
+    def present(self) -> Iterator[tuple[str, bool]]:
+        """Give the names of the workers that have a notebook here, whosoever they are, and whether they live."""
+        try:
+            paths = list(self._folder.iterdir()) if self._folder is not None else []
+        except OSError:
+            return
+        for path in paths:
+            if not _is_ours(path):
+                continue
+            if path.name.startswith(UNNAMED):
+                if _age_seconds(path) > _UNNAMED_SECONDS:
+                    self.discard(path.name)  # its worker never came to lock it
+            elif path.name not in self._left:
+                yield path.name, not _is_free(path)
+
+    def is_forgotten(self, worker: str) -> bool:
+        """Tell whether a dead worker's notebook may go although nobody knows the worker: it is empty, or a day old."""
+        return not self.read(worker) or (
+            self._folder is not None and _age_seconds(self._folder / worker) > _FORGOTTEN_SECONDS
+        )
+
+    def discard(self, worker: str) -> None:
+        """Throw a dead worker's notebook away: Redis has what it says."""
+        if self._folder is None or not _NAME.fullmatch(worker):
+            return
+        try:
+            (self._folder / worker).unlink(missing_ok=True)
+        except OSError as exc:
+            self._left.add(worker)
+            log.warning("action=notebook_left worker=%s error=%s", worker, exc)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return _NAME.fullmatch(path.name) is not None and stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _content(path: Path) -> Notes:
+    with os.fdopen(os.open(path, _CAUTIOUSLY), "rb") as file:
+        return read(file.read()) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else {}
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        opened = os.open(path, _CAUTIOUSLY)
+    except OSError:
+        return False
+    try:
+        # Looked at again: between its name and here it may have become another file.
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return False
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(opened)
+    return True
+
+
+def _age_seconds(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except OSError:
+        return 0.0

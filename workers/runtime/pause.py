@@ -1,0 +1,98 @@
+"""A handler's pause, as operators and the command line see it and change it.
+
+A handler pauses its queue by Pause; then it stands here until one event is done again. An operator's pause has no end
+but `resume`. Workers meet a pause where they take a job, and set or end one where they settle (`workers/runtime/claim.lua`,
+`workers/deliver/settle.lua`); all times are Redis's own.
+
+    cb:paused:<handler>    by         "handler", "operator", or "memory": see `headroom`
+                           since_ms   when it began
+                           until_ms   when the next event is tried; while one is, when another may be
+                           after_ms   how long it goes on if that fails
+                           times      how often it was asked for: first, and by each probe that failed
+                           probe      the hash of the job that is trying one event now
+                           reason     the handler's, cut to size
+
+The key is kept PAUSE_KEPT_SECONDS beyond `until_ms`, and an operator's for ever.
+"""
+
+import math
+from datetime import datetime
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import keys
+from shared.stored_times import stored_ms, stored_time
+from workers.runtime import scripts
+
+By: TypeAlias = Literal["handler", "operator", "memory"]
+
+_OFF: Final = scripts.text("clock", "pause")
+_RECOVER: Final = scripts.text("recover")
+
+
+class Pausing(Struct, frozen=True, kw_only=True):
+    """Why a handler gets no events. `until` is when the next one is tried, None for an operator's pause.
+
+    `seconds_left` to that moment: 0 if it is over, and only nothing has come since, infinite for an operator's pause.
+    """
+
+    by: By
+    since: datetime
+    until: datetime | None
+    seconds_left: float
+    reason: str
+    times: int
+    is_probing: bool
+
+
+def paused(connection: redis.Redis, handler: str) -> Pausing | None:
+    """Tell how a handler is paused, if it is. Raises redis.RedisError."""
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.hgetall(keys.paused(handler))
+        (seconds, microseconds), found = pipe.execute()
+    fields = {as_text(name): as_text(value) for name, value in found.items()}
+    if "by" not in fields:
+        return None
+    until_ms = stored_ms(fields.get("until_ms", 0))
+    by: By = next((by for by in get_args(By) if by == fields["by"]), "handler")
+    is_operators = by == "operator"
+    left_ms = until_ms - (int(seconds) * 1000 + int(microseconds) // 1000)
+    return Pausing(
+        by=by,
+        since=stored_time(fields.get("since_ms", 0)),
+        until=None if is_operators else stored_time(until_ms),
+        seconds_left=math.inf if is_operators else max(left_ms, 0) / 1000,
+        reason=fields.get("reason", ""),
+        times=int(fields.get("times", 0)),
+        is_probing="probe" in fields,
+    )
+
+
+def seconds_left(connection: redis.Redis, handler: str) -> float:
+    """Give for how long nothing may be taken for a handler, at least. Raises redis.RedisError."""
+    pausing = paused(connection, handler)
+    return 0.0 if pausing is None else pausing.seconds_left
+
+
+def switch_off(connection: redis.Redis, handler: str) -> None:
+    """Pause a handler until `resume`: what comes for it waits in its queue. Raises redis.RedisError.
+
+    Workers notice at their next settlement, so within a call or two; calls under way are let end.
+    """
+    client: Any = connection
+    client.eval(_OFF, 1, keys.paused(handler))
+
+
+def resume(connection: redis.Redis, handler: str) -> bool:
+    """End any pause of a handler, without a probe; tell whether there was one. Raises redis.RedisError."""
+    return bool(connection.delete(keys.paused(handler)))
+
+
+def recover(connection: redis.Redis, handler: str) -> bool:
+    """End a handler's pause, if it is one for want of memory; return whether it was. Raises redis.RedisError."""
+    client: Any = connection
+    return bool(client.eval(_RECOVER, 1, keys.paused(handler)))
