@@ -24,9 +24,9 @@ from callbacks import Event, ReportEvent
 from shared import events, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import Done
 from workers.handlers.sql import schema, tables
 from workers.handlers.sql.connecting import Address, open_engine
+from workers.runtime.outcome import Done
 
 CONCURRENCY: Final = 32
 MAXLEN: Final = 1_000_000

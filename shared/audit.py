@@ -3,8 +3,8 @@
     received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
     queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
 
-`quarantined` and `dead` count what was set aside and neither replayed nor dropped: by an operator, by its age, or for
-want of room (`workers.failures.retention`). The left sides are counters that change in the same atomic steps as what they
+`quarantined` and `dead` count failures that were neither replayed nor dropped: by an operator, by age, or for want of
+room (`workers.failures.retention`). The left sides are counters that change in the same atomic steps as what they
 count; what waits is counted anew, from the jobs themselves. The two are read one after the other, so the sum is exact
 only if nothing moved meanwhile.
 """

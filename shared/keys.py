@@ -4,7 +4,7 @@
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
     cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
-    cb:figures                 hash    all       for ever: what processes counted for /metrics, see shared/metrics_push.py
+    cb:figures                 hash    all       kept: what processes counted for /metrics; shared/metrics_push.py
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
     cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
     cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py

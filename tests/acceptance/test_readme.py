@@ -127,8 +127,8 @@ def test_what_pip_installs_has_all_that_runs(tmp_path: Path) -> None:
     done = shell(f"cd {tmp_path} && {Path(CALLBACKS).with_name('python')} -m {install} --target installed .")
 
     assert done.returncode == 0, done.stderr
-    scripts = {path.name for path in (tmp_path / "installed" / "workers" / "lua").iterdir()}
-    assert scripts == {path.name for path in (REPOSITORY / "workers" / "lua").iterdir()}
+    scripts = {path.name for path in (tmp_path / "installed" / "workers").rglob("*.lua")}
+    assert scripts == {path.name for path in (REPOSITORY / "workers").rglob("*.lua")} > {"fan_out.lua"}
     entry_points = next((tmp_path / "installed").glob("callbacks-*.dist-info/entry_points.txt")).read_text()
     assert "callbacks = callbacks.launcher:main" in entry_points
 

@@ -27,7 +27,8 @@ def total(server: RedisServer) -> int:
 
 def add(server: RedisServer, *, ended: float = 0, seconds: float = 0, now: float | None = None, **grown: int) -> None:
     """Add to the hour what grew in `seconds` that ended `ended` seconds before the time `now`."""
-    script = f"{recent_rate.ADD}\nadd_to_last_hour(KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), 4, #ARGV)"
+    times = "tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])"
+    script = f"{recent_rate.ADD}\nadd_to_last_hour(KEYS[1], {times}, 4, #ARGV)"
     words = [word for pair in grown.items() for word in pair]
     with connections.connect(server.url) as client:
         numbers = [time.time() if now is None else now, ended, seconds]

@@ -18,8 +18,8 @@ from shared.tracer import Tracer
 from tests.unit.example_events import report
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import DONE, Failed, Outcome, Rejected
 from workers.deliver.call.spans import CallSpans
+from workers.runtime.outcome import DONE, Failed, Outcome, Rejected
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 

@@ -11,17 +11,7 @@ import pytest
 from callbacks import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
 from workers.declaration import ATTRIBUTE
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import (
-    DONE,
-    ERROR_BYTES,
-    TRACEBACK_BYTES,
-    Again,
-    Apart,
-    Failed,
-    Outcome,
-    Paused,
-    Rejected,
-)
+from workers.runtime.outcome import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Paused, Rejected
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 # A time-out that is meant to be over, though not for what takes no time even on a busy machine, and one that is not.

@@ -9,7 +9,7 @@ import pytest
 
 from callbacks import Event, ReportEvent
 from tests.unit.test_calling import LONG, SHORT, Made, both, caller, keep_in, outcomes, reports
-from workers.deliver.call.outcome import DONE, Failed
+from workers.runtime.outcome import DONE, Failed
 
 
 def test_async_calls_run_side_by_side_up_to_the_limit_and_start_in_order() -> None:

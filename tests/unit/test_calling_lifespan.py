@@ -15,7 +15,7 @@ from workers.declaration import ATTRIBUTE
 from workers.deliver.call import lifespan as lifespans
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.lifespan import Unready
-from workers.deliver.call.outcome import REASON_BYTES, Again, Paused
+from workers.runtime.outcome import REASON_BYTES, Again, Paused
 
 MONTH = 30 * 86_400.0
 # No float holds it.

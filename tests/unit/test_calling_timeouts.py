@@ -11,8 +11,8 @@ import pytest
 
 from callbacks import Event, HandlerTimeout, ReportEvent
 from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
-from workers.deliver.call.outcome import DONE, Apart, Failed
 from workers.deliver.call.timeout import Alarm
+from workers.runtime.outcome import DONE, Apart, Failed
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import pytest
 import redis
 
 from shared.memory import FAILURES_SHARE, Memory
-from workers.deliver.call.outcome import DONE, Again, Failed, Outcome, Paused, Rejected
 from workers.runtime.headroom import FailureLimit, Headroom
+from workers.runtime.outcome import DONE, Again, Failed, Outcome, Paused, Rejected
 
 FULL = Memory(90, 100)
 FAILED = Failed("RuntimeError: no", "", "exception", "RuntimeError at orders.py:12")

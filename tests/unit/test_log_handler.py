@@ -17,9 +17,9 @@ from callbacks import Event
 from shared import events, json_reader, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import DONE
 from workers.handlers.log import Lines
 from workers.handlers.masking import mask, masked
+from workers.runtime.outcome import DONE
 
 NUMBER = "35679000123"
 REPORT: dict[str, Any] = {

@@ -18,18 +18,18 @@ from typing import Any, Final, TypeAlias
 from shared import events, queues
 from shared.metrics import SECONDS, Figures
 from workers.declaration import Handler
-from workers.deliver.call import outcome as outcomes
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.watchdog import Watchdog
 from workers.deliver.pause_probe import Part
 from workers.deliver.prefetch import Intake
 from workers.deliver.run import Run
 from workers.deliver.settler import Settler, Unsettled, halves, unworkable
+from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import Notebook
 from workers.runtime.headroom import FailureLimit
+from workers.runtime.outcome import Apart, Done, Failed, Outcome, Paused, Rejected
 from workers.runtime.settlement import MOST_DEATHS, Portion
 from workers.runtime.steps import OnHold, StaleRun, Steps
 from workers.runtime.worker import Held, Unfinished

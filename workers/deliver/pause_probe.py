@@ -1,6 +1,6 @@
 """A run's part in its handler's pause: whether it is the probe, what it has to tell others, whether it has to end."""
 
-from workers.deliver.call.outcome import Done, Outcome, Paused, Rejected
+from workers.runtime.outcome import Done, Outcome, Paused, Rejected
 from workers.runtime.settlement import NOTHING, PauseNews, Settled
 
 

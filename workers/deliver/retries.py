@@ -10,9 +10,9 @@ from rq.job import JobStatus
 
 from shared import events, keys, queues
 from workers.declaration import Handler
-from workers.deliver.call.outcome import Again, Done, Failed, Outcome, Rejected, Unworkable
 from workers.deliver.run import Ended
 from workers.failures import dead_letters
+from workers.runtime.outcome import Again, Done, Failed, Outcome, Rejected, Unworkable
 from workers.runtime.settlement import Later, SetAside
 
 _LONGEST_WAIT_SECONDS: Final = 3600.0

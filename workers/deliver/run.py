@@ -7,8 +7,8 @@ from typing import Any
 from msgspec import Struct
 
 from shared import events, progress
-from workers.deliver.call import outcome as outcomes
-from workers.deliver.call.outcome import DONE, Outcome, Unworkable
+from workers.runtime import outcome as outcomes
+from workers.runtime.outcome import DONE, Outcome, Unworkable
 from workers.runtime.settlement import Portion, Settlement
 
 

@@ -14,14 +14,14 @@ import msgspec
 from shared import events
 from shared.metrics import Figures
 from workers.declaration import Handler
-from workers.deliver.call import outcome as outcomes
-from workers.deliver.call.outcome import Unworkable
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.pause_probe import Part
 from workers.deliver.retries import Verdicts
 from workers.deliver.run import Ended, Run
+from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import Notebook
+from workers.runtime.outcome import Unworkable
 from workers.runtime.settlement import NOTHING, PauseNews, Settled
 from workers.runtime.steps import StaleRun, Steps
 

@@ -15,13 +15,12 @@ import msgspec
 
 from shared import batches, queues
 from workers.declaration import Handler
-from workers.deliver.call import outcome
 from workers.expand.commit import Commit, Piece
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
-from workers.runtime import redis_retry
+from workers.runtime import outcome, redis_retry
 from workers.runtime.settlement import MOST_DEATHS, Delivery, FannedOut, Offer, Portion
 from workers.runtime.steps import StaleRun, Steps
 from workers.runtime.worker import Unfinished

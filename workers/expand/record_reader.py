@@ -13,11 +13,11 @@ import msgspec
 from shared import batches, events, wire
 from shared.errors import NotDocumented, NotJson
 from workers.declaration import Handler
-from workers.deliver.call import outcome
 from workers.expand import bundle
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
+from workers.runtime import outcome
 from workers.runtime.settlement import MOST_DEATHS, Item, Offer, SetAside
 
 log = logging.getLogger("callbacks.expand")

@@ -8,8 +8,8 @@ import msgspec
 
 from shared import batches, events, keys
 from shared.keys import CountedKind
-from workers.deliver.call import outcome as outcomes
-from workers.deliver.call.outcome import Again, Failed, Outcome, Rejected
+from workers.runtime import outcome as outcomes
+from workers.runtime.outcome import Again, Failed, Outcome, Rejected
 from workers.runtime.settlement import Argument, SetAside
 
 _ID_BYTES: Final = 12

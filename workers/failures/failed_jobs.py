@@ -14,9 +14,9 @@ import redis
 from shared import batches, keys, progress, queues
 from shared.batches import Kept
 from shared.keys import CountedKind
-from workers.deliver.call import outcome as outcomes
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
+from workers.runtime import outcome as outcomes
 from workers.runtime.completion_journal import Notes
 from workers.runtime.settlement import SetAside, Substitute
 

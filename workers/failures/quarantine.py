@@ -6,7 +6,7 @@ import msgspec
 
 from shared import batches, events, keys
 from shared.batches import Kept
-from workers.deliver.call import outcome
+from workers.runtime import outcome
 from workers.runtime.settlement import Offer, SetAside
 
 # Behind the tag, with which an event's array begins.

@@ -16,7 +16,7 @@ import redis
 
 from shared import memory
 from shared.memory import Memory
-from workers.deliver.call.outcome import Again, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import Again, Done, Failed, Outcome, Paused, Rejected
 
 log = logging.getLogger("callbacks.worker")
 

@@ -1,8 +1,8 @@
 """A handler's pause, as operators and the command line see it and change it.
 
 A handler pauses its queue by Pause; then it stands here until one event is done again. An operator's pause has no end
-but `resume`. Workers meet a pause where they take a job, and set or end one where they settle (`workers/runtime/claim.lua`,
-`workers/deliver/settle.lua`); all times are Redis's own.
+but `resume`. Workers meet a pause where they claim a job (`claim.lua`), and set or end one where they settle
+(`workers/deliver/settle.lua`); all times are Redis's own.
 
     cb:paused:<handler>    by         "handler", "operator", or "memory": see `headroom`
                            since_ms   when it began

@@ -1,7 +1,7 @@
 """A worker of one handler without a queue: it calls the handler as a worker process does, and says what became of it.
 
-The calls are the service's own (`workers.deliver.call`). What is left out is what needs a queue: an event that fails is not
-tried again, and a pause ends with the events that were handed over together.
+The calls are the service's own (`workers.deliver.call`). What needs a queue is left out: no failed event is tried again,
+and a pause ends with the events that were handed over together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 from shared.events import Event
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
 Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "unwanted"]
 

@@ -12,9 +12,9 @@ from tests.integration.forward.services import Request, says, serving, target
 from tests.integration.forward.test_connecting import secure
 from tests.integration.workbench import declared
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import Done
 from workers.handlers.forward.declaring import made
 from workers.handlers.forward.sender import Sender
+from workers.runtime.outcome import Done
 
 AT_ONCE = 32
 

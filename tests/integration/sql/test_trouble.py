@@ -17,11 +17,11 @@ from tests.integration.sql.databases import Database, encoded, process, report
 from tests.postgres_server import PASSWORD, PostgresServer, require
 from workers.declaration import Handler, handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.outcome import DONE, Again
 from workers.handlers.sql import connecting, history, looking
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.handler import Store
 from workers.handlers.sql.trouble import DatabaseTrouble
+from workers.runtime.outcome import DONE, Again
 
 
 def told(store: Store) -> str:

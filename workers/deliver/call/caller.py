@@ -16,13 +16,13 @@ from typing import Any, Final, Self
 from shared import uncaught
 from shared.events import Event
 from workers.declaration import Handler
-from workers.deliver.call import outcome as outcomes
 from workers.deliver.call import spans as call_spans
 from workers.deliver.call import timeout
 from workers.deliver.call.lifespan import Lifespan
-from workers.deliver.call.outcome import DONE, Apart, Done, Failed, Outcome, Rejected
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Alarm
+from workers.runtime import outcome as outcomes
+from workers.runtime.outcome import DONE, Apart, Done, Failed, Outcome, Rejected
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.

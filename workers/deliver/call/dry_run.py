@@ -13,10 +13,10 @@ from msgspec import Struct
 from shared.events import Event
 from workers.declaration import Handler
 from workers.deliver.call import lifespan
-from workers.deliver.call import outcome as outcomes
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.lifespan import Unready
-from workers.deliver.call.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime import outcome as outcomes
+from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
 Word: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused", "unready"]
 

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from shared import uncaught
 from workers.declaration import Handler
-from workers.deliver.call import outcome as outcomes
 from workers.deliver.call import timeout
-from workers.deliver.call.outcome import Failed
 from workers.deliver.call.timeout import Alarm
 from workers.deliver.call.watchdog import Watchdog
+from workers.runtime import outcome as outcomes
+from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
 
 log = logging.getLogger("callbacks.worker")

@@ -15,7 +15,7 @@ from msgspec import Struct
 from shared import events, tracing
 from shared.events import Event
 from workers.declaration import Handler
-from workers.deliver.call.outcome import Again, Apart, Done, Failed, Outcome, Paused
+from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
