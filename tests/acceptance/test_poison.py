@@ -43,7 +43,6 @@ def deadly(event):
 DEADLY_READER = """
 import os, signal
 from shared import wire
-from callbacks import ReportEvent, handler
 
 read = wire.read
 
@@ -53,6 +52,10 @@ def deadly(body, kind):
     return read(body, kind)
 
 wire.read = deadly
+"""
+
+CALM_HANDLER = """
+from callbacks import ReportEvent, handler
 
 @handler(ReportEvent)
 def calm(event):
@@ -128,10 +131,14 @@ def test_a_callback_that_kills_its_reader_is_quarantined_alone(
     start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer, deadly: str
 ) -> None:
     # The first twenty are one batch, which takes the others along.
-    (tmp_path / "deadly.py").write_text(DEADLY_READER.replace("{deadly}", deadly))
+    (tmp_path / "calm.py").write_text(CALM_HANDLER)
+    # An expand worker imports no handler: Python itself loads this when a process starts.
+    faulty = tmp_path / "faulty"
+    faulty.mkdir()
+    (faulty / "sitecustomize.py").write_text(DEADLY_READER.replace("{deadly}", deadly))
     post(redis_server, range(30))
-    start("worker", "expand", CALLBACKS_HANDLERS="deadly")
-    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="deadly")
+    start("worker", "expand", CALLBACKS_HANDLERS="calm", PYTHONPATH=str(faulty))
+    deliver = start("worker", "deliver", CALLBACKS_HANDLERS="calm")
 
     sums = at_rest(redis_server, deliver)
 
