@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from callbacks import own_packages
+
 if TYPE_CHECKING:
     from callbacks import Event, ReplyEvent, ReportEvent
     from workers.testing.worker import Result, Worker
@@ -50,16 +52,15 @@ def callbacks_event(request: pytest.FixtureRequest) -> "Event":
 @pytest.fixture
 def callbacks_worker() -> "Iterator[Callable[[Callable[..., Any]], Worker]]":
     """Yield the worker of a handler, opened at its first use and closed after the test: `callbacks_worker(refund)`."""
-    _samples()
-    from workers.testing.worker import Worker  # noqa: PLC0415 # only where it is used
-
-    workers: dict[Callable[..., Any], Worker] = {}
+    worker_class = _worker()
+    workers: dict[Callable[..., Any], Any] = {}
     with ExitStack() as stack:
 
-        def worker(handler: Callable[..., Any]) -> Worker:
+        def worker(handler: Callable[..., Any]) -> "Worker":
             if handler not in workers:
-                workers[handler] = stack.enter_context(Worker(handler))
-            return workers[handler]
+                workers[handler] = stack.enter_context(worker_class(handler))
+            opened: Worker = workers[handler]
+            return opened
 
         yield worker
 
@@ -77,13 +78,20 @@ def callbacks_deliver(
 
 
 def _samples() -> ModuleType:
-    try:
-        from callbacks import samples  # noqa: PLC0415 # only where it is used
-    except ImportError as exc:
-        import workers  # noqa: PLC0415 # likewise
+    from callbacks import samples  # noqa: PLC0415 # only where it is used
 
-        raise pytest.UsageError(
-            f"the fixtures of callbacks need its package 'workers', and Python finds {next(iter(workers.__path__))} by "
-            "that name: rename it, or test handlers in a folder without it"
-        ) from exc
     return samples
+
+
+def _worker() -> "type[Worker]":
+    try:
+        from workers.testing.worker import Worker  # noqa: PLC0415 # only where it is used
+    except ImportError:
+        other = own_packages.other("workers")
+        if other is None:
+            raise
+        raise pytest.UsageError(
+            f"Python imports {other} as 'workers' instead of this service's package. Rename it, or run the tests of "
+            "handlers from a folder without it."
+        ) from None
+    return Worker

@@ -92,7 +92,10 @@ def _parts(data: bytes) -> Steps[list[msgspec.Raw]]:
 
 def _kind_of(head: Head, posted_as: Kind | None) -> Kind:
     is_status = head.data is not msgspec.UNSET
-    is_reply = head.reply_message_id is not msgspec.UNSET or head.req_uuid is not msgspec.UNSET
+    # A `req_uuid` says only that it is a callback, so with `data` in it the message's own id makes it a reply.
+    is_reply = _is_given(head.reply_message_id) or (
+        not is_status and not (head.reply_message_id is msgspec.UNSET and head.req_uuid is msgspec.UNSET)
+    )
     told: Kind | None = "status" if is_status else "reply" if is_reply else None
     if posted_as is None:
         if told is None:
@@ -100,6 +103,10 @@ def _kind_of(head: Head, posted_as: Kind | None) -> Kind:
         return told
     # Where the two URLs were mixed up, or one was given for both, nothing is lost by it.
     return posted_as if told is None or (is_status if posted_as == "status" else is_reply) else told
+
+
+def _is_given(part: msgspec.Raw | msgspec.UnsetType) -> bool:
+    return not isinstance(part, msgspec.UnsetType) and bytes(part) not in (b"null", b'""', b"[]", b"{}")
 
 
 def _faults(parts: Sequence[msgspec.Raw]) -> Steps[tuple[Fault, ...]]:

@@ -20,7 +20,8 @@ STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELI
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DIGITS: Final = frozenset("0123456789")
+# What people write between the digits of a number.
+_NO_SEPARATORS: Final = str.maketrans("", "", "+ ()-./\t")
 _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
 # Valid inside a JSON string, yet str.splitlines() and some readers of JSON lines break a line at them.
 _LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -135,10 +136,11 @@ def report_id(  # noqa: PLR0917 # what identifies it, in the order in which the 
 ) -> str:
     """Derive a report's identity: the gateway gives it none. 24 hexadecimal digits, 96 bits.
 
-    Of the recipient the digits count, so `+356 99…` and `35699…` are one.
+    Of a recipient's number the digits count, so `+356 99…` and `35699…` are one; any other text counts as it is.
     """
-    digits = "".join(filter(_DIGITS.__contains__, recipient or ""))
-    return _digest(["report", source, message_id, channel, status, digits, occurred_ms, error_code])
+    number = (recipient or "").translate(_NO_SEPARATORS)
+    to = number if number.isascii() and number.isdigit() else recipient
+    return _digest(["report", source, message_id, channel, status, to, occurred_ms, error_code])
 
 
 def reply_id(source: str, reply_message_id: str) -> str:

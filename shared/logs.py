@@ -20,6 +20,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         a job was given to another worker meanwhile; this run of it has changed nothing more
     job_end_unknown     the work is done, and Redis did not answer to the note that it is
     job_failed          a job failed as a whole: it goes on from where it was, later and alone; failures= so far
+    job_replace_failed  a failed job could not be split or moved to the failures; it is retried later
     job_split           a job failed alone: each of its items is a job of its own now: items=
     job_set_aside       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
     job_unreadable      a job that this release cannot read
@@ -60,6 +61,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_ended      and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
     operator_broken_off
                         Redis failed amid it: id= error=; the page offers to go on with it
+    operator_failed     an action stopped on an unexpected error: id= count=, and the places in the code; the page
+                        offers to resume it
     operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code

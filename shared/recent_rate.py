@@ -1,7 +1,7 @@
 """What came in during the last hour, in buckets of ten seconds: kept in Redis, so it outlives whoever shows it.
 
-Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, and how long the
-answers took. It is a ring in one hash of 130 KiB at the most, which is gone an hour after the last
+Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, and how long
+the answers took. It is a ring in one hash of 130 KiB at the most, which is gone an hour after the last
 callback. All times are Redis's own, as those of machines differ.
 
     cb:figures:hour    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}

@@ -35,10 +35,10 @@ from callbacks.simulator.traffic import SPAN
 from shared import audit, connections, events
 from shared.errors import CallbacksError
 
-# The gateway waits 300 s before it repeats a failed callback; here nobody wants to.
 _SOURCE: Final = "demo"
+# The gateway waits 300 s before it repeats a failed callback; a demo must not take that long.
 _RETRY_SECONDS: Final = 2.0
-# What a demo makes in its folder; whatever else is there is somebody's.
+# Removed at each start. Anything else in the folder belongs to the user.
 _OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "web.log", "expand.log", "deliver.log")
 # How long nothing may move before the demo says that something is stuck.
 _PATIENCE_SECONDS: Final = 30.0

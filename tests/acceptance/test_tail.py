@@ -1,8 +1,8 @@
 """`callbacks tail` as a process beside a running service: what it shows, of what, and how it ends."""
 
 import json
-import re
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path

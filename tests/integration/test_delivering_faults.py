@@ -238,7 +238,7 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
         call()  # carried out, and its answer lost
         return call()
 
-    monkeypatch.setattr(steps, "patiently", twice)
+    monkeypatch.setattr(steps, "retry_while_unavailable", twice)
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     brought(b, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 

@@ -232,8 +232,8 @@ def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_
     standing = hands.look("one")
     assert standing is not None
     assert (standing.noted.state, standing.noted.why, standing.is_carried_out) == ("failed", "RuntimeError", False)
-    (line,) = (record.getMessage() for record in caplog.records if "broken_off" in record.getMessage())
-    assert line.startswith("action=operator_broken_off id=one count=1 RuntimeError\n")
+    (line,) = (record.getMessage() for record in caplog.records if "operator_failed" in record.getMessage())
+    assert line.startswith("action=operator_failed id=one count=1 RuntimeError\n")
 
     monkeypatch.setattr(Acting, "_part", part)
     rest = hands.go_on("one", "anna")

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -304,3 +305,24 @@ def test_the_cause_of_a_failure_says_what_was_raised_and_where_and_nothing_of_it
 
     assert cause.startswith("ValueError at test_calling.py:")
     assert "35699000001" not in cause
+
+
+def test_a_keyboard_interrupt_is_an_error_like_any_other_where_ctrl_c_is_not_heeded() -> None:
+    """A worker has its own handler for SIGINT, so there nobody but the handler can have raised it."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+
+        @handler(ReportEvent, name="sync")
+        def sync(event: ReportEvent) -> None:
+            raise KeyboardInterrupt
+
+        @handler(ReportEvent, name="several", concurrency=2)
+        async def several(event: ReportEvent) -> None:
+            raise KeyboardInterrupt
+
+        for function in (sync, several):
+            with Caller(getattr(function, ATTRIBUTE)) as calls:
+                found = [outcome for _, outcome in calls.run(reports(3))]
+            assert [type(outcome) for outcome in found] == [Failed] * 3
+    finally:
+        signal.signal(signal.SIGINT, before)

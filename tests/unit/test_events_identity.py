@@ -101,3 +101,13 @@ def test_ids_stay_the_same_from_version_to_version() -> None:
     report_id = events.report_id("main", "14466445287300014003", "SMS", "DELIVRD", "35679000123", 1443165174145, 0)
     assert report_id == "eeb85e8c38dd6bb337133520"
     assert events.reply_id("main", "14466445287300014999") == "864758d5627fd170bc1ac511"
+
+
+def test_recipients_that_are_no_numbers_are_told_apart_by_their_text() -> None:
+    recipients = ["Alpha", "Beta", "\u0663\u0665", "\u0663\u0666", "356*****001", "356*****002", None, "35699001"]
+
+    def known_by(recipient: str | None) -> str:
+        return events.report_id("main", "1", "SMS", "SEEN", recipient, None, None)
+
+    assert len(set(map(known_by, recipients))) == len(recipients)
+    assert known_by("+356 99-001") == known_by("35699001")

@@ -153,3 +153,13 @@ def test_what_the_envelope_would_bring_into_redis_is_refused_by_both(
     for look in (wire.check, wire.read):
         with pytest.raises(NotDocumented, match="too long for so many records"):
             look(body, kind)
+
+
+@pytest.mark.parametrize(
+    "more", ['"req_uuid":"1111"', '"req_uuid":null', '"reply_message_id":null', '"reply_message_id":""']
+)
+def test_a_bundle_of_reports_at_the_other_url_is_one_whatever_its_envelope_says(more: str) -> None:
+    body = f'{{{more},"data":[{{"message_id":"1","status":"SEEN"}},{{"message_id":"2","status":"SEEN"}}]}}'.encode()
+
+    assert wire.check(body, "reply").kind == wire.read(body, "reply").kind == "status"
+    assert len(wire.read(body, "reply").records) == 2

@@ -50,7 +50,7 @@ def failing(times: int, error: Exception) -> Callable[[], str]:
     ids=lambda error: f"{type(error).__name__}: {str(error)[:20]}",
 )
 def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses: list[float]) -> None:
-    assert redis_retry.patiently(failing(50, error), connection=nowhere()) == "carried out"
+    assert redis_retry.retry_while_unavailable(failing(50, error)) == "carried out"
     assert len(pauses) == 50
 
 
@@ -65,7 +65,7 @@ def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses:
 )
 def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: list[float]) -> None:
     with pytest.raises(type(error)):
-        redis_retry.patiently(failing(1, error), connection=nowhere())
+        redis_retry.retry_while_unavailable(failing(1, error))
     assert not pauses
 
 

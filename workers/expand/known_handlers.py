@@ -4,7 +4,6 @@ Their settings are not read here: that is the business of each handler's own wor
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,12 +14,12 @@ from workers import registry
 from workers.expand import filters_store
 from workers.filters import Filters
 from workers.filters import of as filters_of
+from workers.runtime.redis_retry import retry_while_unavailable
 
 log = logging.getLogger("callbacks.supervisor")
 
 # Of a handler whose module cannot be imported now, so that nobody knows its own.
 _TIMEOUT_SECONDS: Final = 30.0
-_AGAIN_SECONDS: Final = 1.0
 
 
 class Known(Struct, frozen=True):
@@ -61,10 +60,5 @@ def find(entries: Sequence[str], connection: redis.Redis) -> Known:
 
 
 def _recalled(connection: redis.Redis, entries: Sequence[str]) -> dict[str, tuple[Filters, ...]]:
-    """Wait for Redis's answer: without it, events might pass these handlers by."""
-    while True:
-        try:
-            return filters_store.recall(connection, entries)
-        except redis.RedisError as exc:
-            log.warning("action=redis_away error=%s", exc)
-            time.sleep(_AGAIN_SECONDS)
+    """Return what Redis holds of `entries`; wait while it is unavailable: without it, events would bypass them."""
+    return retry_while_unavailable(lambda: filters_store.recall(connection, entries))

@@ -1,4 +1,4 @@
-"""Waiting for Redis as long as it is away, where what is done cannot be undone and so has to be written down."""
+"""Waiting for Redis as long as it is unavailable, where what is done cannot be undone and so has to be written down."""
 
 import logging
 import re
@@ -25,8 +25,8 @@ def never() -> bool:
     return False
 
 
-def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Callable[[], bool] = never) -> T:
-    """Repeat `call` until Redis carries it out over `connection`; it must be one that may be carried out twice.
+def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], bool] = never) -> T:
+    """Repeat `call` until Redis carries it out; it must be one that may be carried out twice.
 
     Raises redis.RedisError where waiting would not help, or has lasted LAST_WAIT_SECONDS since the worker is to stop.
     """
@@ -44,8 +44,6 @@ def patiently(call: Callable[[], T], *, connection: redis.Redis, is_stopping: Ca
                 raise
             if not away:
                 log.warning("action=redis_away error=%s", exc)
-            if isinstance(exc, redis.ReadOnlyError):
-                connection.connection_pool.disconnect()  # the name may lead to the new primary by now
             away = True
             time.sleep(_PAUSE_SECONDS)
             continue

@@ -16,7 +16,7 @@ from shared import keys, live, memory, progress, queues
 from shared.memory import Memory
 from workers.runtime import completion_journal, pause, scripts
 from workers.runtime.headroom import Headroom
-from workers.runtime.redis_retry import never, patiently
+from workers.runtime.redis_retry import never, retry_while_unavailable
 from workers.runtime.settlement import (
     NOTHING,
     Argument,
@@ -186,9 +186,8 @@ class Steps:
         append_all(arguments, groups)
         append_all(arguments, [(entry.kind, entry.records, *set_aside_words(entry)) for entry in unreadable])
         arguments.append(keys.REUSED_REQ_UUIDS)
-        current, *numbers = patiently(
+        current, *numbers = retry_while_unavailable(
             lambda: self._fan_out(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE], args=arguments),
-            connection=self._connection,
             is_stopping=self._is_stopping,
         )
         if not current:
@@ -226,9 +225,8 @@ class Steps:
         append_all(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flat(j.fields)) for j in later])
         arguments += (news.verdict, math.ceil(news.after_seconds * 1000), news.reason, news.by, _PAUSE_KEPT_MS)
         places = [keys.COUNTS, keys.dead(handler), keys.rq_scheduled(queues.delivery(handler)), keys.paused(handler)]
-        current, *found = patiently(
+        current, *found = retry_while_unavailable(
             lambda: self._settle(keys=places, args=arguments),
-            connection=self._connection,
             is_stopping=self._is_stopping,
         )
         if not current:

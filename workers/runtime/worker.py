@@ -24,7 +24,7 @@ from workers.failures.failed_jobs import FailedJob
 from workers.runtime.completion_journal import Notebook
 from workers.runtime.job_transitions import Places
 from workers.runtime.oom_fallback import OomFallbackRedis
-from workers.runtime.redis_retry import is_unavailable, patiently
+from workers.runtime.redis_retry import is_unavailable, retry_while_unavailable
 from workers.runtime.steps import StaleRun
 
 log = logging.getLogger("callbacks.worker")
@@ -217,13 +217,13 @@ class QueueWorker(SimpleWorker):
             log.warning("action=job_end_unknown queue=%s job=%s error=%s", queue.name, job.id, error)
         elif isinstance(error, StaleRun):
             log.warning("action=job_run_twice queue=%s job=%s", queue.name, job.id)
-        elif isinstance(error, Exception) and not isinstance(error, Unfinished) and not is_unavailable(error):
+        elif error is not None and is_unavailable(error):
+            log.warning("action=redis_away queue=%s error=%s", queue.name, error)
+            to_front = False
+            time.sleep(_PAUSE_SECONDS)
+        elif error is not None and not isinstance(error, Unfinished):
             self._fail(job, queue, execution, error)
             return
-        elif not isinstance(error, Unfinished):
-            log.error("action=job_failed queue=%s job=%s", queue.name, job.id, exc_info=error)
-            to_front = False
-            time.sleep(_PAUSE_SECONDS)  # what made it fail is Redis
         self._end(
             lambda: self._places.put_back(
                 execution,
@@ -235,7 +235,7 @@ class QueueWorker(SimpleWorker):
             execution,
         )
 
-    def _fail(self, job: Job, queue: Queue, execution: Execution, error: Exception) -> None:
+    def _fail(self, job: Job, queue: Queue, execution: Execution, error: BaseException) -> None:
         """End a run that failed by an error of this service: the ladder of `failed_jobs` says what comes of its job."""
         notes = self._notebook.read()
 
@@ -255,12 +255,12 @@ class QueueWorker(SimpleWorker):
             except Exception as exc:
                 if is_unavailable(exc):
                     raise
-                log.error("action=job_failed queue=%s job=%s", name, job_id, exc_info=exc)
+                log.error("action=job_replace_failed queue=%s job=%s", name, job_id, exc_info=exc)
                 return self._places.put_back(execution, to="later", finished=notes)
 
         self._end(end, execution)
 
     def _end(self, end: Callable[[], bool], execution: Execution) -> None:
-        patiently(end, connection=self.connection, is_stopping=lambda: self._stopping)
+        retry_while_unavailable(end, is_stopping=lambda: self._stopping)
         self._notebook.clear()
         self.executions.pop(execution.id, None)

@@ -1,7 +1,7 @@
 """A worker of one handler without a queue: it calls the handler as a worker process does, and says what became of it.
 
-The calls are the service's own (`workers.deliver.call`). What needs a queue is left out: no failed event is tried again,
-and a pause ends with the events that were handed over together.
+The calls are the service's own (`workers.deliver.call`). What needs a queue is left out: no failed event is tried
+again, and a pause ends with the events that were handed over together.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -83,7 +83,7 @@ class Hands:
         except redis.RedisError as exc:
             log.warning("action=operator_broken_off id=%s error=%s", action_id, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
-            self._exceptions.write(f"action=operator_broken_off id={action_id}", exc)
+            self._exceptions.write(f"action=operator_failed id={action_id}", exc)
         finally:
             with self._lock:
                 self._busy.pop(action_id, None)

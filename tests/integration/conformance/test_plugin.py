@@ -173,10 +173,14 @@ def test_a_project_with_workers_of_its_own_tests_them(tmp_path: Path, how: str) 
         "from workers.tasks import send\n"
         "def test_own(): assert send() == 'theirs'\n"
         "def test_ours(callbacks_report): ...\n"
+        "def test_ours_with_a_worker(callbacks_worker): ...\n"
     )
     python = [sys.executable, "-m", "pytest"] if " " in how else [str(Path(sys.executable).with_name("pytest"))]
 
     done = subprocess.run([*python, "-q"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
 
-    assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
-    assert f"Python finds {tmp_path / 'workers'} by that name: rename it" in done.stdout
+    assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert (
+        f"Python imports {tmp_path / 'workers'} as 'workers' instead of this service's package. Rename it"
+        in done.stdout
+    )

@@ -1,13 +1,14 @@
 """Calling one handler with events, and telling for each what became of it.
 
 One of the two declared boundaries where everything is caught: whatever a handler raises becomes the outcome of
-the event that it had, and of no other; KeyboardInterrupt alone goes through. It knows nothing of queues, retries or
+the event that it had, and of no other; Ctrl-C alone goes through, if heeded. It knows nothing of queues, retries or
 Redis. A handler's lifespan (`lifespans`) is entered where a Caller is opened, and left where it is closed.
 """
 
 import asyncio
 import contextlib
 import inspect
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -56,6 +57,7 @@ class Caller:
         self._lifespan = Lifespan(handler, self._runner, on_end=on_lifespan_end)
         # The calls that go on although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
+        self._heeds_ctrl_c = True
 
     def __enter__(self) -> Self:
         self.open()
@@ -68,6 +70,8 @@ class Caller:
 
     def open(self) -> None:
         """Enter the handler's lifespan. Raises Unready if that fails; then there is nothing to close."""
+        # A worker has a handler of its own for SIGINT, so there a KeyboardInterrupt is the handler's own error.
+        self._heeds_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         try:
             self._lifespan.open()
         except BaseException:
@@ -134,12 +138,16 @@ class Caller:
         for index in range(len(events)):
             yield index, outcome
 
+    def _is_ctrl_c(self, exc: BaseException) -> bool:
+        return isinstance(exc, KeyboardInterrupt) and self._heeds_ctrl_c
+
     def _call(self, clock: Alarm, argument: Any) -> Outcome:
         try:
             returned = clock.call(self._function, argument)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:  # noqa: BLE001 # the boundary: a handler's error is its event's outcome
+        except BaseException as exc:
+            if self._is_ctrl_c(exc):
+                raise
+            # The boundary: a handler's error is its event's outcome.
             return outcomes.raised(exc, hidden=_HIDDEN)
         return self._returned(returned)
 
@@ -227,12 +235,12 @@ class Caller:
         timer = loop.call_later(timeout_seconds, expire)
         try:
             returned = await self._function(argument)
-        except KeyboardInterrupt:
-            raise
         except asyncio.CancelledError as exc:
             error = HandlerTimeout(timeout_seconds).with_traceback(exc.__traceback__) if expired else exc
             return outcomes.raised(error, hidden=_HIDDEN)
-        except BaseException as exc:  # noqa: BLE001 # the boundary, as in `_call`
+        except BaseException as exc:
+            if self._is_ctrl_c(exc):
+                raise
             return outcomes.raised(exc, hidden=_HIDDEN)
         finally:
             timer.cancel()
