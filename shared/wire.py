@@ -125,8 +125,8 @@ def _check_new_keys(body: bytes, kind: Kind) -> Shape:
     try:
         if kind == "status":
             records = len(_decode_status(body).data)
-        else:
-            _decode_reply(body)
+        elif not _decode_reply(body).reply_message_id:
+            return finished(checking(body, kind))  # which finds out whether it is one
     except (msgspec.DecodeError, RecursionError):
         return finished(checking(body, kind))  # which says what is wrong
     finished(json_reader.refuse_nesting(body, records=records))
@@ -148,6 +148,8 @@ def _read_usual(body: bytes, kind: Kind) -> Callback | None:
     if json_reader.openers(body) - records > json_reader.MAX_DEPTH:
         return None
     if isinstance(callback, ReplyCallback):
+        if not callback.reply_message_id and "data" in value:
+            return None
         return Callback("reply", callback, ((callback, value),), {})
     if not value.keys() <= _STATUS_KEYS:
         return None
