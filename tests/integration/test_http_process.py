@@ -84,7 +84,7 @@ def test_a_commit_under_way_at_the_signal_is_finished(start_web: StartWeb, start
 def test_when_the_time_for_draining_is_over_the_rest_hear_503(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(
-        server, prelude="import callbacks.cli.web\ncli.web._COMMIT_SECONDS = 0", CALLBACKS_BODY_TIMEOUT_SECONDS="0.9"
+        server, prelude="from callbacks.cli import web\nweb._COMMIT_SECONDS = 0", CALLBACKS_BODY_TIMEOUT_SECONDS="0.9"
     )
     assert web.post(report(1)).status_code == 200
     with begin(web, report(2)) as connection:

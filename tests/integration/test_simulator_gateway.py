@@ -221,7 +221,7 @@ def test_the_ledger_agrees_with_the_receiver_event_by_event(tmp_path: Path) -> N
 
 
 def report_keys(body: dict[str, list[dict[str, str | int]]]) -> list[tuple[str | int, ...]]:
-    names = ("message_id", "type", "status", "micro_timestamp", "error_code")
+    names = ("message_id", "type", "status", "to", "micro_timestamp", "error_code")
     return [tuple(report[name] for name in names) for report in body.get("data", [])]
 
 
