@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks import pytest_plugin, samples
+from callbacks import own_packages, pytest_plugin, samples
 
 pytest_plugins = ["pytester"]
 
