@@ -20,11 +20,11 @@ def delivered(file: Path) -> Counter[str]:
     return Counter(json.loads(line)["id"] for line in file.read_text(encoding="utf-8").splitlines())
 
 
-def acknowledged(file: Path) -> set[str]:
-    """Derive the ids from the gateway's own account of what it sent."""
+def acknowledged(file: Path, *, source: str = "acceptance") -> set[str]:
+    """Derive the ids from the gateway's own account of what it sent to the token of that name."""
     known = ledger.unique_events(ledger.read(file))
-    ids = {events.report_id("acceptance", *report) for report in known.reports}
-    ids |= {events.reply_id("acceptance", reply) for reply in known.replies}
+    ids = {events.report_id(source, *report) for report in known.reports}
+    ids |= {events.reply_id(source, reply) for reply in known.replies}
     # The ledger has its own keys: were two of them one id of ours, two events would be taken for one.
     assert len(ids) == len(known.reports) + len(known.replies)
     return ids
