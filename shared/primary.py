@@ -33,7 +33,7 @@ class Demoted(redis.ConnectionError):
 def check_role(client: redis.Redis) -> None:
     """Raise Demoted, and drop the connections of `client`, if its server is a replica."""
     info: Any = client.info("replication")
-    if info.get("role") != "master":
+    if info.get("role") == "slave":
         client.connection_pool.disconnect()
         raise Demoted(Demoted.__doc__)
 
@@ -41,7 +41,7 @@ def check_role(client: redis.Redis) -> None:
 async def check_role_async(client: "redis.asyncio.Redis") -> None:
     """Do as `check_role`."""
     info: Any = await client.info("replication")
-    if info.get("role") != "master":
+    if info.get("role") == "slave":
         await client.connection_pool.disconnect()
         raise Demoted(Demoted.__doc__)
 
@@ -54,11 +54,14 @@ class _ToPrimary:
         connection: Any = super()
         try:
             return connection.read_response(*args, **options)
+        except redis.BusyLoadingError:  # a ConnectionError already, which says what it is
+            connection.disconnect()
+            raise
         except redis.RedisError as exc:
             if not _leads_astray(exc):
                 raise
             connection.disconnect()
-            raise _error(exc) from exc
+            raise Demoted(Demoted.__doc__) from exc
 
 
 class _ToPrimaryAsync:
@@ -69,11 +72,14 @@ class _ToPrimaryAsync:
         connection: Any = super()
         try:
             return await connection.read_response(*args, **options)
+        except redis.BusyLoadingError:  # a ConnectionError already, which says what it is
+            await connection.disconnect(nowait=True)
+            raise
         except redis.RedisError as exc:
             if not _leads_astray(exc):
                 raise
             await connection.disconnect(nowait=True)
-            raise _error(exc) from exc
+            raise Demoted(Demoted.__doc__) from exc
         except _DEAD_TRANSPORT as exc:
             await connection.disconnect(nowait=True)
             raise redis.ConnectionError("the connection is dead") from exc
@@ -151,13 +157,5 @@ class AsyncPrimarySentinelPool(asynchronous_sentinel.SentinelConnectionPool):
 
 
 def _leads_astray(exc: redis.RedisError) -> bool:
-    return (
-        isinstance(exc, redis.BusyLoadingError)
-        or _LEADS_ASTRAY.search(str(exc)) is not None
-        or (isinstance(exc, (redis.ReadOnlyError, redis.exceptions.MasterDownError)))
-    )
-
-
-def _error(exc: redis.RedisError) -> redis.RedisError:
-    # A server that is loading is no replica: redis-py's own error says what it is, and is a ConnectionError too.
-    return exc if isinstance(exc, redis.BusyLoadingError) else Demoted(Demoted.__doc__)
+    is_code = isinstance(exc, (redis.ReadOnlyError, redis.exceptions.MasterDownError))
+    return is_code or _LEADS_ASTRAY.search(str(exc)) is not None

@@ -11,7 +11,9 @@ def places(exc: BaseException) -> str:
     """Return the types and places of the whole chain, several lines, without any message."""
     chain: list[str] = []
     link: BaseException | None = exc
-    while link is not None:
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:  # a chain may lead back to itself
+        seen.add(id(link))
         chain.append(type(link).__qualname__ + "\n" + "".join(traceback.format_tb(link.__traceback__)))
         if isinstance(link, BaseExceptionGroup):
             chain.extend(places(one) for one in link.exceptions[:_MOST_OF_A_GROUP])

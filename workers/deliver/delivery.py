@@ -24,7 +24,7 @@ from workers.deliver.call.watchdog import Watchdog
 from workers.deliver.pause_probe import Part
 from workers.deliver.prefetch import Intake
 from workers.deliver.run import Run
-from workers.deliver.settler import Settler, Unsettled, halves, unworkable
+from workers.deliver.settler import MOST_STUCK, Settler, Unsettled, halves, unworkable
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import Notebook
@@ -232,7 +232,10 @@ class Deliveries:
             if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
                 left = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
-                yield [(position, self._failure_limit.limited(cause, is_probe=False)) for position in left]
+                for position in left:
+                    limited = self._failure_limit.limited(cause, is_probe=False)
+                    part.hear(limited)
+                    yield ((position, limited),)
                 return
 
     def _at_once(self, run: Run, part: Part, positions: list[int]) -> Generator[_Known, None, None]:
@@ -266,18 +269,29 @@ class Deliveries:
         The one with which this service fails alone is not tried any more.
         """
         left = deque(halves(run.without_outcome(range(len(run.events)))))
+        # Until one event has gone well, nobody knows that it is the events' doing.
+        stuck: list[tuple[int, Outcome]] = []
+        works = False
         while left and not part.is_held and not self._is_stopping():
             positions = run.without_outcome(left.popleft())
             try:
                 for index, outcome in self._called(part, [run.events[p] for p in positions], singly=True):
+                    works = True
                     yield ((positions[index], outcome),)
             except Exception as exc:
                 if isinstance(exc, StaleRun | Unfinished | Unsettled) or redis_retry.is_unavailable(exc):
                     raise
                 if len(positions) > 1:
                     left.extendleft(reversed(halves(positions)))
-                else:
-                    yield [(position, unworkable(exc, handler=self._handler.name)) for position in positions]
+                    continue
+                stuck += [(position, unworkable(exc, handler=self._handler.name)) for position in positions]
+                if not works and len(stuck) >= MOST_STUCK:
+                    raise Unsettled(Unsettled.__doc__) from exc
+            if works and stuck:
+                yield stuck
+                stuck = []
+        if stuck:
+            yield stuck
 
     def _learn(self, number: int, seconds: float) -> None:
         if number:

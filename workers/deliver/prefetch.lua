@@ -5,8 +5,10 @@
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
 -- Gives {{id, progress, data, finished, items}, …}
-local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name')
+local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'alone')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
+-- A job that killed a worker or failed runs alone, as in claim.lua: others would count as its progress.
+if own[4] or own[5] or own[6] then return result end
 if pause_at(KEYS[4]) then return result end
 if redis.call('LLEN', KEYS[1]) == 0 then return result end
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 log = logging.getLogger("callbacks.deliver")
 
 # So many events of which nothing can be written down, each alone: it is not the events' doing, then.
-_MOST_STUCK: Final = 3
+MOST_STUCK: Final = 3
 
 
 class Unsettled(Exception):
@@ -75,7 +75,7 @@ class Settler:
         while left:
             ended = left.popleft()
             try:
-                settled = self._write_down(run, ended, news)
+                verdicts, settled = self._write_down(run, ended, news)
             except Exception as exc:
                 if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
                     raise
@@ -83,11 +83,14 @@ class Settler:
                     left.extendleft(reversed(self._smaller(ended, exc)))
                 except Unsettled as unsettled:
                     stuck.append(unsettled)
-                    if len(stuck) == _MOST_STUCK:
+                    if len(stuck) == MOST_STUCK:
                         raise
                 continue
+            # What is settled is never settled again, whatever goes wrong from here on.
+            run.settled(ended)
             by, news = news.by, NOTHING
             part.learn(settled)
+            self._report(verdicts)
             if settled.change == "paused":
                 log.warning(
                     "action=handler_paused handler=%s seconds=%.0f by=%s", self._handler.name, settled.seconds, by
@@ -108,7 +111,7 @@ class Settler:
             raise Unsettled(Unsettled.__doc__) from error
         return [[msgspec.structs.replace(ended[0], outcome=unworkable(error, handler=self._handler.name))]]
 
-    def _write_down(self, run: Run, ended: Sequence[Ended], news: PauseNews) -> Settled:
+    def _write_down(self, run: Run, ended: Sequence[Ended], news: PauseNews) -> tuple[Verdicts, Settled]:
         verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
         for one in ended:
             verdicts.enter(one)
@@ -121,9 +124,10 @@ class Settler:
             later=verdicts.later,
             news=news,
         )
-        run.settled(ended)
+        return verdicts, settled
+
+    def _report(self, verdicts: Verdicts) -> None:
         for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
             self._figures.add((name, self._handler.name), number)
         for (action, cause), number in verdicts.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
-        return settled

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 import msgspec
+import redis
 
 from shared import batches, queues
 from workers.declaration import Handler
@@ -166,7 +167,7 @@ class Expansion:
         except StaleRun:
             raise
         except Exception as exc:
-            if redis_retry.is_unavailable(exc):
+            if redis_retry.is_unavailable(exc) or _is_for_want_of_rights(exc):
                 raise
             if len(pending.pieces) > 1:
                 for half in pending.halves():
@@ -209,3 +210,9 @@ class Expansion:
         if self._reused and time.monotonic() >= self._warn_at:
             log.warning("action=req_uuid_reused replies=%d", self._reused)
             self._warn_at, self._reused = time.monotonic() + _WARN_SECONDS, 0
+
+
+def _is_for_want_of_rights(exc: Exception) -> bool:
+    """Return whether Redis refused for want of rights, which it does for each item alike."""
+    is_code = isinstance(exc, redis.exceptions.NoPermissionError)
+    return is_code or (isinstance(exc, redis.RedisError) and "NOPERM" in str(exc))

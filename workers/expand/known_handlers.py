@@ -46,11 +46,16 @@ def find(entries: Sequence[str], connection: redis.Redis) -> Known:
     its events are not offered to it, as if it were not named. `connection` is used for that only.
     """
     found = registry.load_each(entries, with_settings=False)
-    recalled = _recalled(connection, list(found.problems)) if found.problems else {}
+    imported = {entry: tuple(filters_of(handler) for handler in handlers) for entry, handlers in found.handlers.items()}
+    names_imported = {filters.name for handlers in imported.values() for filters in handlers}
+    recalled = {
+        # A handler that has moved to a module that could be imported is what it is there.
+        entry: tuple(filters for filters in handlers if filters.name not in names_imported)
+        for entry, handlers in (_recalled(connection, list(found.problems)) if found.problems else {}).items()
+    }
     for entry, error in found.problems.items():
         names = ",".join(filters.name for filters in recalled.get(entry, ()))
         log.error("action=handler_unusable entry=%s handlers=%s error=%s", entry, names or "unknown", error.problem)
-    imported = {entry: tuple(filters_of(handler) for handler in handlers) for entry, handlers in found.handlers.items()}
     known = recalled | imported
     return Known(
         filters={entry: known[entry] for entry in dict.fromkeys(entries) if entry in known},

@@ -84,11 +84,11 @@ class ExpandHousekeeping(Housekeeping):
 
     def tick(self, workers: Any) -> None:
         """Do what is due. Raises redis.RedisError where Redis is unavailable."""
+        super().tick(workers)
         if not self._are_remembered:
             self._are_remembered = self.attempt(
                 "maintenance_filters", lambda: filters_store.remember(self._connection, self._filters)
             )
-        super().tick(workers)
         if self._offering.is_due:
             self.attempt("maintenance_subscriptions", self._offering.tick)
 

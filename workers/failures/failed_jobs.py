@@ -5,7 +5,6 @@ one that does it is alone at last. If that goes on for an hour, what is left of 
 callbacks in the quarantine, events as dead letters of their handler. A job of a newer release waits for that release.
 """
 
-from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,6 @@ import redis
 
 from shared import batches, keys, progress, queues
 from shared.batches import Kept
-from shared.keys import CountedKind
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
 from workers.runtime import outcome as outcomes
@@ -80,10 +78,9 @@ class FailedJob:
             entries = []
         if sum(entry.records for entry in entries) != self.left:
             entries = [self._whole(error)]
-        counts: Counter[str] = Counter()
-        for entry in entries:
-            counts[self._count(entry.kind)] += entry.records
-        return Substitute(self._index(), entries=entries, counts=counts)
+        return Substitute(
+            self._index(), entries=entries, handler=None if self._queue == queues.EXPAND else self._handler()
+        )
 
     def _entries(self, error: BaseException) -> list[SetAside]:
         if self._queue == queues.EXPAND:
@@ -120,11 +117,6 @@ class FailedJob:
 
     def _index(self) -> str:
         return keys.QUARANTINE if self._queue == queues.EXPAND else keys.dead(self._handler())
-
-    def _count(self, kind: CountedKind) -> str:
-        if self._queue == queues.EXPAND:
-            return keys.count(kind, "quarantined")
-        return keys.handler_count(self._handler(), kind, "dead")
 
 
 def _is_refused(error: BaseException | None) -> bool:

@@ -130,8 +130,10 @@ class Places:
     def replace(self, execution: Execution, substitute: Substitute) -> bool:
         """End a run and put something else in its job's place, if the run still held the job; return whether it did."""
         arguments: list[Argument] = [keys.job(execution.job_id), "", 0, execution.job_id, execution.id]
-        append_all(arguments, list(substitute.counts.items()))
-        append_all(arguments, [set_aside_words(entry) for entry in substitute.entries])
+        append_all(
+            arguments,
+            [(*substitute.counters(entry), entry.records, *set_aside_words(entry)) for entry in substitute.entries],
+        )
         jobs: list[tuple[Argument, ...]]
         jobs = [(keys.job(job_id), job_id, *flat(fields)) for job_id, fields in substitute.jobs]
         append_all(arguments, jobs)

@@ -62,4 +62,4 @@ def may_pass(exc: BaseException) -> bool:
     passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
     if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
         return False
-    return isinstance(exc, passing) or _NOT_NOW.search(str(exc)) is not None
+    return isinstance(exc, passing) or (isinstance(exc, redis.RedisError) and _NOT_NOW.search(str(exc)) is not None)

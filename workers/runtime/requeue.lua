@@ -25,7 +25,7 @@ redis.call('ZREM', KEYS[6], ARGV[2])
 redis.call('SREM', KEYS[7], member)
 -- That stays true whoever has moved the job meanwhile, so it is written down in any case.
 for i = 9, #ARGV, 2 do
-  if redis.call('HEXISTS', ARGV[i], 'data') == 1 then
+  if redis.pcall('HEXISTS', ARGV[i], 'data') == 1 then  -- else it is gone, or is no job
     redis.call('HSET', ARGV[i], 'finished', (redis.call('HGET', ARGV[i], 'finished') or '') .. ARGV[i + 1] .. ';')
   end
 end
@@ -43,7 +43,7 @@ if ARGV[5] == '1' or has_failed then
   while true do
     local other = redis.call('LMOVE', KEYS[4], KEYS[3], 'RIGHT', 'LEFT')
     if not other then break end
-    if has_failed and redis.call('HEXISTS', ARGV[8] .. other, 'data') == 1 then
+    if has_failed and redis.pcall('HEXISTS', ARGV[8] .. other, 'data') == 1 then
       redis.call('HSET', ARGV[8] .. other, 'alone', 1)
     end
   end

@@ -97,12 +97,23 @@ Item: TypeAlias = Offer | SetAside
 
 
 class Substitute(Struct, frozen=True):
-    """What takes the place of a job that failed: jobs, each with its id and fields, or entries of an index."""
+    """What takes the place of a job that failed: jobs, each with its id and fields, or entries of an index.
+
+    The entries are dead letters of `handler`, or quarantined callbacks where that is None.
+    """
 
     index: str
     jobs: Sequence[tuple[str, Mapping[str, Argument]]] = ()
     entries: Sequence[SetAside] = ()
-    counts: Mapping[str, int] = {}
+    handler: str | None = None
+
+    def counters(self, entry: SetAside) -> tuple[str, str]:
+        """Return the counter of entries of this kind, and that of dropped ones."""
+        if self.handler is None:
+            return keys.count(entry.kind, "quarantined"), keys.count(entry.kind, "dropped")
+        return keys.handler_count(self.handler, entry.kind, "dead"), keys.handler_count(
+            self.handler, entry.kind, "dropped"
+        )
 
 
 class Later(Struct, frozen=True):
