@@ -16,7 +16,9 @@ from tests.integration.test_isolation import OF_THE_JOB, OF_THE_LADDER
 from tests.integration.told import at_handler, single, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
+from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import TAKE_ITEMS, Intake
+from workers.deliver.settler import Settler
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
 from workers.runtime.steps import Steps
@@ -302,3 +304,37 @@ def test_while_redis_is_unavailable_no_failure_is_counted(b: Bench, monkeypatch:
     b.expand()
 
     assert (b.audit().unique, b.audit().quarantined, b.audit().waiting) == (1, 0, 0)
+
+
+def test_a_fault_after_a_settlement_counts_nothing_twice(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    b.keep(*statuses(["1", "2"]))
+    b.expand()
+    faults = iter([RuntimeError])
+
+    def report(_settler: Settler, _verdicts: Any) -> None:
+        for fault in faults:
+            raise fault
+
+    monkeypatch.setattr(Settler, "_report", report)
+    work(b, "deliver")
+
+    assert at_handler(b, single) == (2, 0, 0, 0)
+    assert b.audit().balances
+    assert sorted(told.called) == ["1", "2"]
+
+
+def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    b.keep(*statuses([str(number) for number in range(30)]))
+    b.expand()
+    with monkeypatch.context() as broken:
+
+        def run(*_arguments: Any, **_options: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        broken.setattr(Caller, "run", run)
+        b.deliver(single)
+
+    assert b.dead_letters("single") == []
+    promote(b)
+    work(b, "deliver")
+    assert at_handler(b, single) == (30, 0, 0, 0)

@@ -1,0 +1,13 @@
+"""Where an exception was raised is told without its message, whatever its chain looks like."""
+
+from shared import tracebacks
+
+
+def test_a_chain_that_leads_back_to_itself_ends() -> None:
+    first, second = ValueError("a number"), KeyError("a text")
+    first.__cause__, second.__cause__ = second, first
+
+    told = tracebacks.places(first)
+
+    assert told.count("ValueError") == told.count("KeyError") == 1
+    assert "a number" not in told
