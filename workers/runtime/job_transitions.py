@@ -104,13 +104,7 @@ class Places:
         return bool(
             self._put_back(
                 keys=[
-                    keys.rq_started(self._queue),
-                    keys.job(execution.job_id),
-                    keys.rq_queue(self._queue),
-                    keys.taken(execution.job_id),
-                    execution.key,
-                    ExecutionRegistry.key_template.format(execution.job_id),
-                    WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                    *self._run_keys(execution),
                     keys.rq_scheduled(self._queue),
                 ],
                 args=[
@@ -140,19 +134,25 @@ class Places:
         return bool(
             self._replace(
                 keys=[
-                    keys.rq_started(self._queue),
-                    keys.job(execution.job_id),
-                    keys.rq_queue(self._queue),
-                    keys.taken(execution.job_id),
-                    execution.key,
-                    ExecutionRegistry.key_template.format(execution.job_id),
-                    WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+                    *self._run_keys(execution),
                     keys.COUNTS,
                     substitute.index,
                 ],
                 args=arguments,
             )
         )
+
+    def _run_keys(self, execution: Execution) -> list[str]:
+        """Return the keys in which a run and its job stand, in the order of the scripts that end a run."""
+        return [
+            keys.rq_started(self._queue),
+            keys.job(execution.job_id),
+            keys.rq_queue(self._queue),
+            keys.taken(execution.job_id),
+            execution.key,
+            ExecutionRegistry.key_template.format(execution.job_id),
+            WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
+        ]
 
     def has_taken(self, job_id: str) -> bool:
         """Tell whether there are jobs that a run of this one took along, and that are not settled."""
