@@ -73,7 +73,7 @@ class Callback(Struct, frozen=True, gc=False):
 AT_ONCE_BYTES: Final = 64 << 10
 
 _STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
-_MOST_EXTRA_BYTES: Final = 1 << 20
+MOST_EXTRA_BYTES: Final = 1 << 20
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
@@ -173,9 +173,9 @@ def _read_in_parts(body: bytes, kind: Kind | None) -> Callback:
 
 def _extra(opened: bodies.Opened, *, records: int) -> dict[str, Any]:
     """Return the unknown keys next to `data`, as every event of the bundle carries them, if that is not too much."""
-    if opened.around_bytes > 2 * _MOST_EXTRA_BYTES:
+    if opened.around_bytes > 2 * MOST_EXTRA_BYTES:
         return {}  # before each of millions of keys becomes an object
     unknown = {k: part for k, part in json_reader.members(opened.body, "$").items() if k not in _STATUS_KEYS}
-    if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > _MOST_EXTRA_BYTES:
+    if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > MOST_EXTRA_BYTES:
         return {}
     return {key: json_reader.value_or_text(part) for key, part in unknown.items()}

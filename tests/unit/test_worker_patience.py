@@ -19,10 +19,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return told
 
 
-def nowhere() -> redis.Redis:
-    return redis.Redis(port=1)
-
-
 def failing(times: int, error: Exception) -> Callable[[], str]:
     left = [error] * times
 

@@ -5,10 +5,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
+from shared import wire
 from shared.batches import Kept
 
-# As `shared.wire` has it: what stands beside `data` is copied into each of the records.
-_MOST_EXTRA_BYTES: Final = 1 << 20
 _JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _decode: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_records: Final = msgspec.json.Decoder(list[Raw]).decode
@@ -40,6 +39,6 @@ def split(kept: Kept) -> Bundle | None:
     if len(records) != kept.records:
         return None
     others = sum(len(key) + len(bytes(part)) for key, part in beside.items() if key not in _JOB_KEYS)
-    if others * len(records) > _MOST_EXTRA_BYTES:
+    if others * len(records) > wire.MOST_EXTRA_BYTES:
         beside = {key: part for key, part in beside.items() if key in _JOB_KEYS}
     return Bundle(kept, beside, records)
