@@ -128,7 +128,7 @@ def _offered(client: redis.Redis, name: str) -> Offered:
     if found.is_pending:
         raise click.ClickException(
             f"expand workers that do not know {name!r} are still at work: stop them, wait a few seconds, and run this "
-            "again, lest it miss what they expand"
+            "again, or it will miss what they expand"
         )
     if found.is_unknown:
         raise click.ClickException(

@@ -26,7 +26,7 @@ from workers.runtime.supervisor import Job, Supervisor
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
 _SETTLE_SECONDS = 10.0
-# A supervisor waits for Redis no longer than this, lest it hear too late that it is to stop, or that a worker died.
+# A supervisor waits for Redis no longer than this: it must hear in time that it is to stop, or that a worker died.
 _REDIS_TIMEOUT_SECONDS = 5.0
 
 

@@ -193,7 +193,7 @@ class Deliveries:
     def _outcomes(self, run: Run, part: Part) -> Generator[_Known, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
-        Alone come those that failed before, lest one bad event fail a whole batch at each of its attempts, and the
+        Alone come those that failed before, or one bad event would fail a whole batch at each attempt, and the
         events of a batch that failed. Where the handler asked for time, or fails with one event after the other, it
         is not the events' doing: the rest of the batch has failed with it, and each is tried again alone, later.
 

@@ -21,8 +21,8 @@ _LONGEST_WAIT_SECONDS: Final = 3600.0
 def wait_seconds(attempt: int) -> float:
     """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
 
-    Eight attempts so cover about an hour and a half. A tenth is left to chance, lest events that failed together
-    come back together.
+    Eight attempts so cover about an hour and a half. A tenth is left to chance, so that events that failed together
+    do not come back together.
     """
     # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
     power = min(attempt - 1, 6)

@@ -19,7 +19,7 @@ from shared.metrics_push import STATE_SECONDS
 from shared.recent_rate import LastHour
 from shared.settings import Durability
 
-# More handlers, or processes, than any deployment has: beyond it they are not shown, lest series multiply.
+# More handlers, or processes, than any deployment has: beyond it they are not shown, so that series do not multiply.
 MOST_HANDLERS: Final = 100
 _MOST_PROCESSES: Final = 1000
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
