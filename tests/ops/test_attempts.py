@@ -1,16 +1,7 @@
 """How often a password may be tried, from one address and from all together."""
 
 from callbacks.ops.access.attempts import MOST_IN_ALL, MOST_PER_ADDRESS, PERIOD_SECONDS, Attempts
-
-
-class Clock:
-    """A time that a test moves on."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+from tests.clock import Clock
 
 
 def test_an_address_has_to_wait_when_it_was_wrong_too_often_and_others_need_not() -> None:

@@ -11,14 +11,7 @@ import pytest
 from shared import background, uncaught
 from shared.background import Background, Loop
 from shared.exception_log import EVERY_SECONDS
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+from tests.clock import Clock
 
 
 class Broken(Exception):

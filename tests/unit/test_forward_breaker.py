@@ -2,14 +2,8 @@
 
 import pytest
 
+from tests.clock import Clock
 from workers.handlers.forward.breaker import FAILURES, MOST_REFUSALS, Breaker
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -57,7 +51,7 @@ def test_calls_that_were_under_way_end_in_the_same_pause(breaker: Breaker, clock
     found = []
     for n, one in enumerate(begun):
         found.append(breaker.failed(one, str(n)))
-        clock.now += 0.25
+        clock.seconds += 0.25
 
     assert found[:5] == [None] * 4 + [5.0]
     assert found[5:9] == [4.75, 4.5, 4.25, 4.0], "what is left of it"

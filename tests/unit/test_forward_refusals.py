@@ -2,14 +2,8 @@
 
 import pytest
 
+from tests.clock import Clock
 from workers.handlers.forward.refusals import AGAIN_SECONDS, LEAST_SECONDS, MOST_REFUSALS, Refusals
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -23,7 +17,7 @@ def refusals(clock: Clock) -> Refusals:
 
 
 def accept_another(refusals: Refusals, clock: Clock) -> None:
-    clock.now += 0.1
+    clock.seconds += 0.1
     refusals.accepted(refusals.begin(), "another")
 
 
@@ -34,7 +28,7 @@ def test_an_event_that_is_refused_while_others_are_accepted_is_refused_for_good_
     for _ in range(MOST_REFUSALS):
         found.append(refusals.refused("bad"))
         accept_another(refusals, clock)
-        clock.now += AGAIN_SECONDS
+        clock.seconds += AGAIN_SECONDS
 
     assert found == [None, False, False, True]
 
@@ -42,7 +36,7 @@ def test_an_event_that_is_refused_while_others_are_accepted_is_refused_for_good_
 def test_a_target_that_accepts_nothing_refuses_no_event_for_good(refusals: Refusals, clock: Clock) -> None:
     accept_another(refusals, clock)
     for _ in range(100):
-        clock.now += AGAIN_SECONDS
+        clock.seconds += AGAIN_SECONDS
         assert refusals.refused("good") is None
 
 
@@ -50,11 +44,11 @@ def test_what_was_accepted_by_a_call_that_began_before_the_refusal_proves_nothin
     refusals: Refusals, clock: Clock
 ) -> None:
     begun = refusals.begin()
-    clock.now += 1.0
+    clock.seconds += 1.0
     refusals.refused("good")
-    clock.now += 1.0
+    clock.seconds += 1.0
     refusals.accepted(begun, "another")
-    clock.now += LEAST_SECONDS
+    clock.seconds += LEAST_SECONDS
 
     assert refusals.refused("good") is None
 
@@ -70,7 +64,7 @@ def test_an_event_that_was_accepted_begins_anew(refusals: Refusals, clock: Clock
     for _ in range(MOST_REFUSALS - 1):
         refusals.refused("fickle")
         accept_another(refusals, clock)
-        clock.now += LEAST_SECONDS
+        clock.seconds += LEAST_SECONDS
     refusals.accepted(refusals.begin(), "fickle")
 
     assert refusals.refused("fickle") is None

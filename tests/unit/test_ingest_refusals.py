@@ -1,13 +1,7 @@
 """Refusals are counted against the ten minutes for which the gateway tries."""
 
 from ingest.refusals import Refusals
-
-
-class Clock:
-    now_seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_seconds
+from tests.clock import Clock
 
 
 def test_nothing_refused_is_nothing_told() -> None:
@@ -18,7 +12,7 @@ def test_the_first_of_them_decides_how_much_time_is_left() -> None:
     clock = Clock()
     refusals = Refusals(now_seconds=clock)
     refusals.add(3)
-    clock.now_seconds += 240
+    clock.seconds += 240
     refusals.add(2)
     told = refusals.told()
     assert told is not None
@@ -30,7 +24,7 @@ def test_time_that_is_over_is_not_less_than_nothing() -> None:
     refusals = Refusals(now_seconds=clock)
     for _ in range(8):
         refusals.add(1)
-        clock.now_seconds += 100
+        clock.seconds += 100
     told = refusals.told()
     assert told is not None
     assert (told.callbacks, told.left_seconds) == (8, 0.0)
@@ -40,7 +34,7 @@ def test_what_the_gateway_has_long_sent_again_is_forgotten() -> None:
     clock = Clock()
     refusals = Refusals(now_seconds=clock)
     refusals.add(3)
-    clock.now_seconds += 601
+    clock.seconds += 601
     assert refusals.told() is None
     refusals.add(1)
     told = refusals.told()
