@@ -30,8 +30,8 @@ from callbacks.cli.children import leashed
 
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
 _FORBIDDEN_PORT: Final = 6379
-# Below those that Linux gives out by itself (net.ipv4.ip_local_port_range).
-_PORTS: Final = range(10_000, 32_768)
+# Below those that Linux gives out by itself (net.ipv4.ip_local_port_range) and those that `callbacks dev` chooses from.
+_PORTS: Final = range(10_000, 28_000)
 _given: Final[set[int]] = set()
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0

@@ -1,11 +1,16 @@
 """Ports: free ones, and sockets that listen before a server is started on them."""
 
+import random
 import socket
 from typing import Final
 
 from shared.errors import CallbacksError
 
 BACKLOG: Final = 2048
+# Below those that systems give to outgoing connections (from 32,768 on Linux, 49,152 elsewhere): between our choice
+# and the child's bind() passes a second or more, in which any client could be given a port from up there.
+_FREE_PORTS: Final = range(28_000, 32_768)
+_TRIES: Final = 200
 
 
 class NoPort(CallbacksError):
@@ -13,9 +18,14 @@ class NoPort(CallbacksError):
 
 
 def free_port() -> int:
-    """Give a port of 127.0.0.1 that nobody listens on now."""
-    with listen("127.0.0.1", 0) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that no process listens on now. Raises NoPort."""
+    for port in random.sample(_FREE_PORTS, _TRIES):
+        try:
+            listen("127.0.0.1", port).close()
+        except NoPort:
+            continue
+        return port
+    raise NoPort(f"no free port found between {_FREE_PORTS.start} and {_FREE_PORTS.stop}: end what listens there")
 
 
 def listen(host: str, port: int) -> socket.socket:
