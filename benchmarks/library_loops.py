@@ -115,7 +115,7 @@ def _handled(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], None
     def run() -> None:
         with Caller(handler) as caller:
             for batch in batches:
-                for _, outcome in caller.run(batch):
+                for _, outcome in caller.call(batch):
                     if not isinstance(outcome, Done):
                         raise Failed(f"{name}: {outcome}")
 

@@ -8,7 +8,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     worker_killed       it did not end in time after a stop
     worker_unfit        it cannot work: the configuration or its handler is wrong; it is started again, at the slowest
                         once a minute; where that is so of all from the start, everything stops with exit code 2
-    handler_unusable    an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it is known to
+    handler_import_failed
+                        an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it is known to
                         bring: their events go on to their queues, and wait there; others do not notice
     redis_away          Redis does not answer or will not write now; it is tried again, once said
     redis_back          it does again, and what waited for it is written
@@ -24,9 +25,9 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     job_split           a job failed alone: each of its items is a job of its own now: items=
     job_set_aside       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
     job_unreadable      a job that this release cannot read
-    callback_apart      the reading of a callback raised cause=: it is read one record at a time
+    callback_split      the reading of a callback raised cause=: it is read one record at a time
     event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is set aside
-    run_apart           a delivery's run raised cause=: its events are called one at a time
+    run_split           a delivery's run raised cause=: its events are called one at a time
     req_uuid_reused     replies= came under the req_uuid of other replies, and were delivered: a fault of the sender
     run_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
@@ -36,12 +37,14 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     handler_resumed     an event was done again, and the queue goes on: seconds= it was paused; by=memory: there is room
     fan_out_waiting     Redis is too full to expand callbacks (95 % of maxmemory): used=; they wait, once said
     fan_out_resumed     there is room again: used=
-    handler_unready     a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
+    handler_lifespan_failed
+                        a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
                         and is started again, ever more slowly, and its events wait
     handler_lifespan_ended
                         a handler's lifespan ended while it was to be open, as a task of its group failed for one:
                         cause=; the process stops after the call under way, and is started again
-    handler_unclosed    a handler's lifespan could not be left: cause=; nothing else is the worse for it
+    handler_lifespan_close_failed
+                        a handler's lifespan could not be left: cause=; nothing else is the worse for it
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
     database_away       the `sql` handler's database cannot be used: database= error=; its events wait, once said

@@ -23,10 +23,10 @@ from shared.metrics_push import Telling
 from workers import jobs, registry
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.lifespan import LifespanFailed
 from workers.deliver.call.spans import CallSpans
-from workers.deliver.delivery import Deliveries
-from workers.expand.expansion import Expansion
+from workers.deliver.delivery import Deliverer
+from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
 from workers.filters import Filters
 from workers.filters import of as filters_of
@@ -56,9 +56,9 @@ def main() -> int:
     except CallbacksError as exc:
         log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
-    except Unready as exc:
+    except LifespanFailed as exc:
         # No event has been touched; the supervisor starts it again, ever more slowly while this goes on.
-        log.error("action=handler_unready handler=%s cause=%s", exc.handler, exc.cause)
+        log.error("action=handler_lifespan_failed handler=%s cause=%s", exc.handler, exc.cause)
         return EXIT_TROUBLE
     except redis.RedisError as exc:
         # Whatever it had in hands is given back by the supervisor, who will start it again.
@@ -86,19 +86,19 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     figures = Figures()
     telling = Telling(figures, loaded.redis_url, background=background)
     if handler is None:
-        expansion = Expansion(
+        expander = Expander(
             steps=steps,
             handlers=wanted,
             dedupe_seconds=loaded.dedupe_seconds,
             spans=None if tracer is None else ExpandSpans(tracer),
         )
-        jobs.prepare(expansion=expansion)
+        jobs.prepare(expander=expander)
     else:
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
         # Without its lifespan the handler lacks what that opened: the worker stops, and is started again with another.
         caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
         jobs.prepare(
-            deliveries=Deliveries(
+            deliverer=Deliverer(
                 steps=steps,
                 handler=handler,
                 caller=caller,

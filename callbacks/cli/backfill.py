@@ -22,7 +22,7 @@ from workers.admin import handler_catalog, queue_state
 from workers.admin.backfill import EVENTS_A_STEP, Backfilling, Step
 from workers.declaration import Handler
 from workers.expand import subscriptions
-from workers.expand.subscriptions import Offered
+from workers.expand.subscriptions import Subscriptions
 from workers.handlers.sql import past
 from workers.handlers.sql.connecting import Address
 from workers.handlers.sql.trouble import DatabaseTrouble
@@ -117,9 +117,9 @@ def _kinds(handler: Handler, kind: str | None) -> set[str]:
     return kinds
 
 
-def _offered(client: redis.Redis, name: str) -> Offered:
+def _offered(client: redis.Redis, name: str) -> Subscriptions:
     """Give when the handler was offered events. Ends the command where that cannot be known."""
-    found = subscriptions.offered(client, name)
+    found = subscriptions.find(client, name)
     if found is None:
         raise click.ClickException(
             f"no expand worker knows {name!r} yet: name it in CALLBACKS_HANDLERS and restart the workers, so that it "
@@ -137,7 +137,7 @@ def _offered(client: redis.Redis, name: str) -> Offered:
     return found
 
 
-def _latest(offered: Offered | None) -> datetime:
+def _latest(offered: Subscriptions | None) -> datetime:
     since_ms = None if offered is None else offered.since_ms
     return datetime.now(UTC) if since_ms is None else stored_time(since_ms) + _CLOCKS
 

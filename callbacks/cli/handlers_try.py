@@ -19,8 +19,8 @@ from workers.admin import event_input, filtered, handler_catalog
 from workers.admin.event_input import NoEvents
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.dry_run import Tried, tried, unready
-from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.dry_run import DryRun, dry_run, not_ready
+from workers.deliver.call.lifespan import LifespanFailed
 
 
 @click.command("try", cls=Command)
@@ -80,7 +80,7 @@ def _read(file: BinaryIO | None) -> Sequence[Event]:
         ) from exc
 
 
-def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[Tried, str]]:
+def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[DryRun, str]]:
     """Call the handler; what it prints goes where it belongs, or, with `quiet`, is given beside what it did."""
     if not events:
         return
@@ -89,10 +89,10 @@ def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterat
         try:
             with _printing(printed if quiet else None):
                 caller = stack.enter_context(Caller(handler))
-        except Unready as exc:
-            yield unready(exc, events), printed.getvalue()
+        except LifespanFailed as exc:
+            yield not_ready(exc, events), printed.getvalue()
             return
-        results = tried(caller, events)
+        results = dry_run(caller, events)
         while True:
             printed = io.StringIO()
             with _printing(printed if quiet else None):
@@ -123,7 +123,7 @@ def _tell_unwanted(event: Event, reasons: Sequence[str], *, force: bool, as_json
     click.echo("    Called all the same: --force." if force else "    `--force` calls it all the same.")
 
 
-def _sentences(handler: Handler, result: Tried) -> str:
+def _sentences(handler: Handler, result: DryRun) -> str:
     what = _called_what(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
     mark = "✓" if result.outcome == "done" else "✗"
     line = f"{mark} {handler.name}, {what}: {shelf_options.printable(result.sentence)} ({result.seconds:.3f} s)"
@@ -136,7 +136,7 @@ def _called_what(event: Event) -> str:
     return f"{told} ({shelf_options.short(event.status)})" if event.kind == "report" else told
 
 
-def _object(result: Tried, printed: str) -> bytes:
+def _object(result: DryRun, printed: str) -> bytes:
     told: dict[str, Any] = {
         "events": [event.id for event in result.events],
         "outcome": result.outcome,

@@ -16,8 +16,8 @@ from shared.errors import ConfigurationError
 from shared.metrics import Figures
 from shared.metrics_push import Telling
 from workers.expand import known_handlers
-from workers.expand.known_handlers import Known
-from workers.expand.subscriptions import ExpandHousekeeping
+from workers.expand.known_handlers import KnownHandlers
+from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import Trimming
 from workers.runtime.journal_folder import Notebooks
 from workers.runtime.maintenance import Housekeeping
@@ -82,18 +82,18 @@ def _settings() -> settings.Settings:
     return settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
 
 
-def _known(loaded: settings.Settings) -> Known:
+def _known(loaded: settings.Settings) -> KnownHandlers:
     logs.configure()
     ending.with_success()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     try:
-        return known_handlers.find(loaded.handlers, connection)
+        return known_handlers.load(loaded.handlers, connection)
     finally:
         connection.close()
 
 
 def _supervise(
-    loaded: settings.Settings, jobs: Sequence[Job], *, grace_seconds: float, known: Known | None = None
+    loaded: settings.Settings, jobs: Sequence[Job], *, grace_seconds: float, known: KnownHandlers | None = None
 ) -> int:
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     notebooks = Notebooks.of(loaded.run_dir)
@@ -111,7 +111,7 @@ def _supervise(
     }
     queue_names = [job.queue for job in jobs]
     housekeeping = (
-        ExpandHousekeeping(queue_names, filters=known.filters, **keeping)
+        SubscriptionMaintenance(queue_names, filters=known.filters, **keeping)
         if known is not None
         else Housekeeping(queue_names, **keeping)
     )

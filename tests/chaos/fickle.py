@@ -71,7 +71,7 @@ class FickleJourney(Journey):
 
 
 def prompt(attempt: int) -> float:
-    """Let failed events come again at once, instead of `verdicts.wait_seconds`."""
+    """Let failed events come again at once, instead of `retries.backoff_seconds`."""
     return 0.0
 
 

@@ -268,7 +268,7 @@ def test_the_service_does_what_its_model_does(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setenv(witnesses.VARIABLE, str(folder / "calls"))
-    monkeypatch.setattr(retries, "wait_seconds", prompt)
+    monkeypatch.setattr(retries, "backoff_seconds", prompt)
     faults.hurried(monkeypatch)
     long = "CHAOS_SECONDS" in os.environ
     run_state_machine_as_test(

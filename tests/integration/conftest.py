@@ -235,11 +235,11 @@ def counts(server: RedisServer) -> dict[str, int]:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Give the ids of the jobs that this process runs for a handler, as it runs them."""
     noted: list[str] = []
-    run = delivery.Deliveries.run
+    run = delivery.Deliverer.run
 
-    def note(self: delivery.Deliveries, **options: Any) -> None:
+    def note(self: delivery.Deliverer, **options: Any) -> None:
         noted.append(options["job_id"])
         run(self, **options)
 
-    monkeypatch.setattr(delivery.Deliveries, "run", note)
+    monkeypatch.setattr(delivery.Deliverer, "run", note)
     return noted

@@ -199,7 +199,7 @@ def _work(
     os.environ.update(environment)
     rq_worker._PAUSE_SECONDS = redis_retry._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     if wait_seconds is not None:
-        retries.wait_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
+        retries.backoff_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     Faulty.at, Faulty.fault = at, fault
     b = Bench(url, *handlers, notebooks=notebooks())
     b.connection.connection_pool.connection_class = Faulty

@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from shared.batches import Quarantined
-from workers.expand.commit import Commit
+from workers.expand.chunk import Chunk
 from workers.runtime.settlement import Portion, SetAside
 
 # Stands in the one item that cannot be worked on, and in no other.
@@ -36,8 +36,8 @@ def holds(value: Any) -> bool:
         return False
     if isinstance(value, Struct):
         return any(holds(part) for part in structs.astuple(value))
-    if isinstance(value, Commit):
-        return holds(value.pieces)
+    if isinstance(value, Chunk):
+        return holds(value.items)
     if isinstance(value, dict):
         return any(holds(part) for part in value.values())
     if isinstance(value, list | tuple | frozenset | set):

@@ -11,7 +11,7 @@ from shared import keys
 from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.backfill import Backfilling
-from workers.expand.subscriptions import Offered
+from workers.expand.subscriptions import Subscriptions
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -40,7 +40,7 @@ def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_
         received_at = datetime.fromtimestamp(now, UTC) - timedelta(seconds=received_ago)
         event = msgspec.structs.replace(samples.report(), received_at=received_at)
         b.connection.set(keys.seen(event.id), 1, ex=int(marked_for - received_ago))
-        offered = Offered((((now - HOUR) * 1000, math.inf),))
+        offered = Subscriptions((((now - HOUR) * 1000, math.inf),))
 
         (step,) = Backfilling(b.connection, "new", offered=offered, dedupe_seconds=now_is).give([event])
 

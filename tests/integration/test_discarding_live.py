@@ -10,7 +10,7 @@ from tests.integration.told import at_handler, brought, other, single, told, who
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.purge import Discarding, StillRunning
-from workers.expand.subscriptions import Offering
+from workers.expand.subscriptions import SubscriptionWriter
 from workers.runtime import pause
 
 
@@ -38,17 +38,17 @@ def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
 
 
 def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(b: Bench) -> None:
-    Offering(["single"], connection=b.connection).tick()
+    SubscriptionWriter(["single"], connection=b.connection).tick()
     with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
         Discarding(b.connection, "single").prepare()
 
-    Offering(["other"], connection=b.connection).tick()
+    SubscriptionWriter(["other"], connection=b.connection).tick()
     assert not b.connection.hget(keys.OFFERED, "single").endswith(b"-"), "it is removed"
     Discarding(b.connection, "single").prepare()
 
 
 def test_a_pause_of_its_own_is_not_enough(b: Bench) -> None:
-    Offering(["single"], connection=b.connection).tick()
+    SubscriptionWriter(["single"], connection=b.connection).tick()
     b.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
 
     with pytest.raises(StillRunning):

@@ -17,7 +17,7 @@ from tests.integration.told import at_handler, single, told
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
-from workers.deliver.prefetch import TAKE_ITEMS, Intake
+from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 from workers.deliver.settler import Settler
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
@@ -29,12 +29,12 @@ IN_EXPAND = {
     "shared.queues:arguments": 0,
     "shared.queues:current": 3,
     "workers.jobs:expand": 1,
-    "workers.expand.commit:Commit.add": 1,
-    "workers.expand.expansion:Expansion._commit": 1,
-    "workers.expand.expansion:Expansion._commit_after": 1,
-    "workers.expand.expansion:Expansion.run": 1,
-    "workers.expand.record_reader:RecordReader._items": 1,
-    "workers.expand.record_reader:RecordReader.items": 1,
+    "workers.expand.chunk:Chunk.add": 1,
+    "workers.expand.expansion:Expander._commit_chunk": 1,
+    "workers.expand.expansion:Expander._submit": 1,
+    "workers.expand.expansion:Expander.run": 1,
+    "workers.expand.record_reader:RecordReader._read_or_split": 1,
+    "workers.expand.record_reader:RecordReader.read_items": 1,
     "workers.runtime.steps:Steps._taken_along": 0,
     "workers.runtime.steps:Steps.take": 1,
 }
@@ -42,16 +42,16 @@ IN_DELIVER = {
     "shared.queues:arguments": 0,
     "shared.queues:current": 4,
     "workers.jobs:deliver": 1,
-    "workers.deliver.delivery:Deliveries._take": 1,
-    "workers.deliver.settler:Settler._write_down": 1,
-    "workers.deliver.delivery:Deliveries.run": 1,
-    "workers.deliver.run:Run.settled": 0,
+    "workers.deliver.delivery:Deliverer._claim": 1,
+    "workers.deliver.settler:Settler._write": 1,
+    "workers.deliver.delivery:Deliverer.run": 1,
+    "workers.deliver.run:Run.mark_settled": 0,
     "workers.deliver.run:Run.settlements": 1,
-    "workers.deliver.run:_read": 1,
-    "workers.deliver.prefetch:Intake.begin": 1,
+    "workers.deliver.run:_read_events": 1,
+    "workers.deliver.prefetch:Prefetcher.claim": 1,
     "workers.runtime.steps:Steps._taken_along": 0,
     "workers.runtime.steps:Steps.take": 1,
-    "workers.deliver.retries:Verdicts.enter": 1,
+    "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # With this nothing can be set aside at all.
 IN_SETTING_ASIDE = "workers.runtime.settlement:append_all"
@@ -123,7 +123,7 @@ def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
 def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
     b: Bench, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
 ) -> None:
-    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     for ids in [["2", MARK, "3", "4"], ["0", "1"]][:: 1 if first else -1]:
         b.keep(*statuses(ids))
         b.expand()
@@ -247,7 +247,7 @@ def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkey
     monkeypatch.setattr(job_transitions, "time", FixedTime)
     b.keep(status(record(MARK)))
     waits: list[float] = []
-    with injection.raising("workers.expand.expansion:Expansion.run", ValueError):
+    with injection.raising("workers.expand.expansion:Expander.run", ValueError):
         for _ in range(6):
             b.expand()
             ((job_id, due),) = b.connection.zrange(keys.rq_scheduled(queues.EXPAND), 0, -1, withscores=True)
@@ -311,11 +311,11 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(b: Bench, monkeypatch: 
     b.expand()
     faults = iter([RuntimeError])
 
-    def report(_settler: Settler, _verdicts: Any) -> None:
+    def report(_settler: Settler, _policy: Any) -> None:
         for fault in faults:
             raise fault
 
-    monkeypatch.setattr(Settler, "_report", report)
+    monkeypatch.setattr(Settler, "_log", report)
     work(b, "deliver")
 
     assert at_handler(b, single) == (2, 0, 0, 0)
@@ -331,7 +331,7 @@ def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(b: Bench, monkeyp
         def run(*_arguments: Any, **_options: Any) -> Any:
             raise RuntimeError("can't start new thread")
 
-        broken.setattr(Caller, "run", run)
+        broken.setattr(Caller, "call", run)
         b.deliver(single)
 
     assert b.dead_letters("single") == []

@@ -13,7 +13,7 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, other, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.expand.subscriptions import ExpandHousekeeping
+from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import Trimming
 from workers.filters import Filters
 from workers.runtime.maintenance import Housekeeping
@@ -197,14 +197,14 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     connection = connections.connect(b.url)
     trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
     known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
-    keeping = ExpandHousekeeping(["expand", QUEUE], filters=known, connection=connection, trimming=trimming)
+    keeping = SubscriptionMaintenance(["expand", QUEUE], filters=known, connection=connection, trimming=trimming)
     (job_id,) = b.waiting(QUEUE)
     b.connection.lpop(keys.rq_queue(QUEUE))
     b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: 1})
 
     with closing(keeping):
         for _ in range(2):
-            keeping._offering._look_at = 0.0
+            keeping._writer._check_at = 0.0
             tick(keeping)
 
         assert b.waiting(QUEUE) == [job_id]

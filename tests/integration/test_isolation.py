@@ -19,7 +19,7 @@ from tests.integration.injection import MARK
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.deliver.prefetch import TAKE_ITEMS, Intake
+from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
 ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
 
@@ -29,25 +29,25 @@ OF_THE_JOB: Final = {
     "shared.queues:current",
     "workers.jobs:deliver",
     "workers.jobs:expand",
-    "workers.deliver.delivery:Deliveries._take",
-    "workers.deliver.delivery:Deliveries.run",
-    "workers.expand.expansion:Expansion.run",
-    "workers.deliver.prefetch:Intake.begin",
+    "workers.deliver.delivery:Deliverer._claim",
+    "workers.deliver.delivery:Deliverer.run",
+    "workers.expand.expansion:Expander.run",
+    "workers.deliver.prefetch:Prefetcher.claim",
     "workers.runtime.steps:Steps._taken_along",
     "workers.runtime.steps:Steps.take",
 }
 OF_THE_LADDER: Final = {
-    "workers.expand.commit:Commit.add",
-    "workers.deliver.settler:Settler._write_down",
-    "workers.deliver.run:Run.settled",
-    "workers.deliver.run:_read",
+    "workers.expand.chunk:Chunk.add",
+    "workers.deliver.settler:Settler._write",
+    "workers.deliver.run:Run.mark_settled",
+    "workers.deliver.run:_read_events",
     "workers.deliver.run:Run.settlements",
-    "workers.expand.expansion:Expansion._commit",
-    "workers.expand.expansion:Expansion._commit_after",
-    "workers.expand.record_reader:RecordReader._items",
-    "workers.expand.record_reader:RecordReader.items",
+    "workers.expand.expansion:Expander._commit_chunk",
+    "workers.expand.expansion:Expander._submit",
+    "workers.expand.record_reader:RecordReader._read_or_split",
+    "workers.expand.record_reader:RecordReader.read_items",
     "workers.runtime.settlement:append_all",
-    "workers.deliver.retries:Verdicts.enter",
+    "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
     "shared.bodies:text_of",
@@ -59,10 +59,10 @@ IN_EXPAND: Final = [
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
     "shared.wire:read",
-    "workers.expand.expansion:Expansion._fan_out",
-    "workers.expand.record_reader:RecordReader._mask",
+    "workers.expand.expansion:Expander._fan_out",
+    "workers.expand.record_reader:RecordReader._handler_mask",
     "workers.expand.record_reader:RecordReader._offer",
-    "workers.expand.record_reader:RecordReader._read",
+    "workers.expand.record_reader:RecordReader._read_callback",
     "workers.expand.record_reader:_marks",
     "workers.runtime.steps:Steps.fan_out",
     "workers.runtime.steps:_groups",
@@ -81,24 +81,27 @@ OF_LARGE: Final = [
 ]
 IN_DELIVER: Final = [
     "shared.events:convert",
-    "workers.deliver.call.caller:Caller.run",
-    "workers.deliver.delivery:Deliveries._called",
+    "workers.deliver.call.caller:Caller.call",
+    "workers.deliver.delivery:Deliverer._call",
 ]
 OF_CALLS: Final = {
-    "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call"],
+    "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call_sync"],
     "whole": [
         "workers.deliver.call.timeout:Alarm.call",
-        "workers.deliver.call.caller:Caller._call",
-        "workers.deliver.call.caller:Caller._whole",
+        "workers.deliver.call.caller:Caller._call_sync",
+        "workers.deliver.call.caller:Caller._call_batch",
     ],
-    "several": ["workers.deliver.call.caller:Caller._call_async", "workers.deliver.call.caller:Caller._concurrently"],
+    "several": [
+        "workers.deliver.call.caller:Caller._call_async",
+        "workers.deliver.call.caller:Caller._call_concurrently",
+    ],
 }
 
 # Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
 # and what a whole batch is called by is not passed by an event that is called alone.
 OUTCOMES: Final = {
     "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
-    "workers.deliver.call.caller:Caller._whole": (1000, 0, 0, 0),
+    "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
 }
 
 called: Counter[str] = Counter()
@@ -130,7 +133,7 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": who
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     called.clear()
-    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with bench(quick_redis.url, single) as made:
         yield made
 
@@ -256,7 +259,7 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     called.clear()
-    monkeypatch.setattr(Intake, "_appetite", lambda _self: TAKE_ITEMS)
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with bench(quick_redis.url, HANDLERS[name]) as b:
         for batch in place():
             b.keep(*batch)
@@ -284,7 +287,7 @@ def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> No
         b.expand()
         at_once.clear()
 
-        with injection.raising("workers.deliver.call.caller:Caller.run", ValueError):
+        with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
             b.deliver(several)
 
         assert at_handler(b, several) == (99, 1, 0, 0)

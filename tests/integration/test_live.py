@@ -137,7 +137,7 @@ def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_
     with listening(redis_server.url):
         watched, watched_calls = commands_of(2)
 
-    fan_outs = -(-2500 // (expansion.WRITES_A_COMMIT // 2))
+    fan_outs = -(-2500 // (expansion.MAX_CHUNK_WRITES // 2))
     assert unwatched == watched
     assert "PUBSUB" not in unwatched
     assert "PUBLISH" not in unwatched

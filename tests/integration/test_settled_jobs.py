@@ -16,7 +16,7 @@ from workers.runtime import pause
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     with bench(quick_redis.url, single, other, whole) as made:
         yield made
 

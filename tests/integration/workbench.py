@@ -20,8 +20,8 @@ from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
-from workers.deliver.delivery import Deliveries
-from workers.expand.expansion import Expansion
+from workers.deliver.delivery import Deliverer
+from workers.expand.expansion import Expander
 from workers.runtime.completion_journal import Notebook
 from workers.runtime.journal_folder import Notebooks
 from workers.runtime.maintenance import Housekeeping
@@ -75,8 +75,8 @@ class Bench:
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
         """Expand what waits, until nothing does."""
         connection = connection or self.connection
-        expansion = Expansion(steps=Steps(connection), handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
-        jobs.prepare(expansion=expansion)
+        expander = Expander(steps=Steps(connection), handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
+        jobs.prepare(expander=expander)
         worker = self.worker(queues.EXPAND, connection=connection, name=name)
         worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
@@ -95,7 +95,7 @@ class Bench:
         name = name or worker_name(queue)
         with Caller(handler) as caller, closing(self._notebooks.open(name)) as notebook:
             jobs.prepare(
-                deliveries=Deliveries(
+                deliverer=Deliverer(
                     steps=Steps(connection),
                     handler=handler,
                     caller=caller,

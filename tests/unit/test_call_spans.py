@@ -50,18 +50,18 @@ class Traced:
         While they are in hands those `joining` are, which are recorded.
         """
         outcomes: list[Outcome] = []
-        self.spans.expect([(event, attempt, TRACE if sampled else "") for event in events])
+        self.spans.add([(event, attempt, TRACE if sampled else "") for event in events])
         called, later = [*before, *events], list(joining)
 
-        def more(hands: int) -> Sequence[Event]:
-            joined, later[:] = later[:hands], later[hands:]
-            self.spans.expect([(event, attempt, TRACE) for event in joined])
+        def more(free_slots: int) -> Sequence[Event]:
+            joined, later[:] = later[:free_slots], later[free_slots:]
+            self.spans.add([(event, attempt, TRACE) for event in joined])
             called.extend(joined)
             return joined
 
-        run = self._caller.run(called, more=more)
+        run = self._caller.call(called, more=more)
         with self._caller, closing(run) as told:  # type: ignore[type-var] # it is a generator
-            for _, outcome in self.spans.watched(called, told):
+            for _, outcome in self.spans.end_calls(called, told):
                 outcomes.append(outcome)
                 if len(outcomes) == most:
                     break
@@ -112,7 +112,7 @@ def test_each_end_of_a_call_has_its_word_and_no_text(
 
 def test_events_that_join_a_run_are_recorded_like_those_that_began_it() -> None:
     traced = Traced(lambda _: None)
-    traced.spans.expect([(began := report(), 2, TRACE)])
+    traced.spans.add([(began := report(), 2, TRACE)])
     traced.call(report(), before=[began])
     assert [(span.attributes or {})["callbacks.attempt"] for span in traced.finished] == [2, 1]
 
@@ -154,8 +154,8 @@ def test_a_call_that_was_broken_off_is_interrupted_and_one_not_begun_leaves_noth
 def test_an_event_that_was_never_called_can_be_told_of() -> None:
     traced = Traced(lambda _: None)
     event = report()
-    traced.spans.expect([(event, 1, TRACE)])
-    traced.spans.uncalled(event, Rejected("3 workers died"))
+    traced.spans.add([(event, 1, TRACE)])
+    traced.spans.record_uncalled(event, Rejected("3 workers died"))
     assert traced.words == ["dead"]
 
 

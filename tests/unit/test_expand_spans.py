@@ -33,7 +33,7 @@ def spans(exporter: InMemorySpanExporter) -> ExpandSpans:
 
 
 def expand(spans: ExpandSpans, *items: Item, trace: str = PARENT) -> list[Item]:
-    return spans.reading(lambda _: list(items))(Traced("status", "gw", 1, 1, "{}", trace))
+    return spans.wrap(lambda _: list(items))(Traced("status", "gw", 1, 1, "{}", trace))
 
 
 def mask_of(items: list[Item]) -> str:
@@ -52,8 +52,8 @@ def test_each_callback_counts_its_own_events_and_unreadable_records(
     first = mask_of(expand(spans, OFFER, UNREADABLE["a"]))
     second = mask_of(expand(spans, UNREADABLE["b"], OFFER))
 
-    spans.committed([Group(first, 3, 1), Group(second, 4, 4)], [UNREADABLE["a"]])
-    spans.committed([], [UNREADABLE["b"], msgspec.structs.replace(UNREADABLE["b"], records=1)])
+    spans.record_fan_out([Group(first, 3, 1), Group(second, 4, 4)], [UNREADABLE["a"]])
+    spans.record_fan_out([], [UNREADABLE["b"], msgspec.structs.replace(UNREADABLE["b"], records=1)])
     spans.end()
 
     one, other = exporter.get_finished_spans()
@@ -67,7 +67,7 @@ def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter
     other = expand(spans, OFFER, UNREADABLE["a"], trace="")
 
     assert other == [OFFER, UNREADABLE["a"]]
-    spans.committed([Group(mask_of(other), 5, 5), Group(recorded, 1, 1)], [UNREADABLE["a"]])
+    spans.record_fan_out([Group(mask_of(other), 5, 5), Group(recorded, 1, 1)], [UNREADABLE["a"]])
     spans.end()
 
     assert [numbers(span) for span in exporter.get_finished_spans()] == [(1, 0, 0)]
@@ -82,4 +82,4 @@ def test_a_callback_that_no_step_kept_was_interrupted(spans: ExpandSpans, export
 
 
 def test_a_callback_of_another_release_without_a_trace_is_read_as_it_is(spans: ExpandSpans) -> None:
-    assert spans.reading(lambda _: [OFFER])(Kept("status", "gw", 1, 1, "{}")) == [OFFER]
+    assert spans.wrap(lambda _: [OFFER])(Kept("status", "gw", 1, 1, "{}")) == [OFFER]

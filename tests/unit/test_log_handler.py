@@ -77,7 +77,7 @@ def test_the_handler_is_found_and_called_as_anybodys_is(capfdbinary: pytest.Capt
     (log,) = registry.load(["log"])
     assert (log.name, sorted(log.kinds), log.batch, log.is_async) == ("log", ["reply", "report"], True, False)
     with Caller(log) as calls:
-        assert list(calls.run([report(), reply()])) == [(0, DONE), (1, DONE)]
+        assert list(calls.call([report(), reply()])) == [(0, DONE), (1, DONE)]
     assert len(capfdbinary.readouterr().out.splitlines()) == 2
 
 

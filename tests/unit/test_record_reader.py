@@ -40,7 +40,7 @@ bundles = st.lists(st.booleans(), min_size=1, max_size=12).filter(any)
 def test_what_is_left_after_so_many_records_is_the_rest_of_them(readable: list[bool], skip: int) -> None:
     skip = min(skip, len(readable) - 1)
 
-    items = list(RecordReader([]).items(kept(readable), skip=skip))
+    items = list(RecordReader([]).read_items(kept(readable), skip=skip))
 
     assert places(items) == [(str(n), ok) for n, ok in enumerate(readable)][skip:]
 
@@ -60,19 +60,19 @@ def test_a_run_that_has_to_take_it_apart_goes_on_where_another_was(
 
     reader._offer = breaking  # type: ignore[method-assign]
 
-    items = list(reader.items(kept(readable), skip=skip))
+    items = list(reader.read_items(kept(readable), skip=skip))
 
     assert places(items) == [(str(n), ok and n != broken) for n, ok in enumerate(readable)][skip:]
 
 
 def test_neighbours_that_cannot_be_read_are_one_entry() -> None:
-    items = list(RecordReader([]).items(kept([True, False, False, True, False])))
+    items = list(RecordReader([]).read_items(kept([True, False, False, True, False])))
 
     assert [item.records for item in items if isinstance(item, SetAside)] == [2, 1]
 
 
 def test_a_callback_that_has_killed_is_not_read() -> None:
-    (item,) = RecordReader([]).items(Kept("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
+    (item,) = RecordReader([]).read_items(Kept("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
 
     assert isinstance(item, SetAside)
     assert (item.records, item.fields["error"]) == (4, "3 workers died while they read it")
@@ -81,7 +81,7 @@ def test_a_callback_that_has_killed_is_not_read() -> None:
 def test_more_records_than_were_accepted_are_set_aside_as_what_was_accepted() -> None:
     callback = msgspec.structs.replace(kept([True, True, True]), records=2)
 
-    (item,) = RecordReader([]).items(callback)
+    (item,) = RecordReader([]).read_items(callback)
 
     assert isinstance(item, SetAside)
     assert item.records == 2
@@ -92,5 +92,5 @@ def test_a_record_keeps_what_stood_beside_it_if_that_is_not_too_much(extra: str,
     parts = bundle.split(kept([True] * 4, client_job_id="autumn", more=extra))
 
     assert parts is not None
-    alone = msgspec.json.decode(parts.part(2, 3).body)
+    alone = msgspec.json.decode(parts.slice(2, 3).body)
     assert (alone["client_job_id"], alone["data"][0]["message_id"], "more" in alone) == ("autumn", "2", kept_beside)

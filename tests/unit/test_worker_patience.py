@@ -67,8 +67,8 @@ def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: l
 
 def test_the_pauses_between_attempts_grow_fourfold_up_to_an_hour() -> None:
     for attempt, seconds in enumerate([1, 4, 16, 64, 256, 1024, 3600, 3600], start=1):
-        assert 0.9 * seconds <= retries.wait_seconds(attempt) <= 1.1 * seconds
-    assert retries.wait_seconds(10_000) <= 1.1 * 3600
+        assert 0.9 * seconds <= retries.backoff_seconds(attempt) <= 1.1 * seconds
+    assert retries.backoff_seconds(10_000) <= 1.1 * 3600
 
 
 def test_a_jobs_arguments_are_read_as_they_were_written() -> None:

@@ -2,7 +2,7 @@
 
 Once means: a set in Redis (`keys.backfilled`) holds what was given so, and changes in one step with the queue and the
 counters; so a backfill that is broken off, or run again, gives no event twice within keys.BACKFILLED_SECONDS. What the
-handler was offered the usual way is told by the times in which it was (`offering`), and is left out.
+handler was offered the usual way is told by the times in which it was (`subscriptions`), and is left out.
 """
 
 import math
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from shared import events, keys, queues
 from shared.events import Event
-from workers.expand.subscriptions import Offered
+from workers.expand.subscriptions import Subscriptions
 from workers.runtime import scripts
 
 # Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
@@ -37,7 +37,9 @@ class Step(Struct, frozen=True):
 class Backfilling:
     """Gives events of the past to one handler; `offered` is left out, or nothing if it is None."""
 
-    def __init__(self, connection: redis.Redis, handler: str, *, offered: Offered | None, dedupe_seconds: int) -> None:
+    def __init__(
+        self, connection: redis.Redis, handler: str, *, offered: Subscriptions | None, dedupe_seconds: int
+    ) -> None:
         self._handler = handler
         self._queue = queues.delivery(handler)
         self._offered = offered

@@ -60,7 +60,7 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
         *told, text = pipe.execute()
     dead, numbers = told[: len(event_ids)], [int(number or 0) for number in told[len(event_ids) :]]
     unwanted, dropped = sum(numbers[:2]), sum(numbers[2:])
-    offered = None if text is None else subscriptions.read(as_text(text))
+    offered = None if text is None else subscriptions.parse(as_text(text))
     since_ms = None if offered is None or offered.is_pending or offered.is_unknown else offered.since_ms
     fates: dict[str, Fate] = {}
     for (event_id, received_ms), is_dead in zip(event_ids.items(), dead, strict=True):

@@ -11,7 +11,7 @@ from workers.admin import queue_state as waiting
 from workers.admin.handler_catalog import Found
 from workers.admin.queue_state import Waiting
 from workers.expand import subscriptions
-from workers.expand.subscriptions import Offered
+from workers.expand.subscriptions import Subscriptions
 from workers.failures import failure_list
 from workers.runtime import pause
 from workers.runtime.pause import Pausing
@@ -25,7 +25,7 @@ class State(Struct, frozen=True, kw_only=True):
     handler: str
     waiting: Waiting
     pausing: Pausing | None
-    offered: Offered | None
+    offered: Subscriptions | None
 
 
 def states(connection: redis.Redis, found: Sequence[Found]) -> list[State]:
@@ -37,7 +37,7 @@ def states(connection: redis.Redis, found: Sequence[Found]) -> list[State]:
             handler=name,
             waiting=waiting.look(connection, name),
             pausing=pause.paused(connection, name),
-            offered=subscriptions.offered(connection, name),
+            offered=subscriptions.find(connection, name),
         )
         for name in (*dict.fromkeys(names), *sorted(others))
     ]

@@ -86,7 +86,7 @@ class Discarding:
         pausing = pause.paused(self._connection, self._handler)
         if pausing is not None and pausing.by == "operator":
             return
-        offered = subscriptions.offered(self._connection, self._handler)
+        offered = subscriptions.find(self._connection, self._handler)
         workers = self._connection.smembers(WORKERS_BY_QUEUE_KEY % self._queue)
         if (offered is not None and offered.since_ms is not None) or (workers and self._connection.exists(*workers)):
             raise StillRunning(

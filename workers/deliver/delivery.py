@@ -21,10 +21,10 @@ from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.watchdog import Watchdog
-from workers.deliver.pause_probe import Part
-from workers.deliver.prefetch import Intake
+from workers.deliver.pause_probe import ProbeState
+from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
-from workers.deliver.settler import MOST_STUCK, Settler, Unsettled, halves, unworkable
+from workers.deliver.settler import MAX_STUCK, SettlementFailed, Settler, failed_event, halves
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import Notebook
@@ -37,16 +37,16 @@ from workers.runtime.worker import Held, Unfinished
 log = logging.getLogger("callbacks.deliver")
 
 # What became of some events, by their positions: known together, so noted and settled together.
-_Known: TypeAlias = Sequence[tuple[int, Outcome]]
+_Outcomes: TypeAlias = Sequence[tuple[int, Outcome]]
 # A settlement costs a round trip and an fsync, about 1 ms; what is not settled is in the worker's notebook, and lost
 # with the machine. So little of the time is spent on it, and little is at stake.
 _SETTLE_SECONDS: Final = 0.25
 # A handler that fails with this many events one after the other, after it failed with the batch, would fail with all:
 # at a time-out each, thousands of events would keep its queue for a day.
-_FAILURES_IN_A_ROW: Final = 10
+_MAX_CONSECUTIVE_FAILURES: Final = 10
 
 
-class Deliveries:
+class Deliverer:
     """Delivers to one handler in this process. `is_stopping` is asked between events."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Deliveries:
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
-        self._intake = Intake(steps, handler)
+        self._prefetcher = Prefetcher(steps, handler)
         self._failure_limit = FailureLimit(steps.headroom)
         figures = Figures() if figures is None else figures
         self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
@@ -80,77 +80,82 @@ class Deliveries:
         if another worker has gone on with the job, and redis.RedisError; each leaves what is not settled to the job's
         next run.
         """
-        portions = self._take(job_id, arguments)
-        run, part = Run(portions, worker=worker), Part(is_probe=portions[0].is_probe)
+        portions = self._claim(job_id, arguments)
+        run, probe = Run(portions, worker=worker), ProbeState(is_probe=portions[0].is_probe)
         try:
-            self._expect(run, range(len(run.events)))
-            self._deliver(run, part, deaths=portions[0].deaths)
+            self._begin_events(run, range(len(run.events)))
+            self._deliver(run, probe, deaths=portions[0].deaths)
         finally:
             if self._spans is not None:
                 self._spans.end()
 
-    def _expect(self, run: Run, positions: range) -> None:
+    def _begin_events(self, run: Run, positions: range) -> None:
         """Make ready for events that have come into the run. The notes of others end with this."""
         self._notebook.begin(run.job_ids)
         if self._spans is not None:
-            self._spans.expect(run.traced(positions))
+            self._spans.add(run.traced_events(positions))
 
-    def _deliver(self, run: Run, part: Part, *, deaths: int) -> None:
+    def _deliver(self, run: Run, probe: ProbeState, *, deaths: int) -> None:
         # Once a worker has died of it, each event is called alone and settled at once, so that it shows which it is.
         pause = 0.0 if deaths else _SETTLE_SECONDS
         try:
-            self._work_on(
-                run, part, self._one_by_one(run, part, deaths) if deaths else self._outcomes(run, part), pause
+            self._record_outcomes(
+                run,
+                probe,
+                self._call_one_by_one(run, probe, deaths) if deaths else self._call_handler(run, probe),
+                pause,
             )
         except Exception as exc:
-            if isinstance(exc, StaleRun | Unfinished | Unsettled) or redis_retry.is_unavailable(exc):
+            if isinstance(exc, StaleRun | Unfinished | SettlementFailed) or redis_retry.is_unavailable(exc):
                 raise
-            log.error("action=run_apart handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
-            self._work_on(run, part, self._apart(run, part), pause)
-        part.end()
-        self._settler.settle(run, part)
-        self._learn(run.ended, time.monotonic() - run.began)
-        if not run.is_settled or run.may_have_more:
-            raise self._held() if part.is_held else Unfinished()
+            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
+            self._record_outcomes(run, probe, self._call_split(run, probe), pause)
+        probe.end()
+        self._settler.settle(run, probe)
+        self._observe_pace(run.recorded, time.monotonic() - run.started_at)
+        if not run.is_settled or run.needs_another_run:
+            raise self._handler_paused() if probe.is_paused else Unfinished()
 
-    def _work_on(self, run: Run, part: Part, called: Generator[_Known, None, None], pause: float) -> None:
+    def _record_outcomes(
+        self, run: Run, probe: ProbeState, called: Generator[_Outcomes, None, None], pause: float
+    ) -> None:
         """Write down what becomes of the events that are `called`, at the latest `pause` seconds later."""
         # Closed at once where a settlement is refused: the calls under way end with it.
         with closing(called):
-            self._watchdog.watch()
+            self._watchdog.arm()
             try:
                 for known in called:
                     # Other processes are to hear of a pause, or of its end, before the next call.
-                    if self._enter(run, known) or part.has_news or time.monotonic() - run.settled_at >= pause:
-                        self._watchdog.rest()  # Redis may be away for any time
-                        self._settler.settle(run, part)
-                        self._watchdog.watch()
+                    if self._record(run, known) or probe.has_change or time.monotonic() - run.settled_at >= pause:
+                        self._watchdog.disarm()  # Redis may be away for any time
+                        self._settler.settle(run, probe)
+                        self._watchdog.arm()
             finally:
-                self._watchdog.rest()
+                self._watchdog.disarm()
 
-    def _take(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
+    def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
         try:
-            return self._intake.begin(job_id, arguments)
+            return self._prefetcher.claim(job_id, arguments)
         except OnHold as exc:
-            raise self._held() from exc
+            raise self._handler_paused() from exc
 
-    def _held(self) -> Held:
-        return Held(self._seconds_held)
+    def _handler_paused(self) -> Held:
+        return Held(self._seconds_paused)
 
-    def _seconds_held(self) -> float:
+    def _seconds_paused(self) -> float:
         seconds, name = self._steps.seconds_held(self._handler.name), self._handler.name
         if seconds > 0 and self._failure_limit.has_recovered() and self._steps.recover(name):
             log.info("action=handler_resumed handler=%s by=memory", name)
             return 0.0
         return seconds
 
-    def _enter(self, run: Run, known: _Known) -> bool:
+    def _record(self, run: Run, known: _Outcomes) -> bool:
         """Note what became of some events; say whether the notebook cannot hold it, so that it must be settled now."""
         must_settle = False
         for position, outcome in known:
             if isinstance(outcome, Paused):
                 continue  # it has not been tried: it stays what it was
-            run.enter(position, outcome)
+            run.record(position, outcome)
             # Failures are rare, and have more to say than a note can.
             if not isinstance(outcome, Done) or self._notebook.is_full:
                 must_settle = True
@@ -158,22 +163,22 @@ class Deliveries:
                 self._notebook.note(*run.origin(position))
         return must_settle
 
-    def _more(self, run: Run, part: Part, *, hands: int) -> range:
+    def _claim_more(self, run: Run, probe: ProbeState, *, free_slots: int) -> range:
         """Take what waits into a run that goes on and has so many hands free; give its positions."""
-        self._watchdog.rest()
-        portions = self._intake.more(run, hands=hands)
+        self._watchdog.disarm()
+        portions = self._prefetcher.claim_more(run, free_slots=free_slots)
         # What is noted: before the notes begin anew, and before a slow call keeps it waiting.
         if portions or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
-            self._settler.settle(run, part)
+            self._settler.settle(run, probe)
         positions = run.add(portions)
         if portions:
-            self._expect(run, positions)
-        self._watchdog.watch()
+            self._begin_events(run, positions)
+        self._watchdog.arm()
         return positions
 
-    def _called(
+    def _call(
         self,
-        part: Part,
+        probe: ProbeState,
         found: Sequence[events.Event],
         *,
         singly: bool = False,
@@ -182,15 +187,15 @@ class Deliveries:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
 
         def stop() -> bool:
-            return part.is_held or self._is_stopping()
+            return probe.is_paused or self._is_stopping()
 
-        told = self._caller.run(found, singly=singly, stop=stop, more=more)
-        for index, outcome in told if self._spans is None else self._spans.watched(found, told):
-            limited = self._failure_limit.limited(outcome, is_probe=part.is_probe)
-            part.hear(limited)
+        told = self._caller.call(found, singly=singly, stop=stop, more=more)
+        for index, outcome in told if self._spans is None else self._spans.end_calls(found, told):
+            limited = self._failure_limit.limited(outcome, is_probe=probe.is_probe)
+            probe.observe(limited)
             yield index, limited
 
-    def _outcomes(self, run: Run, part: Part) -> Generator[_Known, None, None]:
+    def _call_handler(self, run: Run, probe: ProbeState) -> Generator[_Outcomes, None, None]:
         """Call the handler: a batch handler first with all that is new to it, then with one event at a time.
 
         Alone come those that failed before, or one bad event would fail a whole batch at each attempt, and the
@@ -200,19 +205,19 @@ class Deliveries:
         After a pause one event comes before all others, alone.
         """
         tried = 0
-        if part.is_probe:
-            for _, outcome in self._called(part, run.events[:1], singly=True):
+        if probe.is_probe:
+            for _, outcome in self._call(probe, run.events[:1], singly=True):
                 yield ((0, outcome),)
             tried = 1
         rest = range(tried, len(run.events))
         fresh = [position for position in rest if run.attempts[position] == queues.FIRST_ATTEMPT]
         alone = [position for position in rest if run.attempts[position] > queues.FIRST_ATTEMPT]
-        if self._caller.takes_more:
-            yield from self._at_once(run, part, [*fresh, *alone])
+        if self._caller.can_prefetch:
+            yield from self._call_concurrently(run, probe, [*fresh, *alone])
             return
         cause: Failed | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
-        for index, outcome in self._called(part, [run.events[p] for p in fresh]):
+        for index, outcome in self._call(probe, [run.events[p] for p in fresh]):
             if isinstance(outcome, Apart):
                 cause = outcome.cause
                 alone.append(fresh[index])
@@ -226,44 +231,44 @@ class Deliveries:
             yield whole
         alone.sort()
         failures = 0
-        for index, outcome in self._called(part, [run.events[p] for p in alone], singly=True):
+        for index, outcome in self._call(probe, [run.events[p] for p in alone], singly=True):
             yield ((alone[index], outcome),)
             failures = failures + 1 if isinstance(outcome, Failed) else 0
-            if isinstance(cause, Failed) and failures == _FAILURES_IN_A_ROW:
+            if isinstance(cause, Failed) and failures == _MAX_CONSECUTIVE_FAILURES:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
                 left = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
                 for position in left:
                     limited = self._failure_limit.limited(cause, is_probe=False)
-                    part.hear(limited)
+                    probe.observe(limited)
                     yield ((position, limited),)
                 return
 
-    def _at_once(self, run: Run, part: Part, positions: list[int]) -> Generator[_Known, None, None]:
+    def _call_concurrently(self, run: Run, probe: ProbeState, positions: list[int]) -> Generator[_Outcomes, None, None]:
         """Call a handler that works on many events at once; others that wait join them when its hands are free."""
         found = [run.events[position] for position in positions]
 
-        def more(hands: int) -> Sequence[events.Event]:
-            joining = self._more(run, part, hands=hands)
+        def more(free_slots: int) -> Sequence[events.Event]:
+            joining = self._claim_more(run, probe, free_slots=free_slots)
             positions.extend(joining)
             found.extend(run.events[position] for position in joining)
             return found[len(found) - len(joining) :]
 
-        for index, outcome in self._called(part, found, more=more):
+        for index, outcome in self._call(probe, found, more=more):
             yield ((positions[index], outcome),)
 
-    def _one_by_one(self, run: Run, part: Part, deaths: int) -> Generator[_Known, None, None]:
+    def _call_one_by_one(self, run: Run, probe: ProbeState, deaths: int) -> Generator[_Outcomes, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
             if position == 0 and deaths >= MOST_DEATHS:
                 outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
                 yield ((position, outcome),)
                 if self._spans is not None:
-                    self._spans.uncalled(event, outcome)
+                    self._spans.record_uncalled(event, outcome)
                 continue
-            for _, outcome in self._called(part, [event], singly=True):
+            for _, outcome in self._call(probe, [event], singly=True):
                 yield ((position, outcome),)
 
-    def _apart(self, run: Run, part: Part) -> Generator[_Known, None, None]:
+    def _call_split(self, run: Run, probe: ProbeState) -> Generator[_Outcomes, None, None]:
         """Call the handler with the events of which nobody knows what became of them, fewer at a time.
 
         The one with which this service fails alone is not tried any more.
@@ -272,28 +277,28 @@ class Deliveries:
         # Until one event has gone well, nobody knows that it is the events' doing.
         stuck: list[tuple[int, Outcome]] = []
         works = False
-        while left and not part.is_held and not self._is_stopping():
+        while left and not probe.is_paused and not self._is_stopping():
             positions = run.without_outcome(left.popleft())
             try:
-                for index, outcome in self._called(part, [run.events[p] for p in positions], singly=True):
+                for index, outcome in self._call(probe, [run.events[p] for p in positions], singly=True):
                     works = True
                     yield ((positions[index], outcome),)
             except Exception as exc:
-                if isinstance(exc, StaleRun | Unfinished | Unsettled) or redis_retry.is_unavailable(exc):
+                if isinstance(exc, StaleRun | Unfinished | SettlementFailed) or redis_retry.is_unavailable(exc):
                     raise
                 if len(positions) > 1:
                     left.extendleft(reversed(halves(positions)))
                     continue
-                stuck += [(position, unworkable(exc, handler=self._handler.name)) for position in positions]
-                if not works and len(stuck) >= MOST_STUCK:
-                    raise Unsettled(Unsettled.__doc__) from exc
+                stuck += [(position, failed_event(exc, handler=self._handler.name)) for position in positions]
+                if not works and len(stuck) >= MAX_STUCK:
+                    raise SettlementFailed(SettlementFailed.__doc__) from exc
             if works and stuck:
                 yield stuck
                 stuck = []
         if stuck:
             yield stuck
 
-    def _learn(self, number: int, seconds: float) -> None:
+    def _observe_pace(self, number: int, seconds: float) -> None:
         if number:
             self._handler_seconds.observe(seconds / number, number)
-            self._intake.learn(number, seconds)
+            self._prefetcher.observe(number, seconds)

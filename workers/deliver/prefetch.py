@@ -21,46 +21,46 @@ from workers.runtime.steps import Steps
 log = logging.getLogger("callbacks.deliver")
 
 # Most for one run, whatever it takes while it goes on.
-TAKE_ITEMS: Final = 5_000
+MAX_ITEMS: Final = 5_000
 # As Python objects they take some 26 times as much (an ordinary report 20 times).
-TAKE_BYTES: Final = 4 << 20
-_TAKE_SECONDS: Final = 1.0
-_FIRST_ROUNDS: Final = 8
+MAX_BYTES: Final = 4 << 20
+_PREFETCH_SECONDS: Final = 1.0
+_INITIAL_ROUNDS: Final = 8
 # Whoever tries one event after a pause is alone with it for the handler's time-out and this: what the watchdog allows
 # for the call's end, and the time to take the job and to settle. A worker that dies of it is not waited for any longer.
 _PROBE_SECONDS: Final = GRACE_SECONDS + 5.0
 
 
-class Intake:
+class Prefetcher:
     """What the runs of one process take of one handler's queue."""
 
     def __init__(self, steps: Steps, handler: Handler) -> None:
         self._steps = steps
         self._handler = handler
         self._queue = queues.delivery(handler.name)
-        self._seconds_an_event: float | None = None
+        self._seconds_per_event: float | None = None
 
-    def begin(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
+    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
         """Take the running job and those behind it. Raises what `Steps.take` does."""
         return self._steps.take(
             queue=self._queue,
             job_id=job_id,
             own_arguments=arguments,
-            most_items=self._appetite(),
-            most_bytes=TAKE_BYTES,
+            most_items=self._prefetch_count(),
+            most_bytes=MAX_BYTES,
             handler=self._handler.name,
             lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
         )
 
-    def more(self, run: Run, *, hands: int) -> list[Portion]:
+    def claim_more(self, run: Run, *, free_slots: int) -> list[Portion]:
         """Take what waits while `run` goes on and has so many hands free; mostly nothing waits.
 
         For each hand an event, or as many as are done in about a second: others would wait here for a slow call.
         """
-        in_time = int(run.ended / (time.monotonic() - run.began) * _TAKE_SECONDS)
-        most_items = min(max(hands, in_time), TAKE_ITEMS - len(run.events))
-        most_bytes = TAKE_BYTES - run.taken_bytes
-        if run.may_have_more or most_items <= 0 or most_bytes <= 0:
+        in_time = int(run.recorded / (time.monotonic() - run.started_at) * _PREFETCH_SECONDS)
+        most_items = min(max(free_slots, in_time), MAX_ITEMS - len(run.events))
+        most_bytes = MAX_BYTES - run.coalesced_bytes
+        if run.needs_another_run or most_items <= 0 or most_bytes <= 0:
             return []
         try:
             found = self._steps.take_more(
@@ -73,22 +73,22 @@ class Intake:
             )
         except redis.RedisError as exc:
             log.warning("action=redis_away error=%s", exc)
-            run.may_have_more = True
+            run.needs_another_run = True
             return []
         # Where Redis falls back to an earlier state, jobs of the run wait once more. What is in its hands is not called
         # again, and what it settled before comes again with the running job's next run.
         had = set(run.job_ids) if found else set()
         joining = [portion for portion in found if portion.job_id not in had]
-        run.may_have_more = len(joining) < len(found)
+        run.needs_another_run = len(joining) < len(found)
         return joining
 
-    def learn(self, number: int, seconds: float) -> None:
+    def observe(self, number: int, seconds: float) -> None:
         """Note how long a run took for so many events."""
-        known = self._seconds_an_event
-        self._seconds_an_event = seconds / number if known is None else (known + seconds / number) / 2
+        known = self._seconds_per_event
+        self._seconds_per_event = seconds / number if known is None else (known + seconds / number) / 2
 
-    def _appetite(self) -> int:
-        if self._seconds_an_event is None:
+    def _prefetch_count(self) -> int:
+        if self._seconds_per_event is None:
             # Its first job shows how fast it is. Who works on many at once would be idle with less than a few rounds.
-            return 1 if self._handler.concurrency == 1 else self._handler.concurrency * _FIRST_ROUNDS
-        return max(1, min(TAKE_ITEMS, int(_TAKE_SECONDS / max(self._seconds_an_event, 1e-6))))
+            return 1 if self._handler.concurrency == 1 else self._handler.concurrency * _INITIAL_ROUNDS
+        return max(1, min(MAX_ITEMS, int(_PREFETCH_SECONDS / max(self._seconds_per_event, 1e-6))))

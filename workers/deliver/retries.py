@@ -10,15 +10,15 @@ from rq.job import JobStatus
 
 from shared import events, keys, queues
 from workers.declaration import Handler
-from workers.deliver.run import Ended
+from workers.deliver.run import EventOutcome
 from workers.failures import dead_letters
 from workers.runtime.outcome import Again, Done, Failed, Outcome, Rejected, Unworkable
 from workers.runtime.settlement import Later, SetAside
 
-_LONGEST_WAIT_SECONDS: Final = 3600.0
+_MAX_BACKOFF_SECONDS: Final = 3600.0
 
 
-def wait_seconds(attempt: int) -> float:
+def backoff_seconds(attempt: int) -> float:
     """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
 
     Eight attempts so cover about an hour and a half. A tenth is left to chance, so that events that failed together
@@ -26,10 +26,10 @@ def wait_seconds(attempt: int) -> float:
     """
     # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
     power = min(attempt - 1, 6)
-    return min(4.0**power, _LONGEST_WAIT_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+    return min(4.0**power, _MAX_BACKOFF_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
 
 
-class Verdicts:
+class RetryPolicy:
     """What becomes of the events of one settlement. `actions` counts log lines, by action and cause.
 
     `encode` gives the form in which an event waits for its next attempt.
@@ -43,23 +43,23 @@ class Verdicts:
         self.dead: list[SetAside] = []
         self.later: list[Later] = []
 
-    def enter(self, ended: Ended) -> None:
+    def decide(self, ended: EventOutcome) -> None:
         """Decide on an event: delivered, dead, or tried again."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
-            self._die(dead_letters.of_array(name, ended.array, outcome, attempts=attempt), outcome)
+            self._add_dead_letter(dead_letters.of_array(name, ended.decoded, outcome, attempts=attempt), outcome)
         elif isinstance(outcome, Done):
             self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
         elif isinstance(outcome, Rejected | Unworkable) or attempt >= self._handler.attempts:
-            self._die(dead_letters.of(name, event, attempt, outcome), outcome)
+            self._add_dead_letter(dead_letters.of(name, event, attempt, outcome), outcome)
         else:
             wait = outcome.after_seconds if isinstance(outcome, Again) else None
             self.actions["event_retried", _cause(outcome)] += 1
             self.later.append(
-                _retry(name, self._encode(event), attempt + 1, wait_seconds(attempt) if wait is None else wait)
+                _retry_job(name, self._encode(event), attempt + 1, backoff_seconds(attempt) if wait is None else wait)
             )
 
-    def _die(self, letter: SetAside, outcome: Outcome) -> None:
+    def _add_dead_letter(self, letter: SetAside, outcome: Outcome) -> None:
         # Counted as dead by the step that keeps it, or as dropped where one of its name is there.
         self.actions["event_dead", _cause(outcome)] += 1
         self.dead.append(letter)
@@ -69,7 +69,7 @@ def _cause(outcome: Outcome) -> str:
     return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
 
 
-def _retry(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
+def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
     job_id = queues.new_id()
     fields = queues.delivery_job(
         handler,

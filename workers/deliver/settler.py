@@ -15,9 +15,9 @@ from shared import events
 from shared.metrics import Figures
 from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
-from workers.deliver.pause_probe import Part
-from workers.deliver.retries import Verdicts
-from workers.deliver.run import Ended, Run
+from workers.deliver.pause_probe import ProbeState
+from workers.deliver.retries import RetryPolicy
+from workers.deliver.run import EventOutcome, Run
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import Notebook
@@ -30,14 +30,14 @@ T = TypeVar("T")
 log = logging.getLogger("callbacks.deliver")
 
 # So many events of which nothing can be written down, each alone: it is not the events' doing, then.
-MOST_STUCK: Final = 3
+MAX_STUCK: Final = 3
 
 
-class Unsettled(Exception):
+class SettlementFailed(Exception):
     """What became of events could not be written down, and that is not one event's doing: the cause says why."""
 
 
-def unworkable(error: Exception, *, handler: str) -> Unworkable:
+def failed_event(error: Exception, *, handler: str) -> Unworkable:
     """Return the outcome of an event with which this service itself failed, and log it."""
     outcome = outcomes.unworkable(error)
     log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
@@ -62,35 +62,35 @@ class Settler:
         self._figures = figures
         self._spans = spans
 
-    def settle(self, run: Run, part: Part) -> None:
+    def settle(self, run: Run, probe: ProbeState) -> None:
         """Write down what became of events since the last time; all of it at once, if nothing is wrong with one.
 
-        Raises StaleRun, redis.RedisError where Redis is unavailable, and Unsettled.
+        Raises StaleRun, redis.RedisError where Redis is unavailable, and SettlementFailed.
         """
-        left = deque([run.ended_since()])
-        if not left[0] and not part.has_news:
+        left = deque([run.pop_unsettled()])
+        if not left[0] and not probe.has_change:
             return
-        news = part.tell()
-        stuck: list[Unsettled] = []
+        change = probe.pop_change()
+        stuck: list[SettlementFailed] = []
         while left:
             ended = left.popleft()
             try:
-                verdicts, settled = self._write_down(run, ended, news)
+                policy, settled = self._write(run, ended, change)
             except Exception as exc:
                 if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
                     raise
                 try:
-                    left.extendleft(reversed(self._smaller(ended, exc)))
-                except Unsettled as unsettled:
+                    left.extendleft(reversed(self._split(ended, exc)))
+                except SettlementFailed as unsettled:
                     stuck.append(unsettled)
-                    if len(stuck) == MOST_STUCK:
+                    if len(stuck) == MAX_STUCK:
                         raise
                 continue
             # What is settled is never settled again, whatever goes wrong from here on.
-            run.settled(ended)
-            by, news = news.by, NOTHING
-            part.learn(settled)
-            self._report(verdicts)
+            run.mark_settled(ended)
+            by, change = change.by, NOTHING
+            probe.observe_settlement(settled)
+            self._log(policy)
             if settled.change == "paused":
                 log.warning(
                     "action=handler_paused handler=%s seconds=%.0f by=%s", self._handler.name, settled.seconds, by
@@ -102,32 +102,34 @@ class Settler:
         run.settled_at = time.monotonic()
         self._notebook.clear()
 
-    def _smaller(self, ended: list[Ended], error: Exception) -> list[list[Ended]]:
+    def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
         """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
         if len(ended) > 1:
             return halves(ended)
         if not ended or isinstance(ended[0].outcome, Unworkable):
             # Not the event's doing, then.
-            raise Unsettled(Unsettled.__doc__) from error
-        return [[msgspec.structs.replace(ended[0], outcome=unworkable(error, handler=self._handler.name))]]
+            raise SettlementFailed(SettlementFailed.__doc__) from error
+        return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write_down(self, run: Run, ended: Sequence[Ended], news: PauseNews) -> tuple[Verdicts, Settled]:
-        verdicts = Verdicts(self._handler, encode=events.encode if self._spans is None else self._spans.encode)
+    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseNews) -> tuple[RetryPolicy, Settled]:
+        policy = RetryPolicy(
+            self._handler, encode=events.encode if self._spans is None else self._spans.encode_with_trace
+        )
         for one in ended:
-            verdicts.enter(one)
+            policy.decide(one)
         settled = self._steps.settle(
             run_id=run.job_id,
             handler=self._handler.name,
             settlements=run.settlements(ended),
-            counts=verdicts.counts,
-            dead=verdicts.dead,
-            later=verdicts.later,
-            news=news,
+            counts=policy.counts,
+            dead=policy.dead,
+            later=policy.later,
+            news=change,
         )
-        return verdicts, settled
+        return policy, settled
 
-    def _report(self, verdicts: Verdicts) -> None:
-        for name, number in (("retried", len(verdicts.later)), ("died", len(verdicts.dead))):
+    def _log(self, policy: RetryPolicy) -> None:
+        for name, number in (("retried", len(policy.later)), ("died", len(policy.dead))):
             self._figures.add((name, self._handler.name), number)
-        for (action, cause), number in verdicts.actions.items():
+        for (action, cause), number in policy.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)

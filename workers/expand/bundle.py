@@ -18,12 +18,12 @@ class Bundle(Struct, frozen=True):
     """The records of a callback, as they were received, and what stood beside them."""
 
     kept: Kept
-    beside: dict[str, Raw]
+    envelope: dict[str, Raw]
     records: list[Raw]
 
-    def part(self, first: int, last: int) -> Kept:
+    def slice(self, first: int, last: int) -> Kept:
         """Return the records from `first` up to `last` as a callback of their own."""
-        value: dict[str, Any] = {**self.beside, "data": self.records[first:last]}
+        value: dict[str, Any] = {**self.envelope, "data": self.records[first:last]}
         return Kept(
             self.kept.kind, self.kept.source, self.kept.received_ms, last - first, str(_encode(value), encoding="utf-8")
         )
@@ -32,13 +32,13 @@ class Bundle(Struct, frozen=True):
 def split(kept: Kept) -> Bundle | None:
     """Return the records of a callback; None where it has no list of them, or not as many as were counted."""
     try:
-        beside = _decode(kept.body.removeprefix("\ufeff").encode())
-        records = _decode_records(beside.pop("data"))
+        envelope = _decode(kept.body.removeprefix("\ufeff").encode())
+        records = _decode_records(envelope.pop("data"))
     except Exception:  # noqa: BLE001 # whatever it is, the callback stays whole
         return None
     if len(records) != kept.records:
         return None
-    others = sum(len(key) + len(bytes(part)) for key, part in beside.items() if key not in _JOB_KEYS)
+    others = sum(len(key) + len(bytes(part)) for key, part in envelope.items() if key not in _JOB_KEYS)
     if others * len(records) > wire.MOST_EXTRA_BYTES:
-        beside = {key: part for key, part in beside.items() if key in _JOB_KEYS}
-    return Bundle(kept, beside, records)
+        envelope = {key: part for key, part in envelope.items() if key in _JOB_KEYS}
+    return Bundle(kept, envelope, records)

@@ -16,7 +16,7 @@ import redis
 
 from shared import batches, queues
 from workers.declaration import Handler
-from workers.expand.commit import Commit, Piece
+from workers.expand.chunk import Chunk, ChunkItem
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
@@ -30,19 +30,19 @@ log = logging.getLogger("callbacks.expand")
 
 # Redis runs a script alone, and everybody else waits meanwhile. Each event costs it some 7 µs, and as much again for
 # each handler that it is enqueued for: so many of both together take some 7 ms.
-WRITES_A_COMMIT: Final = 1000
+MAX_CHUNK_WRITES: Final = 1000
 # Far below the 512 MB that Redis takes for one argument, and what a client may have in its buffer; for all handlers.
-BYTES_A_COMMIT: Final = 4 << 20
+MAX_CHUNK_BYTES: Final = 4 << 20
 # What one run takes along. RQ spends about 7 ms on a job whatever is in it; this is a second's work at the most.
-TAKE_ITEMS: Final = 10_000
-TAKE_BYTES: Final = 8 << 20
+MAX_ITEMS: Final = 10_000
+MAX_BYTES: Final = 8 << 20
 # Small enough that several processes share one handler's work, large enough that RQ's cost for a job is spread.
-EVENTS_A_DELIVERY: Final = 100
+EVENTS_PER_DELIVERY: Final = 100
 # A sender whose replies all have one req_uuid has thousands of them a minute.
 _WARN_SECONDS: Final = 60.0
 
 
-class Expansion:
+class Expander:
     """Reads batches and fans out their events to `handlers`, in that order, over one connection."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Expansion:
         self._kept = list[batches.Kept] if spans is None else list[batches.Traced]
         self._warn_at, self._reused = 0.0, 0
         # While Redis carries out one commit, the next is made ready: each takes about as long as the other.
-        self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def run(self, *, job_id: str, arguments: Sequence[Any]) -> None:
         """Expand the running job's batch, and those waiting behind it.
@@ -74,64 +74,64 @@ class Expansion:
             queue=queues.EXPAND,
             job_id=job_id,
             own_arguments=arguments,
-            most_items=TAKE_ITEMS,
-            most_bytes=TAKE_BYTES,
+            most_items=MAX_ITEMS,
+            most_bytes=MAX_BYTES,
         )
         deaths = portions[0].deaths
         if self._spans is not None:
             self._spans.begin()
-        pending = self._commit_of()
-        under_way: Future[None] | None = None
+        chunk = self._new_chunk()
+        in_progress: Future[None] | None = None
         try:
-            for piece in self._pieces(portions, deaths=deaths):
-                pending.add(piece)
+            for piece in self._chunk_items(portions, deaths=deaths):
+                chunk.add(piece)
                 # Once a worker has died of it, each item is settled before the next is read: it shows which.
-                if deaths or pending.is_full:
-                    under_way = self._commit_after(under_way, job_id, pending)
+                if deaths or chunk.is_full:
+                    in_progress = self._submit(in_progress, job_id, chunk)
                     if deaths:
-                        under_way.result()
-                    pending = self._commit_of()
-            under_way = self._commit_after(under_way, job_id, pending)
+                        in_progress.result()
+                    chunk = self._new_chunk()
+            in_progress = self._submit(in_progress, job_id, chunk)
         finally:
             # Whatever happens: nothing of this run is still on its way when it ends.
             try:
-                if under_way is not None:
-                    under_way.result()
+                if in_progress is not None:
+                    in_progress.result()
             finally:
                 if self._spans is not None:
                     self._spans.end()
 
-    def _commit_of(self, *pieces: Piece) -> Commit:
+    def _new_chunk(self, *pieces: ChunkItem) -> Chunk:
         """Return a commit that keeps Redis busy for a few milliseconds, however many handlers there are."""
         handlers = len(self._handlers)
-        empty = Commit(
-            most_events=max(1, WRITES_A_COMMIT // (1 + handlers)), most_bytes=BYTES_A_COMMIT // max(1, handlers)
+        empty = Chunk(
+            max_events=max(1, MAX_CHUNK_WRITES // (1 + handlers)), max_bytes=MAX_CHUNK_BYTES // max(1, handlers)
         )
-        return empty.of(*pieces)
+        return empty.with_items(*pieces)
 
-    def _pieces(self, portions: Sequence[Portion], *, deaths: int) -> Iterator[Piece]:
+    def _chunk_items(self, portions: Sequence[Portion], *, deaths: int) -> Iterator[ChunkItem]:
         """Yield what the run's jobs bring, in order, without what an earlier run has settled.
 
         If `deaths` workers died of the first item that is not settled, whichever job brings it, it is set aside unread,
         and that is the end of the matter: the failure ladder's last rung.
         """
         has_killed = deaths >= MOST_DEATHS
-        for portion, callbacks in self._readable(portions):
+        for portion, callbacks in self._readable_jobs(portions):
             skip = done = int(portion.progress)
             for kept in callbacks:
                 if skip >= kept.records:
                     skip -= kept.records
                     continue
                 origin = msgspec.structs.replace(kept, body="")
-                for item in self._reader.items(kept, skip=skip, has_killed=has_killed):
-                    piece = Piece(portion, done, origin, item)
+                for item in self._reader.read_items(kept, skip=skip, has_killed=has_killed):
+                    piece = ChunkItem(portion, done, origin, item)
                     done = piece.end
                     yield piece
                 skip, has_killed = 0, False
             if portion.taken:
-                yield Piece(portion, done)
+                yield ChunkItem(portion, done)
 
-    def _readable(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Kept]]]:
+    def _readable_jobs(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Kept]]]:
         """Yield the jobs with their callbacks. One that was taken along and has another form is left to fail alone."""
         for portion in portions:
             try:
@@ -147,51 +147,51 @@ class Expansion:
                 continue
             yield portion, found
 
-    def _commit_after(self, earlier: Future[None] | None, job_id: str, pending: Commit) -> Future[None]:
+    def _submit(self, earlier: Future[None] | None, job_id: str, chunk: Chunk) -> Future[None]:
         """Begin a commit when the one before it is done, as it goes on where that one ends; raise what that raised."""
         if earlier is not None:
             earlier.result()
-        return self._committing.submit(self._commit, job_id, pending)
+        return self._executor.submit(self._commit_chunk, job_id, chunk)
 
-    def _commit(self, job_id: str, pending: Commit) -> None:
+    def _commit_chunk(self, job_id: str, chunk: Chunk) -> None:
         """Carry out a commit; if that fails, its halves, down to the one item that does it, which is set aside.
 
         Where it cannot be set aside either, it is not the item's doing: raises what the item raised, or that.
         """
-        if not pending.pieces:
+        if not chunk.items:
             return
         if not self._steps.wait_for_room():
             raise Unfinished
         try:
-            self._fan_out(job_id, pending)
+            self._fan_out(job_id, chunk)
         except StaleRun:
             raise
         except Exception as exc:
-            if redis_retry.is_unavailable(exc) or _is_for_want_of_rights(exc):
+            if redis_retry.is_unavailable(exc) or _is_permission_error(exc):
                 raise
-            if len(pending.pieces) > 1:
-                for half in pending.halves():
-                    self._commit(job_id, half)
+            if len(chunk.items) > 1:
+                for half in chunk.halves():
+                    self._commit_chunk(job_id, half)
                 return
-            (piece,) = pending.pieces
-            if piece.origin is None or not isinstance(piece.item, Offer):
+            (piece,) = chunk.items
+            if piece.origin is None or not isinstance(piece.read, Offer):
                 raise
             log.error("action=event_failed job=%s cause=%s", job_id, outcome.unworkable(exc).cause)
-            entry = quarantine.failed_offer(piece.origin, piece.item, exc)
-            self._fan_out(job_id, pending.of(msgspec.structs.replace(piece, item=entry)))
+            entry = quarantine.failed_offer(piece.origin, piece.read, exc)
+            self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(piece, read=entry)))
 
-    def _fan_out(self, job_id: str, pending: Commit) -> None:
-        offered, unreadable = pending.offered, pending.unreadable
-        most = -(-len(offered) // EVENTS_A_DELIVERY)
+    def _fan_out(self, job_id: str, chunk: Chunk) -> None:
+        offers, unreadable = chunk.offers, chunk.unreadable
+        most = -(-len(offers) // EVENTS_PER_DELIVERY)
         fanned_out = self._steps.fan_out(
             run_id=job_id,
-            settlements=pending.settlements(),
+            settlements=chunk.settlements(),
             mark_seconds=self._dedupe_seconds,
             deliveries=[
-                Delivery(handler.name, EVENTS_A_DELIVERY, tuple(queues.new_id() for _ in range(most)))
+                Delivery(handler.name, EVENTS_PER_DELIVERY, tuple(queues.new_id() for _ in range(most)))
                 for handler in self._handlers
             ],
-            events=offered,
+            events=offers,
             unreadable=unreadable,
         )
         log.debug(
@@ -201,18 +201,18 @@ class Expansion:
             sum(entry.records for entry in unreadable),
             job_id,
         )
-        self._warn_of_reused(fanned_out)
+        self._warn_of_reused_req_uuids(fanned_out)
         if self._spans is not None:
-            self._spans.committed(fanned_out.groups, unreadable)
+            self._spans.record_fan_out(fanned_out.groups, unreadable)
 
-    def _warn_of_reused(self, fanned_out: FannedOut) -> None:
+    def _warn_of_reused_req_uuids(self, fanned_out: FannedOut) -> None:
         self._reused += fanned_out.reused
         if self._reused and time.monotonic() >= self._warn_at:
             log.warning("action=req_uuid_reused replies=%d", self._reused)
             self._warn_at, self._reused = time.monotonic() + _WARN_SECONDS, 0
 
 
-def _is_for_want_of_rights(exc: Exception) -> bool:
+def _is_permission_error(exc: Exception) -> bool:
     """Return whether Redis refused for want of rights, which it does for each item alike."""
     is_code = isinstance(exc, redis.exceptions.NoPermissionError)
     return is_code or (isinstance(exc, redis.RedisError) and "NOPERM" in str(exc))

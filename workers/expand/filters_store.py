@@ -15,14 +15,14 @@ from workers.filters import Filters
 _Entry = tuple[Filters, ...]
 
 
-def remember(connection: redis.Redis, filters: Mapping[str, Sequence[Filters]]) -> None:
+def save(connection: redis.Redis, filters: Mapping[str, Sequence[Filters]]) -> None:
     """Keep the filters of these entries. Raises redis.RedisError."""
     if filters:
         words = [word for entry, found in filters.items() for word in (entry, msgspec.json.encode(list(found)))]
         connection.hset(keys.FILTERS, items=words)
 
 
-def recall(connection: redis.Redis, entries: Iterable[str]) -> dict[str, _Entry]:
+def load(connection: redis.Redis, entries: Iterable[str]) -> dict[str, _Entry]:
     """Return the filters that are known of these entries. Raises redis.RedisError."""
     found: dict[str, _Entry] = {}
     for entry in entries:

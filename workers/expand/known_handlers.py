@@ -22,7 +22,7 @@ log = logging.getLogger("callbacks.supervisor")
 _TIMEOUT_SECONDS: Final = 30.0
 
 
-class Known(Struct, frozen=True):
+class KnownHandlers(Struct, frozen=True):
     """The filters of the handlers of each entry of CALLBACKS_HANDLERS, and what is wrong with other entries."""
 
     filters: dict[str, tuple[Filters, ...]]
@@ -39,7 +39,7 @@ class Known(Struct, frozen=True):
         return self.timeouts.get(name, _TIMEOUT_SECONDS)
 
 
-def find(entries: Sequence[str], connection: redis.Redis) -> Known:
+def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
     """Import the handlers' modules, each by itself, and say what is wrong with one.
 
     Of one that cannot be imported, what it brought when it last could is known. Of one that never could nothing is, and
@@ -48,22 +48,26 @@ def find(entries: Sequence[str], connection: redis.Redis) -> Known:
     found = registry.load_each(entries, with_settings=False)
     imported = {entry: tuple(filters_of(handler) for handler in handlers) for entry, handlers in found.handlers.items()}
     names_imported = {filters.name for handlers in imported.values() for filters in handlers}
-    recalled = {
+    stored = {
         # A handler that has moved to a module that could be imported is what it is there.
         entry: tuple(filters for filters in handlers if filters.name not in names_imported)
-        for entry, handlers in (_recalled(connection, list(found.problems)) if found.problems else {}).items()
+        for entry, handlers in (
+            _load_stored_filters(connection, list(found.problems)) if found.problems else {}
+        ).items()
     }
     for entry, error in found.problems.items():
-        names = ",".join(filters.name for filters in recalled.get(entry, ()))
-        log.error("action=handler_unusable entry=%s handlers=%s error=%s", entry, names or "unknown", error.problem)
-    known = recalled | imported
-    return Known(
+        names = ",".join(filters.name for filters in stored.get(entry, ()))
+        log.error(
+            "action=handler_import_failed entry=%s handlers=%s error=%s", entry, names or "unknown", error.problem
+        )
+    known = stored | imported
+    return KnownHandlers(
         filters={entry: known[entry] for entry in dict.fromkeys(entries) if entry in known},
         timeouts={handler.name: handler.timeout_seconds for each in found.handlers.values() for handler in each},
         problems=[problem for error in found.problems.values() for problem in error.problems],
     )
 
 
-def _recalled(connection: redis.Redis, entries: Sequence[str]) -> dict[str, tuple[Filters, ...]]:
+def _load_stored_filters(connection: redis.Redis, entries: Sequence[str]) -> dict[str, tuple[Filters, ...]]:
     """Return what Redis holds of `entries`; wait while it is unavailable: without it, events would bypass them."""
-    return retry_while_unavailable(lambda: filters_store.recall(connection, entries))
+    return retry_while_unavailable(lambda: filters_store.load(connection, entries))

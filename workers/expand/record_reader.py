@@ -22,7 +22,7 @@ from workers.runtime.settlement import MOST_DEATHS, Item, Offer, SetAside
 
 log = logging.getLogger("callbacks.expand")
 
-_MOST_MASKS: Final = 4096
+_MAX_MASKS: Final = 4096
 
 
 class RecordReader:
@@ -31,9 +31,9 @@ class RecordReader:
     def __init__(self, handlers: Sequence[Handler | Filters], spans: ExpandSpans | None = None) -> None:
         self._handlers = tuple(handlers)
         self._masks: dict[tuple[object, ...], str] = {}
-        self._recorded = self._read if spans is None else spans.reading(self._read)
+        self._read_traced = self._read_callback if spans is None else spans.wrap(self._read_callback)
 
-    def items(self, kept: batches.Kept, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
+    def read_items(self, kept: batches.Kept, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
         """Yield what a callback's records are, without the first `skip`, which an earlier run has settled.
 
         Together they always stand for `kept.records` records. A callback of which workers have died is not read.
@@ -44,9 +44,9 @@ class RecordReader:
             yield quarantine.unreadable(kept, error, quarantine.body(kept), records=left)
             return
         if not skip:
-            yield from self._items(kept)
+            yield from self._read_or_split(kept)
             return
-        for item in self._items(kept):
+        for item in self._read_or_split(kept):
             records = item.records if isinstance(item, SetAside) else 1
             if skip >= records:
                 skip -= records
@@ -55,28 +55,31 @@ class RecordReader:
             yield msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, SetAside) else item
             skip = 0
 
-    def _items(self, kept: batches.Kept) -> list[Item]:
-        for read in (self._recorded, self._read):  # a trace that cannot be recorded is no reason to set it aside
+    def _read_or_split(self, kept: batches.Kept) -> list[Item]:
+        for read in (
+            self._read_traced,
+            self._read_callback,
+        ):  # a trace that cannot be recorded is no reason to set it aside
             try:
                 items = read(kept)
             except Exception as exc:  # noqa: BLE001 # the boundary
                 error = exc
             else:
                 return items
-        log.error("action=callback_apart records=%d cause=%s", kept.records, outcome.unworkable(error).cause)
+        log.error("action=callback_split records=%d cause=%s", kept.records, outcome.unworkable(error).cause)
         parts = bundle.split(kept)
         if parts is None or kept.records == 1:
             return [quarantine.failed(kept, error, records=kept.records)]
-        return [self._alone(parts.part(place, place + 1)) for place in range(kept.records)]
+        return [self._read_record(parts.slice(place, place + 1)) for place in range(kept.records)]
 
-    def _alone(self, kept: batches.Kept) -> Item:
+    def _read_record(self, kept: batches.Kept) -> Item:
         try:
-            (item,) = self._read(kept)
+            (item,) = self._read_callback(kept)
         except Exception as exc:  # noqa: BLE001 # the boundary
             return quarantine.failed(kept, exc, records=1)
         return item
 
-    def _read(self, kept: batches.Kept) -> list[Item]:
+    def _read_callback(self, kept: batches.Kept) -> list[Item]:
         body = kept.body.encode()
         try:
             callback = wire.read(body, kept.kind)
@@ -87,16 +90,16 @@ class RecordReader:
         offers: list[Item] = [
             self._offer(event) for event in events.of(callback, source=kept.source, received_at=received_at)
         ]
-        items = [*_in_order(kept, callback, offers)] if callback.faults else offers
+        items = [*_merge_in_order(kept, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, SetAside) else 1 for item in items)
         if records != kept.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {kept.records}")
         return items
 
     def _offer(self, event: events.Event) -> Offer:
-        return Offer(event.kind, _marks(event), self._mask(event), events.encode(event))
+        return Offer(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
 
-    def _mask(self, event: events.Event) -> str:
+    def _handler_mask(self, event: events.Event) -> str:
         # All that a handler's filters look at; a campaign's events differ in little of it.
         traits: tuple[object, ...]
         if event.kind == "report":
@@ -106,7 +109,7 @@ class RecordReader:
         mask = self._masks.get(traits)
         if mask is None:
             mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
-            if len(self._masks) >= _MOST_MASKS:  # statuses and channels are the sender's words
+            if len(self._masks) >= _MAX_MASKS:  # statuses and channels are the sender's words
                 self._masks.clear()
             self._masks[traits] = mask
         return mask
@@ -119,7 +122,7 @@ def _marks(event: events.Event) -> tuple[str, ...]:
     return (event.id,)
 
 
-def _in_order(kept: batches.Kept, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
+def _merge_in_order(kept: batches.Kept, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
     """Yield the events and, where they stood among them, the records that cannot be read: neighbours together.
 
     So a count of records always says which of them are settled, whoever reads the callback next, and how.
@@ -132,15 +135,15 @@ def _in_order(kept: batches.Kept, callback: wire.Callback, offers: Sequence[Item
         return
     others = iter(offers)
     place = 0
-    for first, last in _neighbours([fault.index for fault in callback.faults]):
+    for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - place))
         error = "; ".join(wire.summary([fault for fault in callback.faults if first <= fault.index < last]))
-        yield quarantine.unreadable(kept, error, parts.part(first, last).body.encode(), records=last - first)
+        yield quarantine.unreadable(kept, error, parts.slice(first, last).body.encode(), records=last - first)
         place = last
     yield from others
 
 
-def _neighbours(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _adjacent_ranges(places: Sequence[int]) -> Iterator[tuple[int, int]]:
     first = last = -1
     for place in places:
         if place != last:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MARK: Final = "#"
 
 
-class _Open(Struct):
+class _OpenSpan(Struct):
     """The span of a callback that is being expanded, what became of its records so far, and when they were kept."""
 
     span: Any
@@ -37,16 +37,16 @@ class ExpandSpans:
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
-        self._open: list[_Open] = []
+        self._open: list[_OpenSpan] = []
         # By the ids under which records of theirs are set aside.
-        self._unreadable: dict[str, _Open] = {}
+        self._unreadable: dict[str, _OpenSpan] = {}
 
     def begin(self) -> None:
         """Begin a run."""
         self._open = []
         self._unreadable = {}
 
-    def reading(self, read: Callable[[Kept], list[Item]]) -> Callable[[Kept], list[Item]]:
+    def wrap(self, read: Callable[[Kept], list[Item]]) -> Callable[[Kept], list[Item]]:
         """Give `read` with the beginning of a span around each callback that is recorded."""
 
         def recorded(kept: Kept) -> list[Item]:
@@ -57,7 +57,7 @@ class ExpandSpans:
 
         return recorded
 
-    def committed(self, groups: Iterable[Group], unreadable: Iterable[SetAside]) -> None:
+    def record_fan_out(self, groups: Iterable[Group], unreadable: Iterable[SetAside]) -> None:
         """Take note of what one step in Redis made of its events, and of what it set aside."""
         now_ns = time.time_ns()
         for group in groups:
@@ -104,7 +104,7 @@ class ExpandSpans:
         )
         if self._open:
             self._tracer.link(span, self._open[0].span)
-        opened, number = _Open(span), len(self._open)
+        opened, number = _OpenSpan(span), len(self._open)
         self._open.append(opened)
         trace = self._tracer.traceparent(span)
         marked: list[Item] = []

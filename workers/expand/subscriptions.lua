@@ -1,4 +1,4 @@
--- Note from when on handlers are offered all events, and until when: see offering.py for the text of a field.
+-- Note from when on handlers are offered all events, and until when: see subscriptions.py for the text of a field.
 --
 -- KEYS  1 when each handler was offered events   2 counters
 -- ARGV  how many ms ago this supervisor started, '1' if no expand worker is older than it, the handlers' names

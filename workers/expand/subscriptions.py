@@ -2,7 +2,7 @@
 
 A handler is offered events from when every expand worker knows it, until the first that does not starts. During a
 restart of several, one after the other, some know it and some do not: that time does not count as offered, so its
-events can be given again, but none can be missed. In Redis, a field for each handler in `cb:offered`:
+events can be given again, but none can be missed. In Redis, a field for each handler in `cb:subscriptions`:
 
     1795000000000-                              from this time on (ms since 1970, Redis's clock)
     1795000000000-1795100000000,1795200000000-  it was named, then not, then again
@@ -26,10 +26,10 @@ from workers.filters import Filters
 from workers.runtime import scripts
 from workers.runtime.maintenance import Housekeeping
 
-_LOOK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 
 
-class Offered(Struct, frozen=True):
+class Subscriptions(Struct, frozen=True):
     """The times (ms since 1970, the second is infinite while it lasts) in which a handler was offered all events.
 
     `is_pending`: older expand workers, which do not know it, are still at work. `is_unknown`: it had events before its
@@ -50,23 +50,23 @@ class Offered(Struct, frozen=True):
         return self.times[-1][0] if self.times and math.isinf(self.times[-1][1]) else None
 
 
-def offered(connection: redis.Redis, handler: str) -> Offered | None:
+def find(connection: redis.Redis, handler: str) -> Subscriptions | None:
     """Give when a handler was offered events; None if no expand worker has known it. Raises redis.RedisError."""
-    text = connection.hget(keys.OFFERED, handler)
-    return None if text is None else read(as_text(text))
+    text = connection.hget(keys.SUBSCRIPTIONS, handler)
+    return None if text is None else parse(as_text(text))
 
 
-def read(text: str) -> Offered:
-    """Read a field of `cb:offered`."""
+def parse(text: str) -> Subscriptions:
+    """Read a field of `cb:subscriptions`."""
     times: list[tuple[float, float]] = []
     for part in text.split(","):
         begin, _, end = part.partition("-")
         if begin != "?":
             times.append((int(begin), int(end) if end else math.inf))
-    return Offered(tuple(times), is_pending=text.endswith("?"))
+    return Subscriptions(tuple(times), is_pending=text.endswith("?"))
 
 
-class ExpandHousekeeping(Housekeeping):
+class SubscriptionMaintenance(Housekeeping):
     """Housekeeping of the queue "expand", which also notes what handlers its workers know, by entry with filters."""
 
     def __init__(
@@ -79,21 +79,23 @@ class ExpandHousekeeping(Housekeeping):
     ) -> None:
         super().__init__(queue_names, connection=connection, **more)
         self._filters = filters
-        self._are_remembered = False
-        self._offering = Offering([one.name for found in filters.values() for one in found], connection=connection)
+        self._are_filters_saved = False
+        self._writer = SubscriptionWriter(
+            [one.name for found in filters.values() for one in found], connection=connection
+        )
 
     def tick(self, workers: Any) -> None:
         """Do what is due. Raises redis.RedisError where Redis is unavailable."""
         super().tick(workers)
-        if not self._are_remembered:
-            self._are_remembered = self.attempt(
-                "maintenance_filters", lambda: filters_store.remember(self._connection, self._filters)
+        if not self._are_filters_saved:
+            self._are_filters_saved = self.attempt(
+                "maintenance_filters", lambda: filters_store.save(self._connection, self._filters)
             )
-        if self._offering.is_due:
-            self.attempt("maintenance_subscriptions", self._offering.tick)
+        if self._writer.is_due:
+            self.attempt("maintenance_subscriptions", self._writer.tick)
 
 
-class Offering:
+class SubscriptionWriter:
     """Notes that the expand workers of this supervisor, started with it, offer events to `handlers`."""
 
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
@@ -102,27 +104,27 @@ class Offering:
         self._script = connection.register_script(scripts.text("at_limit", "clock", "expand/subscriptions"))
         self._started = time.time()
         self._began = time.monotonic()
-        self._look_at = 0.0
-        self._is_noted = False
+        self._check_at = 0.0
+        self._is_written = False
 
     @property
     def is_due(self) -> bool:
         """Whether `tick` has something to do: it has until no older worker is there any more."""
-        return not self._is_noted and time.monotonic() >= self._look_at
+        return not self._is_written and time.monotonic() >= self._check_at
 
     def tick(self) -> None:
         """Note what is to be noted. Raises redis.RedisError."""
         if not self.is_due:
             return
         now = time.monotonic()
-        self._look_at = now + _LOOK_SECONDS
-        is_alone = not any(birth < self._started for birth in births(self._connection))
+        self._check_at = now + _CHECK_SECONDS
+        is_alone = not any(birth < self._started for birth in worker_start_times(self._connection))
         elapsed_ms = int((now - self._began) * 1000)
-        self._script(keys=[keys.OFFERED, keys.COUNTS], args=[elapsed_ms, int(is_alone), *self._handlers])
-        self._is_noted = is_alone
+        self._script(keys=[keys.SUBSCRIPTIONS, keys.COUNTS], args=[elapsed_ms, int(is_alone), *self._handlers])
+        self._is_written = is_alone
 
 
-def births(connection: redis.Redis) -> list[float]:
+def worker_start_times(connection: redis.Redis) -> list[float]:
     """Give when the expand workers that are alive were started, in unix time (s). Raises redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         for worker in connection.smembers(WORKERS_BY_QUEUE_KEY % queues.EXPAND):

@@ -82,12 +82,12 @@ class Worker:
             raise RuntimeError("the worker is not open: with Worker(handler) as worker: …")
         found: dict[int, Outcome] = {}
         alone: list[int] = []
-        for place, outcome in self._caller.run(events, stop=lambda: _pause(found) is not None):
+        for place, outcome in self._caller.call(events, stop=lambda: _pause(found) is not None):
             if isinstance(outcome, Apart):
                 alone.append(place)
             else:
                 found[place] = outcome
-        singly = self._caller.run(
+        singly = self._caller.call(
             [events[place] for place in alone], singly=True, stop=lambda: _pause(found) is not None
         )
         for index, outcome in singly:

@@ -65,7 +65,7 @@ def test_a_call_may_be_broken_off_at_any_step(is_new: bool, is_tls: bool, tmp_pa
 
 def test_runs_that_are_broken_off_at_any_moment_leave_every_connection_usable() -> None:
     def broken_off(caller: Caller, events: Sequence[Event], after: int) -> None:
-        run = caller.run(events)
+        run = caller.call(events)
         for _ in range(after):
             next(run)
         run.close()  # type: ignore[attr-defined]
@@ -76,4 +76,4 @@ def test_runs_that_are_broken_off_at_any_moment_leave_every_connection_usable() 
             for _ in range(15):
                 broken_off(caller, reports(4 * AT_ONCE), random.randint(1, 3 * AT_ONCE))
 
-                assert {type(outcome) for _, outcome in caller.run(reports(2 * AT_ONCE))} == {Done}
+                assert {type(outcome) for _, outcome in caller.call(reports(2 * AT_ONCE))} == {Done}

@@ -13,7 +13,7 @@ from tests.integration.forward.refusing import Mood, message_ids
 from tests.integration.forward.services import SECRET, Request, says, serving, target
 from tests.integration.forward.test_workers import start, try_again  # noqa: F401
 from tests.integration.pools import Command
-from tests.integration.test_delivering import due_now
+from tests.integration.test_delivery import due_now
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, quick_redis, statuses  # noqa: F401
 from workers.handlers.forward import refusals, targets

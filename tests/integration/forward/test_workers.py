@@ -13,7 +13,7 @@ from callbacks.cli.ports import free_port
 from shared import keys, queues
 from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
 from tests.integration.pools import Command, until
-from tests.integration.test_delivering import due_now
+from tests.integration.test_delivery import due_now
 from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer

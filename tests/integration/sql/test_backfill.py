@@ -19,7 +19,7 @@ from tests.integration.sql.databases import Database, report
 from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
 from tests.redis_server import RedisServer
 from workers.expand import subscriptions
-from workers.expand.subscriptions import Offering
+from workers.expand.subscriptions import SubscriptionWriter
 from workers.runtime import pause as pauses
 
 HANDLERS = """
@@ -69,7 +69,7 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
 
 def known_from_now_on(b: Bench) -> None:
     """Have an expand worker start that offers the handler all events."""
-    Offering([declared(fresh).name], connection=b.connection).tick()
+    SubscriptionWriter([declared(fresh).name], connection=b.connection).tick()
 
 
 def of_the_past(number: int, **fields: Any) -> list[Event]:
@@ -275,27 +275,27 @@ def test_what_is_enqueued_are_the_very_events(b: Bench, database: Database, back
 def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(b: Bench) -> None:
     old: Any = b.worker(queues.EXPAND)
     old.register_birth()
-    begins = Offering(["fresh"], connection=b.connection)
+    begins = SubscriptionWriter(["fresh"], connection=b.connection)
     begins.tick()
-    noted = subscriptions.offered(b.connection, "fresh")
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert (noted.is_pending, noted.times) == (True, ())
 
     old.register_death()
-    begins._look_at = 0.0
+    begins._check_at = 0.0
     begins.tick()
-    noted = subscriptions.offered(b.connection, "fresh")
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert not noted.is_pending
     assert noted.since_ms is not None
 
-    Offering(["other"], connection=b.connection).tick()
-    noted = subscriptions.offered(b.connection, "fresh")
+    SubscriptionWriter(["other"], connection=b.connection).tick()
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert noted.since_ms is None
     assert len(noted.times) == 1
-    Offering(["other", "fresh"], connection=b.connection).tick()
-    noted = subscriptions.offered(b.connection, "fresh")
+    SubscriptionWriter(["other", "fresh"], connection=b.connection).tick()
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert len(noted.times) == 2
 
@@ -305,7 +305,7 @@ def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_
     b.expand()
     known_from_now_on(b)
 
-    noted = subscriptions.offered(b.connection, "fresh")
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert noted.is_unknown
 
@@ -315,10 +315,10 @@ def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
 ) -> None:
     with started(tmp_path, setting) as start:
         expand = start("worker", "expand")
-        expand.until(lambda: subscriptions.offered(b.connection, "fresh"), "a note")
+        expand.until(lambda: subscriptions.find(b.connection, "fresh"), "a note")
         b.keep(status(record("1")))
         expand.until(lambda: b.waiting(queues.delivery("fresh")), "an event")
-    noted = subscriptions.offered(b.connection, "fresh")
+    noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert (noted.is_pending, noted.is_unknown) == (False, False)
     assert noted.since_ms is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_calling import reports
+from tests.unit.test_caller import reports
 from workers.declaration import ATTRIBUTE
 from workers.deliver.call.caller import Caller
 from workers.handlers.sql import handler as sql
@@ -16,7 +16,7 @@ def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypa
     monkeypatch.setattr(sql, "_store", lambda: store)
 
     with Caller(getattr(sql.keep, ATTRIBUTE)) as calls:
-        list(calls.run(reports(2)))
+        list(calls.call(reports(2)))
         assert store._engine is not None
 
     assert store._engine is None

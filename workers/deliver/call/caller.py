@@ -29,7 +29,7 @@ from workers.signals import HandlerTimeout, Pause, Reject, Retry
 # The frames of ours that stand around every handler's.
 _HIDDEN: Final = frozenset((__file__, timeout.__file__, call_spans.__file__))
 # How long whoever comes after a slow call may have to wait until somebody looks.
-_ASK_SECONDS: Final = 0.025
+_PREFETCH_CHECK_SECONDS: Final = 0.025
 
 
 def _never() -> bool:
@@ -40,7 +40,7 @@ class Caller:
     """Calls one handler, for as long as a worker process lives; to be used in its main thread.
 
     An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
-    loop runs only while `run` waits for calls to finish. `spans` records its calls. `on_lifespan_end` is called should
+    loop runs only while `call` waits for calls to finish. `spans` records its calls. `on_lifespan_end` is called should
     the lifespan end before its time.
     """
 
@@ -52,12 +52,12 @@ class Caller:
         on_lifespan_end: Callable[[], None] | None = None,
     ) -> None:
         self.handler = handler
-        self._function = handler.function if spans is None else spans.around(handler.function)
+        self._function = handler.function if spans is None else spans.wrap(handler.function)
         self._runner = asyncio.Runner()
         self._lifespan = Lifespan(handler, self._runner, on_end=on_lifespan_end)
         # The calls that go on although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
-        self._heeds_ctrl_c = True
+        self._raises_keyboard_interrupt = True
 
     def __enter__(self) -> Self:
         self.open()
@@ -69,9 +69,9 @@ class Caller:
         self.close()
 
     def open(self) -> None:
-        """Enter the handler's lifespan. Raises Unready if that fails; then there is nothing to close."""
+        """Enter the handler's lifespan. Raises LifespanFailed if that fails; then there is nothing to close."""
         # A worker has a handler of its own for SIGINT, so there a KeyboardInterrupt is the handler's own error.
-        self._heeds_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._raises_keyboard_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         try:
             self._lifespan.open()
         except BaseException:
@@ -86,11 +86,11 @@ class Caller:
             self._runner.close()
 
     @property
-    def takes_more(self) -> bool:
-        """Whether `run` asks for more: only where several calls may be under way."""
+    def can_prefetch(self) -> bool:
+        """Whether `call` asks for more: only where several calls may be under way."""
         return self.handler.is_async and not self.handler.batch and self.handler.concurrency > 1
 
-    def run(
+    def call(
         self,
         events: Sequence[Event],
         *,
@@ -105,7 +105,7 @@ class Caller:
         attempt or a pause, that. With `singly` it gets lists of one event each.
 
         `stop` is asked before each call: once it is true no call starts, those under way are waited for and
-        given, and the iterator ends. Where several calls may be under way (`takes_more`), `more` is asked for further
+        given, and the iterator ends. Where several calls may be under way (`can_prefetch`), `more` is asked for further
         events while some are and others could begin, and told how many of these, so that a slow one keeps none waiting;
         not while a call goes on although its time is over, as a run that never ended would keep it for ever. Closing
         the iterator early cancels the calls under way, waits for their end and drops their outcomes, so their events
@@ -114,51 +114,51 @@ class Caller:
         handler = self.handler
         if handler.batch and not singly:
             if events and not stop():
-                yield from self._whole(events)
+                yield from self._call_batch(events)
             return
         arguments: Sequence[Any] = [[event] for event in events] if handler.batch else events
         if handler.is_async:
-            yield from self._concurrently(arguments, stop, more if self.takes_more else None)
+            yield from self._call_concurrently(arguments, stop, more if self.can_prefetch else None)
             return
         with Alarm(handler.timeout_seconds) as clock:
             for index, argument in enumerate(arguments):
                 if stop():
                     return
-                yield index, self._call(clock, argument)
+                yield index, self._call_sync(clock, argument)
 
-    def _whole(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
+    def _call_batch(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
         batch = list(events)  # the handler's own: what it does to the list is not ours
         if self.handler.is_async:
-            ((_, outcome),) = self._concurrently([batch], _never, None)
+            ((_, outcome),) = self._call_concurrently([batch], _never, None)
         else:
             with Alarm(self.handler.timeout_seconds) as clock:
-                outcome = self._call(clock, batch)
+                outcome = self._call_sync(clock, batch)
         if len(events) > 1 and isinstance(outcome, Failed | Rejected):
             outcome = Apart(outcome)
         for index in range(len(events)):
             yield index, outcome
 
-    def _is_ctrl_c(self, exc: BaseException) -> bool:
-        return isinstance(exc, KeyboardInterrupt) and self._heeds_ctrl_c
+    def _is_keyboard_interrupt(self, exc: BaseException) -> bool:
+        return isinstance(exc, KeyboardInterrupt) and self._raises_keyboard_interrupt
 
-    def _call(self, clock: Alarm, argument: Any) -> Outcome:
+    def _call_sync(self, clock: Alarm, argument: Any) -> Outcome:
         try:
             returned = clock.call(self._function, argument)
         except BaseException as exc:
-            if self._is_ctrl_c(exc):
+            if self._is_keyboard_interrupt(exc):
                 raise
             # The boundary: a handler's error is its event's outcome.
             return outcomes.raised(exc, hidden=_HIDDEN)
-        return self._returned(returned)
+        return self._outcome_of_return(returned)
 
-    def _concurrently(
+    def _call_concurrently(
         self, arguments: Sequence[Any], stop: Callable[[], bool], more: Callable[[int], Sequence[Event]] | None
     ) -> Iterator[tuple[int, Outcome]]:
         loop = self._loop()
         waiting = deque(enumerate(arguments))
         number = len(waiting)
         # Not before the first calls have begun.
-        ask_at = loop.time() + _ASK_SECONDS
+        ask_at = loop.time() + _PREFETCH_CHECK_SECONDS
         is_due = False
         running: dict[asyncio.Task[Outcome], int] = {}
         ended: list[asyncio.Task[Outcome]] = []
@@ -186,7 +186,7 @@ class Caller:
                     elif more is not None and running and not self._overdue and loop.time() >= ask_at:
                         waiting.extend(enumerate(more(self.handler.concurrency - len(running)), start=number))
                         number += len(waiting)
-                        ask_at = loop.time() + _ASK_SECONDS
+                        ask_at = loop.time() + _PREFETCH_CHECK_SECONDS
                     else:
                         break
                 if not running:
@@ -210,7 +210,7 @@ class Caller:
             left = list(running)
             running.clear()  # so that the end of these stops the loop no more
             if left:
-                self._runner.run(_cancelled(left))
+                self._runner.run(_cancel_all(left))
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop = self._runner.get_loop()
@@ -239,15 +239,15 @@ class Caller:
             error = HandlerTimeout(timeout_seconds).with_traceback(exc.__traceback__) if expired else exc
             return outcomes.raised(error, hidden=_HIDDEN)
         except BaseException as exc:
-            if self._is_ctrl_c(exc):
+            if self._is_keyboard_interrupt(exc):
                 raise
             return outcomes.raised(exc, hidden=_HIDDEN)
         finally:
             timer.cancel()
             self._overdue.discard(task)
-        return self._returned(returned)
+        return self._outcome_of_return(returned)
 
-    def _returned(self, value: object) -> Outcome:
+    def _outcome_of_return(self, value: object) -> Outcome:
         if value is None:
             return DONE
         if isinstance(value, Retry | Pause | Reject):
@@ -269,7 +269,7 @@ def _result(task: asyncio.Task[Outcome]) -> Outcome:
         return outcomes.unworkable(exc)
 
 
-async def _cancelled(left: Sequence[asyncio.Task[Outcome]]) -> None:
+async def _cancel_all(left: Sequence[asyncio.Task[Outcome]]) -> None:
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)

@@ -14,11 +14,11 @@ from shared.events import Event
 from workers.declaration import Handler
 from workers.deliver.call import lifespan
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.lifespan import LifespanFailed
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
-Word: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused", "unready"]
+OutcomeName: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused", "unready"]
 
 _FAILURES: Final = {
     "exception": "it raised",
@@ -28,42 +28,42 @@ _FAILURES: Final = {
 }
 
 
-class Tried(Struct, frozen=True, kw_only=True):
+class DryRun(Struct, frozen=True, kw_only=True):
     """What one call did: to which events, for how long, and how it ended, in a word and in a sentence.
 
     `consequence` is what a worker would make of it; "" if the event is done.
     """
 
     events: tuple[Event, ...]
-    outcome: Word
+    outcome: OutcomeName
     sentence: str
     consequence: str
     seconds: float
     traceback: str = ""
 
 
-def tried(caller: Caller, events: Sequence[Event]) -> Iterator[Tried]:
+def dry_run(caller: Caller, events: Sequence[Event]) -> Iterator[DryRun]:
     """Call the handler with the events: one by one, or as one batch, which is taken apart if it fails, as ever."""
     handler = caller.handler
     if handler.batch and len(events) > 1:
         began = time.monotonic()
-        told = list(caller.run(events))
+        told = list(caller.call(events))
         outcome = told[0][1]  # of one call, so it is the same for all
         cause: Outcome = outcome.cause if isinstance(outcome, Apart) else outcome
-        yield _told(handler, tuple(events), cause, time.monotonic() - began)
+        yield _result(handler, tuple(events), cause, time.monotonic() - began)
         if not isinstance(outcome, Apart):
             return
     for event in events:
         began = time.monotonic()
-        for _, outcome in caller.run([event], singly=True):
-            yield _told(handler, (event,), outcome, time.monotonic() - began)
+        for _, outcome in caller.call([event], singly=True):
+            yield _result(handler, (event,), outcome, time.monotonic() - began)
 
 
-def unready(error: Unready, events: Sequence[Event]) -> Tried:
+def not_ready(error: LifespanFailed, events: Sequence[Event]) -> DryRun:
     """Say that the handler's lifespan could not be opened, so that it was called with none of the events."""
     outcome = outcomes.raised(error.__cause__ or error, hidden=frozenset((lifespan.__file__, contextlib.__file__)))
     told = outcome.error if isinstance(outcome, Failed) else error.cause
-    return Tried(
+    return DryRun(
         events=tuple(events),
         outcome="unready",
         sentence=f"not called, as its lifespan could not be opened: {told}",
@@ -73,10 +73,10 @@ def unready(error: Unready, events: Sequence[Event]) -> Tried:
     )
 
 
-def _told(handler: Handler, events: tuple[Event, ...], outcome: Outcome, seconds: float) -> Tried:
-    word, sentence, consequence = _words(handler, outcome)
+def _result(handler: Handler, events: tuple[Event, ...], outcome: Outcome, seconds: float) -> DryRun:
+    word, sentence, consequence = _describe(handler, outcome)
     traceback = outcome.traceback if isinstance(outcome, Failed) else ""
-    return Tried(
+    return DryRun(
         events=events,
         outcome=word,
         sentence=sentence,
@@ -86,7 +86,7 @@ def _told(handler: Handler, events: tuple[Event, ...], outcome: Outcome, seconds
     )
 
 
-def _words(handler: Handler, outcome: Outcome) -> tuple[Word, str, str]:
+def _describe(handler: Handler, outcome: Outcome) -> tuple[OutcomeName, str, str]:
     attempts = "this is its only attempt" if handler.attempts == 1 else f"up to {handler.attempts} attempts"
     if isinstance(outcome, Done):
         return "done", "done", ""
@@ -101,4 +101,4 @@ def _words(handler: Handler, outcome: Outcome) -> tuple[Word, str, str]:
     if isinstance(outcome, Failed):
         told = f"failed, {_FAILURES[outcome.kind]}: {outcome.error}"
         return "failed", told, f"A worker would try again after a while, {attempts}."
-    return _words(handler, outcome.cause)
+    return _describe(handler, outcome.cause)

@@ -1,7 +1,7 @@
 """A handler's lifespan in one worker process: opened before its first event, left when the process stops.
 
 An async one lives in one task on the handler's own loop, from its first line to its last, as task groups and cancel
-scopes demand. Opening may take the handler's `timeout_seconds`, leaving too but LEAVE_SECONDS at most; what hangs
+scopes demand. Opening may take the handler's `timeout_seconds`, leaving too but CLOSE_SECONDS at most; what hangs
 longer is ended as calls are (`alarm`, cancellation), and at last by `watchdog`, with the process.
 
 A stop so stays in the time that a supervisor gives it, the longest time-out and 10 s: 1 s to notice it, the time-out
@@ -26,11 +26,11 @@ from workers.signals import HandlerTimeout
 
 log = logging.getLogger("callbacks.worker")
 
-LEAVE_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 5.0
 _HIDDEN: Final = frozenset((__file__, timeout.__file__, contextlib.__file__))
 
 
-class Unready(Exception):
+class LifespanFailed(Exception):
     """A handler's lifespan could not be opened. `cause` is the error's type and its place, all that a log may say."""
 
     def __init__(self, handler: str, cause: str) -> None:
@@ -49,11 +49,11 @@ class Lifespan:
     def __init__(self, handler: Handler, runner: asyncio.Runner, *, on_end: Callable[[], None] | None = None) -> None:
         self._handler = handler
         self._runner = runner
-        self._opened: AbstractContextManager[Any] | _Task | None = None
+        self._opened: AbstractContextManager[Any] | _LifespanTask | None = None
         self._on_end = on_end
 
     def open(self) -> None:
-        """Enter the handler's lifespan, if it has one. Raises Unready."""
+        """Enter the handler's lifespan, if it has one. Raises LifespanFailed."""
         if self._handler.lifespan is None:
             return
         seconds = self._handler.timeout_seconds
@@ -61,9 +61,9 @@ class Lifespan:
             try:
                 made = self._handler.lifespan()
                 if isinstance(made, AbstractAsyncContextManager):
-                    task = _Task(made, self._runner)
+                    task = _LifespanTask(made, self._runner)
                     task.open(seconds)
-                    task.on_early_end(self._ended_early)
+                    task.on_early_end(self._on_early_end)
                     self._opened = task
                 else:
                     with Alarm(seconds) as clock:
@@ -72,9 +72,9 @@ class Lifespan:
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:
-                raise Unready(self._handler.name, _cause(exc)) from exc
+                raise LifespanFailed(self._handler.name, _cause(exc)) from exc
 
-    def _ended_early(self, exc: BaseException | None) -> None:
+    def _on_early_end(self, exc: BaseException | None) -> None:
         while isinstance(exc, BaseExceptionGroup):
             exc = exc.exceptions[0]  # what the task group was left for
         cause = "it ended by itself" if exc is None else _cause(exc)
@@ -87,10 +87,10 @@ class Lifespan:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        seconds = min(self._handler.timeout_seconds, LEAVE_SECONDS)
+        seconds = min(self._handler.timeout_seconds, CLOSE_SECONDS)
         with _watched(seconds):
             try:
-                if isinstance(opened, _Task):
+                if isinstance(opened, _LifespanTask):
                     opened.leave(seconds)
                 else:
                     with Alarm(seconds) as clock:
@@ -98,10 +98,10 @@ class Lifespan:
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:  # noqa: BLE001 # an author's code, as around a handler's call
-                log.warning("action=handler_unclosed handler=%s cause=%s", self._handler.name, _cause(exc))
+                log.warning("action=handler_lifespan_close_failed handler=%s cause=%s", self._handler.name, _cause(exc))
 
 
-class _Task:
+class _LifespanTask:
     """An async lifespan in a task of its own, which waits between its two ends."""
 
     def __init__(self, made: AbstractAsyncContextManager[Any], runner: asyncio.Runner) -> None:
@@ -126,11 +126,11 @@ class _Task:
     def on_early_end(self, ended: Callable[[BaseException | None], None]) -> None:
         """Call `ended` if the task ends before it is to be left, with what it raised."""
 
-        def look(task: asyncio.Task[None]) -> None:
+        def check(task: asyncio.Task[None]) -> None:
             if not self._leaving.is_set():
                 ended(asyncio.CancelledError() if task.cancelled() else task.exception())
 
-        self._task.add_done_callback(look)
+        self._task.add_done_callback(check)
 
     def leave(self, seconds: float) -> None:
         self._leaving.set()
@@ -169,11 +169,11 @@ class _Task:
 @contextlib.contextmanager
 def _watched(seconds: float) -> Any:
     watchdog = Watchdog(seconds)
-    watchdog.watch()
+    watchdog.arm()
     try:
         yield
     finally:
-        watchdog.rest()
+        watchdog.disarm()
 
 
 def _cause(error: BaseException) -> str:

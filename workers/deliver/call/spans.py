@@ -35,7 +35,7 @@ class _Sampled(Struct):
 
 
 class CallSpans:
-    """Records the calls of `handler` in one process. What `around` gives is called instead of its function.
+    """Records the calls of `handler` in one process. What `wrap` gives is called instead of its function.
 
     `queue` is what the place is called that its events come from.
     """
@@ -44,36 +44,38 @@ class CallSpans:
         self._tracer = tracer
         self._handler = handler
         self._queue = queue
-        # By identity: the handler is called with the very values that `expect` was told of.
+        # By identity: the handler is called with the very values that `add` was told of.
         self._sampled: dict[int, _Sampled] = {}
 
-    def expect(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
+    def add(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
         """Take these events into the run, each with its attempt and its traceparent ("": it is not recorded)."""
         self._sampled |= {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
 
-    def around(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Give `function` with a span around each call whose event is recorded."""
         if not self._handler.is_async:
             return lambda argument: self._call(function, argument)
         return lambda argument: self._call_async(function, argument)
 
-    def watched(self, found: Sequence[Event], told: Iterator[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+    def end_calls(
+        self, found: Sequence[Event], results: Iterator[tuple[int, Outcome]]
+    ) -> Iterator[tuple[int, Outcome]]:
         """Pass on what a Caller tells of `found`, and end the spans of these calls."""
-        for index, outcome in told:
+        for index, outcome in results:
             # Asked each time: the first that is recorded may join a run that goes on.
             sampled = self._sampled.get(id(found[index])) if self._sampled else None
             if sampled is not None and sampled.span is not None:
                 self._end(sampled, outcome)
             yield index, outcome
 
-    def uncalled(self, event: Event, outcome: Outcome) -> None:
+    def record_uncalled(self, event: Event, outcome: Outcome) -> None:
         """Record what became of an event without a call."""
         sampled = self._sampled.get(id(event))
         if sampled is not None:
             self._begin([sampled])
             self._end(sampled, outcome)
 
-    def encode(self, event: Event) -> bytes:
+    def encode_with_trace(self, event: Event) -> bytes:
         """Give an event as `events.encode` does, with the trace that it came with."""
         sampled = self._sampled.get(id(event))
         encoded = events.encode(event)
@@ -87,20 +89,20 @@ class CallSpans:
         self._sampled = {}
 
     def _call(self, function: Callable[[Any], Any], argument: Any) -> Any:
-        called = self._called(argument)
+        called = self._sampled_events(argument)
         if not called:
             return function(argument)
         with self._tracer.current(self._begin(called)):
             return function(argument)
 
     async def _call_async(self, function: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
-        called = self._called(argument)
+        called = self._sampled_events(argument)
         if not called:
             return await function(argument)
         with self._tracer.current(self._begin(called)):
             return await function(argument)
 
-    def _called(self, argument: Any) -> list[_Sampled]:
+    def _sampled_events(self, argument: Any) -> list[_Sampled]:
         if not self._sampled:
             return []
         delivered: Sequence[Event] = argument if self._handler.batch else (argument,)
@@ -128,7 +130,7 @@ class CallSpans:
 
     def _end(self, sampled: _Sampled, outcome: Outcome) -> None:
         cause = outcome.cause if isinstance(outcome, Apart) else outcome
-        word = self._word(sampled.attempt, outcome)
+        word = self._outcome_name(sampled.attempt, outcome)
         if isinstance(cause, Failed):
             # "ValueError at orders.py:12": the type alone is what error.type asks for.
             self._tracer.fail(sampled.span, cause.cause.partition(" ")[0])
@@ -136,13 +138,13 @@ class CallSpans:
             self._tracer.fail(sampled.span, "Retry" if isinstance(cause, Again) else "Reject")
         self._finish(sampled, word)
 
-    def _word(self, attempt: int, outcome: Outcome) -> str:
+    def _outcome_name(self, attempt: int, outcome: Outcome) -> str:
         if isinstance(outcome, Done):
             return "delivered"
         if isinstance(outcome, Paused):
             return "paused"
         if isinstance(outcome, Apart):
-            return "apart"
+            return "split"
         # As workers/deliver/retries.py decides.
         is_retried = isinstance(outcome, Failed | Again) and attempt < self._handler.attempts
         return "retried" if is_retried else "dead"

@@ -18,10 +18,10 @@ class Watchdog:
     def __init__(self, timeout_seconds: float) -> None:
         self._seconds = timeout_seconds + GRACE_SECONDS
 
-    def watch(self) -> None:
-        """Expect `watch` or `rest` within the time of a call and some grace. Costs some 30 µs: not for every event."""
+    def arm(self) -> None:
+        """Expect `arm` or `disarm` within the time of a call and some grace. Costs some 30 µs: not for every event."""
         faulthandler.dump_traceback_later(self._seconds, exit=True)
 
-    def rest(self) -> None:
-        """Expect nothing until the next `watch`."""
+    def disarm(self) -> None:
+        """Expect nothing until the next `arm`."""
         faulthandler.cancel_dump_traceback_later()

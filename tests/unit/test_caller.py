@@ -41,7 +41,7 @@ def outcomes(
 ) -> list[Outcome]:
     """Give the outcomes in the order of the events, each of which must have one."""
     with caller(function, **options) as calls:
-        told = list(calls.run(events, singly=singly))
+        told = list(calls.call(events, singly=singly))
     assert sorted(index for index, _ in told) == list(range(len(events)))
     return [outcome for _, outcome in sorted(told, key=lambda pair: pair[0])]
 
@@ -154,7 +154,7 @@ def test_only_keyboard_interrupt_goes_through(made: Made) -> None:
             raise KeyboardInterrupt
 
     with caller(made(take)) as calls:
-        run = calls.run(reports(3))
+        run = calls.call(reports(3))
         assert next(run) == (0, DONE)
         with pytest.raises(KeyboardInterrupt):
             next(run)
@@ -274,8 +274,8 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
             raise answer
 
     with caller(made(take), batch=True) as calls:
-        whole = [outcome for _, outcome in calls.run(reports(3))]
-        first, second, third = (outcome for _, outcome in calls.run(reports(3), singly=True))
+        whole = [outcome for _, outcome in calls.call(reports(3))]
+        first, second, third = (outcome for _, outcome in calls.call(reports(3), singly=True))
 
     assert whole[0] == whole[1] == whole[2]
     assert isinstance(whole[0], Apart)
@@ -303,7 +303,7 @@ def test_the_cause_of_a_failure_says_what_was_raised_and_where_and_nothing_of_it
 
     cause = failure(take).cause
 
-    assert cause.startswith("ValueError at test_calling.py:")
+    assert cause.startswith("ValueError at test_caller.py:")
     assert "35699000001" not in cause
 
 
@@ -322,7 +322,7 @@ def test_a_keyboard_interrupt_is_an_error_like_any_other_where_ctrl_c_is_not_hee
 
         for function in (sync, several):
             with Caller(getattr(function, ATTRIBUTE)) as calls:
-                found = [outcome for _, outcome in calls.run(reports(3))]
+                found = [outcome for _, outcome in calls.call(reports(3))]
             assert [type(outcome) for outcome in found] == [Failed] * 3
     finally:
         signal.signal(signal.SIGINT, before)

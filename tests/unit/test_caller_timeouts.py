@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from callbacks import Event, HandlerTimeout, ReportEvent
-from tests.unit.test_calling import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
+from tests.unit.test_caller import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
 from workers.deliver.call.timeout import Alarm
 from workers.runtime.outcome import DONE, Apart, Failed
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, ReportEvent, Retry, handler
-from tests.unit.test_calling import LONG, SHORT, outcomes, reports
+from tests.unit.test_caller import LONG, SHORT, outcomes, reports
 from workers.declaration import ATTRIBUTE
 from workers.deliver.call import lifespan as lifespans
 from workers.deliver.call.caller import Caller
-from workers.deliver.call.lifespan import Unready
+from workers.deliver.call.lifespan import LifespanFailed
 from workers.runtime.outcome import REASON_BYTES, Again, Paused
 
 MONTH = 30 * 86_400.0
@@ -37,8 +37,8 @@ def test_it_is_entered_once_before_the_first_event_and_left_after_the_last() -> 
         told.append("closed")
 
     with caller(lambda event: told.append(event.message_id), opened) as calls:
-        list(calls.run(reports(2)))
-        list(calls.run(reports(1)))
+        list(calls.call(reports(2)))
+        list(calls.call(reports(1)))
     calls.close()
 
     assert told == ["opened", "0", "1", "0", "closed"]
@@ -64,7 +64,7 @@ def test_an_async_one_lives_in_one_task_on_the_loop_of_the_calls_and_is_closed_b
         told.append((asyncio.get_running_loop(), event.message_id))
 
     with caller(call, opened) as calls:
-        list(calls.run(reports(2)))
+        list(calls.call(reports(2)))
 
     assert [word for _, word in told] == ["opened", "0", "1", "closed"]
     assert len({id(loop) for loop, _ in told}) == 1
@@ -124,16 +124,16 @@ def uncalled(*, is_async: bool) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("is_async", "lifespan", "cause"),
     [
-        (False, plain_without_target, "ConnectionRefusedError at test_calling_lifespan.py:"),
-        (True, async_without_target, "ConnectionRefusedError at test_calling_lifespan.py:"),
-        (False, plain_hanging, "HandlerTimeout at test_calling_lifespan.py:"),
+        (False, plain_without_target, "ConnectionRefusedError at test_caller_lifespan.py:"),
+        (True, async_without_target, "ConnectionRefusedError at test_caller_lifespan.py:"),
+        (False, plain_hanging, "HandlerTimeout at test_caller_lifespan.py:"),
         (True, async_hanging, "HandlerTimeout at "),
         (True, async_clinging, "HandlerTimeout at "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_cannot_be_opened_says_type_and_place_and_no_text(is_async: bool, lifespan: Any, cause: str) -> None:
-    with pytest.raises(Unready) as caught, caller(uncalled(is_async=is_async), lifespan, timeout_seconds=SHORT):
+    with pytest.raises(LifespanFailed) as caught, caller(uncalled(is_async=is_async), lifespan, timeout_seconds=SHORT):
         raise AssertionError("it says that it is open")
 
     assert caught.value.cause.startswith(cause)
@@ -170,11 +170,11 @@ def plain_breaking() -> Iterator[None]:
 def test_what_goes_wrong_while_it_is_left_is_logged_and_harms_nothing(
     is_async: bool, lifespan: Any, cause: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifespans, "LEAVE_SECONDS", SHORT)
+    monkeypatch.setattr(lifespans, "CLOSE_SECONDS", SHORT)
     with caplog.at_level(logging.WARNING), caller(uncalled(is_async=is_async), lifespan):
         pass
 
-    assert "action=handler_unclosed" in caplog.text
+    assert "action=handler_lifespan_close_failed" in caplog.text
     assert cause in caplog.text
     assert "35699000001" not in caplog.text
 
@@ -232,12 +232,12 @@ def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.
     for lifespan, expected in ((opened, []), (breaking, ["ended"])):
         decorated = handler(ReportEvent, name="it", lifespan=lifespan, timeout_seconds=LONG)(function())
         with Caller(getattr(decorated, ATTRIBUTE), on_lifespan_end=lambda: ended.append("ended")) as calls:
-            list(calls.run(reports(2)))
+            list(calls.call(reports(2)))
         assert ended == expected
 
     (line,) = (record.getMessage() for record in caplog.records if "lifespan_ended" in record.getMessage())
     assert "handler=it" in line
-    assert "cause=RuntimeError at test_calling_lifespan.py" in line
+    assert "cause=RuntimeError at test_caller_lifespan.py" in line
     assert number not in caplog.text
 
 

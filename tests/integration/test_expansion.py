@@ -153,7 +153,7 @@ def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_othe
 def test_a_reused_req_uuid_is_warned_of_at_most_once_a_minute(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expansion, "WRITES_A_COMMIT", 2)
+    monkeypatch.setattr(expansion, "MAX_CHUNK_WRITES", 2)
     with bench(redis_server.url, chat) as b:
         b.keep(*(reply(f"m{n}", "q") for n in range(9)))
 
@@ -198,9 +198,9 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
         b.expand()
 
         assert b.audit().unique == 2020
-        assert max(written for written, _ in steps) <= expansion.WRITES_A_COMMIT
+        assert max(written for written, _ in steps) <= expansion.MAX_CHUNK_WRITES
         one_event = 2_000_000
-        assert max(size for _, size in steps) <= expansion.BYTES_A_COMMIT + one_event * number
+        assert max(size for _, size in steps) <= expansion.MAX_CHUNK_BYTES + one_event * number
 
 
 def test_an_event_is_new_again_once_it_is_forgotten(redis_server: RedisServer) -> None:
@@ -266,7 +266,7 @@ def test_five_thousand_events_go_to_the_handlers_in_jobs_of_a_hundred(redis_serv
 
         jobs = b.waiting_events(everything)
         assert sorted(int(event[5]) for events in jobs for event in events) == list(range(5000))
-        assert max(len(events) for events in jobs) == expansion.EVENTS_A_DELIVERY
+        assert max(len(events) for events in jobs) == expansion.EVENTS_PER_DELIVERY
         assert b.counts()["report.unwanted:failures"] == 5000
         assert b.audit().balances
 
@@ -283,7 +283,7 @@ def test_one_run_takes_along_what_waits_behind_it(redis_server: RedisServer) -> 
         assert b.leftovers() == {keys.rq_queue("deliver-everything"), *jobs_of(b)}
 
 
-@pytest.mark.parametrize("limit", ["TAKE_ITEMS", "TAKE_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_ITEMS", "MAX_BYTES"])
 def test_a_run_takes_along_no_more_than_its_limits(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
@@ -292,7 +292,7 @@ def test_a_run_takes_along_no_more_than_its_limits(
             b.keep(status(record(str(n)), record(str(n + 1))))
         (job_id, *_) = b.waiting(queues.EXPAND)
         bytes_a_job = b.connection.hstrlen(keys.job(job_id), "data")
-        monkeypatch.setattr(expansion, limit, {"TAKE_ITEMS": 5, "TAKE_BYTES": int(2.5 * bytes_a_job)}[limit])
+        monkeypatch.setattr(expansion, limit, {"MAX_ITEMS": 5, "MAX_BYTES": int(2.5 * bytes_a_job)}[limit])
 
         b.expand()
 
@@ -303,7 +303,7 @@ def test_a_run_takes_along_no_more_than_its_limits(
 def test_a_batch_larger_than_the_limits_is_expanded_all_the_same(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expansion, "TAKE_ITEMS", 1)
+    monkeypatch.setattr(expansion, "MAX_ITEMS", 1)
     with bench(redis_server.url, everything) as b:
         b.keep(*statuses([str(n) for n in range(50)]))
 

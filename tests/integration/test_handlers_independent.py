@@ -164,7 +164,9 @@ def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(b: Bench,
     until(lambda: waiting(b, "shop") == 2, "they wait for the other")
     for part in ("expand", "deliver"):
         said = (tmp_path / f"{part}.log").read_text()
-        assert "action=handler_unusable entry=shop handlers=shop error=cannot be imported: FileNotFoundError" in said
+        assert (
+            "action=handler_import_failed entry=shop handlers=shop error=cannot be imported: FileNotFoundError" in said
+        )
 
     (tmp_path / "old key").rename(tmp_path / "key")
 
@@ -181,7 +183,7 @@ def test_a_module_that_could_never_be_imported_is_as_if_it_were_not_named(
 
     until(lambda: delivered(b, "log") == delivered(b, "forward") == 1, "the others have it")
     for command in (expand, deliver):
-        assert "action=handler_unusable entry=shop handlers=unknown" in command.log
+        assert "action=handler_import_failed entry=shop handlers=unknown" in command.log
         assert command.stop() == 0
 
 

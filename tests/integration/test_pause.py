@@ -110,7 +110,7 @@ def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(b: Ben
 def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     for n in range(4):
         brought(b, str(2 * n), str(2 * n + 1))
     told.act = away_from("3")

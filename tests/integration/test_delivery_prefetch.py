@@ -108,7 +108,7 @@ def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: 
 
 
 def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch, "TAKE_ITEMS", 36)
+    monkeypatch.setattr(prefetch, "MAX_ITEMS", 36)
     calls.last = "35"
     brought(b, *(str(n) for n in range(50)))
 

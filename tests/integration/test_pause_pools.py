@@ -218,6 +218,9 @@ def test_what_cannot_be_opened_ends_its_process_which_is_started_again_and_no_ev
 
     until(lambda: at(b, unready) == (1, 0, 0), "it is delivered, although it has one attempt only")
 
-    assert "action=handler_unready handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:" in command.log
+    assert (
+        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:"
+        in command.log
+    )
     assert "35699000001" not in command.log
     assert command.stop() == 0

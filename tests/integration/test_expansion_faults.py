@@ -90,7 +90,7 @@ def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(b: Bench) -
         assert (sums.unique, sums.duplicate, sums.quarantined, sums.waiting) == (1500, 100, 1, 0), f"killed at {at}"
         assert sums.balances
 
-    assert seen == {*range(0, 1401, expansion.WRITES_A_COMMIT // (1 + len(witnesses.ALL))), 1401}
+    assert seen == {*range(0, 1401, expansion.MAX_CHUNK_WRITES // (1 + len(witnesses.ALL))), 1401}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -127,10 +127,10 @@ def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(b: Bench
     job_id = b.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
     arguments = queues.arguments(b.connection.hget(keys.job(job_id), "data"))
     stale, steps = Steps(b.connection), Steps(b.connection)
-    run = expansion.Expansion(steps=stale, handlers=b.handlers, dedupe_seconds=60)
+    run = expansion.Expander(steps=stale, handlers=b.handlers, dedupe_seconds=60)
     portions = stale.take(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, most_items=1, most_bytes=1)
 
-    expansion.Expansion(steps=steps, handlers=b.handlers, dedupe_seconds=60).run(job_id=job_id, arguments=arguments)
+    expansion.Expander(steps=steps, handlers=b.handlers, dedupe_seconds=60).run(job_id=job_id, arguments=arguments)
     stale.take = lambda **_: portions  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
         run.run(job_id=job_id, arguments=arguments)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callbacks import Event, ReportEvent
-from tests.unit.test_calling import LONG, SHORT, Made, both, caller, keep_in, outcomes, reports
+from tests.unit.test_caller import LONG, SHORT, Made, both, caller, keep_in, outcomes, reports
 from workers.runtime.outcome import DONE, Failed
 
 
@@ -37,7 +37,7 @@ def test_an_outcome_is_given_as_soon_as_it_is_known() -> None:
 
     heard = asyncio.Event()
     with caller(take, concurrency=2) as calls:
-        run = calls.run(reports(2))
+        run = calls.call(reports(2))
         assert next(run) == (1, DONE)
         heard.set()
         assert list(run) == [(0, DONE)]
@@ -86,8 +86,8 @@ def test_the_event_loop_lives_from_batch_to_batch_and_ends_with_the_caller() -> 
         forgotten.append(asyncio.create_task(asyncio.sleep(LONG)))
 
     calls = caller(take)
-    assert list(calls.run(reports(1))) == [(0, DONE)]
-    assert list(calls.run(reports(2))) == [(0, DONE), (1, DONE)]
+    assert list(calls.call(reports(1))) == [(0, DONE)]
+    assert list(calls.call(reports(2))) == [(0, DONE), (1, DONE)]
     assert len(set(map(id, loops))) == 1
     calls.close()
     calls.close()
@@ -122,7 +122,7 @@ def test_a_run_asks_for_an_event_for_each_hand_that_is_free() -> None:
     first, second, *others = reports(5)
     behind = Waiting(*others)
     with caller(take, concurrency=5) as calls:
-        told = dict(calls.run([first, second], more=behind.more))
+        told = dict(calls.call([first, second], more=behind.more))
 
     assert told == dict.fromkeys(range(5), DONE)
     assert behind.asked == [3]
@@ -138,7 +138,7 @@ def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
     first, *others = reports(3)
     behind = Waiting(*others)
     with caller(take, concurrency=3) as calls:
-        assert list(calls.run([first], stop=lambda: bool(behind.asked), more=behind.more)) == [(0, DONE)]
+        assert list(calls.call([first], stop=lambda: bool(behind.asked), more=behind.more)) == [(0, DONE)]
 
     assert behind.waiting == []
     assert seen == ["0"]
@@ -156,7 +156,7 @@ def test_nothing_joins_a_call_that_goes_on_although_its_time_is_over() -> None:
             asked.append(len(behind.asked))
 
     with caller(take, concurrency=2, timeout_seconds=SHORT) as calls:
-        assert list(calls.run(reports(1), more=behind.more)) == [(0, DONE)]
+        assert list(calls.call(reports(1), more=behind.more)) == [(0, DONE)]
 
     assert asked[0] > 0
     assert set(asked) == {asked[0]}
@@ -175,7 +175,7 @@ def test_an_interrupt_ends_the_calls_under_way_whoever_was_to_be_asked() -> None
             ended.append(event.message_id)
 
     with caller(take, concurrency=3) as calls, pytest.raises(KeyboardInterrupt):
-        list(calls.run(reports(2), more=Waiting().more))
+        list(calls.call(reports(2), more=Waiting().more))
 
     assert ended == ["0"]
 
@@ -189,8 +189,8 @@ def test_once_told_to_stop_no_call_starts(made: Made, options: dict[str, Any]) -
     seen: list[Any] = []
     singly = options.get("singly", False)
     with caller(made(keep_in(seen)), batch=options.get("batch", False)) as calls:
-        assert list(calls.run(reports(5), singly=singly, stop=lambda: len(seen) >= 2)) == [(0, DONE), (1, DONE)]
-        assert list(calls.run(reports(5), singly=singly, stop=lambda: True)) == []
+        assert list(calls.call(reports(5), singly=singly, stop=lambda: len(seen) >= 2)) == [(0, DONE), (1, DONE)]
+        assert list(calls.call(reports(5), singly=singly, stop=lambda: True)) == []
     assert len(seen) == 2
 
 
@@ -198,7 +198,7 @@ def test_once_told_to_stop_no_call_starts(made: Made, options: dict[str, Any]) -
 def test_once_told_to_stop_no_batch_starts(made: Made) -> None:
     seen: list[Any] = []
     with caller(made(keep_in(seen)), batch=True) as calls:
-        assert list(calls.run(reports(5), stop=lambda: True)) == []
+        assert list(calls.call(reports(5), stop=lambda: True)) == []
     assert seen == []
 
 
@@ -210,7 +210,7 @@ def test_once_told_to_stop_the_calls_under_way_are_waited_for() -> None:
         await asyncio.sleep(SHORT)
 
     with caller(take, concurrency=3) as calls:
-        told = list(calls.run(reports(9), stop=lambda: len(started) >= 3))
+        told = list(calls.call(reports(9), stop=lambda: len(started) >= 3))
     assert started == ["0", "1", "2"]
     assert sorted(index for index, _ in told) == [0, 1, 2]
 
@@ -228,18 +228,18 @@ def test_closing_early_cancels_the_calls_under_way_and_waits_for_their_end() -> 
             ended.append(event.message_id)
 
     with caller(take, concurrency=3) as calls:
-        run = calls.run(reports(9))
+        run = calls.call(reports(9))
         assert next(run) == (0, DONE)
         assert isinstance(run, Iterator)
         run.close()  # type: ignore[attr-defined] # an Iterator to its users, a generator in truth
         assert ended == ["1", "2"]
-        assert list(calls.run([])) == []
+        assert list(calls.call([])) == []
 
 
 def test_closing_early_between_blocking_calls_starts_no_more() -> None:
     seen: list[Any] = []
     with caller(keep_in(seen)) as calls:
-        run = calls.run(reports(3))
+        run = calls.call(reports(3))
         next(run)
         run.close()  # type: ignore[attr-defined] # as above
     assert len(seen) == 1

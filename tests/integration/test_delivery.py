@@ -147,7 +147,7 @@ def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_a
 
 
 def test_an_event_that_failed_before_does_not_fail_the_next_batch(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefetch.Intake, "_appetite", lambda _self: prefetch.TAKE_ITEMS)
+    monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     brought(b, "1")
     told.act = fail_at("1")
     b.deliver(whole)
