@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from benchmarks import bodies, wrk
 from benchmarks.stage import Failed, Part, Stage
-from ingest.commit import MAX_BYTES, MAX_CALLBACKS
+from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS
 from shared import audit, batches, keys, queues
-from shared.batches import Kept
+from shared.batches import Accepted
 
 HANDLER: Final = "nothing"
 _HELD: Final = "benchmark:held"
@@ -29,22 +29,22 @@ def fill(redis: Any, callbacks: int, *, a_job: int = 1, reports: int = bodies.RE
     """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
     with redis.pipeline(transaction=False) as pipe:
         for number, kept in enumerate(_batches(callbacks, a_job, reports), start=1):
-            for command in batches.commands(kept):
+            for command in batches.commit_commands(kept):
                 pipe.execute_command(*command)
             if number % _JOBS_A_WRITE == 0:
                 pipe.execute()
         pipe.execute()
 
 
-def _batches(callbacks: int, a_job: int, reports: int) -> Iterator[list[Kept]]:
-    kept: list[Kept] = []
+def _batches(callbacks: int, a_job: int, reports: int) -> Iterator[list[Accepted]]:
+    kept: list[Accepted] = []
     size_bytes = 0
     for number in range(callbacks):
         body = bodies.body(number, reports=reports)
         if kept and (len(kept) >= min(a_job, MAX_CALLBACKS) or size_bytes + len(body) > MAX_BYTES):
             yield kept
             kept, size_bytes = [], 0
-        kept.append(Kept("status", "benchmark", batches.now_ms(), reports, body.decode()))
+        kept.append(Accepted("status", "benchmark", batches.now_ms(), reports, body.decode()))
         size_bytes += len(body)
     if kept:
         yield kept

@@ -140,7 +140,7 @@ def main() -> None:
     given = [
         event
         for each in range(number)
-        for event in events.of(
+        for event in events.from_callback(
             wire.read(bodies.body(each, reports=1), None), source="benchmark", received_at=received_at
         )
         if isinstance(event, ReportEvent)

@@ -7,7 +7,7 @@ import msgspec
 
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events, wire
-from shared.errors import NotDocumented, NotJson
+from shared.errors import NotJson, UnexpectedShape
 
 
 def report(
@@ -29,6 +29,6 @@ def reply(raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEv
 def _only(body: dict[str, Any], kind: wire.Kind, source: str, received_at: datetime) -> Event | None:
     try:
         callback = wire.read(msgspec.json.encode(body), kind)
-    except (NotJson, NotDocumented):
+    except (NotJson, UnexpectedShape):
         return None
-    return next(events.of(callback, source=source, received_at=received_at), None)
+    return next(events.from_callback(callback, source=source, received_at=received_at), None)

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events, wire
-from shared.errors import NotDocumented
+from shared.errors import UnexpectedShape
 
 # Event's field: key on the wire. A field that is None is left out there.
 _ENVELOPE: Final = {"api_job_id": "api_job_id", "client_job_id": "client_job_id"}
@@ -177,7 +177,7 @@ NAMES: Final = (*_REPORTS, *_REPLIES)
 
 
 def _timed(fields: dict[str, Any]) -> dict[str, Any]:
-    received_at = events.time_of(_now_ms())
+    received_at = events.utc_time(_now_ms())
     times = {"occurred_at": received_at - timedelta(seconds=1), "received_at": received_at}
     return {"source": "samples", "raw": {}, **times, **fields}
 
@@ -204,9 +204,9 @@ def _present(keys: dict[str, Any]) -> dict[str, Any]:
 def _read(body: dict[str, Any], given: dict[str, Any]) -> Event:
     try:
         callback = wire.read(json.dumps(body).encode(), None)
-    except NotDocumented as exc:
+    except UnexpectedShape as exc:
         raise ValueError(str(exc)) from exc
-    (event,) = events.of(callback, source=given["source"], received_at=given["received_at"])
+    (event,) = events.from_callback(callback, source=given["source"], received_at=given["received_at"])
     return event
 
 

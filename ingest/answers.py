@@ -1,7 +1,7 @@
 """An answer, ready to be sent: built once where it is always the same, so that sending it costs nothing more.
 
 ASGI sends a response in two messages, which become two writes and two packets. Where the server is ours it takes the
-whole response as bytes instead, at half the cost (`AT_ONCE`); any other gets the two messages.
+whole response as bytes instead, at half the cost (`SEND_AT_ONCE`); any other gets the two messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from starlette.types import Message, Scope, Send
 
 # In a request's scope: takes the status line and what follows the server's own header lines, and tells whether it has
 # sent the response; if not, the two messages have to. See ingest/protocol.py.
-AT_ONCE: Final = "ingest.answer_at_once"
-AtOnce: TypeAlias = Callable[[bytes, bytes], bool]
+SEND_AT_ONCE: Final = "ingest.answer_at_once"
+SendAtOnce: TypeAlias = Callable[[bytes, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Answer:
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send all of it."""
-        at_once: AtOnce | None = scope.get(AT_ONCE)
+        at_once: SendAtOnce | None = scope.get(SEND_AT_ONCE)
         if at_once is not None and at_once(self.status_line, self.rest):
             return
         await send(self.start)
@@ -68,7 +68,7 @@ def answer(
 ACCEPTED: Final = answer(200, {"status": "accepted"})
 
 
-def partly(number: int, error: str) -> Answer:
+def partly_quarantined(number: int, error: str) -> Answer:
     """Give the answer to a callback that is kept, `number` of whose records cannot be read because of `error`."""
     return answer(200, {"status": "accepted", "quarantined": number, "error": error})
 

@@ -17,15 +17,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingest import log, problems
 from ingest.answers import Answer
 from ingest.body import InFlight
-from ingest.callbacks import Callbacks
+from ingest.callbacks import CallbackReceiver
 from ingest.endpoint import Endpoint
-from ingest.health import Health, Watcher
-from ingest.measuring import Answers, MeasuringStore
+from ingest.health import DurabilityGate, Health
+from ingest.metrics import AnswerMetrics, MeasuredStore
 from ingest.redis_store import RedisStore
+from ingest.shutdown import finish, stop
 from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
-from ingest.spool.store import SpoolingStore
-from ingest.stopping import finish, stop
+from ingest.spool.store import FallbackStore
 from ingest.trace import setup
 from shared import gc_tuning, uncaught, wire
 from shared import settings as configuration
@@ -39,9 +39,9 @@ from shared.settings import Settings
 # as text, and inside its job), so the process may reach three times this. At least four of the largest bodies fit.
 IN_FLIGHT_BYTES: Final = 64 << 20
 # A look at Redis is a few small questions; a commit may have to wait for a disk.
-_LOOK_TIMEOUT_SECONDS: Final = 2.0
+_CHECK_TIMEOUT_SECONDS: Final = 2.0
 # A Redis that is there answers within milliseconds, so that the first request finds it looked at.
-_FIRST_LOOK_SECONDS: Final = 1.0
+_FIRST_CHECK_SECONDS: Final = 1.0
 # Requests wait for the group commit, so it begins again sooner than others do after a fault.
 _COMMIT_PAUSE_SECONDS: Final = 1.0
 
@@ -50,29 +50,31 @@ def create_app(settings: Settings | None = None) -> Starlette:
     """Make the application from `settings` (None: from the environment). Raises ConfigurationError."""
     if settings is None:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
-    watcher = Watcher(connect_async(settings.redis_url, timeout_seconds=_LOOK_TIMEOUT_SECONDS), settings.durability)
+    gate = DurabilityGate(
+        connect_async(settings.redis_url, timeout_seconds=_CHECK_TIMEOUT_SECONDS), settings.durability
+    )
     spool_dir = Path(settings.spool_dir) if settings.spool_dir else None
     spans = setup.start()
     background = Background()
-    store = SpoolingStore(
-        spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
-        spans.drain(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), watcher)),
-        watcher,
+    store = FallbackStore(
+        spans.redis(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate)),
+        spans.drain(RedisStore(connect_async(settings.redis_url, timeout_seconds=None), gate)),
+        gate,
         SpoolFolder(spool_dir, limit_bytes=settings.spool_max_bytes) if spool_dir else None,
         background=background,
     )
-    health = Health(watcher, store.report, background)
+    health = Health(gate, store.report, background)
     figures = Figures()
-    answers = Answers(figures)
-    telling = Telling(figures, settings.redis_url, state=store.report.figures, background=background)
-    commit = spans.commit(MeasuringStore(store, figures))
-    seldom = log.Seldom()
+    answers = AnswerMetrics(figures)
+    telling = Telling(figures, settings.redis_url, state=store.report.metrics, background=background)
+    commit = spans.commit(MeasuredStore(store, figures))
+    limited_log = log.RateLimitedLog()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
 
     def callbacks(route: str, kind: wire.Kind | None) -> Route:
-        taker = Callbacks(
+        receiver = CallbackReceiver(
             kind,
             addresses=addresses,
             tokens=tokens,
@@ -80,38 +82,40 @@ def create_app(settings: Settings | None = None) -> Starlette:
             in_flight=in_flight,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
-            seldom=seldom,
+            limited_log=limited_log,
         )
-        handle = spans.post(taker.handle, route=route, addresses=addresses)
-        return Route(route, Endpoint("callbacks", handle, methods=("POST",), refusals=seldom, answered=answers.note))
+        handle = spans.post(receiver.handle, route=route, addresses=addresses)
+        return Route(
+            route, Endpoint("callbacks", handle, methods=("POST",), limited_log=limited_log, on_answer=answers.count)
+        )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        with _tokens_masked(settings), gc_tuning.collected_rarely():
+        with _tokens_masked(settings), gc_tuning.infrequent_collection():
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
             uncaught.watch(asyncio.get_running_loop())
-            watching = background.task("durability", watcher.run)
+            watching = background.start_task("durability", gate.run)
             await store.open()
-            committing = background.task(
+            committing = background.start_task(
                 "group_commit",
                 commit.run,
-                longest_pause_seconds=_COMMIT_PAUSE_SECONDS,
-                on_failure=commit.refuse_waiting,
+                max_pause_seconds=_COMMIT_PAUSE_SECONDS,
+                on_failure=commit.fail_pending,
             )
             telling.start()
-            await watcher.looked(_FIRST_LOOK_SECONDS)
+            await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
                 yield
             finally:
                 # The server has answered everyone by now, or given up on them: what still waits is committed.
-                background.end()
+                background.stop_restarting()
                 commit.close()
                 await finish("the group commit", committing)
                 await finish("the store", store.close())
                 await finish("the durability watch", stop(watching))
-                await finish("the durability watch", watcher.close())
+                await finish("the durability watch", gate.close())
                 await finish("the metrics push", asyncio.to_thread(telling.close))
                 await finish("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
@@ -121,12 +125,12 @@ def create_app(settings: Settings | None = None) -> Starlette:
             callbacks("/callbacks/{token}/status", "status"),
             callbacks("/callbacks/{token}/reply", "reply"),
             callbacks("/callbacks/{token}", None),
-            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"), refusals=seldom)),
-            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"), refusals=seldom)),
+            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"), limited_log=limited_log)),
+            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"), limited_log=limited_log)),
         ],
         lifespan=lifespan,
     )
-    app.router.default = Endpoint("unknown path", _not_found, refusals=seldom)
+    app.router.default = Endpoint("unknown path", _not_found, limited_log=limited_log)
     # A redirect is a failure to the gateway, and would repeat the token in its Location.
     app.router.redirect_slashes = False
     # No middleware: see ingest/endpoint.py.
@@ -154,7 +158,7 @@ async def _not_found(_scope: Scope, _receive: Receive) -> Answer:
 
 @contextlib.contextmanager
 def _tokens_masked(settings: Settings) -> Iterator[None]:
-    unmask = log.mask(token.secret for token in settings.tokens)
+    unmask = log.install_filters(token.secret for token in settings.tokens)
     try:
         yield
     finally:

@@ -19,11 +19,11 @@ REQUEST_BYTES: Final = 4096
 
 # An ordinary client writes its whole body before it reads the answer, and would see a reset connection instead of
 # the answer if we closed at once. So a refused body is read and thrown away, up to these.
-DRAIN_BYTES: Final = 16 << 20
-DRAIN_SECONDS: Final = 3.0
+DISCARD_BYTES: Final = 16 << 20
+DISCARD_SECONDS: Final = 3.0
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client closed the connection before its body was whole: there is nobody to answer, and nothing to keep."""
 
 
@@ -34,13 +34,13 @@ class InFlight:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
 
-    def take(self, number_bytes: int) -> None:
+    def reserve(self, number_bytes: int) -> None:
         """Count `number_bytes` more. Raises Refused (503) if that is too much, and then counts nothing."""
         if self.held_bytes + number_bytes > self.limit_bytes:
             raise Refused(problems.overload())
         self.held_bytes += number_bytes
 
-    def give_back(self, number_bytes: int) -> None:
+    def release(self, number_bytes: int) -> None:
         """Count `number_bytes` less."""
         self.held_bytes -= number_bytes
 
@@ -50,7 +50,7 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
 
     Raises Refused (413, 408, 503) and Gone, with nothing left counted.
     """
-    in_flight.take(REQUEST_BYTES)
+    in_flight.reserve(REQUEST_BYTES)
     held_bytes = REQUEST_BYTES
     try:
         message: Message | None = None
@@ -61,7 +61,7 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
             message = at_once.value
             if not message.get("more_body"):
                 body = _part(message, limit_bytes)
-                in_flight.take(len(body))
+                in_flight.reserve(len(body))
                 return body
         whole = bytearray()
         async with asyncio.timeout(timeout_seconds):
@@ -69,38 +69,38 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
                 if message is None:
                     message = await _Rest(first, waits_for)
                 part = _part(message, limit_bytes - len(whole))
-                in_flight.take(len(part))
+                in_flight.reserve(len(part))
                 held_bytes += len(part)
                 whole += part
                 if not message.get("more_body"):
                     return bytes(whole)
                 message = await receive()
     except _TooLarge:
-        in_flight.give_back(held_bytes)
+        in_flight.release(held_bytes)
         raise Refused(problems.too_large(limit_bytes)) from None
     except TimeoutError:
-        in_flight.give_back(held_bytes)
+        in_flight.release(held_bytes)
         raise Refused(problems.too_slow(timeout_seconds)) from None
     except BaseException:
-        in_flight.give_back(held_bytes)
+        in_flight.release(held_bytes)
         raise
 
 
-async def drain(receive: Receive) -> None:
-    """Read the rest of a refused body and throw it away, up to DRAIN_BYTES and DRAIN_SECONDS."""
-    left_bytes = DRAIN_BYTES
-    with contextlib.suppress(TimeoutError, Gone, _TooLarge):
-        async with asyncio.timeout(DRAIN_SECONDS):
+async def discard(receive: Receive) -> None:
+    """Read the rest of a refused body and throw it away, up to DISCARD_BYTES and DISCARD_SECONDS."""
+    left_bytes = DISCARD_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnected, _TooLarge):
+        async with asyncio.timeout(DISCARD_SECONDS):
             more = True
             while more and left_bytes > 0:
                 message = await receive()
-                left_bytes -= len(_part(message, DRAIN_BYTES))
+                left_bytes -= len(_part(message, DISCARD_BYTES))
                 more = message.get("more_body", False)
 
 
 def _part(message: Message, room_bytes: int) -> bytes:
     if message["type"] != "http.request":
-        raise Gone
+        raise ClientDisconnected
     part: bytes = message.get("body", b"")
     if len(part) > room_bytes:
         raise _TooLarge

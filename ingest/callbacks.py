@@ -12,13 +12,13 @@ from starlette.types import Receive, Scope
 from ingest import answers, log, problems
 from ingest.answers import Answer
 from ingest.body import REQUEST_BYTES, InFlight, read
-from ingest.commit import GroupCommit
+from ingest.group_commit import GroupCommit
 from ingest.problems import Refused
 from ingest.sources import AddressRules, Tokens
 from shared import wire
-from shared.batches import Kept, Quarantined, now_ms
-from shared.errors import NotDocumented, NotJson, NotKept
-from shared.steps import Steps
+from shared.batches import Accepted, Quarantined, now_ms
+from shared.cooperative import Stepwise
+from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
 _LENGTH_DIGITS: Final = 18
 
 
-class Callbacks:
+class CallbackReceiver:
     """Takes the callbacks of one kind (None: tells the kind from the body)."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Callbacks:
         in_flight: InFlight,
         max_body_bytes: int,
         body_timeout_seconds: float,
-        seldom: log.Seldom,
+        limited_log: log.RateLimitedLog,
     ) -> None:
         self._kind = kind
         self._addresses = addresses
@@ -50,15 +50,15 @@ class Callbacks:
         self._in_flight = in_flight
         self._max_body_bytes = max_body_bytes
         self._body_timeout_seconds = body_timeout_seconds
-        self._seldom = seldom
+        self._limited_log = limited_log
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
         """Take one callback and give the answer to it. Raises Refused and Gone."""
         length_bytes, encoding, media_type, forwarded, doubled = _headers(scope)
         client = scope["client"]
-        verdict = self._addresses.judge(client[0] if client else None, forwarded)
-        if not verdict.allowed:
-            raise Refused(problems.address_not_allowed(verdict.shown))
+        decision = self._addresses.decide(client[0] if client else None, forwarded)
+        if not decision.allowed:
+            raise Refused(problems.address_not_allowed(decision.label))
         source = self._tokens.source(unquote(scope["path_params"]["token"]))
         if source is None:
             raise Refused(problems.not_found())
@@ -78,41 +78,43 @@ class Callbacks:
         )
         try:
             return await self._keep(body, source)
-        except NotKept as exc:
-            raise Refused(problems.not_kept(exc.retry_after_seconds)) from exc
+        except StoreUnavailable as exc:
+            raise Refused(problems.store_unavailable(exc.retry_after_seconds)) from exc
         finally:
-            self._in_flight.give_back(len(body) + REQUEST_BYTES)
+            self._in_flight.release(len(body) + REQUEST_BYTES)
 
     async def _keep(self, body: bytes, source: str) -> Answer:
         if not body:
             raise Refused(problems.not_json("The body is empty", source=source))
         try:
-            if len(body) <= wire.AT_ONCE_BYTES:
+            if len(body) <= wire.SMALL_BODY_BYTES:
                 shape = wire.check(body, self._kind)
             else:
-                shape = await _in_steps(wire.checking(body, self._kind))
+                shape = await _in_steps(wire.check_stepwise(body, self._kind))
         except NotJson as exc:
             await self._set_aside(body, source, str(exc))
             raise Refused(problems.not_json(str(exc), source=source)) from exc
-        except NotDocumented as exc:
+        except UnexpectedShape as exc:
             await self._set_aside(body, source, str(exc))
             return answers.quarantined(str(exc))
         if shape.kind != self._kind is not None:
-            self._seldom.tell(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
-        await self._commit.keep(Kept(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
+            self._limited_log.warning(
+                f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}"
+            )
+        await self._commit.accept(Accepted(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
         if shape.faults:
-            error = "; ".join(wire.summary(shape.faults))
-            self._seldom.tell("action=quarantined part=records", f"source={source} error={error!r}")
-            return answers.partly(len(shape.faults), error)
+            error = "; ".join(wire.summarize(shape.faults))
+            self._limited_log.warning("action=quarantined part=records", f"source={source} error={error!r}")
+            return answers.partly_quarantined(len(shape.faults), error)
         return answers.ACCEPTED
 
     async def _set_aside(self, body: bytes, source: str, error: str) -> None:
         entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)
-        await self._commit.keep(entry, len(body))
-        self._seldom.tell("action=quarantined part=callback", f"source={source} error={error!r}")
+        await self._commit.accept(entry, len(body))
+        self._limited_log.warning("action=quarantined part=callback", f"source={source} error={error!r}")
 
 
-async def _in_steps(steps: Steps[T]) -> T:
+async def _in_steps(steps: Stepwise[T]) -> T:
     """Return the result of `steps`; between two of them all others are served.
 
     Not in a thread: decoding holds Python's lock, and the event loop would wait for it all the same.

@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from ingest import body, log, problems
 from ingest.answers import Answer
-from ingest.body import Gone
+from ingest.body import ClientDisconnected
 from ingest.problems import Refused
 
-Handler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
+RequestHandler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
 class Endpoint:
@@ -29,17 +29,17 @@ class Endpoint:
     def __init__(
         self,
         name: str,
-        handler: Handler,
+        handler: RequestHandler,
         *,
         methods: tuple[str, ...] = (),
-        refusals: log.Seldom,
-        answered: Callable[[int, float], None] | None = None,
+        limited_log: log.RateLimitedLog,
+        on_answer: Callable[[int, float], None] | None = None,
     ) -> None:
         self._name = name
         self._handler = handler
         self._methods = methods
-        self._refusals = refusals
-        self._answered = answered
+        self._limited_log = limited_log
+        self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -54,18 +54,18 @@ class Endpoint:
                 answer = await self._handler(scope, receive)
         except Refused as exc:
             answer = exc.answer
-        except Gone:
+        except ClientDisconnected:
             return
         except asyncio.CancelledError:
             # The server's time for draining is over. What is being committed may still be kept, but nobody knows yet.
             answer = problems.fault()
         except Exception as exc:  # noqa: BLE001 # the declared boundary: no fault of ours becomes a 500
-            log.fault(self._name, exc)
+            log.unexpected_error(self._name, exc)
             answer = problems.fault()
-        if self._answered is not None:
-            self._answered(answer.status, time.perf_counter() - began_seconds)
+        if self._on_answer is not None:
+            self._on_answer(answer.status, time.perf_counter() - began_seconds)
         if answer.name:
-            self._refusals.tell(f"action=refused status={answer.status} problem={answer.name}", answer.about)
+            self._limited_log.warning(f"action=refused status={answer.status} problem={answer.name}", answer.about)
         try:
             if answer.unread:
                 await _send_before_body(answer, scope, receive, send)
@@ -73,7 +73,7 @@ class Endpoint:
                 await answer.send(scope, send)
         except (RuntimeError, OSError, asyncio.CancelledError) as exc:
             # A transport that was closed meanwhile, or the end of the time for draining: there is nobody to answer.
-            self._refusals.tell("action=unanswered", f"status={answer.status} why={type(exc).__name__}")
+            self._limited_log.warning("action=response_not_sent", f"status={answer.status} why={type(exc).__name__}")
 
 
 async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,5 +82,5 @@ async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send
     await send({**answer.body, "more_body": True})
     # Who asked for "100 Continue" (RFC 9110, section 10.1.1) has our final answer instead, and sends no body.
     if not any(name == b"expect" for name, _ in scope["headers"]):
-        await body.drain(receive)
+        await body.discard(receive)
     await send({"type": "http.response.body", "body": b""})

@@ -75,7 +75,7 @@ _NOT_HTTP: Final = _Problem(400, "not-http", "This is not an HTTP request")
 _HEAD_TOO_SLOW: Final = _Problem(408, "too-slow", "The request did not arrive in time")
 _HEAD_TOO_LARGE: Final = _Problem(431, "head-too-large", "The header lines are too large")
 _MEDIA: Final = _Problem(415, "unsupported-media", "The body must be plain JSON")
-_NOT_KEPT: Final = _Problem(503, "not-kept", "The callback could not be kept")
+_STORE_UNAVAILABLE: Final = _Problem(503, "store-unavailable", "The callback could not be kept")
 _OVERLOAD: Final = _Problem(503, "overload", "Too much is in flight")
 _FAULT: Final = _Problem(503, "fault", "Something went wrong here")
 
@@ -143,9 +143,9 @@ def form() -> Answer:
     return _MEDIA("A form is not accepted", headers=((b"accept", b"application/json"),), unread=True)
 
 
-def not_kept(retry_after_seconds: int) -> Answer:
+def store_unavailable(retry_after_seconds: int) -> Answer:
     """Say that nothing could store the callback; why is for the log, not for the sender."""
-    return _NOT_KEPT("It is not stored: send it again", headers=_retry_after(retry_after_seconds))
+    return _STORE_UNAVAILABLE("It is not stored: send it again", headers=_retry_after(retry_after_seconds))
 
 
 def overload() -> Answer:

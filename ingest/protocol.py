@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest import log, problems
-from ingest.answers import AT_ONCE, Answer
+from ingest.answers import SEND_AT_ONCE, Answer
 
 # Header lines of real clients and proxies stay below 8 KiB; what nginx and Node allow lies between that and this.
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -24,16 +24,16 @@ HEAD_SECONDS: Final = 15.0
 # Of all connections together, what the parser keeps until it is whole; honest heads are below a packet or two, and
 # are taken even so. Ten thousand connections with 64 KiB each would make the process 640 MiB larger.
 MAX_HEADS_BYTES: Final = 16 << 20
-HONEST_HEAD_BYTES: Final = 4 << 10
+NORMAL_HEAD_BYTES: Final = 4 << 10
 MAX_HEADERS: Final = 100
 # Requests sent before the answer to the one before them. The gateway sends none; each is held in memory.
 MAX_PIPELINED: Final = 16
 # Chunks of a byte take six bytes to send and 0.6 µs to parse: 500 strangers, with 240 KB each, kept everybody waiting
 # for 12 s. Beyond so many pieces a body's pieces have on average so many bytes, or it is not worth reading.
-MAX_SMALL_PIECES: Final = 4096
-SMALL_BYTES: Final = 16
+PIECES_BEFORE_CHECK: Final = 4096
+MIN_MEAN_PIECE_BYTES: Final = 16
 
-_refusals: Final = log.Seldom()
+_limited_log: Final = log.RateLimitedLog()
 _HOP_BY_HOP: Final = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 
@@ -47,7 +47,7 @@ def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
     return _joined(tuple(headers))
 
 
-class TooMuch(Exception):
+class LimitExceeded(Exception):
     """Too many header lines, crumbs of a body, or requests ahead of their answers; it ends the connection."""
 
 
@@ -57,7 +57,7 @@ class HttpProtocol(HttpToolsProtocol):
     That is the head of a request, or the trailers behind a chunked body: what the parser keeps until it is whole.
     """
 
-    most_unread_looks: ClassVar[int] = 1
+    max_unread_checks: ClassVar[int] = 1
     """So often, HEAD_SECONDS apart, may something be left unread before the connection is ended."""
 
     _all_unparsed_bytes: ClassVar[int] = 0
@@ -66,7 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
     _counted_bytes = 0
     _heads = 0
     _heads_before = -1
-    _unread_looks = 0
+    _unread_checks = 0
     _pieces = 0
     _body_bytes = 0
     _watch: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin to watch the connection; a timer for each connection, not for each request."""
         super().connection_made(transport)
-        self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
+        self._watch = self.loop.call_later(HEAD_SECONDS, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Watch no more."""
@@ -97,7 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._parse(data)
         if self._unparsed_bytes != self._counted_bytes:
             self._count()
-            crowded = self._unparsed_bytes > HONEST_HEAD_BYTES and HttpProtocol._all_unparsed_bytes > MAX_HEADS_BYTES
+            crowded = self._unparsed_bytes > NORMAL_HEAD_BYTES and HttpProtocol._all_unparsed_bytes > MAX_HEADS_BYTES
             if self._unparsed_bytes > MAX_HEAD_BYTES:
                 self._end(problems.head_too_large(MAX_HEAD_BYTES))
             elif crowded:
@@ -106,7 +106,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header line."""
         if len(self.headers) >= MAX_HEADERS:
-            raise TooMuch
+            raise LimitExceeded
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -116,18 +116,18 @@ class HttpProtocol(HttpToolsProtocol):
             return  # parsed again, without the offer: see _parse_without_offer
         self._heads += 1
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise TooMuch
+            raise LimitExceeded
         super().on_headers_complete()
         scope: Any = self.scope
-        scope[AT_ONCE] = functools.partial(self._answer_at_once, self.cycle)
+        scope[SEND_AT_ONCE] = functools.partial(self._answer_at_once, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._unparsed_bytes = 0
         self._pieces += 1
         self._body_bytes += len(body)
-        if self._pieces > MAX_SMALL_PIECES and self._body_bytes < self._pieces * SMALL_BYTES:
-            raise TooMuch
+        if self._pieces > PIECES_BEFORE_CHECK and self._body_bytes < self._pieces * MIN_MEAN_PIECE_BYTES:
+            raise LimitExceeded
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -138,7 +138,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _answer_at_once(self, cycle: Any, status_line: bytes, rest: bytes) -> bool:
         """Send a whole response in one write, as uvicorn's cycle sends it in two; False where that is not the usual."""
-        del cycle.scope[AT_ONCE]  # it refers to the cycle, and the cycle to it: left, it would wait for the collector
+        del cycle.scope[
+            SEND_AT_ONCE
+        ]  # it refers to the cycle, and the cycle to it: left, it would wait for the collector
         if (
             not cycle.keep_alive
             or cycle.access_log
@@ -177,14 +179,14 @@ class HttpProtocol(HttpToolsProtocol):
         HttpProtocol._all_unparsed_bytes += self._unparsed_bytes - self._counted_bytes
         self._counted_bytes = self._unparsed_bytes
 
-    def _look(self) -> None:
-        self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
+    def _check(self) -> None:
+        self._watch = self.loop.call_later(HEAD_SECONDS, self._check)
         closing = self.transport.is_closing()
         # A transport that closes waits until all is written, a request until there is room for its answer.
         unread = closing or self.transport.get_write_buffer_size() > 0
-        self._unread_looks = self._unread_looks + 1 if unread else 0
-        if self._unread_looks > self.most_unread_looks:
-            _refusals.tell("action=aborted", f"address={self._address()}")
+        self._unread_checks = self._unread_checks + 1 if unread else 0
+        if self._unread_checks > self.max_unread_checks:
+            _limited_log.warning("action=connection_aborted", f"address={self._address()}")
             self.transport.abort()
             return
         # Without a timer for keep-alive nothing of uvicorn's would ever end the connection.
@@ -200,7 +202,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self, answer: Answer) -> None:
         if self.transport.is_closing():
             return
-        _refusals.tell(
+        _limited_log.warning(
             f"action=refused status={answer.status} problem={answer.name}", f"{answer.about} address={self._address()}"
         )
         cycle: Any = self.cycle

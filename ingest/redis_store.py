@@ -15,12 +15,12 @@ import redis
 import redis.asyncio
 
 from ingest import log
-from ingest.commit import Entry
+from ingest.group_commit import BatchEntry
 from shared import batches
-from shared.batches import Command, Kept, Quarantined
+from shared.batches import Accepted, Command, Quarantined
 from shared.connections import WEB_TIMEOUT_SECONDS
 from shared.durability import Barrier
-from shared.errors import NotKept
+from shared.errors import StoreUnavailable
 
 # A replica that needs longer than this is not one to rest a 200 on; well within the socket's time-out of 5 s.
 WAIT_MS: Final = 2000
@@ -36,17 +36,17 @@ class Gate(Protocol):
     """Knows whether Redis keeps what it acknowledges (see ingest/health.py)."""
 
     @property
-    def refusal(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         """Why nothing may be committed now, or None."""
 
     @property
     def barrier(self) -> Barrier:
         """What a commit has to wait for."""
 
-    def lost(self, why: str) -> None:
+    def report_unreachable(self, why: str) -> None:
         """Take note that Redis did not answer."""
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Look at Redis now."""
 
 
@@ -60,26 +60,26 @@ class RedisStore:
         self._client = client
         self._gate = gate
         self._connection: Any = None
-        self._seldom = log.Seldom()
+        self._limited_log = log.RateLimitedLog()
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        """Make `batch` durable: one job, or quarantine entries, or both. Raises NotKept.
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        """Make `batch` durable: one job, or quarantine entries, or both. Raises StoreUnavailable.
 
         A connection that breaks is replaced once and the batch sent again: it may then be stored twice, which the
         workers' dedupe absorbs, and the counters stay right as they are part of the transaction. The new one may lead
         to another server, after a failover, so Redis is looked at first. A time-out is not repeated: the senders have
         waited long enough.
         """
-        self._ask_gate()
+        self._check_gate()
         was_fresh = self._connection is None
         try:
             await self._execute(self._commands(batch), self._gate.barrier)
         except redis.ConnectionError as exc:
             if was_fresh or isinstance(exc, _NOT_MENDED):
                 raise self._not_kept(exc, batch) from exc
-            log.logger.warning("action=commit_repeated callbacks=%d error=%s", len(batch), type(exc).__name__)
-            await self._gate.look()
-            self._ask_gate()
+            log.logger.warning("action=commit_retried callbacks=%d error=%s", len(batch), type(exc).__name__)
+            await self._gate.check()
+            self._check_gate()
             try:
                 # As a new job: twice in one place it would be counted twice, and worked on once.
                 await self._execute(self._commands(batch), self._gate.barrier)
@@ -93,14 +93,14 @@ class RedisStore:
         await self._drop()
         await self._client.aclose()
 
-    def _ask_gate(self) -> None:
-        refusal = self._gate.refusal
+    def _check_gate(self) -> None:
+        refusal = self._gate.blocked_reason
         if refusal is not None:
-            raise NotKept(refusal)
+            raise StoreUnavailable(refusal)
 
-    def _commands(self, batch: Sequence[Entry]) -> list[Command]:
-        commands = batches.commands(
-            [entry for entry in batch if isinstance(entry, Kept)],
+    def _commands(self, batch: Sequence[BatchEntry]) -> list[Command]:
+        commands = batches.commit_commands(
+            [entry for entry in batch if isinstance(entry, Accepted)],
             [entry for entry in batch if isinstance(entry, Quarantined)],
         )
         return [("MULTI",), *commands, ("EXEC",)]
@@ -134,15 +134,15 @@ class RedisStore:
             await connection.disconnect(nowait=True)
             await self._client.connection_pool.release(connection)
 
-    def _not_kept(self, exc: Exception, batch: Sequence[Entry]) -> NotKept:
+    def _not_kept(self, exc: Exception, batch: Sequence[BatchEntry]) -> StoreUnavailable:
         # Only the error's type and its code (OOM, NOREPLICAS, …): a message may quote a command, and that is a body.
         code = str(exc).partition(" ")[0]
         what = f"{type(exc).__name__} {code}" if code.isupper() else type(exc).__name__
         if isinstance(exc, (redis.ConnectionError, redis.TimeoutError, OSError)):
             # Whoever comes next need not wait for a time-out of his own: the gate opens when Redis answers again.
-            self._gate.lost(what)
-        self._seldom.tell(f"action=commit_failed error={what!r}", f"callbacks={len(batch)}")
-        return NotKept(what)
+            self._gate.report_unreachable(what)
+        self._limited_log.warning(f"action=commit_failed error={what!r}", f"callbacks={len(batch)}")
+        return StoreUnavailable(what)
 
 
 def _waits(barrier: Barrier) -> list[Command]:

@@ -16,26 +16,26 @@ from shared.settings import ANY_NETWORK, Network, Token
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # The gateway has one address and a proxy a few; strangers only push each other out.
-_REMEMBERED_PEERS: Final = 1024
+_CACHED_PEERS: Final = 1024
 # "[" + 39 characters + "%" + a zone of up to 15 + "]:65535" is the longest that means an address.
-_LONGEST_ENTRY: Final = 64
+_MAX_ENTRY_CHARACTERS: Final = 64
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _HIGHEST_PORT: Final = 65535
 # Proxies in a row that may all be trusted; where any address is, a header of 64 KiB would take 86 ms to read.
-_MOST_PROXIES: Final = 32
+_MAX_PROXIES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AddressDecision:
     """Whether a request may post, and the address to name when it may not."""
 
     allowed: bool
-    shown: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    verdict: Verdict
+    decision: AddressDecision
     trusted: bool
 
 
@@ -47,53 +47,53 @@ class AddressRules:
         self._any = set(ANY_NETWORK) <= set(allowed)
         self._allowed = tuple(map(_unmapped_network, allowed))
         self._trusted = tuple(map(_unmapped_network, trusted))
-        self._peer = functools.lru_cache(maxsize=_REMEMBERED_PEERS)(self._judge_peer)
+        self._peer = functools.lru_cache(maxsize=_CACHED_PEERS)(self._decide_peer)
 
-    def judge(self, peer: str | None, forwarded: Sequence[bytes] = ()) -> Verdict:
+    def decide(self, peer: str | None, forwarded: Sequence[bytes] = ()) -> AddressDecision:
         """Judge a request from `peer` (None: a Unix socket, which has no address) with these X-Forwarded-For lines."""
         if peer is None:
-            return Verdict(self._any, "a connection without an address")
+            return AddressDecision(self._any, "a connection without an address")
         known = self._peer(peer)
         if known.trusted and forwarded:
-            return self._judge_forwarded(b",".join(forwarded).decode("latin-1"))
-        return known.verdict
+            return self._decide_forwarded(b",".join(forwarded).decode("latin-1"))
+        return known.decision
 
     def trusts(self, peer: str | None) -> bool:
         """Tell whether `peer` is a proxy of ours, whose word on where a request comes from is believed."""
         return peer is not None and self._peer(peer).trusted
 
-    def _judge_peer(self, peer: str) -> _Peer:
-        address = parse(peer)
+    def _decide_peer(self, peer: str) -> _Peer:
+        address = parse_address(peer)
         if address is None:
-            return _Peer(Verdict(self._any, "a connection without an address"), trusted=False)
-        return _Peer(self._judge_address(address), trusted=_within(address, self._trusted))
+            return _Peer(AddressDecision(self._any, "a connection without an address"), trusted=False)
+        return _Peer(self._decide_address(address), trusted=_within(address, self._trusted))
 
-    def _judge_address(self, address: Address) -> Verdict:
-        return Verdict(_within(address, self._allowed), str(address))
+    def _decide_address(self, address: Address) -> AddressDecision:
+        return AddressDecision(_within(address, self._allowed), str(address))
 
-    def _judge_forwarded(self, line: str) -> Verdict:
-        verdict = Verdict(allowed=False, shown="")
-        for entry in reversed(line.rsplit(",", _MOST_PROXIES)):
-            address = parse(entry)
+    def _decide_forwarded(self, line: str) -> AddressDecision:
+        decision = AddressDecision(allowed=False, label="")
+        for entry in reversed(line.rsplit(",", _MAX_PROXIES)):
+            address = parse_address(entry)
             if address is None:
-                return Verdict(allowed=False, shown="an unreadable entry of X-Forwarded-For")
-            verdict = self._judge_address(address)
+                return AddressDecision(allowed=False, label="an unreadable entry of X-Forwarded-For")
+            decision = self._decide_address(address)
             if not _within(address, self._trusted):
-                return verdict
-        return verdict  # all are trusted, so it is the leftmost
+                return decision
+        return decision  # all are trusted, so it is the leftmost
 
 
-def parse(entry: str) -> Address | None:
+def parse_address(entry: str) -> Address | None:
     """Read an address, with or without a port ("1.2.3.4:5", "[::1]:80"); None if it is none.
 
     An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is the IPv4 address that it means.
     """
     text = entry.strip(" \t")
-    if len(text) > _LONGEST_ENTRY or not text.isascii():
+    if len(text) > _MAX_ENTRY_CHARACTERS or not text.isascii():
         return None
     if text.startswith("["):
         text, bracket, port = text[1:].partition("]")
-        if not bracket or ":" not in text or (port and not _is_port(port.removeprefix(":"), told=port[0] == ":")):
+        if not bracket or ":" not in text or (port and not _is_port(port.removeprefix(":"), has_colon=port[0] == ":")):
             return None
     elif text.count(":") == 1:
         text, _, port = text.partition(":")
@@ -106,8 +106,8 @@ def parse(entry: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_port(text: str, *, told: bool = True) -> bool:
-    return told and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT)) and int(text) <= _HIGHEST_PORT
+def _is_port(text: str, *, has_colon: bool = True) -> bool:
+    return has_colon and text.isdecimal() and len(text) <= len(str(_HIGHEST_PORT)) and int(text) <= _HIGHEST_PORT
 
 
 def _within(address: Address, networks: Iterable[Network]) -> bool:

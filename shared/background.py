@@ -1,7 +1,7 @@
 """Background work that never ends in silence (I10): the loops that run beside a process's main work.
 
 Each is begun here. An exception that nobody foresaw is logged, the first time with its traceback, and the loop begins
-again after a pause that grows to LONGEST_PAUSE_SECONDS. One that keeps failing is in `failing`: the web process and
+again after a pause that grows to MAX_PAUSE_SECONDS. One that keeps failing is in `failing`: the web process and
 the operators' page show it in /readyz, every process tells it with its metrics, and `callbacks check` names it.
 
 Every place of the product that begins a task, a thread or a pool of threads, and what becomes of its exceptions:
@@ -64,10 +64,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from shared.exception_log import ExceptionLog, log
-from shared.tracebacks import cause
+from shared.tracebacks import type_name
 
 FIRST_PAUSE_SECONDS: Final = 0.1
-LONGEST_PAUSE_SECONDS: Final = 10.0
+MAX_PAUSE_SECONDS: Final = 10.0
 # What failed and has run for so long since then is well again.
 HEALTHY_AFTER_SECONDS: Final = 10.0
 # Once may be chance, and is over when it is logged.
@@ -81,11 +81,11 @@ class Loop:
         self,
         name: str,
         *,
-        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+        max_pause_seconds: float = MAX_PAUSE_SECONDS,
         now_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self._longest_pause_seconds = longest_pause_seconds
+        self._max_pause_seconds = max_pause_seconds
         self._now_seconds = now_seconds
         self._exceptions = ExceptionLog(now_seconds=now_seconds)
         self._failures = 0
@@ -105,29 +105,29 @@ class Loop:
             self._failures = 0
         self._failures += 1
         # 2**16 is far beyond the longest, and no float overflows.
-        pause_seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 16), self._longest_pause_seconds)
-        self._error = cause(exc)
+        pause_seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 16), self._max_pause_seconds)
+        self._error = type_name(exc)
         self._well_at_seconds = now_seconds + pause_seconds + HEALTHY_AFTER_SECONDS
         self._exceptions.write(f"action=loop_failed loop={self.name}", exc)
         return pause_seconds
 
-    def works(self) -> None:
+    def succeeded(self) -> None:
         """Note that a round went well."""
         if self._failures:
             log.warning("action=loop_recovered loop=%s failures=%d", self.name, self._failures)
         self._failures = 0
 
-    def attempt(self, step: Callable[[], object], *, passing: tuple[type[Exception], ...] = ()) -> float:
-        """Do one round; return 0, or how many seconds to wait after a failure. Raises what is of a `passing` type."""
+    def attempt(self, step: Callable[[], object], *, reraise: tuple[type[Exception], ...] = ()) -> float:
+        """Do one round; return 0, or how many seconds to wait after a failure. Raises what is of a `reraise` type."""
         try:
             step()
-        except passing:
+        except reraise:
             raise
         except Exception as exc:  # noqa: BLE001 # a loop outlives what nobody foresaw
             pause_seconds = self.failed(exc)
             self._well_at_seconds = math.inf  # the next round that goes well says so
             return pause_seconds
-        self.works()
+        self.succeeded()
         return 0.0
 
 
@@ -138,30 +138,30 @@ class Background:
         self._loops: dict[str, Loop] = {}
         self.is_ending = False
 
-    def end(self) -> None:
+    def stop_restarting(self) -> None:
         """Begin no task again that fails from now on: the process stops, and waits for those that end by themselves."""
         self.is_ending = True
 
-    def loop(self, name: str, *, longest_pause_seconds: float = LONGEST_PAUSE_SECONDS) -> Loop:
+    def loop(self, name: str, *, max_pause_seconds: float = MAX_PAUSE_SECONDS) -> Loop:
         """Return the loop of that name; whoever asks runs it, and says how it goes."""
-        return self._loops.setdefault(name, Loop(name, longest_pause_seconds=longest_pause_seconds))
+        return self._loops.setdefault(name, Loop(name, max_pause_seconds=max_pause_seconds))
 
-    def task(
+    def start_task(
         self,
         name: str,
         run: Callable[[], Awaitable[None]],
         *,
-        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+        max_pause_seconds: float = MAX_PAUSE_SECONDS,
         on_failure: Callable[[], None] | None = None,
     ) -> "asyncio.Task[None]":
         """Start a task that calls `run` again whenever that raises; it ends when `run` returns or it is cancelled.
 
         `on_failure` is called each time, before the pause; it must not raise.
         """
-        loop = self.loop(name, longest_pause_seconds=longest_pause_seconds)
+        loop = self.loop(name, max_pause_seconds=max_pause_seconds)
         return asyncio.create_task(self._keep_running(loop, run, on_failure), name=name)
 
-    def thread(
+    def make_thread(
         self, name: str, step: Callable[[], object], *, every_seconds: float, ending: threading.Event
     ) -> threading.Thread:
         """Make a thread, to be started, that calls `step` every so many seconds until `ending` is set."""
@@ -186,7 +186,7 @@ class Background:
             try:
                 await run()
             except asyncio.CancelledError as exc:
-                if is_asked_to_end():
+                if is_cancelled():
                     raise
                 pause_seconds = loop.failed(exc)
             except Exception as exc:  # noqa: BLE001 # a loop outlives what nobody foresaw
@@ -200,7 +200,7 @@ class Background:
             await asyncio.sleep(pause_seconds)
 
 
-def is_asked_to_end() -> bool:
+def is_cancelled() -> bool:
     """Return whether somebody cancelled the task that runs now; if not, what it awaits was cancelled by another."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

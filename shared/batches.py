@@ -17,12 +17,12 @@ from msgspec import Struct
 from shared import keys, queues, wire
 from shared.keys import CountedKind
 
-Word: TypeAlias = str | bytes | int
-Command: TypeAlias = tuple[Word, ...]
+Argument: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Argument, ...]
 
 _EXPAND_KEY: Final = keys.rq_queue(queues.EXPAND)
 # A commit whose answer got lost is sent again: what an entry weighs must then not be added twice.
-_WEIGH: Final = (
+_COUNT_BYTES: Final = (
     "redis.call('INCRBY', KEYS[2], ARGV[1] - (redis.call('HGET', KEYS[1], 'bytes') or 0)) "
     "redis.call('HSET', KEYS[1], 'bytes', ARGV[1])"
 )
@@ -30,7 +30,7 @@ _WEIGH: Final = (
 _KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
 
 
-class Kept(Struct, frozen=True, gc=False, array_like=True):
+class Accepted(Struct, frozen=True, gc=False, array_like=True):
     """A readable callback on its way: its kind, who posted it, when (ms since 1970), how many records, the body."""
 
     kind: wire.Kind
@@ -40,10 +40,10 @@ class Kept(Struct, frozen=True, gc=False, array_like=True):
     body: str
 
 
-class Traced(Kept, frozen=True, gc=False, array_like=True):
+class TracedAccepted(Accepted, frozen=True, gc=False, array_like=True):
     """One whose trace is recorded: `trace` is the span of its commit, a traceparent (see `shared.tracing`).
 
-    Whoever reads it as a Kept reads past that. Kept's own next field has to leave this place alone.
+    Whoever reads it as a Accepted reads past that. Accepted's own next field has to leave this place alone.
     """
 
     trace: str = ""
@@ -64,12 +64,12 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
-def plain(callback: Traced) -> Kept:
-    """Give a callback that was read as one that may carry a trace, as the Kept that it is if it carries none."""
-    return callback if callback.trace else Kept(*msgspec.structs.astuple(callback)[:-1])
+def drop_empty_trace(callback: TracedAccepted) -> Accepted:
+    """Give a callback that was read as one that may carry a trace, as the Accepted that it is if it carries none."""
+    return callback if callback.trace else Accepted(*msgspec.structs.astuple(callback)[:-1])
 
 
-def counted(kind: wire.Kind | None) -> CountedKind:
+def counted_kind(kind: wire.Kind | None) -> CountedKind:
     """Name the kind of event that a kind of callback brings, as the counters call it."""
     return _KINDS[kind]
 
@@ -79,57 +79,57 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def commands(kept: Sequence[Kept], quarantined: Iterable[Quarantined] = ()) -> list[Command]:
+def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quarantined] = ()) -> list[Command]:
     """Give the commands that keep these callbacks, to be carried out in one transaction.
 
     Afterwards they are one job on the queue "expand", or in the quarantine, and counted as received. They are written
     out here, as a redis-py pipeline takes 100 µs to collect and pack them: a third of what a lone callback waits for.
     """
     counts: defaultdict[str, int] = defaultdict(int)
-    told: list[Command] = []
-    if kept:
+    commands: list[Command] = []
+    if accepted:
         job_id = queues.new_id()
-        told += (
+        commands += (
             ("SADD", keys.RQ_QUEUES, _EXPAND_KEY),
-            ("HSET", keys.job(job_id), *_pairs(job_of(kept))),
+            ("HSET", keys.job(job_id), *_pairs(expand_job(accepted))),
             ("RPUSH", _EXPAND_KEY, job_id),
         )
-        for callback in kept:
-            counts[keys.count(counted(callback.kind), "received")] += callback.records
+        for callback in accepted:
+            counts[keys.count(counted_kind(callback.kind), "received")] += callback.records
     for entry in quarantined:
-        told += _set_aside(entry)
-        counts[keys.count(counted(entry.kind), "received")] += entry.records
-        counts[keys.count(counted(entry.kind), "quarantined")] += entry.records
-    told += [("HINCRBY", keys.COUNTS, counter, number) for counter, number in counts.items()]
-    return told
+        commands += _quarantine_commands(entry)
+        counts[keys.count(counted_kind(entry.kind), "received")] += entry.records
+        counts[keys.count(counted_kind(entry.kind), "quarantined")] += entry.records
+    commands += [("HINCRBY", keys.COUNTS, counter, number) for counter, number in counts.items()]
+    return commands
 
 
-def job_of(kept: Sequence[Kept]) -> dict[str, Any]:
+def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
     """Give the hash of the job that expands these callbacks."""
     fields = queues.job_fields(
         queue=queues.EXPAND,
         function=queues.EXPAND_JOB,
-        description=f"{len(kept)} callbacks",
-        items=sum(callback.records for callback in kept),
+        description=f"{len(accepted)} callbacks",
+        items=sum(callback.records for callback in accepted),
     )
-    callbacks = [msgspec.structs.astuple(callback) for callback in kept]
+    callbacks = [msgspec.structs.astuple(callback) for callback in accepted]
     fields["data"] = queues.call(queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, callbacks))
     return fields
 
 
-def _set_aside(entry: Quarantined) -> tuple[Command, ...]:
+def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
     """Give what adds `entry` to the quarantine, as `keep_for` of the scripts does."""
-    entry_id, fields = quarantine_entry(entry)
+    entry_id, fields = new_quarantine_failure(entry)
     key = keys.quarantined(entry_id)
     return (
-        ("EVAL", _WEIGH, 2, key, keys.entries_bytes(keys.QUARANTINE), _bytes(fields)),
+        ("EVAL", _COUNT_BYTES, 2, key, keys.entries_bytes(keys.QUARANTINE), _bytes(fields)),
         ("HSET", key, *_pairs(fields)),
         ("EXPIRE", key, keys.SET_ASIDE_EXPIRY_SECONDS),
         ("ZADD", keys.QUARANTINE, entry.received_ms, entry_id),
     )
 
 
-def _pairs(fields: Mapping[str, Word]) -> Iterator[Word]:
+def _pairs(fields: Mapping[str, Argument]) -> Iterator[Argument]:
     return itertools.chain.from_iterable(fields.items())
 
 
@@ -138,7 +138,7 @@ def _bytes(fields: Mapping[str, str | bytes | int]) -> int:
     return keys.ENTRY_BYTES + sum(len(part if isinstance(part, bytes) else str(part).encode()) for part in parts)
 
 
-def quarantine_entry(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:
+def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:
     """Give an entry's new id and the fields of its hash. Ids sort by time: 12 digits of it, then 8 at random."""
     fields: dict[str, str | bytes | int] = {
         "kind": entry.kind or "",

@@ -11,16 +11,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared import json_reader, lone_surrogates
-from shared.errors import NotDocumented, NotJson
+from shared.cooperative import Stepwise
+from shared.errors import NotJson, UnexpectedShape
 from shared.schema import Head, Record, ReplyCallback, StatusEnvelope
-from shared.steps import Steps
 
 Kind: TypeAlias = Literal["status", "reply"]
 
 # Of so many each is a message of its own; beyond, the whole is set apart.
 MAX_FAULTS: Final = 1000
 # A step's work: 0.2 ms where nothing is unusual, 3 ms where each record is.
-RECORDS_A_STEP: Final = 500
+RECORDS_PER_STEP: Final = 500
 
 # Up to this size `data` may have as many elements as it likes.
 _MOST_PARTED_BYTES: Final = 1 << 20
@@ -38,14 +38,14 @@ _decode_any = msgspec.json.Decoder().decode
 _decode_reply = msgspec.json.Decoder(ReplyCallback).decode
 
 
-class Fault(Struct, frozen=True):
+class RecordFault(Struct, frozen=True):
     """A record that cannot be read: its place in `data`, and why, with the JSON path."""
 
     index: int
     error: str
 
 
-class Opened(Struct, frozen=True):
+class ParsedBody(Struct, frozen=True):
     """A body that was judged: of its records, each unread, those at fault are named.
 
     `around_bytes` is the size of what stands around `data`.
@@ -55,38 +55,38 @@ class Opened(Struct, frozen=True):
     body: bytes
     envelope: StatusEnvelope | ReplyCallback
     parts: list[msgspec.Raw]
-    faults: tuple[Fault, ...]
+    faults: tuple[RecordFault, ...]
     around_bytes: int = 0
 
 
-def opened(body: bytes, kind: Kind | None) -> Steps[Opened]:
-    """Open `body`, posted where `kind` belongs. Raises NotJson, and NotDocumented where no record of it can be read."""
-    text_of(body)
+def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
+    """Parse `body`, posted as `kind`. Raises NotJson, and UnexpectedShape where no record of it can be read."""
+    decode_text(body)
     yield
-    body = yield from lone_surrogates.mended(body.removeprefix(_BOM))
+    body = yield from lone_surrogates.replace_lone_surrogates(body.removeprefix(_BOM))
     head = json_reader.decode(_decode_head, body, "$")
     yield
     if _kind_of(head, kind) == "reply":
-        yield from json_reader.refuse_nesting(body, records=1)
-        return Opened("reply", body, json_reader.read_as(ReplyCallback, _decode_reply, body, "$"), [], ())
+        yield from json_reader.check_nesting(body, records=1)
+        return ParsedBody("reply", body, json_reader.read_struct(ReplyCallback, _decode_reply, body, "$"), [], ())
     if head.data is msgspec.UNSET:
-        raise NotDocumented("missing required key: $.data")
+        raise UnexpectedShape("missing required key: $.data")
     parts = yield from _parts(bytes(head.data))
     yield
-    yield from json_reader.refuse_nesting(body, records=len(parts))
+    yield from json_reader.check_nesting(body, records=len(parts))
     faults = yield from _faults(parts)
     if len(faults) == len(parts):
-        raise NotDocumented("; ".join(summary(faults)))
+        raise UnexpectedShape("; ".join(summarize(faults)))
     envelope = _envelope(head, records=len(parts) - len(faults))
-    return Opened("status", body, envelope, parts, faults, len(body) - len(head.data))
+    return ParsedBody("status", body, envelope, parts, faults, len(body) - len(head.data))
 
 
-def _parts(data: bytes) -> Steps[list[msgspec.Raw]]:
+def _parts(data: bytes) -> Stepwise[list[msgspec.Raw]]:
     """Part the records, each unread: 80 bytes and 70 ns for each, which 16 MiB of "{}," would take 6 million times."""
     if len(data) > _MOST_PARTED_BYTES and data.startswith(b"[") and data.count(b",") > len(data) // 16:
-        too_many = yield from json_reader.has_more(data, len(data) // _SHORTEST_RECORD_BYTES + MAX_FAULTS)
+        too_many = yield from json_reader.has_more_elements(data, len(data) // _SHORTEST_RECORD_BYTES + MAX_FAULTS)
         if too_many:
-            raise NotDocumented(f"more than {MAX_FAULTS} records cannot be read: $.data")
+            raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: $.data")
     return json_reader.decode(_decode_array, data, "$.data")
 
 
@@ -99,7 +99,7 @@ def _kind_of(head: Head, posted_as: Kind | None) -> Kind:
     told: Kind | None = "status" if is_status else "reply" if is_reply else None
     if posted_as is None:
         if told is None:
-            raise NotDocumented("neither a status callback ($.data) nor a reply ($.reply_message_id): $")
+            raise UnexpectedShape("neither a status callback ($.data) nor a reply ($.reply_message_id): $")
         return told
     # Where the two URLs were mixed up, or one was given for both, nothing is lost by it.
     return posted_as if told is None or (is_status if posted_as == "status" else is_reply) else told
@@ -109,32 +109,32 @@ def _is_given(part: msgspec.Raw | msgspec.UnsetType) -> bool:
     return not isinstance(part, msgspec.UnsetType) and bytes(part) not in (b"null", b'""', b"[]", b"{}")
 
 
-def _faults(parts: Sequence[msgspec.Raw]) -> Steps[tuple[Fault, ...]]:
+def _faults(parts: Sequence[msgspec.Raw]) -> Stepwise[tuple[RecordFault, ...]]:
     """Find the records that cannot be read, each decoded by itself where not all of a step can be."""
-    faults: list[Fault] = []
-    for begin in range(0, len(parts), RECORDS_A_STEP):
-        step = parts[begin : begin + RECORDS_A_STEP]
+    faults: list[RecordFault] = []
+    for begin in range(0, len(parts), RECORDS_PER_STEP):
+        step = parts[begin : begin + RECORDS_PER_STEP]
         try:
-            _decode_records(array_of(step))
+            _decode_records(json_array(step))
         except msgspec.DecodeError:
             faults += _faults_of(step, begin)
             if len(faults) > MAX_FAULTS:
-                why = "; ".join(summary(faults[: MAX_FAULTS + 1]))
-                raise NotDocumented(f"more than {MAX_FAULTS} records cannot be read: {why}") from None
+                why = "; ".join(summarize(faults[: MAX_FAULTS + 1]))
+                raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: {why}") from None
         yield
     return tuple(faults)
 
 
-def _faults_of(parts: Sequence[msgspec.Raw], begin: int) -> Iterator[Fault]:
+def _faults_of(parts: Sequence[msgspec.Raw], begin: int) -> Iterator[RecordFault]:
     for index, part in enumerate(parts, start=begin):
         try:
             _record(part, index)
-        except NotDocumented as exc:
-            yield Fault(index, str(exc))
+        except UnexpectedShape as exc:
+            yield RecordFault(index, str(exc))
 
 
 def _record(part: msgspec.Raw, index: int = 0) -> Record:
-    return json_reader.read_as(Record, _decode_record, part, f"$.data[{index}]")
+    return json_reader.read_struct(Record, _decode_record, part, f"$.data[{index}]")
 
 
 def _envelope(head: Head, *, records: int) -> StatusEnvelope:
@@ -148,11 +148,11 @@ def _envelope(head: Head, *, records: int) -> StatusEnvelope:
     # As text, not as it was escaped: \u00fc stands for one character, and in the events it is one.
     characters = sum(0 if value is None else len(str(value)) for value in (envelope.api_job_id, envelope.client_job_id))
     if characters * records > _MOST_ENVELOPE_CHARACTERS:
-        raise NotDocumented("api_job_id and client_job_id are too long for so many records: $.data")
+        raise UnexpectedShape("api_job_id and client_job_id are too long for so many records: $.data")
     return envelope
 
 
-class Records(Struct, frozen=True):
+class ReadableRecords(Struct, frozen=True):
     """The readable ones of a bundle's records, decoded a step at a time: all at once fill the memory of a worker."""
 
     parts: list[msgspec.Raw]
@@ -162,8 +162,8 @@ class Records(Struct, frozen=True):
         return len(self.parts) - len(self.at_fault)
 
     def __iter__(self) -> Iterator[tuple[Record, dict[str, Any]]]:
-        for begin in range(0, len(self.parts), RECORDS_A_STEP):
-            step = self.parts[begin : begin + RECORDS_A_STEP]
+        for begin in range(0, len(self.parts), RECORDS_PER_STEP):
+            step = self.parts[begin : begin + RECORDS_PER_STEP]
             if self.at_fault:
                 step = [part for index, part in enumerate(step, start=begin) if index not in self.at_fault]
             yield from _decoded(step)
@@ -173,21 +173,21 @@ class Records(Struct, frozen=True):
 
 
 def _decoded(parts: Sequence[msgspec.Raw]) -> Iterator[tuple[Record, dict[str, Any]]]:
-    together = array_of(parts)
-    if json_reader.openers(together) - len(parts) <= json_reader.MAX_DEPTH:
+    together = json_array(parts)
+    if json_reader.count_brackets(together) - len(parts) <= json_reader.MAX_DEPTH:
         try:
             return zip(_decode_records(together), _decode_list(together), strict=True)
         except msgspec.DecodeError:
             pass
-    return ((_record(part), json_reader.as_received(part)) for part in parts)
+    return ((_record(part), json_reader.read_raw_object(part)) for part in parts)
 
 
-def array_of(parts: Sequence[msgspec.Raw]) -> bytes:
+def json_array(parts: Sequence[msgspec.Raw]) -> bytes:
     """Return the JSON array of `parts`."""
     return b"[%b]" % b",".join(parts)
 
 
-def text_of(body: bytes) -> str:
+def decode_text(body: bytes) -> str:
     """Return `body` as text. Raises NotJson where it is not UTF-8: RFC 8259, section 8.1, allows nothing else."""
     try:
         return body.decode()
@@ -195,8 +195,8 @@ def text_of(body: bytes) -> str:
         raise NotJson(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
 
 
-def summary(faults: Sequence[Fault], *, most: int = 3) -> Iterator[str]:
+def summarize(faults: Sequence[RecordFault], *, limit: int = 3) -> Iterator[str]:
     """Yield what is wrong with the first few of the records that cannot be read, and how many more there are."""
-    yield from (fault.error for fault in faults[:most])
-    if len(faults) > most:
-        yield f"and {len(faults) - most} more records"
+    yield from (fault.error for fault in faults[:limit])
+    if len(faults) > limit:
+        yield f"and {len(faults) - limit} more records"

@@ -84,7 +84,7 @@ def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECON
     return redis.asyncio.Redis.from_url(url, connection_class=_CLASSES[scheme][1], **options)
 
 
-def check(url: str) -> None:
+def check_url(url: str) -> None:
     """Raise ValueError, in words that hold nothing of `url` but names of its options, if `connect` could not use it."""
     schemes = (*_CLASSES, *(f"{scheme}{_SENTINEL}" for scheme in ("redis", "rediss")))
     try:
@@ -109,7 +109,7 @@ def check(url: str) -> None:
         )
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Give `url` without its password, for messages."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]

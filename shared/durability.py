@@ -1,7 +1,7 @@
 """Whether this Redis keeps what it acknowledges: the checks behind "a 200 means kept", as pure functions.
 
-`ask` puts the questions into a pipeline, of a redis.Redis or a redis.asyncio.Redis; `judge` reads the answers, and
-`barrier` reads from them what each commit has to wait for. The web process does so every few seconds, `callbacks check`
+`query` puts the questions into a pipeline, of a redis.Redis or a redis.asyncio.Redis; `evaluate` reads the answers, and
+`read_barrier` reads from them what a commit must wait for. The web process does so every few seconds, `callbacks check`
 once. The parameters are those of redis.conf; the fields are those of INFO. Nothing here opens a connection or logs.
 """
 
@@ -25,7 +25,7 @@ INFO_SECTIONS: Final = ("server", "persistence", "replication", "memory", "comma
 # Asks for nothing, so it is answered at once; with an error where the command is not there, or not allowed.
 _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 # RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
-OLDEST: Final = (6, 2)
+MIN_VERSION: Final = (6, 2)
 
 _ROLE: Final = "role"
 # As INFO names them, if they were called since the start.
@@ -65,7 +65,7 @@ class Barrier:
     replicas: int = 0
 
 
-def ask(pipe: Any) -> None:
+def query(pipe: Any) -> None:
     """Put the questions into `pipe`. Execute it with raise_on_error=False: CONFIG and WAITAOF may be forbidden.
 
     One CONFIG GET for each parameter, as Redis before 7.0 takes no more; never CONFIG GET *, which has passwords.
@@ -77,22 +77,22 @@ def ask(pipe: Any) -> None:
     pipe.execute_command(*_WAITAOF_PROBE)
 
 
-def judge(level: Durability, replies: Sequence[Any]) -> tuple[Finding, ...]:
-    """Read what Redis answered to `ask` and give the findings for `level`."""
+def evaluate(level: Durability, replies: Sequence[Any]) -> tuple[Finding, ...]:
+    """Read what Redis answered to `query` and give the findings for `level`."""
     told = replies[len(CONFIG_PARAMETERS) : -1]
     for reply in told:
         if isinstance(reply, Exception):
             return (unreachable(f"INFO was refused: {type(reply).__name__}"),)
     info = {key: value for reply in told for key, value in reply.items()}
-    return findings(level, _config(replies), info, can_wait=_can_wait(replies))
+    return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies))
 
 
-def barrier(level: Durability, replies: Sequence[Any]) -> Barrier:
-    """Read from the answers to `ask` what makes a commit as durable as `level` asks, where the findings allow one."""
-    return barrier_for(level, _config(replies), can_wait=_can_wait(replies))
+def read_barrier(level: Durability, replies: Sequence[Any]) -> Barrier:
+    """Read from the answers to `query` what makes a commit as durable as `level` asks, where the findings allow one."""
+    return choose_barrier(level, _config(replies), can_wait=_can_wait(replies))
 
 
-def barrier_for(level: Durability, config: Mapping[str, str] | None, *, can_wait: bool) -> Barrier:
+def choose_barrier(level: Durability, config: Mapping[str, str] | None, *, can_wait: bool) -> Barrier:
     """Choose the cheapest barrier: under `always`, EXEC is answered after its fsync, so nothing waits for the file."""
     if level == "memory":
         return Barrier()
@@ -120,7 +120,7 @@ def unreachable(why: str) -> Finding:
     return Finding("redis", ok=False, detail=why, remedy="check REDIS_URL, and that the server runs and lets us in")
 
 
-def findings(
+def evaluate_config(
     level: Durability, config: Mapping[str, str] | None, info: Mapping[str, Any], *, can_wait: bool = False
 ) -> tuple[Finding, ...]:
     """Judge `config` (what CONFIG GET gave, None where it is forbidden) and `info` (fields of INFO) for `level`.
@@ -147,7 +147,7 @@ def findings(
 def _version(info: Mapping[str, Any]) -> Finding:
     version = str(info.get("redis_version", "unknown"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    ok = len(numbers) < len(OLDEST) or numbers >= OLDEST  # a server that does not say is taken at its word
+    ok = len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION  # a server that does not say is taken at its word
     return Finding("version", ok=ok, detail=version, remedy="" if ok else "upgrade Redis to 6.2 or newer")
 
 

@@ -4,8 +4,8 @@
     ├── ConfigurationError   the operator: correct the variable that it names, start again
     │   └── HandlerError     the handler's author (workers.declaration)
     ├── NotJson              the sender: send it again, it was damaged on the way
-    ├── NotDocumented        us: set the callback aside, no repetition will mend it
-    └── NotKept              the sender: send it again later, nothing could store it now
+    ├── UnexpectedShape        us: set the callback aside, no repetition will mend it
+    └── StoreUnavailable              the sender: send it again later, nothing could store it now
 
 An exception's docstring is its message where the raiser has nothing to add.
 """
@@ -32,11 +32,11 @@ class NotJson(CallbacksError):
     """The body is not JSON, or was cut short."""
 
 
-class NotDocumented(CallbacksError):
+class UnexpectedShape(CallbacksError):
     """The body is JSON but not what the specification describes; the message ends with the JSON path."""
 
 
-class NotKept(CallbacksError):
+class StoreUnavailable(CallbacksError):
     """The callback could not be made durable; `retry_after_seconds` is when to send it again."""
 
     def __init__(self, reason: str, *, retry_after_seconds: int = 30) -> None:

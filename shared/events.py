@@ -106,7 +106,7 @@ def decode(events: bytes | str) -> list[Event]:
     return _decoder.decode(events)
 
 
-def convert(events: Sequence[Any]) -> list[Event]:
+def from_arrays(events: Sequence[Any]) -> list[Event]:
     """Make events of arrays that a JSON decoder has already read."""
     return msgspec.convert(events, list[Event])
 
@@ -119,7 +119,7 @@ def with_trace(encoded: bytes, trace: str) -> bytes:
     return b'%b,"%b"]' % (encoded[:-1], trace.encode())
 
 
-def trace_of(array: Sequence[Any]) -> str:
+def read_trace(array: Sequence[Any]) -> str:
     """Give what `with_trace` added, of an event that a JSON decoder has read; "" if there is nothing."""
     fields = _LENGTHS[array[0]]
     return str(array[fields]) if len(array) > fields else ""
@@ -161,7 +161,7 @@ def carrier_id(source: str, req_uuid: str) -> str:
     return _digest(["carrier", source, req_uuid])
 
 
-def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
+def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
     """Make the events of a callback that was read, in the order of its records."""
     if callback.kind == "reply":
         for reply, raw in callback.records:
@@ -182,7 +182,7 @@ def of(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterat
             )
 
 
-def time_of(unix_ms: int) -> datetime:
+def utc_time(unix_ms: int) -> datetime:
     """Give a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
     return _EPOCH + timedelta(milliseconds=unix_ms)
 
@@ -217,7 +217,7 @@ def _report(
         channel=channel,
         status=record.status,
         is_final=record.status in FINAL_STATUSES,
-        occurred_at=None if occurred_ms is None else time_of(occurred_ms),
+        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
         sender=normalize.sender(record),
         recipient=recipient,
         error_code=error_code,
@@ -238,7 +238,7 @@ def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, recei
         orig_message_id=normalize.text(reply.orig_message_id),
         req_uuid=req_uuid,
         channel=normalize.text(reply.channel),
-        occurred_at=None if occurred_ms is None else time_of(occurred_ms),
+        occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
         sender=normalize.sender(reply),
         recipient=normalize.text(reply.to),
         text=None if reply.message is None else normalize.text(reply.message.text),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from shared.tracebacks import places
+from shared.tracebacks import format_redacted
 
 EVERY_SECONDS: Final = 60.0
 # Kinds are places in the code, so there are few; a bound all the same, as nothing here may grow without one.
@@ -41,7 +41,7 @@ class ExceptionLog:
             if len(self._kinds) >= _MOST_KINDS:
                 self._kinds.clear()
             self._kinds[kind] = (now_seconds + EVERY_SECONDS, 0)
-        log.error("%s count=%d %s", action, unwritten + 1, places(exc))
+        log.error("%s count=%d %s", action, unwritten + 1, format_redacted(exc))
 
 
 def _innermost(trace: TracebackType | None) -> str:

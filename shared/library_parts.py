@@ -116,13 +116,13 @@ def check(*names: Name) -> None:
     """Raise MissingPart if one of these libraries lacks what the service relies on."""
     for name in names:
         library = LIBRARIES[name]
-        for part in missing(library):
+        for part in missing_parts(library):
             raise MissingPart(
                 f"{name} {version(name)} lacks {part}, which callbacks needs; install {name}{library.line}"
             )
 
 
-def missing(library: Library) -> Iterator[str]:
+def missing_parts(library: Library) -> Iterator[str]:
     """Yield what the installed release lacks, as people write it."""
     for where, names in library.parts.items():
         module, _, owner = where.partition(":")
@@ -131,19 +131,19 @@ def missing(library: Library) -> Iterator[str]:
         except (ImportError, AttributeError):
             yield where.replace(":", ".")
             continue
-        for name, parameters in parse(names):
-            if not has(found, name) or not _takes(getattr(found, name, None), parameters):
+        for name, parameters in parse_names(names):
+            if not has_name(found, name) or not _takes(getattr(found, name, None), parameters):
                 yield f"{owner or module}.{name}" + (f"({', '.join(parameters)})" if parameters else "")
 
 
-def parse(names: str) -> Iterator[tuple[str, list[str]]]:
+def parse_names(names: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each name of a table's text, with the parameters that it must take."""
     for text in names.replace(", ", ",").split():
         name, _, parameters = text.rstrip(")").partition("(")
         yield name, [parameter for parameter in parameters.split(",") if parameter]
 
 
-def has(owner: Any, name: str) -> bool:
+def has_name(owner: Any, name: str) -> bool:
     """Return whether a module or class has this name, or its methods read or write it on themselves."""
     if hasattr(owner, name):
         return True

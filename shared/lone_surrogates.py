@@ -3,19 +3,19 @@
 import re
 from typing import Final
 
-from shared.steps import Steps
+from shared.cooperative import Stepwise
 
 # A pair of surrogates, or, named, one alone, behind any number of escaped backslashes. It begins where a run of
 # backslashes does, and never gives one back: 4 MiB of them would else take seconds, and 250 MiB for their matches.
 _SURROGATES: Final = re.compile(
     rb"(?<!\\)(?:\\\\)*+"
-    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<alone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
 # A match takes about 0.3 µs.
-_MATCHES_A_STEP: Final = 20_000
+_MATCHES_PER_STEP: Final = 20_000
 
 
-def mended(body: bytes) -> Steps[bytes]:
+def replace_lone_surrogates(body: bytes) -> Stepwise[bytes]:
     """Put U+FFFD where half of a surrogate pair is escaped: JSON by the grammar, but no text (RFC 8259, section 8.2).
 
     A sender that cuts texts at a length cuts emoji in two. One of them must not cost the rest of the bundle.
@@ -24,10 +24,10 @@ def mended(body: bytes) -> Steps[bytes]:
         return body
     text, begin = bytearray(), 0
     for number, found in enumerate(_SURROGATES.finditer(body), start=1):
-        if found["alone"]:
-            text += body[begin : found.start("alone")]
+        if found["lone"]:
+            text += body[begin : found.start("lone")]
             text += b"\\ufffd"
             begin = found.end()
-        if number % _MATCHES_A_STEP == 0:
+        if number % _MATCHES_PER_STEP == 0:
             yield
     return bytes(text + body[begin:]) if begin else body

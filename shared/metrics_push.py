@@ -85,7 +85,7 @@ class Telling:
         self._taken_at = self._told_until = time.monotonic()
         self._ending = threading.Event()
         self._loop = self._background.loop("metrics_push")
-        self._thread = self._background.thread(
+        self._thread = self._background.make_thread(
             "metrics_push", self._try, every_seconds=EVERY_SECONDS, ending=self._ending
         )
 

@@ -23,7 +23,7 @@ EXPAND_JOB: Final = "workers.jobs.expand"
 DELIVER_JOB: Final = "workers.jobs.deliver"
 
 # The form of both jobs' arguments; a reader of version n reads all up to n.
-#   expand   version, callbacks (each as batches.Kept)
+#   expand   version, callbacks (each as batches.Accepted)
 #   deliver  version, name of the handler, number of the attempt, events (each as events.encode gives it)
 # Behind the last field of a callback or of an event a traceparent may stand, if it is traced (see `shared.tracing`).
 PAYLOAD_VERSION: Final = 1

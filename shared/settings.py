@@ -21,12 +21,12 @@ Durability: TypeAlias = Literal["fsync", "replica", "memory"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 
 # NIST SP 800-63B asks for 8 where guesses are limited; this one is shared, and need not be learnt by heart.
-_LEAST_PASSWORD: Final = 12
-_MOST_PASSWORD: Final = 256
+_MIN_PASSWORD: Final = 12
+_MAX_PASSWORD: Final = 256
 # The reports of 50,000 destinations, which is the most that one send request may name, have 10 to 15 MB. A worker takes
 # up to 20 MB for each MB of the smallest records, which is within the memory that deploy/ gives it.
-MOST_BODY_BYTES: Final = 16 << 20
-_MAKES_ONE: Final = "openssl rand -base64 18"
+MAX_BODY_BYTES: Final = 16 << 20
+_RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
 
 ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -69,7 +69,7 @@ def _text(value: str) -> str:
 
 
 def _redis_url(value: str) -> str:
-    connections.check(value)
+    connections.check_url(value)
     return value
 
 
@@ -103,7 +103,7 @@ def _networks(value: str) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-def _some_networks(value: str) -> tuple[Network, ...]:
+def _networks_not_empty(value: str) -> tuple[Network, ...]:
     networks = _networks(value)
     if not networks:
         raise ValueError("allows nobody: name the gateway's addresses, or * for any")
@@ -130,8 +130,8 @@ def _names(value: str) -> tuple[str, ...]:
 
 
 def _password(value: str) -> str:
-    if value and not _LEAST_PASSWORD <= len(value) <= _MOST_PASSWORD:
-        raise ValueError(f"must have {_LEAST_PASSWORD} to {_MOST_PASSWORD} characters, for example: {_MAKES_ONE}")
+    if value and not _MIN_PASSWORD <= len(value) <= _MAX_PASSWORD:
+        raise ValueError(f"must have {_MIN_PASSWORD} to {_MAX_PASSWORD} characters, for example: {_RANDOM_EXAMPLE}")
     return value
 
 
@@ -157,7 +157,10 @@ class Settings:
         shown_default="none: refuses to start",
     )
     allowed_ips: tuple[Network, ...] = _option(
-        "CALLBACKS_ALLOWED_IPS", "80.252.167.60", _some_networks, "addresses and networks that may post; `*` for any"
+        "CALLBACKS_ALLOWED_IPS",
+        "80.252.167.60",
+        _networks_not_empty,
+        "addresses and networks that may post; `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = _option(
         "CALLBACKS_TRUSTED_PROXIES",
@@ -169,7 +172,7 @@ class Settings:
     max_body_bytes: int = _option(
         "CALLBACKS_MAX_BODY_BYTES",
         str(4 << 20),
-        _integer(1024, MOST_BODY_BYTES),
+        _integer(1024, MAX_BODY_BYTES),
         "the largest callback that is taken, at most 16 MiB",
     )
     body_timeout_seconds: float = _option(
@@ -277,7 +280,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SettingRow:
     """One line of the table of settings."""
 
     variable: str
@@ -291,19 +294,19 @@ _FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", 
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
 
-def table() -> tuple[Row, ...]:
+def table_rows() -> tuple[SettingRow, ...]:
     """Give every setting as the README shows it."""
-    rows: list[Row] = []
+    rows: list[SettingRow] = []
     for field in dataclasses.fields(Settings):
         variable = field.metadata["variable"]
-        rows.append(Row(variable, field.metadata["shown_default"], field.metadata["help"]))
+        rows.append(SettingRow(variable, field.metadata["shown_default"], field.metadata["help"]))
         if variable in _FROM_FILE:
-            rows.append(Row(f"{variable}_FILE", "none", f"a file that holds `{variable}`, instead of that"))
+            rows.append(SettingRow(f"{variable}_FILE", "none", f"a file that holds `{variable}`, instead of that"))
     return tuple(rows)
 
 
 # Which variables only the web process, only the operators' page, only workers, and only handlers read.
-OF_WEB: Final[tuple[str, ...]] = (
+WEB_VARIABLES: Final[tuple[str, ...]] = (
     "PORT",
     "WEB_CONCURRENCY",
     "CALLBACKS_TOKENS",
@@ -314,14 +317,14 @@ OF_WEB: Final[tuple[str, ...]] = (
     "CALLBACKS_DURABILITY",
     "CALLBACKS_SPOOL_MAX_BYTES",
 )
-OF_OPS: Final[tuple[str, ...]] = ("CALLBACKS_OPS_PASSWORD", "CALLBACKS_OPS_PORT")
-OF_WORKERS: Final[tuple[str, ...]] = (
+OPS_VARIABLES: Final[tuple[str, ...]] = ("CALLBACKS_OPS_PASSWORD", "CALLBACKS_OPS_PORT")
+WORKERS_VARIABLES: Final[tuple[str, ...]] = (
     "CALLBACKS_DEDUPE_SECONDS",
     "CALLBACKS_HANDLERS",
     "CALLBACKS_QUARANTINE_MAX_BYTES",
     "CALLBACKS_DEAD_LETTER_MAX_BYTES",
 )
-OF_HANDLERS: Final[tuple[str, ...]] = ("DATABASE_URL", "CALLBACKS_LOG_NUMBERS")
+HANDLERS_VARIABLES: Final[tuple[str, ...]] = ("DATABASE_URL", "CALLBACKS_LOG_NUMBERS")
 
 
 def load(
@@ -342,7 +345,7 @@ def load(
     for field in dataclasses.fields(Settings):
         variable, default = field.metadata["variable"], field.metadata["default"]
         try:
-            given = _given(environ, variable)
+            given = _read_variable(environ, variable)
         except ValueError as exc:
             values[field.name] = _default(field)
             if variable not in unused:
@@ -373,7 +376,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return field.metadata["parse"](default)
 
 
-def _given(environ: Mapping[str, str], variable: str) -> str | None:
+def _read_variable(environ: Mapping[str, str], variable: str) -> str | None:
     """Give what is said of `variable`, by itself or by a file. Raises ValueError in words that hold no secret."""
     given = environ.get(variable)
     file = environ.get(f"{variable}_FILE", "").strip() if variable in _FROM_FILE else ""

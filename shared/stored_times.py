@@ -27,4 +27,4 @@ def stored_ms(value: float | str | bytes) -> int:
 
 def stored_time(value: float | str | bytes) -> datetime:
     """Return a stored time as a datetime in UTC, as `stored_ms` reads it."""
-    return events.time_of(stored_ms(value))
+    return events.utc_time(stored_ms(value))

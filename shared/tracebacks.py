@@ -7,7 +7,7 @@ from typing import Final
 _MOST_OF_A_GROUP: Final = 3
 
 
-def places(exc: BaseException) -> str:
+def format_redacted(exc: BaseException) -> str:
     """Return the types and places of the whole chain, several lines, without any message."""
     chain: list[str] = []
     link: BaseException | None = exc
@@ -16,12 +16,12 @@ def places(exc: BaseException) -> str:
         seen.add(id(link))
         chain.append(type(link).__qualname__ + "\n" + "".join(traceback.format_tb(link.__traceback__)))
         if isinstance(link, BaseExceptionGroup):
-            chain.extend(places(one) for one in link.exceptions[:_MOST_OF_A_GROUP])
+            chain.extend(format_redacted(one) for one in link.exceptions[:_MOST_OF_A_GROUP])
         link = link.__cause__ or link.__context__
     return "caused by ".join(chain)
 
 
-def cause(exc: BaseException) -> str:
+def type_name(exc: BaseException) -> str:
     """Return the name of its type; of a group, that of the first in it."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]

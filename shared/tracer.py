@@ -44,7 +44,7 @@ class Tracer:
         self._provider = provider
         self._tracer = provider.get_tracer(scope)
 
-    def begin(
+    def start_span(
         self,
         name: str,
         kind: Kind,
@@ -73,7 +73,7 @@ class Tracer:
         span.add_link(first.get_span_context())
 
     @staticmethod
-    def fail(span: Span, error_type: str) -> None:
+    def mark_failed(span: Span, error_type: str) -> None:
         """Say that what `span` stands for failed: `error_type` is an error's type or its status, never its text."""
         span.set_attribute("error.type", error_type)
         span.set_status(Status(StatusCode.ERROR))

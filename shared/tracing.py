@@ -7,7 +7,7 @@ on it as on any other. (Ids derived from what both sides know were the other way
 digest in common that the web process could make without reading every record, and two posts of the same body in one
 millisecond would be one. A field of the job's hash would have to be split by the script that fans events out.)
 
-Nothing here imports OpenTelemetry before its own variables ask for it (`asked_for`).
+Nothing here imports OpenTelemetry before its own variables ask for it (`is_enabled`).
 """
 
 import importlib
@@ -29,7 +29,7 @@ def start(scope: str) -> "Tracer | None":
     None too, with a line in the log, if the packages are missing or their variables are wrong: a service without
     traces is better than none. What is started here ends with its `close`.
     """
-    if not asked_for():
+    if not is_enabled():
         return None
     try:
         tracer: Tracer = importlib.import_module("shared.tracer").start(scope)
@@ -43,7 +43,7 @@ def start(scope: str) -> "Tracer | None":
     return None
 
 
-def messaging(queue: str, operation: str, *, kind: Literal["send", "process"]) -> dict[str, str | int]:
+def messaging_attributes(queue: str, operation: str, *, kind: Literal["send", "process"]) -> dict[str, str | int]:
     """Give the attributes of a span that puts into a queue or works on what was in one.
 
     See OpenTelemetry's semantic conventions for messaging: `operation` is our word for it, `kind` theirs.
@@ -56,7 +56,7 @@ def messaging(queue: str, operation: str, *, kind: Literal["send", "process"]) -
     }
 
 
-def asked_for() -> bool:
+def is_enabled() -> bool:
     """Whether OpenTelemetry's variables ask for traces: an exporter is named, or an endpoint, and nothing disabled.
 
     See its specification, "Environment Variable Specification".

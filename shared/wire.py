@@ -1,8 +1,8 @@
 """Reading a body: is it JSON, is it one of the gateway's two callbacks, and which of its records can be read.
 
 Told apart here, and nowhere else: a body that is not JSON (`NotJson`: worth a repetition), a callback that is
-JSON but not the documented shape (`NotDocumented`: no repetition helps), and a bundle of which only some records
-cannot be read (`Fault`s: its siblings go on). Unknown keys, statuses and channels are never a fault.
+JSON but not the documented shape (`UnexpectedShape`: no repetition helps), and a bundle of which only some records
+cannot be read (`RecordFault`s: its siblings go on). Unknown keys, statuses and channels are never a fault.
 
 `check` and `read` judge by the same steps, so that whatever the web process accepts becomes events in a worker, and
 what is replayed from the quarantine does not land there again.
@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from shared import bodies, json_reader
-from shared.bodies import Fault, Kind, summary, text_of
+from shared.bodies import Kind, RecordFault, decode_text, summarize
+from shared.cooperative import Stepwise, run_to_end
 from shared.schema import (
     DocumentedReplyCallback,
     DocumentedStatusCallback,
@@ -25,23 +26,22 @@ from shared.schema import (
     StatusCallback,
     StatusEnvelope,
 )
-from shared.steps import Steps, finished
 
 __all__ = [
     "Callback",
-    "Fault",
     "Kind",
     "Record",
+    "RecordFault",
     "ReplyCallback",
     "ReplyMessage",
     "Shape",
     "StatusEnvelope",
     "check",
-    "checking",
+    "check_stepwise",
+    "decode_text",
     "read",
     "status_envelope",
-    "summary",
-    "text_of",
+    "summarize",
 ]
 
 
@@ -50,7 +50,7 @@ class Shape(Struct, frozen=True, gc=False):
 
     kind: Kind
     records: int
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[RecordFault, ...] = ()
 
 
 class Callback(Struct, frozen=True, gc=False):
@@ -65,15 +65,15 @@ class Callback(Struct, frozen=True, gc=False):
     envelope: StatusEnvelope | ReplyCallback
     records: Collection[tuple[Record | ReplyCallback, dict[str, Any]]]
     extra: dict[str, Any]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[RecordFault, ...] = ()
     unreadable: bytes = b""
 
 
 # A body up to this size is checked at once: 2 ms where nothing is unusual, 10 ms where each record is.
-AT_ONCE_BYTES: Final = 64 << 10
+SMALL_BODY_BYTES: Final = 64 << 10
 
 _STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
-MOST_EXTRA_BYTES: Final = 1 << 20
+MAX_EXTRA_BYTES: Final = 1 << 20
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
@@ -85,11 +85,11 @@ _decode_reply = msgspec.json.Decoder(ReplyCallback).decode
 def check(body: bytes, kind: Kind | None) -> Shape:
     """Return the shape of `body`, posted where `kind` belongs (None: where either may come); what came counts.
 
-    Raises NotJson, or NotDocumented when nothing of it can be read as an event.
+    Raises NotJson, or UnexpectedShape when nothing of it can be read as an event.
     """
-    if kind is None or len(body) > AT_ONCE_BYTES:
-        return finished(checking(body, kind))
-    text_of(body)
+    if kind is None or len(body) > SMALL_BODY_BYTES:
+        return run_to_end(check_stepwise(body, kind))
+    decode_text(body)
     try:
         if kind == "status":
             return Shape(kind, len(_decode_documented_status(body).data))
@@ -99,15 +99,15 @@ def check(body: bytes, kind: Kind | None) -> Shape:
         return _check_new_keys(body, kind)
 
 
-def checking(body: bytes, kind: Kind | None) -> Steps[Shape]:
+def check_stepwise(body: bytes, kind: Kind | None) -> Stepwise[Shape]:
     """Check `body` in steps of a few milliseconds, with the result and the errors of `check`."""
-    opened = yield from bodies.opened(body, kind)
-    return Shape(opened.kind, max(1, len(opened.parts)), opened.faults)
+    parsed = yield from bodies.parse(body, kind)
+    return Shape(parsed.kind, max(1, len(parsed.parts)), parsed.faults)
 
 
 def read(body: bytes, kind: Kind | None) -> Callback:
-    """Read `body` whole, for the making of events. Raises NotJson and NotDocumented, as `check` does."""
-    if kind is not None and len(body) <= AT_ONCE_BYTES:
+    """Read `body` whole, for the making of events. Raises NotJson and UnexpectedShape, as `check` does."""
+    if kind is not None and len(body) <= SMALL_BODY_BYTES:
         usual = _read_usual(body, kind)
         if usual is not None:
             return usual
@@ -126,10 +126,10 @@ def _check_new_keys(body: bytes, kind: Kind) -> Shape:
         if kind == "status":
             records = len(_decode_status(body).data)
         elif not _decode_reply(body).reply_message_id:
-            return finished(checking(body, kind))  # which finds out whether it is one
+            return run_to_end(check_stepwise(body, kind))  # which finds out whether it is one
     except (msgspec.DecodeError, RecursionError):
-        return finished(checking(body, kind))  # which says what is wrong
-    finished(json_reader.refuse_nesting(body, records=records))
+        return run_to_end(check_stepwise(body, kind))  # which says what is wrong
+    run_to_end(json_reader.check_nesting(body, records=records))
     return Shape(kind, records)
 
 
@@ -138,14 +138,14 @@ def _read_usual(body: bytes, kind: Kind) -> Callback | None:
 
     None for every other, which is read part by part. So few records cannot carry too much of the envelope's texts.
     """
-    text_of(body)
+    decode_text(body)
     try:
         callback = _decode_status(body) if kind == "status" else _decode_reply(body)
         value = _decode_any(body)
     except (msgspec.DecodeError, RecursionError):
         return None
     records = len(callback.data) if isinstance(callback, StatusCallback) else 1
-    if json_reader.openers(body) - records > json_reader.MAX_DEPTH:
+    if json_reader.count_brackets(body) - records > json_reader.MAX_DEPTH:
         return None
     if isinstance(callback, ReplyCallback):
         if not callback.reply_message_id and "data" in value:
@@ -158,24 +158,24 @@ def _read_usual(body: bytes, kind: Kind) -> Callback | None:
 
 
 def _read_in_parts(body: bytes, kind: Kind | None) -> Callback:
-    opened = finished(bodies.opened(body, kind))
-    if opened.kind == "reply":
-        raw = json_reader.as_received(opened.body)
-        return Callback("reply", opened.envelope, ((cast(ReplyCallback, opened.envelope), raw),), {})
-    records = bodies.Records(opened.parts, frozenset(fault.index for fault in opened.faults))
-    extra, unreadable = _extra(opened, records=len(records)), b""
-    if opened.faults:
-        given = json_reader.members(opened.body, "$")
-        bad = msgspec.Raw(bodies.array_of([opened.parts[fault.index] for fault in opened.faults]))
+    parsed = run_to_end(bodies.parse(body, kind))
+    if parsed.kind == "reply":
+        raw = json_reader.read_raw_object(parsed.body)
+        return Callback("reply", parsed.envelope, ((cast(ReplyCallback, parsed.envelope), raw),), {})
+    records = bodies.ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults))
+    extra, unreadable = _extra(parsed, records=len(records)), b""
+    if parsed.faults:
+        given = json_reader.read_members(parsed.body, "$")
+        bad = msgspec.Raw(bodies.json_array([parsed.parts[fault.index] for fault in parsed.faults]))
         unreadable = _encode({**given, "data": bad})
-    return Callback("status", opened.envelope, records, extra, opened.faults, unreadable)
+    return Callback("status", parsed.envelope, records, extra, parsed.faults, unreadable)
 
 
-def _extra(opened: bodies.Opened, *, records: int) -> dict[str, Any]:
+def _extra(parsed: bodies.ParsedBody, *, records: int) -> dict[str, Any]:
     """Return the unknown keys next to `data`, as every event of the bundle carries them, if that is not too much."""
-    if opened.around_bytes > 2 * MOST_EXTRA_BYTES:
+    if parsed.around_bytes > 2 * MAX_EXTRA_BYTES:
         return {}  # before each of millions of keys becomes an object
-    unknown = {k: part for k, part in json_reader.members(opened.body, "$").items() if k not in _STATUS_KEYS}
-    if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > MOST_EXTRA_BYTES:
+    unknown = {k: part for k, part in json_reader.read_members(parsed.body, "$").items() if k not in _STATUS_KEYS}
+    if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > MAX_EXTRA_BYTES:
         return {}
-    return {key: json_reader.value_or_text(part) for key, part in unknown.items()}
+    return {key: json_reader.read_value_or_text(part) for key, part in unknown.items()}

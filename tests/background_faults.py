@@ -74,7 +74,7 @@ def install() -> None:
     from shared.background import Background, Loop  # noqa: PLC0415 # only where it is asked for
 
     folder = Path(os.environ[_VARIABLE])
-    make, task, attempt = Background.loop, Background.task, Loop.attempt
+    make, task, attempt = Background.loop, Background.start_task, Loop.attempt
 
     def noted(self: Background, name: str, **options: Any) -> Loop:
         (folder / "seen" / name).touch()
@@ -102,7 +102,7 @@ def install() -> None:
         return attempt(self, round_of_it, **options)
 
     Background.loop = noted  # type: ignore[method-assign]
-    Background.task = broken_task  # type: ignore[method-assign]
+    Background.start_task = broken_task  # type: ignore[method-assign]
     Loop.attempt = broken_attempt  # type: ignore[method-assign]
 
 

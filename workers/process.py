@@ -67,7 +67,9 @@ def main() -> int:
 
 
 def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
-    loaded = settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+    loaded = settings.load(
+        needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
+    )
     library_parts.check("redis", "rq")
     # Before the handlers, which find it where OpenTelemetry's own functions look.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
@@ -115,7 +117,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     try:
         if caller is not None:
             caller.open()
-        with gc_tuning.collected_rarely():
+        with gc_tuning.infrequent_collection():
             worker.work(logging_level="WARNING")
     finally:
         if caller is not None:

@@ -108,12 +108,12 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
             "Set it to your Redis, such as redis://127.0.0.1:6379/0; `callbacks dev` needs none.",
         )
         return
-    shown = connections.shown(loaded.redis_url)
+    shown = connections.redact_url(loaded.redis_url)
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
         client.ping()
         with client.pipeline(transaction=False) as pipe:
-            durability.ask(pipe)
+            durability.query(pipe)
             answers = pipe.execute(raise_on_error=False)
         if loaded.durability == "memory":
             yield Finding(
@@ -121,7 +121,7 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
                 "CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis",
                 "Leave it out, so that callbacks are on disk before the gateway hears 200.",
             )
-        for found in durability.judge(loaded.durability, answers):
+        for found in durability.evaluate(loaded.durability, answers):
             if found.ok and found.name == "redis":
                 yield Finding("ok", f"REDIS_URL: {shown} answers")
                 continue

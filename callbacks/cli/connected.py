@@ -21,6 +21,6 @@ def connected() -> Iterator[tuple[Settings, redis.Redis]]:
     try:
         yield loaded, client
     except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.shown(loaded.redis_url)} cannot be used: {exc}") from exc
+        raise click.ClickException(f"{connections.redact_url(loaded.redis_url)} cannot be used: {exc}") from exc
     finally:
         client.close()

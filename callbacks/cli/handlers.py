@@ -40,7 +40,7 @@ def list_handlers(*, as_json: bool) -> None:
         try:
             known = states(client, found)
         except redis.RedisError as exc:
-            problem = f"{connections.shown(loaded.redis_url)} cannot be used: {exc}"
+            problem = f"{connections.redact_url(loaded.redis_url)} cannot be used: {exc}"
         finally:
             client.close()
     rows = handlers_table.rows(found, known)

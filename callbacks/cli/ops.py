@@ -62,7 +62,7 @@ def ops(host: str | None, port: int | None) -> None:
 class _Protocol(HttpProtocol):
     """The public edge's, with patience for who downloads 4 MiB, the largest body, over a phone: some 300 kbit/s."""
 
-    most_unread_looks = 8
+    max_unread_checks = 8
 
 
 class _Server(uvicorn.Server):

@@ -61,7 +61,7 @@ def tail(
         sources=frozenset(sources),
         number=number,
     )
-    place = connections.shown(loaded.redis_url)
+    place = connections.redact_url(loaded.redis_url)
 
     def show(event: Event) -> None:
         shown = event if numbers == "full" else masked(event)

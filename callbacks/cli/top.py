@@ -40,7 +40,7 @@ class Looking:
 
     def __init__(self, loaded: settings.Settings) -> None:
         self._settings = loaded
-        self.place = connections.shown(loaded.redis_url)
+        self.place = connections.redact_url(loaded.redis_url)
         self._client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
         self._auditing = Auditing(self._client, every_seconds=AUDIT_EVERY_SECONDS)
 

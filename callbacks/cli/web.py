@@ -34,7 +34,7 @@ def web(host: str | None, port: int | None) -> None:
     logs.configure()
     config = settings.load(
         needs=("REDIS_URL", "CALLBACKS_TOKENS"),
-        unused=(*settings.OF_OPS, *settings.OF_WORKERS, *settings.OF_HANDLERS),
+        unused=(*settings.OPS_VARIABLES, *settings.WORKERS_VARIABLES, *settings.HANDLERS_VARIABLES),
     )
     try:
         listening = ports.listen(config.host if host is None else host, config.port if port is None else port)

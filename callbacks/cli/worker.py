@@ -79,7 +79,9 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 
 
 def _settings() -> settings.Settings:
-    return settings.load(needs=("REDIS_URL",), unused=(*settings.OF_WEB, *settings.OF_OPS, *settings.OF_HANDLERS))
+    return settings.load(
+        needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
+    )
 
 
 def _known(loaded: settings.Settings) -> KnownHandlers:

@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 
 from ingest import log
 from shared.batches import now_ms
-from shared.errors import NotKept
+from shared.errors import StoreUnavailable
 
 # One connection, so SQLite needs no shared memory, which a full disk could turn into a SIGBUS. FULL: in WAL mode a
 # commit is then one fsync, of the log. fullfsync is for macOS, whose fsync leaves data in the disk's own cache.
@@ -34,11 +34,11 @@ _MALFORMED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _Result = TypeVar("_Result")
 
 
-class Failing(NotKept):
+class DiskUnavailable(StoreUnavailable):
     """The spool's disk does not do what it should; the message is the error's name."""
 
 
-class Malformed(Failing):
+class SpoolMalformed(DiskUnavailable):
     """SQLite says that the file is damaged, or none of its own."""
 
 
@@ -57,12 +57,12 @@ class SpoolFile:
         self._inode = 0
 
     @classmethod
-    def take(cls, path: Path, opened: Callable[[sqlite3.Connection], None], *, make: bool) -> Self | None:
+    def acquire(cls, path: Path, opened: Callable[[sqlite3.Connection], None], *, make: bool) -> Self | None:
         """Hold the file; None if another process has it, or if there is none and `make` is false. Raises Failing."""
         try:
             lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
         taken = None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,11 +71,11 @@ class SpoolFile:
                 taken.begin()
         except BlockingIOError:
             return None
-        except _Taken:  # someone has deleted the lock's file, but not the database
+        except _SpoolLocked:  # someone has deleted the lock's file, but not the database
             taken = None
         except OSError as exc:
             taken = None
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
         except BaseException:
             taken = None
             raise
@@ -88,8 +88,8 @@ class SpoolFile:
         """Open the file, or a new one if nothing in it can be read. Raises Failing."""
         try:
             self.do(lambda _db: None)
-        except Malformed as exc:
-            self.put_aside(exc)
+        except SpoolMalformed as exc:
+            self.replace_malformed(exc)
 
     def do(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Do `work` with the database. Raises Failing, of which Malformed wants the file to be put aside."""
@@ -97,21 +97,21 @@ class SpoolFile:
             return work(self._connected())
         except (sqlite3.Error, OSError) as exc:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
-                raise _Taken(name(exc)) from exc
-            raise (Malformed if is_malformed(exc) else Failing)(name(exc)) from exc
+                raise _SpoolLocked(name(exc)) from exc
+            raise (SpoolMalformed if is_malformed(exc) else DiskUnavailable)(name(exc)) from exc
 
-    def put_aside(self, why: Malformed) -> None:
+    def replace_malformed(self, why: SpoolMalformed) -> None:
         """Keep the file under another name, and begin a new one. Raises Failing."""
         self._disconnect()
         aside = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
-        log.logger.error("action=spool_malformed file=%s error=%s set_aside=%s", self.path.name, why, aside.name)
+        log.logger.error("action=spool_malformed file=%s error=%s moved_to=%s", self.path.name, why, aside.name)
         try:
             self.path.rename(aside)
             with suppress(FileNotFoundError):
                 # SQLite finds a log by its name, and `sqlite3 FILE .recover` may want it.
                 _wal(self.path).rename(_wal(aside))
         except OSError as exc:
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
         self.do(lambda _db: None)
 
     def pages_bytes(self, *, free: bool) -> int:
@@ -182,7 +182,7 @@ class SpoolFile:
                 self.path.unlink()
 
 
-class _Taken(Failing):
+class _SpoolLocked(DiskUnavailable):
     """Another process has the database open."""
 
 

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from ingest import log
-from ingest.commit import Entry
-from ingest.spool.file import Failing, Malformed, fsync_folder, name
-from ingest.spool.spool import Row, Spool, pack
-from shared.errors import NotKept
+from ingest.group_commit import BatchEntry
+from ingest.spool.file import DiskUnavailable, SpoolMalformed, fsync_folder, name
+from ingest.spool.spool import Spool, SpoolRow, pack
+from shared.errors import StoreUnavailable
 
 _NAME: Final = re.compile(r"spool-[0-9]+\.db")
 # Far more than the processes of one machine.
 _MOST: Final = 1000
 
 
-class Full(NotKept):
+class SpoolFull(StoreUnavailable):
     """The folder holds as many bytes as it may: room comes when Redis takes what waits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class Backlog:
     """What waits for Redis: how many callbacks, since when (ms since 1970), and how many bytes the folder holds."""
 
     callbacks: int = 0
@@ -37,20 +37,20 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class DrainBatch:
     """What one commit can take of the oldest that waits."""
 
     spool: Spool
-    rows: Sequence[Row]
+    rows: Sequence[SpoolRow]
 
 
 class SpoolFolder:
-    """The spools that this process holds. `waiting` may be read in any thread."""
+    """The spools that this process holds. `backlog` may be read in any thread."""
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
         self.path = path
         self.limit_bytes = limit_bytes
-        self.waiting = Waiting()
+        self.backlog = Backlog()
         self._own: Spool | None = None
         self._others: list[Spool] = []
         self._told: set[Path] = set()
@@ -60,19 +60,19 @@ class SpoolFolder:
         self._ours()
         self._measure()
 
-    def append(self, batch: Sequence[Entry]) -> None:
+    def append(self, batch: Sequence[BatchEntry]) -> None:
         """Store `batch`; afterwards it is on disk. Raises Full and Failing."""
         packed = pack(batch)
         own = self._ours()
         if self._size_bytes() + len(packed.entries) > self.limit_bytes:
-            raise Full(f"the spool holds its {self.limit_bytes} bytes")
+            raise SpoolFull(f"the spool holds its {self.limit_bytes} bytes")
         try:
             own.append(packed)
-        except Malformed:
+        except SpoolMalformed:
             self._ours().append(packed)
         self._measure()
 
-    def look(self) -> None:
+    def take_over_orphans(self) -> None:
         """Take over what dead processes have left, and see that our own spool can be written. Raises Failing."""
         own = self._ours()
         held = {own.file.path, *(spool.file.path for spool in self._others)}
@@ -86,20 +86,20 @@ class SpoolFolder:
         """Write something, to see whether the disk does what it should again. Raises Failing."""
         self._ours().file.probe()
 
-    def next(self) -> Load | None:
+    def next_batch(self) -> DrainBatch | None:
         """Give what to drain next, of dead processes first; None at the end, then from the start. Raises Failing."""
         for spool in [*self._others, self._ours()]:
             rows = spool.read()
             if rows:
-                return Load(spool, rows)
+                return DrainBatch(spool, rows)
         self._measure()
         return None
 
-    def rewind(self, load: Load) -> None:
+    def rewind(self, load: DrainBatch) -> None:
         """Give the same load again next time."""
         load.spool.rewind()
 
-    def remove(self, load: Load, rows: Sequence[Row]) -> None:
+    def remove(self, load: DrainBatch, rows: Sequence[SpoolRow]) -> None:
         """Forget `rows` of `load`: Redis has them. Raises Failing."""
         try:
             load.spool.remove(rows)
@@ -107,9 +107,9 @@ class SpoolFolder:
             self._let_go()
             self._measure()
 
-    def set_aside(self, load: Load, row: Row, why: str) -> None:
+    def move_to_file(self, load: DrainBatch, row: SpoolRow, why: str) -> None:
         """Put a row of `load` into a file of its own, where it is in nobody's way. Raises Failing."""
-        load.spool.set_aside(row, why)
+        load.spool.move_to_file(row, why)
         self._measure()
 
     def close(self) -> None:
@@ -138,26 +138,26 @@ class SpoolFolder:
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 fsync_folder(self.path.parent)
         except OSError as exc:
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
         for number in range(_MOST):
-            spool = Spool.take(self.path / f"spool-{number}.db", make=True)
+            spool = Spool.acquire(self.path / f"spool-{number}.db", make=True)
             if spool is not None and not spool.damaged:
                 return spool
             if spool is not None:
                 self._others.append(spool)
-        raise Failing(f"{_MOST} other processes hold spools")
+        raise DiskUnavailable(f"{_MOST} other processes hold spools")
 
     def _take_over(self, path: Path) -> None:
         try:
-            spool = Spool.take(path, make=False)
-        except Failing as exc:
+            spool = Spool.acquire(path, make=False)
+        except DiskUnavailable as exc:
             # Another user's perhaps. It is tried again, and told once.
             if path not in self._told:
                 self._told.add(path)
-                log.logger.error("action=spool_not_taken file=%s error=%s", path.name, exc)
+                log.logger.error("action=spool_takeover_failed file=%s error=%s", path.name, exc)
             return
         if spool is not None:
-            log.logger.info("action=spool_taken file=%s callbacks=%d", path.name, spool.callbacks)
+            log.logger.info("action=spool_taken_over file=%s callbacks=%d", path.name, spool.callbacks)
             self._others.append(spool)
 
     def _let_go(self) -> None:
@@ -170,14 +170,14 @@ class SpoolFolder:
             # SQLite would wait for ever for what a named pipe of that name holds.
             return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name) and not path.is_fifo())
         except OSError as exc:
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
 
     def _held(self) -> list[Spool]:
         return [*self._others, *filter(None, [self._own])]
 
     def _measure(self) -> None:
         held = self._held()
-        self.waiting = Waiting(
+        self.backlog = Backlog(
             sum(spool.callbacks for spool in held),
             min((spool.oldest_ms for spool in held if spool.oldest_ms is not None), default=None),
             self._size_bytes(),
@@ -192,7 +192,7 @@ class SpoolFolder:
         ours = {spool.file.path.name for spool in held}
         size_bytes = 0
         for spool in held:
-            with suppress(Failing):  # whoever writes to it next is told
+            with suppress(DiskUnavailable):  # whoever writes to it next is told
                 size_bytes += spool.file.pages_bytes(free=False)
         try:
             with os.scandir(self.path) as found:
@@ -201,5 +201,5 @@ class SpoolFolder:
                         with suppress(FileNotFoundError):
                             size_bytes += entry.stat(follow_symlinks=False).st_size
         except OSError as exc:
-            raise Failing(name(exc)) from exc
+            raise DiskUnavailable(name(exc)) from exc
         return size_bytes

@@ -1,4 +1,4 @@
-"""What operators are told of the spool: a line when its state changes, and its part of /readyz.
+"""What operators are total of the spool: a line when its state changes, and its part of /readyz.
 
     drained    nothing waits; Redis takes everything
     filling    Redis does not take what comes, or has yet to take what waits
@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from ingest import log
-from ingest.refusals import Refusals
-from ingest.spool.folder import Full, SpoolFolder
-from shared.errors import NotKept
+from ingest.refusal_counter import RefusalCounter
+from ingest.spool.folder import SpoolFolder, SpoolFull
+from shared.errors import StoreUnavailable
 
 State: TypeAlias = Literal["drained", "filling", "full", "failing"]
 
@@ -29,7 +29,7 @@ class Gate(Protocol):
     """Knows whether Redis keeps what it acknowledges (see ingest/health.py)."""
 
     @property
-    def refusal(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         """Why nothing may be committed now, or None."""
 
 
@@ -40,11 +40,11 @@ class SpoolReport:
         self, gate: Gate, folder: SpoolFolder | None, *, now_seconds: Callable[[], float] = time.monotonic
     ) -> None:
         self.state: State = "drained"
-        self.refusals = Refusals()
+        self.refusals = RefusalCounter()
         self._gate = gate
         self._folder = folder
         self._now_seconds = now_seconds
-        self._seldom = log.Seldom()
+        self._limited_log = log.RateLimitedLog()
         self._why = ""
         self._redis_refusal: str | None = None
         self._redis_refused_seconds = float("-inf")
@@ -52,7 +52,7 @@ class SpoolReport:
         self._trouble_seconds = float("-inf")
         self._drained_callbacks = 0
 
-    def redis_took(self) -> None:
+    def redis_accepted(self) -> None:
         """Take note that Redis has a batch."""
         self._redis_refusal = None
 
@@ -60,44 +60,44 @@ class SpoolReport:
         """Take note that Redis has not taken a batch, or that nobody knows."""
         self._why = why
         # With the gate closed that is no news, and it ends when the gate opens.
-        self._redis_refusal = why if self._gate.refusal is None else None
+        self._redis_refusal = why if self._gate.blocked_reason is None else None
         self._redis_refused_seconds = self._now_seconds()
 
     def redis_refused_within(self, seconds: float) -> bool:
         """Whether Redis has refused a batch in the last `seconds`."""
         return self._now_seconds() - self._redis_refused_seconds < seconds
 
-    def found(self) -> None:
+    def leftovers_found(self) -> None:
         """Take note of what a process that has ended may have left."""
         if self._folder is not None and self._waits() and self.state == "drained":
-            self._turn("filling", f"callbacks={self._folder.waiting.callbacks} why='left by a process that ended'")
+            self._turn("filling", f"callbacks={self._folder.backlog.callbacks} why='left by a process that ended'")
 
     def spooled(self) -> None:
         """Take note that the spool has a batch."""
         if self.state == "drained" or self._is_calm():
             self._turn("filling", f"why={self._why!r}")
 
-    def failed(self, why: NotKept) -> None:
+    def failed(self, why: StoreUnavailable) -> None:
         """Take note that the spool cannot do what it should, though nobody has been refused for it."""
         self._trouble, self._trouble_seconds = str(why), self._now_seconds()
-        self._turn("full" if isinstance(why, Full) else "failing", f"why={self._trouble!r}")
+        self._turn("full" if isinstance(why, SpoolFull) else "failing", f"why={self._trouble!r}")
 
-    def mended(self) -> None:
+    def disk_recovered(self) -> None:
         """Take note that it can write something again."""
         # While Redis is away, larger batches may still fail.
-        if self.state == "failing" and (self._gate.refusal is None or self._is_calm()):
+        if self.state == "failing" and (self._gate.blocked_reason is None or self._is_calm()):
             self._turn("filling" if self._waits() else "drained", "why='its disk works again'")
 
-    def refused(self, callbacks: int, why: NotKept) -> None:
+    def refused(self, callbacks: int, why: StoreUnavailable) -> None:
         """Take note that `callbacks` were refused: neither Redis nor the spool has them."""
         self.refusals.add(callbacks)
         if self._folder is not None:
             self.failed(why)
-        told = self.refusals.told()
-        if told is not None:
-            self._seldom.tell(
+        total = self.refusals.summary()
+        if total is not None:
+            self._limited_log.warning(
                 "action=spool_refused",
-                f"callbacks={told.callbacks} since={_time(told.since_seconds)} left_seconds={told.left_seconds:.0f} "
+                f"callbacks={total.callbacks} since={_time(total.since_seconds)} left_seconds={total.left_seconds:.0f} "
                 f"why={str(why)!r}",
             )
 
@@ -111,8 +111,8 @@ class SpoolReport:
     def checks(self) -> dict[str, dict[str, Any]]:
         """Give the checks of /readyz that belong to the spool."""
         checks = {"spool": self._check()}
-        # Redis looks as it should, and still takes nothing (MISCONF, a proxy's limits): else nobody would be told.
-        if self._redis_refusal is not None and self._gate.refusal is None and self._waits():
+        # Redis looks as it should, and still takes nothing (MISCONF, a proxy's limits): else nobody would be total.
+        if self._redis_refusal is not None and self._gate.blocked_reason is None and self._waits():
             checks["redis_writes"] = {
                 "ok": False,
                 "detail": f"refused: {self._redis_refusal}",
@@ -120,51 +120,51 @@ class SpoolReport:
             }
         return checks
 
-    def kept_in(self) -> Literal["redis", "spool", "nowhere"]:
+    def destination(self) -> Literal["redis", "spool", "none"]:
         """Say where a callback that came now would be kept."""
-        if self._gate.refusal is None and (self._redis_refusal is None or not self._waits()):
+        if self._gate.blocked_reason is None and (self._redis_refusal is None or not self._waits()):
             return "redis"
-        return "spool" if self._able() else "nowhere"
+        return "spool" if self._able() else "none"
 
-    def figures(self) -> dict[str, int | str]:
+    def metrics(self) -> dict[str, int | str]:
         """Give what /metrics shows of this process's spool. Any thread may ask."""
         if self._folder is None:
             return {"state": "none", "callbacks": 0, "bytes": 0, "limit_bytes": 0}
-        waiting = self._folder.waiting
+        backlog = self._folder.backlog
         return {
             "state": self.state,
-            "callbacks": waiting.callbacks,
-            "bytes": waiting.size_bytes,
+            "callbacks": backlog.callbacks,
+            "bytes": backlog.size_bytes,
             "limit_bytes": self._folder.limit_bytes,
         }
 
     def _check(self) -> dict[str, Any]:
         check: dict[str, Any] = {"ok": True, "detail": "none: what Redis does not take is refused"}
         if self._folder is not None:
-            waiting = self._folder.waiting
+            backlog = self._folder.backlog
             check = {
                 # One that cannot take anything is a failure of readiness only when it is needed.
-                "ok": self._able() or self._gate.refusal is None,
+                "ok": self._able() or self._gate.blocked_reason is None,
                 "detail": self.state if self._able() else f"{self.state}: {self._trouble}",
-                "waiting_callbacks": waiting.callbacks,
-                "bytes": waiting.size_bytes,
+                "waiting_callbacks": backlog.callbacks,
+                "bytes": backlog.size_bytes,
                 "limit_bytes": self._folder.limit_bytes,
             }
-            if waiting.oldest_ms is not None:
-                check["oldest_seconds"] = round(max(0.0, time.time() - waiting.oldest_ms / 1000), 1)
+            if backlog.oldest_ms is not None:
+                check["oldest_seconds"] = round(max(0.0, time.time() - backlog.oldest_ms / 1000), 1)
             if not self._able():
                 check["remedy"] = "mend Redis, or make room" if self.state == "full" else "look at the spool's disk"
-        told = self.refusals.told()
-        if told is not None:
+        total = self.refusals.summary()
+        if total is not None:
             check["refused"] = {
-                "callbacks": told.callbacks,
-                "since": _time(told.since_seconds),
-                "gateway_gives_up_in_seconds": round(told.left_seconds, 1),
+                "callbacks": total.callbacks,
+                "since": _time(total.since_seconds),
+                "gateway_gives_up_in_seconds": round(total.left_seconds, 1),
             }
         return check
 
     def _waits(self) -> bool:
-        return self._folder is not None and self._folder.waiting.callbacks > 0
+        return self._folder is not None and self._folder.backlog.callbacks > 0
 
     def _is_calm(self) -> bool:
         return self._now_seconds() - self._trouble_seconds >= _STAYS_SECONDS

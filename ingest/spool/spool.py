@@ -15,9 +15,9 @@ from typing import Final, Self
 import msgspec
 
 from ingest import log
-from ingest.commit import MAX_BYTES, MAX_CALLBACKS, Entry
-from ingest.spool.file import Failing, Malformed, SpoolFile, is_malformed, name, write_new
-from shared.batches import Kept, Quarantined, Traced, now_ms, plain
+from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS, BatchEntry
+from ingest.spool.file import DiskUnavailable, SpoolFile, SpoolMalformed, is_malformed, name, write_new
+from shared.batches import Accepted, Quarantined, TracedAccepted, drop_empty_trace, now_ms
 
 # An empty file larger than this is given back to the disk; a smaller one is used again.
 _SMALL_BYTES: Final = 256 << 10
@@ -33,12 +33,12 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SpoolRow:
     """A stored batch, read, and found to be what was written."""
 
     id: int
     epoch: int
-    entries: Sequence[Entry]
+    entries: Sequence[BatchEntry]
     raw: bytes
 
 
@@ -50,9 +50,9 @@ class _Damaged:
     raw: bytes
 
 
-def pack(batch: Sequence[Entry]) -> Packed:
+def pack(batch: Sequence[BatchEntry]) -> Packed:
     """Give `batch` as it is stored."""
-    kept = [entry for entry in batch if isinstance(entry, Kept)]
+    kept = [entry for entry in batch if isinstance(entry, Accepted)]
     quarantined = [entry for entry in batch if isinstance(entry, Quarantined)]
     oldest_ms = min(entry.received_ms for entry in batch)
     return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((kept, quarantined)))
@@ -76,13 +76,13 @@ class Spool:
         self._left: set[int] = set()
 
     @classmethod
-    def take(cls, path: Path, *, make: bool) -> Self | None:
+    def acquire(cls, path: Path, *, make: bool) -> Self | None:
         """Open the spool at `path`; None if another process has it, or if there is none and `make` is false.
 
         Raises Failing.
         """
         spool = cls()
-        file = SpoolFile.take(path, spool._count, make=make)
+        file = SpoolFile.acquire(path, spool._count, make=make)
         if file is None:
             return None
         spool.file = file
@@ -94,7 +94,7 @@ class Spool:
         row = (batch.callbacks, batch.oldest_ms, _digest(batch.entries), batch.entries)
         try:
             self.file.do(lambda db: db.execute(sql, row).close())
-        except Malformed:
+        except SpoolMalformed:
             self.damaged = True
             raise
         self.batches += 1
@@ -102,19 +102,19 @@ class Spool:
         if self.oldest_ms is None:
             self.oldest_ms = batch.oldest_ms
 
-    def read(self) -> list[Row]:
+    def read(self) -> list[SpoolRow]:
         """Give the next rows, in order, as many as make one commit; none at the end, and then from the start again.
 
         They stay until they are removed. Damaged ones are set aside on the way. Raises Failing.
         """
-        rows: list[Row] = []
+        rows: list[SpoolRow] = []
         damaged: list[_Damaged] = []
         try:
             self.file.do(lambda db: self._read(db, rows, damaged))
-        except Malformed as exc:
-            self.file.put_aside(exc)
+        except SpoolMalformed as exc:
+            self.file.replace_malformed(exc)
         for row in damaged:
-            self._set_aside(row, "damaged")
+            self._move_to_file(row, "damaged")
         if not rows:
             self._cursor = 0
         return rows
@@ -123,14 +123,14 @@ class Spool:
         """Read from the oldest row on again."""
         self._cursor = 0
 
-    def remove(self, rows: Sequence[Row]) -> None:
+    def remove(self, rows: Sequence[SpoolRow]) -> None:
         """Forget `rows`, which are kept elsewhere now. Raises Failing if no new file can be begun."""
         current = [row for row in rows if row.epoch == self.file.epoch]
         self._forget([row.id for row in current], sum(len(row.entries) for row in current))
 
-    def set_aside(self, row: Row, why: str) -> None:
+    def move_to_file(self, row: SpoolRow, why: str) -> None:
         """Put `row` into a file beside, as it is stored, and forget it. Raises Failing like `remove`."""
-        self._set_aside(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
+        self._move_to_file(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
 
     def _count(self, db: sqlite3.Connection) -> None:
         self.batches = self.callbacks = self._cursor = 0
@@ -154,7 +154,7 @@ class Spool:
             self.batches += 1
             self.callbacks += 1
 
-    def _read(self, db: sqlite3.Connection, rows: list[Row], damaged: list[_Damaged]) -> None:
+    def _read(self, db: sqlite3.Connection, rows: list[SpoolRow], damaged: list[_Damaged]) -> None:
         callbacks = size_bytes = 0
         # CAST, as damage can make anything of a value's type.
         sql = """SELECT id, CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
@@ -171,14 +171,14 @@ class Spool:
                         if entries is None:
                             damaged.append(_Damaged(number, self.file.epoch, inside, raw))
                         else:
-                            rows.append(Row(number, self.file.epoch, entries, raw))
+                            rows.append(SpoolRow(number, self.file.epoch, entries, raw))
                     self._cursor = number
         except sqlite3.DatabaseError as exc:
             if not rows or not is_malformed(exc):
                 raise
             self.damaged = True  # the next read begins there
 
-    def _set_aside(self, row: _Damaged, why: str) -> None:
+    def _move_to_file(self, row: _Damaged, why: str) -> None:
         if row.epoch != self.file.epoch:
             return
         path = self.file.path
@@ -187,20 +187,20 @@ class Spool:
         try:
             write_new(beside, row.raw)
         except OSError as exc:
-            log.logger.error("action=spool_record %s left_there=%s", about, name(exc))
+            log.logger.error("action=spool_record %s not_moved=%s", about, name(exc))
             self._left.add(row.id)
             return
-        log.logger.error("action=spool_record %s set_aside=%s", about, beside.name)
+        log.logger.error("action=spool_record %s moved_to=%s", about, beside.name)
         self._forget([row.id], row.callbacks)
 
     def _forget(self, numbers: Sequence[int], callbacks: int) -> None:
         self.batches -= len(numbers)
         self.callbacks -= callbacks
         self._undeleted.update(numbers)
-        with suppress(Failing):
+        with suppress(DiskUnavailable):
             self.file.do(self._delete)
         if self.batches:
-            with suppress(Failing):
+            with suppress(DiskUnavailable):
                 self.oldest_ms = self.file.do(self._oldest)
             return
         self.oldest_ms = None
@@ -220,14 +220,14 @@ class Spool:
             return next((oldest_ms for number, oldest_ms in found if number not in self._undeleted), None)
 
 
-def _unpack(raw: bytes, digest: bytes) -> Sequence[Entry] | None:
+def _unpack(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:
     if _digest(raw) != digest:
         return None
     try:
-        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[Traced], list[Quarantined]])
+        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
     except msgspec.DecodeError:
         return None
-    return [*map(plain, kept), *quarantined]
+    return [*map(drop_empty_trace, kept), *quarantined]
 
 
 def _digest(raw: bytes) -> bytes:

@@ -10,19 +10,19 @@ from contextlib import suppress
 from typing import Final
 
 from ingest import log
-from ingest.commit import Entry, Store
-from ingest.spool.drain import Drain
+from ingest.group_commit import BatchEntry, Store
+from ingest.shutdown import stop
+from ingest.spool.drainer import SpoolDrainer
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.report import Gate, SpoolReport
 from ingest.spool.thread import SpoolThread
-from ingest.stopping import stop
 from shared.background import Background
-from shared.errors import NotKept
+from shared.errors import StoreUnavailable
 
 _FAULT: Final = "a fault while it was stored"
 
 
-class SpoolingStore:
+class FallbackStore:
     """Writes batches to `redis`, and to `folder` (None: no spool) what `redis` does not take.
 
     `drain_to` leads to the same Redis over a connection of its own: on one connection a live commit would have to wait
@@ -53,47 +53,47 @@ class SpoolingStore:
             return
         try:
             await self._thread.run(self._folder.open)
-        except NotKept as exc:
+        except StoreUnavailable as exc:
             self.report.failed(exc)
-        self.report.found()
-        drain = Drain(self._folder, self._thread, self._drain_to, self._gate, self.report)
-        self._draining = self._background.task("drain", drain.run)
+        self.report.leftovers_found()
+        drain = SpoolDrainer(self._folder, self._thread, self._drain_to, self._gate, self.report)
+        self._draining = self._background.start_task("drain", drain.run)
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        """Make `batch` durable in Redis or on the local disk. Raises NotKept."""
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        """Make `batch` durable in Redis or on the local disk. Raises StoreUnavailable."""
         try:
             await self._redis.write(batch)
-        except NotKept as exc:
+        except StoreUnavailable as exc:
             self.report.redis_refused(str(exc))
             await self._spool(batch, exc)
         except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
-            log.fault("redis", exc)
+            log.unexpected_error("redis", exc)
             self.report.redis_refused(_FAULT)
-            await self._spool(batch, NotKept(_FAULT))
+            await self._spool(batch, StoreUnavailable(_FAULT))
         else:
-            self.report.redis_took()
+            self.report.redis_accepted()
 
     async def close(self) -> None:
         """Stop draining and let go of the spool; what is in it stays for the next start. Close both stores."""
         if self._draining is not None:
             await stop(self._draining)
         if self._folder is not None:
-            left = self._folder.waiting.callbacks
+            left = self._folder.backlog.callbacks
             if left:
-                log.logger.warning("action=spool_left callbacks=%d", left)
-            with suppress(NotKept):
+                log.logger.warning("action=spool_not_drained callbacks=%d", left)
+            with suppress(StoreUnavailable):
                 await self._thread.run(self._folder.close)
         self._thread.close()
         await self._redis.close()
         await self._drain_to.close()
 
-    async def _spool(self, batch: Sequence[Entry], why: NotKept) -> None:
+    async def _spool(self, batch: Sequence[BatchEntry], why: StoreUnavailable) -> None:
         if self._folder is None:
             self.report.refused(len(batch), why)
             raise why
         try:
             await self._thread.run(self._folder.append, batch)
-        except NotKept as exc:
+        except StoreUnavailable as exc:
             self.report.refused(len(batch), exc)
             raise
         self.report.spooled()

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
 from ingest import log
-from ingest.spool.file import Failing
-from shared.errors import NotKept
+from ingest.spool.file import DiskUnavailable
+from shared.errors import StoreUnavailable
 
 # An fsync takes milliseconds, on a busy disk up to a second. Senders wait behind this, so it is no longer than
 # what they wait for Redis.
@@ -32,7 +32,7 @@ class SpoolThread:
         It is then done all the same, later. Until it is, nothing else is begun.
         """
         if self._late is not None and not self._late.done():
-            raise Failing("the disk hangs")
+            raise DiskUnavailable("the disk hangs")
         doing = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
         try:
             done, _ = await asyncio.wait([doing], timeout=TIMEOUT_SECONDS)
@@ -41,7 +41,7 @@ class SpoolThread:
                 doing.add_done_callback(_log_unread)
         if not done:
             self._late = doing
-            raise Failing("the disk hangs")
+            raise DiskUnavailable("the disk hangs")
         return doing.result()
 
     def close(self) -> None:
@@ -52,5 +52,5 @@ class SpoolThread:
 def _log_unread(doing: asyncio.Future[Any]) -> None:
     """Log what a call raised for which nobody waits any more. That the disk fails is said where it matters."""
     exc = None if doing.cancelled() else doing.exception()
-    if exc is not None and not isinstance(exc, NotKept):
-        log.fault("spool", exc)
+    if exc is not None and not isinstance(exc, StoreUnavailable):
+        log.unexpected_error("spool", exc)

@@ -5,10 +5,10 @@ Without traces every part stays what it is, so they cost nothing.
 
 from typing import TYPE_CHECKING
 
-from ingest.commit import GroupCommit, Store
-from ingest.endpoint import Handler
+from ingest.endpoint import RequestHandler
+from ingest.group_commit import GroupCommit, Store
 from ingest.sources import AddressRules
-from ingest.trace.spans import Noting, TracedCommit, TracedDrain, TracedPost
+from ingest.trace.spans import TracedCommit, TracedDrain, TracedPost, TrackedStore
 from shared import tracing
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Untraced:
         """Give the group commit into `store`, in which the store given to `redis` stands somewhere."""
         return GroupCommit(store)
 
-    def post(self, handler: Handler, *, route: str, addresses: AddressRules) -> Handler:  # noqa: ARG002 # as below
+    def post(self, handler: RequestHandler, *, route: str, addresses: AddressRules) -> RequestHandler:  # noqa: ARG002 # as below
         """Give the handler of POSTs to `route`."""
         return handler
 
@@ -43,11 +43,11 @@ class Traces(Untraced):
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
-        self._redis: Noting | None = None
+        self._redis: TrackedStore | None = None
 
     def redis(self, store: Store) -> Store:
         """Give the store that leads to Redis."""
-        self._redis = Noting(store)
+        self._redis = TrackedStore(store)
         return self._redis
 
     def drain(self, store: Store) -> Store:
@@ -56,9 +56,9 @@ class Traces(Untraced):
 
     def commit(self, store: Store) -> GroupCommit:
         """Give the group commit into `store`, in which the store given to `redis` stands somewhere."""
-        return TracedCommit(store, redis=self._redis or Noting(store), tracer=self._tracer)
+        return TracedCommit(store, redis=self._redis or TrackedStore(store), tracer=self._tracer)
 
-    def post(self, handler: Handler, *, route: str, addresses: AddressRules) -> Handler:
+    def post(self, handler: RequestHandler, *, route: str, addresses: AddressRules) -> RequestHandler:
         """Give the handler of POSTs to `route`."""
         return TracedPost(handler, route=route, tracer=self._tracer, addresses=addresses).handle
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import Receive, Scope
 
 from ingest.answers import Answer
-from ingest.commit import Entry, GroupCommit, Store, Waiting
-from ingest.endpoint import Handler
+from ingest.endpoint import RequestHandler
+from ingest.group_commit import BatchEntry, GroupCommit, PendingEntry, Store
 from ingest.problems import Refused
 from ingest.sources import AddressRules
 from shared import queues, tracing
-from shared.batches import Kept, Traced, counted
-from shared.errors import NotKept
+from shared.batches import Accepted, TracedAccepted, counted_kind
+from shared.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -40,7 +40,7 @@ _posting: ContextVar["Span | None"] = ContextVar("posting", default=None)
 class TracedPost:
     """Handles a request as `handler` does, in a span; `route` is its path with the token's name for the token."""
 
-    def __init__(self, handler: Handler, *, route: str, tracer: "Tracer", addresses: AddressRules) -> None:
+    def __init__(self, handler: RequestHandler, *, route: str, tracer: "Tracer", addresses: AddressRules) -> None:
         self._handler = handler
         self._name = f"POST {route}"
         self._attributes = {"http.request.method": "POST", "http.route": route}
@@ -49,7 +49,7 @@ class TracedPost:
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
         """Handle one request. Raises what `handler` raises."""
-        span = self._tracer.begin(self._name, "server", parent=self._parent(scope), attributes=self._attributes)
+        span = self._tracer.start_span(self._name, "server", parent=self._parent(scope), attributes=self._attributes)
         if not span.is_recording():
             return await self._handler(scope, receive)
         span.set_attribute("url.scheme", scope["scheme"])
@@ -79,7 +79,7 @@ class TracedPost:
             span.set_attribute("http.response.status_code", status)
         if not status or status >= _SERVER_ERROR:
             # Without a status there was no answer: the sender is gone, or a fault of ours became a 503 further out.
-            self._tracer.fail(span, str(status) if status else "unanswered")
+            self._tracer.mark_failed(span, str(status) if status else "unanswered")
         span.end()
 
 
@@ -89,53 +89,53 @@ class TracedCommit(GroupCommit):
     `redis` is the store inside `store` that leads to Redis: what `store` took and `redis` did not is in the spool.
     """
 
-    def __init__(self, store: Store, *, redis: "Noting", tracer: "Tracer") -> None:
+    def __init__(self, store: Store, *, redis: "TrackedStore", tracer: "Tracer") -> None:
         super().__init__(store)
         self._redis = redis
         self._tracer = tracer
         self._open: dict[int, Span] = {}
         self._commits = 0
 
-    async def keep(self, entry: Entry, size_bytes: int) -> None:
-        """Return when `entry` is durable. Raises NotKept."""
+    async def accept(self, entry: BatchEntry, size_bytes: int) -> None:
+        """Return when `entry` is durable. Raises StoreUnavailable."""
         posting = _posting.get()
         if posting is None:
-            await super().keep(entry, size_bytes)
+            await super().accept(entry, size_bytes)
             return
         about: dict[str, str | int] = {
             "callbacks.source": entry.source,
-            "callbacks.kind": counted(entry.kind),
+            "callbacks.kind": counted_kind(entry.kind),
             "callbacks.records": entry.records,
         }
         posting.set_attributes(about)
-        span = self._tracer.begin(
+        span = self._tracer.start_span(
             "commit",
             "producer",
             parent=self._tracer.traceparent(posting),
-            attributes=tracing.messaging(queues.EXPAND, "commit", kind="send"),
+            attributes=tracing.messaging_attributes(queues.EXPAND, "commit", kind="send"),
         )
-        if isinstance(entry, Kept):
+        if isinstance(entry, Accepted):
             trace = self._tracer.traceparent(span)
-            entry = Traced(entry.kind, entry.source, entry.received_ms, entry.records, entry.body, trace)
+            entry = TracedAccepted(entry.kind, entry.source, entry.received_ms, entry.records, entry.body, trace)
         else:
             span.set_attribute("callbacks.outcome", "quarantined")
         self._open[id(entry)] = span
         try:
-            await super().keep(entry, size_bytes)
-        except NotKept as exc:
-            self._tracer.fail(span, type(exc).__name__)
+            await super().accept(entry, size_bytes)
+        except StoreUnavailable as exc:
+            self._tracer.mark_failed(span, type(exc).__name__)
             raise
         finally:
             del self._open[id(entry)]
             span.end()
 
-    async def _commit(self, batch: Sequence[Waiting]) -> None:
+    async def _commit(self, batch: Sequence[PendingEntry]) -> None:
         opened = [(waiting, span) for waiting in batch if (span := self._open.get(id(waiting.entry))) is not None]
         for number, (_, span) in enumerate(opened):
             span.set_attribute("messaging.batch.message_count", len(batch))
             if number:
                 self._tracer.link(span, opened[0][1])
-        self._redis.took = False
+        self._redis.wrote = False
         self._commits += 1
         this = self._commits
         await super()._commit(batch)
@@ -144,20 +144,20 @@ class TracedCommit(GroupCommit):
         # Whoever waits goes on only after this.
         for waiting, span in opened:
             if not waiting.done.cancelled() and waiting.done.exception() is None:
-                span.set_attribute("callbacks.destination", "redis" if self._redis.took else "spool")
+                span.set_attribute("callbacks.destination", "redis" if self._redis.wrote else "spool")
 
 
-class Noting:
+class TrackedStore:
     """Writes to `store`, and notes when that took a batch."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.took = False
+        self.wrote = False
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        """Make `batch` durable. Raises NotKept."""
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        """Make `batch` durable. Raises StoreUnavailable."""
         await self._store.write(batch)
-        self.took = True
+        self.wrote = True
 
     async def close(self) -> None:
         """Close the store."""
@@ -171,20 +171,20 @@ class TracedDrain:
         self._store = store
         self._tracer = tracer
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        """Make `batch` durable. Raises NotKept, and then nothing is recorded."""
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        """Make `batch` durable. Raises StoreUnavailable, and then nothing is recorded."""
         began_ns = time.time_ns()
         await self._store.write(batch)
         first: Span | None = None
         for entry in batch:
-            if not isinstance(entry, Traced):
+            if not isinstance(entry, TracedAccepted):
                 continue
-            span = self._tracer.begin(
+            span = self._tracer.start_span(
                 "drain",
                 "producer",
                 parent=entry.trace,
                 start_ns=began_ns,
-                attributes=tracing.messaging(queues.EXPAND, "drain", kind="send")
+                attributes=tracing.messaging_attributes(queues.EXPAND, "drain", kind="send")
                 | {"messaging.batch.message_count": len(batch)},
             )
             if first is None:

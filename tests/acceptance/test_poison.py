@@ -67,7 +67,7 @@ def calm(event):
 def post(server: RedisServer, numbers: range) -> None:
     """Commit callbacks as the web process does, some in one batch, some alone."""
     bodies = [json.dumps({"data": [{"message_id": str(number), "status": "SEEN"}]}) for number in numbers]
-    kept = [batches.Kept("status", "main", batches.now_ms(), 1, body) for body in bodies]
+    kept = [batches.Accepted("status", "main", batches.now_ms(), 1, body) for body in bodies]
     with server.client() as client, client.pipeline() as pipe:
         keeping.add(pipe, kept[:20])
         for alone in kept[20:]:

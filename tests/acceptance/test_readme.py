@@ -37,12 +37,12 @@ def blocks(language: str) -> list[str]:
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     _, _, rest = README.partition("| variable | default | meaning |")
-    told = [line for line in rest.splitlines()[2:] if line.startswith("|")][: len(settings.table())]
+    told = [line for line in rest.splitlines()[2:] if line.startswith("|")][: len(settings.table_rows())]
 
     def shown(default: str) -> str:
         return default if default.startswith(("none", "standard output")) else f"`{default}`"
 
-    assert told == [f"| `{row.variable}` | {shown(row.default)} | {row.help} |" for row in settings.table()]
+    assert told == [f"| `{row.variable}` | {shown(row.default)} | {row.help} |" for row in settings.table_rows()]
 
 
 def test_the_table_of_commands_is_that_of_the_command_line() -> None:

@@ -66,7 +66,7 @@ def test_a_connection_that_is_reset_while_idle_costs_no_callback_and_no_refusal(
         assert post(port, report(8)) == 200
         web.until(lambda: received(redis_server) == 9, "all callbacks in Redis")
         web.until(lambda: get(f"{url}/readyz")[0] == 200, "readiness")
-        assert "action=fault" not in web.output
+        assert "action=unexpected_error" not in web.output
 
 
 def test_a_demoted_primary_that_keeps_its_connections_keeps_nobody(

@@ -239,7 +239,7 @@ def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
         "    raise LookupError(f'no account for {event.recipient}')\n"
     )
     with redis_server.client() as client, client.pipeline() as pipe:
-        keeping.add(pipe, [batches.Kept("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
+        keeping.add(pipe, [batches.Accepted("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
         pipe.execute()
     start("worker", "expand", CALLBACKS_HANDLERS="failing")
     deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")

@@ -96,7 +96,7 @@ def test_a_callback_that_cannot_be_kept_is_an_error_of_its_commit_and_of_its_pos
     post, commit = collector.one(POST), collector.one("commit")
     assert [(span.is_error, span.attributes["error.type"]) for span in (post, commit)] == [
         (True, "503"),
-        (True, "NotKept"),
+        (True, "StoreUnavailable"),
     ]
     assert "callbacks.destination" not in commit.attributes
 

@@ -34,9 +34,9 @@ _PRELOADED: Final = (
 _PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.witness")
 # Module, name, seconds there instead of so many more. None of them decides what is kept or given back, only when.
 _HASTENED: Final = (
-    ("ingest.spool.drain", "TICK_SECONDS", 0.02),
-    ("ingest.spool.drain", "PAUSE_SECONDS", 0.1),
-    ("ingest.health", "LOOK_AGAIN_SECONDS", 0.05),
+    ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
+    ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
+    ("ingest.health", "RECHECK_SECONDS", 0.05),
     ("workers.runtime.maintenance", "_LOOK_SECONDS", 0.25),
     ("workers.runtime.worker", "_PAUSE_SECONDS", 0.05),
     ("workers.runtime.redis_retry", "_PAUSE_SECONDS", 0.05),

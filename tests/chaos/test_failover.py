@@ -44,10 +44,10 @@ class Failovers:
     """What the workers did in these times is known to nobody any more: from when to when."""
     seconds_away: list[float] = field(default_factory=list)
 
-    def kept_in(self) -> str:
+    def destination(self) -> str:
         """Say where callbacks are kept now."""
         _, told = get(f"http://127.0.0.1:{self.port}/readyz")
-        return str(told["kept_in"]) if told else "nowhere"
+        return str(told["destination"]) if told else "none"
 
     def over(self, old: RedisServer) -> None:
         """Have the replica take over from `old`, which is gone since now, and come to rest with a new replica."""
@@ -56,9 +56,9 @@ class Failovers:
         self.taken_back.append((gone, gone))
         new = self.redis.promoted(old)
         # Level `replica` needs one: until it is there the spool takes what comes.
-        until(lambda: self.kept_in() == "spool", "callbacks kept in the spool")
+        until(lambda: self.destination() == "spool", "callbacks kept in the spool")
         self.redis.attach(new)
-        until(lambda: self.kept_in() == "redis", "callbacks kept in Redis again")
+        until(lambda: self.destination() == "redis", "callbacks kept in Redis again")
         self.seconds_away.append(round(time.time() - gone, 1))
         self.fleet.revive()
 

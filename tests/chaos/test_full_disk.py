@@ -102,7 +102,7 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
             fleet.revive()
             time.sleep(0.5)
         in_spool = waiting()
-        until(lambda: "redis" not in told()["kept_in"], "callbacks kept in the spool")
+        until(lambda: "redis" not in told()["destination"], "callbacks kept in the spool")
         make_room()
         if not last_write(server):
             server.restart()

@@ -13,7 +13,7 @@ from contextlib import suppress
 import httpx
 
 from shared import audit, wire
-from shared.errors import NotDocumented, NotJson
+from shared.errors import NotJson, UnexpectedShape
 from tests.chaos.test_fuzz import mutated
 from tests.integration.conftest import TOKEN, StartWeb, WebProcess, report
 from tests.memory import resident_mib
@@ -65,7 +65,7 @@ def test_every_body_is_answered_as_documented_and_counted(
     assert sums.received == sums.waiting + sums.quarantined
     assert set(answers) == {200, 400}
     growth.end()
-    assert "action=fault" not in web.output
+    assert "action=unexpected_error" not in web.output
     assert "Traceback" not in web.output
 
 
@@ -74,7 +74,9 @@ def test_every_mutilated_request_is_answered_as_documented_or_its_connection_end
 ) -> None:
     chance = random.Random(chaos_seed)
     # Bodies that never come are part of it; nobody has ten seconds for each.
-    hurried = "import ingest.protocol, ingest.body\ningest.protocol.HEAD_SECONDS = 0.2\ningest.body.DRAIN_SECONDS = 0.1"
+    hurried = (
+        "import ingest.protocol, ingest.body\ningest.protocol.HEAD_SECONDS = 0.2\ningest.body.DISCARD_SECONDS = 0.1"
+    )
     web = start_web(redis_server, prelude=hurried, CALLBACKS_BODY_TIMEOUT_SECONDS="0.2")
     answers: Counter[int] = Counter()
     growth = Growth(web)
@@ -93,7 +95,7 @@ def test_every_mutilated_request_is_answered_as_documented_or_its_connection_end
     assert sums.balances
     assert {200, 400, 404, 405} <= set(answers)
     growth.end()
-    assert "action=fault" not in web.output
+    assert "action=unexpected_error" not in web.output
     assert "Traceback" not in web.output
 
 
@@ -123,7 +125,7 @@ def _as_foretold(body: bytes, kind: wire.Kind | None, answer: httpx.Response, ex
     except NotJson:
         expected.update((f"{told[kind]} received", f"{told[kind]} quarantined"))
         return answer.status_code == 400
-    except NotDocumented:
+    except UnexpectedShape:
         expected.update((f"{told[kind]} received", f"{told[kind]} quarantined"))
         return answer.status_code == 200 and answer.json()["status"] == "quarantined"
     expected[f"{told[shape.kind]} received"] += shape.records

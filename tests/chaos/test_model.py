@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from shared import events, wire
-from shared.batches import Kept, Quarantined, now_ms
+from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import CallbacksError
 from tests.chaos.fickle import NAME, FickleJourney, Mood, fickle, known, prompt, said, set_mood
 from tests.integration import faults, witnesses
@@ -57,12 +57,12 @@ class Model:
     events: dict[str, State] = field(default_factory=dict)
     moods: dict[str, Mood] = field(default_factory=dict)
 
-    def post(self, callback: Kept) -> None:
+    def post(self, callback: Accepted) -> None:
         """Take note of a callback that was kept."""
         read = wire.read(callback.body.encode(), callback.kind)
         self.received += callback.records
         self.quarantined += len(read.faults)
-        for event in events.of(read, source=callback.source, received_at=datetime.now(UTC)):
+        for event in events.from_callback(read, source=callback.source, received_at=datetime.now(UTC)):
             self.events.setdefault(event.id, "under way")
 
     def end_of(self, event_id: str) -> str:
@@ -84,7 +84,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             self.bench.connection.flushall()
             self.shelves = Shelves(self.bench.connection)
             self.model = Model()
-            self.posted: list[Kept] = []
+            self.posted: list[Accepted] = []
 
         @rule(
             messages=st.lists(st.tuples(_MESSAGES, _MOODS), min_size=1, max_size=4),
@@ -169,7 +169,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
                 entry = before[entry_id]
                 self.model.quarantined -= entry.records
                 self.model.received -= entry.records
-                self.model.post(Kept("status", "gw", entry.received_ms, entry.records, entry.body.decode()))
+                self.model.post(Accepted("status", "gw", entry.received_ms, entry.records, entry.body.decode()))
 
         @rule(choice=_CHOICE)
         def drops_what_was_quarantined(self, choice: int | None) -> None:
@@ -187,7 +187,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
                 self.bench.connection.close()
             super().teardown()
 
-        def _keep(self, callback: Kept) -> None:
+        def _keep(self, callback: Accepted) -> None:
             # Of today, or what of it is quarantined would be trimmed for its age.
             callback = msgspec.structs.replace(callback, received_ms=now_ms())
             self.bench.keep(callback)
@@ -257,9 +257,9 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
     return Machine
 
 
-def _id_of(callback: Kept) -> str:
+def _id_of(callback: Accepted) -> str:
     read = wire.read(callback.body.encode(), callback.kind)
-    (event,) = events.of(read, source=callback.source, received_at=datetime.now(UTC))
+    (event,) = events.from_callback(read, source=callback.source, received_at=datetime.now(UTC))
     return event.id
 
 

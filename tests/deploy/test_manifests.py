@@ -28,7 +28,7 @@ PODS = {
 COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if name != "redis"}
 CONTAINERFILE = (DEPLOY / "container" / "Containerfile").read_text()
-VARIABLES = {row.variable for row in settings.table()}
+VARIABLES = {row.variable for row in settings.table_rows()}
 # What the image itself says, for Python.
 OTHERS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
 PROCESSES = {
@@ -144,7 +144,7 @@ def test_the_probes_paths_answer_as_the_manifests_believe(start_redis: StartRedi
         server.stop()
         web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 503, "the loss of Redis")
 
-        assert get(f"http://127.0.0.1:{port}/readyz")[1]["kept_in"] == "spool"
+        assert get(f"http://127.0.0.1:{port}/readyz")[1]["destination"] == "spool"
         assert get(f"http://127.0.0.1:{port}/livez")[0] == 200
 
 

@@ -23,7 +23,7 @@ def test_the_largest_callback_is_expanded_within_the_memory_of_a_pod(start_redis
         worker = start("worker", "expand", CALLBACKS_HANDLERS="log")
         expand(server, worker, 1, once=b'{"data":[%s]}' % (RECORD % 0))
         small_mib = peaks_mib(tmp_path)
-        records = settings.MOST_BODY_BYTES // SHARE // len(RECORD % 100_000)
+        records = settings.MAX_BODY_BYTES // SHARE // len(RECORD % 100_000)
         body = b'{"data":[%s]}' % b",".join(RECORD % number for number in range(1, records + 1))
         expand(server, worker, records + 1, once=body)
         grown_mib = peaks_mib(tmp_path) - small_mib
@@ -32,9 +32,9 @@ def test_the_largest_callback_is_expanded_within_the_memory_of_a_pod(start_redis
 
 def expand(server: RedisServer, worker: Running, unique: int, *, once: bytes) -> None:
     """Enqueue a callback, and wait until so many events in all have come of what was enqueued."""
-    kept = batches.Kept("status", "fortytwo", batches.now_ms(), once.count(b"message_id"), once.decode())
+    kept = batches.Accepted("status", "fortytwo", batches.now_ms(), once.count(b"message_id"), once.decode())
     with server.client() as client:
-        for command in batches.commands([kept]):
+        for command in batches.commit_commands([kept]):
             client.execute_command(*command)
         worker.until(lambda: client.hget(keys.COUNTS, "report.unique") == str(unique), "the events")
 

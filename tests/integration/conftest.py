@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from shared import keys, queues
-from shared.batches import Kept
+from shared.batches import Accepted
 from tests.conftest import StartRedis, stripped_environment
 from tests.redis_server import RedisServer, require
 from workers.deliver import delivery
@@ -200,7 +200,7 @@ def report(number: int) -> bytes:
     return b'{"data":[{"message_id":"%d","status":"DELIVRD","type":"SMS","to":"35699000001"}]}' % number
 
 
-def jobs(server: RedisServer) -> list[list[Kept]]:
+def jobs(server: RedisServer) -> list[list[Accepted]]:
     """Give the callbacks of every job that waits to be expanded, oldest first."""
     with server.client(decode_responses=False) as client:
         ids = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
@@ -210,11 +210,11 @@ def jobs(server: RedisServer) -> list[list[Kept]]:
             assert data is not None
             version, callbacks = queues.arguments(data)
             assert version == queues.PAYLOAD_VERSION
-            found.append(msgspec.convert(callbacks, list[Kept]))
+            found.append(msgspec.convert(callbacks, list[Accepted]))
         return found
 
 
-def kept(server: RedisServer) -> list[Kept]:
+def kept(server: RedisServer) -> list[Accepted]:
     """Give every callback that waits to be expanded, oldest first."""
     return [callback for job in jobs(server) for callback in job]
 

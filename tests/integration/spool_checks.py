@@ -10,10 +10,10 @@ from tests.redis_server import RedisServer
 
 # Time-outs and pauses that a test need not sit through; what they do is the same.
 HURRIED: Final = """
-import ingest.spool.drain, ingest.health, ingest.redis_store
+import ingest.spool.drainer, ingest.health, ingest.redis_store
 ingest.redis_store.WEB_TIMEOUT_SECONDS = 1.0
-ingest.health.LOOK_EVERY_SECONDS = ingest.health.LOOK_AGAIN_SECONDS = 0.2
-ingest.spool.drain.LOOK_EVERY_SECONDS = ingest.spool.drain.PAUSE_SECONDS = 0.2
+ingest.health.CHECK_SECONDS = ingest.health.RECHECK_SECONDS = 0.2
+ingest.spool.drainer.CHECK_SECONDS = ingest.spool.drainer.PAUSE_SECONDS = 0.2
 """
 
 Mend: TypeAlias = Callable[[], object]
@@ -113,7 +113,7 @@ def states(web: WebProcess) -> list[str]:
 
 def says_nothing_private(web: WebProcess) -> None:
     """See that no token, text or number was logged, and that nothing went wrong unexpectedly."""
-    for private in (TOKEN, "35699000", "3569900", "Grazzi", "Traceback", "action=fault"):
+    for private in (TOKEN, "35699000", "3569900", "Grazzi", "Traceback", "action=unexpected_error"):
         assert private not in web.output, web.output
 
 

@@ -18,7 +18,7 @@ from benchmarks import backlog, blast, bodies, contestants, goals, machine, meas
 from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
 from benchmarks.stage import REPOSITORY, Failed, Stage, Url
-from ingest.commit import MAX_BYTES
+from ingest.group_commit import MAX_BYTES
 from shared import audit
 from tests import postgres_server
 from tests.redis_server import require

@@ -71,7 +71,7 @@ def test_a_commit_whose_answer_got_lost_is_repeated_once_and_counted_as_often_as
         assert web.post(report(1)).status_code == 200
         lose.set()
         assert web.post(report(2)).status_code == 200
-    assert web.output.count("action=commit_repeated") == 1
+    assert web.output.count("action=commit_retried") == 1
     assert [callback.body.encode() for callback in kept(server)] == [report(1), report(2), report(2)]
     assert counts(server) == {"report.received": 3}
     with bench(server.url) as b:
@@ -91,7 +91,7 @@ def test_replica_level_rests_on_a_replica_that_has_it(start_web: StartWeb, start
     replica.pause()
     try:
         answer = web.post(report(2))
-        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:not-kept")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:store-unavailable")
         assert "NOREPLICAS" in web.output
     finally:
         replica.resume()
@@ -111,7 +111,7 @@ def test_no_error_of_redis_puts_a_body_into_the_log(start_web: StartWeb, start_r
     web = start_web(server)
     for body in (payload("reply"), payload("status_unreadable"), b"35699000001 not JSON"):
         answer = web.post(body, "")
-        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:not-kept")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:store-unavailable")
     assert "action=commit_failed" in web.output
     assert "WRONGTYPE" in web.output
     assert "Grazzi" not in web.output

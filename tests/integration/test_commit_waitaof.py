@@ -99,7 +99,7 @@ def test_with_everysec_a_commit_waits_and_always_is_not_demanded(start_newer: St
     assert check["ok"]
     assert check["detail"] == "everysec; each commit waits for its fsync (WAITAOF)"
     assert "delivered twice" in check["remedy"]
-    assert web.output.count("action=durability_unseen") == 1
+    assert web.output.count("action=durability_unverified") == 1
 
 
 def test_i1_nobody_hears_200_before_the_fsync(start_newer: StartNewer, start_web: StartWeb) -> None:
@@ -109,7 +109,7 @@ def test_i1_nobody_hears_200_before_the_fsync(start_newer: StartNewer, start_web
     assert web.post(report(1)).status_code == 200
     with unsynced(server):
         answer = web.post(report(2))
-        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:not-kept")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem-type:callbacks:store-unavailable")
     assert "error='ResponseError NOTSYNCED'" in web.output
     until(web.ready)
     assert web.post(report(3)).status_code == 200
@@ -125,7 +125,7 @@ def test_what_is_not_synced_in_time_goes_to_the_spool(
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(web.post, map(report, range(8))))
         assert [answer.status_code for answer in answers] == [200] * 8
-        assert readiness(web)["kept_in"] == "spool"
+        assert readiness(web)["destination"] == "spool"
         assert readiness(web)["checks"]["spool"]["waiting_callbacks"] == 8
     until(lambda: drained(web))
     assert {report(number) for number in range(8)} <= {callback.body.encode() for callback in kept(server)}

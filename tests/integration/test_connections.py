@@ -32,7 +32,7 @@ def urls(server: RedisServer) -> list[str]:
 
 def test_workers_reach_the_server_by_tcp_and_by_its_unix_socket(server: RedisServer) -> None:
     for number, url in enumerate(urls(server)):
-        connections.check(url)
+        connections.check_url(url)
         with connections.connect(url) as client:
             assert client.incr("visits") == number + 1
 

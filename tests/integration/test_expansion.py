@@ -9,7 +9,7 @@ import pytest
 
 from callbacks import ReplyEvent, ReportEvent, handler
 from shared import keys, queues
-from shared.batches import Kept
+from shared.batches import Accepted
 from tests.integration.workbench import RECEIVED_MS, Bench, bench, declared, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers.expand import expansion
@@ -60,7 +60,7 @@ def test_each_record_of_a_callback_becomes_an_event_for_each_handler_that_wants_
 
 def test_the_gateways_own_bodies_are_expanded_in_the_order_of_their_records(redis_server: RedisServer) -> None:
     with bench(redis_server.url, everything) as b:
-        b.keep(Kept("status", "gw", RECEIVED_MS, 3, (_PAYLOADS / "status_bundle.json").read_text()))
+        b.keep(Accepted("status", "gw", RECEIVED_MS, 3, (_PAYLOADS / "status_bundle.json").read_text()))
 
         b.expand()
 
@@ -77,7 +77,7 @@ def test_the_gateways_own_bodies_are_expanded_in_the_order_of_their_records(redi
         pytest.param([[status(record("1"))], [status(record("1"))]], id="across batches"),
     ],
 )
-def test_a_repeated_report_is_one_event(redis_server: RedisServer, batches: list[list[Kept]]) -> None:
+def test_a_repeated_report_is_one_event(redis_server: RedisServer, batches: list[list[Accepted]]) -> None:
     with bench(redis_server.url, everything) as b:
         for batch in batches:
             b.keep(*batch)
@@ -245,7 +245,7 @@ def test_unreadable_records_are_set_aside_with_their_paths_and_their_siblings_go
 @pytest.mark.parametrize("body", ["no JSON", '{"data":7}', '{"data":[{"status":"SEEN"}]}', "[]"])
 def test_a_body_that_cannot_be_read_at_all_is_set_aside_whole(redis_server: RedisServer, body: str) -> None:
     with bench(redis_server.url, everything) as b:
-        b.keep(status(record("1")), Kept("status", "gw", RECEIVED_MS, 4, body), status(record("2")))
+        b.keep(status(record("1")), Accepted("status", "gw", RECEIVED_MS, 4, body), status(record("2")))
 
         b.expand()
 

@@ -63,8 +63,8 @@ def failing(server: RedisServer) -> dict[str, str]:
     """Return what does not hold there, with what was seen."""
     with server.client() as client:
         pipe = client.pipeline(transaction=False)
-        durability.ask(pipe)
-        found = durability.judge("fsync", pipe.execute(raise_on_error=False))
+        durability.query(pipe)
+        found = durability.evaluate("fsync", pipe.execute(raise_on_error=False))
     return {finding.name: finding.detail for finding in found if not finding.ok}
 
 
@@ -155,8 +155,8 @@ def test_a_remedy_outlives_a_restart(start_redis: StartRedis, parameter: str) ->
     server = start_redis({parameter: wrong})
     with server.client() as client:
         pipe = client.pipeline(transaction=False)
-        durability.ask(pipe)
-        found = durability.judge("fsync", pipe.execute(raise_on_error=False))
+        durability.query(pipe)
+        found = durability.evaluate("fsync", pipe.execute(raise_on_error=False))
     (remedy,) = [finding.remedy for finding in found if not finding.ok]
     assert remedy.startswith(f"CONFIG SET {parameter} ")
     assert "CONFIG REWRITE" in remedy

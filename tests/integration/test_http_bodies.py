@@ -139,7 +139,7 @@ def test_four_megabytes_of_it_are_answered_within_bounds_and_the_process_goes_on
         assert (answer.status_code, answer.json()["status"]) == (200, answered)
     assert peak_mib(web) - before_mib < ONE_BODY_MIB
     assert web.post(report(1)).status_code == 200
-    assert "action=fault" not in web.output
+    assert "action=unexpected_error" not in web.output
 
 
 def test_two_hundred_bodies_of_four_megabytes_at_once_take_no_more_than_may_be_in_flight(

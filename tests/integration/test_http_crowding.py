@@ -37,12 +37,12 @@ ingest.protocol.HttpProtocol.connection_made = connection_made
 """
 # The process says that it found something unread.
 TELLING = """
-look = ingest.protocol.HttpProtocol._look
-def _look(self):
+look = ingest.protocol.HttpProtocol._check
+def _check(self):
     look(self)
-    if self._unread_looks:
+    if self._unread_checks:
         print("found unread", flush=True)
-ingest.protocol.HttpProtocol._look = _look
+ingest.protocol.HttpProtocol._check = _check
 """
 # Their answers are more than the buffers of both sides hold: a few KiB.
 MANY = 4000
@@ -87,7 +87,7 @@ def test_a_connection_whose_answers_nobody_reads_is_given_up(
     assert web.ready()
     with unreading(web) as connection:
         send(connection, PING * MANY + last)
-        until(lambda: "action=aborted count=1 address=127.0.0.1" in web.output)
+        until(lambda: "action=connection_aborted count=1 address=127.0.0.1" in web.output)
         # The kernel may still keep what was answered before; nobody is there to answer more.
         send(connection, PING * 100 * MANY)
         assert is_ended(connection)
@@ -97,14 +97,14 @@ def test_a_connection_whose_answers_nobody_reads_is_given_up(
 
 
 def test_who_downloads_much_can_be_given_more_patience(start_web: StartWeb, redis_server: RedisServer) -> None:
-    patient = "ingest.protocol.HEAD_SECONDS = 0.2\ningest.protocol.HttpProtocol.most_unread_looks = 1_000_000\n"
+    patient = "ingest.protocol.HEAD_SECONDS = 0.2\ningest.protocol.HttpProtocol.max_unread_checks = 1_000_000\n"
     web = start_web(redis_server, prelude=SMALL_BUFFERS + PATIENT + ROOM_FOR_ALL + TELLING + patient)
     assert web.ready()
     with unreading(web) as connection:
         send(connection, PING * MANY)
         until(lambda: web.output.count("found unread") > 5)
         assert not is_ended(connection)
-    assert "action=aborted" not in web.output
+    assert "action=connection_aborted" not in web.output
 
 
 def test_who_reads_slowly_but_reads_is_answered(start_web: StartWeb, redis_server: RedisServer) -> None:
@@ -118,7 +118,7 @@ def test_who_reads_slowly_but_reads_is_answered(start_web: StartWeb, redis_serve
                 received = connection.recv(16)
                 assert received, answered
                 answered += received
-    assert "action=aborted" not in web.output
+    assert "action=connection_aborted" not in web.output
 
 
 def test_heads_without_end_share_a_bound_and_an_honest_head_is_taken_all_the_same(

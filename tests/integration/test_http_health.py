@@ -28,7 +28,7 @@ def refuses(web: WebProcess) -> bool:
     assert answer.status_code in {200, 503}
     return (
         answer.status_code == 503
-        and answer.json()["type"] == "urn:problem-type:callbacks:not-kept"
+        and answer.json()["type"] == "urn:problem-type:callbacks:store-unavailable"
         and int(answer.headers["retry-after"]) > 0
     )
 
@@ -162,7 +162,7 @@ def test_where_config_is_forbidden_info_is_believed_and_what_it_cannot_tell_is_s
     assert failing(web) == set()
     assert "cannot be seen" in str(checks(web)[1]["appendfsync"])
     assert web.post(report(1)).status_code == 200
-    assert web.output.count("action=durability_unseen") == 1
+    assert web.output.count("action=durability_unverified") == 1
 
 
 def test_memory_takes_anything_and_says_so_loudly(start_web: StartWeb, start_redis: StartRedis) -> None:

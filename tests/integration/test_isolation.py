@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from callbacks import ReportEvent, handler
-from shared.batches import Kept
+from shared.batches import Accepted
 from tests.integration import injection
 from tests.integration.injection import MARK
 from tests.integration.told import at_handler
@@ -50,12 +50,12 @@ OF_THE_LADDER: Final = {
     "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
-    "shared.bodies:text_of",
+    "shared.bodies:decode_text",
     "shared.events:_digest",
     "shared.events:_report",
     "shared.events:encode",
     "shared.events:report_id",
-    "shared.json_reader:openers",
+    "shared.json_reader:count_brackets",
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
     "shared.wire:read",
@@ -68,19 +68,19 @@ IN_EXPAND: Final = [
     "workers.runtime.steps:_groups",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = ["shared.events:of", "shared.wire:_read_usual", "shared.wire:status_envelope"]
+OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
 OF_LARGE: Final = [
     "shared.bodies:_parts",
-    "shared.bodies:opened",
+    "shared.bodies:parse",
     "shared.json_reader:decode",
-    "shared.json_reader:members",
-    "shared.json_reader:refuse_nesting",
-    "shared.lone_surrogates:mended",
+    "shared.json_reader:read_members",
+    "shared.json_reader:check_nesting",
+    "shared.lone_surrogates:replace_lone_surrogates",
     "shared.wire:_extra",
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
-    "shared.events:convert",
+    "shared.events:from_arrays",
     "workers.deliver.call.caller:Caller.call",
     "workers.deliver.delivery:Deliverer._call",
 ]
@@ -138,22 +138,22 @@ def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ben
         yield made
 
 
-def in_the_first_batch() -> list[list[Kept]]:
+def in_the_first_batch() -> list[list[Accepted]]:
     ids = [str(n) for n in range(499)]
     return [statuses([*ids[:200], MARK, *ids[200:]], bundle=1), statuses([str(n) for n in range(500, 1000)], bundle=50)]
 
 
-def in_a_batch_taken_along() -> list[list[Kept]]:
+def in_a_batch_taken_along() -> list[list[Accepted]]:
     ids = [str(n) for n in range(999)]
     return [statuses(ids[:500], bundle=50), statuses(ids[500:600], bundle=1), statuses([MARK, *ids[600:]], bundle=1)]
 
 
-def in_the_middle_of_a_bundle() -> list[list[Kept]]:
+def in_the_middle_of_a_bundle() -> list[list[Accepted]]:
     records = [record(str(n)) for n in range(999)]
     return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
 
 
-PLACES: Final[dict[Callable[[], list[list[Kept]]], list[str]]] = {
+PLACES: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
     in_the_first_batch: [*IN_EXPAND, *OF_SMALL],
     in_a_batch_taken_along: [*IN_EXPAND, *OF_SMALL],
     in_the_middle_of_a_bundle: [*IN_EXPAND, *OF_LARGE],
@@ -161,7 +161,7 @@ PLACES: Final[dict[Callable[[], list[list[Kept]]], list[str]]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Callable[[], list[list[Kept]]]) -> None:
+def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Callable[[], list[list[Accepted]]]) -> None:
     for batch in place():
         b.keep(*batch)
 
@@ -180,7 +180,7 @@ def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Call
 )
 def test_the_one_of_which_expanding_raises_is_quarantined_alone(
     b: Bench,
-    place: Callable[[], list[list[Kept]]],
+    place: Callable[[], list[list[Accepted]]],
     function: str,
     error: type[Exception],
     caplog: pytest.LogCaptureFixture,
@@ -222,7 +222,7 @@ def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> Non
         b.expand()
     (entry,) = b.quarantine()
 
-    b.keep(Kept("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
+    b.keep(Accepted("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
     b.expand()
 
     waiting = [event for events in b.waiting_events(single) for event in events]
@@ -251,7 +251,7 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
 @pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
 def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR0917 # a table's columns
     quick_redis: RedisServer,  # noqa: F811
-    place: Callable[[], list[list[Kept]]],
+    place: Callable[[], list[list[Accepted]]],
     name: str,
     function: str,
     error: type[Exception],

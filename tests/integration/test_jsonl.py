@@ -264,7 +264,7 @@ def test_a_wrong_setting_is_named(variable: str, value: str, words: str) -> None
 
 
 def test_the_defaults_are_those_of_the_table() -> None:
-    table: dict[str, Any] = {row.variable: row.default for row in settings.table()}
+    table: dict[str, Any] = {row.variable: row.default for row in settings.table_rows()}
     files = Files.of({"CALLBACKS_JSONL_DIR": " ", "CALLBACKS_JSONL_MAX_BYTES": ""})
     assert files.place == Path(table["CALLBACKS_JSONL_DIR"])
     assert files.max_bytes == int(table["CALLBACKS_JSONL_MAX_BYTES"]) == 64 << 20

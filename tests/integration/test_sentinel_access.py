@@ -44,7 +44,7 @@ def start_sentinel(tmp_path: Path) -> Iterator[Callable[[str], None]]:
 
 def visits(url: str) -> tuple[int, int]:
     """Return what two visits count, one by a worker's client and one by the web process's, once Sentinel answers."""
-    connections.check(url)
+    connections.check_url(url)
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         try:
@@ -114,10 +114,10 @@ def test_a_sentinel_that_speaks_tls(
 )
 def test_an_option_that_is_not_understood_is_named_and_its_value_is_not(url: str, named: str) -> None:
     with pytest.raises(ValueError, match=rf"not understood: {named};") as raised:
-        connections.check(url)
+        connections.check_url(url)
     assert "=x" not in str(raised.value)
 
 
 def test_a_truth_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="must be an address"):
-        connections.check("redis+sentinel://127.0.0.1/callbacks/0?sentinel_ssl=maybe")
+        connections.check_url("redis+sentinel://127.0.0.1/callbacks/0?sentinel_ssl=maybe")

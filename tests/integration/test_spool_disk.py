@@ -83,7 +83,7 @@ def test_beyond_its_limit_callbacks_are_refused_and_counted_until_redis_is_back(
     assert 10 <= len(acknowledged) <= 20
     told = readiness(web)
     check = told["checks"]["spool"]
-    assert told["kept_in"] == "nowhere"
+    assert told["destination"] == "none"
     assert not check["ok"]
     assert check["detail"].startswith("full")
     assert (check["limit_bytes"], check["waiting_callbacks"]) == (1 << 20, len(acknowledged))

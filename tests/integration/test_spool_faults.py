@@ -51,7 +51,7 @@ def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterward
         assert web.post(payload("status_unreadable")).json()["status"] == "quarantined"
         told = readiness(web)
         assert check in failing(told)
-        assert told["kept_in"] == "spool"
+        assert told["destination"] == "spool"
         assert told["checks"]["spool"]["ok"]
         assert told["checks"]["spool"]["waiting_callbacks"] >= 102
         # Where Redis seems to be well, draining is tried in the meantime, and takes nothing away.
@@ -135,7 +135,7 @@ def test_what_waits_at_shutdown_waits_for_the_next_start(
     first = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
     assert post_all(first, bodies[:10]) == [200] * 10
     assert first.stop() == 0
-    assert "action=spool_left callbacks=10" in first.output
+    assert "action=spool_not_drained callbacks=10" in first.output
     second = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
     assert spool_of(second)["waiting_callbacks"] == 10
     assert post_all(second, bodies[10:]) == [200] * 10
@@ -155,12 +155,12 @@ def test_new_callbacks_do_not_wait_for_those_that_are_drained(
     port = free_port()
     stuck = """
 import asyncio
-drains = ingest.spool.drain.Drain._send
+drains = ingest.spool.drainer.SpoolDrainer._write
 async def send(self, rows):
     while not os.path.exists(GO):
         await asyncio.sleep(0.01)
     return await drains(self, rows)
-ingest.spool.drain.Drain._send = send
+ingest.spool.drainer.SpoolDrainer._write = send
 """
     go = tmp_path / "go"
     web = start_web(
@@ -170,7 +170,7 @@ ingest.spool.drain.Drain._send = send
     )
     assert web.post(report(1)).status_code == 200
     server = start_redis(port=port)
-    until(lambda: readiness(web)["kept_in"] == "redis")
+    until(lambda: readiness(web)["destination"] == "redis")
     assert web.post(report(2)).status_code == 200
     assert [callback.body.encode() for callback in kept(server)] == [report(2)]
     assert spool_of(web)["waiting_callbacks"] == 1
@@ -185,7 +185,7 @@ def test_without_a_spool_callbacks_are_refused_and_counted(start_web: StartWeb, 
         answer = web.post(report(1))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
     told = readiness(web)
-    assert told["kept_in"] == "nowhere"
+    assert told["destination"] == "none"
     assert told["checks"]["spool"]["refused"]["callbacks"] == 3
     assert failing(told) == {"redis"}
     assert web.output.count("action=spool_refused") == 1

@@ -18,8 +18,8 @@ from tests.redis_server import free_port
 
 # Kills the process at the second load that it drains: before Redis has it, after that, and once it has left the spool.
 DYING = """
-import os, signal, ingest.spool.drain
-sends, does, loads = ingest.spool.drain.Drain._send, ingest.spool.drain.Drain._done, []
+import os, signal, ingest.spool.drainer
+sends, does, loads = ingest.spool.drainer.SpoolDrainer._write, ingest.spool.drainer.SpoolDrainer._remove, []
 
 def die_at(step):
     if len(loads) == 2 and step == {step!r}:
@@ -36,7 +36,7 @@ async def done(self, load, rows):
     await does(self, load, rows)
     die_at("removed")
 
-ingest.spool.drain.Drain._send, ingest.spool.drain.Drain._done = send, done
+ingest.spool.drainer.SpoolDrainer._write, ingest.spool.drainer.SpoolDrainer._remove = send, done
 """
 
 
@@ -127,7 +127,7 @@ def test_two_processes_spool_side_by_side_and_the_living_one_drains_for_the_dead
     assert missing(server, [*firsts, *seconds]) == set()
     assert len(kept(server)) == 150
     assert len(files(folder, "*.db")) == 1
-    assert second.output.count("action=spool_taken") == 1
+    assert second.output.count("action=spool_taken_over") == 1
     says_nothing_private(second)
 
 
@@ -168,7 +168,7 @@ def test_a_damaged_record_is_set_aside_and_the_rest_is_drained(
     [aside] = files(folder, "*.damaged")
     assert b"message_id" in (folder / aside).read_bytes()
     assert (folder / aside).stat().st_mode & 0o777 == 0o600
-    assert f"record=4 callbacks=1 why=damaged set_aside={aside}" in again.output
+    assert f"record=4 callbacks=1 why=damaged moved_to={aside}" in again.output
     says_nothing_private(again)
 
 

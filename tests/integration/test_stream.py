@@ -212,7 +212,7 @@ def test_a_wrong_setting_is_named(variable: str, value: str, words: str) -> None
 
 
 def test_the_defaults_are_those_of_the_table_and_without_an_address_events_wait() -> None:
-    table = {row.variable: row.default for row in settings.table()}
+    table = {row.variable: row.default for row in settings.table_rows()}
     found = Stream.of({})
     assert found._key == table["CALLBACKS_STREAM_KEY"]
     assert str(found._most) == table["CALLBACKS_STREAM_MAXLEN"]

@@ -204,7 +204,7 @@ def test_what_keeps_failing_in_a_process_is_told_and_is_gone_when_it_works_again
         assert (found.loop, found.error) == ("maintenance_leases", "KeyError")
         assert found.process.endswith(f":{os.getpid()}")
         assert reading.read(client, "fsync").failing == (found,)
-        leases.works()
+        leases.succeeded()
         telling.tell()
         assert failing_loops.failing(client) == []
         assert client.zcard(keys.FIGURES_PROCESSES) == 0

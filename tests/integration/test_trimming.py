@@ -120,7 +120,7 @@ def test_bytes_are_as_many_as_redis_spends(b: Bench) -> None:
 
 def test_an_entry_weighs_the_same_whoever_sets_it_aside(b: Bench) -> None:
     body = '{"data":[{"status":"Grüße"}]}'
-    b.keep(batches.Kept("status", "gw", 1_700_000_000_000, 1, body))
+    b.keep(batches.Accepted("status", "gw", 1_700_000_000_000, 1, body))
     b.expand()
     (entry,) = b.quarantine()
 
@@ -137,7 +137,7 @@ def test_an_entry_weighs_the_same_whoever_sets_it_aside(b: Bench) -> None:
 
 
 def test_a_commit_sent_twice_weighs_once(b: Bench) -> None:
-    pipe, commands = b.connection.pipeline(), batches.commands([], [quarantined(1), quarantined(2)])
+    pipe, commands = b.connection.pipeline(), batches.commit_commands([], [quarantined(1), quarantined(2)])
     for _ in range(2):
         for command in commands:
             pipe.execute_command(*command)

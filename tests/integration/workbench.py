@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from shared import audit, connections, keys, queues
-from shared.batches import Kept, Quarantined
+from shared.batches import Accepted, Quarantined
 from tests import keeping
 from tests.redis_server import RedisServer, require
 from workers import jobs
@@ -66,7 +66,7 @@ class Bench:
         self.handlers: tuple[Handler, ...] = tuple(declared(function) for function in functions)
         self._dedupe_seconds = dedupe_seconds
 
-    def keep(self, *callbacks: Kept, quarantined: Iterable[Quarantined] = ()) -> None:
+    def keep(self, *callbacks: Accepted, quarantined: Iterable[Quarantined] = ()) -> None:
         """Commit these callbacks together, as one batch."""
         with self.connection.pipeline() as pipe:
             keeping.add(pipe, callbacks, quarantined)
@@ -215,13 +215,13 @@ def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, A
     }
 
 
-def status(*records: object, source: str = "gw", **envelope: Any) -> Kept:
+def status(*records: object, source: str = "gw", **envelope: Any) -> Accepted:
     """Give a status callback as the web process keeps it."""
     body = json.dumps({"api_job_id": "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11", **envelope, "data": records})
-    return Kept("status", source, RECEIVED_MS, len(records), body)
+    return Accepted("status", source, RECEIVED_MS, len(records), body)
 
 
-def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> list[Kept]:
+def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> list[Accepted]:
     """Give callbacks that report each of these messages once, `bundle` of them in each."""
     return [
         status(*(record(message_id, **more) for message_id in message_ids[first : first + bundle]))
@@ -229,7 +229,7 @@ def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> li
     ]
 
 
-def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Kept:
+def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Accepted:
     """Give a reply callback as the web process keeps it."""
     body: dict[str, Any] = {
         **({} if reply_message_id is None else {"reply_message_id": reply_message_id}),
@@ -241,4 +241,4 @@ def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str =
     }
     if req_uuid is not None:
         body["req_uuid"] = req_uuid
-    return Kept("reply", "gw", RECEIVED_MS, 1, json.dumps(body))
+    return Accepted("reply", "gw", RECEIVED_MS, 1, json.dumps(body))

@@ -3,7 +3,7 @@
 import pytest
 
 from shared import wire
-from shared.errors import NotDocumented
+from shared.errors import UnexpectedShape
 from shared.wire import Kind
 
 
@@ -13,9 +13,9 @@ def body_with(keys: bytes) -> bytes:
 
 
 def check_error(body: bytes, kind: Kind | None = None) -> str:
-    with pytest.raises(NotDocumented) as error:
+    with pytest.raises(UnexpectedShape) as error:
         wire.check(body, kind)
-    with pytest.raises(NotDocumented) as same:
+    with pytest.raises(UnexpectedShape) as same:
         wire.read(body, kind)
     assert str(error.value) == str(same.value)
     return str(error.value)

@@ -37,7 +37,7 @@ REPLY: dict[str, Any] = {
 
 def read(body: dict[str, Any] | bytes) -> list[Event]:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return list(events.of(wire.read(raw, None), source="main", received_at=RECEIVED))
+    return list(events.from_callback(wire.read(raw, None), source="main", received_at=RECEIVED))
 
 
 def report(**keys: Any) -> ReportEvent:

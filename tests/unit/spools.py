@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from ingest.commit import Entry
-from ingest.spool import drain
-from ingest.spool.folder import Load, SpoolFolder
-from ingest.spool.store import SpoolingStore
-from shared.batches import Kept
-from shared.errors import NotKept
+from ingest.group_commit import BatchEntry
+from ingest.spool import drainer
+from ingest.spool.folder import DrainBatch, SpoolFolder
+from ingest.spool.store import FallbackStore
+from shared.batches import Accepted
+from shared.errors import StoreUnavailable
 
 
-def callback(body: str, *, received_ms: int = 1) -> Kept:
-    return Kept("status", "gateway", received_ms, 1, body)
+def callback(body: str, *, received_ms: int = 1) -> Accepted:
+    return Accepted("status", "gateway", received_ms, 1, body)
 
 
-def bodies(entries: Sequence[Entry]) -> list[str]:
-    return [entry.body if isinstance(entry, Kept) else entry.body.decode() for entry in entries]
+def bodies(entries: Sequence[BatchEntry]) -> list[str]:
+    return [entry.body if isinstance(entry, Accepted) else entry.body.decode() for entry in entries]
 
 
 @pytest.fixture
@@ -50,15 +50,15 @@ def died(folder: SpoolFolder) -> None:
 def drained(folder: SpoolFolder) -> list[str]:
     """Take everything out, and give it in the order in which it came."""
     found: list[str] = []
-    while (load := folder.next()) is not None:
+    while (load := folder.next_batch()) is not None:
         found += [body for row in load.rows for body in bodies(row.entries)]
         folder.remove(load, load.rows)
     return found
 
 
-def next_load(folder: SpoolFolder) -> Load:
+def next_load(folder: SpoolFolder) -> DrainBatch:
     """Give what is to be drained next; there has to be something."""
-    load = folder.next()
+    load = folder.next_batch()
     assert load is not None
     return load
 
@@ -73,21 +73,21 @@ class Redis:
     """A store and a gate that do as they are told."""
 
     def __init__(self) -> None:
-        self.refusal: str | None = None
+        self.blocked_reason: str | None = None
         self.refuses = ""
         self.poison = ""
         self.faulty = ""
         self.batches: list[list[str]] = []
         self.asked = 0
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        if self.refusal is not None:
-            raise NotKept(self.refusal)
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        if self.blocked_reason is not None:
+            raise StoreUnavailable(self.blocked_reason)
         self.asked += 1
         if self.refuses:
-            raise NotKept(self.refuses)
+            raise StoreUnavailable(self.refuses)
         if self.poison in bodies(batch):
-            raise NotKept("ResponseError ERR")
+            raise StoreUnavailable("ResponseError ERR")
         if self.faulty in bodies(batch):
             raise KeyError(self.faulty)
         self.batches.append(bodies(batch))
@@ -101,9 +101,9 @@ class Redis:
 
 
 @asynccontextmanager
-async def running(redis: Redis, folder: SpoolFolder | None) -> AsyncIterator[SpoolingStore]:
+async def running(redis: Redis, folder: SpoolFolder | None) -> AsyncIterator[FallbackStore]:
     """Run a store that drains."""
-    store = SpoolingStore(redis, redis, redis, folder)
+    store = FallbackStore(redis, redis, redis, folder)
     await store.open()
     try:
         yield store
@@ -131,6 +131,6 @@ def lines(caplog: pytest.LogCaptureFixture, action: str = "spool") -> list[str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let draining look again at once."""
-    monkeypatch.setattr(drain, "TICK_SECONDS", 0.001)
-    monkeypatch.setattr(drain, "PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(drain, "LOOK_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(drainer, "TICK_SECONDS", 0.001)
+    monkeypatch.setattr(drainer, "PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(drainer, "CHECK_SECONDS", 0.005)

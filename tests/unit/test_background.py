@@ -53,7 +53,7 @@ def test_a_task_that_fails_is_begun_again_and_logged_with_its_places_but_no_mess
 
     async def check() -> None:
         work = Background()
-        task = work.task("drain", run)
+        task = work.start_task("drain", run)
         await until(lambda: len(begun) == 2)
         assert work.failing() == {}, "once may be chance"
         task.cancel()
@@ -71,7 +71,7 @@ def test_a_task_that_fails_is_begun_again_and_logged_with_its_places_but_no_mess
 def test_one_that_keeps_failing_is_named_logged_once_and_well_again_after_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "MAX_PAUSE_SECONDS", 0.01)
     is_broken = True
 
     async def run() -> None:
@@ -82,7 +82,7 @@ def test_one_that_keeps_failing_is_named_logged_once_and_well_again_after_a_whil
     async def check() -> None:
         nonlocal is_broken
         work = Background()
-        task = work.task("drain", run)
+        task = work.start_task("drain", run)
         await until(lambda: work.failing() == {"drain": "Broken"})
         monkeypatch.setattr(background, "HEALTHY_AFTER_SECONDS", 0.05)
         await asyncio.sleep(0)
@@ -107,7 +107,7 @@ def test_a_cancellation_that_nobody_asked_for_ends_no_task(caplog: pytest.LogCap
         await asyncio.Event().wait()
 
     async def check() -> None:
-        task = Background().task("drain", run)
+        task = Background().start_task("drain", run)
         await until(lambda: len(begun) == 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -122,7 +122,7 @@ def test_a_task_that_returns_has_ended() -> None:
         return
 
     async def check() -> None:
-        await Background().task("group_commit", run)
+        await Background().start_task("group_commit", run)
 
     asyncio.run(check())
 
@@ -137,7 +137,7 @@ def test_a_thread_goes_on_with_its_next_round(caplog: pytest.LogCaptureFixture) 
         well.set()
 
     work = Background()
-    thread = work.thread("metrics_push", step, every_seconds=0.001, ending=ending)
+    thread = work.make_thread("metrics_push", step, every_seconds=0.001, ending=ending)
     thread.start()
     assert well.wait(30)
     ending.set()
@@ -154,8 +154,8 @@ def test_pauses_grow_to_a_bound_and_begin_anew_when_it_was_well(monkeypatch: pyt
     loop = Loop("drain", now_seconds=clock)
 
     assert [loop.failed(Broken()) for _ in range(3)] == [0.1, 0.2, 0.4]
-    assert max(loop.failed(Broken()) for _ in range(2000)) == background.LONGEST_PAUSE_SECONDS
-    clock.seconds += background.LONGEST_PAUSE_SECONDS + background.HEALTHY_AFTER_SECONDS
+    assert max(loop.failed(Broken()) for _ in range(2000)) == background.MAX_PAUSE_SECONDS
+    clock.seconds += background.MAX_PAUSE_SECONDS + background.HEALTHY_AFTER_SECONDS
     assert loop.error is None
     assert loop.failed(Broken()) == 0.1
 
@@ -176,7 +176,7 @@ def test_what_keeps_failing_is_logged_again_a_minute_later_with_how_often(caplog
 
 def test_what_a_step_may_raise_is_raised() -> None:
     with pytest.raises(Broken):
-        Loop("maintenance").attempt(fail, passing=(Broken,))
+        Loop("maintenance").attempt(fail, reraise=(Broken,))
 
 
 def test_a_thread_of_anybody_that_ends_by_an_exception_is_logged(

@@ -30,7 +30,7 @@ _CALLS: Final = {
     "start_new_thread": "Thread",
 }
 # Those of `shared.background`, by the object on which they are called.
-_BACKGROUND: Final = ("task", "thread", "loop")
+_BACKGROUND: Final = {"start_task": "task", "make_thread": "thread", "loop": "loop"}
 
 
 def test_the_table_names_every_place_and_no_other() -> None:
@@ -66,4 +66,4 @@ def _calls(tree: ast.AST) -> Iterator[str]:
         if last in _CALLS:
             yield _CALLS[last]
         elif last in _BACKGROUND and owner.endswith("background"):
-            yield last
+            yield _BACKGROUND[last]

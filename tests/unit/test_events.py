@@ -135,7 +135,7 @@ def test_an_event_comes_out_of_a_queue_as_it_went_in(extra: dict[str, Any]) -> N
     encoded = b"[" + b",".join(events.encode(event) for event in original) + b"]"
     assert events.decode(encoded) == original
     assert events.decode(encoded.decode()) == original
-    assert events.convert(msgspec.json.decode(encoded)) == original
+    assert events.from_arrays(msgspec.json.decode(encoded)) == original
 
 
 PAYLOADS = Path(__file__).parent.parent / "payloads"

@@ -67,4 +67,4 @@ def test_a_time_is_written_in_utc_to_the_millisecond(time: datetime) -> None:
 
 @given(st.integers(-62135596800000, 10**14 - 1))
 def test_every_time_on_the_wire_is_exact_to_the_millisecond(unix_ms: int) -> None:
-    assert (events.time_of(unix_ms) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == unix_ms
+    assert (events.utc_time(unix_ms) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == unix_ms

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from shared.batches import Kept, Traced
+from shared.batches import Accepted, TracedAccepted
 from shared.tracer import Tracer
 from workers.expand.spans import ExpandSpans
 from workers.runtime.settlement import Group, Item, Offer, SetAside
@@ -33,7 +33,7 @@ def spans(exporter: InMemorySpanExporter) -> ExpandSpans:
 
 
 def expand(spans: ExpandSpans, *items: Item, trace: str = PARENT) -> list[Item]:
-    return spans.wrap(lambda _: list(items))(Traced("status", "gw", 1, 1, "{}", trace))
+    return spans.wrap(lambda _: list(items))(TracedAccepted("status", "gw", 1, 1, "{}", trace))
 
 
 def mask_of(items: list[Item]) -> str:
@@ -82,4 +82,4 @@ def test_a_callback_that_no_step_kept_was_interrupted(spans: ExpandSpans, export
 
 
 def test_a_callback_of_another_release_without_a_trace_is_read_as_it_is(spans: ExpandSpans) -> None:
-    assert spans.wrap(lambda _: [OFFER])(Kept("status", "gw", 1, 1, "{}")) == [OFFER]
+    assert spans.wrap(lambda _: [OFFER])(Accepted("status", "gw", 1, 1, "{}")) == [OFFER]

@@ -7,10 +7,10 @@ from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.figures import families
 from callbacks.ops.figures.reading import MOST_HANDLERS, Queue, Reading
-from ingest.measuring import STATUSES, Answers, MeasuringStore
+from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
 from shared import durability, queues, recent_rate
-from shared.batches import Kept, Quarantined
-from shared.errors import NotKept
+from shared.batches import Accepted, Quarantined
+from shared.errors import StoreUnavailable
 from shared.metrics import SECONDS, Figures
 
 
@@ -74,9 +74,9 @@ def test_buckets_are_cumulative_where_prometheus_reads_them_and_the_last_is_the_
 
 def test_a_status_that_is_none_of_ours_is_other_and_only_200s_are_acknowledgements() -> None:
     figures = Figures()
-    answers = Answers(figures)
+    answers = AnswerMetrics(figures)
     for status in (200, 503, *range(600, 700)):
-        answers.note(status, 0.2)
+        answers.count(status, 0.2)
     found = series("callbacks_answers", reading(figures=figures.snapshot()))
     assert found == {("200",): 1, ("503",): 1, ("other",): 100}
     assert figures.snapshot()["acknowledged|le|0.25"] == 1
@@ -103,7 +103,7 @@ def test_no_kind_and_no_counter_but_those_we_know_becomes_a_series() -> None:
     assert MOST_HANDLERS <= 100
 
 
-async def _write(store: MeasuringStore, *batch: Kept | Quarantined) -> None:
+async def _write(store: MeasuredStore, *batch: Accepted | Quarantined) -> None:
     await store.write(batch)
 
 
@@ -115,7 +115,7 @@ class Elsewhere:
 
     async def write(self, batch: object) -> None:
         if not self._takes:
-            raise NotKept("full")
+            raise StoreUnavailable("full")
 
     async def close(self) -> None:
         """Nothing was opened."""
@@ -124,16 +124,16 @@ class Elsewhere:
 @pytest.mark.parametrize("takes", [True, False])
 def test_callbacks_are_counted_as_received_when_they_are_kept_and_not_otherwise(takes: bool) -> None:
     figures = Figures()
-    store = MeasuringStore(Elsewhere(takes=takes), figures)
+    store = MeasuredStore(Elsewhere(takes=takes), figures)
     batch = (
-        Kept("status", "one", 1, 3, "{}"),
-        Kept("reply", "two", 1, 1, "{}"),
+        Accepted("status", "one", 1, 3, "{}"),
+        Accepted("reply", "two", 1, 1, "{}"),
         Quarantined(kind=None, source="one", received_ms=1, error="no", body=b"["),
     )
     if takes:
         asyncio.run(_write(store, *batch))
     else:
-        with pytest.raises(NotKept):
+        with pytest.raises(StoreUnavailable):
             asyncio.run(_write(store, *batch))
     counted = {name: number for name, number in figures.snapshot().items() if name.startswith(("received", "batch"))}
     assert counted == (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from ingest.body import DRAIN_BYTES, REQUEST_BYTES, Gone, InFlight, drain, read
+from ingest.body import DISCARD_BYTES, REQUEST_BYTES, ClientDisconnected, InFlight, discard, read
 from ingest.problems import Refused
 
 Receive = Callable[[], Awaitable[Message]]
@@ -63,7 +63,7 @@ def test_a_body_that_stops_coming_is_refused_in_time(late: bool) -> None:
 def test_a_client_that_goes_away_leaves_nothing_behind(late: bool) -> None:
     in_flight = InFlight(1 << 20)
     for messages in ((GONE,), (part(b"{", more=True), GONE)):
-        with pytest.raises(Gone):
+        with pytest.raises(ClientDisconnected):
             read_all(client(*messages, late=late), in_flight)
         assert in_flight.held_bytes == 0
 
@@ -93,15 +93,15 @@ def test_what_is_in_flight_is_bounded_before_it_grows(late: bool) -> None:
     assert read_all(client(part(b"x" * 10, more=False), late=late), in_flight) == b"x" * 10
     with pytest.raises(Refused, match="overload"):
         read_all(client(part(b"", more=False), late=late), in_flight)
-    in_flight.give_back(REQUEST_BYTES + 10)
+    in_flight.release(REQUEST_BYTES + 10)
     assert in_flight.held_bytes == 0
 
 
 def test_draining_ends_with_the_body_with_the_client_and_with_patience() -> None:
     async def scenario() -> None:
-        await drain(client(part(b"x", more=True), part(b"x", more=False)))
-        await drain(client(part(b"x", more=True), GONE))
-        await drain(client(*[part(b"x" * (DRAIN_BYTES // 2), more=True)] * 2))
-        await drain(client(part(b"x" * (DRAIN_BYTES + 1), more=True)))
+        await discard(client(part(b"x", more=True), part(b"x", more=False)))
+        await discard(client(part(b"x", more=True), GONE))
+        await discard(client(*[part(b"x" * (DISCARD_BYTES // 2), more=True)] * 2))
+        await discard(client(part(b"x" * (DISCARD_BYTES + 1), more=True)))
 
     asyncio.run(scenario())

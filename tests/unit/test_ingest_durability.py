@@ -10,11 +10,11 @@ from shared.durability import (
     INFO_SECTIONS,
     Barrier,
     Finding,
-    ask,
-    barrier,
-    barrier_for,
-    findings,
-    judge,
+    choose_barrier,
+    evaluate,
+    evaluate_config,
+    query,
+    read_barrier,
 )
 from shared.settings import Durability
 
@@ -45,7 +45,7 @@ def failing(found: tuple[Finding, ...]) -> set[str]:
 
 @pytest.mark.parametrize("level", ["memory", "fsync", "replica"])
 def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
-    assert failing(findings(level, CONFIG, INFO)) == set()
+    assert failing(evaluate_config(level, CONFIG, INFO)) == set()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
     ],
 )
 def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info: dict[str, Any], name: str) -> None:
-    found = findings("fsync", CONFIG | config, INFO | info)
+    found = evaluate_config("fsync", CONFIG | config, INFO | info)
     assert failing(found) == {name}
     assert all(finding.remedy for finding in found if not finding.ok)
 
@@ -82,34 +82,34 @@ def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info:
 )
 def test_a_file_that_is_complete_holds_while_it_is_rewritten(info: dict[str, Any]) -> None:
     rewritten = INFO | {"aof_rewrite_in_progress": 1} | info
-    assert failing(findings("fsync", CONFIG, rewritten)) == set()
-    assert failing(findings("fsync", None, rewritten)) == set()
+    assert failing(evaluate_config("fsync", CONFIG, rewritten)) == set()
+    assert failing(evaluate_config("fsync", None, rewritten)) == set()
 
 
 def test_memory_asks_for_a_primary_and_nothing_else() -> None:
     anything = CONFIG | {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru"}
-    assert failing(findings("memory", anything, INFO)) == set()
-    assert failing(findings("memory", anything, INFO | {"role": "slave"})) == {"role"}
+    assert failing(evaluate_config("memory", anything, INFO)) == set()
+    assert failing(evaluate_config("memory", anything, INFO | {"role": "slave"})) == {"role"}
 
 
 def test_replica_asks_for_one_that_is_online() -> None:
     syncing = INFO | {"slave0": {"state": "wait_bgsave"}}
     none = {key: value for key, value in INFO.items() if key != "slave0"}
-    assert failing(findings("replica", CONFIG, syncing)) == {"replicas"}
-    assert failing(findings("replica", CONFIG, none)) == {"replicas"}
-    assert failing(findings("fsync", CONFIG, none)) == set()
+    assert failing(evaluate_config("replica", CONFIG, syncing)) == {"replicas"}
+    assert failing(evaluate_config("replica", CONFIG, none)) == {"replicas"}
+    assert failing(evaluate_config("fsync", CONFIG, none)) == set()
 
 
 def test_where_config_is_forbidden_info_speaks_and_what_it_cannot_say_is_said() -> None:
-    found = findings("fsync", None, INFO)
+    found = evaluate_config("fsync", None, INFO)
     assert failing(found) == set()
     assert [finding.name for finding in found if finding.remedy] == ["appendfsync"]
-    assert failing(findings("fsync", None, INFO | {"aof_enabled": 0})) == {"appendonly"}
-    assert failing(findings("fsync", None, INFO | {"maxmemory_policy": "volatile-lru"})) == {"maxmemory_policy"}
+    assert failing(evaluate_config("fsync", None, INFO | {"aof_enabled": 0})) == {"appendonly"}
+    assert failing(evaluate_config("fsync", None, INFO | {"maxmemory_policy": "volatile-lru"})) == {"maxmemory_policy"}
 
 
 def test_an_info_that_says_nothing_holds_nothing() -> None:
-    assert failing(findings("replica", None, {})) == {
+    assert failing(evaluate_config("replica", None, {})) == {
         "role",
         "appendonly",
         "aof_last_write",
@@ -130,31 +130,31 @@ def test_where_a_commit_can_wait_for_its_fsync_always_is_not_demanded(
     config: dict[str, str] | None, shown: str
 ) -> None:
     configured = None if config is None else CONFIG | config
-    found = findings("fsync", configured, INFO, can_wait=True)
+    found = evaluate_config("fsync", configured, INFO, can_wait=True)
     assert failing(found) == set()
     [fsync] = [finding for finding in found if finding.remedy]
     assert fsync.detail.startswith(shown)
     # What waiting does not mend: the workers' own writes.
     assert "rolled back" in fsync.remedy
     assert "delivered twice" in fsync.remedy
-    assert barrier_for("fsync", configured, can_wait=True) == Barrier(synced=True)
-    assert barrier_for("replica", configured, can_wait=True) == Barrier(synced=True, replicas=1)
+    assert choose_barrier("fsync", configured, can_wait=True) == Barrier(synced=True)
+    assert choose_barrier("replica", configured, can_wait=True) == Barrier(synced=True, replicas=1)
 
 
 def test_a_file_that_is_never_synced_is_nothing_to_wait_for() -> None:
-    assert failing(findings("fsync", CONFIG | {"appendfsync": "no"}, INFO, can_wait=True)) == {"appendfsync"}
+    assert failing(evaluate_config("fsync", CONFIG | {"appendfsync": "no"}, INFO, can_wait=True)) == {"appendfsync"}
 
 
 def test_no_commit_waits_for_what_holds_without_waiting() -> None:
     for can_wait in (False, True):
-        assert barrier_for("fsync", CONFIG, can_wait=can_wait) == Barrier()
-        assert barrier_for("replica", CONFIG, can_wait=can_wait) == Barrier(replicas=1)
-        assert barrier_for("memory", CONFIG | {"appendfsync": "everysec"}, can_wait=can_wait) == Barrier()
+        assert choose_barrier("fsync", CONFIG, can_wait=can_wait) == Barrier()
+        assert choose_barrier("replica", CONFIG, can_wait=can_wait) == Barrier(replicas=1)
+        assert choose_barrier("memory", CONFIG | {"appendfsync": "everysec"}, can_wait=can_wait) == Barrier()
 
 
 def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
-    assert barrier_for("fsync", None, can_wait=False) == Barrier()
-    assert barrier_for("replica", None, can_wait=False) == Barrier(replicas=1)
+    assert choose_barrier("fsync", None, can_wait=False) == Barrier()
+    assert choose_barrier("replica", None, can_wait=False) == Barrier(replicas=1)
 
 
 class Notebook:
@@ -177,32 +177,32 @@ class Notebook:
 
 def test_the_answers_are_read_in_the_order_of_the_questions() -> None:
     notebook = Notebook()
-    ask(notebook)
+    query(notebook)
     config = CONFIG | {"appendfsync": "everysec"}
     replies: list[Any] = [
         {name: config.get(name, "0")} if kind == "config" else INFO if kind == "info" else [1, 1]
         for kind, name in notebook.asked
     ]
-    assert failing(judge("replica", replies)) == set()
-    assert barrier("replica", replies) == Barrier(synced=True, replicas=1)
+    assert failing(evaluate("replica", replies)) == set()
+    assert read_barrier("replica", replies) == Barrier(synced=True, replicas=1)
     assert notebook.asked[-1] == ("command", "WAITAOF")
     # A server before 7.2 does not know the command; a managed one may not allow it.
     for refusal in (redis.ResponseError("unknown command"), redis.exceptions.NoPermissionError("NOPERM")):
-        assert failing(judge("replica", [*replies[:-1], refusal])) == {"appendfsync"}
-        assert barrier("replica", [*replies[:-1], refusal]) == Barrier(replicas=1)
+        assert failing(evaluate("replica", [*replies[:-1], refusal])) == {"appendfsync"}
+        assert read_barrier("replica", [*replies[:-1], refusal]) == Barrier(replicas=1)
 
 
 def test_a_forbidden_config_and_a_forbidden_info_are_told_apart() -> None:
     refused = redis.ResponseError("NOPERM")
     configured: list[Any] = [refused] * len(CONFIG_PARAMETERS)
     told: list[Any] = [INFO] * len(INFO_SECTIONS)
-    assert failing(judge("fsync", [*configured, *told, refused])) == set()
-    assert failing(judge("fsync", [*configured, *told, [1, 0]])) == set()
-    assert barrier("fsync", [*configured, *told, [1, 0]]) == Barrier(synced=True)
-    assert failing(judge("fsync", [*configured, *[refused] * len(INFO_SECTIONS), [1, 0]])) == {"redis"}
+    assert failing(evaluate("fsync", [*configured, *told, refused])) == set()
+    assert failing(evaluate("fsync", [*configured, *told, [1, 0]])) == set()
+    assert read_barrier("fsync", [*configured, *told, [1, 0]]) == Barrier(synced=True)
+    assert failing(evaluate("fsync", [*configured, *[refused] * len(INFO_SECTIONS), [1, 0]])) == {"redis"}
 
 
 def test_a_redis_on_which_jobs_could_be_lost_is_named() -> None:
-    assert failing(findings("memory", CONFIG, INFO | {"redis_version": "6.0.16"})) == {"version"}
+    assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": "6.0.16"})) == {"version"}
     for version in ("6.2.14", "7.0.15", "10.1.0"):
-        assert failing(findings("memory", CONFIG, INFO | {"redis_version": version})) == set()
+        assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": version})) == set()

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope
 from ingest import answers, problems
 from ingest.answers import Answer
 from ingest.endpoint import Endpoint
-from ingest.log import Seldom
+from ingest.log import RateLimitedLog
 
 SCOPE: Scope = {"type": "http", "method": "POST", "headers": []}
 
@@ -20,7 +20,7 @@ async def body_that_never_comes() -> Message:
     raise AssertionError
 
 
-@pytest.mark.parametrize("answer", [answers.ACCEPTED, problems.not_found(), problems.not_kept(30)])
+@pytest.mark.parametrize("answer", [answers.ACCEPTED, problems.not_found(), problems.store_unavailable(30)])
 def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_nothing(
     answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -36,12 +36,12 @@ def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_not
         async def send(_message: Message) -> None:
             transport.write(b"x")  # uvloop raises RuntimeError where it is closed, asyncio says nothing
 
-        await Endpoint("here", handler, refusals=Seldom())(SCOPE, body_that_never_comes, send)
+        await Endpoint("here", handler, limited_log=RateLimitedLog())(SCOPE, body_that_never_comes, send)
         theirs.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(scenario())
-    assert f"action=unanswered count=1 status={answer.status} why=RuntimeError" in caplog.text
+    assert f"action=response_not_sent count=1 status={answer.status} why=RuntimeError" in caplog.text
     assert "Traceback" not in caplog.text
 
 
@@ -57,7 +57,7 @@ def test_the_end_of_the_time_for_draining_ends_the_reading_of_a_refused_body_wit
         async def send(message: Message) -> None:
             sent.append(message)
 
-        endpoint = Endpoint("here", handler, refusals=Seldom())
+        endpoint = Endpoint("here", handler, limited_log=RateLimitedLog())
         answering = asyncio.create_task(endpoint(SCOPE, body_that_never_comes, send))
         await asyncio.sleep(0.01)
         answering.cancel()
@@ -66,4 +66,4 @@ def test_the_end_of_the_time_for_draining_ends_the_reading_of_a_refused_body_wit
 
     sent = asyncio.run(scenario())
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    assert "action=unanswered count=1 status=413 why=CancelledError" in caplog.text
+    assert "action=response_not_sent count=1 status=413 why=CancelledError" in caplog.text

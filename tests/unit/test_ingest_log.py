@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from ingest import log
-from ingest.log import Rarely, Seldom, TokenMask
+from ingest.log import RateLimitedLog, RateLimitFilter, TokenMask
 
 SECRET = "s3cr<t>:1"
 
@@ -75,7 +75,7 @@ def test_of_an_exception_the_server_tells_the_places_but_neither_token_nor_messa
 
 def test_what_senders_make_the_server_complain_of_is_told_rarely_and_its_start_always() -> None:
     now = 0.0
-    rarely = Rarely(every_seconds=10, now_seconds=lambda: now)
+    rarely = RateLimitFilter(every_seconds=10, now_seconds=lambda: now)
 
     def passed(message: str, level: int = logging.WARNING) -> bool:
         return rarely.filter(logging.LogRecord("uvicorn.error", level, "", 0, message, (), None))
@@ -94,7 +94,7 @@ def test_what_senders_make_the_server_complain_of_is_told_rarely_and_its_start_a
 def test_the_mask_can_be_taken_off_again() -> None:
     logger = logging.getLogger("uvicorn.access")
     before = list(logger.filters)
-    unmask = log.mask([SECRET])
+    unmask = log.install_filters([SECRET])
     assert len(logger.filters) == len(before) + 1
     unmask()
     assert logger.filters == before
@@ -102,12 +102,12 @@ def test_the_mask_can_be_taken_off_again() -> None:
 
 def test_what_happens_often_is_told_seldom_with_how_often_it_was(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    seldom = Seldom(every_seconds=10, now_seconds=lambda: now)
+    limited_log = RateLimitedLog(every_seconds=10, now_seconds=lambda: now)
     for _ in range(1000):
-        seldom.tell("action=refused status=403", "address=192.0.2.1")
-    seldom.tell("action=refused status=404", "")
+        limited_log.warning("action=refused status=403", "address=192.0.2.1")
+    limited_log.warning("action=refused status=404", "")
     now = 10.0
-    seldom.tell("action=refused status=403", "address=192.0.2.2")
+    limited_log.warning("action=refused status=403", "address=192.0.2.2")
     assert [record.getMessage() for record in caplog.records] == [
         "action=refused status=403 count=1 address=192.0.2.1",
         "action=refused status=404 count=1 ",
@@ -123,8 +123,8 @@ def test_a_fault_tells_its_place_but_not_its_message(caplog: pytest.LogCaptureFi
         except ValueError as exc:
             raise KeyError(text) from exc
     except KeyError as exc:
-        log.fault("somewhere", exc)
-    assert "action=fault where=somewhere KeyError" in caplog.text
+        log.unexpected_error("somewhere", exc)
+    assert "action=unexpected_error where=somewhere KeyError" in caplog.text
     assert "caused by ValueError" in caplog.text
     assert "raise KeyError(text) from exc" in caplog.text
     assert number not in caplog.text

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from ingest import problems
-from ingest.answers import ACCEPTED, Answer, partly, quarantined
+from ingest.answers import ACCEPTED, Answer, partly_quarantined, quarantined
 
 EVERY = {
     "not-json": problems.not_json("byte 4", source="gateway"),
@@ -15,7 +15,7 @@ EVERY = {
     "too-large": problems.too_large(1024),
     "head-too-large": problems.head_too_large(1024),
     "unsupported-media": problems.form(),
-    "not-kept": problems.not_kept(30),
+    "store-unavailable": problems.store_unavailable(30),
     "overload": problems.overload(),
     "fault": problems.fault(),
 }
@@ -40,7 +40,7 @@ def header(answer: Answer, name: str) -> str | None:
         ("too-large", 413),
         ("head-too-large", 431),
         ("unsupported-media", 415),
-        ("not-kept", 503),
+        ("store-unavailable", 503),
         ("overload", 503),
         ("fault", 503),
     ],
@@ -56,7 +56,7 @@ def test_each_outcome_has_its_status_and_an_rfc_9457_document(name: str, status:
     assert header(answer, "content-length") == str(len(answer.body["body"]))
 
 
-@pytest.mark.parametrize("name", ["not-kept", "overload", "fault"])
+@pytest.mark.parametrize("name", ["store-unavailable", "overload", "fault"])
 def test_what_a_repetition_mends_says_when_to_repeat(name: str) -> None:
     assert header(EVERY[name], "retry-after") == "30"
 
@@ -96,5 +96,5 @@ def test_the_answers_that_are_200() -> None:
         "status": "quarantined",
         "error": "why: $.data[0].status",
     }
-    assert document(partly(2, "why")) == {"status": "accepted", "quarantined": 2, "error": "why"}
-    assert {ACCEPTED.status, quarantined("").status, partly(1, "").status} == {200}
+    assert document(partly_quarantined(2, "why")) == {"status": "accepted", "quarantined": 2, "error": "why"}
+    assert {ACCEPTED.status, quarantined("").status, partly_quarantined(1, "").status} == {200}

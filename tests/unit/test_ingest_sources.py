@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sources import _MOST_PROXIES, AddressRules, Tokens, Verdict, parse
+from ingest.sources import _MAX_PROXIES, AddressDecision, AddressRules, Tokens, parse_address
 from shared.settings import Network, Token, load
 
 GATEWAY = "80.252.167.60"
@@ -34,7 +34,7 @@ def rules(allowed: str = GATEWAY, trusted: str = "") -> AddressRules:
     ],
 )
 def test_an_allowed_address_may_post(allowed: str, peer: str) -> None:
-    assert rules(allowed).judge(peer).allowed
+    assert rules(allowed).decide(peer).allowed
 
 
 @pytest.mark.parametrize(
@@ -52,25 +52,25 @@ def test_an_allowed_address_may_post(allowed: str, peer: str) -> None:
     ],
 )
 def test_another_address_may_not(allowed: str, peer: str) -> None:
-    assert not rules(allowed).judge(peer).allowed
+    assert not rules(allowed).decide(peer).allowed
 
 
 def test_the_verdict_names_the_address_as_it_was_understood() -> None:
-    assert rules().judge("::ffff:10.1.2.3") == Verdict(allowed=False, shown="10.1.2.3")
+    assert rules().decide("::ffff:10.1.2.3") == AddressDecision(allowed=False, label="10.1.2.3")
 
 
 def test_a_connection_without_an_address_may_post_only_where_any_address_may() -> None:
-    assert rules("*").judge(None).allowed
-    assert not rules("0.0.0.0/0").judge(None).allowed
-    assert not rules(GATEWAY, "*").judge(None, [GATEWAY.encode()]).allowed
+    assert rules("*").decide(None).allowed
+    assert not rules("0.0.0.0/0").decide(None).allowed
+    assert not rules(GATEWAY, "*").decide(None, [GATEWAY.encode()]).allowed
 
 
 def test_x_forwarded_for_is_never_believed_from_a_stranger() -> None:
-    assert not rules(trusted="10.0.0.0/8").judge("192.0.2.1", [GATEWAY.encode()]).allowed
+    assert not rules(trusted="10.0.0.0/8").decide("192.0.2.1", [GATEWAY.encode()]).allowed
 
 
 def test_x_forwarded_for_takes_nothing_from_the_gateway_when_it_connects_itself() -> None:
-    assert rules(trusted="10.0.0.0/8").judge(GATEWAY, [b"192.0.2.1"]).allowed
+    assert rules(trusted="10.0.0.0/8").decide(GATEWAY, [b"192.0.2.1"]).allowed
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_x_forwarded_for_takes_nothing_from_the_gateway_when_it_connects_itself(
     ],
 )
 def test_from_a_trusted_proxy_the_first_untrusted_from_the_right_is_the_client(forwarded: list[bytes]) -> None:
-    assert rules(trusted="10.0.0.0/8").judge("10.0.0.1", forwarded).allowed
+    assert rules(trusted="10.0.0.0/8").decide("10.0.0.1", forwarded).allowed
 
 
 @pytest.mark.parametrize(
@@ -114,17 +114,17 @@ def test_from_a_trusted_proxy_the_first_untrusted_from_the_right_is_the_client(f
     ],
 )
 def test_what_a_client_wrote_further_left_or_nobody_can_read_does_not_help(forwarded: list[bytes]) -> None:
-    assert not rules(trusted="10.0.0.0/8").judge("10.0.0.1", forwarded).allowed
+    assert not rules(trusted="10.0.0.0/8").decide("10.0.0.1", forwarded).allowed
 
 
 def test_when_all_are_trusted_the_leftmost_is_the_client() -> None:
-    assert rules("10.0.0.9", "10.0.0.0/8").judge("10.0.0.1", [b"10.0.0.9, 10.0.0.7"]).allowed
-    assert not rules("10.0.0.7", "10.0.0.0/8").judge("10.0.0.1", [b"10.0.0.9, 10.0.0.7"]).allowed
+    assert rules("10.0.0.9", "10.0.0.0/8").decide("10.0.0.1", [b"10.0.0.9, 10.0.0.7"]).allowed
+    assert not rules("10.0.0.7", "10.0.0.0/8").decide("10.0.0.1", [b"10.0.0.9, 10.0.0.7"]).allowed
 
 
 def test_a_trusted_proxy_that_tells_nothing_is_itself_the_client() -> None:
-    assert not rules(trusted="10.0.0.0/8").judge("10.0.0.1").allowed
-    assert rules("10.0.0.1", "10.0.0.0/8").judge("10.0.0.1").allowed
+    assert not rules(trusted="10.0.0.0/8").decide("10.0.0.1").allowed
+    assert rules("10.0.0.1", "10.0.0.0/8").decide("10.0.0.1").allowed
 
 
 addresses = st.ip_addresses()
@@ -150,23 +150,23 @@ def test_however_a_proxy_writes_an_address_it_is_read(
     entry: tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address],
 ) -> None:
     written, meant = entry
-    assert parse(written) == meant
+    assert parse_address(written) == meant
 
 
 @given(st.text() | st.text(alphabet="0123456789.:[]%abcdef, "))
 def test_no_entry_whatever_it_says_raises(entry: str) -> None:
-    parse(entry)
+    parse_address(entry)
 
 
 @given(st.lists(st.binary()), st.text())
 def test_no_header_whatever_it_says_makes_a_stranger_the_gateway(forwarded: list[bytes], peer: str) -> None:
-    rules(trusted="10.0.0.1").judge("10.0.0.1", forwarded)
-    assert not rules(trusted="10.0.0.1").judge("192.0.2.1", forwarded).allowed
-    rules().judge(peer, forwarded)
+    rules(trusted="10.0.0.1").decide("10.0.0.1", forwarded)
+    assert not rules(trusted="10.0.0.1").decide("192.0.2.1", forwarded).allowed
+    rules().decide(peer, forwarded)
 
 
 @given(
-    st.lists(entries(), min_size=1, max_size=_MOST_PROXIES - 1),
+    st.lists(entries(), min_size=1, max_size=_MAX_PROXIES - 1),
     addresses,
     st.lists(st.sampled_from(["junk", "1.2.3", ""])),
 )
@@ -181,7 +181,7 @@ def test_what_stands_left_of_the_client_changes_nothing(
     if client == ipaddress.ip_address("10.0.0.1"):
         return
     written = [*junk, str(client), *(text for text, meant in chain if meant != client)]
-    assert judged.judge("10.0.0.1", [",".join(written).encode()]) == Verdict(allowed=True, shown=str(client))
+    assert judged.decide("10.0.0.1", [",".join(written).encode()]) == AddressDecision(allowed=True, label=str(client))
 
 
 def test_a_token_tells_who_posts() -> None:

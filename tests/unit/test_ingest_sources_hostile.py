@@ -53,7 +53,7 @@ def rules(allowed: str = GATEWAY, trusted: str = PROXY) -> AddressRules:
     ],
 )
 def test_behind_a_trusted_proxy_only_what_the_proxy_itself_has_written_counts(pretended: list[bytes]) -> None:
-    assert not rules().judge(PROXY, pretended).allowed
+    assert not rules().decide(PROXY, pretended).allowed
 
 
 def test_a_thousand_entries_to_the_left_of_the_gateway_are_not_even_read() -> None:
@@ -61,23 +61,23 @@ def test_a_thousand_entries_to_the_left_of_the_gateway_are_not_even_read() -> No
 
     def count(_frame: FrameType, event: str, _what: Any) -> None:
         nonlocal read
-        read += event == "call" and _frame.f_code.co_name == "parse"
+        read += event == "call" and _frame.f_code.co_name == "parse_address"
 
     judge = rules()
-    judge.judge(PROXY)  # who connects is read once, and remembered
+    judge.decide(PROXY)  # who connects is read once, and remembered
     sys.setprofile(count)
     try:
-        verdict = judge.judge(PROXY, [b"rubbish," * 1000 + b"80.252.167.60"])
+        decision = judge.decide(PROXY, [b"rubbish," * 1000 + b"80.252.167.60"])
     finally:
         sys.setprofile(None)
-    assert verdict.allowed
+    assert decision.allowed
     assert read == 1
 
 
 def test_a_row_of_trusted_proxies_is_followed_a_long_way_but_not_for_ever() -> None:
     everybody = rules(trusted="*")
-    assert everybody.judge(PROXY, [b"80.252.167.60" + b",10.0.0.1" * 32]).allowed
-    assert not everybody.judge(PROXY, [b"80.252.167.60" + b",10.0.0.1" * 33]).allowed
+    assert everybody.decide(PROXY, [b"80.252.167.60" + b",10.0.0.1" * 32]).allowed
+    assert not everybody.decide(PROXY, [b"80.252.167.60" + b",10.0.0.1" * 33]).allowed
 
 
 @pytest.mark.parametrize("trusted", [PROXY, f"::ffff:{PROXY}", "10.0.0.0/8", "::ffff:10.0.0.0/104"])
@@ -87,8 +87,8 @@ def test_a_row_of_trusted_proxies_is_followed_a_long_way_but_not_for_ever() -> N
 def test_an_ipv4_address_is_the_same_however_a_socket_a_proxy_or_a_rule_writes_it(
     trusted: str, peer: str, allowed: str, told: str
 ) -> None:
-    assert rules(allowed, trusted).judge(peer, [told.encode()]).allowed
-    assert not rules(allowed, trusted).judge(peer, [told.encode() + b", 192.0.2.1"]).allowed
+    assert rules(allowed, trusted).decide(peer, [told.encode()]).allowed
+    assert not rules(allowed, trusted).decide(peer, [told.encode() + b", 192.0.2.1"]).allowed
 
 
 SECRETS = ("first-secret", "second-secret-that-is-longer", "x")

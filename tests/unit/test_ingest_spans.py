@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope
 
 from ingest import answers
 from ingest.answers import Answer
-from ingest.commit import Entry, Store
+from ingest.group_commit import BatchEntry, Store
 from ingest.sources import AddressRules
-from ingest.trace.spans import Noting, TracedCommit, TracedPost
-from shared.batches import Kept, Quarantined, Traced
+from ingest.trace.spans import TracedCommit, TracedPost, TrackedStore
+from shared.batches import Accepted, Quarantined, TracedAccepted
 from shared.tracer import Tracer
 
 SCOPE: Scope = {"type": "http", "scheme": "http", "headers": [], "client": None}
@@ -24,9 +24,9 @@ class Taking:
     """A store that takes every batch."""
 
     def __init__(self) -> None:
-        self.batches: list[Sequence[Entry]] = []
+        self.batches: list[Sequence[BatchEntry]] = []
 
-    async def write(self, batch: Sequence[Entry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
         self.batches.append(batch)
 
     async def close(self) -> None:
@@ -40,7 +40,7 @@ class Faulty(Taking):
         super().__init__()
         self._redis = redis
 
-    async def write(self, batch: Sequence[Entry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
         if len(batch) > 1:
             raise RuntimeError("a fault")
         if self.batches:
@@ -48,15 +48,15 @@ class Faulty(Taking):
         await super().write(batch)
 
 
-def kept(number: int) -> Kept:
-    return Kept("status", "gw", 1, 1, f"{number}")
+def kept(number: int) -> Accepted:
+    return Accepted("status", "gw", 1, 1, f"{number}")
 
 
 def unreadable() -> Quarantined:
     return Quarantined(kind="status", source="gw", received_ms=1, error="no", body=b"{")
 
 
-def posted(taking: Taking, *entries: Entry, faulty: bool = False) -> list[ReadableSpan]:
+def posted(taking: Taking, *entries: BatchEntry, faulty: bool = False) -> list[ReadableSpan]:
     """Post all of `entries` at once; give the spans of their commits in the order of their beginning."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
@@ -64,12 +64,12 @@ def posted(taking: Taking, *entries: Entry, faulty: bool = False) -> list[Readab
     tracer = Tracer(provider, "test")
 
     async def run() -> None:
-        redis = Noting(taking)
+        redis = TrackedStore(taking)
         commit = TracedCommit(Faulty(redis) if faulty else redis, redis=redis, tracer=tracer)
 
-        async def post(entry: Entry) -> None:
+        async def post(entry: BatchEntry) -> None:
             async def handle(_scope: Scope, _receive: Receive) -> Answer:
-                await commit.keep(entry, 1)
+                await commit.accept(entry, 1)
                 return answers.ACCEPTED
 
             rules = AddressRules(allowed=(), trusted=())
@@ -108,7 +108,7 @@ def test_a_callback_takes_its_commits_span_along_and_the_quarantine_needs_none()
     taking = Taking()
     first, second = posted(taking, kept(0), unreadable())
     ((callback, entry),) = taking.batches
-    assert isinstance(callback, Traced)
+    assert isinstance(callback, TracedAccepted)
     assert first.context is not None
     assert callback.trace.startswith(f"00-{first.context.trace_id:032x}-{first.context.span_id:016x}-")
     assert entry == unreadable()

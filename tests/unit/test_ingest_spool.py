@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.commit import MAX_BYTES, MAX_CALLBACKS
+from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS
 from ingest.spool import folder as spool_folder
-from ingest.spool.file import Failing
-from ingest.spool.folder import Full, SpoolFolder
+from ingest.spool.file import DiskUnavailable
+from ingest.spool.folder import SpoolFolder, SpoolFull
 from ingest.spool.spool import Spool, pack
 from shared.batches import Quarantined
 from tests.unit.spools import bodies, callback, died, drained, next_load
@@ -32,7 +32,7 @@ def test_what_was_appended_comes_back_whole_and_in_order(opened: Callable[..., S
         callback("💬\x00", received_ms=7),
         quarantined,
     ]
-    assert (folder.waiting.callbacks, folder.waiting.oldest_ms) == (3, 1)
+    assert (folder.backlog.callbacks, folder.backlog.oldest_ms) == (3, 1)
 
 
 def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> None:
@@ -41,13 +41,13 @@ def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> Non
     folder.append([callback("b")])
     for _ in range(2):
         assert [bodies(row.entries) for row in next_load(folder).rows] == [["a"], ["b"]]
-        assert folder.next() is None  # the end; and from the start again
+        assert folder.next_batch() is None  # the end; and from the start again
     load = next_load(folder)
     folder.remove(load, load.rows[:1])
     folder.rewind(load)
     assert drained(folder) == ["b"]
-    assert folder.waiting.callbacks == 0
-    assert folder.waiting.oldest_ms is None
+    assert folder.backlog.callbacks == 0
+    assert folder.backlog.oldest_ms is None
 
 
 def test_a_process_that_comes_later_finds_what_one_that_died_has_left(opened: Callable[..., SpoolFolder]) -> None:
@@ -55,7 +55,7 @@ def test_a_process_that_comes_later_finds_what_one_that_died_has_left(opened: Ca
     first.append([callback("a")])
     died(first)
     second = opened()
-    assert second.waiting.callbacks == 1
+    assert second.backlog.callbacks == 1
     second.append([callback("b")])
     assert drained(second) == ["a", "b"]
 
@@ -65,10 +65,10 @@ def test_what_was_appended_outlives_a_process_that_is_killed_at_once(tmp_path: P
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from ingest.spool.folder import SpoolFolder\n"
-        "from shared.batches import Kept\n"
+        "from shared.batches import Accepted\n"
         "folder = SpoolFolder(Path(sys.argv[1]), limit_bytes=1 << 30)\n"
         "for number in range(50):\n"
-        "    folder.append([Kept('status', 'gateway', 1, 1, str(number))])\n"
+        "    folder.append([Accepted('status', 'gateway', 1, 1, str(number))])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == -9
@@ -84,12 +84,12 @@ def test_each_process_has_a_spool_of_its_own_and_takes_over_those_of_the_dead(
     first, second, third = opened(), opened(), opened()
     for folder, body in ((first, "1"), (second, "2"), (third, "3")):
         folder.append([callback(body)])
-    third.look()
-    assert third.waiting.callbacks == 1  # nobody is dead
+    third.take_over_orphans()
+    assert third.backlog.callbacks == 1  # nobody is dead
     died(first)
     died(second)
-    third.look()
-    assert third.waiting.callbacks == 3
+    third.take_over_orphans()
+    assert third.backlog.callbacks == 3
     third.append([callback("4")])
     assert drained(third) == ["1", "2", "3", "4"]
     assert [path.name for path in sorted(third.path.glob("*.db"))] == ["spool-2.db"]
@@ -102,7 +102,7 @@ def test_at_the_end_an_empty_spool_is_removed_and_a_full_one_stays(opened: Calla
     full.close()
     assert [path.name for path in full.path.glob("*.db*")] == ["spool-1.db"]
     again = opened()
-    again.look()
+    again.take_over_orphans()
     assert drained(again) == ["a"]
 
 
@@ -112,7 +112,7 @@ def test_only_its_owner_may_read_it(opened: Callable[..., SpoolFolder]) -> None:
         folder = opened()
         folder.append([callback("35699000001")])
         load = next_load(folder)
-        folder.set_aside(load, load.rows[0], "damaged")
+        folder.move_to_file(load, load.rows[0], "damaged")
     finally:
         os.umask(before)
     assert folder.path.stat().st_mode & 0o777 == 0o700
@@ -139,7 +139,7 @@ def test_a_file_that_was_deleted_by_hand_is_still_drained_and_a_new_one_is_begun
     folder.append([callback("b")])
     assert (folder.path / "spool-0.db").exists()
     other = opened()
-    assert other.waiting.callbacks == 0  # the new one is held too
+    assert other.backlog.callbacks == 0  # the new one is held too
     assert drained(folder) == ["a" * 400_000, "b"]
     assert sorted(path.name for path in folder.path.glob("*.db")) == ["spool-0.db", "spool-1.db"]
 
@@ -149,7 +149,7 @@ def test_two_processes_never_hold_one_file_even_if_its_lock_was_deleted(opened: 
     first.append([callback("a")])
     (first.path / "spool-0.lock").unlink()
     second = opened()
-    assert second.waiting.callbacks == 0
+    assert second.backlog.callbacks == 0
     second.append([callback("b")])
     assert drained(second) == ["b"]
     assert drained(first) == ["a"]
@@ -159,9 +159,9 @@ def test_beyond_its_limit_it_is_full_until_something_was_drained(opened: Callabl
     folder = opened(limit_bytes=200_000)
     for _ in range(15):
         folder.append([callback("x" * 10_000)])
-    with pytest.raises(Full):
+    with pytest.raises(SpoolFull):
         folder.append([callback("x" * 40_000)])
-    assert folder.waiting.size_bytes <= 200_000
+    assert folder.backlog.size_bytes <= 200_000
     assert len(drained(folder)) == 15
     folder.append([callback("x" * 10_000)])
 
@@ -170,7 +170,7 @@ def test_the_limit_counts_what_other_processes_hold(opened: Callable[..., SpoolF
     first, second = opened(), opened(limit_bytes=200_000)
     first.append([callback("x" * 190_000)])
     first.close()
-    with pytest.raises(Full):
+    with pytest.raises(SpoolFull):
         second.append([callback("x" * 20_000)])
 
 
@@ -203,19 +203,19 @@ def test_rows_that_cannot_be_deleted_are_not_given_again_and_go_with_the_file(
     assert bodies(next_load(folder).rows[0].entries)[0] == "1"
     folder.rewind(first)
     assert len(drained(folder)) == 2 * MAX_CALLBACKS
-    assert folder.waiting.callbacks == 0
-    assert folder.next() is None
+    assert folder.backlog.callbacks == 0
+    assert folder.next_batch() is None
     died(folder)
-    assert opened().waiting.callbacks == 0
+    assert opened().backlog.callbacks == 0
 
 
 def test_a_folder_that_cannot_be_made_is_told_by_its_errors_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for place in (tmp_path / "file", tmp_path / "file" / "spool"):
         folder = SpoolFolder(place, limit_bytes=1 << 30)
-        with pytest.raises(Failing, match=r"EEXIST|ENOTDIR"):
+        with pytest.raises(DiskUnavailable, match=r"EEXIST|ENOTDIR"):
             folder.open()
-        with pytest.raises(Failing):
+        with pytest.raises(DiskUnavailable):
             folder.append([callback("a")])
         folder.close()
 
@@ -224,10 +224,10 @@ def test_it_works_as_soon_as_the_folder_can_be_made(tmp_path: Path) -> None:
     in_the_way = tmp_path / "spool"
     in_the_way.write_text("in the way")
     folder = SpoolFolder(in_the_way, limit_bytes=1 << 30)
-    with pytest.raises(Failing):
+    with pytest.raises(DiskUnavailable):
         folder.open()
     in_the_way.unlink()
-    folder.look()
+    folder.take_over_orphans()
     folder.probe()
     folder.append([callback("a")])
     assert drained(folder) == ["a"]
@@ -240,8 +240,8 @@ def test_a_dead_ones_spool_that_cannot_be_opened_is_told_once_and_is_in_nobodys_
     folder = opened()
     (folder.path / "spool-7.db").mkdir()
     for _ in range(3):
-        folder.look()
-    assert caplog.text.count("action=spool_not_taken file=spool-7.db") == 1
+        folder.take_over_orphans()
+    assert caplog.text.count("action=spool_takeover_failed file=spool-7.db") == 1
     folder.append([callback("a")])
     assert drained(folder) == ["a"]
 
@@ -251,7 +251,7 @@ def test_what_is_no_file_of_ours_in_the_folder_is_in_nobodys_way(opened: Callabl
     os.mkfifo(folder.path / "spool-7.db")
     (folder.path / "circle").symlink_to("circle")
 
-    folder.look()
+    folder.take_over_orphans()
     folder.append([callback("a")])
 
     assert drained(folder) == ["a"]
@@ -262,7 +262,7 @@ def test_there_is_an_end_to_the_number_of_spools(
 ) -> None:
     monkeypatch.setattr(spool_folder, "_MOST", 2)
     opened(), opened()
-    with pytest.raises(Failing):
+    with pytest.raises(DiskUnavailable):
         opened()
 
 
@@ -272,7 +272,7 @@ def test_a_load_is_what_one_commit_can_take(tmp_path_factory: pytest.TempPathFac
     for batch in sizes:
         folder.append([callback("x" * size) for size in batch])
     found = []
-    while (load := folder.next()) is not None:
+    while (load := folder.next_batch()) is not None:
         callbacks = sum(len(row.entries) for row in load.rows)
         assert callbacks <= MAX_CALLBACKS
         assert sum(len(row.raw) for row in load.rows) <= MAX_BYTES or len(load.rows) == 1

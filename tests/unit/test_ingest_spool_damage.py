@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.spool.file import Malformed
+from ingest.spool.file import SpoolMalformed
 from ingest.spool.folder import SpoolFolder
 from tests.unit.spools import callback, damage, drained, next_load
 
@@ -36,7 +36,7 @@ def test_a_damaged_record_is_set_aside_raw_and_the_rest_goes_on(
     assert aside.name in caplog.text
     assert "record=2 callbacks=1" in caplog.text
     assert "bbbb" not in caplog.text
-    assert second.waiting.callbacks == 0
+    assert second.backlog.callbacks == 0
 
 
 def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
@@ -54,8 +54,8 @@ def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
     second = opened()
     monkeypatch.setattr("ingest.spool.spool.write_new", no_room)
     assert drained(second) == ["a", "c"]
-    assert second.waiting.callbacks == 1
-    assert "left_there=ENOSPC" in caplog.text
+    assert second.backlog.callbacks == 1
+    assert "not_moved=ENOSPC" in caplog.text
     second.close()
     monkeypatch.undo()
     third = opened()
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun(
     assert drained(second) == ["b"]
     [aside] = second.path.glob("*.malformed")
     assert aside.read_bytes().startswith(b"not a database")
-    assert f"set_aside={aside.name}" in caplog.text
+    assert f"moved_to={aside.name}" in caplog.text
 
 
 def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_kept_aside(
@@ -97,7 +97,7 @@ def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_kept_as
     assert 0 < len(found) < 200
     assert [body[:3] for body in found] == [f"{number:03}" for number in range(len(found) - 1)] + ["new"]
     assert len(list(second.path.glob("*.malformed"))) == 1
-    assert second.waiting.callbacks == 0
+    assert second.backlog.callbacks == 0
     assert len(list(second.path.glob("*.db"))) == 1
 
 
@@ -111,7 +111,7 @@ def test_what_comes_after_damage_was_met_goes_to_another_file(
 
     def malformed(work: Callable[[sqlite3.Connection], object]) -> object:
         monkeypatch.setattr(spool.file, "do", works)
-        raise Malformed("SQLITE_CORRUPT")
+        raise SpoolMalformed("SQLITE_CORRUPT")
 
     monkeypatch.setattr(folder, "_size_bytes", lambda: 0)
     monkeypatch.setattr(spool.file, "do", malformed)
@@ -124,7 +124,7 @@ def test_rows_of_a_file_that_is_gone_remove_nothing_from_the_new_one(opened: Cal
     folder = opened()
     folder.append([callback("old")])
     load = next_load(folder)
-    load.spool.file.put_aside(Malformed("SQLITE_CORRUPT"))
+    load.spool.file.replace_malformed(SpoolMalformed("SQLITE_CORRUPT"))
     folder.append([callback("new")])
     folder.remove(load, load.rows)
     assert drained(folder) == ["new"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.commit import Entry
-from ingest.spool.folder import Load
+from ingest.group_commit import BatchEntry
+from ingest.spool.folder import DrainBatch
 from tests.unit.spools import Redis, callback, running, spool, until
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -16,35 +16,35 @@ pytestmark = pytest.mark.usefixtures("hurried")
 def test_what_waits_at_the_end_is_drained_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             await store.write([callback("a")])
-        redis.refusal = None
+        redis.blocked_reason = None
         async with running(redis, spool(tmp_path)) as store:
             await until(lambda: redis.kept == ["a"] and store.report.state == "drained")
 
     asyncio.run(scenario())
-    assert "action=spool_left callbacks=1" in caplog.text
+    assert "action=spool_not_drained callbacks=1" in caplog.text
     assert "left by a process that ended" in caplog.text
 
 
 def test_nothing_leaves_the_spool_before_redis_has_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         folder = spool(tmp_path)
         held: list[int] = []
 
-        async def write(batch: Sequence[Entry]) -> None:
-            held.append(folder.waiting.callbacks)
+        async def write(batch: Sequence[BatchEntry]) -> None:
+            held.append(folder.backlog.callbacks)
             await asyncio.sleep(0.01)
-            held.append(folder.waiting.callbacks)
+            held.append(folder.backlog.callbacks)
             await Redis.write(redis, batch)
 
         async with running(redis, folder) as store:
             await store.write([callback("a"), callback("b")])
             redis.write = write  # type: ignore[method-assign]
-            redis.refusal = None
+            redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
         assert held == [2, 2]
 
@@ -54,11 +54,11 @@ def test_nothing_leaves_the_spool_before_redis_has_it(tmp_path: Path) -> None:
 def test_a_row_that_redis_refuses_does_not_hold_back_the_others(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             for body in ("a", "poison", "c"):
                 await store.write([callback(body)])
-            redis.poison, redis.refusal = "poison", None
+            redis.poison, redis.blocked_reason = "poison", None
             await until(lambda: set(redis.kept) == {"a", "c"})
             await store.write([callback("d")])
             await until(lambda: store.report.checks()["spool"]["waiting_callbacks"] == 1)
@@ -72,11 +72,11 @@ def test_a_row_that_redis_refuses_does_not_hold_back_the_others(tmp_path: Path) 
 def test_a_row_that_breaks_our_own_code_is_set_aside_raw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             for body in ("a", "text of a person", "c"):
                 await store.write([callback(body)])
-            redis.faulty, redis.refusal = "text of a person", None
+            redis.faulty, redis.blocked_reason = "text of a person", None
             await until(lambda: store.report.state == "drained")
             assert redis.kept == ["a", "c"]
 
@@ -89,11 +89,11 @@ def test_a_row_that_breaks_our_own_code_is_set_aside_raw(tmp_path: Path, caplog:
 def test_a_fault_that_hits_everything_sets_nothing_aside(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             for _ in range(5):
                 await store.write([callback("same")])
-            redis.faulty, redis.refusal = "same", None
+            redis.faulty, redis.blocked_reason = "same", None
             await until(lambda: redis.asked > 8)
             assert store.report.checks()["spool"]["waiting_callbacks"] == 5
             redis.faulty = ""
@@ -111,19 +111,19 @@ def test_an_unexpected_error_is_told_and_draining_goes_on(
     async def scenario() -> None:
         redis = Redis()
         folder = spool(tmp_path)
-        redis.refusal = "away"
-        gives = folder.next
+        redis.blocked_reason = "away"
+        gives = folder.next_batch
 
-        def broken() -> Load | None:
-            monkeypatch.setattr(folder, "next", gives)
+        def broken() -> DrainBatch | None:
+            monkeypatch.setattr(folder, "next_batch", gives)
             raise KeyError(private)
 
         async with running(redis, folder) as store:
             await store.write([callback("a")])
-            monkeypatch.setattr(folder, "next", broken)
-            redis.refusal = None
+            monkeypatch.setattr(folder, "next_batch", broken)
+            redis.blocked_reason = None
             await until(lambda: redis.kept == ["a"])
 
     asyncio.run(scenario())
-    assert "action=fault where=drain KeyError" in caplog.text
+    assert "action=unexpected_error where=drain KeyError" in caplog.text
     assert private not in caplog.text

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest.commit import Entry
+from ingest.group_commit import BatchEntry
 from ingest.spool import thread
-from ingest.spool.file import Failing
-from ingest.spool.folder import Full
-from shared.batches import Kept
-from shared.errors import NotKept
+from ingest.spool.file import DiskUnavailable
+from ingest.spool.folder import SpoolFull
+from shared.batches import Accepted
+from shared.errors import StoreUnavailable
 from tests.unit.spools import Redis, callback, lines, running, spool, until
 
 pytestmark = pytest.mark.usefixtures("hurried")
@@ -24,7 +24,7 @@ def test_what_redis_takes_never_sees_the_spool(tmp_path: Path, caplog: pytest.Lo
         async with running(redis, spool(tmp_path)) as store:
             await store.write([callback("a")])
             assert redis.batches == [["a"]]
-            assert store.report.kept_in() == "redis"
+            assert store.report.destination() == "redis"
             assert store.report.checks()["spool"]["detail"] == "drained"
 
     asyncio.run(scenario())
@@ -38,7 +38,7 @@ def test_while_the_gate_is_closed_redis_is_not_asked_and_afterwards_it_has_every
 
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "redis: ConnectionError"
+        redis.blocked_reason = "redis: ConnectionError"
         async with running(redis, spool(tmp_path)) as store:
             for number in range(100):
                 await store.write([callback(str(number))])
@@ -47,8 +47,8 @@ def test_while_the_gate_is_closed_redis_is_not_asked_and_afterwards_it_has_every
             assert (check["ok"], check["detail"], check["waiting_callbacks"]) == (True, "filling", 100)
             assert 0 < check["bytes"] < check["limit_bytes"]
             assert check["oldest_seconds"] > 0
-            assert store.report.kept_in() == "spool"
-            redis.refusal = None
+            assert store.report.destination() == "spool"
+            redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
             assert redis.batches == [[str(number) for number in range(100)]]  # as one commit
             assert store.report.checks()["spool"]["waiting_callbacks"] == 0
@@ -69,7 +69,7 @@ def test_what_redis_refuses_though_it_seems_well_is_spooled_and_told(tmp_path: P
             check = store.report.checks()["redis_writes"]
             assert not check["ok"]
             assert "MISCONF" in check["detail"]
-            assert store.report.kept_in() == "spool"
+            assert store.report.destination() == "spool"
             redis.refuses = ""
             await until(lambda: store.report.state == "drained")
             assert set(store.report.checks()) == {"spool"}
@@ -83,11 +83,11 @@ def test_what_nobody_takes_is_refused_and_counted_and_the_spool_goes_on(
 ) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path, limit_bytes=50_000)) as store:
             await store.write([callback("small")])
             for _ in range(3):
-                with pytest.raises(Full):
+                with pytest.raises(SpoolFull):
                     await store.write([callback("x" * 60_000), callback("y")])
             check = store.report.checks()["spool"]
             assert not check["ok"]
@@ -96,10 +96,10 @@ def test_what_nobody_takes_is_refused_and_counted_and_the_spool_goes_on(
             assert check["refused"]["callbacks"] == 6
             assert check["refused"]["since"].endswith("Z")
             assert 0 < check["refused"]["gateway_gives_up_in_seconds"] <= 600
-            assert store.report.kept_in() == "nowhere"
+            assert store.report.destination() == "none"
             await store.write([callback("small too")])  # it fits; the state does not change with every batch
             assert store.report.state == "full"
-            redis.refusal = None
+            redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
             assert store.report.checks()["spool"]["ok"]
             assert store.report.checks()["spool"]["refused"]["callbacks"] == 6
@@ -114,15 +114,15 @@ def test_what_nobody_takes_is_refused_and_counted_and_the_spool_goes_on(
 def test_without_a_spool_refusals_are_counted_too(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, None) as store:
-            with pytest.raises(NotKept, match="away"):
+            with pytest.raises(StoreUnavailable, match="away"):
                 await store.write([callback("a")])
             check = store.report.checks()["spool"]
             assert check["ok"]  # nothing is wrong with what is not there
             assert check["detail"].startswith("none")
             assert check["refused"]["callbacks"] == 1
-            assert store.report.kept_in() == "nowhere"
+            assert store.report.destination() == "none"
 
     asyncio.run(scenario())
     assert lines(caplog) == []
@@ -143,13 +143,13 @@ def test_a_spool_that_cannot_be_opened_matters_when_it_is_needed_and_mends_itsel
             assert check["ok"]
             assert check["detail"].startswith("failing: ")
             assert check["remedy"]
-            redis.refusal = "away"
+            redis.blocked_reason = "away"
             assert not store.report.checks()["spool"]["ok"]
-            with pytest.raises(Failing):
+            with pytest.raises(DiskUnavailable):
                 await store.write([callback("b")])
             (tmp_path / "spool").unlink()
             await store.write([callback("c")])
-            redis.refusal = None
+            redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
             assert redis.kept == ["a", "c"]
 
@@ -176,11 +176,11 @@ def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch:
 
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         folder = spool(tmp_path)
         appends = folder.append
 
-        def hanging(batch: Sequence[Entry]) -> None:
+        def hanging(batch: Sequence[BatchEntry]) -> None:
             goes_on.wait(30)
             appends(batch)
 
@@ -189,13 +189,13 @@ def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch:
             with monkeypatch.context() as impatient:
                 impatient.setattr(thread, "TIMEOUT_SECONDS", 0.05)
                 for body in "ab":
-                    with pytest.raises(Failing, match="hangs"):
+                    with pytest.raises(DiskUnavailable, match="hangs"):
                         await store.write([callback(body)])
             goes_on.set()
             await until(lambda: store._thread._late is not None and store._thread._late.done())
-            assert folder.waiting.callbacks == 1  # the second was not even begun
+            assert folder.backlog.callbacks == 1  # the second was not even begun
             await store.write([callback("c")])
-            redis.refusal = None
+            redis.blocked_reason = None
             await until(lambda: redis.kept == ["a", "c"])
 
     asyncio.run(scenario())
@@ -204,10 +204,10 @@ def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch:
 def test_a_batch_that_cannot_be_written_down_is_left_to_group_commit(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
-        redis.refusal = "away"
+        redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             with pytest.raises(UnicodeEncodeError):
-                await store.write([Kept("status", "gateway", 1, 1, "\ud800")])
+                await store.write([Accepted("status", "gateway", 1, 1, "\ud800")])
             await store.write([callback("b")])
             assert store.report.checks()["spool"]["waiting_callbacks"] == 1
 

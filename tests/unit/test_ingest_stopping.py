@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from ingest import stopping
+from ingest import shutdown
 
 
 def test_a_task_that_loses_its_first_cancellation_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(shutdown, "_AGAIN_SECONDS", 0.01)
     lost: list[bool] = []
 
     async def deaf_once() -> None:
@@ -21,9 +21,9 @@ def test_a_task_that_loses_its_first_cancellation_is_stopped_all_the_same(monkey
     async def scenario() -> None:
         task = asyncio.create_task(deaf_once())
         await asyncio.sleep(0)
-        await stopping.stop(task)
+        await shutdown.stop(task)
         assert task.cancelled()
-        await stopping.stop(task)  # a second time does nothing
+        await shutdown.stop(task)  # a second time does nothing
 
     asyncio.run(scenario())
     assert lost == [True]

@@ -34,7 +34,7 @@ def sources() -> dict[str, ast.Module]:
 
 def in_table() -> set[str]:
     texts = [text for library in LIBRARIES.values() for text in library.parts.values()]
-    return {name for text in texts for name, _ in library_parts.parse(text)}
+    return {name for text in texts for name, _ in library_parts.parse_names(text)}
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def test_what_they_use_or_set_of_what_they_inherit_is_in_the_table() -> None:
         for part in ast.walk(node)
         if isinstance(part, ast.Attribute)
         and ast.unparse(part.value) in ("self", "super()")
-        and any(library_parts.has(one, part.attr) for one in theirs)
+        and any(library_parts.has_name(one, part.attr) for one in theirs)
     }
 
     assert {"_stop_requested", "executions", "pipeline"} <= used

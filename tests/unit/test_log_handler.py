@@ -34,7 +34,7 @@ REPLY: dict[str, Any] = {
 
 def read(body: dict[str, Any]) -> list[Event]:
     return list(
-        events.of(
+        events.from_callback(
             wire.read(json.dumps(body).encode(), None), source="main", received_at=datetime(2015, 9, 25, tzinfo=UTC)
         )
     )
@@ -257,7 +257,7 @@ def test_nesting_as_deep_as_is_read_is_masked() -> None:
 @pytest.mark.parametrize("kept", ['{"to":"%s","x":1e400}', "[" * 101 + '{"to":"%s"}' + "]" * 101])
 def test_what_nobody_can_hold_is_masked_in_its_text(kept: str) -> None:
     body = '{"data":[{"message_id":"1","status":"SEEN","x":%s}]}' % (kept % NUMBER)
-    (event,) = events.of(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
+    (event,) = events.from_callback(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
     assert NUMBER in event.raw["x"]
     assert NUMBER not in masked(event).to_json()
 

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.batches import Kept
+from shared.batches import Accepted
 from workers.expand import bundle
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import Item, Offer, SetAside
 
 
-def kept(readable: list[bool], **beside: Any) -> Kept:
+def kept(readable: list[bool], **beside: Any) -> Accepted:
     """Return a callback whose records are readable or not, each with its place as its id."""
     records = [{"message_id": str(n), **({"status": "SEEN"} if ok else {})} for n, ok in enumerate(readable)]
-    return Kept("status", "gw", 1_700_000_000_000, len(records), json.dumps({**beside, "data": records}))
+    return Accepted("status", "gw", 1_700_000_000_000, len(records), json.dumps({**beside, "data": records}))
 
 
 def places(items: list[Item]) -> list[tuple[str, bool]]:
@@ -72,7 +72,7 @@ def test_neighbours_that_cannot_be_read_are_one_entry() -> None:
 
 
 def test_a_callback_that_has_killed_is_not_read() -> None:
-    (item,) = RecordReader([]).read_items(Kept("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
+    (item,) = RecordReader([]).read_items(Accepted("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
 
     assert isinstance(item, SetAside)
     assert (item.records, item.fields["error"]) == (4, "3 workers died while they read it")

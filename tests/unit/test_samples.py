@@ -31,7 +31,7 @@ def test_no_sample_has_the_id_of_another() -> None:
 def test_a_sample_is_what_the_reading_of_its_raw_record_gives() -> None:
     for event in samples.named().values():
         body = events._encoder.encode({"data": [event.raw]} if isinstance(event, ReportEvent) else event.raw)
-        (again,) = events.of(wire.read(body, None), source=event.source, received_at=event.received_at)
+        (again,) = events.from_callback(wire.read(body, None), source=event.source, received_at=event.received_at)
         assert again.id == event.id
         assert (again.sender, again.recipient, again.occurred_at) == (event.sender, event.recipient, event.occurred_at)
 

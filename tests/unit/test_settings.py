@@ -69,7 +69,7 @@ def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -
 
 @pytest.mark.parametrize(
     "variable",
-    [row.variable for row in settings.table() if row.variable not in ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")],
+    [row.variable for row in settings.table_rows() if row.variable not in ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")],
 )
 def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
     assert settings.load({variable: "  "}) == settings.load({})
@@ -164,7 +164,7 @@ def test_without_a_mapping_the_process_environment_is_read(monkeypatch: pytest.M
 
 
 def test_the_table_explains_every_setting_once() -> None:
-    rows = settings.table()
+    rows = settings.table_rows()
     assert len(rows) == len({row.variable for row in rows})
     assert len(rows) == len(dataclasses.fields(Settings)) + len(FROM_FILE)
     assert all(row.help for row in rows)
@@ -225,7 +225,12 @@ def test_what_the_caller_does_not_read_may_be_wrong_and_has_its_default(given: d
 
 
 def test_every_variable_that_only_some_read_is_a_setting() -> None:
-    variables = {row.variable for row in settings.table()}
+    variables = {row.variable for row in settings.table_rows()}
 
-    for names in (settings.OF_WEB, settings.OF_OPS, settings.OF_WORKERS, settings.OF_HANDLERS):
+    for names in (
+        settings.WEB_VARIABLES,
+        settings.OPS_VARIABLES,
+        settings.WORKERS_VARIABLES,
+        settings.HANDLERS_VARIABLES,
+    ):
         assert variables.issuperset(names)

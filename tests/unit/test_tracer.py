@@ -46,10 +46,10 @@ def test_neither_a_span_nor_the_end_of_a_process_waits_for_an_exporter_that_hang
 
     def work() -> None:
         for _ in range(100):
-            tracer.begin("span", "server").end()
+            tracer.start_span("span", "server").end()
         assert hanging.asked.wait()
         for _ in range(100):
-            tracer.begin("span", "server").end()
+            tracer.start_span("span", "server").end()
         tracer.close()
 
     thread = threading.Thread(target=work, daemon=True)
@@ -62,9 +62,9 @@ def test_neither_a_span_nor_the_end_of_a_process_waits_for_an_exporter_that_hang
 @pytest.mark.parametrize("parent", ["", "nonsense", f"00-{'0' * 32}-{'b' * 16}-01", f"00-{'a' * 32}-{'b' * 16}"])
 def test_without_a_valid_parent_a_span_begins_a_trace(parent: str) -> None:
     tracer = Tracer(TracerProvider(shutdown_on_exit=False), "test")
-    span = tracer.begin("span", "server", parent=parent)
+    span = tracer.start_span("span", "server", parent=parent)
     assert tracer.traceparent(span)[3:35] not in ("a" * 32, "0" * 32)
-    child = tracer.begin("child", "consumer", parent=tracer.traceparent(span))
+    child = tracer.start_span("child", "consumer", parent=tracer.traceparent(span))
     assert tracer.traceparent(child)[:35] == tracer.traceparent(span)[:35]
 
 
@@ -73,7 +73,7 @@ def test_an_event_carries_its_trace_where_no_reader_of_events_sees_it() -> None:
     encoded = events.encode(event)
     traced = events.with_trace(encoded, TRACE)
     assert events.decode(b"[%b,%b]" % (encoded, traced)) == [event, event]
-    assert [events.trace_of(array) for array in _arrays(encoded, traced)] == ["", TRACE]
+    assert [events.read_trace(array) for array in _arrays(encoded, traced)] == ["", TRACE]
 
 
 def _arrays(*encoded: bytes) -> list[list[object]]:

@@ -96,9 +96,9 @@ def test_a_bad_record_leaves_its_siblings() -> None:
     assert [str(read.message_id) for read, _ in callback.records if isinstance(read, Record)] == ["1", "5"]
     assert shape.records == 5
     assert shape.faults == (
-        wire.Fault(1, "missing required key: $.data[1].status"),
-        wire.Fault(2, "Expected object, got int: $.data[2]"),
-        wire.Fault(3, "Number out of range: $.data[3].timestamp"),
+        wire.RecordFault(1, "missing required key: $.data[1].status"),
+        wire.RecordFault(2, "Expected object, got int: $.data[2]"),
+        wire.RecordFault(3, "Number out of range: $.data[3].timestamp"),
     )
     assert callback.faults == shape.faults
     assert callback.unreadable == (

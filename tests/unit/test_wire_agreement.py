@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared import bodies, events, wire
-from shared.errors import NotDocumented, NotJson
+from shared.errors import NotJson, UnexpectedShape
 from shared.schema import Record, ReplyCallback, StatusEnvelope
 from shared.wire import Kind
 
@@ -41,13 +41,13 @@ def assert_agreed(body: bytes, kind: Kind | None) -> None:
     """Hold that what `check` says of `body` is what becomes of it in a worker."""
     try:
         shape = wire.check(body, kind)
-    except (NotJson, NotDocumented) as exc:
+    except (NotJson, UnexpectedShape) as exc:
         with pytest.raises(type(exc)):
             wire.read(body, kind)
         return
     # The worker reads it as the kind that `check` found, which is what is kept with it.
     callback = wire.read(body, shape.kind)
-    made = list(events.of(callback, source="fortytwo", received_at=NOW))
+    made = list(events.from_callback(callback, source="fortytwo", received_at=NOW))
     assert (callback.kind, callback.faults) == (shape.kind, shape.faults)
     assert len(made) == len(callback.records) == shape.records - len(shape.faults) > 0
     assert events.decode(b"[%b]" % b",".join(map(events.encode, made))) == made
@@ -106,16 +106,16 @@ def test_any_odd_values_in_a_reply(keys: dict[bytes, bytes], kind: Kind) -> None
     assert_agreed(members(keys), kind)
 
 
-@given(around, report, st.integers(0, 3 * bodies.RECORDS_A_STEP), st.sampled_from(KINDS))
+@given(around, report, st.integers(0, 3 * bodies.RECORDS_PER_STEP), st.sampled_from(KINDS))
 def test_odd_values_in_one_record_of_a_large_bundle(
     around: dict[bytes, bytes], odd: dict[bytes, bytes], index: int, kind: Kind
 ) -> None:
     record = members({b"message_id": b'"1"', b"status": b'"DELIVRD"', b"to": b'"35679000123"'})
     wrong = members({b"message_id": b'"1"', b"status": b'"SEEN"', **odd})
-    records = [record] * (wire.AT_ONCE_BYTES // len(record) + 1)
+    records = [record] * (wire.SMALL_BODY_BYTES // len(record) + 1)
     records[index:index] = [wrong]
     body = members({b"data": b"[%b]" % b",".join(records), **around})
-    assert len(body) > wire.AT_ONCE_BYTES
+    assert len(body) > wire.SMALL_BODY_BYTES
     assert_agreed(body, kind)
 
 
@@ -135,7 +135,7 @@ def test_a_documented_bundle_becomes_events_however_its_letters_are_escaped(lett
         assert wire.check(body, kind) == wire.Shape("status", records)
     callback = wire.read(body, "status")
     assert len(callback.records) == records
-    for event in itertools.islice(events.of(callback, source="fortytwo", received_at=NOW), 3):
+    for event in itertools.islice(events.from_callback(callback, source="fortytwo", received_at=NOW), 3):
         assert event.client_job_id == json.loads(b'"%s"' % letter) * 255
 
 
@@ -151,7 +151,7 @@ def test_what_the_envelope_would_bring_into_redis_is_refused_by_both(
         assert len(wire.read(body, kind).records) == records
         return
     for look in (wire.check, wire.read):
-        with pytest.raises(NotDocumented, match="too long for so many records"):
+        with pytest.raises(UnexpectedShape, match="too long for so many records"):
             look(body, kind)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import json_reader, normalize, wire
-from shared.errors import NotDocumented, NotJson
+from shared.errors import NotJson, UnexpectedShape
 from shared.wire import Kind, Record
 from tests.unit.bodies import body_with, check_error
 
@@ -19,9 +19,9 @@ from tests.unit.bodies import body_with, check_error
 @pytest.mark.parametrize("nest", [(b"[", b"]"), (b'{"a":', b"}")])
 def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nest: tuple[bytes, bytes]) -> None:
     deep = body_with(b'"x":' + nest[0] * 100_000 + b"1" + nest[1] * 100_000)
-    with pytest.raises((NotDocumented, NotJson)):
+    with pytest.raises((UnexpectedShape, NotJson)):
         wire.check(deep, kind)
-    with pytest.raises((NotDocumented, NotJson)):
+    with pytest.raises((UnexpectedShape, NotJson)):
         wire.read(deep, kind)
 
 
@@ -61,7 +61,7 @@ def is_read(reader: Callable[[bytes, Kind | None], object], body: bytes, kind: K
         return is_read(reader, body, kind, frames - 1)
     try:
         reader(body, kind)
-    except NotDocumented:
+    except UnexpectedShape:
         return False
     return True
 
@@ -80,7 +80,7 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
     body = json.dumps({**around, "data": data}).encode("utf-8", "surrogatepass")
     try:
         callback = wire.read(body, None)
-    except (NotJson, NotDocumented):
+    except (NotJson, UnexpectedShape):
         return
     assert len(callback.records) + len(callback.faults) == len(data)
     assert wire.check(body, None) == wire.Shape("status", len(data), callback.faults)
@@ -97,7 +97,7 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
 )
 def test_no_body_raises_anything_but_the_two_errors(body: bytes, kind: Kind | None) -> None:
     for look in (wire.check, wire.read):
-        with contextlib.suppress(NotJson, NotDocumented):
+        with contextlib.suppress(NotJson, UnexpectedShape):
             look(body, kind)
 
 
@@ -125,7 +125,7 @@ def test_the_envelope_s_texts_do_not_multiply_beyond_reason() -> None:
     records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 15_000)
     escaped = rb"\u0001" * 1000
     body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (escaped, escaped, records)
-    with pytest.raises(NotDocumented, match="too long for so many records"):
+    with pytest.raises(UnexpectedShape, match="too long for so many records"):
         wire.read(body, "status")
     gateway = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (b"a" * 36, b"b" * 255, records)
     assert len(wire.read(gateway, "status").records) == 15_000

@@ -9,32 +9,32 @@ import pytest
 from starlette.types import Message
 
 from ingest.body import InFlight
-from ingest.callbacks import Callbacks
-from ingest.commit import Entry, GroupCommit
-from ingest.log import Seldom
+from ingest.callbacks import CallbackReceiver
+from ingest.group_commit import BatchEntry, GroupCommit
+from ingest.log import RateLimitedLog
 from ingest.sources import AddressRules, Tokens
 from shared import bodies, json_reader, lone_surrogates, wire
-from shared.errors import NotDocumented, NotJson
+from shared.cooperative import Stepwise, run_to_end
+from shared.errors import NotJson, UnexpectedShape
 from shared.settings import ANY_NETWORK, Token
-from shared.steps import Steps, finished
 from tests.unit.bodies import check_error
 
 RECORD: Final = b'{"message_id":"1","status":"SEEN"}'
-RECORDS: Final = 20 * bodies.RECORDS_A_STEP
+RECORDS: Final = 20 * bodies.RECORDS_PER_STEP
 
 
 def bundle(*others: bytes, records: int = RECORDS) -> bytes:
     return b'{"data":[%s]}' % b",".join([*[RECORD] * records, *others])
 
 
-def steps_of(steps: Steps[object]) -> int:
+def steps_of(steps: Stepwise[object]) -> int:
     """Count the steps of `steps`."""
     number = 1
     try:
         while True:
             next(steps)
             number += 1
-    except (StopIteration, NotDocumented, NotJson):
+    except (StopIteration, UnexpectedShape, NotJson):
         return number
 
 
@@ -50,43 +50,43 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
     for name in ("_decode_record", "_decode_records"):
         monkeypatch.setattr(bodies, name, functools.partial(counted, getattr(bodies, name)))
     most = steps = 0
-    for _ in wire.checking(bundle(*others), "status"):
+    for _ in wire.check_stepwise(bundle(*others), "status"):
         most, decoded, steps = max(most, decoded), 0, steps + 1
     # All together, and then, where one is at fault, each by itself.
-    assert bodies.RECORDS_A_STEP <= most <= 2 * bodies.RECORDS_A_STEP
-    assert steps > RECORDS // bodies.RECORDS_A_STEP
+    assert bodies.RECORDS_PER_STEP <= most <= 2 * bodies.RECORDS_PER_STEP
+    assert steps > RECORDS // bodies.RECORDS_PER_STEP
 
 
 def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
     rubbish = b'{"data":[%s]}' % b",".join([RECORD, *[b"{}"] * 400_000])
     assert check_error(rubbish) == "more than 1000 records cannot be read: $.data"
-    assert steps_of(wire.checking(rubbish, None)) > 5
+    assert steps_of(wire.check_stepwise(rubbish, None)) > 5
 
 
 def test_halves_of_pairs_are_looked_for_in_steps() -> None:
     text = rb"\ud83d" * 100_000
-    assert steps_of(lone_surrogates.mended(text)) > 4
-    assert finished(lone_surrogates.mended(text)) == rb"\ufffd" * 100_000
+    assert steps_of(lone_surrogates.replace_lone_surrogates(text)) > 4
+    assert run_to_end(lone_surrogates.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
 
 
 def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:
     wide = b"[%s]" % b",".join([b"[]"] * 100_000)
-    assert steps_of(json_reader.refuse_nesting(wide, records=0)) > 4
-    assert steps_of(json_reader.refuse_nesting(bundle(), records=RECORDS)) == 1
+    assert steps_of(json_reader.check_nesting(wide, records=0)) > 4
+    assert steps_of(json_reader.check_nesting(bundle(), records=RECORDS)) == 1
 
 
 @pytest.mark.parametrize(
     ("array", "elements"), [(b"[1,2]", 2), (b'[1,[2,3],{"a":[4,5],"b":6},",,"]', 4), (rb'["\",[",{"x":"\\"},1]', 3)]
 )
 def test_elements_are_counted_without_making_them(array: bytes, elements: int) -> None:
-    assert not finished(json_reader.has_more(array, elements))
-    assert finished(json_reader.has_more(array, elements - 1))
+    assert not run_to_end(json_reader.has_more_elements(array, elements))
+    assert run_to_end(json_reader.has_more_elements(array, elements - 1))
 
 
 class Instant:
     """A store that is done at once."""
 
-    async def write(self, batch: Sequence[Entry]) -> None:
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
         assert len(batch) == 1
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
     async def scenario() -> tuple[int, int]:
         in_flight = InFlight(1 << 30)
         commit = GroupCommit(Instant())
-        callbacks = Callbacks(
+        callbacks = CallbackReceiver(
             "status",
             addresses=AddressRules(allowed=ANY_NETWORK, trusted=()),
             tokens=Tokens([Token("fortytwo", "token")]),
@@ -107,7 +107,7 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
             in_flight=in_flight,
             max_body_bytes=len(body),
             body_timeout_seconds=60,
-            seldom=Seldom(),
+            limited_log=RateLimitedLog(),
         )
         served = 0
 
@@ -131,4 +131,4 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
 
     status, served = asyncio.run(scenario())
     assert status == 200
-    assert served > RECORDS // bodies.RECORDS_A_STEP
+    assert served > RECORDS // bodies.RECORDS_PER_STEP

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from shared import events, wire
-from shared.errors import CallbacksError, NotDocumented, NotJson
+from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportEvent
 
 # Who posted a body that was given by hand.
@@ -41,8 +41,8 @@ def _one(value: Any, text: bytes, where: str) -> list[Event]:
             value = msgspec.json.decode(value)
         if isinstance(value, dict) and value.get("kind") in ("report", "reply") and "raw" in value:
             return [_event(value)]
-        return list(events.of(_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
-    except (NotJson, NotDocumented, msgspec.ValidationError) as exc:
+        return list(events.from_callback(_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
+    except (NotJson, UnexpectedShape, msgspec.ValidationError) as exc:
         raise NoEvents(f"{where}{str(exc).removesuffix(_AT_THE_TOP)}") from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise NoEvents(f"{where}it is no JSON: {exc}") from exc
@@ -52,13 +52,13 @@ def _event(value: dict[str, Any]) -> Event:
     kind = _KINDS[value["kind"]]
     missing = [field for field in kind.__struct_fields__ if field not in value]
     if missing:
-        raise NotDocumented(f"an event of kind {value['kind']!r} has {', '.join(missing)} too")
-    (event,) = events.convert([[value["kind"], *(value[field] for field in kind.__struct_fields__)]])
+        raise UnexpectedShape(f"an event of kind {value['kind']!r} has {', '.join(missing)} too")
+    (event,) = events.from_arrays([[value["kind"], *(value[field] for field in kind.__struct_fields__)]])
     return event
 
 
 def _callback(text: bytes) -> wire.Callback:
     callback = wire.read(text, None)
     if callback.faults:
-        raise NotDocumented("; ".join(wire.summary(callback.faults)))
+        raise UnexpectedShape("; ".join(wire.summarize(callback.faults)))
     return callback

@@ -90,7 +90,7 @@ def _oldest(connection: Any, job_id: str) -> datetime | None:
     try:
         *_, found = queues.arguments(data or b"")
         done = progress.read(as_text(settled or progress.NOTHING))
-        times = [event.received_at for place, event in enumerate(events.convert(found)) if place not in done]
+        times = [event.received_at for place, event in enumerate(events.from_arrays(found)) if place not in done]
     except (msgspec.MsgspecError, ValueError):
         return None  # deleted by hand, or a newer release's
     return min(times, default=None)

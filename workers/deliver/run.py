@@ -113,7 +113,7 @@ class Run:
         """Give each event with its attempt and with the traceparent that came along, "" where none did."""
         for position in positions:
             job, place = self._origins[position]
-            trace = events.trace_of(job.portion.arguments[3][place])
+            trace = events.read_trace(job.portion.arguments[3][place])
             yield self.events[position], self.attempts[position], trace
 
     def origin(self, position: int) -> tuple[int, int]:
@@ -152,14 +152,14 @@ class Run:
 def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
     """Return the events; for each that cannot be read, why."""
     try:
-        return events.convert(arrays)
+        return events.from_arrays(arrays)
     except Exception:  # noqa: BLE001 # one of them: which one, the loop shows
         return [_read_event(decoded) for decoded in arrays]
 
 
 def _read_event(decoded: Any) -> events.Event | Unworkable:
     try:
-        (event,) = events.convert([decoded])
+        (event,) = events.from_arrays([decoded])
     except Exception as exc:  # noqa: BLE001 # it cannot be worked on, whatever it is
         return outcomes.unworkable(exc)
     return event

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared import wire
-from shared.batches import Kept
+from shared.batches import Accepted
 
 _JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _decode: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -17,19 +17,19 @@ _encode: Final = msgspec.json.Encoder().encode
 class Bundle(Struct, frozen=True):
     """The records of a callback, as they were received, and what stood beside them."""
 
-    kept: Kept
+    kept: Accepted
     envelope: dict[str, Raw]
     records: list[Raw]
 
-    def slice(self, first: int, last: int) -> Kept:
+    def slice(self, first: int, last: int) -> Accepted:
         """Return the records from `first` up to `last` as a callback of their own."""
         value: dict[str, Any] = {**self.envelope, "data": self.records[first:last]}
-        return Kept(
+        return Accepted(
             self.kept.kind, self.kept.source, self.kept.received_ms, last - first, str(_encode(value), encoding="utf-8")
         )
 
 
-def split(kept: Kept) -> Bundle | None:
+def split(kept: Accepted) -> Bundle | None:
     """Return the records of a callback; None where it has no list of them, or not as many as were counted."""
     try:
         envelope = _decode(kept.body.removeprefix("\ufeff").encode())
@@ -39,6 +39,6 @@ def split(kept: Kept) -> Bundle | None:
     if len(records) != kept.records:
         return None
     others = sum(len(key) + len(bytes(part)) for key, part in envelope.items() if key not in _JOB_KEYS)
-    if others * len(records) > wire.MOST_EXTRA_BYTES:
+    if others * len(records) > wire.MAX_EXTRA_BYTES:
         envelope = {key: part for key, part in envelope.items() if key in _JOB_KEYS}
     return Bundle(kept, envelope, records)

@@ -4,7 +4,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from shared.batches import Kept
+from shared.batches import Accepted
 from workers.runtime.settlement import Item, Offer, Portion, SetAside, Settlement
 
 
@@ -16,7 +16,7 @@ class ChunkItem(Struct, frozen=True, gc=False):
 
     portion: Portion
     start: int
-    origin: Kept | None = None
+    origin: Accepted | None = None
     read: Item | None = None
 
     @property

@@ -58,8 +58,8 @@ class Expander:
         self._dedupe_seconds = dedupe_seconds
         self._reader = RecordReader(self._handlers, spans)
         self._spans = spans
-        self._kept: type[list[batches.Kept] | list[batches.Traced]]
-        self._kept = list[batches.Kept] if spans is None else list[batches.Traced]
+        self._kept: type[list[batches.Accepted] | list[batches.TracedAccepted]]
+        self._kept = list[batches.Accepted] if spans is None else list[batches.TracedAccepted]
         self._warn_at, self._reused = 0.0, 0
         # While Redis carries out one commit, the next is made ready: each takes about as long as the other.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -131,7 +131,7 @@ class Expander:
             if portion.taken:
                 yield ChunkItem(portion, done)
 
-    def _readable_jobs(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Kept]]]:
+    def _readable_jobs(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Accepted]]]:
         """Yield the jobs with their callbacks. One that was taken along and has another form is left to fail alone."""
         for portion in portions:
             try:

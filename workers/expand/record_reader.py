@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from shared import batches, events, wire
-from shared.errors import NotDocumented, NotJson
+from shared.errors import NotJson, UnexpectedShape
 from workers.declaration import Handler
 from workers.expand import bundle
 from workers.expand.spans import ExpandSpans
@@ -33,7 +33,7 @@ class RecordReader:
         self._masks: dict[tuple[object, ...], str] = {}
         self._read_traced = self._read_callback if spans is None else spans.wrap(self._read_callback)
 
-    def read_items(self, kept: batches.Kept, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
+    def read_items(self, kept: batches.Accepted, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
         """Yield what a callback's records are, without the first `skip`, which an earlier run has settled.
 
         Together they always stand for `kept.records` records. A callback of which workers have died is not read.
@@ -55,7 +55,7 @@ class RecordReader:
             yield msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, SetAside) else item
             skip = 0
 
-    def _read_or_split(self, kept: batches.Kept) -> list[Item]:
+    def _read_or_split(self, kept: batches.Accepted) -> list[Item]:
         for read in (
             self._read_traced,
             self._read_callback,
@@ -72,23 +72,23 @@ class RecordReader:
             return [quarantine.failed(kept, error, records=kept.records)]
         return [self._read_record(parts.slice(place, place + 1)) for place in range(kept.records)]
 
-    def _read_record(self, kept: batches.Kept) -> Item:
+    def _read_record(self, kept: batches.Accepted) -> Item:
         try:
             (item,) = self._read_callback(kept)
         except Exception as exc:  # noqa: BLE001 # the boundary
             return quarantine.failed(kept, exc, records=1)
         return item
 
-    def _read_callback(self, kept: batches.Kept) -> list[Item]:
+    def _read_callback(self, kept: batches.Accepted) -> list[Item]:
         body = kept.body.encode()
         try:
             callback = wire.read(body, kept.kind)
-        except (NotJson, NotDocumented) as exc:
+        except (NotJson, UnexpectedShape) as exc:
             # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
             return [quarantine.unreadable(kept, str(exc), body, records=kept.records)]
-        received_at = events.time_of(kept.received_ms)
+        received_at = events.utc_time(kept.received_ms)
         offers: list[Item] = [
-            self._offer(event) for event in events.of(callback, source=kept.source, received_at=received_at)
+            self._offer(event) for event in events.from_callback(callback, source=kept.source, received_at=received_at)
         ]
         items = [*_merge_in_order(kept, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, SetAside) else 1 for item in items)
@@ -122,7 +122,7 @@ def _marks(event: events.Event) -> tuple[str, ...]:
     return (event.id,)
 
 
-def _merge_in_order(kept: batches.Kept, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
+def _merge_in_order(kept: batches.Accepted, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
     """Yield the events and, where they stood among them, the records that cannot be read: neighbours together.
 
     So a count of records always says which of them are settled, whoever reads the callback next, and how.
@@ -130,14 +130,14 @@ def _merge_in_order(kept: batches.Kept, callback: wire.Callback, offers: Sequenc
     parts = bundle.split(kept)
     if parts is None:
         yield from offers
-        error = "; ".join(wire.summary(callback.faults))
+        error = "; ".join(wire.summarize(callback.faults))
         yield quarantine.unreadable(kept, error, callback.unreadable, records=len(callback.faults))
         return
     others = iter(offers)
     place = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - place))
-        error = "; ".join(wire.summary([fault for fault in callback.faults if first <= fault.index < last]))
+        error = "; ".join(wire.summarize([fault for fault in callback.faults if first <= fault.index < last]))
         yield quarantine.unreadable(kept, error, parts.slice(first, last).body.encode(), records=last - first)
         place = last
     yield from others

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from shared import events, queues, tracing
-from shared.batches import Kept, Traced, counted
+from shared.batches import Accepted, TracedAccepted, counted_kind
 from workers.runtime.settlement import Group, Item, SetAside
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class ExpandSpans:
         self._open = []
         self._unreadable = {}
 
-    def wrap(self, read: Callable[[Kept], list[Item]]) -> Callable[[Kept], list[Item]]:
+    def wrap(self, read: Callable[[Accepted], list[Item]]) -> Callable[[Accepted], list[Item]]:
         """Give `read` with the beginning of a span around each callback that is recorded."""
 
-        def recorded(kept: Kept) -> list[Item]:
-            if not isinstance(kept, Traced) or not kept.trace:
+        def recorded(kept: Accepted) -> list[Item]:
+            if not isinstance(kept, TracedAccepted) or not kept.trace:
                 return read(kept)
             began_ns = time.time_ns()
             return self._begin(kept, read(kept), began_ns)
@@ -77,7 +77,7 @@ class ExpandSpans:
         """End the run. What is not in Redis by now is somebody else's to expand."""
         for opened in self._open:
             if opened.ended_ns is None:
-                self._tracer.fail(opened.span, "interrupted")
+                self._tracer.mark_failed(opened.span, "interrupted")
             else:
                 opened.span.set_attributes(
                     {
@@ -89,16 +89,16 @@ class ExpandSpans:
             opened.span.end(opened.ended_ns)
         self.begin()
 
-    def _begin(self, kept: Traced, items: Sequence[Item], began_ns: int) -> list[Item]:
-        span = self._tracer.begin(
+    def _begin(self, kept: TracedAccepted, items: Sequence[Item], began_ns: int) -> list[Item]:
+        span = self._tracer.start_span(
             "expand",
             "consumer",
             parent=kept.trace,
             start_ns=began_ns,
-            attributes=tracing.messaging(queues.EXPAND, "expand", kind="process")
+            attributes=tracing.messaging_attributes(queues.EXPAND, "expand", kind="process")
             | {
                 "callbacks.source": kept.source,
-                "callbacks.kind": counted(kept.kind),
+                "callbacks.kind": counted_kind(kept.kind),
                 "callbacks.records": kept.records,
             },
         )

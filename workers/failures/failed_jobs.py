@@ -11,7 +11,7 @@ import msgspec
 import redis
 
 from shared import batches, keys, progress, queues
-from shared.batches import Kept
+from shared.batches import Accepted
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
 from workers.runtime import outcome as outcomes
@@ -54,7 +54,7 @@ class FailedJob:
         try:
             if self._queue == queues.EXPAND:
                 kept, skip = self._callbacks()
-                jobs = [batches.job_of([callback]) for callback in kept]
+                jobs = [batches.expand_job([callback]) for callback in kept]
                 jobs[0] |= {"progress": skip}
             else:
                 handler, attempt, events = self._events()
@@ -98,10 +98,10 @@ class FailedJob:
             return quarantine.job(self._data, error, records=self.left)
         return dead_letters.of_job(self._handler(), self._job_id, self._data, error, records=self.left)
 
-    def _callbacks(self) -> tuple[list[Kept], int]:
+    def _callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled whole, and how many records of the first are."""
         _version, callbacks = queues.arguments(self._data)
-        kept = msgspec.convert(callbacks, list[Kept])
+        kept = msgspec.convert(callbacks, list[Accepted])
         skip = int(self._settled)
         while kept and skip >= kept[0].records:
             skip -= kept.pop(0).records

@@ -47,7 +47,11 @@ QUARANTINE: Final = Shelf(
     keys.QUARANTINE,
     None,
     tuple(
-        (kind or "", keys.count(batches.counted(kind), "quarantined"), keys.count(batches.counted(kind), "dropped"))
+        (
+            kind or "",
+            keys.count(batches.counted_kind(kind), "quarantined"),
+            keys.count(batches.counted_kind(kind), "dropped"),
+        )
         for kind in _CALLBACKS
     ),
 )

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from shared import batches, events, keys
-from shared.batches import Kept
+from shared.batches import Accepted
 from workers.runtime import outcome
 from workers.runtime.settlement import Offer, SetAside
 
@@ -16,9 +16,9 @@ _JOB_KEYS: Final = ("api_job_id", "client_job_id")
 _JOB: Final = {name: 1 + events.ReportEvent.__struct_fields__.index(name) for name in _JOB_KEYS}
 
 
-def unreadable(kept: Kept, error: str, body: bytes, *, records: int, traceback: str = "") -> SetAside:
+def unreadable(kept: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> SetAside:
     """Return the entry for `body`, which is `kept`'s or what of it cannot be read."""
-    entry_id, fields = batches.quarantine_entry(
+    entry_id, fields = batches.new_quarantine_failure(
         batches.Quarantined(
             kind=kept.kind,
             source=kept.source,
@@ -35,23 +35,23 @@ def unreadable(kept: Kept, error: str, body: bytes, *, records: int, traceback: 
         time_ms=kept.received_ms,
         lifetime_seconds=keys.SET_ASIDE_EXPIRY_SECONDS,
         fields=fields,
-        kind=batches.counted(kept.kind),
+        kind=batches.counted_kind(kept.kind),
         records=records,
     )
 
 
-def body(kept: Kept) -> bytes:
+def body(kept: Accepted) -> bytes:
     """Return a callback's body, whatever is in it."""
     return kept.body.encode("utf-8", "surrogatepass")
 
 
-def failed(kept: Kept, error: BaseException, *, records: int) -> SetAside:
+def failed(kept: Accepted, error: BaseException, *, records: int) -> SetAside:
     """Return the entry for a callback with which this service failed."""
     found = outcome.unworkable(error)
     return unreadable(kept, found.error, body(kept), records=records, traceback=found.traceback)
 
 
-def failed_offer(origin: Kept, offer: Offer, error: BaseException) -> SetAside:
+def failed_offer(origin: Accepted, offer: Offer, error: BaseException) -> SetAside:
     """Return the entry for one event of a callback that could not be fanned out: as a callback that brings it alone."""
     found = outcome.unworkable(error)
     return unreadable(origin, found.error, _alone(offer), records=1, traceback=found.traceback)
@@ -71,6 +71,6 @@ def _alone(offer: Offer) -> bytes:
 def job(data: bytes, error: BaseException, *, records: int) -> SetAside:
     """Return the entry for a whole job of the queue "expand" that nobody can read."""
     found = outcome.unworkable(error)
-    kept = Kept("status", "", batches.now_ms(), records, "")
+    kept = Accepted("status", "", batches.now_ms(), records, "")
     entry = unreadable(kept, found.error, data, records=records, traceback=found.traceback)
     return msgspec.structs.replace(entry, kind="unknown", fields={**entry.fields, "kind": ""})

@@ -14,7 +14,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import batches, events, keys, queues, wire
-from shared.errors import CallbacksError, NotDocumented, NotJson
+from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from workers.failures import failure
 from workers.failures.failure import (
     DeadLetter,
@@ -226,13 +226,13 @@ def _way_back(shelf: Shelf, entry_id: str, values: Sequence[bytes]) -> WayBack:
 
 def _expanded(entry: QuarantineEntry) -> WayBack:
     shape = _shape(entry)
-    kept = batches.Kept(shape.kind, entry.source, entry.received_ms, shape.records, wire.text_of(entry.body))
+    kept = batches.Accepted(shape.kind, entry.source, entry.received_ms, shape.records, wire.decode_text(entry.body))
     changes: Counter[str] = Counter()
     # It was received as what it seemed to be then, and is now what it is.
-    changes[keys.count(batches.counted(entry.kind), "received")] -= entry.records
-    changes[keys.count(batches.counted(entry.kind), "quarantined")] -= entry.records
-    changes[keys.count(batches.counted(shape.kind), "received")] += shape.records
-    return WayBack(queues.EXPAND, batches.job_of([kept]), changes)
+    changes[keys.count(batches.counted_kind(entry.kind), "received")] -= entry.records
+    changes[keys.count(batches.counted_kind(entry.kind), "quarantined")] -= entry.records
+    changes[keys.count(batches.counted_kind(shape.kind), "received")] += shape.records
+    return WayBack(queues.EXPAND, batches.expand_job([kept]), changes)
 
 
 def _delivered(letter: DeadLetter) -> WayBack:
@@ -250,7 +250,7 @@ def _shape(entry: QuarantineEntry) -> wire.Shape:
     for kind in kinds:
         try:
             shape = wire.check(entry.body, kind)
-        except (NotJson, NotDocumented) as exc:
+        except (NotJson, UnexpectedShape) as exc:
             why = exc
         else:
             if len(shape.faults) < shape.records:

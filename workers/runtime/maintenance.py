@@ -104,7 +104,7 @@ class Housekeeping:
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
         """Do a task; whether all of it went well. Raises redis.RedisError where Redis is unavailable."""
-        return self.background.loop(task).attempt(step, passing=UNAVAILABLE) == 0
+        return self.background.loop(task).attempt(step, reraise=UNAVAILABLE) == 0
 
     def _tick(self, workers: Iterable[str]) -> None:
         now = time.monotonic()

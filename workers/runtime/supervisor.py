@@ -153,7 +153,7 @@ class Supervisor:
         # Redis away is the workers' trouble, who will say so; there is nothing to keep until it is back. And whatever
         # else is wrong, the workers go on.
         with contextlib.suppress(redis.RedisError):
-            self._loop.attempt(keep, passing=(redis.RedisError,))
+            self._loop.attempt(keep, reraise=(redis.RedisError,))
 
     def _stop_all(self) -> None:
         for place in self._places:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from ingest.sources import AddressRules, parse
+from ingest.sources import AddressRules, parse_address
 from shared.settings import ANY_NETWORK, Network
 
 _LOOPBACK_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
@@ -28,11 +28,11 @@ class Visitors:
 
     def address(self, scope: Scope) -> str:
         """Name who asks, for counting attempts: an IPv4 address, or the network of an IPv6 one."""
-        shown = self._rules.judge(_peer(scope), _lines(scope))
-        address = parse(shown.shown)
+        decision = self._rules.decide(_peer(scope), _lines(scope))
+        address = parse_address(decision.label)
         if isinstance(address, ipaddress.IPv6Address):
             return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
-        return shown.shown
+        return decision.label
 
     def secure(self, scope: Scope) -> bool:
         """Tell whether it came by HTTPS, to us or to the proxy."""

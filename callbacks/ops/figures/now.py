@@ -82,7 +82,7 @@ def look(client: redis.Redis, settings: Settings, auditing: Auditing | None = No
         auditing = Auditing(client, every_seconds=AUDIT_EVERY_SECONDS)
     lately = found.last_hour.buckets[-_LATELY_BUCKETS:]
     return Now(
-        at=events.time_of(int(found.seconds * 1000)),
+        at=events.utc_time(int(found.seconds * 1000)),
         callbacks_per_second=sum(bucket.callbacks_per_second for bucket in lately) / len(lately),
         last_hour=found.last_hour.buckets,
         acknowledged=found.last_hour.acknowledged,

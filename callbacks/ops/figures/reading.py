@@ -115,7 +115,7 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
     places = {name: [next(replies) for _ in range(6)] for name in names}
     paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
     now_seconds = seconds + microseconds / 1_000_000
-    findings = durability.judge(level, answers)
+    findings = durability.evaluate(level, answers)
     if durability.is_replica(findings):
         connection.connection_pool.disconnect()  # the address may lead to the new primary by now
     return Reading(
@@ -142,7 +142,7 @@ def _asked(connection: redis.Redis) -> Sequence[Any]:
         pipe.zrange(keys.FIGURES_PROCESSES, -_MOST_PROCESSES, -1, withscores=True)
         pipe.hgetall(keys.FIGURES_HOUR)
         pipe.time()
-        durability.ask(pipe)
+        durability.query(pipe)
         # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
         replies: list[Any] = pipe.execute(raise_on_error=False)
     for reply in replies[:6]:

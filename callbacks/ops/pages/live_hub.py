@@ -43,7 +43,7 @@ class Hub:
         """Give the newest events, the newest first, and how the listening goes. Begins to listen if nobody did."""
         self._looked_at = asyncio.get_running_loop().time()
         if self._task is None or self._task.done():
-            self._task = self._background.task("live_events", self._run)
+            self._task = self._background.start_task("live_events", self._run)
         return [event for _, event in reversed(self._newest)], self._state
 
     async def follow(self) -> AsyncGenerator[tuple[list[Event], str], None]:

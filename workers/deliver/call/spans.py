@@ -110,11 +110,11 @@ class CallSpans:
 
     def _begin(self, called: Sequence[_Sampled]) -> "Span":
         for sampled in called:
-            sampled.span = self._tracer.begin(
+            sampled.span = self._tracer.start_span(
                 f"deliver {self._handler.name}",
                 "consumer",
                 parent=sampled.trace,
-                attributes=tracing.messaging(self._queue, "deliver", kind="process")
+                attributes=tracing.messaging_attributes(self._queue, "deliver", kind="process")
                 | {
                     "messaging.message.id": sampled.event.id,
                     "callbacks.handler": self._handler.name,
@@ -133,9 +133,9 @@ class CallSpans:
         word = self._outcome_name(sampled.attempt, outcome)
         if isinstance(cause, Failed):
             # "ValueError at orders.py:12": the type alone is what error.type asks for.
-            self._tracer.fail(sampled.span, cause.cause.partition(" ")[0])
+            self._tracer.mark_failed(sampled.span, cause.cause.partition(" ")[0])
         elif word == "dead":
-            self._tracer.fail(sampled.span, "Retry" if isinstance(cause, Again) else "Reject")
+            self._tracer.mark_failed(sampled.span, "Retry" if isinstance(cause, Again) else "Reject")
         self._finish(sampled, word)
 
     def _outcome_name(self, attempt: int, outcome: Outcome) -> str:

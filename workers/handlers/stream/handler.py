@@ -48,7 +48,7 @@ class Stream:
         url = environ.get("CALLBACKS_STREAM_URL", "").strip() or environ.get("REDIS_URL", "").strip()
         if url:
             try:
-                connections.check(url)
+                connections.check_url(url)
             except ValueError as exc:
                 raise ValueError(f"CALLBACKS_STREAM_URL: {exc}") from None
         key = environ.get("CALLBACKS_STREAM_KEY", "").strip() or _KEY
@@ -90,7 +90,7 @@ class Stream:
             client.connection_pool.disconnect()
 
     def _pause(self, error: Exception) -> Pause:
-        where = connections.shown(self._url)
+        where = connections.redact_url(self._url)
         words = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         if isinstance(error, redis.ResponseError) and words.startswith("WRONGTYPE"):
             words = words.removeprefix("WRONGTYPE ").strip()

@@ -6,10 +6,10 @@ from typing import TypeAlias, TypeVar
 T = TypeVar("T")
 
 # Work that pauses at each `yield`; what it returns is its result.
-Steps: TypeAlias = Generator[None, None, T]
+Stepwise: TypeAlias = Generator[None, None, T]
 
 
-def finished(steps: Steps[T]) -> T:
+def run_to_end(steps: Stepwise[T]) -> T:
     """Return the result of `steps`, all done at once."""
     while True:
         try:

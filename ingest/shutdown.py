@@ -23,4 +23,4 @@ async def finish(part: str, ending: Awaitable[Any]) -> None:
     try:
         await ending
     except Exception as exc:  # noqa: BLE001 # nothing is accepted any more, so nobody is answered wrongly
-        log.fault(f"the end of {part}", exc)
+        log.unexpected_error(f"the end of {part}", exc)

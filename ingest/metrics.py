@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from ingest.commit import Entry, Store
-from shared.batches import counted
+from ingest.group_commit import BatchEntry, Store
+from shared.batches import counted_kind
 from shared.metrics import SECONDS, SIZES, Figures, Name
 
 # What no client can make more of: any other status of ours is a bug, and shows as this.
@@ -16,21 +16,21 @@ _NAMES: Final[dict[int, Name]] = {status: ("answers", status) for status in STAT
 _OTHER_NAME: Final[Name] = ("answers", OTHER)
 
 
-class Answers:
+class AnswerMetrics:
     """Counts answers by their status, and the seconds until each of those that say 200."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
         self._seconds = figures.histogram(("acknowledged",), SECONDS)
 
-    def note(self, status: int, seconds: float) -> None:
+    def count(self, status: int, seconds: float) -> None:
         """Take note of an answer."""
         self._figures.add(_NAMES.get(status, _OTHER_NAME))
         if status == 200:  # noqa: PLR2004 # OK
             self._seconds.observe(seconds)
 
 
-class MeasuringStore:
+class MeasuredStore:
     """Passes batches on to `store`, and counts what it took: by kind and source, how many at once, how long."""
 
     def __init__(self, store: Store, figures: Figures) -> None:
@@ -39,14 +39,14 @@ class MeasuringStore:
         self._seconds = figures.histogram(("commit",), SECONDS)
         self._sizes = figures.histogram(("batch",), SIZES)
 
-    async def write(self, batch: Sequence[Entry]) -> None:
-        """Make `batch` durable. Raises NotKept, and then nothing is counted."""
+    async def write(self, batch: Sequence[BatchEntry]) -> None:
+        """Make `batch` durable. Raises StoreUnavailable, and then nothing is counted."""
         began_seconds = time.perf_counter()
         await self._store.write(batch)
         self._seconds.observe(time.perf_counter() - began_seconds)
         self._sizes.observe(len(batch))
         for entry in batch:
-            self._figures.add(("received", counted(entry.kind), entry.source))
+            self._figures.add(("received", counted_kind(entry.kind), entry.source))
 
     async def close(self) -> None:
         """Close the store."""

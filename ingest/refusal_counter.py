@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-PATIENCE_SECONDS: Final = 600.0
+GATEWAY_RETRY_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusalSummary:
     """Callbacks refused since `since_seconds` (of 1970); the first of them is tried for `left_seconds` more."""
 
     callbacks: int
@@ -21,7 +21,7 @@ class Refused:
     left_seconds: float
 
 
-class Refusals:
+class RefusalCounter:
     """Counts refused callbacks, each time that the gateway is told to come again."""
 
     def __init__(self, *, now_seconds: Callable[[], float] = time.time) -> None:
@@ -33,15 +33,15 @@ class Refusals:
     def add(self, callbacks: int) -> None:
         """Count `callbacks` that were refused now."""
         now_seconds = self._now_seconds()
-        if self.told() is None:
+        if self.summary() is None:
             self._callbacks, self._first_seconds = 0, now_seconds
         self._callbacks += callbacks
         self._last_seconds = now_seconds
 
-    def told(self) -> Refused | None:
+    def summary(self) -> RefusalSummary | None:
         """Give what there was, until nothing has been refused for as long as the gateway is patient."""
         now_seconds = self._now_seconds()
-        if not self._callbacks or now_seconds - self._last_seconds > PATIENCE_SECONDS:
+        if not self._callbacks or now_seconds - self._last_seconds > GATEWAY_RETRY_SECONDS:
             return None
-        left_seconds = max(0.0, self._first_seconds + PATIENCE_SECONDS - now_seconds)
-        return Refused(self._callbacks, self._first_seconds, left_seconds)
+        left_seconds = max(0.0, self._first_seconds + GATEWAY_RETRY_SECONDS - now_seconds)
+        return RefusalSummary(self._callbacks, self._first_seconds, left_seconds)
