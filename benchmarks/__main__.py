@@ -12,7 +12,7 @@ from benchmarks import table
 from benchmarks.command import RESULTS, SCALES
 from callbacks.cli import ending
 
-TABLES: Final = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "throughput_of_handlers", "growth")
+TABLES: Final = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
 
 
 def main() -> int:

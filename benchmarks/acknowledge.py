@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from benchmarks import blast, bodies, command, machine, wrk
+from benchmarks import bodies, command, load_generator, machine, wrk
 from benchmarks.command import Run, Scale
 from benchmarks.contestants import (
     BASELINES,
@@ -18,17 +18,17 @@ from benchmarks.contestants import (
     RIVALS,
     STARLETTE,
     Contestant,
-    check_kept,
-    kept_by,
+    check_stored,
+    count_stored,
 )
-from benchmarks.measurements import OURS, Figures
+from benchmarks.measurements import OURS, Measurements
 from benchmarks.one_connection import one_connection, post
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 AT_64: Final = "64 connections"
 AT_32: Final = "32 connections"
-ALONE: Final = "one connection"
-TWO: Final = "two web processes"
+ONE_CONNECTION: Final = "one connection"
+TWO_PROCESSES: Final = "two web processes"
 _WARM_UP_FIRST: Final = 50_000_000_000
 # Two processes share what comes in, so each needs as many requests under way as one alone has.
 _CONNECTIONS_FOR_TWO: Final = 128
@@ -40,7 +40,7 @@ def measure(run: Run) -> None:
         run.absent["everything under load"] = missing
     else:
         _rates(run)
-    run.compare(ALONE, {OURS: one_connection(run.scale.single_requests)})
+    run.compare(ONE_CONNECTION, {OURS: one_connection(run.scale.single_requests)})
     _two(run)
 
 
@@ -61,15 +61,15 @@ def _rates(run: Run) -> None:
     run.note("wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request.")
 
 
-def _rate(contestant: Contestant, connections: int, scale: Scale) -> Figures:
-    with Stage() as stage:
-        url = contestant.start(stage)
+def _rate(contestant: Contestant, connections: int, scale: Scale) -> Measurements:
+    with Testbed() as testbed:
+        url = contestant.start(testbed)
         post(url, bodies.body(_WARM_UP_FIRST))  # some clients make what they need only when they are first used
         if scale.warm_up_seconds:
             wrk.load(url, connections=connections, seconds=scale.warm_up_seconds, first=_WARM_UP_FIRST + 1)
-        before = kept_by(contestant, stage)
+        before = count_stored(contestant, testbed)
         load = wrk.load(url, connections=connections, seconds=scale.load_seconds)
-        check_kept(contestant, stage, before=before, requests=load.requests, connections=connections)
+        check_stored(contestant, testbed, before=before, requests=load.requests, connections=connections)
     return {
         "requests/s": load.rate,
         "p50 ms": load.p50_us / 1000,
@@ -80,24 +80,24 @@ def _rate(contestant: Contestant, connections: int, scale: Scale) -> Figures:
 
 def _two(run: Run) -> None:
     if machine.missing("cc") and machine.missing("wrk"):
-        run.absent[TWO] = "there is neither a C compiler nor wrk"
+        run.absent[TWO_PROCESSES] = "there is neither a C compiler nor wrk"
         return
-    generator, how = blast.generator()
+    generator, how = load_generator.generator()
     run.note(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
-    contestants: dict[str, Callable[[], Figures]] = {}
+    contestants: dict[str, Callable[[], Measurements]] = {}
     for name, processes in ((OURS, 2), (f"{OURS}, one process", 1)):
         contestants[name] = partial(_with_processes, processes, run.scale, generator)
-    run.compare(TWO, contestants, repetitions=run.scale.long_repetitions)
+    run.compare(TWO_PROCESSES, contestants, repetitions=run.scale.long_repetitions)
 
 
-def _with_processes(processes: int, scale: Scale, generate: blast.Generator) -> Figures:
-    with Stage() as stage:
-        url = stage.web(processes=processes)
+def _with_processes(processes: int, scale: Scale, generate: load_generator.Generator) -> Measurements:
+    with Testbed() as testbed:
+        url = testbed.web(processes=processes)
         if scale.warm_up_seconds:
             generate(url, _CONNECTIONS_FOR_TWO, scale.warm_up_seconds, _WARM_UP_FIRST)
-        before = kept_by(OURSELVES, stage)
+        before = count_stored(OURSELVES, testbed)
         requests, rate = generate(url, _CONNECTIONS_FOR_TWO, scale.load_seconds, 0)
-        check_kept(OURSELVES, stage, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
+        check_stored(OURSELVES, testbed, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
     return {"requests/s": rate}
 
 

@@ -10,61 +10,61 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from benchmarks import bodies, wrk
-from benchmarks.stage import Failed, Part, Stage
+from benchmarks.testbed import MeasurementFailed, Testbed, TestbedProcess
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS
 from shared import audit, batches, keys, queues
 from shared.batches import Accepted
 
 HANDLER: Final = "nothing"
-_HELD: Final = "benchmark:held"
+_HIDDEN_QUEUE: Final = "benchmark:hidden"
 _JOBS_A_WRITE: Final = 50
 _FILL_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.005
 # From a worker's first sign in Redis to its waiting for a job.
 SETTLE_SECONDS: Final = 0.5
-_PATIENCE_SECONDS: Final = 60.0
+_TIMEOUT_SECONDS: Final = 60.0
 
 
-def fill(redis: Any, callbacks: int, *, a_job: int = 1, reports: int = bodies.REPORTS) -> None:
+def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.REPORTS) -> None:
     """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
     with redis.pipeline(transaction=False) as pipe:
-        for number, kept in enumerate(_batches(callbacks, a_job, reports), start=1):
-            for command in batches.commit_commands(kept):
+        for number, stored in enumerate(_batches(callbacks, per_job, reports), start=1):
+            for command in batches.commit_commands(stored):
                 pipe.execute_command(*command)
             if number % _JOBS_A_WRITE == 0:
                 pipe.execute()
         pipe.execute()
 
 
-def _batches(callbacks: int, a_job: int, reports: int) -> Iterator[list[Accepted]]:
-    kept: list[Accepted] = []
+def _batches(callbacks: int, per_job: int, reports: int) -> Iterator[list[Accepted]]:
+    stored: list[Accepted] = []
     size_bytes = 0
     for number in range(callbacks):
         body = bodies.body(number, reports=reports)
-        if kept and (len(kept) >= min(a_job, MAX_CALLBACKS) or size_bytes + len(body) > MAX_BYTES):
-            yield kept
-            kept, size_bytes = [], 0
-        kept.append(Accepted("status", "benchmark", batches.now_ms(), reports, body.decode()))
+        if stored and (len(stored) >= min(per_job, MAX_CALLBACKS) or size_bytes + len(body) > MAX_BYTES):
+            yield stored
+            stored, size_bytes = [], 0
+        stored.append(Accepted("status", "benchmark", batches.now_ms(), reports, body.decode()))
         size_bytes += len(body)
-    if kept:
-        yield kept
+    if stored:
+        yield stored
 
 
-def fill_by_load(stage: Stage, callbacks: int, *, connections: int = 64) -> int:
+def fill_by_load(testbed: Testbed, callbacks: int, *, connections: int = 64) -> int:
     """Post at least so many callbacks from 64 connections while no worker runs; give how many were kept.
 
     The web process is gone afterwards.
     """
-    url, part = stage.web_part()
-    first = kept = 0
-    before = audit.take(stage.redis).received
-    while kept < callbacks:
+    url, process = testbed.web_process()
+    first = stored = 0
+    before = audit.take(testbed.redis).received
+    while stored < callbacks:
         load = wrk.load(url, connections=connections, seconds=_FILL_SECONDS, first=first)
         first += load.requests + connections
         time.sleep(0.2)
-        kept = (audit.take(stage.redis).received - before) // bodies.REPORTS
-    part.stop()
-    return kept
+        stored = (audit.take(testbed.redis).received - before) // bodies.REPORTS
+    process.stop()
+    return stored
 
 
 def job_sizes(redis: Any) -> list[int]:
@@ -76,7 +76,7 @@ def job_sizes(redis: Any) -> list[int]:
 
 
 def drain(
-    stage: Stage,
+    testbed: Testbed,
     *,
     expanders: int = 1,
     deliverers: int = 1,
@@ -88,40 +88,40 @@ def drain(
     `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
     Raises Failed if the audit does not come out afterwards, or an event died.
     """
-    redis = stage.redis
-    hold(redis, queues.EXPAND)
+    redis = testbed.redis
+    hold_queue(redis, queues.EXPAND)
     names = [HANDLER] if not handlers else [f"{HANDLER}{number}" for number in range(handlers)]
     modules = {"handlers": "benchmarks.several_handlers" if handlers else "benchmarks.handlers"}
     environment = {"BENCHMARK_HANDLERS": str(handlers)}
-    expand = stage.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
-    deliver = stage.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
+    expand = testbed.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
+    deliver = testbed.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
     workers = expanders + deliverers * len(names)
-    deliver.until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
+    deliver.wait_until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
     time.sleep(SETTLE_SECONDS)
     expected = audit.take(redis).received
     if on_ready is not None:
         on_ready(expand, deliver)
     started = time.monotonic()
-    release(redis, queues.EXPAND)
-    until_delivered(redis, names, expected, deliver)
+    release_queue(redis, queues.EXPAND)
+    wait_until_delivered(redis, names, expected, deliver)
     took = time.monotonic() - started
     _check(redis, expected)
-    for part in (deliver, expand):
-        part.stop()
+    for process in (deliver, expand):
+        process.stop()
     return took
 
 
-def hold(redis: Any, queue: str) -> None:
+def hold_queue(redis: Any, queue: str) -> None:
     """Take what waits in a queue out of every worker's sight."""
-    redis.rename(keys.rq_queue(queue), _HELD)
+    redis.rename(keys.rq_queue(queue), _HIDDEN_QUEUE)
 
 
-def release(redis: Any, queue: str) -> None:
+def release_queue(redis: Any, queue: str) -> None:
     """Give it back in one step, which wakes the workers that wait."""
-    redis.rename(_HELD, keys.rq_queue(queue))
+    redis.rename(_HIDDEN_QUEUE, keys.rq_queue(queue))
 
 
-def until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: Part) -> None:
+def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: TestbedProcess) -> None:
     """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
     counters = [keys.handler_count(name, "report", "delivered") for name in handlers]
     before, moved = -1, time.monotonic()
@@ -131,12 +131,14 @@ def until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver:
             return
         if sum(counts) != before:
             before, moved = sum(counts), time.monotonic()
-        elif time.monotonic() - moved > _PATIENCE_SECONDS:
-            raise Failed(f"{counts} of {expected} events each were delivered, then none:\n{deliver.output[-2000:]}")
+        elif time.monotonic() - moved > _TIMEOUT_SECONDS:
+            raise MeasurementFailed(
+                f"{counts} of {expected} events each were delivered, then none:\n{deliver.output[-2000:]}"
+            )
         time.sleep(_POLL_SECONDS)
 
 
 def _check(redis: Any, expected: int) -> None:
     sums = audit.take(redis)
     if not sums.balances or sums.in_flight or sums.unique != expected:
-        raise Failed(f"the audit does not come out: {sums}")
+        raise MeasurementFailed(f"the audit does not come out: {sums}")

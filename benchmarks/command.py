@@ -119,7 +119,7 @@ class Run:
     def compare(
         self,
         name: str,
-        contestants: dict[str, Callable[[], measurements.Figures]],
+        contestants: dict[str, Callable[[], measurements.Measurements]],
         *,
         repetitions: int | None = None,
     ) -> None:
@@ -156,20 +156,20 @@ def main(table: str, measure: Callable[[Run], None], description: str) -> None:
         measure(run)
     results = Results(
         table=table,
-        taken_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        measured_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         scale=scale.name,
         machine=before,
         comparisons=run.comparisons,
         absent=run.absent,
         notes=run.notes,
     )
-    _show(results)
+    _print(results)
     if options.save is not None:
-        print(f"kept in {_keep(results, options.save).name}")
+        print(f"kept in {_save(results, options.save).name}")
 
 
-def _show(results: Results) -> None:
-    print(f"\n{results.table}, {results.taken_at}, scale {results.scale}\n{results.machine}")
+def _print(results: Results) -> None:
+    print(f"\n{results.table}, {results.measured_at}, scale {results.scale}\n{results.machine}")
     for comparison in results.comparisons:
         print()
         for line in measurements.lines(comparison):
@@ -180,7 +180,7 @@ def _show(results: Results) -> None:
         print(f"\nnote: {note}")
 
 
-def _keep(results: Results, folder: Path) -> Path:
+def _save(results: Results, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{results.table}.json"
     unfinished = path.with_suffix(".part")

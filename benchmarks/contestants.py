@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from benchmarks import bodies, machine
 from benchmarks.measurements import OURS
-from benchmarks.stage import REPOSITORY, Failed, Stage, Url
+from benchmarks.testbed import REPOSITORY, MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from shared import audit
 
@@ -34,8 +34,8 @@ class Contestant(Struct, frozen=True, kw_only=True):
     """A server to be measured. `kept` counts the callbacks in its Redis; None where nothing is kept at all."""
 
     name: str
-    start: Callable[[Stage], Url]
-    kept: Callable[[Any], int] | None
+    start: Callable[[Testbed], TargetUrl]
+    stored: Callable[[Any], int] | None
     absent: Callable[[], str] = lambda: ""
 
 
@@ -52,47 +52,49 @@ class Consumer(Struct, frozen=True, kw_only=True):
     is_slow: bool = False
 
 
-def kept_by(contestant: Contestant, stage: Stage) -> int:
+def count_stored(contestant: Contestant, testbed: Testbed) -> int:
     """Count the callbacks in the contestant's Redis, a moment after the load: what was under way arrives meanwhile."""
-    if contestant.kept is None:
+    if contestant.stored is None:
         return 0
     time.sleep(_MOMENT_SECONDS)
-    return contestant.kept(stage.redis)
+    return contestant.stored(testbed.redis)
 
 
-def check_kept(contestant: Contestant, stage: Stage, *, before: int, requests: int, connections: int) -> None:
+def check_stored(contestant: Contestant, testbed: Testbed, *, before: int, requests: int, connections: int) -> None:
     """Raise Failed unless all that was answered is in Redis, and no more than what was under way at the end beside."""
-    if contestant.kept is None:
+    if contestant.stored is None:
         return
-    kept = kept_by(contestant, stage) - before
-    if not requests <= kept <= requests + connections:
-        raise Failed(f"{contestant.name}: {requests} callbacks were acknowledged, and Redis has {kept}")
+    stored = count_stored(contestant, testbed) - before
+    if not requests <= stored <= requests + connections:
+        raise MeasurementFailed(f"{contestant.name}: {requests} callbacks were acknowledged, and Redis has {stored}")
 
 
-def _uvicorn(python: str | Path, application: str) -> Callable[[Stage], Url]:
-    def start(stage: Stage) -> Url:
-        url = Url(free_port())
+def _uvicorn(python: str | Path, application: str) -> Callable[[Testbed], TargetUrl]:
+    def start(testbed: Testbed) -> TargetUrl:
+        url = TargetUrl(free_port())
         command = [str(python), "-m", "uvicorn", f"benchmarks.peers.{application}", "--port", str(url.port)]
-        part = stage.start(
+        process = testbed.start(
             application,
             [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
         )
-        part.until(url.answers, "its first answer")
+        process.wait_until(url.answers, "its first answer")
         return url
 
     return start
 
 
-def _node(stage: Stage) -> Url:
-    url = Url(free_port())
-    stage.start("Fastify", ["node", str(NODE / "server.js"), str(url.port)]).until(url.answers, "its first answer")
+def _node(testbed: Testbed) -> TargetUrl:
+    url = TargetUrl(free_port())
+    testbed.start("Fastify", ["node", str(NODE / "server.js"), str(url.port)]).wait_until(
+        url.answers, "its first answer"
+    )
     return url
 
 
 def _received(redis: Any) -> int:
     received, left_over = divmod(audit.take(redis).received, bodies.REPORTS)
     if left_over:
-        raise Failed(f"{left_over} reports beside whole callbacks")
+        raise MeasurementFailed(f"{left_over} reports beside whole callbacks")
     return received
 
 
@@ -110,45 +112,45 @@ def _length(key: str) -> Callable[[Any], int]:
     return lambda redis: int(redis.llen(key))
 
 
-OURSELVES: Final = Contestant(name=OURS, start=Stage.web, kept=_received)
+OURSELVES: Final = Contestant(name=OURS, start=Testbed.web, stored=_received)
 BASELINES: Final = (
-    Contestant(name=STARLETTE, start=_uvicorn(sys.executable, "no_op:starlette"), kept=None),
-    Contestant(name=RAW, start=_uvicorn(sys.executable, "no_op:raw"), kept=None),
+    Contestant(name=STARLETTE, start=_uvicorn(sys.executable, "no_op:starlette"), stored=None),
+    Contestant(name=RAW, start=_uvicorn(sys.executable, "no_op:raw"), stored=None),
 )
 # What the goals are held against.
 RIVALS: Final = (
-    Contestant(name=NAIVE_RQ, start=_uvicorn(sys.executable, "naive_rq:app"), kept=_length("rq:queue:callbacks")),
-    Contestant(name=BULLMQ, start=_node, kept=_length("bull:callbacks:wait"), absent=_no_node),
+    Contestant(name=NAIVE_RQ, start=_uvicorn(sys.executable, "naive_rq:app"), stored=_length("rq:queue:callbacks")),
+    Contestant(name=BULLMQ, start=_node, stored=_length("bull:callbacks:wait"), absent=_no_node),
 )
 OTHERS: Final = (
     Contestant(
         name="FastAPI + Celery",
         start=_uvicorn(PYTHON, "on_celery:app"),
-        kept=_length("celery"),
+        stored=_length("celery"),
         absent=_no_packages,
     ),
     Contestant(
         name="FastAPI + arq",
         start=_uvicorn(PYTHON, "on_arq:app"),
-        kept=lambda redis: int(redis.zcard("arq:queue")),
+        stored=lambda redis: int(redis.zcard("arq:queue")),
         absent=_no_packages,
     ),
     Contestant(
         name="FastAPI + taskiq",
         start=_uvicorn(PYTHON, "on_taskiq:app"),
-        kept=_length("taskiq"),
+        stored=_length("taskiq"),
         absent=_no_packages,
     ),
     Contestant(
         name="FastAPI + dramatiq",
         start=_uvicorn(PYTHON, "on_dramatiq:app"),
-        kept=_length("dramatiq:default"),
+        stored=_length("dramatiq:default"),
         absent=_no_packages,
     ),
     Contestant(
         name="FastAPI + saq",
         start=_uvicorn(PYTHON, "on_saq:app"),
-        kept=_length("saq:callbacks:queued"),
+        stored=_length("saq:callbacks:queued"),
         absent=_no_packages,
     ),
 )

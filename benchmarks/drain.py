@@ -19,55 +19,55 @@ from benchmarks import backlog, bodies, command
 from benchmarks.command import Run
 from benchmarks.contestants import BULLMQ_WORKER, CONSUMER_RIVALS, OTHER_CONSUMERS, Consumer
 from benchmarks.machine import missing
-from benchmarks.measurements import OURS, Figures, percentile
-from benchmarks.stage import Failed, Stage
+from benchmarks.measurements import OURS, Measurements, percentile
+from benchmarks.testbed import MeasurementFailed, Testbed
 
-ALONE: Final = "committed one a job"
+ONE_PER_JOB: Final = "committed one a job"
 UNDER_LOAD: Final = "committed under load"
 RATE: Final = "callbacks/s"
-_PATIENCE_SECONDS: Final = 120.0
+_TIMEOUT_SECONDS: Final = 120.0
 
 
 def measure(run: Run) -> None:
     """Make the table."""
     scale = run.scale
-    peers: dict[str, Callable[[], Figures]] = {}
+    peers: dict[str, Callable[[], Measurements]] = {}
     for peer in (*CONSUMER_RIVALS, *(OTHER_CONSUMERS if scale.name == "full" else ())) if run.peers else ():
         if why := peer.absent():
             run.absent[peer.name] = why
         else:
             peers[peer.name] = partial(_peer, peer, scale.slow_callbacks if peer.is_slow else scale.callbacks)
-    beside = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
-    run.compare(ALONE, {OURS: partial(_alone, scale.callbacks), **beside})
+    shown_peers = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
+    run.compare(ONE_PER_JOB, {OURS: partial(_one_per_job, scale.callbacks), **shown_peers})
     if why := missing("wrk"):
         run.absent[UNDER_LOAD] = why
         return
     sizes: Counter[int] = Counter()
     rivals = {name: peer for name, peer in peers.items() if name == BULLMQ_WORKER}
     run.compare(UNDER_LOAD, {OURS: partial(_under_load, scale.callbacks, sizes), **rivals})
-    run.note(_told(sizes))
+    run.note(_job_sizes_text(sizes))
     if run.peers:
         run.note(f"Workers that take milliseconds for a job were given {scale.slow_callbacks} callbacks.")
 
 
-def _alone(callbacks: int) -> Figures:
-    with Stage() as stage:
-        backlog.fill(stage.redis, callbacks)
-        seconds = backlog.drain(stage)
+def _one_per_job(callbacks: int) -> Measurements:
+    with Testbed() as testbed:
+        backlog.fill(testbed.redis, callbacks)
+        seconds = backlog.drain(testbed)
     return {RATE: callbacks / seconds, "seconds": seconds}
 
 
-def _under_load(callbacks: int, sizes: Counter[int]) -> Figures:
-    with Stage() as stage:
-        kept = backlog.fill_by_load(stage, callbacks)
-        found = backlog.job_sizes(stage.redis)
+def _under_load(callbacks: int, sizes: Counter[int]) -> Measurements:
+    with Testbed() as testbed:
+        stored = backlog.fill_by_load(testbed, callbacks)
+        found = backlog.job_sizes(testbed.redis)
         sizes.update(found)
-        seconds = backlog.drain(stage)
-    return {RATE: kept / seconds, "callbacks a job": statistics.mean(found), "callbacks": kept, "seconds": seconds}
+        seconds = backlog.drain(testbed)
+    return {RATE: stored / seconds, "callbacks a job": statistics.mean(found), "callbacks": stored, "seconds": seconds}
 
 
-def _peer(peer: Consumer, callbacks: int) -> Figures:
-    with Stage() as stage, tempfile.NamedTemporaryFile(suffix=".json") as file:
+def _peer(peer: Consumer, callbacks: int) -> Measurements:
+    with Testbed() as testbed, tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(bodies.template())
         file.flush()
         environment = {
@@ -75,24 +75,26 @@ def _peer(peer: Consumer, callbacks: int) -> Figures:
             "BENCHMARK_TEMPLATE": file.name,
             "BENCHMARK_MARK": bodies.NUMBER_MARK,
         }
-        filling = stage.start(f"{peer.name}, filling", peer.fill, environment)
+        filling = testbed.start(f"{peer.name}, filling", peer.fill, environment)
         try:
-            if filling.process.wait(_PATIENCE_SECONDS) != 0:
-                raise Failed(f"{peer.name} could not fill its queue: {filling.output[-2000:]}")
+            if filling.process.wait(_TIMEOUT_SECONDS) != 0:
+                raise MeasurementFailed(f"{peer.name} could not fill its queue: {filling.output[-2000:]}")
         except subprocess.TimeoutExpired:
-            raise Failed(f"{peer.name} did not fill its queue in {_PATIENCE_SECONDS:.0f} s") from None
-        working = stage.start(peer.name, peer.work, environment)
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not (told := [line for line in working.output.splitlines() if line.startswith('{"callbacks"')]):
+            raise MeasurementFailed(f"{peer.name} did not fill its queue in {_TIMEOUT_SECONDS:.0f} s") from None
+        working = testbed.start(peer.name, peer.work, environment)
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not (lines := [line for line in working.output.splitlines() if line.startswith('{"callbacks"')]):
             if working.process.poll() is not None and not working.output.strip().startswith('{"callbacks"'):
-                raise Failed(f"{peer.name} ended before it was done: {working.output[-2000:]}")
+                raise MeasurementFailed(f"{peer.name} ended before it was done: {working.output[-2000:]}")
             if time.monotonic() > deadline:
-                raise Failed(f"{peer.name} was not done after {_PATIENCE_SECONDS:.0f} s: {working.output[-500:]}")
+                raise MeasurementFailed(
+                    f"{peer.name} was not done after {_TIMEOUT_SECONDS:.0f} s: {working.output[-500:]}"
+                )
             time.sleep(0.05)
-    return {RATE: float(msgspec.json.decode(told[-1])["rate"])}
+    return {RATE: float(msgspec.json.decode(lines[-1])["rate"])}
 
 
-def _told(sizes: Counter[int]) -> str:
+def _job_sizes_text(sizes: Counter[int]) -> str:
     each = sorted(sizes.elements())
     shares = ", ".join(f"{share:.0%} of the jobs up to {percentile(each, share)}" for share in (0.1, 0.5, 0.9))
     return f"Load at 64 connections left {len(each)} jobs of {each[0]} to {each[-1]} callbacks: {shares}."

@@ -14,8 +14,8 @@ from typing import Final
 
 from benchmarks import backlog, command
 from benchmarks.command import Run
-from benchmarks.measurements import OURS, Figures
-from benchmarks.stage import Failed, Stage, Url
+from benchmarks.measurements import OURS, Measurements
+from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from shared import keys, queues
 
@@ -24,16 +24,16 @@ SHARE: Final = "% of the most"
 _CONCURRENCY: Final = 32
 _ANSWER_SECONDS: Final = 0.05
 _EVENTS: Final = 200
-_A_JOB: Final = 200
+_PER_JOB: Final = 200
 
 
 def measure(run: Run) -> None:
     """Make the table."""
-    contestants = {f"{OURS}, a handler that waits": partial(_passed, "benchmarks.waiting_handler", "waits")}
+    contestants = {f"{OURS}, a handler that waits": partial(_rate, "benchmarks.waiting_handler", "waits")}
     if importlib.util.find_spec(FORWARD) is None:
         run.absent["the forward handler"] = f"{FORWARD} is not there yet"
     else:
-        contestants = {OURS: partial(_passed, FORWARD, "forward"), **contestants}
+        contestants = {OURS: partial(_rate, FORWARD, "forward"), **contestants}
     for events in (_EVENTS, _EVENTS * 10) if run.scale.name == "full" else (_EVENTS,):
         run.compare(
             f"{events:,} events",
@@ -49,34 +49,34 @@ def measure(run: Run) -> None:
     )
 
 
-def _passed(module: str, handler: str, events: int) -> Figures:
-    with Stage() as stage:
-        endpoint = Url(free_port())
-        serving = stage.start(
+def _rate(module: str, handler: str, events: int) -> Measurements:
+    with Testbed() as testbed:
+        endpoint = TargetUrl(free_port())
+        serving = testbed.start(
             "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), str(_ANSWER_SECONDS)]
         )
-        serving.until(endpoint.answers, "its first answer")
+        serving.wait_until(endpoint.answers, "its first answer")
         environment = {
             "CALLBACKS_FORWARD_URL": str(endpoint),
             "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(32)).decode()}",
             "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
         }
-        redis, queue = stage.redis, queues.delivery(handler)
-        backlog.fill(redis, events, a_job=_A_JOB, reports=1)
-        expand = stage.callbacks("worker", "expand", handlers=module, **environment)
+        redis, queue = testbed.redis, queues.delivery(handler)
+        backlog.fill(redis, events, per_job=_PER_JOB, reports=1)
+        expand = testbed.callbacks("worker", "expand", handlers=module, **environment)
         counter = keys.handler_count(handler, "report", "queued")
-        expand.until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")
+        expand.wait_until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")
         expand.stop()
-        backlog.hold(redis, queue)
-        deliver = stage.callbacks("worker", "deliver", "--handler", handler, handlers=module, **environment)
-        deliver.until(lambda: redis.scard("rq:workers") == 1, "a worker")
+        backlog.hold_queue(redis, queue)
+        deliver = testbed.callbacks("worker", "deliver", "--handler", handler, handlers=module, **environment)
+        deliver.wait_until(lambda: redis.scard("rq:workers") == 1, "a worker")
         time.sleep(backlog.SETTLE_SECONDS)
         started = time.monotonic()
-        backlog.release(redis, queue)
-        backlog.until_delivered(redis, [handler], events, deliver)
+        backlog.release_queue(redis, queue)
+        backlog.wait_until_delivered(redis, [handler], events, deliver)
         rate = events / (time.monotonic() - started)
         if redis.exists(keys.dead(handler)):
-            raise Failed(f"events died at the handler:\n{deliver.output[-2000:]}")
+            raise MeasurementFailed(f"events died at the handler:\n{deliver.output[-2000:]}")
     return {"events/s": rate, SHARE: rate * _ANSWER_SECONDS / _CONCURRENCY * 100}
 
 

@@ -10,12 +10,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from benchmarks import acknowledge, drain, forward, growth, memory, standing, throughput_of_handlers, whole
+from benchmarks import acknowledge, drain, end_to_end, forward, growth, idle, memory, throughput_of_handlers
 from benchmarks.contestants import BULLMQ, BULLMQ_WORKER, NAIVE_RQ, SIMPLE_WORKER, STARLETTE
 from benchmarks.measurements import OURS, Comparison, Results
 
 
-class Verdict(Struct, frozen=True):
+class CheckResult(Struct, frozen=True):
     """What a check found, in words, and whether it is what was wanted; None if there was nothing to judge."""
 
     text: str
@@ -27,13 +27,13 @@ class Check(Struct, frozen=True):
 
     table: str
     comparison: str
-    judge: Callable[[Comparison], Verdict | None]
+    evaluation: Callable[[Comparison], CheckResult | None]
 
-    def verdict(self, results: Mapping[str, Results]) -> Verdict:
+    def evaluate(self, results: Mapping[str, Results]) -> CheckResult:
         """Judge by what was measured."""
         found = results[self.table].comparison(self.comparison) if self.table in results else None
-        told = None if found is None else self.judge(found)
-        return told or Verdict("not measured", None)
+        result = None if found is None else self.evaluation(found)
+        return result or CheckResult("not measured", None)
 
 
 class Goal(Struct, frozen=True):
@@ -46,25 +46,25 @@ class Goal(Struct, frozen=True):
 
 
 def _ratio(
-    table: str, name: str, figure: str, over: str, *, least: float = 0.0, most: float = 0.0, shown: str = ""
+    table: str, name: str, metric: str, over: str, *, least: float = 0.0, most: float = 0.0, shown: str = ""
 ) -> Check:
     """Want our median of `figure` to be at least, or at most, so many times that of `over`."""
 
-    def judge(comparison: Comparison) -> Verdict | None:
-        found = comparison.ratio(OURS, over, figure)
+    def evaluation(comparison: Comparison) -> CheckResult | None:
+        found = comparison.ratio(OURS, over, metric)
         if found is None:
             return None
         ratio, low, high = found
         text = f"{ratio:.2f} × {shown or over} ({low:.2f} to {high:.2f})"
-        return Verdict(text, ratio >= least if least else ratio <= most)
+        return CheckResult(text, ratio >= least if least else ratio <= most)
 
-    return Check(table, name, judge)
+    return Check(table, name, evaluation)
 
 
 def _value(
     table: str,
     name: str,
-    figure: str,
+    metric: str,
     text: str,
     *,
     least: float | None = None,
@@ -73,44 +73,46 @@ def _value(
 ) -> Check:
     """Want our median of `figure` to be at least, or at most, a value; `text` shows it, as in "{:.1f} ms"."""
 
-    def judge(comparison: Comparison) -> Verdict | None:
+    def evaluation(comparison: Comparison) -> CheckResult | None:
         ours = comparison.of(OURS)
-        if ours is None or figure not in ours.samples[0]:
+        if ours is None or metric not in ours.samples[0]:
             return None
-        value = ours.median(figure)
+        value = ours.median(metric)
         met = (least is None or value >= least) and (most is None or value <= most)
-        return Verdict(text.format(value * scale), met if (least, most) != (None, None) else None)
+        return CheckResult(text.format(value * scale), met if (least, most) != (None, None) else None)
 
-    return Check(table, name, judge)
+    return Check(table, name, evaluation)
 
 
 def _flat(name: str, cost: str, unit: str) -> Check:
     """Want the cost at every point of a sweep within 20 % of the sweep's median."""
 
-    def judge(comparison: Comparison) -> Verdict | None:
+    def evaluation(comparison: Comparison) -> CheckResult | None:
         if len(comparison.series) < _POINTS:
             return None
         medians = {series.name: series.median(cost) for series in comparison.series}
         middle = sorted(medians.values())[len(medians) // 2]
         shown = ", ".join(f"{point}: {value:,.0f}" for point, value in medians.items())
         met = all(abs(value / middle - 1) <= _FLAT for value in medians.values())
-        return Verdict(f"{name} {shown} {unit}", met)
+        return CheckResult(f"{name} {shown} {unit}", met)
 
-    return Check("growth", name, judge)
+    return Check("growth", name, evaluation)
 
 
 def _no_growth(name: str) -> Check:
     """Want no more on its way in the second half of the load than in the first, but for a moment's load."""
 
-    def judge(comparison: Comparison) -> Verdict | None:
+    def evaluation(comparison: Comparison) -> CheckResult | None:
         ours = comparison.of(OURS)
         if ours is None:
             return None
         first = ours.median("events on their way, first half")
         second = ours.median("events on their way, second half")
-        return Verdict(f"{first:,.0f}, then {second:,.0f} events on their way", second <= first * 1.2 + _MOMENT_EVENTS)
+        return CheckResult(
+            f"{first:,.0f}, then {second:,.0f} events on their way", second <= first * 1.2 + _MOMENT_EVENTS
+        )
 
-    return Check("whole", name, judge)
+    return Check("end_to_end", name, evaluation)
 
 
 _FLAT: Final = 0.2
@@ -118,8 +120,8 @@ _FLAT: Final = 0.2
 _POINTS: Final = 2
 # What comes in within a tenth of a second at 3,000 callbacks of three reports: less than that is no growth.
 _MOMENT_EVENTS: Final = 900
-_BUSY: Final = f"{whole.BUSY}, 3,000 callbacks/s"
-_QUIET: Final = f"{whole.QUIET}, 20 callbacks/s"
+_BUSY: Final = f"{end_to_end.BUSY}, 3,000 callbacks/s"
+_QUIET: Final = f"{end_to_end.QUIET}, 20 callbacks/s"
 _RATE: Final = "requests/s"
 
 GOALS: Final = (
@@ -150,8 +152,8 @@ GOALS: Final = (
         "one connection, one request at a time",
         "p50 ≤ 1.5 × a bare fsynced RPUSH from redis-py",
         (
-            _value("acknowledge", acknowledge.ALONE, "p50 ms", "p50 {:.2f} ms"),
-            _value("acknowledge", acknowledge.ALONE, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", most=1.5),
+            _value("acknowledge", acknowledge.ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
+            _value("acknowledge", acknowledge.ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", most=1.5),
         ),
     ),
     Goal(
@@ -159,8 +161,10 @@ GOALS: Final = (
         "two web processes against one",
         "≥ 1.6 ×",
         (
-            _value("acknowledge", acknowledge.TWO, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", acknowledge.TWO, _RATE, f"{OURS}, one process", least=1.6, shown="one process"),
+            _value("acknowledge", acknowledge.TWO_PROCESSES, _RATE, "{:,.0f}/s"),
+            _ratio(
+                "acknowledge", acknowledge.TWO_PROCESSES, _RATE, f"{OURS}, one process", least=1.6, shown="one process"
+            ),
         ),
     ),
     Goal(
@@ -168,8 +172,8 @@ GOALS: Final = (
         "drain waiting callbacks of three reports, one expand and one deliver process, committed one a job",
         "≥ 8,000 callbacks/s; ≥ 60 × SimpleWorker with a job per callback",
         (
-            _value("drain", drain.ALONE, drain.RATE, "{:,.0f}/s", least=8_000),
-            _ratio("drain", drain.ALONE, drain.RATE, SIMPLE_WORKER, least=60.0),
+            _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", least=8_000),
+            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER, least=60.0),
         ),
     ),
     Goal(
@@ -185,15 +189,15 @@ GOALS: Final = (
         "P7",
         "everything at once, open loop at 3,000 callbacks/s",
         "no backlog growth; POST to handler p99 ≤ 250 ms",
-        (_no_growth(_BUSY), _value("whole", _BUSY, "p99 ms", "p99 {:.0f} ms", most=250)),
+        (_no_growth(_BUSY), _value("end_to_end", _BUSY, "p99 ms", "p99 {:.0f} ms", most=250)),
     ),
     Goal(
         "P8",
         "quiet, 20 callbacks/s",
         "POST to handler p50 ≤ 12 ms, p99 ≤ 40 ms",
         (
-            _value("whole", _QUIET, "p50 ms", "p50 {:.1f} ms", most=12),
-            _value("whole", _QUIET, "p99 ms", "p99 {:.1f} ms", most=40),
+            _value("end_to_end", _QUIET, "p50 ms", "p50 {:.1f} ms", most=12),
+            _value("end_to_end", _QUIET, "p99 ms", "p99 {:.1f} ms", most=40),
         ),
     ),
     Goal(
@@ -221,9 +225,9 @@ GOALS: Final = (
         "standing still and starting",
         "each process < 0.5 % of a core idle, ≤ 70 MiB; `callbacks web` answers within 1 s",
         (
-            _value("standing", standing.IDLE, "the most, % of a core", "{:.2f} % of a core", most=0.5),
-            _value("standing", standing.IDLE, "the most, MiB", "{:.0f} MiB", most=70),
-            _value("standing", standing.STARTING, "ms to the first 200", "{:.2f} s", most=1000, scale=0.001),
+            _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", most=0.5),
+            _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", most=70),
+            _value("idle", idle.STARTING, "ms to the first 200", "{:.2f} s", most=1000, scale=0.001),
         ),
     ),
     Goal(
@@ -256,7 +260,7 @@ GOALS: Final = (
 )
 
 
-def judged(results: Mapping[str, Results]) -> Iterator[tuple[Goal, list[Verdict]]]:
+def evaluate_goals(results: Mapping[str, Results]) -> Iterator[tuple[Goal, list[CheckResult]]]:
     """Give each goal with what its checks found in the results of each table, by the table's name."""
     for goal in GOALS:
-        yield goal, [check.verdict(results) for check in goal.checks]
+        yield goal, [check.evaluate(results) for check in goal.checks]

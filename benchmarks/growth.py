@@ -12,9 +12,9 @@ from typing import Final
 
 from benchmarks import backlog, bodies, command
 from benchmarks.command import Run
-from benchmarks.measurements import Comparison, Figures
-from benchmarks.one_connection import answer
-from benchmarks.stage import Failed, Stage
+from benchmarks.measurements import Comparison, Measurements
+from benchmarks.one_connection import read_answer
+from benchmarks.testbed import MeasurementFailed, Testbed
 
 BACKLOG: Final = "waiting callbacks"
 HANDLERS: Final = "handlers"
@@ -24,13 +24,13 @@ COST: Final = "µs a callback"
 COST_OF_DELIVERY: Final = "µs a callback and handler"
 COST_OF_REPORT: Final = "µs a report"
 COST_OF_POSTING: Final = "posting, µs a report"
-_A_JOB: Final = 40
+_PER_JOB: Final = 40
 
 
 def measure(run: Run) -> None:
     """Make the table."""
     scale = run.scale
-    sweeps: dict[str, tuple[tuple[int, ...], Callable[[int], Figures], str]] = {
+    sweeps: dict[str, tuple[tuple[int, ...], Callable[[int], Measurements], str]] = {
         BACKLOG: (scale.backlogs, _backlog, COST),
         HANDLERS: (scale.counts, partial(_handlers, scale.growth_callbacks), COST_OF_DELIVERY),
         PROCESSES: (scale.counts, partial(_processes, scale.growth_callbacks), COST),
@@ -58,50 +58,50 @@ def flatness(comparison: Comparison, cost: str) -> list[str]:
     return [f"{name:>8}: {value:,.1f} {cost} ({value / middle - 1:+.0%})" for name, value in medians.items()]
 
 
-def _drained(callbacks: int, seconds: float) -> Figures:
+def _drained(callbacks: int, seconds: float) -> Measurements:
     return {COST: seconds / callbacks * 1e6, "callbacks/s": callbacks / seconds, "seconds": seconds}
 
 
-def _backlog(callbacks: int) -> Figures:
-    with Stage() as stage:
-        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
-        return _drained(callbacks, backlog.drain(stage))
+def _backlog(callbacks: int) -> Measurements:
+    with Testbed() as testbed:
+        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(testbed))
 
 
-def _handlers(callbacks: int, handlers: int) -> Figures:
-    with Stage() as stage:
-        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
-        seconds = backlog.drain(stage, handlers=handlers)
+def _handlers(callbacks: int, handlers: int) -> Measurements:
+    with Testbed() as testbed:
+        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
+        seconds = backlog.drain(testbed, handlers=handlers)
     return _drained(callbacks, seconds) | {COST_OF_DELIVERY: seconds / callbacks / handlers * 1e6}
 
 
-def _processes(callbacks: int, processes: int) -> Figures:
-    with Stage() as stage:
-        backlog.fill(stage.redis, callbacks, a_job=_A_JOB)
-        return _drained(callbacks, backlog.drain(stage, expanders=processes, deliverers=processes))
+def _processes(callbacks: int, processes: int) -> Measurements:
+    with Testbed() as testbed:
+        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(testbed, expanders=processes, deliverers=processes))
 
 
-def _bundles(all_reports: int, reports: int) -> Figures:
+def _bundles(all_reports: int, reports: int) -> Measurements:
     callbacks = max(1, all_reports // reports)
-    with Stage() as stage:
-        backlog.fill(stage.redis, callbacks, a_job=max(1, _A_JOB * bodies.REPORTS // reports), reports=reports)
-        seconds = backlog.drain(stage)
+    with Testbed() as testbed:
+        backlog.fill(testbed.redis, callbacks, per_job=max(1, _PER_JOB * bodies.REPORTS // reports), reports=reports)
+        seconds = backlog.drain(testbed)
     return {COST_OF_REPORT: seconds / (callbacks * reports) * 1e6, COST_OF_POSTING: _posted(all_reports // 10, reports)}
 
 
 def _posted(all_reports: int, reports: int) -> float:
     """Give the time of a report in bundles posted one after the other, in µs."""
     callbacks = max(1, all_reports // reports)
-    with Stage() as stage:
-        url = stage.web()
+    with Testbed() as testbed:
+        url = testbed.web()
         requests = [url.request(bodies.body(number, reports=reports)) for number in range(callbacks)]
         with socket.create_connection(("127.0.0.1", url.port)) as connection:
             started = time.monotonic()
             for request in requests:
                 connection.sendall(request)
-                told = answer(connection)
+                told = read_answer(connection)
                 if not told.startswith(b"HTTP/1.1 200 "):
-                    raise Failed(f"answered {told[:60]!r}")
+                    raise MeasurementFailed(f"answered {told[:60]!r}")
             return (time.monotonic() - started) / (callbacks * reports) * 1e6
 
 

@@ -19,13 +19,13 @@ import redis
 from sqlalchemy import func, insert, select
 
 from benchmarks import bodies
-from benchmarks.stage import Failed
+from benchmarks.testbed import MeasurementFailed
 from callbacks import Event, ReportEvent
 from shared import events, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
 from workers.handlers.sql import schema, tables
-from workers.handlers.sql.connecting import Address, open_engine
+from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.runtime.outcome import Done
 
 CONCURRENCY: Final = 32
@@ -60,7 +60,7 @@ def jsonl(batches: Sequence[Sequence[ReportEvent]]) -> None:
 
 def sql(batches: Sequence[Sequence[ReportEvent]]) -> None:
     """Insert the rows of each batch with two executemany: each status, and each message."""
-    engine = open_engine(Address.of(os.environ["DATABASE_URL"]))
+    engine = open_engine(DatabaseUrl.parse(os.environ["DATABASE_URL"]))
     schema.prepare(engine)
     for batch in batches:
         statuses = [
@@ -70,7 +70,7 @@ def sql(batches: Sequence[Sequence[ReportEvent]]) -> None:
         messages = [
             {name: getattr(event, name) for name in _MESSAGE}
             | {"status_at": event.occurred_at, "accepted_at": None, "delivered_at": event.occurred_at}
-            | {"first_at": event.occurred_at, "last_at": event.occurred_at, "standing": event.status}
+            | {"first_at": event.occurred_at, "last_at": event.occurred_at, "status_rank": event.status}
             | {"first_received_at": event.received_at, "last_received_at": event.received_at}
             for event in batch
         ]
@@ -82,11 +82,11 @@ def sql(batches: Sequence[Sequence[ReportEvent]]) -> None:
 
 def forward(batches: Sequence[Sequence[ReportEvent]]) -> None:
     """Post each event, as many at once as the handler does."""
-    asyncio.run(_posted([event for batch in batches for event in batch]))
+    asyncio.run(_post_all([event for batch in batches for event in batch]))
 
 
-async def _posted(given: Sequence[ReportEvent]) -> None:
-    waiting = iter(given)
+async def _post_all(reports: Sequence[ReportEvent]) -> None:
+    waiting = iter(reports)
     async with httpx.AsyncClient(trust_env=False) as client:
 
         async def post() -> None:
@@ -109,7 +109,7 @@ LOOPS: Final[dict[str, Callable[[Sequence[Sequence[ReportEvent]]], None]]] = {
 }
 
 
-def _handled(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], None]:
+def _handler_run(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], None]:
     (handler,) = registry.load([name])
 
     def run() -> None:
@@ -117,27 +117,27 @@ def _handled(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], None
             for batch in batches:
                 for _, outcome in caller.call(batch):
                     if not isinstance(outcome, Done):
-                        raise Failed(f"{name}: {outcome}")
+                        raise MeasurementFailed(f"{name}: {outcome}")
 
     return run
 
 
-def _taken(name: str) -> int:
+def _count_stored(name: str) -> int:
     """Give how many events have come where they belong."""
     if name == "stream":
         return int(redis.Redis.from_url(os.environ["REDIS_URL"]).xlen("callbacks"))
     if name == "jsonl":
         files = Path(os.environ["CALLBACKS_JSONL_DIR"]).glob("events-*.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in files)
-    with open_engine(Address.of(os.environ["DATABASE_URL"])).connect() as connection:
+    with open_engine(DatabaseUrl.parse(os.environ["DATABASE_URL"])).connect() as connection:
         counts = {connection.scalar(select(func.count()).select_from(t)) for t in (tables.statuses, tables.messages)}
     return int(counts.pop() or 0) if len(counts) == 1 else -1
 
 
 def main() -> None:
-    who, name, number, a_batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    side, name, number, a_batch = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     received_at = datetime.now(UTC)
-    given = [
+    reports = [
         event
         for each in range(number)
         for event in events.from_callback(
@@ -145,13 +145,13 @@ def main() -> None:
         )
         if isinstance(event, ReportEvent)
     ]
-    batches = [given[first : first + a_batch] for first in range(0, number, a_batch)]
-    run = _handled(name, batches) if who == "handler" else lambda: LOOPS[name](batches)
+    batches = [reports[first : first + a_batch] for first in range(0, number, a_batch)]
+    run = _handler_run(name, batches) if side == "handler" else lambda: LOOPS[name](batches)
     started = time.monotonic()
     run()
     seconds = time.monotonic() - started
-    if name != "forward" and (taken := _taken(name)) != number:
-        raise Failed(f"{who} {name}: {taken} of {number} events are there")
+    if name != "forward" and (stored := _count_stored(name)) != number:
+        raise MeasurementFailed(f"{side} {name}: {stored} of {number} events are there")
     print(json.dumps({"events/s": number / seconds}))
 
 

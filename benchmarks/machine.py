@@ -46,13 +46,13 @@ class Machine(Struct, frozen=True, kw_only=True):
 def describe(folder: Path) -> Machine:
     """Describe this machine, with the disk that holds `folder`; takes a second or two."""
     p50_ms, p99_ms = _fsync_ms(folder)
-    told = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
     return Machine(
         cores=len(os.sched_getaffinity(0)),
         cpu=_cpu(),
         kernel=platform.release(),
         python=platform.python_version(),
-        redis=told.partition("v=")[2].partition(" ")[0],
+        redis=output.partition("v=")[2].partition(" ")[0],
         packages={name: version(name) for name in ("redis", "rq", "starlette", "uvicorn", "uvloop", "httptools")},
         disk=file_system(folder),
         fsync_p50_ms=p50_ms,

@@ -7,9 +7,9 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from benchmarks.machine import Machine
-from benchmarks.stage import Failed
+from benchmarks.testbed import MeasurementFailed
 
-Figures: TypeAlias = dict[str, float]
+Measurements: TypeAlias = dict[str, float]
 OURS = "callbacks"
 
 
@@ -17,14 +17,14 @@ class Series(Struct, frozen=True):
     """The repetitions of one contestant, in the order in which they were made."""
 
     name: str
-    samples: list[Figures]
+    samples: list[Measurements]
 
-    def median(self, figure: str) -> float:
-        return statistics.median(sample[figure] for sample in self.samples)
+    def median(self, metric: str) -> float:
+        return statistics.median(sample[metric] for sample in self.samples)
 
-    def spread(self, figure: str) -> tuple[float, float]:
+    def spread(self, metric: str) -> tuple[float, float]:
         """Give the least and the greatest."""
-        values = [sample[figure] for sample in self.samples]
+        values = [sample[metric] for sample in self.samples]
         return min(values), max(values)
 
 
@@ -38,20 +38,20 @@ class Comparison(Struct, frozen=True):
         """Give a contestant's series, or None if it was absent."""
         return next((series for series in self.series if series.name == name and series.samples), None)
 
-    def ratio(self, name: str, other: str, figure: str) -> tuple[float, float, float] | None:
+    def ratio(self, name: str, other: str, metric: str) -> tuple[float, float, float] | None:
         """Give the ratio of two contestants' medians, and the least and greatest ratio of one round."""
         one, two = self.of(name), self.of(other)
         if one is None or two is None:
             return None
-        rounds = [a[figure] / b[figure] for a, b in zip(one.samples, two.samples, strict=False)]
-        return one.median(figure) / two.median(figure), min(rounds), max(rounds)
+        rounds = [a[metric] / b[metric] for a, b in zip(one.samples, two.samples, strict=False)]
+        return one.median(metric) / two.median(metric), min(rounds), max(rounds)
 
 
 class Results(Struct, frozen=True, kw_only=True):
     """One table's results. `absent` says why a peer has no figures; `notes` what a reader has to know."""
 
     table: str
-    taken_at: str
+    measured_at: str
     scale: str
     machine: Machine
     comparisons: list[Comparison] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Results(Struct, frozen=True, kw_only=True):
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], Figures]],
+    contestants: Mapping[str, Callable[[], Measurements]],
     *,
     repetitions: int,
     absent: dict[str, str],
@@ -73,42 +73,42 @@ def interleave(
 
     A peer that fails is taken out and entered in `absent` with the reason; our own failure is raised.
     """
-    samples: dict[str, list[Figures]] = {name: [] for name in contestants}
+    samples: dict[str, list[Measurements]] = {name: [] for name in contestants}
     for number in range(repetitions):
         for name, run in contestants.items():
             if name in absent:
                 continue
             try:
-                figures = run()
-            except Failed as exc:
+                measured = run()
+            except MeasurementFailed as exc:
                 if name.startswith(OURS):
                     raise
                 absent[name] = str(exc).strip()
                 echo(f"  {name}: absent: {exc}")
                 continue
-            samples[name].append(figures)
-            shown = ", ".join(f"{figure} {value:,.4g}" for figure, value in figures.items())
+            samples[name].append(measured)
+            shown = ", ".join(f"{metric} {value:,.4g}" for metric, value in measured.items())
             echo(f"  {number + 1}/{repetitions} {name}: {shown}")
-    return [Series(name, taken) for name, taken in samples.items() if taken and name not in absent]
+    return [Series(name, stored) for name, stored in samples.items() if stored and name not in absent]
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
     """Give a comparison as text: each contestant's medians with least and greatest, and our ratio to it."""
     yield f"{comparison.name}"
     for series in comparison.series:
-        for figure in series.samples[0]:
-            low, high = series.spread(figure)
-            line = f"  {series.name:<24} {figure:<24} {series.median(figure):>12,.4g}  ({low:,.4g} to {high:,.4g})"
-            if series.name != OURS and series.median(figure) > 0:
-                ratio = comparison.ratio(OURS, series.name, figure) if _shares(comparison, figure) else None
+        for metric in series.samples[0]:
+            low, high = series.spread(metric)
+            line = f"  {series.name:<24} {metric:<24} {series.median(metric):>12,.4g}  ({low:,.4g} to {high:,.4g})"
+            if series.name != OURS and series.median(metric) > 0:
+                ratio = comparison.ratio(OURS, series.name, metric) if _shares(comparison, metric) else None
                 if ratio is not None:
                     line += f"  {OURS} {ratio[0]:.2f} x ({ratio[1]:.2f} to {ratio[2]:.2f})"
             yield line
 
 
-def _shares(comparison: Comparison, figure: str) -> bool:
+def _shares(comparison: Comparison, metric: str) -> bool:
     ours = comparison.of(OURS)
-    return ours is not None and all(figure in sample and sample[figure] for sample in ours.samples)
+    return ours is not None and all(metric in sample and sample[metric] for sample in ours.samples)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from benchmarks import backlog, bodies, command, wrk
 from benchmarks.command import Run
 from benchmarks.machine import missing
-from benchmarks.measurements import OURS, Figures
-from benchmarks.stage import Failed, Stage
+from benchmarks.measurements import OURS, Measurements
+from benchmarks.testbed import MeasurementFailed, Testbed
 from shared import keys, queues
 
 TABLE: Final = "memory"
@@ -23,7 +23,7 @@ _SCAN: Final = 5_000
 # Redis shrinks its tables in the background, a hundred times a second at the most.
 _STILL_SECONDS: Final = 0.5
 _STILL_BYTES: Final = 1024
-_PATIENCE_SECONDS: Final = 60.0
+_TIMEOUT_SECONDS: Final = 60.0
 _SPOOL_SECONDS: Final = 1.0
 _NOBODY: Final = "redis://127.0.0.1:1/0"
 # What the figures are called that the sizing of a deployment is reckoned from.
@@ -45,68 +45,68 @@ def measure(run: Run) -> None:
     )
 
 
-def _memory(callbacks: int) -> Figures:
-    with Stage() as stage:
-        redis = stage.redis
+def _memory(callbacks: int) -> Measurements:
+    with Testbed() as testbed:
+        redis = testbed.redis
         backlog.fill(redis, _FIRST_DRAIN)
-        backlog.drain(stage)
+        backlog.drain(testbed)
         _forget(redis)
         start = _used(redis)
         backlog.fill(redis, callbacks)
-        alone = _used(redis)
-        backlog.drain(stage)
+        filled = _used(redis)
+        backlog.drain(testbed)
         drained = _used(redis)
         events = _forget(redis)
         if events != callbacks * bodies.REPORTS:
-            raise Failed(f"{callbacks * bodies.REPORTS} events were to be remembered, {events} are")
+            raise MeasurementFailed(f"{callbacks * bodies.REPORTS} events were to be remembered, {events} are")
         end = _used(redis)
-        figures = {
-            "alone, bytes a callback": (alone - start) / callbacks,
-            "alone, x its body": (alone - start) / callbacks / _BODY_BYTES,
+        measured = {
+            "alone, bytes a callback": (filled - start) / callbacks,
+            "alone, x its body": (filled - start) / callbacks / _BODY_BYTES,
             REMEMBERED: (drained - end) / events,
             "not given back, bytes": end - start,
-            "not given back, % of the most": (end - start) / (alone - start) * 100,
+            "not given back, % of the most": (end - start) / (filled - start) * 100,
         }
         if not missing("wrk"):
             written = redis.info("persistence")["aof_current_size"]
-            kept = backlog.fill_by_load(stage, callbacks)
+            stored = backlog.fill_by_load(testbed, callbacks)
             loaded = _used(redis)
-            figures[UNDER_LOAD] = (loaded - end) / kept
-            figures["under load, x its body"] = (loaded - end) / kept / _BODY_BYTES
-            figures["under load, callbacks"] = kept
-            _expand(stage)
-            figures[AT_HANDLER] = (_used(redis) - end) / kept / bodies.REPORTS - figures[REMEMBERED]
-            deliver = stage.callbacks("worker", "deliver")
-            backlog.until_delivered(
-                redis, [backlog.HANDLER], (callbacks + kept + _FIRST_DRAIN) * bodies.REPORTS, deliver
+            measured[UNDER_LOAD] = (loaded - end) / stored
+            measured["under load, x its body"] = (loaded - end) / stored / _BODY_BYTES
+            measured["under load, callbacks"] = stored
+            _expand(testbed)
+            measured[AT_HANDLER] = (_used(redis) - end) / stored / bodies.REPORTS - measured[REMEMBERED]
+            deliver = testbed.callbacks("worker", "deliver")
+            backlog.wait_until_delivered(
+                redis, [backlog.HANDLER], (callbacks + stored + _FIRST_DRAIN) * bodies.REPORTS, deliver
             )
             deliver.stop()
-            figures[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / kept
-            figures[IN_SPOOL] = _spooled(stage)
-    return figures
+            measured[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / stored
+            measured[IN_SPOOL] = _spooled(testbed)
+    return measured
 
 
-def _expand(stage: Stage) -> None:
+def _expand(testbed: Testbed) -> None:
     """Expand what waits, and deliver nothing of it."""
-    expand = stage.callbacks("worker", "expand")
+    expand = testbed.callbacks("worker", "expand")
     places = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
-    expand.until(lambda: not stage.redis.exists(*places), "an empty queue")
+    expand.wait_until(lambda: not testbed.redis.exists(*places), "an empty queue")
     expand.stop()
 
 
-def _spooled(stage: Stage) -> float:
+def _spooled(testbed: Testbed) -> float:
     """Give what a callback takes in the spool, that is on disk, while Redis is away."""
-    url, part = stage.web_part(REDIS_URL=_NOBODY)
+    url, process = testbed.web_process(REDIS_URL=_NOBODY)
     load = wrk.load(url, connections=64, seconds=_SPOOL_SECONDS)
     load.check()
-    size_bytes = sum(file.stat().st_size for file in (stage.folder / "spool").rglob("*"))
-    part.stop()
+    size_bytes = sum(file.stat().st_size for file in (testbed.folder / "spool").rglob("*"))
+    process.stop()
     return size_bytes / load.requests
 
 
 def _used(redis: Any) -> int:
     """Give what the data take, once it does not change any more."""
-    before, deadline = -1, time.monotonic() + _PATIENCE_SECONDS
+    before, deadline = -1, time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_STILL_SECONDS)
         info = redis.info("memory")
@@ -114,7 +114,7 @@ def _used(redis: Any) -> int:
         if abs(used - before) <= _STILL_BYTES:
             return used
         before = used
-    raise Failed("Redis's memory does not come to rest")
+    raise MeasurementFailed("Redis's memory does not come to rest")
 
 
 def _forget(redis: Any) -> int:

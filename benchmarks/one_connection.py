@@ -12,28 +12,28 @@ from typing import Final
 import redis
 
 from benchmarks import bodies
-from benchmarks.measurements import Figures, percentile
-from benchmarks.stage import Failed, Stage, Url
+from benchmarks.measurements import Measurements, percentile
+from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 
 # So short that a slow moment of the disk meets both.
 _TURN: Final = 20
 _WARM_UP: Final = 50
-_PATIENCE_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 30.0
 _RPUSH: Final = "bare RPUSH"
 
 
-def one_connection(requests: int) -> Callable[[], Figures]:
+def one_connection(requests: int) -> Callable[[], Measurements]:
     """Give a repetition that makes so many requests of each, in turns of twenty."""
 
-    def run() -> Figures:
-        with Stage() as stage:
-            return _measure(stage, stage.web(), requests)
+    def run() -> Measurements:
+        with Testbed() as testbed:
+            return _measure(testbed, testbed.web(), requests)
 
     return run
 
 
-def _measure(stage: Stage, url: Url, requests: int) -> Figures:
-    plain = redis.Redis.from_url(stage.redis_url)
+def _measure(testbed: Testbed, url: TargetUrl, requests: int) -> Measurements:
+    plain = redis.Redis.from_url(testbed.redis_url)
     post_ms: list[float] = []
     push_ms: list[float] = []
     with plain, socket.create_connection(("127.0.0.1", url.port)) as connection:
@@ -47,10 +47,10 @@ def _measure(stage: Stage, url: Url, requests: int) -> Figures:
             for request in [url.request(body) for body in bodies_of_turn]:
                 started = time.perf_counter()
                 connection.sendall(request)
-                told = answer(connection)
+                head = read_answer(connection)
                 post_ms.append((time.perf_counter() - started) * 1000)
-                if not told.startswith(b"HTTP/1.1 200 "):
-                    raise Failed(f"answered {told[:60]!r}")
+                if not head.startswith(b"HTTP/1.1 200 "):
+                    raise MeasurementFailed(f"answered {head[:60]!r}")
     posts, pushes = post_ms[_WARM_UP:], push_ms[_WARM_UP:]
     return {
         "p50 ms": percentile(posts, 0.5),
@@ -61,16 +61,16 @@ def _measure(stage: Stage, url: Url, requests: int) -> Figures:
     }
 
 
-def post(url: Url, body: bytes) -> None:
+def post(url: TargetUrl, body: bytes) -> None:
     """Post one callback. Raises Failed if the answer is not 200."""
-    with socket.create_connection(("127.0.0.1", url.port), timeout=_PATIENCE_SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", url.port), timeout=_TIMEOUT_SECONDS) as connection:
         connection.sendall(url.request(body))
-        told = answer(connection)
-    if not told.startswith(b"HTTP/1.1 200 "):
-        raise Failed(f"answered {told[:60]!r}")
+        head = read_answer(connection)
+    if not head.startswith(b"HTTP/1.1 200 "):
+        raise MeasurementFailed(f"answered {head[:60]!r}")
 
 
-def answer(connection: socket.socket) -> bytes:
+def read_answer(connection: socket.socket) -> bytes:
     """Read one whole answer; shorter if the other side hung up."""
     received = b""
     while True:

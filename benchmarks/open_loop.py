@@ -18,12 +18,12 @@ from msgspec import Struct
 
 from benchmarks import bodies
 from benchmarks.measurements import percentile
-from benchmarks.stage import Url
+from benchmarks.testbed import TargetUrl
 
 # Below select's 1,024, and more than a server that keeps up ever needs.
-MOST_CONNECTIONS: Final = 256
+MAX_CONNECTIONS: Final = 256
 # From here on there is no point in going on.
-_PATIENCE_SECONDS: Final = 30.0
+_TIMEOUT_SECONDS: Final = 30.0
 
 
 class Sent(Struct, frozen=True):
@@ -48,7 +48,7 @@ class Sent(Struct, frozen=True):
 class _Sender:
     """A connection, and the callback that it waits for an answer to."""
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: TargetUrl) -> None:
         self.socket = socket.create_connection(("127.0.0.1", url.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due_ns = 0
@@ -75,7 +75,7 @@ class _Sender:
         return head if len(body) >= int(length or 0) else None
 
 
-def send(url: Url, *, rate: float, seconds: float, first: int) -> Sent:
+def send(url: TargetUrl, *, rate: float, seconds: float, first: int) -> Sent:
     """Send `rate` callbacks a second for `seconds`, and wait for their answers."""
     parts = url.request(bodies.template()).split(bodies.NUMBER_MARK.encode())
     number, total = 0, max(1, round(rate * seconds))
@@ -89,7 +89,7 @@ def send(url: Url, *, rate: float, seconds: float, first: int) -> Sent:
     while number < total or waiting:
         now_ns = time.monotonic_ns()
         due_ns = start_ns + int(number / rate * 1e9)
-        while number < total and due_ns <= now_ns and (free or len(senders) < MOST_CONNECTIONS):
+        while number < total and due_ns <= now_ns and (free or len(senders) < MAX_CONNECTIONS):
             if not free:
                 senders.append(_Sender(url))
                 free.append(senders[-1])
@@ -100,11 +100,11 @@ def send(url: Url, *, rate: float, seconds: float, first: int) -> Sent:
             number += 1
             due_ns = start_ns + int(number / rate * 1e9)
             now_ns = time.monotonic_ns()
-        pause = _PATIENCE_SECONDS
+        pause = _TIMEOUT_SECONDS
         if number < total:
-            pause = max(0.0, (due_ns - now_ns) / 1e9) if free or len(senders) < MOST_CONNECTIONS else pause
+            pause = max(0.0, (due_ns - now_ns) / 1e9) if free or len(senders) < MAX_CONNECTIONS else pause
         ready, _, _ = select.select(waiting, (), (), pause)
-        if not ready and pause == _PATIENCE_SECONDS:
+        if not ready and pause == _TIMEOUT_SECONDS:
             not_200 += len(waiting)
             break
         now_ns = time.monotonic_ns()
@@ -138,7 +138,7 @@ def send(url: Url, *, rate: float, seconds: float, first: int) -> Sent:
 def main() -> None:
     """Send as the arguments say, and print what was sent."""
     port, path, rate, seconds, first = sys.argv[1:]
-    sent = send(Url(int(port), path), rate=float(rate), seconds=float(seconds), first=int(first))
+    sent = send(TargetUrl(int(port), path), rate=float(rate), seconds=float(seconds), first=int(first))
     print(msgspec.json.encode(sent).decode())
 
 

@@ -14,15 +14,15 @@ from msgspec import Struct
 
 from benchmarks import backlog, machine, wrk
 from benchmarks.contestants import INSTALL, PYTHON
-from benchmarks.stage import Failed, Part, Stage
+from benchmarks.testbed import MeasurementFailed, Testbed, TestbedProcess
 from callbacks.cli import ending
 
 PROFILES: Final = Path(__file__).with_name("profiles")
 PY_SPY: Final = PYTHON.with_name("py-spy")
 _SAMPLES_A_SECOND: Final = 200
 _WARM_UP_SECONDS: Final = 1.0
-_MOST_FUNCTIONS: Final = 40
-_MOST_STACKS: Final = 25
+_MAX_FUNCTIONS: Final = 40
+_MAX_STACKS: Final = 25
 _WRITE_SECONDS: Final = 60.0
 # Other threads wait for a spool, a supervisor's end or RQ's commands, which py-spy does not always take for waiting.
 _OTHER_THREADS: Final = "Thread._bootstrap ("
@@ -57,11 +57,11 @@ class Profile(Struct, frozen=True):
             ("by function, with callees", inclusive),
         ):
             yield f"\n{title}"
-            for what, number in counted.most_common(_MOST_FUNCTIONS):
+            for what, number in counted.most_common(_MAX_FUNCTIONS):
                 if number * 200 >= total:  # half a percent
                     yield f"{number / total:7.1%}  {what}"
         yield "\nthe hottest stacks"
-        for stack, number in self.stacks.most_common(_MOST_STACKS):
+        for stack, number in self.stacks.most_common(_MAX_STACKS):
             yield f"{number / total:7.1%}  " + " < ".join(reversed(stack[-8:]))
 
 
@@ -87,47 +87,47 @@ def main() -> None:
 
 def acknowledging(seconds: float) -> Profile:
     """Sample the web process while 64 connections load it."""
-    with Stage() as stage:
-        url, web = stage.web_part()
+    with Testbed() as testbed:
+        url, web = testbed.web_process()
         wrk.load(url, connections=64, seconds=_WARM_UP_SECONDS, first=50_000_000_000)
-        spy = _spy(stage, "acknowledge", web.pid)
+        spy = _spy(testbed, "acknowledge", web.pid)
         load = wrk.load(url, connections=64, seconds=seconds)
         web.stop()
-        return _read(stage, spy, "acknowledge", f"64 connections, {load.rate:,.0f} requests/s while it was watched")
+        return _read(testbed, spy, "acknowledge", f"64 connections, {load.rate:,.0f} requests/s while it was watched")
 
 
 def draining(callbacks: int) -> list[Profile]:
     """Sample one expand and one deliver worker while they drain callbacks committed forty a job."""
-    spies: dict[str, Part] = {}
-    with Stage() as stage:
+    spies: dict[str, TestbedProcess] = {}
+    with Testbed() as testbed:
 
-        def watch(expand: Part, deliver: Part) -> None:
-            for name, part in (("expand", expand), ("deliver", deliver)):
-                _, worker = part.family()
-                spies[name] = _spy(stage, name, worker)
+        def watch(expand: TestbedProcess, deliver: TestbedProcess) -> None:
+            for name, process in (("expand", expand), ("deliver", deliver)):
+                _, worker = process.process_ids()
+                spies[name] = _spy(testbed, name, worker)
 
-        backlog.fill(stage.redis, callbacks, a_job=40)
-        seconds = backlog.drain(stage, on_ready=watch)
+        backlog.fill(testbed.redis, callbacks, per_job=40)
+        seconds = backlog.drain(testbed, on_ready=watch)
         told = (
             f"a drain of {callbacks:,} callbacks in jobs of forty, {callbacks / seconds:,.0f} callbacks/s while watched"
         )
-        return [_read(stage, spy, name, told) for name, spy in spies.items()]
+        return [_read(testbed, spy, name, told) for name, spy in spies.items()]
 
 
-def _spy(stage: Stage, name: str, pid: int) -> Part:
+def _spy(testbed: Testbed, name: str, pid: int) -> TestbedProcess:
     command = [str(PY_SPY), "record", "--pid", str(pid), "--format", "raw", "--function", "--duration", "unlimited"]
-    spy = stage.start(
-        "py-spy", [*command, "--rate", str(_SAMPLES_A_SECOND), "--output", str(stage.folder / f"{name}.raw")]
+    spy = testbed.start(
+        "py-spy", [*command, "--rate", str(_SAMPLES_A_SECOND), "--output", str(testbed.folder / f"{name}.raw")]
     )
-    spy.until(lambda: "Sampling" in spy.output, "its first sample")
+    spy.wait_until(lambda: "Sampling" in spy.output, "its first sample")
     return spy
 
 
-def _read(stage: Stage, spy: Part, name: str, circumstances: str) -> Profile:
+def _read(testbed: Testbed, spy: TestbedProcess, name: str, circumstances: str) -> Profile:
     spy.process.wait(_WRITE_SECONDS)
-    raw = stage.folder / f"{name}.raw"
+    raw = testbed.folder / f"{name}.raw"
     if not raw.exists():
-        raise Failed(f"py-spy wrote nothing:\n{spy.output[-2000:]}")
+        raise MeasurementFailed(f"py-spy wrote nothing:\n{spy.output[-2000:]}")
     stacks: Counter[tuple[str, ...]] = Counter()
     for line in raw.read_text().splitlines():
         frames, _, number = line.rpartition(" ")

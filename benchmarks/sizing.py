@@ -20,11 +20,11 @@ _MIB: Final = 2**20
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Give the table, and under it what it was reckoned from. Raises ValueError if a result is missing."""
-    kept = _median(results, "acknowledge", acknowledge.AT_64, "requests/s")
+    stored = _median(results, "acknowledge", acknowledge.AT_64, "requests/s")
     delivered = _median(results, "drain", drain.UNDER_LOAD, drain.RATE)
     mark, waiting, written, spooled = (
-        _median(results, "memory", memory.TABLE, figure)
-        for figure in (memory.REMEMBERED, memory.AT_HANDLER, memory.IN_FILE, memory.IN_SPOOL)
+        _median(results, "memory", memory.TABLE, metric)
+        for metric in (memory.REMEMBERED, memory.AT_HANDLER, memory.IN_FILE, memory.IN_SPOOL)
     )
     yield (
         "| callbacks/s | `web`, `expand`, `deliver` for each handler | Redis: marks of an hour, of a day "
@@ -33,7 +33,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for rate in _RATES:
         events = rate * bodies.REPORTS * _HOUR_SECONDS
-        web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / most)) for most in (kept, delivered))
+        web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / most)) for most in (stored, delivered))
         yield (
             f"| {rate:,} | {web}, {workers}, {workers} | {_size(events * mark)}, {_size(events * mark * _DAY_HOURS)} "
             f"| {_size(events * waiting)} | {_size(rate * _HOUR_SECONDS * written)} "
@@ -41,7 +41,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         )
     yield ""
     yield (
-        f"For callbacks of {bodies.REPORTS} reports, {len(bodies.body(0))} bytes. Measured: {kept:,.0f} callbacks/s "
+        f"For callbacks of {bodies.REPORTS} reports, {len(bodies.body(0))} bytes. Measured: {stored:,.0f} callbacks/s "
         f"acknowledged by one web process; {delivered:,.0f}/s delivered by one `expand` and one `deliver` process to a "
         f"handler that does nothing; {mark:.0f} bytes of memory for an event that is remembered and {waiting:.0f} for "
         f"one that waits for a handler; for a callback {written:,.0f} bytes in the append-only file until it is "
@@ -49,12 +49,12 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     )
 
 
-def _median(results: Mapping[str, Results], table: str, comparison: str, figure: str) -> float:
+def _median(results: Mapping[str, Results], table: str, comparison: str, metric: str) -> float:
     found = results[table].comparison(comparison) if table in results else None
     ours = found.of(OURS) if found else None
-    if ours is None or figure not in ours.samples[0]:
-        raise ValueError(f"there is no result for {figure!r}: run python -m benchmarks.{table} --save")
-    return ours.median(figure)
+    if ours is None or metric not in ours.samples[0]:
+        raise ValueError(f"there is no result for {metric!r}: run python -m benchmarks.{table} --save")
+    return ours.median(metric)
 
 
 def _size(size_bytes: float) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks import goals, sizing
 from benchmarks.command import RESULTS
-from benchmarks.goals import Verdict
+from benchmarks.goals import CheckResult
 from benchmarks.measurements import Results
 
 BEGIN: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
@@ -39,7 +39,7 @@ def main() -> int:
         if options.write is None:
             print(text)
             return 0
-        written = between(options.write.read_text(encoding="utf-8"), text, begin=begin)
+        written = replace_table(options.write.read_text(encoding="utf-8"), text, begin=begin)
     except ValueError as exc:
         print(exc, file=sys.stderr)
         return 1
@@ -57,8 +57,8 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Give the table, and under it what it was measured on."""
     yield "| | what | goal | measured | |"
     yield "|---|---|---|---|---|"
-    for goal, verdicts in goals.judged(results):
-        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {'; '.join(_told(verdicts))} | {_met(verdicts)} |"
+    for goal, checked in goals.evaluate_goals(results):
+        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {'; '.join(_texts(checked))} | {_status(checked)} |"
     yield ""
     for machine in {one.machine.cpu: one.machine for one in results.values()}.values():
         packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
@@ -76,7 +76,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         yield f"Absent: {', '.join(absent)}."
 
 
-def between(text: str, table: str, *, begin: str = BEGIN) -> str:
+def replace_table(text: str, table: str, *, begin: str = BEGIN) -> str:
     """Put the table between the marks of `text`. Raises ValueError if they are not there, once and in order."""
     before, found, rest = text.partition(begin)
     _, end, after = rest.partition(END)
@@ -85,15 +85,15 @@ def between(text: str, table: str, *, begin: str = BEGIN) -> str:
     return f"{before}{begin}\n{table}\n{END}{after}"
 
 
-def _told(verdicts: list[Verdict]) -> Iterator[str]:
-    yield from (f"**{verdict.text}**" if verdict.met is False else verdict.text for verdict in verdicts)
+def _texts(checked: list[CheckResult]) -> Iterator[str]:
+    yield from (f"**{result.text}**" if result.met is False else result.text for result in checked)
 
 
-def _met(verdicts: list[Verdict]) -> str:
-    judged = [verdict.met for verdict in verdicts if verdict.met is not None]
-    if any(verdict.text == "not measured" for verdict in verdicts) and all(judged):
+def _status(checked: list[CheckResult]) -> str:
+    met = [result.met for result in checked if result.met is not None]
+    if any(result.text == "not measured" for result in checked) and all(met):
         return "open"
-    return "met" if judged and all(judged) else "not met"
+    return "met" if met and all(met) else "not met"
 
 
 def _range(results: Mapping[str, Results], field: str) -> str:

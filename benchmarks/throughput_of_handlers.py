@@ -16,8 +16,8 @@ import msgspec
 
 from benchmarks import command
 from benchmarks.command import Run
-from benchmarks.measurements import OURS, Figures
-from benchmarks.stage import Failed, Stage, Url
+from benchmarks.measurements import OURS, Measurements
+from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from tests import postgres_server
 
@@ -30,7 +30,7 @@ LOOPS: Final = {
     "sql, PostgreSQL": "executemany",
     "forward": "a loop of httpx",
 }
-_PATIENCE_SECONDS: Final = 300.0
+_TIMEOUT_SECONDS: Final = 300.0
 # A request takes half a millisecond, a line some microseconds.
 _FEWER: Final = 10
 
@@ -50,38 +50,38 @@ def measure(run: Run) -> None:
                 run.absent[name] = "there is no such handler"
                 continue
             number = run.scale.callbacks // (_FEWER if handler == "forward" else 1)
-            turn = partial(_turn, handler=handler, number=number, server=server)
-            run.compare(name, {OURS: partial(turn, "handler"), loop: partial(turn, "loop")})
+            run_side = partial(_run_side, handler=handler, number=number, server=server)
+            run.compare(name, {OURS: partial(run_side, "handler"), loop: partial(run_side, "loop")})
     run.note("PostgreSQL runs without fsync for both.")
 
 
-def _turn(who: str, *, handler: str, number: int, server: postgres_server.PostgresServer | None) -> Figures:
-    with Stage() as stage:
+def _run_side(side: str, *, handler: str, number: int, server: postgres_server.PostgresServer | None) -> Measurements:
+    with Testbed() as testbed:
         environment = {
-            "CALLBACKS_JSONL_DIR": str(stage.folder / "events"),
-            "DATABASE_URL": f"sqlite:///{stage.folder}/events.db" if server is None else server.new_database(),
+            "CALLBACKS_JSONL_DIR": str(testbed.folder / "events"),
+            "DATABASE_URL": f"sqlite:///{testbed.folder}/events.db" if server is None else server.new_database(),
         }
         if handler == "forward":
-            endpoint = Url(free_port(), "/events")
-            serving = stage.start(
+            endpoint = TargetUrl(free_port(), "/events")
+            serving = testbed.start(
                 "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), "0"]
             )
-            serving.until(endpoint.answers, "its first answer")
+            serving.wait_until(endpoint.answers, "its first answer")
             environment |= {
                 "CALLBACKS_FORWARD_URL": str(endpoint),
                 "CALLBACKS_FORWARD_SECRETS": "whsec_" + base64.b64encode(bytes(range(32))).decode(),
                 "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
             }
-        arguments = [who, handler, str(number), str(min(A_BATCH, number))]
-        part = stage.start(who, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
+        arguments = [side, handler, str(number), str(min(A_BATCH, number))]
+        process = testbed.start(side, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
         try:
-            code = part.process.wait(_PATIENCE_SECONDS)
+            code = process.process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{who} {handler} was not done in {_PATIENCE_SECONDS:.0f} s") from None
+            raise MeasurementFailed(f"{side} {handler} was not done in {_TIMEOUT_SECONDS:.0f} s") from None
         if code != 0:
-            raise Failed(f"{who} {handler}: {part.output[-2000:]}")
-        figures: Figures = msgspec.json.decode(part.output.splitlines()[-1], type=dict[str, float])
-    return figures
+            raise MeasurementFailed(f"{side} {handler}: {process.output[-2000:]}")
+        measured: Measurements = msgspec.json.decode(process.output.splitlines()[-1], type=dict[str, float])
+    return measured
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks import bodies
-from benchmarks.stage import Failed, Url
+from benchmarks.testbed import MeasurementFailed, TargetUrl
 
 _SCRIPT: Final = Path(__file__).with_name("post.lua")
 _TIMEOUT_SECONDS: Final = 10
@@ -41,10 +41,10 @@ class Load(Struct, frozen=True):
         """Raise Failed unless every request was answered with 200."""
         wrong = self.not_200 + self.connect + self.read + self.write + self.timeout
         if wrong or not self.requests:
-            raise Failed(f"{wrong} of {self.requests} requests were not answered with 200: {self}")
+            raise MeasurementFailed(f"{wrong} of {self.requests} requests were not answered with 200: {self}")
 
 
-def load(url: Url, *, connections: int, seconds: float, first: int = 0, threads: int = 1, nice: int = 0) -> Load:
+def load(url: TargetUrl, *, connections: int, seconds: float, first: int = 0, threads: int = 1, nice: int = 0) -> Load:
     """Post distinct callbacks for `seconds`, numbered from `first`. Raises Failed if any answer is not 200.
 
     wrk counts its time in whole seconds: less than one is one.
@@ -62,9 +62,9 @@ def load(url: Url, *, connections: int, seconds: float, first: int = 0, threads:
         command += [f"--timeout={_TIMEOUT_SECONDS}s", f"--script={_SCRIPT}", str(url)]
         command += ["--", file.name, bodies.NUMBER_MARK, str(first)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-    told = [line for line in ended.stdout.splitlines() if line.startswith("{")]
-    if ended.returncode != 0 or not told:
-        raise Failed(f"wrk ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
-    counted = msgspec.json.decode(told[-1], type=Load)
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("{")]
+    if ended.returncode != 0 or not lines:
+        raise MeasurementFailed(f"wrk ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+    counted = msgspec.json.decode(lines[-1], type=Load)
     counted.check()
     return counted

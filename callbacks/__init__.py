@@ -3,7 +3,7 @@
     callbacks.testing   a worker without a queue, and the checks that every handler should pass
     callbacks.samples   events to try a handler with
     callbacks.redis     connections to every address that REDIS_URL may be
-    callbacks.reread    events made again from the records that a handler has kept
+    callbacks.restore    events made again from the records that a handler has kept
 
 Each name is loaded when it is first used (PEP 562): the command line lies below this package, and `callbacks web` must
 load nothing of `workers`.

@@ -34,7 +34,7 @@ def protect() -> None:
         sys.meta_path.insert(0, _Finder)
 
 
-def other(name: str) -> Path | None:
+def find_foreign(name: str) -> Path | None:
     """Return where the path has something else by the name of a package of the service, or None."""
     for entry in sys.path:
         folder = Path(entry).absolute()

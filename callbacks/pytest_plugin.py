@@ -87,7 +87,7 @@ def _worker() -> "type[Worker]":
     try:
         from workers.testing.worker import Worker  # noqa: PLC0415 # only where it is used
     except ImportError:
-        other = own_packages.other("workers")
+        other = own_packages.find_foreign("workers")
         if other is None:
             raise
         raise pytest.UsageError(

@@ -40,11 +40,11 @@ _REPLY: Final = {
     "sender": "from",
     "recipient": "to",
 }
-_OURS: Final = ("source", "occurred_at", "received_at", "raw")
+_OTHER_FIELDS: Final = ("source", "occurred_at", "received_at", "raw")
 _ODD: Final = "nul \x00, break \u2028, combining e\u0301, 👩\u200d👩\u200d👧 👍🏽, \u202eשלום\u202c, 'quoted\"; --\\"  # noqa: RUF001 # Hebrew
 # Two samples never share a millisecond: time is a part of what a report's `id` is made of.
-_later_ms: Final = itertools.count()
-_BEGAN_MS: Final = time.time_ns() // 1_000_000 - 60_000
+_ms_counter: Final = itertools.count()
+_FIRST_MS: Final = time.time_ns() // 1_000_000 - 60_000
 
 
 def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any) -> ReportEvent:
@@ -62,11 +62,11 @@ def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any
         "sender": "Fortytwo",
         "recipient": _number(),
         "error_code": 0,
-        **_timed(fields),
+        **_with_times(fields),
     }
     _check(given, {**_ENVELOPE, **_REPORT})
-    record = {"type": channel, "status": status, **_on_the_wire(given, _REPORT), **given["raw"]}
-    event = _read({**_on_the_wire(given, _ENVELOPE), "data": [_present(record)]}, given)
+    record = {"type": channel, "status": status, **_wire_keys(given, _REPORT), **given["raw"]}
+    event = _read_event({**_wire_keys(given, _ENVELOPE), "data": [_present(record)]}, given)
     assert isinstance(event, ReportEvent)  # noqa: S101 # for the type checker
     return event
 
@@ -82,11 +82,11 @@ def reply(text: str | None = "Yes, please", **fields: Any) -> ReplyEvent:
         "channel": "VIBER",
         "sender": _number(),
         "recipient": "Fortytwo",
-        **_timed(fields),
+        **_with_times(fields),
     }
     _check(given, _REPLY)
     message = {} if text is None else {"text": text}
-    event = _read(_present({"message": message, **_on_the_wire(given, _REPLY), **given["raw"]}), given)
+    event = _read_event(_present({"message": message, **_wire_keys(given, _REPLY), **given["raw"]}), given)
     assert isinstance(event, ReplyEvent)  # noqa: S101 # for the type checker
     return event
 
@@ -103,7 +103,7 @@ def named(**fields: Any) -> dict[str, Event]:
 def one(name: str, **fields: Any) -> Event:
     """Give a fresh event of one name, as `named` does. Raises KeyError for a name that is not in NAMES."""
     _check(fields, {"status": "status", **_ENVELOPE, **_REPORT, **_REPLY, "text": "text"})
-    others = _REPLIES_ALONE if name in _REPORTS else _REPORTS_ALONE
+    others = _REPLY_FIELDS if name in _REPORTS else _REPORT_FIELDS
     make: Callable[..., Event] = _REPORTS[name] if name in _REPORTS else _REPLIES[name]
     return make(**{field: value for field, value in fields.items() if field not in others})
 
@@ -116,7 +116,7 @@ def _two_factor(**fields: Any) -> ReportEvent:
     return report(**given)
 
 
-def _spelled_otherwise(**fields: Any) -> ReportEvent:
+def _odd_spelling(**fields: Any) -> ReportEvent:
     """Numbers as texts, a number where a text is usual, and keys that nobody has seen yet."""
     ms = _now_ms()
     raw = {
@@ -131,8 +131,8 @@ def _spelled_otherwise(**fields: Any) -> ReportEvent:
     return report(**given)
 
 
-_REPORTS_ALONE: Final = frozenset((*_REPORT, "status")) - _REPLY.keys()
-_REPLIES_ALONE: Final = frozenset((*_REPLY, "text")) - {"channel"} - _REPORT.keys() - _ENVELOPE.keys()
+_REPORT_FIELDS: Final = frozenset((*_REPORT, "status")) - _REPLY.keys()
+_REPLY_FIELDS: Final = frozenset((*_REPLY, "text")) - {"channel"} - _REPORT.keys() - _ENVELOPE.keys()
 _BARE_REPORT: Final[dict[str, Any]] = dict.fromkeys((*_ENVELOPE, *_REPORT, "occurred_at", "channel"))
 _BARE_REPLY: Final[dict[str, Any]] = dict.fromkeys((*_REPLY, "occurred_at", "text"))
 del _BARE_REPORT["message_id"], _BARE_REPLY["reply_message_id"]
@@ -150,7 +150,7 @@ _REPORTS: Final[dict[str, Callable[..., ReportEvent]]] = {
     "new-status": partial(report, status="FORWARDED_TWICE"),
     "new-channel": partial(report, channel="CARRIER PIGEON"),
     "two-factor": _two_factor,
-    "spelled-otherwise": _spelled_otherwise,
+    "spelled-otherwise": _odd_spelling,
     "odd-report": partial(
         report,
         status=f"NEW {_ODD}",
@@ -176,32 +176,32 @@ _REPLIES: Final[dict[str, Callable[..., ReplyEvent]]] = {
 NAMES: Final = (*_REPORTS, *_REPLIES)
 
 
-def _timed(fields: dict[str, Any]) -> dict[str, Any]:
+def _with_times(fields: dict[str, Any]) -> dict[str, Any]:
     received_at = events.utc_time(_now_ms())
     times = {"occurred_at": received_at - timedelta(seconds=1), "received_at": received_at}
     return {"source": "samples", "raw": {}, **times, **fields}
 
 
 def _check(given: dict[str, Any], known: dict[str, str]) -> None:
-    unknown = sorted(given.keys() - known.keys() - set(_OURS))
+    unknown = sorted(given.keys() - known.keys() - set(_OTHER_FIELDS))
     if unknown:
-        raise TypeError(f"no field to give: {', '.join(unknown)}; there are {', '.join((*known, *_OURS))}")
+        raise TypeError(f"no field to give: {', '.join(unknown)}; there are {', '.join((*known, *_OTHER_FIELDS))}")
 
 
-def _on_the_wire(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    told = {key: given[field] for field, key in names.items()}
+def _wire_keys(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    keys = {key: given[field] for field, key in names.items()}
     occurred_at: datetime | None = given["occurred_at"]
     if occurred_at is not None and names is not _ENVELOPE:
         ms = (occurred_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-        told |= {"timestamp": ms // 1000, "micro_timestamp": ms}
-    return _present(told)
+        keys |= {"timestamp": ms // 1000, "micro_timestamp": ms}
+    return _present(keys)
 
 
 def _present(keys: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if value is not None}
 
 
-def _read(body: dict[str, Any], given: dict[str, Any]) -> Event:
+def _read_event(body: dict[str, Any], given: dict[str, Any]) -> Event:
     try:
         callback = wire.read(json.dumps(body).encode(), None)
     except UnexpectedShape as exc:
@@ -211,7 +211,7 @@ def _read(body: dict[str, Any], given: dict[str, Any]) -> Event:
 
 
 def _now_ms() -> int:
-    return _BEGAN_MS + next(_later_ms)
+    return _FIRST_MS + next(_ms_counter)
 
 
 def _digits() -> str:

@@ -46,11 +46,11 @@ Every place of the product that begins a task, a thread or a pool of threads, an
         create_task, call_later, call_at: a handler's calls: each one's outcome
     workers.deliver.call.lifespan
         create_task, ensure_future: a handler's lifespan: logged, and the process begun again
-    workers.handlers.forward.lines
+    workers.handlers.forward.connection
         create_task: the end of a broken connection: `shared.uncaught`
-    workers.handlers.forward.turns
+    workers.handlers.forward.write_lock
         call_later: the end of a turn that lasts too long: `shared.uncaught`
-    workers.handlers.jsonl.packing
+    workers.handlers.jsonl.gzip_worker
         Thread: gzip of closed files: goes on with its next round
     callbacks.simulator.gateway
         create_task: the simulator's senders: raised to who started it

@@ -47,10 +47,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         a handler's lifespan could not be left: cause=; nothing else is the worse for it
     set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
-    database_away       the `sql` handler's database cannot be used: database= error=; its events wait, once said
-    database_back       it can again: seconds= it was away
-    torn_line_cut_off   the `jsonl` handler cut off what a killed process had left of a line: file= bytes=
-    not_packed          the `jsonl` handler could not pack its closed files, and tries again: folder= error=
+    database_unavailable       the `sql` handler's database cannot be used: database= error=; its events wait, once said
+    database_available       it can again: seconds= it was away
+    partial_line_removed   the `jsonl` handler cut off what a killed process had left of a line: file= bytes=
+    gzip_failed          the `jsonl` handler could not pack its closed files, and tries again: folder= error=
     forward_unsigned    the `forward` handler signs nothing for a target: handler= target=; it was told to
     traces_off          OpenTelemetry's variables ask for traces, and there are none: missing= a package, or error=
     traces_trouble      OpenTelemetry complains, of a collector that does not answer for example: where= in its code;

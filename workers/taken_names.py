@@ -64,7 +64,7 @@ def _problem(where: str, name: str, other: Path) -> str:
 
 
 def _other(name: str) -> Path | None:
-    return own_packages.other(name) if name in own_packages.NAMES else None
+    return own_packages.find_foreign(name) if name in own_packages.NAMES else None
 
 
 def _is_beside(path: Path, others: Collection[Path]) -> bool:

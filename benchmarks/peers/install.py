@@ -58,12 +58,12 @@ def _lock_node() -> str:
     if why := missing("npm") or _run(["npm", "install", "--package-lock-only", *_QUIET_NPM], cwd=NODE):
         return why
     lock = NODE / "package-lock.json"
-    told = json.loads(lock.read_text())
-    packages: dict[str, dict[str, Any]] = told["packages"]
+    output = json.loads(lock.read_text())
+    packages: dict[str, dict[str, Any]] = output["packages"]
     for package in packages.values():
         for key in _NOT_IN_LOCK:
             package.pop(key, None)
-    lock.write_text(json.dumps(told, indent=2) + "\n")
+    lock.write_text(json.dumps(output, indent=2) + "\n")
     return ""
 
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from benchmarks.peers.tally import bodies, part, tally
+from benchmarks.peers.call_counter import bodies, command, counter
 
 queue = Queue("callbacks", connection=Redis.from_url(os.environ["REDIS_URL"]))
 
@@ -29,17 +29,17 @@ app = Starlette(routes=[Route("/callbacks", receive, methods=["POST"])])
 
 
 def handle(_body):
-    tally.call()
+    counter.call()
 
 
 if __name__ == "__main__":
-    if part() == "fill":
+    if command() == "fill":
         for text in bodies():
             queue.enqueue("benchmarks.peers.naive_rq.handle", text)
-    elif part() == "work":
+    elif command() == "work":
         SimpleWorker([queue], connection=queue.connection).work(burst=True, logging_level="ERROR")
     else:
         # Each job runs in a child of its own, so nobody but the parent sees them all.
         started = time.perf_counter()
         Worker([queue], connection=queue.connection).work(burst=True, logging_level="ERROR")
-        print(json.dumps({"callbacks": tally.expected, "rate": tally.expected / (time.perf_counter() - started)}))
+        print(json.dumps({"callbacks": counter.expected, "rate": counter.expected / (time.perf_counter() - started)}))

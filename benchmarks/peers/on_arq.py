@@ -11,7 +11,7 @@ from arq import create_pool, run_worker
 from arq.connections import RedisSettings
 from fastapi import FastAPI, Request
 
-from benchmarks.peers.tally import bodies, part, tally
+from benchmarks.peers.call_counter import bodies, command, counter
 
 settings = RedisSettings.from_dsn(os.environ["REDIS_URL"])
 
@@ -34,7 +34,7 @@ async def receive(request: Request):
 
 
 async def handle(_context, _body):
-    tally.call()
+    counter.call()
 
 
 class WorkerSettings:
@@ -50,7 +50,7 @@ async def fill():
 
 
 if __name__ == "__main__":
-    if part() == "fill":
+    if command() == "fill":
         asyncio.run(fill())
     else:
         asyncio.set_event_loop(asyncio.new_event_loop())

@@ -9,7 +9,7 @@ from celery import Celery
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 
-from benchmarks.peers.tally import bodies, part, tally
+from benchmarks.peers.call_counter import bodies, command, counter
 
 queue = Celery("benchmarks.peers.on_celery", broker=os.environ["REDIS_URL"])
 queue.conf.task_ignore_result = True
@@ -18,7 +18,7 @@ app = FastAPI()
 
 @queue.task(name="handle")
 def handle(_body):
-    tally.call()
+    counter.call()
 
 
 @app.post("/callbacks")
@@ -29,7 +29,7 @@ async def receive(request: Request):
 
 
 if __name__ == "__main__":
-    if part() == "fill":
+    if command() == "fill":
         for text in bodies():
             handle.delay(text)
     else:

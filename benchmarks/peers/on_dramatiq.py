@@ -10,7 +10,7 @@ from dramatiq.brokers.redis import RedisBroker
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 
-from benchmarks.peers.tally import bodies, tally
+from benchmarks.peers.call_counter import bodies, counter
 
 dramatiq.set_broker(RedisBroker(url=os.environ["REDIS_URL"]))
 app = FastAPI()
@@ -18,7 +18,7 @@ app = FastAPI()
 
 @dramatiq.actor
 def handle(_body):
-    tally.call()
+    counter.call()
 
 
 @app.post("/callbacks")

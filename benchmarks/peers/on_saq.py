@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from saq import Queue
 
-from benchmarks.peers.tally import bodies, tally
+from benchmarks.peers.call_counter import bodies, counter
 
 queue = Queue.from_url(os.environ["REDIS_URL"], name="callbacks")
 
@@ -33,7 +33,7 @@ async def receive(request: Request):
 
 
 async def handle(_context, **_fields):
-    tally.call()
+    counter.call()
 
 
 settings = {"queue": queue, "functions": [handle]}

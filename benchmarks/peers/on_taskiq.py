@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from taskiq_redis import ListQueueBroker
 
-from benchmarks.peers.tally import bodies, tally
+from benchmarks.peers.call_counter import bodies, counter
 
 broker = ListQueueBroker(os.environ["REDIS_URL"])
 
@@ -27,7 +27,7 @@ app = FastAPI(lifespan=lifespan)
 
 @broker.task(task_name="handle")
 async def handle(_body: str) -> None:
-    tally.call()
+    counter.call()
 
 
 @app.post("/callbacks")

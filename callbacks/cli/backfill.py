@@ -23,9 +23,9 @@ from workers.admin.backfill import EVENTS_A_STEP, Backfilling, Step
 from workers.declaration import Handler
 from workers.expand import subscriptions
 from workers.expand.subscriptions import Subscriptions
-from workers.handlers.sql import past
-from workers.handlers.sql.connecting import Address
-from workers.handlers.sql.trouble import DatabaseTrouble
+from workers.handlers.sql import stored_events
+from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.errors import DatabaseUnavailable
 
 _PAUSE_SECONDS: Final = 0.2
 _LONG_EVENTS: Final = 1000
@@ -87,25 +87,25 @@ def backfill(
         if until <= since:
             raise click.UsageError(f"Nothing lies between {rfc3339(since)} and {rfc3339(until)}.")
         try:
-            number = past.number(address, kinds=kinds, since=since, until=until)
+            number = stored_events.count_events(address, kinds=kinds, since=since, until=until)
             if not as_json:
                 click.echo(f"{number:,} events were received from {rfc3339(since)} to {rfc3339(until)}.")
             reading = _Reading(handler)
-            events = reading.wanted_of(past.events(address, kinds=kinds, since=since, until=until))
+            events = reading.wanted_of(stored_events.read_events(address, kinds=kinds, since=since, until=until))
             if dry_run:
                 steps = _counted(events)
             else:
                 filling = Backfilling(client, name, offered=offered, dedupe_seconds=loaded.dedupe_seconds)
                 steps = filling.give(events, before_each=_room(client, name, most_waiting))
             total = _summed(steps, reading, number)
-        except DatabaseTrouble as exc:
+        except DatabaseUnavailable as exc:
             raise click.ClickException(str(exc)) from exc
     _tell(name, reading, total, dry_run=dry_run, as_json=as_json)
 
 
-def _address(loaded: Settings) -> Address:
+def _address(loaded: Settings) -> DatabaseUrl:
     try:
-        return Address.of(loaded.database_url)
+        return DatabaseUrl.parse(loaded.database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
 

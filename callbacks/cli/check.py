@@ -245,15 +245,15 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
 
 def _database(url: str) -> Iterator[Finding]:
     # Only where its handler is wanted: what it needs may not be installed, and the variable may be another's.
-    from workers.handlers.sql import connecting, looking  # noqa: PLC0415
+    from workers.handlers.sql import database_check, database_url  # noqa: PLC0415
 
-    address = connecting.Address.of(url)
-    problem = looking.problem(address)
+    address = database_url.DatabaseUrl.parse(url)
+    problem = database_check.find_problem(address)
     if problem:
         yield Finding(
             "wrong",
-            f"DATABASE_URL: {address.shown} cannot be used: {problem}",
+            f"DATABASE_URL: {address.redacted_url} cannot be used: {problem}",
             "Start the database there, or correct address, password or rights; until then events wait.",
         )
     else:
-        yield Finding("ok", f"DATABASE_URL: {address.shown} can be used")
+        yield Finding("ok", f"DATABASE_URL: {address.redacted_url} can be used")

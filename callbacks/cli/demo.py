@@ -29,8 +29,8 @@ from callbacks.cli.service import Service
 from callbacks.simulator import gateway, ledger
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.options import CampaignOptions, DeliveryOptions
-from callbacks.simulator.summary import Summary
-from callbacks.simulator.target import target
+from callbacks.simulator.receiver_urls import parse_urls
+from callbacks.simulator.summary import RunSummary
 from callbacks.simulator.traffic import SPAN
 from shared import audit, connections, events
 from shared.errors import CallbacksError
@@ -47,7 +47,7 @@ _PATIENCE_SECONDS: Final = 30.0
 class Result(Struct, frozen=True, kw_only=True):
     """What the gateway sent, what the service counted, and what the handler wrote."""
 
-    summary: Summary
+    summary: RunSummary
     audit: audit.Audit
     expected: frozenset[str]
     written: Counter[str]
@@ -171,13 +171,13 @@ def _play(campaign: Campaign, folder: Path) -> Result:
     )
 
 
-def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> Summary:
+def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> RunSummary:
     task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
     # Not uvloop: it takes hold of the signals, and does not let go when it ends.
     return asyncio.run(
         gateway.run(
             campaign,
-            target(url),
+            parse_urls(url),
             options=DeliveryOptions(retry_seconds=_RETRY_SECONDS),
             ledger=book,
             on_progress=lambda progress: bars.update(task, completed=progress.acknowledged + progress.discarded),
@@ -185,7 +185,7 @@ def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> 
     )
 
 
-def _settle(service: Service, summary: Summary, bars: Progress) -> audit.Audit:
+def _settle(service: Service, summary: RunSummary, bars: Progress) -> audit.Audit:
     """Wait until every event is delivered, or nothing has moved for a while."""
     task = bars.add_task("events delivered", total=summary.reports + summary.replies)
     client = connections.connect(service.redis.url)

@@ -13,8 +13,8 @@ from shared import settings
 from shared.errors import ConfigurationError
 from shared.events import rfc3339
 from workers.handlers.sql import history
-from workers.handlers.sql.connecting import Address
-from workers.handlers.sql.trouble import DatabaseTrouble
+from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.errors import DatabaseUnavailable
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -41,13 +41,13 @@ class Ago(click.ParamType[datetime]):
 def opened() -> Iterator[history.History]:
     """Give the history in the database of the settings; its trouble ends the command with 1."""
     try:
-        address = Address.of(settings.load().database_url)
+        address = DatabaseUrl.parse(settings.load().database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
     try:
-        with history.opened(address) as found:
+        with history.open_history(address) as found:
             yield found
-    except DatabaseTrouble as exc:
+    except DatabaseUnavailable as exc:
         raise click.ClickException(str(exc)) from exc
 
 

@@ -15,7 +15,7 @@ from workers.handlers.sql.history import Timeline
 def message(*, identifier: str, most: int, as_json: bool) -> None:
     """Show every status of the message ID, and the replies to it: ID is the gateway's, the client's, or a job's."""
     with history.opened() as found:
-        timelines, total = found.find(identifier, most=most)
+        timelines, total = found.find(identifier, limit=most)
     if not timelines:
         raise click.ClickException(f"no message and no job {short(identifier)!r} is known")
     for timeline in timelines:

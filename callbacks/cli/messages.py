@@ -40,7 +40,7 @@ def messages(
         raise click.UsageError("Say --json or --csv, not both.")
     number = None if recipient is None else number_of(recipient)
     with history.opened() as found:
-        rows = found.messages(recipient=number, statuses=list(map(status_of, statuses)), since=since, most=most)
+        rows = found.messages(recipient=number, statuses=list(map(status_of, statuses)), since=since, limit=most)
         if as_csv:
             _print_csv(rows)
             return

@@ -25,8 +25,8 @@ from callbacks.simulator.errors import InvalidOption, SimulatorError
 from callbacks.simulator.gateway import OnProgress, run
 from callbacks.simulator.ledger import Ledger
 from callbacks.simulator.options import CampaignOptions, DeliveryOptions
-from callbacks.simulator.summary import Progress, Summary
-from callbacks.simulator.target import Target, masked, target
+from callbacks.simulator.receiver_urls import ReceiverUrls, parse_urls, redact_url
+from callbacks.simulator.summary import RunProgress, RunSummary
 from callbacks.simulator.traffic import SPAN
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ class _Discreet(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as exc:
-            raise click.UsageError(masked(exc.format_message()), ctx=exc.ctx) from None
+            raise click.UsageError(redact_url(exc.format_message()), ctx=exc.ctx) from None
 
 
 @click.command(cls=_Discreet)
@@ -119,7 +119,7 @@ def simulate(
     attempts in all. Exit 1 if anything was discarded.
     """
     try:
-        where = target(url, single_url=single_url)
+        where = parse_urls(url, single_url=single_url)
         delivery = DeliveryOptions(**_of(DeliveryOptions, options))
         campaign = plan(CampaignOptions(**_of(CampaignOptions, options)), start_at=start_at)
         with Ledger(ledger) if ledger else nullcontext() as book, _progress(quiet=quiet) as on_progress:
@@ -140,15 +140,15 @@ def _of(struct: type[msgspec.Struct], options: dict[str, Any]) -> dict[str, Any]
 
 def _run(
     campaign: Campaign,
-    where: Target,
+    where: ReceiverUrls,
     delivery: DeliveryOptions,
     ledger: Ledger | None,
     on_progress: OnProgress | None,
-) -> tuple[Summary, int]:
+) -> tuple[RunSummary, int]:
     """Return the summary and the signal that ended the run, or 0."""
     signals: list[int] = []
 
-    async def until_signalled() -> Summary:
+    async def until_signalled() -> RunSummary:
         stop = asyncio.Event()
 
         def end(number: int) -> None:
@@ -180,7 +180,7 @@ def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
     with ProgressBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("callbacks", total=None)
 
-        def show(progress: Progress) -> None:
+        def show(progress: RunProgress) -> None:
             bar.update(
                 task,
                 total=progress.planned,
@@ -197,17 +197,17 @@ def _refuse(invalid: InvalidOption) -> NoReturn:
     raise click.BadParameter(f"{invalid.value} {invalid.reason}.", param_hint=name) from invalid
 
 
-def _as_json(summary: Summary, where: Target) -> str:
-    return msgspec.json.encode({"url": where.shown, **msgspec.structs.asdict(summary)}).decode()
+def _as_json(summary: RunSummary, where: ReceiverUrls) -> str:
+    return msgspec.json.encode({"url": where.redacted_url, **msgspec.structs.asdict(summary)}).decode()
 
 
-def _as_text(summary: Summary, where: Target) -> str:
+def _as_text(summary: RunSummary, where: ReceiverUrls) -> str:
     failed = f"{sum(summary.failed_attempts.values()):,} of {summary.attempts:,} attempts"
     for reason, count in summary.failed_attempts.items():
         failed += f", {reason}: {count:,}"
     unfinished = f" ({summary.unfinished:,} unfinished)" if summary.interrupted else ""
     lines = [
-        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {where.shown}"),
+        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {where.redacted_url}"),
         ("repeats", f"{summary.repeats:,} of them"),
         (
             "acknowledged",

@@ -9,7 +9,7 @@ import click
 from callbacks.cli import history
 from callbacks.cli.command import Command
 from callbacks.cli.shelf_options import short
-from workers.handlers.sql.history import Figures, Stats
+from workers.handlers.sql.history import Stats, Totals
 
 # Of more jobs than these people read none; --json has them all.
 _JOBS_SHOWN: Final = 20
@@ -33,15 +33,15 @@ def _as_text(figures: Stats) -> Iterator[str]:
     if times.p50 is not None and times.p95 is not None:
         yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
     for day in figures.days:
-        yield f"{day.day}: {_line(day.figures)}"
+        yield f"{day.day}: {_line(day.totals)}"
     for job in figures.jobs[:_JOBS_SHOWN]:
         names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
-        yield f"job {' / '.join(names) or '-'}: {_line(job.figures)}"
+        yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
     if len(figures.jobs) > _JOBS_SHOWN:
         yield f"{len(figures.jobs) - _JOBS_SHOWN:,} more jobs: --json"
 
 
-def _line(figures: Figures) -> str:
+def _line(figures: Totals) -> str:
     if figures.delivery_rate is None:
         return "no messages"
     counts = ", ".join(f"{number:,} {short(status)}" for status, number in figures.statuses.items())

@@ -21,7 +21,7 @@ from shared import connections, live, settings
 from shared.events import Event
 from shared.live import Away, Heard, Idle, Listening, NotShown
 from shared.live_filter import Filter
-from workers.handlers.masking import masked
+from workers.handlers.mask import mask_event
 
 Kind: TypeAlias = Literal["report", "reply"]
 
@@ -64,7 +64,7 @@ def tail(
     place = connections.redact_url(loaded.redis_url)
 
     def show(event: Event) -> None:
-        shown = event if numbers == "full" else masked(event)
+        shown = event if numbers == "full" else mask_event(event)
         # Flushed, as whoever reads a pipe wants to see it now.
         click.echo(_json_line(shown) if as_json else _line(shown))
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from callbacks.simulator.payloads import ReplyBody, ReplyKey, ReportKey, StatusBody
 
-Kind: TypeAlias = Literal["status", "reply"]
+CallbackKind: TypeAlias = Literal["status", "reply"]
 
 ATTEMPTS = 3
 """Then the callback is discarded (specification, "Callback failure")."""
@@ -19,7 +19,7 @@ ATTEMPTS = 3
 _encode = msgspec.json.Encoder().encode
 
 
-class Body(Struct, frozen=True):
+class EncodedBody(Struct, frozen=True):
     """A request body, encoded, and the natural keys of the records in it."""
 
     data: bytes
@@ -27,21 +27,21 @@ class Body(Struct, frozen=True):
     replies: tuple[ReplyKey, ...] = ()
 
 
-class Callback(Struct, frozen=True):
+class PlannedCallback(Struct, frozen=True):
     """One callback: its kind, a body for each attempt, and whether it repeats an earlier one on purpose."""
 
-    kind: Kind
-    bodies: tuple[Body, ...]
+    kind: CallbackKind
+    bodies: tuple[EncodedBody, ...]
     repeat: bool = False
 
 
-def status_callback(body: StatusBody) -> Callback:
+def status_callback(body: StatusBody) -> PlannedCallback:
     """Return the callback that sends these reports, the same bytes at every attempt."""
-    encoded = Body(_encode(body), reports=tuple(report.key for report in body.data))
-    return Callback("status", (encoded,) * ATTEMPTS)
+    encoded = EncodedBody(_encode(body), reports=tuple(report.key for report in body.data))
+    return PlannedCallback("status", (encoded,) * ATTEMPTS)
 
 
-def reply_callback(body: ReplyBody, *, req_uuids: tuple[str, ...], repeat: bool = False) -> Callback:
+def reply_callback(body: ReplyBody, *, req_uuids: tuple[str, ...], repeat: bool = False) -> PlannedCallback:
     """Return the callback that sends this reply under `req_uuids`, one for each attempt."""
     attempts = (msgspec.structs.replace(body, req_uuid=req_uuid) for req_uuid in req_uuids)
-    return Callback("reply", tuple(Body(_encode(sent), replies=(sent.key,)) for sent in attempts), repeat)
+    return PlannedCallback("reply", tuple(EncodedBody(_encode(sent), replies=(sent.key,)) for sent in attempts), repeat)

@@ -12,11 +12,11 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from callbacks.simulator.callback import ATTEMPTS, Callback, reply_callback, status_callback
+from callbacks.simulator.callback import ATTEMPTS, PlannedCallback, reply_callback, status_callback
 from callbacks.simulator.errors import InvalidOption
 from callbacks.simulator.options import CampaignOptions
 from callbacks.simulator.payloads import ReplyBody, Report, StatusBody
-from callbacks.simulator.traffic import happen, random_uuid
+from callbacks.simulator.traffic import generate_traffic, random_uuid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Repeats follow within so many callbacks: near enough that some meet their original still under way.
@@ -25,13 +25,13 @@ _REPEATED_WITHIN = 50.0
 _MOVED_WITHIN = 0.25
 _MOVED_AT_LEAST_WITHIN = 8.0
 
-_Slot: TypeAlias = tuple[float, Callback]
+_Position: TypeAlias = tuple[float, PlannedCallback]
 
 
 class Campaign(Struct, frozen=True):
     """Callbacks in sending order, repeats included, and how many distinct events they tell of."""
 
-    callbacks: tuple[Callback, ...]
+    callbacks: tuple[PlannedCallback, ...]
     reports: int
     replies: int
 
@@ -45,18 +45,18 @@ def plan(options: CampaignOptions, *, start_at: datetime) -> Campaign:
     if start_at.tzinfo is None:
         raise InvalidOption("start_at", start_at.isoformat(), "must have a time zone")
     start_ms = (start_at - _EPOCH) // timedelta(milliseconds=1)
-    chance = random.Random(f"{options.seed}/{start_ms}")  # noqa: S311 - to be repeated, not to be secret
-    traffic = happen(options, chance=chance, start_ms=start_ms)
+    rng = random.Random(f"{options.seed}/{start_ms}")  # noqa: S311 - to be repeated, not to be secret
+    traffic = generate_traffic(options, rng=rng, start_ms=start_ms)
 
     bodies: list[StatusBody | ReplyBody] = [
         StatusBody(api_job_id=job.api_job_id, client_job_id=job.client_job_id, data=bundle)
         for job in traffic.jobs
-        for bundle in _bundles(job.reports, options.bundle, chance)
+        for bundle in _bundles(job.reports, options.bundle, rng)
     ]
     bodies += traffic.replies
-    bodies.sort(key=_happened_ms)
-    slots = _originals(bodies, options, chance)
-    slots += _repeats(slots, options, chance) + _reply_retries(slots, bodies, options, chance)
+    bodies.sort(key=_send_ms)
+    slots = _originals(bodies, options, rng)
+    slots += _repeats(slots, options, rng) + _reply_retries(slots, bodies, options, rng)
     slots.sort(key=lambda slot: slot[0])
     return Campaign(
         callbacks=tuple(callback for _, callback in slots),
@@ -65,69 +65,67 @@ def plan(options: CampaignOptions, *, start_at: datetime) -> Campaign:
     )
 
 
-def _bundles(
-    reports: tuple[Report, ...], bundle: tuple[int, int], chance: random.Random
-) -> Iterator[tuple[Report, ...]]:
+def _bundles(reports: tuple[Report, ...], bundle: tuple[int, int], rng: random.Random) -> Iterator[tuple[Report, ...]]:
     begin = 0
     while begin < len(reports):
-        end = begin + chance.randint(*bundle)
+        end = begin + rng.randint(*bundle)
         yield reports[begin:end]
         begin = end
 
 
-def _happened_ms(body: StatusBody | ReplyBody) -> int:
+def _send_ms(body: StatusBody | ReplyBody) -> int:
     # A bundle is sent when its last report is known.
     return body.data[-1].micro_timestamp if isinstance(body, StatusBody) else body.micro_timestamp
 
 
-def _originals(bodies: list[StatusBody | ReplyBody], options: CampaignOptions, chance: random.Random) -> list[_Slot]:
-    moved = set(_share(len(bodies), options.out_of_order, chance))
+def _originals(bodies: list[StatusBody | ReplyBody], options: CampaignOptions, rng: random.Random) -> list[_Position]:
+    moved = set(_share(len(bodies), options.out_of_order, rng))
     reach = max(_MOVED_AT_LEAST_WITHIN, _MOVED_WITHIN * len(bodies))
-    slots: list[_Slot] = []
+    slots: list[_Position] = []
     for index, body in enumerate(bodies):
         position = float(index)
         if index in moved:
-            position += chance.uniform(-reach, reach)
+            position += rng.uniform(-reach, reach)
         if isinstance(body, ReplyBody):
-            slots.append((position, reply_callback(body, req_uuids=_req_uuids(chance))))
+            slots.append((position, reply_callback(body, req_uuids=_req_uuids(rng))))
         else:
-            data = body.data if index not in moved else tuple(chance.sample(body.data, len(body.data)))
+            data = body.data if index not in moved else tuple(rng.sample(body.data, len(body.data)))
             slots.append((position, status_callback(msgspec.structs.replace(body, data=data))))
     return slots
 
 
-def _repeats(originals: list[_Slot], options: CampaignOptions, chance: random.Random) -> list[_Slot]:
+def _repeats(originals: list[_Position], options: CampaignOptions, rng: random.Random) -> list[_Position]:
     """Send the same callbacks again, byte for byte."""
     return [
-        (_later(originals[index][0], chance), msgspec.structs.replace(originals[index][1], repeat=True))
-        for index in _share(len(originals), options.duplicates, chance)
+        (_later(originals[index][0], rng), msgspec.structs.replace(originals[index][1], repeat=True))
+        for index in _share(len(originals), options.duplicates, rng)
     ]
 
 
 def _reply_retries(
-    originals: list[_Slot],
+    originals: list[_Position],
     bodies: list[StatusBody | ReplyBody],
     options: CampaignOptions,
-    chance: random.Random,
-) -> list[_Slot]:
+    rng: random.Random,
+) -> list[_Position]:
     """Send the same replies again under a new req_uuid, as if the gateway had missed our 200."""
     replies = [(slot[0], body) for slot, body in zip(originals, bodies, strict=True) if isinstance(body, ReplyBody)]
     return [
         (
-            _later(replies[index][0], chance),
-            reply_callback(replies[index][1], req_uuids=_req_uuids(chance), repeat=True),
+            _later(replies[index][0], rng),
+            reply_callback(replies[index][1], req_uuids=_req_uuids(rng), repeat=True),
         )
-        for index in _share(len(replies), options.reply_retries, chance)
+        for index in _share(len(replies), options.reply_retries, rng)
     ]
 
 
-def _later(position: float, chance: random.Random) -> float:
-    return position + 0.5 + chance.random() * _REPEATED_WITHIN
+def _later(position: float, rng: random.Random) -> float:
+    return position + 0.5 + rng.random() * _REPEATED_WITHIN
 
 
-def _share(count: int, share: float, chance: random.Random) -> list[int]:
-    return chance.sample(range(count), round(share * count))
+def _share(count: int, share: float, rng: random.Random) -> list[int]:
+    return rng.sample(range(count), round(share * count))
 
 
-def _req_uuids(chance: random.Random) -> tuple[str, ...]:
-    return tuple(random_uuid(chance) for _ in range(ATTEMPTS))
+def _req_uuids(rng: random.Random) -> tuple[str, ...]:
+    return tuple(random_uuid(rng) for _ in range(ATTEMPTS))

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from callbacks.simulator.callback import Body, Callback
+from callbacks.simulator.callback import EncodedBody, PlannedCallback
 
 ACKNOWLEDGED = 200
 """The one status that counts (specification, "Callback response by client")."""
@@ -25,19 +25,19 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     """Why the attempt failed, in a word or two: `status 503`, `timeout` …; None: it was acknowledged."""
 
 
-class Delivery(Struct):
+class CallbackDelivery(Struct):
     """A callback on its way."""
 
-    callback: Callback
+    callback: PlannedCallback
     attempts: list[Attempt] = []
 
     @property
-    def body(self) -> Body:
+    def body(self) -> EncodedBody:
         """What the next attempt sends."""
         return self.callback.bodies[len(self.attempts)]
 
     @property
-    def last_body(self) -> Body:
+    def last_body(self) -> EncodedBody:
         """What the latest attempt sent."""
         return self.callback.bodies[len(self.attempts) - 1]
 
@@ -47,6 +47,6 @@ class Delivery(Struct):
         return bool(self.attempts) and self.attempts[-1].reason is None
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether it was acknowledged, or has failed for the last time and is discarded."""
         return self.is_acknowledged or len(self.attempts) == len(self.callback.bodies)

@@ -11,15 +11,15 @@ from typing import Any, TypeAlias
 
 import aiohttp
 
-from callbacks.simulator.agenda import Agenda
 from callbacks.simulator.campaign import Campaign
+from callbacks.simulator.http_client import open_session, post
 from callbacks.simulator.ledger import Ledger
 from callbacks.simulator.options import DeliveryOptions
-from callbacks.simulator.posting import open_session, post
-from callbacks.simulator.summary import Progress, Summary, Tally
-from callbacks.simulator.target import Target
+from callbacks.simulator.receiver_urls import ReceiverUrls
+from callbacks.simulator.schedule import SendSchedule
+from callbacks.simulator.summary import RunCounter, RunProgress, RunSummary
 
-OnProgress: TypeAlias = Callable[[Progress], None]
+OnProgress: TypeAlias = Callable[[RunProgress], None]
 
 # Told by the clock, not by the callback: telling costs the sending nothing.
 _PROGRESS_SECONDS = 0.1
@@ -27,13 +27,13 @@ _PROGRESS_SECONDS = 0.1
 
 async def run(
     campaign: Campaign,
-    target: Target,
+    target: ReceiverUrls,
     *,
     options: DeliveryOptions | None = None,
     ledger: Ledger | None = None,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
-) -> Summary:
+) -> RunSummary:
     """Send all callbacks of `campaign` to `target`; return when each is acknowledged or discarded.
 
     `on_progress` is called about ten times a second and once at the end. Setting `stop` ends the run
@@ -42,37 +42,41 @@ async def run(
     LedgerNotWritten.
     """
     options = options or DeliveryOptions()
-    tally = Tally(planned=len(campaign.callbacks))
+    counter = RunCounter(planned=len(campaign.callbacks))
     async with open_session(options) as session:
-        agenda = Agenda(campaign.callbacks, rate=options.rate, retry_seconds=options.retry_seconds)
+        schedule = SendSchedule(campaign.callbacks, rate=options.rate, retry_seconds=options.retry_seconds)
         started = time.perf_counter()
         count = min(options.connections, len(campaign.callbacks))
-        sending = _together([_send(agenda, session, target, tally, ledger) for _ in range(count)])
-        interrupted = await _until_done_or_stopped(sending, tally, on_progress, stop)
+        sending = _run_all([_send(schedule, session, target, counter, ledger) for _ in range(count)])
+        interrupted = await _until_done_or_stopped(sending, counter, on_progress, stop)
         seconds = time.perf_counter() - started
     if on_progress is not None:
-        on_progress(tally.progress())
-    return tally.summary(seconds=seconds, interrupted=interrupted)
+        on_progress(counter.progress())
+    return counter.summary(seconds=seconds, interrupted=interrupted)
 
 
 async def _send(
-    agenda: Agenda, session: aiohttp.ClientSession, target: Target, tally: Tally, ledger: Ledger | None
+    schedule: SendSchedule,
+    session: aiohttp.ClientSession,
+    target: ReceiverUrls,
+    counter: RunCounter,
+    ledger: Ledger | None,
 ) -> None:
-    while (delivery := await agenda.take()) is not None:
+    while (delivery := await schedule.next_delivery()) is not None:
         attempt = await post(session, target.url(delivery.callback.kind), delivery.body.data)
         delivery.attempts.append(attempt)
-        tally.count(delivery)
-        if not delivery.is_over:
-            agenda.retry(delivery)
+        counter.count(delivery)
+        if not delivery.is_finished:
+            schedule.retry(delivery)
             continue
         if ledger is not None:
             ledger.write(delivery)
-        agenda.finish()
+        schedule.finish()
 
 
 async def _until_done_or_stopped(
     sending: Coroutine[None, None, None],
-    tally: Tally,
+    counter: RunCounter,
     on_progress: OnProgress | None,
     stop: asyncio.Event | None,
 ) -> bool:
@@ -82,7 +86,7 @@ async def _until_done_or_stopped(
     if stop is not None:
         tasks.append(asyncio.create_task(stop.wait()))
     if on_progress is not None:
-        tasks.append(asyncio.create_task(_tell(on_progress, tally)))
+        tasks.append(asyncio.create_task(_report_progress(on_progress, counter)))
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
@@ -92,7 +96,7 @@ async def _until_done_or_stopped(
         await _cancel(tasks)
 
 
-async def _together(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
+async def _run_all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
     """Run all; the first to fail ends the others."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
@@ -107,7 +111,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(on_progress: OnProgress, tally: Tally) -> None:
+async def _report_progress(on_progress: OnProgress, counter: RunCounter) -> None:
     while True:
-        on_progress(tally.progress())
+        on_progress(counter.progress())
         await asyncio.sleep(_PROGRESS_SECONDS)

@@ -15,8 +15,8 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from callbacks.simulator.callback import Kind
-from callbacks.simulator.delivery import Attempt, Delivery
+from callbacks.simulator.callback import CallbackKind
+from callbacks.simulator.delivery import Attempt, CallbackDelivery
 from callbacks.simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
 from callbacks.simulator.payloads import ReplyKey, ReportKey
 
@@ -24,10 +24,10 @@ from callbacks.simulator.payloads import ReplyKey, ReportKey
 _FILE_MODE: Final = 0o640
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class LedgerEntry(Struct, frozen=True, kw_only=True):
     """One line: a callback and its final outcome."""
 
-    kind: Kind
+    kind: CallbackKind
     repeat: bool
     """Whether it repeats an earlier callback on purpose."""
     acknowledged: bool
@@ -71,7 +71,7 @@ class Ledger:
     ) -> None:
         os.close(self._file)
 
-    def write(self, delivery: Delivery) -> None:
+    def write(self, delivery: CallbackDelivery) -> None:
         """Append the line of a delivery that is over; raises LedgerNotWritten."""
         line = self._encode(_entry(delivery)) + b"\n"
         try:
@@ -82,15 +82,15 @@ class Ledger:
             raise LedgerNotWritten(f"{self._path}: only {written} of {len(line)} bytes were written")
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[LedgerEntry]:
     """Return the lines of a ledger in the order they were written.
 
     A last line without its end, as a run that is still writing may leave it, is not returned. Raises
     LedgerNotReadable, which names the line, and OSError.
     """
-    decode = msgspec.json.Decoder(Entry).decode
+    decode = msgspec.json.Decoder(LedgerEntry).decode
     *lines, _unfinished = path.read_bytes().split(b"\n")
-    entries: list[Entry] = []
+    entries: list[LedgerEntry] = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(decode(line))
@@ -99,7 +99,7 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
-def unique_events(entries: Iterable[Entry]) -> UniqueEvents:
+def unique_events(entries: Iterable[LedgerEntry]) -> UniqueEvents:
     """Return the distinct reports and replies of acknowledged callbacks: what a receiver must have once."""
     acknowledged = [entry for entry in entries if entry.acknowledged]
     return UniqueEvents(
@@ -108,10 +108,10 @@ def unique_events(entries: Iterable[Entry]) -> UniqueEvents:
     )
 
 
-def _entry(delivery: Delivery) -> Entry:
+def _entry(delivery: CallbackDelivery) -> LedgerEntry:
     body = delivery.last_body
     sent = delivery.callback.bodies[: len(delivery.attempts)]
-    return Entry(
+    return LedgerEntry(
         kind=delivery.callback.kind,
         repeat=delivery.callback.repeat,
         acknowledged=delivery.is_acknowledged,

@@ -7,9 +7,9 @@ from msgspec import Struct
 from callbacks.simulator.errors import InvalidOption
 
 # Bodies are encoded before the clock starts: a million destinations are about 1 GB of them.
-MOST_DESTINATIONS = 1_000_000
-MOST_CONNECTIONS = 10_000
-MOST_SECONDS = 86_400
+MAX_DESTINATIONS = 1_000_000
+MAX_CONNECTIONS = 10_000
+MAX_SECONDS = 86_400
 RATES = (0.001, 1_000_000)
 
 
@@ -36,10 +36,10 @@ class CampaignOptions(Struct, frozen=True, kw_only=True):
     """The same seed and start give the same campaign, byte for byte."""
 
     def __post_init__(self) -> None:
-        _require_within("destinations", self.destinations, 1, MOST_DESTINATIONS)
-        _require_within("replies", self.replies, 0, MOST_DESTINATIONS)
+        _require_range("destinations", self.destinations, 1, MAX_DESTINATIONS)
+        _require_range("replies", self.replies, 0, MAX_DESTINATIONS)
         for share in ("duplicates", "out_of_order", "seen", "undelivered", "reply_retries"):
-            _require_within(share, getattr(self, share), 0, 1)
+            _require_range(share, getattr(self, share), 0, 1)
         fewest, most = self.bundle
         if not 1 <= fewest <= most:
             raise InvalidOption("bundle", f"{fewest}-{most}", "must be MIN-MAX with 1 <= MIN <= MAX")
@@ -62,12 +62,12 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.rate != 0 and not RATES[0] <= self.rate <= RATES[1]:
             raise InvalidOption("rate", self.rate, f"must be 0, or lie between {RATES[0]} and {RATES[1]:,}")
-        _require_within("connections", self.connections, 1, MOST_CONNECTIONS)
-        _require_within("retry_seconds", self.retry_seconds, 0, MOST_SECONDS)
-        _require_within("timeout_seconds", self.timeout_seconds, 0.001, MOST_SECONDS)
+        _require_range("connections", self.connections, 1, MAX_CONNECTIONS)
+        _require_range("retry_seconds", self.retry_seconds, 0, MAX_SECONDS)
+        _require_range("timeout_seconds", self.timeout_seconds, 0.001, MAX_SECONDS)
 
 
-def _require_within(option: str, value: float, least: float, most: float) -> None:
+def _require_range(option: str, value: float, least: float, most: float) -> None:
     # Written so that NaN, which compares false with everything, is refused too.
     if not least <= value <= most:
         raise InvalidOption(option, value, f"must lie between {least} and {most:,}")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from callbacks.simulator.callback import Body
-from callbacks.simulator.delivery import Attempt, Delivery
+from callbacks.simulator.callback import EncodedBody
+from callbacks.simulator.delivery import Attempt, CallbackDelivery
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class RunProgress(Struct, frozen=True, kw_only=True):
     """Where a run stands; counts of callbacks."""
 
     planned: int
@@ -21,7 +21,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     """Sent, failed, and waiting to be sent again."""
 
 
-class Summary(Struct, frozen=True, kw_only=True):
+class RunSummary(Struct, frozen=True, kw_only=True):
     """What a run came to. Counts are of callbacks unless they say otherwise."""
 
     planned: int
@@ -52,7 +52,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     interrupted: bool
 
 
-class Tally:
+class RunCounter:
     """Counts one run."""
 
     def __init__(self, planned: int) -> None:
@@ -60,9 +60,9 @@ class Tally:
         self._sent = self._repeats = self._discarded = self._attempts = 0
         self._failed: Counter[str] = Counter()
         self._latencies_ms = array("d")
-        self._acknowledged = list[Body]()
+        self._acknowledged = list[EncodedBody]()
 
-    def count(self, delivery: Delivery) -> None:
+    def count(self, delivery: CallbackDelivery) -> None:
         """Count the latest attempt of `delivery`, and its end if this was the end."""
         attempt: Attempt = delivery.attempts[-1]
         self._attempts += 1
@@ -74,23 +74,23 @@ class Tally:
             self._acknowledged.append(delivery.last_body)
             return
         self._failed[attempt.reason] += 1
-        self._discarded += delivery.is_over
+        self._discarded += delivery.is_finished
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return where the run stands."""
         acknowledged = len(self._acknowledged)
-        return Progress(
+        return RunProgress(
             planned=self._planned,
             acknowledged=acknowledged,
             discarded=self._discarded,
             waiting=self._sent - acknowledged - self._discarded,
         )
 
-    def summary(self, *, seconds: float, interrupted: bool) -> Summary:
+    def summary(self, *, seconds: float, interrupted: bool) -> RunSummary:
         """Return what the run came to after `seconds`."""
         acknowledged = len(self._acknowledged)
         latencies_ms = sorted(self._latencies_ms)
-        return Summary(
+        return RunSummary(
             planned=self._planned,
             sent=self._sent,
             repeats=self._repeats,

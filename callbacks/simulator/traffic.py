@@ -44,7 +44,7 @@ _TEXTS = (
 )
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class SendRequestReports(Struct, frozen=True, kw_only=True):
     """What became of one send request; its reports in order of time."""
 
     api_job_id: str
@@ -55,17 +55,17 @@ class Job(Struct, frozen=True, kw_only=True):
 class Traffic(Struct, frozen=True):
     """Everything that happened."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[SendRequestReports, ...]
     replies: tuple[ReplyBody, ...]
 
 
-class _Fate(Struct, frozen=True, kw_only=True):
+class _MessageOutcome(Struct, frozen=True, kw_only=True):
     failure: tuple[Status, int] | None
     seen: bool
     replies: int
 
 
-class _Request(Struct, frozen=True, kw_only=True):
+class _SendRequest(Struct, frozen=True, kw_only=True):
     """The send request that a message belongs to."""
 
     begins_ms: int
@@ -75,59 +75,63 @@ class _Request(Struct, frozen=True, kw_only=True):
     names_messages: bool
 
 
-def happen(options: CampaignOptions, *, chance: random.Random, start_ms: int) -> Traffic:
+def generate_traffic(options: CampaignOptions, *, rng: random.Random, start_ms: int) -> Traffic:
     """Return what happens to `options.destinations` messages within SPAN of `start_ms` (Unix milliseconds)."""
-    ids = map(str, chance.sample(_MESSAGE_IDS, options.destinations + options.replies))
-    numbers = chance.sample(_SUBSCRIBERS, options.destinations)
-    fates = _fates(options, chance)
-    jobs: list[Job] = []
+    ids = map(str, rng.sample(_MESSAGE_IDS, options.destinations + options.replies))
+    numbers = rng.sample(_SUBSCRIBERS, options.destinations)
+    outcomes = _message_outcomes(options, rng)
+    jobs: list[SendRequestReports] = []
     replies: list[ReplyBody] = []
-    for job_number, members in enumerate(_jobs(options.destinations, chance), start=1):
-        request = _Request(
-            begins_ms=start_ms + chance.randrange(_JOBS_BEGIN_WITHIN),
-            api_job_id=random_uuid(chance),
-            client_job_id=chance.choice((UNSET, "", f"job-{job_number}", f"Été {job_number} \U0001f31e")),
-            sender=chance.choice(_SENDERS),
-            names_messages=chance.random() < _NAMED,
+    for job_number, members in enumerate(_jobs(options.destinations, rng), start=1):
+        request = _SendRequest(
+            begins_ms=start_ms + rng.randrange(_JOBS_BEGIN_WITHIN),
+            api_job_id=random_uuid(rng),
+            client_job_id=rng.choice((UNSET, "", f"job-{job_number}", f"Été {job_number} \U0001f31e")),
+            sender=rng.choice(_SENDERS),
+            names_messages=rng.random() < _NAMED,
         )
         reports: list[Report] = []
         for member in members:
             recipient = f"{_COUNTRY_CODE}{numbers[member]}"
-            told = _statuses(
-                fates[member],
+            message_reports = _message_reports(
+                outcomes[member],
                 request,
                 message_id=next(ids),
                 recipient=recipient,
                 client_message_id=f"message-{member}" if request.names_messages else UNSET,
-                chance=chance,
+                rng=rng,
             )
-            reports += told
-            for _ in range(fates[member].replies):
-                replies.append(_reply(request, told[1], next(ids), len(replies), chance))
+            reports += message_reports
+            for _ in range(outcomes[member].replies):
+                replies.append(_reply_body(request, message_reports[1], next(ids), len(replies), rng))
         reports.sort(key=lambda report: report.micro_timestamp)
-        jobs.append(Job(api_job_id=request.api_job_id, client_job_id=request.client_job_id, reports=tuple(reports)))
+        jobs.append(
+            SendRequestReports(
+                api_job_id=request.api_job_id, client_job_id=request.client_job_id, reports=tuple(reports)
+            )
+        )
     return Traffic(tuple(jobs), tuple(replies))
 
 
-def random_uuid(chance: random.Random) -> str:
+def random_uuid(rng: random.Random) -> str:
     """Return a version 4 UUID in text that only `chance` decides."""
-    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
-def _fates(options: CampaignOptions, chance: random.Random) -> list[_Fate]:
+def _message_outcomes(options: CampaignOptions, rng: random.Random) -> list[_MessageOutcome]:
     """Share out the outcomes in exact numbers, so that a plan's counts follow from its options alone."""
-    everybody = chance.sample(range(options.destinations), options.destinations)
+    destinations = rng.sample(range(options.destinations), options.destinations)
     seen_count = round(options.seen * options.destinations)
     failed_count = min(round(options.undelivered * options.destinations), options.destinations - seen_count)
-    seen, failed = set(everybody[:seen_count]), set(everybody[seen_count : seen_count + failed_count])
+    seen, failed = set(destinations[:seen_count]), set(destinations[seen_count : seen_count + failed_count])
     # Who got nothing has nothing to reply to, unless nobody got anything.
-    delivered = everybody[:seen_count] + everybody[seen_count + failed_count :] or everybody
+    delivered = destinations[:seen_count] + destinations[seen_count + failed_count :] or destinations
     replies = [0] * options.destinations
-    for replier in chance.choices(delivered, k=options.replies):
+    for replier in rng.choices(delivered, k=options.replies):
         replies[replier] += 1
     return [
-        _Fate(
-            failure=chance.choice(_FAILURES) if member in failed else None,
+        _MessageOutcome(
+            failure=rng.choice(_FAILURES) if member in failed else None,
             seen=member in seen,
             replies=replies[member],
         )
@@ -135,36 +139,36 @@ def _fates(options: CampaignOptions, chance: random.Random) -> list[_Fate]:
     ]
 
 
-def _jobs(destinations: int, chance: random.Random) -> Iterator[Sequence[int]]:
+def _jobs(destinations: int, rng: random.Random) -> Iterator[Sequence[int]]:
     begin = 0
     while begin < destinations:
-        end = min(begin + chance.randint(*_JOB_DESTINATIONS), destinations)
+        end = min(begin + rng.randint(*_JOB_DESTINATIONS), destinations)
         yield range(begin, end)
         begin = end
 
 
-def _statuses(
-    fate: _Fate,
-    request: _Request,
+def _message_reports(
+    outcome: _MessageOutcome,
+    request: _SendRequest,
     *,
     message_id: str,
     recipient: str,
     client_message_id: str | UnsetType,
-    chance: random.Random,
+    rng: random.Random,
 ) -> list[Report]:
     # Seen and replied to is possible on Viber alone.
-    on_viber = fate.seen or fate.replies or chance.random() < _ON_VIBER_UNASKED
+    on_viber = outcome.seen or outcome.replies or rng.random() < _ON_VIBER_UNASKED
     channel: Channel = "VIBER" if on_viber else "SMS"
-    status, error_code = fate.failure or ("DELIVRD", 0)
-    accepted_ms = request.begins_ms + chance.randrange(_ACCEPTED_WITHIN)
-    ended_ms = accepted_ms + chance.randrange(1, _DELIVERED_WITHIN)
-    seen_ms = ended_ms + chance.randrange(1, _SEEN_WITHIN)
-    story: list[tuple[Channel, Status, int, int]] = [
+    status, error_code = outcome.failure or ("DELIVRD", 0)
+    accepted_ms = request.begins_ms + rng.randrange(_ACCEPTED_WITHIN)
+    ended_ms = accepted_ms + rng.randrange(1, _DELIVERED_WITHIN)
+    seen_ms = ended_ms + rng.randrange(1, _SEEN_WITHIN)
+    changes: list[tuple[Channel, Status, int, int]] = [
         ("INTERNAL", "ACCEPTD", accepted_ms, 0),
         (channel, status, ended_ms, error_code),
     ]
-    if fate.seen:
-        story.append(("VIBER", "SEEN", seen_ms, 0))
+    if outcome.seen:
+        changes.append(("VIBER", "SEEN", seen_ms, 0))
     return [
         Report(
             channel=where,
@@ -177,20 +181,22 @@ def _statuses(
             client_message_id=client_message_id,
             error_code=code,
         )
-        for where, what, at_ms, code in story
+        for where, what, at_ms, code in changes
     ]
 
 
-def _reply(request: _Request, answered: Report, reply_message_id: str, number: int, chance: random.Random) -> ReplyBody:
+def _reply_body(
+    request: _SendRequest, answered: Report, reply_message_id: str, number: int, rng: random.Random
+) -> ReplyBody:
     # In turn rather than by chance: the first replies already show every text, and one without.
     turn = number % (len(_TEXTS) + 1)
-    at_ms = answered.micro_timestamp + chance.randrange(1, _REPLIED_WITHIN)
+    at_ms = answered.micro_timestamp + rng.randrange(1, _REPLIED_WITHIN)
     return ReplyBody(
         api_job_id=request.api_job_id,
         client_job_id=request.client_job_id,
         reply_message_id=reply_message_id,
-        orig_message_id=answered.message_id if chance.random() < _REPLIES_NAMING_ORIGINAL else UNSET,
-        req_uuid=random_uuid(chance),
+        orig_message_id=answered.message_id if rng.random() < _REPLIES_NAMING_ORIGINAL else UNSET,
+        req_uuid=random_uuid(rng),
         timestamp=at_ms // 1000,
         micro_timestamp=at_ms,
         sender=answered.recipient,

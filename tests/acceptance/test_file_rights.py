@@ -28,7 +28,7 @@ HANDLERS = {
 MADE = (
     "ledger.jsonl",
     "var/callbacks.db-wal",
-    "var/events/.packing",
+    "var/events/.gzip-lock",
     "var/events/*.gz",
     "var/everyday/everyday.db",
     "var/dev/events.jsonl",

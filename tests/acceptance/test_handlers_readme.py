@@ -127,7 +127,7 @@ def test_its_ledger_has_a_line_for_each_event_that_passes(folder: Path, monkeypa
     with Worker(module("ledger", monkeypatch).ledger) as worker:
         told = [result.outcome for result in worker.deliver_all(given)]
 
-    assert told == ["done", "unwanted", "done"]
+    assert told == ["done", "filtered", "done"]
     lines = (folder / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines == [given[0].to_json(), given[2].to_json()]
 

@@ -52,7 +52,7 @@ def test_the_table_of_commands_is_that_of_the_command_line() -> None:
 
 
 def test_the_table_of_figures_is_what_the_kept_results_give() -> None:
-    assert table.between(README, "\n".join(table.lines(table.read(RESULTS)))) == README
+    assert table.replace_table(README, "\n".join(table.lines(table.read(RESULTS)))) == README
 
 
 @pytest.mark.parametrize("arguments", [cells[0].strip("`").split()[1:] for cells in rows_after("## Commands")])

@@ -45,7 +45,7 @@ class Call:
 class Outcome:
     """What the gateway sent and heard, the ids of the events it heard 200 for, and the calls of the handler."""
 
-    entries: tuple[ledger.Entry, ...]
+    entries: tuple[ledger.LedgerEntry, ...]
     expected: frozenset[str]
     calls: tuple[Call, ...]
 

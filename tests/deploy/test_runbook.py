@@ -86,4 +86,4 @@ def test_a_user_of_redis_may_have_two_passwords_for_a_while(redis_server: RedisS
 def test_its_sizing_is_what_the_kept_results_give() -> None:
     made = "\n".join(sizing.lines(table.read(RESULTS)))
 
-    assert table.between(RUNBOOK, made, begin=table.BEGIN_SIZING) == RUNBOOK
+    assert table.replace_table(RUNBOOK, made, begin=table.BEGIN_SIZING) == RUNBOOK

@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import backlog, blast, bodies, contestants, goals, machine, measurements, open_loop, table, wrk
+from benchmarks import backlog, bodies, contestants, goals, load_generator, machine, measurements, open_loop, table, wrk
 from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
-from benchmarks.stage import REPOSITORY, Failed, Stage, Url
+from benchmarks.testbed import REPOSITORY, MeasurementFailed, TargetUrl, Testbed
 from ingest.group_commit import MAX_BYTES
 from shared import audit
 from tests import postgres_server
@@ -89,8 +89,8 @@ def test_every_goal_finds_its_figures_in_what_the_commands_keep(
 ) -> None:
     """But those that want peers, another scale, or what the tiny one leaves out."""
     unmeasured = {
-        goal.number: [verdict.text for verdict in verdicts].count("not measured")
-        for goal, verdicts in goals.judged(table.read(made[0]))
+        goal.number: [result.text for result in results].count("not measured")
+        for goal, results in goals.evaluate_goals(table.read(made[0]))
     }
 
     assert unmeasured == {
@@ -148,13 +148,13 @@ def test_a_goal_whose_peer_is_absent_is_open_not_met() -> None:
 @pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
 def test_a_file_without_the_marks_is_left_alone(text: str) -> None:
     with pytest.raises(ValueError, match="needs the lines"):
-        table.between(text, "a table")
+        table.replace_table(text, "a table")
 
 
 def test_contestants_take_turns() -> None:
     turns: list[str] = []
 
-    def turn(name: str) -> measurements.Figures:
+    def turn(name: str) -> measurements.Measurements:
         turns.append(name)
         return {"turn": len(turns)}
 
@@ -170,10 +170,10 @@ def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_figure() -> None
     absent: dict[str, str] = {}
     tries: list[int] = []
 
-    def fail() -> measurements.Figures:
+    def fail() -> measurements.Measurements:
         tries.append(1)
         if len(tries) == 2:
-            raise Failed("it lost a callback")
+            raise MeasurementFailed("it lost a callback")
         return {"rate": 1.0}
 
     series = measurements.interleave(
@@ -185,10 +185,10 @@ def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_figure() -> None
 
 
 def test_a_failure_of_our_own_is_no_absence() -> None:
-    def fail() -> measurements.Figures:
-        raise Failed("it lost a callback")
+    def fail() -> measurements.Measurements:
+        raise MeasurementFailed("it lost a callback")
 
-    with pytest.raises(Failed):
+    with pytest.raises(MeasurementFailed):
         measurements.interleave({"callbacks": fail}, repetitions=1, absent={}, echo=print)
 
 
@@ -211,62 +211,62 @@ def test_bodies_are_distinct_and_of_one_size() -> None:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
+def testbed() -> Iterator[Testbed]:
     require()
-    with Stage() as opened:
+    with Testbed() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def web(stage: Stage) -> Url:
-    return stage.web()
+def web(testbed: Testbed) -> TargetUrl:
+    return testbed.web()
 
 
 @pytest.mark.skipif(bool(machine.missing("wrk")), reason="there is no wrk on the PATH")
-def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(stage: Stage, web: Url) -> None:
-    stage.redis.flushall()
+def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
 
     load = wrk.load(web, connections=8, seconds=1, threads=2)
 
-    ids, kept = at_rest(stage)
+    ids, kept = at_rest(testbed)
     assert load.requests * bodies.REPORTS <= kept <= (load.requests + 8) * bodies.REPORTS
     assert "warning" not in str(load)
     assert len(ids) == len(set(ids)) == kept
 
 
 @pytest.mark.skipif(bool(machine.missing("cc")), reason="there is no C compiler")
-def test_the_c_program_does_so_too(stage: Stage, web: Url) -> None:
-    stage.redis.flushall()
+def test_the_c_program_does_so_too(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
 
-    requests, _rate = blast.blast(web, 8, 0.5, 0)
+    requests, _rate = load_generator.blast(web, 8, 0.5, 0)
 
-    kept = audit.take(stage.redis).received
+    kept = audit.take(testbed.redis).received
     assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
-    ids = re.findall(r"14466\d{15}", "".join(waiting_data(stage)))
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
     assert len(ids) == len(set(ids)) == kept
 
 
-def test_the_open_loop_does_so_too_and_at_its_rate(stage: Stage, web: Url) -> None:
-    stage.redis.flushall()
+def test_the_open_loop_does_so_too_and_at_its_rate(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
 
     sent = open_loop.send(web, rate=200, seconds=0.5, first=7)
 
     assert (sent.sent, sent.not_200) == (100, 0)
     assert sent.due_ns(7) == sent.start_ns
     assert sent.due_ns(107) - sent.start_ns == 500_000_000
-    ids = re.findall(r"14466\d{15}", "".join(waiting_data(stage)))
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
     assert sorted({bodies.number_of(each) for each in ids}) == list(range(7, 107))
 
 
-def test_answers_other_than_200_are_no_figures(web: Url) -> None:
-    wrong = Url(web.port, "/callbacks/wrong/status")
+def test_answers_other_than_200_are_no_figures(web: TargetUrl) -> None:
+    wrong = TargetUrl(web.port, "/callbacks/wrong/status")
 
     if not machine.missing("wrk"):
-        with pytest.raises(Failed, match="not answered with 200"):
+        with pytest.raises(MeasurementFailed, match="not answered with 200"):
             wrk.load(wrong, connections=2, seconds=1)
     if not machine.missing("cc"):
-        with pytest.raises(Failed, match="not every request"):
-            blast.blast(wrong, 2, 0.1, 0)
+        with pytest.raises(MeasurementFailed, match="not every request"):
+            load_generator.blast(wrong, 2, 0.1, 0)
     assert open_loop.send(wrong, rate=100, seconds=0.1, first=0).not_200 == 10
 
 
@@ -282,28 +282,28 @@ def test_the_open_loop_counts_from_when_a_callback_was_due(connections: int, mon
     assert sent.acknowledged_p50_ms > 100, "half of them were due more than 0.3 s before it went on"
 
 
-def test_acknowledged_callbacks_that_are_not_in_redis_are_no_figures(stage: Stage) -> None:
-    stage.redis.flushall()
-    backlog.fill(stage.redis, 5)
+def test_acknowledged_callbacks_that_are_not_in_redis_are_no_figures(testbed: Testbed) -> None:
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 5)
 
-    contestants.check_kept(contestants.OURSELVES, stage, before=0, requests=5, connections=1)
+    contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=5, connections=1)
     for requests in (6, 3):
-        with pytest.raises(Failed, match="Redis has 5"):
-            contestants.check_kept(contestants.OURSELVES, stage, before=0, requests=requests, connections=1)
+        with pytest.raises(MeasurementFailed, match="Redis has 5"):
+            contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=requests, connections=1)
 
 
-def test_waiting_callbacks_are_committed_as_a_commit_would(stage: Stage) -> None:
-    stage.redis.flushall()
-    backlog.fill(stage.redis, 90, a_job=40)
-    assert backlog.job_sizes(stage.redis) == [40, 40, 10]
+def test_waiting_callbacks_are_committed_as_a_commit_would(testbed: Testbed) -> None:
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 90, per_job=40)
+    assert backlog.job_sizes(testbed.redis) == [40, 40, 10]
 
-    stage.redis.flushall()
-    backlog.fill(stage.redis, 3, a_job=40, reports=5000)
-    assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(stage)] == [True, True, True]
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 3, per_job=40, reports=5000)
+    assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(testbed)] == [True, True, True]
 
 
 def test_what_is_left_when_a_stage_ends() -> None:
-    with Stage() as opened:
+    with Testbed() as opened:
         folder, part = opened.folder, opened.start("a sleeper", ["sleep", "60"])
         assert folder.is_dir()
 
@@ -325,27 +325,27 @@ def at_64(**rates: list[float]) -> Results:
     series = [Series(names[who], [{"requests/s": rate} for rate in all_rates]) for who, all_rates in rates.items()]
     comparisons = [Comparison("64 connections", series)]
     return Results(
-        table="acknowledge", taken_at="2026-01-01", scale="full", machine=FIGURES_MACHINE, comparisons=comparisons
+        table="acknowledge", measured_at="2026-01-01", scale="full", machine=FIGURES_MACHINE, comparisons=comparisons
     )
 
 
-def waiting_data(stage: Stage) -> list[str]:
+def waiting_data(testbed: Testbed) -> list[str]:
     """Give the data of every waiting job, as text."""
-    ids = [job_id.decode() for job_id in stage.redis.lrange("rq:queue:expand", 0, -1)]
-    return [stage.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
+    ids = [job_id.decode() for job_id in testbed.redis.lrange("rq:queue:expand", 0, -1)]
+    return [testbed.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
 
 
-def at_rest(stage: Stage) -> tuple[list[str], int]:
+def at_rest(testbed: Testbed) -> tuple[list[str], int]:
     """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
     while True:
-        kept = audit.take(stage.redis).received
-        ids = re.findall(r"14466\d{15}", "".join(waiting_data(stage)))
-        if audit.take(stage.redis).received == kept:
+        kept = audit.take(testbed.redis).received
+        ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+        if audit.take(testbed.redis).received == kept:
             return ids, kept
 
 
 @contextmanager
-def standing_still(seconds: float) -> Iterator[Url]:
+def standing_still(seconds: float) -> Iterator[TargetUrl]:
     """Serve on a thread: take everything in, answer nothing for a while, then everything."""
     started = time.monotonic()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -366,5 +366,5 @@ def standing_still(seconds: float) -> Iterator[Url]:
 
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         threading.Thread(target=accept, daemon=True).start()
-        yield Url(listening.getsockname()[1])
+        yield TargetUrl(listening.getsockname()[1])
         listening.shutdown(socket.SHUT_RDWR)

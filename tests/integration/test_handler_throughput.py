@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import library_loops, throughput_of_handlers
 from benchmarks.measurements import OURS
-from benchmarks.stage import REPOSITORY
+from benchmarks.testbed import REPOSITORY
 from tests import postgres_server
 from tests.conftest import stripped_environment
 from tests.redis_server import RedisServer

@@ -16,17 +16,17 @@ from tests.integration import journals
 from tests.integration.conftest import until
 from tests.integration.journals import Process, lines, of_folder, written
 from workers.handlers.jsonl import folder
-from workers.handlers.jsonl.handler import Files
-from workers.handlers.jsonl.known import Known
-from workers.handlers.jsonl.packing import Packer
-from workers.handlers.jsonl.writing import Writer
+from workers.handlers.jsonl.gzip_worker import GzipWorker
+from workers.handlers.jsonl.handler import EventFiles
+from workers.handlers.jsonl.recent_ids import RecentIds
+from workers.handlers.jsonl.writer import Writer
 
 
 def keep(place: Path, *events: Event, **options: str) -> None:
     """Keep events as a worker does that is started for them and then stopped."""
-    files = Files.of({"CALLBACKS_JSONL_DIR": str(place), **options})
-    with files.opened():
-        files.keep(events)
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(place), **options})
+    with files.open():
+        files.write(events)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_stands_in_closed_and_packed_files_is_known_too(place: Path) -> Non
     given = [samples.report() for _ in range(30)]
     for event in given:
         keep(place, event, CALLBACKS_JSONL_MAX_BYTES="1024")
-    Packer(place).pack()
+    GzipWorker(place).compress_closed()
     assert {path.suffix for path in of_folder(place)[:-1]} == {".gz"}
 
     keep(place, *given)
@@ -134,7 +134,7 @@ def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(pla
 
     for event in given[30:]:
         keep(place, event, CALLBACKS_JSONL_MAX_BYTES="4096", CALLBACKS_JSONL_GZIP="true")
-    Packer(place).pack()
+    GzipWorker(place).compress_closed()
 
     assert not left.exists()
     for path in closed:
@@ -159,7 +159,7 @@ def test_packing_leaves_alone_what_others_have_in_the_folder(place: Path) -> Non
     (place / "events-2026-01-01T000000.002Z.jsonl").symlink_to(theirs.name)
     others = set(place.iterdir()) - {closed}
 
-    Packer(place).pack()
+    GzipWorker(place).compress_closed()
 
     assert others <= set(place.iterdir())
     assert theirs.read_text() == "somebody's"
@@ -233,7 +233,7 @@ def test_a_process_stays_at_the_newest_file_whoever_began_it(place: Path) -> Non
 
 
 def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) -> None:
-    known = Known(remembered=10)
+    known = RecentIds(max_ids=10)
     known.add(str(number) for number in range(1000))
     assert all(str(number) in known for number in range(990, 1000))
     assert sum(str(number) in known for number in range(1000)) < 20
@@ -241,8 +241,8 @@ def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) 
     given = [samples.report() for _ in range(30)]
     for first in range(0, 30, 5):
         keep(place, *given[first : first + 5], CALLBACKS_JSONL_MAX_BYTES="1024")
-    of_files = Known(remembered=10)
-    of_files.learn(reversed(folder.files(place)))
+    of_files = RecentIds(max_ids=10)
+    of_files.load(reversed(folder.list_files(place)))
     assert all(event.id in of_files for event in given[20:])
     assert sum(event.id in of_files for event in given) < 20
 
@@ -260,12 +260,12 @@ def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) 
 )
 def test_a_wrong_setting_is_named(variable: str, value: str, words: str) -> None:
     with pytest.raises(ValueError, match=f"^{variable}: .*{words}"):
-        Files.of({variable: value})
+        EventFiles.from_environ({variable: value})
 
 
 def test_the_defaults_are_those_of_the_table() -> None:
     table: dict[str, Any] = {row.variable: row.default for row in settings.table_rows()}
-    files = Files.of({"CALLBACKS_JSONL_DIR": " ", "CALLBACKS_JSONL_MAX_BYTES": ""})
-    assert files.place == Path(table["CALLBACKS_JSONL_DIR"])
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": " ", "CALLBACKS_JSONL_MAX_BYTES": ""})
+    assert files.directory == Path(table["CALLBACKS_JSONL_DIR"])
     assert files.max_bytes == int(table["CALLBACKS_JSONL_MAX_BYTES"]) == 64 << 20
     assert files.packed is (table["CALLBACKS_JSONL_GZIP"] == "true")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from callbacks import samples
-from workers.handlers.jsonl.writing import Writer
+from workers.handlers.jsonl.writer import Writer
 
 
 def closed_files(place: Path) -> list[Path]:

@@ -17,9 +17,9 @@ from tests.integration.pools import Command, until
 from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
 from workers.handlers.jsonl import folder
-from workers.handlers.jsonl.handler import Files, keep
-from workers.handlers.jsonl.packing import Packer
-from workers.handlers.jsonl.writing import Writer
+from workers.handlers.jsonl.gzip_worker import GzipWorker
+from workers.handlers.jsonl.handler import EventFiles, jsonl
+from workers.handlers.jsonl.writer import Writer
 
 # A limit to the size of a file lets a part of a write through; going on with it then kills the process.
 DIES_IN_A_LINE = """
@@ -137,20 +137,20 @@ def test_a_line_with_a_hole_does_not_count_as_kept(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_half_written_and_all_events_wait(disk: Path) -> None:  # noqa: F811
     small, large = some(2), [samples.reply("x" * 400_000) for _ in range(5)]
-    files = Files.of({"CALLBACKS_JSONL_DIR": str(disk)})
-    with files.opened():
-        files.keep(small)
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(disk)})
+    with files.open():
+        files.write(small)
         (path,) = of_folder(disk)
         before = path.read_bytes()
         with ballast(disk) as make_room:
             with pytest.raises(Pause, match=r"disk: No space left on device$") as pause:
-                files.keep(large)
+                files.write(large)
             assert pause.value.__cause__ is None
             assert pause.value.after_seconds > 0
             assert path.read_bytes() == before
-            files.keep(small)  # which are there
+            files.write(small)  # which are there
             make_room()
-            files.keep(large)
+            files.write(large)
 
     assert ids(disk) == [event.id for event in [*small, *large]]
 
@@ -163,10 +163,10 @@ def test_a_full_disk_keeps_packing_from_nothing_but_packing(disk: Path) -> None:
     writer.close()
     with ballast(disk):
         with pytest.raises(OSError, match="No space left"):
-            Packer(disk).pack()
+            GzipWorker(disk).compress_closed()
         assert [path.suffix for path in of_folder(disk)] == [".jsonl"] * 3
         assert not list(disk.glob("*.part"))
-    Packer(disk).pack()
+    GzipWorker(disk).compress_closed()
 
     assert [path.suffix for path in of_folder(disk)] == [".gz", ".gz", ".jsonl"]
     assert ids(disk) == [event.id for event in given]
@@ -176,8 +176,8 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = some(4)
-    files = Files.of({"CALLBACKS_JSONL_DIR": str(tmp_path)})
-    files.keep(given[:1])
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path)})
+    files.write(given[:1])
 
     def fail(_opened: int) -> None:
         raise OSError(5, "Input/output error")
@@ -185,9 +185,9 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
     with monkeypatch.context() as failing:
         failing.setattr(os, "fdatasync", fail)
         with pytest.raises(Pause, match="Input/output error"):
-            files.keep(given[1:])
+            files.write(given[1:])
     assert ids(tmp_path) == [given[0].id], "what may not be on the disk is not known as kept"
-    files.keep(given[1:])
+    files.write(given[1:])
 
     assert ids(tmp_path) == [event.id for event in given]
 
@@ -196,36 +196,36 @@ def test_another_process_that_hangs_in_its_turn_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "_TURN_SECONDS", 0.05)
-    files = Files.of({"CALLBACKS_JSONL_DIR": str(tmp_path)})
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path)})
     given = some(1)
     with locked(tmp_path / ".lock"), pytest.raises(Pause, match="another process has held the lock"):
-        files.keep(given)
+        files.write(given)
     assert of_folder(tmp_path) == []
 
-    files.keep(given)
+    files.write(given)
     assert ids(tmp_path) == [given[0].id]
 
 
 def test_one_process_packs_at_a_time(tmp_path: Path) -> None:
     for event in some(3):
         Writer(tmp_path, max_bytes=1024).write([event])
-    with locked(tmp_path / ".packing"):
-        Packer(tmp_path).pack()
+    with locked(tmp_path / ".gzip-lock"):
+        GzipWorker(tmp_path).compress_closed()
         assert {path.suffix for path in of_folder(tmp_path)} == {".jsonl"}
-    Packer(tmp_path).pack()
+    GzipWorker(tmp_path).compress_closed()
     assert [path.suffix for path in of_folder(tmp_path)] == [".gz", ".gz", ".jsonl"]
 
 
 def test_a_folder_that_cannot_be_made_has_events_wait(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    files = Files.of({"CALLBACKS_JSONL_DIR": str(tmp_path / "file" / "below")})
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path / "file" / "below")})
     with pytest.raises(Pause, match="below: Not a directory"):
-        files.keep(some(1))
+        files.write(some(1))
 
 
 @pytest.fixture
 def b(redis_server: RedisServer) -> Iterator[Bench]:
-    with bench(redis_server.url, keep) as made:
+    with bench(redis_server.url, jsonl) as made:
         yield made
 
 
@@ -276,20 +276,20 @@ def test_a_file_that_cannot_be_packed_keeps_no_other_waiting_and_the_packer_goes
     for name in names:
         (tmp_path / name).write_text("{}\n")
         (tmp_path / name).chmod(0o440)  # as one that is closed
-    pack, calls = Packer._pack, [0]
+    pack, calls = GzipWorker._compress, [0]
 
-    def fail_at_the_first(self: Packer, path: Path) -> None:
+    def fail_at_the_first(self: GzipWorker, path: Path) -> None:
         calls[0] += 1
         if path.name == names[0] and calls[0] < 5:
             raise ValueError(path)
         pack(self, path)
 
     def wanted() -> bool:
-        packer.want()
+        packer.notify()
         return (tmp_path / f"{names[0]}.gz").exists()
 
-    monkeypatch.setattr(Packer, "_pack", fail_at_the_first)
-    packer = Packer(tmp_path)
+    monkeypatch.setattr(GzipWorker, "_compress", fail_at_the_first)
+    packer = GzipWorker(tmp_path)
     packer.start()
     try:
         until((tmp_path / f"{names[1]}.gz").exists, "the other is packed")
@@ -297,5 +297,5 @@ def test_a_file_that_cannot_be_packed_keeps_no_other_waiting_and_the_packer_goes
     finally:
         packer.stop()
 
-    lines = [record for record in caplog.records if "action=not_packed" in record.getMessage()]
+    lines = [record for record in caplog.records if "action=gzip_failed" in record.getMessage()]
     assert [record.exc_info is not None for record in lines] == [True], "once, with its traceback"

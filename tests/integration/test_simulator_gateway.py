@@ -12,11 +12,11 @@ from aiohttp import web
 
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.gateway import run
-from callbacks.simulator.ledger import Entry, Ledger, read, unique_events
+from callbacks.simulator.ledger import Ledger, LedgerEntry, read, unique_events
 from callbacks.simulator.options import CampaignOptions, DeliveryOptions
 from callbacks.simulator.payloads import ReportKey
-from callbacks.simulator.summary import Progress, Summary
-from callbacks.simulator.target import target
+from callbacks.simulator.receiver_urls import parse_urls
+from callbacks.simulator.summary import RunProgress, RunSummary
 from tests.integration.receiver import Answer, Request, always, receiving
 
 START = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
@@ -34,8 +34,8 @@ def send(
     options: DeliveryOptions = SOON,
     single_url: bool = False,
     ledger_path: Path | None = None,
-) -> Summary:
-    where = target(base, single_url=single_url)
+) -> RunSummary:
+    where = parse_urls(base, single_url=single_url)
     if ledger_path is None:
         return asyncio.run(run(campaign, where, options=options))
     with Ledger(ledger_path) as ledger:
@@ -104,13 +104,13 @@ def test_a_callback_that_waits_to_be_sent_again_holds_up_no_other() -> None:
     async def failing_first(request: Request) -> web.Response:
         return web.Response(status=503 if request.number == 1 else 200)
 
-    def stop_when_one_is_left(progress: Progress) -> None:
+    def stop_when_one_is_left(progress: RunProgress) -> None:
         if progress.acknowledged == progress.planned - 1:
             stop.set()
 
-    async def sending() -> Summary:
+    async def sending() -> RunSummary:
         options = DeliveryOptions(connections=1, retry_seconds=3600)
-        where = target(receiver.base)
+        where = parse_urls(receiver.base)
         return await run(SMALL, where, options=options, stop=stop, on_progress=stop_when_one_is_left)
 
     with receiving(failing_first) as receiver:
@@ -143,11 +143,11 @@ def test_an_answer_that_takes_too_long_is_a_failure() -> None:
 
 
 def test_a_connection_that_breaks_off_is_a_failure() -> None:
-    async def hang_up() -> Summary:
+    async def hang_up() -> RunSummary:
         server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            return await run(SMALL, target(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
+            return await run(SMALL, parse_urls(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
 
     assert asyncio.run(hang_up()).failed_attempts == {"disconnected": 3 * len(SMALL.callbacks)}
 
@@ -158,10 +158,10 @@ def test_something_that_does_not_speak_http_is_a_failure() -> None:
         await writer.drain()
         writer.close()
 
-    async def meet() -> Summary:
+    async def meet() -> RunSummary:
         async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            return await run(SMALL, target(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
+            return await run(SMALL, parse_urls(f"http://127.0.0.1:{port}/callbacks/t"), options=SOON)
 
     summary = asyncio.run(meet())
     assert summary.discarded == len(SMALL.callbacks)
@@ -225,7 +225,7 @@ def report_keys(body: dict[str, list[dict[str, str | int]]]) -> list[tuple[str |
     return [tuple(report[name] for name in names) for report in body.get("data", [])]
 
 
-def assert_counts(entries: list[Entry], summary: Summary, *, requests: int) -> None:
+def assert_counts(entries: list[LedgerEntry], summary: RunSummary, *, requests: int) -> None:
     outcomes = Counter(entry.acknowledged for entry in entries)
     records: list[ReportKey | tuple[str, str]] = []
     for entry in entries:
@@ -246,16 +246,16 @@ def assert_counts(entries: list[Entry], summary: Summary, *, requests: int) -> N
 
 def test_a_slow_rate_holds_back_what_is_not_due() -> None:
     stop = asyncio.Event()
-    told: list[Progress] = []
+    told: list[RunProgress] = []
 
-    def stop_after_a_while(progress: Progress) -> None:
+    def stop_after_a_while(progress: RunProgress) -> None:
         told.append(progress)
         if progress.acknowledged and len(told) >= 5:
             stop.set()
 
-    async def sending() -> Summary:
+    async def sending() -> RunSummary:
         options = DeliveryOptions(rate=0.001)
-        return await run(SMALL, target(receiver.base), options=options, stop=stop, on_progress=stop_after_a_while)
+        return await run(SMALL, parse_urls(receiver.base), options=options, stop=stop, on_progress=stop_after_a_while)
 
     with receiving(always(200)) as receiver:
         summary = asyncio.run(sending())
@@ -269,31 +269,31 @@ def test_at_a_rate_everything_is_sent_too() -> None:
 
 
 def test_progress_is_told_and_ends_with_the_end() -> None:
-    told: list[Progress] = []
+    told: list[RunProgress] = []
     with receiving(always(200)) as receiver:
-        asyncio.run(run(SMALL, target(receiver.base), on_progress=told.append))
+        asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=told.append))
     planned = len(SMALL.callbacks)
-    assert told[-1] == Progress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
+    assert told[-1] == RunProgress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
 
 
 def test_trouble_in_telling_progress_ends_the_run() -> None:
-    def trouble(_progress: Progress) -> None:
+    def trouble(_progress: RunProgress) -> None:
         raise RuntimeError("no terminal")
 
     with receiving(always(200)) as receiver, pytest.raises(RuntimeError, match="no terminal"):
-        asyncio.run(run(SMALL, target(receiver.base), on_progress=trouble))
+        asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=trouble))
 
 
 def test_a_stopped_run_ends_at_once_with_what_was_done() -> None:
     stop = asyncio.Event()
 
-    def stop_when_all_wait(progress: Progress) -> None:
+    def stop_when_all_wait(progress: RunProgress) -> None:
         if progress.waiting == progress.planned:
             stop.set()
 
-    async def stopping() -> Summary:
+    async def stopping() -> RunSummary:
         options = DeliveryOptions(retry_seconds=3600)
-        return await run(SMALL, target(receiver.base), options=options, stop=stop, on_progress=stop_when_all_wait)
+        return await run(SMALL, parse_urls(receiver.base), options=options, stop=stop, on_progress=stop_when_all_wait)
 
     with receiving(always(503)) as receiver:
         summary = asyncio.run(stopping())
@@ -303,7 +303,7 @@ def test_a_stopped_run_ends_at_once_with_what_was_done() -> None:
 
 def test_a_cancelled_run_leaves_no_task_behind() -> None:
     async def cancelled() -> set[asyncio.Task[object]]:
-        sending = asyncio.create_task(run(SMALL, target(receiver.base), options=DeliveryOptions()))
+        sending = asyncio.create_task(run(SMALL, parse_urls(receiver.base), options=DeliveryOptions()))
         await asyncio.sleep(0.05)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):

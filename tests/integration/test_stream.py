@@ -15,8 +15,9 @@ from tests.integration.faults import Faulty
 from tests.integration.pools import Command, until
 from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
-from workers.handlers.stream.handler import Stream, add
-from workers.handlers.stream.target import Target
+from workers.handlers.stream.handler import EventStream
+from workers.handlers.stream.handler import stream as stream_handler
+from workers.handlers.stream.redis_stream import RedisStream
 
 LAST_MS = 2**64 - 1
 TEXT = "a person's own words"
@@ -26,8 +27,8 @@ def some(number: int) -> list[Event]:
     return [samples.reply(TEXT) for _ in range(number)]
 
 
-def stream(server: RedisServer, **options: str) -> Stream:
-    return Stream.of({"REDIS_URL": server.url, **options})
+def stream(server: RedisServer, **options: str) -> EventStream:
+    return EventStream.from_environ({"REDIS_URL": server.url, **options})
 
 
 def entries(server: RedisServer, key: str = "callbacks") -> list[dict[str, str]]:
@@ -61,7 +62,7 @@ def test_a_batch_goes_in_one_round_trip_in_portions_that_hold_redis_up_for_a_mom
     before = Faulty.count
     with redis_server.client() as watching:
         watching.config_resetstat()
-        Target(client, "callbacks", most=None).add(given)
+        RedisStream(client, "callbacks", max_entries=None).add(given)
         calls = watching.info("commandstats")["cmdstat_eval"]["calls"]
     client.close()
 
@@ -102,7 +103,7 @@ def test_a_connection_that_breaks_makes_no_second_entry_and_loses_none(redis_ser
 
 def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetime(redis_server: RedisServer) -> None:
     client = redis.connect(redis_server.url)
-    target = Target(client, "callbacks", most=None, remembered=10)
+    target = RedisStream(client, "callbacks", max_entries=None, max_ids=10)
     given = some(100)
     for event in given:
         target.add([event])
@@ -110,7 +111,7 @@ def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetim
         sizes = [watching.scard(f"{{callbacks}}:{name}") for name in ("ids", "before")]
         assert 10 <= sum(sizes) < 20
         assert all(0 < watching.ttl(f"{{callbacks}}:{name}") <= 7 * 86_400 for name in ("before",))
-        assert set(watching.keys()) <= {"callbacks", "{callbacks}:ids", "{callbacks}:before"}
+        assert set(watching.keys()) <= {"callbacks", "{callbacks}:ids", "{callbacks}:previous-ids"}
 
     target.add(given[-10:])
     assert len(ids(redis_server)) == 100
@@ -167,7 +168,7 @@ def test_a_redis_that_is_away_is_found_again_and_its_password_is_not_told(start_
         ((("config", "set", "maxmemory", "1"),), (("config", "set", "maxmemory", "0"),), "OOM|not allowed"),
         ((("replicaof", "127.0.0.1", "1"),), (("replicaof", "no", "one"),), "is a replica now"),
         ((("set", "callbacks", "x"),), (("del", "callbacks"),), "STREAM_KEY: 'callbacks' at .*: it is a string"),
-        ((("set", "{callbacks}:before", "x"),), (("del", "{callbacks}:before"),), "wrong kind of value"),
+        ((("set", "{callbacks}:previous-ids", "x"),), (("del", "{callbacks}:previous-ids"),), "wrong kind of value"),
         ((("xadd", "callbacks", f"{LAST_MS}-{LAST_MS - 1}", "a", "b"),), (("del", "callbacks"),), "ID"),
     ],
     ids=["full", "read only", "no stream", "no set", "the stream is at its end"],
@@ -207,22 +208,22 @@ def test_a_redis_that_takes_nothing_has_events_wait_and_then_has_each_once(
 )
 def test_a_wrong_setting_is_named(variable: str, value: str, words: str) -> None:
     with pytest.raises(ValueError, match=f"^{variable}: .*{words}") as error:
-        Stream.of({variable: value})
+        EventStream.from_environ({variable: value})
     assert "s3cret" not in str(error.value)
 
 
 def test_the_defaults_are_those_of_the_table_and_without_an_address_events_wait() -> None:
     table = {row.variable: row.default for row in settings.table_rows()}
-    found = Stream.of({})
+    found = EventStream.from_environ({})
     assert found._key == table["CALLBACKS_STREAM_KEY"]
-    assert str(found._most) == table["CALLBACKS_STREAM_MAXLEN"]
+    assert str(found._max_entries) == table["CALLBACKS_STREAM_MAXLEN"]
     with pytest.raises(Pause, match="neither CALLBACKS_STREAM_URL nor REDIS_URL is set"):
         found.add(some(1))
 
 
 @pytest.fixture
 def b(redis_server: RedisServer) -> Iterator[Bench]:
-    with bench(redis_server.url, add) as made:
+    with bench(redis_server.url, stream_handler) as made:
         yield made
 
 

@@ -12,7 +12,7 @@ from workers.handlers.forward import cloud_event
 
 
 def written(event: Event) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(cloud_event.of(event))
+    read: dict[str, Any] = json.loads(cloud_event.render(event))
     return read
 
 
@@ -62,4 +62,4 @@ def test_a_source_is_a_reference_whatever_its_name() -> None:
 
 
 def test_it_is_one_line() -> None:
-    assert len(cloud_event.of(reply(message={"text": "a\nb\r\u2028\x85"})).splitlines()) == 1
+    assert len(cloud_event.render(reply(message={"text": "a\nb\r\u2028\x85"})).splitlines()) == 1

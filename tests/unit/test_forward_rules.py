@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from workers.handlers.forward import breaker, declaring, refusals
-from workers.handlers.forward.answers import Answer, Refused, Taken, Trouble, Verdict, failed, judged
-from workers.handlers.forward.rules import RULES, ForEvent, ForTarget, rule
+from workers.handlers.forward import circuit_breaker, refusals, target_handler
+from workers.handlers.forward.responses import (
+    EventRefused,
+    Response,
+    SendResult,
+    Sent,
+    TargetFailed,
+    interpret_error,
+    interpret_response,
+)
+from workers.handlers.forward.rules import RULES, EventEffect, TargetEffect, find_rule
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 README = (Path(__file__).parents[2] / "workers" / "handlers" / "README.md").read_text(encoding="utf-8")
@@ -23,61 +31,64 @@ NO_ANSWER = {*range(200), *range(600, 1000)}
 @pytest.mark.parametrize(
     ("statuses", "event", "target"),
     [
-        pytest.param(ACCEPTED, ForEvent.DELIVERED, ForTarget.WELL, id="2xx"),
-        pytest.param(OF_THE_EVENT, ForEvent.DEAD, ForTarget.WELL, id="the event's own"),
-        pytest.param(GONE, ForEvent.DOUBTED, ForTarget.GONE, id="410"),
-        pytest.param(BUSY, ForEvent.RETRIED, ForTarget.TROUBLE, id="busy or broken"),
-        pytest.param(OF_THE_TARGET, ForEvent.DOUBTED, ForTarget.TROUBLE, id="3xx, other 4xx"),
-        pytest.param({*NO_ANSWER, None}, ForEvent.RETRIED, ForTarget.TROUBLE, id="anything else"),
+        pytest.param(ACCEPTED, EventEffect.DELIVERED, TargetEffect.HEALTHY, id="2xx"),
+        pytest.param(OF_THE_EVENT, EventEffect.DEAD_LETTER, TargetEffect.HEALTHY, id="the event's own"),
+        pytest.param(GONE, EventEffect.REFUSED, TargetEffect.GONE, id="410"),
+        pytest.param(BUSY, EventEffect.RETRIED, TargetEffect.FAILING, id="busy or broken"),
+        pytest.param(OF_THE_TARGET, EventEffect.REFUSED, TargetEffect.FAILING, id="3xx, other 4xx"),
+        pytest.param({*NO_ANSWER, None}, EventEffect.RETRIED, TargetEffect.FAILING, id="anything else"),
     ],
 )
-def test_each_status_has_its_row(statuses: set[int | None], event: ForEvent, target: ForTarget) -> None:
-    assert {(rule(status).event, rule(status).target) for status in statuses} == {(event, target)}
+def test_each_status_has_its_row(statuses: set[int | None], event: EventEffect, target: TargetEffect) -> None:
+    assert {(find_rule(status).event, find_rule(status).target) for status in statuses} == {(event, target)}
 
 
 def test_only_429_and_503_may_ask_for_time() -> None:
-    assert {s for s in range(1000) if rule(s, asks_for_time=True).target is ForTarget.ASKS} == {429, 503}
-    assert all(rule(s, asks_for_time=True) == rule(s) for s in range(1000) if s not in (429, 503))
+    assert {s for s in range(1000) if find_rule(s, has_retry_after=True).target is TargetEffect.RETRY_AFTER} == {
+        429,
+        503,
+    }
+    assert all(find_rule(s, has_retry_after=True) == find_rule(s) for s in range(1000) if s not in (429, 503))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 421, 301, 302, 307, 308])
 def test_an_answer_that_every_event_would_get_speaks_of_the_target(status: int) -> None:
-    assert rule(status).event is ForEvent.DOUBTED
+    assert find_rule(status).event is EventEffect.REFUSED
 
 
-def verdict(status: int, retry_after: str | None = None) -> Verdict:
-    return judged(Answer(status, retry_after, b"body"), now=NOW)
+def verdict(status: int, retry_after: str | None = None) -> SendResult:
+    return interpret_response(Response(status, retry_after, b"body"), now=NOW)
 
 
 def test_each_row_has_its_verdict() -> None:
-    assert verdict(204) == Taken()
-    assert verdict(422) == Refused("answered 422: body")
-    assert verdict(404) == Trouble("answered 404", "answered 404: body", is_refusal=True)
-    assert verdict(302) == Trouble("answered 302", "answered 302: body", is_refusal=True)
-    assert verdict(502) == Trouble("answered 502", "answered 502: body")
-    assert verdict(429, "17") == Trouble("answered 429", "answered 429: body", 17.0)
-    assert verdict(429, "soon") == Trouble("answered 429", "answered 429: body")
-    assert verdict(404, "17") == Trouble("answered 404", "answered 404: body", is_refusal=True)
-    assert verdict(999) == Trouble("answered 999", "answered 999: body")
-    assert failed(TimeoutError()) == Trouble("did not answer in time", "did not answer in time")
+    assert verdict(204) == Sent()
+    assert verdict(422) == EventRefused("answered 422: body")
+    assert verdict(404) == TargetFailed("answered 404", "answered 404: body", is_refusal=True)
+    assert verdict(302) == TargetFailed("answered 302", "answered 302: body", is_refusal=True)
+    assert verdict(502) == TargetFailed("answered 502", "answered 502: body")
+    assert verdict(429, "17") == TargetFailed("answered 429", "answered 429: body", 17.0)
+    assert verdict(429, "soon") == TargetFailed("answered 429", "answered 429: body")
+    assert verdict(404, "17") == TargetFailed("answered 404", "answered 404: body", is_refusal=True)
+    assert verdict(999) == TargetFailed("answered 999", "answered 999: body")
+    assert interpret_error(TimeoutError()) == TargetFailed("did not answer in time", "did not answer in time")
 
 
 def test_a_target_that_is_gone_is_named_so_and_asked_again_every_five_minutes() -> None:
     found = verdict(410)
 
-    assert isinstance(found, Trouble)
+    assert isinstance(found, TargetFailed)
     assert found.brief == "answered 410: it says that it is gone for good; correct its URL, or remove the target"
-    assert (found.reason, found.asked_seconds, found.is_refusal) == ("answered 410: body", 300.0, True)
+    assert (found.reason, found.retry_after_seconds, found.is_refusal) == ("answered 410: body", 300.0, True)
 
 
 def test_the_numbers_in_the_table_are_those_that_hold() -> None:
     numbers = {4: "four", 5: "five"}
 
-    assert f"{declaring.ATTEMPTS} times" in ForEvent.RETRIED.value
+    assert f"{target_handler.ATTEMPTS} times" in EventEffect.RETRIED.value
     assert (
-        f"refused {numbers[refusals.MOST_REFUSALS]} times over {refusals.LEAST_SECONDS:.0f} s" in ForEvent.DOUBTED.value
+        f"refused {numbers[refusals.MAX_REFUSALS]} times over {refusals.MIN_SECONDS:.0f} s" in EventEffect.REFUSED.value
     )
-    assert ForTarget.TROUBLE.value.startswith(numbers[breaker.FAILURES])
+    assert TargetEffect.FAILING.value.startswith(numbers[circuit_breaker.FAILURES])
 
 
 def test_the_documentation_has_the_same_table() -> None:

@@ -25,12 +25,12 @@ def environ(prefix: str = targets.PREFIX, **options: str) -> dict[str, str]:
 
 def problems(given: dict[str, str]) -> list[str]:
     with pytest.raises(ValueError, match="CALLBACKS_FORWARD_") as caught:
-        targets.read(given)
+        targets.read_targets(given)
     return str(caught.value).splitlines()
 
 
 def test_a_url_and_a_secret_are_enough() -> None:
-    (target,) = targets.read(environ())
+    (target,) = targets.read_targets(environ())
 
     assert (target.name, str(target.url), target.secrets) == ("forward", "https://crm.example/events", (SECRET,))
     assert target.kinds == (ReportEvent, ReplyEvent)
@@ -40,7 +40,7 @@ def test_a_url_and_a_secret_are_enough() -> None:
 
 def test_everything_can_be_said_of_it(tmp_path: Path) -> None:
     ca = self_signed(tmp_path)
-    (target,) = targets.read(
+    (target,) = targets.read_targets(
         environ(
             KINDS="report",
             STATUSES="DELIVRD, SEEN",
@@ -63,7 +63,7 @@ def test_everything_can_be_said_of_it(tmp_path: Path) -> None:
 
 
 def test_further_targets_are_handlers_of_their_own() -> None:
-    found = targets.read({**environ(NAMED, KINDS="reply"), **environ(), **environ("CALLBACKS_FORWARD_CA_")})
+    found = targets.read_targets({**environ(NAMED, KINDS="reply"), **environ(), **environ("CALLBACKS_FORWARD_CA_")})
 
     assert [target.name for target in found] == ["forward", "forward-ca", "forward-crm_eu"]
     assert found[2].kinds == (ReplyEvent,)
@@ -74,15 +74,17 @@ def test_secrets_may_stand_in_a_file_and_be_several(tmp_path: Path) -> None:
     file = tmp_path / "secrets"
     file.write_text(f"{SECRET}\n{other}\n\n")
 
-    (target,) = targets.read({**environ(SECRETS=""), "CALLBACKS_FORWARD_SECRETS_FILE": str(file)})
+    (target,) = targets.read_targets({**environ(SECRETS=""), "CALLBACKS_FORWARD_SECRETS_FILE": str(file)})
 
     assert target.secrets == (SECRET, other)
 
 
 def test_nothing_secret_is_shown() -> None:
-    (target,) = targets.read(environ(URL="https://me:pa55@crm.example:8443/h00k?key=k3y", HEADERS="X-Key=v4lue"))
+    (target,) = targets.read_targets(
+        environ(URL="https://me:pa55@crm.example:8443/h00k?key=k3y", HEADERS="X-Key=v4lue")
+    )
 
-    assert target.shown == "https://crm.example:8443"
+    assert target.redacted_url == "https://crm.example:8443"
     for secret in ("pa55", "h00k", "k3y", "v4lue", SECRET, "me:"):
         assert secret not in repr(target)
 
@@ -156,7 +158,7 @@ def test_what_kubernetes_says_of_a_service_of_that_name_is_not_ours() -> None:
         "CALLBACKS_FORWARD_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
     }
 
-    assert [target.name for target in targets.read({**environ(), **links})] == ["forward"]
+    assert [target.name for target in targets.read_targets({**environ(), **links})] == ["forward"]
 
 
 @pytest.fixture

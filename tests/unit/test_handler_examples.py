@@ -94,7 +94,7 @@ def test_a_message_that_did_not_arrive_is_refunded_once_whatever_is_said_of_it_l
         samples.report("REJECTD", message_id="3", client_message_id=None),
     ]
 
-    assert outcomes(everyday.refund, *given, given[0]) == ["done", "unwanted", "done", "done", "done"]
+    assert outcomes(everyday.refund, *given, given[0]) == ["done", "filtered", "done", "done", "done"]
     assert rows(folder, "SELECT message_id, order_no, event_id FROM credits ORDER BY 1") == [
         ("1", "order-1", given[0].id),
         ("3", None, given[3].id),
@@ -105,7 +105,7 @@ def test_a_reply_is_answered(receiver: Receiver) -> None:
     asked = samples.reply("Hello", sender="35600000001")
 
     given = (asked, samples.reply(None), samples.reply("Hi", sender=None), samples.report())
-    assert outcomes(everyday.answer, *given) == ["done", "done", "done", "unwanted"]
+    assert outcomes(everyday.answer, *given) == ["done", "done", "done", "filtered"]
     assert receiver.posts == [(asked.id, {"to": "35600000001", "text": everyday.THANKS})]
 
 

@@ -17,8 +17,8 @@ from callbacks import Event
 from shared import events, json_reader, wire
 from workers import registry
 from workers.deliver.call.caller import Caller
-from workers.handlers.log import Lines
-from workers.handlers.masking import mask, masked
+from workers.handlers.log import LineWriter
+from workers.handlers.mask import mask_event, mask_number
 from workers.runtime.outcome import DONE
 
 NUMBER = "35679000123"
@@ -50,7 +50,7 @@ def reply(**keys: Any) -> Event:
 
 def written(event: Event) -> dict[str, Any]:
     """Give what a line of the log says of `event`, with its numbers masked."""
-    fields = json.loads(masked(event).to_json())
+    fields = json.loads(mask_event(event).to_json())
     assert isinstance(fields, dict)
     return fields
 
@@ -67,7 +67,7 @@ def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_event_is_a_line_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    Lines(None, masked=False).write([report(), reply()])
+    LineWriter(None, masked=False).write([report(), reply()])
     out = capfdbinary.readouterr().out.decode()
     assert out == report().to_json() + "\n" + reply().to_json() + "\n"
     assert len(out.splitlines()) == 2
@@ -83,7 +83,7 @@ def test_the_handler_is_found_and_called_as_anybodys_is(capfdbinary: pytest.Capt
 
 def test_lines_go_to_the_end_of_the_file_whose_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "events.jsonl"
-    lines = Lines(path, masked=False)
+    lines = LineWriter(path, masked=False)
     lines.write([report()])
     lines.write([reply(), report()])
     assert path.read_text(encoding="utf-8") == "".join(
@@ -94,7 +94,7 @@ def test_lines_go_to_the_end_of_the_file_whose_folders_are_made(tmp_path: Path) 
 
 def test_a_file_that_was_rotated_away_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    lines = Lines(path, masked=False)
+    lines = LineWriter(path, masked=False)
     lines.write([report()])
     path.rename(tmp_path / "events.jsonl.1")
     lines.write([reply()])
@@ -105,12 +105,12 @@ def test_a_file_that_was_rotated_away_is_made_anew(tmp_path: Path) -> None:
 def test_a_line_that_somebody_left_half_written_does_not_spoil_the_next(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"kind":"rep', encoding="utf-8")
-    Lines(path, masked=False).write([report()])
+    LineWriter(path, masked=False).write([report()])
     assert path.read_text(encoding="utf-8").splitlines() == ['{"kind":"rep', report().to_json()]
 
 
 def test_what_is_no_regular_file_will_do() -> None:
-    Lines(Path("/dev/null"), masked=False).write([report()])
+    LineWriter(Path("/dev/null"), masked=False).write([report()])
 
 
 def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
     code = """if True:
         import sys, pathlib
         from shared import events
-        from workers.handlers.log import Lines
+        from workers.handlers.log import LineWriter
         for _ in range(50):
-            Lines(pathlib.Path(sys.argv[1]), masked=True).write(events.decode(sys.argv[2]) * 5)
+            LineWriter(pathlib.Path(sys.argv[1]), masked=True).write(events.decode(sys.argv[2]) * 5)
     """
     encoded = {name: f"[{events.encode(report(note=name * 2000)).decode()}]" for name in "abcd"}
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), encoded[name]]) for name in encoded]
@@ -133,7 +133,7 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_fails_the_batch(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
-        Lines(tmp_path / "file" / "events.jsonl", masked=True).write([report()])
+        LineWriter(tmp_path / "file" / "events.jsonl", masked=True).write([report()])
 
 
 # --- what its variables say
@@ -141,12 +141,12 @@ def test_a_file_that_cannot_be_written_fails_the_batch(tmp_path: Path) -> None:
 
 def test_without_variables_it_masks_and_writes_to_standard_output() -> None:
     for environ in ({}, {"CALLBACKS_LOG_FILE": " ", "CALLBACKS_LOG_NUMBERS": ""}, {"CALLBACKS_LOG_NUMBERS": "masked"}):
-        lines = Lines.of(environ)
+        lines = LineWriter.from_environ(environ)
         assert (lines.path, lines.masked) == (None, True)
 
 
 def test_its_variables_are_read(tmp_path: Path) -> None:
-    lines = Lines.of({"CALLBACKS_LOG_FILE": str(tmp_path / "x"), "CALLBACKS_LOG_NUMBERS": "full"})
+    lines = LineWriter.from_environ({"CALLBACKS_LOG_FILE": str(tmp_path / "x"), "CALLBACKS_LOG_NUMBERS": "full"})
     assert (lines.path, lines.masked) == (tmp_path / "x", False)
 
 
@@ -168,8 +168,8 @@ def test_emoji_reach_an_output_that_is_not_utf_8() -> None:
     code = """if True:
         import os
         from shared import events
-        from workers.handlers.log import Lines
-        Lines(None, masked=True).write(events.decode(os.environ["EVENTS"]))
+        from workers.handlers.log import LineWriter
+        LineWriter(None, masked=True).write(events.decode(os.environ["EVENTS"]))
     """
     encoded = events.encode(reply()).decode()
     ended = run(code, PYTHONIOENCODING="latin-1", PYTHONUTF8="0", EVENTS=f"[{encoded}]")
@@ -198,7 +198,7 @@ def test_emoji_reach_an_output_that_is_not_utf_8() -> None:
     ],
 )
 def test_a_number_keeps_its_ends_and_a_name_stays(value: str, shown: str) -> None:
-    assert mask(value) == shown
+    assert mask_number(value) == shown
 
 
 def test_fields_and_copies_in_raw_are_masked_and_nothing_else() -> None:
@@ -209,12 +209,12 @@ def test_fields_and_copies_in_raw_are_masked_and_nothing_else() -> None:
     for fields in (plain, told):
         del fields["recipient"], fields["raw"]["to"]
     assert told == plain
-    assert list(json.loads(masked(report()).to_json())) == list(json.loads(report().to_json()))
+    assert list(json.loads(mask_event(report()).to_json())) == list(json.loads(report().to_json()))
 
 
 def test_the_event_itself_keeps_its_numbers() -> None:
     event = report(nested={"to": [NUMBER]})
-    masked(event)
+    mask_event(event)
     assert event == report(nested={"to": [NUMBER]})
 
 
@@ -231,7 +231,7 @@ def test_the_event_itself_keeps_its_numbers() -> None:
     ],
 )
 def test_copies_are_masked_wherever_they_stand(keys: dict[str, Any]) -> None:
-    line = masked(report(**keys)).to_json()
+    line = mask_event(report(**keys)).to_json()
     assert NUMBER not in line
     assert "447700900123" not in line
 
@@ -251,7 +251,7 @@ def test_nesting_as_deep_as_is_read_is_masked() -> None:
     deep: Any = NUMBER
     for _ in range(json_reader.MAX_DEPTH - 1):
         deep = [deep]
-    assert NUMBER not in masked(report(deep=deep)).to_json()
+    assert NUMBER not in mask_event(report(deep=deep)).to_json()
 
 
 @pytest.mark.parametrize("kept", ['{"to":"%s","x":1e400}', "[" * 101 + '{"to":"%s"}' + "]" * 101])
@@ -259,7 +259,7 @@ def test_what_nobody_can_hold_is_masked_in_its_text(kept: str) -> None:
     body = '{"data":[{"message_id":"1","status":"SEEN","x":%s}]}' % (kept % NUMBER)
     (event,) = events.from_callback(wire.read(body.encode(), None), source="s", received_at=datetime.now(UTC))
     assert NUMBER in event.raw["x"]
-    assert NUMBER not in masked(event).to_json()
+    assert NUMBER not in mask_event(event).to_json()
 
 
 numbers = st.from_regex(re.compile(r"[1-9][0-9]{6,14}"), fullmatch=True)
@@ -268,14 +268,14 @@ numbers = st.from_regex(re.compile(r"[1-9][0-9]{6,14}"), fullmatch=True)
 @given(numbers, numbers, st.sampled_from(["to", "from", "sms_from", "viber_from"]))
 def test_no_whole_number_reaches_a_line(sender: str, recipient: str, key: str) -> None:
     event = report(**{"to": recipient, "from": sender, "x": {key: [int(sender), recipient]}})
-    shown = set(re.findall(r"[0-9*]+", masked(event).to_json()))
+    shown = set(re.findall(r"[0-9*]+", mask_event(event).to_json()))
     known = {"14466445287300014003", "1443165174"}
     assert not {sender, recipient} & (shown - known)
 
 
 @given(numbers)
 def test_at_least_five_digits_are_hidden_and_two_shown(number: str) -> None:
-    shown = mask(number)
+    shown = mask_number(number)
     assert len(shown) == len(number)
     assert shown.count("*") >= 5
     assert number.endswith(shown[-2:])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.simulator.campaign import plan
-from callbacks.simulator.delivery import Attempt, Delivery
+from callbacks.simulator.delivery import Attempt, CallbackDelivery
 from callbacks.simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
 from callbacks.simulator.ledger import Ledger, read, unique_events
 from callbacks.simulator.options import CampaignOptions
@@ -22,8 +22,8 @@ REPLY = next(callback for callback in CAMPAIGN.callbacks if callback.kind == "re
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
-        ledger.write(Delivery(STATUS, [FAILED, ACKNOWLEDGED]))
-        ledger.write(Delivery(REPLY, [FAILED, FAILED, FAILED]))
+        ledger.write(CallbackDelivery(STATUS, [FAILED, ACKNOWLEDGED]))
+        ledger.write(CallbackDelivery(REPLY, [FAILED, FAILED, FAILED]))
     kept, lost = read(path)
 
     assert (kept.kind, kept.acknowledged, kept.acknowledged_at) == ("status", True, NOW)
@@ -42,7 +42,7 @@ def test_only_what_was_acknowledged_must_have_arrived_and_once(tmp_path: Path) -
     with Ledger(path) as ledger:
         for callback in CAMPAIGN.callbacks:
             lost = callback.bodies[0].data == STATUS.bodies[0].data
-            ledger.write(Delivery(callback, [FAILED] * 3 if lost else [ACKNOWLEDGED]))
+            ledger.write(CallbackDelivery(callback, [FAILED] * 3 if lost else [ACKNOWLEDGED]))
     unique = unique_events(read(path))
     assert len(unique.reports) == CAMPAIGN.reports - len(STATUS.bodies[0].reports)
     assert unique.reports.isdisjoint(STATUS.bodies[0].reports)
@@ -53,21 +53,21 @@ def test_a_second_run_appends(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     for _ in range(2):
         with Ledger(path) as ledger:
-            ledger.write(Delivery(STATUS, [ACKNOWLEDGED]))
+            ledger.write(CallbackDelivery(STATUS, [ACKNOWLEDGED]))
     assert len(read(path)) == 2
 
 
 def test_lines_are_there_before_the_ledger_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
-        ledger.write(Delivery(STATUS, [ACKNOWLEDGED]))
+        ledger.write(CallbackDelivery(STATUS, [ACKNOWLEDGED]))
         assert len(read(path)) == 1
 
 
 def test_a_last_line_still_being_written_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
-        ledger.write(Delivery(STATUS, [ACKNOWLEDGED]))
+        ledger.write(CallbackDelivery(STATUS, [ACKNOWLEDGED]))
     with path.open("a") as file:
         file.write('{"kind":"sta')
     assert len(read(path)) == 1
@@ -89,4 +89,4 @@ def test_a_ledger_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told() -> None:
     with Ledger(Path("/dev/full")) as ledger, pytest.raises(LedgerNotWritten, match="No space left on device"):
-        ledger.write(Delivery(STATUS, [ACKNOWLEDGED]))
+        ledger.write(CallbackDelivery(STATUS, [ACKNOWLEDGED]))

@@ -5,27 +5,31 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callbacks.simulator.callback import Body, Callback
-from callbacks.simulator.delivery import Attempt, Delivery
-from callbacks.simulator.summary import Progress, Tally, percentile
+from callbacks.simulator.callback import EncodedBody, PlannedCallback
+from callbacks.simulator.delivery import Attempt, CallbackDelivery
+from callbacks.simulator.summary import RunCounter, RunProgress, percentile
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 DELIVERED = ("14466445287300014003", "VIBER", "DELIVRD", "35679000123", 1_443_165_174_145, 0)
 SEEN = ("14466445287300014003", "VIBER", "SEEN", "35679000123", 1_443_165_179_000, 0)
-BUNDLE = Callback("status", (Body(b"{}", reports=(DELIVERED, SEEN)),) * 3)
-COPY = Callback("status", BUNDLE.bodies, repeat=True)
-REPLY = Callback("reply", tuple(Body(b"{}", replies=(("14466445287300014004", f"u{n}"),)) for n in range(3)))
+BUNDLE = PlannedCallback("status", (EncodedBody(b"{}", reports=(DELIVERED, SEEN)),) * 3)
+COPY = PlannedCallback("status", BUNDLE.bodies, repeat=True)
+REPLY = PlannedCallback(
+    "reply", tuple(EncodedBody(b"{}", replies=(("14466445287300014004", f"u{n}"),)) for n in range(3))
+)
 
 
-def attempted(tally: Tally, delivery: Delivery, status: int | None, reason: str | None, latency_ms: float = 1) -> None:
+def attempted(
+    tally: RunCounter, delivery: CallbackDelivery, status: int | None, reason: str | None, latency_ms: float = 1
+) -> None:
     delivery.attempts.append(Attempt(NOW, latency_ms, status, reason))
     tally.count(delivery)
 
 
 def test_repeats_are_sent_and_acknowledged_but_are_no_further_events() -> None:
-    tally = Tally(planned=3)
+    tally = RunCounter(planned=3)
     for callback, latency_ms in ((BUNDLE, 1.0), (COPY, 2.0), (REPLY, 9.0)):
-        attempted(tally, Delivery(callback), 200, None, latency_ms)
+        attempted(tally, CallbackDelivery(callback), 200, None, latency_ms)
     summary = tally.summary(seconds=2, interrupted=False)
     assert (summary.sent, summary.repeats, summary.acknowledged) == (3, 1, 3)
     assert (summary.records, summary.reports, summary.replies) == (5, 2, 1)
@@ -34,10 +38,10 @@ def test_repeats_are_sent_and_acknowledged_but_are_no_further_events() -> None:
 
 
 def test_three_failed_attempts_discard_a_callback() -> None:
-    tally = Tally(planned=2)
-    lost = Delivery(BUNDLE)
+    tally = RunCounter(planned=2)
+    lost = CallbackDelivery(BUNDLE)
     attempted(tally, lost, 503, "status 503")
-    assert tally.progress() == Progress(planned=2, acknowledged=0, discarded=0, waiting=1)
+    assert tally.progress() == RunProgress(planned=2, acknowledged=0, discarded=0, waiting=1)
     attempted(tally, lost, None, "timeout")
     attempted(tally, lost, 503, "status 503")
     summary = tally.summary(seconds=1, interrupted=True)

@@ -1,28 +1,28 @@
-"""The receiver's URLs, and how little of them is ever shown."""
+"""The receiver's URLs, and how little of them is ever redacted_url."""
 
 import pytest
 
 from callbacks.simulator.errors import InvalidOption
-from callbacks.simulator.target import masked, target
+from callbacks.simulator.receiver_urls import parse_urls, redact_url
 
 
 def test_reports_and_replies_go_below_the_base() -> None:
-    where = target("http://127.0.0.1:8080/callbacks/tok%2Fen/")
+    where = parse_urls("http://127.0.0.1:8080/callbacks/tok%2Fen/")
     assert str(where.url("status")) == "http://127.0.0.1:8080/callbacks/tok%2Fen/status"
     assert str(where.url("reply")) == "http://127.0.0.1:8080/callbacks/tok%2Fen/reply"
 
 
 def test_a_single_url_gets_both() -> None:
-    where = target("https://example.com/callbacks/token?a=b", single_url=True)
+    where = parse_urls("https://example.com/callbacks/token?a=b", single_url=True)
     assert str(where.url("status")) == str(where.url("reply")) == "https://example.com/callbacks/token?a=b"
 
 
 def test_a_query_stays_behind_the_path() -> None:
-    assert str(target("https://example.com/hook?key=1").url("reply")) == "https://example.com/hook/reply?key=1"
+    assert str(parse_urls("https://example.com/hook?key=1").url("reply")) == "https://example.com/hook/reply?key=1"
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "redacted_url"),
     [
         ("http://127.0.0.1:8080/callbacks/s3cr3t", "http://127.0.0.1:8080/callbacks/…"),
         ("http://127.0.0.1:8080/callbacks/s3cr3t/status", "http://127.0.0.1:8080/callbacks/…/status"),
@@ -30,8 +30,8 @@ def test_a_query_stays_behind_the_path() -> None:
         ("127.0.0.1:8080/callbacks/s3cr3t", "127.0.0.1:8080/callbacks/…"),
     ],
 )
-def test_secrets_are_masked(url: str, shown: str) -> None:
-    assert masked(url) == shown
+def test_secrets_are_masked(url: str, redacted_url: str) -> None:
+    assert redact_url(url) == redacted_url
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_secrets_are_masked(url: str, shown: str) -> None:
 )
 def test_a_url_that_cannot_be_posted_to_is_refused_without_its_secret(url: str, reason: str) -> None:
     with pytest.raises(InvalidOption) as refusal:
-        target(url)
+        parse_urls(url)
     assert refusal.value.reason == reason
     assert "s3cr3t" not in str(refusal.value)
 
 
 def test_the_repr_shows_no_secret() -> None:
-    assert "s3cr3t" not in repr(target("http://127.0.0.1/callbacks/s3cr3t"))
+    assert "s3cr3t" not in repr(parse_urls("http://127.0.0.1/callbacks/s3cr3t"))

@@ -20,10 +20,10 @@ MACHINE = Machine(
 )
 
 
-def results(table: str, comparison: str, **figures: float) -> Results:
-    series = [Series(OURS, [figures])]
+def results(table: str, comparison: str, **measured: float) -> Results:
+    series = [Series(OURS, [measured])]
     comparisons = [Comparison(comparison, series)]
-    return Results(table=table, taken_at="2026-01-01", scale="full", machine=MACHINE, comparisons=comparisons)
+    return Results(table=table, measured_at="2026-01-01", scale="full", machine=MACHINE, comparisons=comparisons)
 
 
 def all_results() -> dict[str, Results]:

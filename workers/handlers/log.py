@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Final, Self
 
 from callbacks import Event, ReplyEvent, ReportEvent, handler
-from workers.handlers.masking import masked
+from workers.handlers.mask import mask_event
 
 # People's own files: the service's group may read them, others may not.
 _FILE_MODE: Final = 0o640
 
 
-class Lines:
+class LineWriter:
     """Writes events as lines, to `path` (None: standard output), with numbers masked or not."""
 
     def __init__(self, path: Path | None, *, masked: bool) -> None:
@@ -31,7 +31,7 @@ class Lines:
         self.masked = masked
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Self:
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the two variables. Raises ValueError, which names the variable that is wrong."""
         numbers = environ.get("CALLBACKS_LOG_NUMBERS", "").strip() or "masked"
         if numbers not in ("masked", "full"):
@@ -48,7 +48,7 @@ class Lines:
 
     def write(self, events: Sequence[Event]) -> None:
         """Write the events' lines at once, into a file whole, whatever other processes write there. Raises OSError."""
-        lines = (masked(event) if self.masked else event for event in events)
+        lines = (mask_event(event) if self.masked else event for event in events)
         data = "".join(event.to_json() + "\n" for event in lines).encode()
         if self.path is None:
             sys.stdout.buffer.write(data)
@@ -83,11 +83,11 @@ def _open(path: Path) -> int:
 
 # Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
 @functools.cache
-def _lines() -> Lines:
-    return Lines.of(os.environ)
+def _writer() -> LineWriter:
+    return LineWriter.from_environ(os.environ)
 
 
-@handler(ReportEvent, ReplyEvent, name="log", batch=True, settings=_lines)
+@handler(ReportEvent, ReplyEvent, name="log", batch=True, settings=_writer)
 def log(events: Sequence[Event]) -> None:
     """Write each event of the batch as one line."""
-    _lines().write(events)
+    _writer().write(events)

@@ -20,24 +20,24 @@ from workers.signals import HandlerTimeout
 
 
 class Interrupted:
-    """A handler that is interrupted at its nth place (1 is the first); `was` says whether it ever got there."""
+    """A handler that is interrupted at its nth place (1 is the first); `was_interrupted` says whether it got there."""
 
     def __init__(self, handler: Handler, *, at: int) -> None:
         self._inner = handler
         self._at = at
-        self.was = False
+        self.was_interrupted = False
         self.handler = replace(handler, function=self._cancelled if handler.is_async else self._timed_out)
 
     def _timed_out(self, argument: Any) -> Any:
         file = self._inner.function.__code__.co_filename
-        left_alone = _lines_left_alone(file)
+        uninterrupted = _uninterrupted_lines(file)
         seen: set[int] = set()
 
         def in_file(frame: types.FrameType, event: str, _: Any) -> Any:
-            if event == "line" and frame.f_lineno not in seen | left_alone and not self.was:
+            if event == "line" and frame.f_lineno not in seen | uninterrupted and not self.was_interrupted:
                 seen.add(frame.f_lineno)
                 if len(seen) == self._at:
-                    self.was = True
+                    self.was_interrupted = True
                     raise HandlerTimeout(self._inner.timeout_seconds)
             return in_file
 
@@ -52,10 +52,10 @@ class Interrupted:
             sys.settrace(outer)
 
     async def _cancelled(self, argument: Any) -> Any:
-        return await self._watched(self._inner.function(argument))
+        return await self._run_until_interrupted(self._inner.function(argument))
 
     @types.coroutine
-    def _watched(self, call: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    def _run_until_interrupted(self, call: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Run `call`, and cancel its task when it begins to wait for the nth time."""
         step: Callable[[Any], Any] = call.send
         given: Any = None
@@ -67,7 +67,7 @@ class Interrupted:
                 return ended.value
             waited += 1
             if waited == self._at:
-                self.was = True
+                self.was_interrupted = True
                 task = asyncio.current_task()
                 if task is not None:
                     task.cancel()
@@ -83,12 +83,12 @@ def can_be_interrupted(handler: Handler) -> bool:
     return handler.is_async or bool(linecache.getlines(handler.function.__code__.co_filename))
 
 
-def _lines_left_alone(file: str) -> frozenset[int]:
+def _uninterrupted_lines(file: str) -> frozenset[int]:
     tree = ast.parse("".join(linecache.getlines(file)))
-    return frozenset(line for node in ast.walk(tree) for line in _of(node))
+    return frozenset(line for node in ast.walk(tree) for line in _cleanup_lines(node))
 
 
-def _of(node: ast.AST) -> Iterator[int]:
+def _cleanup_lines(node: ast.AST) -> Iterator[int]:
     if isinstance(node, ast.Try):
         yield node.lineno
         for statement in node.finalbody:

@@ -14,7 +14,7 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
 from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
 
-Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "unwanted"]
+Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Result:
     """What became of one event.
 
     `outcome`: "done"; "retry", "rejected", "paused": the handler said so; "failed": it raised something else, or its
-    time was over; "unwanted": its filters leave the event out, so it was not called. `reason` is the handler's, or the
+    time was over; "filtered": its filters leave the event out, so it was not called. `reason` is the handler's, or the
     error as "Type: message". `after_seconds`: when the handler wants to be called again, None where it did not say.
     """
 
@@ -72,7 +72,7 @@ class Worker:
         """
         wanted = [place for place, event in enumerate(events) if self._handler.wants(event)]
         outcomes = self._outcomes([events[place] for place in wanted])
-        results = [Result("unwanted", event=event) for event in events]
+        results = [Result("filtered", event=event) for event in events]
         for place, outcome in zip(wanted, outcomes, strict=True):
             results[place] = _result(events[place], outcome)
         return results
@@ -81,17 +81,17 @@ class Worker:
         if self._caller is None:
             raise RuntimeError("the worker is not open: with Worker(handler) as worker: …")
         found: dict[int, Outcome] = {}
-        alone: list[int] = []
+        split: list[int] = []
         for place, outcome in self._caller.call(events, stop=lambda: _pause(found) is not None):
             if isinstance(outcome, Apart):
-                alone.append(place)
+                split.append(place)
             else:
                 found[place] = outcome
         singly = self._caller.call(
-            [events[place] for place in alone], singly=True, stop=lambda: _pause(found) is not None
+            [events[place] for place in split], singly=True, stop=lambda: _pause(found) is not None
         )
         for index, outcome in singly:
-            found[alone[index]] = outcome
+            found[split[index]] = outcome
         # What was not called any more waits with the event that paused.
         paused = _pause(found)
         return [found[place] if paused is None else found.get(place, paused) for place in range(len(events))]

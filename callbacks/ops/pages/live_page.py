@@ -14,7 +14,7 @@ from callbacks.ops.pages.live_filter import KINDS, Chosen
 from callbacks.ops.pages.live_hub import REMEMBERED, Hub
 from callbacks.ops.pages.streams import Streams, event
 from shared.events import STATUSES, Event
-from workers.handlers.masking import mask
+from workers.handlers.mask import mask_number
 
 
 def routes(hub: Hub, streams: Streams) -> Sequence[Route]:
@@ -56,6 +56,6 @@ async def _told(hub: Hub, chosen: Chosen) -> AsyncGenerator[str, None]:
 
 def _row(one: Event, chosen: Chosen) -> dict[str, object]:
     def number(value: str | None) -> str | None:
-        return value if value is None or chosen.whole_numbers else mask(value)
+        return value if value is None or chosen.whole_numbers else mask_number(value)
 
     return {"event": one, "sender": number(one.sender), "recipient": number(one.recipient)}

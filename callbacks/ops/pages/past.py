@@ -39,17 +39,17 @@ def find(settings: Settings, wanted: str, *, number: str = "") -> Past:
     try:
         # An extra: the page is there without it.
         from workers.handlers.sql import history  # noqa: PLC0415
-        from workers.handlers.sql.connecting import Address  # noqa: PLC0415
-        from workers.handlers.sql.trouble import DatabaseTrouble  # noqa: PLC0415
+        from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415
+        from workers.handlers.sql.errors import DatabaseUnavailable  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name not in ("sqlalchemy", "alembic"):
             raise
         return Past(problem=str(exc))
     try:
-        with history.opened(Address.of(settings.database_url)) as found:
-            timelines, total = found.find(wanted, most=MOST_MESSAGES, most_events=MOST_EVENTS)
-            rows = found.messages(recipient=number, statuses=(), since=None, most=MOST_MESSAGES) if number else ()
+        with history.open_history(DatabaseUrl.parse(settings.database_url)) as found:
+            timelines, total = found.find(wanted, limit=MOST_MESSAGES, max_events=MOST_EVENTS)
+            rows = found.messages(recipient=number, statuses=(), since=None, limit=MOST_MESSAGES) if number else ()
             return Past(timelines=tuple(timelines), total=total, messages=tuple(rows))
-    except (DatabaseTrouble, ValueError) as exc:
+    except (DatabaseUnavailable, ValueError) as exc:
         # The words of both hold no password.
         return Past(problem=str(exc))

@@ -66,7 +66,7 @@ def test_it_tells_what_a_worker_would_make_of_each_event(pytester: pytest.Pytest
             ("EXPIRED", "rejected", "never", None),
             ("DELETED", "paused", "away", 9),
             ("SEEN", "failed", "ValueError: seen", None),
-            ("REJECTD", "unwanted", "", None),
+            ("REJECTD", "filtered", "", None),
         ])
         def test_outcome(callbacks_report, callbacks_deliver, status, outcome, reason, after_seconds):
             event = callbacks_report(status)
@@ -98,7 +98,7 @@ def test_it_calls_nothing_more_after_a_pause(pytester: pytest.Pytester) -> None:
         def test_pause(callbacks_report, callbacks_worker):
             given = [callbacks_report(status) for status in ("DELIVRD", "DELETED", "DELIVRD", "ACCEPTD")]
             results = callbacks_worker(decide).deliver_all(given)
-            assert [result.outcome for result in results] == ["done", "paused", "paused", "unwanted"]
+            assert [result.outcome for result in results] == ["done", "paused", "paused", "filtered"]
             assert CALLS == given[:2]
     """
     run(pytester, tests, passed=1)

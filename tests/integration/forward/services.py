@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from callbacks import Event
 from workers.handlers.forward import targets
-from workers.handlers.forward.sender import Outcome, Sender
+from workers.handlers.forward.sender import HandlerReturn, Sender
 from workers.handlers.forward.targets import Target
 
 SECRET: Final = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -126,16 +126,16 @@ def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0)
 def target(url: str, **options: str) -> Target:
     """Give a target as the environment would describe it, on loopback."""
     given = {"URL": url, "SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
-    (made,) = targets.read({f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()})
-    return made
+    (make_handler,) = targets.read_targets({f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()})
+    return make_handler
 
 
-def sent(to: Sender | Target, *events: Event) -> list[Outcome]:
+def sent(to: Sender | Target, *events: Event) -> list[HandlerReturn]:
     """Send events one after the other, as a worker process does that opens the sender first."""
     sender = Sender(to) if isinstance(to, Target) else to
 
-    async def send(found: Sequence[Event]) -> list[Outcome]:
-        async with sender.opened():
+    async def send(found: Sequence[Event]) -> list[HandlerReturn]:
+        async with sender.open():
             return [await sender.send(event) for event in found]
 
     return asyncio.run(send(events))

@@ -100,7 +100,7 @@ def test_no_more_connections_are_made_than_requests_go_at_once() -> None:
         sender = Sender(target(service.url, CONCURRENCY="3"))
 
         async def send() -> None:
-            async with sender.opened():
+            async with sender.open():
                 await asyncio.gather(*(sender.send(samples.report()) for _ in range(50)))
 
         asyncio.run(send())

@@ -18,7 +18,7 @@ from tests.integration.told import at_handler
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.handlers.forward import targets
-from workers.handlers.forward.declaring import made
+from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
 
 Function = Callable[[Event], Awaitable[Any]]
@@ -47,7 +47,7 @@ def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Functio
     environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()}
     environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
     environ |= {"CALLBACKS_FORWARD_URL": f"http://127.0.0.1:{port}/", "CALLBACKS_FORWARD_CRM_URL": service.url}
-    dead, alive = (made(one) for one in targets.read(environ))
+    dead, alive = (make_handler(one) for one in targets.read_targets(environ))
     return dead, alive
 
 
@@ -92,7 +92,7 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
 
 def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Bench]) -> None:
     with serving(says(500)) as service:
-        function = made(target(service.url, CONCURRENCY="1"))
+        function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=20)
         b.deliver(function)
         assert len(service.requests) == 5
@@ -121,7 +121,7 @@ def poisoned(message_id: str, down: list[bool]) -> Answer:
 def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_others(start: Callable[..., Bench]) -> None:
     down = [True]
     with serving(poisoned("4", down)) as service:
-        function = made(target(service.url, CONCURRENCY="1"))
+        function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=10)
         b.deliver(function)
         assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
@@ -136,7 +136,7 @@ def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_othe
 
 def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callable[..., Bench]) -> None:
     with serving(says(429, headers={"Retry-After": "600"})) as service:
-        function = made(target(service.url, CONCURRENCY="1"))
+        function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=10)
         b.deliver(function)
         b.deliver(function)
@@ -150,7 +150,7 @@ def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callab
 
 def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., Bench]) -> None:
     with serving(says(422, b"no such order")) as service:
-        function = made(target(service.url))
+        function = make_handler(target(service.url))
         b = start(function, events=2)
         b.deliver(function)
 
@@ -167,7 +167,7 @@ def test_worker_processes_forward_to_each_target_what_it_asked_for(start: Callab
         environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
         environ["CALLBACKS_FORWARD_URL"] = all_of_it.url.replace("http://", "http://me:pa55@")
         environ |= {"CALLBACKS_FORWARD_CRM_URL": none_of_it.url, "CALLBACKS_FORWARD_CRM_STATUSES": "UNDELIV"}
-        functions = [made(one) for one in targets.read(environ)]
+        functions = [make_handler(one) for one in targets.read_targets(environ)]
         b = start(*functions, events=300)
 
         command = Command(b, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events
 from tests.conftest import stripped_environment
-from workers.handlers.sql.connecting import Address, open_engine
-from workers.handlers.sql.handler import Store
+from workers.handlers.sql.database_url import DatabaseUrl, open_engine
+from workers.handlers.sql.handler import EventStore
 
 REPOSITORY = Path(__file__).parents[3]
 BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -75,11 +75,11 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.address = Address.of(url)
-        self.store = Store(self.address, patience_seconds=0)
+        self.address = DatabaseUrl.parse(url)
+        self.store = EventStore(self.address, retry_seconds=0)
 
-    def keep(self, *given: Event) -> None:
-        self.store.keep(given)
+    def write(self, *given: Event) -> None:
+        self.store.write(given)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         """Give what a statement of SQL answers; texts come as they stand there."""
@@ -106,7 +106,7 @@ class Database:
 
 def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start Python code in a process of its own, with `keep` and `events` at hand; it says what it has to on stdout."""
-    prelude = "import os, sys, time\nfrom shared import events\nfrom workers.handlers.sql.handler import keep\n"
+    prelude = "import os, sys, time\nfrom shared import events\nfrom workers.handlers.sql.handler import sql\n"
     return subprocess.Popen(
         [sys.executable, "-c", prelude + code, *arguments],
         cwd=REPOSITORY,

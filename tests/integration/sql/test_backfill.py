@@ -91,7 +91,7 @@ def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
 ) -> None:
     known_from_now_on(b)
     wanted = [*of_the_past(250), samples.reply()]
-    database.keep(*wanted, *of_the_past(3, status="SEEN"))
+    database.write(*wanted, *of_the_past(3, status="SEEN"))
 
     assert backfill("--dry-run") == {"read": 254, "unwanted": 3, "wanted": 251, "dry_run": True}
     assert b.counts() == {}
@@ -116,7 +116,7 @@ def test_only_the_kind_and_the_times_asked_for_are_given(
     b: Bench, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(b)
-    database.keep(*of_the_past(5), samples.reply())
+    database.write(*of_the_past(5), samples.reply())
 
     assert backfill("--kind", "reply") == figures(given=1)
     assert backfill("--until", "30m") == figures(given=5)
@@ -127,7 +127,7 @@ def test_what_the_handler_was_offered_the_usual_way_is_left_out(
     b: Bench, database: Database, backfill: Callable[..., Any]
 ) -> None:
     """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
-    database.keep(*of_the_past(10))
+    database.write(*of_the_past(10))
     known_from_now_on(b)
     waited = status(*(record(f"w{number}") for number in range(5)))
     b.keep(waited)  # received years ago, by its time
@@ -135,7 +135,7 @@ def test_what_the_handler_was_offered_the_usual_way_is_left_out(
     (events,) = b.waiting_events(fresh)
     usual = [events_id for _, events_id, *_ in events]
     for event in events:
-        database.keep(report(message_id=event[5], id=event[1], received_at=datetime.now(UTC) - timedelta(days=1)))
+        database.write(report(message_id=event[5], id=event[1], received_at=datetime.now(UTC) - timedelta(days=1)))
     b.deliver(fresh)
     assert called == usual
 
@@ -153,7 +153,7 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
     hour = 3_600_000
     b.connection.hset(keys.OFFERED, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
     ages = (4.5, 3, 1)  # in hours: offered, missed, offered
-    database.keep(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
+    database.write(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
 
     assert backfill()["given"] == 1
     assert backfill("--anyway")["given"] == 2
@@ -181,7 +181,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
 ) -> None:
     known_from_now_on(b)
     past = of_the_past(2_600)
-    database.keep(*past)
+    database.write(*past)
     queue = keys.rq_queue(queues.delivery("fresh"))
     with started(tmp_path, setting) as start:
         # It waits in the midst, as it may not give more before what it gave is delivered.
@@ -209,7 +209,7 @@ def test_it_ends_when_all_is_given_however_much_of_it_waits(
     b: Bench, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(b)
-    database.keep(*of_the_past(1_000))
+    database.write(*of_the_past(1_000))
 
     assert backfill("--most-waiting", "1000") == figures(given=1_000)
     assert sum(map(len, b.waiting_events(fresh))) == 1_000
@@ -219,7 +219,7 @@ def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothin
     b: Bench, database: Database, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(b)
-    database.keep(*of_the_past(1_100))
+    database.write(*of_the_past(1_100))
     words = ("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
     assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
 
@@ -259,7 +259,7 @@ def test_what_is_enqueued_are_the_very_events(b: Bench, database: Database, back
     given = [
         samples.named(client_job_id="autumn")[name] for name in ("delivered", "odd-reply", "long-report", "sticker")
     ]
-    database.keep(*given)
+    database.write(*given)
     backfill()
 
     got: list[Event] = []

@@ -36,7 +36,7 @@ def lines(database: Database, *arguments: str) -> list[Any]:
 @pytest.fixture
 def told(database: Database) -> Database:
     """Give a database with a campaign of four messages, and two replies."""
-    database.keep(
+    database.write(
         report("ACCEPTD", seconds=0, channel="INTERNAL"),
         report("EXPIRED", seconds=60, channel="VIBER", error_code=943),
         report("DELIVRD", seconds=70),
@@ -46,7 +46,7 @@ def told(database: Database) -> Database:
     )
     for number, (status, seconds) in enumerate((("DELIVRD", 4), ("DELIVRD", 2), ("UNDELIV", 3)), start=1):
         fields = {"message_id": f"m-{number}", "recipient": "447700900123", "client_message_id": f"=1+{number}"}
-        database.keep(report("ACCEPTD", seconds=0, **fields), report(status, seconds=seconds, **fields))
+        database.write(report("ACCEPTD", seconds=0, **fields), report(status, seconds=seconds, **fields))
     return database
 
 
@@ -94,7 +94,7 @@ def test_messages_are_chosen_by_number_status_and_age(told: Database) -> None:
     assert chosen("--to", "447700900123", "--status", "undeliv") == ["m-3"]
     assert chosen("--status", "UNDELIV", "--status", "EXPIRED") == ["m-3"]
     age = (datetime.now(UTC) - BEGAN).total_seconds()
-    told.keep(report("SEEN", message_id="new", received_at=datetime.now(UTC) - timedelta(minutes=90)))
+    told.write(report("SEEN", message_id="new", received_at=datetime.now(UTC) - timedelta(minutes=90)))
     assert chosen("--since", "2h") == ["new"]
     assert chosen("--since", "1h") == []
     assert len(chosen("--since", f"{int(age) + 3600}s")) == 5
@@ -112,8 +112,8 @@ def test_csv_has_a_line_for_each_message_and_no_formula(told: Database) -> None:
 
 
 def test_stats_count_by_job_and_day_and_tell_how_many_arrived_and_how_fast(told: Database) -> None:
-    told.keep(report("UNDELIV", message_id="other", api_job_id="job-2", client_job_id=None, seconds=86400 * 2))
-    told.keep(report("SEEN", message_id="old", seconds=-86400 * 3000))
+    told.write(report("UNDELIV", message_id="other", api_job_id="job-2", client_job_id=None, seconds=86400 * 2))
+    told.write(report("SEEN", message_id="old", seconds=-86400 * 3000))
     (stats,) = lines(told, "stats", "--since", "1000w")
     days = (datetime.now(UTC) - BEGAN).days + 2
     (recent,) = lines(told, "stats", "--since", f"{days}d")
@@ -122,11 +122,11 @@ def test_stats_count_by_job_and_day_and_tell_how_many_arrived_and_how_fast(told:
     assert recent["total"] == {
         "messages": 5, "statuses": {"DELIVRD": 3, "UNDELIV": 2}, "delivered": 3, "delivery_rate": 0.6
     }  # fmt: skip
-    assert [(day["day"], day["figures"]["messages"]) for day in recent["days"]] == [
+    assert [(day["day"], day["totals"]["messages"]) for day in recent["days"]] == [
         ("2026-11-01", 4),
         ("2026-11-03", 1),
     ]
-    assert [(job["api_job_id"], job["client_job_id"], job["figures"]["delivery_rate"]) for job in recent["jobs"]] == [
+    assert [(job["api_job_id"], job["client_job_id"], job["totals"]["delivery_rate"]) for job in recent["jobs"]] == [
         ("job-2", None, 0.0), ("job-1", "autumn", 0.75)
     ]  # fmt: skip
     assert recent["seconds_to_deliver"] == {"messages": 3, "p50": 4.0, "p95": 70.0}
@@ -138,7 +138,7 @@ def test_stats_count_by_job_and_day_and_tell_how_many_arrived_and_how_fast(told:
 
 
 def test_stats_of_nothing_are_no_error(database: Database) -> None:
-    database.keep(reply())
+    database.write(reply())
     (stats,) = lines(database, "stats")
     assert stats["total"] == {"messages": 0, "statuses": {}, "delivered": 0, "delivery_rate": None}
     assert stats["seconds_to_deliver"] == {"messages": 0, "p50": None, "p95": None}

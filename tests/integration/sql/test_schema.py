@@ -11,9 +11,9 @@ from setuptools import find_packages  # type: ignore[import-untyped] # its types
 from callbacks import Retry
 from tests.integration.sql.databases import REPOSITORY, Database, report
 from tests.postgres_server import PostgresServer
-from workers.handlers.sql import history, looking, schema, tables
-from workers.handlers.sql.connecting import open_engine
-from workers.handlers.sql.trouble import SchemaTrouble
+from workers.handlers.sql import database_check, history, schema, tables
+from workers.handlers.sql.database_url import open_engine
+from workers.handlers.sql.errors import SchemaMismatch
 
 NEXT = """
 import sqlalchemy as sa
@@ -47,13 +47,13 @@ def test_the_steps_lead_to_the_tables_that_the_code_works_with(database: Databas
             connection, opts={"version_table": tables.VERSION_TABLE, "compare_type": lambda *_: None}
         )
         differences = compare_metadata(context, tables.metadata)
-        assert schema.look(connection) == "current"
+        assert schema.read_state(connection) == "current"
     engine.dispose()
     assert differences == []
 
 
 def test_the_newest_step_is_the_one_that_is_waited_for() -> None:
-    assert max(schema._known(schema.MIGRATIONS)) == schema.HEAD
+    assert max(schema._known_revisions(schema.MIGRATIONS)) == schema.HEAD
 
 
 def test_the_steps_are_installed_with_the_rest() -> None:
@@ -66,7 +66,7 @@ def test_the_steps_are_installed_with_the_rest() -> None:
 def test_a_newer_release_upgrades_what_an_older_one_has_made_and_keeps_what_stands_there(
     database: Database, newer: Path
 ) -> None:
-    database.keep(report("SEEN"))
+    database.write(report("SEEN"))
     engine = open_engine(database.address)
     for _ in range(2):
         schema.prepare(engine, migrations=newer, head="0002")
@@ -76,7 +76,7 @@ def test_a_newer_release_upgrades_what_an_older_one_has_made_and_keeps_what_stan
 
 
 def test_an_upgrade_that_fails_has_changed_nothing(database: Database, newer: Path) -> None:
-    database.keep(report("SEEN"))
+    database.write(report("SEEN"))
     step = newer / "versions" / "r0002_notes.py"
     step.write_text(step.read_text() + "    op.execute('SELECT no_such_thing FROM callbacks_messages')\n")
     engine = open_engine(database.address)
@@ -85,7 +85,7 @@ def test_an_upgrade_that_fails_has_changed_nothing(database: Database, newer: Pa
     engine.dispose()
 
     assert "note" not in database.message
-    database.keep(report("ACCEPTD"))
+    database.write(report("ACCEPTD"))
 
 
 def test_an_older_release_says_that_the_tables_are_newer_and_leaves_them_alone(database: Database, newer: Path) -> None:
@@ -95,10 +95,10 @@ def test_an_older_release_says_that_the_tables_are_newer_and_leaves_them_alone(d
     told = r"of a newer release \(schema 0002; this one knows 0001\)"
 
     with pytest.raises(Retry, match=told):
-        database.keep(report("SEEN"))
-    with pytest.raises(SchemaTrouble, match=told), history.opened(database.address):
+        database.write(report("SEEN"))
+    with pytest.raises(SchemaMismatch, match=told), history.open_history(database.address):
         raise AssertionError("it was opened")
-    assert "newer release" in looking.problem(database.address)
+    assert "newer release" in database_check.find_problem(database.address)
     assert database.table("messages") == []
 
 
@@ -106,7 +106,7 @@ def test_tables_of_somebody_else_are_left_alone(database: Database) -> None:
     database.rows("CREATE TABLE alembic_version (version_num VARCHAR(32))")
     database.rows("INSERT INTO alembic_version VALUES ('theirs')")
     database.rows("CREATE TABLE messages (theirs INTEGER)")
-    database.keep(report("SEEN"))
+    database.write(report("SEEN"))
 
     assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "theirs"}]
     assert database.rows("SELECT * FROM messages") == []
@@ -117,22 +117,22 @@ def test_a_table_in_the_way_is_named_and_nothing_is_half_made(database: Database
     database.rows("CREATE TABLE callbacks_replies (theirs INTEGER)")
 
     with pytest.raises(Retry, match=r"callbacks_replies.* already exists"):
-        database.keep(report("SEEN"))
+        database.write(report("SEEN"))
     database.rows("DROP TABLE callbacks_replies")
     database.store._next_try = 0
-    database.keep(report("SEEN"))
+    database.write(report("SEEN"))
     assert database.message["status"] == "SEEN"
 
 
 def test_tables_that_vanish_are_made_anew(database: Database) -> None:
-    database.keep(report("SEEN"))
+    database.write(report("SEEN"))
     for name in ("messages", "statuses", "replies", "schema"):
         database.rows(f"DROP TABLE callbacks_{name}")
 
     with pytest.raises(Retry, match="callbacks_statuses"):
-        database.keep(report("DELIVRD"))
+        database.write(report("DELIVRD"))
     database.store._next_try = 0
-    database.keep(report("DELIVRD"))
+    database.write(report("DELIVRD"))
     assert database.message["status"] == "DELIVRD"
 
 
@@ -140,6 +140,6 @@ def test_a_database_that_cannot_hold_our_texts_is_refused_in_words(postgres: Pos
     database = Database(postgres.new_database(options="ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
 
     with pytest.raises(Retry, match="its encoding is LATIN1"):
-        database.keep(report("SEEN"))
-    assert "LATIN1" in looking.problem(database.address)
+        database.write(report("SEEN"))
+    assert "LATIN1" in database_check.find_problem(database.address)
     database.close()

@@ -26,7 +26,7 @@ _EXCEPTIONS: Final = tuple(
 )
 
 
-class NotAllowed(Exception):
+class AddressNotAllowed(Exception):
     """The host has no address that may be connected to; the message names one that may not."""
 
 
@@ -40,15 +40,15 @@ def is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast and not any(parsed in network for network in _EXCEPTIONS)
 
 
-async def resolved(host: str, port: int) -> list[str]:
+async def resolve_host(host: str, port: int) -> list[str]:
     """Ask the system for the addresses of a host."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def warm() -> None:
+async def warm_up() -> None:
     """Load what the first connection would load while an event waits for it, some 20 ms."""
-    await resolved("127.0.0.1", 0)
+    await resolve_host("127.0.0.1", 0)
     await httpcore.AnyIOBackend().sleep(0)
 
 
@@ -59,7 +59,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         self,
         *,
         allow_private: bool,
-        resolve: Resolve = resolved,
+        resolve: Resolve = resolve_host,
         network: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._allow_private = allow_private
@@ -77,7 +77,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         """Connect to the first address that answers, all of them within `timeout` seconds."""
         loop = asyncio.get_running_loop()
         ends = None if timeout is None else loop.time() + timeout
-        addresses = await self._allowed(host, port, timeout)
+        addresses = await self._allowed_addresses(host, port, timeout)
         for position, address in enumerate(addresses):
             # None may use up the time of those behind it.
             share = None if ends is None else max(ends - loop.time(), 0) / (len(addresses) - position)
@@ -90,7 +90,7 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
                     raise
         raise httpcore.ConnectError(f"{host} has no address")
 
-    async def _allowed(self, host: str, port: int, seconds: float | None) -> list[str]:
+    async def _allowed_addresses(self, host: str, port: int, seconds: float | None) -> list[str]:
         try:
             async with asyncio.timeout(seconds):
                 addresses = await self._resolve(host, port)
@@ -100,5 +100,5 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectError(f"{host} cannot be resolved") from exc
         allowed = [address for address in addresses if self._allow_private or is_public(address)]
         if addresses and not allowed:
-            raise NotAllowed(f"{host} is at {addresses[0]}, which is not a public address")
+            raise AddressNotAllowed(f"{host} is at {addresses[0]}, which is not a public address")
         return allowed

@@ -25,7 +25,7 @@ _DISALLOWED: Final = re.compile(
 )
 
 
-def of(event: Event) -> str:
+def render(event: Event) -> str:
     """Write the event as a CloudEvent, on one line."""
     attributes = {
         "specversion": "1.0",

@@ -10,14 +10,14 @@ from typing import Any, Final
 import httpx
 
 from callbacks import ReplyEvent, ReportEvent
-from workers.handlers.forward import signing
+from workers.handlers.forward import signature
 
-Kind = type[ReportEvent] | type[ReplyEvent]
+EventClass = type[ReportEvent] | type[ReplyEvent]
 
-_KINDS: Final[Mapping[str, Kind]] = {"report": ReportEvent, "reply": ReplyEvent}
-_LONGEST_SECONDS: Final = 300.0
-_MOST_AT_ONCE: Final = 512
-_MOST_PORT: Final = 65535
+_KINDS: Final[Mapping[str, EventClass]] = {"report": ReportEvent, "reply": ReplyEvent}
+_MAX_SECONDS: Final = 300.0
+_MAX_CONCURRENCY: Final = 512
+_MAX_PORT: Final = 65535
 # RFC 9110, 5.6.2; and the headers that are this handler's own.
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _OWN_HEADERS: Final = frozenset(("host", "content-type", "content-length", "transfer-encoding", "connection", "expect"))
@@ -33,20 +33,20 @@ def url(value: str) -> httpx.URL:
         raise ValueError("must begin with https:// (or http://) and a host")
     if read.fragment:
         raise ValueError("has a fragment (#…), which is never sent")
-    if read.port is not None and not 1 <= read.port <= _MOST_PORT:
-        raise ValueError(f"has a port that is not from 1 to {_MOST_PORT}")
+    if read.port is not None and not 1 <= read.port <= _MAX_PORT:
+        raise ValueError(f"has a port that is not from 1 to {_MAX_PORT}")
     return read
 
 
-def kinds(value: str) -> tuple[Kind, ...]:
+def kinds(value: str) -> tuple[EventClass, ...]:
     """Read which kinds of event are wanted."""
-    names = texts(value)
+    names = words(value)
     if not names <= set(_KINDS):
         raise ValueError(f"must be report, reply, or both with a comma between them, not {value!r}")
     return tuple(kind for name, kind in _KINDS.items() if name in names)
 
 
-def texts(value: str) -> frozenset[str]:
+def words(value: str) -> frozenset[str]:
     """Read texts with commas between them."""
     found = frozenset(filter(None, (part.strip() for part in value.split(","))))
     if not found:
@@ -54,14 +54,14 @@ def texts(value: str) -> frozenset[str]:
     return found
 
 
-def truth(value: str) -> bool:
+def boolean(value: str) -> bool:
     """Read true or false."""
     if value not in ("true", "false"):
         raise ValueError(f"must be true or false, not {value!r}")
     return value == "true"
 
 
-def authorities(value: str) -> Path:
+def ca_file(value: str) -> Path:
     """Read the name of a file with certificates in PEM, and see that it holds some."""
     try:
         ssl.create_default_context(cafile=value)
@@ -73,15 +73,15 @@ def authorities(value: str) -> Path:
 
 def seconds(value: str) -> float:
     """Read a time in seconds."""
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= _LONGEST_SECONDS:
-        raise ValueError(f"must be a number of seconds above 0 and up to {_LONGEST_SECONDS:g}, not {value!r}")
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= _MAX_SECONDS:
+        raise ValueError(f"must be a number of seconds above 0 and up to {_MAX_SECONDS:g}, not {value!r}")
     return float(value)
 
 
 def concurrency(value: str) -> int:
     """Read how many events are sent at once."""
-    if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= _MOST_AT_ONCE:
-        raise ValueError(f"must be a whole number from 1 to {_MOST_AT_ONCE}, not {value!r}")
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= _MAX_CONCURRENCY:
+        raise ValueError(f"must be a whole number from 1 to {_MAX_CONCURRENCY}, not {value!r}")
     return int(value)
 
 
@@ -98,7 +98,7 @@ def headers(value: str) -> Mapping[str, str]:
     return found
 
 
-def basic(address: httpx.URL) -> Mapping[str, str]:
+def basic_auth_header(address: httpx.URL) -> Mapping[str, str]:
     """Give the header that says user and password of an address, if it has them (RFC 7617)."""
     if not address.userinfo:
         return {}
@@ -108,15 +108,15 @@ def basic(address: httpx.URL) -> Mapping[str, str]:
 
 PARSERS: Final[Mapping[str, Callable[[str], Any]]] = {
     "URL": url,
-    "SECRETS": signing.secrets,
-    "SECRETS_FILE": signing.secrets_of_file,
+    "SECRETS": signature.parse_secrets,
+    "SECRETS_FILE": signature.read_secrets_file,
     "KINDS": kinds,
-    "STATUSES": texts,
-    "CHANNELS": texts,
-    "SOURCES": texts,
-    "FINAL": truth,
-    "CA": authorities,
-    "ALLOW_PRIVATE": truth,
+    "STATUSES": words,
+    "CHANNELS": words,
+    "SOURCES": words,
+    "FINAL": boolean,
+    "CA": ca_file,
+    "ALLOW_PRIVATE": boolean,
     "TIMEOUT_SECONDS": seconds,
     "CONCURRENCY": concurrency,
     "HEADERS": headers,

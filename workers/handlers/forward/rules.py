@@ -12,22 +12,22 @@ from enum import Enum
 from typing import Final
 
 
-class ForEvent(Enum):
+class EventEffect(Enum):
     """What becomes of the event."""
 
     DELIVERED = "is delivered"
-    DEAD = "is a dead letter at once"
+    DEAD_LETTER = "is a dead letter at once"
     RETRIED = "is tried again, 24 times in all"
-    DOUBTED = "is tried again; refused four times over 90 seconds while others are accepted, it is a dead letter"
+    REFUSED = "is tried again; refused four times over 90 seconds while others are accepted, it is a dead letter"
     WAITS = "waits; no attempt is spent"
 
 
-class ForTarget(Enum):
+class TargetEffect(Enum):
     """What is thought of the target."""
 
-    WELL = "is well"
-    TROUBLE = "five in a row pause the queue"
-    ASKS = "the queue pauses for as long as the target asks, an hour at most"
+    HEALTHY = "is well"
+    FAILING = "five in a row pause the queue"
+    RETRY_AFTER = "the queue pauses for as long as the target asks, an hour at most"
     GONE = "the queue pauses at once, and says that the target is gone"
 
 
@@ -37,9 +37,9 @@ class Rule:
 
     answers: str
     statuses: Container[int | None]
-    event: ForEvent
-    target: ForTarget
-    asks_for_time: bool = False
+    event: EventEffect
+    target: TargetEffect
+    has_retry_after: bool = False
 
 
 # 425 is "too early": the request may come again as it is (RFC 8470).
@@ -47,16 +47,18 @@ _BUSY: Final = (408, 425, 429)
 _ANY: Final = (None, *range(1000))
 
 RULES: Final = (
-    Rule("2xx", range(200, 300), ForEvent.DELIVERED, ForTarget.WELL),
-    Rule("400, 409, 413, 422", (400, 409, 413, 422), ForEvent.DEAD, ForTarget.WELL),
-    Rule("410", (410,), ForEvent.DOUBTED, ForTarget.GONE),
-    Rule("429 or 503 with `Retry-After`", (429, 503), ForEvent.WAITS, ForTarget.ASKS, asks_for_time=True),
-    Rule("408, 425, 429, 5xx", (*_BUSY, *range(500, 600)), ForEvent.RETRIED, ForTarget.TROUBLE),
-    Rule("any other 3xx or 4xx", range(300, 500), ForEvent.DOUBTED, ForTarget.TROUBLE),
-    Rule("anything else, or no answer", _ANY, ForEvent.RETRIED, ForTarget.TROUBLE),
+    Rule("2xx", range(200, 300), EventEffect.DELIVERED, TargetEffect.HEALTHY),
+    Rule("400, 409, 413, 422", (400, 409, 413, 422), EventEffect.DEAD_LETTER, TargetEffect.HEALTHY),
+    Rule("410", (410,), EventEffect.REFUSED, TargetEffect.GONE),
+    Rule(
+        "429 or 503 with `Retry-After`", (429, 503), EventEffect.WAITS, TargetEffect.RETRY_AFTER, has_retry_after=True
+    ),
+    Rule("408, 425, 429, 5xx", (*_BUSY, *range(500, 600)), EventEffect.RETRIED, TargetEffect.FAILING),
+    Rule("any other 3xx or 4xx", range(300, 500), EventEffect.REFUSED, TargetEffect.FAILING),
+    Rule("anything else, or no answer", _ANY, EventEffect.RETRIED, TargetEffect.FAILING),
 )
 
 
-def rule(status: int | None, *, asks_for_time: bool = False) -> Rule:
+def find_rule(status: int | None, *, has_retry_after: bool = False) -> Rule:
     """Return the rule for an answer, None for the lack of one; `asks_for_time`: with a Retry-After that can be read."""
-    return next(r for r in RULES if status in r.statuses and (asks_for_time or not r.asks_for_time))
+    return next(r for r in RULES if status in r.statuses and (has_retry_after or not r.has_retry_after))

@@ -25,7 +25,7 @@ from typing import Any, Final
 import httpx
 
 from callbacks import ReplyEvent, ReportEvent
-from workers.handlers.forward import addresses, options, signing
+from workers.handlers.forward import addresses, options, signature
 
 PREFIX: Final = "CALLBACKS_FORWARD_"
 TIMEOUT_SECONDS: Final = 20.0
@@ -37,15 +37,15 @@ _SERVICE_LINK: Final = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|
 
 
 # What a process reads that only has to know which events a target gets.
-_OF_SUBSCRIPTION: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
+_HANDLER_OPTIONS: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subscription:
+class TargetOptions:
     """Which events one service gets, and how many at once: what the environment says of it, checked."""
 
     name: str
-    kinds: tuple[options.Kind, ...] = (ReportEvent, ReplyEvent)
+    kinds: tuple[options.EventClass, ...] = (ReportEvent, ReplyEvent)
     statuses: frozenset[str] | None = None
     channels: frozenset[str] | None = None
     sources: frozenset[str] | None = None
@@ -55,7 +55,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target(Subscription):
+class Target(TargetOptions):
     """One service, and which events it gets: all that the environment says of it, checked."""
 
     url: httpx.URL = field(repr=False)
@@ -65,53 +65,53 @@ class Target(Subscription):
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
-    def shown(self) -> str:
+    def redacted_url(self) -> str:
         """The address for logs and messages: without user and password, path (which may be a secret) and query."""
         return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
 
 
-def read(environ: Mapping[str, str]) -> tuple[Target, ...]:
+def read_targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
     """Give the targets that `environ` describes, `forward` first.
 
     Raises ValueError, with one line for each fault, which names its variable.
     """
-    given, problems = _given(environ)
-    targets = [_target(name, values, problems) for name, values in sorted(given.items())]
+    given, problems = _group_variables(environ)
+    targets = [_build_target(name, values, problems) for name, values in sorted(given.items())]
     if problems:
         raise ValueError("\n".join(problems))
     return tuple(filter(None, targets))
 
 
-def one(environ: Mapping[str, str], name: str) -> Target:
+def read_target(environ: Mapping[str, str], name: str) -> Target:
     """Give the target of the handler called `name`. What is wrong with another does not matter. Raises ValueError."""
-    given, problems = _given(environ)
+    given, problems = _group_variables(environ)
     # A variable that is misspelt may be meant for this target, unless it begins as another's do.
     others = tuple(f"{PREFIX}{other}_" for other in given if other and _handler_name(other) != name)
     problems = [problem for problem in problems if not problem.startswith(others)]
-    targets = [_target(other, given[other], problems) for other in given if _handler_name(other) == name]
+    targets = [_build_target(other, given[other], problems) for other in given if _handler_name(other) == name]
     if problems:
         raise ValueError("\n".join(problems))
     return next(filter(None, targets))
 
 
-def subscriptions(environ: Mapping[str, str]) -> tuple[Subscription, ...]:
+def read_options(environ: Mapping[str, str]) -> tuple[TargetOptions, ...]:
     """Give which events each target gets, `forward` first, and read no more of it than that. Raises ValueError."""
-    given, problems = _given(environ)
+    given, problems = _group_variables(environ)
     if not given:
         raise ValueError("\n".join(problems))
     problems = []
     found = []
     for name, values in sorted(given.items()):
-        wanted = {option: value for option, value in values.items() if option in _OF_SUBSCRIPTION}
-        read = _values(wanted, _prefix(name), problems)
+        wanted = {option: value for option, value in values.items() if option in _HANDLER_OPTIONS}
+        read = _parse_options(wanted, _prefix(name), problems)
         if not problems:
-            found.append(Subscription(name=_handler_name(name), **read))
+            found.append(TargetOptions(name=_handler_name(name), **read))
     if problems:
         raise ValueError("\n".join(problems))
     return tuple(found)
 
 
-def _given(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def _group_variables(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Give the variables of each target, by its name and the option, and what is wrong with their names."""
     given: dict[str, dict[str, str]] = {}
     problems: list[str] = []
@@ -136,7 +136,7 @@ def _handler_name(name: str) -> str:
     return f"forward-{name.lower()}" if name else "forward"
 
 
-def _values(given: Mapping[str, str], prefix: str, problems: list[str]) -> dict[str, Any]:
+def _parse_options(given: Mapping[str, str], prefix: str, problems: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option, value in given.items():
         try:
@@ -148,10 +148,10 @@ def _values(given: Mapping[str, str], prefix: str, problems: list[str]) -> dict[
     return values
 
 
-def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target | None:
+def _build_target(name: str, given: Mapping[str, str], problems: list[str]) -> Target | None:
     prefix = _prefix(name)
     before = len(problems)
-    values = _values(given, prefix, problems)
+    values = _parse_options(given, prefix, problems)
     if "URL" not in given:
         problems.append(f"{prefix}URL: is not set, though {prefix}{min(given)} is")
     if "SECRETS" in given and "SECRETS_FILE" in given:
@@ -159,14 +159,14 @@ def _target(name: str, given: Mapping[str, str], problems: list[str]) -> Target 
     elif "SECRETS" not in given and "SECRETS_FILE" not in given:
         problems.append(
             f"{prefix}SECRETS: is not set, and without a signature nobody could tell our events from others'; "
-            f"{signing.HOW_TO_MAKE}; {signing.NONE}: do not sign"
+            f"{signature.HOW_TO_MAKE}; {signature.UNSIGNED}: do not sign"
         )
     if "url" in values and not values.get("allow_private", False) and _is_private(values["url"].host):
         problems.append(f"{prefix}URL: its host is not a public address; if that is meant: {prefix}ALLOW_PRIVATE=true")
     if len(problems) > before:
         return None
     values["secrets"] = values.pop("secrets_file", ()) or values.get("secrets", ())
-    values["headers"] = {**options.basic(values["url"]), **values.get("headers", {})}
+    values["headers"] = {**options.basic_auth_header(values["url"]), **values.get("headers", {})}
     return Target(name=_handler_name(name), **values)
 
 

@@ -1,6 +1,6 @@
 """Reading what the handler `sql` has kept: one message's timeline, lists of messages, and their figures.
 
-Nothing is written, neither tables nor the file of SQLite. Errors of the database are DatabaseTrouble, in words.
+Nothing is written, neither tables nor the file of SQLite. Errors of the database are DatabaseUnavailable, in words.
 """
 
 from collections import Counter, defaultdict
@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from workers.handlers.sql import schema, texts
-from workers.handlers.sql.connecting import Address, open_engine
-from workers.handlers.sql.lattice import DELIVERED
+from workers.handlers.sql.current_status import DELIVERED
+from workers.handlers.sql.database_url import DatabaseUrl, open_engine
+from workers.handlers.sql.errors import DatabaseUnavailable, SchemaMismatch, translate_error
 from workers.handlers.sql.tables import messages, replies, statuses
-from workers.handlers.sql.trouble import DatabaseTrouble, SchemaTrouble, translated
 
 # A statement names at most so many messages; SQLite's and PostgreSQL's own limits are far beyond.
 _CHUNK: Final = 500
@@ -89,7 +89,7 @@ class Timeline(Struct, frozen=True, omit_defaults=True):
     is_cut: bool = False
 
 
-class Figures(Struct, frozen=True, kw_only=True):
+class Totals(Struct, frozen=True, kw_only=True):
     """Messages by their current status; `delivery_rate` is the part that arrived (DELIVRD, SEEN), from 0 to 1."""
 
     messages: int
@@ -98,19 +98,19 @@ class Figures(Struct, frozen=True, kw_only=True):
     delivery_rate: float | None
 
 
-class JobFigures(Struct, frozen=True, kw_only=True):
+class JobTotals(Struct, frozen=True, kw_only=True):
     """The figures of one send request."""
 
     api_job_id: str | None
     client_job_id: str | None
-    figures: Figures
+    totals: Totals
 
 
-class DayFigures(Struct, frozen=True, kw_only=True):
+class DayTotals(Struct, frozen=True, kw_only=True):
     """The figures of the messages first heard of on one day, in UTC."""
 
     day: str
-    figures: Figures
+    totals: Totals
 
 
 class DeliveryTimes(Struct, frozen=True, kw_only=True):
@@ -124,25 +124,25 @@ class DeliveryTimes(Struct, frozen=True, kw_only=True):
 class Stats(Struct, frozen=True, kw_only=True):
     """All the figures; jobs with the newest first, days with the oldest."""
 
-    total: Figures
+    total: Totals
     seconds_to_deliver: DeliveryTimes
-    days: list[DayFigures]
-    jobs: list[JobFigures]
+    days: list[DayTotals]
+    jobs: list[JobTotals]
 
 
 class History:
-    """Questions to a database that is open; made by `opened`."""
+    """Questions to a database that is open; made by `open_history`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def find(self, identifier: str, *, most: int, most_events: int | None = None) -> tuple[list[Timeline], int]:
+    def find(self, identifier: str, *, limit: int, max_events: int | None = None) -> tuple[list[Timeline], int]:
         """Give the timelines of the messages that `identifier` names, at most `most` of them, and how many it names.
 
-        Of a message at most `most_events` statuses are read, and as many replies: nobody bounds what a sender says of
+        Of a message at most `max_events` statuses are read, and as many replies: nobody bounds what a sender says of
         one. It may be a message's id, a client's id of a message, or a job's id, ours or the client's.
         """
-        wanted = texts.key(identifier)
+        wanted = texts.storable_key(identifier)
         names = (messages.c.message_id, messages.c.client_message_id, messages.c.api_job_id, messages.c.client_job_id)
         named = or_(*(column == wanted for column in names))
         total = self._connection.scalar(select(func.count()).select_from(messages).where(named)) or 0
@@ -150,49 +150,49 @@ class History:
             _columns(messages, Message)
             .where(named)
             .order_by(messages.c.first_received_at, messages.c.message_id)
-            .limit(most)
+            .limit(limit)
         )
         found = [_message(row) for row in self._connection.execute(query)]
         timelines: list[Timeline] = []
         for start in range(0, len(found), _CHUNK):
-            timelines.extend(self._timelines(found[start : start + _CHUNK], most_events))
+            timelines.extend(self._timelines(found[start : start + _CHUNK], max_events))
         return timelines, total
 
     def messages(
-        self, *, recipient: str | None, statuses: Sequence[str], since: datetime | None, most: int
+        self, *, recipient: str | None, statuses: Sequence[str], since: datetime | None, limit: int
     ) -> Iterator[Message]:
         """Give messages to `recipient`, now at one of `statuses`, heard of since then: latest heard of first."""
         query = _columns(messages, Message).order_by(messages.c.last_received_at.desc(), messages.c.message_id)
         if recipient is not None:
-            query = query.where(messages.c.recipient == texts.key(recipient))
+            query = query.where(messages.c.recipient == texts.storable_key(recipient))
         if statuses:
-            query = query.where(messages.c.status.in_([texts.key(status) for status in statuses]))
+            query = query.where(messages.c.status.in_([texts.storable_key(status) for status in statuses]))
         if since is not None:
             query = query.where(messages.c.last_received_at >= since)
-        rows = self._connection.execution_options(yield_per=1000).execute(query.limit(most))
+        rows = self._connection.execution_options(yield_per=1000).execute(query.limit(limit))
         return map(_message, rows)
 
     def stats(self, *, since: datetime) -> Stats:
         """Add up the messages that were first heard of since then."""
         recent = messages.c.first_received_at >= since
         return Stats(
-            total=_figures(dict(self._counts(recent)[()])),
+            total=_totals(dict(self._counts(recent)[()])),
             seconds_to_deliver=self._delivery_times(recent),
             days=[
-                DayFigures(day=day, figures=_figures(counts))
+                DayTotals(day=day, totals=_totals(counts))
                 for (day,), counts in sorted(self._counts(recent, self._day()).items())
             ],
             jobs=[
-                JobFigures(api_job_id=api, client_job_id=client, figures=_figures(counts))
+                JobTotals(api_job_id=api, client_job_id=client, totals=_totals(counts))
                 for (api, client), counts in self._counts(
                     recent, messages.c.api_job_id, messages.c.client_job_id
                 ).items()
             ],
         )
 
-    def _timelines(self, found: Sequence[Message], most_events: int | None) -> Iterator[Timeline]:
+    def _timelines(self, found: Sequence[Message], max_events: int | None) -> Iterator[Timeline]:
         # One more than is given, of all these messages together, to see whether there are any.
-        most_rows = None if most_events is None else most_events + 1
+        most_rows = None if max_events is None else max_events + 1
         reached: defaultdict[str, list[Status]] = defaultdict(list)
         query = (
             _columns(statuses, Status)
@@ -205,14 +205,14 @@ class History:
         answers: defaultdict[tuple[str | None, ...], list[Reply]] = defaultdict(list)
         for row in self._connection.execute(_replies_to(found).limit(most_rows)):
             reply = Reply(**_with_raw(row))
-            answers[_answered(reply)].append(reply)
+            answers[_reply_key(reply)].append(reply)
         for message in found:
             # A reply without the message's id is told by job and number.
             by_number = answers[message.api_job_id, message.recipient] if message.recipient else []
             own = sorted([*answers[message.message_id,], *by_number], key=lambda reply: reply.received_at)
-            all_of_it = reached[message.message_id]
-            is_cut = most_events is not None and max(len(all_of_it), len(own)) > most_events
-            yield Timeline(message, all_of_it[:most_events], own[:most_events], is_cut)
+            own_statuses = reached[message.message_id]
+            is_cut = max_events is not None and max(len(own_statuses), len(own)) > max_events
+            yield Timeline(message, own_statuses[:max_events], own[:max_events], is_cut)
 
     def _counts(self, recent: ColumnElement[bool], *groups: Any) -> dict[tuple[Any, ...], Counter[str]]:
         """Count current statuses in each group; the group last heard of comes first."""
@@ -259,45 +259,42 @@ class History:
 
 
 @contextmanager
-def opened(address: Address) -> Iterator[History]:
-    """Give the history in the database at `address`, as it is at this moment. Raises DatabaseTrouble."""
-    with connected(address) as connection:
+def open_history(address: DatabaseUrl) -> Iterator[History]:
+    """Give the history in the database at `address`, as it is at this moment. Raises DatabaseUnavailable."""
+    with open_connection(address) as connection:
         yield History(connection)
 
 
 @contextmanager
-def connected(address: Address) -> Iterator[Connection]:
-    """Give a connection that reads the tables of this release at `address`. Raises DatabaseTrouble."""
+def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
+    """Give a connection that reads the tables of this release at `address`. Raises DatabaseUnavailable."""
     if address.file is not None and not address.file.exists():
-        raise DatabaseTrouble(_none_yet(address))
+        raise DatabaseUnavailable(_no_messages_text(address))
     engine = open_engine(address, read_only=True)
     try:
         with engine.connect() as connection:
-            state = schema.look(connection)
+            state = schema.read_state(connection)
             if state == "newer":
-                raise SchemaTrouble(f"{address.shown}: {schema.newer(connection)}")
+                raise SchemaMismatch(f"{address.redacted_url}: {schema.newer_schema_text(connection)}")
             if state == "older":
-                raise SchemaTrouble(
-                    f"{address.shown}: its tables are of an older release: a worker of the handler `sql` upgrades them"
+                raise SchemaMismatch(
+                    f"{address.redacted_url}: its tables are older: a worker of the handler `sql` upgrades them"
                 )
             if state == "absent":
-                raise DatabaseTrouble(_none_yet(address))
+                raise DatabaseUnavailable(_no_messages_text(address))
             yield connection
     except SQLAlchemyError as exc:
-        error = translated(exc, address.clean)
+        error = translate_error(exc, address.redact)
     else:
         return
     finally:
         engine.dispose()
     # Not `from`: what a driver says may hold the password.
-    raise DatabaseTrouble(f"{address.shown} cannot be used: {error}")
+    raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
 
 
-def _none_yet(address: Address) -> str:
-    return (
-        f"{address.shown} has no messages yet: they come there once `sql` is among CALLBACKS_HANDLERS and a worker "
-        "has delivered to it"
-    )
+def _no_messages_text(address: DatabaseUrl) -> str:
+    return f"{address.redacted_url} has no messages yet: add `sql` to CALLBACKS_HANDLERS and start its worker"
 
 
 def _columns(table: Any, struct: type[Struct]) -> Any:
@@ -330,14 +327,14 @@ def _replies_to(found: Sequence[Message]) -> Any:
     )
 
 
-def _answered(reply: Reply) -> tuple[str | None, ...]:
+def _reply_key(reply: Reply) -> tuple[str | None, ...]:
     return (reply.orig_message_id,) if reply.orig_message_id is not None else (reply.api_job_id, reply.sender)
 
 
-def _figures(counts: dict[str, int]) -> Figures:
+def _totals(counts: dict[str, int]) -> Totals:
     total = sum(counts.values())
     delivered = sum(number for status, number in counts.items() if status in DELIVERED)
-    return Figures(
+    return Totals(
         messages=total,
         statuses=dict(sorted(counts.items())),
         delivered=delivered,

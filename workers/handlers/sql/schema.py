@@ -9,10 +9,10 @@ from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inspect, select, text
 
+from workers.handlers.sql.errors import SchemaMismatch
 from workers.handlers.sql.tables import VERSION_TABLE
-from workers.handlers.sql.trouble import SchemaTrouble
 
-State: TypeAlias = Literal["absent", "older", "current", "newer"]
+SchemaState: TypeAlias = Literal["absent", "older", "current", "newer"]
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # The newest step there: what this release works with. A test holds it against the folder.
@@ -26,32 +26,32 @@ _version: Final = Table(VERSION_TABLE, MetaData(), Column("version_num", String(
 def prepare(engine: Engine, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> None:
     """See to it that the tables are those of this release.
 
-    Raises SchemaTrouble where they are a newer one's or where texts cannot be kept, and SQLAlchemyError.
+    Raises SchemaMismatch where they are a newer one's or where texts cannot be kept, and SQLAlchemyError.
     """
     with engine.begin() as connection:  # in SQLite this is the lock
-        if problem := unfit(connection):
-            raise SchemaTrouble(problem)
+        if problem := find_encoding_problem(connection):
+            raise SchemaMismatch(problem)
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT set_config('statement_timeout', '0', true)"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        state = look(connection, migrations=migrations, head=head)
+        state = read_state(connection, migrations=migrations, head=head)
         if state == "newer":
-            raise SchemaTrouble(newer(connection, head=head))
+            raise SchemaMismatch(newer_schema_text(connection, head=head))
         if state != "current":
             _upgrade(connection, migrations)
 
 
-def look(connection: Connection, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> State:
+def read_state(connection: Connection, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> SchemaState:
     """Tell how the tables stand to this release; nothing is changed."""
     found = _revision(connection)
     if found is None:
         return "absent"
     if found == head:
         return "current"
-    return "older" if found in _known(migrations) else "newer"
+    return "older" if found in _known_revisions(migrations) else "newer"
 
 
-def unfit(connection: Connection) -> str:
+def find_encoding_problem(connection: Connection) -> str:
     """Give why a database cannot keep our texts, whatever its tables; "" if it can."""
     if connection.dialect.name == "postgresql":
         encoding = connection.scalar(text("SHOW server_encoding"))
@@ -60,7 +60,7 @@ def unfit(connection: Connection) -> str:
     return ""
 
 
-def newer(connection: Connection, *, head: str = HEAD) -> str:
+def newer_schema_text(connection: Connection, *, head: str = HEAD) -> str:
     """Give the sentence for tables of a newer release."""
     return (
         f"its tables are of a newer release (schema {_revision(connection)}; this one knows {head}): "
@@ -75,7 +75,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 # Alembic takes 0.2 s to import, which only a change of the schema has to pay.
-def _known(migrations: Path) -> frozenset[str]:
+def _known_revisions(migrations: Path) -> frozenset[str]:
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     return frozenset(script.revision for script in ScriptDirectory(str(migrations)).walk_revisions())

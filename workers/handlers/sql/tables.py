@@ -62,7 +62,7 @@ messages: Final = Table(
     Column("last_at", UtcTime),
     Column("first_received_at", UtcTime, nullable=False),
     Column("last_received_at", UtcTime, nullable=False),
-    Column("standing", text_type(), nullable=False),
+    Column("status_rank", text_type(), nullable=False),
     Index("callbacks_messages_client_message_id", "client_message_id"),
     Index("callbacks_messages_api_job_id", "api_job_id"),
     Index("callbacks_messages_client_job_id", "client_job_id"),

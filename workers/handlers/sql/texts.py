@@ -17,27 +17,27 @@ _DIGEST_BYTES: Final = 16
 _NUL_PICTURE: Final = "\u2400"
 
 
-def readable(text: str) -> str:
+def storable(text: str) -> str:
     """Give `text` as every database takes it: ␀ (U+2400) for NUL, U+FFFD for half of a surrogate pair."""
     if text.isascii():
         return text.replace("\0", _NUL_PICTURE)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", _NUL_PICTURE)
 
 
-def key(text: str) -> str:
+def storable_key(text: str) -> str:
     """Give `text` as columns hold it that are searched by: readable, and if it is too long, cut, with its digest.
 
-    Two texts give the same key only if they are the same (or differ in nothing but what `readable` replaces).
+    Two texts give the same key only if they are the same (or differ in nothing but what `storable` replaces).
     """
     if len(text) > KEY_CHARACTERS:
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
         text = f"{text[: KEY_CHARACTERS - len(digest) - 1]}…{digest}"
-    return readable(text)
+    return storable(text)
 
 
-def optional(text: str | None) -> str | None:
+def optional_key(text: str | None) -> str | None:
     """Give the key of `text`, or None."""
-    return None if text is None else key(text)
+    return None if text is None else storable_key(text)
 
 
 def json_text(raw: dict[str, Any]) -> str:

@@ -19,13 +19,13 @@ import redis
 
 from callbacks import Event, Pause, ReplyEvent, ReportEvent, handler
 from callbacks import redis as connections
-from workers.handlers.stream.target import Target
+from workers.handlers.stream.redis_stream import RedisStream
 
 _KEY: Final = "callbacks"
 # Where it is REDIS_URL's, the stream takes memory that the service itself may need.
-_MOST_ENTRIES: Final = "100000"
+_DEFAULT_MAXLEN: Final = "100000"
 # How the service's own keys begin.
-_TAKEN: Final = ("cb:", "rq:")
+_RESERVED_PREFIXES: Final = ("cb:", "rq:")
 # A Redis that restarts or fails over is back in seconds; one that is full, or was named wrongly, needs a person.
 _PAUSE_SECONDS: Final = 3.0
 _LONG_PAUSE_SECONDS: Final = 30.0
@@ -33,17 +33,17 @@ _LONG_PAUSE_SECONDS: Final = 30.0
 _TIMEOUT_SECONDS: Final = 60
 
 
-class Stream:
+class EventStream:
     """Adds events to one stream, for as long as a worker process lives."""
 
-    def __init__(self, url: str, key: str, *, most: int | None) -> None:
+    def __init__(self, url: str, key: str, *, max_entries: int | None) -> None:
         self._url = url
         self._key = key
-        self._most = most
+        self._max_entries = max_entries
         self._client: Any = None
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Self:
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the variables. Raises ValueError, which names the one that is wrong and quotes nothing secret."""
         url = environ.get("CALLBACKS_STREAM_URL", "").strip() or environ.get("REDIS_URL", "").strip()
         if url:
@@ -52,15 +52,17 @@ class Stream:
             except ValueError as exc:
                 raise ValueError(f"CALLBACKS_STREAM_URL: {exc}") from None
         key = environ.get("CALLBACKS_STREAM_KEY", "").strip() or _KEY
-        if key.startswith(_TAKEN):
+        if key.startswith(_RESERVED_PREFIXES):
             raise ValueError(f"CALLBACKS_STREAM_KEY: {key!r}: keys that begin with cb: or rq: are the service's own")
-        most = environ.get("CALLBACKS_STREAM_MAXLEN", _MOST_ENTRIES).strip()
-        if most and (not re.fullmatch(r"[0-9]{1,15}", most) or int(most) < 1):
-            raise ValueError(f"CALLBACKS_STREAM_MAXLEN: must be a whole number from 1, or empty for all, not {most!r}")
-        return cls(url, key, most=int(most) if most else None)
+        max_entries = environ.get("CALLBACKS_STREAM_MAXLEN", _DEFAULT_MAXLEN).strip()
+        if max_entries and (not re.fullmatch(r"[0-9]{1,15}", max_entries) or int(max_entries) < 1):
+            raise ValueError(
+                f"CALLBACKS_STREAM_MAXLEN: must be a whole number from 1, or empty for all, not {max_entries!r}"
+            )
+        return cls(url, key, max_entries=int(max_entries) if max_entries else None)
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def open(self) -> Iterator[None]:
         """Close at the end what was opened."""
         try:
             yield
@@ -74,7 +76,7 @@ class Stream:
         if self._client is None:
             self._client = connections.connect(self._url)
         try:
-            Target(self._client, self._key, most=self._most).add(events)
+            RedisStream(self._client, self._key, max_entries=self._max_entries).add(events)
         except (redis.RedisError, OSError) as exc:
             self.close()
             # Not `from`: it is no error of the handler's, and the reason says all of it.
@@ -100,14 +102,14 @@ class Stream:
 
 # Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
 @functools.cache
-def _stream() -> Stream:
-    return Stream.of(os.environ)
+def _stream() -> EventStream:
+    return EventStream.from_environ(os.environ)
 
 
 @contextmanager
-def opened() -> Iterator[None]:
+def lifespan() -> Iterator[None]:
     """Keep the connection of this process."""
-    with _stream().opened():
+    with _stream().open():
         yield
 
 
@@ -117,9 +119,9 @@ def opened() -> Iterator[None]:
     name="stream",
     batch=True,
     timeout_seconds=_TIMEOUT_SECONDS,
-    lifespan=opened,
+    lifespan=lifespan,
     settings=_stream,
 )
-def add(events: Sequence[Event]) -> None:
+def stream(events: Sequence[Event]) -> None:
     """Add an entry for each event of the batch."""
     _stream().add(events)

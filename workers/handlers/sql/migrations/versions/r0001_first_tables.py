@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("last_at", _TIME),
         sa.Column("first_received_at", _TIME, nullable=False),
         sa.Column("last_received_at", _TIME, nullable=False),
-        sa.Column("standing", _TEXT, nullable=False),
+        sa.Column("status_rank", _TEXT, nullable=False),
     )
     _index("messages", "client_message_id")
     _index("messages", "api_job_id")

@@ -1,0 +1,138 @@
+"""The whole service at once: web, expand, deliver, Redis and the load on the same cores, from POST to handler.
+
+Goals P7 (3,000 callbacks a second, open loop) and P8 (20 a second, quiet). Redis rewrites its file when it likes to,
+as in production. The handler notes when each event comes; the time counts from when its callback was due to be sent.
+"""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from benchmarks import bodies, command
+from benchmarks.command import Run
+from benchmarks.measurements import OURS, Measurements, percentile
+from benchmarks.open_loop import Sent
+from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed, TestbedProcess
+from shared import audit, keys
+
+BUSY: Final = "open loop"
+QUIET: Final = "quiet"
+_QUIET_RATE: Final = 20.0
+_WARM_UP_SECONDS: Final = 2.0
+_WARM_UP_FIRST: Final = 50_000_000_000
+_SAMPLE_SECONDS: Final = 0.25
+_TIMEOUT_SECONDS: Final = 60.0
+_WORKERS: Final = 2
+
+
+def measure(run: Run) -> None:
+    """Make the table."""
+    scale = run.scale
+    for name, rate, seconds in (
+        (BUSY, scale.open_loop_rate, scale.open_loop_seconds),
+        (QUIET, _QUIET_RATE, scale.quiet_seconds),
+    ):
+        run.compare(
+            f"{name}, {rate:,.0f} callbacks/s",
+            {OURS: partial(_end_to_end, rate, seconds)},
+            repetitions=scale.long_repetitions,
+        )
+    run.note("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
+    run.note(
+        "The load generator is a Python process on the same cores; 'sent late ms' is how long after it was due the "
+        "latest was sent."
+    )
+
+
+def _end_to_end(rate: float, seconds: float) -> Measurements:
+    with Testbed(rewrites=True) as testbed:
+        arrivals = testbed.folder / "arrivals"
+        handler = {"handlers": "benchmarks.timing_handler", "BENCHMARK_ARRIVALS": str(arrivals)}
+        expand = testbed.callbacks("worker", "expand", **handler)
+        deliver = testbed.callbacks("worker", "deliver", **handler)
+        url = testbed.web()
+        deliver.wait_until(lambda: testbed.redis.scard("rq:workers") == _WORKERS, "two workers")
+        _wait_for_load(_start_load(testbed, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
+        _wait_until_delivered(testbed.redis)
+        sending = _start_load(testbed, url, rate, seconds, 0)
+        backlog = _sample_backlog(testbed.redis, sending)
+        sent = _wait_for_load(sending)
+        ended = time.monotonic()
+        _wait_until_delivered(testbed.redis)
+        took = time.monotonic() - ended
+        deliver.stop()
+        expand.stop()
+        return _figures(sent, arrivals, backlog) | {"delivered s after the end": took}
+
+
+def _start_load(testbed: Testbed, url: TargetUrl, rate: float, seconds: float, first: int) -> TestbedProcess:
+    command_line = [sys.executable, "-m", "benchmarks.open_loop", str(url.port), url.path]
+    return testbed.start("the load", [*command_line, str(rate), str(seconds), str(first)])
+
+
+def _wait_for_load(sending: TestbedProcess) -> Sent:
+    if sending.process.wait(_TIMEOUT_SECONDS * 5) != 0:
+        raise MeasurementFailed(f"the load ended badly:\n{sending.output[-2000:]}")
+    sent = msgspec.json.decode(sending.output, type=Sent)
+    if sent.not_200:
+        raise MeasurementFailed(f"{sent.not_200} of {sent.sent} callbacks were not answered with 200")
+    return sent
+
+
+def _sample_backlog(redis: Any, sending: TestbedProcess) -> list[int]:
+    """Give how many events were on their way, a few times a second, while the load ran."""
+    backlog: list[int] = []
+    while sending.process.poll() is None:
+        backlog.append(_on_their_way(redis))
+        time.sleep(_SAMPLE_SECONDS)
+    return backlog
+
+
+def _on_their_way(redis: Any) -> int:
+    received, delivered = redis.hmget(
+        keys.COUNTS, keys.count("report", "received"), keys.handler_count("arrived", "report", "delivered")
+    )
+    return int(received or 0) - int(delivered or 0)
+
+
+def _wait_until_delivered(redis: Any) -> None:
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while _on_their_way(redis):
+        if time.monotonic() > deadline:
+            raise MeasurementFailed(f"{_on_their_way(redis)} events were never delivered: {audit.take(redis)}")
+        time.sleep(0.02)
+
+
+def _figures(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:
+    took_ms: list[float] = []
+    with arrivals.open() as lines:
+        for line in lines:
+            message_id, _, at_ns = line.partition(" ")
+            number = bodies.number_of(message_id)
+            if number < _WARM_UP_FIRST:
+                took_ms.append((int(at_ns) - sent.due_ns(number)) / 1e6)
+    if len(took_ms) != sent.sent * bodies.REPORTS:
+        raise MeasurementFailed(
+            f"{sent.sent} callbacks of {bodies.REPORTS} reports were sent, {len(took_ms)} came to the handler"
+        )
+    half = max(1, len(backlog) // 2)
+    return {
+        "callbacks": sent.sent,
+        "p50 ms": percentile(took_ms, 0.5),
+        "p99 ms": percentile(took_ms, 0.99),
+        "max ms": max(took_ms),
+        "acknowledged p50 ms": sent.acknowledged_p50_ms,
+        "acknowledged p99 ms": sent.acknowledged_p99_ms,
+        "events on their way, first half": percentile(backlog[:half], 0.5) if backlog else 0.0,
+        "events on their way, second half": percentile(backlog[half:], 0.5) if backlog[half:] else 0.0,
+        "sent late ms": sent.late_max_ms,
+        "connections": sent.connections,
+    }
+
+
+if __name__ == "__main__":
+    command.main("end_to_end", measure, "From POST to handler, everything on the same cores: goals P7 and P8.")

@@ -1,0 +1,101 @@
+"""What the service costs when nothing happens, and how soon it is there. Goal P11.
+
+Time from the start of `callbacks web` to its first 200 for a callback, each attempt on a connection of its own; then
+the share of a core and the memory of every process while it stands idle.
+"""
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks import bodies, command
+from benchmarks.command import Run
+from benchmarks.measurements import OURS, Measurements
+from benchmarks.testbed import TOKEN, MeasurementFailed, TargetUrl, Testbed, TestbedProcess
+from callbacks.cli.ports import free_port
+
+STARTING: Final = "starting"
+IDLE: Final = "standing idle"
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_ATTEMPT_SECONDS: Final = 0.005
+_TIMEOUT_SECONDS: Final = 30.0
+# What a start does at once is no cost of standing still.
+_SETTLE_SECONDS: Final = 2.0
+_WORKERS: Final = 2
+
+
+def measure(run: Run) -> None:
+    """Make the table."""
+    run.compare(STARTING, {OURS: _starting})
+    run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=run.scale.long_repetitions)
+    run.note("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
+
+
+def _starting() -> Measurements:
+    with Testbed() as testbed:
+        url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
+        request = url.request(bodies.body(0))
+        started = time.monotonic()
+        process = testbed.callbacks("web", "--port", str(url.port))
+        while not _is_accepted(url, request):
+            if process.process.poll() is not None or time.monotonic() - started > _TIMEOUT_SECONDS:
+                raise MeasurementFailed(f"`callbacks web` does not answer 200:\n{process.output[-2000:]}")
+            time.sleep(_ATTEMPT_SECONDS)
+        return {"ms to the first 200": (time.monotonic() - started) * 1000}
+
+
+def _is_accepted(url: TargetUrl, request: bytes) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", url.port), timeout=_TIMEOUT_SECONDS) as connection:
+            connection.sendall(request)
+            return connection.recv(64).startswith(b"HTTP/1.1 200 ")
+    except OSError:
+        return False
+
+
+def _idle(seconds: float) -> Measurements:
+    with Testbed() as testbed:
+        # A port of its own, as the operators' page would otherwise want its usual one.
+        parts = {
+            "expand": testbed.callbacks("worker", "expand"),
+            "deliver": testbed.callbacks("worker", "deliver"),
+            "ops": testbed.callbacks("ops", "--port", str(free_port())),
+            "web": testbed.web_process()[1],
+        }
+        parts["deliver"].wait_until(lambda: testbed.redis.scard("rq:workers") == _WORKERS, "two workers")
+        time.sleep(_SETTLE_SECONDS)
+        processes = {name: pid for what, process in parts.items() for name, pid in _named(what, process)}
+        before = {name: _cpu_seconds(pid) for name, pid in processes.items()}
+        started = time.monotonic()
+        time.sleep(seconds)
+        took = time.monotonic() - started
+        measured: Measurements = {}
+        for name, pid in processes.items():
+            measured[f"{name}, % of a core"] = (_cpu_seconds(pid) - before[name]) / took * 100
+            measured[f"{name}, MiB"] = _resident_bytes(pid) / (1 << 20)
+        measured["the most, % of a core"] = max(value for name, value in measured.items() if name.endswith("core"))
+        measured["the most, MiB"] = max(value for name, value in measured.items() if name.endswith("MiB"))
+        return measured
+
+
+def _named(what: str, process: TestbedProcess) -> list[tuple[str, int]]:
+    own, *workers = process.process_ids()
+    if not workers:
+        return [(what, own)]
+    return [(f"{what}'s supervisor", own), *((f"{what}'s worker", pid) for pid in workers)]
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = int(fields[11]), int(fields[12])  # utime and stime: proc(5)
+    return (user + system) / _TICKS_A_SECOND
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    command.main("idle", measure, "What it costs to stand still, and to start: goal P11.")

@@ -1,0 +1,185 @@
+"""What a repetition runs on: a fresh Redis, as durable as production's, and real processes; gone when it ends.
+
+Everything a stage starts is on 127.0.0.1 at free ports, keeps its files in one temporary folder on a disk, and ends
+with whoever started it, however that one ends (see callbacks/cli/leash.py).
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from benchmarks.machine import disk_folder
+from callbacks.cli import children
+from callbacks.cli.embedded import EmbeddedRedis
+from callbacks.cli.ports import free_port
+from shared import connections
+
+REPOSITORY: Final = Path(__file__).parents[1]
+TOKEN: Final = "benchmark-token-5f20c9"
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 40.0
+_OURS: Final = ("CALLBACKS_", "REDIS_URL", "DATABASE_URL", "PORT", "HOST", "WEB_CONCURRENCY")
+
+
+class MeasurementFailed(Exception):
+    """A measurement that did not do what it was to measure, so that its figure would mean nothing."""
+
+
+class TestbedProcess:
+    """A process of a stage."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def process_ids(self) -> Iterator[int]:
+        """Give its pid and those of its children."""
+        yield self.pid
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        yield from map(int, listed.split())
+
+    def wait_until(
+        self, true: Callable[[], Any], what: str, *, seconds: float = _START_SECONDS, every: float = 0.01
+    ) -> None:
+        """Wait until `true()`. Raises Failed if the process ends before, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if self.process.poll() is not None:
+                raise MeasurementFailed(f"{self.name} ended before {what}:\n{self.output[-2000:]}")
+            if time.monotonic() > deadline:
+                raise MeasurementFailed(f"{what} did not happen within {seconds:.0f} s:\n{self.output[-2000:]}")
+            time.sleep(every)
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        if self.process.poll() is None:
+            children.stop(self.process, seconds=_STOP_SECONDS)
+
+
+class Testbed:
+    """A Redis and the processes beside it.
+
+    Redis rewrites its file when it has doubled: that is production, and comes at moments of its own. Comparisons of
+    a few seconds switch it off for all contestants alike (`rewrites=False`).
+    """
+
+    def __init__(self, *, rewrites: bool = False) -> None:
+        self._rewrites = rewrites
+        self._stack = ExitStack()
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix="callbacks-bench-", dir=disk_folder()))
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        try:
+            server = self._stack.enter_context(EmbeddedRedis(self.folder / "redis"))
+            self.redis_url = server.url
+            # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
+            self.redis: Any = connections.connect(self.redis_url)
+            self._stack.callback(self.redis.close)
+            if not self._rewrites:
+                self.redis.config_set("auto-aof-rewrite-percentage", 0)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, *, nice: int = 0
+    ) -> TestbedProcess:
+        """Start a process in the repository's folder, with REDIS_URL set; stopped in reverse order at the end."""
+        self._number += 1
+        log = self.folder / f"{self._number}.log"
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
+        with log.open("wb") as output:
+            process = children.start(
+                ["nice", "-n", str(nice), *command] if nice else command,
+                cwd=REPOSITORY,
+                environment={**inherited, "PYTHONPATH": str(REPOSITORY), "REDIS_URL": self.redis_url}
+                | dict(environment or {}),
+                output=output,
+            )
+        started = TestbedProcess(name, process, log)
+        self._stack.callback(started.stop)
+        return started
+
+    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> TestbedProcess:
+        """Start `callbacks …`."""
+        settings = {
+            "CALLBACKS_TOKENS": f"benchmark={TOKEN}",
+            "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
+            "CALLBACKS_SPOOL_DIR": str(self.folder / "spool"),
+            "CALLBACKS_HANDLERS": handlers,
+            "CALLBACKS_LOG_LEVEL": "WARNING",
+        }
+        return self.start(
+            "callbacks " + " ".join(arguments),
+            [sys.executable, "-m", "callbacks.cli.main", *arguments],
+            settings | environment,
+        )
+
+    def web(self, *, processes: int = 1) -> "TargetUrl":
+        """Start `callbacks web`, wait until it answers, and give where status callbacks go."""
+        return self.web_process(processes=processes)[0]
+
+    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, TestbedProcess]":
+        """Do the same, and give the process too."""
+        url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
+        started = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
+        started.wait_until(url.answers, "its first answer")
+        return url, started
+
+
+class TargetUrl:
+    """Where a contestant takes callbacks."""
+
+    def __init__(self, port: int, path: str = "/callbacks") -> None:
+        self.port = port
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def answers(self) -> bool:
+        """Tell whether somebody listens."""
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            if probe.connect_ex(("127.0.0.1", self.port)) != 0:
+                return False
+            # A server with several processes listens before they are there to answer.
+            probe.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            try:
+                return probe.recv(1) != b""
+            except OSError:
+                return False
+
+    def request(self, body: bytes) -> bytes:
+        """Give the POST of `body`, as the gateway sends it."""
+        head = (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body

@@ -1,0 +1,101 @@
+"""One attempt: a POST as the gateway makes it, and the word for how it ended.
+
+Success is exactly HTTP 200. Redirects are not followed, the answer's body is ignored, certificates
+are verified (specification, "Callback response by client", "SSL Support").
+"""
+
+import ssl
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from callbacks.simulator.delivery import ACKNOWLEDGED, Attempt
+from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.options import DeliveryOptions
+
+_HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "callbacks-simulator"}
+_SKIPPED_HEADERS = ("Accept", "Accept-Encoding")
+# Below the 5 s after which uvicorn closes an idle connection: a POST must not meet the closing.
+_KEEP_ALIVE_SECONDS = 4.0
+# An answer's body is read only to use its connection again; beyond this a new connection is cheaper.
+_ANSWER_BYTES = 65_536
+
+
+def open_session(options: DeliveryOptions) -> aiohttp.ClientSession:
+    """Return a session with `options.connections` connections; needs a running loop.
+
+    Raises InvalidOption("ca", …) if the file cannot be read or holds no certificate.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=options.connections,
+            ssl=_tls(options.ca),
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+        ),
+        timeout=aiohttp.ClientTimeout(total=options.timeout_seconds),
+        headers=_HEADERS,
+        skip_auto_headers=_SKIPPED_HEADERS,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # The body is ignored, so a badly compressed one must not turn a 200 into a failure.
+        auto_decompress=False,
+    )
+
+
+async def post(session: aiohttp.ClientSession, url: URL, body: bytes) -> Attempt:
+    """Send `body` once and tell how that ended; never raises for what the receiver or the network did."""
+    status: int | None = None
+    reason: str | None = None
+    started = time.perf_counter()
+    ended = started
+    try:
+        async with session.post(url, data=body, allow_redirects=False) as response:
+            ended = time.perf_counter()
+            status = response.status
+            await _skip_body(response)
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        if status is None:
+            ended = time.perf_counter()
+            reason = _failure_reason(exc)
+    if status is not None and status != ACKNOWLEDGED:
+        reason = f"status {status}"
+    return Attempt(datetime.now(UTC), round((ended - started) * 1000, 3), status, reason)
+
+
+def _tls(ca: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca is not None:
+        try:
+            context.load_verify_locations(cafile=ca)
+        except ssl.SSLError as exc:
+            raise InvalidOption("ca", ca, "holds no certificate in PEM form") from exc
+        except OSError as exc:
+            raise InvalidOption("ca", ca, f"cannot be read: {exc.strerror}") from exc
+    return context
+
+
+async def _skip_body(response: aiohttp.ClientResponse) -> None:
+    read = 0
+    while not response.content.at_eof():
+        read += len(await response.content.readany())
+        if read > _ANSWER_BYTES:
+            response.close()
+            return
+
+
+def _failure_reason(exc: Exception) -> str:
+    match exc:
+        case TimeoutError():
+            return "timeout"
+        case aiohttp.ClientConnectorCertificateError():
+            return "certificate"
+        case aiohttp.ClientSSLError():
+            return "TLS"
+        case aiohttp.ClientConnectorError():
+            return "unreachable"
+        case aiohttp.ClientResponseError():
+            return "not HTTP"
+        case _:
+            return "disconnected"

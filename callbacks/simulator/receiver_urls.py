@@ -1,0 +1,56 @@
+"""Where callbacks are sent: the receiver's URLs, and the only form of them that may be redacted_url."""
+
+import re
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from callbacks.simulator.callback import CallbackKind
+from callbacks.simulator.errors import InvalidOption
+
+_TOKEN = re.compile(r"(?<=/callbacks/)[^/?#\s]+")
+_QUERY = re.compile(r"\?\S+")
+_USER_INFO = re.compile(r"(?<=//)[^/@]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverUrls:
+    """The two URLs of a receiver, which may be the same."""
+
+    status: URL = field(repr=False)
+    reply: URL = field(repr=False)
+    redacted_url: str
+    """The base URL without its secrets, for people and logs."""
+
+    def url(self, kind: CallbackKind) -> URL:
+        """Return the URL that gets callbacks of this kind."""
+        return self.status if kind == "status" else self.reply
+
+
+def parse_urls(base: str, *, single_url: bool = False) -> ReceiverUrls:
+    """Return the target under `base`: BASE/status and BASE/reply, or BASE itself for both.
+
+    Raises InvalidOption("url", …), whose text masks what may be secret.
+    """
+    redacted_url = redact_url(base)
+    try:
+        url = URL(base)
+    except ValueError:
+        # Not chained: the driver's message quotes the URL whole.
+        raise InvalidOption("url", redacted_url, "is not a URL") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise InvalidOption("url", redacted_url, "must begin with http:// or https:// and name a host")
+    if url.fragment:
+        raise InvalidOption("url", redacted_url, "must not have a fragment (#…)")
+    if single_url:
+        return ReceiverUrls(url, url, redacted_url)
+    path = url.raw_path.rstrip("/")
+    if path.endswith(("/status", "/reply")):
+        raise InvalidOption("url", redacted_url, "must be the base, without /status or /reply (or say --single-url)")
+    status, reply = (url.with_path(f"{path}/{kind}", encoded=True, keep_query=True) for kind in ("status", "reply"))
+    return ReceiverUrls(status, reply, redacted_url)
+
+
+def redact_url(url: str) -> str:
+    """Return `url` without the path segment after /callbacks/, without query and without user information."""
+    return _USER_INFO.sub("…@", _QUERY.sub("?…", _TOKEN.sub("…", url)))

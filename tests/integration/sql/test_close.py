@@ -1,0 +1,22 @@
+"""When the worker process stops, the `sql` handler's connection is closed in order."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_caller import reports
+from workers.declaration import ATTRIBUTE
+from workers.deliver.call.caller import Caller
+from workers.handlers.sql import handler as sql
+from workers.handlers.sql.database_url import DatabaseUrl
+
+
+def test_the_connection_is_closed_when_the_worker_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = sql.EventStore(DatabaseUrl.parse(f"sqlite:///{tmp_path}/events.db"))
+    monkeypatch.setattr(sql, "_store", lambda: store)
+
+    with Caller(getattr(sql.sql, ATTRIBUTE)) as calls:
+        list(calls.call(reports(2)))
+        assert store._engine is not None
+
+    assert store._engine is None

@@ -1,0 +1,59 @@
+"""A target as a handler: its declaration, by what the environment says of it."""
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, overload
+
+from callbacks import Event, handler
+from workers.handlers.forward.sender import HandlerReturn, Sender
+from workers.handlers.forward.targets import Target, TargetOptions
+
+log = logging.getLogger("callbacks.forward")
+
+# The usual back-off is at an hour from the seventh on, so these outlive an outage of half a day and more, in which
+# most attempts are saved by pauses anyway.
+ATTEMPTS: Final = 24
+# Beyond the target's own time: for the answer's body, and for closing. So that limit is never met.
+_MARGIN_SECONDS: Final = 10.0
+
+
+@overload
+def make_handler(options: Target) -> Callable[[Event], Awaitable[HandlerReturn]]: ...
+@overload
+def make_handler(options: TargetOptions, read: Callable[[], Target]) -> Callable[[Event], Awaitable[HandlerReturn]]: ...
+def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Callable[[Event], Awaitable[HandlerReturn]]:
+    """Make the handler of one target; `read` gives all of it, and is called before the first event."""
+
+    @functools.cache
+    def sender() -> Sender:
+        target = options if read is None else read()
+        if not target.secrets:
+            log.warning("action=forward_unsigned handler=%s target=%s", target.name, target.redacted_url)
+        return Sender(target)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with sender().open():
+            yield
+
+    @handler(
+        *options.kinds,
+        name=options.name,
+        statuses=options.statuses,
+        channels=options.channels,
+        sources=options.sources,
+        final=options.final,
+        attempts=ATTEMPTS,
+        timeout_seconds=options.timeout_seconds + _MARGIN_SECONDS,
+        concurrency=options.concurrency,
+        lifespan=lifespan,
+        settings=sender,
+    )
+    async def forward(event: Event) -> HandlerReturn:
+        return await sender().send(event)
+
+    # Where it is found, for whoever looks for its place.
+    forward.__module__, forward.__qualname__ = f"{__package__}.handler", options.name
+    return forward

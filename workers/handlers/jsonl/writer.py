@@ -1,0 +1,150 @@
+"""One batch of events at the end of the newest file: each event once, whole lines only, on the disk when it returns.
+
+Several processes write in turns. Each reads what the others have added since its own last turn, so that an event that
+was written by a process that died is not written again by the next. Whatever fails leaves the file as it was; what a
+process that was killed left of a line is cut off before anything is added.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from callbacks import Event
+from workers.handlers.jsonl import folder, recent_ids
+from workers.handlers.jsonl.recent_ids import RecentIds
+
+log = logging.getLogger("callbacks.jsonl")
+
+_END: Final = b"}\n"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Writer:
+    """Writes events into one folder's files of at most `max_bytes` (a longer line has a file of its own).
+
+    `on_closed` is called when a file was closed, `now` gives the time.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        on_closed: Callable[[], None] = lambda: None,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.directory = directory
+        self._max_bytes = max_bytes
+        self._on_closed = on_closed
+        self._now = now
+        self._recent = RecentIds()
+        self._path: Path | None = None
+        self._opened = -1
+        self._read_to = 0
+        # What a process that was killed had written may not be on the disk yet.
+        self._needs_sync = False
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Write the events that are not there yet. Raises OSError; what was written then is whole, or not there."""
+        lines = {event.id: (event.to_json() + "\n").encode() for event in events}
+        with folder.lock_folder(self.directory):
+            today = folder.day_stamp(self._now())
+            self._catch_up()
+            new = {event_id: line for event_id, line in lines.items() if event_id not in self._recent}
+            waiting: list[str] = []
+            size = self._read_to
+            is_todays = self._path is not None and folder.start_stamp(self._path) >= today
+            for event_id, line in new.items():
+                if not is_todays or 0 < size > self._max_bytes - len(line):
+                    self._append(waiting, new)
+                    self._start_file()
+                    waiting, size, is_todays = [], 0, True
+                waiting.append(event_id)
+                size += len(line)
+            self._append(waiting, new)
+            if self._needs_sync:
+                os.fdatasync(self._opened)
+                self._needs_sync = False
+
+    def close(self) -> None:
+        """Let go of the file; the next call opens it again."""
+        if self._opened >= 0:
+            os.close(self._opened)
+        self._path, self._opened, self._read_to = None, -1, 0
+        self._recent = RecentIds()
+
+    def _catch_up(self) -> None:
+        """Have the newest file open, mended, and know what stands in it and in those since our own last turn."""
+        if self._path is not None:
+            self._read()
+            if not folder.is_closed(os.fstat(self._opened)) and folder.has_name(self._path, self._opened):
+                return
+        last = "" if self._path is None else folder.start_stamp(self._path)
+        newer = [path for path in folder.list_files(self.directory) if folder.start_stamp(path) > last]
+        newest = folder.find_open_file(newer)
+        self._recent.load(path for path in reversed(newer) if path != newest)
+        if newest is not None:
+            self._switch_to(newest, folder.reopen_file(newest))
+            self._read()
+        elif self._opened >= 0:
+            os.close(self._opened)
+            self._opened, self._path, self._read_to, self._needs_sync = -1, None, 0, False
+
+    def _read(self) -> None:
+        """Read what stands in the open file behind what we know of it; a line that is not whole is cut off."""
+        size = os.fstat(self._opened).st_size
+        if size == self._read_to:
+            return
+        end = size
+        if os.pread(self._opened, len(_END), max(0, size - len(_END))) != _END:
+            end = recent_ids.last_line_end(self._opened, size)
+            if not folder.is_closed(os.fstat(self._opened)):
+                os.ftruncate(self._opened, end)
+                log.warning("action=partial_line_removed file=%s bytes=%d", self._path and self._path.name, size - end)
+        if end > self._read_to:
+            self._recent.add(recent_ids.read_ids(self._opened, self._read_to, end))
+        self._read_to = end
+        self._needs_sync = True
+
+    def _append(self, ids: list[str], lines: dict[str, bytes]) -> None:
+        """Add lines to the open file, all or none, and have them on the disk."""
+        if not ids:
+            return
+        rest = memoryview(b"".join(lines[event_id] for event_id in ids))
+        size = self._read_to + len(rest)
+        try:
+            while rest:
+                rest = rest[os.write(self._opened, rest) :]
+            os.fdatasync(self._opened)
+        except BaseException:
+            # The disk is full, or our time is up. Without this the next turn would cut off what is not whole.
+            os.ftruncate(self._opened, self._read_to)
+            raise
+        self._read_to, self._needs_sync = size, False
+        self._recent.add(ids)
+
+    def _start_file(self) -> None:
+        """Close the file that is open, if any, and begin the next."""
+        last = ""
+        if self._path is not None:
+            if self._needs_sync:
+                os.fdatasync(self._opened)
+            folder.mark_closed(self._opened)
+            last = folder.start_stamp(self._path)
+        elif there := folder.list_files(self.directory):
+            last = folder.start_stamp(there[-1])
+        self._switch_to(*folder.create_file(self.directory, self._now(), after=last))
+        self._needs_sync = False
+        if last:
+            self._on_closed()
+
+    def _switch_to(self, path: Path, opened: int) -> None:
+        if self._opened >= 0:
+            os.close(self._opened)
+        self._path, self._opened, self._read_to = path, opened, 0

@@ -1,0 +1,85 @@
+"""The events that the handler `sql` has kept, as they were when it got them, in the order in which they were received.
+
+An event is read anew from its record (`raw`). What a column holds as it would be written for that event is the event's
+own; where the two differ, the column is believed: the record also carries what stood beside `data` in its callback.
+Columns alone cannot give an event back, as texts in them are cut and cleaned (`texts`); so the ids of jobs, which stand
+beside the record, come back as their columns have them: whole up to 400 characters, NUL as its picture.
+"""
+
+import heapq
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import and_, func, or_, select
+
+from callbacks import Event, ReplyEvent, ReportEvent, restore
+from workers.handlers.sql import history, writer
+from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.tables import replies, statuses
+
+# A page of long texts is some tens of MiB. Between two pages no transaction is open, however long the reader takes.
+_PAGE_ROWS: Final = 500
+# A column that is called otherwise than the event's field.
+_FIELDS: Final = {"event_id": "id"}
+_TABLES: Final[dict[str, Any]] = {"report": statuses, "reply": replies}
+
+
+def count_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime, until: datetime) -> int:
+    """Count the events of these kinds that were received from `since` to before `until`. Raises DatabaseUnavailable."""
+    with history.open_connection(address) as connection:
+        counts = (
+            connection.scalar(select(func.count()).select_from(table).where(*_within(table, since, until)))
+            for kind, table in _TABLES.items()
+            if kind in kinds
+        )
+        return sum(count or 0 for count in counts)
+
+
+def read_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime, until: datetime) -> Iterator[Event]:
+    """Give these events, in the order in which they were received, read as they are asked for.
+
+    Raises DatabaseUnavailable, also in the midst of it.
+    """
+    tables = [table for kind, table in _TABLES.items() if kind in kinds]
+    rows = heapq.merge(*(_rows(address, table, since, until) for table in tables), key=lambda row: row["received_at"])
+    return map(restore_event, rows)
+
+
+def restore_event(row: dict[str, Any]) -> Event:
+    """Give the event that a row of `statuses` or `replies` stands for."""
+    raw = msgspec.json.decode(row["raw"])
+    metadata = {"source": row["source"], "received_at": row["received_at"]}
+    known = {_FIELDS.get(column, column): value for column, value in row.items()} | {"raw": raw}
+    if "reply_message_id" in row:
+        reply = restore.reply(raw, **metadata)
+        return ReplyEvent(**known) if reply is None else _with_column_values(reply, row, known)
+    jobs = {"api_job_id": row["api_job_id"], "client_job_id": row["client_job_id"]}
+    report = restore.report(raw, **jobs, **metadata)
+    return ReportEvent(**known) if report is None else _with_column_values(report, row, known)
+
+
+def _with_column_values(event: Event, row: dict[str, Any], known: dict[str, Any]) -> Event:
+    """Give `event` with the values of those columns that would not be what they are if it were the one written."""
+    written = writer.event_row(event)
+    differing = (_FIELDS.get(column, column) for column in row if column != "raw" and written[column] != row[column])
+    return msgspec.structs.replace(event, **{field: known[field] for field in differing})
+
+
+def _rows(address: DatabaseUrl, table: Any, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
+    at, event_id = table.c.received_at, table.c.event_id
+    beyond: tuple[Any, ...] = ()
+    while True:
+        query = select(table).where(*_within(table, since, until), *beyond).order_by(at, event_id).limit(_PAGE_ROWS)
+        with history.open_connection(address) as connection:
+            page = [dict(row) for row in connection.execute(query).mappings()]
+        yield from page
+        if len(page) < _PAGE_ROWS:
+            return
+        last = page[-1]
+        beyond = (or_(at > last["received_at"], and_(at == last["received_at"], event_id > last["event_id"])),)
+
+
+def _within(table: Any, since: datetime, until: datetime) -> tuple[Any, ...]:
+    return (table.c.received_at >= since, table.c.received_at < until)
