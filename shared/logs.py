@@ -67,6 +67,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     operator_failed     an action stopped on an unexpected error: id= count=, and the places in the code; the page
                         offers to resume it
     operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
+    setting_unknown     at the start of any process: variable= is not a setting, as it is misspelt: what was meant
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code
     loop_recovered      it goes well again: failures= in a row
