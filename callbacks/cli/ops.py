@@ -6,10 +6,10 @@ import socket
 import click
 import uvicorn
 
-from callbacks.cli import ending, ports
+from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from callbacks.ops.app import create_app
-from callbacks.ops.pages.streams import Streams
+from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 from shared.errors import ConfigurationError
@@ -40,7 +40,7 @@ def ops(host: str | None, port: int | None) -> None:
                 "Set it, or listen on 127.0.0.1"
             ]
         )
-    click.echo(f"the operators' page: {ports.shown(listening)}/")
+    click.echo(f"the operators' page: {ports.format_url(listening)}/")
     app = create_app(loaded)
     server = _Server(
         uvicorn.Config(
@@ -56,7 +56,7 @@ def ops(host: str | None, port: int | None) -> None:
         ),
         app.state.streams,
     )
-    ending.with_success()
+    termination.exit_zero_on_signal()
     server.run(sockets=[listening])
 
 
@@ -69,13 +69,13 @@ class _Protocol(HttpProtocol):
 class _Server(uvicorn.Server):
     """uvicorn's server, which would wait for streams that have no end."""
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
         super().__init__(config)
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then stop."""
-        self._streams.end()
+        self._streams.close()
         await super().shutdown(sockets)
 
 

@@ -83,11 +83,11 @@ class Service:
     def failing(self) -> set[str]:
         """Return the loops of all processes that keep failing, as they told Redis."""
         with connections.connect(self.redis.url) as client:
-            return {one.loop for one in failing_loops.failing(client)}
+            return {one.loop for one in failing_loops.list_failing_loops(client)}
 
     def delivered(self) -> int:
         with connections.connect(self.redis.url) as client:
-            return sum(one.delivered for one in audit.take(client).handlers)
+            return sum(one.delivered for one in audit.run(client).handlers)
 
     def kill_a_worker(self) -> None:
         pid = self.processes[-1].process.pid

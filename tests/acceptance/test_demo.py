@@ -21,7 +21,7 @@ def test_a_campaign_is_delivered_exactly_once_and_a_second_run_works_too(tmp_pat
 
         assert ended.returncode == 0, ended.stderr
         told = json.loads(ended.stdout)
-        figures = told["figures"]
+        figures = told["totals"]
         assert told["balances"] is True
         assert figures["callbacks sent"] == figures["callbacks acknowledged with 200"]
         assert figures["new: events"] == figures["delivered to 'log'"] > 2000
@@ -102,7 +102,7 @@ def test_it_never_empties_the_folder_of_dev(tmp_path: Path) -> None:
     folder = tmp_path / "var" / "dev"
     with started(tmp_path, {}) as start:
         dev = start("dev", "--port", str(free_port()))
-        dev.until_told("callback_url")
+        dev.wait_for_output("callback_url")
         assert dev.stop() == 0
     token = (folder / "token").read_text()
 

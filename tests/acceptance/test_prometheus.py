@@ -52,11 +52,11 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
     """Give a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
     require("prometheus")
     web = start("web")
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     start("worker", "expand")
     start("worker", "deliver")
     ops_port = free_port()
-    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).until_told("the operators' page")
+    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).wait_for_output("the operators' page")
 
     def post(first: int) -> None:
         for number in range(first, first + 20):
@@ -67,12 +67,14 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
 
     post(0)
     with PrometheusServer(tmp_path / "prometheus", target=f"127.0.0.1:{ops_port}", rules=ALERTS) as server:
-        web.until(lambda: server.query("callbacks_received_total"), "a first scrape")
+        web.until(lambda: server.query("callbacks_accepted_total"), "a first scrape")
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 20'), "20 deliveries")
         post(20)
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 40'), "40 deliveries")
-        web.until(lambda: server.query("rate(callbacks_handler_seconds_count[5m]) > 0"), "runs of the handler")
-        web.until(lambda: server.query("rate(callbacks_acknowledge_seconds_count[5m]) > 0"), "acknowledgements")
+        web.until(lambda: server.query("rate(callbacks_handler_duration_seconds_count[5m]) > 0"), "runs of the handler")
+        web.until(
+            lambda: server.query("rate(callbacks_acknowledge_duration_seconds_count[5m]) > 0"), "acknowledgements"
+        )
         yield server
 
 

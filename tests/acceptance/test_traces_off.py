@@ -11,7 +11,7 @@ import pytest
 from shared import keys
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import Running
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 from tests.redis_server import RedisServer
 
 Start: TypeAlias = Callable[..., Running]
@@ -70,7 +70,7 @@ def _processes(start: Start, port: int, server: RedisServer, prelude: str, **var
         return start("-c", f"{prelude}\n{program}", *arguments, command=sys.executable, **variables)
 
     web = process(WEB)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     workers = [process(WORKER, queue, "--name", f"{queue}-1") for queue in ("expand", "deliver-log")]
     body = json.dumps({"data": [{"message_id": "1", "status": "DELIVRD"}]}).encode()
     request = urllib.request.Request(
@@ -79,7 +79,9 @@ def _processes(start: Start, port: int, server: RedisServer, prelude: str, **var
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.status == 200
     with server.client() as client:
-        until(lambda: client.hget(keys.COUNTS, keys.handler_count("log", "report", "delivered")) == "1", "the delivery")
+        until(
+            lambda: client.hget(keys.COUNTS, keys.handler_counter("log", "report", "delivered")) == "1", "the delivery"
+        )
     processes = [web, *workers]
     assert [running.stop() for running in processes] == [0, 0, 0]
     return processes

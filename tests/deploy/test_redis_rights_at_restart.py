@@ -11,7 +11,7 @@ import redis
 
 from shared import audit
 from tests.acceptance.processes import get, started
-from tests.deploy.places import BUNDLE, DEPLOY, environment, post
+from tests.deploy.deployment import BUNDLE, DEPLOY, environment, post
 from tests.redis_server import RedisServer, free_port, require
 
 
@@ -41,14 +41,14 @@ def test_what_was_acknowledged_is_there_after_a_crash(server: AsDelivered, tmp_p
         web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
         assert post(f"http://127.0.0.1:{port}")[0] == 200
     with server.client(decode_responses=False) as client:
-        before = audit.take(client)
+        before = audit.run(client)
     assert before.waiting == BUNDLE.count(b'"message_id"')
 
     server.kill()
     server.start()
 
     with server.client(decode_responses=False) as client:
-        assert audit.take(client) == before
+        assert audit.run(client) == before
 
 
 def test_nobody_signs_in_as_the_default_user(server: AsDelivered) -> None:

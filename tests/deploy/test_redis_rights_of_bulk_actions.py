@@ -1,0 +1,77 @@
+"""The user `ops` of deploy/redis/users.conf may do what its page offers, and needs each right that it has for that."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+import redis
+
+from shared import connections, keys
+from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser, url, without  # noqa: F401
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
+from tests.integration.harness import RECEIVED_MS, Harness
+from tests.redis_server import RedisServer
+from workers.admin import bulk_action
+from workers.admin.action_log import Action, ActionLog
+from workers.admin.bulk_action import BulkActions, RemainingWork, Task
+from workers.failures.cursor import Cursor
+from workers.runtime import pause
+
+
+@pytest.fixture
+def harness(server: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    harness = Harness(server.url, refusing)
+    with closing(harness.connection):
+        yield harness
+
+
+def run_every_action(harness: Harness, url: str) -> None:
+    """Do all that the page offers, as the user of `url`. Raises redis.RedisError."""
+    harness.connection.flushall()
+    harness.accept(quarantined=[quarantined(number) for number in range(4)])
+    die(harness, "1", "2", "3", "4")
+    with connections.connect(url) as client:
+        for handler in (None, "refusing"):
+            for task in ("replay", "drop"):
+                run_action(client, task, handler)
+        for what in ("pause", "resume"):
+            with ActionLog(client).record(Action(who="anna", by="page", what=what, where="handler:refusing")):
+                pause.pause(client, "refusing") if what == "pause" else pause.resume(client, "refusing")
+        # Half of an act is left, and gone on with.
+        bulk_actions = BulkActions(client)
+        one = bulk_actions.start(
+            Action(who="anna", by="page", what="drop", where="quarantine"),
+            RemainingWork(task="drop", handler=None, cursor=Cursor.before(RECEIVED_MS)),
+        )
+        bulk_actions.stop(one)
+        bulk_actions.run(bulk_actions.resume(one, "berta"), is_stopping=bool)
+    assert ids(harness, keys.QUARANTINE) == ids(harness, keys.dead("refusing")) == []
+    assert harness.audit().balances
+
+
+def run_action(client: redis.Redis, task: Task, handler: str | None) -> None:
+    bulk_actions = BulkActions(client)
+    failure_list = RemainingWork(task=task, handler=handler).failure_list
+    named = tuple(member.decode() for member in client.zrange(failure_list.index, 0, 1))  # type: ignore[union-attr]
+    action = Action(who="anna", by="page", what=task, where=failure_list.name)
+    bulk_actions.run(bulk_actions.start(action, RemainingWork(task=task, handler=handler, ids=named)), is_stopping=bool)
+
+
+@pytest.mark.parametrize("user", ["ops", "worker"])  # the command line does the same, as a worker
+def test_all_that_the_page_offers_is_allowed(harness: Harness, server: RedisServer, user: str) -> None:  # noqa: F811
+    run_every_action(harness, url(server, user))
+
+    with server.client() as client:
+        assert denied(client) == []
+
+
+@pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
+def test_each_right_is_needed(
+    harness: Harness, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
+    monkeypatch.setattr(bulk_action, "_FAILURES_PER_STEP", 1)
+    with server.client() as client, without(client, "ops", right):
+        with pytest.raises(redis.RedisError):
+            run_every_action(harness, url(server, "ops"))
+        assert denied(client), right

@@ -1,0 +1,370 @@
+"""Each table's command runs, on a tiny scale and without peers; what would make a figure a lie is noticed."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from benchmarks import backlog, bodies, contestants, goals, load_generator, machine, measurements, open_loop, table, wrk
+from benchmarks.machine import Machine
+from benchmarks.measurements import Comparison, Results, Series
+from benchmarks.testbed import REPOSITORY, MeasurementFailed, TargetUrl, Testbed
+from ingest.group_commit import MAX_BYTES
+from shared import audit
+from tests import postgres_server
+from tests.redis_server import require
+
+TABLES = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "throughput_of_handlers", "growth")
+FIGURES_MACHINE = Machine(
+    cores=2,
+    cpu="a processor",
+    kernel="6.1",
+    python="3.11.7",
+    redis="7.0.15",
+    packages={"rq": "3.0"},
+    disk="ext4",
+    fsync_p50_ms=0.25,
+    fsync_p99_ms=0.9,
+    load_before=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str]]]:
+    """Make every table at the same time, as nobody asks how fast it is here; give the folder, exit codes and output."""
+    require()
+    if shutil.which("wrk") is None:
+        pytest.skip("there is no wrk on the PATH")
+    folder = tmp_path_factory.mktemp("benchmarks")
+    outputs = {name: (folder / f"{name}.log").open("wb") for name in TABLES}
+    running = {
+        name: subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.{name}", "--scale", "tiny", "--no-peers", "--save", folder / "results"],
+            cwd=REPOSITORY,
+            stdout=output,
+            stderr=output,
+        )
+        for name, output in outputs.items()
+    }
+    try:
+        codes = {name: process.wait(240) for name, process in running.items()}
+    finally:
+        for process in running.values():
+            process.terminate()  # those that are done do not hear it
+            process.wait(60)
+        for output in outputs.values():
+            output.close()
+    return folder / "results", {name: (code, (folder / f"{name}.log").read_text()) for name, code in codes.items()}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_command_measures_and_keeps_its_raw_figures(
+    made: tuple[Path, dict[str, tuple[int, str]]], name: str
+) -> None:
+    folder, ended = made
+
+    assert ended[name][0] == 0, ended[name][1]
+    results = table.read(folder)[name]
+    assert results.comparisons
+    for comparison in results.comparisons:
+        assert comparison.series, comparison.name
+        for series in comparison.series:
+            assert len(series.samples) == 1, "the tiny scale has one repetition"
+            assert all(isinstance(value, float | int) for value in series.samples[0].values())
+    assert results.machine.fsync_p50_ms > 0
+    assert results.machine.disk not in {"tmpfs", "ramfs"}
+
+
+def test_every_goal_finds_its_figures_in_what_the_commands_keep(
+    made: tuple[Path, dict[str, tuple[int, str]]],
+) -> None:
+    """But those that want peers, another scale, or what the tiny one leaves out."""
+    unmeasured = {
+        goal.number: [result.text for result in results].count("not measured")
+        for goal, results in goals.evaluate_goals(table.read(made[0]))
+    }
+
+    assert unmeasured == {
+        "P1": 2,  # Fastify + BullMQ, naive RQ
+        "P2": 4,  # 32 connections
+        "P3": 0,
+        "P4": 0,
+        "P5": 1,  # SimpleWorker
+        "P6": 1,  # BullMQ
+        "P7": 2,  # 3,000 callbacks/s
+        "P8": 0,
+        "P9": 0,
+        "P10": 1,  # larger numbers
+        "P11": 0,
+        "P12": 4,  # one point makes no course
+        "P13": 0 if postgres_server.binaries() else 1,
+    }
+
+
+def test_the_table_shows_each_goal_and_says_what_is_no_measurement(
+    made: tuple[Path, dict[str, tuple[int, str]]], tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+
+    command = [sys.executable, "-m", "benchmarks.table", "--results", str(made[0]), "--write", str(readme)]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+
+    text = readme.read_text()
+    assert text.startswith(f"before\n{table.BEGIN}\n| | what")
+    assert text.endswith(f"{table.END}\nafter\n")
+    assert "old" not in text
+    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| P")] == [
+        f"| P{number}" for number in range(1, 14)
+    ]
+    assert f"Not of full size, so no measurement: {', '.join(sorted(TABLES))}." in text
+
+
+def test_the_table_judges_by_medians_and_marks_what_is_not_met() -> None:
+    results = at_64(ours=[90.0, 110.0, 100.0], starlette=[99.0, 50.0, 120.0], rq=[9.0, 9.0, 10.0])
+
+    rows = list(table.lines({"acknowledge": results}))
+
+    assert "100/s; 1.01 × Starlette no-op (0.83 to 2.20); not measured; **11.11 × naive RQ (10.00" in rows[2]  # noqa: RUF001
+    assert rows[2].endswith("| not met |")
+    assert rows[3].endswith("not measured | open |")
+
+
+def test_a_goal_whose_peer_is_absent_is_open_not_met() -> None:
+    results = at_64(ours=[100.0], starlette=[50.0], rq=[5.0])
+
+    assert next(line for line in table.lines({"acknowledge": results}) if line.startswith("| P1")).endswith("| open |")
+
+
+@pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
+def test_a_file_without_the_marks_is_left_alone(text: str) -> None:
+    with pytest.raises(ValueError, match="needs the lines"):
+        table.replace_table(text, "a table")
+
+
+def test_contestants_take_turns() -> None:
+    turns: list[str] = []
+
+    def turn(name: str) -> measurements.Measurements:
+        turns.append(name)
+        return {"turn": len(turns)}
+
+    series = measurements.interleave(
+        {"callbacks": lambda: turn("A"), "peer": lambda: turn("B")}, repetitions=3, absent={}, echo=print
+    )
+
+    assert turns == ["A", "B", "A", "B", "A", "B"]
+    assert [sample["turn"] for sample in series[1].samples] == [2, 4, 6]
+
+
+def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_figure() -> None:
+    absent: dict[str, str] = {}
+    tries: list[int] = []
+
+    def fail() -> measurements.Measurements:
+        tries.append(1)
+        if len(tries) == 2:
+            raise MeasurementFailed("it lost a callback")
+        return {"rate": 1.0}
+
+    series = measurements.interleave(
+        {"callbacks": lambda: {"rate": 1.0}, "peer": fail}, repetitions=5, absent=absent, echo=print
+    )
+
+    assert [one.name for one in series] == ["callbacks"]
+    assert absent == {"peer": "it lost a callback"}
+
+
+def test_a_failure_of_our_own_is_no_absence() -> None:
+    def fail() -> measurements.Measurements:
+        raise MeasurementFailed("it lost a callback")
+
+    with pytest.raises(MeasurementFailed):
+        measurements.interleave({"callbacks": fail}, repetitions=1, absent={}, echo=print)
+
+
+def test_packages_that_are_not_installed_make_a_peer_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(contestants, "PYTHON", tmp_path / "python")
+    monkeypatch.setattr(contestants, "NODE", tmp_path)
+
+    for peer in (*contestants.OTHERS, *contestants.RIVALS[1:]):
+        assert "not installed" in peer.absent() or "no node" in peer.absent()
+
+
+def test_bodies_are_distinct_and_of_one_size() -> None:
+    numbers = (0, 1, 99_999_999_999)
+    made = [msgspec.json.decode(bodies.body(number)) for number in numbers]
+    ids = [record["message_id"] for body in made for record in body["data"]]
+
+    assert len(set(ids)) == len(ids) == 3 * bodies.REPORTS
+    assert [bodies.number_of(each) for each in ids] == [n for n in numbers for _ in range(bodies.REPORTS)]
+    assert {len(bodies.body(number)) for number in numbers} == {len(bodies.template())} == {615}
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[Testbed]:
+    require()
+    with Testbed() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def web(testbed: Testbed) -> TargetUrl:
+    return testbed.web()
+
+
+@pytest.mark.skipif(bool(machine.missing("wrk")), reason="there is no wrk on the PATH")
+def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
+
+    load = wrk.load(web, connections=8, seconds=1, threads=2)
+
+    ids, kept = at_rest(testbed)
+    assert load.requests * bodies.REPORTS <= kept <= (load.requests + 8) * bodies.REPORTS
+    assert "warning" not in str(load)
+    assert len(ids) == len(set(ids)) == kept
+
+
+@pytest.mark.skipif(bool(machine.missing("cc")), reason="there is no C compiler")
+def test_the_c_program_does_so_too(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
+
+    requests, _rate = load_generator.blast(web, 8, 0.5, 0)
+
+    kept = audit.run(testbed.redis).received
+    assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+    assert len(ids) == len(set(ids)) == kept
+
+
+def test_the_open_loop_does_so_too_and_at_its_rate(testbed: Testbed, web: TargetUrl) -> None:
+    testbed.redis.flushall()
+
+    sent = open_loop.send(web, rate=200, seconds=0.5, first=7)
+
+    assert (sent.sent, sent.not_200) == (100, 0)
+    assert sent.due_ns(7) == sent.start_ns
+    assert sent.due_ns(107) - sent.start_ns == 500_000_000
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+    assert sorted({bodies.number_of(each) for each in ids}) == list(range(7, 107))
+
+
+def test_answers_other_than_200_are_no_figures(web: TargetUrl) -> None:
+    wrong = TargetUrl(web.port, "/callbacks/wrong/status")
+
+    if not machine.missing("wrk"):
+        with pytest.raises(MeasurementFailed, match="not answered with 200"):
+            wrk.load(wrong, connections=2, seconds=1)
+    if not machine.missing("cc"):
+        with pytest.raises(MeasurementFailed, match="not every request"):
+            load_generator.blast(wrong, 2, 0.1, 0)
+    assert open_loop.send(wrong, rate=100, seconds=0.1, first=0).not_200 == 10
+
+
+@pytest.mark.parametrize("connections", [1, 256])
+def test_the_open_loop_counts_from_when_a_callback_was_due(connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stands still for half a second makes all wait that were due meanwhile, not only the one it had."""
+    monkeypatch.setattr(open_loop, "MOST_CONNECTIONS", connections)
+
+    with standing_still(0.5) as url:
+        sent = open_loop.send(url, rate=100, seconds=0.4, first=0)
+
+    assert sent.not_200 == 0
+    assert sent.acknowledged_p50_ms > 100, "half of them were due more than 0.3 s before it went on"
+
+
+def test_acknowledged_callbacks_that_are_not_in_redis_are_no_figures(testbed: Testbed) -> None:
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 5)
+
+    contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=5, connections=1)
+    for requests in (6, 3):
+        with pytest.raises(MeasurementFailed, match="Redis has 5"):
+            contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=requests, connections=1)
+
+
+def test_waiting_callbacks_are_committed_as_a_commit_would(testbed: Testbed) -> None:
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 90, per_job=40)
+    assert backlog.job_sizes(testbed.redis) == [40, 40, 10]
+
+    testbed.redis.flushall()
+    backlog.fill(testbed.redis, 3, per_job=40, reports=5000)
+    assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(testbed)] == [True, True, True]
+
+
+def test_what_is_left_when_a_stage_ends() -> None:
+    with Testbed() as opened:
+        folder, part = opened.folder, opened.start("a sleeper", ["sleep", "60"])
+        assert folder.is_dir()
+
+    assert part.process.poll() is not None
+    assert not folder.exists()
+
+
+def test_the_locks_name_no_registry() -> None:
+    for name in ("requirements.txt", "node/package-lock.json"):
+        text = (contestants.PEERS / name).read_text()
+        assert "://" not in text
+        assert "resolved" not in text
+        assert str(REPOSITORY) not in text
+    assert "--hash=sha256:" in (contestants.PEERS / "requirements.txt").read_text()
+
+
+def at_64(**rates: list[float]) -> Results:
+    names = {"ours": measurements.OURS, "starlette": contestants.STARLETTE, "rq": contestants.NAIVE_RQ}
+    series = [Series(names[who], [{"requests/s": rate} for rate in all_rates]) for who, all_rates in rates.items()]
+    comparisons = [Comparison("64 connections", series)]
+    return Results(
+        table="acknowledge", measured_at="2026-01-01", scale="full", machine=FIGURES_MACHINE, comparisons=comparisons
+    )
+
+
+def waiting_data(testbed: Testbed) -> list[str]:
+    """Give the data of every waiting job, as text."""
+    ids = [job_id.decode() for job_id in testbed.redis.lrange("rq:queue:expand", 0, -1)]
+    return [testbed.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
+
+
+def at_rest(testbed: Testbed) -> tuple[list[str], int]:
+    """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
+    while True:
+        kept = audit.run(testbed.redis).received
+        ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+        if audit.run(testbed.redis).received == kept:
+            return ids, kept
+
+
+@contextmanager
+def standing_still(seconds: float) -> Iterator[TargetUrl]:
+    """Serve on a thread: take everything in, answer nothing for a while, then everything."""
+    started = time.monotonic()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(65536):
+                time.sleep(max(0.0, started + seconds - time.monotonic()))
+                connection.sendall(answer)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
+        threading.Thread(target=accept, daemon=True).start()
+        yield TargetUrl(listening.getsockname()[1])
+        listening.shutdown(socket.SHUT_RDWR)

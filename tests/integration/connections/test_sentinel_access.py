@@ -1,0 +1,123 @@
+"""Sentinels with a password, a user and TLS of their own, as REDIS_URL says."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import pytest
+import redis
+
+from callbacks.cli.child_processes import tied_to_parent
+from shared import connections
+from tests.certificates import self_signed
+from tests.conftest import StartRedis
+from tests.redis_server import binary, free_port
+
+SERVICE: Final = "callbacks"
+_WAIT_SECONDS: Final = 60.0
+
+
+@pytest.fixture
+def start_sentinel(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that starts a Sentinel with these lines of configuration."""
+    with ExitStack() as stack:
+
+        def start(lines: str) -> None:
+            config = tmp_path / "sentinel.conf"
+            config.write_text(f"bind 127.0.0.1\ndir {tmp_path}\n{lines}\n")
+            process = subprocess.Popen(
+                tied_to_parent([str(binary()), str(config), "--sentinel"]),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        yield start
+
+
+def visits(url: str) -> tuple[int, int]:
+    """Return what two visits count, one by a worker's client and one by the web process's, once Sentinel answers."""
+    connections.check_url(url)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            with connections.connect(url) as client:
+                first: Any = client.incr("visits")
+            return first, asyncio.run(_visit(url))
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+async def _visit(url: str) -> int:
+    async with connections.connect_async(url, timeout_seconds=None) as client:
+        return int(await client.incr("visits"))
+
+
+def test_a_sentinel_with_a_user_and_a_password_of_its_own(
+    start_redis: StartRedis, start_sentinel: Callable[[str], None]
+) -> None:
+    primary = start_redis({"requirepass": "of+redis"})
+    port = free_port()
+    start_sentinel(
+        f"port {port}\nsentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1\n"
+        f'sentinel auth-pass {SERVICE} "of redis"\n'
+        'user asking on ">of/sentinel" ~* &* +@all\nuser default off'
+    )
+    address = f"redis+sentinel://:{quote('of+redis')}@127.0.0.1:{port}/{SERVICE}/0"
+
+    assert visits(f"{address}?sentinel_username=asking&sentinel_password={quote('of/sentinel', safe='')}") == (1, 2)
+
+    with pytest.raises(redis.exceptions.RedisError), connections.connect(address) as client:
+        client.incr("visits")
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "redis"])
+def test_a_sentinel_that_speaks_tls(
+    start_redis: StartRedis, start_sentinel: Callable[[str], None], tmp_path: Path, scheme: str
+) -> None:
+    pem = self_signed(tmp_path)
+    tls = {"tls-cert-file": str(pem), "tls-key-file": str(pem), "tls-ca-cert-file": str(pem), "tls-auth-clients": "no"}
+    tls_port, port = free_port(), free_port()
+    primary = start_redis({"tls-port": str(tls_port), **tls})
+    lines = [f"{name} {value}" for name, value in tls.items()]
+    is_encrypted = scheme == "rediss"
+    start_sentinel(
+        "\n".join(lines)
+        + f"\nport 0\ntls-port {port}\ntls-replication {'yes' if is_encrypted else 'no'}\n"
+        + f"sentinel monitor {SERVICE} 127.0.0.1 {tls_port if is_encrypted else primary.port} 1\n"
+    )
+    address = f"{scheme}+sentinel://127.0.0.1:{port}/{SERVICE}/0?ssl_ca_certs={pem}"
+
+    assert visits(address if is_encrypted else f"{address}&sentinel_ssl=true") == (1, 2)
+
+    unknown_authority = address.partition("?")[0] + ("" if is_encrypted else "?sentinel_ssl=true")
+    with pytest.raises(redis.exceptions.RedisError), connections.connect(unknown_authority) as client:
+        client.incr("visits")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://127.0.0.1/0?ssl_ca_cert=x", "ssl_ca_cert"),
+        ("redis://127.0.0.1/0?socket_timeout=1", "socket_timeout"),
+        ("redis://127.0.0.1/0?sentinel_password=x", "sentinel_password"),
+        ("redis+sentinel://127.0.0.1/callbacks/0?sentinel_pasword=x", "sentinel_pasword"),
+    ],
+)
+def test_an_option_that_is_not_understood_is_named_and_its_value_is_not(url: str, named: str) -> None:
+    with pytest.raises(ValueError, match=rf"not understood: {named};") as raised:
+        connections.check_url(url)
+    assert "=x" not in str(raised.value)
+
+
+def test_a_truth_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be an address"):
+        connections.check_url("redis+sentinel://127.0.0.1/callbacks/0?sentinel_ssl=maybe")

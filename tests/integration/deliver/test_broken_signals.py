@@ -1,0 +1,69 @@
+"""A Pause, Retry or Reject that its author has made wrongly is that call's failure, and breaks nothing else.
+
+Otherwise the job comes back to its queue for ever, an event and an ERROR a second, with no attempt burnt.
+"""
+
+from typing import Any
+
+import pytest
+
+from callbacks import Pause, Reject, ReportEvent, Retry
+from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.redis_server import RedisServer
+
+NAN = float("nan")
+
+
+class Unmade(Pause):
+    """Calls no `super().__init__`, so it says nothing of what a Pause says."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class Mute(Reject):
+    """Cannot be written out."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def changed(signal: Any, **fields: Any) -> Any:
+    for name, value in fields.items():
+        setattr(signal, name, value)
+    return signal
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        pytest.param(Pause(60, reason=TimeoutError("an error, no text")), id="a reason that is an error"),  # type: ignore[arg-type]
+        pytest.param(Pause(60, reason=None), id="no reason"),  # type: ignore[arg-type]
+        pytest.param(Unmade(), id="a pause without a time"),
+        pytest.param(changed(Pause(60), after_seconds="ten"), id="a time that is a word"),
+        pytest.param(changed(Pause(60), after_seconds=NAN), id="a pause that is no number"),
+        pytest.param(changed(Retry(60), after_seconds=NAN), id="a retry that is no number"),
+        pytest.param(Mute(), id="a refusal without words"),
+    ],
+)
+def test_the_event_waits_dies_or_is_tried_again_and_the_one_before_it_is_delivered(
+    quick_redis: RedisServer,  # noqa: F811
+    signal: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script.__init__()  # type: ignore[misc]
+
+    def act(event: ReportEvent) -> None:
+        if event.message_id == "2":
+            raise signal
+
+    with open_harness(quick_redis.url, single, other, whole) as harness:
+        accept_and_expand(harness, "1", "2")
+        script.act = act
+
+        harness.deliver(single, max_jobs=1)
+
+        assert "action=job_failed" not in caplog.text
+        delivered, dead, waiting, missing = handler_totals(harness, single)
+        assert (delivered, dead + waiting, missing) == (1, 1, 0)

@@ -1,0 +1,224 @@
+"""Events reach their handler: done, tried again alone with back-off, taken apart, and set aside at the end."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from shared import events, keys, queues
+from tests.integration.harness import (  # noqa: F401
+    Harness,
+    _quick_server,
+    declaration_of,
+    open_harness,
+    quick_redis,
+    record,
+    reply,
+    statuses,
+)
+from tests.integration.scripted_handlers import (
+    accept_and_expand,
+    fail_for,
+    handler_totals,
+    other,
+    script,
+    single,
+    whole,
+)
+from tests.redis_server import RedisServer
+from workers.deliver import prefetch
+
+Call = Callable[[ReportEvent], None]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_told() -> None:
+    script.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, single, other, whole) as made:
+        yield made
+
+
+def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
+    """Let the time of what is to be tried again come; give for each the seconds that it was away."""
+    queue = queues.delivery_queue(declaration_of(function).name)
+    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
+    for job_id, _ in scheduled:
+        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
+    keeper = harness.maintenance(function)
+    keeper.tick([])
+    keeper.close()
+    return [due - time.time() for _, due in scheduled]
+
+
+def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+
+    harness.deliver(single)
+
+    assert script.called == ["1", "2", "3"]
+    assert handler_totals(harness, single) == (3, 0, 0, 0)
+
+
+def test_one_run_takes_along_the_deliveries_behind_it(harness: Harness) -> None:
+    for n in range(20):
+        accept_and_expand(harness, str(n))
+
+    harness.deliver(whole)
+
+    assert script.calls == [["0"], [str(n) for n in range(1, 20)]], (
+        "twenty jobs: one to see how fast it is, then the rest"
+    )
+    assert handler_totals(harness, whole) == (20, 0, 0, 0)
+
+
+def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attempt(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+    script.act = fail_for("2")
+
+    harness.deliver(single)
+
+    assert handler_totals(harness, single) == (2, 0, 1, 0)
+    (seconds,) = due_now(harness, single)
+    assert 0 < seconds <= 1.1
+    ((again,),) = harness.waiting_events(single)
+    assert again[5] == "2"
+    script.act = fail_for()
+    harness.deliver(single)
+    assert script.called == ["1", "2", "3", "2"]
+    assert handler_totals(harness, single) == (3, 0, 0, 0)
+
+
+def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2")
+    script.act = fail_for("2")
+
+    harness.deliver(single)
+    (first,) = due_now(harness, single)
+    harness.deliver(single)
+    (second,) = due_now(harness, single)
+    harness.deliver(single)
+
+    assert 0 < first <= 1.1 < second <= 4.4
+    assert script.called == ["1", "2", "2", "2"]
+    assert handler_totals(harness, single) == (1, 1, 0, 0)
+    (letter,) = harness.dead_letters("single")
+    assert letter["error"] == "RuntimeError: no 2 today"
+    assert letter["attempts"] == "3"
+    assert "in act" in letter["traceback"]
+    assert abs(int(letter["died_ms"]) / 1000 - time.time()) < 60
+    (event,) = events.decode(f"[{letter['event']}]")
+    assert event.raw["message_id"] == "2"
+    assert 0 < harness.connection.ttl(keys.dead_letter("single", event.id)) <= keys.FAILURE_EXPIRY_SECONDS
+
+
+def test_a_handler_that_asks_for_time_gets_it(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+
+    def act(event: ReportEvent) -> None:
+        raise Retry(after_seconds=900, reason="closed for lunch")
+
+    script.act = act
+
+    harness.deliver(single)
+    (seconds,) = due_now(harness, single)
+    assert 890 < seconds <= 900
+    harness.deliver(single)
+    due_now(harness, single)
+    harness.deliver(single)
+
+    assert handler_totals(harness, single) == (0, 1, 0, 0), "it counts as an attempt"
+    assert harness.dead_letters("single")[0]["error"] == "closed for lunch"
+
+
+def test_a_rejected_event_is_a_dead_letter_at_once(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2")
+
+    def act(event: ReportEvent) -> None:
+        if event.message_id == "1":
+            raise Reject("never")
+
+    script.act = act
+
+    harness.deliver(single)
+
+    assert handler_totals(harness, single) == (1, 1, 0, 0)
+    (letter,) = harness.dead_letters("single")
+    assert (letter["error"], letter["attempts"], letter["traceback"]) == ("never", "1", "")
+
+
+def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_again(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+    script.act = fail_for("2")
+
+    harness.deliver(whole)
+
+    assert script.calls == [["1", "2", "3"], ["1"], ["2"], ["3"]]
+    assert handler_totals(harness, whole) == (2, 0, 1, 0)
+
+
+def test_an_event_that_failed_before_does_not_fail_the_next_batch(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
+    accept_and_expand(harness, "1")
+    script.act = fail_for("1")
+    harness.deliver(whole)
+    due_now(harness, whole)
+    accept_and_expand(harness, "2", "3")
+    script.calls.clear()
+
+    harness.deliver(whole)
+
+    assert script.calls == [["2", "3"], ["1"]]
+    assert handler_totals(harness, whole) == (2, 0, 1, 0)
+
+
+def test_the_trouble_of_one_handler_changes_nothing_for_another(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+    before = harness.connection.lrange(keys.rq_queue("deliver-other"), 0, -1)
+    script.act = fail_for("1", "2", "3")
+
+    harness.deliver(single)
+    due_now(harness, single)
+    harness.deliver(single)
+    due_now(harness, single)
+    harness.deliver(single)
+
+    assert handler_totals(harness, single) == (0, 3, 0, 0)
+    assert harness.connection.lrange(keys.rq_queue("deliver-other"), 0, -1) == before
+    assert handler_totals(harness, other) == (0, 0, 3, 0)
+    harness.deliver(other)
+    assert handler_totals(harness, other) == (3, 0, 0, 0)
+    assert handler_totals(harness, single) == (0, 3, 0, 0)
+    assert not harness.dead_letters("other")
+
+
+def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis: RedisServer) -> None:  # noqa: F811
+    at_once, most, called = 0, 0, []
+
+    @handler(ReplyEvent, concurrency=4)
+    async def chat(event: ReplyEvent) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        called.append(event.reply_message_id or "")
+
+    with open_harness(quick_redis.url, chat) as harness:
+        harness.accept(*(reply(f"m{n}", f"q{n}") for n in range(20)))
+        harness.expand()
+
+        harness.deliver(chat)
+
+        assert most == 4
+        assert sorted(called) == sorted(f"m{n}" for n in range(20))
+        assert handler_totals(harness, chat) == (20, 0, 0, 0)
+        assert harness.leftover_keys() == set()

@@ -1,0 +1,244 @@
+"""A harness for the workers: callbacks kept as the web process keeps them, workers run to the end, and what is left.
+
+Workers run here in the test's own process (`Harness.expand`, `Harness.deliver`), or each in a process of its own, which
+dies, or loses its connection, at a given Redis command (`tests.integration.faults`).
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Final
+
+import pytest
+import redis
+
+from shared import audit, connections, keys, queues
+from shared.batches import Accepted, Quarantined
+from tests import commit_pipeline
+from tests.redis_server import RedisServer, require
+from workers import jobs
+from workers.declaration import ATTRIBUTE, Handler
+from workers.deliver.call.caller import Caller
+from workers.deliver.delivery import Deliverer
+from workers.expand.expansion import Expander
+from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
+from workers.runtime.steps import Steps
+from workers.runtime.worker import QueueWorker
+
+DEDUPE_SECONDS: Final = 3600
+RECEIVED_MS: Final = 1_700_000_000_000
+# RQ's bookkeeping that stays: names of queues, workers that ended lately, locks.
+_KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
+
+# What stays of the service's own: marks, counters, and what operators did.
+_KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+
+
+class TestWorker(QueueWorker):
+    """The worker as it is, without the thread that listens for RQ's commands, and without its signal handlers."""
+
+    __test__ = False
+
+    def subscribe(self) -> None:
+        """Listen for nothing."""
+
+    def _install_signal_handlers(self) -> None:
+        """Leave the test's own."""
+
+
+class Harness:
+    """The two stages over one Redis, with the handlers given."""
+
+    def __init__(
+        self,
+        url: str,
+        *functions: Callable[..., Any],
+        dedupe_seconds: int = DEDUPE_SECONDS,
+        journals: JournalFolder | None = None,
+    ) -> None:
+        self.url = url
+        self._journals = journals or JournalFolder()
+        # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
+        self.connection: Any = connections.connect(url)
+        self.handlers: tuple[Handler, ...] = tuple(declaration_of(function) for function in functions)
+        self._dedupe_seconds = dedupe_seconds
+
+    def accept(self, *callbacks: Accepted, quarantined: Iterable[Quarantined] = ()) -> None:
+        """Commit these callbacks together, as one batch."""
+        with self.connection.pipeline() as pipe:
+            commit_pipeline.add(pipe, callbacks, quarantined)
+            pipe.execute()
+
+    def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
+        """Expand what waits, until nothing does."""
+        connection = connection or self.connection
+        expander = Expander(steps=Steps(connection), handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
+        jobs.prepare(expander=expander)
+        worker = self.worker(queues.EXPAND, connection=connection, name=name)
+        worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
+
+    def deliver(
+        self,
+        function: Callable[..., Any],
+        *,
+        connection: redis.Redis | None = None,
+        stop_when: Callable[[], bool] = bool,
+        max_jobs: int | None = None,
+        name: str = "",
+    ) -> None:
+        """Deliver what waits for this handler, until nothing does, or `stop_when` says that a SIGTERM came."""
+        handler, connection = declaration_of(function), connection or self.connection
+        queue = queues.delivery_queue(handler.name)
+        name = name or worker_name(queue)
+        with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
+            jobs.prepare(
+                deliverer=Deliverer(
+                    steps=Steps(connection),
+                    handler=handler,
+                    caller=caller,
+                    journal=journal,
+                    is_stopping=lambda: bool(stop_when()),
+                )
+            )
+            worker = self.worker(queue, connection=connection, name=name, journal=journal)
+            worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
+
+    def waiting_jobs(self, queue: str) -> list[str]:
+        """Give the ids of the jobs that wait in a queue, first to last."""
+        return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]
+
+    def worker(
+        self,
+        queue: str,
+        *,
+        connection: redis.Redis | None = None,
+        name: str = "",
+        journal: CompletionJournal | None = None,
+    ) -> TestWorker:
+        return TestWorker(
+            queue,
+            name=name or worker_name(queue),
+            connection=connection or self.connection,
+            journal=journal or CompletionJournal(),
+        )
+
+    def maintenance(self, *functions: Callable[..., Any]) -> Maintenance:
+        names = [queues.EXPAND, *(queues.delivery_queue(declaration_of(function).name) for function in functions)]
+        return Maintenance(names, connection=connections.connect(self.url))
+
+    def audit(self) -> audit.Audit:
+        return audit.run(self.connection)
+
+    def counters(self) -> dict[str, int]:
+        """Give the counters that are not zero."""
+        raw = self.connection.hgetall(keys.COUNTS)
+        return {name.decode(): int(number) for name, number in raw.items() if int(number)}
+
+    def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
+        """Give the events in each job that waits in the handler's queue."""
+        ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
+        return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
+
+    def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
+        """Give the ids of the events that wait in the handler's queue."""
+        return [event[1] for events in self.waiting_events(function) for event in events]
+
+    def quarantine(self) -> list[dict[str, str]]:
+        return self._failures(keys.QUARANTINE, keys.quarantined)
+
+    def dead_letters(self, handler: str) -> list[dict[str, str]]:
+        return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
+
+    def leftover_keys(self) -> set[str]:
+        """Give the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
+        kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
+        return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
+
+    def _failures(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:
+        ids = [failure_id.decode() for failure_id in self.connection.zrange(index, 0, -1)]
+        return [
+            {name.decode(): value.decode() for name, value in self.connection.hgetall(key(failure_id)).items()}
+            for failure_id in ids
+        ]
+
+
+@pytest.fixture(scope="session")
+def _quick_server() -> Iterator[RedisServer]:
+    require()
+    with RedisServer({"appendonly": "no"}) as server:
+        yield server
+
+
+@pytest.fixture
+def quick_redis(_quick_server: RedisServer) -> RedisServer:
+    """Give an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
+    with _quick_server.client() as client:
+        client.flushall()
+    return _quick_server
+
+
+@contextmanager
+def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
+    """Give a bench, and close what it opened."""
+    made = Harness(url, *functions, dedupe_seconds=dedupe_seconds)
+    with ExitStack() as stack:
+        stack.callback(made.connection.close)
+        yield made
+
+
+def declaration_of(function: Callable[..., Any]) -> Handler:
+    """Give what @handler left on the function."""
+    declaration: Handler = getattr(function, ATTRIBUTE)
+    return declaration
+
+
+def worker_name(queue: str) -> str:
+    """Name a worker as the supervisor does."""
+    return f"{queue}-{uuid.uuid4().hex}"
+
+
+def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, Any]:
+    """Give one record of a status callback."""
+    return {
+        "type": "VIBER",
+        "message_id": message_id,
+        "status": status,
+        "timestamp": 1443165176,
+        "micro_timestamp": 1443165176020,
+        "to": "35699000001",
+        "from": "Fortytwo",
+        "error_code": 0,
+        **more,
+    }
+
+
+def status(*records: object, source: str = "gw", **envelope: Any) -> Accepted:
+    """Give a status callback as the web process keeps it."""
+    body = json.dumps({"api_job_id": "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11", **envelope, "data": records})
+    return Accepted("status", source, RECEIVED_MS, len(records), body)
+
+
+def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> list[Accepted]:
+    """Give callbacks that report each of these messages once, `bundle` of them in each."""
+    return [
+        status(*(record(message_id, **more) for message_id in message_ids[first : first + bundle]))
+        for first in range(0, len(message_ids), bundle)
+    ]
+
+
+def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Accepted:
+    """Give a reply callback as the web process keeps it."""
+    body: dict[str, Any] = {
+        **({} if reply_message_id is None else {"reply_message_id": reply_message_id}),
+        "channel": "VIBER",
+        "timestamp": 1443165200,
+        "from": "35699000001",
+        "to": "Fortytwo",
+        "message": {"text": text},
+    }
+    if req_uuid is not None:
+        body["req_uuid"] = req_uuid
+    return Accepted("reply", "gw", RECEIVED_MS, 1, json.dumps(body))

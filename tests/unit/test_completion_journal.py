@@ -1,0 +1,295 @@
+"""A worker's notes of what its handler has finished: they outlive it, and say nothing that was not finished."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from workers.runtime import completion_journal
+from workers.runtime.completion_journal import MAX_COMPLETIONS, CompletionJournal
+from workers.runtime.journal_folder import JournalFolder
+
+JOBS = ["a" * 32, "b" * 32]
+WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> JournalFolder:
+    return JournalFolder(tmp_path / "run")
+
+
+def test_what_is_noted_can_be_read_by_others(books: JournalFolder) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.record(1, 0)
+        book.record(0, 70_000)
+        book.record(1, 3)
+
+        assert books.read(WORKER) == book.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
+
+
+def test_what_is_settled_is_noted_no_more(books: JournalFolder) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.record(0, 1)
+        book.record(0, 2)
+        book.clear()
+        book.record(1, 5)
+
+        assert books.read(WORKER) == {JOBS[1]: frozenset([5])}
+
+
+def test_the_notes_of_one_run_are_none_of_the_next(books: JournalFolder) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        book.record(1, 0)
+        book.begin(["c" * 32])
+
+        assert books.read(WORKER) == {}
+
+
+def test_a_full_one_says_so_and_takes_notes_again_when_it_is_cleared(books: JournalFolder) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(JOBS)
+        for place in range(MAX_COMPLETIONS):
+            assert not book.is_full
+            book.record(0, place)
+
+        assert book.is_full
+        assert books.read(WORKER) == {JOBS[0]: frozenset(range(MAX_COMPLETIONS))}
+        book.clear()
+        assert not book.is_full
+
+
+def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: JournalFolder) -> None:
+    with closing(books.open(WORKER)) as book:
+        book.begin(["x" * 300_000, "y" * 300_000])
+        assert book.is_full
+
+        book.begin(JOBS)
+        assert not book.is_full
+
+
+def test_notes_survive_a_sigkill_and_show_who_died(books: JournalFolder, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from workers.runtime.journal_folder import JournalFolder
+book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+book.begin({JOBS!r})
+book.record(0, 7)
+print("noted", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "noted\n"
+        assert list(books.list_workers()) == [(WORKER, True)]
+        worker.kill()
+
+    assert list(books.list_workers()) == [(WORKER, False)]
+    assert books.read(WORKER) == {JOBS[0]: frozenset([7])}
+    books.remove(WORKER)
+    assert list(books.list_workers()) == []
+
+
+def test_closed_with_nothing_noted_it_leaves_no_file(books: JournalFolder, tmp_path: Path) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.record(0, 0)
+    book.clear()
+    book.close()
+    book.close()
+
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_closed_with_notes_it_leaves_them_to_others(books: JournalFolder, tmp_path: Path) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.record(0, 4)
+    book.close()
+
+    assert list(books.list_workers()) == [(WORKER, False)]
+    assert books.read(WORKER) == {JOBS[0]: frozenset([4])}
+    assert not books.is_expired(WORKER)
+    os.utime(tmp_path / "run" / WORKER, (0, 0))
+    assert books.is_expired(WORKER)
+
+
+def test_a_file_cut_short_or_missing_has_no_notes(books: JournalFolder, tmp_path: Path) -> None:
+    assert books.read(WORKER) == {}
+    (tmp_path / "run").mkdir()
+    for content in (b"", b"abc", bytes(100)):
+        (tmp_path / "run" / WORKER).write_bytes(content)
+
+        assert books.read(WORKER) == {}
+
+
+def test_a_half_made_file_is_removed_when_it_is_old(books: JournalFolder, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    half = tmp_path / "run" / f".{WORKER}"
+    half.touch()
+    assert list(books.list_workers()) == []
+    assert half.exists(), "its worker may be about to lock it"
+
+    os.utime(half, (0, 0))
+    assert list(books.list_workers()) == []
+
+    assert not half.exists()
+
+
+def others_files(folder: Path) -> list[Path]:
+    """Put into the folder, long ago, what others may have there: also under names that are nearly a worker's."""
+    folder.mkdir()
+    for name in (".env", ".htpasswd", "app.lock", "deliver-log", f"{WORKER}.txt", f"..{WORKER}", f"other-{'0' * 32}"):
+        (folder / name).write_text("somebody's")
+    (folder / "unreadable").touch(mode=0)
+    (folder / "unreadable").chmod(0)
+    (folder / ".folder").mkdir()
+    (folder / "link").symlink_to(".env")
+    for name in ("pipe", f".deliver-pipe-{'1' * 32}", f"deliver-pipe-{'2' * 32}"):
+        os.mkfifo(folder / name)
+    for name in (f".deliver-link-{'3' * 32}", f"deliver-link-{'4' * 32}"):
+        (folder / name).symlink_to(".env")
+    (folder / f".expand-{'5' * 32}").mkdir()
+    (folder / f"expand-{'6' * 32}").mkdir()
+    paths = list(folder.iterdir())
+    for path in paths:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    return sorted(paths)
+
+
+def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(
+    books: JournalFolder, tmp_path: Path
+) -> None:
+    paths = others_files(tmp_path / "run")
+
+    assert list(books.list_workers()) == []
+    for path in paths:
+        assert books.read(path.name) == {}
+
+    assert sorted((tmp_path / "run").iterdir()) == paths
+    assert (tmp_path / "run" / ".env").read_text() == "somebody's"
+
+
+def test_nothing_of_others_in_the_folder_is_opened(
+    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_files(tmp_path / "run")
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+
+    list(books.list_workers())
+
+    assert opened == []
+
+
+@pytest.mark.parametrize("name", ["../secret", ".env", "/etc/passwd", ""])
+def test_only_a_workers_name_is_discarded(books: JournalFolder, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".env").touch()
+    (tmp_path / "secret").touch()
+
+    books.remove(name)
+
+    assert (tmp_path / "run" / ".env").exists()
+    assert (tmp_path / "secret").exists()
+
+
+def test_where_no_file_can_be_had_it_works_without_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").write_text("not a folder")
+
+    with closing(JournalFolder(tmp_path / "run").open(WORKER)) as book:
+        book.begin(JOBS)
+        book.record(1, 2)
+
+        assert book.read() == {JOBS[1]: frozenset([2])}
+    assert "action=journal_not_created" in caplog.text
+
+
+def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with closing(JournalFolder.from_run_dir("").open(WORKER)) as book:
+        book.begin(JOBS)
+        book.record(0, 0)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_jobs_field_holds_what_several_runs_have_added() -> None:
+    assert completion_journal.parse_finished("0,1,5;3;") == frozenset([0, 1, 2, 5])
+    assert completion_journal.parse_finished("") == frozenset()
+
+
+def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
+    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = books.open(WORKER)
+    book.begin(JOBS)
+    book.record(1, 0)
+    book.close()
+    whole = (tmp_path / "run" / WORKER).read_bytes()
+
+    (tmp_path / "run" / WORKER).write_bytes(bytes(4096) + whole[4096:])
+    assert books.read(WORKER) == {}, "a page of it is lost"
+    (tmp_path / "run" / WORKER).write_bytes(whole)
+    assert books.read(WORKER) == {JOBS[1]: frozenset([0])}
+    monkeypatch.setattr(completion_journal, "_boot_id", lambda: "another")
+    assert books.read(WORKER) == {}
+
+
+def test_a_file_that_cannot_be_removed_is_told_once_and_left(
+    books: JournalFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / WORKER).touch()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert list(books.list_workers()) == [(WORKER, False)]
+
+    books.remove(WORKER)
+
+    assert list(books.list_workers()) == []
+    assert caplog.text.count("action=journal_not_removed") == 1
+
+
+def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: JournalFolder, tmp_path: Path) -> None:
+    script = f"""
+import os, sys, time
+from pathlib import Path
+from workers.runtime.journal_folder import JournalFolder
+book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+os._exit(0)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        child = int(worker.stdout.readline())
+        worker.wait()
+        try:
+            assert list(books.list_workers()) == [(WORKER, False)]
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_one_without_a_file_takes_notes_too() -> None:
+    with closing(CompletionJournal()) as book:
+        book.begin(JOBS)
+        book.record(0, 0)
+
+        assert book.read() == {JOBS[0]: frozenset([0])}

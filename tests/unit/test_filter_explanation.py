@@ -1,0 +1,58 @@
+"""Why a handler is not given an event: the words say the same as the filters do."""
+
+from typing import Any
+
+import pytest
+
+from callbacks import Event, ReplyEvent, ReportEvent, handler, samples
+from tests.integration.harness import declaration_of
+from workers.admin import filter_explanation
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"statuses": {"UNDELIV", "REJECTD"}},
+    {"channels": {"SMS"}},
+    {"sources": {"main"}},
+    {"final": True},
+    {"final": False},
+    {"statuses": {"DELIVRD"}, "channels": {"VIBER"}, "sources": {"samples"}, "final": True},
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("kinds", [(ReportEvent,), (ReplyEvent,), (ReportEvent, ReplyEvent)])
+def test_there_is_a_reason_for_exactly_those_events_that_are_not_wanted(
+    kinds: tuple[Any, ...], filters: dict[str, Any]
+) -> None:
+    if ReportEvent not in kinds:
+        filters = {name: value for name, value in filters.items() if name not in ("statuses", "final")}
+
+    @handler(*kinds, **filters)
+    def some(event: Event) -> None:
+        """Take some."""
+
+    for event in samples.named().values():
+        assert (not list(filter_explanation.explain(declaration_of(some), event))) == declaration_of(some).wants(event)
+
+
+def test_the_reason_names_the_filter_and_what_came() -> None:
+    @handler(ReportEvent, statuses={"UNDELIV", "REJECTD"}, channels={"SMS"}, sources={"main"}, final=False)
+    def some(event: ReportEvent) -> None:
+        """Take some."""
+
+    told = list(filter_explanation.explain(declaration_of(some), samples.report("DELIVRD", "VIBER", source="other")))
+    assert told == [
+        "it takes channels={'SMS'}, and this came by 'VIBER'",
+        "it takes sources={'main'}, and this is from 'other'",
+        "it takes statuses={'REJECTD', 'UNDELIV'}, and this is 'DELIVRD'",
+        "it takes final=False, reports that are not final, and this one is final",
+    ]
+    assert list(filter_explanation.explain(declaration_of(some), samples.reply())) == [
+        "it takes reports, and this is a reply"
+    ]
+    assert list(filter_explanation.describe_filters(declaration_of(some))) == [
+        "statuses={'REJECTD', 'UNDELIV'}",
+        "channels={'SMS'}",
+        "sources={'main'}",
+        "final=False",
+    ]

@@ -1,0 +1,46 @@
+"""Why a handler is not to have an event: in words, the same questions as `Handler.wants` asks."""
+
+from collections.abc import Iterable, Iterator
+
+from shared.events import Event
+from workers.declaration import Handler
+
+
+def explain(handler: Handler, event: Event) -> Iterator[str]:
+    """Give each reason why the handler does not want `event`; none if it does."""
+    if event.kind not in handler.kinds:
+        yield f"it takes {describe_kinds(handler)}, and this is a {event.kind}"
+        return
+    if handler.channels is not None and event.channel not in handler.channels:
+        yield f"it takes channels={_set(handler.channels)}, and this came by {event.channel!r}"
+    if handler.sources is not None and event.source not in handler.sources:
+        yield f"it takes sources={_set(handler.sources)}, and this is from {event.source!r}"
+    if event.kind == "reply":
+        return
+    if handler.statuses is not None and event.status not in handler.statuses:
+        yield f"it takes statuses={_set(handler.statuses)}, and this is {event.status!r}"
+    if handler.final is not None and event.is_final is not handler.final:
+        which = "final" if handler.final else "not final"
+        yield f"it takes final={handler.final}, reports that are {which}, and this one is {'not ' * handler.final}final"
+
+
+def describe_kinds(handler: Handler) -> str:
+    """Say which kinds of event a handler takes."""
+    return " and ".join(name for kind, name in (("report", "reports"), ("reply", "replies")) if kind in handler.kinds)
+
+
+def describe_filters(handler: Handler) -> Iterator[str]:
+    """Give a handler's filters as they are declared."""
+    for option, values in (
+        ("statuses", handler.statuses),
+        ("channels", handler.channels),
+        ("sources", handler.sources),
+    ):
+        if values is not None:
+            yield f"{option}={_set(values)}"
+    if handler.final is not None:
+        yield f"final={handler.final}"
+
+
+def _set(values: Iterable[str]) -> str:
+    return "{" + ", ".join(map(repr, sorted(values))) + "}"
