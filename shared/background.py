@@ -57,14 +57,17 @@ Every place of the product that begins a task, a thread or a pool of threads, an
 """
 
 import asyncio
+import logging
 import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from shared.exception_log import ExceptionLog, log
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from shared.tracebacks import type_name
+
+log = logging.getLogger("callbacks.background")
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 MAX_PAUSE_SECONDS: Final = 10.0
@@ -87,7 +90,7 @@ class Loop:
         self.name = name
         self._max_pause_seconds = max_pause_seconds
         self._now_seconds = now_seconds
-        self._exceptions = ExceptionLog(now_seconds=now_seconds)
+        self._log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS, now_seconds=now_seconds)
         self._failures = 0
         self._error = ""
         self._well_at_seconds = 0.0
@@ -108,7 +111,7 @@ class Loop:
         pause_seconds = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures - 1, 16), self._max_pause_seconds)
         self._error = type_name(exc)
         self._well_at_seconds = now_seconds + pause_seconds + HEALTHY_AFTER_SECONDS
-        self._exceptions.write(f"action=loop_failed loop={self.name}", exc)
+        self._log.exception(f"action=loop_failed loop={self.name}", exc)
         return pause_seconds
 
     def succeeded(self) -> None:

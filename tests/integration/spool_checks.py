@@ -10,9 +10,9 @@ from tests.redis_server import RedisServer
 
 # Time-outs and pauses that a test need not sit through; what they do is the same.
 HURRIED: Final = """
-import ingest.spool.drainer, ingest.health, ingest.redis_store
+import ingest.spool.drainer, ingest.durability_gate, ingest.redis_store
 ingest.redis_store.WEB_TIMEOUT_SECONDS = 1.0
-ingest.health.CHECK_SECONDS = ingest.health.RECHECK_SECONDS = 0.2
+ingest.durability_gate.CHECK_SECONDS = ingest.durability_gate.RECHECK_SECONDS = 0.2
 ingest.spool.drainer.CHECK_SECONDS = ingest.spool.drainer.PAUSE_SECONDS = 0.2
 """
 

@@ -225,7 +225,7 @@ def test_what_is_not_json_is_refused_for_a_repetition_and_a_copy_quarantined(
 def test_an_empty_body_is_refused_and_nothing_worth_a_copy(web: WebProcess, redis_server: RedisServer) -> None:
     answer = web.post(b"")
     assert answer.status_code == 400
-    assert answer.json()["detail"] == "The body is empty"
+    assert answer.json()["detail"] == "The body is empty."
     assert quarantine(redis_server) == []
 
 

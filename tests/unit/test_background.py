@@ -10,7 +10,7 @@ import pytest
 
 from shared import background, uncaught
 from shared.background import Background, Loop
-from shared.exception_log import EVERY_SECONDS
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS
 from tests.clock import Clock
 
 
@@ -165,7 +165,7 @@ def test_what_keeps_failing_is_logged_again_a_minute_later_with_how_often(caplog
     loop = Loop("drain", now_seconds=clock)
     for _ in range(5):
         loop.attempt(fail)
-    clock.seconds += EVERY_SECONDS
+    clock.seconds += EXCEPTION_INTERVAL_SECONDS
     loop.attempt(fail)
 
     assert [line.split()[2] for line in lines(caplog, "loop_failed")] == ["count=1", "count=5"]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from ingest.answers import Refused
 from ingest.body import DISCARD_BYTES, REQUEST_BYTES, ClientDisconnected, InFlight, discard, read
-from ingest.problems import Refused
 
 Receive = Callable[[], Awaitable[Message]]
 GONE: Message = {"type": "http.disconnect"}

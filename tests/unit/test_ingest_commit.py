@@ -136,7 +136,7 @@ def test_one_that_breaks_the_store_does_not_take_its_siblings_along(caplog: pyte
         await running
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=commit KeyError" in caplog.text
+    assert "action=unexpected_error where=commit count=1 KeyError" in caplog.text
     assert "text of a person" not in caplog.text
 
 

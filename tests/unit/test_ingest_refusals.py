@@ -1,6 +1,6 @@
 """Refusals are counted against the ten minutes for which the gateway tries."""
 
-from ingest.refusal_counter import RefusalCounter
+from ingest.spool.report import RefusalCounter
 from tests.clock import Clock
 
 

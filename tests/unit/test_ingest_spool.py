@@ -124,7 +124,7 @@ def test_a_commit_is_fsynced(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("locking_mode", "exclusive")):
         [spool] = folder._held()
-        told = spool.file.do(partial(_told, pragma))
+        told = spool.file.run(partial(_told, pragma))
         assert told == value
 
 
@@ -260,7 +260,7 @@ def test_what_is_no_file_of_ours_in_the_folder_is_in_nobodys_way(opened: Callabl
 def test_there_is_an_end_to_the_number_of_spools(
     opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_folder, "_MOST", 2)
+    monkeypatch.setattr(spool_folder, "_MAX_SPOOLS", 2)
     opened(), opened()
     with pytest.raises(DiskUnavailable):
         opened()

@@ -107,14 +107,14 @@ def test_what_comes_after_damage_was_met_goes_to_another_file(
     folder = opened()
     folder.append([callback("a")])
     [spool] = folder._held()
-    works = spool.file.do
+    works = spool.file.run
 
     def malformed(work: Callable[[sqlite3.Connection], object]) -> object:
-        monkeypatch.setattr(spool.file, "do", works)
+        monkeypatch.setattr(spool.file, "run", works)
         raise SpoolMalformed("SQLITE_CORRUPT")
 
     monkeypatch.setattr(folder, "_size_bytes", lambda: 0)
-    monkeypatch.setattr(spool.file, "do", malformed)
+    monkeypatch.setattr(spool.file, "run", malformed)
     folder.append([callback("b")])
     assert len(folder._held()) == 2
     assert drained(folder) == ["a", "b"]

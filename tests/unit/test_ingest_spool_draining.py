@@ -81,7 +81,7 @@ def test_a_row_that_breaks_our_own_code_is_set_aside_raw(tmp_path: Path, caplog:
             assert redis.kept == ["a", "c"]
 
     asyncio.run(scenario())
-    [aside] = (tmp_path / "spool").glob("*.faulty")
+    [aside] = (tmp_path / "spool").glob("*.failed")
     assert b"text of a person" in aside.read_bytes()
     assert "text of a person" not in caplog.text
 
@@ -100,7 +100,7 @@ def test_a_fault_that_hits_everything_sets_nothing_aside(tmp_path: Path) -> None
             await until(lambda: redis.kept == ["same"] * 5)
 
     asyncio.run(scenario())
-    assert list((tmp_path / "spool").glob("*.faulty")) == []
+    assert list((tmp_path / "spool").glob("*.failed")) == []
 
 
 def test_an_unexpected_error_is_told_and_draining_goes_on(
@@ -125,5 +125,5 @@ def test_an_unexpected_error_is_told_and_draining_goes_on(
             await until(lambda: redis.kept == ["a"])
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=drain KeyError" in caplog.text
+    assert "action=unexpected_error where=drain count=1 KeyError" in caplog.text
     assert private not in caplog.text

@@ -11,7 +11,6 @@ from starlette.types import Message
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, GroupCommit
-from ingest.log import RateLimitedLog
 from ingest.sources import AddressRules, Tokens
 from shared import bodies, json_reader, lone_surrogates, wire
 from shared.cooperative import Stepwise, run_to_end
@@ -107,7 +106,6 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
             in_flight=in_flight,
             max_body_bytes=len(body),
             body_timeout_seconds=60,
-            limited_log=RateLimitedLog(),
         )
         served = 0
 
