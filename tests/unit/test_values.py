@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import normalize, wire
-from shared.wire import Record
+from shared.schema import Record
 
 
 def record(**keys: Any) -> Record:

@@ -7,7 +7,8 @@ import pytest
 
 from shared import normalize, wire
 from shared.errors import NotJson
-from shared.wire import Kind, Record, ReplyCallback
+from shared.schema import Record, ReplyCallback, ReplyMessage, StatusEnvelope
+from shared.wire import Kind
 from tests.unit.bodies import body_with, check_error
 
 STATUS = b"""{
@@ -38,7 +39,7 @@ def test_a_status_callback_is_read_as_specified(kind: Kind | None) -> None:
 
     callback = wire.read(STATUS, kind)
 
-    assert callback.envelope == wire.StatusEnvelope(
+    assert callback.envelope == StatusEnvelope(
         api_job_id="8de46f30-6b0f-4a5f-9b3a-6c7f0e9fbd6a", client_job_id="autumn"
     )
     ((report, raw),) = callback.records
@@ -57,7 +58,7 @@ def test_a_reply_is_read_as_specified(kind: Kind | None) -> None:
 
     assert isinstance(reply, ReplyCallback)
     assert reply.reply_message_id == "14466445287300014999"
-    assert reply.message == wire.ReplyMessage(text="Grüße 👋🏽 שלום")
+    assert reply.message == ReplyMessage(text="Grüße 👋🏽 שלום")
     assert raw == json.loads(REPLY)
 
 

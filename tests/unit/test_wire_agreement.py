@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared import bodies, events, wire
+from shared import events, wire
 from shared.errors import NotJson, UnexpectedShape
 from shared.schema import Record, ReplyCallback, StatusEnvelope
 from shared.wire import Kind
@@ -106,7 +106,7 @@ def test_any_odd_values_in_a_reply(keys: dict[bytes, bytes], kind: Kind) -> None
     assert_agreed(members(keys), kind)
 
 
-@given(around, report, st.integers(0, 3 * bodies.RECORDS_PER_STEP), st.sampled_from(KINDS))
+@given(around, report, st.integers(0, 3 * wire.RECORDS_PER_STEP), st.sampled_from(KINDS))
 def test_odd_values_in_one_record_of_a_large_bundle(
     around: dict[bytes, bytes], odd: dict[bytes, bytes], index: int, kind: Kind
 ) -> None:

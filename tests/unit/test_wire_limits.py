@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shared import json_reader, normalize, wire
 from shared.errors import NotJson, UnexpectedShape
-from shared.wire import Kind, Record
+from shared.schema import Record
+from shared.wire import Kind
 from tests.unit.bodies import body_with, check_error
 
 

@@ -12,14 +12,14 @@ from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressRules, Tokens
-from shared import bodies, json_reader, lone_surrogates, wire
+from shared import json_reader, wire
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.settings import ANY_NETWORK, Token
 from tests.unit.bodies import check_error
 
 RECORD: Final = b'{"message_id":"1","status":"SEEN"}'
-RECORDS: Final = 20 * bodies.RECORDS_PER_STEP
+RECORDS: Final = 20 * wire.RECORDS_PER_STEP
 
 
 def bundle(*others: bytes, records: int = RECORDS) -> bytes:
@@ -47,13 +47,13 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
         return decode(part)
 
     for name in ("_decode_record", "_decode_records"):
-        monkeypatch.setattr(bodies, name, functools.partial(counted, getattr(bodies, name)))
+        monkeypatch.setattr(wire, name, functools.partial(counted, getattr(wire, name)))
     most = steps = 0
     for _ in wire.check_stepwise(bundle(*others), "status"):
         most, decoded, steps = max(most, decoded), 0, steps + 1
     # All together, and then, where one is at fault, each by itself.
-    assert bodies.RECORDS_PER_STEP <= most <= 2 * bodies.RECORDS_PER_STEP
-    assert steps > RECORDS // bodies.RECORDS_PER_STEP
+    assert wire.RECORDS_PER_STEP <= most <= 2 * wire.RECORDS_PER_STEP
+    assert steps > RECORDS // wire.RECORDS_PER_STEP
 
 
 def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
@@ -64,8 +64,8 @@ def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
 
 def test_halves_of_pairs_are_looked_for_in_steps() -> None:
     text = rb"\ud83d" * 100_000
-    assert steps_of(lone_surrogates.replace_lone_surrogates(text)) > 4
-    assert run_to_end(lone_surrogates.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
+    assert steps_of(json_reader.replace_lone_surrogates(text)) > 4
+    assert run_to_end(json_reader.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
 
 
 def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:
@@ -129,4 +129,4 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
 
     status, served = asyncio.run(scenario())
     assert status == 200
-    assert served > RECORDS // bodies.RECORDS_PER_STEP
+    assert served > RECORDS // wire.RECORDS_PER_STEP

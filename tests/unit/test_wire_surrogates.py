@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import lone_surrogates, wire
+from shared import json_reader, wire
 from shared.cooperative import run_to_end
+from shared.schema import ReplyCallback
 
 PIECES = (r"\ud83d", r"\uDE00", r"\\", r"\"", r"\n", "ud83d", "u", "d", "😀", " ")
 
@@ -26,7 +27,7 @@ def test_each_half_alone_becomes_u_fffd_and_all_else_stays(pieces: list[str]) ->
     body = b'{"reply_message_id":"1","message":{"text":%s}}' % escaped
     callback = wire.read(body, "reply")
     [(reply, _)] = callback.records
-    assert isinstance(reply, wire.ReplyCallback)
+    assert isinstance(reply, ReplyCallback)
     assert reply.message is not None
     assert reply.message.text == text_of(escaped)
 
@@ -42,4 +43,4 @@ def test_a_large_text_of_backslashes_beside_one_takes_no_memory_of_its_own(filli
     finally:
         tracemalloc.stop()
     assert peak_bytes < 10 * len(body)  # a match for each backslash made it forty times
-    assert msgspec.json.decode(run_to_end(lone_surrogates.replace_lone_surrogates(b'"%s"' % text)))[0] == "\ufffd"
+    assert msgspec.json.decode(run_to_end(json_reader.replace_lone_surrogates(b'"%s"' % text)))[0] == "\ufffd"
