@@ -68,7 +68,7 @@ def test_an_empty_file_is_an_error_as_nobody_means_that(variable: str, tmp_path:
 def test_a_file_that_is_no_text_is_not_quoted(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"s3cret\xff")
 
-    assert "no text in UTF-8" in problem({"CALLBACKS_TOKENS_FILE": str(tmp_path / "binary")})
+    assert "not text in UTF-8" in problem({"CALLBACKS_TOKENS_FILE": str(tmp_path / "binary")})
 
 
 def test_what_is_wrong_with_the_value_is_told_under_the_variables_name(tmp_path: Path) -> None:
