@@ -144,7 +144,7 @@ def test_where_config_is_forbidden_a_commit_waits_whatever_it_may_be(
     with Notes(server) as notes:
         assert web.post(report(1)).status_code == 200
         assert notes.waits() == {"WAITAOF 1 0 4000"}
-    assert fsync_check(web)["detail"].startswith("cannot be seen, CONFIG is forbidden here; each commit waits")
+    assert fsync_check(web)["detail"].startswith("unknown, as CONFIG is forbidden here; each commit waits")
 
 
 def test_with_always_nothing_is_waited_for_as_that_is_cheaper(start_newer: StartNewer, start_web: StartWeb) -> None:

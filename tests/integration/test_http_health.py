@@ -160,7 +160,7 @@ def test_where_config_is_forbidden_info_is_believed_and_what_it_cannot_tell_is_s
         client.execute_command("ACL", "SETUSER", "default", "-config")
     web = start_web(server)
     assert failing(web) == set()
-    assert "cannot be seen" in str(checks(web)[1]["appendfsync"])
+    assert "unknown, as CONFIG is forbidden" in str(checks(web)[1]["appendfsync"])
     assert web.post(report(1)).status_code == 200
     assert web.output.count("action=durability_unverified") == 1
 

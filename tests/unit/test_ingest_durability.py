@@ -122,8 +122,8 @@ def test_an_info_that_says_nothing_holds_nothing() -> None:
     ("config", "shown"),
     [
         ({"appendfsync": "everysec"}, "everysec; each commit waits"),
-        ({"no-appendfsync-on-rewrite": "yes"}, "always, but not while the file is rewritten; each commit waits"),
-        (None, "cannot be seen, CONFIG is forbidden here; each commit waits"),
+        ({"no-appendfsync-on-rewrite": "yes"}, "always, but not during a rewrite of the file; each commit waits"),
+        (None, "unknown, as CONFIG is forbidden here; each commit waits"),
     ],
 )
 def test_where_a_commit_can_wait_for_its_fsync_always_is_not_demanded(

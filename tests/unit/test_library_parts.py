@@ -120,8 +120,8 @@ def test_the_line_that_was_tested_is_that_of_the_project(name: Name) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["forward"]]
 
-    assert f"{name}{LIBRARIES[name].line}" in wanted
-    assert re.search(r",<[0-9.]+$", LIBRARIES[name].line)
+    assert f"{name}{LIBRARIES[name].versions}" in wanted
+    assert re.search(r",<[0-9.]+$", LIBRARIES[name].versions)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_the_table_explains_every_setting_once() -> None:
 def test_an_address_that_redis_could_not_use_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         settings.load({"REDIS_URL": url})
-    assert str(error.value).startswith("REDIS_URL: must be an address")
+    assert str(error.value).startswith("REDIS_URL: must be a URL")
     assert "se/cret" not in str(error.value)
 
 
