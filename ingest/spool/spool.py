@@ -52,10 +52,10 @@ class _Damaged:
 
 def pack(batch: Sequence[BatchEntry]) -> Packed:
     """Return `batch` as it is stored."""
-    kept = [entry for entry in batch if isinstance(entry, Accepted)]
+    accepted = [entry for entry in batch if isinstance(entry, Accepted)]
     quarantined = [entry for entry in batch if isinstance(entry, Quarantined)]
     oldest_ms = min(entry.received_ms for entry in batch)
-    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((kept, quarantined)))
+    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((accepted, quarantined)))
 
 
 class Spool:
@@ -227,10 +227,10 @@ def _unpack(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:
     if _digest(raw) != digest:
         return None
     try:
-        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
+        accepted, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
     except msgspec.DecodeError:
         return None
-    return [*map(drop_empty_trace, kept), *quarantined]
+    return [*map(drop_empty_trace, accepted), *quarantined]
 
 
 def _digest(raw: bytes) -> bytes:

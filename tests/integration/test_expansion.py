@@ -129,7 +129,7 @@ def test_reports_that_differ_in_what_the_gateway_said_are_different_events(redis
     ],
 )
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a batch each"])
-def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_other(  # noqa: PLR0917 # a table's columns
+def test_a_reply_is_identified_by_its_message_or_else_by_its_request(  # noqa: PLR0917 # a table's columns
     redis_server: RedisServer,
     replies: list[tuple[str | None, str | None]],
     unique: int,

@@ -66,7 +66,7 @@ def test_every_503_has_retry_after() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))
-def test_the_connection_ends_exactly_where_a_body_may_be_left_on_it(name: str) -> None:
+def test_the_connection_ends_exactly_if_a_body_may_remain_on_it(name: str) -> None:
     assert (header(EVERY[name], "connection") == "close") == EVERY[name].body_unread
 
 

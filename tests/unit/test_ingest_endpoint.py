@@ -1,4 +1,4 @@
-"""Answering: what is done where there is nobody left to hear the answer."""
+"""Answering when the client is no longer there."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ async def body_that_never_comes() -> Message:
 
 
 @pytest.mark.parametrize("answer", [answers.ACCEPTED, answers.not_found(), answers.store_unavailable(30)])
-def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_nothing(
+def test_an_answer_on_a_closed_connection_is_logged_in_a_line_and_raises_nothing(
     answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -33,7 +33,7 @@ def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_not
             return answer
 
         async def send(_message: Message) -> None:
-            transport.write(b"x")  # uvloop raises RuntimeError where it is closed, asyncio says nothing
+            transport.write(b"x")  # uvloop raises RuntimeError if it is closed, asyncio does nothing
 
         await Endpoint("here", handler)(SCOPE, body_that_never_comes, send)
         theirs.close()
@@ -44,7 +44,7 @@ def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_not
     assert "Traceback" not in caplog.text
 
 
-def test_the_end_of_the_time_for_draining_ends_the_reading_of_a_refused_body_without_a_word_too_many(
+def test_the_end_of_the_time_to_drain_ends_the_discarding_of_a_refused_body(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario() -> list[Message]:

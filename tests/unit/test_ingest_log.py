@@ -38,7 +38,7 @@ def test_no_path_shows_the_token_wherever_it_stands(path: str) -> None:
     assert "s3cr" not in masked("%s", path)
 
 
-def test_a_wrong_token_is_masked_too_as_it_may_be_yesterdays() -> None:
+def test_a_wrong_token_is_masked_too_as_it_may_be_an_old_one() -> None:
     assert masked("%s", "/callbacks/yesterday/status") == "/callbacks/***/status"
 
 

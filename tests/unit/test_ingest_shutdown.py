@@ -1,4 +1,4 @@
-"""A task is stopped even if the library that it waits in swallows a cancellation."""
+"""A task is cancelled even if the library in which it waits swallows a cancellation."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def test_a_task_that_loses_its_first_cancellation_is_cancelled_again(monkeypatch
         await asyncio.sleep(0)
         await shutdown.cancel(task)
         assert task.cancelled()
-        await shutdown.cancel(task)  # a second time does nothing
+        await shutdown.cancel(task)  # the second call does nothing
 
     asyncio.run(scenario())
     assert lost == [True]

@@ -1,4 +1,4 @@
-"""A large body is checked in steps: the web process serves everybody else between them."""
+"""A large body is checked in steps: the web process serves other requests between them."""
 
 import asyncio
 import functools
@@ -51,24 +51,24 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
     most = steps = 0
     for _ in wire.check_stepwise(bundle(*others), "status"):
         most, decoded, steps = max(most, decoded), 0, steps + 1
-    # All together, and then, where one is at fault, each by itself.
+    # All at once, and then, if one is at fault, one by one.
     assert wire.RECORDS_PER_STEP <= most <= 2 * wire.RECORDS_PER_STEP
     assert steps > RECORDS // wire.RECORDS_PER_STEP
 
 
-def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
+def test_the_faults_of_thousands_of_records_are_found_in_steps() -> None:
     rubbish = b'{"data":[%s]}' % b",".join([RECORD, *[b"{}"] * 400_000])
     assert check_error(rubbish) == "more than 1000 records cannot be read: $.data"
     assert steps_of(wire.check_stepwise(rubbish, None)) > 5
 
 
-def test_halves_of_pairs_are_looked_for_in_steps() -> None:
+def test_lone_surrogates_are_replaced_in_steps() -> None:
     text = rb"\ud83d" * 100_000
     assert steps_of(json_reader.replace_lone_surrogates(text)) > 4
     assert run_to_end(json_reader.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
 
 
-def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:
+def test_nesting_is_measured_in_steps_and_only_if_it_may_be_deep() -> None:
     wide = b"[%s]" % b",".join([b"[]"] * 100_000)
     assert steps_of(json_reader.check_nesting(wide, records=0)) > 4
     assert steps_of(json_reader.check_nesting(bundle(), records=RECORDS)) == 1
@@ -83,7 +83,7 @@ def test_elements_are_counted_without_making_them(array: bytes, elements: int) -
 
 
 class Instant:
-    """A store that is done at once."""
+    """A store that returns at once."""
 
     async def write(self, batch: Sequence[BatchEntry]) -> None:
         assert len(batch) == 1
