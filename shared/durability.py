@@ -248,12 +248,12 @@ def _eviction(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Find
 
 
 def _memory(info: Mapping[str, Any]) -> Finding:
-    found = memory.read(info)
-    if found.most_bytes == 0:
+    found = memory.parse_info(info)
+    if found.max_bytes == 0:
         return Finding("memory", ok=True, detail=f"{found.used_bytes} bytes used, no limit")
     # The rest is for the workers, whose writes make room: without any memory they would stop too.
     ok = found.share < memory.CALLBACKS_SHARE
-    detail = f"{found.used_bytes} of {found.most_bytes} bytes used"
+    detail = f"{found.used_bytes} of {found.max_bytes} bytes used"
     if not ok:
         detail += f"; above {memory.CALLBACKS_SHARE:.0%} only the workers may write"
     return Finding(

@@ -155,7 +155,7 @@ def test_no_barrier_uses_a_command_that_the_server_lacks() -> None:
     assert choose_barrier("replica", None, can_wait=False) == Barrier(replicas=1)
 
 
-class Notebook:
+class CompletionJournal:
     """A pipeline that only records its commands."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Notebook:
 
 
 def test_replies_are_read_in_the_order_of_the_commands() -> None:
-    notebook = Notebook()
+    notebook = CompletionJournal()
     query(notebook)
     config = CONFIG | {"appendfsync": "everysec"}
     replies: list[Any] = [
