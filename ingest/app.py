@@ -32,8 +32,8 @@ from shared import gc_tuning, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
-from shared.metrics import Figures
-from shared.metrics_push import Telling
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
 from shared.settings import Settings
 
 # The bodies that are being read or wait for their commit, together. A body is in memory about three times (as bytes, as
@@ -65,10 +65,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         background=background,
     )
     health = Health(gate, store.report, background)
-    figures = Figures()
-    answer_metrics = AnswerMetrics(figures)
-    telling = Telling(figures, settings.redis_url, state=store.report.metrics, background=background)
-    commit = spans.commit(MeasuredStore(store, figures))
+    metrics = Metrics()
+    answer_metrics = AnswerMetrics(metrics)
+    metrics_push = MetricsPush(metrics, settings.redis_url, state=store.report.metrics, background=background)
+    commit = spans.commit(MeasuredStore(store, metrics))
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
@@ -100,7 +100,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 max_pause_seconds=_COMMIT_PAUSE_SECONDS,
                 on_failure=commit.fail_pending,
             )
-            telling.start()
+            metrics_push.start()
             await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
@@ -113,7 +113,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 await run_step("the store", store.close())
                 await run_step("the durability gate", cancel(checking))
                 await run_step("the durability gate", gate.close())
-                await run_step("the metrics push", asyncio.to_thread(telling.close))
+                await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
                 await run_step("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 

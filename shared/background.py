@@ -24,15 +24,15 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         Thread: the last export of spans: `shared.uncaught`
     callbacks.ops.app
         to_thread: the end of the actions: awaited
-    callbacks.ops.access.signed_out
+    callbacks.ops.access.revoked_sessions
         to_thread: a command to Redis: raised in its request
-    callbacks.ops.pages.live_hub
+    callbacks.ops.pages.live_feed
         task: the listener to live events: restarted
-    callbacks.ops.pages.streams
+    callbacks.ops.pages.event_streams
         ensure_future: one page that stays open: raised in its request
-    callbacks.ops.pages.hands
+    callbacks.ops.pages.bulk_actions
         executor: an operator's actions: logged, and recorded as failed
-    callbacks.ops.figures.together
+    callbacks.ops.status.single_flight
         to_thread: one reading of Redis: raised in every caller that waits
     workers.process
         Thread: the connection to the supervisor: its end ends the process
