@@ -16,7 +16,7 @@ from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from ingest.app import create_app
 from ingest.protocol import HttpProtocol
-from shared import logs, settings
+from shared import logs, settings, unknown_settings
 
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). We must not close first: a
 # request may be on its way.
@@ -35,6 +35,7 @@ _COMMIT_SECONDS: Final = 3 + 5 + 2
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
+    unknown_settings.log_warnings()
     config = settings.load(
         needs=("REDIS_URL", "CALLBACKS_TOKENS"),
         unused=(*settings.OPS_VARIABLES, *settings.WORKERS_VARIABLES, *settings.HANDLERS_VARIABLES),

@@ -155,7 +155,7 @@ def test_no_barrier_uses_a_command_that_the_server_lacks() -> None:
     assert choose_barrier("replica", None, can_wait=False) == Barrier(replicas=1)
 
 
-class CompletionJournal:
+class RecordingPipeline:
     """A pipeline that only records its commands."""
 
     def __init__(self) -> None:
@@ -174,16 +174,16 @@ class CompletionJournal:
 
 
 def test_replies_are_read_in_the_order_of_the_commands() -> None:
-    notebook = CompletionJournal()
-    query(notebook)
+    pipeline = RecordingPipeline()
+    query(pipeline)
     config = CONFIG | {"appendfsync": "everysec"}
     replies: list[Any] = [
         {name: config.get(name, "0")} if kind == "config" else INFO if kind == "info" else [1, 1]
-        for kind, name in notebook.asked
+        for kind, name in pipeline.asked
     ]
     assert failing(evaluate("replica", replies)) == set()
     assert read_barrier("replica", replies) == Barrier(synced=True, replicas=1)
-    assert notebook.asked[-1] == ("command", "WAITAOF")
+    assert pipeline.asked[-1] == ("command", "WAITAOF")
     # A server before 7.2 does not know the command; a managed one may not allow it.
     for refusal in (redis.ResponseError("unknown command"), redis.exceptions.NoPermissionError("NOPERM")):
         assert failing(evaluate("replica", [*replies[:-1], refusal])) == {"appendfsync"}
