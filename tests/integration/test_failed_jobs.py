@@ -43,6 +43,7 @@ IN_DELIVER = {
     "shared.queues:current": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
+    "workers.deliver.settler:Settler._decide": 1,
     "workers.deliver.settler:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,
     "workers.deliver.run:Run.mark_settled": 0,
@@ -311,11 +312,11 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(b: Bench, monkeypatch: 
     b.expand()
     faults = iter([RuntimeError])
 
-    def report(_settler: Settler, _policy: Any) -> None:
+    def report(_settler: Settler, _decisions: Any) -> None:
         for fault in faults:
             raise fault
 
-    monkeypatch.setattr(Settler, "_log", report)
+    monkeypatch.setattr(Settler, "_report", report)
     work(b, "deliver")
 
     assert at_handler(b, single) == (2, 0, 0, 0)

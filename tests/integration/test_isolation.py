@@ -38,6 +38,7 @@ OF_THE_JOB: Final = {
 }
 OF_THE_LADDER: Final = {
     "workers.expand.chunk:Chunk.add",
+    "workers.deliver.settler:Settler._decide",
     "workers.deliver.settler:Settler._write",
     "workers.deliver.run:Run.mark_settled",
     "workers.deliver.run:_read_events",
@@ -82,7 +83,7 @@ OF_LARGE: Final = [
 IN_DELIVER: Final = [
     "shared.events:from_arrays",
     "workers.deliver.call.caller:Caller.call",
-    "workers.deliver.delivery:Deliverer._call",
+    "workers.deliver.failure_ladder:FailureLadder._call",
 ]
 OF_CALLS: Final = {
     "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call_sync"],

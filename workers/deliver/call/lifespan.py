@@ -18,8 +18,7 @@ from typing import Any, Final
 from shared import uncaught
 from workers.declaration import Handler
 from workers.deliver.call import timeout
-from workers.deliver.call.timeout import Alarm
-from workers.deliver.call.watchdog import Watchdog
+from workers.deliver.call.timeout import Alarm, Watchdog
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
