@@ -168,7 +168,10 @@ def test_a_coroutine_that_nobody_runs_is_no_success(made: Made) -> None:
         return inner(event)
 
     failed = failure(made(take))
-    assert failed.error == f"TypeError: {__name__}.{take.__qualname__} returned a coroutine that nobody runs"
+    assert failed.error == (
+        f"TypeError: {__name__}.{take.__qualname__} returned a coroutine, which is never run; "
+        "a handler must be a plain def or async def"
+    )
 
 
 # --- what is told of a failure
