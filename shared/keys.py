@@ -17,7 +17,7 @@
     cb:dead:<handler>:bytes    string  deliver   as above
     cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
     cb:offered                 hash    expand    for ever: when each handler was offered events: see running/offering.py
-    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
+    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/known_handlers.py
     cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
@@ -50,7 +50,7 @@ SEEN_PREFIX: Final = "cb:s:"
 TAKEN_PREFIX: Final = "cb:taken:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
-OFFERED: Final = "cb:offered"
+SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"
 ACTIONS: Final = "cb:actions"
 FIGURES: Final = "cb:figures"

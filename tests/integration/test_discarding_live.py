@@ -43,7 +43,7 @@ def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_li
         Discarding(b.connection, "single").prepare()
 
     SubscriptionWriter(["other"], connection=b.connection).tick()
-    assert not b.connection.hget(keys.OFFERED, "single").endswith(b"-"), "it is removed"
+    assert not b.connection.hget(keys.SUBSCRIPTIONS, "single").endswith(b"-"), "it is removed"
     Discarding(b.connection, "single").prepare()
 
 

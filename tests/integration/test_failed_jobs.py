@@ -30,7 +30,7 @@ IN_EXPAND = {
     "shared.queues:current": 3,
     "workers.jobs:expand": 1,
     "workers.expand.chunk:Chunk.add": 1,
-    "workers.expand.expansion:Expander._commit_chunk": 1,
+    "workers.expand.expansion:Expander._fan_out_or_split": 1,
     "workers.expand.expansion:Expander._submit": 1,
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,

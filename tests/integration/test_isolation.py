@@ -43,7 +43,7 @@ OF_THE_LADDER: Final = {
     "workers.deliver.run:Run.mark_settled",
     "workers.deliver.run:_read_events",
     "workers.deliver.run:Run.settlements",
-    "workers.expand.expansion:Expander._commit_chunk",
+    "workers.expand.expansion:Expander._fan_out_or_split",
     "workers.expand.expansion:Expander._submit",
     "workers.expand.record_reader:RecordReader._read_or_split",
     "workers.expand.record_reader:RecordReader.read_items",

@@ -51,7 +51,7 @@ def only_event(b: Bench) -> str:
 
 
 def offered(b: Bench, name: str, *, since_ms: int) -> None:
-    b.connection.hset(keys.OFFERED, name, f"{since_ms}-")
+    b.connection.hset(keys.SUBSCRIPTIONS, name, f"{since_ms}-")
 
 
 def test_an_event_waits_and_is_then_delivered_at_one_handler_and_dead_at_another(b: Bench) -> None:
@@ -116,7 +116,7 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(b
     elif reason == "dropped":
         b.connection.hset(keys.COUNTS, keys.handler_count("other", "reply", "dropped"), 1)
     elif reason == "nobody knows since when":
-        b.connection.hset(keys.OFFERED, "other", "0-")
+        b.connection.hset(keys.SUBSCRIPTIONS, "other", "0-")
     else:
         offered(b, "other", since_ms=RECEIVED_MS + 1)
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batches import Accepted
-from workers.expand import bundle
-from workers.expand.record_reader import RecordReader
+from workers.expand.record_reader import RecordReader, split_records
 from workers.runtime.settlement import Item, Offer, SetAside
 
 
@@ -89,7 +88,7 @@ def test_more_records_than_were_accepted_are_set_aside_as_what_was_accepted() ->
 
 @pytest.mark.parametrize(("extra", "kept_beside"), [("x", True), ("x" * 400_000, False)])
 def test_a_record_keeps_what_stood_beside_it_if_that_is_not_too_much(extra: str, kept_beside: bool) -> None:
-    parts = bundle.split(kept([True] * 4, client_job_id="autumn", more=extra))
+    parts = split_records(kept([True] * 4, client_job_id="autumn", more=extra))
 
     assert parts is not None
     alone = msgspec.json.decode(parts.slice(2, 3).body)

@@ -56,7 +56,7 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
         for outcome in ("unwanted", "dropped"):
             for kind in ("report", "reply"):
                 pipe.hget(keys.COUNTS, keys.handler_count(handler, kind, outcome))
-        pipe.hget(keys.OFFERED, handler)
+        pipe.hget(keys.SUBSCRIPTIONS, handler)
         *told, text = pipe.execute()
     dead, numbers = told[: len(event_ids)], [int(number or 0) for number in told[len(event_ids) :]]
     unwanted, dropped = sum(numbers[:2]), sum(numbers[2:])

@@ -151,7 +151,7 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
 ) -> None:
     now = int(time.time() * 1000)
     hour = 3_600_000
-    b.connection.hset(keys.OFFERED, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
+    b.connection.hset(keys.SUBSCRIPTIONS, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
     ages = (4.5, 3, 1)  # in hours: offered, missed, offered
     database.write(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
 
@@ -168,7 +168,7 @@ def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
     b: Bench, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
 ) -> None:
     if noted is not None:
-        b.connection.hset(keys.OFFERED, "fresh", noted)
+        b.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
     told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert told.returncode == 1
