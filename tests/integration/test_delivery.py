@@ -1,4 +1,4 @@
-"""Events reach their handler: done, tried again alone with back-off, taken apart, and set aside at the end."""
+"""Events reach their handler: delivered, retried alone with backoff, split, and dead letters after the last attempt."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 def due_now(b: Bench, function: Callable[..., Any]) -> list[float]:
-    """Let the time of what is to be tried again come; give for each the seconds that it was away."""
+    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
     queue = queues.delivery(declared(function).name)
     scheduled = b.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
     for job_id, _ in scheduled:
@@ -49,7 +49,7 @@ def test_events_are_delivered_once_in_their_order(b: Bench) -> None:
     assert at_handler(b, single) == (3, 0, 0, 0)
 
 
-def test_one_run_takes_along_the_deliveries_behind_it(b: Bench) -> None:
+def test_one_run_coalesces_the_jobs_behind_it(b: Bench) -> None:
     for n in range(20):
         brought(b, str(n))
 
@@ -61,7 +61,7 @@ def test_one_run_takes_along_the_deliveries_behind_it(b: Bench) -> None:
     assert at_handler(b, whole) == (20, 0, 0, 0)
 
 
-def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attempt(b: Bench) -> None:
+def test_a_failing_event_waits_alone_for_its_next_attempt(b: Bench) -> None:
     brought(b, "1", "2", "3")
     told.act = fail_at("2")
 
@@ -78,7 +78,7 @@ def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attemp
     assert at_handler(b, single) == (3, 0, 0, 0)
 
 
-def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(b: Bench) -> None:
+def test_the_backoff_grows_and_after_the_last_attempt_the_event_is_a_dead_letter(b: Bench) -> None:
     brought(b, "1", "2")
     told.act = fail_at("2")
 
@@ -101,7 +101,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(b
     assert 0 < b.connection.ttl(keys.dead_letter("single", event.id)) <= keys.SET_ASIDE_EXPIRY_SECONDS
 
 
-def test_a_handler_that_asks_for_time_gets_it(b: Bench) -> None:
+def test_a_handler_chooses_when_the_retry_is_due(b: Bench) -> None:
     brought(b, "1")
 
     def act(event: ReportEvent) -> None:
@@ -136,7 +136,7 @@ def test_a_rejected_event_is_a_dead_letter_at_once(b: Bench) -> None:
     assert (letter["error"], letter["attempts"], letter["traceback"]) == ("never", "1", "")
 
 
-def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_again(b: Bench) -> None:
+def test_a_batch_that_fails_is_split_and_only_the_failing_event_is_retried(b: Bench) -> None:
     brought(b, "1", "2", "3")
     told.act = fail_at("2")
 
@@ -161,7 +161,7 @@ def test_an_event_that_failed_before_does_not_fail_the_next_batch(b: Bench, monk
     assert at_handler(b, whole) == (2, 0, 1, 0)
 
 
-def test_the_trouble_of_one_handler_changes_nothing_for_another(b: Bench) -> None:
+def test_the_failures_of_one_handler_change_nothing_for_another(b: Bench) -> None:
     brought(b, "1", "2", "3")
     before = b.connection.lrange(keys.rq_queue("deliver-other"), 0, -1)
     told.act = fail_at("1", "2", "3")
@@ -181,7 +181,7 @@ def test_the_trouble_of_one_handler_changes_nothing_for_another(b: Bench) -> Non
     assert not b.dead_letters("other")
 
 
-def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:  # noqa: F811
     at_once, most, called = 0, 0, []
 
     @handler(ReplyEvent, concurrency=4)

@@ -1,4 +1,4 @@
-"""Delivery that is disturbed: killed in a handler or between, cut off from Redis, overtaken. No event is lost, and none
+"""Delivery with faults: killed in a handler or between, disconnected from Redis, overtaken. No event is lost, and none
 is handed over twice but those that a killed process had in hands."""
 
 import json
@@ -46,7 +46,7 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 def brought(b: Bench, *orders: str) -> None:
-    """Have an event for each of these orders wait at each handler, in one job."""
+    """Enqueue an event for each of these orders for each handler, in one job."""
     b.keep(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
     b.expand()
 
@@ -64,7 +64,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def left_at(b: Bench, name: str) -> set[str]:
-    """Give what is left of the jobs of one handler."""
+    """Return the keys that are left of the jobs of one handler."""
     others = {other for other in witnesses.NAMED if other != name}
     expected = {keys.rq_queue(queues.delivery(other)) for other in others}
     expected |= {keys.job(job_id) for other in others for job_id in b.waiting(queues.delivery(other))}
@@ -72,7 +72,7 @@ def left_at(b: Bench, name: str) -> set[str]:
 
 
 def retried(b: Bench, name: str) -> set[str]:
-    """Give the ids of the events that wait for another attempt."""
+    """Return the ids of the events that wait for a retry."""
     ids = b.connection.zrange(keys.rq_scheduled(queues.delivery(name)), 0, -1)
     return {
         event[1]
@@ -134,7 +134,7 @@ def test_a_process_killed_in_its_handler_repeats_that_event_alone(b: Bench) -> N
     assert left_at(b, "single") == set()
 
 
-def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(b: Bench) -> None:
+def test_events_that_a_killed_process_had_just_finished_are_not_repeated(b: Bench) -> None:
     for n in range(3):
         b.keep(*statuses([f"{n}-{m}" for m in range(100)], bundle=100))
     b.keep(*statuses(["last"], client_message_id="kills"))
@@ -150,7 +150,7 @@ def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(b: 
     assert left_at(b, "single") == set()
 
 
-def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(b: Bench) -> None:
+def test_finished_events_are_not_repeated_when_the_next_process_dies_at_once_too(b: Bench) -> None:
     def prepare() -> None:
         b.connection.flushall()
         Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
@@ -169,7 +169,7 @@ def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(
         assert at_handler(b, "single") == (4, 0, 0, 0)
 
 
-def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(b: Bench) -> None:
+def test_a_slow_first_event_of_a_killed_process_does_not_repeat_the_others(b: Bench) -> None:
     brought(b, "sleeps:20", *["sleeps:0.05"] * 30)
     journey = Journey(b.url, "several")
     process = journey.start()
@@ -182,7 +182,7 @@ def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_ba
     assert witnesses.total() - delivered < 20, "the slow one, and what was done in the last moment"
 
 
-def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(b: Bench) -> None:
+def test_jobs_coalesced_by_a_killed_process_are_run_next(b: Bench) -> None:
     brought(b, "")
     for n in range(5):
         b.keep(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
@@ -211,7 +211,7 @@ def test_two_processes_share_the_work_of_a_handler(b: Bench) -> None:
     assert at_handler(b, "single") == (3000, 0, 0, 0)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
     called: list[str] = []
 
     @handler(ReportEvent)
@@ -231,9 +231,7 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
     assert called == ["1", "4"], "what the other run has settled is its own"
 
 
-def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_settlement_that_is_sent_twice_counts_once(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(call: Callable[[], Any], **_: Any) -> Any:
         call()  # carried out, and its answer lost
         return call()
@@ -250,7 +248,7 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
 
 
 @pytest.mark.parametrize("refusal", ["NOREPLICAS", "READONLY"])
-def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
+def test_while_redis_refuses_to_write_no_event_is_called_twice(
     start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     called: list[str] = []

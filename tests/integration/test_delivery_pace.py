@@ -1,4 +1,4 @@
-"""How much one process takes on of what waits for its handler, when it settles, and how it stops."""
+"""How much one process claims of what waits for its handler, when it settles, and how it stops."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield made
 
 
-def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(b: Bench) -> None:
+def test_a_stop_settles_what_is_done_and_requeues_the_rest_at_the_front(b: Bench) -> None:
     brought(b, "1", "2", "3", "4")
     brought(b, "5")
 
@@ -42,7 +42,7 @@ def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(b: Benc
     }
 
 
-def test_a_stop_before_anything_began_changes_nothing(b: Bench) -> None:
+def test_a_stop_before_the_first_call_changes_nothing(b: Bench) -> None:
     brought(b, "1", "2")
 
     b.deliver(single, stop_when=lambda: True, max_jobs=1)
@@ -64,7 +64,7 @@ def test_what_is_done_is_settled_while_the_rest_runs(b: Bench, monkeypatch: pyte
     assert waiting == [3, 2, 1]
 
 
-def test_a_process_begins_with_one_job_to_see_how_fast_its_handler_is(b: Bench) -> None:
+def test_a_process_starts_with_one_job_to_measure_its_handler(b: Bench) -> None:
     for n in range(3):
         brought(b, str(n))
 
@@ -83,7 +83,7 @@ def test_a_slow_handler_leaves_work_to_a_second_process(b: Bench) -> None:
     assert 10 < len(b.waiting("deliver-single")) < 40, "its second run took along what it gets done in a second"
 
 
-def test_a_fast_handler_takes_ever_more_along(b: Bench, runs: list[str]) -> None:
+def test_a_fast_handler_coalesces_ever_more(b: Bench, runs: list[str]) -> None:
     brought(b, *(str(n) for n in range(5000)))
 
     b.deliver(other)
@@ -104,10 +104,10 @@ def test_five_thousand_failures_are_five_thousand_retries(b: Bench) -> None:
 
 @handler(ReportEvent, concurrency=4)
 async def many(event: ReportEvent) -> None:
-    """Take it."""
+    """Accept it."""
 
 
-def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
+def test_a_concurrent_handler_starts_with_several_rounds(
     quick_redis: RedisServer,  # noqa: F811
     runs: list[str],
 ) -> None:

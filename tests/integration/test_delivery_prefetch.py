@@ -1,4 +1,4 @@
-"""A run that goes on takes more of what waits: a slow call keeps only itself waiting, and nothing is lost by it."""
+"""A run in progress claims more of what waits: a slow call delays no other event, and nothing is lost by it."""
 
 import asyncio
 import os
@@ -26,13 +26,13 @@ from tests.integration.workbench import (  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
 
-# A run begins with eight rounds of what it works on at once.
+# A run starts with eight rounds of concurrent calls.
 AT_FIRST = 8 * 4
 WORKER = "somebody"
 
 
 class Calls:
-    """What the handler of these tests was called with, and what it does with it."""
+    """What the handler of these tests was called with, and what it does then."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -57,7 +57,7 @@ async def waits(event: ReportEvent) -> None:
 
 @handler(ReportEvent, concurrency=2, timeout_seconds=0.2)
 async def stays(event: ReportEvent) -> None:
-    """Hear of nothing."""
+    """Do nothing."""
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
@@ -71,13 +71,13 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 def brought(b: Bench, *message_ids: str) -> None:
-    """Have each of these events wait in a job of its own."""
+    """Enqueue each of these events in a job of its own."""
     for message_id in message_ids:
         b.keep(*statuses([message_id]))
         b.expand()
 
 
-def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(b: Bench, runs: list[str]) -> None:
+def test_a_slow_call_does_not_delay_the_jobs_behind_its_run(b: Bench, runs: list[str]) -> None:
     calls.last = "40"
     brought(b, *(str(n) for n in range(41)))
 
@@ -89,7 +89,7 @@ def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(b: Bench, runs: 
     assert b.leftovers() == set()
 
 
-def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: Bench) -> None:
+def test_events_that_arrive_during_a_slow_call_are_claimed_although_no_other_call_ends(b: Bench) -> None:
     calls.last = "1"
     brought(b, "0", "1")
     (late,) = b.waiting("deliver-waits")[1:]
@@ -107,7 +107,7 @@ def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: 
     assert at_handler(b, waits) == (2, 0, 0, 0)
 
 
-def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_claims_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "MAX_ITEMS", 36)
     calls.last = "35"
     brought(b, *(str(n) for n in range(50)))
@@ -118,7 +118,7 @@ def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypat
     assert at_handler(b, waits) == (50, 0, 0, 0)
 
 
-def test_a_worker_that_is_to_stop_takes_no_more(b: Bench) -> None:
+def test_a_worker_that_is_to_stop_claims_no_more(b: Bench) -> None:
     brought(b, *(str(n) for n in range(50)))
     calls.last = "10"
 
@@ -128,7 +128,7 @@ def test_a_worker_that_is_to_stop_takes_no_more(b: Bench) -> None:
     assert at_handler(b, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
 
 
-def test_a_paused_handler_takes_no_more(b: Bench) -> None:
+def test_a_paused_handler_claims_no_more(b: Bench) -> None:
     asked: list[str] = []
     paused = asyncio.Event()
 
@@ -153,7 +153,7 @@ def test_a_paused_handler_takes_no_more(b: Bench) -> None:
         assert at_handler(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
 
 
-def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_it_was_taken(b: Bench) -> None:
+def test_events_in_flight_are_not_called_again_when_redis_falls_back_to_before_their_claim(b: Bench) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=4)
@@ -175,7 +175,7 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
 
 
 @pytest.mark.parametrize("place", ["its queue", "the run's list"])
-def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
+def test_events_settled_before_redis_fell_back_are_repeated_by_the_next_run(
     b: Bench, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
@@ -221,7 +221,7 @@ def test_what_is_done_is_settled_while_a_call_is_slow(b: Bench) -> None:
         assert settled == [1]
 
 
-def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(b: Bench) -> None:
+def test_a_worker_that_cannot_end_a_call_dies_although_it_prefetches(b: Bench) -> None:
     with bench(b.url, stays) as made:
         brought(made, "0")
         (job,) = made.waiting("deliver-stays")

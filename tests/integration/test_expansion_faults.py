@@ -1,4 +1,4 @@
-"""Expansion that is disturbed: killed, cut off, overtaken, or done by several at once. No event is lost or doubled."""
+"""Expansion with faults: killed, disconnected, overtaken, or done by several at once. No event is lost or doubled."""
 
 import random
 import time
@@ -57,7 +57,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(b:
     assert_all_is_expanded_once(b)
     assert len(points) > 10
 
-    # One of the three also has the exchanges before the first job is popped, which are every worker's.
+    # One of the three also covers the exchanges before the first job is popped, which all workers have.
     for at in range(1, points[-1] + 1) if fault == "killed" else points:
         b.connection.flushall()
         keep_a_little_of_everything(b)
@@ -70,7 +70,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(b:
             raise AssertionError(f"{fault} at exchange {at} of {points}") from exc
 
 
-def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(b: Bench) -> None:
+def test_a_batch_of_several_chunks_continues_where_its_killed_run_stopped(b: Bench) -> None:
     journey = Journey(b.url, "expand")
     seen: set[int] = set()
     b.keep(status(record("1")))
@@ -94,7 +94,7 @@ def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(b: Bench) -
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_two_processes_with_the_same_events_make_each_of_them_once(b: Bench, seed: int) -> None:
+def test_two_processes_with_the_same_events_deliver_each_once(b: Bench, seed: int) -> None:
     rounds = random.Random(seed)
     ids = [str(n) for n in range(400)]
     for _ in range(4):
@@ -112,7 +112,7 @@ def test_two_processes_with_the_same_events_make_each_of_them_once(b: Bench, see
     assert sums.received == sums.unique + sums.duplicate == 4 * 10 * 41
 
 
-def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole(b: Bench) -> None:
+def test_two_processes_that_expand_one_batch_of_many_chunks_lose_and_double_nothing(b: Bench) -> None:
     for _ in range(4):
         b.keep(*statuses([str(n) for n in range(1500)], bundle=50))
 
@@ -122,7 +122,7 @@ def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole
     assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1500, 4500, 0)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(b: Bench) -> None:
+def test_a_run_whose_job_another_worker_owns_ends_without_effect(b: Bench) -> None:
     b.keep(status(record("1")))
     job_id = b.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
     arguments = queues.arguments(b.connection.hget(keys.job(job_id), "data"))
@@ -139,11 +139,11 @@ def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(b: Bench
     assert len(b.waiting_at(witnesses.single)) == 1
 
 
-def test_a_job_that_took_others_along_is_not_itself_taken_along(b: Bench) -> None:
+def test_a_job_that_coalesced_others_is_not_coalesced_itself(b: Bench) -> None:
     for n in range(4):
         b.keep(status(record(str(n))))
     _first, second, third, _fourth = b.waiting(queues.EXPAND)
-    # A run of `second` took `third` along, and was put back: both are its own affair until it runs again.
+    # A run of `second` coalesced `third`, and was requeued: `third` waits for the next run of `second`.
     b.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
     b.connection.rpush(keys.taken(second), third)
 
@@ -153,7 +153,7 @@ def test_a_job_that_took_others_along_is_not_itself_taken_along(b: Bench) -> Non
     assert not b.connection.exists(keys.taken(second))
 
 
-def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(b: Bench) -> None:
+def test_a_job_that_is_in_the_queue_twice_is_expanded_once(b: Bench) -> None:
     b.keep(status(record("1")))
     b.keep(status(record("2")))
     for job_id in reversed(b.waiting(queues.EXPAND)):
@@ -164,7 +164,7 @@ def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(b: Bench) -> None
     assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (2, 0, 0)
 
 
-def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(b: Bench) -> None:
+def test_jobs_coalesced_by_a_job_that_is_deleted_by_hand_are_still_expanded(b: Bench) -> None:
     for n in range(3):
         b.keep(status(record(str(n))))
     _first, second, third = b.waiting(queues.EXPAND)
@@ -178,7 +178,7 @@ def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(b: Bench)
     assert b.audit().missing == 1, "only what was deleted"
 
 
-def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(b: Bench) -> None:
+def test_an_orphan_of_a_worker_that_died_is_requeued_after_two_checks(b: Bench) -> None:
     b.keep(status(record("1")))
     b.connection.lmove(keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), "LEFT", "RIGHT")
     keeper = b.housekeeping()
@@ -194,7 +194,7 @@ def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(b: Ben
 
 
 @pytest.mark.parametrize("is_expanded", [False, True], ids=["still waits", "has ended"])
-def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b: Bench, is_expanded: bool) -> None:
+def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_its_new_owner(b: Bench, is_expanded: bool) -> None:
     b.keep(status(record("1")))
     slow: Any = b.worker(queues.EXPAND)
     slow.register_birth()
@@ -217,7 +217,7 @@ def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b:
     keeper.close()
 
 
-def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
+def test_a_job_that_is_requeued_twice_is_in_the_queue_once(b: Bench) -> None:
     b.keep(status(record("1")))
     worker: Any = b.worker(queues.EXPAND)
     job, queue = worker.dequeue_job_and_maintain_ttl(None)
@@ -233,7 +233,7 @@ def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
     assert b.connection.hget(keys.job(job.id), "deaths") == b"1"
 
 
-def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(
+def test_a_job_whose_lease_ran_out_is_requeued_once_by_several_supervisors(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b.keep(status(record("1")))

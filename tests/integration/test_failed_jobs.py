@@ -1,4 +1,4 @@
-"""A job whose runs fail as a whole, again and again: it holds up nobody, is taken apart, and set aside at the end."""
+"""A job whose runs fail as a whole, repeatedly: it delays no other, is split, and moves to the failures at the end."""
 
 import json
 import time
@@ -23,8 +23,8 @@ from workers.failures import failed_jobs
 from workers.runtime import job_transitions
 from workers.runtime.steps import Steps
 
-# With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
-# apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
+# For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
+# is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
 IN_EXPAND = {
     "shared.queues:arguments": 0,
     "shared.queues:current": 3,
@@ -54,7 +54,7 @@ IN_DELIVER = {
     "workers.runtime.steps:Steps.take": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
-# With this nothing can be set aside at all.
+# If this raises, nothing can move to the failures at all.
 IN_SETTING_ASIDE = "workers.runtime.settlement:append_all"
 
 
@@ -68,7 +68,7 @@ def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ben
 
 
 def work(b: Bench, stage: str) -> None:
-    """Work until nothing moves: what waits to be tried again is due at once."""
+    """Work until nothing is left to do: retries are due at once."""
     for _ in range(30):
         if stage == "expand":
             b.expand()
@@ -87,12 +87,12 @@ def promote(b: Bench) -> None:
     keeper.close()
 
 
-def test_every_function_that_the_isolation_of_items_leaves_out_is_tried_here() -> None:
+def test_every_function_that_test_isolation_leaves_out_is_tried_here() -> None:
     assert {*IN_EXPAND, *IN_DELIVER, IN_SETTING_ASIDE} == OF_THE_JOB | OF_THE_LADDER
 
 
 def keep(b: Bench, *, first: bool) -> None:
-    """Have a callback wait that no run can work on, in the first job or in one that it takes along."""
+    """Enqueue a callback that makes every run fail, in the first job or in one that is coalesced."""
     batches = [statuses(["1", MARK, "2"], bundle=1), statuses([str(n) for n in range(10, 20)], bundle=1)]
     for batch in batches if first else reversed(batches):
         b.keep(*batch)
@@ -101,16 +101,14 @@ def keep(b: Bench, *, first: bool) -> None:
 
 @pytest.mark.parametrize("function", IN_EXPAND)
 @pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
-def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
-    b: Bench, function: str, first: bool
-) -> None:
+def test_only_the_callback_that_makes_whole_runs_fail_is_quarantined(b: Bench, function: str, first: bool) -> None:
     keep(b, first=first)
 
     with injection.raising(function, RecursionError):
         work(b, "expand")
 
     sums = b.audit()
-    # Taken along, its job is never the one of which the whole arguments are read.
+    # If its job is coalesced, it is never the one whose whole arguments are read.
     apart = sums.quarantined
     assert apart == IN_EXPAND[function] or (not first and apart == 0)
     assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - apart, 0, 0, True)
@@ -121,7 +119,7 @@ def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
 
 @pytest.mark.parametrize("function", IN_DELIVER)
 @pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
-def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
+def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
     b: Bench, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
 ) -> None:
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
@@ -141,7 +139,7 @@ def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
         assert "MemoryError" in letter["traceback"]
 
 
-def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(b: Bench) -> None:
+def test_a_job_that_cannot_move_to_the_failures_waits_and_delays_no_other(b: Bench) -> None:
     keep(b, first=True)
 
     with injection.raising(IN_SETTING_ASIDE, ValueError):
@@ -168,7 +166,7 @@ def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(b: Bench) -> No
     ],
 )
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
-def test_a_job_of_an_unknown_form_is_quarantined_whole(b: Bench, data: bytes, place: int) -> None:
+def test_a_job_of_an_unknown_format_is_quarantined_whole(b: Bench, data: bytes, place: int) -> None:
     for n in range(3):
         b.keep(status(record(f"{n}a"), record(f"{n}b")))
     b.connection.hset(keys.job(b.waiting(queues.EXPAND)[place]), "data", data)
@@ -191,7 +189,7 @@ def test_a_job_of_an_unknown_form_is_quarantined_whole(b: Bench, data: bytes, pl
     ],
 )
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
-def test_a_delivery_of_an_unknown_form_is_one_dead_letter_that_can_be_dropped(
+def test_a_delivery_of_an_unknown_format_is_one_dead_letter_that_can_be_dropped(
     b: Bench, data: bytes, place: int
 ) -> None:
     for n in range(3):
@@ -207,7 +205,7 @@ def test_a_delivery_of_an_unknown_form_is_one_dead_letter_that_can_be_dropped(
     assert b.audit().balances
 
 
-def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_delivered(b: Bench) -> None:
+def test_an_unreadable_event_is_a_dead_letter_and_the_others_are_delivered(b: Bench) -> None:
     b.keep(*statuses(["1", "2", "3"]))
     b.expand()
     (job_id,) = b.waiting("deliver-single")
@@ -228,7 +226,7 @@ def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_deli
     assert b.counts()["report.dead:single"] == 1
 
 
-def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench) -> None:
+def test_a_job_of_a_newer_release_waits_for_that_release(b: Bench) -> None:
     b.keep(status(record("1")))
     b.keep(status(record("2")))
     _, newer = b.waiting(queues.EXPAND)
@@ -260,14 +258,14 @@ def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkey
 
 
 class FixedTime:
-    """The time that a test takes it to be."""
+    """A clock that a test sets."""
 
     @staticmethod
     def time() -> float:
         return 1_800_000_000.0
 
 
-def test_a_job_that_makes_progress_begins_the_ladder_anew(b: Bench) -> None:
+def test_a_job_that_makes_progress_starts_the_ladder_again(b: Bench) -> None:
     b.keep(*statuses([str(n) for n in range(3)], bundle=1))
     (job_id,) = b.waiting(queues.EXPAND)
     b.connection.hset(keys.job(job_id), "failures", 3)
@@ -324,7 +322,7 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(b: Bench, monkeypatch: 
     assert sorted(told.called) == ["1", "2"]
 
 
-def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_no_event_causes_makes_no_dead_letters(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     b.keep(*statuses([str(number) for number in range(30)]))
     b.expand()
     with monkeypatch.context() as broken:

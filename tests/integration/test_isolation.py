@@ -1,7 +1,7 @@
-"""One item among a thousand makes a function of ours raise, whichever: it is set apart, and the others go through.
+"""One item among a thousand makes one of our functions raise: it alone becomes a failure, and the others go through.
 
 Every function that a traced run passes with the item in its arguments is tried (see `injection`), with the item in the
-first batch, in one that is taken along, and in the middle of a bundle.
+first batch, in a coalesced one, and in the middle of a bundle.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
 ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
 
-# What has the whole job in its arguments, or carries the item away: `test_failed_jobs` is about these.
+# Functions that have the whole job in their arguments, or make the item a failure: `test_failed_jobs` tries these.
 OF_THE_JOB: Final = {
     "shared.queues:arguments",
     "shared.queues:current",
@@ -68,7 +68,7 @@ IN_EXPAND: Final = [
     "workers.runtime.steps:Steps.fan_out",
     "workers.runtime.steps:_groups",
 ]
-# A small body is read at once, a large one part by part.
+# A small body is read at once, a large one in parts.
 OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
 OF_LARGE: Final = [
     "shared.bodies:_parts",
@@ -98,8 +98,8 @@ OF_CALLS: Final = {
     ],
 }
 
-# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
-# and what a whole batch is called by is not passed by an event that is called alone.
+# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, which is retried;
+# and an event that is called alone does not pass the function that calls a whole batch.
 OUTCOMES: Final = {
     "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
     "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
@@ -179,7 +179,7 @@ def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Call
         for function, error in zip(functions, itertools.cycle(ERRORS), strict=False)
     ],
 )
-def test_the_one_of_which_expanding_raises_is_quarantined_alone(
+def test_only_the_record_that_makes_expansion_raise_is_quarantined(
     b: Bench,
     place: Callable[[], list[list[Accepted]]],
     function: str,
@@ -197,7 +197,7 @@ def test_the_one_of_which_expanding_raises_is_quarantined_alone(
     assert set(Counter(b.waiting_at(single)).values()) == {1}
     assert "action=job_failed" not in caplog.text
     if function in OF_LARGE:
-        # Its records are read one at a time then, and nothing is wrong with any of them.
+        # Then its records are read one at a time, and each can be read.
         assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (1000, 0, 0, 0)
         return
     assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (999, 1, 0, 0)
@@ -217,7 +217,7 @@ def test_each_error_is_caught(b: Bench, error: type[Exception]) -> None:
     assert (b.audit().unique, b.audit().quarantined, b.audit().balances) == (2, 1, True)
 
 
-def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
+def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
     b.keep(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
     with injection.raising("workers.runtime.steps:_groups", ValueError):
         b.expand()
@@ -250,7 +250,7 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
     ],
 )
 @pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
-def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR0917 # a table's columns
+def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR0917 # a table's columns
     quick_redis: RedisServer,  # noqa: F811
     place: Callable[[], list[list[Accepted]]],
     name: str,
@@ -282,7 +282,7 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
         assert "action=job_failed" not in caplog.text
 
 
-def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:  # noqa: F811
     with bench(quick_redis.url, several) as b:
         b.keep(*statuses([*map(str, range(99)), MARK], bundle=100))
         b.expand()

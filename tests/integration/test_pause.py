@@ -1,4 +1,4 @@
-"""A handler whose target is away: its queue waits, no attempt is lost, one event is tried first, the sums come out."""
+"""A handler whose target is unavailable: its queue waits, no attempt is lost, one event is tried first, sums agree."""
 
 import asyncio
 import logging
@@ -48,7 +48,7 @@ def rejecting(event: ReportEvent) -> None:
 
 
 def over(b: Bench, function: Callable[..., Any] = single) -> None:
-    """Let the pause's time be over."""
+    """Make the time of the pause be over."""
     key = keys.paused(declared(function).name)
     assert b.connection.hset(key, "until_ms", 1) == 0
 
@@ -58,7 +58,7 @@ def state(b: Bench, function: Callable[..., Any] = single) -> pause.Pausing | No
 
 
 def unburnt(b: Bench, function: Callable[..., Any] = single) -> bool:
-    """Tell whether the handler's jobs wait where RQ shows them, at their first attempt, with no death on them."""
+    """Return whether the handler's jobs wait in its queue, at their first attempt, without a death."""
     queue = queues.delivery(declared(function).name)
     jobs = b.waiting(queue)
     return (
@@ -92,7 +92,7 @@ def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
     assert b.audit().balances
 
 
-def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(b: Bench) -> None:
+def test_during_a_pause_the_handler_is_not_called_and_other_handlers_are(b: Bench) -> None:
     brought(b, "1")
     told.act = away
     b.deliver(single)
@@ -107,9 +107,7 @@ def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(b: Ben
     assert unburnt(b)
 
 
-def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_coalesced_jobs_wait_in_the_queue_again_in_their_order(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     for n in range(4):
         brought(b, str(2 * n), str(2 * n + 1))
@@ -129,7 +127,7 @@ def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
 
 
 @pytest.mark.parametrize("ends", [lambda _event: None, rejecting], ids=["done", "rejected"])
-def test_the_first_event_after_it_ends_it_and_all_go_on(b: Bench, ends: Act, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_event_after_a_pause_ends_it(b: Bench, ends: Act, caplog: pytest.LogCaptureFixture) -> None:
     brought(b, "1", "2", "3")
     told.act = away
     b.deliver(single)
@@ -147,7 +145,7 @@ def test_the_first_event_after_it_ends_it_and_all_go_on(b: Bench, ends: Act, cap
     assert "action=handler_resumed handler=single seconds=" in caplog.text
 
 
-def test_a_probe_that_pauses_again_goes_on_with_the_new_time(b: Bench) -> None:
+def test_a_probe_that_asks_for_a_pause_prolongs_it_by_the_new_time(b: Bench) -> None:
     brought(b, "1", "2")
     told.act = away
     b.deliver(single)
@@ -172,7 +170,7 @@ def test_a_probe_that_pauses_again_goes_on_with_the_new_time(b: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("as it was told"), Retry(after_seconds=900)], ids=["failed", "retry"])
-def test_a_probe_that_fails_burns_its_own_attempt_and_the_pause_goes_on_for_as_long(b: Bench, error: Exception) -> None:
+def test_a_probe_that_fails_loses_its_own_attempt_and_prolongs_the_pause(b: Bench, error: Exception) -> None:
     brought(b, "1", "2")
     told.act = away
     b.deliver(single)
@@ -194,7 +192,7 @@ def test_a_probe_that_fails_burns_its_own_attempt_and_the_pause_goes_on_for_as_l
     assert at_handler(b, single) == (0, 0, 2, 0)
 
 
-def test_a_batch_that_pauses_is_not_taken_apart_and_its_probe_is_a_list_of_one(b: Bench) -> None:
+def test_a_batch_that_pauses_is_not_split_and_its_probe_is_a_list_of_one(b: Bench) -> None:
     brought(b, "1", "2", "3")
     told.act = away
     b.deliver(whole)
@@ -212,7 +210,7 @@ def test_a_batch_that_pauses_is_not_taken_apart_and_its_probe_is_a_list_of_one(b
     assert at_handler(b, whole) == (3, 0, 0, 0)
 
 
-def test_of_concurrent_calls_those_under_way_are_kept(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:  # noqa: F811
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=32)
@@ -252,7 +250,7 @@ def test_a_calls_own_pause_does_not_shorten_one_that_another_process_asked_for(b
     assert found.times == 1
 
 
-def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(b: Bench) -> None:
+def test_an_operators_pause_stops_a_run_at_its_next_settlement_and_lasts_until_resumed(b: Bench) -> None:
     brought(b, "1", "2", "3", "4")
 
     def act(event: ReportEvent) -> None:
@@ -277,7 +275,7 @@ def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(b: Ben
     assert at_handler(b, single) == (3, 1, 0, 0)
 
 
-def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(b: Bench) -> None:
+def test_neither_a_pause_nor_a_probe_changes_an_operators_pause(b: Bench) -> None:
     brought(b, "1", "2")
     told.act = away
     b.deliver(single)
@@ -293,7 +291,7 @@ def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(b: Bench) -> 
     assert at_handler(b, single) == (1, 0, 1, 0)
 
 
-def test_a_probe_that_is_told_to_stop_leaves_it_to_another_at_once(b: Bench) -> None:
+def test_a_probe_that_has_to_stop_leaves_the_probe_to_another_run_at_once(b: Bench) -> None:
     brought(b, "1")
     told.act = away
     b.deliver(single)
@@ -307,7 +305,7 @@ def test_a_probe_that_is_told_to_stop_leaves_it_to_another_at_once(b: Bench) -> 
     assert (found.seconds_left, found.is_probing) == (0, False)
 
 
-def test_a_pause_outlives_its_end_by_a_day_and_no_more(b: Bench) -> None:
+def test_a_pause_is_kept_for_a_day_after_its_end(b: Bench) -> None:
     brought(b, "1")
     told.act = away
 
@@ -316,7 +314,7 @@ def test_a_pause_outlives_its_end_by_a_day_and_no_more(b: Bench) -> None:
     assert 0 < b.connection.ttl(keys.paused("single")) - keys.PAUSE_KEPT_SECONDS <= 600
 
 
-def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(b: Bench) -> None:
+def test_a_retry_after_centuries_is_due_within_30_days(b: Bench) -> None:
     brought(b, "1")
 
     def much_later(event: ReportEvent) -> None:
@@ -331,7 +329,7 @@ def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(b: Bench) 
     assert queue_state.look(b.connection, "single").next_attempt_at is not None
 
 
-def test_the_deaths_of_workers_stand_until_something_is_settled(b: Bench) -> None:
+def test_the_deaths_of_workers_count_until_an_event_is_settled(b: Bench) -> None:
     brought(b, "1", "2")
     (job,) = b.waiting("deliver-single")
     b.connection.hset(keys.job(job), "deaths", 1)

@@ -1,4 +1,4 @@
-"""A pause, and the probe that ends it, disturbed at every exchange with Redis: nothing is lost, no attempt either."""
+"""A pause, and the probe that ends it, with a fault at every exchange with Redis: no event and no attempt is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def brought(b: Bench, *, paused: bool) -> None:
-    """Have three events wait, in two jobs; `paused`: of a pause that is over, with the target back."""
+    """Enqueue three events, in two jobs; `paused`: the handler's pause is over, and its target is back."""
     b.connection.flushall()
     Path(f"{away()}".removesuffix(".away")).unlink(missing_ok=True)
     away().write_text("600")
@@ -52,7 +52,7 @@ def attempts(b: Bench) -> set[int]:
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
-def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(b: Bench, fault: Fault) -> None:
+def test_a_fault_at_any_exchange_of_a_pause_loses_no_event_and_no_attempt(b: Bench, fault: Fault) -> None:
     journey = Journey(b.url, "distant", handlers=[distant])
     brought(b, paused=False)
     points = journey.points()

@@ -1,4 +1,4 @@
-"""The step that gives a run more of what waits: only to a run that holds its job, and each job once."""
+"""The step that adds waiting jobs to a run in progress: only while the run holds its job, and each job once."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ WORKER = "somebody"
 
 @handler(ReportEvent, concurrency=4)
 async def waits(event: ReportEvent) -> None:
-    """Take it."""
+    """Accept it."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def going(b: Bench) -> "Going":
 
 
 class Going:
-    """A run that goes on: its job, and what waits behind it."""
+    """A run in progress: its job, and what waits behind it."""
 
     def __init__(self, b: Bench) -> None:
         self.b = b
@@ -42,7 +42,7 @@ class Going:
         b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
     def take(self, *, most_items: int = 9) -> list[str]:
-        """Take more; give the jobs."""
+        """Claim more; return the ids of the jobs."""
         portions = Steps(self.b.connection).take_more(
             queue="deliver-waits",
             job_id=self.job,
@@ -57,7 +57,7 @@ class Going:
         return [job.decode() for job in self.b.connection.lrange(keys.taken(self.job), 0, -1)]
 
 
-def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
+def test_a_run_that_holds_its_job_claims_what_waits(going: Going) -> None:
     assert going.take() == going.taken() == [going.next, going.last]
     assert going.b.waiting("deliver-waits") == []
 
@@ -65,7 +65,7 @@ def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("worker_name", "another"), ("status", "queued"), ("data", None)], ids=str
 )
-def test_a_run_that_has_lost_its_job_gets_nothing(going: Going, field: str, value: str | None) -> None:
+def test_a_run_that_has_lost_its_job_claims_nothing(going: Going, field: str, value: str | None) -> None:
     if value is None:
         going.b.connection.hdel(keys.job(going.job), field)
     else:
@@ -75,21 +75,21 @@ def test_a_run_that_has_lost_its_job_gets_nothing(going: Going, field: str, valu
     assert going.b.waiting("deliver-waits") == [going.next, going.last]
 
 
-def test_nobody_takes_more_of_what_an_operator_holds(going: Going) -> None:
+def test_nothing_is_claimed_for_a_handler_that_an_operator_paused(going: Going) -> None:
     going.b.connection.hset(keys.paused("waits"), "by", "operator")
 
     assert going.take() == going.taken() == []
 
 
-def test_a_job_that_is_larger_than_what_is_asked_for_comes_alone(going: Going) -> None:
+def test_a_job_larger_than_the_limit_is_claimed_alone(going: Going) -> None:
     going.b.connection.hset(keys.job(going.next), "items", 100)
 
     assert going.take(most_items=4) == [going.next]
     assert going.take(most_items=4) == [going.last]
 
 
-def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
-    # By hand, or by a tool: ids that stand in their queue once more.
+def test_jobs_that_were_coalesced_already_are_not_claimed_again(going: Going) -> None:
+    # By hand, or by a tool: ids that are in their queue a second time.
     going.take()
     going.b.connection.rpush(keys.rq_queue("deliver-waits"), going.job, going.next, going.last)
 
@@ -98,10 +98,10 @@ def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
     assert going.taken() == [going.next, going.last]
 
 
-def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
+def test_a_job_of_a_newer_release_is_released_only_once_by_a_run(
     going: Going, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Left each time, it would be taken 40 times a second for as long as a call is slow.
+    # Otherwise it would be claimed and released 40 times a second during a slow call.
     newer = queues.call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
     going.b.connection.hset(keys.job(going.next), "data", newer)
 
@@ -111,7 +111,7 @@ def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
     assert caplog.text.count("action=job_unreadable") == 1
 
 
-def test_a_job_that_nobody_can_read_and_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
+def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
     going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(going.job), "LEFT", "RIGHT")
     going.b.connection.delete(keys.job(going.next))
 
