@@ -1,6 +1,6 @@
 """A wrongly made Pause, Retry or Reject is the failure of that call, and has no other effect.
 
-Otherwise the job comes back to its queue for ever, an event and an ERROR a second, with no attempt burnt.
+Otherwise the job comes back to its queue without end, an event and an ERROR a second, with no attempt burnt.
 """
 
 from typing import Any

@@ -182,13 +182,13 @@ def test_the_failures_of_one_handler_change_nothing_for_another(b: Bench) -> Non
 
 
 def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:  # noqa: F811
-    at_once, most, called = 0, 0, []
+    at_once, max_at_once, called = 0, 0, []
 
     @handler(ReplyEvent, concurrency=4)
     async def chat(event: ReplyEvent) -> None:
-        nonlocal at_once, most
+        nonlocal at_once, max_at_once
         at_once += 1
-        most = max(most, at_once)
+        max_at_once = max(max_at_once, at_once)
         await asyncio.sleep(0.01)
         at_once -= 1
         called.append(event.reply_message_id or "")
@@ -199,7 +199,7 @@ def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redi
 
         b.deliver(chat)
 
-        assert most == 4
+        assert max_at_once == 4
         assert sorted(called) == sorted(f"m{n}" for n in range(20))
         assert at_handler(b, chat) == (20, 0, 0, 0)
         assert b.leftovers() == set()

@@ -254,28 +254,28 @@ def test_while_redis_refuses_to_write_no_event_is_called_twice(
     called: list[str] = []
 
     @handler(ReportEvent)
-    def patient(event: ReportEvent) -> None:
+    def waits_for_redis(event: ReportEvent) -> None:
         called.append(event.message_id)
         if refusal == "NOREPLICAS":
             admin.config_set("min-replicas-to-write", "1")
         else:
             admin.replicaof("127.0.0.1", "1")
 
-    def mended(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             admin.config_set("min-replicas-to-write", "0")
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
-    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=mended))
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=sleep))
     server = start_redis({"appendonly": "no"})
-    with bench(server.url, patient) as b, redis.Redis.from_url(server.url) as admin:
+    with bench(server.url, waits_for_redis) as b, redis.Redis.from_url(server.url) as admin:
         b.keep(*statuses(["1"]))
         b.expand()
 
-        b.deliver(patient)
+        b.deliver(waits_for_redis)
 
         assert called == ["1"]
         assert len(pauses) >= 3
-        assert at_handler(b, "patient") == (1, 0, 0, 0)
+        assert at_handler(b, "waits_for_redis") == (1, 0, 0, 0)

@@ -31,7 +31,7 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield made
 
 
-def keep_a_little_of_everything(b: Bench) -> None:
+def accept_all_kinds(b: Bench) -> None:
     b.keep(status(record("1"), record("2"), record("1")), reply("m1", "q1"), reply("m1", "q2"))
     b.keep(status(record("2"), {"no": "record"}, record("3")), reply("m1", "q3"))
     b.keep(status(record("4")))
@@ -52,7 +52,7 @@ def assert_all_is_expanded_once(b: Bench) -> None:
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
 def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(b: Bench, fault: Fault) -> None:
     journey = Journey(b.url, "expand")
-    keep_a_little_of_everything(b)
+    accept_all_kinds(b)
     points = journey.points()
     assert_all_is_expanded_once(b)
     assert len(points) > 10
@@ -60,7 +60,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(b:
     # One of the three also covers the exchanges before the first job is popped, which all workers have.
     for at in range(1, points[-1] + 1) if fault == "killed" else points:
         b.connection.flushall()
-        keep_a_little_of_everything(b)
+        accept_all_kinds(b)
 
         journey.disturbed(at, fault)
 

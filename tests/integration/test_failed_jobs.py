@@ -55,7 +55,7 @@ IN_DELIVER = {
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # If this raises, nothing can move to the failures at all.
-IN_SETTING_ASIDE = "workers.runtime.settlement:append_all"
+IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_all"
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def promote(b: Bench) -> None:
 
 
 def test_every_function_that_test_isolation_leaves_out_is_tried_here() -> None:
-    assert {*IN_EXPAND, *IN_DELIVER, IN_SETTING_ASIDE} == OF_THE_JOB | OF_THE_LADDER
+    assert {*IN_EXPAND, *IN_DELIVER, IN_MOVING_TO_FAILURES} == OF_THE_JOB | OF_THE_LADDER
 
 
 def keep(b: Bench, *, first: bool) -> None:
@@ -100,7 +100,7 @@ def keep(b: Bench, *, first: bool) -> None:
 
 
 @pytest.mark.parametrize("function", IN_EXPAND)
-@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "coalesced"])
 def test_only_the_callback_that_makes_whole_runs_fail_is_quarantined(b: Bench, function: str, first: bool) -> None:
     keep(b, first=first)
 
@@ -109,16 +109,16 @@ def test_only_the_callback_that_makes_whole_runs_fail_is_quarantined(b: Bench, f
 
     sums = b.audit()
     # If its job is coalesced, it is never the one whose whole arguments are read.
-    apart = sums.quarantined
-    assert apart == IN_EXPAND[function] or (not first and apart == 0)
-    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - apart, 0, 0, True)
+    quarantined = sums.quarantined
+    assert quarantined == IN_EXPAND[function] or (not first and quarantined == 0)
+    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - quarantined, 0, 0, True)
     for entry in b.quarantine():
         assert MARK in entry["body"]
         assert "RecursionError" in entry["traceback"]
 
 
 @pytest.mark.parametrize("function", IN_DELIVER)
-@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "coalesced"])
 def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
     b: Bench, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
 ) -> None:
@@ -142,7 +142,7 @@ def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
 def test_a_job_that_cannot_move_to_the_failures_waits_and_delays_no_other(b: Bench) -> None:
     keep(b, first=True)
 
-    with injection.raising(IN_SETTING_ASIDE, ValueError):
+    with injection.raising(IN_MOVING_TO_FAILURES, ValueError):
         for _ in range(8):
             b.expand()
             promote(b)
@@ -165,11 +165,11 @@ def test_a_job_that_cannot_move_to_the_failures_waits_and_delays_no_other(b: Ben
         b'["workers.jobs.unknown",null,[1,[]],{}]',
     ],
 )
-@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
-def test_a_job_of_an_unknown_format_is_quarantined_whole(b: Bench, data: bytes, place: int) -> None:
+@pytest.mark.parametrize("index", [0, 1], ids=["first", "coalesced"])
+def test_a_job_of_an_unknown_format_is_quarantined_whole(b: Bench, data: bytes, index: int) -> None:
     for n in range(3):
         b.keep(status(record(f"{n}a"), record(f"{n}b")))
-    b.connection.hset(keys.job(b.waiting(queues.EXPAND)[place]), "data", data)
+    b.connection.hset(keys.job(b.waiting(queues.EXPAND)[index]), "data", data)
 
     work(b, "expand")
 
@@ -188,14 +188,14 @@ def test_a_job_of_an_unknown_format_is_quarantined_whole(b: Bench, data: bytes, 
         b'["workers.jobs.deliver",null,[1,"single",1,[]],{}]',
     ],
 )
-@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
+@pytest.mark.parametrize("index", [0, 1], ids=["first", "coalesced"])
 def test_a_delivery_of_an_unknown_format_is_one_dead_letter_that_can_be_dropped(
-    b: Bench, data: bytes, place: int
+    b: Bench, data: bytes, index: int
 ) -> None:
     for n in range(3):
         b.keep(status(record(f"{n}a"), record(f"{n}b")))
         b.expand()
-    b.connection.hset(keys.job(b.waiting("deliver-single")[place]), "data", data)
+    b.connection.hset(keys.job(b.waiting("deliver-single")[index]), "data", data)
 
     work(b, "deliver")
 

@@ -123,7 +123,7 @@ def whole(events: list[ReportEvent]) -> None:
 async def several(event: ReportEvent) -> None:
     called[event.message_id] += 1
     at_once["now"] += 1
-    at_once["most"] = max(at_once.values())
+    at_once["max"] = max(at_once.values())
     await asyncio.sleep(0)
     at_once["now"] -= 1
 
@@ -144,7 +144,7 @@ def in_the_first_batch() -> list[list[Accepted]]:
     return [statuses([*ids[:200], MARK, *ids[200:]], bundle=1), statuses([str(n) for n in range(500, 1000)], bundle=50)]
 
 
-def in_a_batch_taken_along() -> list[list[Accepted]]:
+def in_a_coalesced_batch() -> list[list[Accepted]]:
     ids = [str(n) for n in range(999)]
     return [statuses(ids[:500], bundle=50), statuses(ids[500:600], bundle=1), statuses([MARK, *ids[600:]], bundle=1)]
 
@@ -154,39 +154,41 @@ def in_the_middle_of_a_bundle() -> list[list[Accepted]]:
     return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
 
 
-PLACES: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
+SCENARIOS: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
     in_the_first_batch: [*IN_EXPAND, *OF_SMALL],
-    in_a_batch_taken_along: [*IN_EXPAND, *OF_SMALL],
+    in_a_coalesced_batch: [*IN_EXPAND, *OF_SMALL],
     in_the_middle_of_a_bundle: [*IN_EXPAND, *OF_LARGE],
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Callable[[], list[list[Accepted]]]) -> None:
-    for batch in place():
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_function_on_the_way_through_expand_is_left_out(
+    b: Bench, scenario: Callable[[], list[list[Accepted]]]
+) -> None:
+    for batch in scenario():
         b.keep(*batch)
 
     passed = injection.functions_with_the_item(b.expand)
 
-    assert passed - OF_THE_JOB - OF_THE_LADDER == set(PLACES[place])
+    assert passed - OF_THE_JOB - OF_THE_LADDER == set(SCENARIOS[scenario])
 
 
 @pytest.mark.parametrize(
-    ("place", "function", "error"),
+    ("scenario", "function", "error"),
     [
-        (place, function, error)
-        for place, functions in PLACES.items()
+        (scenario, function, error)
+        for scenario, functions in SCENARIOS.items()
         for function, error in zip(functions, itertools.cycle(ERRORS), strict=False)
     ],
 )
 def test_only_the_record_that_makes_expansion_raise_is_quarantined(
     b: Bench,
-    place: Callable[[], list[list[Accepted]]],
+    scenario: Callable[[], list[list[Accepted]]],
     function: str,
     error: type[Exception],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for batch in place():
+    for batch in scenario():
         b.keep(*batch)
 
     with injection.raising(function, error):
@@ -249,10 +251,10 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
         for function, error in zip([*IN_DELIVER, *OF_CALLS[name]], itertools.cycle(ERRORS), strict=False)
     ],
 )
-@pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
+@pytest.mark.parametrize("scenario", [in_the_first_batch, in_the_middle_of_a_bundle])
 def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR0917 # a table's columns
     quick_redis: RedisServer,  # noqa: F811
-    place: Callable[[], list[list[Accepted]]],
+    scenario: Callable[[], list[list[Accepted]]],
     name: str,
     function: str,
     error: type[Exception],
@@ -262,7 +264,7 @@ def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with bench(quick_redis.url, HANDLERS[name]) as b:
-        for batch in place():
+        for batch in scenario():
             b.keep(*batch)
         b.expand()
 
@@ -292,4 +294,4 @@ def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> N
             b.deliver(several)
 
         assert at_handler(b, several) == (99, 1, 0, 0)
-        assert at_once["most"] == 16
+        assert at_once["max"] == 16

@@ -42,7 +42,7 @@ def target_is_back(b: Bench) -> None:
     b.connection.hset(keys.paused("distant"), "until_ms", 1)
 
 
-def figures(b: Bench) -> tuple[int, int, int, int]:
+def totals(b: Bench) -> tuple[int, int, int, int]:
     (found,) = b.audit().handlers
     return found.delivered, found.dead, found.waiting, found.missing
 
@@ -56,7 +56,7 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_no_event_and_no_attempt(b: Ben
     journey = Journey(b.url, "distant", handlers=[distant])
     brought(b, paused=False)
     points = journey.points()
-    assert figures(b) == (0, 0, 3, 0)
+    assert totals(b) == (0, 0, 3, 0)
 
     for at in points:
         brought(b, paused=False)
@@ -64,13 +64,13 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_no_event_and_no_attempt(b: Ben
         journey.disturbed(at, fault)
 
         where = f"{fault} at exchange {at} of {points}"
-        assert figures(b) == (0, 0, 3, 0), where
+        assert totals(b) == (0, 0, 3, 0), where
         assert (len(b.waiting(_QUEUE)), attempts(b)) == (2, {1}), where
         assert pause.paused(b.connection, "distant") is not None, where
         assert 1 <= len(told("called")) <= 2, where
         target_is_back(b)
         journey.goes_on()
-        assert figures(b) == (3, 0, 0, 0), where
+        assert totals(b) == (3, 0, 0, 0), where
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
@@ -80,7 +80,7 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
     journey = Journey(b.url, "distant", handlers=[distant])
     brought(b, paused=True)
     points = journey.points()
-    assert figures(b) == (3, 0, 0, 0)
+    assert totals(b) == (3, 0, 0, 0)
 
     for at in points:
         brought(b, paused=True)
@@ -91,7 +91,7 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
         journey.goes_on()
 
         where = f"{fault} at exchange {at} of {points}"
-        assert figures(b) == (3, 0, 0, 0), where
+        assert totals(b) == (3, 0, 0, 0), where
         assert pause.paused(b.connection, "distant") is None, where
         assert len(told("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
         assert b.leftovers() == set(), where

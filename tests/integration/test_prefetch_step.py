@@ -25,14 +25,14 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 @pytest.fixture
-def going(b: Bench) -> "Going":
+def run(b: Bench) -> "RunInProgress":
     for message_id in ("0", "1", "2"):
         b.keep(*statuses([message_id]))
         b.expand()
-    return Going(b)
+    return RunInProgress(b)
 
 
-class Going:
+class RunInProgress:
     """A run in progress: its job, and what waits behind it."""
 
     def __init__(self, b: Bench) -> None:
@@ -41,7 +41,7 @@ class Going:
         b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
         b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
-    def take(self, *, most_items: int = 9) -> list[str]:
+    def claim(self, *, most_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
         portions = Steps(self.b.connection).take_more(
             queue="deliver-waits",
@@ -53,70 +53,70 @@ class Going:
         )
         return [portion.job_id for portion in portions]
 
-    def taken(self) -> list[str]:
+    def coalesced(self) -> list[str]:
         return [job.decode() for job in self.b.connection.lrange(keys.taken(self.job), 0, -1)]
 
 
-def test_a_run_that_holds_its_job_claims_what_waits(going: Going) -> None:
-    assert going.take() == going.taken() == [going.next, going.last]
-    assert going.b.waiting("deliver-waits") == []
+def test_a_run_that_holds_its_job_claims_what_waits(run: RunInProgress) -> None:
+    assert run.claim() == run.coalesced() == [run.next, run.last]
+    assert run.b.waiting("deliver-waits") == []
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("worker_name", "another"), ("status", "queued"), ("data", None)], ids=str
 )
-def test_a_run_that_has_lost_its_job_claims_nothing(going: Going, field: str, value: str | None) -> None:
+def test_a_run_that_has_lost_its_job_claims_nothing(run: RunInProgress, field: str, value: str | None) -> None:
     if value is None:
-        going.b.connection.hdel(keys.job(going.job), field)
+        run.b.connection.hdel(keys.job(run.job), field)
     else:
-        going.b.connection.hset(keys.job(going.job), field, value)
+        run.b.connection.hset(keys.job(run.job), field, value)
 
-    assert going.take() == going.taken() == []
-    assert going.b.waiting("deliver-waits") == [going.next, going.last]
-
-
-def test_nothing_is_claimed_for_a_handler_that_an_operator_paused(going: Going) -> None:
-    going.b.connection.hset(keys.paused("waits"), "by", "operator")
-
-    assert going.take() == going.taken() == []
+    assert run.claim() == run.coalesced() == []
+    assert run.b.waiting("deliver-waits") == [run.next, run.last]
 
 
-def test_a_job_larger_than_the_limit_is_claimed_alone(going: Going) -> None:
-    going.b.connection.hset(keys.job(going.next), "items", 100)
+def test_nothing_is_claimed_for_a_handler_that_an_operator_paused(run: RunInProgress) -> None:
+    run.b.connection.hset(keys.paused("waits"), "by", "operator")
 
-    assert going.take(most_items=4) == [going.next]
-    assert going.take(most_items=4) == [going.last]
+    assert run.claim() == run.coalesced() == []
 
 
-def test_jobs_that_were_coalesced_already_are_not_claimed_again(going: Going) -> None:
+def test_a_job_larger_than_the_limit_is_claimed_alone(run: RunInProgress) -> None:
+    run.b.connection.hset(keys.job(run.next), "items", 100)
+
+    assert run.claim(most_items=4) == [run.next]
+    assert run.claim(most_items=4) == [run.last]
+
+
+def test_jobs_that_were_coalesced_already_are_not_claimed_again(run: RunInProgress) -> None:
     # By hand, or by a tool: ids that are in their queue a second time.
-    going.take()
-    going.b.connection.rpush(keys.rq_queue("deliver-waits"), going.job, going.next, going.last)
+    run.claim()
+    run.b.connection.rpush(keys.rq_queue("deliver-waits"), run.job, run.next, run.last)
 
-    assert going.take() == []
-    assert going.b.waiting("deliver-waits") == []
-    assert going.taken() == [going.next, going.last]
+    assert run.claim() == []
+    assert run.b.waiting("deliver-waits") == []
+    assert run.coalesced() == [run.next, run.last]
 
 
 def test_a_job_of_a_newer_release_is_released_only_once_by_a_run(
-    going: Going, caplog: pytest.LogCaptureFixture
+    run: RunInProgress, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Otherwise it would be claimed and released 40 times a second during a slow call.
     newer = queues.call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
-    going.b.connection.hset(keys.job(going.next), "data", newer)
+    run.b.connection.hset(keys.job(run.next), "data", newer)
 
-    assert [going.take(), going.take(), going.take()] == [[going.last], [], []]
-    assert going.taken() == [going.last]
-    assert going.b.waiting("deliver-waits") == [going.next]
+    assert [run.claim(), run.claim(), run.claim()] == [[run.last], [], []]
+    assert run.coalesced() == [run.last]
+    assert run.b.waiting("deliver-waits") == [run.next]
     assert caplog.text.count("action=job_unreadable") == 1
 
 
-def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
-    going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(going.job), "LEFT", "RIGHT")
-    going.b.connection.delete(keys.job(going.next))
+def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInProgress) -> None:
+    run.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(run.job), "LEFT", "RIGHT")
+    run.b.connection.delete(keys.job(run.next))
 
-    Steps(going.b.connection).leave("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
+    Steps(run.b.connection).leave("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
 
-    assert going.taken() == []
-    assert not going.b.connection.exists(keys.job(going.next))
-    assert going.b.waiting("deliver-waits") == [going.last]
+    assert run.coalesced() == []
+    assert not run.b.connection.exists(keys.job(run.next))
+    assert run.b.waiting("deliver-waits") == [run.last]

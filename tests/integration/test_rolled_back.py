@@ -1,6 +1,6 @@
 """Redis falls back to a state of a moment ago: a failover to a replica that was behind, or a crash with everysec.
 
-What workers settled in that moment is done again, so that nothing is left behind for ever.
+What workers settled in that moment is done again, so that nothing is left behind without end.
 """
 
 from collections.abc import Iterator

@@ -98,7 +98,7 @@ def test_an_event_that_kills_three_workers_is_a_dead_letter_whatever_deploys_com
         until(lambda: witnesses.total() >= number or b.dead_letters("single"), "a worker died")  # noqa: B023 # at once
         assert command.stop() == 0
     start()
-    until(lambda: b.dead_letters("single"), "it is set aside")
+    until(lambda: b.dead_letters("single"), "it is a dead letter")
 
     (letter,) = b.dead_letters("single")
     assert letter["error"] == f"{MOST_DEATHS} workers died while the handler had it"

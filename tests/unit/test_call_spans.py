@@ -41,11 +41,11 @@ class Traced:
         *events: Event,
         attempt: int = 1,
         sampled: bool = True,
-        most: int = 100,
+        max_outcomes: int = 100,
         before: Sequence[Event] = (),
         joining: Sequence[Event] = (),
     ) -> list[Outcome]:
-        """Call it with these events, as one run, behind those that were added before; end after `most` outcomes.
+        """Call it with these events, as one run, behind those that were added before; end after `max_outcomes`.
 
         The events `joining` join while calls are in flight; they are recorded.
         """
@@ -63,7 +63,7 @@ class Traced:
         with self._caller, closing(run) as results:  # type: ignore[type-var] # it is a generator
             for _, outcome in self.spans.end_calls(called, results):
                 outcomes.append(outcome)
-                if len(outcomes) == most:
+                if len(outcomes) == max_outcomes:
                     break
         self.spans.end()
         return outcomes
@@ -147,7 +147,7 @@ def test_a_cancelled_call_is_interrupted_and_a_call_not_started_leaves_no_span()
             await asyncio.sleep(60)
 
     traced = Traced(wait, concurrency=2)
-    traced.call(report(message_id="quick"), report(message_id="slow"), report(message_id="later"), most=1)
+    traced.call(report(message_id="quick"), report(message_id="slow"), report(message_id="later"), max_outcomes=1)
     assert sorted(traced.words) == ["delivered", "interrupted"]
 
 

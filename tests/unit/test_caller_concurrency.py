@@ -13,33 +13,33 @@ from workers.runtime.outcome import DONE, Failed
 
 
 def test_async_calls_run_concurrently_up_to_the_limit_and_start_in_order() -> None:
-    running = most = 0
+    running = max_running = 0
     started: list[str] = []
 
     async def take(event: ReportEvent) -> None:
-        nonlocal running, most
+        nonlocal running, max_running
         started.append(event.message_id)
         running += 1
-        most = max(most, running)
+        max_running = max(max_running, running)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         running -= 1
 
     assert outcomes(take, reports(20), concurrency=4) == [DONE] * 20
-    assert most == 4
+    assert max_running == 4
     assert started == [str(i) for i in range(20)]
 
 
 def test_an_outcome_is_yielded_as_soon_as_it_is_known() -> None:
     async def take(event: ReportEvent) -> None:
         if event.message_id == "0":
-            await heard.wait()
+            await is_released.wait()
 
-    heard = asyncio.Event()
+    is_released = asyncio.Event()
     with caller(take, concurrency=2) as calls:
         run = calls.call(reports(2))
         assert next(run) == (1, DONE)
-        heard.set()
+        is_released.set()
         assert list(run) == [(0, DONE)]
 
 
@@ -105,19 +105,19 @@ class Waiting:
         self.waiting = list(waiting)
         self.asked: list[int] = []
 
-    def more(self, most: int) -> list[Event]:
-        self.asked.append(most)
-        given, self.waiting = self.waiting[:most], self.waiting[most:]
+    def more(self, free_slots: int) -> list[Event]:
+        self.asked.append(free_slots)
+        given, self.waiting = self.waiting[:free_slots], self.waiting[free_slots:]
         return given
 
 
 def test_a_run_asks_for_an_event_for_each_free_slot() -> None:
-    heard = asyncio.Event()
+    is_released = asyncio.Event()
 
     async def take(event: ReportEvent) -> None:
         if event.message_id == "4":
-            heard.set()
-        await heard.wait()
+            is_released.set()
+        await is_released.wait()
 
     first, second, *others = reports(5)
     behind = Waiting(*others)

@@ -91,8 +91,8 @@ def test_a_split_record_keeps_the_other_keys_if_they_are_not_too_large(extra: st
     parts = split_records(accepted([True] * 4, client_job_id="autumn", more=extra))
 
     assert parts is not None
-    alone = msgspec.json.decode(parts.slice(2, 3).body)
-    assert (alone["client_job_id"], alone["data"][0]["message_id"], "more" in alone) == (
+    record = msgspec.json.decode(parts.slice(2, 3).body)
+    assert (record["client_job_id"], record["data"][0]["message_id"], "more" in record) == (
         "autumn",
         "2",
         keeps_other_keys,

@@ -6,7 +6,7 @@
 3. Scheduling: a retry is a job of one event, with the number of its attempt and the status "scheduled"
    (`_retry_job`). The step that settles the failed attempt (`settle.lua`) writes the job and enters it, by the time it
    is due, in RQ's registry of scheduled jobs of the handler's queue (`keys.rq_scheduled`).
-4. Promotion: a supervisor's maintenance calls `Places.let_in_due` (`workers/runtime/job_transitions.py`,
+4. Promotion: a supervisor's maintenance calls `JobTransitions.promote_due` (`workers/runtime/job_transitions.py`,
    `promote.lua`), which moves the jobs that are due to the end of the queue. So no worker waits for a retry.
 
 A job that fails as a whole by an error of this service is another matter: see `workers/failures/failed_jobs.py`.

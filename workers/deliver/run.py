@@ -119,7 +119,7 @@ class Run:
         return all(job.is_settled for job in self._jobs)
 
     def is_due(self, settle_seconds: float) -> bool:
-        """Return whether the last settlement was at least so many seconds ago."""
+        """Return whether the last settlement was at least `settle_seconds` ago."""
         return time.monotonic() - self.settled_at >= settle_seconds
 
     def record(self, position: int, outcome: Outcome) -> None:

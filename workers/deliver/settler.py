@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("callbacks.deliver")
 
-# If so many events, each alone, cannot be settled, the events are not the cause.
+# If this many events, each alone, cannot be settled, the events are not the cause.
 MAX_STUCK: Final = 3
 
 

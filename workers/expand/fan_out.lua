@@ -18,14 +18,14 @@ require_places(KEYS[1], KEYS[3])
 require_type('set', KEYS[2])
 
 local mark_seconds, mark_prefix = next_number(), next_text()
-local channel, most_live, most_live_bytes = next_text(), next_number(), next_number()
+local channel, max_live, max_live_bytes = next_text(), next_number(), next_number()
 -- The positions of the new events in ARGV, if anybody listens.
 local live = is_watched(channel) and {}
 local handlers = {}
 for i = 1, next_number() do
   handlers[i] = {
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
-    most = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
+    max_events = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
   }
   require_type('list', handlers[i].queue)
 end
@@ -78,8 +78,8 @@ end
 
 for _, handler in ipairs(handlers) do
   local used = 0
-  for first = 1, #handler.events, handler.most do
-    local last = math.min(first + handler.most - 1, #handler.events)
+  for first = 1, #handler.events, handler.max_events do
+    local last = math.min(first + handler.max_events - 1, #handler.events)
     used = used + 1
     local id, size = handler.ids[used], last - first + 1
     local key = handler.prefix .. id
@@ -104,5 +104,5 @@ end
 if reused > 0 then count(next_text(), reused) end
 write_counts(KEYS[1])
 settle()
-if live and #live > 0 then pcall(publish, channel, KEYS[4], live, most_live, most_live_bytes) end
+if live and #live > 0 then pcall(publish, channel, KEYS[4], live, max_live, max_live_bytes) end
 return {1, new_events, duplicates, new_of_groups, reused}

@@ -162,8 +162,8 @@ def _marks(event: events.Event) -> tuple[str, ...]:
 def _merge_in_order(accepted: Accepted, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
     """Yield the events and, between them, the records that cannot be read, adjacent ones as one item.
 
-    In the order of the records: so a number of settled records always means the same records, whoever reads the
-    callback next.
+    In the order of the records: so a number of settled records always means the same records, also
+    in a later run.
     """
     parts = split_records(accepted)
     if parts is None:
