@@ -26,8 +26,8 @@ from workers.runtime.steps import Steps
 # For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
 # is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
 IN_EXPAND = {
-    "shared.queues:arguments": 0,
-    "shared.queues:current": 3,
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
     "workers.expand.chunk:Chunk.add": 1,
     "workers.expand.expansion:Expander._fan_out_or_split": 1,
@@ -35,12 +35,12 @@ IN_EXPAND = {
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,
     "workers.expand.record_reader:RecordReader.read_items": 1,
-    "workers.runtime.steps:Steps._taken_along": 0,
-    "workers.runtime.steps:Steps.take": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
 }
 IN_DELIVER = {
-    "shared.queues:arguments": 0,
-    "shared.queues:current": 4,
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settler:Settler._decide": 1,
@@ -50,18 +50,18 @@ IN_DELIVER = {
     "workers.deliver.run:Run.settlements": 1,
     "workers.deliver.run:_read_events": 1,
     "workers.deliver.prefetch:Prefetcher.claim": 1,
-    "workers.runtime.steps:Steps._taken_along": 0,
-    "workers.runtime.steps:Steps.take": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # If this raises, nothing can move to the failures at all.
-IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_all"
+IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 4)
     with bench(quick_redis.url, single) as made:
         yield made
@@ -82,7 +82,7 @@ def work(b: Bench, stage: str) -> None:
 
 
 def promote(b: Bench) -> None:
-    keeper = b.housekeeping(single)
+    keeper = b.maintenance(single)
     keeper.tick([])
     keeper.close()
 
@@ -230,7 +230,7 @@ def test_a_job_of_a_newer_release_waits_for_that_release(b: Bench) -> None:
     b.keep(status(record("1")))
     b.keep(status(record("2")))
     _, newer = b.waiting(queues.EXPAND)
-    b.connection.hset(keys.job(newer), "data", queues.call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+    b.connection.hset(keys.job(newer), "data", queues.encode_call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
 
     for _ in range(10):
         b.expand()
@@ -241,7 +241,7 @@ def test_a_job_of_a_newer_release_waits_for_that_release(b: Bench) -> None:
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 60)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 99)
     monkeypatch.setattr(job_transitions, "time", FixedTime)
     b.keep(status(record(MARK)))
@@ -270,14 +270,14 @@ def test_a_job_that_makes_progress_starts_the_ladder_again(b: Bench) -> None:
     (job_id,) = b.waiting(queues.EXPAND)
     b.connection.hset(keys.job(job_id), "failures", 3)
     portions: list[Any] = []
-    take = Steps.take
+    take = Steps.claim
 
     def taken(self: Steps, **options: Any) -> Any:
         portions.extend(take(self, **options))
         return portions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "take", taken)
+        patch.setattr(Steps, "claim", taken)
         b.expand()
 
     assert [portion.job_id for portion in portions] == [job_id]

@@ -53,7 +53,7 @@ def at(b: Bench, function: Callable[..., object] = distant) -> tuple[int, int, i
 
 
 def is_paused(b: Bench, *, times: int = 1) -> bool:
-    found = pause.paused(b.connection, "distant")
+    found = pause.read_state(b.connection, "distant")
     return found is not None and found.times >= times
 
 
@@ -117,7 +117,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(
     until(lambda: is_paused(b), "it is paused")
     over(b)
     until(lambda: len(told("called")) == 2, "somebody tries")
-    found = pause.paused(b.connection, "distant")
+    found = pause.read_state(b.connection, "distant")
     assert found is not None
     assert found.is_probing
     assert 5 < found.seconds_left <= 15, "longer than the call may take"
@@ -128,7 +128,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(
     until(lambda: at(b) == (2, 0, 0), "all is delivered")
 
     assert [message for _, message in told("called")] == ["1", "1", "1", "2"]
-    assert pause.paused(b.connection, "distant") is None
+    assert pause.read_state(b.connection, "distant") is None
 
 
 def test_a_worker_killed_right_after_its_pause_loses_nothing(b: Bench, start: Start) -> None:
@@ -167,7 +167,7 @@ def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_t
 
 
 def test_an_operator_pauses_and_resumes_a_handler(b: Bench, start: Start) -> None:
-    pause.switch_off(b.connection, "distant")
+    pause.pause(b.connection, "distant")
     b.keep(*statuses(["1", "2"]))
     b.expand()
     start(distant, 2)

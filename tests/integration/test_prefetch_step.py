@@ -41,20 +41,20 @@ class RunInProgress:
         b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
         b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
-    def claim(self, *, most_items: int = 9) -> list[str]:
+    def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        portions = Steps(self.b.connection).take_more(
+        portions = Steps(self.b.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
-            most_items=most_items,
-            most_bytes=1 << 20,
+            max_items=max_items,
+            max_bytes=1 << 20,
             handler="waits",
         )
         return [portion.job_id for portion in portions]
 
     def coalesced(self) -> list[str]:
-        return [job.decode() for job in self.b.connection.lrange(keys.taken(self.job), 0, -1)]
+        return [job.decode() for job in self.b.connection.lrange(keys.coalesced(self.job), 0, -1)]
 
 
 def test_a_run_that_holds_its_job_claims_what_waits(run: RunInProgress) -> None:
@@ -84,8 +84,8 @@ def test_nothing_is_claimed_for_a_handler_that_an_operator_paused(run: RunInProg
 def test_a_job_larger_than_the_limit_is_claimed_alone(run: RunInProgress) -> None:
     run.b.connection.hset(keys.job(run.next), "items", 100)
 
-    assert run.claim(most_items=4) == [run.next]
-    assert run.claim(most_items=4) == [run.last]
+    assert run.claim(max_items=4) == [run.next]
+    assert run.claim(max_items=4) == [run.last]
 
 
 def test_jobs_that_were_coalesced_already_are_not_claimed_again(run: RunInProgress) -> None:
@@ -102,7 +102,7 @@ def test_a_job_of_a_newer_release_is_released_only_once_by_a_run(
     run: RunInProgress, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Otherwise it would be claimed and released 40 times a second during a slow call.
-    newer = queues.call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
+    newer = queues.encode_call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
     run.b.connection.hset(keys.job(run.next), "data", newer)
 
     assert [run.claim(), run.claim(), run.claim()] == [[run.last], [], []]
@@ -112,10 +112,10 @@ def test_a_job_of_a_newer_release_is_released_only_once_by_a_run(
 
 
 def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInProgress) -> None:
-    run.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(run.job), "LEFT", "RIGHT")
+    run.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
     run.b.connection.delete(keys.job(run.next))
 
-    Steps(run.b.connection).leave("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
+    Steps(run.b.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
 
     assert run.coalesced() == []
     assert not run.b.connection.exists(keys.job(run.next))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.batches import Accepted
 from workers.expand.record_reader import RecordReader, split_records
-from workers.runtime.settlement import Item, Offer, SetAside
+from workers.runtime.settlement import FanOutEvent, Item, NewFailure
 
 
 def accepted(readable: list[bool], **envelope: Any) -> Accepted:
@@ -23,7 +23,7 @@ def records_of(items: list[Item]) -> list[tuple[str, bool]]:
     """Return the ids of the records that these items stand for, and whether each is an event."""
     found: list[tuple[str, bool]] = []
     for item in items:
-        if isinstance(item, Offer):
+        if isinstance(item, FanOutEvent):
             found.append((msgspec.json.decode(item.event)[5], True))
         else:
             records = json.loads(cast(bytes, item.fields["body"]))["data"]
@@ -52,7 +52,7 @@ def test_a_run_that_splits_a_callback_continues_where_another_stopped(
     reader = RecordReader([])
     offer = reader._offer
 
-    def breaking(event: Any) -> Offer:
+    def breaking(event: Any) -> FanOutEvent:
         if event.message_id == str(broken):
             raise ValueError("this one")
         return offer(event)
@@ -67,13 +67,13 @@ def test_a_run_that_splits_a_callback_continues_where_another_stopped(
 def test_adjacent_unreadable_records_are_one_failure() -> None:
     items = list(RecordReader([]).read_items(accepted([True, False, False, True, False])))
 
-    assert [item.records for item in items if isinstance(item, SetAside)] == [2, 1]
+    assert [item.records for item in items if isinstance(item, NewFailure)] == [2, 1]
 
 
 def test_a_callback_that_killed_workers_is_not_read() -> None:
     (item,) = RecordReader([]).read_items(Accepted("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
 
-    assert isinstance(item, SetAside)
+    assert isinstance(item, NewFailure)
     assert (item.records, item.fields["error"]) == (4, "3 workers died while they read it")
 
 
@@ -82,7 +82,7 @@ def test_a_callback_with_more_records_than_accepted_is_quarantined_with_the_acce
 
     (item,) = RecordReader([]).read_items(callback)
 
-    assert isinstance(item, SetAside)
+    assert isinstance(item, NewFailure)
     assert item.records == 2
 
 

@@ -23,11 +23,11 @@ from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
 from workers.deliver.settler import Settler
 from workers.runtime import outcome as outcomes
-from workers.runtime.completion_journal import Notebook
+from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.headroom import FailureLimit
 from workers.runtime.outcome import Done, Paused
-from workers.runtime.steps import OnHold, Steps
-from workers.runtime.worker import Held, Unfinished
+from workers.runtime.steps import HandlerPaused, Steps
+from workers.runtime.worker import RunPaused, Unfinished
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -45,14 +45,14 @@ class Deliverer:
         steps: Steps,
         handler: Handler,
         caller: Caller,
-        notebook: Notebook,
+        journal: CompletionJournal,
         is_stopping: Callable[[], bool],
         figures: Figures | None = None,
         spans: CallSpans | None = None,
     ) -> None:
         self._steps = steps
         self._handler = handler
-        self._notebook = notebook
+        self._journal = journal
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
         self._prefetcher = Prefetcher(steps, handler)
@@ -67,12 +67,12 @@ class Deliverer:
         )
         figures = Figures() if figures is None else figures
         self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
-        self._settler = Settler(steps=steps, handler=handler, notebook=notebook, figures=figures, spans=spans)
+        self._settler = Settler(steps=steps, handler=handler, journal=journal, figures=figures, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events and those of the jobs waiting behind it; `worker` is the worker's name.
 
-        Raise Unfinished if the worker was asked to stop before all were delivered, Held if the handler is paused,
+        Raise Unfinished if the worker was asked to stop before that, RunPaused if the handler is paused,
         StaleRun if another worker owns the job by now, and redis.RedisError. Each leaves what is not settled to the
         job's next run.
         """
@@ -88,12 +88,12 @@ class Deliverer:
     def _claim(self, job_id: str, worker: str, arguments: Sequence[Any]) -> Run:
         try:
             return Run(self._prefetcher.claim(job_id, arguments), worker=worker)
-        except OnHold as exc:
+        except HandlerPaused as exc:
             raise self._handler_paused() from exc
 
     def _begin_events(self, run: Run, positions: range) -> None:
         """Prepare for events that joined the run. This empties the completion journal."""
-        self._notebook.begin(run.job_ids)
+        self._journal.begin(run.job_ids)
         if self._spans is not None:
             self._spans.add(run.traced_events(positions))
 
@@ -107,7 +107,7 @@ class Deliverer:
         except Exception as exc:
             if ends_run(exc):
                 raise
-            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
+            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.internal_error(exc).cause)
             self._settle_calls(run, self._ladder.call_split(run), settle_seconds)
 
     def _settle_calls(self, run: Run, calls: Generator[Outcomes, None, None], settle_seconds: float) -> None:
@@ -133,27 +133,27 @@ class Deliverer:
                 continue  # not tried: the event stays what it was
             run.record(position, outcome)
             # The journal holds only successes. Failures are rare, and have more to say.
-            if not isinstance(outcome, Done) or self._notebook.is_full:
+            if not isinstance(outcome, Done) or self._journal.is_full:
                 must_settle = True
             else:
-                self._notebook.note(*run.origin(position))
+                self._journal.record(*run.origin(position))
         return must_settle
 
     def _claim_more(self, run: Run, free_slots: int) -> range:
         """Claim waiting events for a run whose handler could take `free_slots` more; return their positions."""
         self._watchdog.disarm()
-        portions = self._prefetcher.claim_more(run, free_slots=free_slots)
+        claimed_jobs = self._prefetcher.claim_more(run, free_slots=free_slots)
         # Settle what is recorded before the journal is emptied, and before a slow call delays it.
-        if portions or run.is_due(_SETTLE_SECONDS):
+        if claimed_jobs or run.is_due(_SETTLE_SECONDS):
             self._settler.settle(run)
-        positions = run.add(portions)
-        if portions:
+        positions = run.add(claimed_jobs)
+        if claimed_jobs:
             self._begin_events(run, positions)
         self._watchdog.arm()
         return positions
 
     def _finish(self, run: Run) -> None:
-        """Settle the rest. Raise Held or Unfinished if the job has to run again."""
+        """Settle the rest. Raise RunPaused or Unfinished if the job has to run again."""
         run.probe.end()
         self._settler.settle(run)
         if run.recorded:
@@ -162,12 +162,12 @@ class Deliverer:
         if not run.is_settled or run.needs_another_run:
             raise self._handler_paused() if run.probe.is_paused else Unfinished()
 
-    def _handler_paused(self) -> Held:
-        return Held(self._seconds_paused)
+    def _handler_paused(self) -> RunPaused:
+        return RunPaused(self._seconds_paused)
 
     def _seconds_paused(self) -> float:
-        seconds, name = self._steps.seconds_held(self._handler.name), self._handler.name
-        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.recover(name):
+        seconds, name = self._steps.seconds_paused(self._handler.name), self._handler.name
+        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.end_memory_pause(name):
             log.info("action=handler_resumed handler=%s by=memory", name)
             return 0.0
         return seconds

@@ -17,8 +17,8 @@ from workers.deliver.run import Run
 from workers.deliver.settler import MAX_STUCK, SettlementFailed, failed_event, halves
 from workers.runtime import redis_retry
 from workers.runtime.headroom import FailureLimit
-from workers.runtime.outcome import Apart, Failed, Outcome, Rejected
-from workers.runtime.settlement import MOST_DEATHS
+from workers.runtime.outcome import Failed, Outcome, Rejected, Split
+from workers.runtime.settlement import MAX_DEATHS
 from workers.runtime.steps import StaleRun
 from workers.runtime.worker import Unfinished
 
@@ -81,7 +81,7 @@ class FailureLadder:
         cause: Failed | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
         for index, outcome in self._call(run, [run.events[p] for p in fresh]):
-            if isinstance(outcome, Apart):
+            if isinstance(outcome, Split):
                 cause = outcome.cause
                 single.append(fresh[index])
             elif self._handler.batch:
@@ -104,7 +104,7 @@ class FailureLadder:
                 # Events on a later attempt were not in the batch: they keep their attempt, and wait for the next run.
                 for position in positions[index + 1 :]:
                     if run.attempts[position] == queues.FIRST_ATTEMPT:
-                        limited = self._failure_limit.limited(cause, is_probe=False)
+                        limited = self._failure_limit.apply(cause, is_probe=False)
                         run.probe.observe(limited)
                         yield ((position, limited),)
                 return
@@ -123,10 +123,10 @@ class FailureLadder:
             yield ((positions[index], outcome),)
 
     def call_one_by_one(self, run: Run) -> Generator[Outcomes, None, None]:
-        """Call the handler with one event after the other; an event that killed MOST_DEATHS workers is rejected."""
+        """Call the handler with one event after the other; an event that killed MAX_DEATHS workers is rejected."""
         for position, event in enumerate(run.events):
-            if position == 0 and run.deaths >= MOST_DEATHS:
-                outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+            if position == 0 and run.deaths >= MAX_DEATHS:
+                outcome: Outcome = Rejected(f"{MAX_DEATHS} workers died while the handler had it")
                 yield ((position, outcome),)
                 if self._spans is not None:
                     self._spans.record_uncalled(event, outcome)
@@ -176,7 +176,7 @@ class FailureLadder:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
         results = self._caller.call(called, singly=singly, stop=lambda: self._must_stop(run), more=more)
         for index, outcome in results if self._spans is None else self._spans.end_calls(called, results):
-            limited = self._failure_limit.limited(outcome, is_probe=run.probe.is_probe)
+            limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe)
             run.probe.observe(limited)
             yield index, limited
 

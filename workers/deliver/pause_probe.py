@@ -1,7 +1,7 @@
 """What one run knows of its handler's pause: whether it is the probe, what others have to know, whether it must end."""
 
 from workers.runtime.outcome import Done, Outcome, Paused, Rejected
-from workers.runtime.settlement import NOTHING, PauseNews, Settled
+from workers.runtime.settlement import NO_CHANGE, PauseChange, SettleResult
 
 
 class ProbeState:
@@ -11,37 +11,37 @@ class ProbeState:
         self.is_probe = is_probe
         # Once true, no call starts in this run: the handler is paused.
         self.is_paused = False
-        self._change = NOTHING
+        self._change = NO_CHANGE
 
     @property
     def has_change(self) -> bool:
         """Whether there is a change that other processes have to know at once."""
-        return self._change != NOTHING
+        return self._change != NO_CHANGE
 
     def observe(self, outcome: Outcome) -> None:
         """Take the outcome of a call into account, before another call starts."""
         if isinstance(outcome, Paused):
             # Calls that were in flight with this one ask for the same pause: the first counts.
             if not self.is_paused:
-                self._change = PauseNews("paused", outcome.after_seconds, outcome.reason, outcome.by)
+                self._change = PauseChange("paused", outcome.after_seconds, outcome.reason, outcome.by)
             self.is_paused, self.is_probe = True, False
         elif self.is_probe:
             # An event can be rejected only by a target that answers, or without the target: no reason to wait either.
             is_back = isinstance(outcome, Done | Rejected)
-            self._change = PauseNews("resumed" if is_back else "failed")
+            self._change = PauseChange("resumed" if is_back else "failed")
             self.is_paused, self.is_probe = not is_back, False
 
     def end(self) -> None:
         """End the run: a probe that made no call leaves the probe to another run."""
         if self.is_probe:
-            self._change = PauseNews("untried")
+            self._change = PauseChange("untried")
             self.is_probe = False
 
-    def pop_change(self) -> PauseNews:
+    def pop_change(self) -> PauseChange:
         """Return the change that the next settlement has to write, once."""
-        change, self._change = self._change, NOTHING
+        change, self._change = self._change, NO_CHANGE
         return change
 
-    def observe_settlement(self, settled: Settled) -> None:
+    def observe_settlement(self, settled: SettleResult) -> None:
         """Take over what a settlement has found: another process may have paused the handler meanwhile."""
-        self.is_paused = self.is_paused or settled.is_held
+        self.is_paused = self.is_paused or settled.is_paused

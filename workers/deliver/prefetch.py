@@ -14,7 +14,7 @@ from shared import queues
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
 from workers.deliver.run import Run
-from workers.runtime.settlement import Portion
+from workers.runtime.settlement import ClaimedJob
 from workers.runtime.steps import Steps
 
 log = logging.getLogger("callbacks.deliver")
@@ -37,22 +37,22 @@ class Prefetcher:
     def __init__(self, steps: Steps, handler: Handler) -> None:
         self._steps = steps
         self._handler = handler
-        self._queue = queues.delivery(handler.name)
+        self._queue = queues.delivery_queue(handler.name)
         self._seconds_per_event: float | None = None
 
-    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
-        """Claim the running job and those behind it. Raise what `Steps.take` does."""
-        return self._steps.take(
+    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+        """Claim the running job and those behind it. Raise what `Steps.claim` does."""
+        return self._steps.claim(
             queue=self._queue,
             job_id=job_id,
             own_arguments=arguments,
-            most_items=self._prefetch_count(),
-            most_bytes=MAX_BYTES,
+            max_items=self._prefetch_count(),
+            max_bytes=MAX_BYTES,
             handler=self._handler.name,
             lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
         )
 
-    def claim_more(self, run: Run, *, free_slots: int) -> list[Portion]:
+    def claim_more(self, run: Run, *, free_slots: int) -> list[ClaimedJob]:
         """Claim waiting jobs for a run whose handler could take `free_slots` more events; usually nothing waits.
 
         As many events as there are free slots, or as the run finishes in about a second: more would wait here for a
@@ -63,22 +63,22 @@ class Prefetcher:
         if run.needs_another_run or max_items <= 0 or max_bytes <= 0:
             return []
         try:
-            found = self._steps.take_more(
+            found = self._steps.claim_more(
                 queue=self._queue,
                 job_id=run.job_id,
                 worker=run.worker,
-                most_items=max_items,
-                most_bytes=max_bytes,
+                max_items=max_items,
+                max_bytes=max_bytes,
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
-            log.warning("action=redis_away error=%s", exc)
+            log.warning("action=redis_unavailable error=%s", exc)
             run.needs_another_run = True
             return []
         # When Redis falls back to an earlier state, jobs of the run wait in the queue again. What is in flight is not
         # called a second time, and what was settled before comes back with the running job's next run.
         known = set(run.job_ids) if found else set()
-        joining = [portion for portion in found if portion.job_id not in known]
+        joining = [claimed for claimed in found if claimed.job_id not in known]
         run.needs_another_run = len(joining) < len(found)
         return joining
 

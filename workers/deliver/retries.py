@@ -23,8 +23,8 @@ from shared import events, queues
 from workers.declaration import Handler
 from workers.deliver.run import EventOutcome
 from workers.failures import dead_letters
-from workers.runtime.outcome import Again, Done, Rejected, Unworkable
-from workers.runtime.settlement import Later, SetAside
+from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
+from workers.runtime.settlement import NewFailure, ScheduledRetry
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 
@@ -50,21 +50,21 @@ class RetryPolicy:
         self._handler = handler
         self._encode = encode
 
-    def decide(self, ended: EventOutcome) -> SetAside | Later | None:
+    def decide(self, ended: EventOutcome) -> NewFailure | ScheduledRetry | None:
         """Return the event's dead letter or its retry; None if it is delivered."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
             return dead_letters.of_array(name, ended.decoded, outcome, attempts=attempt)
         if isinstance(outcome, Done):
             return None
-        if isinstance(outcome, Rejected | Unworkable) or attempt >= self._handler.attempts:
+        if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
             return dead_letters.of(name, event, attempt, outcome)
-        asked = outcome.after_seconds if isinstance(outcome, Again) else None
+        asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
         seconds = backoff_seconds(attempt) if asked is None else asked
         return _retry_job(name, self._encode(event), attempt + 1, seconds)
 
 
-def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
+def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> ScheduledRetry:
     fields = queues.delivery_job(
         handler,
         [encoded],
@@ -72,4 +72,4 @@ def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float)
         status=JobStatus.SCHEDULED,
         description=f"1 event for {handler}, attempt {attempt}",
     )
-    return Later(queues.new_id(), time.time() + after_seconds, fields)
+    return ScheduledRetry(queues.new_job_id(), time.time() + after_seconds, fields)

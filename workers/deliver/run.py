@@ -12,8 +12,8 @@ from msgspec import Struct
 from shared import events, progress
 from workers.deliver.pause_probe import ProbeState
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import DONE, Outcome, Unworkable
-from workers.runtime.settlement import Portion, Settlement
+from workers.runtime.outcome import DONE, InternalError, Outcome
+from workers.runtime.settlement import ClaimedJob, Settlement
 
 
 class _JobProgress(Struct):
@@ -23,7 +23,7 @@ class _JobProgress(Struct):
     """
 
     number: int
-    portion: Portion
+    claimed: ClaimedJob
     settled: set[int]
     size: int
     stored_progress: str
@@ -54,12 +54,12 @@ class Run:
     The first portion is the running job's own; `worker` is the name of the worker that runs it.
     """
 
-    def __init__(self, portions: Sequence[Portion], *, worker: str) -> None:
-        self.job_id = portions[0].job_id
+    def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, worker: str) -> None:
+        self.job_id = claimed_jobs[0].job_id
         self.worker = worker
         # How many workers have died of the job since it last made progress.
-        self.deaths = portions[0].deaths
-        self.probe = ProbeState(is_probe=portions[0].is_probe)
+        self.deaths = claimed_jobs[0].deaths
+        self.probe = ProbeState(is_probe=claimed_jobs[0].is_probe)
         self.started_at = self.settled_at = time.monotonic()
         # How many events have an outcome of this run.
         self.recorded = 0
@@ -73,35 +73,35 @@ class Run:
         # Outcomes that are not settled. First those of events that a worker finished before it died.
         self._unsettled: list[EventOutcome] = []
         self._recorded_positions: set[int] = set()
-        self.add(portions)
+        self.add(claimed_jobs)
 
-    def add(self, portions: Iterable[Portion]) -> range:
+    def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
         """Add further jobs to the run; return the positions of their events."""
         first = len(self.events)
-        for number, portion in enumerate(portions, start=len(self._jobs)):
-            _version, _handler, attempt, encoded = portion.arguments
-            if portion.items and len(encoded) != portion.items:
-                raise ValueError(f"the job has {len(encoded)} events and was counted as {portion.items}")
-            job = _JobProgress(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
+        for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
+            _version, _handler, attempt, encoded = claimed.arguments
+            if claimed.items and len(encoded) != claimed.items:
+                raise ValueError(f"the job has {len(encoded)} events and was counted as {claimed.items}")
+            job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), len(encoded), claimed.progress)
             open_indices = [index for index in range(job.size) if index not in job.settled]
             found = _read_events([encoded[index] for index in open_indices])
             for index, event in zip(open_indices, found, strict=True):
-                if isinstance(event, Unworkable):
+                if isinstance(event, InternalError):
                     self._unsettled.append(EventOutcome(None, job, index, attempt, event, decoded=encoded[index]))
-                elif index in portion.finished:
+                elif index in claimed.finished:
                     self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event))
                 else:
                     self.events.append(event)
                     self.attempts.append(attempt)
                     self._origins.append((job, index))
             self._jobs.append(job)
-            self.coalesced_bytes += portion.size_bytes
+            self.coalesced_bytes += claimed.size_bytes
         return range(first, len(self.events))
 
     @property
     def job_ids(self) -> list[str]:
         """The ids of the jobs, by their numbers."""
-        return [job.portion.job_id for job in self._jobs]
+        return [job.claimed.job_id for job in self._jobs]
 
     @property
     def seconds(self) -> float:
@@ -139,7 +139,7 @@ class Run:
         """Yield each event with its attempt and the traceparent that it was enqueued with, "" if it has none."""
         for position in positions:
             job, index = self._origins[position]
-            trace = events.read_trace(job.portion.arguments[3][index])
+            trace = events.read_trace(job.claimed.arguments[3][index])
             yield self.events[position], self.attempts[position], trace
 
     def origin(self, position: int) -> tuple[int, int]:
@@ -161,8 +161,8 @@ class Run:
         for number, those in indices.items():
             job = self._jobs[number]
             settled = job.settled | those
-            now = progress.write(settled)
-            found.append(Settlement(job.portion, job.stored_progress, now, ends=len(settled) == job.size))
+            now = progress.to_text(settled)
+            found.append(Settlement(job.claimed, job.stored_progress, now, ends=len(settled) == job.size))
         return found
 
     def mark_settled(self, ended: Iterable[EventOutcome]) -> None:
@@ -172,10 +172,10 @@ class Run:
             one.job.settled.add(one.index)
             jobs[one.job.number] = one.job
         for job in jobs.values():
-            job.stored_progress = progress.write(job.settled)
+            job.stored_progress = progress.to_text(job.settled)
 
 
-def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
+def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | InternalError]:
     """Return the events; in place of one that cannot be read, the failure."""
     try:
         return events.from_arrays(arrays)
@@ -183,9 +183,9 @@ def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
         return [_read_event(decoded) for decoded in arrays]
 
 
-def _read_event(decoded: Any) -> events.Event | Unworkable:
+def _read_event(decoded: Any) -> events.Event | InternalError:
     try:
         (event,) = events.from_arrays([decoded])
     except Exception as exc:  # noqa: BLE001 # whatever it is, nobody can work on this event
-        return outcomes.unworkable(exc)
+        return outcomes.internal_error(exc)
     return event

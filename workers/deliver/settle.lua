@@ -10,14 +10,14 @@
 --       for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
 -- Returns {1, 1 if the handler is paused now, 'paused' or 'resumed' if this step changed it, ms for which it is or was
 -- paused}, or {0} if the settlement is refused
-local function answer(change, ms)
-  local pause = pause_at(KEYS[4])
-  return {1, pause and holds(pause, run) and 1 or 0, change, ms}
+local function answer(changed, ms)
+  local pause = read_pause(KEYS[4])
+  return {1, pause and is_paused_for(pause, run) and 1 or 0, changed, ms}
 end
 
 if is_repeated() then return answer('', 0) end
 if not is_current() then return {0} end
-require_places(KEYS[1], KEYS[2])
+require_keys(KEYS[1], KEYS[2])
 require_type('zset', KEYS[3])
 require_type('hash', KEYS[4])
 
@@ -37,7 +37,7 @@ end
 for _, letter in ipairs(letters) do
   -- A repeated event whose mark has expired may become a dead letter again: it replaces the earlier one.
   count(redis.call('EXISTS', letter.key) == 1 and letter.dropped or letter.dead, 1)
-  keep_for(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
+  add_failure(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
 end
 
 for _ = 1, next_number() do
@@ -50,13 +50,13 @@ write_counts(KEYS[1])
 settle()
 
 local kind, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
-local pause, now = pause_at(KEYS[4]), now_ms()
+local pause, now = read_pause(KEYS[4]), now_ms()
 
 local function pause_for(ms)
   redis.call('HSET', KEYS[4], 'after_ms', ms)
   redis.call('HINCRBY', KEYS[4], 'times', 1)
   redis.call('HDEL', KEYS[4], 'probe')
-  lasts_until(KEYS[4], now + ms, kept_ms)
+  extend_until(KEYS[4], now + ms, kept_ms)
   return answer('paused', ms)
 end
 
@@ -72,7 +72,7 @@ elseif kind == 'paused' then
   elseif now + after_ms > pause.until_ms then
     -- A call that started before the pause, or without knowing of it: the same pause lasts longer.
     redis.call('HSET', KEYS[4], 'after_ms', after_ms)
-    lasts_until(KEYS[4], now + after_ms, kept_ms)
+    extend_until(KEYS[4], now + after_ms, kept_ms)
   end
 elseif pause and kind == 'resumed' then
   redis.call('DEL', KEYS[4])
@@ -80,6 +80,6 @@ elseif pause and kind == 'resumed' then
 elseif pause and pause.probe == run then
   if kind == 'failed' then return pause_for(pause.after_ms) end
   redis.call('HDEL', KEYS[4], 'probe')  -- the probe made no call: another run may try at once
-  lasts_until(KEYS[4], now, kept_ms)
+  extend_until(KEYS[4], now, kept_ms)
 end
 return answer('', 0)

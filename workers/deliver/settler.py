@@ -20,9 +20,9 @@ from workers.deliver.retries import RetryPolicy
 from workers.deliver.run import EventOutcome, Run
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
-from workers.runtime.completion_journal import Notebook
-from workers.runtime.outcome import Failed, Outcome, Unworkable
-from workers.runtime.settlement import NOTHING, Later, PauseNews, SetAside, Settled
+from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.outcome import Failed, InternalError, Outcome
+from workers.runtime.settlement import NO_CHANGE, NewFailure, PauseChange, ScheduledRetry, SettleResult
 from workers.runtime.steps import StaleRun, Steps
 
 T = TypeVar("T")
@@ -37,9 +37,9 @@ class SettlementFailed(Exception):
     """Outcomes could not be settled, and no single event is the reason. The cause says what is."""
 
 
-def failed_event(error: Exception, *, handler: str) -> Unworkable:
+def failed_event(error: Exception, *, handler: str) -> InternalError:
     """Return the outcome of an event with which this service itself failed, and log it."""
-    outcome = outcomes.unworkable(error)
+    outcome = outcomes.internal_error(error)
     log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
     return outcome
 
@@ -55,19 +55,19 @@ class _Decisions(Struct):
 
     counts: Counter[str]
     actions: Counter[tuple[str, str]]
-    dead: list[SetAside]
-    later: list[Later]
+    dead: list[NewFailure]
+    later: list[ScheduledRetry]
 
 
 class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, notebook: Notebook, figures: Figures, spans: CallSpans | None
+        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, figures: Figures, spans: CallSpans | None
     ) -> None:
         self._steps = steps
         self._handler = handler
-        self._notebook = notebook
+        self._journal = journal
         self._figures = figures
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
@@ -97,25 +97,25 @@ class Settler:
                 continue
             # What is settled must never be settled again, whatever fails from here on.
             run.mark_settled(ended)
-            by, change = change.by, NOTHING
+            by, change = change.by, NO_CHANGE
             run.probe.observe_settlement(settled)
             self._report(decisions)
             self._log_pause(settled, by)
         if stuck:
             raise stuck[0]
         run.settled_at = time.monotonic()
-        self._notebook.clear()
+        self._journal.clear()
 
     def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
         """Return what to settle instead, after `error`: each half, or the one event as a dead letter."""
         if len(ended) > 1:
             return halves(ended)
-        if not ended or isinstance(ended[0].outcome, Unworkable):
+        if not ended or isinstance(ended[0].outcome, InternalError):
             # The event is not the cause, then.
             raise SettlementFailed(SettlementFailed.__doc__) from error
         return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseNews) -> tuple[_Decisions, Settled]:
+    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
         decisions = self._decide(ended)
         settled = self._steps.settle(
             run_id=run.job_id,
@@ -124,7 +124,7 @@ class Settler:
             counts=decisions.counts,
             dead=decisions.dead,
             later=decisions.later,
-            news=change,
+            change=change,
         )
         return decisions, settled
 
@@ -132,11 +132,11 @@ class Settler:
         """Return what becomes of the events, by the handler's retry policy."""
         counts: Counter[str] = Counter()
         actions: Counter[tuple[str, str]] = Counter()
-        dead: list[SetAside] = []
-        later: list[Later] = []
+        dead: list[NewFailure] = []
+        later: list[ScheduledRetry] = []
         for one in ended:
             decided = self._policy.decide(one)
-            if isinstance(decided, Later):
+            if isinstance(decided, ScheduledRetry):
                 actions["event_retried", _cause(one.outcome)] += 1
                 later.append(decided)
             elif decided is not None:
@@ -144,7 +144,7 @@ class Settler:
                 actions["event_dead", _cause(one.outcome)] += 1
                 dead.append(decided)
             elif one.event is not None:
-                counts[keys.handler_count(self._handler.name, one.event.kind, "delivered")] += 1
+                counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
         return _Decisions(counts, actions, dead, later)
 
     def _report(self, decisions: _Decisions) -> None:
@@ -153,7 +153,7 @@ class Settler:
         for (action, cause), number in decisions.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
 
-    def _log_pause(self, settled: Settled, by: str) -> None:
+    def _log_pause(self, settled: SettleResult, by: str) -> None:
         name, seconds = self._handler.name, settled.seconds
         if settled.change == "paused":
             log.warning("action=handler_paused handler=%s seconds=%.0f by=%s", name, seconds, by)

@@ -17,8 +17,7 @@ from msgspec import Struct
 
 from shared import keys
 from workers import registry
-from workers.filters import Filters
-from workers.filters import of as filters_of
+from workers.filters import Filters, from_handler
 from workers.runtime.redis_retry import retry_while_unavailable
 
 log = logging.getLogger("callbacks.supervisor")
@@ -51,7 +50,9 @@ def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
     get no events, as if it were not named. `connection` is used for these filters only.
     """
     found = registry.load_each(entries, with_settings=False)
-    imported = {entry: tuple(filters_of(handler) for handler in handlers) for entry, handlers in found.handlers.items()}
+    imported = {
+        entry: tuple(from_handler(handler) for handler in handlers) for entry, handlers in found.handlers.items()
+    }
     names_imported = {filters.name for handlers in imported.values() for filters in handlers}
     saved = _load_filters(connection, list(found.problems)) if found.problems else {}
     stored = {

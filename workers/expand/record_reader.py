@@ -19,7 +19,7 @@ from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome
-from workers.runtime.settlement import MOST_DEATHS, Item, Offer, SetAside
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, Item, NewFailure
 
 log = logging.getLogger("callbacks.expand")
 
@@ -46,19 +46,21 @@ class RecordReader:
         """
         left = accepted.records - skip
         if has_killed:
-            error = f"{MOST_DEATHS} workers died while they read it"
+            error = f"{MAX_DEATHS} workers died while they read it"
             yield quarantine.unreadable(accepted, error, quarantine.body(accepted), records=left)
             return
         if not skip:
             yield from self._read_or_split(accepted)
             return
         for item in self._read_or_split(accepted):
-            records = item.records if isinstance(item, SetAside) else 1
+            records = item.records if isinstance(item, NewFailure) else 1
             if skip >= records:
                 skip -= records
                 continue
             # An earlier run may have quarantined the same records in other groups.
-            yield msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, SetAside) else item
+            yield (
+                msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, NewFailure) else item
+            )
             skip = 0
 
     def _read_or_split(self, accepted: Accepted) -> list[Item]:
@@ -70,7 +72,7 @@ class RecordReader:
                 error = exc
             else:
                 return items
-        log.error("action=callback_split records=%d cause=%s", accepted.records, outcome.unworkable(error).cause)
+        log.error("action=callback_split records=%d cause=%s", accepted.records, outcome.internal_error(error).cause)
         parts = split_records(accepted)
         if parts is None or accepted.records == 1:
             return [quarantine.failed(accepted, error, records=accepted.records)]
@@ -94,13 +96,13 @@ class RecordReader:
         found = events.from_callback(callback, source=accepted.source, received_at=received_at)
         offers: list[Item] = [self._offer(event) for event in found]
         items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
-        records = sum(item.records if isinstance(item, SetAside) else 1 for item in items)
+        records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
         if records != accepted.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
         return items
 
-    def _offer(self, event: events.Event) -> Offer:
-        return Offer(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
+    def _offer(self, event: events.Event) -> FanOutEvent:
+        return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
 
     def _handler_mask(self, event: events.Event) -> str:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from shared import events, queues, tracing
 from shared.batches import Accepted, TracedAccepted, counted_kind
-from workers.runtime.settlement import Group, Item, SetAside
+from workers.runtime.settlement import FanOutGroup, Item, NewFailure
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
@@ -58,7 +58,7 @@ class ExpandSpans:
 
         return recorded
 
-    def record_fan_out(self, groups: Iterable[Group], unreadable: Iterable[SetAside]) -> None:
+    def record_fan_out(self, groups: Iterable[FanOutGroup], unreadable: Iterable[NewFailure]) -> None:
         """Record the result of one fan-out: how many events were new, and which records were quarantined."""
         now_ns = time.time_ns()
         for group in groups:
@@ -69,8 +69,8 @@ class ExpandSpans:
                 opened.duplicate += group.offered - group.new
                 opened.ended_ns = now_ns
         for failure in unreadable:
-            if failure.entry_id in self._unreadable:
-                opened = self._unreadable[failure.entry_id]
+            if failure.failure_id in self._unreadable:
+                opened = self._unreadable[failure.failure_id]
                 opened.quarantined += failure.records
                 opened.ended_ns = now_ns
 
@@ -110,8 +110,8 @@ class ExpandSpans:
         trace = self._tracer.traceparent(span)
         marked: list[Item] = []
         for item in items:
-            if isinstance(item, SetAside):
-                self._unreadable[item.entry_id] = opened
+            if isinstance(item, NewFailure):
+                self._unreadable[item.failure_id] = opened
                 marked.append(item)
                 continue
             marked.append(

@@ -25,7 +25,7 @@ from shared import keys, queues
 from workers.expand import known_handlers
 from workers.filters import Filters
 from workers.runtime import scripts
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.maintenance import Maintenance
 
 _CHECK_SECONDS: Final = 1.0
 
@@ -66,7 +66,7 @@ def parse(text: str) -> Subscriptions:
     return Subscriptions(tuple(times), is_pending=text.endswith("?"))
 
 
-class SubscriptionMaintenance(Housekeeping):
+class SubscriptionMaintenance(Maintenance):
     """Maintenance of the queue "expand": it also records which handlers its workers know, by entry with filters."""
 
     def __init__(
@@ -100,7 +100,7 @@ class SubscriptionWriter:
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
         self._handlers = handlers
         self._connection = connection
-        self._script = connection.register_script(scripts.text("at_limit", "clock", "expand/subscriptions"))
+        self._script = connection.register_script(scripts.load("allow_oom", "clock", "expand/subscriptions"))
         self._started = time.time()
         self._began = time.monotonic()
         self._check_at = 0.0

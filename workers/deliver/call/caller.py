@@ -23,7 +23,7 @@ from workers.deliver.call.lifespan import Lifespan
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Alarm
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import DONE, Apart, Done, Failed, Outcome, Rejected
+from workers.runtime.outcome import DONE, Done, Failed, Outcome, Rejected, Split
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # Our own frames around each handler's: they are left out of its tracebacks.
@@ -137,7 +137,7 @@ class Caller:
             with Alarm(self.handler.timeout_seconds) as alarm:
                 outcome = self._call_sync(alarm, batch)
         if len(events) > 1 and isinstance(outcome, Failed | Rejected):
-            outcome = Apart(outcome)
+            outcome = Split(outcome)
         for index in range(len(events)):
             yield index, outcome
 
@@ -151,7 +151,7 @@ class Caller:
             if self._is_keyboard_interrupt(exc):
                 raise
             # The boundary: a handler's error is the outcome of its event.
-            return outcomes.raised(exc, hidden=_HIDDEN)
+            return outcomes.from_exception(exc, hidden=_HIDDEN)
         return self._outcome_of_return(returned)
 
     def _call_concurrently(
@@ -244,11 +244,11 @@ class Caller:
             returned = await self._function(argument)
         except asyncio.CancelledError as exc:
             error = HandlerTimeout(timeout_seconds).with_traceback(exc.__traceback__) if expired else exc
-            return outcomes.raised(error, hidden=_HIDDEN)
+            return outcomes.from_exception(error, hidden=_HIDDEN)
         except BaseException as exc:
             if self._is_keyboard_interrupt(exc):
                 raise
-            return outcomes.raised(exc, hidden=_HIDDEN)
+            return outcomes.from_exception(exc, hidden=_HIDDEN)
         finally:
             timer.cancel()
             self._overdue.discard(task)
@@ -258,21 +258,23 @@ class Caller:
         if value is None:
             return DONE
         if isinstance(value, Retry | Pause | Reject):
-            return outcomes.raised(value, hidden=_HIDDEN)
+            return outcomes.from_exception(value, hidden=_HIDDEN)
         if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):
             return DONE
         # A wrapper around an `async def`, or a forgotten `await`: nothing has run, so the event is not done.
         if inspect.iscoroutine(value):
             value.close()
         problem = f"{self.handler.location} returned a {type(value).__name__}, which is never run; "
-        return outcomes.raised(TypeError(f"{problem}a handler must be a plain def or async def"), hidden=_HIDDEN)
+        return outcomes.from_exception(
+            TypeError(f"{problem}a handler must be a plain def or async def"), hidden=_HIDDEN
+        )
 
 
 def _result(task: asyncio.Task[Outcome]) -> Outcome:
     try:
         return task.result()
     except Exception as exc:  # noqa: BLE001 # our own error around one call must not cancel the others
-        return outcomes.unworkable(exc)
+        return outcomes.internal_error(exc)
 
 
 async def _cancel_all(left: Sequence[asyncio.Task[Outcome]]) -> None:
