@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from shared import events, keys
-from shared.metrics import Figures
+from shared.metrics import Metrics
 from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.retries import RetryPolicy
@@ -63,12 +63,12 @@ class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, figures: Figures, spans: CallSpans | None
+        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, metrics: Metrics, spans: CallSpans | None
     ) -> None:
         self._steps = steps
         self._handler = handler
         self._journal = journal
-        self._figures = figures
+        self._metrics = metrics
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
     def settle(self, run: Run) -> None:
@@ -148,8 +148,8 @@ class Settler:
         return _Decisions(counts, actions, dead, later)
 
     def _report(self, decisions: _Decisions) -> None:
-        for name, number in (("retried", len(decisions.later)), ("died", len(decisions.dead))):
-            self._figures.add((name, self._handler.name), number)
+        for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
+            self._metrics.add((name, self._handler.name), number)
         for (action, cause), number in decisions.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
 
