@@ -240,7 +240,7 @@ def test_the_c_program_does_so_too(testbed: Testbed, web: TargetUrl) -> None:
 
     requests, _rate = load_generator.blast(web, 8, 0.5, 0)
 
-    kept = audit.take(testbed.redis).received
+    kept = audit.run(testbed.redis).received
     assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
     ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
     assert len(ids) == len(set(ids)) == kept
@@ -338,9 +338,9 @@ def waiting_data(testbed: Testbed) -> list[str]:
 def at_rest(testbed: Testbed) -> tuple[list[str], int]:
     """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
     while True:
-        kept = audit.take(testbed.redis).received
+        kept = audit.run(testbed.redis).received
         ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
-        if audit.take(testbed.redis).received == kept:
+        if audit.run(testbed.redis).received == kept:
             return ids, kept
 
 

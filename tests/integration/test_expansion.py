@@ -254,7 +254,7 @@ def test_an_unreadable_body_is_quarantined_whole(redis_server: RedisServer, body
         (entry,) = b.quarantine()
         assert (entry["body"], entry["records"]) == (body, "4")
         assert len(b.waiting_at(everything)) == 2
-        assert (b.audit().quarantined, b.audit().missing, b.audit().in_flight) == (4, 0, 2)
+        assert (b.audit().quarantined, b.audit().missing, b.audit().pending) == (4, 0, 2)
 
 
 @pytest.mark.parametrize("bundle", [1, 7, 5000], ids=["one each", "bundles", "one callback"])
@@ -328,7 +328,7 @@ def test_once_all_is_delivered_only_marks_and_counters_remain(redis_server: Redi
         }
         quarantine = {keys.QUARANTINE, keys.failures_bytes(keys.QUARANTINE)}
         assert without_lifetime <= {keys.COUNTS, *quarantine}, "no key of ours is without a lifetime but these"
-        assert (b.audit().balances, b.audit().in_flight) == (True, 0)
+        assert (b.audit().balances, b.audit().pending) == (True, 0)
 
 
 def test_a_job_of_a_newer_release_does_not_affect_others(

@@ -326,7 +326,7 @@ def test_a_retry_after_centuries_is_due_within_30_days(b: Bench) -> None:
 
     ((_, due),) = b.connection.zrange(keys.rq_scheduled("deliver-single"), 0, -1, withscores=True)
     assert before + 30 * 86_400 <= due <= time.time() + 30 * 86_400
-    assert queue_state.look(b.connection, "single").next_attempt_at is not None
+    assert queue_state.read_state(b.connection, "single").next_attempt_at is not None
 
 
 def test_the_deaths_of_workers_count_until_an_event_is_settled(b: Bench) -> None:

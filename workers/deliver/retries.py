@@ -54,11 +54,11 @@ class RetryPolicy:
         """Return the event's dead letter or its retry; None if it is delivered."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
-            return dead_letters.of_array(name, ended.decoded, outcome, attempts=attempt)
+            return dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt)
         if isinstance(outcome, Done):
             return None
         if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
-            return dead_letters.of(name, event, attempt, outcome)
+            return dead_letters.from_event(name, event, attempt, outcome)
         asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
         seconds = backoff_seconds(attempt) if asked is None else asked
         return _retry_job(name, self._encode(event), attempt + 1, seconds)

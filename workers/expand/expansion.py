@@ -179,7 +179,7 @@ class Expander:
             if item.origin is None or not isinstance(item.read, FanOutEvent):
                 raise
             log.error("action=event_failed job=%s cause=%s", job_id, outcome.internal_error(exc).cause)
-            failure = quarantine.failed_offer(item.origin, item.read, exc)
+            failure = quarantine.from_failed_event(item.origin, item.read, exc)
             self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(item, read=failure)))
 
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:

@@ -47,7 +47,7 @@ class RecordReader:
         left = accepted.records - skip
         if has_killed:
             error = f"{MAX_DEATHS} workers died while they read it"
-            yield quarantine.unreadable(accepted, error, quarantine.body(accepted), records=left)
+            yield quarantine.new_failure(accepted, error, quarantine.encoded_body(accepted), records=left)
             return
         if not skip:
             yield from self._read_or_split(accepted)
@@ -75,14 +75,14 @@ class RecordReader:
         log.error("action=callback_split records=%d cause=%s", accepted.records, outcome.internal_error(error).cause)
         parts = split_records(accepted)
         if parts is None or accepted.records == 1:
-            return [quarantine.failed(accepted, error, records=accepted.records)]
+            return [quarantine.from_failed_callback(accepted, error, records=accepted.records)]
         return [self._read_record(parts.slice(index, index + 1)) for index in range(accepted.records)]
 
     def _read_record(self, accepted: Accepted) -> Item:
         try:
             (item,) = self._read_callback(accepted)
         except Exception as exc:  # noqa: BLE001 # the boundary
-            return quarantine.failed(accepted, exc, records=1)
+            return quarantine.from_failed_callback(accepted, exc, records=1)
         return item
 
     def _read_callback(self, accepted: Accepted) -> list[Item]:
@@ -91,7 +91,7 @@ class RecordReader:
             callback = wire.read(body, accepted.kind)
         except (NotJson, UnexpectedShape) as exc:
             # The web process checks no more than it must. What it accepted and cannot be read is quarantined whole.
-            return [quarantine.unreadable(accepted, str(exc), body, records=accepted.records)]
+            return [quarantine.new_failure(accepted, str(exc), body, records=accepted.records)]
         received_at = events.utc_time(accepted.received_ms)
         found = events.from_callback(callback, source=accepted.source, received_at=received_at)
         offers: list[Item] = [self._offer(event) for event in found]
@@ -171,14 +171,14 @@ def _merge_in_order(accepted: Accepted, callback: wire.Callback, offers: Sequenc
     if parts is None:
         yield from offers
         error = "; ".join(wire.summarize(callback.faults))
-        yield quarantine.unreadable(accepted, error, callback.unreadable, records=len(callback.faults))
+        yield quarantine.new_failure(accepted, error, callback.unreadable, records=len(callback.faults))
         return
     others = iter(offers)
     index = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - index))
         error = "; ".join(wire.summarize([fault for fault in callback.faults if first <= fault.index < last]))
-        yield quarantine.unreadable(accepted, error, parts.slice(first, last).body.encode(), records=last - first)
+        yield quarantine.new_failure(accepted, error, parts.slice(first, last).body.encode(), records=last - first)
         index = last
     yield from others
 
