@@ -6,7 +6,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys, queues
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.runtime.steps import Steps
 
@@ -19,31 +19,31 @@ async def waits(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, waits) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, waits) as made:
         yield made
 
 
 @pytest.fixture
-def run(b: Bench) -> "RunInProgress":
+def run(harness: Harness) -> "RunInProgress":
     for message_id in ("0", "1", "2"):
-        b.keep(*statuses([message_id]))
-        b.expand()
-    return RunInProgress(b)
+        harness.accept(*statuses([message_id]))
+        harness.expand()
+    return RunInProgress(harness)
 
 
 class RunInProgress:
     """A run in progress: its job, and what waits behind it."""
 
-    def __init__(self, b: Bench) -> None:
-        self.b = b
-        self.job, self.next, self.last = b.waiting("deliver-waits")
-        b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
-        b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.job, self.next, self.last = harness.waiting_jobs("deliver-waits")
+        harness.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
+        harness.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
     def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        portions = Steps(self.b.connection).claim_more(
+        portions = Steps(self.harness.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
@@ -54,12 +54,12 @@ class RunInProgress:
         return [portion.job_id for portion in portions]
 
     def coalesced(self) -> list[str]:
-        return [job.decode() for job in self.b.connection.lrange(keys.coalesced(self.job), 0, -1)]
+        return [job.decode() for job in self.harness.connection.lrange(keys.coalesced(self.job), 0, -1)]
 
 
 def test_a_run_that_holds_its_job_claims_what_waits(run: RunInProgress) -> None:
     assert run.claim() == run.coalesced() == [run.next, run.last]
-    assert run.b.waiting("deliver-waits") == []
+    assert run.harness.waiting_jobs("deliver-waits") == []
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_a_run_that_holds_its_job_claims_what_waits(run: RunInProgress) -> None:
 )
 def test_a_run_that_has_lost_its_job_claims_nothing(run: RunInProgress, field: str, value: str | None) -> None:
     if value is None:
-        run.b.connection.hdel(keys.job(run.job), field)
+        run.harness.connection.hdel(keys.job(run.job), field)
     else:
-        run.b.connection.hset(keys.job(run.job), field, value)
+        run.harness.connection.hset(keys.job(run.job), field, value)
 
     assert run.claim() == run.coalesced() == []
-    assert run.b.waiting("deliver-waits") == [run.next, run.last]
+    assert run.harness.waiting_jobs("deliver-waits") == [run.next, run.last]
 
 
 def test_nothing_is_claimed_for_a_handler_that_an_operator_paused(run: RunInProgress) -> None:
-    run.b.connection.hset(keys.paused("waits"), "by", "operator")
+    run.harness.connection.hset(keys.paused("waits"), "by", "operator")
 
     assert run.claim() == run.coalesced() == []
 
 
 def test_a_job_larger_than_the_limit_is_claimed_alone(run: RunInProgress) -> None:
-    run.b.connection.hset(keys.job(run.next), "items", 100)
+    run.harness.connection.hset(keys.job(run.next), "items", 100)
 
     assert run.claim(max_items=4) == [run.next]
     assert run.claim(max_items=4) == [run.last]
@@ -91,10 +91,10 @@ def test_a_job_larger_than_the_limit_is_claimed_alone(run: RunInProgress) -> Non
 def test_jobs_that_were_coalesced_already_are_not_claimed_again(run: RunInProgress) -> None:
     # By hand, or by a tool: ids that are in their queue a second time.
     run.claim()
-    run.b.connection.rpush(keys.rq_queue("deliver-waits"), run.job, run.next, run.last)
+    run.harness.connection.rpush(keys.rq_queue("deliver-waits"), run.job, run.next, run.last)
 
     assert run.claim() == []
-    assert run.b.waiting("deliver-waits") == []
+    assert run.harness.waiting_jobs("deliver-waits") == []
     assert run.coalesced() == [run.next, run.last]
 
 
@@ -103,20 +103,20 @@ def test_a_job_of_a_newer_release_is_released_only_once_by_a_run(
 ) -> None:
     # Otherwise it would be claimed and released 40 times a second during a slow call.
     newer = queues.encode_call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
-    run.b.connection.hset(keys.job(run.next), "data", newer)
+    run.harness.connection.hset(keys.job(run.next), "data", newer)
 
     assert [run.claim(), run.claim(), run.claim()] == [[run.last], [], []]
     assert run.coalesced() == [run.last]
-    assert run.b.waiting("deliver-waits") == [run.next]
+    assert run.harness.waiting_jobs("deliver-waits") == [run.next]
     assert caplog.text.count("action=job_unreadable") == 1
 
 
 def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInProgress) -> None:
-    run.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
-    run.b.connection.delete(keys.job(run.next))
+    run.harness.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
+    run.harness.connection.delete(keys.job(run.next))
 
-    Steps(run.b.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
+    Steps(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
 
     assert run.coalesced() == []
-    assert not run.b.connection.exists(keys.job(run.next))
-    assert run.b.waiting("deliver-waits") == [run.last]
+    assert not run.harness.connection.exists(keys.job(run.next))
+    assert run.harness.waiting_jobs("deliver-waits") == [run.last]

@@ -62,12 +62,12 @@ def test_refusals_within_a_moment_are_not_enough_however_many(refusals: RefusalT
 
 def test_an_event_that_was_accepted_begins_anew(refusals: RefusalTracker, clock: Clock) -> None:
     for _ in range(MAX_REFUSALS - 1):
-        refusals.record_refused("fickle")
+        refusals.record_refused("faulty")
         accept_another(refusals, clock)
         clock.seconds += MIN_SECONDS
-    refusals.record_accepted(refusals.begin(), "fickle")
+    refusals.record_accepted(refusals.begin(), "faulty")
 
-    assert refusals.record_refused("fickle") is None
+    assert refusals.record_refused("faulty") is None
 
 
 def test_it_remembers_ten_thousand_events_and_the_oldest_go_first(refusals: RefusalTracker, clock: Clock) -> None:
