@@ -72,7 +72,7 @@ class Deliverer:
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events and those of the jobs waiting behind it; `worker` is the worker's name.
 
-        Raise Unfinished if the worker was asked to stop before that, RunPaused if the handler is paused,
+        Raise Unfinished if the worker was asked to stop before all were delivered, RunPaused if the handler is paused,
         StaleRun if another worker owns the job by now, and redis.RedisError. Each leaves what is not settled to the
         job's next run.
         """

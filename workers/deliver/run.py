@@ -51,7 +51,7 @@ class EventOutcome(Struct, frozen=True, gc=False):
 class Run:
     """The events of one run in order, their outcomes, and how far they are settled.
 
-    The first portion is the running job's own; `worker` is the name of the worker that runs it.
+    The first claimed job is the running job's own; `worker` is the name of the worker that runs it.
     """
 
     def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, worker: str) -> None:

@@ -101,7 +101,7 @@ class Caller:
         """Call the handler with `events`; yield (index, outcome) for each as soon as it is known.
 
         Calls start in the order given; concurrent calls end in any order. A batch handler gets one list. If that call
-        fails, the outcome of each event is Apart, unless the list held one event; if it asks for a retry or a pause,
+        fails, the outcome of each event is Split, unless the list held one event; if it asks for a retry or a pause,
         that is the outcome of each. With `singly` a batch handler gets lists of one event each.
 
         `stop` is asked before each call. Once it is true, no call starts; the calls in flight are waited for and
