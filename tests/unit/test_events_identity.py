@@ -76,7 +76,7 @@ def test_another_source_makes_another_event_and_neither_job_nor_time_of_receipt_
     assert read_again("other") != report().id
 
 
-def test_a_reply_is_identified_by_its_message_or_else_by_its_request() -> None:
+def test_a_reply_is_identified_by_its_message_id_or_else_by_its_req_uuid() -> None:
     for missing in (None, ""):
         known = reply(reply_message_id=missing, req_uuid="1")
         assert (known.kind, known.reply_message_id) == ("reply", None)
