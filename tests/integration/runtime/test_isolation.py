@@ -51,7 +51,7 @@ OF_THE_LADDER: Final = {
     "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
-    "shared.bodies:decode_text",
+    "shared.json_reader:decode_text",
     "shared.events:_digest",
     "shared.events:_report",
     "shared.events:encode",
@@ -68,15 +68,15 @@ IN_EXPAND: Final = [
     "workers.runtime.steps:Steps.fan_out",
     "workers.runtime.steps:_group_events",
 ]
-# A small body is read at once, a large one in parts.
-OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
+# A small body is read at once, a large one part by part.
+OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
 OF_LARGE: Final = [
-    "shared.bodies:_parts",
-    "shared.bodies:parse",
+    "shared.wire:_split_records",
+    "shared.wire:parse",
     "shared.json_reader:decode",
     "shared.json_reader:read_members",
     "shared.json_reader:check_nesting",
-    "shared.lone_surrogates:replace_lone_surrogates",
+    "shared.json_reader:replace_lone_surrogates",
     "shared.wire:_extra",
     "shared.wire:_read_in_parts",
 ]
