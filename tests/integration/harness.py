@@ -5,18 +5,17 @@ dies, or loses its connection, at a given Redis command (`tests.integration.faul
 """
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Final
 
-import pytest
 import redis
 
 from shared import audit, connections, keys, queues
 from shared.batches import Accepted, Quarantined
 from tests import commit_pipeline
-from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
@@ -165,21 +164,6 @@ class Harness:
         ]
 
 
-@pytest.fixture(scope="session")
-def _quick_server() -> Iterator[RedisServer]:
-    require()
-    with RedisServer({"appendonly": "no"}) as server:
-        yield server
-
-
-@pytest.fixture
-def quick_redis(_quick_server: RedisServer) -> RedisServer:
-    """Give an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
-    with _quick_server.client() as client:
-        client.flushall()
-    return _quick_server
-
-
 @contextmanager
 def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
     """Give a bench, and close what it opened."""
@@ -193,6 +177,18 @@ def declaration_of(function: Callable[..., Any]) -> Handler:
     """Give what @handler left on the function."""
     declaration: Handler = getattr(function, ATTRIBUTE)
     return declaration
+
+
+def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
+    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
+    queue = queues.delivery_queue(declaration_of(function).name)
+    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
+    for job_id, _ in scheduled:
+        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
+    keeper = harness.maintenance(function)
+    keeper.tick([])
+    keeper.close()
+    return [due - time.time() for _, due in scheduled]
 
 
 def worker_name(queue: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.runtime.test_maintenance import started
 from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
@@ -19,7 +19,7 @@ QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made

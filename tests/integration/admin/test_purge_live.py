@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, open_harness
 from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin.purge import Purger, StillRunning
@@ -15,7 +15,7 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, single, other, whole) as made:
         accept_and_expand(made, "1", "2")

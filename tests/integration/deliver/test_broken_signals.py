@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry
-from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import open_harness
 from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 
@@ -48,7 +48,7 @@ def changed(signal: Any, **fields: Any) -> Any:
     ],
 )
 def test_the_event_is_retried_or_dead_and_the_one_before_it_is_delivered(
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     signal: Exception,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

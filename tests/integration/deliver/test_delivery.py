@@ -3,22 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
-from shared import events, keys, queues
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    reply,
-    statuses,
-)
+from shared import events, keys
+from tests.integration.harness import Harness, due_now, open_harness, reply
 from tests.integration.scripted_handlers import (
     accept_and_expand,
     fail_for,
@@ -40,21 +30,9 @@ def _nothing_told() -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
-
-
-def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
-    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
-    queue = queues.delivery_queue(declaration_of(function).name)
-    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
-    for job_id, _ in scheduled:
-        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
-    keeper = harness.maintenance(function)
-    keeper.tick([])
-    keeper.close()
-    return [due - time.time() for _, due in scheduled]
 
 
 def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:
@@ -200,7 +178,7 @@ def test_the_failures_of_one_handler_change_nothing_for_another(harness: Harness
     assert not harness.dead_letters("other")
 
 
-def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:
     at_once, max_at_once, called = 0, 0, []
 
     @handler(ReplyEvent, concurrency=4)

@@ -16,16 +16,7 @@ from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
 from workers.deliver import delivery
 from workers.runtime import redis_retry, steps
@@ -40,7 +31,7 @@ def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
@@ -213,7 +204,7 @@ def test_two_processes_share_the_work_of_a_handler(harness: Harness) -> None:
     assert handler_totals(harness, "single") == (3000, 0, 0, 0)
 
 
-def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent)

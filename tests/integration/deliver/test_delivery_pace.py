@@ -7,7 +7,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, open_harness
 from tests.integration.scripted_handlers import (
     accept_and_expand,
     fail_for,
@@ -27,7 +27,7 @@ def _nothing_told() -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -120,7 +120,7 @@ async def many(event: ReportEvent) -> None:
 
 
 def test_a_concurrent_handler_starts_with_several_rounds(
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     runs: list[str],
 ) -> None:
     with open_harness(quick_redis.url, many) as harness:

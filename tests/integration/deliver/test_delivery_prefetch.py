@@ -12,16 +12,7 @@ from callbacks import Pause, ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import Harness, declaration_of, open_harness, record, status, statuses
 from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
@@ -64,7 +55,7 @@ async def stays(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     calls.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, waits) as made:
         yield made

@@ -10,7 +10,7 @@ import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, declaration_of, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, declaration_of, open_harness, statuses
 from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin import queue_state
@@ -26,7 +26,7 @@ def _nothing_told() -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -212,7 +212,7 @@ def test_a_batch_that_pauses_is_not_split_and_its_probe_is_a_list_of_one(harness
     assert handler_totals(harness, whole) == (3, 0, 0, 0)
 
 
-def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=32)

@@ -19,16 +19,7 @@ from tests.integration.deliver.pausing_handlers import (
     unavailable_file,
     unready,
 )
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import Harness, declaration_of, open_harness, record, status, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 from workers.runtime import pause
@@ -37,7 +28,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, distant, opening, connecting, unready) as made:
         yield made

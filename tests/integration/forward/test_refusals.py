@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from shared import keys
-from tests.integration.deliver.test_delivery import due_now
 from tests.integration.forward.refusing_service import Mood, message_ids
-from tests.integration.forward.services import SECRET, Request, says, serving, target
-from tests.integration.forward.test_workers import start, try_again  # noqa: F401
-from tests.integration.harness import Harness, _quick_server, quick_redis, statuses  # noqa: F401
+from tests.integration.forward.services import SECRET, Request, deliver_after_pause, says, serving, target
+from tests.integration.harness import Harness, due_now, statuses
 from tests.integration.runtime.pools import Command
 from tests.integration.scripted_handlers import handler_totals
 from workers.handlers.forward import refusals, targets
@@ -40,11 +38,11 @@ def bring(harness: Harness, *message_ids: str) -> None:
 def go_on(harness: Harness, function: Any) -> None:
     """Let the time of everything come, and deliver what can be."""
     due_now(harness, function)
-    try_again(harness, function)
+    deliver_after_pause(harness, function)
 
 
 def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_end(
-    start: Start,  # noqa: F811
+    start: Start,
     no_time: None,
 ) -> None:
     mood = Mood(bad=lambda one: one == "3")
@@ -70,7 +68,7 @@ def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_e
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 421])
 def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_time(
     status: int,
-    start: Start,  # noqa: F811
+    start: Start,
     no_time: None,
 ) -> None:
     mood = Mood(is_down=True, status=status)
@@ -85,7 +83,7 @@ def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_t
             "the others have spent no attempt"
         )
         for n in range(12):
-            try_again(harness, function)
+            deliver_after_pause(harness, function)
             assert len(service.requests) == asked + 1 + n
 
         assert handler_totals(harness, function) == (0, 0, 100, 0)
@@ -102,7 +100,7 @@ def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_t
 
 
 def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
-    start: Start,  # noqa: F811
+    start: Start,
     no_time: None,
 ) -> None:
     mood = Mood(is_down=True, bad=lambda one: one == "4")
@@ -113,9 +111,9 @@ def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
         assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
 
         mood.is_down = False
-        try_again(harness, function)
+        deliver_after_pause(harness, function)
         assert message_ids(service)[5:] == ["4"]
-        try_again(harness, function)
+        deliver_after_pause(harness, function)
         assert message_ids(service)[6:] == ["5", "6", "7", "8", "9"]
         for n in range(refusals.MAX_REFUSALS):
             bring(harness, f"later-{n}")
@@ -124,7 +122,7 @@ def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
     assert handler_totals(harness, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
 
 
-def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:  # noqa: F811
+def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:
     mood = Mood(bad=lambda one: one.startswith("bad"))
     with serving(mood.answer()) as service:
         function = make_handler(target(service.url))
@@ -141,7 +139,7 @@ def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, n
     assert pause.read_state(harness.connection, "forward") is None
 
 
-def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Start) -> None:  # noqa: F811
+def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Start) -> None:
     with serving(says(410, b"moved out")) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
@@ -157,7 +155,7 @@ def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Sta
 
 
 def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_first(
-    start: Start,  # noqa: F811
+    start: Start,
     tmp_path: Path,
 ) -> None:
     refused_until: list[float] = []

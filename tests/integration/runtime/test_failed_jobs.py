@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
 from tests.integration.runtime.test_isolation import OF_THE_JOB, OF_THE_LADDER
@@ -59,7 +59,7 @@ IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)

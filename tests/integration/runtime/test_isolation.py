@@ -14,7 +14,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared.batches import Accepted
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
 from tests.integration.scripted_handlers import handler_totals
@@ -132,7 +132,7 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": who
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with open_harness(quick_redis.url, single) as made:
@@ -233,7 +233,7 @@ def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harne
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
+def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:
     with open_harness(quick_redis.url, HANDLERS[name]) as harness:
         harness.accept(*statuses(["1", MARK, "2"]))
         harness.expand()
@@ -253,7 +253,7 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
 )
 @pytest.mark.parametrize("scenario", [in_the_first_batch, in_the_middle_of_a_bundle])
 def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR0917 # a table's columns
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     scenario: Callable[[], list[list[Accepted]]],
     name: str,
     function: str,
@@ -284,7 +284,7 @@ def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR
         assert "action=job_failed" not in caplog.text
 
 
-def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:
     with open_harness(quick_redis.url, several) as harness:
         harness.accept(*statuses([*map(str, range(99)), MARK], bundle=100))
         harness.expand()

@@ -6,7 +6,7 @@ import pytest
 
 from callbacks import Pause, ReportEvent
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, open_harness
 from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.deliver import prefetch
@@ -14,7 +14,7 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     with open_harness(quick_redis.url, single, other, whole) as made:

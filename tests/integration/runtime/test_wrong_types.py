@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
 from tests.integration.scripted_handlers import fail_for, handler_totals, other, script, single
 from tests.redis_server import RedisServer
 from workers.runtime import job_transitions
@@ -18,7 +18,7 @@ QUARANTINED = status({"no": "record"})
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     with open_harness(quick_redis.url, single, other) as made:
