@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
@@ -34,6 +35,16 @@ _KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
 _KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+
+
+@dataclass(frozen=True)
+class HandlerTotals:
+    """How many events of one handler are delivered, dead, waiting and missing."""
+
+    delivered: int = 0
+    dead: int = 0
+    waiting: int = 0
+    missing: int = 0
 
 
 class TestWorker(QueueWorker):
@@ -130,6 +141,12 @@ class Harness:
 
     def audit(self) -> audit.Audit:
         return audit.run(self.connection)
+
+    def totals(self, handler: Callable[..., Any] | str) -> HandlerTotals:
+        """Return the audit's totals of one handler; all are 0 before it has had an event."""
+        name = handler if isinstance(handler, str) else declaration_of(handler).name
+        found = next((one for one in self.audit().handlers if one.handler == name), None)
+        return HandlerTotals(found.delivered, found.dead, found.waiting, found.missing) if found else HandlerTotals()
 
     def counters(self) -> dict[str, int]:
         """Give the counters that are not zero."""

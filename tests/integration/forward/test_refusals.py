@@ -11,9 +11,8 @@ import pytest
 from shared import keys
 from tests.integration.forward.refusing_service import Mood, message_ids
 from tests.integration.forward.services import SECRET, Request, deliver_after_pause, says, serving, target
-from tests.integration.harness import Harness, due_now, statuses
+from tests.integration.harness import HandlerTotals, Harness, due_now, statuses
 from tests.integration.runtime.pools import Command
-from tests.integration.scripted_handlers import handler_totals
 from workers.handlers.forward import refusals, targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
@@ -50,13 +49,13 @@ def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_e
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
         harness.deliver(function)
-        assert handler_totals(harness, function) == (9, 0, 1, 0), "one refusal may have any cause"
+        assert harness.totals(function) == HandlerTotals(delivered=9, waiting=1), "one refusal may have any cause"
 
         for n in range(refusals.MAX_REFUSALS - 1):
             bring(harness, f"later-{n}")
             go_on(harness, function)
 
-    assert handler_totals(harness, function) == (12, 1, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=12, dead=1)
     assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 404: no such thing"
     ]
@@ -86,7 +85,7 @@ def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_t
             deliver_after_pause(harness, function)
             assert len(service.requests) == asked + 1 + n
 
-        assert handler_totals(harness, function) == (0, 0, 100, 0)
+        assert harness.totals(function) == HandlerTotals(waiting=100)
         found = pause.read_state(harness.connection, "forward")
         assert found is not None
         assert found.reason.endswith(f"answered {status}")
@@ -95,7 +94,7 @@ def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_t
         for _ in range(3):
             go_on(harness, function)
 
-    assert handler_totals(harness, function) == (100, 0, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=100)
     assert harness.audit().balances
 
 
@@ -119,7 +118,7 @@ def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
             bring(harness, f"later-{n}")
             go_on(harness, function)
 
-    assert handler_totals(harness, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=9 + refusals.MAX_REFUSALS, dead=1)
 
 
 def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:
@@ -129,13 +128,13 @@ def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, n
         harness = start(function, events=0)
         bring(harness, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
         rounds = 0
-        while handler_totals(harness, function)[1] < 60:
+        while harness.totals(function).dead < 60:
             bring(harness, f"good-later-{rounds}")
             go_on(harness, function)
             rounds += 1
-            assert rounds < 120, handler_totals(harness, function)
+            assert rounds < 120, harness.totals(function)
 
-    assert handler_totals(harness, function) == (60 + rounds, 60, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=60 + rounds, dead=60)
     assert pause.read_state(harness.connection, "forward") is None
 
 
@@ -150,7 +149,7 @@ def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Sta
     assert found is not None
     assert "says that it is gone for good" in found.reason
     assert found.seconds_left > 200
-    assert handler_totals(harness, function) == (0, 0, 10, 0)
+    assert harness.totals(function) == HandlerTotals(waiting=10)
     assert len(harness.waiting_event_ids(function)) == 10
 
 
@@ -173,9 +172,9 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
         command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
             deadline = time.monotonic() + REFUSED_SECONDS + 240
-            while handler_totals(harness, function)[0] < 5_000:
-                assert time.monotonic() < deadline, (handler_totals(harness, function), command.log)
-                assert handler_totals(harness, function)[1] == 0
+            while harness.totals(function).delivered < 5_000:
+                assert time.monotonic() < deadline, (harness.totals(function), command.log)
+                assert harness.totals(function).dead == 0
                 time.sleep(0.5)
                 # Those that were refused first come again after 30 seconds.
                 for job_id in harness.connection.zrange(keys.rq_scheduled("deliver-forward"), 0, -1):
@@ -184,6 +183,6 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
         finally:
             command.end()
 
-    assert handler_totals(harness, function) == (5_000, 0, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=5_000)
     assert len(service.requests) - 5_000 < 200, "few were asked in vain"
     assert harness.audit().balances

@@ -19,9 +19,8 @@ from tests.integration.forward.services import (
     serving,
     target,
 )
-from tests.integration.harness import Harness, due_now
+from tests.integration.harness import HandlerTotals, Harness, due_now
 from tests.integration.runtime.pools import Command, until
-from tests.integration.scripted_handlers import handler_totals
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
@@ -52,9 +51,9 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
         harness.deliver(dead)
         harness.deliver(alive)
 
-        assert handler_totals(harness, alive) == (40, 0, 0, 0)
+        assert harness.totals(alive) == HandlerTotals(delivered=40)
         assert sorted(message_ids(service), key=int) == [str(n) for n in range(40)]
-    assert handler_totals(harness, dead) == (0, 0, 40, 0)
+    assert harness.totals(dead) == HandlerTotals(waiting=40)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
     waiting = [harness.connection.hget(keys.job(job_id), "data") for job_id in harness.waiting_jobs("deliver-forward")]
     assert [queues.parse_arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
@@ -64,7 +63,7 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
 
     with serving(says(204), port=port) as back:
         deliver_after_pause(harness, dead)
-        assert handler_totals(harness, dead) == (36, 0, 4, 0)
+        assert harness.totals(dead) == HandlerTotals(delivered=36, waiting=4)
         due_now(harness, dead)
         harness.deliver(dead)
         assert sorted(message_ids(back), key=int) == [str(n) for n in range(40)]
@@ -87,7 +86,7 @@ def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(
 
     # Every second time the event that was tried pays with an attempt: it might be what is wrong.
     assert lengths == [10_000, 10_000, 20_000, 20_000, 40_000, 40_000]
-    assert handler_totals(harness, function) == (0, 0, 20, 0)
+    assert harness.totals(function) == HandlerTotals(waiting=20)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
 
 
@@ -114,7 +113,7 @@ def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_othe
             deliver_after_pause(harness, function)
 
         assert set(message_ids(service)[-5:]) == {"5", "6", "7", "8", "9"}
-        assert handler_totals(harness, function)[0] >= 5
+        assert harness.totals(function).delivered >= 5
 
 
 def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callable[..., Harness]) -> None:
@@ -137,7 +136,7 @@ def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., H
         harness = start(function, events=2)
         harness.deliver(function)
 
-    assert handler_totals(harness, function) == (0, 2, 0, 0)
+    assert harness.totals(function) == HandlerTotals(dead=2)
     assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 422: no such order"
     ] * 2
@@ -157,7 +156,7 @@ def test_worker_processes_forward_to_each_target_what_it_asked_for(
 
         command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
-            until(lambda: handler_totals(harness, functions[0])[0] == 300, "all is delivered")
+            until(lambda: harness.totals(functions[0]).delivered == 300, "all is delivered")
             assert command.stop() == 0
         finally:
             command.end()

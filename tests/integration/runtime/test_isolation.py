@@ -14,10 +14,9 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared.batches import Accepted
-from tests.integration.harness import Harness, open_harness, record, status, statuses
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
-from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
@@ -100,9 +99,10 @@ OF_CALLS: Final = {
 
 # Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, which is retried;
 # and an event that is called alone does not pass the function that calls a whole batch.
+ONE_DEAD: Final = HandlerTotals(delivered=999, dead=1)
 OUTCOMES: Final = {
-    "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
-    "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
+    "workers.deliver.call.timeout:Alarm.call": HandlerTotals(delivered=999, waiting=1),
+    "workers.deliver.call.caller:Caller._call_batch": HandlerTotals(delivered=1000),
 }
 
 called: Counter[str] = Counter()
@@ -271,9 +271,9 @@ def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR
         with injection.raising(function, error):
             harness.deliver(HANDLERS[name])
 
-        expected = OUTCOMES.get(function, (999, 1, 0, 0))
-        assert handler_totals(harness, HANDLERS[name]) == expected
-        if expected == (999, 1, 0, 0):
+        expected = OUTCOMES.get(function, ONE_DEAD)
+        assert harness.totals(HANDLERS[name]) == expected
+        if expected == ONE_DEAD:
             (letter,) = harness.dead_letters(name)
             assert MARK in letter["event"]
             assert error.__name__ in letter["error"]
@@ -293,5 +293,5 @@ def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> N
         with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
             harness.deliver(several)
 
-        assert handler_totals(harness, several) == (99, 1, 0, 0)
+        assert harness.totals(several) == HandlerTotals(delivered=99, dead=1)
         assert at_once["max"] == 16
