@@ -34,7 +34,7 @@ def test_a_number_that_is_none_or_beyond_all_measure_is_refused(service: Service
     assert standing(service) == before
 
 
-@pytest.mark.parametrize("entry_id", NO_ENTRY, ids=ascii)
+@pytest.mark.parametrize("failure_id", NO_ENTRY, ids=ascii)
 @pytest.mark.parametrize("step", ["confirm", "act"])
 def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, failure_id: str) -> None:
     before = standing(service)

@@ -8,10 +8,10 @@ import httpx
 from playwright.sync_api import expect
 
 from callbacks.ops.pages.event_streams import MAX_STREAMS
-from tests.conftest import StartRedis
 from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use
 from tests.ops.running_service import PASSWORD, Service, served
 from tests.ops.sign_in import client_of, sign_in, token
+from tests.redis_server import StartRedis
 
 
 class Followed:

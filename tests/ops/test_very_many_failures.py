@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from shared import audit, events, keys
-from tests.conftest import StartRedis
 from tests.ops import filling
 from tests.ops.browser_windows import Opened
 from tests.ops.running_service import Service, served
+from tests.redis_server import StartRedis
 from tests.unit.example_events import report
 
 VERY_MANY = 200_000
