@@ -1,6 +1,6 @@
 """`callbacks web`: serves the public edge, in this process or in several that share its port.
 
-Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the address cannot be had.
+Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the port is not available.
 """
 
 import math
@@ -17,10 +17,10 @@ from ingest.app import create_app
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 
-# Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). Whoever closes first wins a
-# race against a request on its way, so it must not be us.
+# Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). The side that closes first may
+# lose a request that is on its way, so it must not be us.
 _KEEP_ALIVE_SECONDS: Final = 75
-# What a request can take when it has begun: its body (CALLBACKS_BODY_TIMEOUT_SECONDS, 10), a connection to Redis
+# The longest time of a request that has begun: its body (CALLBACKS_BODY_TIMEOUT_SECONDS, 10), a connection to Redis
 # (3), a commit (5), and 2 to spare. 20 s by default, of the 30 that Kubernetes and Heroku give from SIGTERM to
 # SIGKILL. A process without requests stops at once.
 _COMMIT_SECONDS: Final = 3 + 5 + 2
@@ -28,7 +28,7 @@ _COMMIT_SECONDS: Final = 3 + 5 + 2
 
 @click.command(cls=Command)
 @click.option("--host", help="The address to listen on, instead of HOST.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of PORT; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of PORT; 0 means any free port.")
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
@@ -66,7 +66,7 @@ def web(host: str | None, port: int | None) -> None:
 
 
 class _Processes(Multiprocess):
-    """uvicorn's supervisor, which would keep the port open while its processes drain: callers would wait in vain."""
+    """uvicorn's supervisor, which would otherwise keep the port open while its processes drain, without answering."""
 
     def terminate_all(self) -> None:
         """Stop listening here too, then ask every process to end."""
@@ -76,6 +76,6 @@ class _Processes(Multiprocess):
 
 
 def app() -> Starlette:
-    """Make the application in a process that uvicorn started, which has yet to learn how to log."""
+    """Return the application, in a process that uvicorn started; logging is not configured there yet."""
     logs.configure()
     return create_app()

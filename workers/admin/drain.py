@@ -1,4 +1,4 @@
-"""Maintenance for the queue of a handler that is to be emptied: it ends its supervisor when nothing is left."""
+"""Maintenance for `callbacks handlers drain`: stops the supervisor when the handler's queue is empty."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _CHECK_SECONDS: Final = 1.0
 
 
 class QueueDrainMaintenance(Maintenance):
-    """Keeps the queue of `handler` and, about each second, calls `on_progress` with what still waits there."""
+    """Maintains the queue of `handler`, and about every second calls `on_progress` with its state."""
 
     def __init__(
         self, handler: str, *, connection: redis.Redis, on_progress: Callable[[QueueState], None], **more: Any
@@ -28,9 +28,9 @@ class QueueDrainMaintenance(Maintenance):
         self._check_at = 0.0
 
     def tick(self, workers: Iterable[str]) -> None:
-        """Do what is due, and stop this process's supervisor, as SIGTERM would, once nothing waits any more.
+        """Do what is due; once the queue is empty, send this process SIGTERM, which stops its supervisor.
 
-        Raises redis.RedisError where Redis is unavailable.
+        Raises redis.RedisError if Redis is unavailable.
         """
         super().tick(workers)
         if time.monotonic() >= self._check_at:
@@ -41,6 +41,6 @@ class QueueDrainMaintenance(Maintenance):
         try:
             self._on_progress(queue_state.read_state(self._connection, self._handler))
         finally:
-            # Also where it cannot be said what still waits.
+            # Also if the progress could not be read or printed.
             if queue_state.is_empty(self._connection, self._handler):
                 os.kill(os.getpid(), signal.SIGTERM)
