@@ -100,7 +100,7 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     assert told == ["        3  picky", "`callbacks dead list NAME` shows them."]
     told = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
     assert [line.split("  ")[2:] for line in told] == [["1 attempt", "not today"]] * 3 + [[]]
-    assert told[3] == "3 in all"
+    assert told[3] == "3 in total"
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
@@ -137,7 +137,7 @@ def test_a_dropped_dead_letter_is_counted_as_dropped(
 
     assert (sums.handlers[1].dead, sums.handlers[1].dropped) == (0, 1)
     assert gone.returncode == 1
-    assert "no such entry" in gone.stderr
+    assert "no such failure" in gone.stderr
     assert at_rest(redis_server) == sums
 
 
@@ -157,7 +157,7 @@ def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
     assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": 2.5, "status": "SEEN"}]}
 
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
-    assert (stays.returncode, stays.stdout) == (1, "replayed: 0; could not: 3\n")
+    assert (stays.returncode, stays.stdout) == (1, "replayed: 0; failed: 3\n")
     assert ".data[0].status" in stays.stderr
     told = command(tmp_path, redis_server, "quarantine", "replay", "--all", "--json")
     *errors, summary = map(json.loads, told.stdout.splitlines())

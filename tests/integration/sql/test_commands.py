@@ -161,8 +161,8 @@ def test_a_database_without_messages_or_none_at_all_is_said_so_and_not_made(
 
 def test_wrong_usage_and_trouble_are_told_in_words_and_without_the_password() -> None:
     for url, arguments, code, words in (
-        ("", ["messages", "--since", "soon"], 2, "'soon' is no age"),
-        ("", ["messages", "--since", "999999999w"], 2, "before the first year"),
+        ("", ["messages", "--since", "soon"], 2, "'soon' is not a duration"),
+        ("", ["messages", "--since", "999999999w"], 2, "is before the year 1"),
         ("", ["messages", "--json", "--csv"], 2, "not both"),
         ("", ["messages", "--limit", "0"], 2, "0 is not in the range"),
         ("mysql://u:s3cret@h/x", ["stats"], 2, "must begin with sqlite:/// or postgresql://"),
