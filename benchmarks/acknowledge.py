@@ -21,9 +21,9 @@ from benchmarks.contestants import (
     check_stored,
     count_stored,
 )
+from benchmarks.deployment import Deployment
 from benchmarks.measurements import OURS, Measurements
 from benchmarks.one_connection import one_connection, post
-from benchmarks.testbed import Testbed
 
 AT_64: Final = "64 connections"
 AT_32: Final = "32 connections"
@@ -62,14 +62,14 @@ def _rates(run: Run) -> None:
 
 
 def _rate(contestant: Contestant, connections: int, scale: Scale) -> Measurements:
-    with Testbed() as testbed:
-        url = contestant.start(testbed)
+    with Deployment() as deployment:
+        url = contestant.start(deployment)
         post(url, bodies.body(_WARM_UP_FIRST))  # some clients make what they need only when they are first used
         if scale.warm_up_seconds:
             wrk.load(url, connections=connections, seconds=scale.warm_up_seconds, first=_WARM_UP_FIRST + 1)
-        before = count_stored(contestant, testbed)
+        before = count_stored(contestant, deployment)
         load = wrk.load(url, connections=connections, seconds=scale.load_seconds)
-        check_stored(contestant, testbed, before=before, requests=load.requests, connections=connections)
+        check_stored(contestant, deployment, before=before, requests=load.requests, connections=connections)
     return {
         "requests/s": load.rate,
         "p50 ms": load.p50_us / 1000,
@@ -91,13 +91,13 @@ def _two(run: Run) -> None:
 
 
 def _with_processes(processes: int, scale: Scale, generate: load_generator.Generator) -> Measurements:
-    with Testbed() as testbed:
-        url = testbed.web(processes=processes)
+    with Deployment() as deployment:
+        url = deployment.web(processes=processes)
         if scale.warm_up_seconds:
             generate(url, _CONNECTIONS_FOR_TWO, scale.warm_up_seconds, _WARM_UP_FIRST)
-        before = count_stored(OURSELVES, testbed)
+        before = count_stored(OURSELVES, deployment)
         requests, rate = generate(url, _CONNECTIONS_FOR_TWO, scale.load_seconds, 0)
-        check_stored(OURSELVES, testbed, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
+        check_stored(OURSELVES, deployment, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
     return {"requests/s": rate}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from benchmarks import bodies, wrk
-from benchmarks.testbed import MeasurementFailed, Testbed, TestbedProcess
+from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS
 from shared import audit, batches, keys, queues
 from shared.batches import Accepted
@@ -50,19 +50,19 @@ def _batches(callbacks: int, per_job: int, reports: int) -> Iterator[list[Accept
         yield stored
 
 
-def fill_by_load(testbed: Testbed, callbacks: int, *, connections: int = 64) -> int:
+def fill_by_load(deployment: Deployment, callbacks: int, *, connections: int = 64) -> int:
     """Post at least so many callbacks from 64 connections while no worker runs; give how many were kept.
 
     The web process is gone afterwards.
     """
-    url, process = testbed.web_process()
+    url, process = deployment.web_process()
     first = stored = 0
-    before = audit.take(testbed.redis).received
+    before = audit.take(deployment.redis).received
     while stored < callbacks:
         load = wrk.load(url, connections=connections, seconds=_FILL_SECONDS, first=first)
         first += load.requests + connections
         time.sleep(0.2)
-        stored = (audit.take(testbed.redis).received - before) // bodies.REPORTS
+        stored = (audit.take(deployment.redis).received - before) // bodies.REPORTS
     process.stop()
     return stored
 
@@ -76,7 +76,7 @@ def job_sizes(redis: Any) -> list[int]:
 
 
 def drain(
-    testbed: Testbed,
+    deployment: Deployment,
     *,
     expanders: int = 1,
     deliverers: int = 1,
@@ -88,13 +88,13 @@ def drain(
     `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
     Raises Failed if the audit does not come out afterwards, or an event died.
     """
-    redis = testbed.redis
+    redis = deployment.redis
     hold_queue(redis, queues.EXPAND)
     names = [HANDLER] if not handlers else [f"{HANDLER}{number}" for number in range(handlers)]
     modules = {"handlers": "benchmarks.several_handlers" if handlers else "benchmarks.handlers"}
     environment = {"BENCHMARK_HANDLERS": str(handlers)}
-    expand = testbed.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
-    deliver = testbed.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
+    expand = deployment.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
+    deliver = deployment.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
     workers = expanders + deliverers * len(names)
     deliver.wait_until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
     time.sleep(SETTLE_SECONDS)
@@ -121,7 +121,7 @@ def release_queue(redis: Any, queue: str) -> None:
     redis.rename(_HIDDEN_QUEUE, keys.rq_queue(queue))
 
 
-def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: TestbedProcess) -> None:
+def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: DeployedProcess) -> None:
     """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
     counters = [keys.handler_count(name, "report", "delivered") for name in handlers]
     before, moved = -1, time.monotonic()

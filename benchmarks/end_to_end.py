@@ -14,9 +14,9 @@ import msgspec
 
 from benchmarks import bodies, command
 from benchmarks.command import Run
+from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements, percentile
 from benchmarks.open_loop import Sent
-from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed, TestbedProcess
 from shared import audit, keys
 
 BUSY: Final = "open loop"
@@ -49,32 +49,32 @@ def measure(run: Run) -> None:
 
 
 def _end_to_end(rate: float, seconds: float) -> Measurements:
-    with Testbed(rewrites=True) as testbed:
-        arrivals = testbed.folder / "arrivals"
+    with Deployment(rewrites=True) as deployment:
+        arrivals = deployment.folder / "arrivals"
         handler = {"handlers": "benchmarks.timing_handler", "BENCHMARK_ARRIVALS": str(arrivals)}
-        expand = testbed.callbacks("worker", "expand", **handler)
-        deliver = testbed.callbacks("worker", "deliver", **handler)
-        url = testbed.web()
-        deliver.wait_until(lambda: testbed.redis.scard("rq:workers") == _WORKERS, "two workers")
-        _wait_for_load(_start_load(testbed, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
-        _wait_until_delivered(testbed.redis)
-        sending = _start_load(testbed, url, rate, seconds, 0)
-        backlog = _sample_backlog(testbed.redis, sending)
+        expand = deployment.callbacks("worker", "expand", **handler)
+        deliver = deployment.callbacks("worker", "deliver", **handler)
+        url = deployment.web()
+        deliver.wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
+        _wait_for_load(_start_load(deployment, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
+        _wait_until_delivered(deployment.redis)
+        sending = _start_load(deployment, url, rate, seconds, 0)
+        backlog = _sample_backlog(deployment.redis, sending)
         sent = _wait_for_load(sending)
         ended = time.monotonic()
-        _wait_until_delivered(testbed.redis)
+        _wait_until_delivered(deployment.redis)
         took = time.monotonic() - ended
         deliver.stop()
         expand.stop()
         return _figures(sent, arrivals, backlog) | {"delivered s after the end": took}
 
 
-def _start_load(testbed: Testbed, url: TargetUrl, rate: float, seconds: float, first: int) -> TestbedProcess:
+def _start_load(deployment: Deployment, url: TargetUrl, rate: float, seconds: float, first: int) -> DeployedProcess:
     command_line = [sys.executable, "-m", "benchmarks.open_loop", str(url.port), url.path]
-    return testbed.start("the load", [*command_line, str(rate), str(seconds), str(first)])
+    return deployment.start("the load", [*command_line, str(rate), str(seconds), str(first)])
 
 
-def _wait_for_load(sending: TestbedProcess) -> Sent:
+def _wait_for_load(sending: DeployedProcess) -> Sent:
     if sending.process.wait(_TIMEOUT_SECONDS * 5) != 0:
         raise MeasurementFailed(f"the load ended badly:\n{sending.output[-2000:]}")
     sent = msgspec.json.decode(sending.output, type=Sent)
@@ -83,7 +83,7 @@ def _wait_for_load(sending: TestbedProcess) -> Sent:
     return sent
 
 
-def _sample_backlog(redis: Any, sending: TestbedProcess) -> list[int]:
+def _sample_backlog(redis: Any, sending: DeployedProcess) -> list[int]:
     """Give how many events were on their way, a few times a second, while the load ran."""
     backlog: list[int] = []
     while sending.process.poll() is None:

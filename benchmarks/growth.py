@@ -12,9 +12,9 @@ from typing import Final
 
 from benchmarks import backlog, bodies, command
 from benchmarks.command import Run
+from benchmarks.deployment import Deployment, MeasurementFailed
 from benchmarks.measurements import Comparison, Measurements
 from benchmarks.one_connection import read_answer
-from benchmarks.testbed import MeasurementFailed, Testbed
 
 BACKLOG: Final = "waiting callbacks"
 HANDLERS: Final = "handlers"
@@ -63,37 +63,37 @@ def _drained(callbacks: int, seconds: float) -> Measurements:
 
 
 def _backlog(callbacks: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        return _drained(callbacks, backlog.drain(testbed))
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(deployment))
 
 
 def _handlers(callbacks: int, handlers: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        seconds = backlog.drain(testbed, handlers=handlers)
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        seconds = backlog.drain(deployment, handlers=handlers)
     return _drained(callbacks, seconds) | {COST_OF_DELIVERY: seconds / callbacks / handlers * 1e6}
 
 
 def _processes(callbacks: int, processes: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        return _drained(callbacks, backlog.drain(testbed, expanders=processes, deliverers=processes))
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(deployment, expanders=processes, deliverers=processes))
 
 
 def _bundles(all_reports: int, reports: int) -> Measurements:
     callbacks = max(1, all_reports // reports)
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=max(1, _PER_JOB * bodies.REPORTS // reports), reports=reports)
-        seconds = backlog.drain(testbed)
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=max(1, _PER_JOB * bodies.REPORTS // reports), reports=reports)
+        seconds = backlog.drain(deployment)
     return {COST_OF_REPORT: seconds / (callbacks * reports) * 1e6, COST_OF_POSTING: _posted(all_reports // 10, reports)}
 
 
 def _posted(all_reports: int, reports: int) -> float:
     """Give the time of a report in bundles posted one after the other, in µs."""
     callbacks = max(1, all_reports // reports)
-    with Testbed() as testbed:
-        url = testbed.web()
+    with Deployment() as deployment:
+        url = deployment.web()
         requests = [url.request(bodies.body(number, reports=reports)) for number in range(callbacks)]
         with socket.create_connection(("127.0.0.1", url.port)) as connection:
             started = time.monotonic()

@@ -19,7 +19,7 @@ import redis
 from sqlalchemy import func, insert, select
 
 from benchmarks import bodies
-from benchmarks.testbed import MeasurementFailed
+from benchmarks.deployment import MeasurementFailed
 from callbacks import Event, ReportEvent
 from shared import events, wire
 from workers import registry

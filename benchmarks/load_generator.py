@@ -14,14 +14,14 @@ from typing import Final, TypeAlias
 import msgspec
 
 from benchmarks import bodies, wrk
+from benchmarks.deployment import MeasurementFailed, TargetUrl
 from benchmarks.machine import disk_folder, missing
-from benchmarks.testbed import MeasurementFailed, TargetUrl
 
 # Takes where to, connections, seconds, the first number; gives requests answered with 200, and how many a second.
 Generator: TypeAlias = Callable[[TargetUrl, int, float, int], tuple[int, float]]
 
 NICENESS: Final = 5
-_SOURCE: Final = Path(__file__).with_name("blast.c")
+_SOURCE: Final = Path(__file__).with_name("load_generator.c")
 
 
 def generator() -> tuple[Generator, str]:
@@ -69,7 +69,7 @@ def _program() -> Path:
     command = ["cc", "-O2", "-D_GNU_SOURCE", "-Wall", "-o", str(program), str(_SOURCE)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode != 0:
-        raise MeasurementFailed(f"blast.c does not compile:\n{built.stderr}")
+        raise MeasurementFailed(f"load_generator.c does not compile:\n{built.stderr}")
     return program
 
 

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from msgspec import Struct, field
 
+from benchmarks.deployment import MeasurementFailed
 from benchmarks.machine import Machine
-from benchmarks.testbed import MeasurementFailed
 
 Measurements: TypeAlias = dict[str, float]
 OURS = "callbacks"

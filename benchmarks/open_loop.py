@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks import bodies
+from benchmarks.deployment import TargetUrl
 from benchmarks.measurements import percentile
-from benchmarks.testbed import TargetUrl
 
 # Below select's 1,024, and more than a server that keeps up ever needs.
 MAX_CONNECTIONS: Final = 256

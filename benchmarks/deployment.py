@@ -34,7 +34,7 @@ class MeasurementFailed(Exception):
     """A measurement that did not do what it was to measure, so that its figure would mean nothing."""
 
 
-class TestbedProcess:
+class DeployedProcess:
     """A process of a stage."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -74,7 +74,7 @@ class TestbedProcess:
             children.stop(self.process, seconds=_STOP_SECONDS)
 
 
-class Testbed:
+class Deployment:
     """A Redis and the processes beside it.
 
     Redis rewrites its file when it has doubled: that is production, and comes at moments of its own. Comparisons of
@@ -109,7 +109,7 @@ class Testbed:
 
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, *, nice: int = 0
-    ) -> TestbedProcess:
+    ) -> DeployedProcess:
         """Start a process in the repository's folder, with REDIS_URL set; stopped in reverse order at the end."""
         self._number += 1
         log = self.folder / f"{self._number}.log"
@@ -122,11 +122,11 @@ class Testbed:
                 | dict(environment or {}),
                 output=output,
             )
-        started = TestbedProcess(name, process, log)
+        started = DeployedProcess(name, process, log)
         self._stack.callback(started.stop)
         return started
 
-    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> TestbedProcess:
+    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> DeployedProcess:
         """Start `callbacks …`."""
         settings = {
             "CALLBACKS_TOKENS": f"benchmark={TOKEN}",
@@ -145,7 +145,7 @@ class Testbed:
         """Start `callbacks web`, wait until it answers, and give where status callbacks go."""
         return self.web_process(processes=processes)[0]
 
-    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, TestbedProcess]":
+    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, DeployedProcess]":
         """Do the same, and give the process too."""
         url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
         started = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
