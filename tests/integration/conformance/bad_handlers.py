@@ -17,8 +17,8 @@ import pytest
 from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler, samples
 from callbacks.testing import Conformance
 
-EVERY, ODD = "every_event_is_taken_or_refused_in_words", "odd_texts_are_taken_or_refused_in_words"
-MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_taken_or_refused_in_words"
+EVERY, ODD = "every_event_is_handled_or_rejected_with_a_reason", "odd_texts_are_handled_or_rejected_with_a_reason"
+MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_handled_or_rejected_with_a_reason"
 TWICE, OTHERS = "the_same_event_twice_is_one_effect", "a_bad_event_harms_no_other"
 TIMEOUT = "ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt"
 OPEN = "nothing_is_left_open"

@@ -183,7 +183,7 @@ def test_a_project_with_workers_of_its_own_tests_them(tmp_path: Path, how: str) 
 
 def test_a_worker_of_ours_is_refused_in_words_where_workers_is_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "workers.testing.worker", None)
-    monkeypatch.setattr(own_packages, "other", lambda _name: Path("shop/workers"))
+    monkeypatch.setattr(own_packages, "find_foreign", lambda _name: Path("shop/workers"))
 
     with pytest.raises(pytest.UsageError, match="imports shop/workers as 'workers' instead of this service's package"):
         pytest_plugin._worker()
