@@ -1,4 +1,4 @@
-"""Targets that refuse, through real workers: one that refuses everything costs no event, one bad event no other."""
+"""Targets that refuse, with real workers: one that refuses everything loses no event, a bad event loses no other."""
 
 import asyncio
 import time
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from shared import keys
-from tests.integration.forward.refusing_service import Mood, message_ids
+from tests.integration.forward.refusing_service import Refusing, message_ids
 from tests.integration.forward.services import SECRET, Request, says, serving, target
-from tests.integration.forward.test_workers import start, try_again  # noqa: F401
+from tests.integration.forward.test_workers import end_pause_and_deliver, start  # noqa: F401
 from tests.integration.pools import Command
 from tests.integration.test_delivery import due_now
 from tests.integration.told import at_handler
@@ -20,7 +20,7 @@ from workers.handlers.forward import refusals, targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
 
-# A pause of 5 seconds and a second one fall into it.
+# Long enough for a pause of 5 seconds and a second one.
 REFUSED_SECONDS = 7.0
 
 Start = Callable[..., Bench]
@@ -28,35 +28,35 @@ Start = Callable[..., Bench]
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let refusals count that come within a moment."""
-    monkeypatch.setattr(refusals, "LEAST_SECONDS", 0.0)
+    """Count refusals that follow each other at once."""
+    monkeypatch.setattr(refusals, "MIN_SECONDS", 0.0)
 
 
-def bring(b: Bench, *message_ids: str) -> None:
+def receive(b: Bench, *message_ids: str) -> None:
     b.keep(*statuses(message_ids))
     b.expand()
 
 
-def go_on(b: Bench, function: Any) -> None:
-    """Let the time of everything come, and deliver what can be."""
+def deliver_all_due(b: Bench, function: Any) -> None:
+    """Make all scheduled events and the pause due, and deliver."""
     due_now(b, function)
-    try_again(b, function)
+    end_pause_and_deliver(b, function)
 
 
-def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_end(
+def test_one_event_that_is_refused_among_accepted_ones_becomes_a_dead_letter(
     start: Start,  # noqa: F811
     no_time: None,
 ) -> None:
-    mood = Mood(bad=lambda one: one == "3")
-    with serving(mood.answer()) as service:
+    refusing = Refusing(bad=lambda one: one == "3")
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=10)
         b.deliver(function)
         assert at_handler(b, function) == (9, 0, 1, 0), "one refusal may have any cause"
 
         for n in range(refusals.MAX_REFUSALS - 1):
-            bring(b, f"later-{n}")
-            go_on(b, function)
+            receive(b, f"later-{n}")
+            deliver_all_due(b, function)
 
     assert at_handler(b, function) == (12, 1, 0, 0)
     assert [letter["error"].partition(" ")[2] for letter in b.dead_letters("forward")] == [
@@ -68,70 +68,70 @@ def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_e
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 421])
-def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_time(
+def test_a_target_that_refuses_everything_loses_no_event_and_gets_one_at_a_time(
     status: int,
     start: Start,  # noqa: F811
     no_time: None,
 ) -> None:
-    mood = Mood(is_down=True, status=status)
-    with serving(mood.answer()) as service:
+    refusing = Refusing(is_down=True, status=status)
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
         b = start(function, events=100)
         b.deliver(function)
-        asked = len(service.requests)
-        assert 32 <= asked <= 36, "those that were under way together, and those that took the place of four"
-        # Those before the fifth, and what began in the moment between the fifth's answer and the pause.
-        assert 4 <= b.connection.zcard(keys.rq_scheduled("deliver-forward")) <= 8, "the others have spent no attempt"
+        requests = len(service.requests)
+        assert 32 <= requests <= 36, "those in flight, and four more that replaced failed ones"
+        # Those before the fifth failure, and those that began between the fifth failure and the pause.
+        assert 4 <= b.connection.zcard(keys.rq_scheduled("deliver-forward")) <= 8, "the others have lost no attempt"
         for n in range(12):
-            try_again(b, function)
-            assert len(service.requests) == asked + 1 + n
+            end_pause_and_deliver(b, function)
+            assert len(service.requests) == requests + 1 + n
 
         assert at_handler(b, function) == (0, 0, 100, 0)
         found = pause.paused(b.connection, "forward")
         assert found is not None
         assert found.reason.endswith(f"answered {status}")
 
-        mood.is_down = False
+        refusing.is_down = False
         for _ in range(3):
-            go_on(b, function)
+            deliver_all_due(b, function)
 
     assert at_handler(b, function) == (100, 0, 0, 0)
     assert b.audit().balances
 
 
-def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
+def test_after_a_bad_probe_another_event_becomes_the_probe(
     start: Start,  # noqa: F811
     no_time: None,
 ) -> None:
-    mood = Mood(is_down=True, bad=lambda one: one == "4")
-    with serving(mood.answer()) as service:
+    refusing = Refusing(is_down=True, bad=lambda one: one == "4")
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=10)
         b.deliver(function)
-        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
+        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
-        mood.is_down = False
-        try_again(b, function)
+        refusing.is_down = False
+        end_pause_and_deliver(b, function)
         assert message_ids(service)[5:] == ["4"]
-        try_again(b, function)
+        end_pause_and_deliver(b, function)
         assert message_ids(service)[6:] == ["5", "6", "7", "8", "9"]
         for n in range(refusals.MAX_REFUSALS):
-            bring(b, f"later-{n}")
-            go_on(b, function)
+            receive(b, f"later-{n}")
+            deliver_all_due(b, function)
 
     assert at_handler(b, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
 
 
 def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:  # noqa: F811
-    mood = Mood(bad=lambda one: one.startswith("bad"))
-    with serving(mood.answer()) as service:
+    refusing = Refusing(bad=lambda one: one.startswith("bad"))
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
         b = start(function, events=0)
-        bring(b, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
+        receive(b, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
         rounds = 0
         while at_handler(b, function)[1] < 60:
-            bring(b, f"good-later-{rounds}")
-            go_on(b, function)
+            receive(b, f"good-later-{rounds}")
+            deliver_all_due(b, function)
             rounds += 1
             assert rounds < 120, at_handler(b, function)
 
@@ -139,7 +139,7 @@ def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, n
     assert pause.paused(b.connection, "forward") is None
 
 
-def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Start) -> None:  # noqa: F811
+def test_a_target_that_is_gone_pauses_its_queue_with_that_reason(start: Start) -> None:  # noqa: F811
     with serving(says(410, b"moved out")) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         b = start(function, events=10)
@@ -177,7 +177,7 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
                 assert time.monotonic() < deadline, (at_handler(b, function), command.log)
                 assert at_handler(b, function)[1] == 0
                 time.sleep(0.5)
-                # Those that were refused first come again after 30 seconds.
+                # The events that were refused first are due after 30 seconds: make them due now.
                 for job_id in b.connection.zrange(keys.rq_scheduled("deliver-forward"), 0, -1):
                     b.connection.zadd(keys.rq_scheduled("deliver-forward"), {job_id: time.time()}, xx=True)
             assert command.stop() == 0
@@ -185,5 +185,5 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
             command.end()
 
     assert at_handler(b, function) == (5_000, 0, 0, 0)
-    assert len(service.requests) - 5_000 < 200, "few were asked in vain"
+    assert len(service.requests) - 5_000 < 200, "few requests were wasted"
     assert b.audit().balances
