@@ -123,7 +123,7 @@ def release_queue(redis: Any, queue: str) -> None:
 
 def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: DeployedProcess) -> None:
     """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
-    counters = [keys.handler_count(name, "report", "delivered") for name in handlers]
+    counters = [keys.handler_counter(name, "report", "delivered") for name in handlers]
     before, moved = -1, time.monotonic()
     while True:
         counts = [int(count or 0) for count in redis.hmget(keys.COUNTS, counters)]

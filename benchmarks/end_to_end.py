@@ -94,7 +94,7 @@ def _sample_backlog(redis: Any, sending: DeployedProcess) -> list[int]:
 
 def _on_their_way(redis: Any) -> int:
     received, delivered = redis.hmget(
-        keys.COUNTS, keys.count("report", "received"), keys.handler_count("arrived", "report", "delivered")
+        keys.COUNTS, keys.counter("report", "received"), keys.handler_counter("arrived", "report", "delivered")
     )
     return int(received or 0) - int(delivered or 0)
 

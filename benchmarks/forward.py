@@ -61,10 +61,10 @@ def _rate(module: str, handler: str, events: int) -> Measurements:
             "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(32)).decode()}",
             "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
         }
-        redis, queue = deployment.redis, queues.delivery(handler)
+        redis, queue = deployment.redis, queues.delivery_queue(handler)
         backlog.fill(redis, events, per_job=_PER_JOB, reports=1)
         expand = deployment.callbacks("worker", "expand", handlers=module, **environment)
-        counter = keys.handler_count(handler, "report", "queued")
+        counter = keys.handler_counter(handler, "report", "queued")
         expand.wait_until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")
         expand.stop()
         backlog.hold_queue(redis, queue)

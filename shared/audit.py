@@ -46,7 +46,7 @@ class AtHandler(Struct, frozen=True, kw_only=True):
 
     handler: str
     queued: int
-    unwanted: int
+    filtered: int
     delivered: int
     dead: int
     dropped: int
@@ -174,11 +174,11 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], allowance: _Allowan
     return Audit(
         arrivals={
             kind: Arrivals(
-                received=counts.get(keys.count(kind, "received"), 0),
-                unique=counts.get(keys.count(kind, "unique"), 0),
-                duplicate=counts.get(keys.count(kind, "duplicate"), 0),
-                quarantined=counts.get(keys.count(kind, "quarantined"), 0),
-                dropped=counts.get(keys.count(kind, "dropped"), 0),
+                received=counts.get(keys.counter(kind, "received"), 0),
+                unique=counts.get(keys.counter(kind, "unique"), 0),
+                duplicate=counts.get(keys.counter(kind, "duplicate"), 0),
+                quarantined=counts.get(keys.counter(kind, "quarantined"), 0),
+                dropped=counts.get(keys.counter(kind, "dropped"), 0),
             )
             for kind in _KINDS
         },
@@ -188,19 +188,19 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], allowance: _Allowan
             AtHandler(
                 handler=handler,
                 queued=_total(counts, handler, "queued"),
-                unwanted=_total(counts, handler, "unwanted"),
+                filtered=_total(counts, handler, "filtered"),
                 delivered=_total(counts, handler, "delivered"),
                 dead=_total(counts, handler, "dead"),
                 dropped=_total(counts, handler, "dropped"),
-                waiting=_waiting(connection, queues.delivery(handler), allowance),
+                waiting=_waiting(connection, queues.delivery_queue(handler), allowance),
             )
-            for handler in keys.handlers(counts)
+            for handler in keys.handler_names(counts)
         ),
     )
 
 
 def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) -> int:
-    return sum(counts.get(keys.handler_count(handler, kind, outcome), 0) for kind in _KINDS)
+    return sum(counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in _KINDS)
 
 
 def _waiting(connection: redis.Redis, queue: str, allowance: _Allowance) -> int:
@@ -236,7 +236,7 @@ def with_taken(connection: redis.Redis, job_ids: Iterable[str], *, last: int = -
     for first in range(0, len(ids), _JOBS_A_READ):
         with connection.pipeline(transaction=False) as pipe:
             for job_id in ids[first : first + _JOBS_A_READ]:
-                pipe.lrange(keys.taken(job_id), 0, last)
+                pipe.lrange(keys.coalesced(job_id), 0, last)
             for jobs in pipe.execute():
                 found.update(job_id.decode() for job_id in jobs)
     return found

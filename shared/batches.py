@@ -88,18 +88,18 @@ def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quaranti
     counts: defaultdict[str, int] = defaultdict(int)
     commands: list[Command] = []
     if accepted:
-        job_id = queues.new_id()
+        job_id = queues.new_job_id()
         commands += (
             ("SADD", keys.RQ_QUEUES, _EXPAND_KEY),
             ("HSET", keys.job(job_id), *_pairs(expand_job(accepted))),
             ("RPUSH", _EXPAND_KEY, job_id),
         )
         for callback in accepted:
-            counts[keys.count(counted_kind(callback.kind), "received")] += callback.records
+            counts[keys.counter(counted_kind(callback.kind), "received")] += callback.records
     for entry in quarantined:
         commands += _quarantine_commands(entry)
-        counts[keys.count(counted_kind(entry.kind), "received")] += entry.records
-        counts[keys.count(counted_kind(entry.kind), "quarantined")] += entry.records
+        counts[keys.counter(counted_kind(entry.kind), "received")] += entry.records
+        counts[keys.counter(counted_kind(entry.kind), "quarantined")] += entry.records
     commands += [("HINCRBY", keys.COUNTS, counter, number) for counter, number in counts.items()]
     return commands
 
@@ -113,7 +113,7 @@ def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
         items=sum(callback.records for callback in accepted),
     )
     callbacks = [msgspec.structs.astuple(callback) for callback in accepted]
-    fields["data"] = queues.call(queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, callbacks))
+    fields["data"] = queues.encode_call(queues.EXPAND_JOB, (queues.PAYLOAD_VERSION, callbacks))
     return fields
 
 
@@ -122,9 +122,9 @@ def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
     entry_id, fields = new_quarantine_failure(entry)
     key = keys.quarantined(entry_id)
     return (
-        ("EVAL", _COUNT_BYTES, 2, key, keys.entries_bytes(keys.QUARANTINE), _bytes(fields)),
+        ("EVAL", _COUNT_BYTES, 2, key, keys.failures_bytes(keys.QUARANTINE), _bytes(fields)),
         ("HSET", key, *_pairs(fields)),
-        ("EXPIRE", key, keys.SET_ASIDE_EXPIRY_SECONDS),
+        ("EXPIRE", key, keys.FAILURE_EXPIRY_SECONDS),
         ("ZADD", keys.QUARANTINE, entry.received_ms, entry_id),
     )
 
@@ -135,7 +135,9 @@ def _pairs(fields: Mapping[str, Argument]) -> Iterator[Argument]:
 
 def _bytes(fields: Mapping[str, str | bytes | int]) -> int:
     parts = (part for field in fields.items() for part in field)
-    return keys.ENTRY_BYTES + sum(len(part if isinstance(part, bytes) else str(part).encode()) for part in parts)
+    return keys.FAILURE_OVERHEAD_BYTES + sum(
+        len(part if isinstance(part, bytes) else str(part).encode()) for part in parts
+    )
 
 
 def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:

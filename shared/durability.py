@@ -246,12 +246,12 @@ def _eviction(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Find
 
 
 def _room(info: Mapping[str, Any]) -> Finding:
-    found = memory.read(info)
-    if found.most_bytes == 0:
+    found = memory.parse_info(info)
+    if found.max_bytes == 0:
         return Finding("memory", ok=True, detail=f"{found.used_bytes} bytes used, no limit")
     # The rest is for the workers, whose writes make room: with none left they would stand still as well.
     ok = found.share < memory.CALLBACKS_SHARE
-    detail = f"{found.used_bytes} of {found.most_bytes} bytes used"
+    detail = f"{found.used_bytes} of {found.max_bytes} bytes used"
     if not ok:
         detail += f", and above {memory.CALLBACKS_SHARE:.0%} the workers alone may write"
     return Finding("memory", ok=ok, detail=detail, remedy="" if ok else "raise maxmemory, or let the workers catch up")

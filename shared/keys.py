@@ -2,7 +2,7 @@
 
     key                        type    owner     lifetime
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
-    cb:taken:<job id>          list    workers   while the job runs: ids of the jobs it took along, oldest first
+    cb:coalesced:<job id>      list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
     cb:figures                 hash    all       kept: what processes counted for /metrics; shared/metrics_push.py
     cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
@@ -10,13 +10,13 @@
     cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py
     cb:live                    hash    expand    10 s: what of this second has been published, see shared/live.py
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/failures/retention.py
-    cb:quarantine:<id>         hash    all       until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
+    cb:quarantine:<id>         hash    all       until dropped or replayed; else FAILURE_EXPIRY_SECONDS
     cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
     cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
-    cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else SET_ASIDE_EXPIRY_SECONDS
+    cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else FAILURE_EXPIRY_SECONDS
     cb:dead:<handler>:bytes    string  deliver   as above
     cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
-    cb:offered                 hash    expand    for ever: when each handler was offered events: see running/offering.py
+    cb:subscriptions           hash    expand    for ever: see workers/expand/subscriptions.py
     cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
     cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
@@ -30,7 +30,7 @@ All names begin with `cb:`. The marks are by far the most numerous keys, so thei
 A job's hash (`rq:job:<id>`, RQ's) carries seven fields of ours: `items`, how many records or events its data hold,
 `progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
 many workers died in the midst of it, `failures`, how many of its runs failed since it last made progress, `finished`,
-what its handler had done by then beyond what is settled, and `alone`, where it runs with no other job, as a worker
+what its handler had done by then beyond what is settled, and `isolated`, where it runs with no other job, as a worker
 could not read it or a run that had it failed. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) carries one:
 `stopping`, where its worker was asked to stop, so that its end is no death.
 """
@@ -42,15 +42,15 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.job import Job
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
-Outcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped"]
-DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "unwanted", "dead", "dropped"]
+RecordOutcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantined", "dropped"]
+DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "filtered", "dead", "dropped"]
 CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
 
 SEEN_PREFIX: Final = "cb:s:"
-TAKEN_PREFIX: Final = "cb:taken:"
+COALESCED_PREFIX: Final = "cb:coalesced:"
 COUNTS: Final = "cb:counts"
 QUARANTINE: Final = "cb:quarantine"
-OFFERED: Final = "cb:offered"
+SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"
 ACTIONS: Final = "cb:actions"
 FIGURES: Final = "cb:figures"
@@ -63,9 +63,9 @@ REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
 
 DAY_SECONDS: Final = 86_400
 # What is set aside is dropped, and counted as dropped, at this age.
-SET_ASIDE_SECONDS: Final = 30 * DAY_SECONDS
+FAILURE_SECONDS: Final = 30 * DAY_SECONDS
 # Should nobody be there to drop it for another month, Redis lets it go by itself, and it stays counted as kept.
-SET_ASIDE_EXPIRY_SECONDS: Final = 2 * SET_ASIDE_SECONDS
+FAILURE_EXPIRY_SECONDS: Final = 2 * FAILURE_SECONDS
 # A backfill that was broken off goes on where it was if it is run again within this time.
 BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
 # A pause whose time is over ends with the first event that is tried. If none comes for so long, or the handler is gone,
@@ -79,7 +79,7 @@ RUNNER_SECONDS: Final = 15
 # What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
 # Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
 # The scripts have this number in workers/runtime/settlement.lua.
-ENTRY_BYTES: Final = 768
+FAILURE_OVERHEAD_BYTES: Final = 768
 
 RQ_QUEUES: Final = "rq:queues"
 
@@ -89,14 +89,14 @@ def seen(digest: str) -> str:
     return SEEN_PREFIX + digest
 
 
-def taken(job_id: str) -> str:
+def coalesced(job_id: str) -> str:
     """Name the list of the jobs that a running job took along."""
-    return TAKEN_PREFIX + job_id
+    return COALESCED_PREFIX + job_id
 
 
-def quarantined(entry_id: str) -> str:
+def quarantined(failure_id: str) -> str:
     """Name one quarantined callback."""
-    return entry(QUARANTINE, entry_id)
+    return failure(QUARANTINE, failure_id)
 
 
 def dead(handler: str) -> str:
@@ -106,7 +106,7 @@ def dead(handler: str) -> str:
 
 def dead_letter(handler: str, event_id: str) -> str:
     """Name one dead letter of a handler."""
-    return entry(dead(handler), event_id)
+    return failure(dead(handler), event_id)
 
 
 def backfilled(handler: str) -> str:
@@ -124,19 +124,19 @@ def signed_out(session: str) -> str:
     return f"cb:signed-out:{session}"
 
 
-def entries_bytes(index: str) -> str:
+def failures_bytes(index: str) -> str:
     """Name the sum of the bytes of the entries in an index, QUARANTINE or `dead(handler)`."""
     return f"{index}:bytes"
 
 
-def entry(index: str, entry_id: str) -> str:
+def failure(index: str, failure_id: str) -> str:
     """Name one entry of an index, as `quarantined` and `dead_letter` do."""
-    return f"{index}:{entry_id}"
+    return f"{index}:{failure_id}"
 
 
 def action(action_id: str) -> str:
     """Name what is noted of one act of an operator."""
-    return entry(ACTIONS, action_id)
+    return failure(ACTIONS, action_id)
 
 
 def action_work(action_id: str) -> str:
@@ -159,17 +159,17 @@ def live_channel(database: int) -> str:
     return f"{LIVE}:{database}"
 
 
-def count(kind: CountedKind, outcome: Outcome) -> str:
+def counter(kind: CountedKind, outcome: RecordOutcome) -> str:
     """Name the counter of what became of reports or replies on their way to the handlers."""
     return f"{kind}.{outcome}"
 
 
-def handler_count(handler: str, kind: CountedKind, outcome: DeliveryOutcome) -> str:
+def handler_counter(handler: str, kind: CountedKind, outcome: DeliveryOutcome) -> str:
     """Name the counter of what became of reports or replies at one handler."""
     return f"{kind}.{outcome}:{handler}"
 
 
-def handlers(counters: Iterable[str]) -> list[str]:
+def handler_names(counters: Iterable[str]) -> list[str]:
     """Give the names of all handlers that have a counter among these: all that ever had an event."""
     return sorted({name.partition(":")[2] for name in counters if ":" in name})
 

@@ -4,32 +4,34 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
 
     worker_started      a worker process was started: queue= pid=
     worker_ended        it ended: exit=; it is started again, ever more slowly while it keeps ending
-    worker_not_started  the system would start no process: error=; it is tried again
+    worker_start_failed  the system would start no process: error=; it is tried again
     worker_killed       it did not end in time after a stop
-    worker_unfit        it cannot work: the configuration or its handler is wrong; it is started again, at the slowest
+    worker_misconfigured
+                        it cannot work: the configuration or its handler is wrong; it is started again, at the slowest
                         once a minute; where that is so of all from the start, everything stops with exit code 2
     handler_import_failed
                         an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it is known to
                         bring: their events go on to their queues, and wait there; others do not notice
-    redis_away          Redis does not answer or will not write now; it is tried again, once said
-    redis_back          it does again, and what waited for it is written
-    notebook_missing    no file for what handlers have finished: a killed worker's last events would come again
-    notebook_unreadable, notebook_left
+    redis_unavailable
+                              Redis does not answer or will not write now; it is tried again, once said
+    redis_available          it does again, and what waited for it is written
+    journal_not_created    no file for what handlers have finished: a killed worker's last events would come again
+    journal_unreadable, journal_not_removed
                         what a dead worker has noted cannot be read, or its file not be removed; it is passed over
-    job_given_back      a dead worker's job is in its queue again; or one that fell back with Redis to an earlier state
-    job_overtaken, job_run_twice
+    job_requeued      a dead worker's job is in its queue again; or one that fell back with Redis to an earlier state
+    job_claimed_elsewhere, job_run_stale
                         a job was given to another worker meanwhile; this run of it has changed nothing more
-    job_end_unknown     the work is done, and Redis did not answer to the note that it is
+    job_end_unconfirmed     the work is done, and Redis did not answer to the note that it is
     job_failed          a job failed as a whole: it goes on from where it was, later and alone; failures= so far
     job_replace_failed  a failed job could not be split or moved to the failures; it is retried later
     job_split           a job failed alone: each of its items is a job of its own now: items=
-    job_set_aside       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
+    job_moved_to_failures       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
     job_unreadable      a job that this release cannot read
     callback_split      the reading of a callback raised cause=: it is read one record at a time
     event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is set aside
     run_split           a delivery's run raised cause=: its events are called one at a time
     req_uuid_reused     replies= came under the req_uuid of other replies, and were delivered: a fault of the sender
-    run_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
+    execution_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
     event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
     event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=;
@@ -45,7 +47,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         cause=; the process stops after the call under way, and is started again
     handler_lifespan_close_failed
                         a handler's lifespan could not be left: cause=; nothing else is the worse for it
-    set_aside_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
+    failures_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
                         days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
     database_unavailable       the `sql` handler's database cannot be used: database= error=; its events wait, once said
     database_available       it can again: seconds= it was away

@@ -4,7 +4,7 @@
     up to 90 %   callbacks that come in (`shared/durability.py`)
     up to 95 %   fan-out, which multiplies a callback by its handlers (`workers/runtime/headroom.py`)
     always       what frees memory, or needs next to none: claims, settlements, leases, workers that start and end
-                 (`workers/runtime/at_limit.lua`, `workers/runtime/oom_fallback.py`)
+                 (`workers/runtime/allow_oom.lua`, `workers/runtime/oom_fallback.py`)
 
 So one handler's failures close the way of no other handler's events, and what would make room is never refused.
 """
@@ -23,14 +23,14 @@ class Memory(Struct, frozen=True):
     """What Redis uses, and its maxmemory: 0 is no limit."""
 
     used_bytes: int
-    most_bytes: int
+    max_bytes: int
 
     @property
     def share(self) -> float:
         """How much of it is used, from 0 to 1 and somewhat above; 0 without a limit."""
-        return self.used_bytes / self.most_bytes if self.most_bytes else 0.0
+        return self.used_bytes / self.max_bytes if self.max_bytes else 0.0
 
 
-def read(info: Mapping[str, Any]) -> Memory:
+def parse_info(info: Mapping[str, Any]) -> Memory:
     """Return what the fields of INFO say."""
     return Memory(int(info.get("used_memory", 0)), int(info.get("maxmemory", 0)))

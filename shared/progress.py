@@ -12,19 +12,19 @@ from typing import Final
 NOTHING: Final = "0"
 
 
-def read(text: str) -> frozenset[int]:
+def parse(text: str) -> frozenset[int]:
     """Give the places of the items that are settled."""
     first, *others = text.split(",")
-    places = set(range(int(first)))
+    positions = set(range(int(first)))
     for other in others:
         begin, _, end = other.partition("-")
-        places.update(range(int(begin), int(end or begin) + 1))
-    return frozenset(places)
+        positions.update(range(int(begin), int(end or begin) + 1))
+    return frozenset(positions)
 
 
-def write(places: Collection[int]) -> str:
+def to_text(positions: Collection[int]) -> str:
     """Give the text for these places."""
-    return ",".join(_parts(sorted(places)))
+    return ",".join(_ranges(sorted(positions)))
 
 
 def count(text: str) -> int:
@@ -37,13 +37,13 @@ def count(text: str) -> int:
     return total
 
 
-def _parts(places: list[int]) -> Iterator[str]:
+def _ranges(positions: list[int]) -> Iterator[str]:
     first = 0
-    while first < len(places) and places[first] == first:
+    while first < len(positions) and positions[first] == first:
         first += 1
     yield str(first)
     begin = first
-    for place in range(first, len(places)):
-        if place + 1 == len(places) or places[place + 1] != places[place] + 1:
-            yield str(places[begin]) if begin == place else f"{places[begin]}-{places[place]}"
-            begin = place + 1
+    for position in range(first, len(positions)):
+        if position + 1 == len(positions) or positions[position + 1] != positions[position] + 1:
+            yield str(positions[begin]) if begin == position else f"{positions[begin]}-{positions[position]}"
+            begin = position + 1

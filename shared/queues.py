@@ -39,7 +39,7 @@ _FAILURE_SECONDS: Final = 30 * 86_400
 _UNUSED: Final = redis.Redis()
 
 
-def delivery(handler: str) -> str:
+def delivery_queue(handler: str) -> str:
     """Name the queue of a handler's deliveries."""
     return f"deliver-{handler}"
 
@@ -65,7 +65,7 @@ class JsonSerializer:
         return msgspec.json.decode(data)
 
 
-def new_id() -> str:
+def new_job_id() -> str:
     """Give a new job's id."""
     return os.urandom(16).hex()
 
@@ -81,7 +81,7 @@ def job_fields(
     # As rq.utils.utcformat writes it, whose strftime takes longer than all the rest of this.
     time = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
     return {
-        **_lasting_fields(queue, function, status.value),
+        **_constant_fields(queue, function, status.value),
         "created_at": time,
         "enqueued_at": time,
         "description": description,
@@ -90,7 +90,7 @@ def job_fields(
 
 
 @functools.cache
-def _lasting_fields(queue: str, function: str, status: str) -> dict[str, Any]:
+def _constant_fields(queue: str, function: str, status: str) -> dict[str, Any]:
     """Give what is the same for all such jobs: to make an RQ job takes longer than all the rest of a commit."""
     job = Job.create(
         function,
@@ -120,24 +120,24 @@ def delivery_job(
 ) -> dict[str, Any]:
     """Give the hash of a job that delivers `events`, each as `events.encode` gives it, to a handler."""
     fields = job_fields(
-        queue=delivery(handler), function=DELIVER_JOB, description=description, items=len(events), status=status
+        queue=delivery_queue(handler), function=DELIVER_JOB, description=description, items=len(events), status=status
     )
-    fields["data"] = delivery_call(handler, events, attempt=attempt)
+    fields["data"] = encode_delivery(handler, events, attempt=attempt)
     return fields
 
 
-def delivery_call(handler: str, events: Sequence[bytes], *, attempt: int = FIRST_ATTEMPT) -> bytes:
+def encode_delivery(handler: str, events: Sequence[bytes], *, attempt: int = FIRST_ATTEMPT) -> bytes:
     """Give the `data` of such a job."""
-    return call(DELIVER_JOB, (PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(event) for event in events]))
+    return encode_call(DELIVER_JOB, (PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(event) for event in events]))
 
 
-def call(function: str, arguments: Sequence[Any]) -> bytes:
+def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
     """Give a job's `data`: the call of `function`, as RQ's Job serialises it (function, instance, args, kwargs)."""
     return orjson.dumps((function, None, arguments, {}))
 
 
-def arguments(data: bytes) -> list[Any]:
-    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `call` gives it).
+def parse_arguments(data: bytes) -> list[Any]:
+    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` gives it).
 
     Raises msgspec.DecodeError or ValueError if it is no job of ours, or one of a newer release.
     """
@@ -145,10 +145,10 @@ def arguments(data: bytes) -> list[Any]:
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
     _, _, args, _ = JsonSerializer.loads(data)
-    return current(args)
+    return check_version(args)
 
 
-def current(args: Sequence[Any]) -> list[Any]:
+def check_version(args: Sequence[Any]) -> list[Any]:
     """Give a job's arguments as they are. Raises NewerRelease if one wrote them, ValueError if nothing of ours did."""
     version = args[0] if args else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:

@@ -68,7 +68,7 @@ class Handler:
 
     def wants(self, event: Event) -> bool:
         """Tell whether the handler is to have `event`. Statuses and finality are asked of reports only."""
-        return filters.passes(self, event)
+        return filters.matches(self, event)
 
 
 def handler(

@@ -42,10 +42,10 @@ class Filters(Struct, frozen=True, kw_only=True):
 
     def wants(self, event: Event) -> bool:
         """Return whether the handler is to have `event`."""
-        return passes(self, event)
+        return matches(self, event)
 
 
-def of(handler: _Named) -> Filters:
+def from_handler(handler: _Named) -> Filters:
     """Return the filters of a handler as it is declared."""
     return Filters(
         name=handler.name,
@@ -57,7 +57,7 @@ def of(handler: _Named) -> Filters:
     )
 
 
-def passes(filters: _Declared, event: Event) -> bool:
+def matches(filters: _Declared, event: Event) -> bool:
     """Return whether `event` passes. Statuses and finality are asked of reports only."""
     if event.kind not in filters.kinds:
         return False

@@ -15,7 +15,7 @@ _expander: Expander | None = None
 _deliverer: Deliverer | None = None
 
 
-class NotReady(Exception):
+class WorkerNotPrepared(Exception):
     """This process was not set up for the job: run `callbacks worker`, not `rq worker`."""
 
 
@@ -28,14 +28,14 @@ def prepare(*, expander: Expander | None = None, deliverer: Deliverer | None = N
 def expand(*arguments: Any) -> None:
     """Run one batch: version, callbacks. See `shared.queues`."""
     if _expander is None:
-        raise NotReady(NotReady.__doc__)
+        raise WorkerNotPrepared(WorkerNotPrepared.__doc__)
     _expander.run(job_id=_running_job().id, arguments=arguments)
 
 
 def deliver(*arguments: Any) -> None:
     """Run one delivery: version, handler's name, number of the attempt, events. See `shared.queues`."""
     if _deliverer is None:
-        raise NotReady(NotReady.__doc__)
+        raise WorkerNotPrepared(WorkerNotPrepared.__doc__)
     job = _running_job()
     _deliverer.run(job_id=job.id, worker=job.worker_name or "", arguments=arguments)
 
@@ -43,5 +43,5 @@ def deliver(*arguments: Any) -> None:
 def _running_job() -> Job:
     job = get_current_job()
     if job is None:
-        raise NotReady("a job runs only in a worker")
+        raise WorkerNotPrepared("a job runs only in a worker")
     return job

@@ -28,10 +28,9 @@ from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
-from workers.filters import Filters
-from workers.filters import of as filters_of
-from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_TROUBLE
-from workers.runtime.journal_folder import Notebooks
+from workers.filters import Filters, from_handler
+from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_FAILURE
+from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
@@ -50,20 +49,20 @@ def main() -> int:
     options = parser.parse_args()
     logs.configure()
     if options.lifeline is not None:
-        _end_with(options.lifeline, grace_seconds=options.grace_seconds)
+        _watch_lifeline(options.lifeline, grace_seconds=options.grace_seconds)
     try:
         return _work(options.queue, name=options.name, entry=options.entry, filters=options.filters)
     except CallbacksError as exc:
-        log.error("action=worker_unfit queue=%s error=%s", options.queue, exc)
+        log.error("action=worker_misconfigured queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
     except LifespanFailed as exc:
         # No event has been touched; the supervisor starts it again, ever more slowly while this goes on.
         log.error("action=handler_lifespan_failed handler=%s cause=%s", exc.handler, exc.cause)
-        return EXIT_TROUBLE
+        return EXIT_FAILURE
     except redis.RedisError as exc:
         # Whatever it had in hands is given back by the supervisor, who will start it again.
-        log.warning("action=redis_away queue=%s error=%s", options.queue, exc)
-        return EXIT_TROUBLE
+        log.warning("action=redis_unavailable queue=%s error=%s", options.queue, exc)
+        return EXIT_FAILURE
 
 
 def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
@@ -76,13 +75,13 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     wanted: Sequence[Filters] = ()
     handler: Handler | None = None
     if queue == queues.EXPAND:
-        wanted = _wanted(loaded.handlers, given=filters)
+        wanted = _load_filters(loaded.handlers, given=filters)
     else:
-        handler = _handler(queue, loaded.handlers if entry is None else [entry])
+        handler = _load_handler(queue, loaded.handlers if entry is None else [entry])
     connection = connections.connect(loaded.redis_url)
-    notebook = Notebooks.of(loaded.run_dir).open(name)
+    journal = JournalFolder.from_run_dir(loaded.run_dir).open(name)
     background = Background()
-    worker = QueueWorker(queue, name=name, connection=connection, notebook=notebook)
+    worker = QueueWorker(queue, name=name, connection=connection, journal=journal)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
     figures = Figures()
@@ -104,7 +103,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
                 steps=steps,
                 handler=handler,
                 caller=caller,
-                notebook=notebook,
+                journal=journal,
                 is_stopping=lambda: worker.stopping,
                 figures=figures,
                 spans=spans,
@@ -122,29 +121,29 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     finally:
         if caller is not None:
             caller.close()
-        notebook.close()
+        journal.close()
         telling.close()
         if tracer is not None:
             tracer.close()
-    return 0 if worker.stopping else EXIT_TROUBLE
+    return 0 if worker.stopping else EXIT_FAILURE
 
 
-def _wanted(entries: Sequence[str], *, given: str | None) -> Sequence[Filters]:
+def _load_filters(entries: Sequence[str], *, given: str | None) -> Sequence[Filters]:
     """Return what events are for whom. What is `given` spares this process the handlers' modules and their trouble."""
     if given is not None:
         return msgspec.json.decode(given, type=list[Filters])
     loaded = registry.load_each(entries, with_settings=False)
     for problem in loaded.problems.values():
         raise problem
-    return [filters_of(handler) for handlers in loaded.handlers.values() for handler in handlers]
+    return [from_handler(handler) for handlers in loaded.handlers.values() for handler in handlers]
 
 
-def _handler(queue: str, entries: Sequence[str]) -> Handler:
+def _load_handler(queue: str, entries: Sequence[str]) -> Handler:
     """Return the queue's handler, with its settings read; what is wrong with another one does not matter."""
     loaded = registry.load_each(entries, with_settings=False)
     for entry, handlers in loaded.handlers.items():
         for handler in handlers:
-            if queues.delivery(handler.name) == queue:
+            if queues.delivery_queue(handler.name) == queue:
                 if handler.location.startswith("workers.handlers.forward."):
                     library_parts.check("httpcore")
                 registry.read_settings(handler, entry=entry)
@@ -154,7 +153,7 @@ def _handler(queue: str, entries: Sequence[str]) -> Handler:
     raise ConfigurationError([f"CALLBACKS_HANDLERS: names no handler for the queue {queue}"])
 
 
-def _end_with(lifeline: int, *, grace_seconds: float) -> None:
+def _watch_lifeline(lifeline: int, *, grace_seconds: float) -> None:
     """Stop as on SIGTERM when the other end of the pipe is closed: whoever held it died without a word.
 
     After `grace_seconds` there is nobody left who would kill this process, so it ends itself, whatever it waits for.
@@ -167,7 +166,7 @@ def _end_with(lifeline: int, *, grace_seconds: float) -> None:
             # Whatever ended the wait: without a lifeline this process would outlive its supervisor.
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(grace_seconds)
-            os._exit(EXIT_TROUBLE)
+            os._exit(EXIT_FAILURE)
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 

@@ -18,26 +18,26 @@ from types import ModuleType
 from typing import Final
 
 from shared.did_you_mean import did_you_mean
-from workers import taken_names
+from workers import reserved_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
 
 GROUP: Final = "callbacks.handlers"
 
 
-def installed() -> tuple[str, ...]:
+def installed_names() -> tuple[str, ...]:
     """Give the names under which installed packages offer handlers, sorted."""
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadResult:
     """The handlers of each entry that gives some, and what is wrong with each of the others."""
 
     handlers: Mapping[str, tuple[Handler, ...]]
     problems: Mapping[str, HandlerError]
 
 
-def load_each(names: Sequence[str], *, with_settings: bool) -> Loaded:
+def load_each(names: Sequence[str], *, with_settings: bool) -> LoadResult:
     """Import what `names` names, each by itself: what is wrong with one hides no other.
 
     `with_settings` also reads each handler's own settings. A handler whose name an earlier entry has taken is a problem
@@ -48,7 +48,7 @@ def load_each(names: Sequence[str], *, with_settings: bool) -> Loaded:
     by_name: dict[str, Handler] = {}
     for entry in dict.fromkeys(names):
         try:
-            found = _new(entry, by_name)
+            found = _load_entry(entry, by_name)
             if with_settings:
                 for handler in found:
                     read_settings(handler, entry=entry)
@@ -57,7 +57,7 @@ def load_each(names: Sequence[str], *, with_settings: bool) -> Loaded:
         else:
             by_name |= {handler.name: handler for handler in found}
             handlers[entry] = found
-    return Loaded(handlers, problems)
+    return LoadResult(handlers, problems)
 
 
 def read_settings(handler: Handler, *, entry: str) -> None:
@@ -85,13 +85,13 @@ def load(names: Sequence[str]) -> tuple[Handler, ...]:
     return tuple(handler for handlers in loaded.handlers.values() for handler in handlers)
 
 
-def _new(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...]:
+def _load_entry(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...]:
     """Import what an entry names, and return its handlers that are not among the others."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     handlers: dict[str, Handler] = {}
-    for found in _handlers(entry):
+    for found in _find_handlers(entry):
         other = others.get(found.name) or handlers.get(found.name) or found
         if other is not found:
             raise HandlerError(
@@ -103,38 +103,38 @@ def _new(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...]:
     return tuple(handlers.values())
 
 
-def _handlers(entry: str) -> list[Handler]:
+def _find_handlers(entry: str) -> list[Handler]:
     points = {point.value: point for point in entry_points(group=GROUP, name=entry)}
     if len(points) > 1:
         raise HandlerError(f"is offered by several packages: {', '.join(sorted(points))}", entry=entry)
     for point in points.values():
-        module = _imported(entry, point.module)
-        return [_function(entry, module, point)] if point.attr else _of_module(entry, module)
-    if problem := taken_names.of_entry(entry):
+        module = _import(entry, point.module)
+        return [_handler_at(entry, module, point)] if point.attr else _handlers_in_module(entry, module)
+    if problem := reserved_names.check_entry(entry):
         raise HandlerError(problem, entry=entry)
-    return _of_module(entry, _imported(entry, entry))
+    return _handlers_in_module(entry, _import(entry, entry))
 
 
-def _imported(entry: str, name: str) -> ModuleType:
+def _import(entry: str, name: str) -> ModuleType:
     before = set(sys.modules)
     try:
         module = importlib.import_module(name)
     except HandlerError as exc:
         raise HandlerError(exc.problem, entry=entry) from exc
     except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
-        if problem := taken_names.of_error(exc):
+        if problem := reserved_names.explain_error(exc):
             raise HandlerError(problem, entry=entry) from exc
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
             raise HandlerError(
-                f"is neither an installed handler ({', '.join(installed()) or 'none'}) nor a module on the path: "
+                f"is neither an installed handler ({', '.join(installed_names()) or 'none'}) nor a module on the path: "
                 f"{exc}{_hint(entry, exc)}",
                 entry=entry,
             ) from exc
-        if isinstance(exc, ValueError) and entry in installed():
+        if isinstance(exc, ValueError) and entry in installed_names():
             # So the handlers of packages say what is wrong with their settings: nothing is broken.
             raise HandlerError(f"its settings: {exc}", entry=entry) from exc
         raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
-    if problem := taken_names.of_imported(before):
+    if problem := reserved_names.check_imports(before):
         raise HandlerError(problem, entry=entry)
     return module
 
@@ -144,26 +144,28 @@ def _hint(entry: str, error: ModuleNotFoundError) -> str:
         return "; name it without the .py"
     if "is not a package" in str(error):
         return "; name the module, not the function in it"
-    if entry in installed():  # what its package says of itself is wrong
+    if entry in installed_names():  # what its package says of itself is wrong
         return ""
-    return did_you_mean(entry, (*installed(), *(module.name for module in pkgutil.iter_modules([str(Path.cwd())]))))
+    return did_you_mean(
+        entry, (*installed_names(), *(module.name for module in pkgutil.iter_modules([str(Path.cwd())])))
+    )
 
 
-def _function(entry: str, module: ModuleType, point: EntryPoint) -> Handler:
+def _handler_at(entry: str, module: ModuleType, point: EntryPoint) -> Handler:
     try:
         function: object = operator.attrgetter(point.attr)(module)
     except AttributeError as exc:
         raise HandlerError(f"{exc}", entry=entry) from exc
-    declared = _declared(entry, function)
+    declared = _declaration_of(entry, function)
     if declared is None:
         raise HandlerError(f"{point.value} is not decorated with @handler", entry=entry)
     return declared
 
 
-def _of_module(entry: str, module: ModuleType) -> list[Handler]:
+def _handlers_in_module(entry: str, module: ModuleType) -> list[Handler]:
     own: list[Handler] = []
     foreign: list[str] = []
-    for declared in filter(None, (_declared(entry, value) for value in vars(module).values())):
+    for declared in filter(None, (_declaration_of(entry, value) for value in vars(module).values())):
         if f"{declared.function.__module__}.".startswith(f"{module.__name__}."):
             own.append(declared)
         else:
@@ -174,7 +176,7 @@ def _of_module(entry: str, module: ModuleType) -> list[Handler]:
     return own
 
 
-def _declared(entry: str, value: object) -> Handler | None:
+def _declaration_of(entry: str, value: object) -> Handler | None:
     # Functions only: other objects may answer for any attribute.
     declared = getattr(value, ATTRIBUTE, None) if inspect.isfunction(value) else None
     if not isinstance(declared, Handler):

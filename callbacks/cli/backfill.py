@@ -178,7 +178,7 @@ def _summed(steps: Iterator[Step], reading: _Reading, number: int) -> Step:
 def _tell(name: str, reading: _Reading, total: Step, *, dry_run: bool, as_json: bool) -> None:
     unwanted = reading.read - reading.wanted
     if as_json:
-        figures = {"read": reading.read, "unwanted": unwanted, "wanted": reading.wanted, "dry_run": dry_run}
+        figures = {"read": reading.read, "filtered": unwanted, "wanted": reading.wanted, "dry_run": dry_run}
         if not dry_run:
             figures |= {"given": total.given, "given_before": total.known, "offered": total.offered}
         click.echo(msgspec.json.encode(figures))

@@ -219,7 +219,7 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
         return
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
-        pausing = pause.paused(client, handler.name)
+        pausing = pause.read_state(client, handler.name)
         if pausing is None:
             return
         waits = f"{queue_state.look(client, handler.name).total} events wait"

@@ -22,7 +22,7 @@ from workers.admin.handler_catalog import Found
 from workers.admin.purge import Discarding
 from workers.admin.queue_state import Waiting
 from workers.runtime import pause
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.supervisor import Supervisor
 
 # What is settled after a stop, as for `callbacks worker deliver`.
@@ -41,9 +41,9 @@ def off(*, name: str) -> None:
     """
     with connected() as (loaded, client):
         _require_known(handler_catalog.look(loaded.handlers), client, name)
-        before = pause.paused(client, name)
+        before = pause.read_state(client, name)
         with _noted(client, "off", name):
-            pause.switch_off(client, name)
+            pause.pause(client, name)
         waits = queue_state.look(client, name)
     told = "was off already" if before is not None and _is_off(before) else "is off now"
     click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue, and what comes is added to them.")
@@ -82,7 +82,7 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
             )
         _require_known(found, client, name)
         handler = handler_catalog.among(name, found) if source is None else handler_catalog.declared_by(source, name)
-        pausing = pause.paused(client, name)
+        pausing = pause.read_state(client, name)
         if pausing is not None and _is_off(pausing):
             raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
         waits = queue_state.look(client, name)
@@ -96,16 +96,16 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        housekeeping = DrainHousekeeping(
+        maintenance = DrainHousekeeping(
             name,
             connection=connection,
             told=_Telling(name, Held(connection, name)),
-            notebooks=Notebooks.of(loaded.run_dir),
+            journals=JournalFolder.from_run_dir(loaded.run_dir),
         )
         with _noted(client, "drain", name, number=waits.total) as tally:
             code = Supervisor(
-                [queues.delivery(name)] * processes,
-                housekeeping=housekeeping,
+                [queues.delivery_queue(name)] * processes,
+                maintenance=maintenance,
                 grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
             ).run()
             left = queue_state.look(client, name)
@@ -130,10 +130,10 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
     with connected() as (loaded, client):
         found = handler_catalog.look(loaded.handlers)
         _require_known(found, client, name)
-        pausing = pause.paused(client, name)
+        pausing = pause.read_state(client, name)
         if _is_named(found, name) and not (pausing is not None and _is_off(pausing)):
             raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
-        discarding = Discarding(client, name, notebooks=Notebooks.of(loaded.run_dir))
+        discarding = Discarding(client, name, journals=JournalFolder.from_run_dir(loaded.run_dir))
         discarding.prepare()
         before = queue_state.look(client, name)
         if not yes and before.total:
@@ -198,7 +198,7 @@ def _is_named(found: Sequence[Found], name: str) -> bool:
     return any(one.is_named and one.name == name for one in found)
 
 
-def _is_off(pausing: pause.Pausing) -> bool:
+def _is_off(pausing: pause.PauseState) -> bool:
     return pausing.until is None
 
 

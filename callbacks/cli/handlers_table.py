@@ -15,7 +15,7 @@ from workers.admin import filtered
 from workers.admin.handler_catalog import Found
 from workers.admin.handler_states import State
 from workers.declaration import Handler
-from workers.runtime.pause import Pausing
+from workers.runtime.pause import PauseState
 
 Kind: TypeAlias = Literal["named", "installed", "removed"]
 
@@ -136,7 +136,7 @@ def _standing(row: Row) -> str:
     return "on" if state.waiting.workers else "on, but no worker"
 
 
-def paused(pausing: Pausing) -> str:
+def paused(pausing: PauseState) -> str:
     """Say in a few words until when a handler is paused, or that it is off."""
     if pausing.until is None:
         return "off"

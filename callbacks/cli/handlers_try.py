@@ -116,7 +116,7 @@ def _tell_unwanted(event: Event, reasons: Sequence[str], *, force: bool, as_json
     if as_json:
         if not force:
             click.echo(
-                msgspec.json.encode({"events": [event.id], "outcome": "unwanted", "sentence": "; ".join(reasons)})
+                msgspec.json.encode({"events": [event.id], "outcome": "filtered", "sentence": "; ".join(reasons)})
             )
         return
     click.echo(f"{_called_what(event)}: its filters keep this from it: {shelf_options.printable('; '.join(reasons))}")

@@ -8,7 +8,7 @@ import redis
 from callbacks.cli.shelf_options import short
 from shared.events import rfc3339
 from workers.runtime import pause
-from workers.runtime.pause import By, Pausing
+from workers.runtime.pause import PausedBy, PauseState
 
 
 class Held:
@@ -17,11 +17,11 @@ class Held:
     def __init__(self, client: redis.Redis, handler: str) -> None:
         self._client = client
         self._handler = handler
-        self._told: tuple[By, datetime] | None = None
+        self._told: tuple[PausedBy, datetime] | None = None
 
     def tell(self) -> None:
         """Say it, if it is so and has not been said. Raises redis.RedisError."""
-        pausing = pause.paused(self._client, self._handler)
+        pausing = pause.read_state(self._client, self._handler)
         # A pause that is over stands there until the next event is done.
         if pausing is None or not pausing.seconds_left or self._told == (pausing.by, pausing.since):
             return
@@ -29,7 +29,7 @@ class Held:
         click.echo(words(self._handler, pausing), err=True)
 
 
-def words(handler: str, pausing: Pausing) -> str:
+def words(handler: str, pausing: PauseState) -> str:
     """Give the sentence for a handler that is held."""
     if pausing.until is None:
         return f"{handler!r} is off: nothing is delivered to it until `callbacks handlers on {handler}`."

@@ -19,9 +19,9 @@ from workers.expand import known_handlers
 from workers.expand.known_handlers import KnownHandlers
 from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import Trimming
-from workers.runtime.journal_folder import Notebooks
-from workers.runtime.maintenance import Housekeeping
-from workers.runtime.supervisor import Job, Supervisor
+from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
+from workers.runtime.supervisor import Supervisor, WorkerSpec
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
 # for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
@@ -47,8 +47,8 @@ def expand(processes: int) -> None:
     wanted = [filters for _, filters in known.by_name.values()]
     if not wanted:
         raise ConfigurationError(known.problems)
-    job = Job(queues.EXPAND, ("--filters", msgspec.json.encode(wanted).decode()))
-    sys.exit(_supervise(loaded, [job] * processes, grace_seconds=_SETTLE_SECONDS, known=known))
+    spec = WorkerSpec(queues.EXPAND, ("--filters", msgspec.json.encode(wanted).decode()))
+    sys.exit(_supervise(loaded, [spec] * processes, grace_seconds=_SETTLE_SECONDS, known=known))
 
 
 @worker.command(cls=Command)
@@ -71,11 +71,13 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
         raise ConfigurationError([f"--handler: no handler is called {words}; there are: {there}", *known.problems])
     if not entries:
         raise ConfigurationError(known.problems)
-    jobs = [
-        Job(queues.delivery(name), ("--entry", entries[name])) for name in names or entries for _ in range(processes)
+    specs = [
+        WorkerSpec(queues.delivery_queue(name), ("--entry", entries[name]))
+        for name in names or entries
+        for _ in range(processes)
     ]
     seconds = max(known.timeout_seconds(name) for name in names or entries)
-    sys.exit(_supervise(loaded, jobs, grace_seconds=seconds + _SETTLE_SECONDS))
+    sys.exit(_supervise(loaded, specs, grace_seconds=seconds + _SETTLE_SECONDS))
 
 
 def _settings() -> settings.Settings:
@@ -95,10 +97,10 @@ def _known(loaded: settings.Settings) -> KnownHandlers:
 
 
 def _supervise(
-    loaded: settings.Settings, jobs: Sequence[Job], *, grace_seconds: float, known: KnownHandlers | None = None
+    loaded: settings.Settings, specs: Sequence[WorkerSpec], *, grace_seconds: float, known: KnownHandlers | None = None
 ) -> int:
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
-    notebooks = Notebooks.of(loaded.run_dir)
+    journals = JournalFolder.from_run_dir(loaded.run_dir)
     trimming = Trimming(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,
@@ -107,20 +109,20 @@ def _supervise(
     background = Background()
     keeping: dict[str, Any] = {
         "connection": connection,
-        "notebooks": notebooks,
+        "journals": journals,
         "trimming": trimming,
         "background": background,
     }
-    queue_names = [job.queue for job in jobs]
-    housekeeping = (
+    queue_names = [spec.queue for spec in specs]
+    maintenance = (
         SubscriptionMaintenance(queue_names, filters=known.filters, **keeping)
         if known is not None
-        else Housekeeping(queue_names, **keeping)
+        else Maintenance(queue_names, **keeping)
     )
     # It counts nothing, and is silent unless a task of maintenance keeps failing.
     telling = Telling(Figures(), loaded.redis_url, background=background)
     telling.start()
     try:
-        return Supervisor(jobs, housekeeping=housekeeping, grace_seconds=grace_seconds).run()
+        return Supervisor(specs, maintenance=maintenance, grace_seconds=grace_seconds).run()
     finally:
         telling.close()

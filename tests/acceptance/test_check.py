@@ -111,7 +111,7 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
         "@handler(ReportEvent)\ndef two(event): ...\n"
     )
     with redis_server.client() as client:
-        pause.switch_off(client, "one")
+        pause.pause(client, "one")
         paused = {
             "by": "handler",
             "since_ms": 1_700_000_000_000,

@@ -145,7 +145,7 @@ def test_its_table_names_the_handlers_that_come_with_the_service() -> None:
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     offered = re.findall(r'^(\w+) = "workers\.handlers\.', project, re.MULTILINE)
 
-    assert set(told) == set(offered) <= set(registry.installed())
+    assert set(told) == set(offered) <= set(registry.installed_names())
 
 
 def test_each_of_its_blocks_is_run_here() -> None:

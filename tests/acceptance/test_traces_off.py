@@ -79,7 +79,9 @@ def _processes(start: Start, port: int, server: RedisServer, prelude: str, **var
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.status == 200
     with server.client() as client:
-        until(lambda: client.hget(keys.COUNTS, keys.handler_count("log", "report", "delivered")) == "1", "the delivery")
+        until(
+            lambda: client.hget(keys.COUNTS, keys.handler_counter("log", "report", "delivered")) == "1", "the delivery"
+        )
     processes = [web, *workers]
     assert [running.stop() for running in processes] == [0, 0, 0]
     return processes

@@ -46,7 +46,7 @@ def test_only_what_is_sampled_is_stored_with_its_trace(
     with redis_server.client(decode_responses=False) as client:
         (job_id,) = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
         data = client.hget(keys.job(job_id.decode()), "data")
-    (callback,) = queues.arguments(data)[1]
+    (callback,) = queues.parse_arguments(data)[1]
     assert len(callback) == fields
 
 

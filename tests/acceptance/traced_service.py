@@ -47,4 +47,4 @@ def delivered(server: RedisServer) -> int:
     """Give how many reports each handler has by now: what that has that has least."""
     with server.client() as client:
         counts = client.hgetall(keys.COUNTS)
-    return min(int(counts.get(keys.handler_count(name, "report", "delivered"), 0)) for name in NAMES)
+    return min(int(counts.get(keys.handler_counter(name, "report", "delivered"), 0)) for name in NAMES)

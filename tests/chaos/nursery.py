@@ -37,9 +37,9 @@ _HASTENED: Final = (
     ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
     ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
     ("ingest.health", "RECHECK_SECONDS", 0.05),
-    ("workers.runtime.maintenance", "_LOOK_SECONDS", 0.25),
-    ("workers.runtime.worker", "_PAUSE_SECONDS", 0.05),
-    ("workers.runtime.redis_retry", "_PAUSE_SECONDS", 0.05),
+    ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.25),
+    ("workers.runtime.worker", "_RETRY_SECONDS", 0.05),
+    ("workers.runtime.redis_retry", "_RETRY_SECONDS", 0.05),
     ("workers.runtime.supervisor", "_TICK_SECONDS", 0.02),
 )
 _PR_SET_CHILD_SUBREAPER: Final = 36

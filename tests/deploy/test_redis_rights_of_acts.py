@@ -36,7 +36,7 @@ def every_act(b: Bench, url: str) -> None:
                 carry_out(client, task, handler)
         for what in ("off", "on"):
             with Trail(client).noted(Deed(who="anna", by="page", what=what, where="handler:refusing")):
-                pause.switch_off(client, "refusing") if what == "off" else pause.resume(client, "refusing")
+                pause.pause(client, "refusing") if what == "off" else pause.resume(client, "refusing")
         # Half of an act is left, and gone on with.
         shelves = Acting(client)
         one = shelves.begin(

@@ -208,7 +208,7 @@ def jobs(server: RedisServer) -> list[list[Accepted]]:
         for job_id in ids:
             data = client.hget(keys.job(job_id.decode()), "data")
             assert data is not None
-            version, callbacks = queues.arguments(data)
+            version, callbacks = queues.parse_arguments(data)
             assert version == queues.PAYLOAD_VERSION
             found.append(msgspec.convert(callbacks, list[Accepted]))
         return found

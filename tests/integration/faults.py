@@ -27,7 +27,7 @@ from tests.integration.workbench import Bench, bench, declared, worker_name
 from workers.deliver import retries
 from workers.runtime import maintenance, redis_retry
 from workers.runtime import worker as rq_worker
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.journal_folder import JournalFolder
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 
@@ -126,8 +126,8 @@ class Journey:
 
     def give_back(self, worker: str) -> None:
         """Have what a dead worker left behind given back, as the supervisor would."""
-        keeper = maintenance.Housekeeping([self._queue], connection=Bench(self._url).connection, notebooks=notebooks())
-        keeper.forget(worker)
+        keeper = maintenance.Maintenance([self._queue], connection=Bench(self._url).connection, journals=journals())
+        keeper.record_exit(worker)
         keeper.tick([])
         keeper.tick([])
         keeper.close()
@@ -174,13 +174,13 @@ class Journey:
 
 def hurried(monkeypatch: Any) -> None:
     """Let housekeeping of this process look again at once."""
-    monkeypatch.setattr(maintenance, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(maintenance, "_CHECK_SECONDS", 0.0)
 
 
-def notebooks() -> Notebooks:
+def journals() -> JournalFolder:
     """Give the workers' notebooks, beside the file in which the witnesses write."""
     calls = os.environ.get(witnesses.VARIABLE, os.devnull)
-    return Notebooks() if calls == os.devnull else Notebooks(Path(calls).parent / "run")
+    return JournalFolder() if calls == os.devnull else JournalFolder(Path(calls).parent / "run")
 
 
 def _work(
@@ -197,11 +197,11 @@ def _work(
 ) -> None:
     logging.disable()
     os.environ.update(environment)
-    rq_worker._PAUSE_SECONDS = redis_retry._PAUSE_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
+    rq_worker._RETRY_SECONDS = redis_retry._RETRY_SECONDS = _PAUSE_SECONDS  # type: ignore[misc]
     if wait_seconds is not None:
         retries.backoff_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     Faulty.at, Faulty.fault = at, fault
-    b = Bench(url, *handlers, notebooks=notebooks())
+    b = Bench(url, *handlers, journals=journals())
     b.connection.connection_pool.connection_class = Faulty
     with suppress(redis.RedisError):  # as `workers.process` ends, for its supervisor to start another
         _run_stage(b, stage, handlers, name=name)

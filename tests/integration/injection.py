@@ -17,13 +17,13 @@ from msgspec import Struct, structs
 
 from shared.batches import Quarantined
 from workers.expand.chunk import Chunk
-from workers.runtime.settlement import Portion, SetAside
+from workers.runtime.settlement import ClaimedJob, NewFailure
 
 # Stands in the one item that cannot be worked on, and in no other.
 MARK: Final = "the-one-in-a-thousand"
 _PACKAGES: Final = ("shared", "workers")
 # What carries the item away to where it is set apart has to work. A whole job is not the item.
-_APART: Final = (SetAside, Quarantined, Portion)
+_APART: Final = (NewFailure, Quarantined, ClaimedJob)
 
 
 def holds(value: Any) -> bool:

@@ -18,13 +18,14 @@ HANDLERS = "tests.integration.witnesses"
 _HURRIED = """
 import os, sys
 from shared import connections
-from workers.runtime.maintenance import Housekeeping
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.maintenance import Maintenance
+from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.supervisor import Supervisor
 queues = ["deliver-single"]
 connection = connections.connect(os.environ["REDIS_URL"])
-housekeeping = Housekeeping(queues, connection=connection, notebooks=Notebooks.of(os.environ["CALLBACKS_RUN_DIR"]))
-sys.exit(Supervisor(queues, housekeeping=housekeeping, grace_seconds=0.5).run())
+journals = JournalFolder.from_run_dir(os.environ["CALLBACKS_RUN_DIR"])
+maintenance = Maintenance(queues, connection=connection, journals=journals)
+sys.exit(Supervisor(queues, maintenance=maintenance, grace_seconds=0.5).run())
 """
 
 

@@ -39,6 +39,6 @@ def ids(b: Bench, index: str) -> list[str]:
 
 def weighed(b: Bench, index: str) -> int:
     """Give the bytes of a shelf, after adding them up anew."""
-    told = int(b.connection.get(keys.entries_bytes(index)) or 0)
-    assert told == sum(int(b.connection.hget(keys.entry(index, each), "bytes") or 0) for each in ids(b, index))
+    told = int(b.connection.get(keys.failures_bytes(index)) or 0)
+    assert told == sum(int(b.connection.hget(keys.failure(index, each), "bytes") or 0) for each in ids(b, index))
     return told

@@ -77,10 +77,10 @@ def test_of_more_than_are_allowed_none_is_read(client: redis.Redis) -> None:
 def test_jobs_of_all_queues_and_those_that_were_taken_along_count(client: redis.Redis) -> None:
     client.hset(keys.COUNTS, "report.queued:crm", 1)
     add(client, queues.EXPAND, range(MOST // 2))
-    add(client, queues.delivery("crm"), range(MOST // 2, MOST))
+    add(client, queues.delivery_queue("crm"), range(MOST // 2, MOST))
     assert audit.take(client, most_jobs=MOST).in_flight == MOST
 
-    client.rpush(keys.taken("j7"), *(f"taken-{number}" for number in range(MOST)))
+    client.rpush(keys.coalesced("j7"), *(f"taken-{number}" for number in range(MOST)))
     client.config_resetstat()
     with pytest.raises(audit.TooManyJobs):
         audit.take(client, most_jobs=MOST)
@@ -115,7 +115,7 @@ def test_metrics_keep_their_last_balance_where_running_jobs_took_too_many_along(
     before = looking.look(10)
     assert before is not None
 
-    client.rpush(keys.taken("j7"), *(f"taken-{number}" for number in range(MOST)))
+    client.rpush(keys.coalesced("j7"), *(f"taken-{number}" for number in range(MOST)))
     client.config_resetstat()
     now = Auditing(client, every_seconds=0).look(10), looking.look(10)
 

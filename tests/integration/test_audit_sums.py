@@ -93,7 +93,7 @@ def test_what_a_running_job_took_along_is_found(b: Bench, queue: str) -> None:
             b.expand()
     job_id = moved(b, queue, "started")
     for other in b.waiting(queue):
-        b.connection.lmove(keys.rq_queue(queue), keys.taken(job_id), "LEFT", "RIGHT")
+        b.connection.lmove(keys.rq_queue(queue), keys.coalesced(job_id), "LEFT", "RIGHT")
         assert other
 
     assert (b.audit().in_flight, b.audit().balances) == (3, True)
@@ -169,12 +169,12 @@ def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_whi
 def test_it_counts_so_within_one_settlement_too(b: Bench) -> None:
     b.keep(status(record("1", to="rejected")), status(record("1", to="rejected")))
     b.expand()
-    queue = queues.delivery("taker")
+    queue = queues.delivery_queue("taker")
     (job_id,) = b.waiting(queue)
-    copied = queues.new_id()
+    copied = queues.new_job_id()
     assert b.connection.copy(keys.job(job_id), keys.job(copied))
     b.connection.rpush(keys.rq_queue(queue), copied)
-    b.connection.hincrby(keys.COUNTS, keys.handler_count("taker", "report", "queued"), 1)
+    b.connection.hincrby(keys.COUNTS, keys.handler_counter("taker", "report", "queued"), 1)
 
     b.deliver(taker)
 

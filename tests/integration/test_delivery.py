@@ -30,11 +30,11 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 def due_now(b: Bench, function: Callable[..., Any]) -> list[float]:
     """Let the time of what is to be tried again come; give for each the seconds that it was away."""
-    queue = queues.delivery(declared(function).name)
+    queue = queues.delivery_queue(declared(function).name)
     scheduled = b.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
     for job_id, _ in scheduled:
         b.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
-    keeper = b.housekeeping(function)
+    keeper = b.maintenance(function)
     keeper.tick([])
     keeper.close()
     return [due - time.time() for _, due in scheduled]
@@ -98,7 +98,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(b
     assert abs(int(letter["died_ms"]) / 1000 - time.time()) < 60
     (event,) = events.decode(f"[{letter['event']}]")
     assert event.raw["message_id"] == "2"
-    assert 0 < b.connection.ttl(keys.dead_letter("single", event.id)) <= keys.SET_ASIDE_EXPIRY_SECONDS
+    assert 0 < b.connection.ttl(keys.dead_letter("single", event.id)) <= keys.FAILURE_EXPIRY_SECONDS
 
 
 def test_a_handler_that_asks_for_time_gets_it(b: Bench) -> None:

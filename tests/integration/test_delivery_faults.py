@@ -66,18 +66,18 @@ def until(true: Callable[[], bool]) -> None:
 def left_at(b: Bench, name: str) -> set[str]:
     """Give what is left of the jobs of one handler."""
     others = {other for other in witnesses.NAMED if other != name}
-    expected = {keys.rq_queue(queues.delivery(other)) for other in others}
-    expected |= {keys.job(job_id) for other in others for job_id in b.waiting(queues.delivery(other))}
+    expected = {keys.rq_queue(queues.delivery_queue(other)) for other in others}
+    expected |= {keys.job(job_id) for other in others for job_id in b.waiting(queues.delivery_queue(other))}
     return b.leftovers() - expected
 
 
 def retried(b: Bench, name: str) -> set[str]:
     """Give the ids of the events that wait for another attempt."""
-    ids = b.connection.zrange(keys.rq_scheduled(queues.delivery(name)), 0, -1)
+    ids = b.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
     return {
         event[1]
         for job_id in ids
-        for event in queues.arguments(b.connection.hget(keys.job(job_id.decode()), "data"))[3]
+        for event in queues.parse_arguments(b.connection.hget(keys.job(job_id.decode()), "data"))[3]
     }
 
 
@@ -107,7 +107,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(b: Bench, name: str, f
 
         where = f"{fault} at exchange {at} of {points}"
         assert at_handler(b, name) == expected, where
-        assert b.connection.zcard(keys.rq_scheduled(queues.delivery(name))) == 1, where
+        assert b.connection.zcard(keys.rq_scheduled(queues.delivery_queue(name))) == 1, where
         assert len(b.dead_letters(name)) == 1, where
         assert len(left_at(b, name)) == 2, f"{where}: more than the retry and its place"
         calls = witnesses.calls(name)

@@ -160,7 +160,7 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
     async def falls_back(event: ReportEvent) -> None:
         called.append(event.message_id)
         if event.message_id == "1":
-            made.connection.lmove(keys.taken(first), keys.rq_queue("deliver-falls_back"), "RIGHT", "LEFT")
+            made.connection.lmove(keys.coalesced(first), keys.rq_queue("deliver-falls_back"), "RIGHT", "LEFT")
         await asyncio.sleep(0.3)
 
     with bench(b.url, falls_back) as made:
@@ -189,7 +189,7 @@ def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
                 await asyncio.sleep(0.01)
             made.connection.restore(keys.job(second), 0, before)
             made.connection.rpush(
-                keys.rq_queue("deliver-falls_back") if place == "its queue" else keys.taken(first), second
+                keys.rq_queue("deliver-falls_back") if place == "its queue" else keys.coalesced(first), second
             )
             await asyncio.sleep(0.3)
 
@@ -264,6 +264,6 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(
         assert len(called) == 50, where
         assert at_handler(b, witnesses.several) == (50, 0, 0, 0), where
         assert called.total() - 50 <= (declared(witnesses.several).concurrency if fault == "killed" else 0), where
-        taken = list(b.connection.scan_iter(match=f"{keys.TAKEN_PREFIX}*"))
+        taken = list(b.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
         assert taken == [], where
-        assert b.waiting(queues.delivery("several")) == [], where
+        assert b.waiting(queues.delivery_queue("several")) == [], where

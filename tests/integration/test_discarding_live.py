@@ -23,12 +23,12 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
-    worker: Any = b.worker(queues.delivery("single"))
+    worker: Any = b.worker(queues.delivery_queue("single"))
     worker.register_birth()
     with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
         Discarding(b.connection, "single").prepare()
 
-    pause.switch_off(b.connection, "single")
+    pause.pause(b.connection, "single")
     Discarding(b.connection, "single").prepare()
     pause.resume(b.connection, "single")
     worker.register_death()
@@ -43,7 +43,7 @@ def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_li
         Discarding(b.connection, "single").prepare()
 
     SubscriptionWriter(["other"], connection=b.connection).tick()
-    assert not b.connection.hget(keys.OFFERED, "single").endswith(b"-"), "it is removed"
+    assert not b.connection.hget(keys.SUBSCRIPTIONS, "single").endswith(b"-"), "it is removed"
     Discarding(b.connection, "single").prepare()
 
 

@@ -50,10 +50,10 @@ def test_each_record_of_a_callback_becomes_an_event_for_each_handler_that_wants_
             "report.queued:everything": 2,
             "reply.queued:everything": 1,
             "report.queued:failures": 1,
-            "report.unwanted:failures": 1,
-            "reply.unwanted:failures": 1,
+            "report.filtered:failures": 1,
+            "reply.filtered:failures": 1,
             "reply.queued:chat": 1,
-            "report.unwanted:chat": 2,
+            "report.filtered:chat": 2,
         }
         assert b.audit().balances
 
@@ -267,7 +267,7 @@ def test_five_thousand_events_go_to_the_handlers_in_jobs_of_a_hundred(redis_serv
         jobs = b.waiting_events(everything)
         assert sorted(int(event[5]) for events in jobs for event in events) == list(range(5000))
         assert max(len(events) for events in jobs) == expansion.EVENTS_PER_DELIVERY
-        assert b.counts()["report.unwanted:failures"] == 5000
+        assert b.counts()["report.filtered:failures"] == 5000
         assert b.audit().balances
 
 
@@ -324,7 +324,7 @@ def test_nothing_is_left_but_marks_and_counters_once_all_is_delivered(redis_serv
         without_lifetime = {
             key.decode() for key in b.connection.scan_iter() if key.startswith(b"cb:") and b.connection.ttl(key) == -1
         }
-        quarantine = {keys.QUARANTINE, keys.entries_bytes(keys.QUARANTINE)}
+        quarantine = {keys.QUARANTINE, keys.failures_bytes(keys.QUARANTINE)}
         assert without_lifetime <= {keys.COUNTS, *quarantine}, "no key of ours is without a lifetime but these"
         assert (b.audit().balances, b.audit().in_flight) == (True, 0)
 
@@ -336,13 +336,13 @@ def test_a_job_of_a_newer_release_harms_nobody_else(
         b.keep(status(record("1")))
         b.keep(status(record("2")))
         ours, newer = b.waiting(queues.EXPAND)
-        b.connection.hset(keys.job(newer), "data", queues.call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+        b.connection.hset(keys.job(newer), "data", queues.encode_call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
 
         b.expand(max_jobs=1)
 
         assert len(b.waiting_at(everything)) == 1
         assert b.waiting(queues.EXPAND) == [newer]
-        assert not b.connection.exists(keys.job(ours), keys.taken(ours))
+        assert not b.connection.exists(keys.job(ours), keys.coalesced(ours))
         assert "action=job_unreadable" in caplog.text
 
 
@@ -364,10 +364,10 @@ def test_without_a_handler_that_wants_them_events_are_counted_and_let_go(redis_s
 
         b.expand()
 
-        assert b.counts()["report.unwanted:chat"] == 2
+        assert b.counts()["report.filtered:chat"] == 2
         assert b.leftovers() == set()
         assert b.audit().balances
 
 
 def jobs_of(b: Bench) -> set[str]:
-    return {keys.job(job_id) for job_id in b.waiting(queues.delivery(declared(everything).name))}
+    return {keys.job(job_id) for job_id in b.waiting(queues.delivery_queue(declared(everything).name))}

@@ -14,7 +14,7 @@ from tests.integration.faults import Fault, Journey
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.expand import expansion
-from workers.runtime.job_transitions import Places
+from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.steps import StaleRun, Steps
 
 pytestmark = pytest.mark.usefixtures("_hurried")
@@ -44,8 +44,8 @@ def assert_all_is_expanded_once(b: Bench) -> None:
     assert (sums.received, sums.unique, sums.duplicate, sums.quarantined, sums.waiting) == (10, 5, 4, 1, 0)
     assert sums.balances
     assert len(b.quarantine()) == 1
-    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery(name))}
-    rq = {keys.rq_queue(queues.delivery(name)) for name in witnesses.NAMED}
+    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery_queue(name))}
+    rq = {keys.rq_queue(queues.delivery_queue(name)) for name in witnesses.NAMED}
     assert b.leftovers() == jobs | rq
 
 
@@ -125,13 +125,13 @@ def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole
 def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(b: Bench) -> None:
     b.keep(status(record("1")))
     job_id = b.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
-    arguments = queues.arguments(b.connection.hget(keys.job(job_id), "data"))
+    arguments = queues.parse_arguments(b.connection.hget(keys.job(job_id), "data"))
     stale, steps = Steps(b.connection), Steps(b.connection)
     run = expansion.Expander(steps=stale, handlers=b.handlers, dedupe_seconds=60)
-    portions = stale.take(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, most_items=1, most_bytes=1)
+    portions = stale.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
 
     expansion.Expander(steps=steps, handlers=b.handlers, dedupe_seconds=60).run(job_id=job_id, arguments=arguments)
-    stale.take = lambda **_: portions  # type: ignore[method-assign]
+    stale.claim = lambda **_: portions  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
         run.run(job_id=job_id, arguments=arguments)
 
@@ -145,12 +145,12 @@ def test_a_job_that_took_others_along_is_not_itself_taken_along(b: Bench) -> Non
     _first, second, third, _fourth = b.waiting(queues.EXPAND)
     # A run of `second` took `third` along, and was put back: both are its own affair until it runs again.
     b.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
-    b.connection.rpush(keys.taken(second), third)
+    b.connection.rpush(keys.coalesced(second), third)
 
     b.expand()
 
     assert (b.audit().unique, b.audit().waiting, b.audit().missing) == (4, 0, 0)
-    assert not b.connection.exists(keys.taken(second))
+    assert not b.connection.exists(keys.coalesced(second))
 
 
 def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(b: Bench) -> None:
@@ -169,7 +169,7 @@ def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(b: Bench)
         b.keep(status(record(str(n))))
     _first, second, third = b.waiting(queues.EXPAND)
     b.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
-    b.connection.rpush(keys.taken(second), third)
+    b.connection.rpush(keys.coalesced(second), third)
     b.connection.delete(keys.job(second))
 
     b.expand()
@@ -181,7 +181,7 @@ def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(b: Bench)
 def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(b: Bench) -> None:
     b.keep(status(record("1")))
     b.connection.lmove(keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), "LEFT", "RIGHT")
-    keeper = b.housekeeping()
+    keeper = b.maintenance()
 
     keeper.tick([])
     assert b.waiting(queues.EXPAND) == [], "it may be about to be started"
@@ -199,7 +199,7 @@ def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b:
     slow: Any = b.worker(queues.EXPAND)
     slow.register_birth()
     found = slow.dequeue_job_and_maintain_ttl(None)
-    keeper = b.housekeeping()
+    keeper = b.maintenance()
     keeper.tick([])
     keeper.tick([])
     if is_expanded:
@@ -212,7 +212,7 @@ def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b:
     assert b.connection.zcard(keys.rq_started(queues.EXPAND)) == 0
     b.expand()
     assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1, 0, 0)
-    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery(name))}
+    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery_queue(name))}
     assert {key for key in b.leftovers() if key.startswith("rq:job:")} == jobs, "no ghost of the job it let go"
     keeper.close()
 
@@ -224,10 +224,10 @@ def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
     runs: list[Any] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(job, queue)
-    places = Places(queues.EXPAND, connection=b.connection)
+    places = JobTransitions(queues.EXPAND, connection=b.connection)
 
-    assert places.put_back(runs[0], to="front", finished={}, died=True)
-    assert not places.put_back(runs[0], to="front", finished={}, died=True)
+    assert places.requeue(runs[0], to="front", finished={}, died=True)
+    assert not places.requeue(runs[0], to="front", finished={}, died=True)
 
     assert b.waiting(queues.EXPAND) == [job.id]
     assert b.connection.hget(keys.job(job.id), "deaths") == b"1"
@@ -243,7 +243,7 @@ def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(
     monkeypatch.setattr(lost, "perform_job", lambda *_: None)
     lost.execute_job(*found)
     (member,) = b.connection.zrange(keys.rq_started(queues.EXPAND), 0, -1)
-    keepers = [b.housekeeping() for _ in range(3)]
+    keepers = [b.maintenance() for _ in range(3)]
     for keeper in keepers:
         keeper._expire_at = 0.0
         keeper.tick([])
@@ -252,7 +252,7 @@ def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(
     b.connection.zadd(keys.rq_started(queues.EXPAND), {member: time.time() - 1})
     for keeper in keepers:
         keeper._expire_at = 0.0
-        keeper.forget(lost.name)
+        keeper.record_exit(lost.name)
         keeper.tick([])
 
     assert len(b.waiting(queues.EXPAND)) == 1

@@ -26,8 +26,8 @@ from workers.runtime.steps import Steps
 # With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
 # apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
 IN_EXPAND = {
-    "shared.queues:arguments": 0,
-    "shared.queues:current": 3,
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
     "workers.expand.chunk:Chunk.add": 1,
     "workers.expand.expansion:Expander._commit_chunk": 1,
@@ -35,12 +35,12 @@ IN_EXPAND = {
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,
     "workers.expand.record_reader:RecordReader.read_items": 1,
-    "workers.runtime.steps:Steps._taken_along": 0,
-    "workers.runtime.steps:Steps.take": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
 }
 IN_DELIVER = {
-    "shared.queues:arguments": 0,
-    "shared.queues:current": 4,
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settler:Settler._write": 1,
@@ -49,18 +49,18 @@ IN_DELIVER = {
     "workers.deliver.run:Run.settlements": 1,
     "workers.deliver.run:_read_events": 1,
     "workers.deliver.prefetch:Prefetcher.claim": 1,
-    "workers.runtime.steps:Steps._taken_along": 0,
-    "workers.runtime.steps:Steps.take": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # With this nothing can be set aside at all.
-IN_SETTING_ASIDE = "workers.runtime.settlement:append_all"
+IN_SETTING_ASIDE = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 4)
     with bench(quick_redis.url, single) as made:
         yield made
@@ -81,7 +81,7 @@ def work(b: Bench, stage: str) -> None:
 
 
 def promote(b: Bench) -> None:
-    keeper = b.housekeeping(single)
+    keeper = b.maintenance(single)
     keeper.tick([])
     keeper.close()
 
@@ -231,7 +231,7 @@ def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench)
     b.keep(status(record("1")))
     b.keep(status(record("2")))
     _, newer = b.waiting(queues.EXPAND)
-    b.connection.hset(keys.job(newer), "data", queues.call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+    b.connection.hset(keys.job(newer), "data", queues.encode_call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
 
     for _ in range(10):
         b.expand()
@@ -242,7 +242,7 @@ def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench)
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 60)
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 60)
     monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 99)
     monkeypatch.setattr(job_transitions, "time", FixedTime)
     b.keep(status(record(MARK)))
@@ -271,14 +271,14 @@ def test_a_job_that_makes_progress_begins_the_ladder_anew(b: Bench) -> None:
     (job_id,) = b.waiting(queues.EXPAND)
     b.connection.hset(keys.job(job_id), "failures", 3)
     portions: list[Any] = []
-    take = Steps.take
+    take = Steps.claim
 
     def taken(self: Steps, **options: Any) -> Any:
         portions.extend(take(self, **options))
         return portions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "take", taken)
+        patch.setattr(Steps, "claim", taken)
         b.expand()
 
     assert [portion.job_id for portion in portions] == [job_id]

@@ -59,7 +59,7 @@ def kept(b: Bench, number: int) -> None:
 
 
 def used(b: Bench) -> memory.Memory:
-    return memory.read(b.connection.info("memory"))
+    return memory.parse_info(b.connection.info("memory"))
 
 
 def limit(b: Bench, share: float) -> None:
@@ -75,10 +75,10 @@ def events_at(b: Bench, handler: str) -> tuple[int, int, int]:
 
 def hurry(b: Bench, handler: str) -> None:
     """Let the time of the handler's retries come, and that of the next event tried while it is paused."""
-    scheduled = keys.rq_scheduled(queues.delivery(handler))
+    scheduled = keys.rq_scheduled(queues.delivery_queue(handler))
     for job_id in b.connection.zrange(scheduled, 0, -1):
         b.connection.zadd(scheduled, {job_id: time.time() - 5}, xx=True)
-    pausing = pause.paused(b.connection, handler)
+    pausing = pause.read_state(b.connection, handler)
     if pausing is not None and not pausing.is_probing:
         b.connection.eval(
             "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'until_ms', 1) end",
@@ -88,7 +88,7 @@ def hurry(b: Bench, handler: str) -> None:
 
 
 def is_paused(b: Bench, handler: str) -> bool:
-    return pause.paused(b.connection, handler) is not None
+    return pause.read_state(b.connection, handler) is not None
 
 
 def started(command: Command) -> int:
@@ -120,7 +120,7 @@ def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_deliver
     until(lambda: is_paused(b, "bad"), "bad is paused")
     assert events_at(b, "bad") == (0, EVENTS, 0)
     assert used(b).share < memory.CALLBACKS_SHARE, "so callbacks can come in"
-    found = pause.paused(b.connection, "bad")
+    found = pause.read_state(b.connection, "bad")
     assert found is not None
     assert found.by == "memory"
     assert "full; retries of this handler would fill it" in found.reason

@@ -107,7 +107,7 @@ def test_a_file_of_one_handler_that_cannot_be_read_for_a_while_is_no_others_trou
 
     until(lambda: delivered(b, "log") == 4, "log's next worker works")
     for handler, cause in (("forward", "CALLBACKS_FORWARD_CA"), ("shop", "FileNotFoundError")):
-        words = f"action=worker_unfit queue=deliver-{handler} error=CALLBACKS_HANDLERS: '{handler}'"
+        words = f"action=worker_misconfigured queue=deliver-{handler} error=CALLBACKS_HANDLERS: '{handler}'"
         until(lambda words=words: words in deliver.log, f"{handler}'s says why it does not")  # type: ignore[misc]
         assert cause in deliver.log
     assert deliver.process.poll() is None
@@ -127,7 +127,7 @@ def test_a_wrong_setting_at_the_start_stops_that_handlers_workers_and_loses_it_n
     bring(b, "1", "2")
 
     until(lambda: delivered(b, "log") == 2, "log has them")
-    until(lambda: "action=worker_unfit queue=deliver-forward" in deliver.log, "it is said")
+    until(lambda: "action=worker_misconfigured queue=deliver-forward" in deliver.log, "it is said")
     assert "CALLBACKS_FORWARD_SECRETS" in deliver.log
     assert waiting(b, "forward") == 2
     assert expand.process.poll() is None

@@ -31,7 +31,7 @@ def single(event):
     with open("calls", "a") as file:
         file.write(event.message_id + "\\n")
 """
-QUEUE = keys.rq_queue(queues.delivery("single"))
+QUEUE = keys.rq_queue(queues.delivery_queue("single"))
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_the_list_shows_any_time_that_redis_holds(
 ) -> None:
     b.keep(*statuses(["1"]))
     b.expand()
-    (job_id,) = b.waiting(queues.delivery("single"))
+    (job_id,) = b.waiting(queues.delivery_queue("single"))
     b.connection.lrem(QUEUE, 1, job_id)
-    b.connection.zadd(keys.rq_scheduled(queues.delivery("single")), {job_id: due})
+    b.connection.zadd(keys.rq_scheduled(queues.delivery_queue("single")), {job_id: due})
     paused = {"by": "handler", "since_ms": "nan", "until_ms": 1e300 if due > 0 else -1e300, "times": 1}
     b.connection.hset(keys.paused("single"), mapping=paused)
 
@@ -144,7 +144,7 @@ def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "shop"}
     with started(tmp_path, environment) as start:
         worker = start("worker", "deliver")
-        worker.until(lambda: b.connection.smembers(f"rq:workers:{queues.delivery('single')}"), "a worker")
+        worker.until(lambda: b.connection.smembers(f"rq:workers:{queues.delivery_queue('single')}"), "a worker")
         b.keep(*statuses(["3"]))
         b.expand()
         time.sleep(2)
@@ -220,7 +220,7 @@ def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again
     assert b.counts()["report.dropped:single"] == 3
     assert at_handler(b, other) == (0, 0, 5, 0)
     assert not [key for key in b.leftovers() if "single" in key]
-    assert len(b.leftovers()) == len(b.waiting(queues.delivery("other"))) + 1
+    assert len(b.leftovers()) == len(b.waiting(queues.delivery_queue("other"))) + 1
 
 
 def test_a_named_handler_may_be_discarded_when_it_is_off(
@@ -235,8 +235,8 @@ def test_a_named_handler_may_be_discarded_when_it_is_off(
 
 def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(b: Bench) -> None:
     brought(b, "1", "2")
-    started_at = f"{b.waiting(queues.delivery('single'))[0]}:run"
-    registry = keys.rq_started(queues.delivery("single"))
+    started_at = f"{b.waiting(queues.delivery_queue('single'))[0]}:run"
+    registry = keys.rq_started(queues.delivery_queue("single"))
     b.connection.zadd(registry, {started_at: time.time() + 60})
     b.connection.delete(QUEUE)
     discarding = Discarding(b.connection, "single")
@@ -254,24 +254,24 @@ def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_a
     """One event was settled, one finished by a worker that died, which had taken another job along."""
     brought(b, "1", "2", "3", "4")
     brought(b, "5", "6")
-    first, second = b.waiting(queues.delivery("single"))
+    first, second = b.waiting(queues.delivery_queue("single"))
     b.connection.hset(keys.job(first), mapping={"progress": "1", "finished": "0,2;"})
-    b.connection.hincrby(keys.COUNTS, keys.handler_count("single", "report", "delivered"), 1)
+    b.connection.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "delivered"), 1)
     b.connection.lrem(QUEUE, 1, second)
-    b.connection.rpush(keys.taken(first), second)
+    b.connection.rpush(keys.coalesced(first), second)
     assert at_handler(b, single) == (1, 0, 5, 0)
 
     assert sum(part.events for part in Discarding(b.connection, "single").run()) == 5
     assert b.counts()["report.dropped:single"] == 4
     assert at_handler(b, single) == (2, 0, 0, 0)
-    assert not b.connection.exists(keys.job(first), keys.job(second), keys.taken(first))
+    assert not b.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
 
 
 def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(b: Bench) -> None:
     b.keep(*statuses([str(number) for number in range(3)], bundle=1))
     b.expand()
     brought(b, "a")
-    first, second = b.waiting(queues.delivery("single"))
+    first, second = b.waiting(queues.delivery_queue("single"))
     discarding = Discarding(b.connection, "single")
     jobs, _ = discarding._read([first, second])
     b.connection.hset(keys.job(first), "progress", "1")
@@ -288,14 +288,14 @@ def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
     monkeypatch.setattr(discarding_module, "_JOBS_A_READ", 1)
     for number in range(4):
         brought(b, str(number))
-    ids = b.waiting(queues.delivery("single"))
-    newer = queues.call(queues.DELIVER_JOB, (99, "single", 1, []))
+    ids = b.waiting(queues.delivery_queue("single"))
+    newer = queues.encode_call(queues.DELIVER_JOB, (99, "single", 1, []))
     for strange in (ids[0], ids[2]):
         b.connection.hset(keys.job(strange), "data", newer)
 
     parts = list(Discarding(b.connection, "single").run())
     assert (sum(part.events for part in parts), sum(part.unreadable for part in parts)) == (2, 2)
-    assert b.waiting(queues.delivery("single")) == [ids[0], ids[2]]
+    assert b.waiting(queues.delivery_queue("single")) == [ids[0], ids[2]]
     assert b.audit().balances
 
 
@@ -306,10 +306,10 @@ def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_aga
     jobs = 20_000
     with b.connection.pipeline(transaction=False) as pipe:
         for _ in range(jobs):
-            job_id = queues.new_id()
+            job_id = queues.new_job_id()
             pipe.hset(keys.job(job_id), mapping=queues.delivery_job("single", [encoded], description="1"))
             pipe.rpush(QUEUE, job_id)
-        pipe.hincrby(keys.COUNTS, keys.handler_count("single", "report", "queued"), jobs)
+        pipe.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "queued"), jobs)
         pipe.sadd(keys.RQ_QUEUES, QUEUE)
         pipe.execute()
     with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:

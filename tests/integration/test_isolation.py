@@ -25,16 +25,16 @@ ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError,
 
 # What has the whole job in its arguments, or carries the item away: `test_failed_jobs` is about these.
 OF_THE_JOB: Final = {
-    "shared.queues:arguments",
-    "shared.queues:current",
+    "shared.queues:parse_arguments",
+    "shared.queues:check_version",
     "workers.jobs:deliver",
     "workers.jobs:expand",
     "workers.deliver.delivery:Deliverer._claim",
     "workers.deliver.delivery:Deliverer.run",
     "workers.expand.expansion:Expander.run",
     "workers.deliver.prefetch:Prefetcher.claim",
-    "workers.runtime.steps:Steps._taken_along",
-    "workers.runtime.steps:Steps.take",
+    "workers.runtime.steps:Steps._read_coalesced",
+    "workers.runtime.steps:Steps.claim",
 }
 OF_THE_LADDER: Final = {
     "workers.expand.chunk:Chunk.add",
@@ -46,7 +46,7 @@ OF_THE_LADDER: Final = {
     "workers.expand.expansion:Expander._submit",
     "workers.expand.record_reader:RecordReader._read_or_split",
     "workers.expand.record_reader:RecordReader.read_items",
-    "workers.runtime.settlement:append_all",
+    "workers.runtime.settlement:append_list",
     "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
@@ -65,7 +65,7 @@ IN_EXPAND: Final = [
     "workers.expand.record_reader:RecordReader._read_callback",
     "workers.expand.record_reader:_marks",
     "workers.runtime.steps:Steps.fan_out",
-    "workers.runtime.steps:_groups",
+    "workers.runtime.steps:_group_events",
 ]
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
@@ -218,7 +218,7 @@ def test_each_error_is_caught(b: Bench, error: type[Exception]) -> None:
 
 def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
     b.keep(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
-    with injection.raising("workers.runtime.steps:_groups", ValueError):
+    with injection.raising("workers.runtime.steps:_group_events", ValueError):
         b.expand()
     (entry,) = b.quarantine()
 

@@ -144,7 +144,7 @@ def test_a_record_that_is_lost_is_a_difference(redis_server: RedisServer) -> Non
         quarantined=[Quarantined(kind="status", source="one", received_ms=RECEIVED_MS, error="no", body=b"[")]
     )
     with redis_server.client() as client:
-        client.hincrby(keys.COUNTS, keys.count("report", "received"), 3)
+        client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
     assert scrape(redis_server.url)["callbacks_audit_difference"][()] == 3
 
 
@@ -152,7 +152,7 @@ def test_the_audit_is_not_taken_anew_at_each_scrape(redis_server: RedisServer) -
     with connections.connect(redis_server.url) as client:
         metrics = Metrics(client, "fsync")
         assert b"callbacks_audit_difference 0.0" in metrics.exposition()
-        client.hincrby(keys.COUNTS, keys.count("report", "received"), 3)
+        client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
         assert b"callbacks_audit_difference 0.0" in metrics.exposition()
     assert AUDIT_EVERY_SECONDS >= 60
 
@@ -194,6 +194,6 @@ def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) 
         ("memory", "deliver-choosy"): 0,
     }
 
-    pause.switch_off(bench.connection, "choosy")
+    pause.pause(bench.connection, "choosy")
 
     assert scrape(redis_server.url)["callbacks_queue_paused"]["operator", "deliver-choosy"] == 1

@@ -56,7 +56,7 @@ def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: 
     bench.keep(reply("1"))
     bench.expand()
     bench.keep(reply("2"))
-    pause.switch_off(bench.connection, "choosy")
+    pause.pause(bench.connection, "choosy")
 
     found = look(redis_server)
 
@@ -116,7 +116,7 @@ def test_what_is_lost_is_a_difference_and_the_balance_says_how_old_it_is(redis_s
     with connections.connect(redis_server.url) as client:
         auditing = Auditing(client, every_seconds=3600)
         assert look(redis_server, auditing).balance is not None
-        client.hincrby(keys.COUNTS, keys.count("report", "received"), 3)
+        client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
 
         held = look(redis_server, auditing).balance
         anew = look(redis_server).balance

@@ -53,20 +53,20 @@ def over(b: Bench, function: Callable[..., Any] = single) -> None:
     assert b.connection.hset(key, "until_ms", 1) == 0
 
 
-def state(b: Bench, function: Callable[..., Any] = single) -> pause.Pausing | None:
-    return pause.paused(b.connection, declared(function).name)
+def state(b: Bench, function: Callable[..., Any] = single) -> pause.PauseState | None:
+    return pause.read_state(b.connection, declared(function).name)
 
 
 def unburnt(b: Bench, function: Callable[..., Any] = single) -> bool:
     """Tell whether the handler's jobs wait where RQ shows them, at their first attempt, with no death on them."""
-    queue = queues.delivery(declared(function).name)
+    queue = queues.delivery_queue(declared(function).name)
     jobs = b.waiting(queue)
     return (
         not b.connection.zcard(keys.rq_started(queue))
         and not b.connection.zcard(keys.rq_scheduled(queue))
-        and not b.connection.keys(f"{keys.TAKEN_PREFIX}*")
+        and not b.connection.keys(f"{keys.COALESCED_PREFIX}*")
         and all(b.connection.hget(keys.job(job), "deaths") is None for job in jobs)
-        and all(queues.arguments(b.connection.hget(keys.job(job), "data"))[2] == 1 for job in jobs)
+        and all(queues.parse_arguments(b.connection.hget(keys.job(job), "data"))[2] == 1 for job in jobs)
         and all(b.connection.hget(keys.job(job), "status") == b"queued" for job in jobs)
     )
 
@@ -257,7 +257,7 @@ def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(b: Ben
 
     def act(event: ReportEvent) -> None:
         if event.message_id == "2":
-            pause.switch_off(b.connection, "single")
+            pause.pause(b.connection, "single")
             raise Reject("and so it is settled at once")
 
     told.act = act
@@ -282,7 +282,7 @@ def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(b: Bench) -> 
     told.act = away
     b.deliver(single)
     over(b)
-    told.act = lambda _event: pause.switch_off(b.connection, "single")
+    told.act = lambda _event: pause.pause(b.connection, "single")
 
     b.deliver(single)
 

@@ -48,7 +48,7 @@ def figures(b: Bench) -> tuple[int, int, int, int]:
 
 
 def attempts(b: Bench) -> set[int]:
-    return {queues.arguments(b.connection.hget(keys.job(job), "data"))[2] for job in b.waiting(_QUEUE)}
+    return {queues.parse_arguments(b.connection.hget(keys.job(job), "data"))[2] for job in b.waiting(_QUEUE)}
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
@@ -66,7 +66,7 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(b
         where = f"{fault} at exchange {at} of {points}"
         assert figures(b) == (0, 0, 3, 0), where
         assert (len(b.waiting(_QUEUE)), attempts(b)) == (2, {1}), where
-        assert pause.paused(b.connection, "distant") is not None, where
+        assert pause.read_state(b.connection, "distant") is not None, where
         assert 1 <= len(told("called")) <= 2, where
         target_is_back(b)
         journey.goes_on()
@@ -86,12 +86,12 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
         brought(b, paused=True)
 
         journey.broken(at, fault)
-        if pause.paused(b.connection, "distant") is not None:
+        if pause.read_state(b.connection, "distant") is not None:
             target_is_back(b)  # the lease of a probe that died is over
         journey.goes_on()
 
         where = f"{fault} at exchange {at} of {points}"
         assert figures(b) == (3, 0, 0, 0), where
-        assert pause.paused(b.connection, "distant") is None, where
+        assert pause.read_state(b.connection, "distant") is None, where
         assert len(told("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
         assert b.leftovers() == set(), where

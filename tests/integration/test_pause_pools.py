@@ -53,7 +53,7 @@ def at(b: Bench, function: Callable[..., object] = distant) -> tuple[int, int, i
 
 
 def is_paused(b: Bench, *, times: int = 1) -> bool:
-    found = pause.paused(b.connection, "distant")
+    found = pause.read_state(b.connection, "distant")
     return found is not None and found.times >= times
 
 
@@ -119,7 +119,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lea
     until(lambda: is_paused(b), "it is paused")
     over(b)
     until(lambda: len(told("called")) == 2, "somebody tries")
-    found = pause.paused(b.connection, "distant")
+    found = pause.read_state(b.connection, "distant")
     assert found is not None
     assert found.is_probing
     assert 5 < found.seconds_left <= 15, "longer than the call may take"
@@ -130,7 +130,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lea
     until(lambda: at(b) == (2, 0, 0), "all is delivered")
 
     assert [message for _, message in told("called")] == ["1", "1", "1", "2"]
-    assert pause.paused(b.connection, "distant") is None
+    assert pause.read_state(b.connection, "distant") is None
 
 
 def test_a_worker_killed_right_after_its_pause_loses_nothing(b: Bench, start: Start) -> None:
@@ -169,7 +169,7 @@ def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(b: Bench, s
 
 
 def test_an_operator_switches_a_handler_off_and_on_again(b: Bench, start: Start) -> None:
-    pause.switch_off(b.connection, "distant")
+    pause.pause(b.connection, "distant")
     b.keep(*statuses(["1", "2"]))
     b.expand()
     start(distant, 2)

@@ -50,7 +50,7 @@ def delivered(b: Bench) -> int:
     return next(one.delivered for one in b.audit().handlers if one.handler == "single")
 
 
-def notebooks(tmp_path: Path) -> list[Path]:
+def journals(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
 
 
@@ -68,7 +68,7 @@ def test_a_pool_killed_whole_goes_on_at_its_next_start_and_repeats_what_was_in_h
 
     assert sorted(witnesses.calls("single").values()) == [1] * 200 + [2]
     assert second.stop() == 0
-    assert notebooks(tmp_path) == []
+    assert journals(tmp_path) == []
 
 
 def test_a_pool_that_stops_while_redis_is_away_ends_soon_and_its_next_start_settles_what_was_done(
@@ -80,12 +80,12 @@ def test_a_pool_that_stops_while_redis_is_away_ends_soon_and_its_next_start_sett
 
     redis_server.kill()
     assert first.stop() in (0, 1)
-    assert len(notebooks(tmp_path)) == 1, "what could not be settled is kept for the next"
+    assert len(journals(tmp_path)) == 1, "what could not be settled is kept for the next"
     redis_server.start()
     second = start()
     until(lambda: delivered(b) == 201, "all is delivered")
 
     assert sorted(witnesses.calls("single").values()) == [1] * 201, "nobody died, so nothing comes again"
     assert second.stop() == 0
-    assert notebooks(tmp_path) == []
+    assert journals(tmp_path) == []
     assert b.audit().balances

@@ -41,20 +41,20 @@ class Going:
         b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
         b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
-    def take(self, *, most_items: int = 9) -> list[str]:
+    def take(self, *, max_items: int = 9) -> list[str]:
         """Take more; give the jobs."""
-        portions = Steps(self.b.connection).take_more(
+        portions = Steps(self.b.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
-            most_items=most_items,
-            most_bytes=1 << 20,
+            max_items=max_items,
+            max_bytes=1 << 20,
             handler="waits",
         )
         return [portion.job_id for portion in portions]
 
     def taken(self) -> list[str]:
-        return [job.decode() for job in self.b.connection.lrange(keys.taken(self.job), 0, -1)]
+        return [job.decode() for job in self.b.connection.lrange(keys.coalesced(self.job), 0, -1)]
 
 
 def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
@@ -84,8 +84,8 @@ def test_nobody_takes_more_of_what_an_operator_holds(going: Going) -> None:
 def test_a_job_that_is_larger_than_what_is_asked_for_comes_alone(going: Going) -> None:
     going.b.connection.hset(keys.job(going.next), "items", 100)
 
-    assert going.take(most_items=4) == [going.next]
-    assert going.take(most_items=4) == [going.last]
+    assert going.take(max_items=4) == [going.next]
+    assert going.take(max_items=4) == [going.last]
 
 
 def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
@@ -102,7 +102,7 @@ def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
     going: Going, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Left each time, it would be taken 40 times a second for as long as a call is slow.
-    newer = queues.call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
+    newer = queues.encode_call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
     going.b.connection.hset(keys.job(going.next), "data", newer)
 
     assert [going.take(), going.take(), going.take()] == [[going.last], [], []]
@@ -112,10 +112,10 @@ def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
 
 
 def test_a_job_that_nobody_can_read_and_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
-    going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.taken(going.job), "LEFT", "RIGHT")
+    going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(going.job), "LEFT", "RIGHT")
     going.b.connection.delete(keys.job(going.next))
 
-    Steps(going.b.connection).leave("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
+    Steps(going.b.connection).release("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
 
     assert going.taken() == []
     assert not going.b.connection.exists(keys.job(going.next))

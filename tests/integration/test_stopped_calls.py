@@ -12,10 +12,10 @@ from tests.integration import witnesses
 from tests.integration.pools import Command, Hurried, until
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.runtime.settlement import MOST_DEATHS
+from workers.runtime.settlement import MAX_DEATHS
 
-QUEUE = queues.delivery("single")
-DEPLOYS = MOST_DEATHS + 2
+QUEUE = queues.delivery_queue("single")
+DEPLOYS = MAX_DEATHS + 2
 
 Start = Callable[..., Command]
 
@@ -93,7 +93,7 @@ def test_an_event_that_kills_its_workers_is_set_aside_after_three_however_many_d
     b: Bench, start: Start
 ) -> None:
     brought(b, "murders")
-    for number in range(1, MOST_DEATHS + 1):
+    for number in range(1, MAX_DEATHS + 1):
         command = start()
         until(lambda: witnesses.total() >= number or b.dead_letters("single"), "a worker died")  # noqa: B023 # at once
         assert command.stop() == 0
@@ -101,5 +101,5 @@ def test_an_event_that_kills_its_workers_is_set_aside_after_three_however_many_d
     until(lambda: b.dead_letters("single"), "it is set aside")
 
     (letter,) = b.dead_letters("single")
-    assert letter["error"] == f"{MOST_DEATHS} workers died while the handler had it"
+    assert letter["error"] == f"{MAX_DEATHS} workers died while the handler had it"
     assert b.audit().balances

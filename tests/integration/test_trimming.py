@@ -32,12 +32,12 @@ def trimming(b: Bench, *, quarantine: int = ROOM, dead: int = ROOM) -> Trimming:
 def age(b: Bench, index: str, *entry_ids: str) -> None:
     """Let entries have stood in an index for 30 days."""
     for entry_id in entry_ids:
-        b.connection.zadd(index, {entry_id: batches.now_ms() - keys.SET_ASIDE_SECONDS * 1000})
+        b.connection.zadd(index, {entry_id: batches.now_ms() - keys.FAILURE_SECONDS * 1000})
 
 
 def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(b: Bench) -> None:
     now = batches.now_ms()
-    old = now - keys.SET_ASIDE_SECONDS * 1000
+    old = now - keys.FAILURE_SECONDS * 1000
     kinds: list[tuple[wire.Kind | None, int]] = [("status", 1), ("reply", 2), (None, 4)]
     b.keep(
         quarantined=[
@@ -106,7 +106,7 @@ def test_dead_letters_of_a_handler_that_is_no_more_are_trimmed_too(b: Bench) -> 
     trimming(b, dead=1).tick()
 
     assert ids(b, DEAD) == []
-    assert not b.connection.exists(keys.entries_bytes(DEAD))
+    assert not b.connection.exists(keys.failures_bytes(DEAD))
 
 
 def test_bytes_are_as_many_as_redis_spends(b: Bench) -> None:
@@ -165,7 +165,7 @@ def test_what_is_replayed_or_dropped_by_hand_weighs_no_more(b: Bench) -> None:
         before = weighed(b, each.index)
         assert [step.done for step in shelves.replay(each, [first])] == [1]
         assert [step.done for step in shelves.drop(each, [second])] == [1]
-        assert weighed(b, each.index) == int(b.connection.hget(keys.entry(each.index, third), "bytes")) < before
+        assert weighed(b, each.index) == int(b.connection.hget(keys.failure(each.index, third), "bytes")) < before
 
 
 def test_redis_is_kept_busy_for_some_hundreds_of_entries_at_a_time(b: Bench) -> None:
@@ -186,7 +186,7 @@ def test_what_redis_let_go_by_itself_leaves_the_index_and_stays_counted_as_kept(
     trimming(b).tick()
 
     assert ids(b, keys.QUARANTINE) == []
-    assert not b.connection.exists(keys.entries_bytes(keys.QUARANTINE))
+    assert not b.connection.exists(keys.failures_bytes(keys.QUARANTINE))
     assert (b.audit().quarantined, b.audit().dropped, b.audit().balances) == (1, 1, True)
 
 
@@ -198,9 +198,7 @@ def test_what_is_dropped_is_said_once_and_without_its_content(b: Bench, caplog: 
         trimming(b, quarantine=1).tick()
         trimming(b, quarantine=1).tick()
 
-    assert [line.getMessage() for line in caplog.records] == [
-        "action=set_aside_dropped shelf=quarantine old=400 over=1"
-    ]
+    assert [line.getMessage() for line in caplog.records] == ["action=failures_dropped shelf=quarantine old=400 over=1"]
 
 
 def test_several_may_trim_at_once_while_more_is_set_aside(b: Bench) -> None:

@@ -20,7 +20,7 @@ QUARANTINED = status({"no": "record"})
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
-    monkeypatch.setattr(job_transitions, "LONGEST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     with bench(quick_redis.url, single, other) as made:
         yield made
 
@@ -40,7 +40,7 @@ def spoil(b: Bench, key: str) -> None:
 
 def promote(b: Bench) -> None:
     """Have the jobs that wait for their next run wait in their queues."""
-    keeper = b.housekeeping(single, other)
+    keeper = b.maintenance(single, other)
     keeper.tick([])
     keeper.close()
 
@@ -53,7 +53,7 @@ def promote(b: Bench) -> None:
         keys.COUNTS,
         keys.RQ_QUEUES,
         keys.QUARANTINE,
-        keys.entries_bytes(keys.QUARANTINE),
+        keys.failures_bytes(keys.QUARANTINE),
     ],
 )
 def test_a_fan_out_that_cannot_be_done_whole_marks_nothing_and_sets_nothing_aside(b: Bench, key: str) -> None:
@@ -101,7 +101,7 @@ def test_a_counter_that_is_no_number_stops_a_fan_out_before_its_first_mark(b: Be
     "key",
     [
         keys.dead("single"),
-        keys.entries_bytes(keys.dead("single")),
+        keys.failures_bytes(keys.dead("single")),
         keys.rq_scheduled("deliver-other"),
         keys.COUNTS,
     ],
@@ -133,11 +133,11 @@ def popped(b: Bench) -> str:
 
 
 def returned(b: Bench, job_id: str) -> None:
-    job_transitions.Places(queues.EXPAND, connection=b.connection).give_back_popped(job_id)
+    job_transitions.JobTransitions(queues.EXPAND, connection=b.connection).requeue_orphan(job_id)
 
 
 def started(b: Bench, job_id: str) -> None:
-    moves = job_transitions.Places(queues.EXPAND, connection=b.connection)
+    moves = job_transitions.JobTransitions(queues.EXPAND, connection=b.connection)
     moves.start(job_id, [("HSET", keys.job(job_id), "status", "started"), ("ZADD", keys.rq_queue("expand"), 1, "x")])
 
 

@@ -22,9 +22,9 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
-from workers.runtime.completion_journal import Notebook
-from workers.runtime.journal_folder import Notebooks
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
 from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
@@ -34,7 +34,7 @@ RECEIVED_MS: Final = 1_700_000_000_000
 _RQ_KEEPS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
-_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.FILTERS, keys.OFFERED, keys.ACTIONS)
+_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
 
 
 class TestWorker(QueueWorker):
@@ -57,10 +57,10 @@ class Bench:
         url: str,
         *functions: Callable[..., Any],
         dedupe_seconds: int = DEDUPE_SECONDS,
-        notebooks: Notebooks | None = None,
+        journals: JournalFolder | None = None,
     ) -> None:
         self.url = url
-        self._notebooks = notebooks or Notebooks()
+        self._journals = journals or JournalFolder()
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self.connection: Any = connections.connect(url)
         self.handlers: tuple[Handler, ...] = tuple(declared(function) for function in functions)
@@ -91,19 +91,19 @@ class Bench:
     ) -> None:
         """Deliver what waits for this handler, until nothing does, or `stop_when` says that a SIGTERM came."""
         handler, connection = declared(function), connection or self.connection
-        queue = queues.delivery(handler.name)
+        queue = queues.delivery_queue(handler.name)
         name = name or worker_name(queue)
-        with Caller(handler) as caller, closing(self._notebooks.open(name)) as notebook:
+        with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
             jobs.prepare(
                 deliverer=Deliverer(
                     steps=Steps(connection),
                     handler=handler,
                     caller=caller,
-                    notebook=notebook,
+                    journal=journal,
                     is_stopping=lambda: bool(stop_when()),
                 )
             )
-            worker = self.worker(queue, connection=connection, name=name, notebook=notebook)
+            worker = self.worker(queue, connection=connection, name=name, journal=journal)
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
     def waiting(self, queue: str) -> list[str]:
@@ -116,18 +116,18 @@ class Bench:
         *,
         connection: redis.Redis | None = None,
         name: str = "",
-        notebook: Notebook | None = None,
+        journal: CompletionJournal | None = None,
     ) -> TestWorker:
         return TestWorker(
             queue,
             name=name or worker_name(queue),
             connection=connection or self.connection,
-            notebook=notebook or Notebook(),
+            journal=journal or CompletionJournal(),
         )
 
-    def housekeeping(self, *functions: Callable[..., Any]) -> Housekeeping:
-        names = [queues.EXPAND, *(queues.delivery(declared(function).name) for function in functions)]
-        return Housekeeping(names, connection=connections.connect(self.url))
+    def maintenance(self, *functions: Callable[..., Any]) -> Maintenance:
+        names = [queues.EXPAND, *(queues.delivery_queue(declared(function).name) for function in functions)]
+        return Maintenance(names, connection=connections.connect(self.url))
 
     def audit(self) -> audit.Audit:
         return audit.take(self.connection)
@@ -139,8 +139,8 @@ class Bench:
 
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
         """Give the events in each job that waits in the handler's queue."""
-        ids = self.waiting(queues.delivery(declared(function).name))
-        return [queues.arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
+        ids = self.waiting(queues.delivery_queue(declared(function).name))
+        return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
 
     def waiting_at(self, function: Callable[..., Any]) -> list[str]:
         """Give the ids of the events that wait in the handler's queue."""

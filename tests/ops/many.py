@@ -35,12 +35,12 @@ redis.call('HINCRBY', KEYS[2], (counter:gsub('dead', 'queued'):gsub('quarantined
 
 def quarantine(client: redis.Redis, number: int) -> None:
     """Put so many callbacks into the quarantine, counted as such; each can be read by now."""
-    _fill(client, keys.QUARANTINE, keys.count("unknown", "quarantined"), number, b"")
+    _fill(client, keys.QUARANTINE, keys.counter("unknown", "quarantined"), number, b"")
 
 
 def dead_letters(client: redis.Redis, handler: str, number: int, event: bytes) -> None:
     """Let so many events of a handler be dead, counted as such; all are copies of one."""
-    _fill(client, keys.dead(handler), keys.handler_count(handler, "report", "dead"), number, event)
+    _fill(client, keys.dead(handler), keys.handler_counter(handler, "report", "dead"), number, event)
 
 
 def _fill(client: Any, index: str, counter: str, number: int, event: bytes) -> None:

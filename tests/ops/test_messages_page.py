@@ -40,7 +40,7 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         _session_redis.client() as client,
     ):
         # Of what came before it was noted what a handler is offered, less is known.
-        service.ops.until(lambda: "-" in str(client.hget(keys.OFFERED, "ledger")), "the offer")
+        service.ops.until(lambda: "-" in str(client.hget(keys.SUBSCRIPTIONS, "ledger")), "the offer")
         for second, status in enumerate(("ACCEPTD", "DELIVRD", "SEEN")):
             post(service, "m-1", status, second)
         for second, status in enumerate(("ACCEPTD", "REJECTD", "UNDELIV")):

@@ -303,17 +303,17 @@ def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascri
     with connections.connect(fresh.redis.url) as client:
         page = signed_in(window, fresh, "/dead-letters", javascript=javascript)
         page.get_by_role("link", name="Turn ledger off").click()
-        assert pause.paused(client, "ledger") is None
+        assert pause.read_state(client, "ledger") is None
         page.get_by_role("button", name="Turn ledger off").click()
         expect(page.get_by_role("row", name="ledger")).to_contain_text("off")
-        pausing = pause.paused(client, "ledger")
+        pausing = pause.read_state(client, "ledger")
         assert pausing is not None
         assert pausing.by == "operator"
 
         page.get_by_role("link", name="Turn ledger on").click()
         page.get_by_role("button", name="Turn ledger on").click()
         expect(page.get_by_role("link", name="Turn ledger off")).to_be_visible()
-        assert pause.paused(client, "ledger") is None
+        assert pause.read_state(client, "ledger") is None
         assert [(act.what, act.where, act.who) for act in Trail(client).latest(most=9).found] == [
             ("on", "handler:ledger", "anna"),
             ("off", "handler:ledger", "anna"),

@@ -61,7 +61,7 @@ def test_what_an_operator_thinks_better_of_is_not_noted(b: Bench) -> None:
 
 def test_turning_a_handler_off_and_on_and_discarding_are_noted(b: Bench) -> None:
     die(b, "1")
-    b.connection.delete(keys.OFFERED)
+    b.connection.delete(keys.SUBSCRIPTIONS)
 
     assert callbacks("handlers", "off", "refusing").exit_code == 0
     assert callbacks("dead", "replay", "refusing", "--all").exit_code == 0

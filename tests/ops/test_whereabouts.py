@@ -51,7 +51,7 @@ def only_event(b: Bench) -> str:
 
 
 def offered(b: Bench, name: str, *, since_ms: int) -> None:
-    b.connection.hset(keys.OFFERED, name, f"{since_ms}-")
+    b.connection.hset(keys.SUBSCRIPTIONS, name, f"{since_ms}-")
 
 
 def test_an_event_waits_and_is_then_delivered_at_one_handler_and_dead_at_another(b: Bench) -> None:
@@ -82,11 +82,11 @@ def test_an_event_in_the_hands_of_a_worker_is_running_also_in_a_job_that_was_tak
         b.keep(status(record(str(number))))
         b.expand()
     first, second, third = b.waiting_at(refusing)
-    queue = queues.delivery("refusing")
+    queue = queues.delivery_queue("refusing")
     job, *_ = b.waiting(queue)
     b.connection.lrem(keys.rq_queue(queue), 1, job)
     b.connection.zadd(keys.rq_started(queue), {f"{job}:execution": 9e12})
-    b.connection.lmove(keys.rq_queue(queue), keys.taken(job))
+    b.connection.lmove(keys.rq_queue(queue), keys.coalesced(job))
 
     assert [fate(b, one, "refusing") for one in (first, second, third)] == ["running", "running", "waiting"]
 
@@ -96,7 +96,7 @@ def test_an_event_that_is_settled_in_a_job_that_still_runs_does_not_wait(b: Benc
     b.expand()
     first, second = b.waiting_at(refusing)
     offered(b, "refusing", since_ms=RECEIVED_MS)
-    (job,) = b.waiting(queues.delivery("refusing"))
+    (job,) = b.waiting(queues.delivery_queue("refusing"))
     b.connection.hset(keys.job(job), "progress", "1")
 
     assert (fate(b, first, "refusing"), fate(b, second, "refusing")) == ("delivered", "waiting")
@@ -112,11 +112,11 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(b
     assert fate(b, event_id, "other") == "delivered"
 
     if reason == "left out by filters":
-        b.connection.hset(keys.COUNTS, keys.handler_count("other", "report", "unwanted"), 1)
+        b.connection.hset(keys.COUNTS, keys.handler_counter("other", "report", "filtered"), 1)
     elif reason == "dropped":
-        b.connection.hset(keys.COUNTS, keys.handler_count("other", "reply", "dropped"), 1)
+        b.connection.hset(keys.COUNTS, keys.handler_counter("other", "reply", "dropped"), 1)
     elif reason == "nobody knows since when":
-        b.connection.hset(keys.OFFERED, "other", "0-")
+        b.connection.hset(keys.SUBSCRIPTIONS, "other", "0-")
     else:
         offered(b, "other", since_ms=RECEIVED_MS + 1)
 
@@ -164,8 +164,8 @@ def test_a_job_of_a_newer_release_hides_no_other(b: Bench) -> None:
         b.keep(status(record(str(number))))
         b.expand()
     _, other_id = b.waiting_at(refusing)
-    newer, _ = b.waiting(queues.delivery("refusing"))
-    b.connection.hset(keys.job(newer), "data", queues.call("workers.jobs.deliver", (99, {})))
+    newer, _ = b.waiting(queues.delivery_queue("refusing"))
+    b.connection.hset(keys.job(newer), "data", queues.encode_call("workers.jobs.deliver", (99, {})))
 
     assert fate(b, other_id, "refusing") == "waiting"
 

@@ -12,7 +12,17 @@ import pytest
 from callbacks import Event, HandlerTimeout, Pause, Reject, ReportEvent, Retry, handler
 from workers.declaration import ATTRIBUTE
 from workers.deliver.call.caller import Caller
-from workers.runtime.outcome import DONE, ERROR_BYTES, TRACEBACK_BYTES, Again, Apart, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import (
+    DONE,
+    ERROR_BYTES,
+    TRACEBACK_BYTES,
+    Failed,
+    Outcome,
+    Paused,
+    Rejected,
+    RetryRequested,
+    Split,
+)
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 # A time-out that is meant to be over, though not for what takes no time even on a busy machine, and one that is not.
@@ -119,9 +129,9 @@ def test_retry_and_reject_may_be_raised_or_returned(made: Made, how: str) -> Non
         return answer
 
     assert outcomes(made(take), reports(3)) == [
-        Again(2.5, "busy"),
+        RetryRequested(2.5, "busy"),
         Rejected("unknown customer"),
-        Again(None, "the handler asked for another attempt"),
+        RetryRequested(None, "the handler asked for another attempt"),
     ]
 
 
@@ -278,14 +288,14 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
         first, second, third = (outcome for _, outcome in calls.call(reports(3), singly=True))
 
     assert whole[0] == whole[1] == whole[2]
-    assert isinstance(whole[0], Apart)
+    assert isinstance(whole[0], Split)
     assert (first, third) == (DONE, DONE)
     assert type(second) is type(whole[0].cause)
 
 
 @both
 def test_a_batch_whose_handler_asks_for_another_attempt_or_a_pause_is_not_taken_apart(made: Made) -> None:
-    for answer, told in ((Retry(5, "busy"), Again(5, "busy")), (Pause(60, "shut"), Paused(60, "shut"))):
+    for answer, told in ((Retry(5, "busy"), RetryRequested(5, "busy")), (Pause(60, "shut"), Paused(60, "shut"))):
 
         def take(_events: list[ReportEvent], answer: Exception = answer) -> None:
             raise answer

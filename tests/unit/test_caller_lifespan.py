@@ -15,7 +15,7 @@ from workers.declaration import ATTRIBUTE
 from workers.deliver.call import lifespan as lifespans
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.lifespan import LifespanFailed
-from workers.runtime.outcome import REASON_BYTES, Again, Paused
+from workers.runtime.outcome import REASON_BYTES, Paused, RetryRequested
 
 MONTH = 30 * 86_400.0
 # No float holds it.
@@ -243,4 +243,4 @@ def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.
 
 @pytest.mark.parametrize(("asked", "given"), [(None, None), (0, 0.0), (7, 7.0), (1e12, MONTH), (LARGEST, MONTH)])
 def test_a_retry_comes_within_30_days(asked: float | None, given: float | None) -> None:
-    assert outcomes(lambda _: Retry(asked, "busy"), reports(1), name="it") == [Again(given, "busy")]
+    assert outcomes(lambda _: Retry(asked, "busy"), reports(1), name="it") == [RetryRequested(given, "busy")]

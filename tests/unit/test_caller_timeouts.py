@@ -12,7 +12,7 @@ import pytest
 from callbacks import Event, HandlerTimeout, ReportEvent
 from tests.unit.test_caller import LONG, SHORT, Made, both, failure, keep_in, outcome, outcomes, reports
 from workers.deliver.call.timeout import Alarm
-from workers.runtime.outcome import DONE, Apart, Failed
+from workers.runtime.outcome import DONE, Failed, Split
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_a_batch_has_one_time_for_all_of_it() -> None:
 
     told = outcomes(take, reports(2), batch=True, timeout_seconds=SHORT)
     assert told[0] == told[1]
-    assert isinstance(told[0], Apart)
+    assert isinstance(told[0], Split)
     assert isinstance(told[0].cause, Failed)
     assert told[0].cause.kind == "timeout"
 

@@ -11,11 +11,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from shared.batches import Accepted, TracedAccepted
 from shared.tracer import Tracer
 from workers.expand.spans import ExpandSpans
-from workers.runtime.settlement import Group, Item, Offer, SetAside
+from workers.runtime.settlement import FanOutEvent, FanOutGroup, Item, NewFailure
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-UNREADABLE = {name: SetAside(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}
-OFFER = Offer("report", ("mark",), "10", b'["report"]')
+UNREADABLE = {name: NewFailure(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}
+OFFER = FanOutEvent("report", ("mark",), "10", b'["report"]')
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def expand(spans: ExpandSpans, *items: Item, trace: str = PARENT) -> list[Item]:
 
 
 def mask_of(items: list[Item]) -> str:
-    (offer,) = (item for item in items if isinstance(item, Offer))
+    (offer,) = (item for item in items if isinstance(item, FanOutEvent))
     return offer.mask
 
 
@@ -52,7 +52,7 @@ def test_each_callback_counts_its_own_events_and_unreadable_records(
     first = mask_of(expand(spans, OFFER, UNREADABLE["a"]))
     second = mask_of(expand(spans, UNREADABLE["b"], OFFER))
 
-    spans.record_fan_out([Group(first, 3, 1), Group(second, 4, 4)], [UNREADABLE["a"]])
+    spans.record_fan_out([FanOutGroup(first, 3, 1), FanOutGroup(second, 4, 4)], [UNREADABLE["a"]])
     spans.record_fan_out([], [UNREADABLE["b"], msgspec.structs.replace(UNREADABLE["b"], records=1)])
     spans.end()
 
@@ -67,7 +67,7 @@ def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter
     other = expand(spans, OFFER, UNREADABLE["a"], trace="")
 
     assert other == [OFFER, UNREADABLE["a"]]
-    spans.record_fan_out([Group(mask_of(other), 5, 5), Group(recorded, 1, 1)], [UNREADABLE["a"]])
+    spans.record_fan_out([FanOutGroup(mask_of(other), 5, 5), FanOutGroup(recorded, 1, 1)], [UNREADABLE["a"]])
     spans.end()
 
     assert [numbers(span) for span in exporter.get_finished_spans()] == [(1, 0, 0)]

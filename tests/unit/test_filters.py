@@ -7,7 +7,7 @@ import pytest
 
 from callbacks import ReplyEvent, ReportEvent, handler, samples
 from tests.integration.workbench import declared
-from workers.filters import Filters, of
+from workers.filters import Filters, from_handler
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_written_down_they_let_the_same_events_pass(options: dict[str, Any]) -> 
     @handler(ReportEvent, ReplyEvent, **options)
     def known(event: object) -> None: ...
 
-    written = msgspec.json.encode(of(declared(known)))
+    written = msgspec.json.encode(from_handler(declared(known)))
     read = msgspec.json.decode(written, type=Filters)
 
     for name in samples.NAMES:

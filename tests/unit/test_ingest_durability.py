@@ -157,7 +157,7 @@ def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
     assert choose_barrier("replica", None, can_wait=False) == Barrier(replicas=1)
 
 
-class Notebook:
+class CompletionJournal:
     """A pipeline that only writes down what it is asked."""
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class Notebook:
 
 
 def test_the_answers_are_read_in_the_order_of_the_questions() -> None:
-    notebook = Notebook()
+    notebook = CompletionJournal()
     query(notebook)
     config = CONFIG | {"appendfsync": "everysec"}
     replies: list[Any] = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.batches import Accepted
 from workers.expand import bundle
 from workers.expand.record_reader import RecordReader
-from workers.runtime.settlement import Item, Offer, SetAside
+from workers.runtime.settlement import FanOutEvent, Item, NewFailure
 
 
 def kept(readable: list[bool], **beside: Any) -> Accepted:
@@ -24,7 +24,7 @@ def places(items: list[Item]) -> list[tuple[str, bool]]:
     """Return the ids of the records that these items stand for, and whether each is an event."""
     found: list[tuple[str, bool]] = []
     for item in items:
-        if isinstance(item, Offer):
+        if isinstance(item, FanOutEvent):
             found.append((msgspec.json.decode(item.event)[5], True))
         else:
             records = json.loads(cast(bytes, item.fields["body"]))["data"]
@@ -53,7 +53,7 @@ def test_a_run_that_has_to_take_it_apart_goes_on_where_another_was(
     reader = RecordReader([])
     offer = reader._offer
 
-    def breaking(event: Any) -> Offer:
+    def breaking(event: Any) -> FanOutEvent:
         if event.message_id == str(broken):
             raise ValueError("this one")
         return offer(event)
@@ -68,13 +68,13 @@ def test_a_run_that_has_to_take_it_apart_goes_on_where_another_was(
 def test_neighbours_that_cannot_be_read_are_one_entry() -> None:
     items = list(RecordReader([]).read_items(kept([True, False, False, True, False])))
 
-    assert [item.records for item in items if isinstance(item, SetAside)] == [2, 1]
+    assert [item.records for item in items if isinstance(item, NewFailure)] == [2, 1]
 
 
 def test_a_callback_that_has_killed_is_not_read() -> None:
     (item,) = RecordReader([]).read_items(Accepted("status", "gw", 1, 7, "no JSON"), skip=3, has_killed=True)
 
-    assert isinstance(item, SetAside)
+    assert isinstance(item, NewFailure)
     assert (item.records, item.fields["error"]) == (4, "3 workers died while they read it")
 
 
@@ -83,7 +83,7 @@ def test_more_records_than_were_accepted_are_set_aside_as_what_was_accepted() ->
 
     (item,) = RecordReader([]).read_items(callback)
 
-    assert isinstance(item, SetAside)
+    assert isinstance(item, NewFailure)
     assert item.records == 2
 
 

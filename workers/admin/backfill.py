@@ -41,10 +41,10 @@ class Backfilling:
         self, connection: redis.Redis, handler: str, *, offered: Subscriptions | None, dedupe_seconds: int
     ) -> None:
         self._handler = handler
-        self._queue = queues.delivery(handler)
+        self._queue = queues.delivery_queue(handler)
         self._offered = offered
         self._dedupe_seconds = dedupe_seconds
-        self._script = connection.register_script(scripts.text("types", "arguments", "clock", "admin/backfill"))
+        self._script = connection.register_script(scripts.load("types", "arguments", "clock", "admin/backfill"))
 
     def give(self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None) -> Iterator[Step]:
         """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.
@@ -67,7 +67,7 @@ class Backfilling:
 
     def _step(self, part: list[tuple[Event, bytes]]) -> Step:
         times = self._offered.times if self._offered is not None else ()
-        head, tail = queues.delivery_call(self._handler, [_EVENTS]).split(_EVENTS)
+        head, tail = queues.encode_delivery(self._handler, [_EVENTS]).split(_EVENTS)
         fields = queues.job_fields(queue=self._queue, function=queues.DELIVER_JOB, description="")
         jobs = -(-len(part) // _EVENTS_A_JOB)
         arguments: list[Any] = [
@@ -76,12 +76,12 @@ class Backfilling:
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
             *(head, tail, 2 * len(fields), *_flat(fields)),
             *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_A_JOB),
-            *(jobs, *(queues.new_id() for _ in range(jobs))),
+            *(jobs, *(queues.new_job_id() for _ in range(jobs))),
             len(part),
         ]
         for event, encoded in part:
             received_ms = int(event.received_at.timestamp() * 1000)
-            arguments += (keys.handler_count(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
+            arguments += (keys.handler_counter(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
         told = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue)], args=arguments)
         return Step(*map(int, told))
 

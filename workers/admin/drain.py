@@ -1,4 +1,4 @@
-"""Housekeeping for the queue of a handler that is to be emptied: it ends its supervisor when nothing is left."""
+"""Maintenance for the queue of a handler that is to be emptied: it ends its supervisor when nothing is left."""
 
 import os
 import signal
@@ -11,16 +11,16 @@ import redis
 from shared import queues
 from workers.admin import queue_state
 from workers.admin.queue_state import Waiting
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.maintenance import Maintenance
 
 _LOOK_SECONDS: Final = 1.0
 
 
-class DrainHousekeeping(Housekeeping):
+class DrainHousekeeping(Maintenance):
     """Keeps the queue of `handler` and, about each second, calls `told` with what still waits there."""
 
     def __init__(self, handler: str, *, connection: redis.Redis, told: Callable[[Waiting], None], **more: Any) -> None:
-        super().__init__([queues.delivery(handler)], connection=connection, **more)
+        super().__init__([queues.delivery_queue(handler)], connection=connection, **more)
         self._handler = handler
         self._told = told
         self._next_look = 0.0

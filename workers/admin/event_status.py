@@ -34,7 +34,7 @@ class AtHandler(Struct, frozen=True, kw_only=True):
 
     handler: str
     fates: Mapping[str, Fate]
-    unwanted: int
+    filtered: int
     dropped: int
     since_ms: float | None
 
@@ -53,13 +53,13 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
             pipe.exists(keys.dead_letter(handler, event_id))
-        for outcome in ("unwanted", "dropped"):
+        for outcome in ("filtered", "dropped"):
             for kind in ("report", "reply"):
-                pipe.hget(keys.COUNTS, keys.handler_count(handler, kind, outcome))
-        pipe.hget(keys.OFFERED, handler)
+                pipe.hget(keys.COUNTS, keys.handler_counter(handler, kind, outcome))
+        pipe.hget(keys.SUBSCRIPTIONS, handler)
         *told, text = pipe.execute()
     dead, numbers = told[: len(event_ids)], [int(number or 0) for number in told[len(event_ids) :]]
-    unwanted, dropped = sum(numbers[:2]), sum(numbers[2:])
+    filtered, dropped = sum(numbers[:2]), sum(numbers[2:])
     offered = None if text is None else subscriptions.parse(as_text(text))
     since_ms = None if offered is None or offered.is_pending or offered.is_unknown else offered.since_ms
     fates: dict[str, Fate] = {}
@@ -71,14 +71,14 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
         elif not is_whole:
             fates[event_id] = "unknown"
         else:
-            is_certain = not unwanted and not dropped and since_ms is not None and since_ms <= received_ms
+            is_certain = not filtered and not dropped and since_ms is not None and since_ms <= received_ms
             fates[event_id] = "delivered" if is_certain else "gone"
-    return AtHandler(handler=handler, fates=fates, unwanted=unwanted, dropped=dropped, since_ms=since_ms)
+    return AtHandler(handler=handler, fates=fates, filtered=filtered, dropped=dropped, since_ms=since_ms)
 
 
 def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, Fate], bool]:
     """Give the events that stand in a handler's queue, and whether all of it was looked through."""
-    queue = queues.delivery(handler)
+    queue = queues.delivery_queue(handler)
     try:
         in_queue, popped, started, scheduled = _places(client, queue, at_once=True)
     except redis.OutOfMemoryError:
@@ -94,7 +94,7 @@ def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[
         places |= dict.fromkeys(map(as_text, members), fate)
     with client.pipeline(transaction=False) as pipe:
         for job_id in places:
-            pipe.lrange(keys.taken(job_id), 0, MOST_JOBS)
+            pipe.lrange(keys.coalesced(job_id), 0, MOST_JOBS)
         taken = pipe.execute()
     for fate, along in zip(list(places.values()), taken, strict=True):
         places |= dict.fromkeys(map(as_text, along), fate)
@@ -136,8 +136,8 @@ def _among(
         if data is None:
             continue  # done meanwhile
         try:
-            *_, events = queues.arguments(data)
-            done = progress.read(as_text(settled or progress.NOTHING))
+            *_, events = queues.parse_arguments(data)
+            done = progress.parse(as_text(settled or progress.NOTHING))
         except (msgspec.MsgspecError, ValueError):
             continue  # a newer release's
         for place, (_, event_id, *_) in enumerate(events):

@@ -38,7 +38,7 @@ def look(named: Sequence[str]) -> list[Found]:
     found: list[Found] = []
     for entry in dict.fromkeys(named):
         found += _of_entry(entry, found, is_named=True)
-    for entry in registry.installed():
+    for entry in registry.installed_names():
         if entry not in named:
             found += _of_entry(entry, found, is_named=False)
     return found

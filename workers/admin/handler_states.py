@@ -14,9 +14,9 @@ from workers.expand import subscriptions
 from workers.expand.subscriptions import Subscriptions
 from workers.failures import failure_list
 from workers.runtime import pause
-from workers.runtime.pause import Pausing
+from workers.runtime.pause import PauseState
 
-_DELIVER: str = queues.delivery("")
+_DELIVER: str = queues.delivery_queue("")
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class State(Struct, frozen=True, kw_only=True):
 
     handler: str
     waiting: Waiting
-    pausing: Pausing | None
+    pausing: PauseState | None
     offered: Subscriptions | None
 
 
@@ -36,7 +36,7 @@ def states(connection: redis.Redis, found: Sequence[Found]) -> list[State]:
         State(
             handler=name,
             waiting=waiting.look(connection, name),
-            pausing=pause.paused(connection, name),
+            pausing=pause.read_state(connection, name),
             offered=subscriptions.find(connection, name),
         )
         for name in (*dict.fromkeys(names), *sorted(others))

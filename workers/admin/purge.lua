@@ -6,7 +6,7 @@
 --         its id, how many parts, each with its id and progress (the job itself is the first)
 --         how many counters, each with its change
 -- Gives for each 1, or 0 if it is left alone
-local prefix, taken_prefix = next_text(), next_text()
+local prefix, coalesced_prefix = next_text(), next_text()
 require_type('list', KEYS[1])
 require_type('zset', KEYS[2])
 require_counters(KEYS[3])
@@ -18,11 +18,11 @@ while position < #ARGV do
     parts[i] = next_text()
     if (redis.call('HGET', prefix .. parts[i], 'progress') or '0') ~= next_text() then is_as_read = false end
   end
-  if redis.call('LLEN', taken_prefix .. id) ~= #parts - 1 then is_as_read = false end
+  if redis.call('LLEN', coalesced_prefix .. id) ~= #parts - 1 then is_as_read = false end
   local is_there = is_as_read and (redis.call('LREM', KEYS[1], 1, id) + redis.call('ZREM', KEYS[2], id)) > 0
   if is_there then
     for _, part in ipairs(parts) do redis.call('UNLINK', prefix .. part) end
-    redis.call('DEL', taken_prefix .. id)
+    redis.call('DEL', coalesced_prefix .. id)
   end
   for _ = 1, next_number() do
     local counter, number = next_text(), next_text()

@@ -20,8 +20,8 @@ from shared import keys, progress, queues
 from shared.errors import CallbacksError
 from workers.expand import subscriptions
 from workers.runtime import completion_journal, pause, scripts
-from workers.runtime.job_transitions import Places
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.job_transitions import JobTransitions
+from workers.runtime.journal_folder import JournalFolder
 
 _JOBS_A_READ: Final = 200
 # The data of one job, a hundred events, can be some MiB; as Python objects they take some 26 times as much.
@@ -51,14 +51,14 @@ class _Job(Struct, frozen=True):
 class Discarding:
     """Discards what waits for one handler. Every method may raise redis.RedisError."""
 
-    def __init__(self, connection: redis.Redis, handler: str, *, notebooks: Notebooks | None = None) -> None:
+    def __init__(self, connection: redis.Redis, handler: str, *, journals: JournalFolder | None = None) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
         self._handler = handler
-        self._queue = queues.delivery(handler)
-        self._notebooks = notebooks or Notebooks()
-        self._script = connection.register_script(scripts.text("types", "arguments", "admin/purge"))
-        self._forget = connection.register_script(scripts.text("admin/purge_taken"))
+        self._queue = queues.delivery_queue(handler)
+        self._journals = journals or JournalFolder()
+        self._script = connection.register_script(scripts.load("types", "arguments", "admin/purge"))
+        self._forget = connection.register_script(scripts.load("admin/purge_taken"))
 
     def prepare(self) -> None:
         """Put back what dead workers left running or popped. Raises StillRunning if a job runs then, or may.
@@ -66,14 +66,14 @@ class Discarding:
         What their handler had finished is in their notebooks: whether or not all is discarded then, it comes to nobody.
         """
         self._require_rest()
-        places = Places(self._queue, connection=self._connection)
+        places = JobTransitions(self._queue, connection=self._connection)
         for member in self._connection.zrangebyscore(keys.rq_started(self._queue), "-inf", time.time()):
-            execution = places.run_of(member, "")
+            execution = places.parse_execution(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
-            finished = self._notebooks.read(execution.worker_name)
-            places.put_back(execution, to="front", finished=finished, died=True)
+            finished = self._journals.read(execution.worker_name)
+            places.requeue(execution, to="front", finished=finished, died=True)
         for job_id in self._connection.lrange(keys.rq_intermediate(self._queue), 0, -1):
-            places.give_back_popped(as_text(job_id))
+            places.requeue_orphan(as_text(job_id))
         running = self._connection.zcard(keys.rq_started(self._queue))
         if running:
             raise StillRunning(
@@ -83,7 +83,7 @@ class Discarding:
 
     def _require_rest(self) -> None:
         """See that nobody delivers to the handler. Asks the workers: our CALLBACKS_HANDLERS may not be theirs."""
-        pausing = pause.paused(self._connection, self._handler)
+        pausing = pause.read_state(self._connection, self._handler)
         if pausing is not None and pausing.by == "operator":
             return
         offered = subscriptions.find(self._connection, self._handler)
@@ -136,7 +136,7 @@ class Discarding:
         jobs: list[_Job] = []
         unreadable = 0
         for job_id in ids:
-            part_ids = [job_id, *map(as_text, self._connection.lrange(keys.taken(job_id), 0, -1))]
+            part_ids = [job_id, *map(as_text, self._connection.lrange(keys.coalesced(job_id), 0, -1))]
             counts: Counter[str] = Counter()
             try:
                 parts = [(part, self._count(part, counts)) for part in part_ids]
@@ -152,17 +152,17 @@ class Discarding:
         text = as_text(settled or progress.NOTHING)
         if data is None:
             return text  # deleted by hand
-        *_, events = queues.arguments(data)
-        done = progress.read(text)
-        finished_places = completion_journal.from_text(as_text(finished or b""))
+        *_, events = queues.parse_arguments(data)
+        done = progress.parse(text)
+        finished_places = completion_journal.parse_finished(as_text(finished or b""))
         for place, (kind, *_) in enumerate(events):
             if place not in done:
                 outcome: keys.DeliveryOutcome = "delivered" if place in finished_places else "dropped"
-                counts[keys.handler_count(self._handler, kind, outcome)] += 1
+                counts[keys.handler_counter(self._handler, kind, outcome)] += 1
         return text
 
     def _discard(self, jobs: Sequence[_Job]) -> list[int]:
-        arguments: list[str | int] = [keys.job(""), keys.TAKEN_PREFIX]
+        arguments: list[str | int] = [keys.job(""), keys.COALESCED_PREFIX]
         for job in jobs:
             arguments += (job.job_id, len(job.parts), *(word for part in job.parts for word in part))
             arguments += (len(job.changes), *(word for change in job.changes.items() for word in change))

@@ -41,7 +41,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 def look(connection: redis.Redis, handler: str) -> Waiting:
     """Tell what waits for a handler. Raises redis.RedisError."""
-    queue = queues.delivery(handler)
+    queue = queues.delivery_queue(handler)
     with connection.pipeline(transaction=False) as pipe:
         pipe.lrange(keys.rq_queue(queue), 0, -1)
         pipe.lrange(keys.rq_intermediate(queue), 0, -1)
@@ -70,7 +70,7 @@ def look(connection: redis.Redis, handler: str) -> Waiting:
 
 def is_empty(connection: redis.Redis, handler: str) -> bool:
     """Tell whether nothing waits for a handler, runs, or is to be tried again. Raises redis.RedisError."""
-    queue = queues.delivery(handler)
+    queue = queues.delivery_queue(handler)
     places = (keys.rq_queue(queue), keys.rq_intermediate(queue), keys.rq_scheduled(queue), keys.rq_started(queue))
     return not connection.exists(*places)
 
@@ -81,15 +81,15 @@ def fewer_than(connection: redis.Redis, handler: str, most: int) -> bool:
     Raises redis.RedisError.
     """
     # No job is empty, so as many jobs are as many events at the least.
-    ids = connection.lrange(keys.rq_queue(queues.delivery(handler)), 0, most - 1)
+    ids = connection.lrange(keys.rq_queue(queues.delivery_queue(handler)), 0, most - 1)
     return len(ids) < most and audit.unsettled(connection, map(as_text, ids)) < most
 
 
 def _oldest(connection: Any, job_id: str) -> datetime | None:
     data, settled = connection.hmget(keys.job(job_id), "data", "progress")
     try:
-        *_, found = queues.arguments(data or b"")
-        done = progress.read(as_text(settled or progress.NOTHING))
+        *_, found = queues.parse_arguments(data or b"")
+        done = progress.parse(as_text(settled or progress.NOTHING))
         times = [event.received_at for place, event in enumerate(events.from_arrays(found)) if place not in done]
     except (msgspec.MsgspecError, ValueError):
         return None  # deleted by hand, or a newer release's

@@ -27,12 +27,12 @@ from workers.deliver.run import Run
 from workers.deliver.settler import MAX_STUCK, SettlementFailed, Settler, failed_event, halves
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
-from workers.runtime.completion_journal import Notebook
+from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.headroom import FailureLimit
-from workers.runtime.outcome import Apart, Done, Failed, Outcome, Paused, Rejected
-from workers.runtime.settlement import MOST_DEATHS, Portion
-from workers.runtime.steps import OnHold, StaleRun, Steps
-from workers.runtime.worker import Held, Unfinished
+from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, Split
+from workers.runtime.settlement import MAX_DEATHS, ClaimedJob
+from workers.runtime.steps import HandlerPaused, StaleRun, Steps
+from workers.runtime.worker import RunPaused, Unfinished
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -55,7 +55,7 @@ class Deliverer:
         steps: Steps,
         handler: Handler,
         caller: Caller,
-        notebook: Notebook,
+        journal: CompletionJournal,
         is_stopping: Callable[[], bool],
         figures: Figures | None = None,
         spans: CallSpans | None = None,
@@ -63,7 +63,7 @@ class Deliverer:
         self._steps = steps
         self._handler = handler
         self._caller = caller
-        self._notebook = notebook
+        self._journal = journal
         self._is_stopping = is_stopping
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
@@ -71,27 +71,27 @@ class Deliverer:
         self._failure_limit = FailureLimit(steps.headroom)
         figures = Figures() if figures is None else figures
         self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
-        self._settler = Settler(steps=steps, handler=handler, notebook=notebook, figures=figures, spans=spans)
+        self._settler = Settler(steps=steps, handler=handler, journal=journal, figures=figures, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it; `worker` is who runs it, by name.
 
-        Raises Unfinished if it was asked to stop before all were delivered, Held if the handler is paused, StaleRun
+        Raises Unfinished if it was asked to stop before that, RunPaused if the handler is paused, StaleRun
         if another worker has gone on with the job, and redis.RedisError; each leaves what is not settled to the job's
         next run.
         """
-        portions = self._claim(job_id, arguments)
-        run, probe = Run(portions, worker=worker), ProbeState(is_probe=portions[0].is_probe)
+        claimed_jobs = self._claim(job_id, arguments)
+        run, probe = Run(claimed_jobs, worker=worker), ProbeState(is_probe=claimed_jobs[0].is_probe)
         try:
             self._begin_events(run, range(len(run.events)))
-            self._deliver(run, probe, deaths=portions[0].deaths)
+            self._deliver(run, probe, deaths=claimed_jobs[0].deaths)
         finally:
             if self._spans is not None:
                 self._spans.end()
 
     def _begin_events(self, run: Run, positions: range) -> None:
         """Make ready for events that have come into the run. The notes of others end with this."""
-        self._notebook.begin(run.job_ids)
+        self._journal.begin(run.job_ids)
         if self._spans is not None:
             self._spans.add(run.traced_events(positions))
 
@@ -108,7 +108,7 @@ class Deliverer:
         except Exception as exc:
             if isinstance(exc, StaleRun | Unfinished | SettlementFailed) or redis_retry.is_unavailable(exc):
                 raise
-            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.unworkable(exc).cause)
+            log.error("action=run_split handler=%s cause=%s", self._handler.name, outcomes.internal_error(exc).cause)
             self._record_outcomes(run, probe, self._call_split(run, probe), pause)
         probe.end()
         self._settler.settle(run, probe)
@@ -133,18 +133,18 @@ class Deliverer:
             finally:
                 self._watchdog.disarm()
 
-    def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
+    def _claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
         try:
             return self._prefetcher.claim(job_id, arguments)
-        except OnHold as exc:
+        except HandlerPaused as exc:
             raise self._handler_paused() from exc
 
-    def _handler_paused(self) -> Held:
-        return Held(self._seconds_paused)
+    def _handler_paused(self) -> RunPaused:
+        return RunPaused(self._seconds_paused)
 
     def _seconds_paused(self) -> float:
-        seconds, name = self._steps.seconds_held(self._handler.name), self._handler.name
-        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.recover(name):
+        seconds, name = self._steps.seconds_paused(self._handler.name), self._handler.name
+        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.end_memory_pause(name):
             log.info("action=handler_resumed handler=%s by=memory", name)
             return 0.0
         return seconds
@@ -157,21 +157,21 @@ class Deliverer:
                 continue  # it has not been tried: it stays what it was
             run.record(position, outcome)
             # Failures are rare, and have more to say than a note can.
-            if not isinstance(outcome, Done) or self._notebook.is_full:
+            if not isinstance(outcome, Done) or self._journal.is_full:
                 must_settle = True
             else:
-                self._notebook.note(*run.origin(position))
+                self._journal.record(*run.origin(position))
         return must_settle
 
     def _claim_more(self, run: Run, probe: ProbeState, *, free_slots: int) -> range:
         """Take what waits into a run that goes on and has so many hands free; give its positions."""
         self._watchdog.disarm()
-        portions = self._prefetcher.claim_more(run, free_slots=free_slots)
+        claimed_jobs = self._prefetcher.claim_more(run, free_slots=free_slots)
         # What is noted: before the notes begin anew, and before a slow call keeps it waiting.
-        if portions or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
+        if claimed_jobs or time.monotonic() - run.settled_at >= _SETTLE_SECONDS:
             self._settler.settle(run, probe)
-        positions = run.add(portions)
-        if portions:
+        positions = run.add(claimed_jobs)
+        if claimed_jobs:
             self._begin_events(run, positions)
         self._watchdog.arm()
         return positions
@@ -191,7 +191,7 @@ class Deliverer:
 
         told = self._caller.call(found, singly=singly, stop=stop, more=more)
         for index, outcome in told if self._spans is None else self._spans.end_calls(found, told):
-            limited = self._failure_limit.limited(outcome, is_probe=probe.is_probe)
+            limited = self._failure_limit.apply(outcome, is_probe=probe.is_probe)
             probe.observe(limited)
             yield index, limited
 
@@ -218,7 +218,7 @@ class Deliverer:
         cause: Failed | Rejected | None = None
         whole: list[tuple[int, Outcome]] = []
         for index, outcome in self._call(probe, [run.events[p] for p in fresh]):
-            if isinstance(outcome, Apart):
+            if isinstance(outcome, Split):
                 cause = outcome.cause
                 alone.append(fresh[index])
                 continue
@@ -238,7 +238,7 @@ class Deliverer:
                 # Those that came alone anyway have not been in this batch: they keep their attempt, and come later.
                 left = [position for position in alone[index + 1 :] if run.attempts[position] == queues.FIRST_ATTEMPT]
                 for position in left:
-                    limited = self._failure_limit.limited(cause, is_probe=False)
+                    limited = self._failure_limit.apply(cause, is_probe=False)
                     probe.observe(limited)
                     yield ((position, limited),)
                 return
@@ -259,8 +259,8 @@ class Deliverer:
     def _call_one_by_one(self, run: Run, probe: ProbeState, deaths: int) -> Generator[_Outcomes, None, None]:
         """Call the handler with one event after the other, and not at all with the one that killed so many workers."""
         for position, event in enumerate(run.events):
-            if position == 0 and deaths >= MOST_DEATHS:
-                outcome: Outcome = Rejected(f"{MOST_DEATHS} workers died while the handler had it")
+            if position == 0 and deaths >= MAX_DEATHS:
+                outcome: Outcome = Rejected(f"{MAX_DEATHS} workers died while the handler had it")
                 yield ((position, outcome),)
                 if self._spans is not None:
                     self._spans.record_uncalled(event, outcome)

@@ -1,17 +1,17 @@
 -- Give a run that goes on more of the jobs that wait in its queue. Nothing, if it has lost its job meanwhile: whoever
--- goes on with that job would not know of them. Nothing either while the handler is paused, or until it is known that the
+-- goes on with that job would not know of them. Nothing either while the handler is paused, or until it is claimed that the
 -- pause is over.
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
 -- Gives {{id, progress, data, finished, items}, …}
-local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'alone')
+local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'isolated')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
 -- A job that killed a worker or failed runs alone, as in claim.lua: others would count as its progress.
 if own[4] or own[5] or own[6] then return result end
-if pause_at(KEYS[4]) then return result end
+if read_pause(KEYS[4]) then return result end
 if redis.call('LLEN', KEYS[1]) == 0 then return result end
 
-for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do known[prefix .. id] = true end
-take_waiting()
+for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do claimed[prefix .. id] = true end
+claim_waiting()
 return result

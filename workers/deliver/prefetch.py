@@ -15,7 +15,7 @@ from shared import queues
 from workers.declaration import Handler
 from workers.deliver.call.watchdog import GRACE_SECONDS
 from workers.deliver.run import Run
-from workers.runtime.settlement import Portion
+from workers.runtime.settlement import ClaimedJob
 from workers.runtime.steps import Steps
 
 log = logging.getLogger("callbacks.deliver")
@@ -37,48 +37,48 @@ class Prefetcher:
     def __init__(self, steps: Steps, handler: Handler) -> None:
         self._steps = steps
         self._handler = handler
-        self._queue = queues.delivery(handler.name)
+        self._queue = queues.delivery_queue(handler.name)
         self._seconds_per_event: float | None = None
 
-    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[Portion]:
-        """Take the running job and those behind it. Raises what `Steps.take` does."""
-        return self._steps.take(
+    def claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
+        """Take the running job and those behind it. Raises what `Steps.claim` does."""
+        return self._steps.claim(
             queue=self._queue,
             job_id=job_id,
             own_arguments=arguments,
-            most_items=self._prefetch_count(),
-            most_bytes=MAX_BYTES,
+            max_items=self._prefetch_count(),
+            max_bytes=MAX_BYTES,
             handler=self._handler.name,
             lease_seconds=self._handler.timeout_seconds + _PROBE_SECONDS,
         )
 
-    def claim_more(self, run: Run, *, free_slots: int) -> list[Portion]:
+    def claim_more(self, run: Run, *, free_slots: int) -> list[ClaimedJob]:
         """Take what waits while `run` goes on and has so many hands free; mostly nothing waits.
 
         For each hand an event, or as many as are done in about a second: others would wait here for a slow call.
         """
         in_time = int(run.recorded / (time.monotonic() - run.started_at) * _PREFETCH_SECONDS)
-        most_items = min(max(free_slots, in_time), MAX_ITEMS - len(run.events))
-        most_bytes = MAX_BYTES - run.coalesced_bytes
-        if run.needs_another_run or most_items <= 0 or most_bytes <= 0:
+        max_items = min(max(free_slots, in_time), MAX_ITEMS - len(run.events))
+        max_bytes = MAX_BYTES - run.coalesced_bytes
+        if run.needs_another_run or max_items <= 0 or max_bytes <= 0:
             return []
         try:
-            found = self._steps.take_more(
+            found = self._steps.claim_more(
                 queue=self._queue,
                 job_id=run.job_id,
                 worker=run.worker,
-                most_items=most_items,
-                most_bytes=most_bytes,
+                max_items=max_items,
+                max_bytes=max_bytes,
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
-            log.warning("action=redis_away error=%s", exc)
+            log.warning("action=redis_unavailable error=%s", exc)
             run.needs_another_run = True
             return []
         # Where Redis falls back to an earlier state, jobs of the run wait once more. What is in its hands is not called
         # again, and what it settled before comes again with the running job's next run.
         had = set(run.job_ids) if found else set()
-        joining = [portion for portion in found if portion.job_id not in had]
+        joining = [claimed for claimed in found if claimed.job_id not in had]
         run.needs_another_run = len(joining) < len(found)
         return joining
 

@@ -12,8 +12,8 @@ from shared import events, keys, queues
 from workers.declaration import Handler
 from workers.deliver.run import EventOutcome
 from workers.failures import dead_letters
-from workers.runtime.outcome import Again, Done, Failed, Outcome, Rejected, Unworkable
-from workers.runtime.settlement import Later, SetAside
+from workers.runtime.outcome import Done, Failed, InternalError, Outcome, Rejected, RetryRequested
+from workers.runtime.settlement import NewFailure, ScheduledRetry
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 
@@ -40,8 +40,8 @@ class RetryPolicy:
         self._encode = encode
         self.counts: Counter[str] = Counter()
         self.actions: Counter[tuple[str, str]] = Counter()
-        self.dead: list[SetAside] = []
-        self.later: list[Later] = []
+        self.dead: list[NewFailure] = []
+        self.later: list[ScheduledRetry] = []
 
     def decide(self, ended: EventOutcome) -> None:
         """Decide on an event: delivered, dead, or tried again."""
@@ -49,17 +49,17 @@ class RetryPolicy:
         if event is None:
             self._add_dead_letter(dead_letters.of_array(name, ended.decoded, outcome, attempts=attempt), outcome)
         elif isinstance(outcome, Done):
-            self.counts[keys.handler_count(name, event.kind, "delivered")] += 1
-        elif isinstance(outcome, Rejected | Unworkable) or attempt >= self._handler.attempts:
+            self.counts[keys.handler_counter(name, event.kind, "delivered")] += 1
+        elif isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
             self._add_dead_letter(dead_letters.of(name, event, attempt, outcome), outcome)
         else:
-            wait = outcome.after_seconds if isinstance(outcome, Again) else None
+            wait = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
             self.actions["event_retried", _cause(outcome)] += 1
             self.later.append(
                 _retry_job(name, self._encode(event), attempt + 1, backoff_seconds(attempt) if wait is None else wait)
             )
 
-    def _add_dead_letter(self, letter: SetAside, outcome: Outcome) -> None:
+    def _add_dead_letter(self, letter: NewFailure, outcome: Outcome) -> None:
         # Counted as dead by the step that keeps it, or as dropped where one of its name is there.
         self.actions["event_dead", _cause(outcome)] += 1
         self.dead.append(letter)
@@ -69,8 +69,8 @@ def _cause(outcome: Outcome) -> str:
     return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
 
 
-def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> Later:
-    job_id = queues.new_id()
+def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> ScheduledRetry:
+    job_id = queues.new_job_id()
     fields = queues.delivery_job(
         handler,
         [encoded],
@@ -78,4 +78,4 @@ def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float)
         status=JobStatus.SCHEDULED,
         description=f"1 event for {handler}, attempt {attempt}",
     )
-    return Later(job_id, time.time() + after_seconds, fields)
+    return ScheduledRetry(job_id, time.time() + after_seconds, fields)

@@ -8,15 +8,15 @@ from msgspec import Struct
 
 from shared import events, progress
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import DONE, Outcome, Unworkable
-from workers.runtime.settlement import Portion, Settlement
+from workers.runtime.outcome import DONE, InternalError, Outcome
+from workers.runtime.settlement import ClaimedJob, Settlement
 
 
 class _JobProgress(Struct):
     """One job's part of a run: its number there, its settled items' places, how many it has, its progress so far."""
 
     number: int
-    portion: Portion
+    claimed: ClaimedJob
     settled: set[int]
     size: int
     stored_progress: str
@@ -47,8 +47,8 @@ class Run:
     The first portion is the running job's own; `worker` is who runs it, by name.
     """
 
-    def __init__(self, portions: Sequence[Portion], *, worker: str) -> None:
-        self.job_id = portions[0].job_id
+    def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, worker: str) -> None:
+        self.job_id = claimed_jobs[0].job_id
         self.worker = worker
         self.started_at = self.settled_at = time.monotonic()
         self.coalesced_bytes = 0
@@ -62,34 +62,34 @@ class Run:
         # What became of events, and is not settled. First what was finished in the hands of a worker that died.
         self._unsettled: list[EventOutcome] = []
         self._recorded_positions: set[int] = set()
-        self.add(portions)
+        self.add(claimed_jobs)
 
-    def add(self, portions: Iterable[Portion]) -> range:
+    def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
         """Take further jobs into the run; give the positions of their events."""
         first = len(self.events)
-        for number, portion in enumerate(portions, start=len(self._jobs)):
-            _version, _handler, attempt, encoded = portion.arguments
-            if portion.items and len(encoded) != portion.items:
-                raise ValueError(f"the job has {len(encoded)} events and was counted as {portion.items}")
-            job = _JobProgress(number, portion, set(progress.read(portion.progress)), len(encoded), portion.progress)
+        for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
+            _version, _handler, attempt, encoded = claimed.arguments
+            if claimed.items and len(encoded) != claimed.items:
+                raise ValueError(f"the job has {len(encoded)} events and was counted as {claimed.items}")
+            job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), len(encoded), claimed.progress)
             places = [place for place in range(job.size) if place not in job.settled]
             for place, event in zip(places, _read_events([encoded[place] for place in places]), strict=True):
-                if isinstance(event, Unworkable):
+                if isinstance(event, InternalError):
                     self._unsettled.append(EventOutcome(None, job, place, attempt, event, decoded=encoded[place]))
-                elif place in portion.finished:
+                elif place in claimed.finished:
                     self._unsettled.append(EventOutcome(None, job, place, attempt, DONE, event))
                 else:
                     self.events.append(event)
                     self.attempts.append(attempt)
                     self._origins.append((job, place))
             self._jobs.append(job)
-            self.coalesced_bytes += portion.size_bytes
+            self.coalesced_bytes += claimed.size_bytes
         return range(first, len(self.events))
 
     @property
     def job_ids(self) -> list[str]:
         """The jobs, by their numbers."""
-        return [job.portion.job_id for job in self._jobs]
+        return [job.claimed.job_id for job in self._jobs]
 
     @property
     def is_settled(self) -> bool:
@@ -113,7 +113,7 @@ class Run:
         """Give each event with its attempt and with the traceparent that came along, "" where none did."""
         for position in positions:
             job, place = self._origins[position]
-            trace = events.read_trace(job.portion.arguments[3][place])
+            trace = events.read_trace(job.claimed.arguments[3][place])
             yield self.events[position], self.attempts[position], trace
 
     def origin(self, position: int) -> tuple[int, int]:
@@ -135,8 +135,8 @@ class Run:
         for number, those in places.items():
             job = self._jobs[number]
             settled = job.settled | those
-            now = progress.write(settled)
-            found.append(Settlement(job.portion, job.stored_progress, now, ends=len(settled) == job.size))
+            now = progress.to_text(settled)
+            found.append(Settlement(job.claimed, job.stored_progress, now, ends=len(settled) == job.size))
         return found
 
     def mark_settled(self, ended: Iterable[EventOutcome]) -> None:
@@ -146,10 +146,10 @@ class Run:
             one.job.settled.add(one.place)
             jobs[one.job.number] = one.job
         for job in jobs.values():
-            job.stored_progress = progress.write(job.settled)
+            job.stored_progress = progress.to_text(job.settled)
 
 
-def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
+def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | InternalError]:
     """Return the events; for each that cannot be read, why."""
     try:
         return events.from_arrays(arrays)
@@ -157,9 +157,9 @@ def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | Unworkable]:
         return [_read_event(decoded) for decoded in arrays]
 
 
-def _read_event(decoded: Any) -> events.Event | Unworkable:
+def _read_event(decoded: Any) -> events.Event | InternalError:
     try:
         (event,) = events.from_arrays([decoded])
     except Exception as exc:  # noqa: BLE001 # it cannot be worked on, whatever it is
-        return outcomes.unworkable(exc)
+        return outcomes.internal_error(exc)
     return event

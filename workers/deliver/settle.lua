@@ -11,14 +11,14 @@
 --       'untried'; for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
 -- Gives {1, 1 if the handler is paused now, 'paused' or 'resumed' if this made it so, for how many ms or after how many},
 -- or {0} if the settlement is refused
-local function answer(change, ms)
-  local pause = pause_at(KEYS[4])
-  return {1, pause and holds(pause, run) and 1 or 0, change, ms}
+local function answer(changed, ms)
+  local pause = read_pause(KEYS[4])
+  return {1, pause and is_paused_for(pause, run) and 1 or 0, changed, ms}
 end
 
 if is_repeated() then return answer('', 0) end
 if not is_current() then return {0} end
-require_places(KEYS[1], KEYS[2])
+require_keys(KEYS[1], KEYS[2])
 require_type('zset', KEYS[3])
 require_type('hash', KEYS[4])
 
@@ -38,7 +38,7 @@ end
 for _, letter in ipairs(letters) do
   -- An event that comes again after its mark has run out may die again, and is kept once: the earlier entry is dropped.
   count(redis.call('EXISTS', letter.key) == 1 and letter.dropped or letter.dead, 1)
-  keep_for(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
+  add_failure(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
 end
 
 for _ = 1, next_number() do
@@ -50,37 +50,37 @@ end
 write_counts(KEYS[1])
 settle()
 
-local verdict, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
-local pause, now = pause_at(KEYS[4]), now_ms()
+local change, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
+local pause, now = read_pause(KEYS[4]), now_ms()
 
-local function goes_on(ms)
+local function extend_by(ms)
   redis.call('HSET', KEYS[4], 'after_ms', ms)
   redis.call('HINCRBY', KEYS[4], 'times', 1)
   redis.call('HDEL', KEYS[4], 'probe')
-  lasts_until(KEYS[4], now + ms, kept_ms)
+  extend_until(KEYS[4], now + ms, kept_ms)
   return answer('paused', ms)
 end
 
-if verdict == '' or (pause and pause.by == 'operator') then
+if change == '' or (pause and pause.by == 'operator') then
   return answer('', 0)
-elseif verdict == 'paused' then
+elseif change == 'paused' then
   if not pause then
     redis.call('HSET', KEYS[4], 'by', by, 'since_ms', now, 'reason', reason)
-    return goes_on(after_ms)
+    return extend_by(after_ms)
   elseif pause.probe == run then
     redis.call('HSET', KEYS[4], 'by', by, 'reason', reason)
-    return goes_on(after_ms)
+    return extend_by(after_ms)
   elseif now + after_ms > pause.until_ms then
     -- A call that began before the pause, or that does not know of it: it is the same pause.
     redis.call('HSET', KEYS[4], 'after_ms', after_ms)
-    lasts_until(KEYS[4], now + after_ms, kept_ms)
+    extend_until(KEYS[4], now + after_ms, kept_ms)
   end
-elseif pause and verdict == 'resumed' then
+elseif pause and change == 'resumed' then
   redis.call('DEL', KEYS[4])
   return answer('resumed', now - pause.since_ms)
 elseif pause and pause.probe == run then
-  if verdict == 'failed' then return goes_on(pause.after_ms) end
+  if change == 'failed' then return extend_by(pause.after_ms) end
   redis.call('HDEL', KEYS[4], 'probe')  -- it came to no call: another one tries, at once
-  lasts_until(KEYS[4], now, kept_ms)
+  extend_until(KEYS[4], now, kept_ms)
 end
 return answer('', 0)

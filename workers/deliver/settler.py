@@ -20,9 +20,9 @@ from workers.deliver.retries import RetryPolicy
 from workers.deliver.run import EventOutcome, Run
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
-from workers.runtime.completion_journal import Notebook
-from workers.runtime.outcome import Unworkable
-from workers.runtime.settlement import NOTHING, PauseNews, Settled
+from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.outcome import InternalError
+from workers.runtime.settlement import NO_CHANGE, PauseChange, SettleResult
 from workers.runtime.steps import StaleRun, Steps
 
 T = TypeVar("T")
@@ -37,9 +37,9 @@ class SettlementFailed(Exception):
     """What became of events could not be written down, and that is not one event's doing: the cause says why."""
 
 
-def failed_event(error: Exception, *, handler: str) -> Unworkable:
+def failed_event(error: Exception, *, handler: str) -> InternalError:
     """Return the outcome of an event with which this service itself failed, and log it."""
-    outcome = outcomes.unworkable(error)
+    outcome = outcomes.internal_error(error)
     log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
     return outcome
 
@@ -54,11 +54,11 @@ class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, notebook: Notebook, figures: Figures, spans: CallSpans | None
+        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, figures: Figures, spans: CallSpans | None
     ) -> None:
         self._steps = steps
         self._handler = handler
-        self._notebook = notebook
+        self._journal = journal
         self._figures = figures
         self._spans = spans
 
@@ -88,7 +88,7 @@ class Settler:
                 continue
             # What is settled is never settled again, whatever goes wrong from here on.
             run.mark_settled(ended)
-            by, change = change.by, NOTHING
+            by, change = change.by, NO_CHANGE
             probe.observe_settlement(settled)
             self._log(policy)
             if settled.change == "paused":
@@ -100,18 +100,18 @@ class Settler:
         if stuck:
             raise stuck[0]
         run.settled_at = time.monotonic()
-        self._notebook.clear()
+        self._journal.clear()
 
     def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
         """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
         if len(ended) > 1:
             return halves(ended)
-        if not ended or isinstance(ended[0].outcome, Unworkable):
+        if not ended or isinstance(ended[0].outcome, InternalError):
             # Not the event's doing, then.
             raise SettlementFailed(SettlementFailed.__doc__) from error
         return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseNews) -> tuple[RetryPolicy, Settled]:
+    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[RetryPolicy, SettleResult]:
         policy = RetryPolicy(
             self._handler, encode=events.encode if self._spans is None else self._spans.encode_with_trace
         )
@@ -124,7 +124,7 @@ class Settler:
             counts=policy.counts,
             dead=policy.dead,
             later=policy.later,
-            news=change,
+            change=change,
         )
         return policy, settled
 

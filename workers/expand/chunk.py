@@ -5,7 +5,7 @@ from typing import Self
 from msgspec import Struct
 
 from shared.batches import Accepted
-from workers.runtime.settlement import Item, Offer, Portion, SetAside, Settlement
+from workers.runtime.settlement import ClaimedJob, FanOutEvent, Item, NewFailure, Settlement
 
 
 class ChunkItem(Struct, frozen=True, gc=False):
@@ -14,7 +14,7 @@ class ChunkItem(Struct, frozen=True, gc=False):
     `origin` is the callback without its body, which may be large.
     """
 
-    portion: Portion
+    claimed: ClaimedJob
     start: int
     origin: Accepted | None = None
     read: Item | None = None
@@ -24,7 +24,7 @@ class ChunkItem(Struct, frozen=True, gc=False):
         """The job's progress after it."""
         if self.read is None:
             return self.start
-        return self.start + (self.read.records if isinstance(self.read, SetAside) else 1)
+        return self.start + (self.read.records if isinstance(self.read, NewFailure) else 1)
 
 
 class Chunk:
@@ -43,7 +43,7 @@ class Chunk:
     def add(self, item: ChunkItem) -> None:
         """Take a piece, the one behind the last."""
         self.items.append(item)
-        if isinstance(item.read, Offer):
+        if isinstance(item.read, FanOutEvent):
             self._bytes += len(item.read.event)
 
     def with_items(self, *items: ChunkItem) -> Self:
@@ -59,14 +59,14 @@ class Chunk:
         return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
 
     @property
-    def offers(self) -> list[Offer]:
+    def offers(self) -> list[FanOutEvent]:
         """The events in it."""
-        return [item.read for item in self.items if isinstance(item.read, Offer)]
+        return [item.read for item in self.items if isinstance(item.read, FanOutEvent)]
 
     @property
-    def unreadable(self) -> list[SetAside]:
+    def unreadable(self) -> list[NewFailure]:
         """What is to be set aside."""
-        return [item.read for item in self.items if isinstance(item.read, SetAside)]
+        return [item.read for item in self.items if isinstance(item.read, NewFailure)]
 
     def settlements(self) -> list[Settlement]:
         """Return how it moves the progress of each job."""
@@ -74,8 +74,8 @@ class Chunk:
         first: ChunkItem | None = None
         for item, following in zip(self.items, [*self.items[1:], None], strict=True):
             first = first or item
-            if following is None or following.portion is not item.portion:
+            if following is None or following.claimed is not item.claimed:
                 ends = item.read is None
-                found.append(Settlement(item.portion, str(first.start), str(item.end), ends=ends))
+                found.append(Settlement(item.claimed, str(first.start), str(item.end), ends=ends))
                 first = None
         return found

@@ -22,7 +22,7 @@ from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome, redis_retry
-from workers.runtime.settlement import MOST_DEATHS, Delivery, FannedOut, Offer, Portion
+from workers.runtime.settlement import MAX_DEATHS, ClaimedJob, DeliveryPlan, FanOutEvent, FanOutResult
 from workers.runtime.steps import StaleRun, Steps
 from workers.runtime.worker import Unfinished
 
@@ -70,20 +70,20 @@ class Expander:
         Raises StaleRun if another worker has gone on with the job, and redis.RedisError; both leave what is not
         committed to the job's next run. So does whatever else it raises: an error that no single item brings about.
         """
-        portions = self._steps.take(
+        claimed_jobs = self._steps.claim(
             queue=queues.EXPAND,
             job_id=job_id,
             own_arguments=arguments,
-            most_items=MAX_ITEMS,
-            most_bytes=MAX_BYTES,
+            max_items=MAX_ITEMS,
+            max_bytes=MAX_BYTES,
         )
-        deaths = portions[0].deaths
+        deaths = claimed_jobs[0].deaths
         if self._spans is not None:
             self._spans.begin()
         chunk = self._new_chunk()
         in_progress: Future[None] | None = None
         try:
-            for piece in self._chunk_items(portions, deaths=deaths):
+            for piece in self._chunk_items(claimed_jobs, deaths=deaths):
                 chunk.add(piece)
                 # Once a worker has died of it, each item is settled before the next is read: it shows which.
                 if deaths or chunk.is_full:
@@ -109,43 +109,45 @@ class Expander:
         )
         return empty.with_items(*pieces)
 
-    def _chunk_items(self, portions: Sequence[Portion], *, deaths: int) -> Iterator[ChunkItem]:
+    def _chunk_items(self, claimed_jobs: Sequence[ClaimedJob], *, deaths: int) -> Iterator[ChunkItem]:
         """Yield what the run's jobs bring, in order, without what an earlier run has settled.
 
         If `deaths` workers died of the first item that is not settled, whichever job brings it, it is set aside unread,
         and that is the end of the matter: the failure ladder's last rung.
         """
-        has_killed = deaths >= MOST_DEATHS
-        for portion, callbacks in self._readable_jobs(portions):
-            skip = done = int(portion.progress)
+        has_killed = deaths >= MAX_DEATHS
+        for claimed, callbacks in self._readable_jobs(claimed_jobs):
+            skip = done = int(claimed.progress)
             for kept in callbacks:
                 if skip >= kept.records:
                     skip -= kept.records
                     continue
                 origin = msgspec.structs.replace(kept, body="")
                 for item in self._reader.read_items(kept, skip=skip, has_killed=has_killed):
-                    piece = ChunkItem(portion, done, origin, item)
+                    piece = ChunkItem(claimed, done, origin, item)
                     done = piece.end
                     yield piece
                 skip, has_killed = 0, False
-            if portion.taken:
-                yield ChunkItem(portion, done)
+            if claimed.coalesced:
+                yield ChunkItem(claimed, done)
 
-    def _readable_jobs(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, Sequence[batches.Accepted]]]:
+    def _readable_jobs(
+        self, claimed_jobs: Sequence[ClaimedJob]
+    ) -> Iterator[tuple[ClaimedJob, Sequence[batches.Accepted]]]:
         """Yield the jobs with their callbacks. One that was taken along and has another form is left to fail alone."""
-        for portion in portions:
+        for claimed in claimed_jobs:
             try:
-                _version, callbacks = portion.arguments
+                _version, callbacks = claimed.arguments
                 found = msgspec.convert(callbacks, self._kept)
                 records = sum(kept.records for kept in found)
-                if portion.items and records != portion.items:
-                    raise ValueError(f"the job has {records} records and was counted as {portion.items}")
+                if claimed.items and records != claimed.items:
+                    raise ValueError(f"the job has {records} records and was counted as {claimed.items}")
             except Exception as exc:
-                if not portion.taken:
+                if not claimed.coalesced:
                     raise
-                self._steps.leave(queues.EXPAND, portions[0].job_id, portion.job_id, exc)
+                self._steps.release(queues.EXPAND, claimed_jobs[0].job_id, claimed.job_id, exc)
                 continue
-            yield portion, found
+            yield claimed, found
 
     def _submit(self, earlier: Future[None] | None, job_id: str, chunk: Chunk) -> Future[None]:
         """Begin a commit when the one before it is done, as it goes on where that one ends; raise what that raised."""
@@ -174,9 +176,9 @@ class Expander:
                     self._commit_chunk(job_id, half)
                 return
             (piece,) = chunk.items
-            if piece.origin is None or not isinstance(piece.read, Offer):
+            if piece.origin is None or not isinstance(piece.read, FanOutEvent):
                 raise
-            log.error("action=event_failed job=%s cause=%s", job_id, outcome.unworkable(exc).cause)
+            log.error("action=event_failed job=%s cause=%s", job_id, outcome.internal_error(exc).cause)
             entry = quarantine.failed_offer(piece.origin, piece.read, exc)
             self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(piece, read=entry)))
 
@@ -188,7 +190,7 @@ class Expander:
             settlements=chunk.settlements(),
             mark_seconds=self._dedupe_seconds,
             deliveries=[
-                Delivery(handler.name, EVENTS_PER_DELIVERY, tuple(queues.new_id() for _ in range(most)))
+                DeliveryPlan(handler.name, EVENTS_PER_DELIVERY, tuple(queues.new_job_id() for _ in range(most)))
                 for handler in self._handlers
             ],
             events=offers,
@@ -205,7 +207,7 @@ class Expander:
         if self._spans is not None:
             self._spans.record_fan_out(fanned_out.groups, unreadable)
 
-    def _warn_of_reused_req_uuids(self, fanned_out: FannedOut) -> None:
+    def _warn_of_reused_req_uuids(self, fanned_out: FanOutResult) -> None:
         self._reused += fanned_out.reused
         if self._reused and time.monotonic() >= self._warn_at:
             log.warning("action=req_uuid_reused replies=%d", self._reused)

@@ -14,7 +14,7 @@
 -- settlement is refused; of a repeated one nobody knows any more, so that is {1, 0, 0, {}, 0}
 if is_repeated() then return {1, 0, 0, {}, 0} end
 if not is_current() then return {0} end
-require_places(KEYS[1], KEYS[3])
+require_keys(KEYS[1], KEYS[3])
 require_type('set', KEYS[2])
 
 local mark_seconds, mark_prefix = next_number(), next_text()
@@ -72,7 +72,7 @@ for kind, number in pairs(new) do
   for _, handler in ipairs(handlers) do
     local queued = handler.queued[kind] or 0
     if queued > 0 then count(kind .. '.queued:' .. handler.name, queued) end
-    if queued < number then count(kind .. '.unwanted:' .. handler.name, number - queued) end
+    if queued < number then count(kind .. '.filtered:' .. handler.name, number - queued) end
   end
 end
 
@@ -97,7 +97,7 @@ end
 
 for _ = 1, next_number() do
   local kind, number, key, id = next_text(), next_number(), next_text(), next_text()
-  keep_for(KEYS[3], key, id, next_number(), next_number(), next_list())
+  add_failure(KEYS[3], key, id, next_number(), next_number(), next_list())
   count(kind .. '.quarantined', number)
 end
 

@@ -12,8 +12,7 @@ from msgspec import Struct
 
 from workers import registry
 from workers.expand import filters_store
-from workers.filters import Filters
-from workers.filters import of as filters_of
+from workers.filters import Filters, from_handler
 from workers.runtime.redis_retry import retry_while_unavailable
 
 log = logging.getLogger("callbacks.supervisor")
@@ -46,7 +45,9 @@ def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
     its events are not offered to it, as if it were not named. `connection` is used for that only.
     """
     found = registry.load_each(entries, with_settings=False)
-    imported = {entry: tuple(filters_of(handler) for handler in handlers) for entry, handlers in found.handlers.items()}
+    imported = {
+        entry: tuple(from_handler(handler) for handler in handlers) for entry, handlers in found.handlers.items()
+    }
     names_imported = {filters.name for handlers in imported.values() for filters in handlers}
     stored = {
         # A handler that has moved to a module that could be imported is what it is there.

@@ -18,7 +18,7 @@ from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome
-from workers.runtime.settlement import MOST_DEATHS, Item, Offer, SetAside
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, Item, NewFailure
 
 log = logging.getLogger("callbacks.expand")
 
@@ -40,19 +40,21 @@ class RecordReader:
         """
         left = kept.records - skip
         if has_killed:
-            error = f"{MOST_DEATHS} workers died while they read it"
+            error = f"{MAX_DEATHS} workers died while they read it"
             yield quarantine.unreadable(kept, error, quarantine.body(kept), records=left)
             return
         if not skip:
             yield from self._read_or_split(kept)
             return
         for item in self._read_or_split(kept):
-            records = item.records if isinstance(item, SetAside) else 1
+            records = item.records if isinstance(item, NewFailure) else 1
             if skip >= records:
                 skip -= records
                 continue
             # An earlier run may have set the same records aside in other portions.
-            yield msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, SetAside) else item
+            yield (
+                msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, NewFailure) else item
+            )
             skip = 0
 
     def _read_or_split(self, kept: batches.Accepted) -> list[Item]:
@@ -66,7 +68,7 @@ class RecordReader:
                 error = exc
             else:
                 return items
-        log.error("action=callback_split records=%d cause=%s", kept.records, outcome.unworkable(error).cause)
+        log.error("action=callback_split records=%d cause=%s", kept.records, outcome.internal_error(error).cause)
         parts = bundle.split(kept)
         if parts is None or kept.records == 1:
             return [quarantine.failed(kept, error, records=kept.records)]
@@ -91,13 +93,13 @@ class RecordReader:
             self._offer(event) for event in events.from_callback(callback, source=kept.source, received_at=received_at)
         ]
         items = [*_merge_in_order(kept, callback, offers)] if callback.faults else offers
-        records = sum(item.records if isinstance(item, SetAside) else 1 for item in items)
+        records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
         if records != kept.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {kept.records}")
         return items
 
-    def _offer(self, event: events.Event) -> Offer:
-        return Offer(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
+    def _offer(self, event: events.Event) -> FanOutEvent:
+        return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
 
     def _handler_mask(self, event: events.Event) -> str:
         # All that a handler's filters look at; a campaign's events differ in little of it.

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from shared import events, queues, tracing
 from shared.batches import Accepted, TracedAccepted, counted_kind
-from workers.runtime.settlement import Group, Item, SetAside
+from workers.runtime.settlement import FanOutGroup, Item, NewFailure
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
@@ -57,7 +57,7 @@ class ExpandSpans:
 
         return recorded
 
-    def record_fan_out(self, groups: Iterable[Group], unreadable: Iterable[SetAside]) -> None:
+    def record_fan_out(self, groups: Iterable[FanOutGroup], unreadable: Iterable[NewFailure]) -> None:
         """Take note of what one step in Redis made of its events, and of what it set aside."""
         now_ns = time.time_ns()
         for group in groups:
@@ -68,8 +68,8 @@ class ExpandSpans:
                 opened.duplicate += group.offered - group.new
                 opened.ended_ns = now_ns
         for entry in unreadable:
-            if entry.entry_id in self._unreadable:
-                opened = self._unreadable[entry.entry_id]
+            if entry.failure_id in self._unreadable:
+                opened = self._unreadable[entry.failure_id]
                 opened.quarantined += entry.records
                 opened.ended_ns = now_ns
 
@@ -109,8 +109,8 @@ class ExpandSpans:
         trace = self._tracer.traceparent(span)
         marked: list[Item] = []
         for item in items:
-            if isinstance(item, SetAside):
-                self._unreadable[item.entry_id] = opened
+            if isinstance(item, NewFailure):
+                self._unreadable[item.failure_id] = opened
                 marked.append(item)
                 continue
             marked.append(

@@ -7,7 +7,7 @@ local is_named = {}
 
 local function had_events(name)
   for _, kind in ipairs({'report', 'reply', 'unknown'}) do
-    for _, outcome in ipairs({'.queued:', '.unwanted:'}) do
+    for _, outcome in ipairs({'.queued:', '.filtered:'}) do
       if redis.call('HEXISTS', KEYS[2], kind .. outcome .. name) == 1 then return true end
     end
   end

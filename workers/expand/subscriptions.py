@@ -24,7 +24,7 @@ from shared import keys, queues
 from workers.expand import filters_store
 from workers.filters import Filters
 from workers.runtime import scripts
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.maintenance import Maintenance
 
 _CHECK_SECONDS: Final = 1.0
 
@@ -66,8 +66,8 @@ def parse(text: str) -> Subscriptions:
     return Subscriptions(tuple(times), is_pending=text.endswith("?"))
 
 
-class SubscriptionMaintenance(Housekeeping):
-    """Housekeeping of the queue "expand", which also notes what handlers its workers know, by entry with filters."""
+class SubscriptionMaintenance(Maintenance):
+    """Maintenance of the queue "expand", which also notes what handlers its workers know, by entry with filters."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class SubscriptionWriter:
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
         self._handlers = handlers
         self._connection = connection
-        self._script = connection.register_script(scripts.text("at_limit", "clock", "expand/subscriptions"))
+        self._script = connection.register_script(scripts.load("allow_oom", "clock", "expand/subscriptions"))
         self._started = time.time()
         self._began = time.monotonic()
         self._check_at = 0.0

@@ -88,7 +88,7 @@ class Walk:
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
-        self._script: Any = connection.register_script(scripts.text("failures/cursor"))
+        self._script: Any = connection.register_script(scripts.load("failures/cursor"))
 
     def rows(
         self, shelf: Shelf, sieve: Sieve, *, after: Place | None = None, most: int, most_looked: int = MOST_LOOKED

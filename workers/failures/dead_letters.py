@@ -9,19 +9,19 @@ import msgspec
 from shared import batches, events, keys
 from shared.keys import CountedKind
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import Again, Failed, Outcome, Rejected
-from workers.runtime.settlement import Argument, SetAside
+from workers.runtime.outcome import Failed, Outcome, Rejected, RetryRequested
+from workers.runtime.settlement import Argument, NewFailure
 
 _ID_BYTES: Final = 12
 _KINDS: Final[Mapping[str, CountedKind]] = {"report": "report", "reply": "reply"}
 
 
-def of(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> SetAside:
+def of(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> NewFailure:
     """Return the dead letter of an event after its last attempt."""
     return _letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
 
 
-def of_array(handler: str, array: Any, outcome: Outcome, *, attempts: int) -> SetAside:
+def of_array(handler: str, array: Any, outcome: Outcome, *, attempts: int) -> NewFailure:
     """Return the dead letter of what ought to be an event, as a JSON decoder has read it."""
     encoded = msgspec.json.encode(array)
     kind: CountedKind = "unknown"
@@ -31,9 +31,9 @@ def of_array(handler: str, array: Any, outcome: Outcome, *, attempts: int) -> Se
     return _letter(handler, event_id, encoded, outcome, attempts=attempts, kind=kind)
 
 
-def of_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> SetAside:
+def of_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> NewFailure:
     """Return the dead letter of a whole job that nobody can read, and that holds so many events."""
-    outcome = outcomes.unworkable(error)
+    outcome = outcomes.internal_error(error)
     return _letter(handler, job_id, data, outcome, attempts=0, kind="unknown", records=records)
 
 
@@ -46,7 +46,7 @@ def _letter(
     attempts: int,
     kind: CountedKind,
     records: int = 1,
-) -> SetAside:
+) -> NewFailure:
     now_ms = batches.now_ms()
     fields: dict[str, Argument] = {
         "event": encoded,
@@ -58,10 +58,10 @@ def _letter(
     if kind == "unknown":  # else the event's own first word says it
         fields |= {"kind": kind, "records": records}
     key = keys.dead_letter(handler, event_id)
-    return SetAside(key, event_id, now_ms, keys.SET_ASIDE_EXPIRY_SECONDS, fields, kind, records)
+    return NewFailure(key, event_id, now_ms, keys.FAILURE_EXPIRY_SECONDS, fields, kind, records)
 
 
 def _why(outcome: Outcome) -> str:
     if isinstance(outcome, Failed):
         return outcome.error
-    return outcome.reason if isinstance(outcome, Again | Rejected) else ""
+    return outcome.reason if isinstance(outcome, RetryRequested | Rejected) else ""

@@ -15,8 +15,8 @@ from shared.batches import Accepted
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
 from workers.runtime import outcome as outcomes
-from workers.runtime.completion_journal import Notes
-from workers.runtime.settlement import SetAside, Substitute
+from workers.runtime.completion_journal import Completions
+from workers.runtime.settlement import NewFailure, Replacement
 
 # The waits between them are 60 seconds at most, so this is about an hour.
 MOST_FAILURES: Final = 60
@@ -37,7 +37,7 @@ class FailedJob:
         self.left = max(0, _number(items) - done)
         self._finished = (finished or b"").decode()
 
-    def substitute(self, error: BaseException, notes: Notes) -> Substitute | None:
+    def substitute(self, error: BaseException, notes: Completions) -> Replacement | None:
         """Return what takes its place, or None: it is tried again as it is. `notes`: what its handler has finished."""
         if isinstance(error, queues.NewerRelease):
             return None
@@ -49,7 +49,7 @@ class FailedJob:
             return None
         return self._split(notes.get(self._job_id, frozenset()))
 
-    def _split(self, noted: frozenset[int]) -> Substitute | None:
+    def _split(self, noted: frozenset[int]) -> Replacement | None:
         skip = 0
         try:
             if self._queue == queues.EXPAND:
@@ -58,31 +58,31 @@ class FailedJob:
                 jobs[0] |= {"progress": skip}
             else:
                 handler, attempt, events = self._events()
-                finished = noted | completion_journal.from_text(self._finished)
+                finished = noted | completion_journal.parse_finished(self._finished)
                 about = f"1 event for {handler}"
                 jobs = [
                     queues.delivery_job(handler, [msgspec.json.encode(event)], attempt=attempt, description=about)
-                    | ({"finished": f"{progress.write({0})};"} if place in finished else {})
+                    | ({"finished": f"{progress.to_text({0})};"} if place in finished else {})
                     for place, event in events.items()
                 ]
         except Exception:  # noqa: BLE001 # of a form that nobody knows: it stays one, and is set aside as one
             return None
         if len(jobs) <= 1 or sum(int(fields["items"]) for fields in jobs) - skip != self.left:
             return None
-        return Substitute(self._index(), jobs=[(queues.new_id(), {**fields, "alone": 1}) for fields in jobs])
+        return Replacement(self._index(), jobs=[(queues.new_job_id(), {**fields, "isolated": 1}) for fields in jobs])
 
-    def _set_aside(self, error: BaseException) -> Substitute:
+    def _set_aside(self, error: BaseException) -> Replacement:
         try:
             entries = self._entries(error)
         except Exception:  # noqa: BLE001 # as above
             entries = []
         if sum(entry.records for entry in entries) != self.left:
             entries = [self._whole(error)]
-        return Substitute(
+        return Replacement(
             self._index(), entries=entries, handler=None if self._queue == queues.EXPAND else self._handler()
         )
 
-    def _entries(self, error: BaseException) -> list[SetAside]:
+    def _entries(self, error: BaseException) -> list[NewFailure]:
         if self._queue == queues.EXPAND:
             kept, skip = self._callbacks()
             return [
@@ -90,17 +90,17 @@ class FailedJob:
                 for number, callback in enumerate(kept)
             ]
         handler, attempt, events = self._events()
-        outcome = outcomes.unworkable(error)
+        outcome = outcomes.internal_error(error)
         return [dead_letters.of_array(handler, event, outcome, attempts=attempt) for event in events.values()]
 
-    def _whole(self, error: BaseException) -> SetAside:
+    def _whole(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
             return quarantine.job(self._data, error, records=self.left)
         return dead_letters.of_job(self._handler(), self._job_id, self._data, error, records=self.left)
 
     def _callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled whole, and how many records of the first are."""
-        _version, callbacks = queues.arguments(self._data)
+        _version, callbacks = queues.parse_arguments(self._data)
         kept = msgspec.convert(callbacks, list[Accepted])
         skip = int(self._settled)
         while kept and skip >= kept[0].records:
@@ -108,12 +108,12 @@ class FailedJob:
         return kept, skip
 
     def _events(self) -> tuple[str, int, dict[int, Any]]:
-        _version, handler, attempt, events = queues.arguments(self._data)
-        settled = progress.read(self._settled)
+        _version, handler, attempt, events = queues.parse_arguments(self._data)
+        settled = progress.parse(self._settled)
         return handler, attempt, {place: event for place, event in enumerate(events) if place not in settled}
 
     def _handler(self) -> str:
-        return self._queue.removeprefix(queues.delivery(""))
+        return self._queue.removeprefix(queues.delivery_queue(""))
 
     def _index(self) -> str:
         return keys.QUARANTINE if self._queue == queues.EXPAND else keys.dead(self._handler())

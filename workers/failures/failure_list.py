@@ -35,12 +35,12 @@ class Shelf(Struct, frozen=True):
     @property
     def keys_to_drop(self) -> list[str]:
         """The keys that the scripts behind dropping.lua work on."""
-        return [self.index, keys.entries_bytes(self.index), keys.COUNTS]
+        return [self.index, keys.failures_bytes(self.index), keys.COUNTS]
 
     @property
     def arguments_to_drop(self) -> list[Argument]:
         """The arguments with which they begin."""
-        return [keys.entry(self.index, ""), len(self.dropped), *(word for kind in self.dropped for word in kind)]
+        return [keys.failure(self.index, ""), len(self.dropped), *(word for kind in self.dropped for word in kind)]
 
 
 QUARANTINE: Final = Shelf(
@@ -49,8 +49,8 @@ QUARANTINE: Final = Shelf(
     tuple(
         (
             kind or "",
-            keys.count(batches.counted_kind(kind), "quarantined"),
-            keys.count(batches.counted_kind(kind), "dropped"),
+            keys.counter(batches.counted_kind(kind), "quarantined"),
+            keys.counter(batches.counted_kind(kind), "dropped"),
         )
         for kind in _CALLBACKS
     ),
@@ -63,7 +63,7 @@ def dead_letters_of(handler: str) -> Shelf:
         keys.dead(handler),
         handler,
         tuple(
-            (kind, keys.handler_count(handler, kind, "dead"), keys.handler_count(handler, kind, "dropped"))
+            (kind, keys.handler_counter(handler, kind, "dead"), keys.handler_counter(handler, kind, "dropped"))
             for kind in _EVENTS
         ),
     )
@@ -71,7 +71,7 @@ def dead_letters_of(handler: str) -> Shelf:
 
 def handlers(connection: redis.Redis) -> list[str]:
     """Give the names of all handlers that ever had an event. Raises redis.RedisError."""
-    return keys.handlers(map(as_text, connection.hkeys(keys.COUNTS)))
+    return keys.handler_names(map(as_text, connection.hkeys(keys.COUNTS)))
 
 
 def every(connection: redis.Redis) -> Iterator[Shelf]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from shared import batches, keys
 from workers.failures.failure_list import Shelf, every
 from workers.runtime import scripts
-from workers.runtime.isolated import each
+from workers.runtime.isolation import run_for_each
 
 log = logging.getLogger("callbacks.supervisor")
 
@@ -29,7 +29,7 @@ _NO_BOUND: Final = 1 << 53
 
 
 class Trimming:
-    """Trims every shelf over `connection`. Bytes count what Redis spends on each entry too (keys.ENTRY_BYTES)."""
+    """Trims every shelf over `connection`. Bytes count what Redis spends on each entry (keys.FAILURE_OVERHEAD_BYTES)."""
 
     def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
         self._trim = TrimScript(connection)
@@ -59,7 +59,7 @@ class Trimming:
             if not self._step(shelf, deadline=time.monotonic() + _STEP_SECONDS / len(shelves)):
                 self._look_at = now
 
-        each(shelves, trim)
+        run_for_each(shelves, trim)
 
     def _step(self, shelf: Shelf, *, deadline: float) -> bool:
         """Trim one shelf; say whether that is all there is to do with it."""
@@ -68,14 +68,14 @@ class Trimming:
         more = True
         try:
             while more:
-                until_ms = batches.now_ms() - keys.SET_ASIDE_SECONDS * 1000
+                until_ms = batches.now_ms() - keys.FAILURE_SECONDS * 1000
                 trimmed = self._trim.run(shelf, until_ms=until_ms, most_bytes=most_bytes)
                 old, over, more = old + trimmed.old, over + trimmed.over, trimmed.more
                 if time.monotonic() >= deadline:
                     break
         finally:
             if old or over:
-                log.warning("action=set_aside_dropped shelf=%s old=%d over=%d", shelf.name, old, over)
+                log.warning("action=failures_dropped shelf=%s old=%d over=%d", shelf.name, old, over)
         return not more
 
 
@@ -91,7 +91,7 @@ class TrimScript:
     """The script that drops a shelf's oldest entries, over one connection."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        self._script = connection.register_script(scripts.text("types", "failures/dropping", "failures/retention"))
+        self._script = connection.register_script(scripts.load("types", "failures/dropping", "failures/retention"))
 
     def run(self, shelf: Shelf, *, until_ms: float, most_bytes: int | None = None) -> Trimmed:
         """Drop some hundreds of entries at the most: those up to a time, and the oldest while all hold more bytes.

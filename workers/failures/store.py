@@ -69,8 +69,8 @@ class Shelves:
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
-        self._replay = connection.register_script(scripts.text("types", "failures/replay"))
-        self._drop = connection.register_script(scripts.text("types", "failures/dropping", "failures/drop"))
+        self._replay = connection.register_script(scripts.load("types", "failures/replay"))
+        self._drop = connection.register_script(scripts.load("types", "failures/dropping", "failures/drop"))
         self._trim = TrimScript(connection)
 
     def handlers(self) -> list[str]:
@@ -207,7 +207,7 @@ def read(
     chosen = tuple(ids)
     with connection.pipeline(transaction=False) as pipe:
         for entry_id in chosen:
-            pipe.hmget(keys.entry(shelf.index, entry_id), list(names))
+            pipe.hmget(keys.failure(shelf.index, entry_id), list(names))
         yield from zip(chosen, pipe.execute(), strict=True)
 
 
@@ -229,9 +229,9 @@ def _expanded(entry: QuarantineEntry) -> WayBack:
     kept = batches.Accepted(shape.kind, entry.source, entry.received_ms, shape.records, wire.decode_text(entry.body))
     changes: Counter[str] = Counter()
     # It was received as what it seemed to be then, and is now what it is.
-    changes[keys.count(batches.counted_kind(entry.kind), "received")] -= entry.records
-    changes[keys.count(batches.counted_kind(entry.kind), "quarantined")] -= entry.records
-    changes[keys.count(batches.counted_kind(shape.kind), "received")] += shape.records
+    changes[keys.counter(batches.counted_kind(entry.kind), "received")] -= entry.records
+    changes[keys.counter(batches.counted_kind(entry.kind), "quarantined")] -= entry.records
+    changes[keys.counter(batches.counted_kind(shape.kind), "received")] += shape.records
     return WayBack(queues.EXPAND, batches.expand_job([kept]), changes)
 
 
@@ -239,8 +239,8 @@ def _delivered(letter: DeadLetter) -> WayBack:
     job = queues.delivery_job(
         letter.handler, [events.encode(letter.event)], description=f"1 event for {letter.handler}, replayed"
     )
-    changes = {keys.handler_count(letter.handler, letter.event.kind, "dead"): -1}
-    return WayBack(queues.delivery(letter.handler), job, changes)
+    changes = {keys.handler_counter(letter.handler, letter.event.kind, "dead"): -1}
+    return WayBack(queues.delivery_queue(letter.handler), job, changes)
 
 
 def _shape(entry: QuarantineEntry) -> wire.Shape:
@@ -259,12 +259,12 @@ def _shape(entry: QuarantineEntry) -> wire.Shape:
 
 
 def _keys_to_replay(shelf: Shelf, entry_id: str) -> list[str]:
-    bytes_key = keys.entries_bytes(shelf.index)
-    return [keys.entry(shelf.index, entry_id), shelf.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
+    bytes_key = keys.failures_bytes(shelf.index)
+    return [keys.failure(shelf.index, entry_id), shelf.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
 
 
 def _arguments(entry_id: str, way: WayBack) -> list[Argument]:
-    job_id = queues.new_id()
+    job_id = queues.new_job_id()
     arguments: list[Argument] = [entry_id, len(way.changes)]
     arguments += itertools.chain.from_iterable(way.changes.items())
     arguments += (keys.rq_queue(way.queue), keys.job(job_id), job_id)

@@ -8,14 +8,14 @@
 -- Gives {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died of it,
 -- what a dead worker's handler had finished of it (see requeue.lua), 1 if this is the probe, how many items it
 -- has ('' if nobody counted them), {id, progress, data, finished, items}, …}
-local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'alone', 'failures')
+local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures')
 if not own[1] then return {false} end
 
 local probes = 0
-local pause = KEYS[4] and pause_at(KEYS[4])
+local pause = KEYS[4] and read_pause(KEYS[4])
 if pause then
-  if holds(pause, '') then return {0} end
-  lasts_until(KEYS[4], now_ms() + tonumber(ARGV[5]), tonumber(ARGV[6]))
+  if is_paused_for(pause, '') then return {0} end
+  extend_until(KEYS[4], now_ms() + tonumber(ARGV[5]), tonumber(ARGV[6]))
   redis.call('HSET', KEYS[4], 'probe', KEYS[3])
   probes = 1
 end
@@ -26,13 +26,13 @@ items = tonumber(own[2] or 1)
 bytes = #own[1]
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-  local job = look(id)
-  if job.data and not known[prefix .. id] then
+  local job = read_job(id)
+  if job.data and not claimed[prefix .. id] then
     add(id, job)
   else
     redis.call('LREM', KEYS[2], 1, id)
   end
 end
 
-if deaths == 0 and probes == 0 and not own[6] and not own[7] then take_waiting() end
+if deaths == 0 and probes == 0 and not own[6] and not own[7] then claim_waiting() end
 return result

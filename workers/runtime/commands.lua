@@ -1,4 +1,4 @@
--- Carry out commands, all of them in one step. Behind at_limit.lua.
+-- Carry out commands, all of them in one step. Behind allow_oom.lua.
 --
 -- ARGV  each command as its number of words and the words
 -- Gives their replies

@@ -2,7 +2,7 @@
 
 Settling takes a round trip and an fsync, so it is done a few times a second. What the handler finishes in between is
 noted here: one store of eight bytes into a page of the file, which no SIGKILL takes back, at a tenth of the price of a
-system call. Whoever gives a dead worker's job back reads the notes (see `housekeeping`), so that the job's next run
+system call. Whoever gives a dead worker's job back reads the notes (see `maintenance`), so that the job's next run
 calls the handler again with nothing but what was in its hands. What is settled needs no note, so no fsync is needed
 either: only where the whole machine goes down are notes lost.
 
@@ -25,72 +25,72 @@ import msgspec
 from shared import progress
 
 # Places of finished items, by the id of the job that brought them.
-Notes: TypeAlias = Mapping[str, frozenset[int]]
+Completions: TypeAlias = Mapping[str, frozenset[int]]
 
 # The file: the length of a JSON array of the boot's id and the jobs' ids, the array, and then the notes, eight bytes
 # each. A note is the job's number and, in its lower half, the item's place in the job plus one; so the first zero ends
 # the notes.
-_NOTE_BYTES: Final = 8
+_RECORD_BYTES: Final = 8
 _JOBS_BYTES: Final = 512 << 10
-MOST_NOTES: Final = 1 << 14
-_SIZE_BYTES: Final = _NOTE_BYTES + _JOBS_BYTES + MOST_NOTES * _NOTE_BYTES
-_FIRST_NOTE: Final = (_NOTE_BYTES + _JOBS_BYTES) // _NOTE_BYTES
-_PLACE_BITS: Final = 32
+MAX_COMPLETIONS: Final = 1 << 14
+_SIZE_BYTES: Final = _RECORD_BYTES + _JOBS_BYTES + MAX_COMPLETIONS * _RECORD_BYTES
+_FIRST_RECORD: Final = (_RECORD_BYTES + _JOBS_BYTES) // _RECORD_BYTES
+_POSITION_BITS: Final = 32
 # While a file is made it is nobody's yet: it gets its name when it is locked.
-UNNAMED: Final = "."
-_BLANK: Final = memoryview(bytes(MOST_NOTES * _NOTE_BYTES)).cast("Q")
+UNLOCKED_PREFIX: Final = "."
+_BLANK: Final = memoryview(bytes(MAX_COMPLETIONS * _RECORD_BYTES)).cast("Q")
 
 
-def from_text(text: str) -> frozenset[int]:
+def parse_finished(text: str) -> frozenset[int]:
     """Read a job's field `finished`: the places of what runs that died had finished of it, one after the other."""
-    return frozenset().union(*(progress.read(places) for places in text.split(";") if places))
+    return frozenset().union(*(progress.parse(positions) for positions in text.split(";") if positions))
 
 
-class Notebook:
+class CompletionJournal:
     """One worker's notes. Without a file (`path` None) they end with the process."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._descriptor = -1 if path is None else _locked(path)
+        self._descriptor = -1 if path is None else _create_locked(path)
         self._map = mmap.mmap(self._descriptor, _SIZE_BYTES)
         # Stored as whole words: the processor finishes one or has not begun, wherever a SIGKILL falls.
         self._words = memoryview(self._map).cast("Q")
         # A child that a handler forks would hold the lock beyond our death.
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(after_in_child=self._release)
         self._used = 0
-        self._most = MOST_NOTES
+        self._max_completions = MAX_COMPLETIONS
 
     @property
     def is_full(self) -> bool:
         """Whether it takes no further note until what it has is settled."""
-        return self._used >= self._most
+        return self._used >= self._max_completions
 
     def begin(self, job_ids: Sequence[str]) -> None:
         """Begin the notes of a run over these jobs."""
         # The old notes first: with the new jobs they would say something else.
         self.clear()
         jobs = msgspec.json.encode([_boot_id(), *job_ids])
-        self._most = MOST_NOTES
+        self._max_completions = MAX_COMPLETIONS
         if len(jobs) > _JOBS_BYTES:
             # Ids of ours fit many times over. With longer ones, by another's hand, each item is settled at once.
-            self._most, jobs = 0, msgspec.json.encode([_boot_id()])
-        self._map[_NOTE_BYTES : _NOTE_BYTES + len(jobs)] = jobs
+            self._max_completions, jobs = 0, msgspec.json.encode([_boot_id()])
+        self._map[_RECORD_BYTES : _RECORD_BYTES + len(jobs)] = jobs
         self._words[0] = len(jobs)
 
-    def note(self, job: int, place: int) -> None:
+    def record(self, job: int, position: int) -> None:
         """Note that the item at `place` of the run's job number `job` is finished. Not while it is full."""
-        self._words[_FIRST_NOTE + self._used] = job << _PLACE_BITS | place + 1
+        self._words[_FIRST_RECORD + self._used] = job << _POSITION_BITS | position + 1
         self._used += 1
 
     def clear(self) -> None:
         """Forget the notes: what they say is settled."""
         # Torn by a kill, this leaves notes that are settled too, and nobody writes behind them any more.
-        self._words[_FIRST_NOTE : _FIRST_NOTE + self._used] = _BLANK[: self._used]
+        self._words[_FIRST_RECORD : _FIRST_RECORD + self._used] = _BLANK[: self._used]
         self._used = 0
 
-    def read(self) -> Notes:
+    def read(self) -> Completions:
         """Give the notes."""
-        return read(self._map[:])
+        return parse(self._map[:])
 
     def close(self) -> None:
         """Let go of the file, and remove it if nothing is noted in it. May be called twice."""
@@ -99,9 +99,9 @@ class Notebook:
         if self._path is not None and not self._used:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._map.closed:
             return
         self._words.release()
@@ -110,8 +110,8 @@ class Notebook:
             os.close(self._descriptor)
 
 
-def _locked(path: Path) -> int:
-    unnamed = path.with_name(UNNAMED + path.name)
+def _create_locked(path: Path) -> int:
+    unnamed = path.with_name(UNLOCKED_PREFIX + path.name)
     descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,17 +133,17 @@ def _boot_id() -> str:
         return ""
 
 
-def read(data: bytes) -> Notes:
+def parse(data: bytes) -> Completions:
     """Read the notes out of a file's content. Raises ValueError and IndexError if it is no notebook's."""
-    words = memoryview(data[: len(data) // _NOTE_BYTES * _NOTE_BYTES]).cast("Q")
+    words = memoryview(data[: len(data) // _RECORD_BYTES * _RECORD_BYTES]).cast("Q")
     found: defaultdict[int, set[int]] = defaultdict(set)
-    for word in words[_FIRST_NOTE:]:
+    for word in words[_FIRST_RECORD:]:
         if not word:
             break
-        found[word >> _PLACE_BITS].add((word & (1 << _PLACE_BITS) - 1) - 1)
+        found[word >> _POSITION_BITS].add((word & (1 << _POSITION_BITS) - 1) - 1)
     if not found:
         return {}
-    boot_id, *jobs = msgspec.json.decode(data[_NOTE_BYTES : _NOTE_BYTES + words[0]], type=list[str])
+    boot_id, *jobs = msgspec.json.decode(data[_RECORD_BYTES : _RECORD_BYTES + words[0]], type=list[str])
     if boot_id != _boot_id():
         return {}
-    return {jobs[job]: frozenset(places) for job, places in found.items()}
+    return {jobs[job]: frozenset(positions) for job, positions in found.items()}

@@ -3,7 +3,7 @@
 from typing import Final
 
 # What was wrong may pass: the supervisor starts it again.
-EXIT_TROUBLE: Final = 1
+EXIT_FAILURE: Final = 1
 # A setting or a module is wrong: it is started again more slowly. If that is so everywhere from the start, the
 # supervisor stops, with the same code.
 EXIT_CONFIGURATION: Final = 2

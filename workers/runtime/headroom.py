@@ -16,23 +16,23 @@ import redis
 
 from shared import memory
 from shared.memory import Memory
-from workers.runtime.outcome import Again, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested
 
 log = logging.getLogger("callbacks.worker")
 
 # Redis is asked at most so often, by one process.
-_AGE_SECONDS: Final = 0.25
-_REST_SECONDS: Final = 0.5
+_MAX_AGE_SECONDS: Final = 0.25
+_POLL_SECONDS: Final = 0.5
 # So far below the share it has to be before a handler that was paused fails again, or it would be paused every second.
 _RESUME_BELOW: Final = memory.FAILURES_SHARE - 0.05
 # How often one event is tried all the same.
 _PAUSE_SECONDS: Final = 30.0
 # Of an ordinary event, on Redis 7.0: one that waits holds 430 bytes, a retry 1.5 to 2 KB, a dead letter 1.2 KB and its
 # texts.
-_FREED_BYTES: Final = 400
-_LEFT_BYTES: Final = 2000
+_BYTES_PER_DELIVERED: Final = 400
+_BYTES_PER_FAILURE: Final = 2000
 # What a handler that has delivered for long may leave behind before it counts.
-_MOST_CREDIT_BYTES: Final = 100 * _LEFT_BYTES
+_MAX_CREDIT_BYTES: Final = 100 * _BYTES_PER_FAILURE
 
 
 class Headroom:
@@ -40,22 +40,22 @@ class Headroom:
 
     def __init__(self, read: Callable[[], Memory]) -> None:
         self._read = read
-        self._found = Memory(0, 0)
-        self._read_at = -_AGE_SECONDS
+        self._memory = Memory(0, 0)
+        self._read_at = -_MAX_AGE_SECONDS
         self._added_bytes = 0
 
     def share(self) -> float:
         """Return how much of Redis's maxmemory is used; 0 without one, and as before while Redis is unavailable."""
         now = time.monotonic()
-        if now - self._read_at >= _AGE_SECONDS:
+        if now - self._read_at >= _MAX_AGE_SECONDS:
             with contextlib.suppress(redis.RedisError):
-                self._found, self._added_bytes = self._read(), 0
+                self._memory, self._added_bytes = self._read(), 0
             self._read_at = now
-        return Memory(self._found.used_bytes + self._added_bytes, self._found.most_bytes).share
+        return Memory(self._memory.used_bytes + self._added_bytes, self._memory.max_bytes).share
 
-    def add(self, number_bytes: int) -> None:
+    def add(self, size_bytes: int) -> None:
         """Note what this process is about to put in."""
-        self._added_bytes += number_bytes
+        self._added_bytes += size_bytes
 
     def wait_for_fan_out(self, *, is_stopping: Callable[[], bool]) -> bool:
         """Wait until events may be fanned out; return whether they may, or the worker is to stop before."""
@@ -66,7 +66,7 @@ class Headroom:
             if not is_waiting:
                 log.warning("action=fan_out_waiting used=%.0f%%", share * 100)
             is_waiting = True
-            time.sleep(_REST_SECONDS)
+            time.sleep(_POLL_SECONDS)
         if is_waiting:
             log.info("action=fan_out_resumed used=%.0f%%", share * 100)
         return True
@@ -79,16 +79,16 @@ class FailureLimit:
         self._headroom = headroom
         self._credit_bytes = 0
 
-    def limited(self, outcome: Outcome, *, is_probe: bool) -> Outcome:
+    def apply(self, outcome: Outcome, *, is_probe: bool) -> Outcome:
         """Return the outcome of a call, or a pause instead where it would make Redis too full.
 
         A probe's failure counts, whatever it needs: another event has its turn the next time.
         """
         if isinstance(outcome, Done):
-            self._credit_bytes = min(self._credit_bytes + _FREED_BYTES, _MOST_CREDIT_BYTES)
-        if is_probe or not isinstance(outcome, Failed | Again | Rejected):
+            self._credit_bytes = min(self._credit_bytes + _BYTES_PER_DELIVERED, _MAX_CREDIT_BYTES)
+        if is_probe or not isinstance(outcome, Failed | RetryRequested | Rejected):
             return outcome
-        needed = _LEFT_BYTES + (len(outcome.traceback) if isinstance(outcome, Failed) else 0)
+        needed = _BYTES_PER_FAILURE + (len(outcome.traceback) if isinstance(outcome, Failed) else 0)
         if self._credit_bytes >= needed:
             self._credit_bytes -= needed
             return outcome

@@ -16,55 +16,55 @@ from rq.utils import as_text
 
 from shared import keys, progress
 from workers.runtime import scripts
-from workers.runtime.completion_journal import Notes
-from workers.runtime.settlement import Argument, Substitute, append_all, flat, set_aside_words
+from workers.runtime.completion_journal import Completions
+from workers.runtime.settlement import Argument, Replacement, append_list, failure_arguments, flatten
 
 # A job that fails as a whole is tried again after 1, 4, 16, 60, 60, … seconds: soon enough for whoever repairs what it
 # fails by.
-LONGEST_WAIT_SECONDS: Final = 60.0
+MAX_WAIT_SECONDS: Final = 60.0
 
 log = logging.getLogger("callbacks.worker")
 
-_SHOWN_CHARACTERS: Final = 80
+_MAX_LOGGED_CHARACTERS: Final = 80
 # Each is logged once; beyond so many they are logged again.
-_MOST_UNREADABLE: Final = 100
+_MAX_UNREADABLE: Final = 100
 
 
-class Places:
+class JobTransitions:
     """The moves, for the jobs of one queue, over one connection. Each raises redis.RedisError."""
 
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
         self._queue = queue
         self._connection: Any = connection
         self._unreadable: set[tuple[str, str]] = set()
-        self._start = connection.register_script(scripts.text("at_limit", "start"))
-        self._put_back = connection.register_script(scripts.text("at_limit", "types", "requeue"))
+        self._start = connection.register_script(scripts.load("allow_oom", "start"))
+        self._requeue = connection.register_script(scripts.load("allow_oom", "types", "requeue"))
         self._replace = connection.register_script(
-            scripts.text("at_limit", "types", "arguments", "settlement", "replace")
+            scripts.load("allow_oom", "types", "arguments", "settlement", "replace")
         )
-        self._due = connection.register_script(scripts.text("at_limit", "types", "promote"))
-        self._renew = connection.register_script(scripts.text("at_limit", "renew"))
-        self._return = connection.register_script(scripts.text("at_limit", "types", "requeue_orphan"))
+        self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote"))
+        self._renew = connection.register_script(scripts.load("allow_oom", "renew"))
+        self._requeue_orphan = connection.register_script(scripts.load("allow_oom", "types", "requeue_orphan"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""
         arguments: list[Any] = [job_id]
         for command in commands:
             arguments += (len(command), *command)
-        places = [
+        key_names = [
             keys.rq_intermediate(self._queue),
             keys.job(job_id),
             keys.rq_queue(self._queue),
-            keys.taken(job_id),
+            keys.coalesced(job_id),
         ]
-        return bool(self._start(keys=places, args=arguments))
+        return bool(self._start(keys=key_names, args=arguments))
 
-    def running(self, worker: str) -> list[Execution]:
+    def list_executions(self, worker: str) -> list[Execution]:
         """Return the runs that Redis says a worker has. What is not the name of a run is logged, and passed over."""
         found: list[Execution] = []
         for member in self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
             try:
-                found.append(self.run_of(member, worker))
+                found.append(self.parse_execution(member, worker))
             except ValueError:
                 self._log_unreadable(worker, repr(member))
         return found
@@ -72,27 +72,27 @@ class Places:
     def _log_unreadable(self, worker: str, member: str) -> None:
         if (worker, member) in self._unreadable:
             return
-        if len(self._unreadable) >= _MOST_UNREADABLE:
+        if len(self._unreadable) >= _MAX_UNREADABLE:
             self._unreadable.clear()
         self._unreadable.add((worker, member))
-        shown = member[:_SHOWN_CHARACTERS]
-        log.warning("action=run_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
+        shown = member[:_MAX_LOGGED_CHARACTERS]
+        log.warning("action=execution_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
 
-    def run_of(self, member: Any, worker: str) -> Execution:
+    def parse_execution(self, member: Any, worker: str) -> Execution:
         """Return a run as RQ's registries name it, <job id>:<execution id>. Raises ValueError for anything else."""
         job_id, _, run_id = as_text(member).partition(":")
         if not job_id or not run_id or ":" in run_id:
             raise ValueError("not <job id>:<execution id>")
         return Execution(id=run_id, job_id=job_id, connection=self._connection, worker_name=worker)
 
-    def put_back(
+    def requeue(
         self,
         execution: Execution,
         *,
         to: Literal["front", "back", "later"],
-        finished: Notes,
+        finished: Completions,
         died: bool = False,
-        with_taken: bool = False,
+        with_coalesced: bool = False,
     ) -> bool:
         """End a run, and put its job back if the run still held it; tell whether it did.
 
@@ -100,9 +100,11 @@ class Places:
         `with_taken`: the jobs that it took along go back too, behind it; else they wait for its next run.
         "later" counts a failure: the job waits, longer each time, and it and those that it took along run alone.
         """
-        notes = [word for job_id, places in finished.items() for word in (keys.job(job_id), progress.write(places))]
+        notes = [
+            word for job_id, positions in finished.items() for word in (keys.job(job_id), progress.to_text(positions))
+        ]
         return bool(
-            self._put_back(
+            self._requeue(
                 keys=[
                     *self._run_keys(execution),
                     keys.rq_scheduled(self._queue),
@@ -112,25 +114,25 @@ class Places:
                     execution.id,
                     to,
                     int(died),
-                    int(with_taken),
+                    int(with_coalesced),
                     time.time(),
-                    LONGEST_WAIT_SECONDS,
+                    MAX_WAIT_SECONDS,
                     keys.job(""),
                     *notes,
                 ],
             )
         )
 
-    def replace(self, execution: Execution, substitute: Substitute) -> bool:
+    def replace(self, execution: Execution, substitute: Replacement) -> bool:
         """End a run and put something else in its job's place, if the run still held the job; return whether it did."""
         arguments: list[Argument] = [keys.job(execution.job_id), "", 0, execution.job_id, execution.id]
-        append_all(
+        append_list(
             arguments,
-            [(*substitute.counters(entry), entry.records, *set_aside_words(entry)) for entry in substitute.entries],
+            [(*substitute.counters(entry), entry.records, *failure_arguments(entry)) for entry in substitute.entries],
         )
         jobs: list[tuple[Argument, ...]]
-        jobs = [(keys.job(job_id), job_id, *flat(fields)) for job_id, fields in substitute.jobs]
-        append_all(arguments, jobs)
+        jobs = [(keys.job(job_id), job_id, *flatten(fields)) for job_id, fields in substitute.jobs]
+        append_list(arguments, jobs)
         return bool(
             self._replace(
                 keys=[
@@ -148,15 +150,15 @@ class Places:
             keys.rq_started(self._queue),
             keys.job(execution.job_id),
             keys.rq_queue(self._queue),
-            keys.taken(execution.job_id),
+            keys.coalesced(execution.job_id),
             execution.key,
             ExecutionRegistry.key_template.format(execution.job_id),
             WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
         ]
 
-    def has_taken(self, job_id: str) -> bool:
+    def has_coalesced(self, job_id: str) -> bool:
         """Tell whether there are jobs that a run of this one took along, and that are not settled."""
-        return bool(self._connection.exists(keys.taken(job_id)))
+        return bool(self._connection.exists(keys.coalesced(job_id)))
 
     def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int, stopping: bool = False) -> bool:
         """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`.
@@ -176,20 +178,20 @@ class Places:
             )
         )
 
-    def let_in_due(self, *, most: int) -> None:
+    def promote_due(self, *, limit: int) -> None:
         """Move the jobs that are due, at most so many, from the registry of scheduled jobs to the queue."""
         registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
-        self._due(keys=[registry, queue], args=[time.time(), most, keys.job("")])
+        self._promote(keys=[registry, queue], args=[time.time(), limit, keys.job("")])
 
-    def give_back_popped(self, job_id: str) -> bool:
+    def requeue_orphan(self, job_id: str) -> bool:
         """Put a job that was popped and not started back to the front; tell whether it stood there still."""
         return bool(
-            self._return(
+            self._requeue_orphan(
                 keys=[
                     keys.rq_intermediate(self._queue),
                     keys.job(job_id),
                     keys.rq_queue(self._queue),
-                    keys.taken(job_id),
+                    keys.coalesced(job_id),
                 ],
                 args=[job_id],
             )

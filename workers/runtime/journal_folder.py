@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Final, Self
 
 from shared import queues
-from workers.runtime.completion_journal import UNNAMED, Notebook, Notes, read
+from workers.runtime.completion_journal import UNLOCKED_PREFIX, CompletionJournal, Completions, parse
 
 log = logging.getLogger("callbacks.worker")
 
-_UNNAMED_SECONDS: Final = 60.0
-_FORGOTTEN_SECONDS: Final = 86_400.0
+_UNLOCKED_SECONDS: Final = 60.0
+_EXPIRY_SECONDS: Final = 86_400.0
 # As the supervisor names its workers; with the mark in front while the worker has not locked it.
-_QUEUE: Final = rf"(?:{queues.EXPAND}|{queues.delivery('[A-Za-z0-9_-]{1,64}')})"
-_NAME: Final = re.compile(rf"{re.escape(UNNAMED)}?{_QUEUE}-[0-9a-f]{{32}}")
+_QUEUE: Final = rf"(?:{queues.EXPAND}|{queues.delivery_queue('[A-Za-z0-9_-]{1,64}')})"
+_NAME: Final = re.compile(rf"{re.escape(UNLOCKED_PREFIX)}?{_QUEUE}-[0-9a-f]{{32}}")
 # A named pipe would keep whoever opens it waiting, and a symbolic link leads to somebody else's file.
-_CAUTIOUSLY: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_SAFE_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Notebooks:
+class JournalFolder:
     """The notebooks of the workers on this machine, in a folder; None: there are none.
 
     Workers of several services may share it. Their names are unique.
@@ -36,37 +36,37 @@ class Notebooks:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._left: set[str] = set()
+        self._not_removed: set[str] = set()
 
     @classmethod
-    def of(cls, run_dir: str) -> Self:
+    def from_run_dir(cls, run_dir: str) -> Self:
         """Give those in the folder that CALLBACKS_RUN_DIR names; empty: none."""
         return cls(Path(run_dir) if run_dir else None)
 
-    def open(self, worker: str) -> Notebook:
+    def open(self, worker: str) -> CompletionJournal:
         """Give a worker its notebook; one without a file where none can be had."""
         if self._folder is None:
-            return Notebook()
+            return CompletionJournal()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return Notebook(self._folder / worker)
+            return CompletionJournal(self._folder / worker)
         except OSError as exc:
-            log.warning("action=notebook_missing folder=%s error=%s", self._folder, exc)
-            return Notebook()
+            log.warning("action=journal_not_created folder=%s error=%s", self._folder, exc)
+            return CompletionJournal()
 
-    def read(self, worker: str) -> Notes:
+    def read(self, worker: str) -> Completions:
         """Give what a worker that ended has noted."""
         if self._folder is None or not _NAME.fullmatch(worker):
             return {}
         try:
-            return _content(self._folder / worker)
+            return _read_file(self._folder / worker)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, IndexError) as exc:
-            log.warning("action=notebook_unreadable worker=%s error=%s", worker, type(exc).__name__)
+            log.warning("action=journal_unreadable worker=%s error=%s", worker, type(exc).__name__)
             return {}
 
-    def present(self) -> Iterator[tuple[str, bool]]:
+    def list_workers(self) -> Iterator[tuple[str, bool]]:
         """Give the names of the workers that have a notebook here, whosoever they are, and whether they live."""
         try:
             paths = list(self._folder.iterdir()) if self._folder is not None else []
@@ -75,27 +75,27 @@ class Notebooks:
         for path in paths:
             if not _is_ours(path):
                 continue
-            if path.name.startswith(UNNAMED):
-                if _age_seconds(path) > _UNNAMED_SECONDS:
-                    self.discard(path.name)  # its worker never came to lock it
-            elif path.name not in self._left:
-                yield path.name, not _is_free(path)
+            if path.name.startswith(UNLOCKED_PREFIX):
+                if _age_seconds(path) > _UNLOCKED_SECONDS:
+                    self.remove(path.name)  # its worker never came to lock it
+            elif path.name not in self._not_removed:
+                yield path.name, not _is_unlocked(path)
 
-    def is_forgotten(self, worker: str) -> bool:
+    def is_expired(self, worker: str) -> bool:
         """Tell whether a dead worker's notebook may go although nobody knows the worker: it is empty, or a day old."""
         return not self.read(worker) or (
-            self._folder is not None and _age_seconds(self._folder / worker) > _FORGOTTEN_SECONDS
+            self._folder is not None and _age_seconds(self._folder / worker) > _EXPIRY_SECONDS
         )
 
-    def discard(self, worker: str) -> None:
+    def remove(self, worker: str) -> None:
         """Throw a dead worker's notebook away: Redis has what it says."""
         if self._folder is None or not _NAME.fullmatch(worker):
             return
         try:
             (self._folder / worker).unlink(missing_ok=True)
         except OSError as exc:
-            self._left.add(worker)
-            log.warning("action=notebook_left worker=%s error=%s", worker, exc)
+            self._not_removed.add(worker)
+            log.warning("action=journal_not_removed worker=%s error=%s", worker, exc)
 
 
 def _is_ours(path: Path) -> bool:
@@ -105,14 +105,14 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _content(path: Path) -> Notes:
-    with os.fdopen(os.open(path, _CAUTIOUSLY), "rb") as file:
-        return read(file.read()) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else {}
+def _read_file(path: Path) -> Completions:
+    with os.fdopen(os.open(path, _SAFE_OPEN_FLAGS), "rb") as file:
+        return parse(file.read()) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else {}
 
 
-def _is_free(path: Path) -> bool:
+def _is_unlocked(path: Path) -> bool:
     try:
-        opened = os.open(path, _CAUTIOUSLY)
+        opened = os.open(path, _SAFE_OPEN_FLAGS)
     except OSError:
         return False
     try:

@@ -26,26 +26,26 @@ from shared import keys, queues
 from shared.background import Background
 from shared.primary import check_role
 from workers.failures.retention import Trimming
-from workers.runtime.isolated import UNAVAILABLE, each
-from workers.runtime.job_transitions import Places
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.isolation import UNAVAILABLE, run_for_each
+from workers.runtime.job_transitions import JobTransitions
+from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.oom_fallback import OomFallbackRedis
-from workers.runtime.redis_retry import may_pass
+from workers.runtime.redis_retry import is_temporary
 from workers.runtime.worker import LEASE_SECONDS, RUNS_SECONDS
 
 log = logging.getLogger("callbacks.supervisor")
 
-_LOOK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 5.0
 # What could not be given back is tried again after this.
-_AGAIN_SECONDS: Final = 5.0
-_DUE_A_STEP: Final = 1000
+_RETRY_SECONDS: Final = 5.0
+_MAX_PROMOTED: Final = 1000
 # While Redis was away no lease could be renewed. Whoever lives gets the time to do it before leases end again.
-_MERCY_SECONDS: Final = 2 * _RENEW_SECONDS
+_GRACE_SECONDS: Final = 2 * _RENEW_SECONDS
 
 
-class Housekeeping:
+class Maintenance:
     """Keeps `queue_names` over a connection of its own; how its tasks go is told to `background`."""
 
     def __init__(
@@ -53,30 +53,30 @@ class Housekeeping:
         queue_names: Iterable[str],
         *,
         connection: redis.Redis,
-        notebooks: Notebooks | None = None,
+        journals: JournalFolder | None = None,
         trimming: Trimming | None = None,
         background: Background | None = None,
     ) -> None:
         self.background = background or Background()
-        self._opened = connection
+        self._own_connection = connection
         self._connection: Any = OomFallbackRedis(connection)
         self._trimming = trimming
-        self._notebooks = notebooks or Notebooks()
+        self._journals = journals or JournalFolder()
         self._queue_names = sorted(set(queue_names))
-        self._places = {name: Places(name, connection=connection) for name in self._queue_names}
+        self._transitions = {name: JobTransitions(name, connection=connection) for name in self._queue_names}
         self._popped: dict[str, set[bytes]] = {}
         # By name: whether it died of what it worked on, for all we know.
         self._dead: dict[str, bool] = {}
         self._stopping = False
-        self._dead_at = self._look_at = self._renew_at = 0.0
-        self._expire_at = time.monotonic() + _MERCY_SECONDS
+        self._reap_at = self._check_at = self._renew_at = 0.0
+        self._expire_at = time.monotonic() + _GRACE_SECONDS
 
-    def forget(self, worker: str) -> None:
+    def record_exit(self, worker: str) -> None:
         """Note that a worker's process has ended: its jobs go back to their queues at the next tick."""
         self._dead[worker] = not self._stopping
-        self._dead_at = 0.0
+        self._reap_at = 0.0
 
-    def note_stop(self) -> None:
+    def begin_stop(self) -> None:
         """Note that the workers were asked to stop: what ends them from now on is the stop, and nothing they work on.
 
         Redis hears of it at the next tick: should all of this pool be killed before it ends, others count no death.
@@ -91,16 +91,16 @@ class Housekeeping:
         try:
             self._tick(workers)
         except redis.RedisError:
-            self._let_all_renew()
+            self._postpone_expiry()
             raise
 
     def close(self) -> None:
         """Give back what is left to give back."""
         try:
             if self._dead:
-                self.attempt("maintenance_dead_workers", self._give_back_dead)
+                self.attempt("maintenance_dead_workers", self._reap_dead_workers)
         finally:
-            self._opened.close()
+            self._own_connection.close()
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
         """Do a task; whether all of it went well. Raises redis.RedisError where Redis is unavailable."""
@@ -108,124 +108,129 @@ class Housekeeping:
 
     def _tick(self, workers: Iterable[str]) -> None:
         now = time.monotonic()
-        if self._dead and now >= self._dead_at:
-            self.attempt("maintenance_dead_workers", self._give_back_dead)
+        if self._dead and now >= self._reap_at:
+            self.attempt("maintenance_dead_workers", self._reap_dead_workers)
         # Before anything expires: leases end by the wall clock, which may have been set, and these workers live.
         if now >= min(self._renew_at, self._expire_at):
             alive = set(workers)
             # A worker that had just popped a job when it was asked to stop may still begin it.
-            self._renew_at = now + (_LOOK_SECONDS if self._stopping else _RENEW_SECONDS)
-            self.attempt("maintenance_leases", lambda: self._renew_all(alive))
+            self._renew_at = now + (_CHECK_SECONDS if self._stopping else _RENEW_SECONDS)
+            self.attempt("maintenance_leases", lambda: self._renew_leases(alive))
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
             # Where nothing is to be written a replica answers like a primary.
             self.attempt("maintenance_role", lambda: check_role(self._connection))
-            self.attempt("maintenance_expired_leases", lambda: each(self._queue_names, self._give_back_expired))
-            self.attempt("maintenance_worker_registry", lambda: each(self._queue_names, self._clean_registry))
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            self.attempt("maintenance_abandoned_workers", self._look_after_abandoned)
-            self.attempt("maintenance_orphans", lambda: each(self._queue_names, self._give_back_popped))
-            self.attempt("maintenance_due_retries", lambda: each(self._queue_names, self._let_in_due))
+            self.attempt("maintenance_expired_leases", lambda: run_for_each(self._queue_names, self._requeue_expired))
+            self.attempt("maintenance_worker_registry", lambda: run_for_each(self._queue_names, self._clean_registry))
+        if now >= self._check_at:
+            self._check_at = now + _CHECK_SECONDS
+            self.attempt("maintenance_abandoned_workers", self._check_abandoned_workers)
+            self.attempt("maintenance_orphans", lambda: run_for_each(self._queue_names, self._requeue_orphans))
+            self.attempt("maintenance_due_retries", lambda: run_for_each(self._queue_names, self._promote_due))
         if self._trimming is not None and self._trimming.is_due:
             self.attempt("maintenance_trimming", self._trimming.tick)
 
     def _is_ours(self, worker: str) -> bool:
-        return _queue_of(worker) in self._places
+        return _queue_of(worker) in self._transitions
 
-    def _look_after_abandoned(self) -> None:
+    def _check_abandoned_workers(self) -> None:
         """Give back what workers had whose supervisors died with them, before those could do it."""
         dead = len(self._dead)
         try:
-            each(self._notebooks.present(), self._look_after)
+            run_for_each(self._journals.list_workers(), self._check_journal)
         finally:
             if len(self._dead) > dead:
-                self.attempt("maintenance_dead_workers", self._give_back_dead)
+                self.attempt("maintenance_dead_workers", self._reap_dead_workers)
 
-    def _look_after(self, present: tuple[str, bool]) -> None:
+    def _check_journal(self, present: tuple[str, bool]) -> None:
         worker, lives = present
         if lives or not self._is_ours(worker):
             return
         if self._connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
             self._dead.setdefault(worker, True)
-            self._dead_at = 0.0
-        elif self._notebooks.is_forgotten(worker):  # else its Redis may be another one
-            self._notebooks.discard(worker)
+            self._reap_at = 0.0
+        elif self._journals.is_expired(worker):  # else its Redis may be another one
+            self._journals.remove(worker)
 
-    def _renew_all(self, ours: set[str]) -> None:
-        neighbours = {worker for worker, lives in self._notebooks.present() if lives and self._is_ours(worker)}
+    def _renew_leases(self, ours: set[str]) -> None:
+        neighbours = {worker for worker, lives in self._journals.list_workers() if lives and self._is_ours(worker)}
         try:
-            each(neighbours | ours, lambda worker: self._renew(worker, stopping=self._stopping and worker in ours))
+            run_for_each(
+                neighbours | ours, lambda worker: self._renew_lease(worker, stopping=self._stopping and worker in ours)
+            )
         except ExceptionGroup as exc:
-            if exc.subgroup(may_pass) is not None:
-                self._let_all_renew()
+            if exc.subgroup(is_temporary) is not None:
+                self._postpone_expiry()
             raise
 
-    def _let_all_renew(self) -> None:
+    def _postpone_expiry(self) -> None:
         """Let no lease end before everybody, on other machines too, had the time to renew those of the living."""
-        self._renew_at, self._expire_at = 0.0, time.monotonic() + _MERCY_SECONDS
+        self._renew_at, self._expire_at = 0.0, time.monotonic() + _GRACE_SECONDS
 
-    def _renew(self, worker: str, *, stopping: bool) -> None:
-        places = self._places[_queue_of(worker)]
-        each(
-            places.running(worker),
-            lambda execution: places.renew(
+    def _renew_lease(self, worker: str, *, stopping: bool) -> None:
+        transitions = self._transitions[_queue_of(worker)]
+        run_for_each(
+            transitions.list_executions(worker),
+            lambda execution: transitions.renew(
                 execution, lease_seconds=LEASE_SECONDS, runs_seconds=RUNS_SECONDS, stopping=stopping
             ),
         )
 
-    def _give_back_dead(self) -> None:
+    def _reap_dead_workers(self) -> None:
         # Together with those that could not be given back before; none of them keeps another waiting.
-        self._dead_at = time.monotonic() + _AGAIN_SECONDS
+        self._reap_at = time.monotonic() + _RETRY_SECONDS
         try:
-            each(list(self._dead.items()), self._give_back_one)
+            run_for_each(list(self._dead.items()), self._reap_worker)
         except UNAVAILABLE:
-            self._dead_at = 0.0
+            self._reap_at = 0.0
             raise
 
-    def _give_back_one(self, dead: tuple[str, bool]) -> None:
+    def _reap_worker(self, dead: tuple[str, bool]) -> None:
         worker, died = dead
         queue = _queue_of(worker)
-        each(self._places[queue].running(worker), lambda execution: self._put_back(queue, execution, died=died))
+        run_for_each(
+            self._transitions[queue].list_executions(worker),
+            lambda execution: self._requeue(queue, execution, died=died),
+        )
         with self._connection.pipeline() as pipe:
             pipe.srem(REDIS_WORKER_KEYS, keys.rq_worker(worker))
             pipe.srem(WORKERS_BY_QUEUE_KEY % queue, keys.rq_worker(worker))
             pipe.delete(keys.rq_worker(worker), WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker))
             pipe.execute()
-        self._notebooks.discard(worker)
+        self._journals.remove(worker)
         self._dead.pop(worker, None)
 
-    def _give_back_expired(self, queue: str) -> None:
-        def give_back(member: bytes) -> None:
-            execution = self._places[queue].run_of(member, "")
+    def _requeue_expired(self, queue: str) -> None:
+        def requeue(member: bytes) -> None:
+            execution = self._transitions[queue].parse_execution(member, "")
             execution.worker_name = as_text(self._connection.hget(execution.key, "worker_name") or b"")
-            self._put_back(queue, execution, died=True)
+            self._requeue(queue, execution, died=True)
 
-        each(self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()), give_back)
+        run_for_each(self._connection.zrangebyscore(keys.rq_started(queue), "-inf", time.time()), requeue)
 
     def _clean_registry(self, queue: str) -> None:
         clean_worker_registry(Queue(queue, connection=self._connection, serializer=queues.JsonSerializer))
 
-    def _give_back_popped(self, queue: str) -> None:
-        def give_back(member: bytes) -> None:
+    def _requeue_orphans(self, queue: str) -> None:
+        def requeue(member: bytes) -> None:
             job_id = as_text(member)
-            if self._places[queue].give_back_popped(job_id):
-                log.warning("action=job_given_back queue=%s job=%s", queue, job_id)
+            if self._transitions[queue].requeue_orphan(job_id):
+                log.warning("action=job_requeued queue=%s job=%s", queue, job_id)
 
         before, popped = (
             self._popped.get(queue, set()),
             set(self._connection.lrange(keys.rq_intermediate(queue), 0, -1)),
         )
         self._popped[queue] = popped
-        each(popped & before, give_back)
+        run_for_each(popped & before, requeue)
 
-    def _let_in_due(self, queue: str) -> None:
-        self._places[queue].let_in_due(most=_DUE_A_STEP)
+    def _promote_due(self, queue: str) -> None:
+        self._transitions[queue].promote_due(limit=_MAX_PROMOTED)
 
-    def _put_back(self, queue: str, execution: Execution, *, died: bool) -> None:
-        finished = self._notebooks.read(execution.worker_name)
-        if self._places[queue].put_back(execution, to="front", finished=finished, died=died):
-            log.warning("action=job_given_back queue=%s job=%s", queue, execution.job_id)
+    def _requeue(self, queue: str, execution: Execution, *, died: bool) -> None:
+        finished = self._journals.read(execution.worker_name)
+        if self._transitions[queue].requeue(execution, to="front", finished=finished, died=died):
+            log.warning("action=job_requeued queue=%s job=%s", queue, execution.job_id)
 
 
 def _queue_of(worker: str) -> str:

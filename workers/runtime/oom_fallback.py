@@ -2,7 +2,7 @@
 
 Without it no worker could start, pop a job, end one or sign off there, and nothing would ever make room again. Redis
 refuses there what may need memory, and every transaction; a script that has begun to write it does not stop (see
-`at_limit.lua`). So what is refused is sent again as a script.
+`allow_oom.lua`). So what is refused is sent again as a script.
 """
 
 import time
@@ -14,9 +14,9 @@ from redis.client import Pipeline
 
 from workers.runtime import scripts
 
-_COMMANDS: Final = scripts.text("at_limit", "commands")
+_COMMANDS: Final = scripts.load("allow_oom", "commands")
 # A script cannot wait for a job as BLMOVE does. How long an idle worker rests before it asks again, at the limit only.
-_REST_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.2
 
 
 class OomFallbackRedis(redis.Redis):
@@ -33,17 +33,17 @@ class OomFallbackRedis(redis.Redis):
             if str(args[0]).startswith("EVAL"):
                 raise
         if args[0] != "BLMOVE":
-            return self.at_limit([args])[0]
-        (moved,) = self.at_limit([("LMOVE", *args[1:-1])])
+            return self.run_as_script([args])[0]
+        (moved,) = self.run_as_script([("LMOVE", *args[1:-1])])
         if moved is None:
-            time.sleep(min(float(args[-1]), _REST_SECONDS))
+            time.sleep(min(float(args[-1]), _POLL_SECONDS))
         return moved
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "OomFallbackPipeline":
         """Return a pipeline whose transaction falls back likewise."""
         return OomFallbackPipeline(self, transaction, shard_hint)
 
-    def at_limit(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def run_as_script(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Carry out commands as one script, and return the replies as Redis gives them to it."""
         words = [word for command in commands for word in (len(command), *command)]
         replies: list[Any] = self.eval(_COMMANDS, 0, *words)
@@ -69,4 +69,4 @@ class OomFallbackPipeline(Pipeline):
             is_for_memory = isinstance(exc, redis.OutOfMemoryError) or "OOM" in str(exc)
             if not is_transaction or not is_for_memory:
                 raise
-        return self._client.at_limit(commands)
+        return self._client.run_as_script(commands)

@@ -20,10 +20,10 @@ TRACEBACK_BYTES: Final = 8192
 # A pause's reason stands in one line for an operator.
 REASON_BYTES: Final = 256
 # A shorter pause would be a busy loop; after a longer one nobody would find out that the target is back.
-_SHORTEST_PAUSE_SECONDS: Final = 1.0
-_LONGEST_PAUSE_SECONDS: Final = 86_400.0
+_MIN_PAUSE_SECONDS: Final = 1.0
+_MAX_PAUSE_SECONDS: Final = 86_400.0
 # What is set aside is kept for as long. A retry after centuries would be one that nobody waits for, of memory held.
-_LONGEST_RETRY_SECONDS: Final = 30 * 86_400.0
+_MAX_RETRY_SECONDS: Final = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Unworkable(Failed):
+class InternalError(Failed):
     """This service failed with the event, not its handler: it is set apart at once, as each attempt would fail."""
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryRequested:
     """The handler asked for another attempt, after so many seconds; None: after the usual back-off."""
 
     after_seconds: float | None
@@ -78,25 +78,27 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class Split:
     """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone.
 
-    A batch whose handler asked for another attempt has not failed by any of its events: they are each Again.
+    A batch whose handler asked for another attempt has not failed by any of its events: they are each RetryRequested.
     """
 
     cause: Failed | Rejected
 
 
-Outcome: TypeAlias = Done | Failed | Again | Rejected | Paused | Apart
+Outcome: TypeAlias = Done | Failed | RetryRequested | Rejected | Paused | Split
 
 DONE: Final = Done()
 
 
-def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Failed | Again | Rejected | Paused:
+def from_exception(
+    error: BaseException, *, hidden: frozenset[str] = frozenset()
+) -> Failed | RetryRequested | Rejected | Paused:
     """Give the outcome of a call that raised `error`. Frames of the files `hidden` stay out of the traceback."""
     if isinstance(error, Retry | Reject | Pause):
         try:
-            return _signalled(error)
+            return _from_signal(error)
         except Exception as broken:  # noqa: BLE001 # a signal may be made in any way: then it is its author's error
             error = broken.with_traceback(error.__traceback__)
     kind: FailureKind = "exception"
@@ -106,22 +108,22 @@ def raised(error: BaseException, *, hidden: frozenset[str] = frozenset()) -> Fai
         kind = "cancelled"
     elif isinstance(error, SystemExit):
         kind = "exit"
-    return Failed(*_described(error, hidden), kind=kind, cause=_cause(error, hidden))
+    return Failed(*_describe(error, hidden), kind=kind, cause=_cause(error, hidden))
 
 
-def unworkable(error: BaseException) -> Unworkable:
+def internal_error(error: BaseException) -> InternalError:
     """Return the outcome of an event with which this service itself failed."""
-    return Unworkable(*_described(error, frozenset()), kind="exception", cause=_cause(error, frozenset()))
+    return InternalError(*_describe(error, frozenset()), kind="exception", cause=_cause(error, frozenset()))
 
 
-def _described(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
+def _describe(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
     """Return the text and the traceback of an exception, each cut to size. Raises nothing."""
     try:
         # traceback's own texts: they survive an exception whose str() raises.
         found = traceback.TracebackException.from_exception(error)
         found.stack = traceback.StackSummary.from_list([frame for frame in found.stack if frame.filename not in hidden])
         text = "".join(found.format_exception_only()).strip()
-        return _cut(text, ERROR_BYTES), _cut("".join(found.format()), TRACEBACK_BYTES, end=True)
+        return _truncate(text, ERROR_BYTES), _truncate("".join(found.format()), TRACEBACK_BYTES, end=True)
     except Exception as exc:  # noqa: BLE001 # a chain of a thousand causes, no memory: its type alone has to do
         return type(error).__name__, f"{type(error).__name__}: no traceback, as writing it raised {type(exc).__name__}"
 
@@ -135,27 +137,27 @@ def _cause(error: BaseException, hidden: frozenset[str]) -> str:
     return cause
 
 
-def _signalled(error: Retry | Reject | Pause) -> Again | Rejected | Paused:
+def _from_signal(error: Retry | Reject | Pause) -> RetryRequested | Rejected | Paused:
     """Give what a signal says. Raises whatever it raises, and ValueError where its time is none."""
     if isinstance(error, Reject):
-        return Rejected(_cut(str(error), ERROR_BYTES))
-    longest = _LONGEST_RETRY_SECONDS if isinstance(error, Retry) else _LONGEST_PAUSE_SECONDS
+        return Rejected(_truncate(str(error), ERROR_BYTES))
+    max_seconds = _MAX_RETRY_SECONDS if isinstance(error, Retry) else _MAX_PAUSE_SECONDS
     # Cut before it is a float: an int may be larger than any. A time that is not a number stays what it is.
-    seconds = None if error.after_seconds is None else float(max(min(error.after_seconds, longest), 0))
+    seconds = None if error.after_seconds is None else float(max(min(error.after_seconds, max_seconds), 0))
     if seconds is not None and math.isnan(seconds):
         raise ValueError(f"after_seconds must be a number of seconds, not {seconds!r}")
     if isinstance(error, Retry):
-        return Again(seconds, _cut(str(error), ERROR_BYTES))
+        return RetryRequested(seconds, _truncate(str(error), ERROR_BYTES))
     if seconds is None:
         raise ValueError("a pause needs a time")
-    return Paused(max(seconds, _SHORTEST_PAUSE_SECONDS), _cut(str(error.reason or ""), REASON_BYTES))
+    return Paused(max(seconds, _MIN_PAUSE_SECONDS), _truncate(str(error.reason or ""), REASON_BYTES))
 
 
-def _cut(text: str, most_bytes: int, *, end: bool = False) -> str:
+def _truncate(text: str, max_bytes: int, *, end: bool = False) -> str:
     """Give at most so many bytes of `text` in UTF-8, its beginning or its end, without lone surrogates."""
     data = text.encode("utf-8", "backslashreplace")
-    if len(data) > most_bytes:
+    if len(data) > max_bytes:
         mark = "…".encode()
-        kept = most_bytes - len(mark)
+        kept = max_bytes - len(mark)
         data = mark + data[-kept:] if end else data[:kept] + mark
     return data.decode("utf-8", "ignore")

@@ -27,19 +27,19 @@ from shared import keys
 from shared.stored_times import stored_ms, stored_time
 from workers.runtime import scripts
 
-By: TypeAlias = Literal["handler", "operator", "memory"]
+PausedBy: TypeAlias = Literal["handler", "operator", "memory"]
 
-_OFF: Final = scripts.text("clock", "pause")
-_RECOVER: Final = scripts.text("recover")
+_PAUSE_LUA: Final = scripts.load("clock", "pause")
+_END_MEMORY_PAUSE_LUA: Final = scripts.load("end_memory_pause")
 
 
-class Pausing(Struct, frozen=True, kw_only=True):
+class PauseState(Struct, frozen=True, kw_only=True):
     """Why a handler gets no events. `until` is when the next one is tried, None for an operator's pause.
 
     `seconds_left` to that moment: 0 if it is over, and only nothing has come since, infinite for an operator's pause.
     """
 
-    by: By
+    by: PausedBy
     since: datetime
     until: datetime | None
     seconds_left: float
@@ -48,7 +48,7 @@ class Pausing(Struct, frozen=True, kw_only=True):
     is_probing: bool
 
 
-def paused(connection: redis.Redis, handler: str) -> Pausing | None:
+def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
     """Tell how a handler is paused, if it is. Raises redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         pipe.time()
@@ -58,10 +58,10 @@ def paused(connection: redis.Redis, handler: str) -> Pausing | None:
     if "by" not in fields:
         return None
     until_ms = stored_ms(fields.get("until_ms", 0))
-    by: By = next((by for by in get_args(By) if by == fields["by"]), "handler")
+    by: PausedBy = next((by for by in get_args(PausedBy) if by == fields["by"]), "handler")
     is_operators = by == "operator"
     left_ms = until_ms - (int(seconds) * 1000 + int(microseconds) // 1000)
-    return Pausing(
+    return PauseState(
         by=by,
         since=stored_time(fields.get("since_ms", 0)),
         until=None if is_operators else stored_time(until_ms),
@@ -74,17 +74,17 @@ def paused(connection: redis.Redis, handler: str) -> Pausing | None:
 
 def seconds_left(connection: redis.Redis, handler: str) -> float:
     """Give for how long nothing may be taken for a handler, at least. Raises redis.RedisError."""
-    pausing = paused(connection, handler)
+    pausing = read_state(connection, handler)
     return 0.0 if pausing is None else pausing.seconds_left
 
 
-def switch_off(connection: redis.Redis, handler: str) -> None:
+def pause(connection: redis.Redis, handler: str) -> None:
     """Pause a handler until `resume`: what comes for it waits in its queue. Raises redis.RedisError.
 
     Workers notice at their next settlement, so within a call or two; calls under way are let end.
     """
     client: Any = connection
-    client.eval(_OFF, 1, keys.paused(handler))
+    client.eval(_PAUSE_LUA, 1, keys.paused(handler))
 
 
 def resume(connection: redis.Redis, handler: str) -> bool:
@@ -92,7 +92,7 @@ def resume(connection: redis.Redis, handler: str) -> bool:
     return bool(connection.delete(keys.paused(handler)))
 
 
-def recover(connection: redis.Redis, handler: str) -> bool:
+def end_memory_pause(connection: redis.Redis, handler: str) -> bool:
     """End a handler's pause, if it is one for want of memory; return whether it was. Raises redis.RedisError."""
     client: Any = connection
-    return bool(client.eval(_RECOVER, 1, keys.paused(handler)))
+    return bool(client.eval(_END_MEMORY_PAUSE_LUA, 1, keys.paused(handler)))

@@ -1,5 +1,5 @@
 -- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see running/pauses.py), behind clock.lua.
-local function pause_at(key)
+local function read_pause(key)
   local fields = redis.call('HMGET', key, 'by', 'until_ms', 'after_ms', 'probe', 'since_ms')
   if not fields[1] then return nil end
   return {
@@ -12,11 +12,11 @@ local function pause_at(key)
 end
 
 -- Whether nobody may call the handler now but `run`, if that is the one that tries whether the target is back.
-local function holds(pause, run)
+local function is_paused_for(pause, run)
   return pause.by == 'operator' or (pause.until_ms > now_ms() and pause.probe ~= run)
 end
 
-local function lasts_until(key, ms, kept_ms)
+local function extend_until(key, ms, kept_ms)
   redis.call('HSET', key, 'until_ms', ms)
   redis.call('PEXPIREAT', key, ms + kept_ms)
 end

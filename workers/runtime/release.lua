@@ -7,6 +7,6 @@
 require_type('list', KEYS[1])
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
 if redis.call('HEXISTS', KEYS[3], 'data') == 0 then return 0 end
-redis.call('HSET', KEYS[3], 'alone', 1)
+redis.call('HSET', KEYS[3], 'isolated', 1)
 redis.call('RPUSH', KEYS[1], ARGV[1])
 return 1

@@ -9,7 +9,7 @@
 --                fields
 --       jobs: hash, id, fields
 -- Gives 1, or 0 if the run held the job no more: then nothing is changed
-require_places(KEYS[8], KEYS[9])
+require_keys(KEYS[8], KEYS[9])
 require_type('zset', KEYS[1], KEYS[6])
 require_type('list', KEYS[3], KEYS[4])
 require_type('set', KEYS[7])
@@ -33,7 +33,7 @@ while redis.call('LMOVE', KEYS[4], KEYS[3], 'RIGHT', 'LEFT') do end
 for _, entry in ipairs(entries) do
   -- One of its name is replaced, as in settle.lua, and the earlier one counts as dropped.
   count(redis.call('EXISTS', entry.key) == 1 and entry.dropped or entry.counter, entry.records)
-  keep_for(KEYS[9], entry.key, entry.id, entry.ms, entry.seconds, entry.fields)
+  add_failure(KEYS[9], entry.key, entry.id, entry.ms, entry.seconds, entry.fields)
 end
 for _ = 1, next_number() do
   local key, id = next_text(), next_text()

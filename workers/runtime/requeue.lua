@@ -29,13 +29,13 @@ for i = 9, #ARGV, 2 do
     redis.call('HSET', ARGV[i], 'finished', (redis.call('HGET', ARGV[i], 'finished') or '') .. ARGV[i + 1] .. ';')
   end
 end
-local is_held = redis.call('ZREM', KEYS[1], member) == 1
+local is_running = redis.call('ZREM', KEYS[1], member) == 1
 if redis.call('HEXISTS', KEYS[2], 'data') == 0 then
   redis.call('DEL', KEYS[2])  -- RQ may have noted a heartbeat of a job that was gone
   while redis.call('LMOVE', KEYS[4], KEYS[3], 'RIGHT', 'LEFT') do end
   return 0
 end
-if not is_held then return 0 end
+if not is_running then return 0 end
 local has_failed = ARGV[3] == 'later'
 redis.call('HSET', KEYS[2], 'status', has_failed and 'scheduled' or 'queued')
 if is_death then redis.call('HINCRBY', KEYS[2], 'deaths', 1) end
@@ -44,7 +44,7 @@ if ARGV[5] == '1' or has_failed then
     local other = redis.call('LMOVE', KEYS[4], KEYS[3], 'RIGHT', 'LEFT')
     if not other then break end
     if has_failed and redis.pcall('HEXISTS', ARGV[8] .. other, 'data') == 1 then
-      redis.call('HSET', ARGV[8] .. other, 'alone', 1)
+      redis.call('HSET', ARGV[8] .. other, 'isolated', 1)
     end
   end
 end

@@ -6,7 +6,7 @@ from typing import Final
 _WORKERS: Final = files("workers")
 
 
-def text(*names: str) -> str:
+def load(*names: str) -> str:
     """Return these files, in order, as one script: "expand/fan_out" is workers/expand/fan_out.lua.
 
     A name without a folder is one of workers/runtime. Raises FileNotFoundError.

@@ -10,7 +10,7 @@ local run, name = next_text(), next_text()
 -- it was taken to ('' otherwise).
 local settlements = {}
 for i = 1, next_number() do
-  settlements[i] = {job = next_text(), id = next_text(), from = next_text(), to = next_text(), taken = next_text()}
+  settlements[i] = {job = next_text(), id = next_text(), from = next_text(), to = next_text(), coalesced = next_text()}
 end
 
 local function is_repeated()
@@ -32,23 +32,23 @@ local function settle()
   -- Whatever kills workers, or fails, has not been met on this stretch; where nothing is settled there was none.
   if #settlements > 0 then redis.call('HDEL', run, 'deaths', 'failures') end
   for _, s in ipairs(settlements) do
-    if s.taken == '' then
+    if s.coalesced == '' then
       redis.call('HSET', s.job, 'progress', s.to)
     else
       redis.call('DEL', s.job)
-      redis.call('LREM', s.taken, 1, s.id)
+      redis.call('LREM', s.coalesced, 1, s.id)
     end
   end
 end
 
 -- Before anything is written. `is_current` has read the jobs' own hashes.
-local function require_places(counters, index)
+local function require_keys(counters, index)
   require_counters(counters)
   require_type('zset', index)
   require_type('string', index .. ':bytes')
   require_integer(redis.call('GET', index .. ':bytes'), index .. ':bytes')
   for _, s in ipairs(settlements) do
-    if s.taken ~= '' then require_type('list', s.taken) end
+    if s.coalesced ~= '' then require_type('list', s.coalesced) end
   end
 end
 
@@ -62,15 +62,15 @@ local function write_counts(key)
   for field, number in pairs(counts) do redis.call('HINCRBY', key, field, number) end
 end
 
--- keys.ENTRY_BYTES and keys.entries_bytes. What is set aside here weighs as much as what shared/batches.py sets aside:
+-- keys.FAILURE_OVERHEAD_BYTES and keys.failures_bytes. What is set aside here weighs as much as what shared/batches.py sets aside:
 -- tests/integration/test_trimming.py holds the two against each other.
-local ENTRY_BYTES = 768
+local FAILURE_OVERHEAD_BYTES = 768
 local BYTES_SUFFIX = ':bytes'
 
 -- Adds a hash to an index by time, and its bytes (as in shared/batches.py) to those of the index. The lifetime is for
 -- the case that nobody drops it in time.
-local function keep_for(index, key, id, time_ms, lifetime_seconds, fields)
-  local bytes = ENTRY_BYTES
+local function add_failure(index, key, id, time_ms, lifetime_seconds, fields)
+  local bytes = FAILURE_OVERHEAD_BYTES
   for _, part in ipairs(fields) do bytes = bytes + #part end
   redis.call('INCRBY', index .. BYTES_SUFFIX, bytes - (redis.call('HGET', key, 'bytes') or 0))
   redis.call('HSET', key, 'bytes', bytes, unpack(fields))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias
 from shared.events import Event
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
-from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested, Split
 
 Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "filtered"]
 
@@ -83,7 +83,7 @@ class Worker:
         found: dict[int, Outcome] = {}
         split: list[int] = []
         for place, outcome in self._caller.call(events, stop=lambda: _pause(found) is not None):
-            if isinstance(outcome, Apart):
+            if isinstance(outcome, Split):
                 split.append(place)
             else:
                 found[place] = outcome
@@ -104,7 +104,7 @@ def _pause(found: Mapping[int, Outcome]) -> Paused | None:
 def _result(event: Event, outcome: Outcome) -> Result:
     if isinstance(outcome, Done):
         return Result("done", event=event)
-    if isinstance(outcome, Again):
+    if isinstance(outcome, RetryRequested):
         return Result("retry", outcome.reason, outcome.after_seconds, event=event)
     if isinstance(outcome, Paused):
         return Result("paused", outcome.reason, outcome.after_seconds, event=event)

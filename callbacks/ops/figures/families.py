@@ -19,7 +19,7 @@ MOST_SOURCES: Final = 32
 OTHER: Final = "other"
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
 
-_OUTCOMES: Final[tuple[keys.Outcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
+_OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
 _Rows: TypeAlias = list[tuple[tuple[str, ...], int]]
 
 
@@ -48,8 +48,8 @@ def _arrivals(reading: Reading) -> Iterator[Metric]:
         for kind in KINDS:
             found.add_metric((kind,), counts.get(f"{kind}.{outcome}", 0))
         yield found
-    dropped = sum(counts.get(keys.count(kind, "dropped"), 0) for kind in KINDS)
-    quarantined = sum(counts.get(keys.count(kind, "quarantined"), 0) for kind in KINDS)
+    dropped = sum(counts.get(keys.counter(kind, "dropped"), 0) for kind in KINDS)
+    quarantined = sum(counts.get(keys.counter(kind, "quarantined"), 0) for kind in KINDS)
     yield _gauge("callbacks_quarantine_entries", "Callbacks and records in the quarantine now.", reading.quarantined)
     yield _gauge("callbacks_quarantined_records", "Records set aside, neither replayed nor dropped.", quarantined)
     reused = counts.get(keys.REUSED_REQ_UUIDS, 0)
@@ -69,7 +69,7 @@ def _handlers(reading: Reading) -> Iterator[Metric]:
     for handler, entries in reading.dead.items():
         at = reading.at_handler(handler)
         deliveries.add_metric((handler, "delivered"), at["delivered"])
-        deliveries.add_metric((handler, "unwanted"), at["unwanted"])
+        deliveries.add_metric((handler, "filtered"), at["filtered"])
         deliveries.add_metric((handler, "dropped"), at["dropped"])
         # Not the audit's: that goes down with each replay, which a counter must not.
         deliveries.add_metric((handler, "dead"), reading.figures.get(f"died{SEPARATOR}{handler}", 0))
@@ -157,8 +157,8 @@ def _queues(reading: Reading) -> Iterator[Metric]:
         workers.add_metric((queue.name,), queue.workers)
     yield from (jobs, oldest, workers, paused)
     counts = reading.counts
-    arrived = sum(counts.get(keys.count(kind, "received"), 0) for kind in KINDS)
-    settled = sum(counts.get(keys.count(kind, o), 0) for kind in KINDS for o in _OUTCOMES if o != "received")
+    arrived = sum(counts.get(keys.counter(kind, "received"), 0) for kind in KINDS)
+    settled = sum(counts.get(keys.counter(kind, o), 0) for kind in KINDS for o in _OUTCOMES if o != "received")
     yield _gauge(
         "callbacks_expand_waiting_records", f"Records the queue {queues.EXPAND} still holds.", arrived - settled
     )

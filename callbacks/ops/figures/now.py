@@ -104,7 +104,7 @@ def _handlers(found: Reading) -> tuple[AtHandler, ...]:
     by_name = {queue.name: queue for queue in found.queues}
     told = []
     for handler, dead in found.dead.items():
-        queue = by_name[queues.delivery(handler)]
+        queue = by_name[queues.delivery_queue(handler)]
         told.append(
             AtHandler(
                 handler=handler,

@@ -23,7 +23,7 @@ from shared.settings import Durability
 MOST_HANDLERS: Final = 100
 _MOST_PROCESSES: Final = 1000
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
-OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "unwanted", "dead", "dropped")
+OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "filtered", "dead", "dropped")
 
 
 class Spool(Struct, frozen=True):
@@ -75,7 +75,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     def at_handler(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
         """Give how many events had each outcome at a handler, of every kind."""
         return {
-            outcome: sum(self.counts.get(keys.handler_count(handler, kind, outcome), 0) for kind in KINDS)
+            outcome: sum(self.counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
             for outcome in OUTCOMES
         }
 
@@ -92,8 +92,8 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
     for answer in answers:
         info |= answer if isinstance(answer, dict) else {}
     numbers = _numbers(counts)
-    handlers = keys.handlers(numbers)[:MOST_HANDLERS]
-    names = [queues.EXPAND, *map(queues.delivery, handlers)]
+    handlers = keys.handler_names(numbers)[:MOST_HANDLERS]
+    names = [queues.EXPAND, *map(queues.delivery_queue, handlers)]
     alive = [as_text(name) for name, last in processes if seconds - last <= STATE_SECONDS]
     with connection.pipeline(transaction=False) as pipe:
         for handler in handlers:
@@ -113,7 +113,7 @@ def read(connection: redis.Redis, level: Durability) -> Reading:
     dead = {handler: int(next(replies)) for handler in handlers}
     states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
     places = {name: [next(replies) for _ in range(6)] for name in names}
-    paused = {queues.delivery(handler): as_text(next(replies) or b"") for handler in handlers}
+    paused = {queues.delivery_queue(handler): as_text(next(replies) or b"") for handler in handlers}
     now_seconds = seconds + microseconds / 1_000_000
     findings = durability.evaluate(level, answers)
     if durability.is_replica(findings):

@@ -31,7 +31,7 @@ def routes(client: redis.Redis, settings: Settings, *, hands: Hands) -> list[Rou
     def overview(request: Request) -> Response:
         found = reading.read(client, settings.durability)
         by_name = {queue.name: queue for queue in found.queues}
-        rows = [(name, number, by_name[queues.delivery(name)]) for name, number in found.dead.items()]
+        rows = [(name, number, by_name[queues.delivery_queue(name)]) for name, number in found.dead.items()]
         return page(request, "dead_letters.html", rows=rows)
 
     def listed(request: Request) -> Response:
@@ -40,7 +40,7 @@ def routes(client: redis.Redis, settings: Settings, *, hands: Hands) -> list[Rou
 
     def confirm(request: Request) -> Response:
         shelf, about = _named(client, request)
-        pausing = pause.paused(client, str(shelf.handler))
+        pausing = pause.read_state(client, str(shelf.handler))
         return pages.confirm(request, shelf, about, paused_by="" if pausing is None else pausing.by)
 
     def act(request: Request) -> Response:

@@ -25,13 +25,13 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
 
     def ask(request: Request) -> Response:
         handler, what = _named(client, request)
-        return page(request, "handler.html", handler=handler, what=what, pausing=pause.paused(client, handler))
+        return page(request, "handler.html", handler=handler, what=what, pausing=pause.read_state(client, handler))
 
     def act(request: Request) -> Response:
         handler, what = _named(client, request)
         with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
             if what == "off":
-                pause.switch_off(client, handler)
+                pause.pause(client, handler)
             else:
                 pause.resume(client, handler)
         return RedirectResponse(BASE, 303)

@@ -134,13 +134,13 @@ def _where(at: event_status.AtHandler, event_id: str, fate: Fate) -> Where:
 
 
 def _doubts(at: event_status.AtHandler) -> Iterator[str]:
-    if at.unwanted:
-        yield f"its filters left out {_events(at.unwanted)}"
+    if at.filtered:
+        yield f"its filters left out {_events(at.filtered)}"
     if at.dropped:
         yield f"{_events(at.dropped)} of its own {'was' if at.dropped == 1 else 'were'} dropped"
     if at.since_ms is None:
         yield "it is not known since when it has been offered events"
-    elif not at.unwanted and not at.dropped:
+    elif not at.filtered and not at.dropped:
         yield "it may have come before the handler did"
 
 

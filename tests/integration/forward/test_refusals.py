@@ -63,7 +63,7 @@ def test_one_event_that_is_refused_among_accepted_ones_becomes_a_dead_letter(
         "answered 404: no such thing"
     ]
     assert message_ids(service).count("3") == refusals.MAX_REFUSALS
-    assert pause.paused(b.connection, "forward") is None
+    assert pause.read_state(b.connection, "forward") is None
     assert b.audit().balances
 
 
@@ -87,7 +87,7 @@ def test_a_target_that_refuses_everything_loses_no_event_and_gets_one_at_a_time(
             assert len(service.requests) == requests + 1 + n
 
         assert at_handler(b, function) == (0, 0, 100, 0)
-        found = pause.paused(b.connection, "forward")
+        found = pause.read_state(b.connection, "forward")
         assert found is not None
         assert found.reason.endswith(f"answered {status}")
 
@@ -136,7 +136,7 @@ def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, n
             assert rounds < 120, at_handler(b, function)
 
     assert at_handler(b, function) == (60 + rounds, 60, 0, 0)
-    assert pause.paused(b.connection, "forward") is None
+    assert pause.read_state(b.connection, "forward") is None
 
 
 def test_a_target_that_is_gone_pauses_its_queue_with_that_reason(start: Start) -> None:  # noqa: F811
@@ -146,7 +146,7 @@ def test_a_target_that_is_gone_pauses_its_queue_with_that_reason(start: Start) -
         b.deliver(function)
 
         assert len(service.requests) == 1
-    found = pause.paused(b.connection, "forward")
+    found = pause.read_state(b.connection, "forward")
     assert found is not None
     assert "says that it is gone for good" in found.reason
     assert found.seconds_left > 200

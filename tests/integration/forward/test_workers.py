@@ -76,8 +76,8 @@ def test_an_unavailable_target_pauses_only_its_own_queue_and_loses_nothing(start
     assert at_handler(b, dead) == (0, 0, 40, 0)
     assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
     waiting = [b.connection.hget(keys.job(job_id), "data") for job_id in b.waiting("deliver-forward")]
-    assert [queues.arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
-    found = pause.paused(b.connection, "forward")
+    assert [queues.parse_arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
+    found = pause.read_state(b.connection, "forward")
     assert found is not None
     assert "could not be connected to" in found.reason
 
@@ -142,7 +142,7 @@ def test_retry_after_pauses_every_worker(start: Callable[..., Bench]) -> None:
         b.deliver(function)
 
         assert len(service.requests) == 1
-    found = pause.paused(b.connection, "forward")
+    found = pause.read_state(b.connection, "forward")
     assert found is not None
     assert 500 < found.seconds_left <= 600
     assert len(b.waiting_at(function)) == 10

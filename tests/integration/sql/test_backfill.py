@@ -82,7 +82,7 @@ def of_the_past(number: int, **fields: Any) -> list[Event]:
 
 def figures(given: int = 0, known: int = 0, offered: int = 0, unwanted: int = 0) -> dict[str, Any]:
     wanted = given + known + offered
-    read = {"read": wanted + unwanted, "unwanted": unwanted, "wanted": wanted, "dry_run": False}
+    read = {"read": wanted + unwanted, "filtered": unwanted, "wanted": wanted, "dry_run": False}
     return read | {"given": given, "given_before": known, "offered": offered}
 
 
@@ -93,7 +93,7 @@ def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
     wanted = [*of_the_past(250), samples.reply()]
     database.write(*wanted, *of_the_past(3, status="SEEN"))
 
-    assert backfill("--dry-run") == {"read": 254, "unwanted": 3, "wanted": 251, "dry_run": True}
+    assert backfill("--dry-run") == {"read": 254, "filtered": 3, "wanted": 251, "dry_run": True}
     assert b.counts() == {}
     assert backfill() == figures(given=251, unwanted=3)
     (sums,) = b.audit().handlers
@@ -151,7 +151,7 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
 ) -> None:
     now = int(time.time() * 1000)
     hour = 3_600_000
-    b.connection.hset(keys.OFFERED, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
+    b.connection.hset(keys.SUBSCRIPTIONS, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
     ages = (4.5, 3, 1)  # in hours: offered, missed, offered
     database.write(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
 
@@ -168,7 +168,7 @@ def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
     b: Bench, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
 ) -> None:
     if noted is not None:
-        b.connection.hset(keys.OFFERED, "fresh", noted)
+        b.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
     ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert ended.returncode == 1
@@ -182,7 +182,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     known_from_now_on(b)
     past = of_the_past(2_600)
     database.write(*past)
-    queue = keys.rq_queue(queues.delivery("fresh"))
+    queue = keys.rq_queue(queues.delivery_queue("fresh"))
     with started(tmp_path, setting) as start:
         # It waits in the midst, as it may not give more before what it gave is delivered.
         running: Running = start("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
@@ -223,7 +223,7 @@ def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothin
     words = ("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
     assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
 
-    pauses.switch_off(b.connection, "fresh")
+    pauses.pause(b.connection, "fresh")
     assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
     with started(tmp_path, setting) as start:
         running: Running = start(*words)
@@ -317,7 +317,7 @@ def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
         expand = start("worker", "expand")
         expand.until(lambda: subscriptions.find(b.connection, "fresh"), "a note")
         b.keep(status(record("1")))
-        expand.until(lambda: b.waiting(queues.delivery("fresh")), "an event")
+        expand.until(lambda: b.waiting(queues.delivery_queue("fresh")), "an event")
     noted = subscriptions.find(b.connection, "fresh")
     assert noted is not None
     assert (noted.is_pending, noted.is_unknown) == (False, False)

@@ -21,7 +21,7 @@ from workers.handlers.sql import database_check, database_url, history
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.errors import DatabaseUnavailable
 from workers.handlers.sql.handler import EventStore
-from workers.runtime.outcome import DONE, Again
+from workers.runtime.outcome import DONE, RetryRequested
 
 
 def retry_reason(store: EventStore) -> str:
@@ -100,7 +100,7 @@ def test_a_whole_batch_is_retried_and_not_tried_event_by_event() -> None:
     with Caller(declared) as calls:
         outcomes = [outcome for _, outcome in calls.call([report("SEEN"), report("ACCEPTD")])]
     assert len(outcomes) == 2
-    assert all(isinstance(outcome, Again) and "Connection refused" in outcome.reason for outcome in outcomes)
+    assert all(isinstance(outcome, RetryRequested) and "Connection refused" in outcome.reason for outcome in outcomes)
 
 
 def test_errors_of_password_database_and_rights_do_not_contain_the_password(

@@ -23,7 +23,7 @@ from workers.deliver.call.lifespan import Lifespan
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Alarm
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import DONE, Apart, Done, Failed, Outcome, Rejected
+from workers.runtime.outcome import DONE, Done, Failed, Outcome, Rejected, Split
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
 # The frames of ours that stand around every handler's.
@@ -134,7 +134,7 @@ class Caller:
             with Alarm(self.handler.timeout_seconds) as clock:
                 outcome = self._call_sync(clock, batch)
         if len(events) > 1 and isinstance(outcome, Failed | Rejected):
-            outcome = Apart(outcome)
+            outcome = Split(outcome)
         for index in range(len(events)):
             yield index, outcome
 
@@ -148,7 +148,7 @@ class Caller:
             if self._is_keyboard_interrupt(exc):
                 raise
             # The boundary: a handler's error is its event's outcome.
-            return outcomes.raised(exc, hidden=_HIDDEN)
+            return outcomes.from_exception(exc, hidden=_HIDDEN)
         return self._outcome_of_return(returned)
 
     def _call_concurrently(
@@ -237,11 +237,11 @@ class Caller:
             returned = await self._function(argument)
         except asyncio.CancelledError as exc:
             error = HandlerTimeout(timeout_seconds).with_traceback(exc.__traceback__) if expired else exc
-            return outcomes.raised(error, hidden=_HIDDEN)
+            return outcomes.from_exception(error, hidden=_HIDDEN)
         except BaseException as exc:
             if self._is_keyboard_interrupt(exc):
                 raise
-            return outcomes.raised(exc, hidden=_HIDDEN)
+            return outcomes.from_exception(exc, hidden=_HIDDEN)
         finally:
             timer.cancel()
             self._overdue.discard(task)
@@ -251,13 +251,13 @@ class Caller:
         if value is None:
             return DONE
         if isinstance(value, Retry | Pause | Reject):
-            return outcomes.raised(value, hidden=_HIDDEN)
+            return outcomes.from_exception(value, hidden=_HIDDEN)
         if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):
             return DONE
         # A wrapper around an `async def`, or a forgotten `await`: nothing has run, so nothing is done.
         if inspect.iscoroutine(value):
             value.close()
-        return outcomes.raised(
+        return outcomes.from_exception(
             TypeError(f"{self.handler.location} returned a {type(value).__name__} that nobody runs"), hidden=_HIDDEN
         )
 
@@ -266,7 +266,7 @@ def _result(task: asyncio.Task[Outcome]) -> Outcome:
     try:
         return task.result()
     except Exception as exc:  # noqa: BLE001 # an error of ours around one call must not break off the others
-        return outcomes.unworkable(exc)
+        return outcomes.internal_error(exc)
 
 
 async def _cancel_all(left: Sequence[asyncio.Task[Outcome]]) -> None:

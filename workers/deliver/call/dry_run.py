@@ -16,7 +16,7 @@ from workers.deliver.call import lifespan
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.lifespan import LifespanFailed
 from workers.runtime import outcome as outcomes
-from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused, Rejected
+from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested, Split
 
 OutcomeName: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused", "unready"]
 
@@ -49,9 +49,9 @@ def dry_run(caller: Caller, events: Sequence[Event]) -> Iterator[DryRun]:
         began = time.monotonic()
         told = list(caller.call(events))
         outcome = told[0][1]  # of one call, so it is the same for all
-        cause: Outcome = outcome.cause if isinstance(outcome, Apart) else outcome
+        cause: Outcome = outcome.cause if isinstance(outcome, Split) else outcome
         yield _result(handler, tuple(events), cause, time.monotonic() - began)
-        if not isinstance(outcome, Apart):
+        if not isinstance(outcome, Split):
             return
     for event in events:
         began = time.monotonic()
@@ -61,7 +61,9 @@ def dry_run(caller: Caller, events: Sequence[Event]) -> Iterator[DryRun]:
 
 def not_ready(error: LifespanFailed, events: Sequence[Event]) -> DryRun:
     """Say that the handler's lifespan could not be opened, so that it was called with none of the events."""
-    outcome = outcomes.raised(error.__cause__ or error, hidden=frozenset((lifespan.__file__, contextlib.__file__)))
+    outcome = outcomes.from_exception(
+        error.__cause__ or error, hidden=frozenset((lifespan.__file__, contextlib.__file__))
+    )
     told = outcome.error if isinstance(outcome, Failed) else error.cause
     return DryRun(
         events=tuple(events),
@@ -95,7 +97,7 @@ def _describe(handler: Handler, outcome: Outcome) -> tuple[OutcomeName, str, str
     if isinstance(outcome, Paused):
         told = f"asks for a pause of {outcome.after_seconds:g} s: {outcome.reason or '-'}"
         return "paused", told, "A worker would let its whole queue wait so long."
-    if isinstance(outcome, Again):
+    if isinstance(outcome, RetryRequested):
         wait = "after the usual back-off" if outcome.after_seconds is None else f"after {outcome.after_seconds:g} s"
         return "retry", f"asks for another attempt: {outcome.reason}", f"A worker would try again {wait}, {attempts}."
     if isinstance(outcome, Failed):

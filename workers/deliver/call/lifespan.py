@@ -177,6 +177,6 @@ def _watched(seconds: float) -> Any:
 
 
 def _cause(error: BaseException) -> str:
-    outcome = outcomes.raised(error, hidden=_HIDDEN)
+    outcome = outcomes.from_exception(error, hidden=_HIDDEN)
     # A lifespan that raises what a handler may: it opens no more for that.
     return outcome.cause if isinstance(outcome, Failed) else type(error).__name__

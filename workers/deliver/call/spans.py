@@ -15,7 +15,7 @@ from msgspec import Struct
 from shared import events, tracing
 from shared.events import Event
 from workers.declaration import Handler
-from workers.runtime.outcome import Again, Apart, Done, Failed, Outcome, Paused
+from workers.runtime.outcome import Done, Failed, Outcome, Paused, RetryRequested, Split
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -129,13 +129,13 @@ class CallSpans:
         return span
 
     def _end(self, sampled: _Sampled, outcome: Outcome) -> None:
-        cause = outcome.cause if isinstance(outcome, Apart) else outcome
+        cause = outcome.cause if isinstance(outcome, Split) else outcome
         word = self._outcome_name(sampled.attempt, outcome)
         if isinstance(cause, Failed):
             # "ValueError at orders.py:12": the type alone is what error.type asks for.
             self._tracer.mark_failed(sampled.span, cause.cause.partition(" ")[0])
         elif word == "dead":
-            self._tracer.mark_failed(sampled.span, "Retry" if isinstance(cause, Again) else "Reject")
+            self._tracer.mark_failed(sampled.span, "Retry" if isinstance(cause, RetryRequested) else "Reject")
         self._finish(sampled, word)
 
     def _outcome_name(self, attempt: int, outcome: Outcome) -> str:
@@ -143,10 +143,10 @@ class CallSpans:
             return "delivered"
         if isinstance(outcome, Paused):
             return "paused"
-        if isinstance(outcome, Apart):
+        if isinstance(outcome, Split):
             return "split"
         # As workers/deliver/retries.py decides.
-        is_retried = isinstance(outcome, Failed | Again) and attempt < self._handler.attempts
+        is_retried = isinstance(outcome, Failed | RetryRequested) and attempt < self._handler.attempts
         return "retried" if is_retried else "dead"
 
     def _finish(self, sampled: _Sampled, word: str) -> None:

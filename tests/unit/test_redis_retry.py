@@ -72,10 +72,10 @@ def test_the_pauses_between_attempts_grow_fourfold_up_to_an_hour() -> None:
 
 
 def test_a_jobs_arguments_are_read_as_they_were_written() -> None:
-    assert queues.arguments(queues.call(queues.EXPAND_JOB, (1, [["status"]]))) == [1, [["status"]]]
+    assert queues.parse_arguments(queues.encode_call(queues.EXPAND_JOB, (1, [["status"]]))) == [1, [["status"]]]
 
 
 @pytest.mark.parametrize("arguments", [[], [2, []], ["1", []], [0]], ids=str)
 def test_a_job_of_another_release_is_refused(arguments: list[object]) -> None:
     with pytest.raises(ValueError, match="version"):
-        queues.arguments(orjson.dumps(("workers.jobs.expand", None, arguments, {})))
+        queues.parse_arguments(orjson.dumps(("workers.jobs.expand", None, arguments, {})))

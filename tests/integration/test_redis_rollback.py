@@ -39,7 +39,7 @@ def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 @pytest.fixture
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
-    monkeypatch.setattr(worker, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "_CHECK_SECONDS", 0.0)
     called.clear()
     before.clear()
     with bench(quick_redis.url, falling_back) as made:

@@ -10,10 +10,10 @@ Item = TypeVar("Item")
 # Redis does not answer: it would not for the next one either.
 UNAVAILABLE: Final = (redis.ConnectionError, redis.TimeoutError)
 # Of thousands that fail alike these few say why.
-_MOST_RAISED: Final = 10
+_MAX_RAISED: Final = 10
 
 
-def each(items: Iterable[Item], do: Callable[[Item], object]) -> None:
+def run_for_each(items: Iterable[Item], do: Callable[[Item], object]) -> None:
     """Call `do` for each of `items`, and raise what some of them raised after the last, as an ExceptionGroup.
 
     While Redis is unavailable nothing more is tried, and its error is raised at once.
@@ -27,4 +27,4 @@ def each(items: Iterable[Item], do: Callable[[Item], object]) -> None:
         except Exception as exc:  # noqa: BLE001 # the others get their turn before it is raised
             raised.append(exc)
     if raised:
-        raise ExceptionGroup(f"{len(raised)} failed", raised[:_MOST_RAISED])
+        raise ExceptionGroup(f"{len(raised)} failed", raised[:_MAX_RAISED])

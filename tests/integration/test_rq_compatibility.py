@@ -113,7 +113,7 @@ def test_a_job_that_rq_has_written_anew_is_still_read(b: Bench) -> None:
     batch.save()
 
     assert not b.connection.hget(batch.key, "data").startswith(b"[")
-    assert queues.arguments(b.connection.hget(batch.key, "data")) == batch.args
+    assert queues.parse_arguments(b.connection.hget(batch.key, "data")) == batch.args
 
 
 @pytest.mark.parametrize(("name", "function"), [(queues.EXPAND_JOB, jobs.expand), (queues.DELIVER_JOB, jobs.deliver)])
@@ -194,7 +194,7 @@ def test_a_busy_worker_is_not_forgotten_however_long_its_job_takes(b: Bench) -> 
     name = worker_name("deliver-taker")
     b.keep(status(record("1")))
     b.expand()
-    keeper = b.housekeeping(taker)
+    keeper = b.maintenance(taker)
     lifetimes: list[list[int]] = []
 
     @handler(ReportEvent, name="taker")

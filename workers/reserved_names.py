@@ -18,14 +18,14 @@ from callbacks import own_packages
 _PUBLIC: Final = "callbacks"
 
 
-def of_entry(entry: str) -> str:
+def check_entry(entry: str) -> str:
     """Return what is wrong with an entry of CALLBACKS_HANDLERS that means a module of a taken name; "" if nothing."""
     name = entry.partition(".")[0]
-    other = _other(name)
-    return "" if other is None or (_is_found(entry) and entry != name) else _problem("", name, other)
+    foreign = _find_foreign(name)
+    return "" if foreign is None or (_is_found(entry) and entry != name) else _problem("", name, foreign)
 
 
-def of_error(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Return what is wrong if the import of a handler failed of a taken name; "" if it failed of something else."""
     if isinstance(error, ImportError):
         wanted = error.name or ""
@@ -34,47 +34,47 @@ def of_error(error: BaseException) -> str:
     else:
         return ""
     name = wanted.partition(".")[0]
-    other = _other(name)
-    return "" if other is None else _problem(f"{error}: ", name, other)
+    foreign = _find_foreign(name)
+    return "" if foreign is None else _problem(f"{error}: ", name, foreign)
 
 
-def of_imported(before: Collection[str]) -> str:
+def check_imports(before: Collection[str]) -> str:
     """Return what is wrong with the modules of the project that were imported since `before`; "" if nothing.
 
     Their source is read, as an import within a function has not been carried out.
     """
-    others = {name: other for name in own_packages.NAMES if (other := _other(name)) is not None}
-    if not others:
+    foreign_paths = {name: foreign for name in own_packages.NAMES if (foreign := _find_foreign(name)) is not None}
+    if not foreign_paths:
         return ""
     for name in sys.modules.keys() - set(before):
         path = Path(getattr(sys.modules[name], "__file__", None) or "")
-        if path.suffix != ".py" or not _is_beside(path, others.values()):
+        if path.suffix != ".py" or not _is_in_project(path, foreign_paths.values()):
             continue
-        for line, taken in _wanted(path, others):
-            top = taken.partition(".")[0]
-            return _problem(f"{path}, line {line}, imports {taken!r}: ", top, others[top])
+        for line, imported in _own_imports(path, foreign_paths):
+            top = imported.partition(".")[0]
+            return _problem(f"{path}, line {line}, imports {imported!r}: ", top, foreign_paths[top])
     return ""
 
 
-def _problem(where: str, name: str, other: Path) -> str:
+def _problem(where: str, name: str, foreign: Path) -> str:
     return (
-        f"{where}the name {name!r} is taken by this service, so a handler cannot import {other}; "
+        f"{where}the name {name!r} is taken by this service, so a handler cannot import {foreign}; "
         "rename it, or move it into a package of another name"
     )
 
 
-def _other(name: str) -> Path | None:
+def _find_foreign(name: str) -> Path | None:
     return own_packages.find_foreign(name) if name in own_packages.NAMES else None
 
 
-def _is_beside(path: Path, others: Collection[Path]) -> bool:
+def _is_in_project(path: Path, foreign_paths: Collection[Path]) -> bool:
     """Whether a module lies in a project that has modules of taken names, and is not a library installed there."""
     if "site-packages" in path.parts:
         return False
-    return any(path.absolute().is_relative_to(other.parent) for other in others)
+    return any(path.absolute().is_relative_to(foreign.parent) for foreign in foreign_paths)
 
 
-def _wanted(path: Path, names: Collection[str]) -> Iterator[tuple[int, str]]:
+def _own_imports(path: Path, names: Collection[str]) -> Iterator[tuple[int, str]]:
     """Yield the imports of a source file, by line, that mean a module of the project by a name of the service."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
@@ -82,7 +82,7 @@ def _wanted(path: Path, names: Collection[str]) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             wanted = [node.module]
             if node.module == _PUBLIC:
-                wanted = [f"{_PUBLIC}.{alias.name}" for alias in node.names if not _is_offered(alias.name)]
+                wanted = [f"{_PUBLIC}.{alias.name}" for alias in node.names if not _is_public(alias.name)]
         else:
             continue
         for name in wanted:
@@ -91,7 +91,7 @@ def _wanted(path: Path, names: Collection[str]) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-def _is_offered(name: str) -> bool:
+def _is_public(name: str) -> bool:
     return hasattr(sys.modules.get(_PUBLIC), name)
 
 

@@ -97,7 +97,7 @@ def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(b: Bench, start:
     until(lambda: witnesses.total() > 1, "it was called again")
     until(lambda: delivered(b) == 2, "both are delivered")
     assert sorted(witnesses.calls("single").values()) == [1, 2]
-    assert "action=job_given_back" in command.log
+    assert "action=job_requeued" in command.log
     assert b.audit().balances
 
 
@@ -226,7 +226,7 @@ def test_work_begins_when_redis_comes_up_later(
         brought(b, "")
         server.stop()
         command = start(b, "deliver", "--handler", "single")
-        until(lambda: "action=redis_away" in command.log, "it says so")
+        until(lambda: "action=redis_unavailable" in command.log, "it says so")
 
         server.start()
 
@@ -273,7 +273,7 @@ def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(b: Bench, sta
 
 def test_a_worker_for_a_queue_without_a_handler_ends_with_2(b: Bench) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "workers.process", queues.delivery("nobody"), "--name", "deliver-nobody-1"],
+        [sys.executable, "-m", "workers.process", queues.delivery_queue("nobody"), "--name", "deliver-nobody-1"],
         cwd=REPOSITORY,
         env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
         capture_output=True,

@@ -11,62 +11,62 @@ from pathlib import Path
 import pytest
 
 from workers.runtime import completion_journal
-from workers.runtime.completion_journal import MOST_NOTES, Notebook
-from workers.runtime.journal_folder import Notebooks
+from workers.runtime.completion_journal import MAX_COMPLETIONS, CompletionJournal
+from workers.runtime.journal_folder import JournalFolder
 
 JOBS = ["a" * 32, "b" * 32]
 WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Notebooks:
-    return Notebooks(tmp_path / "run")
+def books(tmp_path: Path) -> JournalFolder:
+    return JournalFolder(tmp_path / "run")
 
 
-def test_what_is_noted_can_be_read_by_others(books: Notebooks) -> None:
+def test_what_is_noted_can_be_read_by_others(books: JournalFolder) -> None:
     with closing(books.open(WORKER)) as book:
         book.begin(JOBS)
-        book.note(1, 0)
-        book.note(0, 70_000)
-        book.note(1, 3)
+        book.record(1, 0)
+        book.record(0, 70_000)
+        book.record(1, 3)
 
         assert books.read(WORKER) == book.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
 
 
-def test_what_is_settled_is_noted_no_more(books: Notebooks) -> None:
+def test_what_is_settled_is_noted_no_more(books: JournalFolder) -> None:
     with closing(books.open(WORKER)) as book:
         book.begin(JOBS)
-        book.note(0, 1)
-        book.note(0, 2)
+        book.record(0, 1)
+        book.record(0, 2)
         book.clear()
-        book.note(1, 5)
+        book.record(1, 5)
 
         assert books.read(WORKER) == {JOBS[1]: frozenset([5])}
 
 
-def test_the_notes_of_one_run_are_none_of_the_next(books: Notebooks) -> None:
+def test_the_notes_of_one_run_are_none_of_the_next(books: JournalFolder) -> None:
     with closing(books.open(WORKER)) as book:
         book.begin(JOBS)
-        book.note(1, 0)
+        book.record(1, 0)
         book.begin(["c" * 32])
 
         assert books.read(WORKER) == {}
 
 
-def test_a_full_one_says_so_and_takes_notes_again_when_it_is_cleared(books: Notebooks) -> None:
+def test_a_full_one_says_so_and_takes_notes_again_when_it_is_cleared(books: JournalFolder) -> None:
     with closing(books.open(WORKER)) as book:
         book.begin(JOBS)
-        for place in range(MOST_NOTES):
+        for place in range(MAX_COMPLETIONS):
             assert not book.is_full
-            book.note(0, place)
+            book.record(0, place)
 
         assert book.is_full
-        assert books.read(WORKER) == {JOBS[0]: frozenset(range(MOST_NOTES))}
+        assert books.read(WORKER) == {JOBS[0]: frozenset(range(MAX_COMPLETIONS))}
         book.clear()
         assert not book.is_full
 
 
-def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: Notebooks) -> None:
+def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: JournalFolder) -> None:
     with closing(books.open(WORKER)) as book:
         book.begin(["x" * 300_000, "y" * 300_000])
         assert book.is_full
@@ -75,14 +75,14 @@ def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: Note
         assert not book.is_full
 
 
-def test_notes_survive_a_sigkill_and_show_who_died(books: Notebooks, tmp_path: Path) -> None:
+def test_notes_survive_a_sigkill_and_show_who_died(books: JournalFolder, tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from workers.runtime.journal_folder import Notebooks
-book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+from workers.runtime.journal_folder import JournalFolder
+book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 book.begin({JOBS!r})
-book.note(0, 7)
+book.record(0, 7)
 print("noted", flush=True)
 input()
 """
@@ -91,19 +91,19 @@ input()
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "noted\n"
-        assert list(books.present()) == [(WORKER, True)]
+        assert list(books.list_workers()) == [(WORKER, True)]
         worker.kill()
 
-    assert list(books.present()) == [(WORKER, False)]
+    assert list(books.list_workers()) == [(WORKER, False)]
     assert books.read(WORKER) == {JOBS[0]: frozenset([7])}
-    books.discard(WORKER)
-    assert list(books.present()) == []
+    books.remove(WORKER)
+    assert list(books.list_workers()) == []
 
 
-def test_closed_with_nothing_noted_it_leaves_no_file(books: Notebooks, tmp_path: Path) -> None:
+def test_closed_with_nothing_noted_it_leaves_no_file(books: JournalFolder, tmp_path: Path) -> None:
     book = books.open(WORKER)
     book.begin(JOBS)
-    book.note(0, 0)
+    book.record(0, 0)
     book.clear()
     book.close()
     book.close()
@@ -111,20 +111,20 @@ def test_closed_with_nothing_noted_it_leaves_no_file(books: Notebooks, tmp_path:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_closed_with_notes_it_leaves_them_to_others(books: Notebooks, tmp_path: Path) -> None:
+def test_closed_with_notes_it_leaves_them_to_others(books: JournalFolder, tmp_path: Path) -> None:
     book = books.open(WORKER)
     book.begin(JOBS)
-    book.note(0, 4)
+    book.record(0, 4)
     book.close()
 
-    assert list(books.present()) == [(WORKER, False)]
+    assert list(books.list_workers()) == [(WORKER, False)]
     assert books.read(WORKER) == {JOBS[0]: frozenset([4])}
-    assert not books.is_forgotten(WORKER)
+    assert not books.is_expired(WORKER)
     os.utime(tmp_path / "run" / WORKER, (0, 0))
-    assert books.is_forgotten(WORKER)
+    assert books.is_expired(WORKER)
 
 
-def test_a_file_cut_short_or_missing_has_no_notes(books: Notebooks, tmp_path: Path) -> None:
+def test_a_file_cut_short_or_missing_has_no_notes(books: JournalFolder, tmp_path: Path) -> None:
     assert books.read(WORKER) == {}
     (tmp_path / "run").mkdir()
     for content in (b"", b"abc", bytes(100)):
@@ -133,15 +133,15 @@ def test_a_file_cut_short_or_missing_has_no_notes(books: Notebooks, tmp_path: Pa
         assert books.read(WORKER) == {}
 
 
-def test_a_half_made_file_is_removed_when_it_is_old(books: Notebooks, tmp_path: Path) -> None:
+def test_a_half_made_file_is_removed_when_it_is_old(books: JournalFolder, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     half = tmp_path / "run" / f".{WORKER}"
     half.touch()
-    assert list(books.present()) == []
+    assert list(books.list_workers()) == []
     assert half.exists(), "its worker may be about to lock it"
 
     os.utime(half, (0, 0))
-    assert list(books.present()) == []
+    assert list(books.list_workers()) == []
 
     assert not half.exists()
 
@@ -167,10 +167,12 @@ def others_files(folder: Path) -> list[Path]:
     return sorted(paths)
 
 
-def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(books: Notebooks, tmp_path: Path) -> None:
+def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(
+    books: JournalFolder, tmp_path: Path
+) -> None:
     paths = others_files(tmp_path / "run")
 
-    assert list(books.present()) == []
+    assert list(books.list_workers()) == []
     for path in paths:
         assert books.read(path.name) == {}
 
@@ -179,24 +181,24 @@ def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(books
 
 
 def test_nothing_of_others_in_the_folder_is_opened(
-    books: Notebooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others_files(tmp_path / "run")
     opened: list[object] = []
     monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
 
-    list(books.present())
+    list(books.list_workers())
 
     assert opened == []
 
 
 @pytest.mark.parametrize("name", ["../secret", ".env", "/etc/passwd", ""])
-def test_only_a_workers_name_is_discarded(books: Notebooks, tmp_path: Path, name: str) -> None:
+def test_only_a_workers_name_is_discarded(books: JournalFolder, tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".env").touch()
     (tmp_path / "secret").touch()
 
-    books.discard(name)
+    books.remove(name)
 
     assert (tmp_path / "run" / ".env").exists()
     assert (tmp_path / "secret").exists()
@@ -207,35 +209,35 @@ def test_where_no_file_can_be_had_it_works_without_and_says_so(
 ) -> None:
     (tmp_path / "run").write_text("not a folder")
 
-    with closing(Notebooks(tmp_path / "run").open(WORKER)) as book:
+    with closing(JournalFolder(tmp_path / "run").open(WORKER)) as book:
         book.begin(JOBS)
-        book.note(1, 2)
+        book.record(1, 2)
 
         assert book.read() == {JOBS[1]: frozenset([2])}
-    assert "action=notebook_missing" in caplog.text
+    assert "action=journal_not_created" in caplog.text
 
 
 def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with closing(Notebooks.of("").open(WORKER)) as book:
+    with closing(JournalFolder.from_run_dir("").open(WORKER)) as book:
         book.begin(JOBS)
-        book.note(0, 0)
+        book.record(0, 0)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_jobs_field_holds_what_several_runs_have_added() -> None:
-    assert completion_journal.from_text("0,1,5;3;") == frozenset([0, 1, 2, 5])
-    assert completion_journal.from_text("") == frozenset()
+    assert completion_journal.parse_finished("0,1,5;3;") == frozenset([0, 1, 2, 5])
+    assert completion_journal.parse_finished("") == frozenset()
 
 
 def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
-    books: Notebooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book = books.open(WORKER)
     book.begin(JOBS)
-    book.note(1, 0)
+    book.record(1, 0)
     book.close()
     whole = (tmp_path / "run" / WORKER).read_bytes()
 
@@ -248,7 +250,7 @@ def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
 
 
 def test_a_file_that_cannot_be_removed_is_told_once_and_left(
-    books: Notebooks, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    books: JournalFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -256,20 +258,20 @@ def test_a_file_that_cannot_be_removed_is_told_once_and_left(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / WORKER).touch()
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert list(books.present()) == [(WORKER, False)]
+    assert list(books.list_workers()) == [(WORKER, False)]
 
-    books.discard(WORKER)
+    books.remove(WORKER)
 
-    assert list(books.present()) == []
-    assert caplog.text.count("action=notebook_left") == 1
+    assert list(books.list_workers()) == []
+    assert caplog.text.count("action=journal_not_removed") == 1
 
 
-def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: Notebooks, tmp_path: Path) -> None:
+def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: JournalFolder, tmp_path: Path) -> None:
     script = f"""
 import os, sys, time
 from pathlib import Path
-from workers.runtime.journal_folder import Notebooks
-book = Notebooks(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+from workers.runtime.journal_folder import JournalFolder
+book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 if os.fork() == 0:
     print(os.getpid(), flush=True)
     time.sleep(60)
@@ -280,14 +282,14 @@ os._exit(0)
         child = int(worker.stdout.readline())
         worker.wait()
         try:
-            assert list(books.present()) == [(WORKER, False)]
+            assert list(books.list_workers()) == [(WORKER, False)]
         finally:
             os.kill(child, signal.SIGKILL)
 
 
 def test_one_without_a_file_takes_notes_too() -> None:
-    with closing(Notebook()) as book:
+    with closing(CompletionJournal()) as book:
         book.begin(JOBS)
-        book.note(0, 0)
+        book.record(0, 0)
 
         assert book.read() == {JOBS[0]: frozenset([0])}

@@ -13,13 +13,13 @@ from shared import connections, keys, queues
 from tests.integration.told import brought, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.runtime.job_transitions import Places
-from workers.runtime.journal_folder import Notebooks
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.job_transitions import JobTransitions
+from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
 from workers.runtime.steps import Steps
 from workers.runtime.worker import LEASE_SECONDS
 
-QUEUE = queues.delivery("single")
+QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def end_lease(b: Bench, run: Execution) -> None:
     b.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
 
 
-def keeper(b: Bench, notebooks: Notebooks | None = None) -> Housekeeping:
+def keeper(b: Bench, journals: JournalFolder | None = None) -> Maintenance:
     """Give one for which the time has come to end leases, but not yet to renew any."""
-    made = Housekeeping([QUEUE], connection=connections.connect(b.url), notebooks=notebooks)
+    made = Maintenance([QUEUE], connection=connections.connect(b.url), journals=journals)
     made._expire_at, made._renew_at = 0.0, time.monotonic() + 3600
     return made
 
@@ -53,8 +53,8 @@ def test_a_wall_clock_that_was_set_ends_no_lease_of_a_worker_that_its_supervisor
     run = started(b, worker_name(QUEUE))
     end_lease(b, run)
 
-    with closing(keeper(b)) as housekeeping:
-        housekeeping.tick([run.worker_name])
+    with closing(keeper(b)) as maintenance:
+        maintenance.tick([run.worker_name])
 
     assert b.waiting(QUEUE) == []
     assert b.connection.zscore(keys.rq_started(QUEUE), run.composite_key) > time.time()
@@ -66,14 +66,14 @@ def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_
     brought(b, "1")
     run = started(b, worker_name(QUEUE))
     end_lease(b, run)
-    books = Notebooks(tmp_path)
+    books = JournalFolder(tmp_path)
 
-    with closing(books.open(run.worker_name)), closing(keeper(b, books)) as housekeeping:
-        housekeeping.tick([])
+    with closing(books.open(run.worker_name)), closing(keeper(b, books)) as maintenance:
+        maintenance.tick([])
         assert b.waiting(QUEUE) == [], "it works on"
     end_lease(b, run)
-    with closing(keeper(b, books)) as housekeeping:
-        housekeeping.tick([])
+    with closing(keeper(b, books)) as maintenance:
+        maintenance.tick([])
 
     assert len(b.waiting(QUEUE)) == 1, "it does no more"
 
@@ -83,8 +83,8 @@ def test_whoever_finds_a_lease_ended_can_tell_whose_it_was(b: Bench) -> None:
     run = started(b, worker_name(QUEUE))
 
     assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS
-    with closing(keeper(b)) as housekeeping:
-        housekeeping.tick([run.worker_name])
+    with closing(keeper(b)) as maintenance:
+        maintenance.tick([run.worker_name])
     assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS, "after a renewal too"
 
 
@@ -93,17 +93,17 @@ def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwh
     brought(b, "2", "3")
     first, second = b.waiting(QUEUE)
     run = started(b, worker_name(QUEUE))
-    places = Places(QUEUE, connection=b.connection)
-    assert places.put_back(run, to="front", finished={})
+    places = JobTransitions(QUEUE, connection=b.connection)
+    assert places.requeue(run, to="front", finished={})
 
-    assert not places.put_back(
+    assert not places.requeue(
         run, to="front", finished={first: frozenset([0]), second: frozenset([1]), "gone": frozenset([0])}
     )
 
-    arguments = queues.arguments(b.connection.hget(keys.job(first), "data"))
+    arguments = queues.parse_arguments(b.connection.hget(keys.job(first), "data"))
     b.connection.lpop(keys.rq_queue(QUEUE))
-    portions = Steps(b.connection).take(
-        queue=QUEUE, job_id=first, own_arguments=arguments, most_items=100, most_bytes=1 << 20
+    portions = Steps(b.connection).claim(
+        queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
     assert [portion.finished for portion in portions] == [{0}, {1}], "who takes a job along knows it too"
     assert not b.connection.exists(keys.job("gone"))
@@ -116,9 +116,9 @@ def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(b: Bench) -> None
     b.connection.hset(keys.job(second), "deaths", 1)
     b.connection.lpop(keys.rq_queue(QUEUE))
 
-    arguments = queues.arguments(b.connection.hget(keys.job(first), "data"))
-    portions = Steps(b.connection).take(
-        queue=QUEUE, job_id=first, own_arguments=arguments, most_items=100, most_bytes=1 << 20
+    arguments = queues.parse_arguments(b.connection.hget(keys.job(first), "data"))
+    portions = Steps(b.connection).claim(
+        queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 
     assert [portion.job_id for portion in portions] == [first]
@@ -132,9 +132,9 @@ def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to
     brought(b, "1")
     run = started(b, worker_name(QUEUE))
     # Both are killed when this is over, by a platform whose grace is shorter.
-    supervisor = Housekeeping([QUEUE], connection=connections.connect(b.url))
+    supervisor = Maintenance([QUEUE], connection=connections.connect(b.url))
     if asked_to_stop:
-        supervisor.note_stop()
+        supervisor.begin_stop()
     supervisor.tick([run.worker_name])
     end_lease(b, run)
 
@@ -148,15 +148,17 @@ def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to
 
 def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(b: Bench, tmp_path: Path) -> None:
     brought(b, "1")
-    notebooks = Notebooks(tmp_path)
+    journals = JournalFolder(tmp_path)
     run = started(b, worker_name(QUEUE))
-    with closing(notebooks.open(run.worker_name)), closing(keeper(b, notebooks)) as housekeeping:
-        housekeeping.note_stop()
-        housekeeping.tick([])
+    with closing(journals.open(run.worker_name)), closing(keeper(b, journals)) as maintenance:
+        maintenance.begin_stop()
+        maintenance.tick([])
         assert not b.connection.hexists(run.key, "stopping"), "another supervisor's"
 
-        assert Places(QUEUE, connection=b.connection).put_back(run, to="front", finished={})
-        assert not Places(QUEUE, connection=b.connection).renew(run, lease_seconds=9, runs_seconds=9, stopping=True)
+        assert JobTransitions(QUEUE, connection=b.connection).requeue(run, to="front", finished={})
+        assert not JobTransitions(QUEUE, connection=b.connection).renew(
+            run, lease_seconds=9, runs_seconds=9, stopping=True
+        )
 
     assert not b.connection.exists(run.key)
 
@@ -169,7 +171,7 @@ def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_al
     b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: now - 1, "deleted": now - 1, "later": now + 60})
 
     for _ in range(3):
-        Places(QUEUE, connection=b.connection).let_in_due(most=100)
+        JobTransitions(QUEUE, connection=b.connection).promote_due(limit=100)
 
     assert b.waiting(QUEUE) == [job_id]
     assert b.connection.zrange(keys.rq_scheduled(QUEUE), 0, -1) == [b"later"]
@@ -179,9 +181,9 @@ def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_al
 def test_a_run_that_has_ended_is_not_brought_back_by_a_renewal(b: Bench) -> None:
     brought(b, "1")
     run = started(b, worker_name(QUEUE))
-    places = Places(QUEUE, connection=b.connection)
+    places = JobTransitions(QUEUE, connection=b.connection)
     assert places.renew(run, lease_seconds=60, runs_seconds=3600)
-    assert places.put_back(run, to="front", finished={})
+    assert places.requeue(run, to="front", finished={})
 
     assert not places.renew(run, lease_seconds=60, runs_seconds=3600)
 

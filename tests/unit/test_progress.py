@@ -22,20 +22,20 @@ places = st.frozensets(st.integers(0, 200))
     ],
 )
 def test_the_first_ones_are_counted_and_the_others_named(settled: set[int], text: str) -> None:
-    assert progress.write(settled) == text
-    assert progress.read(text) == settled
+    assert progress.to_text(settled) == text
+    assert progress.parse(text) == settled
 
 
 @given(places)
 def test_what_was_written_is_read_and_counted(settled: frozenset[int]) -> None:
-    assert progress.read(progress.write(settled)) == settled
-    assert progress.count(progress.write(settled)) == len(settled)
+    assert progress.parse(progress.to_text(settled)) == settled
+    assert progress.count(progress.to_text(settled)) == len(settled)
 
 
 @given(places, places)
 def test_two_states_never_have_one_text(one: frozenset[int], other: frozenset[int]) -> None:
-    assert (progress.write(one) == progress.write(other)) == (one == other)
+    assert (progress.to_text(one) == progress.to_text(other)) == (one == other)
 
 
 def test_nothing_settled_is_what_a_new_job_says() -> None:
-    assert progress.write(()) == progress.NOTHING
+    assert progress.to_text(()) == progress.NOTHING

@@ -16,10 +16,10 @@ from tests.redis_server import RedisServer
 from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import Trimming
 from workers.filters import Filters
-from workers.runtime.maintenance import Housekeeping
+from workers.runtime.maintenance import Maintenance
 
-QUEUE = queues.delivery("single")
-OTHER = queues.delivery("other")
+QUEUE = queues.delivery_queue("single")
+OTHER = queues.delivery_queue("other")
 # No run has such a name: nothing before a colon and nothing behind it, one too many, and what is not UTF-8.
 BAD = (b"no-run", b"a:b:c", b"\xff\xfe:\xff")
 
@@ -31,17 +31,17 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 @pytest.fixture
-def keeper(b: Bench) -> Iterator[Housekeeping]:
+def keeper(b: Bench) -> Iterator[Maintenance]:
     """Give one for which everything is due."""
     connection = connections.connect(b.url)
     trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
-    with closing(Housekeeping([QUEUE, OTHER], connection=connection, trimming=trimming)) as made:
+    with closing(Maintenance([QUEUE, OTHER], connection=connection, trimming=trimming)) as made:
         yield made
 
 
-def tick(keeper: Housekeeping, *workers: str) -> None:
+def tick(keeper: Maintenance, *workers: str) -> None:
     """Do all of it, whatever the time."""
-    keeper._look_at = keeper._expire_at = keeper._renew_at = keeper._dead_at = 0.0
+    keeper._check_at = keeper._expire_at = keeper._renew_at = keeper._reap_at = 0.0
     if keeper._trimming is not None:
         keeper._trimming._look_at = 0.0
     keeper.tick(workers)
@@ -57,7 +57,7 @@ def run(b: Bench, queue: str, name: str) -> str:
 
 
 def test_what_is_not_a_run_among_a_dead_workers_runs_keeps_none_of_its_jobs(
-    b: Bench, keeper: Housekeeping, caplog: pytest.LogCaptureFixture
+    b: Bench, keeper: Maintenance, caplog: pytest.LogCaptureFixture
 ) -> None:
     brought(b, "1")
     name = worker_name(QUEUE)
@@ -66,18 +66,18 @@ def test_what_is_not_a_run_among_a_dead_workers_runs_keeps_none_of_its_jobs(
 
     tick(keeper, name)
     assert b.waiting(QUEUE) == []
-    keeper.forget(name)
+    keeper.record_exit(name)
     tick(keeper)
 
     assert len(b.waiting(QUEUE)) == 1
     assert not b.connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(name))
     assert keeper.background.failing() == {}
-    lines = [record.getMessage() for record in caplog.records if "run_unreadable" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "execution_unreadable" in record.getMessage()]
     assert len(lines) == len(BAD), "each is logged once"
 
 
 def test_what_is_not_a_run_among_those_whose_lease_ended_keeps_none_of_the_others(
-    b: Bench, keeper: Housekeeping, caplog: pytest.LogCaptureFixture
+    b: Bench, keeper: Maintenance, caplog: pytest.LogCaptureFixture
 ) -> None:
     for queue in (QUEUE, OTHER):
         b.connection.zadd(keys.rq_started(queue), dict.fromkeys(BAD, 0))
@@ -94,10 +94,10 @@ def test_what_is_not_a_run_among_those_whose_lease_ended_keeps_none_of_the_other
     assert keeper.background.failing() == {"maintenance_expired_leases": "ValueError"}
     (line,) = (record.getMessage() for record in caplog.records if "loop_failed" in record.getMessage())
     assert line.startswith("action=loop_failed loop=maintenance_expired_leases count=1 ExceptionGroup")
-    assert "run_of" in line, "the places of what raised it are there"
+    assert "parse_execution" in line, "the places of what raised it are there"
 
 
-def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(b: Bench, keeper: Housekeeping) -> None:
+def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(b: Bench, keeper: Maintenance) -> None:
     brought(b, "1")
     brought(b, "2")
     first, second = worker_name(QUEUE), worker_name(QUEUE)
@@ -105,8 +105,8 @@ def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(
     run(b, QUEUE, second)
     stored = b.connection.dump(keys.job(broken))
     b.connection.set(keys.job(broken), "no hash")
-    keeper.forget(second)
-    keeper.forget(first)
+    keeper.record_exit(second)
+    keeper.record_exit(first)
 
     tick(keeper)
     assert len(b.waiting(QUEUE)) == 1
@@ -120,7 +120,7 @@ def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(
 
 
 def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popped(
-    b: Bench, keeper: Housekeeping
+    b: Bench, keeper: Maintenance
 ) -> None:
     brought(b, "1")
     brought(b, "2")
@@ -128,7 +128,7 @@ def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popp
     run(b, QUEUE, name)
     b.connection.lmove(keys.rq_queue(QUEUE), keys.rq_intermediate(QUEUE), "LEFT", "RIGHT")
     b.connection.set(keys.rq_queue(QUEUE), "no list")
-    keeper.forget(name)
+    keeper.record_exit(name)
 
     for _ in range(3):
         tick(keeper)
@@ -141,7 +141,7 @@ def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popp
     assert keeper.background.failing() == {}
 
 
-def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(b: Bench, keeper: Housekeeping) -> None:
+def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(b: Bench, keeper: Maintenance) -> None:
     brought(b, "1")
     (job_id,) = b.waiting(QUEUE)
     b.connection.lpop(keys.rq_queue(QUEUE))
@@ -154,9 +154,7 @@ def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(b: Bench,
     assert keeper.background.failing() == {}
 
 
-def test_a_queue_of_another_type_costs_no_retry_and_keeps_no_other_queue_waiting(
-    b: Bench, keeper: Housekeeping
-) -> None:
+def test_a_queue_of_another_type_costs_no_retry_and_keeps_no_other_queue_waiting(b: Bench, keeper: Maintenance) -> None:
     brought(b, "1")
     jobs = {queue: b.waiting(queue)[0] for queue in (QUEUE, OTHER)}
     for queue, job_id in jobs.items():
@@ -176,7 +174,7 @@ def test_a_queue_of_another_type_costs_no_retry_and_keeps_no_other_queue_waiting
     assert keeper.background.failing() == {}
 
 
-def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(b: Bench, keeper: Housekeeping) -> None:
+def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(b: Bench, keeper: Maintenance) -> None:
     brought(b, "1")
     b.connection.lmove(keys.rq_queue(QUEUE), keys.rq_intermediate(QUEUE), "LEFT", "RIGHT")
     b.connection.rpush(keys.rq_intermediate(QUEUE), b"\xff")
@@ -190,7 +188,7 @@ def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(b: Benc
 
 def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_waiting(b: Bench) -> None:
     brought(b, "1")
-    b.connection.hset(keys.COUNTS, keys.handler_count("single", "report", "dead"), 0)
+    b.connection.hset(keys.COUNTS, keys.handler_counter("single", "report", "dead"), 0)
     b.connection.set(keys.QUARANTINE, "no sorted set")
     b.connection.sadd("rq:workers:expand", "rq:worker:old")
     b.connection.hset("rq:worker:old", "birth", "yesterday, or so")
@@ -215,7 +213,7 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     b.connection.delete(keys.QUARANTINE)
 
 
-def test_leases_end_for_nobody_while_redis_takes_no_renewal(b: Bench, keeper: Housekeeping) -> None:
+def test_leases_end_for_nobody_while_redis_takes_no_renewal(b: Bench, keeper: Maintenance) -> None:
     """Workers of other machines live too, and could not renew theirs either."""
     brought(b, "1")
     name, away = worker_name(QUEUE), worker_name(OTHER)
@@ -233,7 +231,7 @@ def test_leases_end_for_nobody_while_redis_takes_no_renewal(b: Bench, keeper: Ho
     assert b.connection.zscore(keys.rq_started(QUEUE), one) > time.time() + 10, "renewed as soon as that is possible"
 
 
-def test_what_maintenance_logs_is_an_error(b: Bench, keeper: Housekeeping, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_maintenance_logs_is_an_error(b: Bench, keeper: Maintenance, caplog: pytest.LogCaptureFixture) -> None:
     b.connection.zadd(keys.rq_started(QUEUE), {b"no-run": 0})
 
     tick(keeper)
