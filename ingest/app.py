@@ -31,8 +31,8 @@ from shared import gc_tuning, uncaught, wire
 from shared import settings as configuration
 from shared.background import Background
 from shared.connections import connect_async
-from shared.metrics import Figures
-from shared.metrics_push import Telling
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
 from shared.settings import Settings
 
 # Bodies being read and bodies waiting for their commit, together; a body is held about three times over (as bytes,
@@ -64,10 +64,10 @@ def create_app(settings: Settings | None = None) -> Starlette:
         background=background,
     )
     health = Health(gate, store.report, background)
-    figures = Figures()
-    answers = AnswerMetrics(figures)
-    telling = Telling(figures, settings.redis_url, state=store.report.metrics, background=background)
-    commit = spans.commit(MeasuredStore(store, figures))
+    metrics = Metrics()
+    answers = AnswerMetrics(metrics)
+    metrics_push = MetricsPush(metrics, settings.redis_url, state=store.report.metrics, background=background)
+    commit = spans.commit(MeasuredStore(store, metrics))
     limited_log = log.RateLimitedLog()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
@@ -103,7 +103,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 max_pause_seconds=_COMMIT_PAUSE_SECONDS,
                 on_failure=commit.fail_pending,
             )
-            telling.start()
+            metrics_push.start()
             await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
@@ -116,7 +116,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 await finish("the store", store.close())
                 await finish("the durability watch", stop(watching))
                 await finish("the durability watch", gate.close())
-                await finish("the metrics push", asyncio.to_thread(telling.close))
+                await finish("the metrics push", asyncio.to_thread(metrics_push.close))
                 await finish("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 

@@ -24,15 +24,15 @@ Every place of the product that begins a task, a thread or a pool of threads, an
         Thread: the last export of spans: `shared.uncaught`
     callbacks.ops.app
         to_thread: the end of the actions: awaited
-    callbacks.ops.access.signed_out
+    callbacks.ops.access.revoked_sessions
         to_thread: a question to Redis: raised in its request
-    callbacks.ops.pages.live_hub
+    callbacks.ops.pages.live_feed
         task: the listener to live events: begun again
-    callbacks.ops.pages.streams
+    callbacks.ops.pages.event_streams
         ensure_future: one page that stays open: raised in its request
-    callbacks.ops.pages.hands
+    callbacks.ops.pages.bulk_actions
         executor: an operator's actions: logged, and noted as failed
-    callbacks.ops.figures.together
+    callbacks.ops.status.single_flight
         to_thread: one question to Redis: raised to all who wait
     workers.process
         Thread: the lifeline to the supervisor: whatever ends it ends the process

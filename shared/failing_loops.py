@@ -20,19 +20,19 @@ class FailingLoop(Struct, frozen=True):
     error: str
 
 
-def failing(connection: redis.Redis) -> list[FailingLoop]:
+def list_failing_loops(connection: redis.Redis) -> list[FailingLoop]:
     """Return the loops that keep failing, of all processes that told a state lately. Raises redis.RedisError."""
     client: Any = connection
     seconds, _ = client.time()
-    names = client.zrangebyscore(keys.FIGURES_PROCESSES, seconds - STATE_SECONDS, "+inf")
+    names = client.zrangebyscore(keys.METRICS_PROCESSES, seconds - STATE_SECONDS, "+inf")
     with client.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.hget(keys.figures_of(as_text(name)), "state")
+            pipe.hget(keys.metrics_of(as_text(name)), "state")
         states = pipe.execute()
-    return [found for state in filter(None, states) for found in failing_in(orjson.loads(state))]
+    return [found for state in filter(None, states) for found in parse_failing_loops(orjson.loads(state))]
 
 
-def failing_in(state: Mapping[str, Any]) -> list[FailingLoop]:
+def parse_failing_loops(state: Mapping[str, Any]) -> list[FailingLoop]:
     """Return the loops that keep failing, as a process's state names them."""
     process = str(state.get("process", ""))
     return [FailingLoop(process, str(loop), str(error)) for loop, error in dict(state.get("failing", {})).items()]

@@ -4,10 +4,10 @@
     cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
     cb:coalesced:<job id>      list    workers   while the job runs: ids of the jobs it took along, oldest first
     cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
-    cb:figures                 hash    all       kept: what processes counted for /metrics; shared/metrics_push.py
-    cb:figures:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
-    cb:figures:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
-    cb:figures:hour            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py
+    cb:metrics                 hash    all       kept: what processes counted for /metrics; shared/metrics_push.py
+    cb:metrics:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
+    cb:metrics:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
+    cb:recent-rate            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py
     cb:live                    hash    expand    10 s: what of this second has been published, see shared/live.py
     cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/failures/retention.py
     cb:quarantine:<id>         hash    all       until dropped or replayed; else FAILURE_EXPIRY_SECONDS
@@ -18,7 +18,7 @@
     cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
     cb:subscriptions           hash    expand    for ever: see workers/expand/subscriptions.py
     cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
-    cb:signed-out:<session>    string  ops       as long as the session would have lasted, twelve hours at most
+    cb:revoked-session:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
     cb:actions                 zset    ops    ids of what operators did, by time: the newest ACTIONS_KEPT
@@ -53,9 +53,9 @@ QUARANTINE: Final = "cb:quarantine"
 SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"
 ACTIONS: Final = "cb:actions"
-FIGURES: Final = "cb:figures"
-FIGURES_PROCESSES: Final = "cb:figures:processes"
-FIGURES_HOUR: Final = "cb:figures:hour"
+METRICS: Final = "cb:metrics"
+METRICS_PROCESSES: Final = "cb:metrics:processes"
+RECENT_RATE: Final = "cb:recent-rate"
 LIVE: Final = "cb:live"
 
 # The counter of replies that came under the `req_uuid` of another one, and were delivered.
@@ -119,9 +119,9 @@ def paused(handler: str) -> str:
     return f"cb:paused:{handler}"
 
 
-def signed_out(session: str) -> str:
+def revoked_session(session: str) -> str:
     """Name the note that a session of the operators' page has ended before its time."""
-    return f"cb:signed-out:{session}"
+    return f"cb:revoked-session:{session}"
 
 
 def failures_bytes(index: str) -> str:
@@ -149,9 +149,9 @@ def action_runner(action_id: str) -> str:
     return f"{action(action_id)}:runner"
 
 
-def figures_of(process: str) -> str:
+def metrics_of(process: str) -> str:
     """Name what a process told last of its figures."""
-    return f"{FIGURES}:{process}"
+    return f"{METRICS}:{process}"
 
 
 def live_channel(database: int) -> str:

@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from shared.events import Event
 
-_NO_DIGIT: Final = re.compile(r"[^0-9]")
+_NON_DIGITS: Final = re.compile(r"[^0-9]")
 
 
-class Filter(Struct, frozen=True, kw_only=True):
+class LiveFilter(Struct, frozen=True, kw_only=True):
     """Which events are wanted: of what is empty, all. Words count in any case.
 
     A reply has no status, so where one is named, none is wanted. `number` is the person's, a report's recipient and a
@@ -23,7 +23,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     sources: frozenset[str] = frozenset()
     number: str = ""
 
-    def wants(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         """Tell whether `event` is wanted."""
         status = event.status if event.kind == "report" else None
         person = event.recipient if event.kind == "report" else event.sender
@@ -32,7 +32,7 @@ class Filter(Struct, frozen=True, kw_only=True):
             and _is_among(status, self.statuses)
             and _is_among(event.channel, self.channels)
             and (not self.sources or event.source in self.sources)
-            and (not self.number or _holds(person or "", _NO_DIGIT.sub("", self.number)))
+            and (not self.number or _contains(person or "", _NON_DIGITS.sub("", self.number)))
         )
 
 
@@ -40,5 +40,5 @@ def _is_among(word: str | None, words: frozenset[str]) -> bool:
     return not words or (word is not None and word.upper() in {one.upper() for one in words})
 
 
-def _holds(number: str, digits: str) -> bool:
-    return bool(digits) and digits in _NO_DIGIT.sub("", number)
+def _contains(number: str, digits: str) -> bool:
+    return bool(digits) and digits in _NON_DIGITS.sub("", number)

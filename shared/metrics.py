@@ -8,14 +8,14 @@ Redis already, in the step that it counts (`keys.COUNTS`), is not counted here a
 from bisect import bisect_left
 from typing import Final, TypeAlias
 
-# The words of a figure's name, such as ("answers", 200): joined only when it is told.
-Name: TypeAlias = tuple[str | int, ...]
+# The words of a figure's name, such as ("responses", 200): joined only when it is told.
+MetricName: TypeAlias = tuple[str | int, ...]
 
 SEPARATOR: Final = "|"
 # Bounds are part of what is kept in Redis. Should a release choose others, the old ones stay beside them, unchanged.
-SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-SIZES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
-BEYOND: Final = "+Inf"
+SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SIZE_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+INFINITY: Final = "+Inf"
 # Sums are kept as integers, so that adding them up in Redis is exact.
 SUM_UNIT: Final = 1e-6
 
@@ -37,34 +37,34 @@ class Histogram:
 
     def snapshot(self) -> dict[str, int]:
         """Give the counts by "le" and bound, and the sum in SUM_UNIT."""
-        bounds = [*map(str, self._bounds), BEYOND]
+        bounds = [*map(str, self._bounds), INFINITY]
         found = {f"le{SEPARATOR}{bound}": count for bound, count in zip(bounds, self._counts, strict=True) if count}
         return found | {"sum": round(self._sum / SUM_UNIT)} if found else {}
 
 
-class Figures:
+class Metrics:
     """All that one process counts."""
 
     def __init__(self) -> None:
-        self._counts: dict[Name, int] = {}
-        self._histograms: dict[Name, Histogram] = {}
+        self._counts: dict[MetricName, int] = {}
+        self._histograms: dict[MetricName, Histogram] = {}
 
-    def add(self, name: Name, number: int = 1) -> None:
+    def add(self, name: MetricName, number: int = 1) -> None:
         """Add `number` to a counter."""
         self._counts[name] = self._counts.get(name, 0) + number
 
-    def histogram(self, name: Name, bounds: tuple[float, ...]) -> Histogram:
+    def histogram(self, name: MetricName, bounds: tuple[float, ...]) -> Histogram:
         """Give the histogram of that name, to be held by whoever observes."""
         return self._histograms.setdefault(name, Histogram(bounds))
 
     def snapshot(self) -> dict[str, int]:
         """Give every number by its joined name. Names that were never counted are absent."""
         # dict.copy is one step to other threads, iterating is not.
-        found = {_joined(name): number for name, number in self._counts.copy().items()}
+        found = {_join(name): number for name, number in self._counts.copy().items()}
         for name, histogram in self._histograms.copy().items():
-            found |= {f"{_joined(name)}{SEPARATOR}{part}": number for part, number in histogram.snapshot().items()}
+            found |= {f"{_join(name)}{SEPARATOR}{part}": number for part, number in histogram.snapshot().items()}
         return found
 
 
-def _joined(name: Name) -> str:
+def _join(name: MetricName) -> str:
     return SEPARATOR.join(map(str, name))

@@ -24,25 +24,25 @@ import redis
 
 from shared import connections, keys, recent_rate
 from shared.background import Background
-from shared.metrics import Figures
+from shared.metrics import Metrics
 
-EVERY_SECONDS: Final = 2.0
+PUSH_SECONDS: Final = 2.0
 # Beyond this age a process's state is no longer believed: it has ended without a word, or cannot reach Redis.
 STATE_SECONDS: Final = 15
 # The end of a process waits for this, and for a connection, at most.
 _TIMEOUT_SECONDS: Final = 2.0
-_FORGET_SECONDS: Final = keys.DAY_SECONDS
+_LIFETIME_SECONDS: Final = keys.DAY_SECONDS
 
 # KEYS  1 the figures   2 processes that have a state, by time   3 what this process told last   4 the last hour
 # ARGV  1 name of the process   2 number of this telling   3 lifetime in seconds   4 state, or ''
 #       5 how many seconds ago this growth ended   6 how many seconds it took   7 how many words of it the last hour has
 #       then those words: name, growth; then figure, growth
 # The time is the server's: those of machines differ.
-_TELL: Final = f"""{recent_rate.ADD}
+_PUSH_LUA: Final = f"""{recent_rate.ADD_LUA}
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
   local words = tonumber(ARGV[7])
-  add_to_last_hour(KEYS[4], now, tonumber(ARGV[5]), tonumber(ARGV[6]), 8, 7 + words)
+  add_to_recent_rate(KEYS[4], now, tonumber(ARGV[5]), tonumber(ARGV[6]), 8, 7 + words)
   for i = 8 + words, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[3], 'number', ARGV[2], 'state', ARGV[4])
@@ -57,7 +57,7 @@ end
 """
 
 
-class Telling:
+class MetricsPush:
     """Tells `figures` to the Redis at `url` while it runs; and `state()`, of which only the last counts.
 
     What of `background` keeps failing belongs to the state; a process that has none else then has one.
@@ -65,28 +65,28 @@ class Telling:
 
     def __init__(
         self,
-        figures: Figures,
+        metrics: Metrics,
         url: str,
         *,
         state: Callable[[], Mapping[str, Any]] | None = None,
         background: Background | None = None,
     ) -> None:
-        self._figures = figures
+        self._metrics = metrics
         self._state = state
         self._name = uuid.uuid4().hex
         self._client = connections.connect(url, timeout_seconds=_TIMEOUT_SECONDS)
-        self._script = self._client.register_script(_TELL)
+        self._script = self._client.register_script(_PUSH_LUA)
         self._background = background or Background()
-        self._told: dict[str, int] = {}
+        self._pushed: dict[str, int] = {}
         self._has_state = False
         self._snapshot: dict[str, int] | None = None
         self._number = 0
         # When the snapshot was taken, and the one before that was told: by this process's clock, for what lies between.
-        self._taken_at = self._told_until = time.monotonic()
+        self._snapshot_at = self._pushed_until = time.monotonic()
         self._ending = threading.Event()
         self._loop = self._background.loop("metrics_push")
         self._thread = self._background.make_thread(
-            "metrics_push", self._try, every_seconds=EVERY_SECONDS, ending=self._ending
+            "metrics_push", self._push_if_available, every_seconds=PUSH_SECONDS, ending=self._ending
         )
 
     def start(self) -> None:
@@ -98,60 +98,60 @@ class Telling:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        held_back = self._snapshot is not None
+        has_unsent = self._snapshot is not None
         # What an earlier failure held back goes first, as it was, and what has grown since after it.
-        if self._end() and held_back:
-            self._end()
+        if self._push_last() and has_unsent:
+            self._push_last()
         self._client.close()
 
-    def tell(self, *, ends: bool = False) -> None:
+    def push(self, *, is_last: bool = False) -> None:
         """Tell what has grown. Raises redis.RedisError, and then the same is told the next time."""
-        state = None if ends else self._state_now()
+        state = None if is_last else self._current_state()
         if self._snapshot is None:
-            snapshot = self._figures.snapshot()
-            self._taken_at = time.monotonic()
-            if snapshot == self._told and self._state is None and state is None and not self._has_state:
-                self._told_until = self._taken_at
+            snapshot = self._metrics.snapshot()
+            self._snapshot_at = time.monotonic()
+            if snapshot == self._pushed and self._state is None and state is None and not self._has_state:
+                self._pushed_until = self._snapshot_at
                 return
             self._snapshot = snapshot
             self._number += 1
         growth = {
-            name: number - self._told.get(name, 0)
+            name: number - self._pushed.get(name, 0)
             for name, number in self._snapshot.items()
-            if number != self._told.get(name, 0)
+            if number != self._pushed.get(name, 0)
         }
-        of_the_hour = _words(recent_rate.growth(growth))
+        recent = _flatten(recent_rate.select_growth(growth))
         self._script(
-            keys=[keys.FIGURES, keys.FIGURES_PROCESSES, keys.figures_of(self._name), keys.FIGURES_HOUR],
+            keys=[keys.METRICS, keys.METRICS_PROCESSES, keys.metrics_of(self._name), keys.RECENT_RATE],
             args=[
-                *(self._name, self._number, _FORGET_SECONDS, b"" if state is None else orjson.dumps(state)),
-                *(time.monotonic() - self._taken_at, self._taken_at - self._told_until),
-                *(len(of_the_hour), *of_the_hour, *_words(growth)),
+                *(self._name, self._number, _LIFETIME_SECONDS, b"" if state is None else orjson.dumps(state)),
+                *(time.monotonic() - self._snapshot_at, self._snapshot_at - self._pushed_until),
+                *(len(recent), *recent, *_flatten(growth)),
             ],
         )
-        self._told, self._snapshot, self._has_state = self._snapshot, None, state is not None
-        self._told_until = self._taken_at
+        self._pushed, self._snapshot, self._has_state = self._snapshot, None, state is not None
+        self._pushed_until = self._snapshot_at
 
-    def _state_now(self) -> dict[str, Any] | None:
+    def _current_state(self) -> dict[str, Any] | None:
         state = None if self._state is None else dict(self._state())
         failing = self._background.failing()
         if failing:
             state = {**(state or {}), "failing": failing, "process": f"{socket.gethostname()}:{os.getpid()}"}
         return state
 
-    def _end(self) -> bool:
+    def _push_last(self) -> bool:
         pushed: list[bool] = []
-        self._loop.attempt(lambda: pushed.append(self._try(ends=True)))
+        self._loop.attempt(lambda: pushed.append(self._push_if_available(is_last=True)))
         return pushed == [True]
 
-    def _try(self, *, ends: bool = False) -> bool:
+    def _push_if_available(self, *, is_last: bool = False) -> bool:
         try:
-            self.tell(ends=ends)
+            self.push(is_last=is_last)
         except (redis.RedisError, OSError):
             # No line of ours: whoever keeps callbacks says so where it matters.
             return False
         return True
 
 
-def _words(growth: Mapping[str, int]) -> list[str | int]:
+def _flatten(growth: Mapping[str, int]) -> list[str | int]:
     return [word for pair in growth.items() for word in pair]

@@ -4,7 +4,7 @@ Processes add to it in the script that pushes their metrics (`shared.metrics_pus
 the answers took. It is a ring in one hash of 130 KiB at the most, which is gone an hour after the last
 callback. All times are Redis's own, as those of machines differ.
 
-    cb:figures:hour    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}
+    cb:recent-rate    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}
 """
 
 from bisect import bisect_left
@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 from msgspec import Struct
 
-from shared.metrics import BEYOND, SECONDS, SEPARATOR
+from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
 
 BUCKET_SECONDS: Final = 10
 SHOWN_BUCKETS: Final = 3600 // BUCKET_SECONDS
@@ -34,8 +34,8 @@ _LE: Final = f"le{SEPARATOR}"
 # Spreads what has grown evenly over the time in which it grew: seconds mostly, but minutes where Redis was away.
 #   now, ended, seconds    unix time of Redis; how many seconds ago the growth ended, and how long it took
 #   first, last            where in ARGV its names and numbers stand
-ADD: Final = f"""
-local function add_to_last_hour(key, now, ended, seconds, first, last)
+ADD_LUA: Final = f"""
+local function add_to_recent_rate(key, now, ended, seconds, first, last)
   local slots, length = {SLOTS}, {BUCKET_SECONDS}
   local newest = math.floor((now - ended) / length)
   local oldest = math.floor((now - ended - seconds) / length)
@@ -72,7 +72,7 @@ class Bucket(Struct, frozen=True):
         return self.callbacks / BUCKET_SECONDS
 
 
-class Acknowledged(Struct, frozen=True, kw_only=True):
+class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
     """How long callbacks waited for their 200, over the last `window_seconds`; None where there were no `answers`.
 
     Estimated from a histogram, as Prometheus does it: exact to within a bucket of `figures.SECONDS`.
@@ -84,26 +84,26 @@ class Acknowledged(Struct, frozen=True, kw_only=True):
     p99_seconds: float | None
 
 
-class LastHour(Struct, frozen=True):
+class RecentRate(Struct, frozen=True):
     """The hour: its buckets, oldest first, and how long answers took in its last minutes."""
 
     buckets: tuple[Bucket, ...]
-    acknowledged: Acknowledged
+    acknowledged: AcknowledgeTimes
 
 
-def growth(figures: Mapping[str, int]) -> dict[str, int]:
+def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
     """Choose of what grew in a process's figures what the hour has: callbacks kept, and the times of answers."""
     found: Counter[str] = Counter()
-    for name, number in figures.items():
+    for name, number in metrics.items():
         part, _, rest = name.partition(SEPARATOR)
-        if part == "received":
+        if part == "accepted":
             found[CALLBACKS] += number
         elif part == "acknowledged" and rest.startswith(_LE):
             found[rest] += number
     return dict(found)
 
 
-def read(fields: Mapping[bytes, bytes], *, now_seconds: float) -> LastHour:
+def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
     """Read what Redis holds, at the time `now_seconds` of Redis. A bucket that is not there is one of nothing."""
     held: dict[int, dict[str, Any]] = {}
     for text in fields.values():
@@ -112,7 +112,7 @@ def read(fields: Mapping[bytes, bytes], *, now_seconds: float) -> LastHour:
     newest = int((now_seconds - LATE_SECONDS) // BUCKET_SECONDS) - 1
     current = int(now_seconds // BUCKET_SECONDS)
     recent = range(current - WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
-    return LastHour(
+    return RecentRate(
         tuple(
             Bucket(bucket * BUCKET_SECONDS, int(held.get(bucket, {}).get(CALLBACKS, 0)))
             for bucket in range(newest - SHOWN_BUCKETS + 1, newest + 1)
@@ -121,7 +121,9 @@ def read(fields: Mapping[bytes, bytes], *, now_seconds: float) -> LastHour:
     )
 
 
-def percentile(counts: Sequence[int], share: float, *, bounds: Sequence[float] = SECONDS) -> float | None:
+def estimate_percentile(
+    counts: Sequence[int], share: float, *, bounds: Sequence[float] = SECONDS_BUCKETS
+) -> float | None:
     """Estimate the value below which `share` of the observations lie, None if there are none.
 
     `counts` has one number for each of `bounds` and one beyond; within a bucket they are taken to be spread evenly,
@@ -138,15 +140,15 @@ def percentile(counts: Sequence[int], share: float, *, bounds: Sequence[float] =
     return least + (bounds[place] - least) * (share * total - below) / counts[place]
 
 
-def _acknowledged(buckets: Iterable[Mapping[str, Any]]) -> Acknowledged:
+def _acknowledged(buckets: Iterable[Mapping[str, Any]]) -> AcknowledgeTimes:
     found: Counter[str] = Counter()
     for held in buckets:
         found.update({name: int(number) for name, number in held.items() if name.startswith(_LE)})
     # Bounds of another release are left out: they cannot be put in order with ours.
-    counts = [found[f"{_LE}{bound}"] for bound in (*SECONDS, BEYOND)]
-    return Acknowledged(
+    counts = [found[f"{_LE}{bound}"] for bound in (*SECONDS_BUCKETS, INFINITY)]
+    return AcknowledgeTimes(
         window_seconds=WINDOW_SECONDS,
         answers=sum(counts),
-        p50_seconds=percentile(counts, 0.5),
-        p99_seconds=percentile(counts, 0.99),
+        p50_seconds=estimate_percentile(counts, 0.5),
+        p99_seconds=estimate_percentile(counts, 0.99),
     )

@@ -18,8 +18,8 @@ import redis
 from shared import connections, gc_tuning, library_parts, logs, queues, settings, tracing
 from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
-from shared.metrics import Figures
-from shared.metrics_push import Telling
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
 from workers import jobs, registry
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
@@ -84,8 +84,8 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     worker = QueueWorker(queue, name=name, connection=connection, journal=journal)
     steps = Steps(connection, is_stopping=lambda: worker.stopping)
     caller: Caller | None = None
-    figures = Figures()
-    telling = Telling(figures, loaded.redis_url, background=background)
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, loaded.redis_url, background=background)
     if handler is None:
         expander = Expander(
             steps=steps,
@@ -105,14 +105,14 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
                 caller=caller,
                 journal=journal,
                 is_stopping=lambda: worker.stopping,
-                figures=figures,
+                metrics=metrics,
                 spans=spans,
             )
         )
     # RQ sets the same when the work begins: here a stop is noted while a lifespan opens, which is then left in order.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
-    telling.start()
+    metrics_push.start()
     try:
         if caller is not None:
             caller.open()
@@ -122,7 +122,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
         if caller is not None:
             caller.close()
         journal.close()
-        telling.close()
+        metrics_push.close()
         if tracer is not None:
             tracer.close()
     return 0 if worker.stopping else EXIT_FAILURE

@@ -127,7 +127,7 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
                 continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
             yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
-        for failing in failing_loops.failing(client):
+        for failing in failing_loops.list_failing_loops(client):
             yield Finding(
                 "wrong",
                 f"process {failing.process}: {failing.loop.replace('_', ' ')} keeps failing ({failing.error})",

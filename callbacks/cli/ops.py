@@ -9,7 +9,7 @@ import uvicorn
 from callbacks.cli import ending, ports
 from callbacks.cli.command import Command
 from callbacks.ops.app import create_app
-from callbacks.ops.pages.streams import Streams
+from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings
 from shared.errors import ConfigurationError
@@ -68,13 +68,13 @@ class _Protocol(HttpProtocol):
 class _Server(uvicorn.Server):
     """uvicorn's server, which would wait for streams that have no end."""
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
         super().__init__(config)
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then stop."""
-        self._streams.end()
+        self._streams.close()
         await super().shutdown(sockets)
 
 

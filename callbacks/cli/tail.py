@@ -19,8 +19,8 @@ from callbacks.cli.command import Command
 from callbacks.cli.event_words import event_line
 from shared import connections, live, settings
 from shared.events import Event
-from shared.live import Away, Heard, Idle, Listening, NotShown
-from shared.live_filter import Filter
+from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
+from shared.live_filter import LiveFilter
 from workers.handlers.mask import mask_event
 
 Kind: TypeAlias = Literal["report", "reply"]
@@ -54,51 +54,53 @@ def tail(
     once only some are shown, and the others counted.
     """
     loaded = settings.load(needs=("REDIS_URL",))
-    wanted = Filter(
+    wanted = LiveFilter(
         kinds=frozenset(kinds),
         statuses=frozenset(statuses),
         channels=frozenset(channels),
         sources=frozenset(sources),
         number=number,
     )
-    place = connections.redact_url(loaded.redis_url)
+    redis_url = connections.redact_url(loaded.redis_url)
 
     def show(event: Event) -> None:
         shown = event if numbers == "full" else mask_event(event)
         # Flushed, as whoever reads a pipe wants to see it now.
-        click.echo(_json_line(shown) if as_json else _line(shown))
+        click.echo(_format_json(shown) if as_json else _format_line(shown))
 
     try:
-        with ending.by_signal(), contextlib.closing(live.listen_here(loaded.redis_url)) as heard:
-            _follow(heard, wanted=wanted, show=show, most=most, place=place)
+        with ending.by_signal(), contextlib.closing(live.listen_sync(loaded.redis_url)) as feed:
+            _print_feed(feed, wanted=wanted, show=show, most=most, redis_url=redis_url)
     except ending.Ended:
         sys.exit(0)
     except BrokenPipeError:
         pipes.forget_output()
     except redis.exceptions.NoPermissionError as exc:
-        raise click.ClickException(f"{place} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
+        raise click.ClickException(f"{redis_url} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
     except redis.RedisError as exc:
-        raise click.ClickException(f"{place} cannot be used: {exc}") from exc
+        raise click.ClickException(f"{redis_url} cannot be used: {exc}") from exc
 
 
-def _follow(
-    heard: Iterable[Heard], *, wanted: Filter, show: Callable[[Event], None], most: int | None, place: str
+def _print_feed(
+    feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], most: int | None, redis_url: str
 ) -> None:
     """Show what is wanted, until there were `most` of them, or nobody reads any more (BrokenPipeError)."""
-    shown, began = 0, False
-    for one in heard:
+    shown, was_listening = 0, False
+    for one in feed:
         match one:
             case Idle():
                 pipes.require_reader()
             case Listening():
-                _note(f"Redis is back: listening to {place}." if began else f"Listening to {place}.")
-                began = True
-            case Away():
-                _note(f"{place} is away ({one.error}): what is new meanwhile is not shown.")
-                began = True
-            case NotShown():
-                _note(f"… {one.number:,} more not shown")
-            case _ if wanted.wants(one):
+                _print_notice(
+                    f"Redis is back: listening to {redis_url}." if was_listening else f"Listening to {redis_url}."
+                )
+                was_listening = True
+            case FeedUnavailable():
+                _print_notice(f"{redis_url} is away ({one.error}): what is new meanwhile is not shown.")
+                was_listening = True
+            case Omitted():
+                _print_notice(f"… {one.number:,} more not shown")
+            case _ if wanted.matches(one):
                 show(one)
                 shown += 1
                 if shown == most:
@@ -107,16 +109,16 @@ def _follow(
                 pass
 
 
-def _note(text: str) -> None:
+def _print_notice(text: str) -> None:
     click.secho(text, err=True, dim=True)
 
 
-def _line(event: Event) -> str:
-    told = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
-    return event_line(msgspec.json.decode(told))
+def _format_line(event: Event) -> str:
+    text = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
+    return event_line(msgspec.json.decode(text))
 
 
-def _json_line(event: Event) -> str:
+def _format_json(event: Event) -> str:
     """Give the JSON form; for a terminal, what could steer it is escaped, which means the same."""
     line = event.to_json()
     if not sys.stdout.isatty():

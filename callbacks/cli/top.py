@@ -1,7 +1,6 @@
 """`callbacks top`: how the service is right now, in the terminal, looked at again every other second until q or Ctrl-C.
 
-What stands there is what the operators' page *Now* shows (`callbacks.ops.figures.now`). While Redis is unavailable it
-says so and keeps the last that was seen.
+It shows what the operators' page *Now* shows. While Redis is unavailable it says so and keeps the last status.
 """
 
 import os
@@ -23,30 +22,30 @@ from rich.text import Text
 
 from callbacks.cli import ending, pipes
 from callbacks.cli.command import Command
-from callbacks.cli.top_layout import picture
-from callbacks.ops.figures import now
-from callbacks.ops.figures.auditing import Auditing
-from callbacks.ops.figures.now import AUDIT_EVERY_SECONDS, Now
+from callbacks.cli.top_layout import render_status
+from callbacks.ops.status import service_status
+from callbacks.ops.status.audit_cache import AuditCache
+from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from shared import connections, settings
 from shared.events import rfc3339
 
-EVERY_SECONDS: Final = 2.0
+REFRESH_SECONDS: Final = 2.0
 # For a pipe or a file, which have no width of their own.
 _PIPE_COLUMNS: Final = 100
 
 
-class Looking:
+class StatusReader:
     """Looks at the service again and again, over one connection."""
 
     def __init__(self, loaded: settings.Settings) -> None:
         self._settings = loaded
-        self.place = connections.redact_url(loaded.redis_url)
+        self.redis_url = connections.redact_url(loaded.redis_url)
         self._client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        self._auditing = Auditing(self._client, every_seconds=AUDIT_EVERY_SECONDS)
+        self._audit_cache = AuditCache(self._client, every_seconds=AUDIT_EVERY_SECONDS)
 
-    def look(self) -> Now:
+    def read(self) -> ServiceStatus:
         """Look. Raises redis.RedisError."""
-        return now.look(self._client, self._settings, self._auditing)
+        return service_status.read_status(self._client, self._settings, self._audit_cache)
 
     def close(self) -> None:
         """Close the connection."""
@@ -60,7 +59,7 @@ class Looking:
     "--every",
     "every_seconds",
     type=click.FloatRange(0.5, 3600),
-    default=EVERY_SECONDS,
+    default=REFRESH_SECONDS,
     show_default=True,
     help="Seconds from one look to the next.",
 )
@@ -70,79 +69,79 @@ def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) 
 
     Into a pipe it prints once.
     """
-    looking = Looking(settings.load(needs=("REDIS_URL",)))
+    reader = StatusReader(settings.load(needs=("REDIS_URL",)))
     is_asked_for_more = ctx.get_parameter_source("every_seconds") is click.core.ParameterSource.COMMANDLINE
     try:
         with ending.by_signal():
             if once or (as_json and not is_asked_for_more) or (not as_json and not sys.stdout.isatty()):
-                _once(looking, as_json=as_json)
+                _print_once(reader, as_json=as_json)
             elif as_json:
-                _lines(looking, every_seconds)
+                _print_lines(reader, every_seconds)
             else:
-                _screen(looking, every_seconds)
+                _run_screen(reader, every_seconds)
     except ending.Ended:
         sys.exit(0)
     except BrokenPipeError:
         pipes.forget_output()
     finally:
-        looking.close()
+        reader.close()
 
 
-def as_object(found: Now) -> dict[str, Any]:
+def to_json_object(found: ServiceStatus) -> dict[str, Any]:
     """Give `found` as JSON carries it: its times as every JSON of ours has them, and whether Redis is durable."""
-    told: dict[str, Any] = msgspec.to_builtins(found)
-    return told | {"at": rfc3339(found.at), "durable": found.durable}
+    fields: dict[str, Any] = msgspec.to_builtins(found)
+    return fields | {"at": rfc3339(found.at), "durable": found.durable}
 
 
-def _once(looking: Looking, *, as_json: bool) -> None:
+def _print_once(reader: StatusReader, *, as_json: bool) -> None:
     try:
-        found = looking.look()
+        found = reader.read()
     except redis.RedisError as exc:
-        raise click.ClickException(f"{looking.place} cannot be used: {exc}") from exc
+        raise click.ClickException(f"{reader.redis_url} cannot be used: {exc}") from exc
     if as_json:
-        click.echo(msgspec.json.encode(as_object(found)))
+        click.echo(msgspec.json.encode(to_json_object(found)))
         return
     # As wide as the terminal; COLUMNS says more.
     console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_COLUMNS)
-    console.print(picture(found, columns=console.width))
+    console.print(render_status(found, columns=console.width))
 
 
-def _lines(looking: Looking, every_seconds: float) -> None:
+def _print_lines(reader: StatusReader, every_seconds: float) -> None:
     while True:
         try:
-            click.echo(msgspec.json.encode(as_object(looking.look())))
+            click.echo(msgspec.json.encode(to_json_object(reader.read())))
         except redis.RedisError as exc:
-            click.echo(f"{looking.place} is away ({type(exc).__name__})", err=True)
+            click.echo(f"{reader.redis_url} is away ({type(exc).__name__})", err=True)
         time.sleep(every_seconds)
 
 
-def _screen(looking: Looking, every_seconds: float) -> None:
+def _run_screen(reader: StatusReader, every_seconds: float) -> None:
     """Draw until q is pressed."""
     console = Console()
-    last: Now | None = None
-    with _keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+    last: ServiceStatus | None = None
+    with _raw_keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                last, problem = looking.look(), ""
+                last, problem = reader.read(), ""
             except redis.RedisError as exc:
-                problem = f"{looking.place} is away ({type(exc).__name__})"
-            live.update(_drawn(last, problem, columns=console.width), refresh=True)
-            if _is_quit(keyboard, every_seconds):
+                problem = f"{reader.redis_url} is away ({type(exc).__name__})"
+            live.update(_render(last, problem, columns=console.width), refresh=True)
+            if _wait_for_quit(keyboard, every_seconds):
                 return
 
 
-def _drawn(last: Now | None, problem: str, *, columns: int) -> RenderableType:
+def _render(last: ServiceStatus | None, problem: str, *, columns: int) -> RenderableType:
     parts: list[RenderableType] = []
     if problem:
         seen = "" if last is None else f"; what follows is of {last.at:%H:%M:%S} UTC"
         parts.append(Text(f"{problem}{seen}", style="bold red"))
     if last is not None:
-        parts.append(picture(last, columns=columns))
+        parts.append(render_status(last, columns=columns))
     return Group(*parts, Text("q ends it", style="dim"))
 
 
 @contextmanager
-def _keys() -> Iterator[int | None]:
+def _raw_keyboard() -> Iterator[int | None]:
     """Give the keyboard, whose keys are read as they are pressed; None where there is none."""
     if not sys.stdin.isatty():
         yield None
@@ -156,7 +155,7 @@ def _keys() -> Iterator[int | None]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-def _is_quit(keyboard: int | None, seconds: float) -> bool:
+def _wait_for_quit(keyboard: int | None, seconds: float) -> bool:
     """Wait so long, or until q is pressed."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:

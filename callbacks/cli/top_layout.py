@@ -11,38 +11,38 @@ from rich.table import Table
 from rich.text import Text
 
 from callbacks.cli.shelf_options import short
-from callbacks.ops.figures import quantities
-from callbacks.ops.figures.auditing import Balance
-from callbacks.ops.figures.now import AtHandler, Now
-from callbacks.ops.figures.reading import Queue
+from callbacks.ops.status import quantities
+from callbacks.ops.status.audit_cache import Balance
+from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from callbacks.ops.status.snapshot import QueueStatus
 from shared import queues
-from shared.recent_rate import Acknowledged, Bucket
+from shared.recent_rate import AcknowledgeTimes, Bucket
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
-_GOOD, _BAD, _FAINT, _ODD = "green", "bold red", "dim", "yellow"
+_GOOD, _BAD, _FAINT, _WARN = "green", "bold red", "dim", "yellow"
 # More fill any terminal; --json has them all.
-_MOST_HANDLERS_SHOWN: Final = 20
+_MAX_HANDLERS_SHOWN: Final = 20
 
 
-def picture(now: Now, *, columns: int) -> RenderableType:
+def render_status(now: ServiceStatus, *, columns: int) -> RenderableType:
     """Draw `now` for a terminal so wide."""
     return Group(*_parts(now, columns))
 
 
-def _parts(now: Now, columns: int) -> Iterator[RenderableType]:
+def _parts(now: ServiceStatus, columns: int) -> Iterator[RenderableType]:
     yield Rule(f"callbacks  {now.at:%H:%M:%S} UTC", style=_FAINT)
-    yield from _hour(now.last_hour, now.callbacks_per_second, columns)
-    yield _acknowledged(now.acknowledged)
+    yield from _recent_rate(now.recent_rate, now.callbacks_per_second, columns)
+    yield _acknowledge_times(now.acknowledged)
     yield Text()
     yield _queues(now)
     yield Text()
     if now.handlers:
         yield _handlers(now.handlers)
         yield Text()
-    yield from _standing(now)
+    yield from _summary(now)
 
 
-def _hour(buckets: Sequence[Bucket], rate: float, columns: int) -> Iterator[Text]:
+def _recent_rate(buckets: Sequence[Bucket], rate: float, columns: int) -> Iterator[Text]:
     width = max(1, min(columns, len(buckets)))
     peaks = _peaks([bucket.callbacks_per_second for bucket in buckets], width)
     most = max(peaks, default=0.0)
@@ -59,7 +59,7 @@ def _peaks(rates: Sequence[float], width: int) -> list[float]:
     return [max(rates[first:last]) for first, last in itertools.pairwise(edges)]
 
 
-def _acknowledged(found: Acknowledged) -> Text:
+def _acknowledge_times(found: AcknowledgeTimes) -> Text:
     minutes = f"{found.window_seconds // 60} minutes"
     if found.p50_seconds is None or found.p99_seconds is None:
         return Text(f"acknowledged  nothing in the last {minutes}", style=_FAINT)
@@ -81,58 +81,58 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _queues(now: Now) -> Table:
-    table = _table("queue (jobs)", "waiting", "running", "later", "oldest", "workers")
-    for queue in now.queues[: _MOST_HANDLERS_SHOWN + 1]:
+def _queues(now: ServiceStatus) -> Table:
+    table = _table("queue (jobs)", "waiting", "running", "scheduled", "oldest", "workers")
+    for queue in now.queues[: _MAX_HANDLERS_SHOWN + 1]:
         table.add_row(
             Text(short(queue.name)),
-            *(f"{number:,}" for number in (queue.waiting, queue.running, queue.later)),
-            quantities.duration(queue.oldest_seconds) if queue.waiting else "-",
+            *(f"{number:,}" for number in (queue.waiting, queue.running, queue.scheduled)),
+            quantities.format_duration(queue.oldest_seconds) if queue.waiting else "-",
             _workers(queue),
         )
     return table
 
 
-def _workers(queue: Queue) -> Text:
+def _workers(queue: QueueStatus) -> Text:
     is_missed = not queue.workers and (queue.waiting or queue.name == queues.EXPAND)
     return Text(f"{queue.workers:,}", style=_BAD if is_missed else "")
 
 
-def _handlers(handlers: Sequence[AtHandler]) -> RenderableType:
+def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
     table = _table("handler (events)", "delivered", "waiting", "retrying", "dead", "state")
-    for at in handlers[:_MOST_HANDLERS_SHOWN]:
+    for at in handlers[:_MAX_HANDLERS_SHOWN]:
         table.add_row(
             Text(short(at.handler)),
             f"{at.delivered:,}",
             f"{at.waiting:,}",
-            Text(f"{at.retrying:,}", style=_ODD if at.retrying else ""),
+            Text(f"{at.retrying:,}", style=_WARN if at.retrying else ""),
             Text(f"{at.dead:,}", style=_BAD if at.dead else ""),
             _state(at),
         )
-    hidden = len(handlers) - _MOST_HANDLERS_SHOWN
+    hidden = len(handlers) - _MAX_HANDLERS_SHOWN
     return Group(table, Text(f"{hidden:,} more handlers", style=_FAINT)) if hidden > 0 else table
 
 
-def _state(at: AtHandler) -> Text:
+def _state(at: HandlerStatus) -> Text:
     if at.paused_by == "operator":
-        return Text("off", style=_ODD)
+        return Text("off", style=_WARN)
     if at.paused_by:
-        return Text("paused", style=_ODD)
+        return Text("paused", style=_WARN)
     return Text("on") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
 
 
-def _standing(now: Now) -> Iterator[RenderableType]:
-    for sentence, style in _sentences(now):
+def _summary(now: ServiceStatus) -> Iterator[RenderableType]:
+    for sentence, style in _summary_lines(now):
         yield Text(sentence, style=style)
 
 
-def _sentences(now: Now) -> Iterator[tuple[str, str]]:
+def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     """Say how the rest is, what is wrong in red."""
-    limit = f" of {quantities.size(now.most_bytes)}" if now.most_bytes else ", no limit"
+    limit = f" of {quantities.format_size(now.max_bytes)}" if now.max_bytes else ", no limit"
     if now.durable:
-        yield f"redis         keeps what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _GOOD
+        yield f"redis         keeps what it acknowledges; {quantities.format_size(now.used_bytes)}{limit}", _GOOD
     else:
-        yield f"redis         does not keep what it acknowledges; {quantities.size(now.used_bytes)}{limit}", _BAD
+        yield f"redis         does not keep what it acknowledges; {quantities.format_size(now.used_bytes)}{limit}", _BAD
     for finding in now.findings:
         if not finding.ok:
             yield f"              {finding}", _BAD
@@ -149,7 +149,7 @@ def _sentences(now: Now) -> Iterator[tuple[str, str]]:
 def _balance(balance: Balance | None) -> tuple[str, str]:
     if balance is None:
         return "audit         not taken while very much waits", _FAINT
-    age = f"({quantities.ago(balance.age_seconds)})"
+    age = f"({quantities.format_age(balance.age_seconds)})"
     if balance.balances:
         return f"audit         balances {age}", _GOOD
     if balance.moving:

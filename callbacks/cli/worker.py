@@ -13,8 +13,8 @@ from shared import connections, logs, queues, settings
 from shared.background import Background
 from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
-from shared.metrics import Figures
-from shared.metrics_push import Telling
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
 from workers.expand import known_handlers
 from workers.expand.known_handlers import KnownHandlers
 from workers.expand.subscriptions import SubscriptionMaintenance
@@ -120,9 +120,9 @@ def _supervise(
         else Maintenance(queue_names, **keeping)
     )
     # It counts nothing, and is silent unless a task of maintenance keeps failing.
-    telling = Telling(Figures(), loaded.redis_url, background=background)
-    telling.start()
+    metrics_push = MetricsPush(Metrics(), loaded.redis_url, background=background)
+    metrics_push.start()
     try:
         return Supervisor(specs, maintenance=maintenance, grace_seconds=grace_seconds).run()
     finally:
-        telling.close()
+        metrics_push.close()

@@ -19,20 +19,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from callbacks.ops.access.sessions import Sessions, visit
-from callbacks.ops.access.signed_out import SignedOut
-from callbacks.ops.access.visitors import Visitors
-from callbacks.ops.figures.auditing import MOST_JOBS
-from callbacks.ops.figures.together import Together
-from callbacks.ops.guard import Guard
+from callbacks.ops.access.request_origin import RequestOrigin
+from callbacks.ops.access.revoked_sessions import RevokedSessions
+from callbacks.ops.access.sessions import SessionSigner, request_session
+from callbacks.ops.access_middleware import AccessMiddleware
 from callbacks.ops.html import assets
-from callbacks.ops.html.rendering import notice, page
-from callbacks.ops.pages import actions, dead_letters, front, handlers, live_page, messages, quarantine
-from callbacks.ops.pages.hands import Hands
-from callbacks.ops.pages.live_hub import Hub
-from callbacks.ops.pages.signing_in import SigningIn
-from callbacks.ops.pages.streams import Streams
-from callbacks.ops.pages.watch import Watch
+from callbacks.ops.html.rendering import render_notice, render_page
+from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine
+from callbacks.ops.pages.bulk_actions import BulkActionRunner
+from callbacks.ops.pages.event_streams import EventStreams
+from callbacks.ops.pages.live_feed import LiveFeed
+from callbacks.ops.pages.now_feed import NowFeed
+from callbacks.ops.pages.sign_in import SignInPages
+from callbacks.ops.status.audit_cache import MAX_JOBS
+from callbacks.ops.status.single_flight import SingleFlight
 from shared import audit, connections, uncaught
 from shared.background import Background
 from shared.primary import check_role
@@ -42,46 +42,50 @@ from shared.settings import Settings
 def create_app(settings: Settings) -> Starlette:
     """Assemble the page for the Redis that `settings` names."""
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-    sessions, signed_out = Sessions(settings.ops_password), SignedOut(client)
-    guarding: dict[str, Any] = {
+    sessions, revoked = SessionSigner(settings.ops_password), RevokedSessions(client)
+    access: dict[str, Any] = {
         "sessions": sessions,
-        "visitors": Visitors(settings.trusted_proxies),
-        "signed_out": signed_out,
+        "origin": RequestOrigin(settings.trusted_proxies),
+        "revoked": revoked,
     }
 
-    async def may_go_on(request: Request) -> bool:
-        at = visit(request)
-        return at is not None and sessions.seconds_left(at.session) > 0 and not await signed_out.holds(at.session)
+    async def is_session_valid(request: Request) -> bool:
+        at = request_session(request)
+        return at is not None and sessions.seconds_left(at.session) > 0 and not await revoked.is_revoked(at.session)
 
     background = Background()
-    streams, hub, hands = Streams(may_go_on), Hub(settings.redis_url, background), Hands(client)
+    streams, live_feed, bulk_actions = (
+        EventStreams(is_session_valid),
+        LiveFeed(settings.redis_url, background),
+        BulkActionRunner(client),
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         uncaught.watch(asyncio.get_running_loop())
         yield
-        await hub.close()
-        await run_in_threadpool(hands.close)
+        await live_feed.close()
+        await run_in_threadpool(bulk_actions.close)
         client.close()
 
     app = Starlette(
         routes=[
-            *front.routes(Watch(client, settings), streams),
-            *live_page.routes(hub, streams),
-            *SigningIn(**guarding).routes(),
+            *now.routes(NowFeed(client, settings), streams),
+            *live.routes(live_feed, streams),
+            *SignInPages(**access).routes(),
             *messages.routes(client, settings),
-            *dead_letters.routes(client, settings, hands=hands),
+            *dead_letters.routes(client, settings, bulk_actions=bulk_actions),
             *handlers.routes(client, settings),
-            *quarantine.routes(client, settings, hands=hands),
-            *actions.routes(client, settings, hands=hands),
+            *quarantine.routes(client, settings, bulk_actions=bulk_actions),
+            *actions.routes(client, settings, bulk_actions=bulk_actions),
             Route("/audit", _audit(client)),
             Route("/metrics", _metrics(client, settings)),
-            Route("/livez", _alive),
-            Route("/readyz", _ready(client, background)),
+            Route("/livez", _livez),
+            Route("/readyz", _readyz(client, background)),
             Route("/static/{name}", assets.serve),
         ],
-        middleware=[Middleware(Guard, **guarding)],
-        exception_handlers={redis.RedisError: _redis_away, HTTPException: _no_page},
+        middleware=[Middleware(AccessMiddleware, **access)],
+        exception_handlers={redis.RedisError: _redis_error, HTTPException: _http_error},
         lifespan=lifespan,
     )
     # Whoever serves this ends them before it waits for connections to close.
@@ -90,17 +94,17 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _audit(client: redis.Redis) -> Callable[[Request], Any]:
-    def look() -> audit.Audit | audit.TooManyJobs:
+    def take_audit() -> audit.Audit | audit.TooManyJobs:
         try:
-            return audit.take(client, most_jobs=MOST_JOBS)
+            return audit.take(client, most_jobs=MAX_JOBS)
         except audit.TooManyJobs as exc:
             return exc
 
-    taken = Together(look)
+    audits = SingleFlight(take_audit)
 
     async def endpoint(_: Request) -> Response:
         try:
-            sums = await taken.get()
+            sums = await audits.get()
         except redis.RedisError as exc:
             return _unavailable("redis", type(exc).__name__)
         if isinstance(sums, audit.TooManyJobs):
@@ -113,7 +117,7 @@ def _audit(client: redis.Redis) -> Callable[[Request], Any]:
 def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
     try:
         # An extra: the page is there without it.
-        from callbacks.ops.metrics import CONTENT_TYPE, Metrics  # noqa: PLC0415
+        from callbacks.ops.prometheus import CONTENT_TYPE, ServiceCollector  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "prometheus_client":
             raise
@@ -122,26 +126,26 @@ def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any
             return PlainTextResponse("prometheus-client is not installed: pip install 'callbacks[ops]'\n", 501)
 
         return missing
-    told = Together(Metrics(client, settings.durability).exposition)
+    scrapes = SingleFlight(ServiceCollector(client, settings.durability).exposition)
 
     async def endpoint(_: Request) -> Response:
-        text = await told.get()
+        text = await scrapes.get()
         return Response(text, headers={"content-type": CONTENT_TYPE})
 
     return endpoint
 
 
-async def _alive(_: Request) -> Response:
+async def _livez(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def _ready(client: redis.Redis, background: Background) -> Callable[[Request], Any]:
+def _readyz(client: redis.Redis, background: Background) -> Callable[[Request], Any]:
     # A replica answers too, and may be behind for good.
-    answered = Together(functools.partial(check_role, client))
+    role_checks = SingleFlight(functools.partial(check_role, client))
 
     async def endpoint(_: Request) -> Response:
         try:
-            await answered.get()
+            await role_checks.get()
         except redis.RedisError as exc:
             return _unavailable("redis", type(exc).__name__)
         failing = background.failing()
@@ -156,22 +160,24 @@ def _unavailable(check: str, why: str) -> Response:
     return JSONResponse({"status": "unavailable", "checks": {check: why}}, status_code=503)
 
 
-async def _redis_away(request: Request, exc: Exception) -> Response:
+async def _redis_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, redis.OutOfMemoryError):
-        return notice(request, 503, "Redis is full, so nothing was done", _FULL)
-    return page(request, "redis_away.html", status_code=503, headers={"retry-after": "5"}, error=type(exc).__name__)
+        return render_notice(request, 503, "Redis is full, so nothing was done", _REDIS_FULL)
+    return render_page(
+        request, "redis_unavailable.html", status_code=503, headers={"retry-after": "5"}, error=type(exc).__name__
+    )
 
 
-_FULL: Final = (
+_REDIS_FULL: Final = (
     "It takes nothing new, not even the note of who did what that each act here begins with. Dropping makes room, and "
     "works without it on the command line: callbacks dead drop, callbacks quarantine drop."
 )
 
 
-async def _no_page(request: Request, exc: Exception) -> Response:
+async def _http_error(request: Request, exc: Exception) -> Response:
     status_code = exc.status_code if isinstance(exc, HTTPException) else 500
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
     title = "There is no such page" if status_code == 404 else f"That was not understood ({status_code})"  # noqa: PLR2004
-    answer = notice(request, status_code, title, "The address may be old, or mistyped.")
+    answer = render_notice(request, status_code, title, "The address may be old, or mistyped.")
     answer.headers.update(headers)
     return answer

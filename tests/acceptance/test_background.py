@@ -83,7 +83,7 @@ class Service:
     def failing(self) -> set[str]:
         """Return the loops of all processes that keep failing, as they told Redis."""
         with connections.connect(self.redis.url) as client:
-            return {one.loop for one in failing_loops.failing(client)}
+            return {one.loop for one in failing_loops.list_failing_loops(client)}
 
     def delivered(self) -> int:
         with connections.connect(self.redis.url) as client:

@@ -42,14 +42,14 @@ def test_deaths_retries_and_runs_of_a_handler_are_counted_once_and_outlive_its_p
         with urllib.request.urlopen(f"http://127.0.0.1:{ops_port}/metrics", timeout=30) as answer:
             return set(answer.read().decode().splitlines())
 
-    expand.until(lambda: 'callbacks_queue_jobs{queue="deliver-choosy",state="later"} 1.0' in shown(), "a retry")
+    expand.until(lambda: 'callbacks_queue_jobs{queue="deliver-choosy",state="scheduled"} 1.0' in shown(), "a retry")
     expand.until(lambda: 'callbacks_dead_letters{handler="choosy"} 2.0' in shown(), "dead letters")
     assert 'callbacks_workers{queue="deliver-choosy"} 1.0' in shown()
     deliver.stop()
     assert {
-        'callbacks_deliveries_total{handler="choosy",outcome="dead"} 2.0',
+        'callbacks_deliveries_total{handler="choosy",outcome="dead_letter"} 2.0',
         'callbacks_deliveries_total{handler="choosy",outcome="delivered"} 1.0',
         'callbacks_retries_total{handler="choosy"} 1.0',
-        'callbacks_handler_seconds_count{handler="choosy"} 4.0',
+        'callbacks_handler_duration_seconds_count{handler="choosy"} 4.0',
         'callbacks_workers{queue="deliver-choosy"} 0.0',
     } <= shown()

@@ -67,12 +67,14 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
 
     post(0)
     with PrometheusServer(tmp_path / "prometheus", target=f"127.0.0.1:{ops_port}", rules=ALERTS) as server:
-        web.until(lambda: server.query("callbacks_received_total"), "a first scrape")
+        web.until(lambda: server.query("callbacks_accepted_total"), "a first scrape")
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 20'), "20 deliveries")
         post(20)
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 40'), "40 deliveries")
-        web.until(lambda: server.query("rate(callbacks_handler_seconds_count[5m]) > 0"), "runs of the handler")
-        web.until(lambda: server.query("rate(callbacks_acknowledge_seconds_count[5m]) > 0"), "acknowledgements")
+        web.until(lambda: server.query("rate(callbacks_handler_duration_seconds_count[5m]) > 0"), "runs of the handler")
+        web.until(
+            lambda: server.query("rate(callbacks_acknowledge_duration_seconds_count[5m]) > 0"), "acknowledgements"
+        )
         yield server
 
 

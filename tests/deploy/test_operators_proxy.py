@@ -12,8 +12,8 @@ from tests.acceptance.processes import get, started
 from tests.certificates import self_signed
 from tests.deploy.places import DEPLOY, environment
 from tests.deploy.test_proxies import listens, nginx
-from tests.ops.serving import PASSWORD
-from tests.ops.signing import sign_in
+from tests.ops.running_service import PASSWORD
+from tests.ops.sign_in import sign_in
 from tests.redis_server import RedisServer, free_port
 
 

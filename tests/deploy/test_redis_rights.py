@@ -27,11 +27,20 @@ OF_THE_FEED = {"&cb:live:*", "+subscribe", "+pubsub|numsub"}
 # Without CONFIG GET Redis is believed; WAIT is for a level with a replica.
 SELDOM = {"+wait", "+config|get"}
 # Without these callbacks are kept as ever, and /metrics shows less; that they suffice, the campaign shows.
-OF_THE_FIGURES = {"~cb:figures", "~cb:figures:*", "+evalsha", "+script|load", "+time", "+zrem", "+zremrangebyscore"}
+OF_THE_METRICS = {
+    "~cb:metrics",
+    "~cb:metrics:*",
+    "~cb:recent-rate",
+    "+evalsha",
+    "+script|load",
+    "+time",
+    "+zrem",
+    "+zremrangebyscore",
+}
 # For signing out, which has tests of its own: tests/deploy/test_redis_rights_of_signing_out.py.
-OF_SIGNING_OUT = {"~cb:signed-out:*"}
+OF_SIGN_OUT = {"~cb:revoked-session:*"}
 # Without these the page shows all that it shows: tests/deploy/test_redis_rights_of_acts.py.
-OF_THE_ACTS = {word for word in RULES["ops"] if word.startswith(("~", "%W~"))} - OF_SIGNING_OUT | {
+OF_THE_ACTS = {word for word in RULES["ops"] if word.startswith(("~", "%W~"))} - OF_SIGN_OUT | {
     *("+watch", "+eval", "+evalsha", "+script|load", "+script|exists", "+hset", "+hincrby", "+rpush", "+sadd", "+set"),
     *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby"),
 }
@@ -103,7 +112,7 @@ def test_the_web_process_needs_each_of_its_rights(server: RedisServer, tmp_path:
     with started(tmp_path, environment(url(server, "web"), port, tmp_path)) as start, server.client() as client:
         web = start("web", CALLBACKS_SPOOL_DIR="")
         for right in rights("web"):
-            if right in OF_THE_FIGURES:
+            if right in OF_THE_METRICS:
                 continue
             web.until(lambda: get(f"{base}/readyz")[0] == 200, "readiness")
             with without(client, "web", right):
@@ -137,7 +146,7 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServ
         ops = start("ops", CALLBACKS_OPS_PORT=str(port))
         ops.until(lambda: get(f"{page}/audit")[0] == 200, "the page")
         # INFO and TIME are for /metrics, which the campaign above reads under these rights, PING for a quiet feed.
-        for right in set(rights("ops")) - {"+info", "+time", "+ping"} - OF_THE_FEED - OF_THE_ACTS - OF_SIGNING_OUT:
+        for right in set(rights("ops")) - {"+info", "+time", "+ping"} - OF_THE_FEED - OF_THE_ACTS - OF_SIGN_OUT:
             with without(client, "ops", right):
                 # For a moment it may still tell what it has just looked up.
                 ops.until(lambda: 503 in {get(f"{page}/audit")[0], get(f"{page}/readyz")[0]}, right)
@@ -174,7 +183,7 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
     def heard(number: int) -> bool:
         """Whether an event that a worker expands comes through."""
         with (
-            closing(live.listen_here(url(server, "ops"), idle_seconds=0.5)) as feed,
+            closing(live.listen_sync(url(server, "ops"), idle_seconds=0.5)) as feed,
             bench(url(server, "worker"), other) as b,
         ):
             if next(feed) != Listening():
@@ -193,4 +202,4 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
                 assert not heard(number), right
         for right in ("&cb:live:*", "+subscribe"):
             with without(client, "ops", right), pytest.raises(redis.exceptions.NoPermissionError):
-                next(live.listen_here(url(server, "ops")))
+                next(live.listen_sync(url(server, "ops")))

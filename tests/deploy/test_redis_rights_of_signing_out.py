@@ -7,12 +7,12 @@ import pytest
 
 from tests.acceptance.processes import started
 from tests.deploy.test_redis_rights import denied, server, url, without  # noqa: F401 # the fixture
-from tests.ops.serving import PASSWORD, Service
-from tests.ops.signing import client_of, sign_in, token
+from tests.ops.running_service import PASSWORD, Service
+from tests.ops.sign_in import client_of, sign_in, token
 from tests.redis_server import RedisServer
 
 
-@pytest.mark.parametrize("right", ["~cb:signed-out:*", "+set", None])
+@pytest.mark.parametrize("right", ["~cb:revoked-session:*", "+set", None])
 def test_what_was_signed_out_of_is_noted_for_all_processes(
     right: str | None,
     server: RedisServer,  # noqa: F811
@@ -27,7 +27,7 @@ def test_what_was_signed_out_of_is_noted_for_all_processes(
             if right is None:
                 sign_out(page)
                 assert denied(client) == []
-                assert len(client.keys("cb:signed-out:*")) == 1
+                assert len(client.keys("cb:revoked-session:*")) == 1
                 return
             with without(client, "ops", right):
                 sign_out(page)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from callbacks.ops.figures import auditing
-from callbacks.ops.figures.auditing import Auditing
+from callbacks.ops.status import audit_cache
+from callbacks.ops.status.audit_cache import AuditCache
 from shared import audit, connections, keys, queues
 from tests.redis_server import RedisServer
 
@@ -109,15 +109,15 @@ def test_without_a_bound_all_are_read(client: redis.Redis) -> None:
 def test_metrics_keep_their_last_balance_where_running_jobs_took_too_many_along(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditing, "MOST_JOBS", MOST)
-    looking = Auditing(client, every_seconds=0)
+    monkeypatch.setattr(audit_cache, "MAX_JOBS", MOST)
+    looking = AuditCache(client, every_seconds=0)
     add(client, queues.EXPAND, range(10))
-    before = looking.look(10)
+    before = looking.get(10)
     assert before is not None
 
     client.rpush(keys.coalesced("j7"), *(f"taken-{number}" for number in range(MOST)))
     client.config_resetstat()
-    now = Auditing(client, every_seconds=0).look(10), looking.look(10)
+    now = AuditCache(client, every_seconds=0).get(10), looking.get(10)
 
     assert now[0] is None
     assert now[1] is not None

@@ -14,7 +14,7 @@ import redis
 from callbacks import ReplyEvent, ReportEvent, handler
 from shared import connections, keys, live
 from shared.events import Event
-from shared.live import Away, Heard, Idle, Listening, NotShown
+from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
 from tests.conftest import StartRedis
 from tests.integration.conftest import until
 from tests.integration.workbench import Bench, bench, record, reply, status, statuses
@@ -28,21 +28,21 @@ def everything(event: ReportEvent | ReplyEvent) -> None:
 
 
 @contextmanager
-def listening(url: str) -> Iterator[Iterator[Heard]]:
+def listening(url: str) -> Iterator[Iterator[FeedItem]]:
     """Give what is heard, once somebody listens."""
-    with closing(live.listen_here(url, idle_seconds=0.05)) as heard:
+    with closing(live.listen_sync(url, idle_seconds=0.05)) as heard:
         assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
         yield heard
 
 
-def heard_of(heard: Iterator[Heard], number: int) -> tuple[list[Event], int]:
+def heard_of(heard: Iterator[FeedItem], number: int) -> tuple[list[Event], int]:
     """Give the next events until so many were shown or not shown."""
     events: list[Event] = []
     hidden = 0
     for one in heard:
         if isinstance(one, ReportEvent | ReplyEvent):
             events.append(one)
-        elif isinstance(one, NotShown):
+        elif isinstance(one, Omitted):
             hidden += one.number
         if len(events) + hidden >= number:
             return events, hidden
@@ -75,7 +75,7 @@ def test_of_very_many_a_second_only_some_are_shown_and_the_others_are_counted(re
 
         events, hidden = heard_of(heard, 1000)
 
-        assert (len(events), hidden) == (live.MOST_EVENTS_A_SECOND, 1000 - live.MOST_EVENTS_A_SECOND)
+        assert (len(events), hidden) == (live.MAX_EVENTS_PER_SECOND, 1000 - live.MAX_EVENTS_PER_SECOND)
         assert len(b.waiting_at(everything)) == 1000
 
 
@@ -91,12 +91,12 @@ def test_the_second_is_that_of_all_workers_together(redis_server: RedisServer) -
             if first == second and len(events) > 80:
                 break
 
-        assert (len(events), hidden) == (live.MOST_EVENTS_A_SECOND, 160 - live.MOST_EVENTS_A_SECOND)
+        assert (len(events), hidden) == (live.MAX_EVENTS_PER_SECOND, 160 - live.MAX_EVENTS_PER_SECOND)
 
 
 def test_events_that_are_too_large_for_the_feed_are_counted_alone(redis_server: RedisServer) -> None:
     with bench(redis_server.url, everything) as b, listening(redis_server.url) as heard:
-        large = "x" * (live.MOST_BYTES_A_SECOND + 1)
+        large = "x" * (live.MAX_BYTES_PER_SECOND + 1)
         b.keep(status(record("1"), record("2", text=large), record("3")))
         b.expand()
 
@@ -190,7 +190,7 @@ def test_who_may_not_listen_is_told_so(start_redis: StartRedis) -> None:
         ("deaf:wrong", redis.AuthenticationError),
     ):
         with pytest.raises(error):
-            next(live.listen_here(server.url.replace("redis://", f"redis://{login}@")))
+            next(live.listen_sync(server.url.replace("redis://", f"redis://{login}@")))
 
 
 def test_a_listener_that_never_reads_holds_up_nobody(redis_server: RedisServer) -> None:
@@ -207,14 +207,14 @@ def test_a_listener_that_never_reads_holds_up_nobody(redis_server: RedisServer) 
         assert len(b.waiting_at(everything)) == 2000
         seconds = b.connection.time()[0] - began + 1
         [listener] = b.connection.client_list(_type="pubsub")
-        assert int(listener["omem"]) <= seconds * live.MOST_BYTES_A_SECOND
+        assert int(listener["omem"]) <= seconds * live.MAX_BYTES_PER_SECOND
 
 
 def test_it_says_that_redis_went_away_and_hears_again_when_it_is_back(start_redis: StartRedis) -> None:
     server = start_redis()
     with listening(server.url) as heard:
         server.kill()
-        assert next(one for one in heard if not isinstance(one, Idle)) == Away("ConnectionError")
+        assert next(one for one in heard if not isinstance(one, Idle)) == FeedUnavailable("ConnectionError")
         assert [type(next(heard)) for _ in range(3)] == [Idle] * 3  # once said
         server.start()
         assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
@@ -226,8 +226,8 @@ def test_it_says_that_redis_went_away_and_hears_again_when_it_is_back(start_redi
 
 def test_a_redis_that_is_not_there_yet_is_waited_for(start_redis: StartRedis) -> None:
     port = free_port()
-    with closing(live.listen_here(f"redis://127.0.0.1:{port}/0")) as heard:
-        assert isinstance(next(heard), Away)
+    with closing(live.listen_sync(f"redis://127.0.0.1:{port}/0")) as heard:
+        assert isinstance(next(heard), FeedUnavailable)
         start_redis(port=port)
         assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
 
@@ -239,7 +239,7 @@ def test_a_redis_that_hangs_is_away(start_redis: StartRedis, monkeypatch: pytest
         # A quiet one is asked, and answers, again and again.
         assert {type(next(heard)) for _ in range(60)} == {Idle}
         server.pause()
-        assert next(one for one in heard if not isinstance(one, Idle)) == Away("TimeoutError")
+        assert next(one for one in heard if not isinstance(one, Idle)) == FeedUnavailable("TimeoutError")
         server.resume()
         assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
 

@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from callbacks.ops.app import create_app
-from callbacks.ops.metrics import AUDIT_EVERY_SECONDS, Metrics
+from callbacks.ops.prometheus import AUDIT_EVERY_SECONDS, ServiceCollector
 from shared import connections, keys, settings
 from shared.batches import Quarantined
-from shared.metrics import Figures
-from shared.metrics_push import Telling
+from shared.metrics import Metrics
+from shared.metrics_push import MetricsPush
 from tests.conftest import StartRedis
 from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
 from tests.integration.workbench import RECEIVED_MS, Bench, record, status
@@ -70,30 +70,30 @@ def test_all_that_came_in_stands_there_with_what_became_of_it(redis_server: Redi
     waiting = scrape(redis_server.url)
     assert waiting["callbacks_queue_jobs"]["expand", "waiting"] == 6
     assert waiting["callbacks_expand_waiting_records"][()] == 6
-    assert waiting["callbacks_queue_oldest_seconds"]["expand",] > 0
+    assert waiting["callbacks_queue_oldest_job_age_seconds"]["expand",] > 0
     assert waiting["callbacks_audit_difference"][()] == 0
     bench = Bench(redis_server.url, choosy)
     bench.expand()
     bench.deliver(choosy)
     found = scrape(redis_server.url)
-    assert found["callbacks_received_total"] == {
+    assert found["callbacks_accepted_total"] == {
         ("report", "gateway"): 7,
         ("reply", "gateway"): 1,
     }
-    assert found["callbacks_answers_total"] == {("200",): 7, ("400",): 1, ("503",): 0}
-    assert found["callbacks_records_total"] == {("report",): 7, ("reply",): 1, ("unknown",): 0}
+    assert found["callbacks_responses_total"] == {("200",): 7, ("400",): 1, ("503",): 0}
+    assert found["callbacks_records_received_total"] == {("report",): 7, ("reply",): 1, ("unknown",): 0}
     assert found["callbacks_events_total"] == {("report",): 4, ("reply",): 1, ("unknown",): 0}
-    assert found["callbacks_duplicates_total"]["report",] == 1
-    assert found["callbacks_quarantine_entries"][()] == found["callbacks_quarantined_records"][()] == 2
+    assert found["callbacks_duplicate_records_total"]["report",] == 1
+    assert found["callbacks_quarantine_failures"][()] == found["callbacks_quarantined_records"][()] == 2
     assert found["callbacks_deliveries_total"]["choosy", "delivered"] == 3
     assert found["callbacks_dead_letters"] == {("choosy",): 1}
     assert found["callbacks_handler_waiting_events"] == {("choosy",): 1}
-    assert found["callbacks_queue_jobs"]["deliver-choosy", "later"] == 1
+    assert found["callbacks_queue_jobs"]["deliver-choosy", "scheduled"] == 1
     assert found["callbacks_workers"] == {("expand",): 0, ("deliver-choosy",): 0}
-    assert found["callbacks_acknowledge_seconds_count"][()] == 7
-    assert found["callbacks_commit_seconds_count"][()] == found["callbacks_batch_callbacks_sum"][()] == 8
+    assert found["callbacks_acknowledge_duration_seconds_count"][()] == 7
+    assert found["callbacks_commit_duration_seconds_count"][()] == found["callbacks_batch_size_sum"][()] == 8
     assert found["callbacks_audit_difference"][()] == 0
-    assert found["callbacks_durability_held"][()] == 1
+    assert found["callbacks_redis_durable"][()] == 1
 
 
 def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, start_web: StartWeb) -> None:
@@ -107,7 +107,7 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
     assert TOKEN not in labels
     assert not [word for word in numbers if "35699" in word]
     assert numbers <= {
-        *("report", "reply", "unknown", "gateway", "expand", "waiting", "running", "later", "+Inf"),
+        *("report", "reply", "unknown", "gateway", "expand", "waiting", "running", "scheduled", "+Inf"),
         *("none", "drained", "filling", "full", "failing"),
         *("redis", "version", "role", "appendonly", "appendfsync", "aof_last_write", "maxmemory_policy", "memory"),
     }
@@ -115,21 +115,21 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
 
 def test_the_state_of_web_processes_is_summed_over_those_that_live(redis_server: RedisServer) -> None:
     spools = [{"state": state, "callbacks": 5, "bytes": 100, "limit_bytes": 1000} for state in ("filling", "full")]
-    tellings = [Telling(Figures(), redis_server.url, state=told.copy) for told in spools]
-    for telling in tellings:
-        telling.tell()
+    pushes = [MetricsPush(Metrics(), redis_server.url, state=told.copy) for told in spools]
+    for metrics_push in pushes:
+        metrics_push.push()
     found = scrape(redis_server.url)
     assert found["callbacks_web_processes"][()] == 2
     assert found["callbacks_spool_callbacks"][()] == 10
     assert found["callbacks_spool_bytes"][()] == 200
     assert found["callbacks_spool_limit_bytes"][()] == 1000
     assert found["callbacks_spool_state"]["full",] == found["callbacks_spool_state"]["filling",] == 1
-    tellings[0].close()
+    pushes[0].close()
     with redis_server.client() as client:
-        [(name, told)] = client.zrange(keys.FIGURES_PROCESSES, 0, -1, withscores=True)
-        client.zadd(keys.FIGURES_PROCESSES, {name: told - 60})
+        [(name, told)] = client.zrange(keys.METRICS_PROCESSES, 0, -1, withscores=True)
+        client.zadd(keys.METRICS_PROCESSES, {name: told - 60})
     assert scrape(redis_server.url)["callbacks_web_processes"][()] == 0
-    tellings[1].close()
+    pushes[1].close()
 
 
 def test_what_a_worker_that_died_left_in_rqs_set_is_no_worker(redis_server: RedisServer) -> None:
@@ -150,7 +150,7 @@ def test_a_record_that_is_lost_is_a_difference(redis_server: RedisServer) -> Non
 
 def test_the_audit_is_not_taken_anew_at_each_scrape(redis_server: RedisServer) -> None:
     with connections.connect(redis_server.url) as client:
-        metrics = Metrics(client, "fsync")
+        metrics = ServiceCollector(client, "fsync")
         assert b"callbacks_audit_difference 0.0" in metrics.exposition()
         client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
         assert b"callbacks_audit_difference 0.0" in metrics.exposition()
@@ -161,8 +161,8 @@ def test_the_audit_is_not_taken_anew_at_each_scrape(redis_server: RedisServer) -
 def test_a_redis_that_does_not_keep_what_it_says_shows(start_redis: StartRedis, options: Mapping[str, str]) -> None:
     found = scrape(start_redis(options).url)
     assert found["callbacks_redis_up"][()] == 1
-    assert found["callbacks_durability_held"][()] == 0
-    assert 0 in found["callbacks_durability_check"].values()
+    assert found["callbacks_redis_durable"][()] == 0
+    assert 0 in found["callbacks_redis_durability_check_passed"].values()
 
 
 def test_memory_used_and_allowed_are_what_redis_says(start_redis: StartRedis) -> None:
@@ -174,14 +174,14 @@ def test_memory_used_and_allowed_are_what_redis_says(start_redis: StartRedis) ->
 def test_while_redis_is_away_that_is_all_there_is_to_say_and_all_is_back_with_it(start_redis: StartRedis) -> None:
     server = start_redis()
     with connections.connect(server.url) as client:
-        metrics = Metrics(client, "fsync")
+        metrics = ServiceCollector(client, "fsync")
         assert b"callbacks_redis_up 1.0" in metrics.exposition()
         server.kill()
         away = metrics.exposition().decode()
         assert [line for line in away.splitlines() if not line.startswith("#")] == ["callbacks_redis_up 0.0"]
         server.start()
         until(lambda: b"callbacks_redis_up 1.0" in metrics.exposition())
-        assert b"callbacks_durability_held 1.0" in metrics.exposition()
+        assert b"callbacks_redis_durable 1.0" in metrics.exposition()
 
 
 def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) -> None:

@@ -34,7 +34,7 @@ RECEIVED_MS: Final = 1_700_000_000_000
 _RQ_KEEPS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
-_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.FIGURES, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
 
 
 class TestWorker(QueueWorker):

@@ -8,18 +8,18 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import stripped_environment
-from tests.ops import browsing
-from tests.ops.browsing import Opened
-from tests.ops.serving import PASSWORD, Service, send_some_of_each, served
+from tests.ops import browser_windows
+from tests.ops.browser_windows import Opened
+from tests.ops.running_service import PASSWORD, Service, send_some_of_each, served
 from tests.redis_server import RedisServer, require
 
 
 # Not for the session: while it is there an event loop runs in this thread, and other tests want their own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    browsing.chromium()
+    browser_windows.chromium()
     with sync_playwright() as playwright:
-        browser = browsing.launched(playwright)
+        browser = browser_windows.launched(playwright)
         yield browser
         browser.close()
 
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def window(browser: Browser) -> Iterator[Opened]:
     """Give a function that opens a window: `window(service.ops_url, size=PHONE, dark=True, javascript=False)`."""
-    with browsing.windows(browser) as opened:
+    with browser_windows.windows(browser) as opened:
         yield opened
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
-from tests.ops.serving import HOSTILE, Service
+from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.running_service import HOSTILE, Service
 
 every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
 light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -124,5 +124,5 @@ def test_without_a_script_it_shows_the_newest_and_asks_again_by_itself(service: 
     page = window(service.ops_url, size=PHONE, javascript=False).open("/live")
     service.report(1201)
     expect(page.get_by_role("row").nth(1)).to_contain_text("m-1201")
-    expect(page).to_have_url(re.compile(r"/live\?again$"))
+    expect(page).to_have_url(re.compile(r"/live\?refresh$"))
     keep_picture(page, "live phone light no script")

@@ -14,12 +14,12 @@ import orjson
 import pytest
 from playwright.sync_api import Page, expect
 
-from callbacks.ops.pages import past
+from callbacks.ops.pages import message_history
 from shared import keys, settings
-from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use
+from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.conftest import _without_settings
-from tests.ops.serving import HOSTILE, Service, served
-from tests.ops.signing import client_of, token
+from tests.ops.running_service import HOSTILE, Service, served
+from tests.ops.sign_in import client_of, token
 from tests.redis_server import RedisServer
 
 JOB = "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11"
@@ -168,13 +168,13 @@ def test_of_a_message_of_which_very_much_was_said_a_page_shows_the_first(known: 
             "to": "35699000777",
             "timestamp": 1443165200 + second,
         }
-        for second in range(past.MOST_EVENTS + 1)
+        for second in range(message_history.MAX_EVENTS + 1)
     ]
     assert known.post(orjson.dumps({"data": said[:-1]})) == 200
     known.rest()
     page = window(known.ops_url).open("/messages?id=m-many")
     statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
-    expect(statuses).to_have_count(1 + past.MOST_EVENTS)
+    expect(statuses).to_have_count(1 + message_history.MAX_EVENTS)
     expect(page.get_by_text("There is more than these")).to_have_count(0)
 
     assert known.post(orjson.dumps({"data": said[-1:]})) == 200
@@ -182,7 +182,7 @@ def test_of_a_message_of_which_very_much_was_said_a_page_shows_the_first(known: 
     page.reload()
 
     expect(page.get_by_text("There is more than these, the first 200 of a kind")).to_be_visible()
-    expect(statuses).to_have_count(1 + past.MOST_EVENTS)
+    expect(statuses).to_have_count(1 + message_history.MAX_EVENTS)
     assert_everybody_can_use(page, "message with very much")
 
 
@@ -220,7 +220,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(importlib.util, "find_spec", without)
 
-    found = past.find(settings.load({}), "m-1")
+    found = message_history.find_messages(settings.load({}), "m-1")
 
     assert found.problem == "SQLAlchemy is not installed: pip install 'callbacks[sql]'"
 

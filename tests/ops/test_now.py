@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from shared import keys
-from tests.ops.browsing import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
-from tests.ops.serving import Service
+from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.running_service import Service
 
 every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
 light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -78,4 +78,4 @@ def test_it_works_without_a_script_and_asks_again_by_itself(service: Service, wi
     expect(page.get_by_role("heading", level=1)).to_contain_text("It works; 2 things to know")
     expect(page.get_by_role("button", name="Pause")).to_be_hidden()
     keep_picture(page, "now phone light no script")
-    page.wait_for_url("**/?again")
+    page.wait_for_url("**/?refresh")

@@ -5,11 +5,11 @@ from typing import Any
 import httpx
 import pytest
 
-from callbacks.ops.figures.auditing import MOST_JOBS
+from callbacks.ops.status.audit_cache import MAX_JOBS
 from shared import keys, queues
-from tests.ops.serving import Service
+from tests.ops.running_service import Service
 
-MANY = 3 * MOST_JOBS
+MANY = 3 * MAX_JOBS
 # Beyond one command for each job that may be read: what the processes of the service ask meanwhile by themselves.
 OTHERS = 2000
 JOB_BYTES = 100
@@ -34,16 +34,16 @@ def test_it_reads_no_more_than_so_much_however_many_jobs_wait(guarded: Service, 
         told: Any = client.info("stats")
 
     assert answer.status_code == status
-    assert told["total_commands_processed"] < MOST_JOBS + OTHERS
-    assert told["total_net_output_bytes"] < (MOST_JOBS + OTHERS) * JOB_BYTES
+    assert told["total_commands_processed"] < MAX_JOBS + OTHERS
+    assert told["total_net_output_bytes"] < (MAX_JOBS + OTHERS) * JOB_BYTES
 
 
 def test_the_audit_says_that_too_many_jobs_wait_and_comes_back_when_they_are_done(guarded: Service) -> None:
-    fill(guarded, MOST_JOBS + 1)
+    fill(guarded, MAX_JOBS + 1)
     with httpx.Client(base_url=guarded.ops_url, timeout=60) as asking:
         assert "callbacks audit" in asking.get("/audit").json()["checks"]["audit"]
 
         with guarded.redis.client() as client:
-            client.lpop(keys.rq_queue(queues.EXPAND), MOST_JOBS)
+            client.lpop(keys.rq_queue(queues.EXPAND), MAX_JOBS)
         # What was found holds for a moment.
         guarded.ops.until(lambda: asking.get("/audit").json().get("waiting") == 1, "the audit")

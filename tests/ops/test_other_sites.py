@@ -4,8 +4,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.ops.serving import Service
-from tests.ops.signing import client_of
+from tests.ops.running_service import Service
+from tests.ops.sign_in import client_of
 
 TRUSTED = {"CALLBACKS_TRUSTED_PROXIES": "127.0.0.1"}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 from playwright.sync_api import expect
 
-from callbacks.ops.pages.streams import MOST
+from callbacks.ops.pages.event_streams import MAX_STREAMS
 from tests.conftest import StartRedis
-from tests.ops.browsing import PHONE, Opened, assert_everybody_can_use
-from tests.ops.serving import PASSWORD, Service, served
-from tests.ops.signing import client_of, sign_in, token
+from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use
+from tests.ops.running_service import PASSWORD, Service, served
+from tests.ops.sign_in import client_of, sign_in, token
 
 
 class Followed:
@@ -30,11 +30,11 @@ def threads(service: Service) -> int:
 
 
 def test_so_many_may_stay_open_without_a_thread_each_and_no_more(service: Service) -> None:
-    limits = httpx.Limits(max_connections=2 * MOST)
+    limits = httpx.Limits(max_connections=2 * MAX_STREAMS)
     with ExitStack() as stack, httpx.Client(base_url=service.ops_url, limits=limits, timeout=30) as client:
-        streams = [Followed(stack, client) for _ in range(MOST)]
+        streams = [Followed(stack, client) for _ in range(MAX_STREAMS)]
         assert {stream.status for stream in streams} == {200}
-        assert threads(service) < MOST // 2
+        assert threads(service) < MAX_STREAMS // 2
 
         refused = Followed(stack, client)
         assert refused.status == 503
@@ -79,7 +79,7 @@ def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
         redis.stop()
 
         expect(heading).to_contain_text("Redis does not answer")
-        for path in ("/", "/?again"):
+        for path in ("/", "/?refresh"):
             answer = client.get(path)
             assert answer.status_code == 503
             assert "Redis does not answer" in answer.text

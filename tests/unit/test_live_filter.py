@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.live_filter import Filter
+from shared.live_filter import LiveFilter
 from tests.unit import example_events
 
 
@@ -13,19 +13,19 @@ def just(*words: str) -> frozenset[str]:
 @pytest.mark.parametrize(
     ("wanted", "report", "reply"),
     [
-        (Filter(), True, True),
-        (Filter(kinds=just("reply")), False, True),
-        (Filter(statuses=just("DELIVRD")), True, False),
-        (Filter(statuses=just("delivrd")), True, False),
-        (Filter(statuses=just("UNDELIV")), False, False),
-        (Filter(channels=just("SMS", "viber")), True, True),
-        (Filter(channels=just("INTERNAL")), False, False),
-        (Filter(sources=just("nobody")), False, False),
+        (LiveFilter(), True, True),
+        (LiveFilter(kinds=just("reply")), False, True),
+        (LiveFilter(statuses=just("DELIVRD")), True, False),
+        (LiveFilter(statuses=just("delivrd")), True, False),
+        (LiveFilter(statuses=just("UNDELIV")), False, False),
+        (LiveFilter(channels=just("SMS", "viber")), True, True),
+        (LiveFilter(channels=just("INTERNAL")), False, False),
+        (LiveFilter(sources=just("nobody")), False, False),
     ],
 )
-def test_it_wants_what_has_all_that_it_names(wanted: Filter, report: bool, reply: bool) -> None:
-    assert wanted.wants(example_events.report()) == report
-    assert wanted.wants(example_events.reply()) == reply
+def test_it_wants_what_has_all_that_it_names(wanted: LiveFilter, report: bool, reply: bool) -> None:
+    assert wanted.matches(example_events.report()) == report
+    assert wanted.matches(example_events.reply()) == reply
 
 
 @pytest.mark.parametrize("number", ["35679000123", "+356 79-000 123", "790001"])
@@ -33,12 +33,12 @@ def test_a_number_is_the_persons_whom_a_report_is_about_and_who_replied(number: 
     sent = example_events.report(**{"to": "35679000123", "from": "35699000001"})
     came = example_events.reply(**{"from": "35679000123", "to": "35699000001"})
 
-    assert Filter(number=number).wants(sent)
-    assert Filter(number=number).wants(came)
-    assert not Filter(number="35699000001").wants(sent)
-    assert not Filter(number="35699000001").wants(came)
+    assert LiveFilter(number=number).matches(sent)
+    assert LiveFilter(number=number).matches(came)
+    assert not LiveFilter(number="35699000001").matches(sent)
+    assert not LiveFilter(number="35699000001").matches(came)
 
 
 @pytest.mark.parametrize("number", ["nobody", "+"])
 def test_what_is_no_number_is_nobodys(number: str) -> None:
-    assert not Filter(number=number).wants(example_events.report())
+    assert not LiveFilter(number=number).matches(example_events.report())

@@ -9,54 +9,54 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from callbacks.cli.top_layout import picture
-from callbacks.ops.figures.auditing import Balance
-from callbacks.ops.figures.now import AtHandler, Now
-from callbacks.ops.figures.reading import Queue, Spool
+from callbacks.cli.top_layout import render_status
+from callbacks.ops.status.audit_cache import Balance
+from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared.durability import Finding
-from shared.recent_rate import Acknowledged, Bucket
+from shared.recent_rate import AcknowledgeTimes, Bucket
 
 QUIET = [Bucket(10 * number, 0) for number in range(360)]
 
 
-def at_handler(name: str = "refund", **more: Any) -> AtHandler:
+def at_handler(name: str = "refund", **more: Any) -> HandlerStatus:
     figures: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0, "paused_by": ""}
-    return AtHandler(handler=name, **(figures | {"workers": 1} | more))
+    return HandlerStatus(handler=name, **(figures | {"workers": 1} | more))
 
 
-def queue(name: str = "expand", **more: Any) -> Queue:
-    figures: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "later": 0, "oldest_seconds": 0.0}
-    return Queue(name=name, **(figures | {"workers": 2} | more))
+def queue(name: str = "expand", **more: Any) -> QueueStatus:
+    figures: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "scheduled": 0, "oldest_seconds": 0.0}
+    return QueueStatus(name=name, **(figures | {"workers": 2} | more))
 
 
-NOW = Now(
+NOW = ServiceStatus(
     at=datetime(2026, 11, 23, 22, 1, 2, tzinfo=UTC),
     callbacks_per_second=1234.5,
-    last_hour=(*QUIET[:-3], Bucket(3570, 20_000), *QUIET[-2:]),
-    acknowledged=Acknowledged(window_seconds=300, answers=70_000, p50_seconds=0.0021, p99_seconds=1.5),
+    recent_rate=(*QUIET[:-3], Bucket(3570, 20_000), *QUIET[-2:]),
+    acknowledged=AcknowledgeTimes(window_seconds=300, answers=70_000, p50_seconds=0.0021, p99_seconds=1.5),
     queues=(queue(), queue("deliver-refund", waiting=4321, oldest_seconds=7300.0)),
     handlers=(at_handler(),),
     workers=4,
     web_processes=2,
     findings=(Finding("redis", ok=True, detail="answers"),),
     used_bytes=300 << 20,
-    most_bytes=2 << 30,
-    spools=(Spool("drained", 0, 0, 1 << 30), Spool("none", 0, 0, 0)),
+    max_bytes=2 << 30,
+    spools=(SpoolStatus("drained", 0, 0, 1 << 30), SpoolStatus("none", 0, 0, 0)),
     quarantined=0,
     balance=Balance(balances=True, moving=False, difference=0, age_seconds=4.0),
 )
 
 
-def drawn(now: Now, *, columns: int = 80) -> str:
+def rendered(now: ServiceStatus, *, columns: int = 80) -> str:
     screen = Console(file=io.StringIO(), width=columns, color_system=None)
-    screen.print(picture(now, columns=columns))
+    screen.print(render_status(now, columns=columns))
     assert isinstance(screen.file, io.StringIO)
     return screen.file.getvalue()
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120, 400])
 def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -> None:
-    lines = drawn(NOW, columns=columns).splitlines()
+    lines = rendered(NOW, columns=columns).splitlines()
 
     assert max(map(len, lines)) <= columns
     if columns >= 80:
@@ -65,7 +65,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -
 
 
 def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
-    told = drawn(NOW)
+    told = rendered(NOW)
 
     assert "1,234.5 callbacks/s in the last minute, at most 2,000.0/s in the last hour" in told
     assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in told
@@ -77,18 +77,18 @@ def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
 
 def test_a_rush_of_ten_seconds_is_seen_at_every_width() -> None:
     for columns in (40, 80, 120, 400):
-        assert "█" in drawn(NOW, columns=columns)
+        assert "█" in rendered(NOW, columns=columns)
 
 
 def test_little_beside_much_is_not_nothing() -> None:
-    bars = drawn(replace(NOW, last_hour=(Bucket(0, 1), *QUIET[1:-1], Bucket(3590, 1_000_000)))).splitlines()[2]
+    bars = rendered(replace(NOW, recent_rate=(Bucket(0, 1), *QUIET[1:-1], Bucket(3590, 1_000_000)))).splitlines()[2]
 
     assert (bars[0], bars[1], bars[-1]) == ("▁", " ", "█")
 
 
 def test_an_hour_of_nothing_is_drawn_too() -> None:
-    nothing = Acknowledged(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None)
-    told = drawn(replace(NOW, last_hour=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0))
+    nothing = AcknowledgeTimes(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None)
+    told = rendered(replace(NOW, recent_rate=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0))
 
     assert "0.0 callbacks/s in the last minute, at most 0.0/s" in told
     assert "nothing in the last 5 minutes" in told
@@ -106,7 +106,7 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "moves too fast"),
         ({"findings": (Finding("appendonly", ok=False, detail="no", remedy="mend"),)}, "appendonly: no (mend)"),
         ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "does not keep what it acknowledges"),
-        ({"spools": (Spool("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
+        ({"spools": (SpoolStatus("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
         ({"spools": ()}, "no web process tells its state"),
         ({"quarantined": 5}, "quarantine    5"),
         ({"handlers": (at_handler(paused_by="operator"),)}, "  off"),
@@ -116,12 +116,12 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
     ],
 )
 def test_what_is_not_as_it_should_be_is_said(more: dict[str, Any], said: str) -> None:
-    assert said not in drawn(NOW)
-    assert said in drawn(replace(NOW, **more))
+    assert said not in rendered(NOW)
+    assert said in rendered(replace(NOW, **more))
 
 
 def test_a_handlers_name_steers_no_terminal() -> None:
-    told = drawn(replace(NOW, handlers=(at_handler("\x1b[2J[red]x\x9b"),)))
+    told = rendered(replace(NOW, handlers=(at_handler("\x1b[2J[red]x\x9b"),)))
 
     assert all(one.isprintable() or one == "\n" for one in told)
     assert "[red]x" in told  # and is no markup

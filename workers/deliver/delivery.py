@@ -16,7 +16,7 @@ from contextlib import closing
 from typing import Any, Final, TypeAlias
 
 from shared import events, queues
-from shared.metrics import SECONDS, Figures
+from shared.metrics import SECONDS_BUCKETS, Metrics
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
@@ -57,7 +57,7 @@ class Deliverer:
         caller: Caller,
         journal: CompletionJournal,
         is_stopping: Callable[[], bool],
-        figures: Figures | None = None,
+        metrics: Metrics | None = None,
         spans: CallSpans | None = None,
     ) -> None:
         self._steps = steps
@@ -69,9 +69,9 @@ class Deliverer:
         self._spans = spans
         self._prefetcher = Prefetcher(steps, handler)
         self._failure_limit = FailureLimit(steps.headroom)
-        figures = Figures() if figures is None else figures
-        self._handler_seconds = figures.histogram(("handler", handler.name), SECONDS)
-        self._settler = Settler(steps=steps, handler=handler, journal=journal, figures=figures, spans=spans)
+        metrics = Metrics() if metrics is None else metrics
+        self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
+        self._settler = Settler(steps=steps, handler=handler, journal=journal, metrics=metrics, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events, and those of the jobs waiting behind it; `worker` is who runs it, by name.

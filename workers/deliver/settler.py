@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from shared import events
-from shared.metrics import Figures
+from shared.metrics import Metrics
 from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.pause_probe import ProbeState
@@ -54,12 +54,12 @@ class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, figures: Figures, spans: CallSpans | None
+        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, metrics: Metrics, spans: CallSpans | None
     ) -> None:
         self._steps = steps
         self._handler = handler
         self._journal = journal
-        self._figures = figures
+        self._metrics = metrics
         self._spans = spans
 
     def settle(self, run: Run, probe: ProbeState) -> None:
@@ -129,7 +129,7 @@ class Settler:
         return policy, settled
 
     def _log(self, policy: RetryPolicy) -> None:
-        for name, number in (("retried", len(policy.later)), ("died", len(policy.dead))):
-            self._figures.add((name, self._handler.name), number)
+        for name, number in (("retried", len(policy.later)), ("dead", len(policy.dead))):
+            self._metrics.add((name, self._handler.name), number)
         for (action, cause), number in policy.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)

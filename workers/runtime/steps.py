@@ -55,7 +55,7 @@ class Steps:
         self._is_stopping = is_stopping
         self._connection = connection
         self.headroom = Headroom(self.memory)
-        self._live = (live.channel(connection), live.MOST_EVENTS_A_SECOND, live.MOST_BYTES_A_SECOND)
+        self._live = (live.channel(connection), live.MAX_EVENTS_PER_SECOND, live.MAX_BYTES_PER_SECOND)
         self._claim = connection.register_script(scripts.load("allow_oom", "clock", "pause_state", "coalesce", "claim"))
         self._claim_more = connection.register_script(
             scripts.load("allow_oom", "clock", "pause_state", "coalesce", "deliver/prefetch")

@@ -13,7 +13,7 @@ _A_YEAR: Final = "public, max-age=31536000, immutable"
 
 
 @functools.cache
-def _held() -> dict[str, tuple[bytes, str]]:
+def _files() -> dict[str, tuple[bytes, str]]:
     found = {}
     for file in files("callbacks.ops.html").joinpath("static").iterdir():
         content = file.read_bytes()
@@ -21,16 +21,16 @@ def _held() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def url(name: str) -> str:
+def asset_url(name: str) -> str:
     """Give the address of a file of callbacks/ops/html/static. Raises KeyError if there is none of that name."""
-    return f"/static/{name}?v={_held()[name][1]}"
+    return f"/static/{name}?v={_files()[name][1]}"
 
 
 async def serve(request: Request) -> Response:
     """Answer GET /static/{name}: to be kept for ever where the address names this very content."""
     name = request.path_params["name"]
-    if name not in _held():
+    if name not in _files():
         return PlainTextResponse("There is no such file.\n", 404)
-    content, digest = _held()[name]
+    content, digest = _files()[name]
     kept = _A_YEAR if request.query_params.get("v") == digest else "no-cache"
     return Response(content, media_type=_TYPES[name[name.rindex(".") :]], headers={"cache-control": kept})

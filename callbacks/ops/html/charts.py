@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from callbacks.ops.figures.quantities import rate
+from callbacks.ops.status.quantities import format_rate
 from shared.recent_rate import BUCKET_SECONDS, Bucket
 
 HEIGHT: Final = 100
@@ -28,17 +28,17 @@ class Chart(Struct, frozen=True):
     summary: str
 
 
-def of_last_hour(buckets: Sequence[Bucket]) -> Chart:
+def draw_recent_rate(buckets: Sequence[Bucket]) -> Chart:
     """Draw callbacks per second, one step for each bucket."""
     rates = [bucket.callbacks_per_second for bucket in buckets]
-    top = _top(max(rates))
+    top = _axis_top(max(rates))
     edge = "".join(_steps(rates, top))
     return Chart(
         width=len(rates),
         area=f"{edge}V{HEIGHT}H0Z",
         edge=edge,
-        labels=(rate(top), rate(top / 2), "0"),
-        summary=_summary(buckets, rates),
+        labels=(format_rate(top), format_rate(top / 2), "0"),
+        summary=_summarize(buckets, rates),
     )
 
 
@@ -54,14 +54,14 @@ def _steps(rates: Sequence[float], top: float) -> list[str]:
     return [*parts, f"H{len(rates)}"]
 
 
-def _top(highest: float) -> float:
+def _axis_top(highest: float) -> float:
     if highest <= 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(highest))
     return next(step * power for step in _STEPS if step * power >= highest)
 
 
-def _summary(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
+def _summarize(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
     highest = max(rates)
     if not highest:
         until = datetime.fromtimestamp(buckets[-1].began_seconds + BUCKET_SECONDS, UTC)
@@ -69,6 +69,6 @@ def _summary(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
     when = datetime.fromtimestamp(buckets[rates.index(highest)].began_seconds, UTC)
     total = sum(bucket.callbacks for bucket in buckets)
     return (
-        f"{total:,} callbacks in the last hour, {rate(sum(rates) / len(rates))} per second on average; the most were "
-        f"{rate(highest)} per second, in the {BUCKET_SECONDS} seconds from {when:%H:%M:%S} UTC."
+        f"{total:,} callbacks in the last hour, {format_rate(sum(rates) / len(rates))} per second on average; "
+        f"the most were {format_rate(highest)} per second, in the {BUCKET_SECONDS} seconds from {when:%H:%M:%S} UTC."
     )

@@ -1,7 +1,7 @@
 """HTML: templates, made from the values that an endpoint gives, with everything escaped that a stranger wrote.
 
 A name that a template uses and nobody gave is an error, never an empty place. What may hold invisible or direction-
-turning characters goes through the filter `harmless`; see `callbacks.ops.html.harmless`.
+turning characters goes through the filter `harmless`; see `callbacks.ops.html.escaping`.
 """
 
 import functools
@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from callbacks.ops.access import sessions
-from callbacks.ops.figures import quantities
 from callbacks.ops.html import assets
-from callbacks.ops.html.harmless import harmless
+from callbacks.ops.html.escaping import escape_visibly
+from callbacks.ops.status import quantities
 
 NAVIGATION: Final = (
     ("/", "Now"),
@@ -26,20 +26,20 @@ NAVIGATION: Final = (
 )
 
 
-def page(
+def render_page(
     request: Request, template: str, /, *, status_code: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
     """Give the page that `template`, a file of callbacks/ops/html/templates, makes of `context`."""
-    around = {"request": request, "operator": sessions.operator(request), "signed_in": sessions.signed_in(request)}
-    return HTMLResponse(templates().get_template(template).render(**around, **context), status_code, headers)
+    common = {"request": request, "operator": sessions.operator(request), "signed_in": sessions.signed_in(request)}
+    return HTMLResponse(templates().get_template(template).render(**common, **context), status_code, headers)
 
 
-def notice(request: Request, status_code: int, title: str, text: str) -> Response:
+def render_notice(request: Request, status_code: int, title: str, text: str) -> Response:
     """Give a page that says one thing: why there is no other."""
-    return page(request, "notice.html", status_code=status_code, title=title, text=text)
+    return render_page(request, "notice.html", status_code=status_code, title=title, text=text)
 
 
-def fragment(template: str, /, **context: Any) -> str:
+def render_fragment(template: str, /, **context: Any) -> str:
     """Give a part of a page that is the same for everybody who looks at it."""
     return templates().get_template(template).render(**context)
 
@@ -55,16 +55,16 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
-        "ago": quantities.ago,
-        "amount": quantities.amount,
-        "duration": quantities.duration,
-        "harmless": harmless,
-        "rate": quantities.rate,
-        "size": quantities.size,
+        "ago": quantities.format_age,
+        "amount": quantities.format_number,
+        "duration": quantities.format_duration,
+        "visible": escape_visibly,
+        "rate": quantities.format_rate,
+        "size": quantities.format_size,
     }
     found.globals |= {
-        "counted": quantities.counted,
-        "asset": assets.url,
+        "counted": quantities.format_count,
+        "asset": assets.asset_url,
         "csrf_field": csrf_field,
         "navigation": NAVIGATION,
     }
@@ -72,5 +72,5 @@ def templates() -> Environment:
 
 
 def csrf_field(request: Request) -> Markup:
-    """Give the hidden field that every form needs; `callbacks.ops.guard` refuses a POST without it."""
+    """Give the hidden field that every form needs; `callbacks.ops.access_middleware` refuses a POST without it."""
     return Markup('<input type="hidden" name="csrf" value="{}">').format(sessions.csrf_token(request))

@@ -10,10 +10,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.figures import reading
-from callbacks.ops.html.rendering import page
-from callbacks.ops.pages.hands import Hands
-from callbacks.ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
+from callbacks.ops.html.rendering import render_page
+from callbacks.ops.pages.bulk_actions import BulkActionRunner
+from callbacks.ops.pages.failure_pages import (
+    SHOWN_CHARACTERS,
+    FailurePages,
+    ListLabels,
+    download,
+    is_failure_id,
+    render_not_found,
+)
+from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
 from workers.failures import failure, store
@@ -24,81 +31,87 @@ from workers.runtime import pause
 BASE: Final = "/dead-letters"
 
 
-def routes(client: redis.Redis, settings: Settings, *, hands: Hands) -> list[Route]:
+def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
     """Give the page's routes."""
-    pages = ShelfPages(client, hands)
+    pages = FailurePages(client, bulk_actions)
 
     def overview(request: Request) -> Response:
-        found = reading.read(client, settings.durability)
+        found = snapshot.read_snapshot(client, settings.durability)
         by_name = {queue.name: queue for queue in found.queues}
         rows = [(name, number, by_name[queues.delivery_queue(name)]) for name, number in found.dead.items()]
-        return page(request, "dead_letters.html", rows=rows)
+        return render_page(request, "dead_letters.html", rows=rows)
 
-    def listed(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        return pages.listed(request, shelf, about)
+    def list_failures(request: Request) -> Response:
+        shelf, labels = _named_list(client, request)
+        return pages.list_page(request, shelf, labels)
 
     def confirm(request: Request) -> Response:
-        shelf, about = _named(client, request)
+        shelf, labels = _named_list(client, request)
         pausing = pause.read_state(client, str(shelf.handler))
-        return pages.confirm(request, shelf, about, paused_by="" if pausing is None else pausing.by)
+        return pages.confirm_page(request, shelf, labels, paused_by="" if pausing is None else pausing.by)
 
-    def act(request: Request) -> Response:
-        return pages.act(request, _named(client, request)[0])
+    def run(request: Request) -> Response:
+        return pages.run_action(request, _named_list(client, request)[0])
 
     def entry(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        entry_id = request.path_params["entry_id"]
+        shelf, labels = _named_list(client, request)
+        failure_id = request.path_params["failure_id"]
         try:
-            row, traceback, event = _read(client, shelf, entry_id)
+            row, traceback, event = _read(client, shelf, failure_id)
         except NotThere as exc:
-            return not_there(request, exc, about)
-        return page(
-            request, "dead_letter.html", about=about, entry=row, traceback=traceback, event=event, most=SHOWN_CHARACTERS
+            return render_not_found(request, exc, labels)
+        return render_page(
+            request,
+            "dead_letter.html",
+            labels=labels,
+            failure=row,
+            traceback=traceback,
+            event=event,
+            most=SHOWN_CHARACTERS,
         )
 
     def event(request: Request) -> Response:
-        shelf, about = _named(client, request)
-        entry_id = request.path_params["entry_id"]
+        shelf, labels = _named_list(client, request)
+        failure_id = request.path_params["failure_id"]
         try:
-            *_, text = _read(client, shelf, entry_id)
+            *_, text = _read(client, shelf, failure_id)
         except NotThere as exc:
-            return not_there(request, exc, about)
-        return download(f"{shelf.handler}-{entry_id}", text.encode(errors="replace"))
+            return render_not_found(request, exc, labels)
+        return download(f"{shelf.handler}-{failure_id}", text.encode(errors="replace"))
 
     one = f"{BASE}/{{handler}}"
     return [
         Route(BASE, overview),
-        Route(one, listed),
+        Route(one, list_failures),
         Route(f"{one}/confirm", confirm, methods=["POST"]),
-        Route(f"{one}/act", act, methods=["POST"]),
-        Route(f"{one}/{{entry_id}}", entry),
-        Route(f"{one}/{{entry_id}}/event", event),
+        Route(f"{one}/actions", run, methods=["POST"]),
+        Route(f"{one}/{{failure_id}}", entry),
+        Route(f"{one}/{{failure_id}}/event", event),
     ]
 
 
-def _named(client: redis.Redis, request: Request) -> tuple[Shelf, About]:
+def _named_list(client: redis.Redis, request: Request) -> tuple[Shelf, ListLabels]:
     """Give the shelf that the address names."""
     handler = request.path_params["handler"]
     if handler not in handlers(client):
         raise HTTPException(404)
-    about = About(
-        base=f"{BASE}/{quote(handler, safe='')}",
+    labels = ListLabels(
+        path=f"{BASE}/{quote(handler, safe='')}",
         title=f"Dead letters of {handler}",
-        one=f"dead letter of {handler}",
-        several=f"dead letters of {handler}",
+        singular=f"dead letter of {handler}",
+        plural=f"dead letters of {handler}",
     )
-    return dead_letters_of(handler), about
+    return dead_letters_of(handler), labels
 
 
-def _read(client: redis.Redis, shelf: Shelf, entry_id: str) -> tuple[failure.DeadLetterRow, str, str]:
+def _read(client: redis.Redis, shelf: Shelf, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
     """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
-    if not is_id(entry_id):
+    if not is_failure_id(failure_id):
         raise NotThere
-    ((_, values),) = store.read(client, shelf, [entry_id], failure.DEAD_LETTER)
+    ((_, values),) = store.read(client, shelf, [failure_id], failure.DEAD_LETTER)
     if values[0] is None:
         raise NotThere
-    row = failure.dead_letter_row(str(shelf.handler), entry_id, values[: len(failure.DEAD_LETTER_ROW)])
+    row = failure.dead_letter_row(str(shelf.handler), failure_id, values[: len(failure.DEAD_LETTER_ROW)])
     *_, traceback, event = values
     try:
         (read,) = events.decode(b"[%s]" % event)

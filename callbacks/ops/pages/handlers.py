@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.access.sessions import operator
-from callbacks.ops.html.rendering import page
+from callbacks.ops.html.rendering import render_page
 from callbacks.ops.pages.dead_letters import BASE
 from shared.settings import Settings
 from workers.admin.action_log import Deed, Trail
@@ -24,11 +24,13 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
     trail = Trail(client)
 
     def ask(request: Request) -> Response:
-        handler, what = _named(client, request)
-        return page(request, "handler.html", handler=handler, what=what, pausing=pause.read_state(client, handler))
+        handler, what = _parse_path(client, request)
+        return render_page(
+            request, "pause_handler.html", handler=handler, what=what, pausing=pause.read_state(client, handler)
+        )
 
-    def act(request: Request) -> Response:
-        handler, what = _named(client, request)
+    def apply(request: Request) -> Response:
+        handler, what = _parse_path(client, request)
         with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
             if what == "off":
                 pause.pause(client, handler)
@@ -38,11 +40,11 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
 
     return [
         Route("/handlers/{handler}/{what}", ask, methods=["GET"]),
-        Route("/handlers/{handler}/{what}", act, methods=["POST"]),
+        Route("/handlers/{handler}/{what}", apply, methods=["POST"]),
     ]
 
 
-def _named(client: redis.Redis, request: Request) -> tuple[str, Literal["on", "off"]]:
+def _parse_path(client: redis.Redis, request: Request) -> tuple[str, Literal["on", "off"]]:
     handler = request.path_params["handler"]
     for what in _WHAT:
         if request.path_params["what"] == what and handler in handlers(client):

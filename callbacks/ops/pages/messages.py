@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from callbacks.ops.html.forms import first
-from callbacks.ops.html.rendering import page
-from callbacks.ops.pages import past
-from callbacks.ops.pages.past import MOST_EVENTS, Past
+from callbacks.ops.html.forms import field
+from callbacks.ops.html.rendering import render_page
+from callbacks.ops.pages import message_history
+from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from shared.settings import Settings
 from workers.admin import event_status
 from workers.admin.event_status import Fate
@@ -30,16 +30,16 @@ from workers.failures.search import Further
 if TYPE_CHECKING:
     from workers.handlers.sql.history import Timeline
 
-_MOST_CHARACTERS: Final = 300
-_MOST_RAW_CHARACTERS: Final = 20_000
+_MAX_CHARACTERS: Final = 300
+_MAX_RAW_CHARACTERS: Final = 20_000
 # As the gateway writes numbers; people add a + or 00, spaces, strokes, and marks that one cannot see.
 _NUMBER: Final = re.compile(r"[1-9][0-9]{6,14}")
-_BETWEEN: Final = re.compile(r"[\W_]")
+_SEPARATORS: Final = re.compile(r"[\W_]")
 # What may be somebody's number however it is written: an address is no place for it.
-_LONG: Final = re.compile(r"[0-9]{7,}")
+_LOOKS_LIKE_NUMBER: Final = re.compile(r"[0-9]{7,}")
 
 
-class Where(Struct, frozen=True):
+class Delivery(Struct, frozen=True):
     """Where an event is at one handler, and, where that is not certain, why."""
 
     handler: str
@@ -54,35 +54,39 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
     def show(request: Request) -> Response:
         wanted = request.query_params.get("id", "").strip()
         if not wanted:
-            return page(request, "messages.html", wanted="", is_number=False, found=None, sought=None, **_empty())
-        return _found(client, settings, request, wanted, number="", further=request.query_params.get("further", ""))
+            return render_page(
+                request, "messages.html", wanted="", is_number=False, found=None, sought=None, **_empty()
+            )
+        return _render_results(
+            client, settings, request, wanted, number="", further=request.query_params.get("further", "")
+        )
 
     def search(request: Request) -> Response:
-        wanted = first(request, "wanted")
+        wanted = field(request, "wanted")
         digits = _digits(wanted)
-        if _LONG.fullmatch(digits):
+        if _LOOKS_LIKE_NUMBER.fullmatch(digits):
             number = digits if _NUMBER.fullmatch(digits) else ""
-            return _found(client, settings, request, wanted, number=number, further=first(request, "further"))
+            return _render_results(client, settings, request, wanted, number=number, further=field(request, "further"))
         return RedirectResponse(f"/messages?id={quote(wanted, safe='')}" if wanted else "/messages", 303)
 
     return [Route("/messages", show, methods=["GET"]), Route("/messages", search, methods=["POST"])]
 
 
-def _found(
+def _render_results(
     client: redis.Redis, settings: Settings, request: Request, wanted: str, *, number: str, further: str
 ) -> Response:
-    if len(wanted) > _MOST_CHARACTERS:
+    if len(wanted) > _MAX_CHARACTERS:
         raise HTTPException(400)
     try:
         start = Further.of(further) if further else None
     except ValueError:
         raise HTTPException(400) from None
-    found = past.find(settings, wanted, number=number)
+    found = message_history.find_messages(settings, wanted, number=number)
     if len(found.timelines) == 1 and not found.messages:
         timeline = found.timelines[0]
-        return page(request, "message.html", wanted=wanted, raw=_raw, **_told(client, timeline))
+        return render_page(request, "message.html", wanted=wanted, raw=_raw, **_timeline_context(client, timeline))
     sought = seeking.seek(client, number or wanted, start=start) if found.is_empty or start else None
-    return page(
+    return render_page(
         request,
         "messages.html",
         wanted=wanted,
@@ -96,7 +100,7 @@ def _found(
 
 def _digits(text: str) -> str:
     """Give the digits of a number as people write it; empty if it is none."""
-    bare = _BETWEEN.sub("", text[: _MOST_CHARACTERS + 1])
+    bare = _SEPARATORS.sub("", text[: _MAX_CHARACTERS + 1])
     return "".join(str(int(digit)) for digit in bare).removeprefix("00") if bare.isdecimal() else ""
 
 
@@ -104,33 +108,33 @@ def _empty() -> dict[str, Any]:
     return {"uses_sql": False, "rows": ()}
 
 
-def _rows(found: Past) -> list[Any]:
+def _rows(found: MessageHistory) -> list[Any]:
     """Give the messages of a list, each once."""
     messages = [timeline.message for timeline in found.timelines]
     named = {message.message_id for message in messages}
     return [*messages, *(message for message in found.messages if message.message_id not in named)]
 
 
-def _told(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
-    events: list[Any] = [*timeline.statuses, *timeline.replies][:MOST_EVENTS]
+def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
+    events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
-    wheres: dict[str, list[Where]] = {event_id: [] for event_id in ids}
+    deliveries: dict[str, list[Delivery]] = {event_id: [] for event_id in ids}
     for at in event_status.look(client, ids):
         for event_id, fate in at.fates.items():
-            wheres[event_id].append(_where(at, event_id, fate))
+            deliveries[event_id].append(_delivery(at, event_id, fate))
     return {
         "message": timeline.message,
         "statuses": timeline.statuses,
         "replies": timeline.replies,
-        "most": MOST_EVENTS if timeline.is_cut else None,
-        "wheres": wheres,
+        "most": MAX_EVENTS if timeline.is_cut else None,
+        "deliveries": deliveries,
     }
 
 
-def _where(at: event_status.AtHandler, event_id: str, fate: Fate) -> Where:
+def _delivery(at: event_status.AtHandler, event_id: str, fate: Fate) -> Delivery:
     if at.handler == "sql" and fate in ("gone", "unknown"):
-        return Where(at.handler, event_id, "delivered", "")  # as this very table shows
-    return Where(at.handler, event_id, fate, "; ".join(_doubts(at)) if fate == "gone" else "")
+        return Delivery(at.handler, event_id, "delivered", "")  # as this very table shows
+    return Delivery(at.handler, event_id, fate, "; ".join(_doubts(at)) if fate == "gone" else "")
 
 
 def _doubts(at: event_status.AtHandler) -> Iterator[str]:
@@ -151,4 +155,4 @@ def _events(number: int) -> str:
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:
     """Give a record as received, on several lines, as far as a page can show it."""
     text = msgspec.json.format(bytes(raw), indent=2).decode(errors="replace")
-    return {"text": text, "most": _MOST_RAW_CHARACTERS}
+    return {"text": text, "most": _MAX_RAW_CHARACTERS}

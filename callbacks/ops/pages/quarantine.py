@@ -5,42 +5,51 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.html.rendering import page
-from callbacks.ops.pages.hands import Hands
-from callbacks.ops.pages.shelf_pages import SHOWN_CHARACTERS, About, ShelfPages, download, is_id, not_there
+from callbacks.ops.html.rendering import render_page
+from callbacks.ops.pages.bulk_actions import BulkActionRunner
+from callbacks.ops.pages.failure_pages import (
+    SHOWN_CHARACTERS,
+    FailurePages,
+    ListLabels,
+    download,
+    is_failure_id,
+    render_not_found,
+)
 from shared.settings import Settings
 from workers.failures.failure import NotThere, QuarantineEntry
 from workers.failures.failure_list import QUARANTINE
 from workers.failures.store import Shelves
 
-_ABOUT = About(base="/quarantine", title="Quarantine", one="quarantined callback", several="quarantined callbacks")
+_LABELS = ListLabels(
+    path="/quarantine", title="Quarantine", singular="quarantined callback", plural="quarantined callbacks"
+)
 
 
-def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
+def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
     """Give the page's routes."""
-    pages = ShelfPages(client, hands)
+    pages = FailurePages(client, bulk_actions)
     shelves = Shelves(client)
 
-    def listed(request: Request) -> Response:
-        return pages.listed(request, QUARANTINE, _ABOUT)
+    def list_failures(request: Request) -> Response:
+        return pages.list_page(request, QUARANTINE, _LABELS)
 
     def confirm(request: Request) -> Response:
-        return pages.confirm(request, QUARANTINE, _ABOUT, paused_by="")
+        return pages.confirm_page(request, QUARANTINE, _LABELS, paused_by="")
 
-    def act(request: Request) -> Response:
-        return pages.act(request, QUARANTINE)
+    def run(request: Request) -> Response:
+        return pages.run_action(request, QUARANTINE)
 
     def entry(request: Request) -> Response:
         try:
-            found = _read(shelves, request.path_params["entry_id"])
+            found = _read(shelves, request.path_params["failure_id"])
         except NotThere as exc:
-            return not_there(request, exc, _ABOUT)
+            return render_not_found(request, exc, _LABELS)
         body = found.body.decode(errors="replace")
-        return page(
+        return render_page(
             request,
-            "quarantined.html",
-            about=_ABOUT,
-            entry=found,
+            "quarantined_callback.html",
+            labels=_LABELS,
+            failure=found,
             body=body,
             most=SHOWN_CHARACTERS,
             size=len(found.body),
@@ -48,22 +57,22 @@ def routes(client: redis.Redis, _: Settings, *, hands: Hands) -> list[Route]:
 
     def body(request: Request) -> Response:
         try:
-            found = _read(shelves, request.path_params["entry_id"])
+            found = _read(shelves, request.path_params["failure_id"])
         except NotThere as exc:
-            return not_there(request, exc, _ABOUT)
+            return render_not_found(request, exc, _LABELS)
         return download(f"quarantine-{found.id}", found.body)
 
-    base = _ABOUT.base
+    base = _LABELS.path
     return [
-        Route(base, listed),
+        Route(base, list_failures),
         Route(f"{base}/confirm", confirm, methods=["POST"]),
-        Route(f"{base}/act", act, methods=["POST"]),
-        Route(f"{base}/{{entry_id}}", entry),
-        Route(f"{base}/{{entry_id}}/body", body),
+        Route(f"{base}/actions", run, methods=["POST"]),
+        Route(f"{base}/{{failure_id}}", entry),
+        Route(f"{base}/{{failure_id}}/body", body),
     ]
 
 
-def _read(shelves: Shelves, entry_id: str) -> QuarantineEntry:
-    if not is_id(entry_id):
+def _read(shelves: Shelves, failure_id: str) -> QuarantineEntry:
+    if not is_failure_id(failure_id):
         raise NotThere
-    return shelves.quarantined(entry_id)
+    return shelves.quarantined(failure_id)

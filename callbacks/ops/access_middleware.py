@@ -1,0 +1,173 @@
+"""What every request to the operators' page passes before an endpoint sees it, in one place.
+
+    metrics, audit, health, files of the page    open to all: they show no event
+    no password is set                           the Host must name this machine; everybody is "local"
+    a password is set                            only sign-in is open; the rest asks for a session
+    anything but GET and HEAD                    must send a form of ours: same origin, and its token
+    GET and HEAD from another site               only where somebody follows a link: no image, script or fetch
+
+Every answer leaves with the headers that keep a browser from running, framing, guessing at or keeping what it shows.
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from callbacks.ops.access.request_origin import RequestOrigin
+from callbacks.ops.access.revoked_sessions import RevokedSessions
+from callbacks.ops.access.sessions import RENEW_SECONDS, RequestSession, SessionSigner
+from callbacks.ops.html import forms
+from callbacks.ops.html.rendering import render_notice
+
+OPEN_PATHS: Final = frozenset(("/metrics", "/audit", "/livez", "/readyz"))
+SIGN_IN_PATH: Final = "/sign-in"
+# The query of a page that asks again by itself: nobody need be sitting there, so that the session still ends.
+REFRESH: Final = "refresh"
+
+_SAFE_METHODS: Final = frozenset(("GET", "HEAD"))
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class AccessMiddleware:
+    """The middleware (ASGI)."""
+
+    def __init__(
+        self, app: ASGIApp, *, sessions: SessionSigner, origin: RequestOrigin, revoked: RevokedSessions
+    ) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._origin = origin
+        self._revoked = revoked
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith("/static/"):
+            await self._app(scope, receive, _with_headers(send))
+            return
+        if not self._sessions.is_required and not self._origin.is_local_host(scope):
+            answer = PlainTextResponse("Without a password this page is there as 127.0.0.1 and localhost only.\n", 421)
+            await answer(scope, receive, _with_headers(send))
+            return
+        request_session = await self._load_session(scope)
+        response, receive = await self._check(request_session, scope, receive)
+        await (response or self._app)(scope, receive, self._with_cookie(request_session, scope, send))
+
+    async def _load_session(self, scope: Scope) -> RequestSession:
+        """Find the session that the browser's cookie holds, or begin one for nobody."""
+        cookies = Request(scope).cookies
+        given = self._sessions.verify(cookies.get(self._sessions.cookie_name(secure=self._origin.is_https(scope)), ""))
+        if given is not None and await self._revoked.is_revoked(given):
+            given = None
+        session = self._sessions.create() if given is None else given
+        if not _is_automatic(scope):
+            renewed = self._sessions.renew(session)
+            if renewed.seen_seconds >= session.seen_seconds + RENEW_SECONDS:
+                session = renewed
+        request_session = RequestSession(session, given, self._sessions.csrf_token(session))
+        request_session.attach(scope)
+        return request_session
+
+    async def _check(
+        self, request_session: RequestSession, scope: Scope, receive: Receive
+    ) -> tuple[Response | None, Receive]:
+        """Give an answer if the request goes no further; and from where the endpoint is to read it."""
+        request = Request(scope)
+        is_safe = scope["method"] in _SAFE_METHODS
+        is_known = bool(request_session.session.name) or not self._sessions.is_required
+        if is_safe and not self._origin.allows_read(scope):
+            return PlainTextResponse("This is not for pages of other sites.\n", 403), receive
+        if not is_known and scope["path"] != SIGN_IN_PATH:
+            return _redirect_to_sign_in(request) if is_safe else render_notice(
+                request, 401, "Please sign in", _SESSION_ENDED
+            ), receive
+        if is_safe:
+            return None, receive
+        if not self._origin.allows_form(scope):
+            return render_notice(
+                request, 403, "Nothing was done", "That came from another site, not from a page here."
+            ), receive
+        try:
+            body = await forms.parse(
+                scope, receive, max_bytes=forms.MAX_BYTES if is_known else forms.MAX_BYTES_SIGNED_OUT
+            )
+        except forms.FormError as exc:
+            return render_notice(request, exc.status_code, "Nothing was done", str(exc)), receive
+        if not self._sessions.verify_csrf_token(request_session.session, forms.field(request, "csrf")):
+            return render_notice(request, 403, "Nothing was done", _STALE_FORM), receive
+        return None, _replay_body(body, receive)
+
+    def _with_cookie(self, request_session: RequestSession, scope: Scope, send: Send) -> Send:
+        """Send with our headers, and with the session if it is not what the browser has."""
+        secure = self._origin.is_https(scope)
+
+        async def send_with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start" and request_session.session != request_session.received:
+                headers = MutableHeaders(scope=message)
+                headers.append("set-cookie", self._sessions.cookie_header(request_session.session, secure=secure))
+            await send(message)
+
+        return _with_headers(send_with_cookie)
+
+
+_SESSION_ENDED: Final = "Your session has ended. Sign in, then do it again."
+_STALE_FORM: Final = (
+    "The form was older than your session, or not one of ours. Go back, load the page anew, and try again."
+)
+
+
+def _is_automatic(scope: Scope) -> bool:
+    """Tell whether nobody need be sitting there: a page looks again, or its script connects again."""
+    return REFRESH.encode() in scope["query_string"].split(b"&") or _wants_stream(scope)
+
+
+def _wants_stream(scope: Scope) -> bool:
+    return "text/event-stream" in Headers(scope=scope).get("accept", "")
+
+
+def _redirect_to_sign_in(request: Request) -> Response:
+    if _wants_stream(request.scope):
+        return PlainTextResponse("Sign in first.\n", 401)
+    path, query = request.url.path, request.url.query
+    wanted = "" if path == "/" else f"?next={quote(f'{path}?{query}' if query else path, safe='')}"
+    return RedirectResponse(f"{SIGN_IN_PATH}{wanted}", 303)
+
+
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """Give the body once more, to who may want to read it in another way."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return send_with_headers

@@ -1,0 +1,47 @@
+"""What strangers wrote, made safe to look at: characters that one cannot see, or that turn the text around, are named.
+
+A right-to-left override lets `fdp.exe` read as `exe.pdf`, a control character moves a terminal's cursor once the text
+is copied there, and a zero-width space makes two different words look the same. (Unicode TR 36, section 2; Boucher and
+Anderson, "Trojan Source", 2021.)
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+from markupsafe import Markup, escape
+
+# Control characters but tab and line feed; lone surrogates; private and unassigned ones; line and paragraph separators.
+_CATEGORIES: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+# Persian is written with the first of them, and families of emoji are joined by the second.
+_PLAIN: Final = frozenset("\t\n\u200c\u200d")
+# Whoever is not among these is looked at closer; nearly all text is.
+_SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
+
+
+def escape_visibly(text: object, most: int | None = None) -> Markup:
+    """Give `text` as HTML that shows each such character by its number, as in U+202E, and keeps its direction inside.
+
+    Beyond `most` characters it is cut, and says by how much. `None` is an en dash.
+    """
+    if text is None:
+        return Markup("\u2013")
+    whole = str(text)
+    shown = whole if most is None else whole[:most]
+    parts: list[str] = []
+    done = 0
+    for found in _SUSPECT.finditer(shown):
+        character = found.group()
+        if character in _PLAIN or unicodedata.category(character) not in _CATEGORIES:
+            continue
+        parts += (str(escape(shown[done : found.start()])), _name_character(character))
+        done = found.end()
+    parts.append(str(escape(shown[done:])))
+    left = len(whole) - len(shown)
+    rest = f'<span class="cut">… and {left:,} characters more</span>' if left else ""
+    return Markup(f"<bdi>{''.join(parts)}</bdi>{rest}")  # noqa: S704 # every part of it was escaped above
+
+
+def _name_character(character: str) -> str:
+    name = unicodedata.name(character, "control character").lower()
+    return f'<span class="unseen" title="{name}">U+{ord(character):04X}</span>'

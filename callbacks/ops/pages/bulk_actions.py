@@ -1,0 +1,89 @@
+"""The hands of the page: threads that carry acts out beside the requests, a few at a time.
+
+A request begins an act and answers at once; what is left of it stands in Redis, so that it outlives this process, too.
+"""
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final
+
+import redis
+
+from shared.errors import CallbacksError
+from shared.exception_log import ExceptionLog
+from workers.admin.action_log import Deed
+from workers.admin.bulk_action import Acting, Standing, Work
+
+log = logging.getLogger("callbacks.operators")
+
+# Redis and the workers have other things to do.
+_MAX_RUNNING: Final = 4
+
+
+class TooManyActions(CallbacksError):
+    """So much is being done that nothing more can be begun: wait until some of it has ended."""
+
+
+class BulkActionRunner:
+    """Carries acts out. Every method may raise redis.RedisError."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._acting = Acting(client)
+        self._is_stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="act")
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[None]] = {}
+        self._exceptions = ExceptionLog()
+
+    def start(self, deed: Deed, work: Work, action_id: str) -> None:
+        """Note an act and begin with it. Raises Busy, and AlreadyBegun."""
+        self._require_room()
+        self._submit(self._acting.begin(deed, work, action_id))
+
+    def resume(self, action_id: str, who: str) -> str:
+        """Go on with what was stopped, as an act of `who`, and give its id. Raises Busy, and NotLeft."""
+        self._require_room()
+        rest = self._acting.go_on(action_id, who)
+        self._submit(rest)
+        return rest
+
+    def get_state(self, action_id: str) -> Standing | None:
+        """Tell how an act stands; None if nothing is known of it."""
+        return self._acting.look(action_id)
+
+    def stop(self, action_id: str) -> None:
+        """Let an act stop, whichever process carries it out."""
+        self._acting.stop(action_id)
+
+    def wait(self, action_id: str, *, seconds: float) -> None:
+        """Wait for the end of an act that was begun here, but not for longer: most take less."""
+        with self._lock:
+            future = self._running.get(action_id)
+        if future is not None:
+            wait([future], timeout=seconds)
+
+    def close(self) -> None:
+        """Stop each act after the part that is under way; another process can go on with it."""
+        self._is_stopping.set()
+        self._pool.shutdown()
+
+    def _require_room(self) -> None:
+        with self._lock:
+            if len(self._running) >= _MAX_RUNNING:
+                raise TooManyActions
+
+    def _submit(self, action_id: str) -> None:
+        with self._lock:
+            self._running[action_id] = self._pool.submit(self._run, action_id)
+
+    def _run(self, action_id: str) -> None:
+        try:
+            self._acting.carry_out(action_id, is_stopping=self._is_stopping.is_set)
+        except redis.RedisError as exc:
+            log.warning("action=bulk_action_interrupted id=%s error=%s", action_id, type(exc).__name__)
+        except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
+            self._exceptions.write(f"action=bulk_action_failed id={action_id}", exc)
+        finally:
+            with self._lock:
+                self._running.pop(action_id, None)

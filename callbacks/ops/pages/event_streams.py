@@ -1,0 +1,102 @@
+"""Server-sent events: what happens, told to a page that stays open.
+
+A connection is a task and holds no thread. It ends when the browser goes, when the process stops, when its session
+ends, or when nobody reads it, and there are so many at most.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# Browsers open a handful each; a wall of screens has some dozens.
+MAX_STREAMS: Final = 64
+# A proxy takes a connection on which nothing moves for dead after a minute or so.
+_KEEPALIVE_SECONDS: Final = 15.0
+# Nobody reads any more, if what is sent does not leave in so long.
+_SEND_SECONDS: Final = 20.0
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    # nginx would gather it into larger parts.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class EventStreams:
+    """The open connections. `may_go_on` is asked every now and then whether a request's session still holds."""
+
+    def __init__(self, is_session_valid: Callable[[Request], Awaitable[bool]], *, most: int = MAX_STREAMS) -> None:
+        self._is_session_valid = is_session_valid
+        self._free = most
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End all of them: the process stops."""
+        self._closing.set()
+
+    def respond(self, request: Request, events: AsyncGenerator[str, None]) -> ASGIApp:
+        """Tell `events`, made by `event`, to whoever asks; 503 if there are too many who listen."""
+        if not self._free or self._closing.is_set():
+            return PlainTextResponse("Too many pages listen. Try later.\n", 503, {"retry-after": "30"})
+
+        async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
+            with self._reserve():
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                ends = [self._send(request, events, send), _until_disconnected(receive), self._closing.wait()]
+                tasks = [asyncio.ensure_future(end) for end in ends]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    ended = await asyncio.gather(*tasks, return_exceptions=True)
+            for fault in ended:
+                if isinstance(fault, Exception) and not isinstance(fault, TimeoutError | OSError):
+                    raise fault
+            with suppress(OSError):
+                await send({"type": "http.response.body", "body": b""})
+
+        return stream
+
+    @contextmanager
+    def _reserve(self) -> Iterator[None]:
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+    async def _send(self, request: Request, events: AsyncGenerator[str, None], send: Send) -> None:
+        following: asyncio.Future[str] | None = None
+        try:
+            while await self._is_session_valid(request):
+                following = following or asyncio.ensure_future(anext(events))
+                done, _ = await asyncio.wait([following], timeout=_KEEPALIVE_SECONDS)
+                text = ": still here\n\n"
+                if done:
+                    try:
+                        text = following.result()
+                    except StopAsyncIteration:
+                        return
+                    following = None
+                async with asyncio.timeout(_SEND_SECONDS):
+                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            await events.aclose()
+
+
+def format_event(name: str, text: str) -> str:
+    """Make one event, as the HTML standard, section 9.2, has it."""
+    return f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

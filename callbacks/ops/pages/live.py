@@ -1,0 +1,61 @@
+"""The page *Live*: events as they pass, the newest on top."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from callbacks.ops.html import forms
+from callbacks.ops.html.rendering import render_fragment, render_page
+from callbacks.ops.pages import live_filter_form
+from callbacks.ops.pages.event_streams import EventStreams, format_event
+from callbacks.ops.pages.live_feed import MAX_EVENTS, LiveFeed
+from callbacks.ops.pages.live_filter_form import KINDS, LiveFilterForm
+from shared.events import STATUSES, Event
+from workers.handlers.mask import mask_number
+
+
+def routes(live_feed: LiveFeed, streams: EventStreams) -> Sequence[Route]:
+    """Give the page, its answer to a filter, and the events with which a script keeps it up to date."""
+
+    async def show(request: Request) -> Response:
+        form = live_filter_form.parse_form(forms.fields(request)) if request.method == "POST" else LiveFilterForm()
+        newest, state = live_feed.newest()
+        wanted = form.filter()
+        return render_page(
+            request,
+            "live.html",
+            form=form,
+            kinds=KINDS,
+            statuses=sorted(STATUSES),
+            most=MAX_EVENTS,
+            state=state,
+            rows=[_row(one, form) for one in newest if wanted.matches(one)],
+        )
+
+    async def stream(request: Request) -> ASGIApp:
+        return streams.respond(request, _events(live_feed, live_filter_form.parse_form(forms.fields(request))))
+
+    return [
+        Route("/live", show, methods=["GET", "POST"]),
+        Route("/live/events", stream, methods=["POST"]),
+    ]
+
+
+async def _events(live_feed: LiveFeed, form: LiveFilterForm) -> AsyncGenerator[str, None]:
+    name, wanted = "all", form.filter()
+    async for fresh, state in live_feed.updates():
+        yield format_event("state", state)
+        rows = [_row(one, form) for one in fresh if wanted.matches(one)]
+        if rows or name == "all":
+            yield format_event(name, render_fragment("live_rows.html", rows=rows))
+        name = "rows"
+
+
+def _row(one: Event, form: LiveFilterForm) -> dict[str, object]:
+    def number(value: str | None) -> str | None:
+        return value if value is None or form.whole_numbers else mask_number(value)
+
+    return {"event": one, "sender": number(one.sender), "recipient": number(one.recipient)}

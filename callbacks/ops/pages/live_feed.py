@@ -1,0 +1,108 @@
+"""Hears the feed of live events once for everybody who looks at the page *Live*, and remembers the newest.
+
+It listens from the first look until a while after the last one, so a page that works without a script, and looks every
+few seconds, misses nothing; a service that nobody watches is not listened to, and pays nothing (see `shared.live`).
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import redis
+
+from shared import live
+from shared.background import Background
+from shared.events import Event
+
+# What a page shows; older events are to be found under Messages.
+MAX_EVENTS: Final = 200
+_LINGER_SECONDS: Final = 60.0
+# What comes within this is told together.
+_GATHER_SECONDS: Final = 0.25
+
+_logger: Final = logging.getLogger("callbacks.ops")
+
+
+class LiveFeed:
+    """The one listener of a process, for the Redis at `url`."""
+
+    def __init__(self, url: str, background: Background | None = None) -> None:
+        self._url = url
+        self._background = background or Background()
+        self._newest: deque[tuple[int, Event]] = deque(maxlen=MAX_EVENTS)
+        self._count = 0
+        self._omitted = 0
+        self._state = "Listening begins…"
+        self._changed = asyncio.Event()
+        self._viewed_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def newest(self) -> tuple[list[Event], str]:
+        """Give the newest events, the newest first, and how the listening goes. Begins to listen if nobody did."""
+        self._viewed_at = asyncio.get_running_loop().time()
+        if self._task is None or self._task.done():
+            self._task = self._background.start_task("live_events", self._run)
+        return [event for _, event in reversed(self._newest)], self._state
+
+    async def updates(self) -> AsyncGenerator[tuple[list[Event], str], None]:
+        """Give the events that came since the last time, the newest first, and how it goes; at first the remembered."""
+        seen = 0
+        while True:
+            _, state = self.newest()
+            changed = self._changed
+            fresh = [event for number, event in reversed(self._newest) if number > seen]
+            seen = self._count
+            yield fresh, state
+            try:
+                async with asyncio.timeout(_LINGER_SECONDS / 2):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_GATHER_SECONDS)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        heard = live.listen(self._url)
+        try:
+            async for one in heard:
+                self._receive(one)
+                if clock() - self._viewed_at > _LINGER_SECONDS:
+                    break
+        except redis.RedisError as exc:
+            _logger.warning("action=live_feed_refused error=%s", type(exc).__name__)
+            self._set_state(f"Redis does not let this page listen ({type(exc).__name__}).")
+            await asyncio.sleep(_LINGER_SECONDS / 6)
+        finally:
+            await heard.aclose()
+
+    def _receive(self, one: live.FeedItem) -> None:
+        match one:
+            case live.Idle():
+                return
+            case live.Omitted(number):
+                self._omitted += number
+                self._set_state(f"Listening; {self._omitted:,} more came too fast to be shown.")
+            case live.Listening():
+                self._set_state("Listening.")
+            case live.FeedUnavailable(error):
+                self._set_state(f"Redis is away ({error}); what comes meanwhile is not shown here.")
+            case _:
+                self._count += 1
+                self._newest.append((self._count, one))
+                self._wake()
+
+    def _set_state(self, state: str) -> None:
+        self._state = state
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

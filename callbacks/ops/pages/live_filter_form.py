@@ -1,0 +1,48 @@
+"""Which of the live events are asked for by the fields of the page's form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from shared.live_filter import LiveFilter
+
+KINDS: Final = ("report", "reply")
+_MAX_CHARACTERS: Final = 64
+
+
+class LiveFilterForm(Struct, frozen=True, kw_only=True):
+    """What stands in the form; an empty text asks for nothing. `whole_numbers`: people's numbers are not masked."""
+
+    kind: str = ""
+    status: str = ""
+    channel: str = ""
+    recipient: str = ""
+    whole_numbers: bool = False
+
+    def filter(self) -> LiveFilter:
+        """Give the filter that it describes."""
+        return LiveFilter(
+            kinds=_word(self.kind), statuses=_word(self.status), channels=_word(self.channel), number=self.recipient
+        )
+
+
+def parse_form(form: Mapping[str, Sequence[str]]) -> LiveFilterForm:
+    """Read a form; what it does not say, or says too long, is empty."""
+
+    def field(name: str) -> str:
+        given = (form.get(name) or ("",))[0].strip()
+        return given if len(given) <= _MAX_CHARACTERS else ""
+
+    kind = field("kind")
+    return LiveFilterForm(
+        kind=kind if kind in KINDS else "",
+        status=field("status"),
+        channel=field("channel"),
+        recipient=field("recipient"),
+        whole_numbers=field("numbers") == "full",
+    )
+
+
+def _word(text: str) -> frozenset[str]:
+    return frozenset((text,)) if text else frozenset()

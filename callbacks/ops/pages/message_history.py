@@ -1,0 +1,55 @@
+"""What the handler `sql` has kept of messages, where it is in use: found by an id or a number, for the page *Messages*.
+
+Reads only. Where its database or its libraries are not there, that is said in words, and is no error of the page.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.handlers.sql.history import Message, Timeline
+
+MAX_MESSAGES: Final = 50
+# Statuses of one message, and replies: far more than any has.
+MAX_EVENTS: Final = 200
+
+
+class MessageHistory(Struct, frozen=True, kw_only=True):
+    """What was found: timelines of those that an id names, `total` of them in all; the latest messages to a number.
+
+    `problem` says why nothing can be known, and is empty otherwise.
+    """
+
+    timelines: tuple["Timeline", ...] = ()
+    total: int = 0
+    messages: tuple["Message", ...] = ()
+    problem: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return not self.timelines and not self.messages
+
+
+def find_messages(settings: Settings, wanted: str, *, number: str = "") -> MessageHistory:
+    """Look for messages by any of their ids, and, if `number` is given, by the number they went to."""
+    try:
+        # An extra: the page is there without it.
+        from workers.handlers.sql import history  # noqa: PLC0415
+        from workers.handlers.sql.database_url import DatabaseUrl  # noqa: PLC0415
+        from workers.handlers.sql.errors import DatabaseUnavailable  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("sqlalchemy", "alembic"):
+            raise
+        return MessageHistory(problem=str(exc))
+    try:
+        with history.open_history(DatabaseUrl.parse(settings.database_url)) as found:
+            timelines, total = found.find(wanted, limit=MAX_MESSAGES, max_events=MAX_EVENTS)
+            rows = found.messages(recipient=number, statuses=(), since=None, limit=MAX_MESSAGES) if number else ()
+            return MessageHistory(timelines=tuple(timelines), total=total, messages=tuple(rows))
+    except (DatabaseUnavailable, ValueError) as exc:
+        # The words of both hold no password.
+        return MessageHistory(problem=str(exc))

@@ -1,0 +1,26 @@
+"""The page *Now*: how the service is, at a glance."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from callbacks.ops.html.rendering import render_page
+from callbacks.ops.pages.event_streams import EventStreams
+from callbacks.ops.pages.now_feed import NowFeed
+
+
+def routes(feed: NowFeed, streams: EventStreams) -> Sequence[Route]:
+    """Give the page, and the events with which a script keeps it up to date."""
+
+    async def show(request: Request) -> Response:
+        html = Markup(await feed.html())  # noqa: S704 # a template made it
+        return render_page(request, "now.html", part=html)
+
+    async def stream(request: Request) -> ASGIApp:
+        return streams.respond(request, feed.events())
+
+    return [Route("/", show), Route("/now/events", stream)]

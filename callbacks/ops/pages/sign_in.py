@@ -1,0 +1,111 @@
+"""Sign-in and sign-out: a name, which the trail of actions shows, and the one password of the page."""
+
+import asyncio
+import logging
+import re
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from callbacks.ops.access import sessions
+from callbacks.ops.access.request_origin import RequestOrigin
+from callbacks.ops.access.revoked_sessions import RevokedSessions
+from callbacks.ops.access.sessions import NAME_CHARACTERS, SessionSigner
+from callbacks.ops.access.sign_in_limiter import SignInLimiter
+from callbacks.ops.html import forms
+from callbacks.ops.html.rendering import render_page
+
+_logger: Final = logging.getLogger("callbacks.ops")
+# A path of ours and nothing that a browser might take for another host.
+_OWN_PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+_WRONG: Final = "That is not the password."
+_BAD_NAME: Final = f"Give a name of 1 to {NAME_CHARACTERS} letters, digits, blanks and . _ - @."
+_NAME: Final = re.compile(rf"[\w.@-][\w .@-]{{0,{NAME_CHARACTERS - 1}}}")
+
+
+class SignInPages:
+    """The endpoints of it."""
+
+    def __init__(self, *, sessions: SessionSigner, origin: RequestOrigin, revoked: RevokedSessions) -> None:
+        self._sessions = sessions
+        self._origin = origin
+        self._revoked = revoked
+        self._limiter = SignInLimiter()
+
+    def routes(self) -> list[Route]:
+        """Give where they are."""
+        return [
+            Route("/sign-in", self._form, methods=["GET"]),
+            Route("/sign-in", self._sign_in, methods=["POST"]),
+            Route("/sign-out", self._sign_out, methods=["POST"]),
+        ]
+
+    async def _form(self, request: Request) -> Response:
+        wanted = _own_path(request.query_params.get("next", "/"))
+        if not self._sessions.is_required or sessions.signed_in(request):
+            return RedirectResponse(wanted, 303)
+        return _render_form(request, wanted=wanted)
+
+    async def _sign_in(self, request: Request) -> Response:
+        name, wanted = forms.field(request, "name"), _own_path(forms.field(request, "next"))
+        address = self._origin.address(request.scope)
+        wait_seconds = self._limiter.wait_seconds(address)
+        if wait_seconds:
+            _logger.warning("action=sign_in_refused why=too_many_attempts address=%s", address)
+            problem = f"Too many wrong passwords. Try again in {-(-wait_seconds // 60)} min."
+            return _render_form(
+                request, 429, name=name, wanted=wanted, problem=problem, retry_after_seconds=wait_seconds
+            )
+        if not _NAME.fullmatch(name):
+            return _render_form(request, 422, name="", wanted=wanted, problem=_BAD_NAME)
+        given = (forms.fields(request).get("password") or ("",))[0]
+        if not self._sessions.verify_password(given):
+            self._limiter.record_failure(address)
+            _logger.warning("action=sign_in_refused why=wrong_password address=%s", address)
+            return _render_form(request, 403, name=name, wanted=wanted, problem=_WRONG)
+        self._limiter.record_success(address)
+        _logger.info("action=signed_in operator=%r address=%s", name, address)
+        self._start_session(request, name)
+        return RedirectResponse(wanted, 303)
+
+    async def _sign_out(self, request: Request) -> Response:
+        request_session = sessions.request_session(request)
+        if request_session is not None and request_session.session.name:
+            _logger.info("action=signed_out operator=%r", request_session.session.name)
+            await asyncio.shield(self._revoked.revoke(request_session.session))
+        self._start_session(request, "")
+        return RedirectResponse("/sign-in", 303)
+
+    def _start_session(self, request: Request, name: str) -> None:
+        """Begin a session with an identity of its own, which nobody can have known before."""
+        request_session = sessions.request_session(request)
+        if request_session is not None:
+            request_session.session = self._sessions.create(name)
+
+
+def _render_form(
+    request: Request,
+    status_code: int = 200,
+    *,
+    name: str = "",
+    wanted: str,
+    problem: str = "",
+    retry_after_seconds: int = 0,
+) -> Response:
+    headers = {"retry-after": str(retry_after_seconds)} if retry_after_seconds else {}
+    return render_page(
+        request,
+        "sign_in.html",
+        status_code=status_code,
+        headers=headers,
+        name=name,
+        next=wanted,
+        problem=problem,
+        name_characters=NAME_CHARACTERS,
+    )
+
+
+def _own_path(path: str) -> str:
+    return path if _OWN_PATH.fullmatch(path) else "/"

@@ -1,0 +1,121 @@
+"""What of all that is known now deserves a look, the worst first: so that nobody has to read every figure at night.
+
+Each sentence says what is, and what to do or where to look; the runbook in deploy/README.md says more.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from callbacks.ops.status.quantities import format_count, format_duration, format_number, format_size
+from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from shared import queues
+
+AlertLevel: TypeAlias = Literal["bad", "warn"]
+
+# Expanding takes milliseconds; a minute is a fifth of the gateway's patience.
+_MAX_WAIT_SECONDS: Final = 60.0
+# From 0.9 on callbacks go to the spool (shared.durability): that is trouble, and before it there is time to act.
+_FULL_SHARE: Final = 0.9
+_NEARLY_FULL_SHARE: Final = 0.75
+
+
+class Alert(Struct, frozen=True):
+    """One thing that deserves a look; `path` is the page that shows it."""
+
+    level: AlertLevel
+    text: str
+    path: str = ""
+
+
+def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
+    """Give them all, the bad before those that are only worth knowing."""
+    found = [
+        *_audit(now),
+        *_redis(now),
+        *_processes(now),
+        *_failing(now),
+        *_spools(now),
+        *_waiting(now),
+        *_failures(now),
+    ]
+    return tuple(sorted(found, key=lambda alert: alert.level != "bad"))
+
+
+def _audit(now: ServiceStatus) -> Iterator[Alert]:
+    balance = now.balance
+    if balance is not None and not balance.balances and not balance.moving:
+        lost = format_count(balance.difference, "record or event is", "records or events are")
+        yield Alert("bad", f"The audit does not balance: {lost} nowhere, or there twice. Run `callbacks audit`.")
+
+
+def _redis(now: ServiceStatus) -> Iterator[Alert]:
+    for finding in now.findings:
+        if not finding.ok:
+            yield Alert("bad", f"Redis does not keep what it should, {finding}.")
+    share = now.used_bytes / now.max_bytes if now.max_bytes else 0.0
+    if share >= _NEARLY_FULL_SHARE:
+        level: AlertLevel = "bad" if share >= _FULL_SHARE else "warn"
+        yield Alert(level, f"Redis uses {share:.0%} of the {format_size(now.max_bytes)} that it may.")
+
+
+def _processes(now: ServiceStatus) -> Iterator[Alert]:
+    if not now.web_processes:
+        yield Alert("bad", "No web process has been heard of for 15 s: nobody seems to take callbacks.")
+    for queue in now.queues:
+        if queue.workers or (queue.name != queues.EXPAND and queue.paused_by == "operator"):
+            continue
+        jobs = queue.waiting + queue.scheduled
+        level: AlertLevel = "bad" if jobs or queue.name == queues.EXPAND else "warn"
+        wait = f", and {format_count(jobs, 'job waits', 'jobs wait')}" if jobs else ""
+        yield Alert(level, f"No worker listens to the queue {queue.name}{wait}.")
+
+
+def _failing(now: ServiceStatus) -> Iterator[Alert]:
+    for one in now.failing:
+        yield Alert(
+            "bad",
+            f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}): "
+            "action=loop_failed in its log says where.",
+        )
+
+
+def _spools(now: ServiceStatus) -> Iterator[Alert]:
+    for state, level, text in _SPOOL_STATES:
+        number = sum(spool.state == state for spool in now.spools)
+        if number:
+            yield Alert(level, f"{format_count(number, 'spool')} {text}")
+
+
+_SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, str], ...]] = (
+    ("failing", "bad", "cannot be written to: look at its disk."),
+    ("full", "bad", "full: while Redis is away callbacks are refused."),
+    ("filling", "warn", "holding callbacks until Redis takes them."),
+)
+
+
+def _waiting(now: ServiceStatus) -> Iterator[Alert]:
+    for handler in now.handlers:
+        yield from _paused(handler)
+    for queue in now.queues:
+        if queue.oldest_seconds > _MAX_WAIT_SECONDS and not queue.paused_by:
+            age = format_duration(queue.oldest_seconds)
+            yield Alert("warn", f"The first job in the queue {queue.name} has waited {age}.")
+
+
+def _paused(handler: HandlerStatus) -> Iterator[Alert]:
+    waiting = format_count(handler.waiting, "event")
+    if handler.paused_by == "operator":
+        yield Alert("warn", f"The handler {handler.handler} is off, as an operator asked for; {waiting} waiting.")
+    elif handler.paused_by:
+        yield Alert("warn", f"The handler {handler.handler} has paused itself: its target is away; {waiting} waiting.")
+
+
+def _failures(now: ServiceStatus) -> Iterator[Alert]:
+    dead = sum(handler.dead for handler in now.handlers)
+    if dead:
+        yield Alert("warn", f"{format_count(dead, 'dead letter')}: replay or drop.", "/dead-letters")
+    if now.quarantined:
+        entries = f"{format_number(now.quarantined)} in quarantine"
+        yield Alert("warn", f"{entries}: read, then replay or drop.", "/quarantine")

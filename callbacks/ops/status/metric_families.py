@@ -1,0 +1,206 @@
+"""A reading of Redis as Prometheus wants it: every metric's name, help and labels.
+
+Labels are kinds, outcomes, statuses of ours, handlers, queues, names of tokens: what we choose or the operator does,
+and of each at most so many. Never a number, a text, an address or a token (I9).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
+from shared import keys, queues
+from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR, SIZE_BUCKETS, SUM_UNIT
+
+# Tokens come and go in rotations, and their names stay counted: beyond so many they are one.
+MAX_SOURCES: Final = 32
+OTHER: Final = "other"
+SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
+
+_OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
+_Rows: TypeAlias = list[tuple[tuple[str, ...], int]]
+
+
+def build(snapshot: Snapshot) -> Iterator[Metric]:
+    """Give all of it but the audit."""
+    yield from _records(snapshot)
+    yield from _handlers(snapshot)
+    yield from _web(snapshot.metrics)
+    yield from _queues(snapshot)
+    yield from _spools(snapshot)
+    yield _gauge(
+        "callbacks_failing_loops", "Background loops of all processes that keep failing.", len(snapshot.failing)
+    )
+    yield from _redis(snapshot)
+
+
+def _records(snapshot: Snapshot) -> Iterator[Metric]:
+    counts = snapshot.counts
+    # What is set aside goes down where an operator replays or drops it, so it is a gauge.
+    for outcome, name, text in (
+        ("received", "records_received", "Reports and replies received."),
+        ("unique", "events", "Records that were seen for the first time."),
+        ("duplicate", "duplicate_records", "Records that were seen before."),
+    ):
+        found = CounterMetricFamily(f"callbacks_{name}", text, labels=("kind",))
+        for kind in KINDS:
+            found.add_metric((kind,), counts.get(f"{kind}.{outcome}", 0))
+        yield found
+    dropped = sum(counts.get(keys.counter(kind, "dropped"), 0) for kind in KINDS)
+    quarantined = sum(counts.get(keys.counter(kind, "quarantined"), 0) for kind in KINDS)
+    yield _gauge("callbacks_quarantine_failures", "Callbacks and records in the quarantine now.", snapshot.quarantined)
+    yield _gauge("callbacks_quarantined_records", "Records set aside, neither replayed nor dropped.", quarantined)
+    reused = counts.get(keys.REUSED_REQ_UUIDS, 0)
+    yield _counter("callbacks_reused_req_uuids", "Replies under the req_uuid of another reply: delivered.", reused)
+    yield _counter("callbacks_quarantine_dropped_records", "Records dropped from the quarantine.", dropped)
+
+
+def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
+    deliveries = CounterMetricFamily(
+        "callbacks_deliveries", "Events by handler and what became of them.", labels=("handler", "outcome")
+    )
+    letters = GaugeMetricFamily("callbacks_dead_letters", "Dead letters that are kept now.", labels=("handler",))
+    waiting = GaugeMetricFamily(
+        "callbacks_handler_waiting_events", "Events a handler has yet to be done with.", labels=("handler",)
+    )
+    retried = CounterMetricFamily("callbacks_retries", "Events to be tried again later.", labels=("handler",))
+    for handler, entries in snapshot.dead.items():
+        at = snapshot.deliveries_at(handler)
+        deliveries.add_metric((handler, "delivered"), at["delivered"])
+        deliveries.add_metric((handler, "filtered"), at["filtered"])
+        deliveries.add_metric((handler, "dropped"), at["dropped"])
+        # Not the audit's: that goes down with each replay, which a counter must not.
+        deliveries.add_metric((handler, "dead_letter"), snapshot.metrics.get(f"dead{SEPARATOR}{handler}", 0))
+        letters.add_metric((handler,), entries)
+        waiting.add_metric((handler,), snapshot.events_waiting(handler))
+        retried.add_metric((handler,), snapshot.metrics.get(f"retried{SEPARATOR}{handler}", 0))
+    seconds = HistogramMetricFamily(
+        "callbacks_handler_duration_seconds",
+        "Seconds an event takes at its handler, as the mean of a run.",
+        labels=("handler",),
+    )
+    for handler in snapshot.dead:
+        _add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
+    yield from (deliveries, letters, waiting, retried, seconds)
+
+
+def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
+    received = CounterMetricFamily("callbacks_accepted", "Callbacks kept.", labels=("kind", "source"))
+    for labels, number in _limit_sources(_rows(metrics, "accepted", words=2)):
+        received.add_metric(labels, number)
+    answers = CounterMetricFamily("callbacks_responses", "Answers to posted callbacks by status.", labels=("code",))
+    codes = {code: number for (code,), number in _rows(metrics, "responses", words=1)}
+    for code in sorted({"200", "503", *codes}):
+        answers.add_metric((code,), codes.get(code, 0))
+    yield from (received, answers)
+    for part, name, text, bounds in (
+        (
+            "acknowledged",
+            "callbacks_acknowledge_duration_seconds",
+            "Seconds from a request to its 200.",
+            SECONDS_BUCKETS,
+        ),
+        ("commit", "callbacks_commit_duration_seconds", "Seconds until a batch is on disk.", SECONDS_BUCKETS),
+        ("batch", "callbacks_batch_size", "Callbacks committed together.", SIZE_BUCKETS),
+    ):
+        found = HistogramMetricFamily(name, text)
+        _add_histogram(found, (), metrics, part, bounds)
+        yield found
+
+
+def _rows(metrics: Mapping[str, int], part: str, *, words: int) -> _Rows:
+    split = ((tuple(name.split(SEPARATOR)), number) for name, number in sorted(metrics.items()))
+    return [(name[1:], number) for name, number in split if name[0] == part and len(name) == words + 1]
+
+
+def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:
+    """Give rows of kind and source in which sources beyond MOST_SOURCES, those with the least, are one."""
+    by_source: dict[str, int] = {}
+    for (_, source), number in rows:
+        by_source[source] = by_source.get(source, 0) + number
+    shown = set(sorted(by_source, key=lambda source: (-by_source[source], source))[:MAX_SOURCES])
+    found: dict[tuple[str, str], int] = {}
+    for (kind, source), number in rows:
+        labels = (kind if kind in KINDS else "unknown", source if source in shown else OTHER)
+        found[labels] = found.get(labels, 0) + number
+    yield from found.items()
+
+
+def _add_histogram(
+    family: HistogramMetricFamily,
+    labels: Sequence[str],
+    metrics: Mapping[str, int],
+    name: str,
+    bounds: Sequence[float],
+) -> None:
+    buckets, total = [], 0
+    for bound in (*map(str, bounds), INFINITY):
+        total += metrics.get(SEPARATOR.join((name, "le", bound)), 0)
+        buckets.append((bound, total))
+    family.add_metric(labels, buckets, sum_value=metrics.get(f"{name}{SEPARATOR}sum", 0) * SUM_UNIT)
+
+
+def _queues(snapshot: Snapshot) -> Iterator[Metric]:
+    jobs = GaugeMetricFamily(
+        "callbacks_queue_jobs", "Jobs of a queue: waiting, running, or to come later.", labels=("queue", "state")
+    )
+    oldest = GaugeMetricFamily(
+        "callbacks_queue_oldest_job_age_seconds", "Age of the job that waits first in a queue.", labels=("queue",)
+    )
+    workers = GaugeMetricFamily("callbacks_workers", "Worker processes of a queue that live.", labels=("queue",))
+    paused = GaugeMetricFamily(
+        "callbacks_queue_paused",
+        "1: the queue waits as its handler or an operator asked for, or as it fails and Redis has no memory for that.",
+        labels=("queue", "by"),
+    )
+    for queue in snapshot.queues[: MAX_HANDLERS + 1]:
+        for who in ("handler", "operator", "memory") if queue.name != queues.EXPAND else ():
+            paused.add_metric((queue.name, who), int(queue.paused_by == who))
+        for state in ("waiting", "running", "scheduled"):
+            jobs.add_metric((queue.name, state), getattr(queue, state))
+        oldest.add_metric((queue.name,), queue.oldest_seconds)
+        workers.add_metric((queue.name,), queue.workers)
+    yield from (jobs, oldest, workers, paused)
+    counts = snapshot.counts
+    arrived = sum(counts.get(keys.counter(kind, "received"), 0) for kind in KINDS)
+    settled = sum(counts.get(keys.counter(kind, o), 0) for kind in KINDS for o in _OUTCOMES if o != "received")
+    yield _gauge(
+        "callbacks_expand_waiting_records", f"Records the queue {queues.EXPAND} still holds.", arrived - settled
+    )
+
+
+def _spools(snapshot: Snapshot) -> Iterator[Metric]:
+    spools = snapshot.spools
+    yield _gauge("callbacks_web_processes", "Web processes that told their state lately.", len(spools))
+    yield _gauge("callbacks_spool_callbacks", "Callbacks in spools.", sum(spool.callbacks for spool in spools))
+    yield _gauge("callbacks_spool_bytes", "What spools hold.", sum(spool.size_bytes for spool in spools))
+    # Processes of one machine share a folder and its limit, which is the same everywhere as it is a setting.
+    limit = max((spool.limit_bytes for spool in spools), default=0)
+    yield _gauge("callbacks_spool_limit_bytes", "What the spools of one machine may hold.", limit)
+    states = GaugeMetricFamily("callbacks_spool_state", "Web processes whose spool is so.", labels=("state",))
+    for state in SPOOL_STATES:
+        states.add_metric((state,), sum(spool.state == state for spool in spools))
+    yield states
+
+
+def _redis(snapshot: Snapshot) -> Iterator[Metric]:
+    held = all(finding.ok for finding in snapshot.findings)
+    yield _gauge("callbacks_redis_durable", "1: Redis keeps what it acknowledges, as asked.", int(held))
+    checks = GaugeMetricFamily(
+        "callbacks_redis_durability_check_passed", "1: this check of Redis holds.", labels=("check",)
+    )
+    for finding in snapshot.findings:
+        checks.add_metric((finding.name,), int(finding.ok))
+    yield checks
+    yield _gauge("callbacks_redis_memory_used_bytes", "What Redis uses.", snapshot.used_bytes)
+    yield _gauge("callbacks_redis_memory_max_bytes", "What Redis may use; 0: no limit.", snapshot.max_bytes)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

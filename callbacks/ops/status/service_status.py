@@ -1,0 +1,119 @@
+"""How the service is right now, as one value: what the page *Now* shows and `callbacks top` prints.
+
+Read from Redis alone, in a handful of round trips however much waits there; nothing is changed. No event, no number of
+a person, no token and no address is in it.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import redis
+from msgspec import Struct
+
+from callbacks.ops.status import snapshot
+from callbacks.ops.status.audit_cache import AuditCache, Balance
+from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
+from shared import events, queues
+from shared.durability import Finding
+from shared.failing_loops import FailingLoop
+from shared.recent_rate import AcknowledgeTimes, Bucket
+from shared.settings import Settings
+
+AUDIT_EVERY_SECONDS: Final = 5.0
+_RATE_BUCKETS: Final = 6
+
+
+class HandlerStatus(Struct, frozen=True, kw_only=True):
+    """What became of events at one handler; all but `paused_by` and `workers` count events.
+
+    `delivered` since ever; `waiting` those it has yet to be done with, the `retrying` among them: they failed, and
+    wait for their next attempt; `dead` its dead letters. `paused_by` is who lets its queue wait: the "handler", whose
+    target is away, an "operator", "memory" (it fails, and Redis has no room for its retries), or "". `workers` is how
+    many processes of it live.
+    """
+
+    handler: str
+    delivered: int
+    waiting: int
+    retrying: int
+    dead: int
+    paused_by: str
+    workers: int
+
+
+class ServiceStatus(Struct, frozen=True, kw_only=True):
+    """All of it, at the time `at` of Redis.
+
+    `last_hour` are its buckets, oldest first; the newest ended a few seconds ago. `callbacks_per_second` is the mean of
+    the last minute of them. `queues` begin with "expand"; their figures but the age count jobs, of which each holds
+    many events. `quarantined` counts entries. `balance` is None while it is not known, as where very much waits.
+    """
+
+    at: datetime
+    callbacks_per_second: float
+    recent_rate: tuple[Bucket, ...]
+    acknowledged: AcknowledgeTimes
+    queues: tuple[QueueStatus, ...]
+    handlers: tuple[HandlerStatus, ...]
+    workers: int
+    web_processes: int
+    findings: tuple[Finding, ...]
+    used_bytes: int
+    max_bytes: int
+    spools: tuple[SpoolStatus, ...]
+    failing: tuple[FailingLoop, ...] = ()
+    quarantined: int
+    balance: Balance | None
+
+    @property
+    def durable(self) -> bool:
+        """Whether Redis keeps what it acknowledges, as CALLBACKS_DURABILITY asks."""
+        return all(finding.ok for finding in self.findings)
+
+
+def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache | None = None) -> ServiceStatus:
+    """Look at the service. Raises redis.RedisError.
+
+    Whoever looks again and again keeps an `Auditing` of AUDIT_EVERY_SECONDS and hands it in: then the audit is taken
+    only so often. Without one it is taken at each look, unless very much waits.
+    """
+    found = snapshot.read_snapshot(client, settings.durability)
+    if audit_cache is None:
+        audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
+    recent = found.recent_rate.buckets[-_RATE_BUCKETS:]
+    return ServiceStatus(
+        at=events.utc_time(int(found.seconds * 1000)),
+        callbacks_per_second=sum(bucket.callbacks_per_second for bucket in recent) / len(recent),
+        recent_rate=found.recent_rate.buckets,
+        acknowledged=found.recent_rate.acknowledged,
+        queues=found.queues,
+        handlers=_handlers(found),
+        workers=sum(queue.workers for queue in found.queues),
+        web_processes=len(found.spools),
+        findings=found.findings,
+        used_bytes=found.used_bytes,
+        max_bytes=found.max_bytes,
+        spools=found.spools,
+        failing=found.failing,
+        quarantined=found.quarantined,
+        balance=audit_cache.get(found.jobs),
+    )
+
+
+def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
+    by_name = {queue.name: queue for queue in found.queues}
+    rows = []
+    for handler, dead in found.dead.items():
+        queue = by_name[queues.delivery_queue(handler)]
+        rows.append(
+            HandlerStatus(
+                handler=handler,
+                delivered=found.deliveries_at(handler)["delivered"],
+                waiting=found.events_waiting(handler),
+                retrying=queue.scheduled,  # each job that is to come later holds one event
+                dead=dead,
+                paused_by=queue.paused_by,
+                workers=queue.workers,
+            )
+        )
+    return tuple(rows)

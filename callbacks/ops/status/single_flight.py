@@ -1,0 +1,55 @@
+"""One look at Redis for all who ask meanwhile, so that asking very often, or while Redis hangs, costs one thread.
+
+Some of what is asked here needs no password. Hundreds who ask at once would otherwise take all threads of the pages,
+and, while Redis hangs, wait one after the other.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+
+Result = TypeVar("Result")
+
+# What was found holds for so many times as long as it took, so that looking takes a quarter of the time at most.
+_HOLD_FACTOR: Final = 3.0
+
+
+class SingleFlight(Generic[Result]):
+    """Calls `look`, in a thread of its own, at most once at a time; what it finds holds for `seconds` at least."""
+
+    def __init__(self, call: Callable[[], Result], *, seconds: float = 0.0) -> None:
+        self._call = call
+        self._seconds = seconds
+        self._lock = asyncio.Lock()
+        self._thread: anyio.CapacityLimiter | None = None
+        self._outcome: tuple[Result] | Exception | None = None
+        self._started_at = self._holds_until = float("-inf")
+
+    async def get(self) -> Result:
+        """Return what a look found that began after this was called, or a moment before; raise what it raised."""
+        clock = asyncio.get_running_loop().time
+        called_at = clock()
+        async with self._lock:
+            outcome = self._outcome
+            if outcome is None or (self._started_at < called_at and clock() >= self._holds_until):
+                outcome = self._outcome = await self._run(clock)
+        if isinstance(outcome, Exception):
+            raise outcome.with_traceback(None)
+        return outcome[0]
+
+    async def _run(self, clock: Callable[[], float]) -> tuple[Result] | Exception:
+        if self._thread is None:
+            self._thread = anyio.CapacityLimiter(1)
+        started_at = clock()
+        found: tuple[Result] | Exception
+        try:
+            found = (await anyio.to_thread.run_sync(self._call, limiter=self._thread),)
+            self._holds_until = clock() + max(self._seconds, _HOLD_FACTOR * (clock() - started_at))
+        except Exception as exc:  # noqa: BLE001 # it is raised to all who wait
+            # Those who wait hear of it at once; whoever comes now is to hear when Redis is back.
+            found, self._holds_until = exc, float("-inf")
+        self._started_at = started_at
+        return found

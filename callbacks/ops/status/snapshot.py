@@ -1,0 +1,192 @@
+"""What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import durability, keys, queues, recent_rate
+from shared.durability import Finding
+from shared.failing_loops import FailingLoop, parse_failing_loops
+from shared.metrics_push import STATE_SECONDS
+from shared.recent_rate import RecentRate
+from shared.settings import Durability
+
+# More handlers, or processes, than any deployment has: beyond it they are not shown, so that series do not multiply.
+MAX_HANDLERS: Final = 100
+_MAX_PROCESSES: Final = 1000
+KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
+OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "filtered", "dead", "dropped")
+
+
+class SpoolStatus(Struct, frozen=True):
+    """A web process's spool, as it told: "none", "drained", "filling", "full" or "failing", and how much is in it."""
+
+    state: str
+    callbacks: int
+    size_bytes: int
+    limit_bytes: int
+
+
+class QueueStatus(Struct, frozen=True, kw_only=True):
+    """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
+
+    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", "memory" (it fails, and
+    Redis has no room for its retries), or "".
+    """
+
+    name: str
+    paused_by: str
+    waiting: int
+    running: int
+    scheduled: int
+    oldest_seconds: float
+    workers: int
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """All of it, at the time `seconds` of Redis."""
+
+    seconds: float
+    recent_rate: RecentRate
+    counts: dict[str, int]
+    metrics: dict[str, int]
+    findings: tuple[Finding, ...]
+    used_bytes: int
+    max_bytes: int
+    quarantined: int
+    dead: dict[str, int]
+    queues: tuple[QueueStatus, ...]
+    spools: tuple[SpoolStatus, ...]
+    failing: tuple[FailingLoop, ...] = ()
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs there are, whatever their state: what an audit has to read."""
+        return sum(queue.waiting + queue.running + queue.scheduled for queue in self.queues)
+
+    def deliveries_at(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
+        """Give how many events had each outcome at a handler, of every kind."""
+        return {
+            outcome: sum(self.counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
+            for outcome in OUTCOMES
+        }
+
+    def events_waiting(self, handler: str) -> int:
+        """Give how many events a handler has yet to be done with."""
+        at = self.deliveries_at(handler)
+        return at["queued"] - at["delivered"] - at["dead"] - at["dropped"]
+
+
+def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
+    """Read it. Raises redis.RedisError."""
+    counts, metrics, quarantined, processes, hour, (seconds, microseconds), *answers = _read_first(connection)
+    info: dict[str, Any] = {}
+    for answer in answers:
+        info |= answer if isinstance(answer, dict) else {}
+    numbers = _to_ints(counts)
+    handlers = keys.handler_names(numbers)[:MAX_HANDLERS]
+    names = [queues.EXPAND, *map(queues.delivery_queue, handlers)]
+    alive = [as_text(name) for name, last in processes if seconds - last <= STATE_SECONDS]
+    with connection.pipeline(transaction=False) as pipe:
+        for handler in handlers:
+            pipe.zcard(keys.dead(handler))
+        for process in alive:
+            pipe.hget(keys.metrics_of(process), "state")
+        for name in names:
+            pipe.llen(keys.rq_queue(name))
+            pipe.llen(keys.rq_intermediate(name))
+            pipe.zcard(keys.rq_started(name))
+            pipe.zcard(keys.rq_scheduled(name))
+            pipe.lindex(keys.rq_queue(name), 0)
+            pipe.smembers(keys.rq_workers(name))
+        for handler in handlers:
+            pipe.hget(keys.paused(handler), "by")
+        replies = iter(pipe.execute())
+    dead = {handler: int(next(replies)) for handler in handlers}
+    states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
+    found = {name: [next(replies) for _ in range(6)] for name in names}
+    paused = {queues.delivery_queue(handler): as_text(next(replies) or b"") for handler in handlers}
+    now_seconds = seconds + microseconds / 1_000_000
+    findings = durability.evaluate(level, answers)
+    if durability.is_replica(findings):
+        connection.connection_pool.disconnect()  # the address may lead to the new primary by now
+    return Snapshot(
+        seconds=now_seconds,
+        recent_rate=recent_rate.parse(hour, now_seconds=now_seconds),
+        counts=numbers,
+        metrics=_to_ints(metrics),
+        findings=findings,
+        used_bytes=int(info.get("used_memory", 0)),
+        max_bytes=int(info.get("maxmemory", 0)),
+        quarantined=int(quarantined),
+        dead=dead,
+        queues=tuple(_queues(connection, found, paused, now_seconds=time.time())),
+        spools=tuple(_spools(states)),
+        failing=tuple(found for state in states for found in parse_failing_loops(state)),
+    )
+
+
+def _read_first(connection: redis.Redis) -> Sequence[Any]:
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.COUNTS)
+        pipe.hgetall(keys.METRICS)
+        pipe.zcard(keys.QUARANTINE)
+        pipe.zrange(keys.METRICS_PROCESSES, -_MAX_PROCESSES, -1, withscores=True)
+        pipe.hgetall(keys.RECENT_RATE)
+        pipe.time()
+        durability.query(pipe)
+        # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    for reply in replies[:6]:
+        if isinstance(reply, redis.RedisError):
+            raise reply
+    return replies
+
+
+def _queues(
+    connection: redis.Redis, found: dict[str, list[Any]], paused: dict[str, str], *, now_seconds: float
+) -> Iterable[QueueStatus]:
+    """Learn when the first waiting jobs were made, and who lives: a dead worker's hash expires, its name may stay."""
+    with connection.pipeline(transaction=False) as pipe:
+        for _, _, _, _, first, workers in found.values():
+            pipe.hget(keys.job(as_text(first or b"none")), "created_at")
+            # EXISTS of no key at all is an error.
+            pipe.exists("cb:none", *workers)
+        replies = iter(pipe.execute())
+    for name, (waiting, popped, running, scheduled, _, _) in found.items():
+        made = next(replies)
+        yield QueueStatus(
+            name=name,
+            waiting=waiting + popped,
+            running=running,
+            scheduled=scheduled,
+            oldest_seconds=max(0.0, now_seconds - _unix_seconds(as_text(made))) if made else 0.0,
+            workers=next(replies),
+            paused_by=paused.get(name, ""),
+        )
+
+
+def _unix_seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return math.inf  # set by hand: a job of no age
+
+
+def _spools(states: Iterable[dict[str, Any]]) -> Iterable[SpoolStatus]:
+    for state in states:
+        if "state" in state:  # a worker's state is only what fails in it
+            yield SpoolStatus(
+                str(state["state"]), int(state["callbacks"]), int(state["bytes"]), int(state["limit_bytes"])
+            )
+
+
+def _to_ints(fields: dict[bytes, bytes]) -> dict[str, int]:
+    return {as_text(name): int(number) for name, number in fields.items()}

@@ -1,0 +1,153 @@
+"""What *Now* and `callbacks top` show, out of a real Redis after real traffic."""
+
+import msgspec
+import pytest
+import redis
+
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks.ops.status import service_status
+from callbacks.ops.status.audit_cache import MAX_JOBS, AuditCache
+from callbacks.ops.status.service_status import ServiceStatus
+from shared import connections, keys, queues, settings
+from shared.metrics import SECONDS_BUCKETS, Metrics
+from shared.metrics_push import MetricsPush
+from shared.recent_rate import BUCKET_SECONDS
+from tests.conftest import StartRedis
+from tests.integration.workbench import Bench, record, reply, status, statuses
+from tests.redis_server import RedisServer
+from workers.runtime import pause
+
+
+@handler(ReportEvent, ReplyEvent)
+def choosy(event: ReportEvent | ReplyEvent) -> None:
+    """Take what is delivered, reject what is rejected, and try the rest again."""
+    status = getattr(event, "status", None)
+    if status == "REJECTD":
+        raise Reject("never")
+    if status == "UNDELIV":
+        raise Retry(after_seconds=3600)
+
+
+def look(server: RedisServer, audit_cache: AuditCache | None = None) -> ServiceStatus:
+    with connections.connect(server.url) as client:
+        return service_status.read_status(client, settings.load({"REDIS_URL": server.url}), audit_cache)
+
+
+def test_a_service_that_has_seen_nothing_yet_is_shown_with_zeros(redis_server: RedisServer) -> None:
+    found = look(redis_server)
+
+    assert [queue.name for queue in found.queues] == ["expand"]
+    assert not found.handlers
+    assert not found.spools
+    assert found.callbacks_per_second == found.workers == found.web_processes == found.quarantined == 0
+    assert (found.acknowledged.answers, found.acknowledged.p99_seconds) == (0, None)
+    assert found.durable
+    assert found.used_bytes > 0
+    assert found.balance is not None
+    assert (found.balance.balances, found.balance.moving, found.balance.difference) == (True, False, 0)
+
+
+def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: RedisServer) -> None:
+    bench = Bench(redis_server.url, choosy)
+    for number, reached in enumerate(("DELIVRD", "DELIVRD", "SEEN", "REJECTD", "UNDELIV", "UNDELIV")):
+        bench.keep(status(record(str(number), reached)))
+    bench.expand()
+    bench.deliver(choosy)
+    bench.keep(reply("1"))
+    bench.expand()
+    bench.keep(reply("2"))
+    pause.pause(bench.connection, "choosy")
+
+    found = look(redis_server)
+
+    [at] = found.handlers
+    assert (at.handler, at.delivered, at.waiting, at.retrying, at.dead) == ("choosy", 3, 3, 2, 1)
+    assert (at.paused_by, at.workers) == ("operator", 0)
+    assert {queue.name: (queue.waiting, queue.scheduled) for queue in found.queues} == {
+        "expand": (1, 0),
+        "deliver-choosy": (1, 2),
+    }
+    assert all(queue.oldest_seconds > 0 for queue in found.queues)
+    assert found.balance is not None
+    assert found.balance.balances
+
+
+def test_the_last_hour_needs_nobody_who_was_looking(redis_server: RedisServer) -> None:
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, redis_server.url)
+    metrics.add(("accepted", "report", "gateway"), 600)
+    metrics.histogram(("acknowledged",), SECONDS_BUCKETS).observe(0.002, 600)
+    metrics_push.close()
+    with connections.connect(redis_server.url) as client:
+        held = client.hgetall(keys.RECENT_RATE)
+        # As if it had been told some buckets earlier.
+        [(slot, text)] = held.items()
+        counts = msgspec.json.decode(text)
+        counts["bucket"] -= 2
+        client.delete(keys.RECENT_RATE)
+        client.hset(keys.RECENT_RATE, slot, msgspec.json.encode(counts))
+
+    found = look(redis_server)
+
+    assert sum(bucket.callbacks for bucket in found.recent_rate) == 600
+    assert found.callbacks_per_second == pytest.approx(10.0)
+    assert found.at.timestamp() - found.recent_rate[-1].began_seconds < 2 * BUCKET_SECONDS + 3
+    assert found.acknowledged.answers == 600
+    assert found.acknowledged.p50_seconds is not None
+    assert 0.001 < found.acknowledged.p50_seconds <= 0.0025
+
+
+def test_the_state_of_spools_is_shown_for_each_web_process_that_lives(redis_server: RedisServer) -> None:
+    told = [{"state": state, "callbacks": 5, "bytes": 100, "limit_bytes": 1000} for state in ("filling", "full")]
+    pushes = [MetricsPush(Metrics(), redis_server.url, state=state.copy) for state in told]
+    for metrics_push in pushes:
+        metrics_push.push()
+
+    found = look(redis_server)
+
+    assert sorted(spool.state for spool in found.spools) == ["filling", "full"]
+    assert found.web_processes == 2
+    for metrics_push in pushes:
+        metrics_push.close()
+
+
+def test_what_is_lost_is_a_difference_and_the_balance_says_how_old_it_is(redis_server: RedisServer) -> None:
+    Bench(redis_server.url, choosy).keep(*statuses(["1", "2"]))
+    with connections.connect(redis_server.url) as client:
+        audit_cache = AuditCache(client, every_seconds=3600)
+        assert look(redis_server, audit_cache).balance is not None
+        client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
+
+        held = look(redis_server, audit_cache).balance
+        anew = look(redis_server).balance
+
+    assert held is not None
+    assert anew is not None
+    assert (held.difference, anew.difference) == (0, 3)
+    assert held.age_seconds > anew.age_seconds
+    assert not anew.balances
+
+
+def test_while_very_much_waits_the_audit_is_not_taken(redis_server: RedisServer) -> None:
+    with connections.connect(redis_server.url) as client:
+        client.rpush(keys.rq_queue(queues.EXPAND), *map(str, range(MAX_JOBS + 1)))
+        audit_cache = AuditCache(client, every_seconds=0)
+        assert look(redis_server, audit_cache).balance is None
+        client.lpop(keys.rq_queue(queues.EXPAND))
+        assert look(redis_server, audit_cache).balance is not None
+
+
+def test_a_redis_that_does_not_keep_what_it_says_shows(start_redis: StartRedis) -> None:
+    found = look(start_redis({"appendonly": "no", "maxmemory": "100mb"}))
+
+    assert not found.durable
+    assert "appendonly" in {finding.name for finding in found.findings if not finding.ok}
+    assert found.max_bytes == 100 << 20
+
+
+def test_while_redis_is_away_there_is_nothing_to_see(start_redis: StartRedis) -> None:
+    server = start_redis()
+    server.kill()
+
+    with pytest.raises(redis.ConnectionError):
+        look(server)

@@ -1,0 +1,337 @@
+"""The pages *Dead letters*, *Quarantine* and *Actions* in a real browser: what they show, and what one can do there."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from shared import audit, connections, keys
+from tests.acceptance.processes import run
+from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use
+from tests.ops.running_service import HOSTILE, PASSWORD, Service, served
+from tests.redis_server import RedisServer
+from workers.admin.action_log import Deed, Trail
+from workers.admin.bulk_action import Acting, Work
+from workers.runtime import pause
+
+every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
+light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+with_and_without_scripts = pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
+
+
+@every_size
+@light_and_dark
+def test_everybody_can_use_each_page(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
+    at = window(service.ops_url, size=size, dark=dark)
+    how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
+    with connections.connect(service.redis.url) as client:
+        dead, quarantined = newest(client, keys.dead("crm")), newest(client, keys.QUARANTINE)
+        with Trail(client).noted(Deed(who="anna", by="command", what="off", where="handler:crm")):
+            pass
+        stopped = half_done(client)
+    for name, path in {
+        "dead letters": "/dead-letters",
+        "dead letters of crm": "/dead-letters/crm",
+        "dead letter": f"/dead-letters/crm/{dead}",
+        "quarantine": "/quarantine",
+        "quarantine filtered to nothing": "/quarantine?error=nothing+like+it",
+        "quarantined": f"/quarantine/{quarantined}",
+        "handler off": "/handlers/crm/off",
+        "actions": "/actions",
+        "action": f"/actions/{stopped}",
+        "not there": "/quarantine/0badc0de",
+    }.items():
+        assert_everybody_can_use(at.open(path), f"{name} {how}")
+    for button in ("Replay…", "Drop…"):
+        page = at.open("/dead-letters/crm")
+        page.get_by_role("checkbox").nth(1).check()
+        page.get_by_role("group", name="The ticked ones").get_by_role("button", name=button).click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("1 dead letter of crm")
+        assert_everybody_can_use(page, f"confirm {button} {how}")
+
+
+def newest(client: object, index: str) -> str:
+    (member,) = client.zrange(index, -1, -1)  # type: ignore[attr-defined]
+    return str(member.decode())
+
+
+def half_done(client: object) -> str:
+    acting = Acting(client)  # type: ignore[arg-type]
+    work = Work(task="drop", handler=None, ids=("0badc0de",) * 300)
+    one = acting.begin(Deed(who=HOSTILE, by="page", what="drop", where="quarantine", number=300), work)
+    acting.stop(one)
+    acting.carry_out(one, is_stopping=bool)
+    return one
+
+
+def test_dead_letters_are_listed_with_what_the_handler_said(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/dead-letters")
+    row = page.get_by_role("row", name="crm")
+    expect(row.get_by_role("cell").nth(0)).to_have_text("4")
+    expect(row.get_by_role("cell").nth(1)).to_have_text("0")
+
+    row.get_by_role("link", name="crm", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters of crm")
+    expect(page.get_by_role("row")).to_have_count(1 + 4)
+    page.get_by_label("Error holds").fill("NO SUCH customer")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_role("row")).to_have_count(1 + 4)
+    page.get_by_label("Error holds").fill("something else")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.get_by_text("There is nothing more whose error holds something else.")).to_be_visible()
+
+
+def test_hostile_text_stays_text(service: Service, window: Opened) -> None:
+    page = window(service.ops_url).open("/dead-letters/crm")
+    page.get_by_role("row").nth(1).get_by_role("link").click()
+
+    event = page.get_by_label("The event")
+    expect(event).to_contain_text("<script>alert(1)</script><b>U+202Egnp.exeU+200B")
+    expect(page.locator("script:not([src]), main b:text('gnp')")).to_have_count(0)
+
+    page.goto(f"{service.ops_url}/quarantine")
+    page.get_by_role("link", name=re.compile("^20")).last.click()
+    expect(page.get_by_label("Body as received")).to_contain_text("<img src=x onerror=alert(2)>")
+    expect(page.locator("main img")).to_have_count(0)
+
+
+def test_a_body_can_be_had_whole_as_a_file_of_plain_text(service: Service) -> None:
+    body = b"<script>alert(1)</script>" + b"\xff\x00" + b"x" * 3_000_000
+    with service.redis.client(decode_responses=False) as client:
+        entry = newest(client, keys.QUARANTINE)
+        before = client.hget(keys.quarantined(entry), "body")
+        assert isinstance(before, bytes)
+        client.hset(keys.quarantined(entry), "body", body)
+        try:
+            page = httpx.get(f"{service.ops_url}/quarantine/{entry}", trust_env=False, timeout=30)
+            answer = httpx.get(f"{service.ops_url}/quarantine/{entry}/body", trust_env=False, timeout=30)
+        finally:
+            client.hset(keys.quarantined(entry), "body", before)
+
+    assert len(page.content) < 100_000
+    assert "characters more" in page.text
+    assert answer.content == body
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="quarantine-{entry}.txt"'
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_a_dead_letter_of_a_newer_release_is_shown_as_it_is(service: Service, window: Opened) -> None:
+    with service.redis.client(decode_responses=False) as client:
+        key = keys.dead_letter("crm", newest(client, keys.dead("crm")))
+        before = client.hget(key, "event")
+        assert isinstance(before, bytes)
+        client.hset(key, "event", '["letter", "to nobody"]')
+        try:
+            page = window(service.ops_url).open("/dead-letters/crm")
+            page.get_by_role("row").nth(1).get_by_role("link").click()
+            expect(page.get_by_label("The event")).to_have_text('["letter", "to nobody"]')
+        finally:
+            client.hset(key, "event", before)
+
+
+@pytest.mark.parametrize("path", ["/quarantine", "/dead-letters/crm", "/handlers/crm/off", "/actions/x"])
+@pytest.mark.parametrize("token", ["", "0" * 64])
+def test_without_the_token_of_a_form_nothing_is_done(service: Service, path: str, token: str) -> None:
+    forms = {
+        "/handlers/crm/off": [""],
+        "/actions/x": ["/stop", "/resume"],
+    }.get(path, ["/actions", "/confirm"])
+    with service.redis.client() as client:
+        before = state(client)
+        for suffix in forms:
+            fields = {"do": "drop-all", "action_id": "0" * 20, "until_ms": "9999999999999", "csrf": token}
+            answer = httpx.post(f"{service.ops_url}{path}{suffix}", data=fields, trust_env=False, timeout=30)
+            assert answer.status_code == 403, suffix
+        assert state(client) == before
+
+
+def state(client: object) -> list[object]:
+    return [
+        client.zcard(index)  # type: ignore[attr-defined]
+        for index in (keys.QUARANTINE, keys.dead("crm"), keys.ACTIONS)
+    ] + [client.exists(keys.paused("crm"))]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/dead-letters/nobody", 404),
+        ("/dead-letters/crm/0badc0de", 404),
+        ("/dead-letters/crm/0badc0de/event", 404),
+        ("/quarantine/0badc0de/body", 404),
+        ("/quarantine?after=nonsense", 400),
+        ("/quarantine?kind=nonsense", 400),
+        (f"/quarantine?error={'x' * 201}", 400),
+        ("/actions?after=nonsense", 400),
+        ("/actions/0badc0de", 404),
+        ("/handlers/crm/sideways", 404),
+        ("/handlers/nobody/off", 404),
+    ],
+)
+def test_what_is_not_there_or_not_understood_is_said(service: Service, path: str, status: int) -> None:
+    assert httpx.get(f"{service.ops_url}{path}", trust_env=False, timeout=30).status_code == status
+
+
+# What follows changes things, each in a service of its own.
+
+
+@pytest.fixture
+def fresh(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    with served(tmp_path, redis_server, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
+        for number in range(3):
+            service.report(number, "REJECTD")
+        service.report(3)
+        assert service.post(b'{"data": "nothing"}') == 200
+        assert service.post(b'{"data": "neither"}') == 200
+        service.rest()
+        yield service
+
+
+def signed_in(window: Opened, fresh: Service, path: str, *, javascript: bool = True, name: str = "anna") -> Page:
+    at = window(fresh.ops_url, javascript=javascript)
+    at.open(path)
+    at.sign_in(PASSWORD, name)
+    expect(at.page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
+    return at.page
+
+
+@with_and_without_scripts
+def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
+    fresh: Service, window: Opened, javascript: bool
+) -> None:
+    with connections.connect(fresh.redis.url) as client:
+        before = {handler.handler: handler for handler in audit.take(client).handlers}
+        page = signed_in(window, fresh, "/dead-letters/crm", javascript=javascript)
+        boxes = page.get_by_role("row").get_by_role("checkbox", name=re.compile("^Tick [0-9a-f]{24}$"))
+        boxes.nth(0).check()
+        boxes.nth(2).check()
+        page.get_by_role("group", name="The ticked ones").get_by_role("button", name="Replay…").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Replay 2 dead letters of crm?")
+        expect(page.get_by_role("main")).to_contain_text("and to no other handler")
+        assert client.zcard(keys.dead("crm")) == 3
+        page.get_by_role("button", name="Replay 2").click()
+        expect(page.get_by_role("status")).to_have_text("Done with 2.")
+        fresh.rest()
+
+        sums = audit.take(client)
+        after = {handler.handler: handler for handler in sums.handlers}
+        assert sums.balances
+        # They failed again, having been tried again, and nobody else heard of it.
+        assert (after["crm"].dead, after["crm"].queued) == (3, before["crm"].queued)
+        assert after["ledger"] == before["ledger"]
+        (noted,) = Trail(client).latest(most=9).found
+        assert (noted.who, noted.what, noted.where, noted.chosen) == ("anna", "replay", "dead:crm", "2 by id")
+        assert (noted.number, noted.done, noted.state) == (2, 2, "done")
+
+
+@with_and_without_scripts
+def test_all_that_match_are_dropped_and_nothing_else(fresh: Service, window: Opened, javascript: bool) -> None:
+    with connections.connect(fresh.redis.url) as client:
+        strange = newest(client, keys.QUARANTINE)
+        client.hset(keys.quarantined(strange), "error", "something of its own, +356 99000001")
+        page = signed_in(window, fresh, "/quarantine", javascript=javascript)
+        page.get_by_label("Error holds").fill("of its own, +356 99000001")
+        page.get_by_role("button", name="Filter").click()
+        page.get_by_role("group", name="All that match").get_by_role("button", name="Drop…").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Drop 1 quarantined callback for good?")
+        expect(page.get_by_role("main")).to_contain_text("of 2 quarantined callbacks in all")
+        page.get_by_role("button", name="Drop 1").click()
+        expect(page.get_by_role("status")).to_have_text("Done with 1.")
+
+        assert client.zscore(keys.QUARANTINE, strange) is None
+        assert client.zcard(keys.QUARANTINE) == 1
+        assert audit.take(client).balances
+        page.get_by_role("link", name="What operators did").click()
+        cells = page.get_by_role("row").nth(1).get_by_role("cell")
+        chosen = "all with error holds a text of 25 characters"
+        expect(cells).to_have_text(["anna", "Drop", "quarantine", chosen, "1", "1", "done"])
+    assert "action=operator_ended" in fresh.ops.output
+    assert "99000001" not in fresh.ops.output
+
+
+def test_what_still_cannot_be_read_stays_and_is_named(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/quarantine")
+    page.get_by_role("group", name="All of them").get_by_role("button", name="Replay…").click()
+    page.get_by_role("button", name="Replay 2").click()
+
+    expect(page.get_by_role("status")).to_have_text("Done with 0; 2 could not be replayed.")
+    expect(page.get_by_role("listitem").filter(has_text="$.data")).to_have_count(2)
+
+
+def test_a_form_that_is_sent_twice_is_one_act(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/quarantine")
+    page.get_by_role("group", name="All of them").get_by_role("button", name="Drop…").click()
+    with page.expect_request("**/actions") as sent:
+        page.get_by_role("button", name="Drop 2").click()
+    fields = sent.value.post_data
+    assert fields is not None
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    again = page.request.post(sent.value.url, data=fields, headers=headers)
+
+    expect(page).to_have_url(again.url)
+    with connections.connect(fresh.redis.url) as client:
+        assert len(Trail(client).latest(most=9).found) == 1
+
+
+def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/quarantine")
+    page.get_by_role("group", name="All of them").get_by_role("button", name="Drop…").click()
+    with fresh.redis.client() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1")
+        try:
+            page.get_by_role("button", name="Drop 2").click()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Redis is full, so nothing was done")
+            expect(page.get_by_role("main")).to_contain_text("callbacks quarantine drop")
+            told = run(
+                *("quarantine", "drop", "--all", "--yes"),
+                cwd=fresh.folder,
+                environment={"REDIS_URL": fresh.redis.url},
+            )
+            assert (told.returncode, told.stdout) == (0, "dropped: 2\n"), told.stderr
+        finally:
+            client.config_set("maxmemory", before)
+
+
+@with_and_without_scripts
+def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascript: bool) -> None:
+    with connections.connect(fresh.redis.url) as client:
+        page = signed_in(window, fresh, "/dead-letters", javascript=javascript)
+        page.get_by_role("link", name="Turn ledger off").click()
+        assert pause.read_state(client, "ledger") is None
+        page.get_by_role("button", name="Turn ledger off").click()
+        expect(page.get_by_role("row", name="ledger")).to_contain_text("off")
+        pausing = pause.read_state(client, "ledger")
+        assert pausing is not None
+        assert pausing.by == "operator"
+
+        page.get_by_role("link", name="Turn ledger on").click()
+        page.get_by_role("button", name="Turn ledger on").click()
+        expect(page.get_by_role("link", name="Turn ledger off")).to_be_visible()
+        assert pause.read_state(client, "ledger") is None
+        assert [(act.what, act.where, act.who) for act in Trail(client).latest(most=9).found] == [
+            ("on", "handler:ledger", "anna"),
+            ("off", "handler:ledger", "anna"),
+        ]
+
+
+def test_one_box_ticks_all_of_a_page(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/dead-letters/crm")
+    page.get_by_role("checkbox", name="Tick all on this page").check()
+    page.get_by_role("group", name="The ticked ones").get_by_role("button", name="Drop…").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Drop 3 dead letters of crm for good?")
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letters of crm")
+
+
+def test_to_tick_nothing_is_told(fresh: Service, window: Opened) -> None:
+    page = signed_in(window, fresh, "/dead-letters/crm")
+    page.get_by_role("group", name="The ticked ones").get_by_role("button", name="Drop…").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is ticked")

@@ -1,0 +1,56 @@
+"""Quantities and the chart: what a person reads, and where the line is drawn."""
+
+import pytest
+
+from callbacks.ops.html import charts
+from callbacks.ops.status import quantities
+from shared.recent_rate import Bucket
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "\u2013"),
+        (0, "0 s"),
+        (0.0032, "3.2 ms"),
+        (0.024, "24 ms"),
+        (1.44, "1.4 s"),
+        (59, "59 s"),
+        (300, "5 min"),
+        (7800, "2 h 10 min"),
+        (3 * 86400 + 4 * 3600, "3 d 4 h"),
+    ],
+)
+def test_a_duration_has_its_unit_and_no_more_digits_than_help(seconds: float | None, shown: str) -> None:
+    assert quantities.format_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(0, "0 bytes"), (1023, "1023 bytes"), (1 << 20, "1 MiB"), (5 << 40, "5 TiB")]
+)
+def test_a_size_has_its_unit(number: int, shown: str) -> None:
+    assert quantities.format_size(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("per_second", "shown"), [(0, "0"), (0.01, "below 0.1"), (0.3, "0.3"), (4.72, "4.7"), (1250.4, "1,250")]
+)
+def test_a_rate_that_is_not_quite_nothing_does_not_look_like_nothing(per_second: float, shown: str) -> None:
+    assert quantities.format_rate(per_second) == shown
+
+
+def test_the_chart_is_a_step_for_each_bucket_below_a_round_number() -> None:
+    chart = charts.draw_recent_rate([Bucket(0, 0), Bucket(10, 150), Bucket(20, 150), Bucket(30, 75)])
+    assert chart.labels == ("20", "10", "0")
+    assert chart.edge == "M0 100H1V25H3V62.5H4"
+    assert chart.area == f"{chart.edge}V100H0Z"
+    assert chart.summary == (
+        "375 callbacks in the last hour, 9.4 per second on average; the most were 15 per second, in the 10 seconds "
+        "from 00:00:10 UTC."
+    )
+
+
+def test_an_hour_of_nothing_says_so() -> None:
+    chart = charts.draw_recent_rate([Bucket(0, 0), Bucket(10, 0)])
+    assert (chart.edge, chart.labels) == ("M0 100H2", ("1", "0.5", "0"))
+    assert chart.summary == "No callback came in the hour before 00:00:20 UTC."

@@ -1,0 +1,145 @@
+"""With 200,000 entries a page costs what it costs with 200, and what is done with all of them is done in parts."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from shared import audit, events, keys
+from tests.conftest import StartRedis
+from tests.ops import filling
+from tests.ops.browser_windows import Opened
+from tests.ops.running_service import Service, served
+from tests.unit.example_events import report
+
+VERY_MANY = 200_000
+
+
+@pytest.fixture
+def service(start_redis: StartRedis, tmp_path: Path) -> Iterator[Service]:
+    server = start_redis({"appendonly": "no", "busy-reply-threshold": "60000"})
+    with served(tmp_path, server, workers=False, CALLBACKS_DURABILITY="memory") as service:
+        yield service
+
+
+@pytest.fixture
+def page(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.ops_url, trust_env=False, timeout=60) as client:
+        yield client
+
+
+def csrf(page: httpx.Client, path: str) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', page.get(path).text)
+    assert found is not None
+    return found[1]
+
+
+PAGES = (
+    "/quarantine",
+    "/dead-letters",
+    "/dead-letters/crm",
+    f"/quarantine?after={filling.NEWEST_MS - 100}-{100:024x}",
+    f"/dead-letters/crm?after={filling.NEWEST_MS - 100}-{'f' * 24}",
+    "/quarantine?error=valueerror&source=gw&kind=unknown",
+    "/messages?id=nowhere",
+)
+
+
+def test_pages_cost_no_more(service: Service, page: httpx.Client) -> None:
+    costs: dict[int, list[tuple[int, int]]] = {}
+    with service.redis.client() as client:
+        for number in (2_000, VERY_MANY):
+            client.flushall()
+            filling.quarantine(client, number)
+            filling.dead_letters(client, "crm", number, events.encode(report()))
+            costs[number] = []
+            for path in PAGES:
+                page.get(path)  # which may load a script
+                costs[number].append(filling.cost(client, page, path))
+            form = {"do": "drop-all", "csrf": csrf(page, "/quarantine")}
+            costs[number].append(filling.cost(client, page, "/quarantine/confirm", **form))
+            assert f"{number:,}" in page.post("/quarantine/confirm", data=form).text
+
+    for path, (calls, size), (many_calls, many_size) in zip(
+        (*PAGES, "confirm"), costs[2_000], costs[VERY_MANY], strict=True
+    ):
+        # A hundred times as many; the service's own looks come in between, more of them on a busy machine.
+        assert many_calls <= calls * 2 + 50, path
+        assert many_size <= size * 2 + 20_000, path
+
+
+def test_a_filter_that_hardly_lets_anything_through_looks_at_a_part_and_offers_to_go_on(
+    service: Service, page: httpx.Client
+) -> None:
+    with service.redis.client() as client:
+        filling.quarantine(client, VERY_MANY)
+        calls, size = filling.cost(client, page, "/quarantine?error=never")
+
+    assert calls < 6_000
+    assert size < 3_000_000
+    told = page.get("/quarantine?error=never").text
+    assert "None of the next 5,000 is one" in told
+    assert re.search(r'href="/quarantine\?error=never&amp;after=\d+-[0-9a-f]+">Look further', told)
+
+
+def test_how_many_match_is_said_as_far_as_it_was_counted(service: Service, page: httpx.Client) -> None:
+    with service.redis.client() as client:
+        filling.quarantine(client, VERY_MANY)
+        form = {"do": "drop-all", "csrf": csrf(page, "/quarantine"), "error": "rare"}
+        calls, _ = filling.cost(client, page, "/quarantine/confirm", **form)
+
+    told = page.post("/quarantine/confirm", data=form).text
+    assert "only the newest 10,000 were looked at" in told
+    assert "<b>All</b> of the 200,000 are gone through" in told
+    assert calls < 11_000
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with scripts", "without scripts"])
+def test_all_of_very_many_are_dropped_in_parts_while_a_page_shows_how_it_goes(
+    service: Service, window: Opened, javascript: bool
+) -> None:
+    with service.redis.client(decode_responses=False) as client:
+        filling.quarantine(client, VERY_MANY // 4)
+        at = window(service.ops_url, javascript=javascript)
+        shown = at.open("/quarantine")
+
+        shown.get_by_role("group", name="All of them").get_by_role("button", name="Drop…").click()
+        shown.get_by_role("button", name="Drop 50,000").click()
+
+        expect(shown.get_by_role("status")).to_contain_text("Under way:")
+        expect(shown.get_by_role("progressbar")).to_be_visible()
+        expect(shown.get_by_role("status")).to_have_text("Done with 50,000.", timeout=120_000)
+        assert client.zcard(keys.QUARANTINE) == 0
+        sums = audit.take(client)
+        assert (sums.dropped, sums.balances) == (VERY_MANY // 4, True)
+
+
+def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_began_it(
+    service: Service, window: Opened
+) -> None:
+    with service.redis.client(decode_responses=False) as client:
+        filling.quarantine(client, VERY_MANY // 2)
+        shown = window(service.ops_url).open("/quarantine")
+        shown.get_by_role("group", name="All of them").get_by_role("button", name="Replay…").click()
+        shown.get_by_role("button", name="Replay 100,000").click()
+        shown.get_by_role("button", name="Stop after this part").click()
+
+        expect(shown.get_by_role("status")).to_contain_text("stopped half-way")
+        left = client.zcard(keys.QUARANTINE)
+        assert 0 < left < VERY_MANY // 2
+        shown.get_by_role("button", name="Go on with the rest").click()
+        expect(shown.get_by_role("status")).to_contain_text("Under way:")
+        path = shown.url.removeprefix(service.ops_url)
+        service.ops.stop()
+
+        service.ops = service.start_ops()
+        again = window(service.ops_url).open(path)
+        expect(again.get_by_role("status")).to_contain_text("stopped half-way")
+        again.get_by_role("button", name="Go on with the rest").click()
+        expect(again.get_by_role("status")).to_contain_text("Done with", timeout=180_000)
+        assert client.zcard(keys.QUARANTINE) == 0
+        sums = audit.take(client)
+        assert (sums.waiting, sums.balances) == (VERY_MANY // 2, True)

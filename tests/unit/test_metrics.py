@@ -1,0 +1,151 @@
+"""What a process counts by itself, and how little of it can become a label."""
+
+import asyncio
+
+import pytest
+from prometheus_client.metrics_core import Metric
+
+from callbacks.ops.status import metric_families
+from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
+from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
+from shared import durability, queues, recent_rate
+from shared.batches import Accepted, Quarantined
+from shared.errors import StoreUnavailable
+from shared.metrics import SECONDS_BUCKETS, Metrics
+
+
+def reading(counts: dict[str, int] | None = None, metrics: dict[str, int] | None = None, **more: object) -> Snapshot:
+    expand = QueueStatus(
+        paused_by="", name=queues.EXPAND, waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1
+    )
+    fields: dict[str, object] = {
+        "seconds": 0.0,
+        "recent_rate": recent_rate.parse({}, now_seconds=0.0),
+        "counts": counts or {},
+        "metrics": metrics or {},
+        "findings": (durability.unreachable("tests"),),
+        "used_bytes": 1,
+        "max_bytes": 2,
+        "quarantined": 0,
+        "dead": {},
+        "queues": (expand,),
+        "spools": (),
+    }
+    return Snapshot(**(fields | more))  # type: ignore[arg-type] # as the test gives them
+
+
+def family(name: str, found: Snapshot) -> Metric:
+    [one] = [metric for metric in metric_families.build(found) if metric.name == name]
+    return one
+
+
+def series(name: str, found: Snapshot) -> dict[tuple[str, ...], float]:
+    return {tuple(sample.labels.values()): sample.value for sample in family(name, found).samples}
+
+
+def test_an_observation_is_counted_at_the_first_bound_that_is_not_below_it() -> None:
+    metrics = Metrics()
+    histogram = metrics.histogram(("commit",), (0.1, 1.0))
+    histogram.observe(0.1)
+    histogram.observe(0.5, 3)
+    histogram.observe(7)
+    assert metrics.snapshot() == {
+        "commit|le|0.1": 1,
+        "commit|le|1.0": 3,
+        "commit|le|+Inf": 1,
+        "commit|sum": 8_600_000,
+    }
+
+
+def test_buckets_are_cumulative_where_prometheus_reads_them_and_the_last_is_the_count() -> None:
+    metrics = Metrics()
+    histogram = metrics.histogram(("commit",), SECONDS_BUCKETS)
+    for seconds in (0.0004, 0.004, 0.004, 60):
+        histogram.observe(seconds)
+    found = {
+        (sample.name, sample.labels.get("le")): sample.value
+        for sample in family("callbacks_commit_duration_seconds", reading(metrics=metrics.snapshot())).samples
+    }
+    assert found["callbacks_commit_duration_seconds_bucket", "0.0005"] == 1
+    assert found["callbacks_commit_duration_seconds_bucket", "0.005"] == 3
+    assert found["callbacks_commit_duration_seconds_bucket", "30.0"] == 3
+    assert found["callbacks_commit_duration_seconds_bucket", "+Inf"] == 4
+    assert found["callbacks_commit_duration_seconds_count", None] == 4
+    assert found["callbacks_commit_duration_seconds_sum", None] == pytest.approx(60.0084)
+
+
+def test_a_status_that_is_none_of_ours_is_other_and_only_200s_are_acknowledgements() -> None:
+    metrics = Metrics()
+    answers = AnswerMetrics(metrics)
+    for status in (200, 503, *range(600, 700)):
+        answers.count(status, 0.2)
+    found = series("callbacks_responses", reading(metrics=metrics.snapshot()))
+    assert found == {("200",): 1, ("503",): 1, ("other",): 100}
+    assert metrics.snapshot()["acknowledged|le|0.25"] == 1
+    assert len(STATUSES) < 10
+
+
+def test_sources_beyond_a_number_are_one_and_none_of_their_callbacks_is_left_out() -> None:
+    metrics = Metrics()
+    for number in range(200):
+        metrics.add(("accepted", "report", f"token-{number}"), number)
+    found = series("callbacks_accepted", reading(metrics=metrics.snapshot()))
+    assert len(found) == metric_families.MAX_SOURCES + 1
+    assert sum(found.values()) == sum(range(200))
+    assert found["report", "token-199"] == 199
+    assert found["report", "other"] == sum(range(200 - metric_families.MAX_SOURCES))
+
+
+def test_no_kind_and_no_counter_but_those_we_know_becomes_a_series() -> None:
+    strange = {"sms.received": 5, "report.seen": 7, "report.received:x": 1}
+    found = reading(counts=strange, metrics={"accepted|356990000|x": 2, "responses|200|3": 4, "text": 1})
+    assert set(series("callbacks_records_received", found)) == {("report",), ("reply",), ("unknown",)}
+    assert series("callbacks_accepted", found) == {("unknown", "x"): 2}
+    assert series("callbacks_responses", found) == {("200",): 0, ("503",): 0}
+    assert MAX_HANDLERS <= 100
+
+
+async def _write(store: MeasuredStore, *batch: Accepted | Quarantined) -> None:
+    await store.write(batch)
+
+
+class Elsewhere:
+    """A store that takes everything, or nothing."""
+
+    def __init__(self, *, takes: bool) -> None:
+        self._takes = takes
+
+    async def write(self, batch: object) -> None:
+        if not self._takes:
+            raise StoreUnavailable("full")
+
+    async def close(self) -> None:
+        """Nothing was opened."""
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_callbacks_are_counted_as_received_when_they_are_kept_and_not_otherwise(takes: bool) -> None:
+    metrics = Metrics()
+    store = MeasuredStore(Elsewhere(takes=takes), metrics)
+    batch = (
+        Accepted("status", "one", 1, 3, "{}"),
+        Accepted("reply", "two", 1, 1, "{}"),
+        Quarantined(kind=None, source="one", received_ms=1, error="no", body=b"["),
+    )
+    if takes:
+        asyncio.run(_write(store, *batch))
+    else:
+        with pytest.raises(StoreUnavailable):
+            asyncio.run(_write(store, *batch))
+    counted = {name: number for name, number in metrics.snapshot().items() if name.startswith(("accepted", "batch"))}
+    assert counted == (
+        {
+            "accepted|report|one": 1,
+            "accepted|reply|two": 1,
+            "accepted|unknown|one": 1,
+            "batch|le|5.0": 1,
+            "batch|sum": 3_000_000,
+        }
+        if takes
+        else {}
+    )

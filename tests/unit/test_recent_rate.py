@@ -1,0 +1,82 @@
+"""The last hour as it is read: whole buckets in order, and percentiles out of a histogram."""
+
+import json
+
+import pytest
+
+from shared import recent_rate
+from shared.metrics import SECONDS_BUCKETS, Metrics
+
+NOW = 1_700_000_005.0
+
+
+def ring(*buckets: dict[str, int]) -> dict[bytes, bytes]:
+    return {str(held["bucket"] % recent_rate.SLOTS).encode(): json.dumps(held).encode() for held in buckets}
+
+
+def test_an_hour_of_nothing_is_360_buckets_of_nothing_and_no_percentile() -> None:
+    found = recent_rate.parse({}, now_seconds=NOW)
+
+    assert [bucket.callbacks for bucket in found.buckets] == [0] * 360
+    assert found.acknowledged.answers == 0
+    assert found.acknowledged.p50_seconds is found.acknowledged.p99_seconds is None
+
+
+def test_buckets_come_oldest_first_and_end_with_the_last_that_is_whole() -> None:
+    current = int(NOW) // 10
+    held = ring({"bucket": current, "callbacks": 7}, {"bucket": current - 1, "callbacks": 50})
+
+    found = recent_rate.parse(held, now_seconds=NOW)
+
+    assert (found.buckets[-1].began_seconds, found.buckets[-1].callbacks) == (1_699_999_990, 50)
+    assert found.buckets[-1].callbacks_per_second == 5.0
+    assert found.buckets[0].began_seconds == 1_699_999_990 - 3590
+    # What is told late belongs to it still, so it is not whole yet.
+    assert recent_rate.parse(held, now_seconds=1_700_000_002.9).buckets[-1].began_seconds == 1_699_999_980
+
+
+def test_what_is_older_than_an_hour_is_not_shown_though_its_slot_was_not_used_since() -> None:
+    old = int(NOW) // 10 - recent_rate.SLOTS
+
+    found = recent_rate.parse(ring({"bucket": old, "callbacks": 9, "le|0.001": 9}), now_seconds=NOW)
+
+    assert not any(bucket.callbacks for bucket in found.buckets)
+    assert found.acknowledged.answers == 0
+
+
+def test_percentiles_are_those_of_the_last_minutes_alone() -> None:
+    current = int(NOW) // 10
+    held = ring({"bucket": current, "le|0.001": 3, "le|0.01": 1}, {"bucket": current - 31, "le|30.0": 500})
+
+    acknowledged = recent_rate.parse(held, now_seconds=NOW).acknowledged
+
+    assert acknowledged.answers == 4
+    assert acknowledged.p50_seconds == pytest.approx(0.0005 + 0.0005 * 2 / 3)
+    assert acknowledged.p99_seconds is not None
+    assert 0.005 < acknowledged.p99_seconds <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "estimate"),
+    [
+        ([0, 0, 0, 0], 0.5, None),
+        ([4, 0, 0, 0], 0.5, 0.5),
+        ([1, 1, 0, 0], 0.5, 1.0),
+        ([0, 10, 0, 0], 0.99, 1.99),
+        ([0, 0, 0, 1], 0.5, 4.0),
+        ([99, 0, 0, 1], 0.99, 1.0),
+    ],
+)
+def test_a_percentile_is_estimated_within_its_bucket(counts: list[int], share: float, estimate: float | None) -> None:
+    assert recent_rate.estimate_percentile(counts, share, bounds=(1.0, 2.0, 4.0)) == pytest.approx(estimate)
+
+
+def test_of_a_processs_figures_the_hour_has_what_was_kept_and_how_long_answers_took() -> None:
+    metrics = Metrics()
+    metrics.add(("accepted", "report", "one"), 5)
+    metrics.add(("accepted", "reply", "two"), 2)
+    metrics.add(("responses", 200), 7)
+    metrics.histogram(("acknowledged",), SECONDS_BUCKETS).observe(0.002, 6)
+    metrics.histogram(("commit",), SECONDS_BUCKETS).observe(0.002, 6)
+
+    assert recent_rate.select_growth(metrics.snapshot()) == {"callbacks": 7, "le|0.0025": 6}
