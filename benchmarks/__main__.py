@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks import table
 from benchmarks.command import RESULTS, SCALES
-from callbacks.cli import ending
+from callbacks.cli import termination
 
 TABLES: Final = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--no-peers", action="store_true", help="measure nothing but ourselves and the baselines")
     parser.add_argument("--save", nargs="?", const=RESULTS, type=Path, metavar="FOLDER", help="keep the raw figures")
     options = parser.parse_args()
-    with ending.by_signal(), tempfile.TemporaryDirectory(prefix="callbacks-results-") as passing:
+    with termination.on_signal(), tempfile.TemporaryDirectory(prefix="callbacks-results-") as passing:
         folder = options.save or Path(passing)
         arguments = ["--scale", options.scale, "--save", str(folder), *(["--no-peers"] if options.no_peers else [])]
         failed: list[str] = []

@@ -57,12 +57,12 @@ def fill_by_load(deployment: Deployment, callbacks: int, *, connections: int = 6
     """
     url, process = deployment.web_process()
     first = stored = 0
-    before = audit.take(deployment.redis).received
+    before = audit.run(deployment.redis).received
     while stored < callbacks:
         load = wrk.load(url, connections=connections, seconds=_FILL_SECONDS, first=first)
         first += load.requests + connections
         time.sleep(0.2)
-        stored = (audit.take(deployment.redis).received - before) // bodies.REPORTS
+        stored = (audit.run(deployment.redis).received - before) // bodies.REPORTS
     process.stop()
     return stored
 
@@ -98,7 +98,7 @@ def drain(
     workers = expanders + deliverers * len(names)
     deliver.wait_until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
     time.sleep(SETTLE_SECONDS)
-    expected = audit.take(redis).received
+    expected = audit.run(redis).received
     if on_ready is not None:
         on_ready(expand, deliver)
     started = time.monotonic()
@@ -139,6 +139,6 @@ def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, del
 
 
 def _check(redis: Any, expected: int) -> None:
-    sums = audit.take(redis)
-    if not sums.balances or sums.in_flight or sums.unique != expected:
+    sums = audit.run(redis)
+    if not sums.balances or sums.pending or sums.unique != expected:
         raise MeasurementFailed(f"the audit does not come out: {sums}")

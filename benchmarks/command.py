@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from benchmarks import machine, measurements
 from benchmarks.measurements import Comparison, Results
-from callbacks.cli import ending
+from callbacks.cli import termination
 
 RESULTS: Final = Path(__file__).with_name("results")
 
@@ -149,7 +149,7 @@ def main(table: str, measure: Callable[[Run], None], description: str) -> None:
     if options.repetitions is not None:
         scale = msgspec.structs.replace(scale, repetitions=options.repetitions, long_repetitions=options.repetitions)
     # A signal ends it as Ctrl-C does: with every process that it started.
-    with ending.by_signal():
+    with termination.on_signal():
         before = machine.describe(machine.disk_folder())
         print(before, flush=True)
         run = Run(scale, peers=not options.no_peers)

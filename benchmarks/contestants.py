@@ -94,7 +94,7 @@ def _node(deployment: Deployment) -> TargetUrl:
 
 
 def _received(redis: Any) -> int:
-    received, left_over = divmod(audit.take(redis).received, bodies.REPORTS)
+    received, left_over = divmod(audit.run(redis).received, bodies.REPORTS)
     if left_over:
         raise MeasurementFailed(f"{left_over} reports beside whole callbacks")
     return received

@@ -1,7 +1,7 @@
 """What a repetition runs on: a fresh Redis, as durable as production's, and real processes; gone when it ends.
 
 Everything a stage starts is on 127.0.0.1 at free ports, keeps its files in one temporary folder on a disk, and ends
-with whoever started it, however that one ends (see callbacks/cli/leash.py).
+with whoever started it, however that one ends (see callbacks/cli/exit_with_parent.py).
 """
 
 import os
@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from benchmarks.machine import disk_folder
-from callbacks.cli import children
-from callbacks.cli.embedded import EmbeddedRedis
+from callbacks.cli import child_processes
+from callbacks.cli.embedded_redis import EmbeddedRedis
 from callbacks.cli.ports import free_port
 from shared import connections
 
@@ -71,7 +71,7 @@ class DeployedProcess:
     def stop(self) -> None:
         """End it, if it still runs."""
         if self.process.poll() is None:
-            children.stop(self.process, seconds=_STOP_SECONDS)
+            child_processes.stop(self.process, seconds=_STOP_SECONDS)
 
 
 class Deployment:
@@ -115,7 +115,7 @@ class Deployment:
         log = self.folder / f"{self._number}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(_OURS)}
         with log.open("wb") as output:
-            process = children.start(
+            process = child_processes.start(
                 ["nice", "-n", str(nice), *command] if nice else command,
                 cwd=REPOSITORY,
                 environment={**inherited, "PYTHONPATH": str(REPOSITORY), "REDIS_URL": self.redis_url}

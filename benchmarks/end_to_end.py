@@ -103,7 +103,7 @@ def _wait_until_delivered(redis: Any) -> None:
     deadline = time.monotonic() + _TIMEOUT_SECONDS
     while _on_their_way(redis):
         if time.monotonic() > deadline:
-            raise MeasurementFailed(f"{_on_their_way(redis)} events were never delivered: {audit.take(redis)}")
+            raise MeasurementFailed(f"{_on_their_way(redis)} events were never delivered: {audit.run(redis)}")
         time.sleep(0.02)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from callbacks.cli.embedded import find_server
+from callbacks.cli.embedded_redis import find_server
 
 _FSYNCS: Final = 200
 _WRITE_BYTES: Final = 4096

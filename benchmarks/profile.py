@@ -15,7 +15,7 @@ from msgspec import Struct
 from benchmarks import backlog, machine, wrk
 from benchmarks.contestants import INSTALL, PYTHON
 from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
-from callbacks.cli import ending
+from callbacks.cli import termination
 
 PROFILES: Final = Path(__file__).with_name("profiles")
 PY_SPY: Final = PYTHON.with_name("py-spy")
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     if not PY_SPY.exists():
         raise SystemExit(f"there is no py-spy: {INSTALL}")
-    with ending.by_signal():
+    with termination.on_signal():
         place = machine.describe(machine.disk_folder())
         profiles = [acknowledging(options.seconds), *draining(options.callbacks)]
     for profile in profiles:

@@ -23,15 +23,15 @@ from shared.errors import CallbacksError
 Kind: TypeAlias = keys.CountedKind
 
 _KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
-_JOBS_A_READ: Final = 1000
-_TRIES: Final = 5
+_JOBS_PER_READ: Final = 1000
+_MAX_TRIES: Final = 5
 
 
 class TooManyJobs(CallbacksError):
     """More jobs wait than may be read here. Run `callbacks audit`, which reads them all."""
 
 
-class Arrivals(Struct, frozen=True, kw_only=True):
+class RecordTotals(Struct, frozen=True, kw_only=True):
     """What became of the records of one kind on their way to the handlers."""
 
     received: int
@@ -41,7 +41,7 @@ class Arrivals(Struct, frozen=True, kw_only=True):
     dropped: int
 
 
-class AtHandler(Struct, frozen=True, kw_only=True):
+class HandlerTotals(Struct, frozen=True, kw_only=True):
     """What became of events at one handler; `waiting` of them are in its queue, running, or to be tried again."""
 
     handler: str
@@ -61,36 +61,36 @@ class AtHandler(Struct, frozen=True, kw_only=True):
 class Audit(Struct, frozen=True, kw_only=True):
     """The whole sum."""
 
-    arrivals: dict[Kind, Arrivals]
+    records: dict[Kind, RecordTotals]
     waiting: int
     moving: bool
     """Whether something changed while it was added up, so that the sum need not come out."""
-    handlers: tuple[AtHandler, ...]
+    handlers: tuple[HandlerTotals, ...]
 
     @property
     def received(self) -> int:
         """Records received, of every kind."""
-        return sum(kind.received for kind in self.arrivals.values())
+        return sum(kind.received for kind in self.records.values())
 
     @property
     def unique(self) -> int:
         """Events: records seen for the first time."""
-        return sum(kind.unique for kind in self.arrivals.values())
+        return sum(kind.unique for kind in self.records.values())
 
     @property
     def duplicate(self) -> int:
         """Records seen before."""
-        return sum(kind.duplicate for kind in self.arrivals.values())
+        return sum(kind.duplicate for kind in self.records.values())
 
     @property
     def quarantined(self) -> int:
         """Records set aside because they could not be read."""
-        return sum(kind.quarantined for kind in self.arrivals.values())
+        return sum(kind.quarantined for kind in self.records.values())
 
     @property
     def dropped(self) -> int:
         """Records dropped from the quarantine: by an operator, by their age, or for want of room."""
-        return sum(kind.dropped for kind in self.arrivals.values())
+        return sum(kind.dropped for kind in self.records.values())
 
     @property
     def missing(self) -> int:
@@ -98,7 +98,7 @@ class Audit(Struct, frozen=True, kw_only=True):
         return self.received - self.unique - self.duplicate - self.quarantined - self.dropped - self.waiting
 
     @property
-    def in_flight(self) -> int:
+    def pending(self) -> int:
         """What still moves: records to be expanded and events to be delivered."""
         return self.waiting + sum(handler.waiting for handler in self.handlers)
 
@@ -112,22 +112,22 @@ class Audit(Struct, frozen=True, kw_only=True):
         return {
             "balances": self.balances,
             "moving": self.moving,
-            "in_flight": self.in_flight,
+            "pending": self.pending,
             "missing": self.missing,
             "waiting": self.waiting,
-            "arrivals": {kind: msgspec.structs.asdict(arrivals) for kind, arrivals in self.arrivals.items()},
+            "records": {kind: msgspec.structs.asdict(totals) for kind, totals in self.records.items()},
             "handlers": [msgspec.structs.asdict(handler) | {"missing": handler.missing} for handler in self.handlers],
         }
 
 
-class _Allowance:
+class _JobLimit:
     """How many jobs may still be read; None: any number."""
 
-    def __init__(self, most_jobs: int | None) -> None:
-        self._left = most_jobs
+    def __init__(self, max_jobs: int | None) -> None:
+        self._left = max_jobs
 
     @property
-    def last(self) -> int:
+    def last_index(self) -> int:
         """The last place of a list to be read: with it, one more than is allowed. -1: the list's own last."""
         return -1 if self._left is None else self._left
 
@@ -143,37 +143,37 @@ class _Allowance:
             self._left -= jobs
 
 
-def take(connection: redis.Redis, *, most_jobs: int | None = None) -> Audit:
+def run(connection: redis.Redis, *, max_jobs: int | None = None) -> Audit:
     """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError.
 
-    With `most_jobs` no more jobs than that are read, all tries together. Raises TooManyJobs if one try needs more.
+    With `max_jobs` no more jobs than that are read, all tries together. Raises TooManyJobs if one try needs more.
     """
-    allowance = _Allowance(most_jobs)
-    sums = _once(connection, allowance)
-    for _ in range(_TRIES - 1):
+    job_limit = _JobLimit(max_jobs)
+    sums = _run_once(connection, job_limit)
+    for _ in range(_MAX_TRIES - 1):
         if not sums.moving:
             break
         try:
-            sums = _once(connection, allowance)
+            sums = _run_once(connection, job_limit)
         except TooManyJobs:
             break
     return sums
 
 
-def _once(connection: redis.Redis, allowance: _Allowance) -> Audit:
-    before = _counts(connection)
-    sums = _add_up(connection, before, allowance)
-    return msgspec.structs.replace(sums, moving=_counts(connection) != before)
+def _run_once(connection: redis.Redis, job_limit: _JobLimit) -> Audit:
+    before = _read_counters(connection)
+    sums = _add_up(connection, before, job_limit)
+    return msgspec.structs.replace(sums, moving=_read_counters(connection) != before)
 
 
-def _counts(connection: redis.Redis) -> dict[str, int]:
+def _read_counters(connection: redis.Redis) -> dict[str, int]:
     return {as_text(name): int(number) for name, number in connection.hgetall(keys.COUNTS).items()}
 
 
-def _add_up(connection: redis.Redis, counts: dict[str, int], allowance: _Allowance) -> Audit:
+def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimit) -> Audit:
     return Audit(
-        arrivals={
-            kind: Arrivals(
+        records={
+            kind: RecordTotals(
                 received=counts.get(keys.counter(kind, "received"), 0),
                 unique=counts.get(keys.counter(kind, "unique"), 0),
                 duplicate=counts.get(keys.counter(kind, "duplicate"), 0),
@@ -182,17 +182,17 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], allowance: _Allowan
             )
             for kind in _KINDS
         },
-        waiting=_waiting(connection, queues.EXPAND, allowance),
+        waiting=_count_waiting(connection, queues.EXPAND, job_limit),
         moving=False,
         handlers=tuple(
-            AtHandler(
+            HandlerTotals(
                 handler=handler,
                 queued=_total(counts, handler, "queued"),
                 filtered=_total(counts, handler, "filtered"),
                 delivered=_total(counts, handler, "delivered"),
                 dead=_total(counts, handler, "dead"),
                 dropped=_total(counts, handler, "dropped"),
-                waiting=_waiting(connection, queues.delivery_queue(handler), allowance),
+                waiting=_count_waiting(connection, queues.delivery_queue(handler), job_limit),
             )
             for handler in keys.handler_names(counts)
         ),
@@ -203,52 +203,52 @@ def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) 
     return sum(counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in _KINDS)
 
 
-def _waiting(connection: redis.Redis, queue: str, allowance: _Allowance) -> int:
+def _count_waiting(connection: redis.Redis, queue: str, job_limit: _JobLimit) -> int:
     """Count what the jobs of a queue still hold, wherever RQ or a running job has them."""
     try:
-        *lists, started = _places(connection, queue, at_once=True, last=allowance.last)
+        *lists, started = _read_job_ids(connection, queue, at_once=True, last_index=job_limit.last_index)
     except redis.OutOfMemoryError:
         # Then Redis takes no transaction, not even to read; what moves in this moment may be counted wrongly.
-        *lists, started = _places(connection, queue, at_once=False, last=allowance.last)
+        *lists, started = _read_job_ids(connection, queue, at_once=False, last_index=job_limit.last_index)
     running = {member.decode().partition(":")[0] for member in started}
     found = {job_id.decode() for jobs in lists for job_id in jobs} | running
-    allowance.check(len(found))
-    found = with_taken(connection, found, last=allowance.last)
-    allowance.use(len(found))
-    return unsettled(connection, found)
+    job_limit.check(len(found))
+    found = with_coalesced(connection, found, last_index=job_limit.last_index)
+    job_limit.use(len(found))
+    return count_unsettled(connection, found)
 
 
-def _places(connection: redis.Redis, queue: str, *, at_once: bool, last: int) -> list[list[bytes]]:
+def _read_job_ids(connection: redis.Redis, queue: str, *, at_once: bool, last_index: int) -> list[list[bytes]]:
     with connection.pipeline(transaction=at_once) as pipe:
-        pipe.lrange(keys.rq_queue(queue), 0, last)
-        pipe.lrange(keys.rq_intermediate(queue), 0, last)
-        pipe.zrange(keys.rq_scheduled(queue), 0, last)
-        pipe.zrange(keys.rq_failed(queue), 0, last)
-        pipe.zrange(keys.rq_started(queue), 0, last)
+        pipe.lrange(keys.rq_queue(queue), 0, last_index)
+        pipe.lrange(keys.rq_intermediate(queue), 0, last_index)
+        pipe.zrange(keys.rq_scheduled(queue), 0, last_index)
+        pipe.zrange(keys.rq_failed(queue), 0, last_index)
+        pipe.zrange(keys.rq_started(queue), 0, last_index)
         found: list[list[bytes]] = pipe.execute()
     return found
 
 
-def with_taken(connection: redis.Redis, job_ids: Iterable[str], *, last: int = -1) -> set[str]:
-    """Give these jobs and those that they took along, of each up to the place `last` of its list."""
+def with_coalesced(connection: redis.Redis, job_ids: Iterable[str], *, last_index: int = -1) -> set[str]:
+    """Give these jobs and those that they took along, of each up to the place `last_index` of its list."""
     ids = sorted(job_ids)
     found = set(ids)
-    for first in range(0, len(ids), _JOBS_A_READ):
+    for first in range(0, len(ids), _JOBS_PER_READ):
         with connection.pipeline(transaction=False) as pipe:
-            for job_id in ids[first : first + _JOBS_A_READ]:
-                pipe.lrange(keys.coalesced(job_id), 0, last)
+            for job_id in ids[first : first + _JOBS_PER_READ]:
+                pipe.lrange(keys.coalesced(job_id), 0, last_index)
             for jobs in pipe.execute():
                 found.update(job_id.decode() for job_id in jobs)
     return found
 
 
-def unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
+def count_unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
     """Count what these jobs still hold: records of callbacks to be expanded, or events to be delivered."""
     ids = sorted(job_ids)
     total = 0
-    for first in range(0, len(ids), _JOBS_A_READ):
+    for first in range(0, len(ids), _JOBS_PER_READ):
         with connection.pipeline(transaction=False) as pipe:
-            for job_id in ids[first : first + _JOBS_A_READ]:
+            for job_id in ids[first : first + _JOBS_PER_READ]:
                 pipe.hmget(keys.job(job_id), "items", "progress")
             total += sum(
                 int(items or 0) - progress.count(as_text(settled or progress.NOTHING))

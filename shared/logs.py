@@ -61,14 +61,17 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         somebody did so on the operators' page: operator= the name given
     sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
     live_feed_refused        Redis does not let the operators' page listen to live events: error=
-    operator_began      an operator replays, drops, or turns a handler off or on: id= who= by= what= where= chosen=
+    operator_action_started
+                        an operator replays, drops, or turns a handler off or on: id= who= by= what= where= chosen=
                         number=
-    operator_ended      and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
+    operator_action_ended
+                        and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted
                         Redis failed amid it: id= error=; the page offers to go on with it
     bulk_action_failed     an action stopped on an unexpected error: id= count=, and the places in the code; the page
                         offers to resume it
-    operator_unnoted    that cannot be noted, as Redis is full; it is done all the same, to make room
+    operator_action_not_logged
+                        that cannot be noted, as Redis is full; it is done all the same, to make room
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code
     loop_recovered      it goes well again: failures= in a row

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from callbacks.cli.children import leashed
+from callbacks.cli.child_processes import tied_to_parent
 from tests.redis_server import free_port
 
 PASSWORD: Final = "s3cr:t/p@ss%w?rd"
@@ -145,7 +145,7 @@ class PostgresServer:
     def _as_its_user(self, program: str, *arguments: str, leash: bool = False) -> list[str]:
         command = [str(self._binaries / program), *arguments]
         if os.geteuid() != 0:
-            return leashed(command) if leash else command
+            return tied_to_parent(command) if leash else command
         # A change of user would take the leash off, so here it is put on after that.
         user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         return [*user, *(["--pdeathsig", "INT"] if leash else []), "--", *command]

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-from callbacks.cli.children import leashed
+from callbacks.cli.child_processes import tied_to_parent
 from tests.redis_server import free_port
 
 _START_SECONDS: Final = 60.0
@@ -58,7 +58,7 @@ class PrometheusServer:
             f"--web.listen-address={self._url.removeprefix('http://')}",
         ]
         with (self._folder / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(leashed(command), stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(tied_to_parent(command), stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_SECONDS
         while not self._ready():
             assert time.monotonic() < deadline, self._log

@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 import pytest
 import redis
 
-from callbacks.cli.children import leashed
+from callbacks.cli.child_processes import tied_to_parent
 
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
 _FORBIDDEN_PORT: Final = 6379
@@ -173,7 +173,7 @@ class RedisServer:
             # A session of its own: Ctrl-C in the terminal of the tests does not take it away under their feet.
             # Tests that are killed take it with them.
             self._process = subprocess.Popen(
-                leashed([str(word) for word in command]), stdout=log, stderr=log, start_new_session=True
+                tied_to_parent([str(word) for word in command]), stdout=log, stderr=log, start_new_session=True
             )
         self._wait_until_loaded()
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import redis
 
-from callbacks.cli.children import leashed
+from callbacks.cli.child_processes import tied_to_parent
 from tests.redis_server import RedisServer, binary, free_port
 
 SERVICE: Final = "callbacks"
@@ -138,7 +138,10 @@ class FailingOver:
             )
             with (own / "sentinel.log").open("wb") as log:
                 process = subprocess.Popen(
-                    leashed([str(server), str(config), "--sentinel"]), stdout=log, stderr=log, start_new_session=True
+                    tied_to_parent([str(server), str(config), "--sentinel"]),
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                 )
             self._stack.callback(_end, process)
 

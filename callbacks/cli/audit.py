@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from callbacks.cli.command import Command
-from callbacks.cli.connected import connected
+from callbacks.cli.redis_connection import open_redis
 from shared import audit as sums_of
 
 
@@ -23,8 +23,8 @@ def audit(*, as_json: bool) -> None:
 
     While something moves it need not balance: look at rest.
     """
-    with connected() as (_, client):
-        sums = sums_of.take(client)
+    with open_redis() as (_, client):
+        sums = sums_of.run(client)
     click.echo(msgspec.json.encode(sums.as_json()) if as_json else _as_text(sums))
     sys.exit(0 if sums.balances else 1)
 

@@ -10,16 +10,16 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import history, shelf_options
+from callbacks.cli import failure_options, message_history
 from callbacks.cli.command import Command
-from callbacks.cli.connected import connected
-from callbacks.cli.held import Held
+from callbacks.cli.pause_notice import PauseNotice
+from callbacks.cli.redis_connection import open_redis
 from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339
 from shared.settings import Settings
 from shared.stored_times import stored_time
 from workers.admin import handler_catalog, queue_state
-from workers.admin.backfill import EVENTS_A_STEP, Backfilling, Step
+from workers.admin.backfill import EVENTS_PER_STEP, Backfill, BackfillStep
 from workers.declaration import Handler
 from workers.expand import subscriptions
 from workers.expand.subscriptions import Subscriptions
@@ -30,42 +30,42 @@ from workers.handlers.sql.errors import DatabaseUnavailable
 _PAUSE_SECONDS: Final = 0.2
 _LONG_EVENTS: Final = 1000
 # An event is offered after it was received, by clocks that need not agree.
-_CLOCKS: Final = timedelta(hours=1)
+_CLOCK_TOLERANCE: Final = timedelta(hours=1)
 
 
-class _Reading:
+class _EventCounter:
     """Counts the events that are read, and those of them that the handler wants."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self.read = self.wanted = 0
+        self.read = self.matching = 0
 
-    def wanted_of(self, events: Iterator[Event]) -> Iterator[Event]:
+    def matching_events(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             self.read += 1
             if self._handler.wants(event):
-                self.wanted += 1
+                self.matching += 1
                 yield event
 
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME")
-@click.option("--since", type=history.Ago(), required=True, help="Events received since: 90s, 30m, 2h, 7d.")
-@click.option("--until", type=history.Ago(), help="Only those received before then, likewise.")
+@click.option("--since", type=message_history.Age(), required=True, help="Events received since: 90s, 30m, 2h, 7d.")
+@click.option("--until", type=message_history.Age(), help="Only those received before then, likewise.")
 @click.option("--kind", type=click.Choice(("report", "reply")), help="Only these; all that it takes otherwise.")
 @click.option(
-    "--most-waiting", type=click.IntRange(1000), default=20_000, show_default=True, help="Wait while more wait for it."
+    "--max-waiting", type=click.IntRange(1000), default=20_000, show_default=True, help="Wait while more wait for it."
 )
 @click.option("--anyway", is_flag=True, help="Also what it was offered the usual way: that comes a second time.")
 @click.option("--dry-run", is_flag=True, help="Count only.")
-@shelf_options.as_json
+@failure_options.json_option
 def backfill(
     *,
     name: str,
     since: datetime,
     until: datetime | None,
     kind: str | None,
-    most_waiting: int,
+    max_waiting: int,
     anyway: bool,
     dry_run: bool,
     as_json: bool,
@@ -79,28 +79,28 @@ def backfill(
     event comes once, also if this is broken off and run again within 30 days, and what it was offered the usual way
     is left out. Only while expand workers were being restarted one after the other, one may come both ways.
     """
-    with connected() as (loaded, client):
-        handler = handler_catalog.find(name, loaded.handlers)
+    with open_redis() as (loaded, client):
+        handler = handler_catalog.find_handler(name, loaded.handlers)
         address, kinds = _address(loaded), _kinds(handler, kind)
-        offered = None if anyway else _offered(client, name)
-        until = min(until or datetime.now(UTC), _latest(offered))
+        offers = None if anyway else _require_subscriptions(client, name)
+        until = min(until or datetime.now(UTC), _latest_end(offers))
         if until <= since:
             raise click.UsageError(f"Nothing lies between {rfc3339(since)} and {rfc3339(until)}.")
         try:
             number = stored_events.count_events(address, kinds=kinds, since=since, until=until)
             if not as_json:
                 click.echo(f"{number:,} events were received from {rfc3339(since)} to {rfc3339(until)}.")
-            reading = _Reading(handler)
-            events = reading.wanted_of(stored_events.read_events(address, kinds=kinds, since=since, until=until))
+            counter = _EventCounter(handler)
+            events = counter.matching_events(stored_events.read_events(address, kinds=kinds, since=since, until=until))
             if dry_run:
-                steps = _counted(events)
+                steps = _count_only(events)
             else:
-                filling = Backfilling(client, name, offered=offered, dedupe_seconds=loaded.dedupe_seconds)
-                steps = filling.give(events, before_each=_room(client, name, most_waiting))
-            total = _summed(steps, reading, number)
+                backfill_run = Backfill(client, name, offers=offers, dedupe_seconds=loaded.dedupe_seconds)
+                steps = backfill_run.enqueue(events, before_each=_wait_for_room(client, name, max_waiting))
+            total = _run_steps(steps, counter, number)
         except DatabaseUnavailable as exc:
             raise click.ClickException(str(exc)) from exc
-    _tell(name, reading, total, dry_run=dry_run, as_json=as_json)
+    _print_result(name, counter, total, dry_run=dry_run, as_json=as_json)
 
 
 def _address(loaded: Settings) -> DatabaseUrl:
@@ -117,7 +117,7 @@ def _kinds(handler: Handler, kind: str | None) -> set[str]:
     return kinds
 
 
-def _offered(client: redis.Redis, name: str) -> Subscriptions:
+def _require_subscriptions(client: redis.Redis, name: str) -> Subscriptions:
     """Give when the handler was offered events. Ends the command where that cannot be known."""
     found = subscriptions.find(client, name)
     if found is None:
@@ -137,57 +137,65 @@ def _offered(client: redis.Redis, name: str) -> Subscriptions:
     return found
 
 
-def _latest(offered: Subscriptions | None) -> datetime:
-    since_ms = None if offered is None else offered.since_ms
-    return datetime.now(UTC) if since_ms is None else stored_time(since_ms) + _CLOCKS
+def _latest_end(offers: Subscriptions | None) -> datetime:
+    since_ms = None if offers is None else offers.since_ms
+    return datetime.now(UTC) if since_ms is None else stored_time(since_ms) + _CLOCK_TOLERANCE
 
 
-def _room(client: redis.Redis, name: str, most: int) -> Callable[[], None]:
+def _wait_for_room(client: redis.Redis, name: str, max_waiting: int) -> Callable[[], None]:
     """Give what waits until the next step fits: else a year of events would stand in Redis's memory."""
-    held = Held(client, name)
+    pause_notice = PauseNotice(client, name)
 
     def wait() -> None:
-        held.tell()
-        while not queue_state.fewer_than(client, name, most - EVENTS_A_STEP + 1):
+        pause_notice.print_if_paused()
+        while not queue_state.has_fewer_than(client, name, max_waiting - EVENTS_PER_STEP + 1):
             time.sleep(_PAUSE_SECONDS)
-            held.tell()
+            pause_notice.print_if_paused()
 
     return wait
 
 
-def _counted(events: Iterator[Event]) -> Iterator[Step]:
+def _count_only(events: Iterator[Event]) -> Iterator[BackfillStep]:
     for number, _ in enumerate(events, start=1):
-        if number % EVENTS_A_STEP == 0:
-            yield Step(given=EVENTS_A_STEP)
+        if number % EVENTS_PER_STEP == 0:
+            yield BackfillStep(enqueued=EVENTS_PER_STEP)
 
 
-def _summed(steps: Iterator[Step], reading: _Reading, number: int) -> Step:
+def _run_steps(steps: Iterator[BackfillStep], counter: _EventCounter, number: int) -> BackfillStep:
     """Go through the steps, and show how many of the events are read."""
-    total, shown = Step(), 0
+    total, drawn = BackfillStep(), 0
     with click.progressbar(
         length=number, file=sys.stderr, hidden=number < _LONG_EVENTS or not sys.stderr.isatty(), show_pos=True
     ) as bar:
         for step in steps:
-            bar.update(reading.read - shown)
-            shown = reading.read
-            total = Step(total.given + step.given, total.known + step.known, total.offered + step.offered)
-        bar.update(reading.read - shown)
+            bar.update(counter.read - drawn)
+            drawn = counter.read
+            total = BackfillStep(
+                total.enqueued + step.enqueued,
+                total.already_enqueued + step.already_enqueued,
+                total.already_offered + step.already_offered,
+            )
+        bar.update(counter.read - drawn)
     return total
 
 
-def _tell(name: str, reading: _Reading, total: Step, *, dry_run: bool, as_json: bool) -> None:
-    unwanted = reading.read - reading.wanted
+def _print_result(name: str, counter: _EventCounter, total: BackfillStep, *, dry_run: bool, as_json: bool) -> None:
+    filtered = counter.read - counter.matching
     if as_json:
-        figures = {"read": reading.read, "filtered": unwanted, "wanted": reading.wanted, "dry_run": dry_run}
+        result = {"read": counter.read, "filtered": filtered, "matching": counter.matching, "dry_run": dry_run}
         if not dry_run:
-            figures |= {"given": total.given, "given_before": total.known, "offered": total.offered}
-        click.echo(msgspec.json.encode(figures))
+            result |= {
+                "enqueued": total.enqueued,
+                "already_enqueued": total.already_enqueued,
+                "already_offered": total.already_offered,
+            }
+        click.echo(msgspec.json.encode(result))
         return
     if dry_run:
-        click.echo(f"{name!r} would want {reading.wanted:,} of them; {unwanted:,} its filters keep from it.")
+        click.echo(f"{name!r} would want {counter.matching:,} of them; {filtered:,} its filters keep from it.")
         click.echo("What it has had already would be left out of these. Nothing was changed: --dry-run.")
         return
-    click.echo(f"{total.given:>12,}  enqueued for {name}")
-    click.echo(f"{total.known:>12,}  given by an earlier backfill")
-    click.echo(f"{total.offered:>12,}  offered the usual way")
-    click.echo(f"{unwanted:>12,}  kept from it by its filters")
+    click.echo(f"{total.enqueued:>12,}  enqueued for {name}")
+    click.echo(f"{total.already_enqueued:>12,}  given by an earlier backfill")
+    click.echo(f"{total.already_offered:>12,}  offered the usual way")
+    click.echo(f"{filtered:>12,}  kept from it by its filters")

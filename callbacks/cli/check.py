@@ -42,7 +42,7 @@ class Finding(Struct, frozen=True):
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
 def check(*, as_json: bool) -> None:
     """Look at the configuration, Redis and the handlers, and say what is wrong and what to do."""
-    findings = list(_look())
+    findings = list(_find_problems())
     if as_json:
         click.echo(msgspec.json.encode(findings))
     else:
@@ -54,7 +54,7 @@ def check(*, as_json: bool) -> None:
     sys.exit(1 if any(finding.state == "wrong" for finding in findings) else 0)
 
 
-def _look() -> Iterator[Finding]:
+def _find_problems() -> Iterator[Finding]:
     try:
         loaded = settings.load()
     except ConfigurationError as exc:
@@ -152,7 +152,7 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
         )
         return
     folder = Path(loaded.spool_dir)
-    nearest = _nearest(folder)
+    nearest = _nearest_existing(folder)
     if problem := _unwritable(folder):
         yield Finding(
             "wrong",
@@ -179,13 +179,13 @@ def _run_dir(loaded: settings.Settings) -> Iterator[Finding]:
         )
 
 
-def _nearest(folder: Path) -> Path:
+def _nearest_existing(folder: Path) -> Path:
     """Give the folder itself, or the nearest above it that is there: what is missing is made at the start."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _unwritable(folder: Path) -> str:
-    nearest = _nearest(folder)
+    nearest = _nearest_existing(folder)
     if not nearest.is_dir():
         return f"{folder} cannot be written: {nearest} is no folder"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
@@ -219,27 +219,27 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
         return
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
-        pausing = pause.read_state(client, handler.name)
-        if pausing is None:
+        pause_state = pause.read_state(client, handler.name)
+        if pause_state is None:
             return
-        waits = f"{queue_state.look(client, handler.name).total} events wait"
+        waits = f"{queue_state.read_state(client, handler.name).total} events wait"
     except redis.RedisError:
         return  # which is said above
     finally:
         client.close()
-    since = f"since {pausing.since:%Y-%m-%d %H:%M:%S} UTC"
-    if pausing.until is None:
+    since = f"since {pause_state.since:%Y-%m-%d %H:%M:%S} UTC"
+    if pause_state.until is None:
         yield Finding(
             "advice",
             f"handler {handler.name!r} is off {since}: {waits}",
-            f"Nothing is lost; `callbacks handlers on {handler.name}` turns it on again.",
+            f"Nothing is lost; `callbacks handlers resume {handler.name}` turns it on again.",
         )
         return
-    until = f"until {pausing.until:%Y-%m-%d %H:%M:%S}" if pausing.seconds_left else "until the next event"
+    until = f"until {pause_state.until:%Y-%m-%d %H:%M:%S}" if pause_state.seconds_left else "until the next event"
     yield Finding(
         "advice",
-        f"handler {handler.name!r} is paused {since}, {until}: {pausing.reason or 'no reason given'}; {waits}",
-        f"Then one event is tried, and if that goes well all are. `callbacks handlers on {handler.name}` ends it now.",
+        f"handler {handler.name!r} is paused {since}, {until}: {pause_state.reason or 'no reason given'}; {waits}",
+        f"Then one event is tried, and if that goes well all are; `callbacks handlers resume {handler.name}` ends it.",
     )
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from callbacks.cli import ending, folders
+from callbacks.cli import folder_lock, termination
 from callbacks.cli.ports import free_port
 from callbacks.cli.service import Service
 from callbacks.simulator import gateway, ledger
@@ -41,7 +41,7 @@ _RETRY_SECONDS: Final = 2.0
 # Removed at each start. Anything else in the folder belongs to the user.
 _OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "web.log", "expand.log", "deliver.log")
 # How long nothing may move before the demo says that something is stuck.
-_PATIENCE_SECONDS: Final = 30.0
+_STALL_SECONDS: Final = 30.0
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -56,8 +56,8 @@ class Result(Struct, frozen=True, kw_only=True):
         """Say in words what does not balance."""
         if self.summary.discarded or self.summary.unfinished:
             yield f"{self.summary.discarded + self.summary.unfinished} callbacks were not acknowledged"
-        if self.audit.in_flight:
-            yield f"{self.audit.in_flight} records or events are still on their way"
+        if self.audit.pending:
+            yield f"{self.audit.pending} records or events are still on their way"
         if self.audit.missing:
             yield f"of the records received, {self.audit.missing} are unaccounted for"
         for handler in self.audit.handlers:
@@ -70,8 +70,8 @@ class Result(Struct, frozen=True, kw_only=True):
             yield f"{self.summary.records} records were acknowledged, {self.audit.received} were received"
         lost = self.expected - self.written.keys()
         invented = self.written.keys() - self.expected
-        doubled = sum(number - 1 for number in self.written.values())
-        for number, what in ((len(lost), "lost"), (len(invented), "never sent"), (doubled, "delivered twice")):
+        duplicated = sum(number - 1 for number in self.written.values())
+        for number, what in ((len(lost), "lost"), (len(invented), "never sent"), (duplicated, "delivered twice")):
             if number:
                 yield f"{number} events were {what}"
 
@@ -95,9 +95,9 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
     """
     options = CampaignOptions(destinations=destinations, replies=replies, seed=seed)
     try:
-        with ending.by_signal(), _alone_in(folder):
-            result = _play(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
-    except ending.Ended:
+        with termination.on_signal(), _own_folder(folder):
+            result = _run_campaign(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
+    except termination.Terminated:
         click.echo("Stopped before its end; nothing is left running.", err=True)
         raise
     except CallbacksError as exc:
@@ -114,11 +114,11 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _own_folder(folder: Path) -> Iterator[None]:
     """Hold the demo's folder, without what the last demo left. Raises CallbacksError if it is not a demo's."""
-    if folder.exists() and not (folder / folders.MARKER).exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder / folder_lock.LOCK_FILE).exists() and any(folder.iterdir()):
         raise CallbacksError(f"{folder} has files that are no demo's; name another --folder")
-    with folders.held(folder, owner="demo"):
+    with folder_lock.lock(folder, owner="demo"):
         for name in _OWN_FILES:
             entry = folder / name
             if entry.is_dir() and not entry.is_symlink():
@@ -128,7 +128,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _play(campaign: Campaign, folder: Path) -> Result:
+def _run_campaign(campaign: Campaign, folder: Path) -> Result:
     token, port = secrets.token_urlsafe(24), free_port()
     log_file, ledger_file = (folder / "events.jsonl").resolve(), folder / "ledger.jsonl"
     environment = {
@@ -157,7 +157,7 @@ def _play(campaign: Campaign, folder: Path) -> Result:
         )
         with _bars(console) as bars, ledger.Ledger(ledger_file) as book:
             summary = _send(campaign, f"http://127.0.0.1:{port}/callbacks/{token}", book, bars)
-            sums = _settle(service, summary, bars)
+            sums = _wait_for_delivery(service, summary, bars)
         service.check()
     entries = ledger.unique_events(ledger.read(ledger_file))
     return Result(
@@ -167,7 +167,7 @@ def _play(campaign: Campaign, folder: Path) -> Result:
             {events.report_id(_SOURCE, *report) for report in entries.reports}
             | {events.reply_id(_SOURCE, reply_message_id) for reply_message_id in entries.replies}
         ),
-        written=_written(log_file),
+        written=_count_written(log_file),
     )
 
 
@@ -185,20 +185,20 @@ def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> 
     )
 
 
-def _settle(service: Service, summary: RunSummary, bars: Progress) -> audit.Audit:
+def _wait_for_delivery(service: Service, summary: RunSummary, bars: Progress) -> audit.Audit:
     """Wait until every event is delivered, or nothing has moved for a while."""
     task = bars.add_task("events delivered", total=summary.reports + summary.replies)
     client = connections.connect(service.redis.url)
     before, moved = (0, 0), time.monotonic()
     while True:
-        sums = audit.take(client)
+        sums = audit.run(client)
         delivered = sum(handler.delivered for handler in sums.handlers)
         bars.update(task, completed=delivered)
-        if sums.in_flight == 0 and not sums.moving and sums.received >= summary.records:
+        if sums.pending == 0 and not sums.moving and sums.received >= summary.records:
             break
-        if (sums.in_flight, delivered) != before:
-            before, moved = (sums.in_flight, delivered), time.monotonic()
-        elif time.monotonic() - moved > _PATIENCE_SECONDS:
+        if (sums.pending, delivered) != before:
+            before, moved = (sums.pending, delivered), time.monotonic()
+        elif time.monotonic() - moved > _STALL_SECONDS:
             break
         service.check()
         time.sleep(0.1)
@@ -206,7 +206,7 @@ def _settle(service: Service, summary: RunSummary, bars: Progress) -> audit.Audi
     return sums
 
 
-def _written(log_file: Path) -> Counter[str]:
+def _count_written(log_file: Path) -> Counter[str]:
     if not log_file.exists():
         return Counter()
     with log_file.open(encoding="utf-8") as lines:
@@ -219,7 +219,7 @@ def _bars(console: Console) -> Progress:
     )
 
 
-def _figures(result: Result) -> list[tuple[str, int, str]]:
+def _result_rows(result: Result) -> list[tuple[str, int, str]]:
     sums, summary = result.audit, result.summary
     return [
         ("callbacks sent", summary.sent, f"{summary.repeats:,} of them repeats"),
@@ -243,7 +243,7 @@ def _figures(result: Result) -> list[tuple[str, int, str]]:
                 (f"dead letters of {handler.handler!r}", handler.dead, ""),
             )
         ),
-        ("still on their way", sums.in_flight, ""),
+        ("still on their way", sums.pending, ""),
     ]
 
 
@@ -252,11 +252,11 @@ def _table(result: Result) -> Table:
     table.add_column("")
     table.add_column("number", justify="right")
     table.add_column("")
-    for name, number, remark in _figures(result):
+    for name, number, remark in _result_rows(result):
         table.add_row(name, f"{number:,}", remark)
     return table
 
 
 def _as_json(result: Result, problems: list[str]) -> str:
-    figures = {name.strip(): number for name, number, _ in _figures(result)}
-    return msgspec.json.encode({"balances": not problems, "problems": problems, "figures": figures}).decode()
+    totals = {name.strip(): number for name, number, _ in _result_rows(result)}
+    return msgspec.json.encode({"balances": not problems, "problems": problems, "totals": totals}).decode()

@@ -15,14 +15,14 @@ from typing import Final, NoReturn
 import click
 import msgspec
 
-from callbacks.cli import ending, folders, ports
+from callbacks.cli import folder_lock, ports, termination
 from callbacks.cli.command import Command
-from callbacks.cli.event_words import event_line
+from callbacks.cli.event_line import format_event
 from callbacks.cli.service import Service
 from shared import settings
 from workers import registry
 
-_LOOK_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 
 
 @click.command(cls=Command)
@@ -41,9 +41,9 @@ def dev(*, port: int | None, folder: Path) -> None:
     port = port or loaded.port
     try:
         ports.listen("127.0.0.1", port).close()
-        with ending.by_signal(), folders.held(folder, owner="dev"):
+        with termination.on_signal(), folder_lock.lock(folder, owner="dev"):
             _run(loaded, port=port, folder=folder)
-    except ending.Ended:
+    except termination.Terminated:
         click.echo(f"Stopped. What was received stays in {folder}")
         sys.exit(0)
 
@@ -52,7 +52,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
     token = _token(folder / "token")
     log_file = (folder / "events.jsonl").resolve()
     log_file.touch()
-    operators = ports.free_port()
+    ops_port = ports.free_port()
     handlers = ",".join(dict.fromkeys(("log", *loaded.handlers)))
     environment = {
         "HOST": "127.0.0.1",
@@ -68,18 +68,20 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
     }
     with (
         log_file.open(encoding="utf-8") as lines,
-        Service(folder, port=port, environment=environment, quiet=False, operators=operators) as service,
+        Service(folder, port=port, environment=environment, quiet=False, ops_port=ops_port) as service,
     ):
         lines.seek(0, os.SEEK_END)
         url_file = folder / "redis-url"
         url_file.touch(mode=0o600)
         url_file.write_text(service.redis.url)
-        _greet(f"http://127.0.0.1:{port}/callbacks/{token}", operators=operators, url_file=url_file, handlers=handlers)
+        _print_urls(
+            f"http://127.0.0.1:{port}/callbacks/{token}", ops_port=ops_port, url_file=url_file, handlers=handlers
+        )
         while True:
-            for line in _new(lines):
-                click.echo(event_line(msgspec.json.decode(line)))
+            for line in _read_new_lines(lines):
+                click.echo(format_event(msgspec.json.decode(line)))
             service.check()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 def _token(file: Path) -> str:
@@ -90,17 +92,17 @@ def _token(file: Path) -> str:
     return file.read_text().strip()
 
 
-def _greet(base: str, *, operators: int, url_file: Path, handlers: str) -> None:
+def _print_urls(base: str, *, ops_port: int, url_file: Path, handlers: str) -> None:
     click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
     click.echo(f"  callback_url  {base}/status")
     click.echo(f"  reply_url     {base}/reply\n")
     click.echo("Try it from another terminal:\n")
     click.echo(f"  callbacks simulate {base} --destinations 20 --replies 5\n")
-    click.echo(f"The operators' page: http://127.0.0.1:{operators}/   Commands such as `callbacks audit` need:\n")
+    click.echo(f"The operators' page: http://127.0.0.1:{ops_port}/   Commands such as `callbacks audit` need:\n")
     click.echo(f"  export REDIS_URL=$(cat {url_file}) CALLBACKS_HANDLERS={handlers}\n")
 
 
-def _new(lines: TextIOWrapper) -> Iterator[str]:
+def _read_new_lines(lines: TextIOWrapper) -> Iterator[str]:
     """Give the whole lines that were written since the last call."""
     while True:
         position = lines.tell()

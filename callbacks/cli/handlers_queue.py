@@ -1,4 +1,4 @@
-"""`callbacks handlers off`, `on`, `drain` and `drop`: what becomes of a handler's queue when it does not deliver."""
+"""`callbacks handlers pause`, `on`, `drain` and `drop`: what becomes of a handler's queue when it does not deliver."""
 
 import os
 import sys
@@ -9,18 +9,18 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import shelf_options
+from callbacks.cli import failure_options
 from callbacks.cli.command import Command
-from callbacks.cli.connected import connected
-from callbacks.cli.held import Held
+from callbacks.cli.pause_notice import PauseNotice
+from callbacks.cli.redis_connection import open_redis
 from shared import connections, logs, queues
 from shared.did_you_mean import did_you_mean
 from workers.admin import action_log, handler_catalog, handler_states, queue_state
-from workers.admin.action_log import Deed, Tally, Trail, What
-from workers.admin.drain import DrainHousekeeping
-from workers.admin.handler_catalog import Found
-from workers.admin.purge import Discarding
-from workers.admin.queue_state import Waiting
+from workers.admin.action_log import Action, ActionKind, ActionLog, ActionProgress
+from workers.admin.drain import QueueDrainMaintenance
+from workers.admin.handler_catalog import CatalogEntry
+from workers.admin.purge import Purger
+from workers.admin.queue_state import QueueState
 from workers.runtime import pause
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.supervisor import Supervisor
@@ -32,36 +32,36 @@ _LONG_EVENTS = 1000
 _name = click.argument("name", metavar="NAME")
 
 
-@click.command(cls=Command)
+@click.command("pause", cls=Command)
 @_name
-def off(*, name: str) -> None:
+def pause_handler(*, name: str) -> None:
     """Turn NAME off: its workers call it no more.
 
     Events go on arriving in its queue, and nothing is lost. What it has in hands it finishes.
     """
-    with connected() as (loaded, client):
-        _require_known(handler_catalog.look(loaded.handlers), client, name)
+    with open_redis() as (loaded, client):
+        _require_known(handler_catalog.list_entries(loaded.handlers), client, name)
         before = pause.read_state(client, name)
-        with _noted(client, "off", name):
+        with _record(client, "pause", name):
             pause.pause(client, name)
-        waits = queue_state.look(client, name)
-    told = "was off already" if before is not None and _is_off(before) else "is off now"
-    click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue, and what comes is added to them.")
-    click.echo(f"`callbacks handlers on {name}` turns it on.")
+        waits = queue_state.read_state(client, name)
+    what = "was off already" if before is not None and _is_paused_by_operator(before) else "is off now"
+    click.echo(f"{name!r} {what}; {_events(waits.total)} in its queue, and what comes is added to them.")
+    click.echo(f"`callbacks handlers resume {name}` turns it on.")
 
 
-@click.command(cls=Command)
+@click.command("resume", cls=Command)
 @_name
-def on(*, name: str) -> None:
+def resume_handler(*, name: str) -> None:
     """Turn NAME on, or end its pause: it catches up with what waits."""
-    with connected() as (loaded, client):
-        _require_known(handler_catalog.look(loaded.handlers), client, name)
-        with _noted(client, "on", name):
-            was_off = pause.resume(client, name)
-        waits = queue_state.look(client, name)
-    told = "is on again" if was_off else "was on"
+    with open_redis() as (loaded, client):
+        _require_known(handler_catalog.list_entries(loaded.handlers), client, name)
+        with _record(client, "resume", name):
+            was_paused = pause.resume(client, name)
+        waits = queue_state.read_state(client, name)
+    what = "is on again" if was_paused else "was on"
     workers = "" if waits.workers or not waits.total else " No worker listens: start `callbacks worker deliver`."
-    click.echo(f"{name!r} {told}; {_events(waits.total)} in its queue.{workers}")
+    click.echo(f"{name!r} {what}; {_events(waits.total)} in its queue.{workers}")
 
 
 @click.command(cls=Command)
@@ -74,18 +74,22 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
     CALLBACKS_HANDLERS names it no more, so nothing new comes to its queue. This delivers what is there, also what
     failed and is tried again later, and ends when nothing is left. Ctrl-C ends it before; run again, it goes on.
     """
-    with connected() as (loaded, client):
-        found = handler_catalog.look(loaded.handlers)
+    with open_redis() as (loaded, client):
+        found = handler_catalog.list_entries(loaded.handlers)
         if _is_named(found, name):
             raise click.UsageError(
                 f"{name!r} is named in CALLBACKS_HANDLERS, so `callbacks worker deliver` delivers what waits for it."
             )
         _require_known(found, client, name)
-        handler = handler_catalog.among(name, found) if source is None else handler_catalog.declared_by(source, name)
-        pausing = pause.read_state(client, name)
-        if pausing is not None and _is_off(pausing):
-            raise click.ClickException(f"{name!r} is off: first `callbacks handlers on {name}`.")
-        waits = queue_state.look(client, name)
+        handler = (
+            handler_catalog.select_handler(name, found)
+            if source is None
+            else handler_catalog.load_declared(source, name)
+        )
+        pause_state = pause.read_state(client, name)
+        if pause_state is not None and _is_paused_by_operator(pause_state):
+            raise click.ClickException(f"{name!r} is off: first `callbacks handlers resume {name}`.")
+        waits = queue_state.read_state(client, name)
         if waits.workers:
             # Their environment may be another one than ours.
             raise click.ClickException(f"workers listen for {name!r} already, and deliver what waits for it.")
@@ -96,20 +100,20 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        maintenance = DrainHousekeeping(
+        maintenance = QueueDrainMaintenance(
             name,
             connection=connection,
-            told=_Telling(name, Held(connection, name)),
+            on_progress=_DrainProgress(name, PauseNotice(connection, name)),
             journals=JournalFolder.from_run_dir(loaded.run_dir),
         )
-        with _noted(client, "drain", name, number=waits.total) as tally:
+        with _record(client, "drain", name, number=waits.total) as progress:
             code = Supervisor(
                 [queues.delivery_queue(name)] * processes,
                 maintenance=maintenance,
                 grace_seconds=handler.timeout_seconds + _SETTLE_SECONDS,
             ).run()
-            left = queue_state.look(client, name)
-            tally.done, tally.is_stopped = max(waits.total - left.total, 0), bool(left.total)
+            left = queue_state.read_state(client, name)
+            progress.done, progress.is_stopped = max(waits.total - left.total, 0), bool(left.total)
     if left.total:
         click.echo(f"{_events(left.total)} left in the queue of {name!r}.")
         sys.exit(code or 1)
@@ -119,28 +123,28 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
 
 @click.command(cls=Command)
 @_name
-@shelf_options.yes
-@shelf_options.as_json
-def drop(*, name: str, yes: bool, as_json: bool) -> None:
+@failure_options.yes_option
+@failure_options.json_option
+def purge(*, name: str, yes: bool, as_json: bool) -> None:
     """Discard what waits for NAME, for good.
 
     It must be off, or removed from CALLBACKS_HANDLERS. What is discarded is counted as dropped. Dead letters stay:
     `callbacks dead drop`.
     """
-    with connected() as (loaded, client):
-        found = handler_catalog.look(loaded.handlers)
+    with open_redis() as (loaded, client):
+        found = handler_catalog.list_entries(loaded.handlers)
         _require_known(found, client, name)
-        pausing = pause.read_state(client, name)
-        if _is_named(found, name) and not (pausing is not None and _is_off(pausing)):
-            raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers off {name}`.")
-        discarding = Discarding(client, name, journals=JournalFolder.from_run_dir(loaded.run_dir))
-        discarding.prepare()
-        before = queue_state.look(client, name)
+        pause_state = pause.read_state(client, name)
+        if _is_named(found, name) and not (pause_state is not None and _is_paused_by_operator(pause_state)):
+            raise click.UsageError(f"{name!r} is named in CALLBACKS_HANDLERS: first `callbacks handlers pause {name}`.")
+        purger = Purger(client, name, journals=JournalFolder.from_run_dir(loaded.run_dir))
+        purger.prepare()
+        before = queue_state.read_state(client, name)
         if not yes and before.total:
             click.confirm(f"Discard {_events(before.total)} waiting for {name!r} for good?", abort=True, err=True)
         unreadable = 0
         with (
-            _noted(client, "discard", name, number=before.total) as tally,
+            _record(client, "purge", name, number=before.total) as progress,
             click.progressbar(
                 length=before.total,
                 file=sys.stderr,
@@ -148,58 +152,62 @@ def drop(*, name: str, yes: bool, as_json: bool) -> None:
                 show_pos=True,
             ) as bar,
         ):
-            for part in discarding.run():
-                tally.done, unreadable = tally.done + part.events, unreadable + part.unreadable
+            for part in purger.run():
+                progress.done, unreadable = progress.done + part.events, unreadable + part.unreadable
                 bar.update(part.events)
-        left = queue_state.look(client, name)
+        left = queue_state.read_state(client, name)
     if as_json:
-        click.echo(msgspec.json.encode({"dropped": tally.done, "unreadable_jobs": unreadable, "left": left.total}))
+        click.echo(msgspec.json.encode({"dropped": progress.done, "unreadable_jobs": unreadable, "left": left.total}))
     else:
-        click.echo(f"dropped: {tally.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
+        click.echo(f"dropped: {progress.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
         if unreadable:
             click.echo(f"{unreadable:,} jobs cannot be read by this release, and stay.", err=True)
     sys.exit(1 if unreadable else 0)
 
 
-class _Telling:
+class _DrainProgress:
     """Says on standard error what still waits, whenever that has changed, and that the handler is held."""
 
-    def __init__(self, handler: str, held: Held) -> None:
+    def __init__(self, handler: str, pause_notice: PauseNotice) -> None:
         self._handler = handler
-        self._held = held
-        self._told = (-1, -1)
+        self._pause_notice = pause_notice
+        self._printed = (-1, -1)
 
-    def __call__(self, waits: Waiting) -> None:
+    def __call__(self, waits: QueueState) -> None:
         """Say it. Raises redis.RedisError."""
-        self._held.tell()
-        now = (waits.waiting + waits.running, waits.later)
-        if now == self._told or not sum(now):
+        self._pause_notice.print_if_paused()
+        now = (waits.waiting + waits.running, waits.scheduled)
+        if now == self._printed or not sum(now):
             return
-        self._told = now
-        later = ""
-        if waits.later and waits.next_attempt_at is not None:
-            later = f", {waits.later:,} to be tried again, the next at {waits.next_attempt_at:%H:%M:%S} UTC"
-        click.echo(f"{self._handler}: {now[0]:,} waiting{later}", err=True)
+        self._printed = now
+        scheduled = ""
+        if waits.scheduled and waits.next_attempt_at is not None:
+            scheduled = f", {waits.scheduled:,} to be tried again, the next at {waits.next_attempt_at:%H:%M:%S} UTC"
+        click.echo(f"{self._handler}: {now[0]:,} waiting{scheduled}", err=True)
 
 
-def _noted(client: redis.Redis, what: What, name: str, *, number: int | None = None) -> AbstractContextManager[Tally]:
-    deed = Deed(who=action_log.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
-    return Trail(client).noted(deed)
+def _record(
+    client: redis.Redis, what: ActionKind, name: str, *, number: int | None = None
+) -> AbstractContextManager[ActionProgress]:
+    action = Action(who=action_log.command_line_user(), by="command", what=what, where=f"handler:{name}", number=number)
+    return ActionLog(client).record(action)
 
 
-def _require_known(found: Sequence[Found], client: redis.Redis, name: str) -> None:
-    known = {one.name for one in found if one.is_named and one.handler is not None} | set(handler_states.known(client))
+def _require_known(found: Sequence[CatalogEntry], client: redis.Redis, name: str) -> None:
+    known = {one.name for one in found if one.is_named and one.handler is not None} | set(
+        handler_states.known_names(client)
+    )
     if name not in known:
         meant = did_you_mean(name, known)
         raise click.UsageError(f"No handler {name!r} is known{meant}; there are: {', '.join(sorted(known)) or 'none'}.")
 
 
-def _is_named(found: Sequence[Found], name: str) -> bool:
+def _is_named(found: Sequence[CatalogEntry], name: str) -> bool:
     return any(one.is_named and one.name == name for one in found)
 
 
-def _is_off(pausing: pause.PauseState) -> bool:
-    return pausing.until is None
+def _is_paused_by_operator(pause_state: pause.PauseState) -> bool:
+    return pause_state.until is None
 
 
 def _events(number: int) -> str:

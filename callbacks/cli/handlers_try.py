@@ -10,12 +10,12 @@ import click
 import msgspec
 
 from callbacks import samples
-from callbacks.cli import shelf_options
+from callbacks.cli import failure_options
 from callbacks.cli.command import Command
 from shared import logs, settings
 from shared.did_you_mean import did_you_mean
 from shared.events import Event
-from workers.admin import event_input, filtered, handler_catalog
+from workers.admin import event_input, filter_explanation, handler_catalog
 from workers.admin.event_input import NoEvents
 from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
@@ -31,7 +31,7 @@ from workers.deliver.call.lifespan import LifespanFailed
     "--from", "source", metavar="MODULE", help="Where it is declared, if CALLBACKS_HANDLERS does not name it."
 )
 @click.option("--force", is_flag=True, help="Call it with events too that its filters would keep from it.")
-@shelf_options.as_json
+@failure_options.json_option
 def try_handler(
     *, name: str, file: BinaryIO | None, sample: str | None, source: str | None, force: bool, as_json: bool
 ) -> None:
@@ -46,21 +46,23 @@ def try_handler(
     """
     if (file is None) == (sample is None):
         raise click.UsageError("Say --sample KIND or --event FILE.")
-    events = _sampled(sample) if sample is not None else _read(file)
-    handler = handler_catalog.find(name, settings.load().handlers, source=source)
+    events = _sample_events(sample) if sample is not None else _read_events(file)
+    handler = handler_catalog.find_handler(name, settings.load().handlers, source=source)
     logs.configure()
-    unwanted = [(event, list(filtered.refusals(handler, event))) for event in events if not handler.wants(event)]
-    wanted = list(events) if force else [event for event in events if handler.wants(event)]
-    for event, reasons in unwanted:
-        _tell_unwanted(event, reasons, force=force, as_json=as_json)
-    all_done = force or not unwanted
-    for result, printed in _called(handler, wanted, quiet=as_json):
+    filtered_out = [
+        (event, list(filter_explanation.explain(handler, event))) for event in events if not handler.wants(event)
+    ]
+    events_to_call = list(events) if force else [event for event in events if handler.wants(event)]
+    for event, reasons in filtered_out:
+        _print_filtered(event, reasons, force=force, as_json=as_json)
+    all_done = force or not filtered_out
+    for result, printed in _call(handler, events_to_call, quiet=as_json):
         all_done = all_done and result.outcome == "done"
-        click.echo(_object(result, printed) if as_json else _sentences(handler, result))
+        click.echo(_result_json(result, printed) if as_json else _result_text(handler, result))
     sys.exit(0 if all_done else 1)
 
 
-def _sampled(kind: str) -> Sequence[Event]:
+def _sample_events(kind: str) -> Sequence[Event]:
     if kind not in samples.NAMES:
         raise click.UsageError(
             f"No sample is called {kind!r}{did_you_mean(kind, samples.NAMES)}; there are: {', '.join(samples.NAMES)}."
@@ -68,26 +70,26 @@ def _sampled(kind: str) -> Sequence[Event]:
     return [samples.one(kind)]
 
 
-def _read(file: BinaryIO | None) -> Sequence[Event]:
+def _read_events(file: BinaryIO | None) -> Sequence[Event]:
     if file is None:
         return []
     try:
-        return event_input.read(file.read())
+        return event_input.parse(file.read())
     except NoEvents as exc:
         raise click.UsageError(
-            f"{file.name}: no event can be read: {shelf_options.short(str(exc))}. It takes lines of event.to_json(), "
+            f"{file.name}: no event can be read: {failure_options.short(str(exc))}. It takes lines of event.to_json(), "
             "or the body of a callback."
         ) from exc
 
 
-def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[DryRun, str]]:
+def _call(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[DryRun, str]]:
     """Call the handler; what it prints goes where it belongs, or, with `quiet`, is given beside what it did."""
     if not events:
         return
     with ExitStack() as stack:
         printed = io.StringIO()
         try:
-            with _printing(printed if quiet else None):
+            with _redirect_output(printed if quiet else None):
                 caller = stack.enter_context(Caller(handler))
         except LifespanFailed as exc:
             yield not_ready(exc, events), printed.getvalue()
@@ -95,7 +97,7 @@ def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterat
         results = dry_run(caller, events)
         while True:
             printed = io.StringIO()
-            with _printing(printed if quiet else None):
+            with _redirect_output(printed if quiet else None):
                 result = next(results, None)
             if result is None:
                 return
@@ -103,7 +105,7 @@ def _called(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterat
 
 
 @contextmanager
-def _printing(to: io.StringIO | None) -> Iterator[None]:
+def _redirect_output(to: io.StringIO | None) -> Iterator[None]:
     """Let what is printed go there; None: where it would."""
     if to is None:
         yield
@@ -112,32 +114,34 @@ def _printing(to: io.StringIO | None) -> Iterator[None]:
         yield
 
 
-def _tell_unwanted(event: Event, reasons: Sequence[str], *, force: bool, as_json: bool) -> None:
+def _print_filtered(event: Event, reasons: Sequence[str], *, force: bool, as_json: bool) -> None:
     if as_json:
         if not force:
             click.echo(
                 msgspec.json.encode({"events": [event.id], "outcome": "filtered", "sentence": "; ".join(reasons)})
             )
         return
-    click.echo(f"{_called_what(event)}: its filters keep this from it: {shelf_options.printable('; '.join(reasons))}")
+    click.echo(
+        f"{_describe_event(event)}: its filters keep this from it: {failure_options.printable('; '.join(reasons))}"
+    )
     click.echo("    Called all the same: --force." if force else "    `--force` calls it all the same.")
 
 
-def _sentences(handler: Handler, result: DryRun) -> str:
-    what = _called_what(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
+def _result_text(handler: Handler, result: DryRun) -> str:
+    what = _describe_event(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
     mark = "✓" if result.outcome == "done" else "✗"
-    line = f"{mark} {handler.name}, {what}: {shelf_options.printable(result.sentence)} ({result.seconds:.3f} s)"
+    line = f"{mark} {handler.name}, {what}: {failure_options.printable(result.sentence)} ({result.seconds:.3f} s)"
     consequence = f"\n    {result.consequence}" if result.consequence else ""
     return f"{line}{consequence}\n\n{result.traceback}".rstrip()
 
 
-def _called_what(event: Event) -> str:
-    told = f"{event.kind} {event.id}"
-    return f"{told} ({shelf_options.short(event.status)})" if event.kind == "report" else told
+def _describe_event(event: Event) -> str:
+    text = f"{event.kind} {event.id}"
+    return f"{text} ({failure_options.short(event.status)})" if event.kind == "report" else text
 
 
-def _object(result: DryRun, printed: str) -> bytes:
-    told: dict[str, Any] = {
+def _result_json(result: DryRun, printed: str) -> bytes:
+    fields: dict[str, Any] = {
         "events": [event.id for event in result.events],
         "outcome": result.outcome,
         "sentence": result.sentence,
@@ -146,4 +150,4 @@ def _object(result: DryRun, printed: str) -> bytes:
         "printed": printed,
         "traceback": result.traceback or None,
     }
-    return msgspec.json.encode(told)
+    return msgspec.json.encode(fields)

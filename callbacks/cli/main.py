@@ -45,16 +45,16 @@ _COMMANDS: Final = {
 
 # Callbacks carry people's numbers and texts. What a command writes, and what it starts (workers with any handler, a
 # Redis), is for its own user and, where that user's umask says so, for the group.
-_NOT_FOR_OTHERS: Final = 0o007
+_NO_ACCESS_FOR_OTHERS: Final = 0o007
 # What stands on parts of a library that may change with its next release; looked at before the import, which may fail.
-_STANDS_ON: Final[dict[str, tuple[Name, ...]]] = {
+_NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
     "web": ("hiredis", "httptools", "redis", "uvicorn", "uvloop"),
     "worker": ("redis", "rq"),
     "ops": ("httptools", "redis", "uvicorn"),
 }
 
 # They read the tables of the handler `sql`.
-_OF_SQL: Final = frozenset(("backfill", "message", "messages", "stats"))
+_SQL_COMMANDS: Final = frozenset(("backfill", "message", "messages", "stats"))
 
 
 class _Commands(click.Group):
@@ -66,12 +66,12 @@ class _Commands(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         try:
-            library_parts.check(*_STANDS_ON.get(cmd_name, ()))
+            library_parts.check(*_NEEDS_PARTS_OF.get(cmd_name, ()))
             command: click.Command = getattr(import_module(module), attribute)
         except library_parts.MissingPart as exc:
             raise click.ClickException(str(exc)) from exc
         except ModuleNotFoundError as exc:
-            extra = "sql" if cmd_name in _OF_SQL else "ops" if cmd_name in ("ops", "top") else "dev"
+            extra = "sql" if cmd_name in _SQL_COMMANDS else "ops" if cmd_name in ("ops", "top") else "dev"
             raise click.ClickException(
                 f"{exc}: `pip install 'callbacks[{extra}]'` brings what `{cmd_name}` needs"
             ) from exc
@@ -88,7 +88,7 @@ class _Commands(click.Group):
 def main(ctx: click.Context) -> None:
     """Receive the callbacks of Fortytwo's IM Gateway and never lose one."""
     umask = os.umask(0o077)
-    os.umask(umask | _NOT_FOR_OTHERS)
+    os.umask(umask | _NO_ACCESS_FOR_OTHERS)
     ctx.call_on_close(functools.partial(os.umask, umask))  # the command may run within a longer-lived process
     # For development; what the environment says already is left alone.
     load_dotenv(Path(".env"))

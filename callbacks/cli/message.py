@@ -2,24 +2,24 @@
 
 import click
 
-from callbacks.cli import history
+from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.shelf_options import short
+from callbacks.cli.failure_options import short
 from workers.handlers.sql.history import Timeline
 
 
 @click.command(cls=Command)
 @click.argument("identifier", metavar="ID")
-@click.option("--limit", "most", type=click.IntRange(1), default=20, show_default=True, help="Messages of a job.")
+@click.option("--limit", "limit", type=click.IntRange(1), default=20, show_default=True, help="Messages of a job.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line, a message with its timeline.")
-def message(*, identifier: str, most: int, as_json: bool) -> None:
+def message(*, identifier: str, limit: int, as_json: bool) -> None:
     """Show every status of the message ID, and the replies to it: ID is the gateway's, the client's, or a job's."""
-    with history.opened() as found:
-        timelines, total = found.find(identifier, limit=most)
+    with message_history.open_history() as found:
+        timelines, total = found.find(identifier, limit=limit)
     if not timelines:
         raise click.ClickException(f"no message and no job {short(identifier)!r} is known")
     for timeline in timelines:
-        click.echo(history.as_json(timeline) if as_json else _as_text(timeline))
+        click.echo(message_history.to_json(timeline) if as_json else _as_text(timeline))
     if total > len(timelines) and not as_json:
         click.echo(f"{total - len(timelines):,} more messages: --limit {total}")
 
@@ -41,10 +41,11 @@ def _as_text(timeline: Timeline) -> str:
     for status in timeline.statuses:
         code = "" if not status.error_code else f"  error {status.error_code}"
         lines.append(
-            f"  {history.shown(status.occurred_at)}  {history.shown(status.received_at)}  "
+            f"  {message_history.format_time(status.occurred_at)}  {message_history.format_time(status.received_at)}  "
             f"{short(status.status):8} {short(status.channel or '-')}{code}"
         )
     for reply in timeline.replies:
         said = "(no text)" if reply.text is None else short(reply.text)
-        lines.append(f"  {history.shown(reply.occurred_at)}  {history.shown(reply.received_at)}  reply    {said}")
+        times = f"{message_history.format_time(reply.occurred_at)}  {message_history.format_time(reply.received_at)}"
+        lines.append(f"  {times}  reply    {said}")
     return "\n".join(lines)

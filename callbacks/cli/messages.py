@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import click
 
-from callbacks.cli import history
+from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.event_words import number_of, status_of
-from callbacks.cli.shelf_options import short
+from callbacks.cli.event_line import parse_number, parse_status
+from callbacks.cli.failure_options import short
 from shared.events import rfc3339
 from workers.handlers.sql.history import Message
 
@@ -22,8 +22,8 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 @click.command(cls=Command)
 @click.option("--to", "recipient", metavar="NUMBER", help="Only those to this number.")
 @click.option("--status", "statuses", multiple=True, help="Only those whose current status it is; may be repeated.")
-@click.option("--since", type=history.Ago(), help="Only those heard of since: 90s, 30m, 2h, 7d.")
-@click.option("--limit", "most", type=click.IntRange(1), default=50, show_default=True, help="At most.")
+@click.option("--since", type=message_history.Age(), help="Only those heard of since: 90s, 30m, 2h, 7d.")
+@click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="At most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with names in the first line.")
 def messages(
@@ -31,26 +31,26 @@ def messages(
     recipient: str | None,
     statuses: tuple[str, ...],
     since: datetime | None,
-    most: int,
+    limit: int,
     as_json: bool,
     as_csv: bool,
 ) -> None:
     """List messages and their current status, the latest heard of first."""
     if as_json and as_csv:
         raise click.UsageError("Say --json or --csv, not both.")
-    number = None if recipient is None else number_of(recipient)
-    with history.opened() as found:
-        rows = found.messages(recipient=number, statuses=list(map(status_of, statuses)), since=since, limit=most)
+    number = None if recipient is None else parse_number(recipient)
+    with message_history.open_history() as found:
+        rows = found.messages(recipient=number, statuses=list(map(parse_status, statuses)), since=since, limit=limit)
         if as_csv:
             _print_csv(rows)
             return
         for row in rows:
-            click.echo(history.as_json(row) if as_json else _as_text(row))
+            click.echo(message_history.to_json(row) if as_json else _as_text(row))
 
 
 def _as_text(row: Message) -> str:
     return (
-        f"{short(row.message_id)}  {history.shown(row.status_at)}  {short(row.status):8} "
+        f"{short(row.message_id)}  {message_history.format_time(row.status_at)}  {short(row.status):8} "
         f"{short(row.channel or '-'):8}  {short(row.recipient or '-')}"
     )
 

@@ -6,7 +6,7 @@ import socket
 import click
 import uvicorn
 
-from callbacks.cli import ending, ports
+from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from callbacks.ops.app import create_app
 from callbacks.ops.pages.event_streams import EventStreams
@@ -39,7 +39,7 @@ def ops(host: str | None, port: int | None) -> None:
                 "Set it, or listen on 127.0.0.1"
             ]
         )
-    click.echo(f"the operators' page: {ports.shown(listening)}/")
+    click.echo(f"the operators' page: {ports.format_url(listening)}/")
     app = create_app(loaded)
     server = _Server(
         uvicorn.Config(
@@ -55,7 +55,7 @@ def ops(host: str | None, port: int | None) -> None:
         ),
         app.state.streams,
     )
-    ending.with_success()
+    termination.exit_zero_on_signal()
     server.run(sockets=[listening])
 
 

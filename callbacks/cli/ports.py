@@ -47,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def shown(listening: socket.socket) -> str:
+def format_url(listening: socket.socket) -> str:
     """Give the address as a URL."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

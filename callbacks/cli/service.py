@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from callbacks import launcher
-from callbacks.cli import children
-from callbacks.cli.embedded import EmbeddedRedis
+from callbacks.cli import child_processes
+from callbacks.cli.embedded_redis import EmbeddedRedis
 from shared.errors import CallbacksError
 
 _PARTS: Final = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver"], "ops": ["ops"]}
@@ -25,26 +25,26 @@ _START_SECONDS: Final = 30.0
 _LOG_TAIL_CHARACTERS: Final = 1500
 
 
-class PartEnded(CallbacksError):
+class ProcessEnded(CallbacksError):
     """A part of the service ended by itself."""
 
 
 class Service:
-    """The parts, with their files in `folder`; the operators' page among them if it gets a port, `operators`.
+    """The parts, with their files in `folder`; the operators' page among them if it gets a port, `ops_port`.
 
     `environment` is set on top of this process's; REDIS_URL is the service's own. With `quiet` each part's output
     goes to `folder`/<part>.log, else to where ours goes. Raises CallbacksError if a part does not start.
     """
 
     def __init__(
-        self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool, operators: int | None = None
+        self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool, ops_port: int | None = None
     ) -> None:
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
         self._port = port
-        self._operators = operators
-        self._environment = {**environment, "CALLBACKS_OPS_PORT": str(operators or "")}
-        self._names = [part for part in _PARTS if part != "ops" or operators is not None]
+        self._ops_port = ops_port
+        self._environment = {**environment, "CALLBACKS_OPS_PORT": str(ops_port or "")}
+        self._names = [part for part in _PARTS if part != "ops" or ops_port is not None]
         self._quiet = quiet
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
@@ -57,8 +57,8 @@ class Service:
             for part in self._names:
                 self._start(part, _PARTS[part], environment)
             self._wait_for("web", self._port, "/readyz")
-            if self._operators is not None:
-                self._wait_for("ops", self._operators, "/livez")
+            if self._ops_port is not None:
+                self._wait_for("ops", self._ops_port, "/livez")
         except BaseException:
             self._stack.close()
             raise
@@ -74,26 +74,26 @@ class Service:
         for part, process in self._parts.items():
             code = process.poll()
             if code is not None:
-                raise PartEnded(
+                raise ProcessEnded(
                     f"`callbacks {' '.join(_PARTS[part])}` ended with exit code {code}{self._log_tail(part)}"
                 )
 
     def _start(self, part: str, arguments: list[str], environment: Mapping[str, str]) -> None:
         command = launcher.command("callbacks.launcher", *arguments)
         if not self._quiet:
-            self._parts[part] = children.start(command, environment=environment)
+            self._parts[part] = child_processes.start(command, environment=environment)
             return
         with self._log(part).open("wb") as output:
-            self._parts[part] = children.start(command, environment=environment, output=output)
+            self._parts[part] = child_processes.start(command, environment=environment, output=output)
 
     def _stop_parts(self) -> None:
         web = self._parts.pop("web", None)
         if web is not None:
-            children.stop(web)
+            child_processes.stop(web)
         for process in self._parts.values():
             process.terminate()
         for process in self._parts.values():
-            children.stop(process)
+            child_processes.stop(process)
         self._parts.clear()
 
     def _wait_for(self, part: str, port: int, path: str) -> None:

@@ -119,28 +119,28 @@ def simulate(
     attempts in all. Exit 1 if anything was discarded.
     """
     try:
-        where = parse_urls(url, single_url=single_url)
-        delivery = DeliveryOptions(**_of(DeliveryOptions, options))
-        campaign = plan(CampaignOptions(**_of(CampaignOptions, options)), start_at=start_at)
+        urls = parse_urls(url, single_url=single_url)
+        delivery = DeliveryOptions(**_select_options(DeliveryOptions, options))
+        campaign = plan(CampaignOptions(**_select_options(CampaignOptions, options)), start_at=start_at)
         with Ledger(ledger) if ledger else nullcontext() as book, _progress(quiet=quiet) as on_progress:
-            summary, ended_by = _run(campaign, where, delivery, book, on_progress)
+            summary, ended_by = _run(campaign, urls, delivery, book, on_progress)
     except InvalidOption as exc:
-        _refuse(exc)
+        _raise_bad_parameter(exc)
     except SimulatorError as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    click.echo(_as_json(summary, where) if as_json else _as_text(summary, where))
+    click.echo(_as_json(summary, urls) if as_json else _as_text(summary, urls))
     sys.exit(128 + ended_by if ended_by else int(summary.discarded > 0))
 
 
-def _of(struct: type[msgspec.Struct], options: dict[str, Any]) -> dict[str, Any]:
+def _select_options(struct: type[msgspec.Struct], options: dict[str, Any]) -> dict[str, Any]:
     return {field: options[field] for field in struct.__struct_fields__}
 
 
 def _run(
     campaign: Campaign,
-    where: ReceiverUrls,
+    urls: ReceiverUrls,
     delivery: DeliveryOptions,
     ledger: Ledger | None,
     on_progress: OnProgress | None,
@@ -159,7 +159,7 @@ def _run(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end, number)
         try:
-            return await run(campaign, where, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
+            return await run(campaign, urls, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
         finally:
             # uvloop would leave its handlers behind, and the process deaf to both signals.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -191,23 +191,23 @@ def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
         yield show
 
 
-def _refuse(invalid: InvalidOption) -> NoReturn:
+def _raise_bad_parameter(invalid: InvalidOption) -> NoReturn:
     """Name the option as it is spelled here, and its value."""
     name = "URL" if invalid.option == "url" else "--" + invalid.option.replace("_", "-")
     raise click.BadParameter(f"{invalid.value} {invalid.reason}.", param_hint=name) from invalid
 
 
-def _as_json(summary: RunSummary, where: ReceiverUrls) -> str:
-    return msgspec.json.encode({"url": where.redacted_url, **msgspec.structs.asdict(summary)}).decode()
+def _as_json(summary: RunSummary, urls: ReceiverUrls) -> str:
+    return msgspec.json.encode({"url": urls.redacted_url, **msgspec.structs.asdict(summary)}).decode()
 
 
-def _as_text(summary: RunSummary, where: ReceiverUrls) -> str:
+def _as_text(summary: RunSummary, urls: ReceiverUrls) -> str:
     failed = f"{sum(summary.failed_attempts.values()):,} of {summary.attempts:,} attempts"
     for reason, count in summary.failed_attempts.items():
         failed += f", {reason}: {count:,}"
     unfinished = f" ({summary.unfinished:,} unfinished)" if summary.interrupted else ""
     lines = [
-        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {where.redacted_url}"),
+        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {urls.redacted_url}"),
         ("repeats", f"{summary.repeats:,} of them"),
         (
             "acknowledged",

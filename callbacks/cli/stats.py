@@ -6,9 +6,9 @@ from typing import Final
 
 import click
 
-from callbacks.cli import history
+from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.shelf_options import short
+from callbacks.cli.failure_options import short
 from workers.handlers.sql.history import Stats, Totals
 
 # Of more jobs than these people read none; --json has them all.
@@ -17,32 +17,36 @@ _JOBS_SHOWN: Final = 20
 
 @click.command(cls=Command)
 @click.option(
-    "--since", type=history.Ago(), default="7d", show_default=True, help="Messages first heard of since: 30m, 2h, 7d."
+    "--since",
+    type=message_history.Age(),
+    default="7d",
+    show_default=True,
+    help="Messages first heard of since: 30m, 2h, 7d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def stats(*, since: datetime, as_json: bool) -> None:
     """Count messages by their current status, for each day and job; how many arrived, and how fast."""
-    with history.opened() as found:
-        figures = found.stats(since=since)
-    click.echo(history.as_json(figures) if as_json else "\n".join(_as_text(figures)))
+    with message_history.open_history() as found:
+        totals = found.stats(since=since)
+    click.echo(message_history.to_json(totals) if as_json else "\n".join(_as_text(totals)))
 
 
-def _as_text(figures: Stats) -> Iterator[str]:
-    yield f"all: {_line(figures.total)}"
-    times = figures.seconds_to_deliver
+def _as_text(totals: Stats) -> Iterator[str]:
+    yield f"all: {_line(totals.total)}"
+    times = totals.seconds_to_deliver
     if times.p50 is not None and times.p95 is not None:
         yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
-    for day in figures.days:
+    for day in totals.days:
         yield f"{day.day}: {_line(day.totals)}"
-    for job in figures.jobs[:_JOBS_SHOWN]:
+    for job in totals.jobs[:_JOBS_SHOWN]:
         names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
         yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
-    if len(figures.jobs) > _JOBS_SHOWN:
-        yield f"{len(figures.jobs) - _JOBS_SHOWN:,} more jobs: --json"
+    if len(totals.jobs) > _JOBS_SHOWN:
+        yield f"{len(totals.jobs) - _JOBS_SHOWN:,} more jobs: --json"
 
 
-def _line(figures: Totals) -> str:
-    if figures.delivery_rate is None:
+def _line(totals: Totals) -> str:
+    if totals.delivery_rate is None:
         return "no messages"
-    counts = ", ".join(f"{number:,} {short(status)}" for status, number in figures.statuses.items())
-    return f"{figures.messages:,} messages, {figures.delivery_rate:.1%} delivered: {counts}"
+    counts = ", ".join(f"{number:,} {short(status)}" for status, number in totals.statuses.items())
+    return f"{totals.messages:,} messages, {totals.delivery_rate:.1%} delivered: {counts}"

@@ -14,9 +14,9 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import ending, pipes
+from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
-from callbacks.cli.event_words import event_line
+from callbacks.cli.event_line import format_event
 from shared import connections, live, settings
 from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
@@ -32,7 +32,7 @@ Kind: TypeAlias = Literal["report", "reply"]
 @click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be repeated.")
 @click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
 @click.option("--to", "number", metavar="NUMBER", default="", help="Only those to this number, and its replies.")
-@click.option("--count", "most", type=click.IntRange(1), help="End after so many.")
+@click.option("--count", "limit", type=click.IntRange(1), help="End after so many.")
 @click.option(
     "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
 )
@@ -44,7 +44,7 @@ def tail(
     channels: tuple[str, ...],
     sources: tuple[str, ...],
     number: str,
-    most: int | None,
+    limit: int | None,
     numbers: str,
     as_json: bool,
 ) -> None:
@@ -69,12 +69,12 @@ def tail(
         click.echo(_format_json(shown) if as_json else _format_line(shown))
 
     try:
-        with ending.by_signal(), contextlib.closing(live.listen_sync(loaded.redis_url)) as feed:
-            _print_feed(feed, wanted=wanted, show=show, most=most, redis_url=redis_url)
-    except ending.Ended:
+        with termination.on_signal(), contextlib.closing(live.listen_sync(loaded.redis_url)) as feed:
+            _print_feed(feed, wanted=wanted, show=show, limit=limit, redis_url=redis_url)
+    except termination.Terminated:
         sys.exit(0)
     except BrokenPipeError:
-        pipes.forget_output()
+        broken_pipe.discard_output()
     except redis.exceptions.NoPermissionError as exc:
         raise click.ClickException(f"{redis_url} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
     except redis.RedisError as exc:
@@ -82,14 +82,14 @@ def tail(
 
 
 def _print_feed(
-    feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], most: int | None, redis_url: str
+    feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], limit: int | None, redis_url: str
 ) -> None:
     """Show what is wanted, until there were `most` of them, or nobody reads any more (BrokenPipeError)."""
     shown, was_listening = 0, False
     for one in feed:
         match one:
             case Idle():
-                pipes.require_reader()
+                broken_pipe.check_reader()
             case Listening():
                 _print_notice(
                     f"Redis is back: listening to {redis_url}." if was_listening else f"Listening to {redis_url}."
@@ -103,7 +103,7 @@ def _print_feed(
             case _ if wanted.matches(one):
                 show(one)
                 shown += 1
-                if shown == most:
+                if shown == limit:
                     return
             case _:
                 pass
@@ -115,7 +115,7 @@ def _print_notice(text: str) -> None:
 
 def _format_line(event: Event) -> str:
     text = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
-    return event_line(msgspec.json.decode(text))
+    return format_event(msgspec.json.decode(text))
 
 
 def _format_json(event: Event) -> str:

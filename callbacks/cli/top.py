@@ -20,7 +20,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from callbacks.cli import ending, pipes
+from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status import service_status
@@ -72,17 +72,17 @@ def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) 
     reader = StatusReader(settings.load(needs=("REDIS_URL",)))
     is_asked_for_more = ctx.get_parameter_source("every_seconds") is click.core.ParameterSource.COMMANDLINE
     try:
-        with ending.by_signal():
+        with termination.on_signal():
             if once or (as_json and not is_asked_for_more) or (not as_json and not sys.stdout.isatty()):
                 _print_once(reader, as_json=as_json)
             elif as_json:
                 _print_lines(reader, every_seconds)
             else:
                 _run_screen(reader, every_seconds)
-    except ending.Ended:
+    except termination.Terminated:
         sys.exit(0)
     except BrokenPipeError:
-        pipes.forget_output()
+        broken_pipe.discard_output()
     finally:
         reader.close()
 

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from callbacks.cli import ending, ports
+from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from ingest.app import create_app
 from ingest.protocol import HttpProtocol
@@ -56,11 +56,11 @@ def web(host: str | None, port: int | None) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
     )
-    click.echo(f"listening on {ports.shown(listening)}")
+    click.echo(f"listening on {ports.format_url(listening)}")
     if config.web_concurrency > 1:
         _Processes(server, sockets=[listening]).run()
         return
-    ending.with_success()
+    termination.exit_zero_on_signal()
     uvicorn.Server(server).run(sockets=[listening])
 
 

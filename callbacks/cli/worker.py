@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from callbacks.cli import ending
+from callbacks.cli import termination
 from callbacks.cli.command import Command
 from shared import connections, logs, queues, settings
 from shared.background import Background
@@ -18,7 +18,7 @@ from shared.metrics_push import MetricsPush
 from workers.expand import known_handlers
 from workers.expand.known_handlers import KnownHandlers
 from workers.expand.subscriptions import SubscriptionMaintenance
-from workers.failures.retention import Trimming
+from workers.failures.retention import FailureTrimmer
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance
 from workers.runtime.supervisor import Supervisor, WorkerSpec
@@ -88,7 +88,7 @@ def _settings() -> settings.Settings:
 
 def _known(loaded: settings.Settings) -> KnownHandlers:
     logs.configure()
-    ending.with_success()
+    termination.exit_zero_on_signal()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     try:
         return known_handlers.load(loaded.handlers, connection)
@@ -101,7 +101,7 @@ def _supervise(
 ) -> int:
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     journals = JournalFolder.from_run_dir(loaded.run_dir)
-    trimming = Trimming(
+    failure_trimmer = FailureTrimmer(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
@@ -110,7 +110,7 @@ def _supervise(
     keeping: dict[str, Any] = {
         "connection": connection,
         "journals": journals,
-        "trimming": trimming,
+        "trimming": failure_trimmer,
         "background": background,
     }
     queue_names = [spec.queue for spec in specs]

@@ -96,7 +96,7 @@ def create_app(settings: Settings) -> Starlette:
 def _audit(client: redis.Redis) -> Callable[[Request], Any]:
     def take_audit() -> audit.Audit | audit.TooManyJobs:
         try:
-            return audit.take(client, most_jobs=MAX_JOBS)
+            return audit.run(client, max_jobs=MAX_JOBS)
         except audit.TooManyJobs as exc:
             return exc
 

@@ -87,7 +87,7 @@ class Service:
 
     def delivered(self) -> int:
         with connections.connect(self.redis.url) as client:
-            return sum(one.delivered for one in audit.take(client).handlers)
+            return sum(one.delivered for one in audit.run(client).handlers)
 
     def kill_a_worker(self) -> None:
         pid = self.processes[-1].process.pid

@@ -45,8 +45,8 @@ def test_two_expand_and_two_deliver_processes_deliver_each_event_once(
     assert gateway.wait() == 0, gateway.output
     expected = acknowledged(tmp_path / "ledger.jsonl")
     with redis_server.client(decode_responses=False) as client:
-        workers[0].until(lambda: audit.take(client).in_flight == 0, "an empty queue")
-        sums = audit.take(client)
+        workers[0].until(lambda: audit.run(client).pending == 0, "an empty queue")
+        sums = audit.run(client)
 
     assert len(expected) > 8000
     assert delivered(tmp_path / "events.jsonl") == dict.fromkeys(expected, 1)
@@ -70,9 +70,9 @@ def test_a_stop_in_mid_campaign_loses_nothing(
             workers = [start("worker", "expand"), start("worker", "deliver")]
             for worker in workers:
                 worker.until_told("action=worker_started")
-            before = sum(handler.delivered for handler in audit.take(client).handlers)
+            before = sum(handler.delivered for handler in audit.run(client).handlers)
             while gateway.process.poll() is None:
-                if sum(handler.delivered for handler in audit.take(client).handlers) > before:
+                if sum(handler.delivered for handler in audit.run(client).handlers) > before:
                     break
                 time.sleep(0.05)
             assert [worker.stop() for worker in workers] == [0, 0]
@@ -80,8 +80,8 @@ def test_a_stop_in_mid_campaign_loses_nothing(
         web = start("web")
         assert gateway.wait() == 0, gateway.output
         workers = [start("worker", "expand"), start("worker", "deliver")]
-        workers[0].until(lambda: audit.take(client).in_flight == 0, "an empty queue")
-        assert audit.take(client).balances
+        workers[0].until(lambda: audit.run(client).pending == 0, "an empty queue")
+        assert audit.run(client).balances
 
     assert delivered(tmp_path / "events.jsonl") == dict.fromkeys(acknowledged(tmp_path / "ledger.jsonl"), 1)
 
@@ -105,5 +105,5 @@ def test_the_gateway_is_answered_over_https(
     assert doubting.wait() == 1
     assert "certificate" in doubting.output
     with redis_server.client(decode_responses=False) as client:
-        assert audit.take(client).received > 0
+        assert audit.run(client).received > 0
     assert TOKEN not in web.output

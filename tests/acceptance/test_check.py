@@ -126,7 +126,7 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
 
     assert ended.returncode == 0, "nothing is wrong with it"
     assert "handler 'one' is off since " in ended.stdout
-    assert "`callbacks handlers on one` turns it on again" in ended.stdout
+    assert "`callbacks handlers resume one` turns it on again" in ended.stdout
     assert (
         "handler 'two' is paused since 2023-11-14 22:13:20 UTC, until 2099-12-03 16:53:20: moving house; 0 events wait"
     ) in ended.stdout

@@ -21,7 +21,7 @@ def test_a_campaign_is_delivered_exactly_once_and_a_second_run_works_too(tmp_pat
 
         assert ended.returncode == 0, ended.stderr
         told = json.loads(ended.stdout)
-        figures = told["figures"]
+        figures = told["totals"]
         assert told["balances"] is True
         assert figures["callbacks sent"] == figures["callbacks acknowledged with 200"]
         assert figures["new: events"] == figures["delivered to 'log'"] > 2000

@@ -114,8 +114,8 @@ def test_every_good_record_next_to_an_odd_one_is_delivered(
     connection.close()
 
     with redis_server.client(decode_responses=False) as client:
-        workers[1].until(lambda: audit.take(client).in_flight == 0, "an empty queue")
-        sums = audit.take(client)
+        workers[1].until(lambda: audit.run(client).pending == 0, "an empty queue")
+        sums = audit.run(client)
 
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
     delivered = {event["message_id"] for event in events if event["kind"] == "report"}

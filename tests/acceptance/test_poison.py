@@ -79,11 +79,11 @@ def at_rest(server: RedisServer, running: Running) -> audit.Audit:
     with server.client(decode_responses=False) as client:
 
         def is_at_rest() -> bool:
-            sums = audit.take(client)
-            return not sums.in_flight and not sums.moving
+            sums = audit.run(client)
+            return not sums.pending and not sums.moving
 
         running.until(is_at_rest, "rest")
-        return audit.take(client)
+        return audit.run(client)
 
 
 def test_an_event_that_hangs_in_c_code_becomes_a_dead_letter_alone(

@@ -41,7 +41,7 @@ def test_honcho_runs_it_and_a_callback_becomes_an_event(
     log = tmp_path / "events.jsonl"
     system.until(lambda: log.exists() and log.read_text().endswith("\n"), "the event")
     assert json.loads(log.read_text().splitlines()[0])["source"] == "acceptance"
-    system.until(lambda: get(f"http://127.0.0.1:{ops_port}/audit")[1]["in_flight"] == 0, "rest")
+    system.until(lambda: get(f"http://127.0.0.1:{ops_port}/audit")[1]["pending"] == 0, "rest")
     assert get(f"http://127.0.0.1:{ops_port}/audit")[1]["balances"] is True
     assert TOKEN not in system.output
 

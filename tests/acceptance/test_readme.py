@@ -89,7 +89,7 @@ def test_its_handler_is_called_by_the_commands_beside_it(tmp_path: Path) -> None
 
         export = next(line for line in dev.output.splitlines() if "export REDIS_URL" in line)
         audited = shell(f"cd {tmp_path} && {export} && {CALLBACKS} audit --json")
-        assert json.loads(audited.stdout)["arrivals"]["report"]["received"] > 0, audited.stderr
+        assert json.loads(audited.stdout)["records"]["report"]["received"] > 0, audited.stderr
 
 
 def test_its_settings_for_forward_make_a_handler(tmp_path: Path) -> None:

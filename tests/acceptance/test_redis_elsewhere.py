@@ -47,7 +47,7 @@ def report(number: int, status: str = "DELIVRD") -> str:
 
 def received(server: RedisServer) -> int:
     with server.client(decode_responses=False) as client:
-        return audit.take(client).received
+        return audit.run(client).received
 
 
 def test_a_connection_that_is_reset_while_idle_costs_no_callback_and_no_refusal(
@@ -110,7 +110,7 @@ def test_a_demoted_primary_that_keeps_its_connections_keeps_nobody(
         web.until(is_accepted_in_redis, "callbacks in the new primary")
         assert post(port, report(101)) == 200
         web.until(lambda: lines() == {*map(str, range(10)), "100", "101"}, "the second attempts, and what is new")
-        web.until(lambda: audit.take(new.client(decode_responses=False)).balances, "a sum that comes out")
+        web.until(lambda: audit.run(new.client(decode_responses=False)).balances, "a sum that comes out")
         ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/readyz")[0] == 200, "readiness at the new primary")
         numbers = itertools.count(200)
         # The terminal shows what comes once it listens there, and may miss what came before.

@@ -35,7 +35,7 @@ def test_a_campaign_out_of_order_and_with_repeats_ends_as_the_gateway_said(
     )
     assert gateway.wait() == 0, gateway.output
     with redis_server.client(decode_responses=False) as client:
-        workers[0].until(lambda: audit.take(client).in_flight == 0, "an empty queue")
+        workers[0].until(lambda: audit.run(client).pending == 0, "an empty queue")
 
     known = ledger.unique_events(ledger.read(tmp_path / "ledger.jsonl"))
     order = {"ACCEPTD": 1, "UNDELIV": 2, "EXPIRED": 2, "REJECTD": 2, "DELETED": 2, "DELIVRD": 3, "SEEN": 4}

@@ -116,10 +116,10 @@ def rest(redis: RedisServer, port: int, *, revive: Callable[[], None] = lambda: 
             revive()
             status, ready = get(f"http://127.0.0.1:{port}/readyz")
             if status == 200 and ready["checks"]["spool"]["waiting_callbacks"] == 0:
-                sums = audit.take(client)
-                if not sums.in_flight and not sums.moving and sums.received:
+                sums = audit.run(client)
+                if not sums.pending and not sums.moving and sums.received:
                     return sums
-            assert time.monotonic() < deadline, (status, ready, audit.take(client))
+            assert time.monotonic() < deadline, (status, ready, audit.run(client))
             time.sleep(0.2)
 
 

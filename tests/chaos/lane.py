@@ -174,7 +174,7 @@ class Lane:
 
     def all_expanded(self) -> bool:
         """Whether no callback waits to be expanded, and no worker is at one."""
-        sums = audit.take(self.client)
+        sums = audit.run(self.client)
         return not sums.waiting and not sums.moving and not self.client.exists(keys.rq_started(queues.EXPAND))
 
     def rest(self) -> None:
@@ -203,5 +203,5 @@ class Lane:
                 return False
         if next(self.client.scan_iter(b"rq:job:*", count=1000), None) is not None:
             return False
-        sums = audit.take(self.client)
-        return sums.received > 0 and not sums.in_flight and not sums.moving
+        sums = audit.run(self.client)
+        return sums.received > 0 and not sums.pending and not sums.moving

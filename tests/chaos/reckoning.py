@@ -64,8 +64,8 @@ def _compare(stage: Stage, said: dict[str, list[tuple[str, bool]]], acknowledged
 
 
 def _add_up(lane: Lane, stage: Stage, events: int, found: Reckoning) -> None:
-    sums = audit.take(lane.client)
-    if not sums.balances or sums.in_flight:
+    sums = audit.run(lane.client)
+    if not sums.balances or sums.pending:
         found.wrong.append(f"the audit does not come out: {sums.as_json()}")
     dead_letters = lane.client.zcard(keys.dead(HANDLER))
     if dead_letters != stage.dead_letters:

@@ -55,10 +55,10 @@ def test_every_body_is_answered_as_documented_and_counted(
             assert answer.status_code in {200, 400}, (answer.status_code, body)
             assert _as_foretold(body, kind, answer, expected), (answer.text, kind, body)
             answers[answer.status_code] += 1
-        sums = audit.take(connection)
+        sums = audit.run(connection)
     counted = Counter(
-        {f"{kind} received": arrivals.received for kind, arrivals in sums.arrivals.items()}
-        | {f"{kind} quarantined": arrivals.quarantined for kind, arrivals in sums.arrivals.items()}
+        {f"{kind} received": totals.received for kind, totals in sums.records.items()}
+        | {f"{kind} quarantined": totals.quarantined for kind, totals in sums.records.items()}
     )
     assert +counted == expected
     assert sums.balances
@@ -89,7 +89,7 @@ def test_every_mutilated_request_is_answered_as_documented_or_its_connection_end
             answers[status] += 1
     assert web.post(report(1)).status_code == 200
     with redis_server.client(decode_responses=False) as connection:
-        sums = audit.take(connection)
+        sums = audit.run(connection)
     # Not every kept callback's answer reached us where the connection ended: but each that did was counted.
     assert sums.received >= answers[200] + 1
     assert sums.balances

@@ -27,9 +27,9 @@ from tests.integration import faults, witnesses
 from tests.integration.workbench import Bench, record, reply, status
 from tests.redis_server import RedisServer
 from workers.deliver import retries
-from workers.failures.failure import QuarantineEntry
-from workers.failures.failure_list import QUARANTINE, Shelf, dead_letters_of
-from workers.failures.store import Chosen, Shelves, Standing
+from workers.failures.failure import QuarantinedCallback
+from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of
+from workers.failures.store import FailureStore, ListSnapshot, Selection
 
 State: TypeAlias = Literal["under way", "dropped"]
 Stage: TypeAlias = Literal["expand", "fickle"]
@@ -82,7 +82,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             folder.mkdir()
             self.bench = Bench(server.url, fickle)
             self.bench.connection.flushall()
-            self.shelves = Shelves(self.bench.connection)
+            self.store = FailureStore(self.bench.connection)
             self.model = Model()
             self.posted: list[Accepted] = []
 
@@ -145,7 +145,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         @rule(choice=st.integers(0, 20), mood=_MOODS)
         def replays_a_dead_letter_in_another_mood(self, choice: int, mood: Mood) -> None:
             chosen = self._chosen(_DEAD, choice)
-            assert not isinstance(chosen, Standing)
+            assert not isinstance(chosen, ListSnapshot)
             for event_id in chosen:
                 self._set_mood(event_id, mood)
             self._replay(_DEAD, chosen)
@@ -165,8 +165,8 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         def replays_the_quarantine(self, choice: int | None) -> None:
             before = self._quarantined()
             self._replay(QUARANTINE, self._chosen(QUARANTINE, choice))
-            for entry_id in before.keys() - self._quarantined().keys():
-                entry = before[entry_id]
+            for failure_id in before.keys() - self._quarantined().keys():
+                entry = before[failure_id]
                 self.model.quarantined -= entry.records
                 self.model.received -= entry.records
                 self.model.post(Accepted("status", "gw", entry.received_ms, entry.records, entry.body.decode()))
@@ -175,9 +175,9 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
         def drops_what_was_quarantined(self, choice: int | None) -> None:
             before = self._quarantined()
             self._drop(QUARANTINE, self._chosen(QUARANTINE, choice))
-            for entry_id in before.keys() - self._quarantined().keys():
-                self.model.quarantined -= before[entry_id].records
-                self.model.dropped += before[entry_id].records
+            for failure_id in before.keys() - self._quarantined().keys():
+                self.model.quarantined -= before[failure_id].records
+                self.model.dropped += before[failure_id].records
 
         def teardown(self) -> None:
             try:
@@ -204,28 +204,33 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             self.model.moods[event_id] = mood
 
         def _dead(self) -> set[str]:
-            return {letter.id for letter in self.shelves.dead(NAME)}
+            return {letter.id for letter in self.store.list_dead_letters(NAME)}
 
-        def _quarantined(self) -> dict[str, QuarantineEntry]:
-            return {row.id: self.shelves.quarantined(row.id) for row in self.shelves.quarantine()}
+        def _quarantined(self) -> dict[str, QuarantinedCallback]:
+            return {row.id: self.store.read_quarantined(row.id) for row in self.store.list_quarantine()}
 
-        def _chosen(self, shelf: Shelf, choice: int | None) -> Chosen:
+        def _chosen(self, failure_list: FailureList, choice: int | None) -> Selection:
             """Choose one entry of a shelf, or all of them (None)."""
             if choice is None:
-                return self.shelves.standing(shelf)
-            ids = [entry.id for entry in (self.shelves.dead(NAME) if shelf == _DEAD else self.shelves.quarantine())]
+                return self.store.snapshot(failure_list)
+            ids = [
+                entry.id
+                for entry in (
+                    self.store.list_dead_letters(NAME) if failure_list == _DEAD else self.store.list_quarantine()
+                )
+            ]
             return ids[choice % len(ids) :][:1] if ids else []
 
-        def _replay(self, shelf: Shelf, chosen: Chosen) -> None:
-            for part in self.shelves.replay(shelf, chosen):
+        def _replay(self, failure_list: FailureList, chosen: Selection) -> None:
+            for part in self.store.replay(failure_list, chosen):
                 assert all(isinstance(why, CallbacksError) for _, why in part.failed)
 
-        def _drop(self, shelf: Shelf, chosen: Chosen) -> None:
-            assert not [part.failed for part in self.shelves.drop(shelf, chosen) if part.failed]
+        def _drop(self, failure_list: FailureList, chosen: Selection) -> None:
+            assert not [part.failed for part in self.store.drop(failure_list, chosen) if part.failed]
 
         def _rest(self) -> None:
             for _ in range(_ROUNDS):
-                if not self.bench.audit().in_flight:
+                if not self.bench.audit().pending:
                     return
                 for stage in ("expand", NAME):
                     FickleJourney(server.url, stage).whole()
@@ -246,7 +251,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             assert sums.balances, sums.as_json()
             assert (sums.received, sums.unique) == (model.received, len(ends))
             assert (sums.quarantined, sums.dropped) == (model.quarantined, model.dropped)
-            assert sum(row.records for row in self.shelves.quarantine()) == model.quarantined
+            assert sum(row.records for row in self.store.list_quarantine()) == model.quarantined
             if ends:
                 (at,) = sums.handlers
                 assert (at.delivered, at.dead, at.dropped) == tuple(

@@ -35,8 +35,8 @@ def test_a_copy_of_a_running_redis_starts_elsewhere_and_goes_on(start_redis: Sta
         )
         assert gateway.wait() == 0, gateway.output
         with server.client(decode_responses=False) as client:
-            expand.until(lambda: audit.take(client).waiting == 0, "all to be expanded")
-            before = audit.take(client)
+            expand.until(lambda: audit.run(client).waiting == 0, "all to be expanded")
+            before = audit.run(client)
 
         script = commands("Backup").replace("/var/lib/redis", str(server.folder)).replace("/srv/backup", str(backup))
         done = subprocess.run(
@@ -53,12 +53,12 @@ def test_a_copy_of_a_running_redis_starts_elsewhere_and_goes_on(start_redis: Sta
     (copied,) = backup.iterdir()
     subprocess.run(["cp", "-a", f"{copied}/.", str(restored.folder)], check=True)
     with restored, restored.client(decode_responses=False) as client:
-        after = audit.take(client)
-        assert (after.received, after.in_flight) == (before.received, before.in_flight)
-        assert after.in_flight > 1000
+        after = audit.run(client)
+        assert (after.received, after.pending) == (before.received, before.pending)
+        assert after.pending > 1000
         with started(tmp_path, environment(restored.url, free_port(), tmp_path)) as start:
             deliver = start("worker", "deliver")
-            deliver.until(lambda: audit.take(client).in_flight == 0, "rest")
+            deliver.until(lambda: audit.run(client).pending == 0, "rest")
         assert run("audit", cwd=tmp_path, environment={"REDIS_URL": restored.url}).returncode == 0
 
 

@@ -93,7 +93,7 @@ def test_a_small_campaign_goes_through_and_nothing_is_denied(server: RedisServer
         gateway = start("simulate", f"{base}/callbacks/{TOKEN}", "--destinations", "200", "--retry-seconds", "0.1")
         assert gateway.wait() == 0, gateway.output
         assert post(base, UNREADABLE)[0] == 200
-        ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/audit")[1]["in_flight"] == 0, "rest")
+        ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/audit")[1]["pending"] == 0, "rest")
 
         assert get(f"http://127.0.0.1:{ops_port}/audit")[1]["balances"] is True
         with urllib.request.urlopen(f"http://127.0.0.1:{ops_port}/metrics") as metrics:
@@ -175,8 +175,8 @@ def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
 
         workers = [start("worker", "expand"), start("worker", "deliver")]
         with server.client(decode_responses=False) as counted:
-            workers[0].until(lambda: audit.take(counted).in_flight == 0, "rest")
-            assert audit.take(counted).balances
+            workers[0].until(lambda: audit.run(counted).pending == 0, "rest")
+            assert audit.run(counted).balances
 
 
 def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(server: RedisServer) -> None:

@@ -41,14 +41,14 @@ def test_what_was_acknowledged_is_there_after_a_crash(server: AsDelivered, tmp_p
         web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
         assert post(f"http://127.0.0.1:{port}")[0] == 200
     with server.client(decode_responses=False) as client:
-        before = audit.take(client)
+        before = audit.run(client)
     assert before.waiting == BUNDLE.count(b'"message_id"')
 
     server.kill()
     server.start()
 
     with server.client(decode_responses=False) as client:
-        assert audit.take(client) == before
+        assert audit.run(client) == before
 
 
 def test_nobody_signs_in_as_the_default_user(server: AsDelivered) -> None:

@@ -12,9 +12,9 @@ from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench
 from tests.redis_server import RedisServer
 from workers.admin import bulk_action
-from workers.admin.action_log import Deed, Trail
-from workers.admin.bulk_action import Acting, Task, Work
-from workers.failures.cursor import Place
+from workers.admin.action_log import Action, ActionLog
+from workers.admin.bulk_action import BulkActions, RemainingWork, Task
+from workers.failures.cursor import Cursor
 from workers.runtime import pause
 
 
@@ -25,7 +25,7 @@ def b(server: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield bench
 
 
-def every_act(b: Bench, url: str) -> None:
+def run_every_action(b: Bench, url: str) -> None:
     """Do all that the page offers, as the user of `url`. Raises redis.RedisError."""
     b.connection.flushall()
     b.keep(quarantined=[quarantined(number) for number in range(4)])
@@ -33,33 +33,33 @@ def every_act(b: Bench, url: str) -> None:
     with connections.connect(url) as client:
         for handler in (None, "refusing"):
             for task in ("replay", "drop"):
-                carry_out(client, task, handler)
-        for what in ("off", "on"):
-            with Trail(client).noted(Deed(who="anna", by="page", what=what, where="handler:refusing")):
-                pause.pause(client, "refusing") if what == "off" else pause.resume(client, "refusing")
+                run_action(client, task, handler)
+        for what in ("pause", "resume"):
+            with ActionLog(client).record(Action(who="anna", by="page", what=what, where="handler:refusing")):
+                pause.pause(client, "refusing") if what == "pause" else pause.resume(client, "refusing")
         # Half of an act is left, and gone on with.
-        shelves = Acting(client)
-        one = shelves.begin(
-            Deed(who="anna", by="page", what="drop", where="quarantine"),
-            Work(task="drop", handler=None, place=Place.before(RECEIVED_MS)),
+        bulk_actions = BulkActions(client)
+        one = bulk_actions.start(
+            Action(who="anna", by="page", what="drop", where="quarantine"),
+            RemainingWork(task="drop", handler=None, cursor=Cursor.before(RECEIVED_MS)),
         )
-        shelves.stop(one)
-        shelves.carry_out(shelves.go_on(one, "berta"), is_stopping=bool)
+        bulk_actions.stop(one)
+        bulk_actions.run(bulk_actions.resume(one, "berta"), is_stopping=bool)
     assert ids(b, keys.QUARANTINE) == ids(b, keys.dead("refusing")) == []
     assert b.audit().balances
 
 
-def carry_out(client: redis.Redis, task: Task, handler: str | None) -> None:
-    acts = Acting(client)
-    shelf = Work(task=task, handler=handler).shelf
-    named = tuple(member.decode() for member in client.zrange(shelf.index, 0, 1))  # type: ignore[union-attr]
-    deed = Deed(who="anna", by="page", what=task, where=shelf.name)
-    acts.carry_out(acts.begin(deed, Work(task=task, handler=handler, ids=named)), is_stopping=bool)
+def run_action(client: redis.Redis, task: Task, handler: str | None) -> None:
+    bulk_actions = BulkActions(client)
+    failure_list = RemainingWork(task=task, handler=handler).failure_list
+    named = tuple(member.decode() for member in client.zrange(failure_list.index, 0, 1))  # type: ignore[union-attr]
+    action = Action(who="anna", by="page", what=task, where=failure_list.name)
+    bulk_actions.run(bulk_actions.start(action, RemainingWork(task=task, handler=handler, ids=named)), is_stopping=bool)
 
 
 @pytest.mark.parametrize("user", ["ops", "worker"])  # the command line does the same, as a worker
 def test_all_that_the_page_offers_is_allowed(b: Bench, server: RedisServer, user: str) -> None:  # noqa: F811
-    every_act(b, url(server, user))
+    run_every_action(b, url(server, user))
 
     with server.client() as client:
         assert denied(client) == []
@@ -68,8 +68,8 @@ def test_all_that_the_page_offers_is_allowed(b: Bench, server: RedisServer, user
 @pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
 def test_each_right_is_needed(b: Bench, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
-    monkeypatch.setattr(bulk_action, "_ENTRIES_A_PART", 1)
+    monkeypatch.setattr(bulk_action, "_FAILURES_PER_STEP", 1)
     with server.client() as client, without(client, "ops", right):
         with pytest.raises(redis.RedisError):
-            every_act(b, url(server, "ops"))
+            run_every_action(b, url(server, "ops"))
         assert denied(client), right

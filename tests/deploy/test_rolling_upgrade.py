@@ -58,7 +58,7 @@ def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
             return process
 
         def delivered_so_far() -> int:
-            return sum(handler.delivered for handler in audit.take(client).handlers)
+            return sum(handler.delivered for handler in audit.run(client).handlers)
 
         version = newer("--version", PYTHONPATH=str(next_release))
         assert version.wait() == 0
@@ -101,9 +101,9 @@ def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
         flowing()
         assert gateway.process.poll() is None, "the campaign was over too soon"
         assert gateway.wait() == 0, gateway.output
-        deliver.until(lambda: audit.take(client).in_flight == 0, "rest")
+        deliver.until(lambda: audit.run(client).pending == 0, "rest")
 
-        assert audit.take(client).balances
+        assert audit.run(client).balances
     expected = acknowledged(tmp_path / "ledger.jsonl", source="deployed")
     assert len(expected) > 8000
     found = delivered(tmp_path / "events.jsonl")

@@ -34,7 +34,7 @@ def quarantined(number: int, *, body: bytes = b"", at_ms: int = RECEIVED_MS, rec
 
 def ids(b: Bench, index: str) -> list[str]:
     """Give the ids in an index, oldest first."""
-    return [entry_id.decode() for entry_id in b.connection.zrange(index, 0, -1)]
+    return [failure_id.decode() for failure_id in b.connection.zrange(index, 0, -1)]
 
 
 def weighed(b: Bench, index: str) -> int:

@@ -59,7 +59,7 @@ def something_moving(server: RedisServer) -> Iterator[None]:
 def test_as_many_jobs_as_are_allowed_are_added_up(client: redis.Redis) -> None:
     add(client, queues.EXPAND, range(MOST))
 
-    assert audit.take(client, most_jobs=MOST).waiting == MOST
+    assert audit.run(client, max_jobs=MOST).waiting == MOST
 
 
 def test_of_more_than_are_allowed_none_is_read(client: redis.Redis) -> None:
@@ -67,7 +67,7 @@ def test_of_more_than_are_allowed_none_is_read(client: redis.Redis) -> None:
     client.config_resetstat()
 
     with pytest.raises(audit.TooManyJobs, match="callbacks audit"):
-        audit.take(client, most_jobs=MOST)
+        audit.run(client, max_jobs=MOST)
 
     assert jobs_read(client) == 0
     sent: Any = client.info("stats")
@@ -78,12 +78,12 @@ def test_jobs_of_all_queues_and_those_that_were_taken_along_count(client: redis.
     client.hset(keys.COUNTS, "report.queued:crm", 1)
     add(client, queues.EXPAND, range(MOST // 2))
     add(client, queues.delivery_queue("crm"), range(MOST // 2, MOST))
-    assert audit.take(client, most_jobs=MOST).in_flight == MOST
+    assert audit.run(client, max_jobs=MOST).pending == MOST
 
     client.rpush(keys.coalesced("j7"), *(f"taken-{number}" for number in range(MOST)))
     client.config_resetstat()
     with pytest.raises(audit.TooManyJobs):
-        audit.take(client, most_jobs=MOST)
+        audit.run(client, max_jobs=MOST)
     assert jobs_read(client) <= MOST
 
 
@@ -94,7 +94,7 @@ def test_while_things_move_all_tries_together_read_no_more_than_is_allowed(
     client.config_resetstat()
 
     with something_moving(redis_server):
-        sums = audit.take(client, most_jobs=MOST)
+        sums = audit.run(client, max_jobs=MOST)
 
     assert (sums.moving, sums.waiting) == (True, MOST // 2 + 1)
     assert jobs_read(client) == MOST // 2 + 1
@@ -103,7 +103,7 @@ def test_while_things_move_all_tries_together_read_no_more_than_is_allowed(
 def test_without_a_bound_all_are_read(client: redis.Redis) -> None:
     add(client, queues.EXPAND, range(3 * MOST))
 
-    assert audit.take(client).waiting == 3 * MOST
+    assert audit.run(client).waiting == 3 * MOST
 
 
 def test_metrics_keep_their_last_balance_where_running_jobs_took_too_many_along(

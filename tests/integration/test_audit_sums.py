@@ -44,7 +44,7 @@ def moved(b: Bench, queue: str, to: str) -> str:
 def test_an_empty_service_balances(b: Bench) -> None:
     sums = b.audit()
 
-    assert (sums.received, sums.in_flight, sums.missing, sums.balances) == (0, 0, 0, True)
+    assert (sums.received, sums.pending, sums.missing, sums.balances) == (0, 0, 0, True)
     assert not sums.moving
 
 
@@ -61,16 +61,16 @@ def test_every_record_is_accounted_for_at_each_stage(b: Bench) -> None:
     b.expand()
     expanded = b.audit()
     assert (expanded.unique, expanded.duplicate, expanded.quarantined, expanded.waiting) == (4, 1, 3, 0)
-    assert (expanded.in_flight, expanded.balances) == (4, True)
+    assert (expanded.pending, expanded.balances) == (4, True)
 
     b.deliver(taker)
     sums = b.audit()
     (at,) = sums.handlers
     assert (at.queued, at.delivered, at.dead, at.waiting, at.missing) == (4, 2, 1, 1, 0)
     assert sums.balances
-    assert sums.arrivals["report"].unique == 3
-    assert sums.arrivals["reply"].unique == 1
-    assert sums.arrivals["unknown"].quarantined == 2
+    assert sums.records["report"].unique == 3
+    assert sums.records["reply"].unique == 1
+    assert sums.records["unknown"].quarantined == 2
 
 
 @pytest.mark.parametrize("place", ["queue", "intermediate", "started", "scheduled", "failed"])
@@ -82,7 +82,7 @@ def test_what_waits_is_found_in_each_of_rqs_places(b: Bench, queue: str, place: 
 
     moved(b, queue, place)
 
-    assert (b.audit().in_flight, b.audit().balances) == (2, True)
+    assert (b.audit().pending, b.audit().balances) == (2, True)
 
 
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
@@ -96,7 +96,7 @@ def test_what_a_running_job_took_along_is_found(b: Bench, queue: str) -> None:
         b.connection.lmove(keys.rq_queue(queue), keys.coalesced(job_id), "LEFT", "RIGHT")
         assert other
 
-    assert (b.audit().in_flight, b.audit().balances) == (3, True)
+    assert (b.audit().pending, b.audit().balances) == (3, True)
 
 
 def test_what_is_settled_waits_no_more(b: Bench) -> None:

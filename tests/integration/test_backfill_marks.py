@@ -10,7 +10,7 @@ from callbacks import samples
 from shared import keys
 from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.backfill import Backfilling
+from workers.admin.backfill import Backfill
 from workers.expand.subscriptions import Subscriptions
 
 HOUR = 3600
@@ -42,6 +42,6 @@ def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_
         b.connection.set(keys.seen(event.id), 1, ex=int(marked_for - received_ago))
         offered = Subscriptions((((now - HOUR) * 1000, math.inf),))
 
-        (step,) = Backfilling(b.connection, "new", offered=offered, dedupe_seconds=now_is).give([event])
+        (step,) = Backfill(b.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
 
-        assert (step.given, step.offered) == ((0, 1) if is_offered else (1, 0))
+        assert (step.enqueued, step.already_offered) == ((0, 1) if is_offered else (1, 0))

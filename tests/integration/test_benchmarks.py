@@ -240,7 +240,7 @@ def test_the_c_program_does_so_too(deployment: Deployment, web: TargetUrl) -> No
 
     requests, _rate = load_generator.blast(web, 8, 0.5, 0)
 
-    kept = audit.take(deployment.redis).received
+    kept = audit.run(deployment.redis).received
     assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
     ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
     assert len(ids) == len(set(ids)) == kept
@@ -338,9 +338,9 @@ def waiting_data(deployment: Deployment) -> list[str]:
 def at_rest(deployment: Deployment) -> tuple[list[str], int]:
     """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
     while True:
-        kept = audit.take(deployment.redis).received
+        kept = audit.run(deployment.redis).received
         ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
-        if audit.take(deployment.redis).received == kept:
+        if audit.run(deployment.redis).received == kept:
             return ids, kept
 
 

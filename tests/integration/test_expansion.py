@@ -252,7 +252,7 @@ def test_a_body_that_cannot_be_read_at_all_is_set_aside_whole(redis_server: Redi
         (entry,) = b.quarantine()
         assert (entry["body"], entry["records"]) == (body, "4")
         assert len(b.waiting_at(everything)) == 2
-        assert (b.audit().quarantined, b.audit().missing, b.audit().in_flight) == (4, 0, 2)
+        assert (b.audit().quarantined, b.audit().missing, b.audit().pending) == (4, 0, 2)
 
 
 @pytest.mark.parametrize("bundle", [1, 7, 5000], ids=["one each", "bundles", "one callback"])
@@ -326,7 +326,7 @@ def test_nothing_is_left_but_marks_and_counters_once_all_is_delivered(redis_serv
         }
         quarantine = {keys.QUARANTINE, keys.failures_bytes(keys.QUARANTINE)}
         assert without_lifetime <= {keys.COUNTS, *quarantine}, "no key of ours is without a lifetime but these"
-        assert (b.audit().balances, b.audit().in_flight) == (True, 0)
+        assert (b.audit().balances, b.audit().pending) == (True, 0)
 
 
 def test_a_job_of_a_newer_release_harms_nobody_else(

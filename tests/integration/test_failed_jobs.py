@@ -61,7 +61,7 @@ IN_SETTING_ASIDE = "workers.runtime.settlement:append_list"
 def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
     told.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
-    monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 4)
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)
     with bench(quick_redis.url, single) as made:
         yield made
 
@@ -237,13 +237,13 @@ def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(b: Bench)
         b.expand()
         promote(b)
 
-    assert int(b.connection.hget(keys.job(newer), "failures")) > failed_jobs.MOST_FAILURES
+    assert int(b.connection.hget(keys.job(newer), "failures")) > failed_jobs.MAX_FAILURES
     assert (b.audit().unique, b.audit().waiting, b.audit().quarantined) == (1, 1, 0)
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 60)
-    monkeypatch.setattr(failed_jobs, "MOST_FAILURES", 99)
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 99)
     monkeypatch.setattr(job_transitions, "time", FixedTime)
     b.keep(status(record(MARK)))
     waits: list[float] = []

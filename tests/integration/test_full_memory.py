@@ -169,11 +169,11 @@ def test_at_its_limit_operators_see_why_and_pause_resume_and_discard(b: Bench, s
     assert "full; retries of this handler would fill it" in " ".join(run(b, "handlers").split())
 
     assert command.stop() == 0
-    run(b, "handlers", "on", "bad")
+    run(b, "handlers", "resume", "bad")
     assert not is_paused(b, "bad")
-    run(b, "handlers", "off", "bad")
+    run(b, "handlers", "pause", "bad")
     assert is_paused(b, "bad")
-    run(b, "handlers", "drop", "bad", "--yes")
+    run(b, "handlers", "purge", "bad", "--yes")
     assert events_at(b, "bad") == (0, 0, 0)
     assert b.audit().balances
 

@@ -16,8 +16,8 @@ from tests.acceptance.processes import run, started
 from tests.integration.told import at_handler, brought, fail_at, other, single, told
 from tests.integration.workbench import Bench, bench, statuses
 from tests.redis_server import RedisServer
-from workers.admin import purge as discarding_module
-from workers.admin.purge import Discarding, StillRunning
+from workers.admin import purge as purge_module
+from workers.admin.purge import Purger, StillRunning
 
 HANDLERS = """
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
     assert (queue["waiting"], queue["jobs"], queue["workers"]) == (2, 1, 0)
     assert queue["oldest_at"] == "2023-11-14T22:13:20.000Z"
     text = command(named="shop").stdout
-    assert "`callbacks handlers drop other` discards it" in text
+    assert "`callbacks handlers purge other` discards it" in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -139,7 +139,7 @@ def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_
     b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     brought(b, "1", "2")
-    assert command("off", "single", named="shop").returncode == 0
+    assert command("pause", "single", named="shop").returncode == 0
     calls = tmp_path / "calls"
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "shop"}
     with started(tmp_path, environment) as start:
@@ -150,12 +150,12 @@ def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_
         time.sleep(2)
         assert not calls.exists()
         assert "turns it on" in command(named="shop").stdout
-        ended = command("on", "single", named="shop")
+        ended = command("resume", "single", named="shop")
         assert ended.stdout.startswith("'single' is on again; 3 events")
         worker.until(lambda: at_handler(b, single)[0] == 3, "the delivery of what waited")
     assert calls.read_text().split() == ["1", "2", "3"]
     assert b.audit().balances
-    assert command("on", "single", named="shop").stdout.startswith("'single' was on; 0 events")
+    assert command("resume", "single", named="shop").stdout.startswith("'single' was on; 0 events")
 
 
 def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declares_it(
@@ -208,13 +208,13 @@ def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again
     assert at_handler(b, single) == (2, 0, 1, 0)
     brought(b, "4", "5")
 
-    assert command("drop", "single", "--yes", named="shop").returncode == 2
+    assert command("purge", "single", "--yes", named="shop").returncode == 2
     refused = command("drop", "singel", "--yes")
     assert refused.returncode == 2
     assert "No handler 'singel' is known (did you mean 'single'?)" in refused.stderr
-    assert command("drop", "single").returncode == 1  # nobody said yes
+    assert command("purge", "single").returncode == 1  # nobody said yes
     assert at_handler(b, single) == (2, 0, 3, 0)
-    ended = command("drop", "single", "--yes")
+    ended = command("purge", "single", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "dropped: 3\n")
     assert at_handler(b, single) == (2, 0, 0, 0)
     assert b.counts()["report.dropped:single"] == 3
@@ -227,8 +227,8 @@ def test_a_named_handler_may_be_discarded_when_it_is_off(
     b: Bench, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
     brought(b, "1")
-    command("off", "single", named="shop")
-    ended = command("drop", "single", "--yes", "--json", named="shop")
+    command("pause", "single", named="shop")
+    ended = command("purge", "single", "--yes", "--json", named="shop")
 
     assert json.loads(ended.stdout) == {"dropped": 1, "unreadable_jobs": 0, "left": 0}
 
@@ -239,14 +239,14 @@ def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(b: Bench) -> 
     registry = keys.rq_started(queues.delivery_queue("single"))
     b.connection.zadd(registry, {started_at: time.time() + 60})
     b.connection.delete(QUEUE)
-    discarding = Discarding(b.connection, "single")
+    purger = Purger(b.connection, "single")
     with pytest.raises(StillRunning, match="1 of the jobs"):
-        discarding.prepare()
+        purger.prepare()
     assert at_handler(b, single) == (0, 0, 2, 0)
 
     b.connection.zadd(registry, {started_at: time.time() - 1})
-    discarding.prepare()
-    assert sum(part.events for part in discarding.run()) == 2
+    purger.prepare()
+    assert sum(part.events for part in purger.run()) == 2
     assert at_handler(b, single) == (0, 0, 0, 0)
 
 
@@ -261,7 +261,7 @@ def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_a
     b.connection.rpush(keys.coalesced(first), second)
     assert at_handler(b, single) == (1, 0, 5, 0)
 
-    assert sum(part.events for part in Discarding(b.connection, "single").run()) == 5
+    assert sum(part.events for part in Purger(b.connection, "single").run()) == 5
     assert b.counts()["report.dropped:single"] == 4
     assert at_handler(b, single) == (2, 0, 0, 0)
     assert not b.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
@@ -272,12 +272,12 @@ def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(b: Bench) -> None:
     b.expand()
     brought(b, "a")
     first, second = b.waiting(queues.delivery_queue("single"))
-    discarding = Discarding(b.connection, "single")
-    jobs, _ = discarding._read([first, second])
+    purger = Purger(b.connection, "single")
+    jobs, _ = purger._read_jobs([first, second])
     b.connection.hset(keys.job(first), "progress", "1")
     b.connection.lrem(QUEUE, 1, second)
 
-    assert discarding._discard(jobs) == [0, 0]
+    assert purger._purge_jobs(jobs) == [0, 0]
     assert b.connection.exists(keys.job(first), keys.job(second)) == 2
     assert "report.dropped:single" not in b.counts()
 
@@ -285,7 +285,7 @@ def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(b: Bench) -> None:
 def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discarding_module, "_JOBS_A_READ", 1)
+    monkeypatch.setattr(purge_module, "_JOBS_PER_READ", 1)
     for number in range(4):
         brought(b, str(number))
     ids = b.waiting(queues.delivery_queue("single"))
@@ -293,7 +293,7 @@ def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
     for strange in (ids[0], ids[2]):
         b.connection.hset(keys.job(strange), "data", newer)
 
-    parts = list(Discarding(b.connection, "single").run())
+    parts = list(Purger(b.connection, "single").run())
     assert (sum(part.events for part in parts), sum(part.unreadable for part in parts)) == (2, 2)
     assert b.waiting(queues.delivery_queue("single")) == [ids[0], ids[2]]
     assert b.audit().balances
@@ -313,7 +313,7 @@ def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_aga
         pipe.sadd(keys.RQ_QUEUES, QUEUE)
         pipe.execute()
     with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
-        running = start("handlers", "drop", "single", "--yes")
+        running = start("handlers", "purge", "single", "--yes")
         running.until(lambda: b.connection.llen(QUEUE) < jobs, "a first part")
         running.process.send_signal(signal.SIGKILL)
         running.wait()
@@ -321,7 +321,7 @@ def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_aga
     assert (delivered, dead, missing) == (0, 0, 0)
     assert 0 < left < jobs
 
-    assert command("drop", "single", "--yes").stdout == f"dropped: {left:,}\n"
+    assert command("purge", "single", "--yes").stdout == f"dropped: {left:,}\n"
     assert at_handler(b, single) == (0, 0, 0, 0)
     assert b.counts()["report.dropped:single"] == jobs
     assert b.leftovers() == set()

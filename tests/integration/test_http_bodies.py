@@ -100,8 +100,8 @@ def test_what_is_no_json_is_refused_and_a_copy_quarantined(
 ) -> None:
     assert web.post(body).status_code == 400
     with redis_server.client(decode_responses=False) as client:
-        [entry_id] = client.zrange("cb:quarantine", 0, -1)
-        assert client.hget(b"cb:quarantine:" + entry_id, "body") == body
+        [failure_id] = client.zrange("cb:quarantine", 0, -1)
+        assert client.hget(b"cb:quarantine:" + failure_id, "body") == body
     assert jobs(redis_server) == []
 
 

@@ -217,8 +217,8 @@ def test_what_is_not_json_is_refused_for_a_repetition_and_a_copy_quarantined(
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     with redis_server.client(decode_responses=False) as client:
-        [entry_id] = client.zrange("cb:quarantine", 0, -1)
-        assert client.hget(b"cb:quarantine:" + entry_id, "body") == body
+        [failure_id] = client.zrange("cb:quarantine", 0, -1)
+        assert client.hget(b"cb:quarantine:" + failure_id, "body") == body
     assert jobs(redis_server) == []
 
 

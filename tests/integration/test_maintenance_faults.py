@@ -14,7 +14,7 @@ from tests.integration.told import brought, other, single
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.expand.subscriptions import SubscriptionMaintenance
-from workers.failures.retention import Trimming
+from workers.failures.retention import FailureTrimmer
 from workers.filters import Filters
 from workers.runtime.maintenance import Maintenance
 
@@ -34,16 +34,16 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 def keeper(b: Bench) -> Iterator[Maintenance]:
     """Give one for which everything is due."""
     connection = connections.connect(b.url)
-    trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
-    with closing(Maintenance([QUEUE, OTHER], connection=connection, trimming=trimming)) as made:
+    failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
+    with closing(Maintenance([QUEUE, OTHER], connection=connection, failure_trimmer=failure_trimmer)) as made:
         yield made
 
 
 def tick(keeper: Maintenance, *workers: str) -> None:
     """Do all of it, whatever the time."""
     keeper._check_at = keeper._expire_at = keeper._renew_at = keeper._reap_at = 0.0
-    if keeper._trimming is not None:
-        keeper._trimming._look_at = 0.0
+    if keeper._failure_trimmer is not None:
+        keeper._failure_trimmer._check_at = 0.0
     keeper.tick(workers)
 
 
@@ -193,9 +193,11 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     b.connection.sadd("rq:workers:expand", "rq:worker:old")
     b.connection.hset("rq:worker:old", "birth", "yesterday, or so")
     connection = connections.connect(b.url)
-    trimming = Trimming(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
+    failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
     known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
-    keeping = SubscriptionMaintenance(["expand", QUEUE], filters=known, connection=connection, trimming=trimming)
+    keeping = SubscriptionMaintenance(
+        ["expand", QUEUE], filters=known, connection=connection, failure_trimmer=failure_trimmer
+    )
     (job_id,) = b.waiting(QUEUE)
     b.connection.lpop(keys.rq_queue(QUEUE))
     b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: 1})

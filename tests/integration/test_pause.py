@@ -328,7 +328,7 @@ def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(b: Bench) 
 
     ((_, due),) = b.connection.zrange(keys.rq_scheduled("deliver-single"), 0, -1, withscores=True)
     assert before + 30 * 86_400 <= due <= time.time() + 30 * 86_400
-    assert queue_state.look(b.connection, "single").next_attempt_at is not None
+    assert queue_state.read_state(b.connection, "single").next_attempt_at is not None
 
 
 def test_the_deaths_of_workers_stand_until_something_is_settled(b: Bench) -> None:

@@ -55,6 +55,6 @@ def test_a_job_that_falls_back_under_a_worker_that_lives_on_is_done_again(b: Ben
     b.deliver(falling_back)
 
     assert called == ["1", "2", "1"], "the second one was settled after the fall"
-    assert b.audit().in_flight == 0
+    assert b.audit().pending == 0
     assert b.audit().balances
     assert b.connection.zcard(keys.rq_started("deliver-falling_back")) == 0

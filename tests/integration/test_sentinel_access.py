@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from callbacks.cli.children import leashed
+from callbacks.cli.child_processes import tied_to_parent
 from shared import connections
 from tests.certificates import self_signed
 from tests.conftest import StartRedis
@@ -31,7 +31,7 @@ def start_sentinel(tmp_path: Path) -> Iterator[Callable[[str], None]]:
             config = tmp_path / "sentinel.conf"
             config.write_text(f"bind 127.0.0.1\ndir {tmp_path}\n{lines}\n")
             process = subprocess.Popen(
-                leashed([str(binary()), str(config), "--sentinel"]),
+                tied_to_parent([str(binary()), str(config), "--sentinel"]),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,

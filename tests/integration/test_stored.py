@@ -37,7 +37,7 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
         now_ms = time.time() * 1000
         for index in (keys.QUARANTINE, keys.dead("shop")):
             client.zadd(index, dict.fromkeys(client.zrange(index, 0, -1), now_ms))
-        before = audit.take(client)
+        before = audit.run(client)
         assert before.balances
         assert (before.waiting, before.quarantined, before.unique) == (1, 1, 3)
 
@@ -51,8 +51,8 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
         with started(tmp_path, environment) as start:
             expand = start("worker", "expand")
             start("worker", "deliver")
-            expand.until(lambda: audit.take(client).in_flight == 0, "rest")
-        after = audit.take(client)
+            expand.until(lambda: audit.run(client).pending == 0, "rest")
+        after = audit.run(client)
 
     assert after.balances
     delivered = {handler.handler: handler.delivered for handler in after.handlers}

@@ -130,7 +130,7 @@ class Bench:
         return Maintenance(names, connection=connections.connect(self.url))
 
     def audit(self) -> audit.Audit:
-        return audit.take(self.connection)
+        return audit.run(self.connection)
 
     def counts(self) -> dict[str, int]:
         """Give the counters that are not zero."""
@@ -150,7 +150,7 @@ class Bench:
         return self._entries(keys.QUARANTINE, keys.quarantined)
 
     def dead_letters(self, handler: str) -> list[dict[str, str]]:
-        return self._entries(keys.dead(handler), lambda entry_id: keys.dead_letter(handler, entry_id))
+        return self._entries(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
     def leftovers(self) -> set[str]:
         """Give the keys that are neither of _KEEPS, nor set aside on purpose, nor RQ's bookkeeping."""
@@ -158,10 +158,10 @@ class Bench:
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
     def _entries(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:
-        ids = [entry_id.decode() for entry_id in self.connection.zrange(index, 0, -1)]
+        ids = [failure_id.decode() for failure_id in self.connection.zrange(index, 0, -1)]
         return [
-            {name.decode(): value.decode() for name, value in self.connection.hgetall(key(entry_id)).items()}
-            for entry_id in ids
+            {name.decode(): value.decode() for name, value in self.connection.hgetall(key(failure_id)).items()}
+            for failure_id in ids
         ]
 
 

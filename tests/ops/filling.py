@@ -1,4 +1,4 @@
-"""Shelves with very many entries, made inside Redis in seconds, and a count of what a page costs it."""
+"""FailureStore with very many entries, made inside Redis in seconds, and a count of what a page costs it."""
 
 from typing import Any, Final
 

@@ -83,7 +83,7 @@ class Service:
     def rest(self) -> None:
         """Wait until all that came is where it stays; one event at the handler crm is to be tried later."""
         with connections.connect(self.redis.url) as client:
-            self.ops.until(lambda: (sums := audit.take(client)).waiting == 0 and sums.in_flight <= self.later, "rest")
+            self.ops.until(lambda: (sums := audit.run(client)).waiting == 0 and sums.pending <= self.later, "rest")
 
     ops: Running
     later = 0

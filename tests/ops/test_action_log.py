@@ -10,8 +10,17 @@ from shared import keys
 from tests.conftest import StartRedis
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.action_log import AlreadyBegun, Deed, Noted, Tally, Trail, by_id, chosen, new_id
-from workers.failures.cursor import Place, Sieve
+from workers.admin.action_log import (
+    Action,
+    ActionLog,
+    ActionProgress,
+    AlreadyStarted,
+    LoggedAction,
+    describe_filter,
+    describe_ids,
+    new_id,
+)
+from workers.failures.cursor import Cursor, FailureFilter
 
 
 @pytest.fixture
@@ -21,120 +30,128 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 @pytest.fixture
-def trail(b: Bench) -> Trail:
-    return Trail(b.connection)
+def log(b: Bench) -> ActionLog:
+    return ActionLog(b.connection)
 
 
-def deed(**more: object) -> Deed:
-    return Deed(**{"who": "anna", "by": "page", "what": "drop", "where": "quarantine", "chosen": "all"} | more)  # type: ignore[arg-type]
+def action(**more: object) -> Action:
+    return Action(**{"who": "anna", "by": "page", "what": "drop", "where": "quarantine", "chosen": "all"} | more)  # type: ignore[arg-type]
 
 
-def only(trail: Trail) -> Noted:
-    (noted,) = trail.latest(most=9).found
+def only(log: ActionLog) -> LoggedAction:
+    (noted,) = log.list_newest(limit=9).items
     return noted
 
 
-def test_an_act_is_noted_before_anything_is_done_and_again_at_its_end(trail: Trail) -> None:
-    with trail.noted(deed(number=7)) as tally:
-        begun = only(trail)
-        tally.done, tally.failed = 5, 2
+def test_an_act_is_noted_before_anything_is_done_and_again_at_its_end(log: ActionLog) -> None:
+    with log.record(action(number=7)) as progress:
+        begun = only(log)
+        progress.done, progress.failed = 5, 2
 
     assert (begun.state, begun.ended_at, begun.who, begun.number) == ("running", None, "anna", 7)
-    ended = only(trail)
+    ended = only(log)
     assert (ended.state, ended.done, ended.failed, ended.why) == ("done", 5, 2, "")
     assert ended.ended_at is not None
-    assert trail.find(ended.action_id) == ended
-    assert trail.find("none") is None
+    assert log.find(ended.action_id) == ended
+    assert log.find("none") is None
 
 
-def test_an_act_that_fails_half_way_is_noted_with_how_far_it_came_and_only_the_kind_of_its_error(trail: Trail) -> None:
+def test_an_act_that_fails_half_way_is_noted_with_how_far_it_came_and_only_the_kind_of_its_error(
+    log: ActionLog,
+) -> None:
     def fail() -> None:
-        with trail.noted(deed()) as tally:
-            tally.done = 3
+        with log.record(action()) as progress:
+            progress.done = 3
             raise ValueError("35699000001 says yes")
 
     with pytest.raises(ValueError, match="35699000001"):
         fail()
 
-    assert (only(trail).state, only(trail).done, only(trail).why) == ("failed", 3, "ValueError")
+    assert (only(log).state, only(log).done, only(log).why) == ("failed", 3, "ValueError")
 
 
-def test_an_act_that_was_broken_off_is_noted_as_stopped(trail: Trail) -> None:
-    with pytest.raises(KeyboardInterrupt), trail.noted(deed()):
+def test_an_act_that_was_broken_off_is_noted_as_stopped(log: ActionLog) -> None:
+    with pytest.raises(KeyboardInterrupt), log.record(action()):
         raise KeyboardInterrupt
 
-    assert only(trail).state == "stopped"
+    assert only(log).state == "stopped"
 
 
-def test_the_newest_come_first_a_page_at_a_time(trail: Trail) -> None:
+def test_the_newest_come_first_a_page_at_a_time(log: ActionLog) -> None:
     for number in range(5):
-        with trail.noted(deed(number=number)):
+        with log.record(action(number=number)):
             pass
 
     numbers: list[int] = []
-    place: Place | None = None
+    cursor: Cursor | None = None
     while True:
-        part = trail.latest(after=place, most=2)
-        numbers += [noted.number for noted in part.found if noted.number is not None]
-        place = part.place
-        if place is None:
+        part = log.list_newest(after=cursor, limit=2)
+        numbers += [noted.number for noted in part.items if noted.number is not None]
+        cursor = part.next_cursor
+        if cursor is None:
             break
     assert sorted(numbers) == [0, 1, 2, 3, 4]  # acts of one millisecond are in no order
 
 
-def test_no_more_than_so_many_are_kept(b: Bench, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_are_kept(b: Bench, log: ActionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 3)
     for number in range(6):
-        trail.end(trail.begin(deed(number=number)), deed(), Tally(), state="done")
+        log.end(log.start(action(number=number)), action(), ActionProgress(), state="done")
 
     kept = {key.decode() for key in b.connection.scan_iter(f"{keys.ACTIONS}*")}
-    assert len(trail.latest(most=9).found) == 3
-    assert kept == {keys.ACTIONS, *(keys.action(noted.action_id) for noted in trail.latest(most=9).found)}
+    assert len(log.list_newest(limit=9).items) == 3
+    assert kept == {keys.ACTIONS, *(keys.action(noted.action_id) for noted in log.list_newest(limit=9).items)}
     assert all(b.connection.ttl(key) > 0 for key in kept - {keys.ACTIONS})
 
 
 def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
-    b: Bench, trail: Trail, caplog: pytest.LogCaptureFixture
+    b: Bench, log: ActionLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "callbacks.operators")
-    words = chosen(Sieve(error="no such 35699000001", source="gw"))
-    with trail.noted(deed(who='35699000001" \u202e\nadmin', chosen=words)):
+    words = describe_filter(FailureFilter(error="no such 35699000001", source="gw"))
+    with log.record(action(who='35699000001" \u202e\nadmin', chosen=words)):
         pass
 
-    noted = only(trail)
+    noted = only(log)
     assert (noted.who, noted.chosen) == ("(number)    admin", "all with source gw, error holds a text of 19 characters")
     kept = b"".join(value for key in b.connection.scan_iter() if b":" in key[3:] for value in fields(b, key))
     logged = "\n".join(caplog.messages)
-    assert [message.split()[0] for message in caplog.messages] == ["action=operator_began", "action=operator_ended"]
+    assert [message.split()[0] for message in caplog.messages] == [
+        "action=operator_action_started",
+        "action=operator_action_ended",
+    ]
     for hidden in ("35699000001", "no such", "\u202e"):
         assert hidden not in logged
         assert hidden.encode() not in kept
 
 
-def test_an_act_that_is_asked_for_twice_is_begun_once(trail: Trail) -> None:
+def test_an_act_that_is_asked_for_twice_is_begun_once(log: ActionLog) -> None:
     action_id = new_id()
-    trail.begin(deed(), action_id)
-    trail.end(action_id, deed(), Tally(), state="done")
+    log.start(action(), action_id)
+    log.end(action_id, action(), ActionProgress(), state="done")
 
-    with pytest.raises(AlreadyBegun):
-        trail.begin(deed(), action_id)
-    assert only(trail).state == "done"
+    with pytest.raises(AlreadyStarted):
+        log.start(action(), action_id)
+    assert only(log).state == "done"
 
 
 def test_what_is_chosen_is_said_in_words() -> None:
-    assert chosen(Sieve()) == "all"
-    assert chosen(Sieve(kind="unknown", error="x")) == "all with kind unknown, error holds a text of 1 character"
-    assert by_id(3) == "3 by id"
+    assert describe_filter(FailureFilter()) == "all"
+    assert (
+        describe_filter(FailureFilter(kind="unknown", error="x"))
+        == "all with kind unknown, error holds a text of 1 character"
+    )
+    assert describe_ids(3) == "3 by id"
 
 
 def test_while_redis_is_full_it_is_done_all_the_same(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
     server = start_redis()
     with redis.Redis.from_url(server.url) as client:
         client.config_set("maxmemory", "1")
-        with Trail(client).noted(deed()) as tally:
-            tally.done = 1
+        with ActionLog(client).record(action()) as progress:
+            progress.done = 1
 
-    assert any("action=operator_unnoted what=drop where=quarantine" in message for message in caplog.messages)
+    assert any("action=operator_action_not_logged what=drop where=quarantine" in message for message in caplog.messages)
 
 
 def fields(b: Bench, key: bytes) -> list[bytes]:

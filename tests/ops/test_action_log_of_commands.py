@@ -12,7 +12,7 @@ from shared import keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.action_log import Trail
+from workers.admin.action_log import ActionLog
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def callbacks(*arguments: str) -> Result:
 
 def told(b: Bench) -> list[tuple[object, ...]]:
     """Give what is noted, newest first."""
-    acts = Trail(b.connection).latest(most=9).found
+    acts = ActionLog(b.connection).list_newest(limit=9).items
     assert all((act.who, act.by) == (getpass.getuser(), "command") for act in acts)
     return [(act.what, act.where, act.chosen, act.number, act.state, act.done, act.failed) for act in acts]
 
@@ -63,13 +63,13 @@ def test_turning_a_handler_off_and_on_and_discarding_are_noted(b: Bench) -> None
     die(b, "1")
     b.connection.delete(keys.SUBSCRIPTIONS)
 
-    assert callbacks("handlers", "off", "refusing").exit_code == 0
+    assert callbacks("handlers", "pause", "refusing").exit_code == 0
     assert callbacks("dead", "replay", "refusing", "--all").exit_code == 0
-    assert callbacks("handlers", "drop", "refusing", "--yes").exit_code == 0
-    assert callbacks("handlers", "on", "refusing").exit_code == 0
+    assert callbacks("handlers", "purge", "refusing", "--yes").exit_code == 0
+    assert callbacks("handlers", "resume", "refusing").exit_code == 0
 
     assert sorted((row for row in told(b) if row[1] == "handler:refusing"), key=str) == [
-        ("discard", "handler:refusing", "", 1, "done", 1, 0),
-        ("off", "handler:refusing", "", None, "done", 0, 0),
-        ("on", "handler:refusing", "", None, "done", 0, 0),
+        ("purge", "handler:refusing", "", 1, "done", 1, 0),
+        ("pause", "handler:refusing", "", None, "done", 0, 0),
+        ("resume", "handler:refusing", "", None, "done", 0, 0),
     ]

@@ -11,11 +11,11 @@ from shared import connections, keys
 from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.action_log import Deed
-from workers.admin.bulk_action import Acting, NotLeft, Standing, Task, Work
-from workers.failures.cursor import Place, Sieve
+from workers.admin.action_log import Action
+from workers.admin.bulk_action import BulkActions, BulkActionState, NothingToResume, RemainingWork, Task
+from workers.failures.cursor import Cursor, FailureFilter
 
-ALL = Place.before(RECEIVED_MS + 10_000)
+ALL = Cursor.before(RECEIVED_MS + 10_000)
 MANY = 350
 
 
@@ -26,8 +26,8 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 
 
 @pytest.fixture
-def acting(b: Bench) -> Acting:
-    return Acting(b.connection)
+def actions(b: Bench) -> BulkActions:
+    return BulkActions(b.connection)
 
 
 def fill(b: Bench, number: int, *, first: int = 0) -> None:
@@ -35,15 +35,15 @@ def fill(b: Bench, number: int, *, first: int = 0) -> None:
     b.keep(quarantined=[quarantined(place, at_ms=RECEIVED_MS + place) for place in places])
 
 
-def begin(acting: Acting, work: Work, *, number: int | None = None) -> str:
-    where = work.shelf.name
-    return acting.begin(Deed(who="anna", by="page", what=work.task, where=where, chosen="all", number=number), work)
+def begin(actions: BulkActions, work: RemainingWork, *, number: int | None = None) -> str:
+    where = work.failure_list.name
+    return actions.start(Action(who="anna", by="page", what=work.task, where=where, chosen="all", number=number), work)
 
 
-def look(acting: Acting, action_id: str) -> Standing:
-    standing = acting.look(action_id)
-    assert standing is not None
-    return standing
+def look(actions: BulkActions, action_id: str) -> BulkActionState:
+    state = actions.get_state(action_id)
+    assert state is not None
+    return state
 
 
 class After:
@@ -58,78 +58,82 @@ class After:
 
 
 @pytest.mark.parametrize("task", ["replay", "drop"])
-def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(b: Bench, acting: Acting, task: Task) -> None:
+def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(
+    b: Bench, actions: BulkActions, task: Task
+) -> None:
     fill(b, MANY)
-    for entry_id in ids(b, keys.QUARANTINE)[::2]:
-        b.connection.hset(keys.quarantined(entry_id), "error", "another")
+    for failure_id in ids(b, keys.QUARANTINE)[::2]:
+        b.connection.hset(keys.quarantined(failure_id), "error", "another")
     b.keep(quarantined=[quarantined(9999, at_ms=RECEIVED_MS + 20_000)])
 
-    action_id = begin(acting, Work(task=task, handler=None, sieve=Sieve(error="older rule"), place=ALL))
-    acting.carry_out(action_id, is_stopping=bool)
+    action_id = begin(
+        actions, RemainingWork(task=task, handler=None, failure_filter=FailureFilter(error="older rule"), cursor=ALL)
+    )
+    actions.run(action_id, is_stopping=bool)
 
-    noted = look(acting, action_id).noted
+    noted = look(actions, action_id).action
     assert (noted.state, noted.done, noted.failed) == ("done", MANY // 2, 0)
     assert len(ids(b, keys.QUARANTINE)) == MANY // 2 + 1
     assert len(b.waiting("expand")) == (MANY // 2 if task == "replay" else 0)
     assert b.audit().balances
 
 
-def test_of_an_act_that_is_gone_nobody_is_said_to_be_carrying_it_out(b: Bench, acting: Acting) -> None:
-    acting.carry_out("gone", is_stopping=bool)
+def test_of_an_act_that_is_gone_nobody_is_said_to_be_carrying_it_out(b: Bench, actions: BulkActions) -> None:
+    actions.run("gone", is_stopping=bool)
 
     assert not b.connection.exists(keys.action_runner("gone"))
 
 
-def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(b: Bench, acting: Acting) -> None:
+def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(b: Bench, actions: BulkActions) -> None:
     die(b, *map(str, range(130)))
     named = ids(b, keys.dead("refusing"))[:120]
     b.connection.delete(keys.dead_letter("refusing", named[5]))
     b.connection.hset(keys.dead_letter("refusing", named[7]), "event", '["letter"]')
 
-    action_id = begin(acting, Work(task="replay", handler="refusing", ids=tuple(named)))
-    acting.carry_out(action_id, is_stopping=bool)
+    action_id = begin(actions, RemainingWork(task="replay", handler="refusing", ids=tuple(named)))
+    actions.run(action_id, is_stopping=bool)
 
-    standing = look(acting, action_id)
-    assert (standing.noted.state, standing.noted.done, standing.noted.failed) == ("done", 118, 2)
-    assert standing.work is not None
-    assert sorted(entry_id for entry_id, _ in standing.work.failures) == sorted((named[5], named[7]))
+    state = look(actions, action_id)
+    assert (state.action.state, state.action.done, state.action.failed) == ("done", 118, 2)
+    assert state.work is not None
+    assert sorted(failure_id for failure_id, _ in state.work.errors) == sorted((named[5], named[7]))
     assert sorted(b.waiting_at(refusing)) == sorted(set(named) - {named[5], named[7]})
 
 
-def test_an_act_that_was_stopped_is_gone_on_with_by_who_wants_to(b: Bench, acting: Acting) -> None:
+def test_an_act_that_was_stopped_is_gone_on_with_by_who_wants_to(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="drop", handler=None, place=ALL), number=MANY)
+    action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL), number=MANY)
 
-    acting.carry_out(action_id, is_stopping=After(2))
+    actions.run(action_id, is_stopping=After(2))
 
-    stopped = look(acting, action_id)
-    assert (stopped.noted.state, stopped.noted.done, stopped.is_carried_out) == ("stopped", 200, False)
+    stopped = look(actions, action_id)
+    assert (stopped.action.state, stopped.action.done, stopped.is_running) == ("stopped", 200, False)
     assert len(ids(b, keys.QUARANTINE)) == MANY - 200
-    rest = acting.go_on(action_id, "berta")
-    acting.carry_out(rest, is_stopping=bool)
-    noted = look(acting, rest).noted
+    rest = actions.resume(action_id, "berta")
+    actions.run(rest, is_stopping=bool)
+    noted = look(actions, rest).action
     assert (noted.who, noted.number, noted.done, noted.state) == ("berta", MANY - 200, MANY - 200, "done")
     assert noted.chosen == "rest: all"
     assert ids(b, keys.QUARANTINE) == []
     assert (b.audit().dropped, b.audit().balances) == (MANY, True)
     for nothing_left in (action_id, rest, "none"):
-        with pytest.raises(NotLeft):
-            acting.go_on(nothing_left, "carla")
+        with pytest.raises(NothingToResume):
+            actions.resume(nothing_left, "carla")
 
 
-def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(b: Bench, acting: Acting) -> None:
+def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="drop", handler=None, place=ALL))
-    acting.stop(action_id)
+    action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
+    actions.stop(action_id)
 
-    acting.carry_out(action_id, is_stopping=bool)
+    actions.run(action_id, is_stopping=bool)
 
-    assert (look(acting, action_id).noted.state, look(acting, action_id).noted.done) == ("stopped", 100)
+    assert (look(actions, action_id).action.state, look(actions, action_id).action.done) == ("stopped", 100)
 
 
-def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(b: Bench, acting: Acting) -> None:
+def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="drop", handler=None, place=ALL))
+    action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
 
     def killed() -> bool:
         if After.__call__(countdown):
@@ -138,24 +142,24 @@ def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(b: B
 
     countdown = After(2)
     with pytest.raises(SystemExit):
-        acting.carry_out(action_id, is_stopping=killed)
+        actions.run(action_id, is_stopping=killed)
 
-    held = look(acting, action_id)
-    assert (held.noted.state, held.noted.done, held.is_carried_out) == ("running", 200, True)
-    with pytest.raises(NotLeft):
-        acting.go_on(action_id, "berta")
+    held = look(actions, action_id)
+    assert (held.action.state, held.action.done, held.is_running) == ("running", 200, True)
+    with pytest.raises(NothingToResume):
+        actions.resume(action_id, "berta")
     b.connection.delete(keys.action_runner(action_id))  # as its time would
-    acting.carry_out(acting.go_on(action_id, "berta"), is_stopping=bool)
+    actions.run(actions.resume(action_id, "berta"), is_stopping=bool)
     assert (b.audit().dropped, b.audit().balances, ids(b, keys.QUARANTINE)) == (MANY, True, [])
 
 
-def test_of_several_who_carry_an_act_out_at_once_one_does(b: Bench, acting: Acting) -> None:
+def test_of_several_who_carry_an_act_out_at_once_one_does(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="replay", handler=None, place=ALL))
+    action_id = begin(actions, RemainingWork(task="replay", handler=None, cursor=ALL))
 
     def carry_out() -> None:
         with connections.connect(b.url) as connection:
-            Acting(connection).carry_out(action_id, is_stopping=bool)
+            BulkActions(connection).run(action_id, is_stopping=bool)
 
     threads = [threading.Thread(target=carry_out) for _ in range(3)]
     for thread in threads:
@@ -163,32 +167,32 @@ def test_of_several_who_carry_an_act_out_at_once_one_does(b: Bench, acting: Acti
     for thread in threads:
         thread.join()
 
-    assert look(acting, action_id).noted.done == len(b.waiting("expand")) == MANY
+    assert look(actions, action_id).action.done == len(b.waiting("expand")) == MANY
     assert b.audit().balances
 
 
-def test_whoever_was_silent_for_too_long_leaves_it_to_who_went_on(b: Bench, acting: Acting) -> None:
+def test_whoever_was_silent_for_too_long_leaves_it_to_who_went_on(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="drop", handler=None, place=ALL))
+    action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
     others: list[str] = []
 
     def overtaken() -> bool:
         if not others:
             b.connection.delete(keys.action_runner(action_id))
-            others.append(acting.go_on(action_id, "berta"))
+            others.append(actions.resume(action_id, "berta"))
         return False
 
-    acting.carry_out(action_id, is_stopping=overtaken)
+    actions.run(action_id, is_stopping=overtaken)
 
     assert not b.connection.exists(keys.action_work(action_id))
     assert len(ids(b, keys.QUARANTINE)) == MANY - 100
-    acting.carry_out(others[0], is_stopping=bool)
+    actions.run(others[0], is_stopping=bool)
     assert (b.audit().dropped, b.audit().balances) == (MANY, True)
 
 
-def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(b: Bench, acting: Acting) -> None:
+def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="replay", handler=None, place=ALL))
+    action_id = begin(actions, RemainingWork(task="replay", handler=None, cursor=ALL))
 
     def full() -> bool:
         if After.__call__(countdown):
@@ -198,16 +202,18 @@ def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(b: Bench, acting:
 
     countdown = After(2)
     with pytest.raises(redis.ResponseError):
-        acting.carry_out(action_id, is_stopping=full)
+        actions.run(action_id, is_stopping=full)
 
-    noted = look(acting, action_id).noted
+    noted = look(actions, action_id).action
     assert (noted.state, noted.done, noted.why) == ("failed", 200, "ResponseError")
 
 
-def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(b: Bench, acting: Acting) -> None:
+def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(b: Bench, actions: BulkActions) -> None:
     fill(b, MANY)
-    action_id = begin(acting, Work(task="drop", handler=None, sieve=Sieve(error="older rule"), place=ALL))
-    acting.carry_out(action_id, is_stopping=After(1))
+    action_id = begin(
+        actions, RemainingWork(task="drop", handler=None, failure_filter=FailureFilter(error="older rule"), cursor=ALL)
+    )
+    actions.run(action_id, is_stopping=After(1))
 
     assert 0 < b.connection.ttl(keys.action_work(action_id)) <= keys.DAY_SECONDS
     assert not b.connection.exists(keys.action_runner(action_id))
@@ -218,24 +224,24 @@ def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_
 ) -> None:
     fill(b, MANY)
     runner = BulkActionRunner(b.connection)
-    part = Acting._part
+    part = BulkActions._run_step
 
-    def fail(*_: object) -> Work:
+    def fail(*_: object) -> RemainingWork:
         raise RuntimeError
 
-    monkeypatch.setattr(Acting, "_part", fail)
-    work = Work(task="drop", handler=None, place=ALL)
-    deed = Deed(who="anna", by="page", what="drop", where="quarantine", chosen="all", number=MANY)
-    runner.start(deed, work, "one")
+    monkeypatch.setattr(BulkActions, "_run_step", fail)
+    work = RemainingWork(task="drop", handler=None, cursor=ALL)
+    action = Action(who="anna", by="page", what="drop", where="quarantine", chosen="all", number=MANY)
+    runner.start(action, work, "one")
     runner.wait("one", seconds=60)
 
-    standing = runner.get_state("one")
-    assert standing is not None
-    assert (standing.noted.state, standing.noted.why, standing.is_carried_out) == ("failed", "RuntimeError", False)
+    state = runner.get_state("one")
+    assert state is not None
+    assert (state.action.state, state.action.why, state.is_running) == ("failed", "RuntimeError", False)
     (line,) = (record.getMessage() for record in caplog.records if "bulk_action_failed" in record.getMessage())
     assert line.startswith("action=bulk_action_failed id=one count=1 RuntimeError\n")
 
-    monkeypatch.setattr(Acting, "_part", part)
+    monkeypatch.setattr(BulkActions, "_run_step", part)
     rest = runner.resume("one", "anna")
     runner.wait(rest, seconds=60)
     runner.close()

@@ -20,12 +20,12 @@ from tests.integration.workbench import (  # noqa: F401
 )
 from tests.redis_server import RedisServer
 from workers.admin import event_status
-from workers.admin.event_status import Fate
+from workers.admin.event_status import EventStatus
 
 
 @handler(ReportEvent)
 def other(event: ReportEvent) -> None:
-    if event.message_id == "later":
+    if event.message_id == "scheduled":
         raise Retry(after_seconds=3600)
 
 
@@ -40,9 +40,9 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield made
 
 
-def fate(b: Bench, event_id: str, handler: str) -> Fate:
-    (found,) = (at for at in event_status.look(b.connection, {event_id: RECEIVED_MS}) if at.handler == handler)
-    return found.fates[event_id]
+def status_at(b: Bench, event_id: str, handler: str) -> EventStatus:
+    (found,) = (at for at in event_status.find_statuses(b.connection, {event_id: RECEIVED_MS}) if at.handler == handler)
+    return found.statuses[event_id]
 
 
 def only_event(b: Bench) -> str:
@@ -60,21 +60,21 @@ def test_an_event_waits_and_is_then_delivered_at_one_handler_and_dead_at_another
     event_id = only_event(b)
     for name in ("refusing", "other"):
         offered(b, name, since_ms=RECEIVED_MS)
-    assert (fate(b, event_id, "refusing"), fate(b, event_id, "other")) == ("waiting", "waiting")
+    assert (status_at(b, event_id, "refusing"), status_at(b, event_id, "other")) == ("waiting", "waiting")
 
     b.deliver(refusing)
     b.deliver(other)
 
-    assert (fate(b, event_id, "refusing"), fate(b, event_id, "other")) == ("dead", "delivered")
+    assert (status_at(b, event_id, "refusing"), status_at(b, event_id, "other")) == ("dead", "delivered")
 
 
 def test_an_event_that_failed_is_to_be_tried_later(b: Bench) -> None:
-    b.keep(status(record("later")))
+    b.keep(status(record("scheduled")))
     b.expand()
     event_id = only_event(b)
     b.deliver(other)
 
-    assert fate(b, event_id, "other") == "later"
+    assert status_at(b, event_id, "other") == "scheduled"
 
 
 def test_an_event_in_the_hands_of_a_worker_is_running_also_in_a_job_that_was_taken_along(b: Bench) -> None:
@@ -88,7 +88,7 @@ def test_an_event_in_the_hands_of_a_worker_is_running_also_in_a_job_that_was_tak
     b.connection.zadd(keys.rq_started(queue), {f"{job}:execution": 9e12})
     b.connection.lmove(keys.rq_queue(queue), keys.coalesced(job))
 
-    assert [fate(b, one, "refusing") for one in (first, second, third)] == ["running", "running", "waiting"]
+    assert [status_at(b, one, "refusing") for one in (first, second, third)] == ["running", "running", "waiting"]
 
 
 def test_an_event_that_is_settled_in_a_job_that_still_runs_does_not_wait(b: Bench) -> None:
@@ -99,7 +99,7 @@ def test_an_event_that_is_settled_in_a_job_that_still_runs_does_not_wait(b: Benc
     (job,) = b.waiting(queues.delivery_queue("refusing"))
     b.connection.hset(keys.job(job), "progress", "1")
 
-    assert (fate(b, first, "refusing"), fate(b, second, "refusing")) == ("delivered", "waiting")
+    assert (status_at(b, first, "refusing"), status_at(b, second, "refusing")) == ("delivered", "waiting")
 
 
 @pytest.mark.parametrize("reason", ["left out by filters", "dropped", "nobody knows since when", "it came before"])
@@ -109,7 +109,7 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(b
     event_id = only_event(b)
     b.deliver(other)
     offered(b, "other", since_ms=RECEIVED_MS)
-    assert fate(b, event_id, "other") == "delivered"
+    assert status_at(b, event_id, "other") == "delivered"
 
     if reason == "left out by filters":
         b.connection.hset(keys.COUNTS, keys.handler_counter("other", "report", "filtered"), 1)
@@ -120,7 +120,7 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(b
     else:
         offered(b, "other", since_ms=RECEIVED_MS + 1)
 
-    assert fate(b, event_id, "other") == "gone"
+    assert status_at(b, event_id, "other") == "gone"
 
 
 def test_what_a_handler_does_not_want_is_not_called_delivered(b: Bench) -> None:
@@ -130,32 +130,32 @@ def test_what_a_handler_does_not_want_is_not_called_delivered(b: Bench) -> None:
     offered(b, "choosy", since_ms=RECEIVED_MS)
     b.deliver(choosy)
 
-    assert fate(b, unwanted, "choosy") == "gone"
+    assert status_at(b, unwanted, "choosy") == "gone"
 
 
 def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
     b: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_status, "MOST_JOBS", 5)
+    monkeypatch.setattr(event_status, "MAX_JOBS", 5)
     for number in range(8):
         b.keep(status(record(str(number))))
         b.expand()
     oldest, *_, newest = b.waiting_at(refusing)
 
-    assert fate(b, newest, "refusing") == "waiting"
-    assert fate(b, oldest, "refusing") == "unknown"
-    assert fate(b, "0badc0de", "refusing") == "unknown"
+    assert status_at(b, newest, "refusing") == "waiting"
+    assert status_at(b, oldest, "refusing") == "unknown"
+    assert status_at(b, "0badc0de", "refusing") == "unknown"
 
 
 def test_of_a_queue_with_larger_jobs_than_can_be_read_it_says_so(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     b.keep(status(record("1")))
     b.expand()
     event_id = only_event(b)
-    assert fate(b, event_id, "refusing") == "waiting"
-    monkeypatch.setattr(event_status, "MOST_BYTES", 100)
+    assert status_at(b, event_id, "refusing") == "waiting"
+    monkeypatch.setattr(event_status, "MAX_BYTES", 100)
 
     before = b.connection.info("stats")["total_net_output_bytes"]
-    assert fate(b, event_id, "refusing") == "unknown"
+    assert status_at(b, event_id, "refusing") == "unknown"
     assert b.connection.info("stats")["total_net_output_bytes"] - before < 20_000
 
 
@@ -167,7 +167,7 @@ def test_a_job_of_a_newer_release_hides_no_other(b: Bench) -> None:
     newer, _ = b.waiting(queues.delivery_queue("refusing"))
     b.connection.hset(keys.job(newer), "data", queues.encode_call("workers.jobs.deliver", (99, {})))
 
-    assert fate(b, other_id, "refusing") == "waiting"
+    assert status_at(b, other_id, "refusing") == "waiting"
 
 
 def test_while_redis_is_full_it_is_told_all_the_same(start_redis: StartRedis) -> None:
@@ -177,10 +177,10 @@ def test_while_redis_is_full_it_is_told_all_the_same(start_redis: StartRedis) ->
         event_id = only_event(b)
         b.connection.config_set("maxmemory", "1")
 
-        assert fate(b, event_id, "refusing") == "waiting"
+        assert status_at(b, event_id, "refusing") == "waiting"
 
 
 def test_nothing_is_asked_for_no_events(b: Bench) -> None:
     die(b, "1")
     assert ids(b, keys.dead("refusing")) == [ANY]
-    assert event_status.look(b.connection, {}) == []
+    assert event_status.find_statuses(b.connection, {}) == []

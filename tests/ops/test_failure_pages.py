@@ -12,8 +12,8 @@ from tests.acceptance.processes import run
 from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use
 from tests.ops.running_service import HOSTILE, PASSWORD, Service, served
 from tests.redis_server import RedisServer
-from workers.admin.action_log import Deed, Trail
-from workers.admin.bulk_action import Acting, Work
+from workers.admin.action_log import Action, ActionLog
+from workers.admin.bulk_action import BulkActions, RemainingWork
 from workers.runtime import pause
 
 every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
@@ -28,7 +28,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened, size: tup
     how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
     with connections.connect(service.redis.url) as client:
         dead, quarantined = newest(client, keys.dead("crm")), newest(client, keys.QUARANTINE)
-        with Trail(client).noted(Deed(who="anna", by="command", what="off", where="handler:crm")):
+        with ActionLog(client).record(Action(who="anna", by="command", what="pause", where="handler:crm")):
             pass
         stopped = half_done(client)
     for name, path in {
@@ -38,7 +38,7 @@ def test_everybody_can_use_each_page(service: Service, window: Opened, size: tup
         "quarantine": "/quarantine",
         "quarantine filtered to nothing": "/quarantine?error=nothing+like+it",
         "quarantined": f"/quarantine/{quarantined}",
-        "handler off": "/handlers/crm/off",
+        "handler paused": "/handlers/crm/pause",
         "actions": "/actions",
         "action": f"/actions/{stopped}",
         "not there": "/quarantine/0badc0de",
@@ -58,11 +58,11 @@ def newest(client: object, index: str) -> str:
 
 
 def half_done(client: object) -> str:
-    acting = Acting(client)  # type: ignore[arg-type]
-    work = Work(task="drop", handler=None, ids=("0badc0de",) * 300)
-    one = acting.begin(Deed(who=HOSTILE, by="page", what="drop", where="quarantine", number=300), work)
-    acting.stop(one)
-    acting.carry_out(one, is_stopping=bool)
+    actions = BulkActions(client)  # type: ignore[arg-type]
+    work = RemainingWork(task="drop", handler=None, ids=("0badc0de",) * 300)
+    one = actions.start(Action(who=HOSTILE, by="page", what="drop", where="quarantine", number=300), work)
+    actions.stop(one)
+    actions.run(one, is_stopping=bool)
     return one
 
 
@@ -134,11 +134,11 @@ def test_a_dead_letter_of_a_newer_release_is_shown_as_it_is(service: Service, wi
             client.hset(key, "event", before)
 
 
-@pytest.mark.parametrize("path", ["/quarantine", "/dead-letters/crm", "/handlers/crm/off", "/actions/x"])
+@pytest.mark.parametrize("path", ["/quarantine", "/dead-letters/crm", "/handlers/crm/pause", "/actions/x"])
 @pytest.mark.parametrize("token", ["", "0" * 64])
 def test_without_the_token_of_a_form_nothing_is_done(service: Service, path: str, token: str) -> None:
     forms = {
-        "/handlers/crm/off": [""],
+        "/handlers/crm/pause": [""],
         "/actions/x": ["/stop", "/resume"],
     }.get(path, ["/actions", "/confirm"])
     with service.redis.client() as client:
@@ -170,7 +170,7 @@ def state(client: object) -> list[object]:
         ("/actions?after=nonsense", 400),
         ("/actions/0badc0de", 404),
         ("/handlers/crm/sideways", 404),
-        ("/handlers/nobody/off", 404),
+        ("/handlers/nobody/pause", 404),
     ],
 )
 def test_what_is_not_there_or_not_understood_is_said(service: Service, path: str, status: int) -> None:
@@ -205,7 +205,7 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
     fresh: Service, window: Opened, javascript: bool
 ) -> None:
     with connections.connect(fresh.redis.url) as client:
-        before = {handler.handler: handler for handler in audit.take(client).handlers}
+        before = {handler.handler: handler for handler in audit.run(client).handlers}
         page = signed_in(window, fresh, "/dead-letters/crm", javascript=javascript)
         boxes = page.get_by_role("row").get_by_role("checkbox", name=re.compile("^Tick [0-9a-f]{24}$"))
         boxes.nth(0).check()
@@ -218,13 +218,13 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
         expect(page.get_by_role("status")).to_have_text("Done with 2.")
         fresh.rest()
 
-        sums = audit.take(client)
+        sums = audit.run(client)
         after = {handler.handler: handler for handler in sums.handlers}
         assert sums.balances
         # They failed again, having been tried again, and nobody else heard of it.
         assert (after["crm"].dead, after["crm"].queued) == (3, before["crm"].queued)
         assert after["ledger"] == before["ledger"]
-        (noted,) = Trail(client).latest(most=9).found
+        (noted,) = ActionLog(client).list_newest(limit=9).items
         assert (noted.who, noted.what, noted.where, noted.chosen) == ("anna", "replay", "dead:crm", "2 by id")
         assert (noted.number, noted.done, noted.state) == (2, 2, "done")
 
@@ -245,12 +245,12 @@ def test_all_that_match_are_dropped_and_nothing_else(fresh: Service, window: Ope
 
         assert client.zscore(keys.QUARANTINE, strange) is None
         assert client.zcard(keys.QUARANTINE) == 1
-        assert audit.take(client).balances
+        assert audit.run(client).balances
         page.get_by_role("link", name="What operators did").click()
         cells = page.get_by_role("row").nth(1).get_by_role("cell")
         chosen = "all with error holds a text of 25 characters"
         expect(cells).to_have_text(["anna", "Drop", "quarantine", chosen, "1", "1", "done"])
-    assert "action=operator_ended" in fresh.ops.output
+    assert "action=operator_action_ended" in fresh.ops.output
     assert "99000001" not in fresh.ops.output
 
 
@@ -275,7 +275,7 @@ def test_a_form_that_is_sent_twice_is_one_act(fresh: Service, window: Opened) ->
 
     expect(page).to_have_url(again.url)
     with connections.connect(fresh.redis.url) as client:
-        assert len(Trail(client).latest(most=9).found) == 1
+        assert len(ActionLog(client).list_newest(limit=9).items) == 1
 
 
 def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Opened) -> None:
@@ -302,21 +302,21 @@ def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Ope
 def test_a_handler_is_turned_off_and_on(fresh: Service, window: Opened, javascript: bool) -> None:
     with connections.connect(fresh.redis.url) as client:
         page = signed_in(window, fresh, "/dead-letters", javascript=javascript)
-        page.get_by_role("link", name="Turn ledger off").click()
+        page.get_by_role("link", name="Pause ledger").click()
         assert pause.read_state(client, "ledger") is None
-        page.get_by_role("button", name="Turn ledger off").click()
-        expect(page.get_by_role("row", name="ledger")).to_contain_text("off")
+        page.get_by_role("button", name="Pause ledger").click()
+        expect(page.get_by_role("row", name="ledger")).to_contain_text("paused")
         pausing = pause.read_state(client, "ledger")
         assert pausing is not None
         assert pausing.by == "operator"
 
-        page.get_by_role("link", name="Turn ledger on").click()
-        page.get_by_role("button", name="Turn ledger on").click()
-        expect(page.get_by_role("link", name="Turn ledger off")).to_be_visible()
+        page.get_by_role("link", name="Resume ledger").click()
+        page.get_by_role("button", name="Resume ledger").click()
+        expect(page.get_by_role("link", name="Pause ledger")).to_be_visible()
         assert pause.read_state(client, "ledger") is None
-        assert [(act.what, act.where, act.who) for act in Trail(client).latest(most=9).found] == [
-            ("on", "handler:ledger", "anna"),
-            ("off", "handler:ledger", "anna"),
+        assert [(act.what, act.where, act.who) for act in ActionLog(client).list_newest(limit=9).items] == [
+            ("resume", "handler:ledger", "anna"),
+            ("pause", "handler:ledger", "anna"),
         ]
 
 

@@ -10,7 +10,7 @@ from tests.integration.shelves import die, ids, quarantined, refusing
 from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.failures import search
-from workers.failures.search import Further, Sought, seek
+from workers.failures.search import SearchCursor, SearchPage
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield made
 
 
-def found(sought: Sought) -> list[str]:
-    return [f"{hit.shelf.name} {hit.row.id}" for hit in sought.hits]
+def found(page: SearchPage) -> list[str]:
+    return [f"{hit.failure_list.name} {hit.row.id}" for hit in page.hits]
 
 
 def test_an_id_is_found_in_a_dead_letter_and_in_a_quarantined_body(b: Bench) -> None:
@@ -32,18 +32,18 @@ def test_an_id_is_found_in_a_dead_letter_and_in_a_quarantined_body(b: Bench) -> 
     (letter,) = (each for event, each in letters.items() if b"14466445287300014003" in event)
     bodies = [one for one in ids(b, keys.QUARANTINE) if b"4003" in b.connection.hget(keys.quarantined(one), "body")]
 
-    sought = seek(b.connection, "14466445287300014003")
+    page = search.search(b.connection, "14466445287300014003")
 
-    assert found(sought) == [f"dead:refusing {letter}", f"quarantine {bodies[0]}"]
-    assert (sought.looked, sought.further) == (4, None)
+    assert found(page) == [f"dead:refusing {letter}", f"quarantine {bodies[0]}"]
+    assert (page.scanned, page.next_cursor) == (4, None)
 
 
 def test_only_the_whole_of_an_id_is_a_hit(b: Bench) -> None:
     b.keep(quarantined=[quarantined(35699000001), quarantined(1235699000001), quarantined(356990000019)])
 
-    assert len(seek(b.connection, "5699000001").hits) == 0
-    assert len(seek(b.connection, "1235699000001").hits) == 1
-    assert len(seek(b.connection, "message_id").hits) == 3
+    assert len(search.search(b.connection, "5699000001").hits) == 0
+    assert len(search.search(b.connection, "1235699000001").hits) == 1
+    assert len(search.search(b.connection, "message_id").hits) == 3
 
 
 @pytest.mark.parametrize(
@@ -53,44 +53,44 @@ def test_any_text_is_found_however_the_body_spells_it(b: Bench, body: object) ->
     assert callable(body)
     b.keep(quarantined=[quarantined(1, body=body({"data": ["früh.ling (50%) 🌱"]}).encode())])
 
-    assert len(seek(b.connection, "früh.ling (50%) 🌱").hits) == 1
-    assert len(seek(b.connection, "früh ling (50%) 🌱").hits) == 0
+    assert len(search.search(b.connection, "früh.ling (50%) 🌱").hits) == 1
+    assert len(search.search(b.connection, "früh ling (50%) 🌱").hits) == 0
 
 
 def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "MOST_ENTRIES", 7)
+    monkeypatch.setattr(search, "MAX_FAILURES", 7)
     die(b, *map(str, range(10)))
     b.keep(quarantined=[quarantined(99, at_ms=RECEIVED_MS + number) for number in range(10)])
 
-    looked, hits, further, times = 0, list[str](), None, 0
+    scanned, hits, cursor, times = 0, list[str](), None, 0
     while True:
-        sought = seek(b.connection, "35699000001", start=further)
-        assert sought.looked <= 7
-        looked, hits, times = looked + sought.looked, hits + found(sought), times + 1
-        if sought.further is None:
+        page = search.search(b.connection, "35699000001", start=cursor)
+        assert page.scanned <= 7
+        scanned, hits, times = scanned + page.scanned, hits + found(page), times + 1
+        if page.next_cursor is None:
             break
-        further = Further.of(sought.further.text)
+        cursor = SearchCursor.parse(page.next_cursor.text)
 
-    assert (looked, times, len(set(hits))) == (20, 3, 20)
+    assert (scanned, times, len(set(hits))) == (20, 3, 20)
 
 
 def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "MOST_BYTES", 250_000)
+    monkeypatch.setattr(search, "MAX_BYTES", 250_000)
     large = [quarantined(1, body=b"x" * 100_000, at_ms=RECEIVED_MS + number) for number in range(5)]
     b.keep(quarantined=[*large, quarantined(2, body=b"x" * 900_000, at_ms=RECEIVED_MS - 1)])
 
-    looked, further = [], None
+    scanned, cursor = [], None
     while True:
-        sought = seek(b.connection, "35699000001", start=further)
-        looked.append(sought.looked)
-        further = sought.further
-        if further is None:
+        page = search.search(b.connection, "35699000001", start=cursor)
+        scanned.append(page.scanned)
+        cursor = page.next_cursor
+        if cursor is None:
             break
 
-    assert looked == [2, 2, 1, 1]
+    assert scanned == [2, 2, 1, 1]
 
 
 def test_a_shelf_that_is_gone_begins_anew(b: Bench) -> None:
     b.keep(quarantined=[quarantined(1)])
 
-    assert seek(b.connection, "35699000001", start=Further("dead:gone")).looked == 1
+    assert search.search(b.connection, "35699000001", start=SearchCursor("dead:gone")).scanned == 1

@@ -22,7 +22,7 @@ def act(service: Service, path: str, **fields: Any) -> tuple[int, str]:
 
 def standing(service: Service) -> tuple[object, ...]:
     with connections.connect(service.redis.url) as client:
-        sums = audit.take(client)
+        sums = audit.run(client)
         return client.zcard(keys.QUARANTINE), client.zcard(keys.ACTIONS), sums.dropped, sums.balances
 
 
@@ -36,10 +36,10 @@ def test_a_number_that_is_none_or_beyond_all_measure_is_refused(service: Service
 
 @pytest.mark.parametrize("entry_id", NO_ENTRY, ids=ascii)
 @pytest.mark.parametrize("step", ["confirm", "act"])
-def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, entry_id: str) -> None:
+def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, failure_id: str) -> None:
     before = standing(service)
-    for shelf in ("/quarantine", "/dead-letters/crm"):
-        assert act(service, f"{shelf}/{step}", do="drop-ticked", id=entry_id)[0] == 400
+    for failure_list in ("/quarantine", "/dead-letters/crm"):
+        assert act(service, f"{failure_list}/{step}", do="drop-ticked", id=failure_id)[0] == 400
     assert standing(service) == before
 
 

@@ -225,7 +225,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert found.problem == "SQLAlchemy is not installed: pip install 'callbacks[sql]'"
 
 
-@pytest.mark.parametrize("query", ["id=x&further=quarantine%20nonsense", f"id={'x' * 301}"])
+@pytest.mark.parametrize("query", ["id=x&cursor=quarantine%20nonsense", f"id={'x' * 301}"])
 def test_what_is_not_understood_is_said(known: Service, query: str) -> None:
     assert httpx.get(f"{known.ops_url}/messages?{query}", trust_env=False, timeout=30).status_code == 400
 

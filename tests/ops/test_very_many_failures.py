@@ -113,7 +113,7 @@ def test_all_of_very_many_are_dropped_in_parts_while_a_page_shows_how_it_goes(
         expect(shown.get_by_role("progressbar")).to_be_visible()
         expect(shown.get_by_role("status")).to_have_text("Done with 50,000.", timeout=120_000)
         assert client.zcard(keys.QUARANTINE) == 0
-        sums = audit.take(client)
+        sums = audit.run(client)
         assert (sums.dropped, sums.balances) == (VERY_MANY // 4, True)
 
 
@@ -141,5 +141,5 @@ def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_be
         again.get_by_role("button", name="Go on with the rest").click()
         expect(again.get_by_role("status")).to_contain_text("Done with", timeout=180_000)
         assert client.zcard(keys.QUARANTINE) == 0
-        sums = audit.take(client)
+        sums = audit.run(client)
         assert (sums.waiting, sums.balances) == (VERY_MANY // 2, True)

@@ -98,7 +98,7 @@ def test_the_event_loop_lives_from_batch_to_batch_and_ends_with_the_caller() -> 
 # --- more that comes while calls are under way
 
 
-class Waiting:
+class QueueState:
     """Events that wait behind those of a run, and how many it asked for, each time."""
 
     def __init__(self, *waiting: Event) -> None:
@@ -120,7 +120,7 @@ def test_a_run_asks_for_an_event_for_each_hand_that_is_free() -> None:
         await heard.wait()
 
     first, second, *others = reports(5)
-    behind = Waiting(*others)
+    behind = QueueState(*others)
     with caller(take, concurrency=5) as calls:
         told = dict(calls.call([first, second], more=behind.more))
 
@@ -136,7 +136,7 @@ def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
         await asyncio.sleep(SHORT)
 
     first, *others = reports(3)
-    behind = Waiting(*others)
+    behind = QueueState(*others)
     with caller(take, concurrency=3) as calls:
         assert list(calls.call([first], stop=lambda: bool(behind.asked), more=behind.more)) == [(0, DONE)]
 
@@ -147,7 +147,7 @@ def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
 def test_nothing_joins_a_call_that_goes_on_although_its_time_is_over() -> None:
     # A run that goes on looks well to the watchdog, which is to end a process that cannot get rid of a call.
     asked: list[int] = []
-    behind = Waiting()
+    behind = QueueState()
 
     async def take(event: ReportEvent) -> None:
         for _ in range(3):
@@ -175,7 +175,7 @@ def test_an_interrupt_ends_the_calls_under_way_whoever_was_to_be_asked() -> None
             ended.append(event.message_id)
 
     with caller(take, concurrency=3) as calls, pytest.raises(KeyboardInterrupt):
-        list(calls.call(reports(2), more=Waiting().more))
+        list(calls.call(reports(2), more=QueueState().more))
 
     assert ended == ["0"]
 

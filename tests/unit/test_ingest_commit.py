@@ -14,7 +14,7 @@ from shared.batches import Accepted
 from shared.errors import StoreUnavailable
 
 
-class Shelf:
+class FailureList:
     """A store in memory that writes when it is told to, and fails as it is told to."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ async def settle() -> None:
 
 def test_idle_a_callback_is_committed_alone_at_once() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         await commit.accept(callback("a"), 1)
@@ -64,7 +64,7 @@ def test_idle_a_callback_is_committed_alone_at_once() -> None:
 
 def test_those_that_arrive_during_a_commit_share_the_next() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         shelf.may_write.clear()
@@ -84,7 +84,7 @@ def test_those_that_arrive_during_a_commit_share_the_next() -> None:
 
 def test_nobody_is_told_before_the_store_has_written() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         shelf.may_write.clear()
@@ -103,7 +103,7 @@ def test_nobody_is_told_before_the_store_has_written() -> None:
 
 def test_a_batch_that_is_not_kept_is_told_to_each_of_its_senders_and_the_next_goes_on() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         shelf.fails = StoreUnavailable("no room", retry_after_seconds=7)
@@ -123,7 +123,7 @@ def test_a_batch_that_is_not_kept_is_told_to_each_of_its_senders_and_the_next_go
 
 def test_one_that_breaks_the_store_does_not_take_its_siblings_along(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         shelf.poison = "text of a person"
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
@@ -142,7 +142,7 @@ def test_one_that_breaks_the_store_does_not_take_its_siblings_along(caplog: pyte
 
 def test_a_sender_that_goes_away_harms_nobody_and_its_callback_is_kept() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         shelf.may_write.clear()
@@ -162,7 +162,7 @@ def test_a_sender_that_goes_away_harms_nobody_and_its_callback_is_kept() -> None
 
 def test_at_the_end_what_waits_is_committed_and_nothing_more_is_taken() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf, max_callbacks=2)
         running = asyncio.create_task(commit.run())
         shelf.may_write.clear()
@@ -203,7 +203,7 @@ def test_batches_keep_the_order_and_both_limits(sizes: list[int], max_callbacks:
 
 def test_a_commit_that_was_cancelled_by_another_is_repeated_and_loses_nobody() -> None:
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf)
         running = asyncio.create_task(commit.run())
         write, calls = shelf.write, [0]
@@ -228,7 +228,7 @@ def test_whatever_ends_it_nobody_waits_for_an_answer_that_does_not_come() -> Non
         """Not even an Exception."""
 
     async def scenario() -> None:
-        shelf = Shelf()
+        shelf = FailureList()
         commit = GroupCommit(shelf, max_callbacks=1)
         shelf.may_write.clear()
         work = Background()

@@ -23,50 +23,50 @@ from rq.utils import as_text
 from shared import batches, keys
 from shared.errors import CallbacksError
 from shared.stored_times import stored_time
-from workers.failures.cursor import Part, Place, Sieve, Walk
+from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
 
 log = logging.getLogger("callbacks.operators")
 
-By: TypeAlias = Literal["page", "command"]
-What: TypeAlias = Literal["replay", "drop", "off", "on", "discard", "drain"]
-State: TypeAlias = Literal["running", "done", "stopped", "failed"]
+ActionSource: TypeAlias = Literal["page", "command"]
+ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain"]
+ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
-_MOST_CHARACTERS: Final = 64
+_MAX_CHARACTERS: Final = 64
 # As long as any whole phone number is, and shorter than an id made of digits needs to be told.
-_NUMBER: Final = re.compile(r"[0-9]{7,}")
+_PHONE_NUMBER: Final = re.compile(r"[0-9]{7,}")
 
 
-class AlreadyBegun(CallbacksError):
+class AlreadyStarted(CallbacksError):
     """It was begun before: whoever asks twice means it once."""
 
 
-class Deed(Struct, frozen=True, kw_only=True):
+class Action(Struct, frozen=True, kw_only=True):
     """What an operator is about to do, on a shelf ("quarantine", "dead:log") or with a handler ("handler:log").
 
     `chosen` says in words which entries; `number` how many they are, None where nobody counted.
     """
 
     who: str
-    by: By
-    what: What
+    by: ActionSource
+    what: ActionKind
     where: str
     chosen: str = ""
     number: int | None = None
 
 
-class Noted(Deed, frozen=True, kw_only=True):
+class LoggedAction(Action, frozen=True, kw_only=True):
     """What is noted of it. `done` and `failed` count entries, or events, so far; `why` is the kind of its error."""
 
     action_id: str
-    begun_at: datetime
+    started_at: datetime
     ended_at: datetime | None
-    state: State
+    state: ActionState
     done: int
     failed: int
     why: str
 
 
-class Tally(Struct, kw_only=True):
+class ActionProgress(Struct, kw_only=True):
     """How far an act has come: its doer counts here, and the trail writes it down."""
 
     done: int = 0
@@ -74,38 +74,38 @@ class Tally(Struct, kw_only=True):
     is_stopped: bool = False
 
 
-class Trail:
+class ActionLog:
     """The trail over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
-        self._walk = Walk(connection)
+        self._index_reader = IndexReader(connection)
 
-    def begin(self, deed: Deed, action_id: str = "") -> str:
+    def start(self, action: Action, action_id: str = "") -> str:
         """Note that it begins, and give the id it has from now on: `action_id`, if that was given to it before.
 
-        Raises AlreadyBegun, and redis.OutOfMemoryError while Redis is full.
+        Raises AlreadyStarted, and redis.OutOfMemoryError while Redis is full.
         """
         action_id = action_id or new_id()
-        deed = _safe(deed)
+        action = _sanitize(action)
         key, time_ms = keys.action(action_id), batches.now_ms()
-        fields = {name: value for name, value in msgspec.structs.asdict(deed).items() if value is not None}
+        fields = {name: value for name, value in msgspec.structs.asdict(action).items() if value is not None}
         with self._connection.pipeline() as pipe:
             pipe.watch(key)
             if pipe.exists(key):
-                raise AlreadyBegun
+                raise AlreadyStarted
             pipe.multi()
-            pipe.hset(key, mapping={**fields, "begun_ms": time_ms, "state": "running"})
+            pipe.hset(key, mapping={**fields, "started_ms": time_ms, "state": "running"})
             pipe.expire(key, keys.ACTION_SECONDS)
             pipe.zadd(keys.ACTIONS, {action_id: time_ms})
             pipe.zrange(keys.ACTIONS, 0, -keys.ACTIONS_KEPT - 1)
             try:
                 *_, too_many = pipe.execute()
             except redis.WatchError:
-                raise AlreadyBegun from None
+                raise AlreadyStarted from None
         log.info(
-            'action=operator_began id=%s who="%s" by=%s what=%s where=%s chosen="%s" number=%s',
-            *(action_id, deed.who, deed.by, deed.what, deed.where, deed.chosen, _shown(deed.number)),
+            'action=operator_action_started id=%s who="%s" by=%s what=%s where=%s chosen="%s" number=%s',
+            *(action_id, action.who, action.by, action.what, action.where, action.chosen, _number_text(action.number)),
         )
         if too_many:
             with self._connection.pipeline() as pipe:
@@ -114,58 +114,62 @@ class Trail:
                 pipe.execute()
         return action_id
 
-    def end(self, action_id: str, deed: Deed, tally: Tally, *, state: State, why: str = "") -> None:
+    def end(
+        self, action_id: str, action: Action, progress: ActionProgress, *, state: ActionState, why: str = ""
+    ) -> None:
         """Note how it ended, and with how many entries it was done."""
-        deed = _safe(deed)
+        action = _sanitize(action)
         log.info(
-            'action=operator_ended id=%s who="%s" what=%s where=%s state=%s done=%d failed=%d why=%s',
-            *(action_id, deed.who, deed.what, deed.where, state, tally.done, tally.failed, why),
+            'action=operator_action_ended id=%s who="%s" what=%s where=%s state=%s done=%d failed=%d why=%s',
+            *(action_id, action.who, action.what, action.where, state, progress.done, progress.failed, why),
         )
-        fields = {"state": state, "ended_ms": batches.now_ms(), "why": why, **counted(tally)}
+        fields = {"state": state, "ended_ms": batches.now_ms(), "why": why, **progress_fields(progress)}
         self._connection.hset(keys.action(action_id), mapping=fields)
 
     @contextmanager
-    def noted(self, deed: Deed) -> Iterator[Tally]:
+    def record(self, action: Action) -> Iterator[ActionProgress]:
         """Note what is done inside: its beginning, and its end however that comes.
 
         While Redis is full it is done without: dropping is how room is made.
         """
-        tally = Tally()
+        progress = ActionProgress()
         action_id = ""
         try:
-            action_id = self.begin(deed)
+            action_id = self.start(action)
         except redis.OutOfMemoryError:
-            log.warning("action=operator_unnoted what=%s where=%s", deed.what, deed.where)
+            log.warning("action=operator_action_not_logged what=%s where=%s", action.what, action.where)
         try:
-            yield tally
+            yield progress
         except BaseException as exc:
             # It fails for that reason, whatever Redis says to a note of it.
-            state: State = "stopped" if tally.is_stopped or not isinstance(exc, Exception) else "failed"
-            self._end_if_possible(action_id, deed, tally, state=state, why=type(exc).__name__)
+            state: ActionState = "stopped" if progress.is_stopped or not isinstance(exc, Exception) else "failed"
+            self._end_if_possible(action_id, action, progress, state=state, why=type(exc).__name__)
             raise
-        self._end_if_possible(action_id, deed, tally, state="stopped" if tally.is_stopped else "done")
+        self._end_if_possible(action_id, action, progress, state="stopped" if progress.is_stopped else "done")
 
-    def find(self, action_id: str) -> Noted | None:
+    def find(self, action_id: str) -> LoggedAction | None:
         """Give what is noted of one act; None if that is nothing, or no more."""
-        return _noted(action_id, self._connection.hgetall(keys.action(action_id)))
+        return _parse_action(action_id, self._connection.hgetall(keys.action(action_id)))
 
-    def latest(self, *, after: Place | None = None, most: int) -> Part[Noted]:
+    def list_newest(self, *, after: Cursor | None = None, limit: int) -> Page[LoggedAction]:
         """Give the newest acts after a place."""
-        places = self._walk.places(keys.ACTIONS, after=after, most=most + 1)
+        cursors = self._index_reader.read_members(keys.ACTIONS, after=after, limit=limit + 1)
         with self._connection.pipeline(transaction=False) as pipe:
-            for place in places[:most]:
-                pipe.hgetall(keys.action(place.entry_id))
-            told = pipe.execute()
-        found = (_noted(place.entry_id, fields) for place, fields in zip(places[:most], told, strict=True))
-        return Part(tuple(filter(None, found)), places[most - 1] if len(places) > most else None, len(told))
+            for cursor in cursors[:limit]:
+                pipe.hgetall(keys.action(cursor.item_id))
+            reply = pipe.execute()
+        found = (_parse_action(cursor.item_id, fields) for cursor, fields in zip(cursors[:limit], reply, strict=True))
+        return Page(tuple(filter(None, found)), cursors[limit - 1] if len(cursors) > limit else None, len(reply))
 
-    def _end_if_possible(self, action_id: str, deed: Deed, tally: Tally, *, state: State, why: str = "") -> None:
+    def _end_if_possible(
+        self, action_id: str, action: Action, progress: ActionProgress, *, state: ActionState, why: str = ""
+    ) -> None:
         if not action_id:
             return
         try:
-            self.end(action_id, deed, tally, state=state, why=why)
+            self.end(action_id, action, progress, state=state, why=why)
         except redis.RedisError:
-            log.warning("action=operator_unnoted what=%s where=%s", deed.what, deed.where)
+            log.warning("action=operator_action_not_logged what=%s where=%s", action.what, action.where)
 
 
 def new_id() -> str:
@@ -173,23 +177,25 @@ def new_id() -> str:
     return f"{batches.now_ms():012x}{secrets.token_hex(4)}"
 
 
-def counted(tally: Tally) -> dict[str, int]:
+def progress_fields(progress: ActionProgress) -> dict[str, int]:
     """Give the fields of an act that tell how far it has come."""
-    return {"done": tally.done, "failed": tally.failed}
+    return {"done": progress.done, "failed": progress.failed}
 
 
-def chosen(sieve: Sieve) -> str:
+def describe_filter(failure_filter: FailureFilter) -> str:
     """Say which entries a sieve lets through, without the text that was searched for."""
-    if sieve.wants_all:
+    if failure_filter.matches_all:
         return "all"
-    parts = [f"{name} {value}" for name, value in (("source", sieve.source), ("kind", sieve.kind)) if value]
-    if sieve.error:
-        number = len(sieve.error)
+    parts = [
+        f"{name} {value}" for name, value in (("source", failure_filter.source), ("kind", failure_filter.kind)) if value
+    ]
+    if failure_filter.error:
+        number = len(failure_filter.error)
         parts.append(f"error holds a text of {number} character{'' if number == 1 else 's'}")
     return f"all with {', '.join(parts)}"
 
 
-def by_id(number: int) -> str:
+def describe_ids(number: int) -> str:
     """Say that so many entries were named."""
     return f"{number:,} by id"
 
@@ -202,23 +208,25 @@ def command_line_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _safe(deed: Deed) -> Deed:
-    return msgspec.structs.replace(deed, who=_plain(deed.who) or "unknown", chosen=_plain(deed.chosen))
+def _sanitize(action: Action) -> Action:
+    return msgspec.structs.replace(
+        action, who=_sanitize_text(action.who) or "unknown", chosen=_sanitize_text(action.chosen)
+    )
 
 
-def _plain(text: str) -> str:
+def _sanitize_text(text: str) -> str:
     """Give a line's worth of `text`, without whole numbers and what would end a quotation or hide something."""
     printable = "".join(character if character.isprintable() and character != '"' else " " for character in text)
-    return _NUMBER.sub("(number)", printable)[:_MOST_CHARACTERS].strip()
+    return _PHONE_NUMBER.sub("(number)", printable)[:_MAX_CHARACTERS].strip()
 
 
-def _shown(number: int | None) -> str:
+def _number_text(number: int | None) -> str:
     return "unknown" if number is None else str(number)
 
 
-def _noted(action_id: str, told: dict[bytes, bytes]) -> Noted | None:
-    fields: dict[str, str] = {as_text(name): value.decode(errors="replace") for name, value in told.items()}
-    if "begun_ms" not in fields:
+def _parse_action(action_id: str, reply: dict[bytes, bytes]) -> LoggedAction | None:
+    fields: dict[str, str] = {as_text(name): value.decode(errors="replace") for name, value in reply.items()}
+    if "started_ms" not in fields:
         return None
     ended_ms, number = fields.get("ended_ms"), fields.get("number")
     return msgspec.convert(
@@ -226,10 +234,10 @@ def _noted(action_id: str, told: dict[bytes, bytes]) -> Noted | None:
         | {
             "action_id": action_id,
             "number": None if number is None else int(number),
-            "begun_at": stored_time(fields["begun_ms"]),
+            "started_at": stored_time(fields["started_ms"]),
             "ended_at": None if ended_ms is None else stored_time(ended_ms),
             "done": int(fields.get("done", 0)),
             "failed": int(fields.get("failed", 0)),
         },
-        Noted,
+        LoggedAction,
     )

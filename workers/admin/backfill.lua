@@ -8,11 +8,11 @@
 --       job, ids for the jobs
 --       events: kind, id, when it was received (ms), itself
 -- Gives {events enqueued, given by an earlier backfill, offered the usual way}
-local given_prefix, given_seconds = next_text(), next_number()
+local backfilled_prefix, backfilled_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
-local head, tail, fields, words, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
-local most, ids = next_number(), next_list()
+local head, tail, fields, description, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
+local max_events, ids = next_number(), next_list()
 local now = now_ms()
 
 require_counters(KEYS[1])
@@ -33,14 +33,14 @@ local function was_offered(id, received)
 end
 
 local events, counts, touched = {}, {}, {}
-local known, offered = 0, 0
+local already_enqueued, already_offered = 0, 0
 for _ = 1, next_number() do
   local kind, id, received, event = next_text(), next_text(), next_number(), next_text()
-  local set = given_prefix .. id:sub(1, 2)
+  local set = backfilled_prefix .. id:sub(1, 2)
   if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
-    known = known + 1
+    already_enqueued = already_enqueued + 1
   elseif was_offered(id, received) then
-    offered = offered + 1
+    already_offered = already_offered + 1
   else
     redis.call('SADD', set, id:sub(3))
     touched[set] = true
@@ -49,21 +49,21 @@ for _ = 1, next_number() do
   end
 end
 
-for set in pairs(touched) do redis.call('EXPIRE', set, given_seconds) end
+for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
 for kind, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], kind, number) end
 local used = 0
-for first = 1, #events, most do
-  local last = math.min(first + most - 1, #events)
+for first = 1, #events, max_events do
+  local last = math.min(first + max_events - 1, #events)
   used = used + 1
   local id, size = ids[used], last - first + 1
   redis.call('HSET', job_prefix .. id, unpack(fields))
   redis.call(
     'HSET', job_prefix .. id,
     'data', head .. table.concat(events, ',', first, last) .. tail,
-    'description', size .. words,
+    'description', size .. description,
     'items', size
   )
   redis.call('RPUSH', KEYS[3], id)
 end
 if used > 0 then redis.call('SADD', KEYS[2], KEYS[3]) end
-return {#events, known, offered}
+return {#events, already_enqueued, already_offered}

@@ -18,73 +18,75 @@ from workers.expand.subscriptions import Subscriptions
 from workers.runtime import scripts
 
 # Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
-EVENTS_A_STEP: Final = 1000
-_BYTES_A_STEP: Final = 4 << 20
-_EVENTS_A_JOB: Final = 100
+EVENTS_PER_STEP: Final = 1000
+_BYTES_PER_STEP: Final = 4 << 20
+_EVENTS_PER_JOB: Final = 100
 # Stands for the events where the script puts them; no name of a handler holds it.
-_EVENTS: Final = b'"\\u0000"'
+_PLACEHOLDER: Final = b'"\\u0000"'
 _NEVER_ENDS: Final = 2**53
 
 
-class Step(Struct, frozen=True):
+class BackfillStep(Struct, frozen=True):
     """What one step did: events enqueued, those that an earlier backfill gave, those offered the usual way."""
 
-    given: int = 0
-    known: int = 0
-    offered: int = 0
+    enqueued: int = 0
+    already_enqueued: int = 0
+    already_offered: int = 0
 
 
-class Backfilling:
-    """Gives events of the past to one handler; `offered` is left out, or nothing if it is None."""
+class Backfill:
+    """Gives events of the past to one handler; `offers` is left out, or nothing if it is None."""
 
     def __init__(
-        self, connection: redis.Redis, handler: str, *, offered: Subscriptions | None, dedupe_seconds: int
+        self, connection: redis.Redis, handler: str, *, offers: Subscriptions | None, dedupe_seconds: int
     ) -> None:
         self._handler = handler
         self._queue = queues.delivery_queue(handler)
-        self._offered = offered
+        self._offers = offers
         self._dedupe_seconds = dedupe_seconds
         self._script = connection.register_script(scripts.load("types", "arguments", "clock", "admin/backfill"))
 
-    def give(self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None) -> Iterator[Step]:
+    def enqueue(
+        self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None
+    ) -> Iterator[BackfillStep]:
         """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.
 
         Raises redis.RedisError.
         """
-        part: list[tuple[Event, bytes]] = []
-        held = 0
+        batch: list[tuple[Event, bytes]] = []
+        batch_bytes = 0
         for event in past:
             encoded = events.encode(event)
-            if part and (len(part) == EVENTS_A_STEP or held + len(encoded) > _BYTES_A_STEP):
+            if batch and (len(batch) == EVENTS_PER_STEP or batch_bytes + len(encoded) > _BYTES_PER_STEP):
                 before_each()
-                yield self._step(part)
-                part, held = [], 0
-            part.append((event, encoded))
-            held += len(encoded)
-        if part:
+                yield self._step(batch)
+                batch, batch_bytes = [], 0
+            batch.append((event, encoded))
+            batch_bytes += len(encoded)
+        if batch:
             before_each()
-            yield self._step(part)
+            yield self._step(batch)
 
-    def _step(self, part: list[tuple[Event, bytes]]) -> Step:
-        times = self._offered.times if self._offered is not None else ()
-        head, tail = queues.encode_delivery(self._handler, [_EVENTS]).split(_EVENTS)
+    def _step(self, batch: list[tuple[Event, bytes]]) -> BackfillStep:
+        times = self._offers.times if self._offers is not None else ()
+        head, tail = queues.encode_delivery(self._handler, [_PLACEHOLDER]).split(_PLACEHOLDER)
         fields = queues.job_fields(queue=self._queue, function=queues.DELIVER_JOB, description="")
-        jobs = -(-len(part) // _EVENTS_A_JOB)
+        jobs = -(-len(batch) // _EVENTS_PER_JOB)
         arguments: list[Any] = [
             *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
             *(keys.SEEN_PREFIX, self._dedupe_seconds * 1000, keys.dead_letter(self._handler, "")),
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
-            *(head, tail, 2 * len(fields), *_flat(fields)),
-            *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_A_JOB),
+            *(head, tail, 2 * len(fields), *_flatten(fields)),
+            *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_PER_JOB),
             *(jobs, *(queues.new_job_id() for _ in range(jobs))),
-            len(part),
+            len(batch),
         ]
-        for event, encoded in part:
+        for event, encoded in batch:
             received_ms = int(event.received_at.timestamp() * 1000)
             arguments += (keys.handler_counter(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
-        told = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue)], args=arguments)
-        return Step(*map(int, told))
+        reply = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue)], args=arguments)
+        return BackfillStep(*map(int, reply))
 
 
-def _flat(fields: Mapping[str, Any]) -> list[Any]:
+def _flatten(fields: Mapping[str, Any]) -> list[Any]:
     return [word for field in fields.items() for word in field]

@@ -12,7 +12,7 @@ from shared.events import Event, ReplyEvent, ReportEvent
 # Who posted a body that was given by hand.
 SOURCE: Final = "given"
 # How what is wrong with the whole ends for the gateway, as a path; for people it says nothing.
-_AT_THE_TOP: Final = ": $"
+_ROOT_PATH: Final = ": $"
 _KINDS: Final[dict[Any, type[ReportEvent] | type[ReplyEvent]]] = {"report": ReportEvent, "reply": ReplyEvent}
 
 
@@ -20,7 +20,7 @@ class NoEvents(CallbacksError):
     """It holds no event that can be read."""
 
 
-def read(text: bytes) -> list[Event]:
+def parse(text: bytes) -> list[Event]:
     """Read events: one callback's body, or lines of JSON, each an event or a body. Raises NoEvents, in words."""
     if not text.strip():
         raise NoEvents("there is nothing in it")
@@ -29,26 +29,26 @@ def read(text: bytes) -> list[Event]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
         if len(lines) == 1:
-            return _one(text, text, "")
-        return [event for number, line in lines for event in _one(line, line, f"line {number}: ")]
-    return _one(whole, text, "")
+            return _parse_line(text, text, "")
+        return [event for number, line in lines for event in _parse_line(line, line, f"line {number}: ")]
+    return _parse_line(whole, text, "")
 
 
-def _one(value: Any, text: bytes, where: str) -> list[Event]:
+def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
     """Read one line, or the whole text; `value` is what it says, or the text again if that is not known."""
     try:
         if isinstance(value, bytes):
             value = msgspec.json.decode(value)
         if isinstance(value, dict) and value.get("kind") in ("report", "reply") and "raw" in value:
-            return [_event(value)]
-        return list(events.from_callback(_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
+            return [_parse_event(value)]
+        return list(events.from_callback(_parse_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
     except (NotJson, UnexpectedShape, msgspec.ValidationError) as exc:
-        raise NoEvents(f"{where}{str(exc).removesuffix(_AT_THE_TOP)}") from exc
+        raise NoEvents(f"{where}{str(exc).removesuffix(_ROOT_PATH)}") from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise NoEvents(f"{where}it is no JSON: {exc}") from exc
 
 
-def _event(value: dict[str, Any]) -> Event:
+def _parse_event(value: dict[str, Any]) -> Event:
     kind = _KINDS[value["kind"]]
     missing = [field for field in kind.__struct_fields__ if field not in value]
     if missing:
@@ -57,7 +57,7 @@ def _event(value: dict[str, Any]) -> Event:
     return event
 
 
-def _callback(text: bytes) -> wire.Callback:
+def _parse_callback(text: bytes) -> wire.Callback:
     callback = wire.read(text, None)
     if callback.faults:
         raise UnexpectedShape("; ".join(wire.summarize(callback.faults)))

@@ -17,15 +17,15 @@ from shared import keys, progress, queues
 from workers.expand import subscriptions
 from workers.failures import failure_list
 
-Fate: TypeAlias = Literal["dead", "waiting", "running", "later", "delivered", "gone", "unknown"]
+EventStatus: TypeAlias = Literal["dead", "waiting", "running", "scheduled", "delivered", "gone", "unknown"]
 
 # Of each handler: more than waits for one that keeps up, and some 50 ms of work.
-MOST_JOBS: Final = 300
-MOST_BYTES: Final = 4 << 20
-_MOST_HANDLERS: Final = 30
+MAX_JOBS: Final = 300
+MAX_BYTES: Final = 4 << 20
+_MAX_HANDLERS: Final = 30
 
 
-class AtHandler(Struct, frozen=True, kw_only=True):
+class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     """Where the events are at one handler, by their ids.
 
     For those that are "gone": `unwanted` events were left out by its filters so far, `dropped` were dropped, and
@@ -33,22 +33,25 @@ class AtHandler(Struct, frozen=True, kw_only=True):
     """
 
     handler: str
-    fates: Mapping[str, Fate]
+    statuses: Mapping[str, EventStatus]
     filtered: int
     dropped: int
     since_ms: float | None
 
 
-def look(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[AtHandler]:
+def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
     """Tell where events are, by id, each with when it was received (ms since 1970). Raises redis.RedisError."""
     if not event_ids:
         return []
     client: Any = connection
-    return [_at(client, handler, event_ids) for handler in failure_list.handlers(connection)[:_MOST_HANDLERS]]
+    return [
+        _find_at_handler(client, handler, event_ids)
+        for handler in failure_list.handler_names(connection)[:_MAX_HANDLERS]
+    ]
 
 
-def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
-    found, is_whole = _in_queue(client, handler, event_ids)
+def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) -> HandlerEventStatuses:
+    found, is_whole = _scan_queue(client, handler, event_ids)
     # Asked last: what moves there from the queue meanwhile is found.
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
@@ -57,80 +60,86 @@ def _at(client: Any, handler: str, event_ids: Mapping[str, int]) -> AtHandler:
             for kind in ("report", "reply"):
                 pipe.hget(keys.COUNTS, keys.handler_counter(handler, kind, outcome))
         pipe.hget(keys.SUBSCRIPTIONS, handler)
-        *told, text = pipe.execute()
-    dead, numbers = told[: len(event_ids)], [int(number or 0) for number in told[len(event_ids) :]]
+        *reply, text = pipe.execute()
+    dead, numbers = reply[: len(event_ids)], [int(number or 0) for number in reply[len(event_ids) :]]
     filtered, dropped = sum(numbers[:2]), sum(numbers[2:])
-    offered = None if text is None else subscriptions.parse(as_text(text))
-    since_ms = None if offered is None or offered.is_pending or offered.is_unknown else offered.since_ms
-    fates: dict[str, Fate] = {}
+    subscription = None if text is None else subscriptions.parse(as_text(text))
+    since_ms = (
+        None if subscription is None or subscription.is_pending or subscription.is_unknown else subscription.since_ms
+    )
+    statuses: dict[str, EventStatus] = {}
     for (event_id, received_ms), is_dead in zip(event_ids.items(), dead, strict=True):
         if is_dead:
-            fates[event_id] = "dead"
+            statuses[event_id] = "dead"
         elif event_id in found:
-            fates[event_id] = found[event_id]
+            statuses[event_id] = found[event_id]
         elif not is_whole:
-            fates[event_id] = "unknown"
+            statuses[event_id] = "unknown"
         else:
             is_certain = not filtered and not dropped and since_ms is not None and since_ms <= received_ms
-            fates[event_id] = "delivered" if is_certain else "gone"
-    return AtHandler(handler=handler, fates=fates, filtered=filtered, dropped=dropped, since_ms=since_ms)
+            statuses[event_id] = "delivered" if is_certain else "gone"
+    return HandlerEventStatuses(
+        handler=handler, statuses=statuses, filtered=filtered, dropped=dropped, since_ms=since_ms
+    )
 
 
-def _in_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, Fate], bool]:
+def _scan_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, EventStatus], bool]:
     """Give the events that stand in a handler's queue, and whether all of it was looked through."""
     queue = queues.delivery_queue(handler)
     try:
-        in_queue, popped, started, scheduled = _places(client, queue, at_once=True)
+        in_queue, claimed, started, scheduled = _read_job_ids(client, queue, at_once=True)
     except redis.OutOfMemoryError:
         # Then Redis takes no transaction, not even to read; what moves in this moment may be missed.
-        in_queue, popped, started, scheduled = _places(client, queue, at_once=False)
-    places: dict[str, Fate] = {}
-    standing: tuple[tuple[Fate, list[bytes]], ...] = (
-        ("waiting", [*in_queue, *popped]),
-        ("later", scheduled),
+        in_queue, claimed, started, scheduled = _read_job_ids(client, queue, at_once=False)
+    status_of_job: dict[str, EventStatus] = {}
+    members_by_status: tuple[tuple[EventStatus, list[bytes]], ...] = (
+        ("waiting", [*in_queue, *claimed]),
+        ("scheduled", scheduled),
         ("running", [member.partition(b":")[0] for member in started]),
     )
-    for fate, members in standing:
-        places |= dict.fromkeys(map(as_text, members), fate)
+    for status, members in members_by_status:
+        status_of_job |= dict.fromkeys(map(as_text, members), status)
     with client.pipeline(transaction=False) as pipe:
-        for job_id in places:
-            pipe.lrange(keys.coalesced(job_id), 0, MOST_JOBS)
-        taken = pipe.execute()
-    for fate, along in zip(list(places.values()), taken, strict=True):
-        places |= dict.fromkeys(map(as_text, along), fate)
-    ids = _affordable(client, list(places)[: MOST_JOBS + 1])
-    return _among(client, ids, places, event_ids), len(ids) == len(places) and len(places) <= MOST_JOBS
+        for job_id in status_of_job:
+            pipe.lrange(keys.coalesced(job_id), 0, MAX_JOBS)
+        coalesced = pipe.execute()
+    for status, job_ids_ in zip(list(status_of_job.values()), coalesced, strict=True):
+        status_of_job |= dict.fromkeys(map(as_text, job_ids_), status)
+    ids = _within_byte_limit(client, list(status_of_job)[: MAX_JOBS + 1])
+    return _find_in_jobs(client, ids, status_of_job, event_ids), len(ids) == len(status_of_job) and len(
+        status_of_job
+    ) <= MAX_JOBS
 
 
-def _places(client: Any, queue: str, *, at_once: bool) -> list[list[bytes]]:
+def _read_job_ids(client: Any, queue: str, *, at_once: bool) -> list[list[bytes]]:
     with client.pipeline(transaction=at_once) as pipe:
-        pipe.lrange(keys.rq_queue(queue), -MOST_JOBS - 1, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, MOST_JOBS)
-        pipe.zrange(keys.rq_started(queue), 0, MOST_JOBS)
-        pipe.zrange(keys.rq_scheduled(queue), 0, MOST_JOBS)
+        pipe.lrange(keys.rq_queue(queue), -MAX_JOBS - 1, -1)
+        pipe.lrange(keys.rq_intermediate(queue), 0, MAX_JOBS)
+        pipe.zrange(keys.rq_started(queue), 0, MAX_JOBS)
+        pipe.zrange(keys.rq_scheduled(queue), 0, MAX_JOBS)
         found: list[list[bytes]] = pipe.execute()
     return found
 
 
-def _affordable(client: Any, job_ids: Sequence[str]) -> list[str]:
+def _within_byte_limit(client: Any, job_ids: Sequence[str]) -> list[str]:
     """Give as many of these jobs as can be read for one page."""
     with client.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.hstrlen(keys.job(job_id), "data")
         sizes = pipe.execute()
-    afforded: list[str] = []
-    held = 0
+    within_limit: list[str] = []
+    total_bytes = 0
     for job_id, size in zip(job_ids, sizes, strict=True):
-        held += size
-        if held <= MOST_BYTES:
-            afforded.append(job_id)
-    return afforded
+        total_bytes += size
+        if total_bytes <= MAX_BYTES:
+            within_limit.append(job_id)
+    return within_limit
 
 
-def _among(
-    client: Any, job_ids: Iterable[str], places: Mapping[str, Fate], event_ids: Mapping[str, int]
-) -> dict[str, Fate]:
-    found: dict[str, Fate] = {}
+def _find_in_jobs(
+    client: Any, job_ids: Iterable[str], status_of_job: Mapping[str, EventStatus], event_ids: Mapping[str, int]
+) -> dict[str, EventStatus]:
+    found: dict[str, EventStatus] = {}
     for job_id in job_ids:
         data, settled = client.hmget(keys.job(job_id), "data", "progress")
         if data is None:
@@ -140,7 +149,7 @@ def _among(
             done = progress.parse(as_text(settled or progress.NOTHING))
         except (msgspec.MsgspecError, ValueError):
             continue  # a newer release's
-        for place, (_, event_id, *_) in enumerate(events):
-            if event_id in event_ids and place not in done:
-                found[event_id] = places[job_id]
+        for position, (_, event_id, *_) in enumerate(events):
+            if event_id in event_ids and position not in done:
+                found[event_id] = status_of_job[job_id]
     return found

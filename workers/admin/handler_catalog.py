@@ -14,7 +14,7 @@ from workers.declaration import Handler, HandlerError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class CatalogEntry:
     """A handler, or, if `handler` is None, an entry that gives none, and the problem why.
 
     `entry` is what names it in CALLBACKS_HANDLERS, or would; `package` the installed package that offers it, "" for a
@@ -33,26 +33,26 @@ class Found:
         return self.entry if self.handler is None else self.handler.name
 
 
-def look(named: Sequence[str]) -> list[Found]:
+def list_entries(named: Sequence[str]) -> list[CatalogEntry]:
     """Give what is named, in that order, then what else is installed, by name."""
-    found: list[Found] = []
+    found: list[CatalogEntry] = []
     for entry in dict.fromkeys(named):
-        found += _of_entry(entry, found, is_named=True)
+        found += _load_entry(entry, found, is_named=True)
     for entry in registry.installed_names():
         if entry not in named:
-            found += _of_entry(entry, found, is_named=False)
+            found += _load_entry(entry, found, is_named=False)
     return found
 
 
-def find(name: str, named: Sequence[str], *, source: str | None = None) -> Handler:
-    """Give the handler called `name`: from `source` (an entry, or a module), else wherever `look` finds it.
+def find_handler(name: str, named: Sequence[str], *, source: str | None = None) -> Handler:
+    """Give the handler called `name`: from `source` (an entry, or a module), else wherever `list_entries` finds it.
 
     Raises HandlerError, which says what there is.
     """
-    return among(name, look(named)) if source is None else declared_by(source, name)
+    return select_handler(name, list_entries(named)) if source is None else load_declared(source, name)
 
 
-def declared_by(source: str, name: str) -> Handler:
+def load_declared(source: str, name: str) -> Handler:
     """Give the handler called `name` that an entry, or a module, declares. Raises HandlerError."""
     handlers = {handler.name: handler for handler in registry.load([source])}
     if name not in handlers:
@@ -61,7 +61,7 @@ def declared_by(source: str, name: str) -> Handler:
     return handlers[name]
 
 
-def among(name: str, found: Sequence[Found]) -> Handler:
+def select_handler(name: str, found: Sequence[CatalogEntry]) -> Handler:
     """Give the handler called `name`, or the only one that the entry of that name gives. Raises HandlerError."""
     for one in found:
         if one.handler is not None and one.name == name:
@@ -70,7 +70,7 @@ def among(name: str, found: Sequence[Found]) -> Handler:
         if one.entry == name:  # broken, or a module whose handlers are called otherwise
             if one.problem:
                 raise HandlerError(f"{name!r} cannot be used: {one.problem}")
-            return _only_one(name)
+            return _load_only_handler(name)
     known = sorted(one.name for one in found if one.handler is not None)
     broken = "".join(
         f". Of CALLBACKS_HANDLERS {one.entry!r}: {one.problem}" for one in found if one.is_named and one.handler is None
@@ -81,7 +81,7 @@ def among(name: str, found: Sequence[Found]) -> Handler:
     )
 
 
-def _only_one(entry: str) -> Handler:
+def _load_only_handler(entry: str) -> Handler:
     handlers = registry.load([entry])
     if len(handlers) > 1:
         names = ", ".join(handler.name for handler in handlers)
@@ -89,21 +89,21 @@ def _only_one(entry: str) -> Handler:
     return handlers[0]
 
 
-def _of_entry(entry: str, before: Sequence[Found], *, is_named: bool) -> Iterator[Found]:
+def _load_entry(entry: str, before: Sequence[CatalogEntry], *, is_named: bool) -> Iterator[CatalogEntry]:
     package = _package(entry)
     try:
         handlers = registry.load([entry])
     except HandlerError as exc:
-        yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=exc.problem)
+        yield CatalogEntry(entry=entry, is_named=is_named, handler=None, package=package, problem=exc.problem)
         return
     others = {one.handler.name: one.handler for one in before if one.handler is not None and one.is_named}
     for handler in handlers:
         other = others.get(handler.name)
         if other is None:
-            yield Found(entry=entry, is_named=is_named, handler=handler, package=package)
+            yield CatalogEntry(entry=entry, is_named=is_named, handler=handler, package=package)
         elif other is not handler and is_named:
             problem = f"{handler.location} and {other.location} are both named {handler.name!r}"
-            yield Found(entry=entry, is_named=is_named, handler=None, package=package, problem=problem)
+            yield CatalogEntry(entry=entry, is_named=is_named, handler=None, package=package, problem=problem)
 
 
 def _package(entry: str) -> str:

@@ -7,9 +7,9 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, queues
-from workers.admin import queue_state as waiting
-from workers.admin.handler_catalog import Found
-from workers.admin.queue_state import Waiting
+from workers.admin import queue_state
+from workers.admin.handler_catalog import CatalogEntry
+from workers.admin.queue_state import QueueState
 from workers.expand import subscriptions
 from workers.expand.subscriptions import Subscriptions
 from workers.failures import failure_list
@@ -19,33 +19,33 @@ from workers.runtime.pause import PauseState
 _DELIVER: str = queues.delivery_queue("")
 
 
-class State(Struct, frozen=True, kw_only=True):
+class HandlerState(Struct, frozen=True, kw_only=True):
     """What stands in Redis of one handler."""
 
     handler: str
-    waiting: Waiting
-    pausing: PauseState | None
-    offered: Subscriptions | None
+    queue: QueueState
+    pause_state: PauseState | None
+    subscription: Subscriptions | None
 
 
-def states(connection: redis.Redis, found: Sequence[Found]) -> list[State]:
+def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[HandlerState]:
     """Give the state of the handlers found, then of the others that Redis knows. Raises redis.RedisError."""
     names = [one.handler.name for one in found if one.handler is not None]
-    others = set(known(connection)) - set(names)
+    others = set(known_names(connection)) - set(names)
     return [
-        State(
+        HandlerState(
             handler=name,
-            waiting=waiting.look(connection, name),
-            pausing=pause.read_state(connection, name),
-            offered=subscriptions.find(connection, name),
+            queue=queue_state.read_state(connection, name),
+            pause_state=pause.read_state(connection, name),
+            subscription=subscriptions.find(connection, name),
         )
         for name in (*dict.fromkeys(names), *sorted(others))
     ]
 
 
-def known(connection: redis.Redis) -> list[str]:
+def known_names(connection: redis.Redis) -> list[str]:
     """Give the handlers that have a counter, or a queue, in Redis. Raises redis.RedisError."""
-    names = set(failure_list.handlers(connection))
+    names = set(failure_list.handler_names(connection))
     prefix = keys.rq_queue(_DELIVER)
     for queue in connection.smembers(keys.RQ_QUEUES):
         if as_text(queue).startswith(prefix):

@@ -1,4 +1,4 @@
--- Discard jobs that wait for a handler, in its queue or for a later attempt, each with those that it took along. A job
+-- Purge jobs that wait for a handler, in its queue or for a later attempt, each with those that it took along. A job
 -- that is no longer there, or has made progress since it was read, is left alone with all that it took along.
 --
 -- KEYS  1 the queue's list   2 registry of jobs scheduled for it   3 counters

@@ -47,11 +47,11 @@ class RetryPolicy:
         """Decide on an event: delivered, dead, or tried again."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
-            self._add_dead_letter(dead_letters.of_array(name, ended.decoded, outcome, attempts=attempt), outcome)
+            self._add_dead_letter(dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt), outcome)
         elif isinstance(outcome, Done):
             self.counts[keys.handler_counter(name, event.kind, "delivered")] += 1
         elif isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
-            self._add_dead_letter(dead_letters.of(name, event, attempt, outcome), outcome)
+            self._add_dead_letter(dead_letters.from_event(name, event, attempt, outcome), outcome)
         else:
             wait = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
             self.actions["event_retried", _cause(outcome)] += 1

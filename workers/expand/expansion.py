@@ -179,7 +179,7 @@ class Expander:
             if piece.origin is None or not isinstance(piece.read, FanOutEvent):
                 raise
             log.error("action=event_failed job=%s cause=%s", job_id, outcome.internal_error(exc).cause)
-            entry = quarantine.failed_offer(piece.origin, piece.read, exc)
+            entry = quarantine.from_failed_event(piece.origin, piece.read, exc)
             self._fan_out(job_id, chunk.with_items(msgspec.structs.replace(piece, read=entry)))
 
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:

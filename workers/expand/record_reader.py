@@ -41,7 +41,7 @@ class RecordReader:
         left = kept.records - skip
         if has_killed:
             error = f"{MAX_DEATHS} workers died while they read it"
-            yield quarantine.unreadable(kept, error, quarantine.body(kept), records=left)
+            yield quarantine.new_failure(kept, error, quarantine.encoded_body(kept), records=left)
             return
         if not skip:
             yield from self._read_or_split(kept)
@@ -71,14 +71,14 @@ class RecordReader:
         log.error("action=callback_split records=%d cause=%s", kept.records, outcome.internal_error(error).cause)
         parts = bundle.split(kept)
         if parts is None or kept.records == 1:
-            return [quarantine.failed(kept, error, records=kept.records)]
+            return [quarantine.from_failed_callback(kept, error, records=kept.records)]
         return [self._read_record(parts.slice(place, place + 1)) for place in range(kept.records)]
 
     def _read_record(self, kept: batches.Accepted) -> Item:
         try:
             (item,) = self._read_callback(kept)
         except Exception as exc:  # noqa: BLE001 # the boundary
-            return quarantine.failed(kept, exc, records=1)
+            return quarantine.from_failed_callback(kept, exc, records=1)
         return item
 
     def _read_callback(self, kept: batches.Accepted) -> list[Item]:
@@ -87,7 +87,7 @@ class RecordReader:
             callback = wire.read(body, kept.kind)
         except (NotJson, UnexpectedShape) as exc:
             # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
-            return [quarantine.unreadable(kept, str(exc), body, records=kept.records)]
+            return [quarantine.new_failure(kept, str(exc), body, records=kept.records)]
         received_at = events.utc_time(kept.received_ms)
         offers: list[Item] = [
             self._offer(event) for event in events.from_callback(callback, source=kept.source, received_at=received_at)
@@ -133,14 +133,14 @@ def _merge_in_order(kept: batches.Accepted, callback: wire.Callback, offers: Seq
     if parts is None:
         yield from offers
         error = "; ".join(wire.summarize(callback.faults))
-        yield quarantine.unreadable(kept, error, callback.unreadable, records=len(callback.faults))
+        yield quarantine.new_failure(kept, error, callback.unreadable, records=len(callback.faults))
         return
     others = iter(offers)
     place = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
         yield from (next(others) for _ in range(first - place))
         error = "; ".join(wire.summarize([fault for fault in callback.faults if first <= fault.index < last]))
-        yield quarantine.unreadable(kept, error, parts.slice(first, last).body.encode(), records=last - first)
+        yield quarantine.new_failure(kept, error, parts.slice(first, last).body.encode(), records=last - first)
         place = last
     yield from others
 

@@ -1,8 +1,8 @@
 -- Give the members of an index that come after a place, newest first, each with its time.
 --
 -- KEYS  1 the index
--- ARGV  the place, as the time and the id of an entry ('' and '': from the newest on), and most members
-local time, id, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- ARGV  the place, as the time and the id of an entry ('' and '': from the newest on), and limit members
+local time, id, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local first = 0
 if id ~= '' then
   local rank = redis.call('ZREVRANK', KEYS[1], id)
@@ -18,4 +18,4 @@ if id ~= '' then
     end
   end
 end
-return redis.call('ZREVRANGE', KEYS[1], first, first + most - 1, 'WITHSCORES')
+return redis.call('ZREVRANGE', KEYS[1], first, first + limit - 1, 'WITHSCORES')

@@ -15,25 +15,25 @@ from rq.utils import as_text
 from shared.stored_times import stored_ms
 from workers.failures import failure, store
 from workers.failures.failure import DeadLetterRow, QuarantineRow
-from workers.failures.failure_list import Shelf
+from workers.failures.failure_list import FailureList
 from workers.runtime import scripts
 
 Row: TypeAlias = QuarantineRow | DeadLetterRow
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 # What is looked at for one page, or one step, when hardly any is wanted: some ten round trips.
-MOST_LOOKED: Final = 5000
-_A_READ: Final = 500
+MAX_SCANNED: Final = 5000
+_READ_SIZE: Final = 500
 
 
-class Place(Struct, frozen=True):
+class Cursor(Struct, frozen=True):
     """An entry, by its time in ms as the index has it, and its id; what comes after it is older."""
 
     time_ms: int
-    entry_id: str
+    item_id: str
 
     @classmethod
-    def of(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """Read what `text` gave. Raises ValueError."""
         found = re.fullmatch(r"([0-9]{1,15})-([0-9A-Za-z_-]{1,64})", text)
         if found is None:
@@ -48,10 +48,10 @@ class Place(Struct, frozen=True):
     @property
     def text(self) -> str:
         """The place as a form or a URL carries it."""
-        return f"{self.time_ms}-{self.entry_id}"
+        return f"{self.time_ms}-{self.item_id}"
 
 
-class Sieve(Struct, frozen=True, kw_only=True):
+class FailureFilter(Struct, frozen=True, kw_only=True):
     """Which entries are wanted: those whose error holds a text, in any case; in the quarantine by the other two also.
 
     What is "" wants all; the kind of a callback whose URL named none is "unknown".
@@ -62,11 +62,11 @@ class Sieve(Struct, frozen=True, kw_only=True):
     kind: str = ""
 
     @property
-    def wants_all(self) -> bool:
+    def matches_all(self) -> bool:
         """Whether no entry is left out."""
         return not (self.error or self.source or self.kind)
 
-    def wants(self, row: Row) -> bool:
+    def matches(self, row: Row) -> bool:
         """Tell whether an entry is wanted."""
         if self.error.casefold() not in row.error.casefold():
             return False
@@ -75,57 +75,63 @@ class Sieve(Struct, frozen=True, kw_only=True):
         return self.source in ("", row.source) and self.kind in ("", row.kind or "unknown")
 
 
-class Part(Struct, Generic[Found], frozen=True):
+class Page(Struct, Generic[Item], frozen=True):
     """What was found, and where to go on, None at the end; how many entries were looked at for it."""
 
-    found: tuple[Found, ...]
-    place: Place | None
-    looked: int
+    items: tuple[Item, ...]
+    next_cursor: Cursor | None
+    scanned: int
 
 
-class Walk:
+class IndexReader:
     """Goes through shelves over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
         self._script: Any = connection.register_script(scripts.load("failures/cursor"))
 
-    def rows(
-        self, shelf: Shelf, sieve: Sieve, *, after: Place | None = None, most: int, most_looked: int = MOST_LOOKED
-    ) -> Part[Row]:
-        """Give wanted rows after a place: `most` of them, or what there is among `most_looked` entries."""
-        names = failure.QUARANTINE_ROW if shelf.handler is None else failure.DEAD_LETTER_ROW
+    def read_rows(
+        self,
+        failure_list: FailureList,
+        failure_filter: FailureFilter,
+        *,
+        after: Cursor | None = None,
+        limit: int,
+        max_scanned: int = MAX_SCANNED,
+    ) -> Page[Row]:
+        """Give wanted rows after a place: `limit` of them, or what there is among `max_scanned` entries."""
+        names = failure.QUARANTINE_ROW_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_ROW_FIELDS
         found: list[Row] = []
-        place, looked = after, 0
+        cursor, scanned = after, 0
         while True:
             # One more than can be given: it tells whether anything comes after them.
-            number = min(_A_READ if not sieve.wants_all else most - len(found) + 1, _A_READ)
-            stood = self.places(shelf.index, after=place, most=number)
-            rows = store.read(self._connection, shelf, [one.entry_id for one in stood], names)
-            for one, (_, values) in zip(stood, rows, strict=True):
-                if len(found) == most or looked == most_looked:
-                    return Part(tuple(found), place, looked)
-                place, looked = one, looked + 1
-                row = None if values[0] is None else _row(shelf, one.entry_id, values)  # let go by Redis
-                if row is not None and sieve.wants(row):
+            number = min(_READ_SIZE if not failure_filter.matches_all else limit - len(found) + 1, _READ_SIZE)
+            members = self.read_members(failure_list.index, after=cursor, limit=number)
+            rows = store.read_fields(self._connection, failure_list, [member.item_id for member in members], names)
+            for member, (_, values) in zip(members, rows, strict=True):
+                if len(found) == limit or scanned == max_scanned:
+                    return Page(tuple(found), cursor, scanned)
+                cursor, scanned = member, scanned + 1
+                row = None if values[0] is None else _row(failure_list, member.item_id, values)  # let go by Redis
+                if row is not None and failure_filter.matches(row):
                     found.append(row)
-            if len(stood) < number:
-                return Part(tuple(found), None, looked)
+            if len(members) < number:
+                return Page(tuple(found), None, scanned)
 
-    def named(self, shelf: Shelf, ids: Iterable[str]) -> list[Row]:
+    def read_named(self, failure_list: FailureList, ids: Iterable[str]) -> list[Row]:
         """Give the rows of these entries, as far as they are there."""
-        names = failure.QUARANTINE_ROW if shelf.handler is None else failure.DEAD_LETTER_ROW
-        rows = store.read(self._connection, shelf, ids, names)
-        return [_row(shelf, entry_id, values) for entry_id, values in rows if values[0] is not None]
+        names = failure.QUARANTINE_ROW_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_ROW_FIELDS
+        rows = store.read_fields(self._connection, failure_list, ids, names)
+        return [_row(failure_list, failure_id, values) for failure_id, values in rows if values[0] is not None]
 
-    def places(self, index: str, *, after: Place | None, most: int) -> list[Place]:
+    def read_members(self, index: str, *, after: Cursor | None, limit: int) -> list[Cursor]:
         """Give the next members of an index after a place, newest first."""
-        where = ("", "") if after is None else (after.time_ms, after.entry_id)
-        told: Sequence[bytes] = self._script(keys=[index], args=[*where, most])
-        return [Place(stored_ms(time), as_text(entry)) for entry, time in zip(told[::2], told[1::2], strict=True)]
+        where = ("", "") if after is None else (after.time_ms, after.item_id)
+        reply: Sequence[bytes] = self._script(keys=[index], args=[*where, limit])
+        return [Cursor(stored_ms(time), as_text(entry)) for entry, time in zip(reply[::2], reply[1::2], strict=True)]
 
 
-def _row(shelf: Shelf, entry_id: str, values: Sequence[bytes]) -> Row:
-    if shelf.handler is None:
-        return failure.quarantine_row(entry_id, values)
-    return failure.dead_letter_row(shelf.handler, entry_id, values)
+def _row(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> Row:
+    if failure_list.handler is None:
+        return failure.parse_quarantine_row(failure_id, values)
+    return failure.parse_dead_letter_row(failure_list.handler, failure_id, values)

@@ -16,28 +16,28 @@ _ID_BYTES: Final = 12
 _KINDS: Final[Mapping[str, CountedKind]] = {"report": "report", "reply": "reply"}
 
 
-def of(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> NewFailure:
+def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome) -> NewFailure:
     """Return the dead letter of an event after its last attempt."""
-    return _letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
+    return _new_dead_letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
 
 
-def of_array(handler: str, array: Any, outcome: Outcome, *, attempts: int) -> NewFailure:
+def from_array(handler: str, decoded: Any, outcome: Outcome, *, attempts: int) -> NewFailure:
     """Return the dead letter of what ought to be an event, as a JSON decoder has read it."""
-    encoded = msgspec.json.encode(array)
+    encoded = msgspec.json.encode(decoded)
     kind: CountedKind = "unknown"
     event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
-    if isinstance(array, list) and len(array) > 1 and isinstance(array[1], str) and array[1]:
-        kind, event_id = _KINDS.get(str(array[0]), "unknown"), array[1]
-    return _letter(handler, event_id, encoded, outcome, attempts=attempts, kind=kind)
+    if isinstance(decoded, list) and len(decoded) > 1 and isinstance(decoded[1], str) and decoded[1]:
+        kind, event_id = _KINDS.get(str(decoded[0]), "unknown"), decoded[1]
+    return _new_dead_letter(handler, event_id, encoded, outcome, attempts=attempts, kind=kind)
 
 
-def of_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> NewFailure:
+def from_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> NewFailure:
     """Return the dead letter of a whole job that nobody can read, and that holds so many events."""
     outcome = outcomes.internal_error(error)
-    return _letter(handler, job_id, data, outcome, attempts=0, kind="unknown", records=records)
+    return _new_dead_letter(handler, job_id, data, outcome, attempts=0, kind="unknown", records=records)
 
 
-def _letter(
+def _new_dead_letter(
     handler: str,
     event_id: str,
     encoded: bytes,
@@ -50,7 +50,7 @@ def _letter(
     now_ms = batches.now_ms()
     fields: dict[str, Argument] = {
         "event": encoded,
-        "error": _why(outcome),
+        "error": _error_text(outcome),
         "traceback": outcome.traceback if isinstance(outcome, Failed) else "",
         "attempts": attempts,
         "died_ms": now_ms,
@@ -61,7 +61,7 @@ def _letter(
     return NewFailure(key, event_id, now_ms, keys.FAILURE_EXPIRY_SECONDS, fields, kind, records)
 
 
-def _why(outcome: Outcome) -> str:
+def _error_text(outcome: Outcome) -> str:
     if isinstance(outcome, Failed):
         return outcome.error
     return outcome.reason if isinstance(outcome, RetryRequested | Rejected) else ""

@@ -1,4 +1,4 @@
--- Drop the entries named. Behind dropping.lua.
+-- Drop the entries named. Behind drop_failure.lua.
 --
 -- ARGV  as there, then the entries' ids
 -- Gives for each 1, or 0 if it is gone, by its age or by somebody else's hand

@@ -19,7 +19,7 @@ from workers.runtime.completion_journal import Completions
 from workers.runtime.settlement import NewFailure, Replacement
 
 # The waits between them are 60 seconds at most, so this is about an hour.
-MOST_FAILURES: Final = 60
+MAX_FAILURES: Final = 60
 _SPLIT_AT: Final = 2
 
 
@@ -32,73 +32,75 @@ class FailedJob:
         data, items, settled, failures, finished = found
         self._queue, self._job_id = queue, job_id
         self._data: bytes = data or b""
-        self._settled, done = _progress(settled)
+        self._settled, done = _read_progress(settled)
         self.failures = _number(failures) + 1
-        self.left = max(0, _number(items) - done)
+        self.remaining = max(0, _number(items) - done)
         self._finished = (finished or b"").decode()
 
-    def substitute(self, error: BaseException, notes: Completions) -> Replacement | None:
-        """Return what takes its place, or None: it is tried again as it is. `notes`: what its handler has finished."""
+    def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
+        """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
         if isinstance(error, queues.NewerRelease):
             return None
-        if self.failures >= MOST_FAILURES:
-            return self._set_aside(error)
+        if self.failures >= MAX_FAILURES:
+            return self._move_to_failures(error)
         # What Redis refuses, it refuses for each item alike.
-        is_alone = notes.keys() <= {self._job_id}
-        if self.failures < _SPLIT_AT or self.left <= 1 or not is_alone or _is_refused(error):
+        is_isolated = completions.keys() <= {self._job_id}
+        if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or _is_redis_error(error):
             return None
-        return self._split(notes.get(self._job_id, frozenset()))
+        return self._split(completions.get(self._job_id, frozenset()))
 
-    def _split(self, noted: frozenset[int]) -> Replacement | None:
+    def _split(self, finished_before: frozenset[int]) -> Replacement | None:
         skip = 0
         try:
             if self._queue == queues.EXPAND:
-                kept, skip = self._callbacks()
+                kept, skip = self._remaining_callbacks()
                 jobs = [batches.expand_job([callback]) for callback in kept]
                 jobs[0] |= {"progress": skip}
             else:
-                handler, attempt, events = self._events()
-                finished = noted | completion_journal.parse_finished(self._finished)
-                about = f"1 event for {handler}"
+                handler, attempt, events = self._remaining_events()
+                finished = finished_before | completion_journal.parse_finished(self._finished)
+                description = f"1 event for {handler}"
                 jobs = [
-                    queues.delivery_job(handler, [msgspec.json.encode(event)], attempt=attempt, description=about)
-                    | ({"finished": f"{progress.to_text({0})};"} if place in finished else {})
-                    for place, event in events.items()
+                    queues.delivery_job(handler, [msgspec.json.encode(event)], attempt=attempt, description=description)
+                    | ({"finished": f"{progress.to_text({0})};"} if position in finished else {})
+                    for position, event in events.items()
                 ]
         except Exception:  # noqa: BLE001 # of a form that nobody knows: it stays one, and is set aside as one
             return None
-        if len(jobs) <= 1 or sum(int(fields["items"]) for fields in jobs) - skip != self.left:
+        if len(jobs) <= 1 or sum(int(fields["items"]) for fields in jobs) - skip != self.remaining:
             return None
-        return Replacement(self._index(), jobs=[(queues.new_job_id(), {**fields, "isolated": 1}) for fields in jobs])
-
-    def _set_aside(self, error: BaseException) -> Replacement:
-        try:
-            entries = self._entries(error)
-        except Exception:  # noqa: BLE001 # as above
-            entries = []
-        if sum(entry.records for entry in entries) != self.left:
-            entries = [self._whole(error)]
         return Replacement(
-            self._index(), entries=entries, handler=None if self._queue == queues.EXPAND else self._handler()
+            self._failure_index(), jobs=[(queues.new_job_id(), {**fields, "isolated": 1}) for fields in jobs]
         )
 
-    def _entries(self, error: BaseException) -> list[NewFailure]:
+    def _move_to_failures(self, error: BaseException) -> Replacement:
+        try:
+            failures = self._item_failures(error)
+        except Exception:  # noqa: BLE001 # as above
+            failures = []
+        if sum(failure.records for failure in failures) != self.remaining:
+            failures = [self._job_failure(error)]
+        return Replacement(
+            self._failure_index(), entries=failures, handler=None if self._queue == queues.EXPAND else self._handler()
+        )
+
+    def _item_failures(self, error: BaseException) -> list[NewFailure]:
         if self._queue == queues.EXPAND:
-            kept, skip = self._callbacks()
+            kept, skip = self._remaining_callbacks()
             return [
-                quarantine.failed(callback, error, records=callback.records - (0 if number else skip))
+                quarantine.from_failed_callback(callback, error, records=callback.records - (0 if number else skip))
                 for number, callback in enumerate(kept)
             ]
-        handler, attempt, events = self._events()
+        handler, attempt, events = self._remaining_events()
         outcome = outcomes.internal_error(error)
-        return [dead_letters.of_array(handler, event, outcome, attempts=attempt) for event in events.values()]
+        return [dead_letters.from_array(handler, event, outcome, attempts=attempt) for event in events.values()]
 
-    def _whole(self, error: BaseException) -> NewFailure:
+    def _job_failure(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
-            return quarantine.job(self._data, error, records=self.left)
-        return dead_letters.of_job(self._handler(), self._job_id, self._data, error, records=self.left)
+            return quarantine.from_job(self._data, error, records=self.remaining)
+        return dead_letters.from_job(self._handler(), self._job_id, self._data, error, records=self.remaining)
 
-    def _callbacks(self) -> tuple[list[Accepted], int]:
+    def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled whole, and how many records of the first are."""
         _version, callbacks = queues.parse_arguments(self._data)
         kept = msgspec.convert(callbacks, list[Accepted])
@@ -107,24 +109,24 @@ class FailedJob:
             skip -= kept.pop(0).records
         return kept, skip
 
-    def _events(self) -> tuple[str, int, dict[int, Any]]:
+    def _remaining_events(self) -> tuple[str, int, dict[int, Any]]:
         _version, handler, attempt, events = queues.parse_arguments(self._data)
         settled = progress.parse(self._settled)
-        return handler, attempt, {place: event for place, event in enumerate(events) if place not in settled}
+        return handler, attempt, {position: event for position, event in enumerate(events) if position not in settled}
 
     def _handler(self) -> str:
         return self._queue.removeprefix(queues.delivery_queue(""))
 
-    def _index(self) -> str:
+    def _failure_index(self) -> str:
         return keys.QUARANTINE if self._queue == queues.EXPAND else keys.dead(self._handler())
 
 
-def _is_refused(error: BaseException | None) -> bool:
+def _is_redis_error(error: BaseException | None) -> bool:
     """Return whether it was Redis that refused what was asked of it."""
-    return error is not None and (isinstance(error, redis.RedisError) or _is_refused(error.__cause__))
+    return error is not None and (isinstance(error, redis.RedisError) or _is_redis_error(error.__cause__))
 
 
-def _progress(text: bytes | None) -> tuple[str, int]:
+def _read_progress(text: bytes | None) -> tuple[str, int]:
     try:
         settled = (text or progress.NOTHING.encode()).decode()
         return settled, progress.count(settled)

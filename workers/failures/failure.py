@@ -11,7 +11,7 @@ from shared.errors import CallbacksError
 from shared.stored_times import stored_ms, stored_time
 
 
-class NotThere(CallbacksError):
+class FailureNotFound(CallbacksError):
     """There is no such entry (any more)."""
 
 
@@ -30,7 +30,7 @@ class QuarantineRow(Struct, frozen=True, kw_only=True):
     error: str
 
 
-class QuarantineEntry(QuarantineRow, frozen=True, kw_only=True):
+class QuarantinedCallback(QuarantineRow, frozen=True, kw_only=True):
     """A quarantined callback; `body` is as it was received."""
 
     received_ms: int
@@ -55,48 +55,52 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     event: events.Event
 
 
-QUARANTINE_ROW: Final = ("received_ms", "kind", "source", "records", "error")
-QUARANTINE_ENTRY: Final = (*QUARANTINE_ROW, "body", "traceback")
-DEAD_LETTER_ROW: Final = ("died_ms", "attempts", "error")
-DEAD_LETTER: Final = (*DEAD_LETTER_ROW, "traceback", "event")
+QUARANTINE_ROW_FIELDS: Final = ("received_ms", "kind", "source", "records", "error")
+QUARANTINED_CALLBACK_FIELDS: Final = (*QUARANTINE_ROW_FIELDS, "body", "traceback")
+DEAD_LETTER_ROW_FIELDS: Final = ("died_ms", "attempts", "error")
+DEAD_LETTER_FIELDS: Final = (*DEAD_LETTER_ROW_FIELDS, "traceback", "event")
 
 
-def quarantine_row(entry_id: str, values: Sequence[bytes]) -> QuarantineRow:
-    """Read a row from the values of QUARANTINE_ROW."""
-    return QuarantineRow(**_quarantined(entry_id, dict(zip(QUARANTINE_ROW, values, strict=True))))
+def parse_quarantine_row(failure_id: str, values: Sequence[bytes]) -> QuarantineRow:
+    """Read a row from the values of QUARANTINE_ROW_FIELDS."""
+    return QuarantineRow(**_quarantine_values(failure_id, dict(zip(QUARANTINE_ROW_FIELDS, values, strict=True))))
 
 
-def quarantine_entry(entry_id: str, values: Sequence[bytes]) -> QuarantineEntry:
-    """Read an entry from the values of QUARANTINE_ENTRY."""
-    fields = dict(zip(QUARANTINE_ENTRY, values, strict=True))
-    return QuarantineEntry(
-        **_quarantined(entry_id, fields),
+def parse_quarantined_callback(failure_id: str, values: Sequence[bytes]) -> QuarantinedCallback:
+    """Read an entry from the values of QUARANTINED_CALLBACK_FIELDS."""
+    fields = dict(zip(QUARANTINED_CALLBACK_FIELDS, values, strict=True))
+    return QuarantinedCallback(
+        **_quarantine_values(failure_id, fields),
         received_ms=stored_ms(fields["received_ms"]),
         body=fields["body"],
         traceback=(fields["traceback"] or b"").decode(errors="replace"),
     )
 
 
-def dead_letter_row(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetterRow:
-    """Read a row from the values of DEAD_LETTER_ROW."""
-    return DeadLetterRow(**_died(handler, event_id, dict(zip(DEAD_LETTER_ROW, values, strict=True))))
+def parse_dead_letter_row(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetterRow:
+    """Read a row from the values of DEAD_LETTER_ROW_FIELDS."""
+    return DeadLetterRow(
+        **_dead_letter_values(handler, event_id, dict(zip(DEAD_LETTER_ROW_FIELDS, values, strict=True)))
+    )
 
 
-def dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:
-    """Read a dead letter from the values of DEAD_LETTER. Raises StillUnreadable, if a newer release wrote its event."""
-    fields = dict(zip(DEAD_LETTER, values, strict=True))
+def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:
+    """Read a dead letter from its values. Raises StillUnreadable if a newer release wrote its event."""
+    fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
     try:
         (event,) = events.decode(b"[%s]" % fields["event"])
     except msgspec.DecodeError as exc:
         raise StillUnreadable(str(exc)) from exc
     return DeadLetter(
-        **_died(handler, event_id, fields), traceback=fields["traceback"].decode(errors="replace"), event=event
+        **_dead_letter_values(handler, event_id, fields),
+        traceback=fields["traceback"].decode(errors="replace"),
+        event=event,
     )
 
 
-def _quarantined(entry_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
+def _quarantine_values(failure_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
     return {
-        "id": entry_id,
+        "id": failure_id,
         "received_at": events.rfc3339(stored_time(fields["received_ms"])),
         "kind": msgspec.convert(fields["kind"].decode() or None, wire.Kind | None),
         "source": fields["source"].decode(),
@@ -105,7 +109,7 @@ def _quarantined(entry_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
     }
 
 
-def _died(handler: str, event_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
+def _dead_letter_values(handler: str, event_id: str, fields: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "id": event_id,
         "handler": handler,

@@ -20,12 +20,12 @@ _CALLBACKS: Final[tuple[wire.Kind | None, ...]] = (None, "status", "reply")
 _EVENTS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 
 
-class Shelf(Struct, frozen=True):
-    """One shelf. `dropped` names, for each kind of entry, the counter that falls and the one that rises with a drop."""
+class FailureList(Struct, frozen=True):
+    """One list. `drop_counters`: for each kind, the counter that falls and the one that rises with a drop."""
 
     index: str
     handler: str | None
-    dropped: tuple[tuple[str, str, str], ...]
+    drop_counters: tuple[tuple[str, str, str], ...]
 
     @property
     def name(self) -> str:
@@ -33,17 +33,21 @@ class Shelf(Struct, frozen=True):
         return "quarantine" if self.handler is None else f"dead:{self.handler}"
 
     @property
-    def keys_to_drop(self) -> list[str]:
-        """The keys that the scripts behind dropping.lua work on."""
+    def drop_keys(self) -> list[str]:
+        """The keys that the scripts behind drop_failure.lua work on."""
         return [self.index, keys.failures_bytes(self.index), keys.COUNTS]
 
     @property
-    def arguments_to_drop(self) -> list[Argument]:
+    def drop_arguments(self) -> list[Argument]:
         """The arguments with which they begin."""
-        return [keys.failure(self.index, ""), len(self.dropped), *(word for kind in self.dropped for word in kind)]
+        return [
+            keys.failure(self.index, ""),
+            len(self.drop_counters),
+            *(word for kind in self.drop_counters for word in kind),
+        ]
 
 
-QUARANTINE: Final = Shelf(
+QUARANTINE: Final = FailureList(
     keys.QUARANTINE,
     None,
     tuple(
@@ -57,9 +61,9 @@ QUARANTINE: Final = Shelf(
 )
 
 
-def dead_letters_of(handler: str) -> Shelf:
+def dead_letters_of(handler: str) -> FailureList:
     """Give the shelf of a handler's dead letters."""
-    return Shelf(
+    return FailureList(
         keys.dead(handler),
         handler,
         tuple(
@@ -69,12 +73,12 @@ def dead_letters_of(handler: str) -> Shelf:
     )
 
 
-def handlers(connection: redis.Redis) -> list[str]:
+def handler_names(connection: redis.Redis) -> list[str]:
     """Give the names of all handlers that ever had an event. Raises redis.RedisError."""
     return keys.handler_names(map(as_text, connection.hkeys(keys.COUNTS)))
 
 
-def every(connection: redis.Redis) -> Iterator[Shelf]:
+def all_lists(connection: redis.Redis) -> Iterator[FailureList]:
     """Give all shelves there are, those of handlers that are configured no more too. Raises redis.RedisError."""
     yield QUARANTINE
-    yield from map(dead_letters_of, handlers(connection))
+    yield from map(dead_letters_of, handler_names(connection))

@@ -16,13 +16,13 @@ _JOB_KEYS: Final = ("api_job_id", "client_job_id")
 _JOB: Final = {name: 1 + events.ReportEvent.__struct_fields__.index(name) for name in _JOB_KEYS}
 
 
-def unreadable(kept: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> NewFailure:
-    """Return the entry for `body`, which is `kept`'s or what of it cannot be read."""
+def new_failure(accepted: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> NewFailure:
+    """Return the entry for `body`, which is `accepted`'s or what of it cannot be read."""
     failure_id, fields = batches.new_quarantine_failure(
         batches.Quarantined(
-            kind=kept.kind,
-            source=kept.source,
-            received_ms=kept.received_ms,
+            kind=accepted.kind,
+            source=accepted.source,
+            received_ms=accepted.received_ms,
             error=error,
             body=body,
             records=records,
@@ -32,32 +32,32 @@ def unreadable(kept: Accepted, error: str, body: bytes, *, records: int, traceba
     return NewFailure(
         key=keys.quarantined(failure_id),
         failure_id=failure_id,
-        time_ms=kept.received_ms,
+        time_ms=accepted.received_ms,
         lifetime_seconds=keys.FAILURE_EXPIRY_SECONDS,
         fields=fields,
-        kind=batches.counted_kind(kept.kind),
+        kind=batches.counted_kind(accepted.kind),
         records=records,
     )
 
 
-def body(kept: Accepted) -> bytes:
+def encoded_body(accepted: Accepted) -> bytes:
     """Return a callback's body, whatever is in it."""
-    return kept.body.encode("utf-8", "surrogatepass")
+    return accepted.body.encode("utf-8", "surrogatepass")
 
 
-def failed(kept: Accepted, error: BaseException, *, records: int) -> NewFailure:
+def from_failed_callback(accepted: Accepted, error: BaseException, *, records: int) -> NewFailure:
     """Return the entry for a callback with which this service failed."""
     found = outcome.internal_error(error)
-    return unreadable(kept, found.error, body(kept), records=records, traceback=found.traceback)
+    return new_failure(accepted, found.error, encoded_body(accepted), records=records, traceback=found.traceback)
 
 
-def failed_offer(origin: Accepted, offer: FanOutEvent, error: BaseException) -> NewFailure:
+def from_failed_event(origin: Accepted, offer: FanOutEvent, error: BaseException) -> NewFailure:
     """Return the entry for one event of a callback that could not be fanned out: as a callback that brings it alone."""
     found = outcome.internal_error(error)
-    return unreadable(origin, found.error, _alone(offer), records=1, traceback=found.traceback)
+    return new_failure(origin, found.error, _as_callback(offer), records=1, traceback=found.traceback)
 
 
-def _alone(offer: FanOutEvent) -> bytes:
+def _as_callback(offer: FanOutEvent) -> bytes:
     try:
         array = msgspec.json.decode(offer.event)
         raw = array[_RAW[array[0]]]
@@ -68,9 +68,9 @@ def _alone(offer: FanOutEvent) -> bytes:
         return offer.event
 
 
-def job(data: bytes, error: BaseException, *, records: int) -> NewFailure:
+def from_job(data: bytes, error: BaseException, *, records: int) -> NewFailure:
     """Return the entry for a whole job of the queue "expand" that nobody can read."""
     found = outcome.internal_error(error)
-    kept = Accepted("status", "", batches.now_ms(), records, "")
-    entry = unreadable(kept, found.error, data, records=records, traceback=found.traceback)
-    return msgspec.structs.replace(entry, kind="unknown", fields={**entry.fields, "kind": ""})
+    accepted = Accepted("status", "", batches.now_ms(), records, "")
+    failure = new_failure(accepted, found.error, data, records=records, traceback=found.traceback)
+    return msgspec.structs.replace(failure, kind="unknown", fields={**failure.fields, "kind": ""})

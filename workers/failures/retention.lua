@@ -1,18 +1,18 @@
--- Drop the oldest entries of a shelf: those of some age, and as many more as it takes to keep within its bytes. At most
--- a few hundred a call, as Redis does nothing else meanwhile. Behind dropping.lua.
+-- Drop the oldest entries of a shelf: those of some age, and as many more as it takes to keep within its bytes. At limit
+-- a few hundred a call, as Redis does nothing else meanwhile. Behind drop_failure.lua.
 --
 -- ARGV  as there, then most entries for this call, the time in ms up to which entries are dropped, most bytes
 -- Gives {dropped for their age, dropped for want of room, 1 if there may be more to do}
-local most, until_ms, most_bytes = tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2]), tonumber(ARGV[position + 3])
-local held = tonumber(redis.call('GET', bytes_key) or 0)
+local limit, until_ms, max_bytes = tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2]), tonumber(ARGV[position + 3])
+local total = tonumber(redis.call('GET', bytes_key) or 0)
 local old, over = 0, 0
-for _ = 1, most do
+for _ = 1, limit do
   local oldest = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
   local is_old = oldest[1] and tonumber(oldest[2]) <= until_ms
-  if not oldest[1] or not (is_old or held > most_bytes) then return {old, over, 0} end
+  if not oldest[1] or not (is_old or total > max_bytes) then return {old, over, 0} end
   local bytes = drop(oldest[1])
   if bytes then
-    held = held - bytes
+    total = total - bytes
     if is_old then old = old + 1 else over = over + 1 end
   end
 end

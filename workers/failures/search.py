@@ -13,84 +13,91 @@ import redis
 from msgspec import Struct
 
 from workers.failures import store
-from workers.failures.cursor import Place, Row, Walk
-from workers.failures.failure_list import Shelf, every
+from workers.failures.cursor import Cursor, IndexReader, Row
+from workers.failures.failure_list import FailureList, all_lists
 
 # For one page: some 100 ms of reading.
-MOST_ENTRIES: Final = 1000
-MOST_BYTES: Final = 8 << 20
-_MOST_HITS: Final = 50
-_A_READ: Final = 100
+MAX_FAILURES: Final = 1000
+MAX_BYTES: Final = 8 << 20
+_MAX_HITS: Final = 50
+_READ_SIZE: Final = 100
 
 
-class Further(Struct, frozen=True):
+class SearchCursor(Struct, frozen=True):
     """Where to go on: on which shelf, by its name, and after which entry, None for its newest on."""
 
-    shelf: str
-    place: Place | None = None
+    list_name: str
+    cursor: Cursor | None = None
 
     @classmethod
-    def of(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """Read what `text` gave. Raises ValueError."""
-        name, _, place = text.partition(" ")
-        return cls(name, Place.of(place) if place else None)
+        name, _, cursor = text.partition(" ")
+        return cls(name, Cursor.parse(cursor) if cursor else None)
 
     @property
     def text(self) -> str:
         """It, as a form or a URL carries it."""
-        return f"{self.shelf} {self.place.text}" if self.place else self.shelf
+        return f"{self.list_name} {self.cursor.text}" if self.cursor else self.list_name
 
 
-class Hit(Struct, frozen=True):
+class SearchHit(Struct, frozen=True):
     """An entry that names what is sought, and its shelf."""
 
-    shelf: Shelf
+    failure_list: FailureList
     row: Row
 
 
-class Sought(Struct, frozen=True):
+class SearchPage(Struct, frozen=True):
     """What was found, how many entries were looked at, and where to go on; None at the end."""
 
-    hits: tuple[Hit, ...]
-    looked: int
-    further: Further | None
+    hits: tuple[SearchHit, ...]
+    scanned: int
+    next_cursor: SearchCursor | None
 
 
-def seek(connection: redis.Redis, wanted: str, *, start: Further | None = None) -> Sought:
+def search(connection: redis.Redis, wanted: str, *, start: SearchCursor | None = None) -> SearchPage:
     """Look for entries that name an id or a number, as a whole. Raises redis.RedisError."""
     pattern = _pattern(wanted)
     # The quarantine last: its bodies are the largest.
-    ordered = sorted(every(connection), key=lambda shelf: (shelf.handler is None, shelf.name))
-    names = [shelf.name for shelf in ordered]
-    first = names.index(start.shelf) if start is not None and start.shelf in names else 0
-    place = start.place if start is not None and start.shelf in names else None
-    hits: list[Hit] = []
-    looked = held = 0
-    for shelf in ordered[first:]:
-        for at, size_bytes in _entries(connection, shelf, place):
-            if looked and (looked == MOST_ENTRIES or held + size_bytes > MOST_BYTES or len(hits) == _MOST_HITS):
-                return Sought(tuple(hits), looked, Further(shelf.name, place))
-            looked, held, place = looked + 1, held + size_bytes, at
-            if _names(connection, shelf, at.entry_id, pattern):
-                hits += (Hit(shelf, row) for row in Walk(connection).named(shelf, [at.entry_id]))
-        place = None
-    return Sought(tuple(hits), looked, None)
+    ordered = sorted(all_lists(connection), key=lambda failure_list: (failure_list.handler is None, failure_list.name))
+    names = [failure_list.name for failure_list in ordered]
+    first = names.index(start.list_name) if start is not None and start.list_name in names else 0
+    cursor = start.cursor if start is not None and start.list_name in names else None
+    hits: list[SearchHit] = []
+    scanned = held = 0
+    for failure_list in ordered[first:]:
+        for at, size_bytes in _iterate_members(connection, failure_list, cursor):
+            if scanned and (scanned == MAX_FAILURES or held + size_bytes > MAX_BYTES or len(hits) == _MAX_HITS):
+                return SearchPage(tuple(hits), scanned, SearchCursor(failure_list.name, cursor))
+            scanned, held, cursor = scanned + 1, held + size_bytes, at
+            if _mentions(connection, failure_list, at.item_id, pattern):
+                hits += (
+                    SearchHit(failure_list, row)
+                    for row in IndexReader(connection).read_named(failure_list, [at.item_id])
+                )
+        cursor = None
+    return SearchPage(tuple(hits), scanned, None)
 
 
-def _entries(connection: redis.Redis, shelf: Shelf, place: Place | None) -> Iterator[tuple[Place, int]]:
-    walk = Walk(connection)
+def _iterate_members(
+    connection: redis.Redis, failure_list: FailureList, cursor: Cursor | None
+) -> Iterator[tuple[Cursor, int]]:
+    reader = IndexReader(connection)
     while True:
-        places = walk.places(shelf.index, after=place, most=_A_READ)
-        sizes = store.read(connection, shelf, [one.entry_id for one in places], ("bytes",))
-        for one, (_, (size,)) in zip(places, sizes, strict=True):
+        members = reader.read_members(failure_list.index, after=cursor, limit=_READ_SIZE)
+        sizes = store.read_fields(connection, failure_list, [one.item_id for one in members], ("bytes",))
+        for one, (_, (size,)) in zip(members, sizes, strict=True):
             yield one, int(size or 0)
-        if len(places) < _A_READ:
+        if len(members) < _READ_SIZE:
             return
-        place = places[-1]
+        cursor = members[-1]
 
 
-def _names(connection: Any, shelf: Shelf, entry_id: str, pattern: re.Pattern[bytes]) -> bool:
-    ((_, (content,)),) = store.read(connection, shelf, [entry_id], ("body" if shelf.handler is None else "event",))
+def _mentions(connection: Any, failure_list: FailureList, failure_id: str, pattern: re.Pattern[bytes]) -> bool:
+    ((_, (content,)),) = store.read_fields(
+        connection, failure_list, [failure_id], ("body" if failure_list.handler is None else "event",)
+    )
     return content is not None and pattern.search(content) is not None
 
 

@@ -19,22 +19,22 @@ from workers.failures import failure
 from workers.failures.failure import (
     DeadLetter,
     DeadLetterRow,
-    NotThere,
-    QuarantineEntry,
+    FailureNotFound,
+    QuarantinedCallback,
     QuarantineRow,
     StillUnreadable,
 )
-from workers.failures.failure_list import QUARANTINE, Argument, Shelf, dead_letters_of, handlers
+from workers.failures.failure_list import QUARANTINE, Argument, FailureList, dead_letters_of, handler_names
 from workers.failures.retention import TrimScript
 from workers.runtime import scripts
 
-_ROWS_A_READ: Final = 500
+_ROWS_PER_READ: Final = 500
 # Bodies and events are read some at a time; one of them alone may be as large as the largest callback.
-_ENTRIES_A_READ: Final = 100
-_BYTES_A_READ: Final = 8 << 20
+_FAILURES_PER_READ: Final = 100
+_BYTES_PER_READ: Final = 8 << 20
 
 
-class Standing(Struct, frozen=True):
+class ListSnapshot(Struct, frozen=True):
     """All that stands on a shelf at a moment: how many entries, and the time in ms of the newest.
 
     What comes in later is newer and not part of it. Only what was received earlier (by a host whose clock is behind,
@@ -45,17 +45,17 @@ class Standing(Struct, frozen=True):
     until_ms: float
 
 
-Chosen: TypeAlias = Sequence[str] | Standing
+Selection: TypeAlias = Sequence[str] | ListSnapshot
 
 
-class Progressed(Struct, frozen=True):
+class StepResult(Struct, frozen=True):
     """A part of what was to be done: with how many entries it is (`done`), and with which it could not be, and why."""
 
     done: int
     failed: tuple[tuple[str, CallbacksError], ...] = ()
 
 
-class WayBack(Struct, frozen=True):
+class ReplayPlan(Struct, frozen=True):
     """How an entry is replayed: the queue, the fields of the job that enters it, by how much which counters change."""
 
     queue: str
@@ -63,187 +63,195 @@ class WayBack(Struct, frozen=True):
     changes: Mapping[str, int]
 
 
-class Shelves:
+class FailureStore:
     """All shelves over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
-        self._replay = connection.register_script(scripts.load("types", "failures/replay"))
-        self._drop = connection.register_script(scripts.load("types", "failures/dropping", "failures/drop"))
+        self._replay_script = connection.register_script(scripts.load("types", "failures/replay"))
+        self._drop_script = connection.register_script(scripts.load("types", "failures/drop_failure", "failures/drop"))
         self._trim = TrimScript(connection)
 
-    def handlers(self) -> list[str]:
+    def handler_names(self) -> list[str]:
         """Give the names of all handlers that ever had an event."""
-        return handlers(self._connection)
+        return handler_names(self._connection)
 
-    def size(self, shelf: Shelf) -> int:
+    def count(self, failure_list: FailureList) -> int:
         """Count what stands on a shelf."""
-        return int(self._connection.zcard(shelf.index))
+        return int(self._connection.zcard(failure_list.index))
 
-    def standing(self, shelf: Shelf) -> Standing:
+    def snapshot(self, failure_list: FailureList) -> ListSnapshot:
         """Give all that stands on a shelf now."""
         # No transaction: Redis takes none while it is full, and that is when entries are dropped.
         with self._connection.pipeline(transaction=False) as pipe:
-            pipe.zcard(shelf.index)
-            pipe.zrange(shelf.index, 0, 0, desc=True, withscores=True)
+            pipe.zcard(failure_list.index)
+            pipe.zrange(failure_list.index, 0, 0, desc=True, withscores=True)
             size, newest = pipe.execute()
-        return Standing(size, newest[0][1] if newest else 0)
+        return ListSnapshot(size, newest[0][1] if newest else 0)
 
-    def quarantine(self, *, first: int = 0, most: int | None = None) -> Iterator[QuarantineRow]:
+    def list_quarantine(self, *, skip: int = 0, limit: int | None = None) -> Iterator[QuarantineRow]:
         """Give the quarantined callbacks, oldest first, from the place `first` on; read as they are asked for."""
-        for entry_id, values in self._rows(QUARANTINE, failure.QUARANTINE_ROW, first, most):
-            yield failure.quarantine_row(entry_id, values)
+        for failure_id, values in self._iterate_rows(QUARANTINE, failure.QUARANTINE_ROW_FIELDS, skip, limit):
+            yield failure.parse_quarantine_row(failure_id, values)
 
-    def dead(self, handler: str, *, first: int = 0, most: int | None = None) -> Iterator[DeadLetterRow]:
+    def list_dead_letters(self, handler: str, *, skip: int = 0, limit: int | None = None) -> Iterator[DeadLetterRow]:
         """Give a handler's dead letters, oldest first, from the place `first` on; read as they are asked for."""
-        for event_id, values in self._rows(dead_letters_of(handler), failure.DEAD_LETTER_ROW, first, most):
-            yield failure.dead_letter_row(handler, event_id, values)
+        for event_id, values in self._iterate_rows(
+            dead_letters_of(handler), failure.DEAD_LETTER_ROW_FIELDS, skip, limit
+        ):
+            yield failure.parse_dead_letter_row(handler, event_id, values)
 
-    def quarantined(self, entry_id: str) -> QuarantineEntry:
-        """Give one quarantined callback. Raises NotThere."""
-        ((_, values),) = read(self._connection, QUARANTINE, [entry_id], failure.QUARANTINE_ENTRY)
-        return failure.quarantine_entry(entry_id, _there(values))
+    def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
+        """Give one quarantined callback. Raises FailureNotFound."""
+        ((_, values),) = read_fields(self._connection, QUARANTINE, [failure_id], failure.QUARANTINED_CALLBACK_FIELDS)
+        return failure.parse_quarantined_callback(failure_id, _require_found(values))
 
-    def dead_letter(self, handler: str, event_id: str) -> DeadLetter:
-        """Give one dead letter. Raises NotThere and StillUnreadable."""
-        ((_, values),) = read(self._connection, dead_letters_of(handler), [event_id], failure.DEAD_LETTER)
-        return failure.dead_letter(handler, event_id, _there(values))
+    def read_dead_letter(self, handler: str, event_id: str) -> DeadLetter:
+        """Give one dead letter. Raises FailureNotFound and StillUnreadable."""
+        ((_, values),) = read_fields(self._connection, dead_letters_of(handler), [event_id], failure.DEAD_LETTER_FIELDS)
+        return failure.parse_dead_letter(handler, event_id, _require_found(values))
 
-    def replay(self, shelf: Shelf, chosen: Chosen) -> Iterator[Progressed]:
+    def replay(self, failure_list: FailureList, chosen: Selection) -> Iterator[StepResult]:
         """Send entries on their normal way again. Works as it is iterated; gives a Progressed for each part.
 
         In `failed` is what cannot be read, which stays where it is (StillUnreadable), and what was chosen by its id and
-        is not there (NotThere).
+        is not there (FailureNotFound).
         """
-        if not isinstance(chosen, Standing):
-            yield from self._replay_named(shelf, chosen)
+        if not isinstance(chosen, ListSnapshot):
+            yield from self._replay_ids(failure_list, chosen)
             return
-        for ids in self._ids(shelf, chosen):
-            for part in self._replay_named(shelf, ids):
+        for ids in self._iterate_ids(failure_list, chosen):
+            for part in self._replay_ids(failure_list, ids):
                 # What has left the shelf since the start, by its age or by another's hand, is nobody's failure.
-                yield Progressed(part.done, tuple(f for f in part.failed if not isinstance(f[1], NotThere)))
+                yield StepResult(part.done, tuple(f for f in part.failed if not isinstance(f[1], FailureNotFound)))
 
-    def drop(self, shelf: Shelf, chosen: Chosen) -> Iterator[Progressed]:
+    def drop(self, failure_list: FailureList, chosen: Selection) -> Iterator[StepResult]:
         """Drop entries for good, counted as dropped. Works as it is iterated; gives a Progressed for each part.
 
-        In `failed` is what was chosen by its id and is not there (NotThere).
+        In `failed` is what was chosen by its id and is not there (FailureNotFound).
         """
-        if isinstance(chosen, Standing):
+        if isinstance(chosen, ListSnapshot):
             more = True
             while more:
-                trimmed = self._trim.run(shelf, until_ms=chosen.until_ms)
+                trimmed = self._trim.run(failure_list, until_ms=chosen.until_ms)
                 more = trimmed.more
-                yield Progressed(trimmed.old)
+                yield StepResult(trimmed.old)
             return
-        for ids in _parts(chosen, _ENTRIES_A_READ):
-            told = self._drop(keys=shelf.keys_to_drop, args=[*shelf.arguments_to_drop, *ids])
-            failed = [(entry_id, NotThere()) for entry_id, done in zip(ids, told, strict=True) if not done]
-            yield Progressed(len(ids) - len(failed), tuple(failed))
+        for ids in _chunks(chosen, _FAILURES_PER_READ):
+            reply = self._drop_script(keys=failure_list.drop_keys, args=[*failure_list.drop_arguments, *ids])
+            failed = [(failure_id, FailureNotFound()) for failure_id, done in zip(ids, reply, strict=True) if not done]
+            yield StepResult(len(ids) - len(failed), tuple(failed))
 
-    def _replay_named(self, shelf: Shelf, ids: Sequence[str]) -> Iterator[Progressed]:
-        for part in self._readable_at_once(shelf, ids):
-            ways: list[tuple[str, WayBack]] = []
+    def _replay_ids(self, failure_list: FailureList, ids: Sequence[str]) -> Iterator[StepResult]:
+        for part in self._read_batches(failure_list, ids):
+            plans: list[tuple[str, ReplayPlan]] = []
             failed: list[tuple[str, CallbacksError]] = []
-            names = failure.QUARANTINE_ENTRY if shelf.handler is None else failure.DEAD_LETTER
-            for entry_id, values in read(self._connection, shelf, part, names):
+            names = failure.QUARANTINED_CALLBACK_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_FIELDS
+            for failure_id, values in read_fields(self._connection, failure_list, part, names):
                 try:
-                    ways.append((entry_id, _way_back(shelf, entry_id, _there(values))))
+                    plans.append((failure_id, _plan_replay(failure_list, failure_id, _require_found(values))))
                 except CallbacksError as exc:
-                    failed.append((entry_id, exc))
+                    failed.append((failure_id, exc))
             with self._connection.pipeline(transaction=False) as pipe:
-                for entry_id, way in ways:
-                    self._replay(keys=_keys_to_replay(shelf, entry_id), args=_arguments(entry_id, way), client=pipe)
-                told = pipe.execute()
-            gone = [(entry_id, NotThere()) for (entry_id, _), done in zip(ways, told, strict=True) if not done]
-            yield Progressed(len(ways) - len(gone), (*failed, *gone))
+                for failure_id, plan in plans:
+                    self._replay_script(
+                        keys=_replay_keys(failure_list, failure_id),
+                        args=_replay_arguments(failure_id, plan),
+                        client=pipe,
+                    )
+                reply = pipe.execute()
+            gone = [
+                (failure_id, FailureNotFound()) for (failure_id, _), done in zip(plans, reply, strict=True) if not done
+            ]
+            yield StepResult(len(plans) - len(gone), (*failed, *gone))
 
-    def _ids(self, shelf: Shelf, standing: Standing) -> Iterator[list[str]]:
+    def _iterate_ids(self, failure_list: FailureList, snapshot: ListSnapshot) -> Iterator[list[str]]:
         """Give the ids of all that stood there, some at a time, in no order.
 
         Redis promises of ZSCAN that it gives all that stands there from its first call to its last.
         """
         cursor = 0
         while True:
-            cursor, found = self._connection.zscan(shelf.index, cursor, count=_ROWS_A_READ)
-            yield [as_text(member) for member, time_ms in found if time_ms <= standing.until_ms]
+            cursor, found = self._connection.zscan(failure_list.index, cursor, count=_ROWS_PER_READ)
+            yield [as_text(member) for member, time_ms in found if time_ms <= snapshot.until_ms]
             if not cursor:
                 return
 
-    def _readable_at_once(self, shelf: Shelf, ids: Sequence[str]) -> Iterator[list[str]]:
+    def _read_batches(self, failure_list: FailureList, ids: Sequence[str]) -> Iterator[list[str]]:
         """Cut `ids` where the entries together become too many, or too large, to be read at once."""
-        portion: list[str] = []
-        held = 0
-        for part in _parts(ids, _ROWS_A_READ):
-            for entry_id, (size,) in read(self._connection, shelf, part, ("bytes",)):
+        batch: list[str] = []
+        batch_bytes = 0
+        for part in _chunks(ids, _ROWS_PER_READ):
+            for failure_id, (size,) in read_fields(self._connection, failure_list, part, ("bytes",)):
                 size_bytes = int(size or 0)
-                if portion and (len(portion) == _ENTRIES_A_READ or held + size_bytes > _BYTES_A_READ):
-                    yield portion
-                    portion, held = [], 0
-                portion.append(entry_id)
-                held += size_bytes
-        if portion:
-            yield portion
+                if batch and (len(batch) == _FAILURES_PER_READ or batch_bytes + size_bytes > _BYTES_PER_READ):
+                    yield batch
+                    batch, batch_bytes = [], 0
+                batch.append(failure_id)
+                batch_bytes += size_bytes
+        if batch:
+            yield batch
 
-    def _rows(
-        self, shelf: Shelf, names: Sequence[str], first: int, most: int | None
+    def _iterate_rows(
+        self, failure_list: FailureList, names: Sequence[str], skip: int, limit: int | None
     ) -> Iterator[tuple[str, list[bytes]]]:
         given = 0
-        while most is None or given < most:
-            number = _ROWS_A_READ if most is None else min(_ROWS_A_READ, most - given)
-            members = self._connection.zrange(shelf.index, first, first + number - 1)
+        while limit is None or given < limit:
+            number = _ROWS_PER_READ if limit is None else min(_ROWS_PER_READ, limit - given)
+            members = self._connection.zrange(failure_list.index, skip, skip + number - 1)
             if not members:
                 return
-            for entry_id, values in read(self._connection, shelf, list(map(as_text, members)), names):
+            for failure_id, values in read_fields(self._connection, failure_list, list(map(as_text, members)), names):
                 if values[0] is not None:  # else Redis has let it go, and it leaves the index with the next trimming
-                    yield entry_id, values
-            first, given = first + len(members), given + len(members)
+                    yield failure_id, values
+            skip, given = skip + len(members), given + len(members)
 
 
-def read(
-    connection: redis.Redis, shelf: Shelf, ids: Iterable[str], names: Sequence[str]
+def read_fields(
+    connection: redis.Redis, failure_list: FailureList, ids: Iterable[str], names: Sequence[str]
 ) -> Iterator[tuple[str, list[Any]]]:
     """Give these fields of these entries; None for each that is not there. Raises redis.RedisError."""
     chosen = tuple(ids)
     with connection.pipeline(transaction=False) as pipe:
-        for entry_id in chosen:
-            pipe.hmget(keys.failure(shelf.index, entry_id), list(names))
+        for failure_id in chosen:
+            pipe.hmget(keys.failure(failure_list.index, failure_id), list(names))
         yield from zip(chosen, pipe.execute(), strict=True)
 
 
-def _there(values: Sequence[bytes]) -> Sequence[bytes]:
+def _require_found(values: Sequence[bytes]) -> Sequence[bytes]:
     if values[0] is None:
-        raise NotThere
+        raise FailureNotFound
     return values
 
 
-def _way_back(shelf: Shelf, entry_id: str, values: Sequence[bytes]) -> WayBack:
+def _plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> ReplayPlan:
     """Tell how an entry is replayed. Raises StillUnreadable."""
-    if shelf.handler is None:
-        return _expanded(failure.quarantine_entry(entry_id, values))
-    return _delivered(failure.dead_letter(shelf.handler, entry_id, values))
+    if failure_list.handler is None:
+        return _plan_expansion(failure.parse_quarantined_callback(failure_id, values))
+    return _plan_delivery(failure.parse_dead_letter(failure_list.handler, failure_id, values))
 
 
-def _expanded(entry: QuarantineEntry) -> WayBack:
-    shape = _shape(entry)
+def _plan_expansion(entry: QuarantinedCallback) -> ReplayPlan:
+    shape = _check_shape(entry)
     kept = batches.Accepted(shape.kind, entry.source, entry.received_ms, shape.records, wire.decode_text(entry.body))
     changes: Counter[str] = Counter()
     # It was received as what it seemed to be then, and is now what it is.
     changes[keys.counter(batches.counted_kind(entry.kind), "received")] -= entry.records
     changes[keys.counter(batches.counted_kind(entry.kind), "quarantined")] -= entry.records
     changes[keys.counter(batches.counted_kind(shape.kind), "received")] += shape.records
-    return WayBack(queues.EXPAND, batches.expand_job([kept]), changes)
+    return ReplayPlan(queues.EXPAND, batches.expand_job([kept]), changes)
 
 
-def _delivered(letter: DeadLetter) -> WayBack:
+def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
     job = queues.delivery_job(
         letter.handler, [events.encode(letter.event)], description=f"1 event for {letter.handler}, replayed"
     )
     changes = {keys.handler_counter(letter.handler, letter.event.kind, "dead"): -1}
-    return WayBack(queues.delivery_queue(letter.handler), job, changes)
+    return ReplayPlan(queues.delivery_queue(letter.handler), job, changes)
 
 
-def _shape(entry: QuarantineEntry) -> wire.Shape:
+def _check_shape(entry: QuarantinedCallback) -> wire.Shape:
     """Tell what the body is now: of the kind whose URL it came to, or, if that cannot be, of the other."""
     why: CallbacksError = StillUnreadable()
     kinds: tuple[wire.Kind | None, ...] = (None,) if entry.kind is None else (entry.kind, None)
@@ -258,19 +266,19 @@ def _shape(entry: QuarantineEntry) -> wire.Shape:
     raise StillUnreadable(str(why))
 
 
-def _keys_to_replay(shelf: Shelf, entry_id: str) -> list[str]:
-    bytes_key = keys.failures_bytes(shelf.index)
-    return [keys.failure(shelf.index, entry_id), shelf.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
+def _replay_keys(failure_list: FailureList, failure_id: str) -> list[str]:
+    bytes_key = keys.failures_bytes(failure_list.index)
+    return [keys.failure(failure_list.index, failure_id), failure_list.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
 
 
-def _arguments(entry_id: str, way: WayBack) -> list[Argument]:
+def _replay_arguments(failure_id: str, plan: ReplayPlan) -> list[Argument]:
     job_id = queues.new_job_id()
-    arguments: list[Argument] = [entry_id, len(way.changes)]
-    arguments += itertools.chain.from_iterable(way.changes.items())
-    arguments += (keys.rq_queue(way.queue), keys.job(job_id), job_id)
-    arguments += itertools.chain.from_iterable(way.job.items())
+    arguments: list[Argument] = [failure_id, len(plan.changes)]
+    arguments += itertools.chain.from_iterable(plan.changes.items())
+    arguments += (keys.rq_queue(plan.queue), keys.job(job_id), job_id)
+    arguments += itertools.chain.from_iterable(plan.job.items())
     return arguments
 
 
-def _parts(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def _chunks(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[first : first + size] for first in range(0, len(ids), size))

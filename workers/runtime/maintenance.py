@@ -25,7 +25,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 from shared import keys, queues
 from shared.background import Background
 from shared.primary import check_role
-from workers.failures.retention import Trimming
+from workers.failures.retention import FailureTrimmer
 from workers.runtime.isolation import UNAVAILABLE, run_for_each
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
@@ -54,13 +54,13 @@ class Maintenance:
         *,
         connection: redis.Redis,
         journals: JournalFolder | None = None,
-        trimming: Trimming | None = None,
+        failure_trimmer: FailureTrimmer | None = None,
         background: Background | None = None,
     ) -> None:
         self.background = background or Background()
         self._own_connection = connection
         self._connection: Any = OomFallbackRedis(connection)
-        self._trimming = trimming
+        self._failure_trimmer = failure_trimmer
         self._journals = journals or JournalFolder()
         self._queue_names = sorted(set(queue_names))
         self._transitions = {name: JobTransitions(name, connection=connection) for name in self._queue_names}
@@ -127,8 +127,8 @@ class Maintenance:
             self.attempt("maintenance_abandoned_workers", self._check_abandoned_workers)
             self.attempt("maintenance_orphans", lambda: run_for_each(self._queue_names, self._requeue_orphans))
             self.attempt("maintenance_due_retries", lambda: run_for_each(self._queue_names, self._promote_due))
-        if self._trimming is not None and self._trimming.is_due:
-            self.attempt("maintenance_trimming", self._trimming.tick)
+        if self._failure_trimmer is not None and self._failure_trimmer.is_due:
+            self.attempt("maintenance_trimming", self._failure_trimmer.tick)
 
     def _is_ours(self, worker: str) -> bool:
         return _queue_of(worker) in self._transitions

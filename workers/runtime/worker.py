@@ -241,7 +241,7 @@ class QueueWorker(SimpleWorker):
 
         def end() -> bool:
             failed = FailedJob(self.connection, queue.name, job.id)
-            substitute = failed.substitute(error, notes)
+            substitute = failed.replacement(error, notes)
             name, job_id = queue.name, job.id
             log.error("action=job_failed queue=%s job=%s failures=%d", name, job_id, failed.failures, exc_info=error)
             if substitute is None:

@@ -11,43 +11,45 @@ from callbacks.ops.html.rendering import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
 from callbacks.ops.pages.failure_pages import is_failure_id
 from shared.settings import Settings
-from workers.admin.action_log import Trail
-from workers.admin.bulk_action import NotLeft
-from workers.failures.cursor import Place
+from workers.admin.action_log import ActionLog
+from workers.admin.bulk_action import NothingToResume
+from workers.failures.cursor import Cursor
 
 _ROWS = 50
 
 
 def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
     """Give the page's routes."""
-    trail = Trail(client)
+    action_log = ActionLog(client)
 
     def list_actions(request: Request) -> Response:
         text = request.query_params.get("after", "")
         try:
-            after = Place.of(text) if text else None
+            after = Cursor.parse(text) if text else None
         except ValueError:
             raise HTTPException(400) from None
-        part = trail.latest(after=after, most=_ROWS)
-        return render_page(request, "actions.html", actions=part.found, place=part.place, is_first=after is None)
+        part = action_log.list_newest(after=after, limit=_ROWS)
+        return render_page(
+            request, "actions.html", actions=part.items, next_cursor=part.next_cursor, is_first=after is None
+        )
 
     def show(request: Request) -> Response:
         action_id = request.path_params["action_id"]
         # Beside what is noted of an act, under the same prefix, stands what is none.
-        standing = bulk_actions.get_state(action_id) if is_failure_id(action_id) else None
-        if standing is None:
+        state = bulk_actions.get_state(action_id) if is_failure_id(action_id) else None
+        if state is None:
             raise HTTPException(404)
-        noted, work = standing.noted, standing.work
-        is_interrupted = noted.state == "running" and noted.by == "page" and not standing.is_carried_out
+        logged, work = state.action, state.work
+        is_interrupted = logged.state == "running" and logged.by == "page" and not state.is_running
         return render_page(
             request,
             "action.html",
-            logged_action=noted,
-            failures=() if work is None else work.failures,
-            is_running=noted.state == "running" and not is_interrupted,
+            logged_action=logged,
+            errors=() if work is None else work.errors,
+            is_running=logged.state == "running" and not is_interrupted,
             is_interrupted=is_interrupted,
-            can_resume=work is not None and not work.is_finished and not standing.is_carried_out,
-            back=_back(noted.where),
+            can_resume=work is not None and not work.is_finished and not state.is_running,
+            back=_back(logged.where),
         )
 
     def stop(request: Request) -> Response:
@@ -59,7 +61,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
     def resume(request: Request) -> Response:
         try:
             rest = bulk_actions.resume(request.path_params["action_id"], operator(request))
-        except NotLeft as exc:
+        except NothingToResume as exc:
             return render_notice(request, 409, "There is nothing to go on with", str(exc))
         except TooManyActions as exc:
             return render_notice(request, 503, "Nothing was done", str(exc))

@@ -12,8 +12,8 @@ import redis
 
 from shared.errors import CallbacksError
 from shared.exception_log import ExceptionLog
-from workers.admin.action_log import Deed
-from workers.admin.bulk_action import Acting, Standing, Work
+from workers.admin.action_log import Action
+from workers.admin.bulk_action import BulkActions, BulkActionState, RemainingWork
 
 log = logging.getLogger("callbacks.operators")
 
@@ -29,32 +29,32 @@ class BulkActionRunner:
     """Carries acts out. Every method may raise redis.RedisError."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._acting = Acting(client)
+        self._actions = BulkActions(client)
         self._is_stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
         self._exceptions = ExceptionLog()
 
-    def start(self, deed: Deed, work: Work, action_id: str) -> None:
-        """Note an act and begin with it. Raises Busy, and AlreadyBegun."""
+    def start(self, action: Action, work: RemainingWork, action_id: str) -> None:
+        """Note an act and begin with it. Raises Busy, and AlreadyStarted."""
         self._require_room()
-        self._submit(self._acting.begin(deed, work, action_id))
+        self._submit(self._actions.start(action, work, action_id))
 
     def resume(self, action_id: str, who: str) -> str:
-        """Go on with what was stopped, as an act of `who`, and give its id. Raises Busy, and NotLeft."""
+        """Go on with what was stopped, as an act of `who`, and give its id. Raises Busy, and NothingToResume."""
         self._require_room()
-        rest = self._acting.go_on(action_id, who)
+        rest = self._actions.resume(action_id, who)
         self._submit(rest)
         return rest
 
-    def get_state(self, action_id: str) -> Standing | None:
+    def get_state(self, action_id: str) -> BulkActionState | None:
         """Tell how an act stands; None if nothing is known of it."""
-        return self._acting.look(action_id)
+        return self._actions.get_state(action_id)
 
     def stop(self, action_id: str) -> None:
         """Let an act stop, whichever process carries it out."""
-        self._acting.stop(action_id)
+        self._actions.stop(action_id)
 
     def wait(self, action_id: str, *, seconds: float) -> None:
         """Wait for the end of an act that was begun here, but not for longer: most take less."""
@@ -79,7 +79,7 @@ class BulkActionRunner:
 
     def _run(self, action_id: str) -> None:
         try:
-            self._acting.carry_out(action_id, is_stopping=self._is_stopping.is_set)
+            self._actions.run(action_id, is_stopping=self._is_stopping.is_set)
         except redis.RedisError as exc:
             log.warning("action=bulk_action_interrupted id=%s error=%s", action_id, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds

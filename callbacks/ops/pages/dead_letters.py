@@ -24,8 +24,8 @@ from callbacks.ops.status import snapshot
 from shared import events, queues
 from shared.settings import Settings
 from workers.failures import failure, store
-from workers.failures.failure import NotThere
-from workers.failures.failure_list import Shelf, dead_letters_of, handlers
+from workers.failures.failure import FailureNotFound
+from workers.failures.failure_list import FailureList, dead_letters_of, handler_names
 from workers.runtime import pause
 
 BASE: Final = "/dead-letters"
@@ -42,23 +42,23 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         return render_page(request, "dead_letters.html", rows=rows)
 
     def list_failures(request: Request) -> Response:
-        shelf, labels = _named_list(client, request)
-        return pages.list_page(request, shelf, labels)
+        failure_list, labels = _named_list(client, request)
+        return pages.list_page(request, failure_list, labels)
 
     def confirm(request: Request) -> Response:
-        shelf, labels = _named_list(client, request)
-        pausing = pause.read_state(client, str(shelf.handler))
-        return pages.confirm_page(request, shelf, labels, paused_by="" if pausing is None else pausing.by)
+        failure_list, labels = _named_list(client, request)
+        pausing = pause.read_state(client, str(failure_list.handler))
+        return pages.confirm_page(request, failure_list, labels, paused_by="" if pausing is None else pausing.by)
 
     def run(request: Request) -> Response:
         return pages.run_action(request, _named_list(client, request)[0])
 
     def entry(request: Request) -> Response:
-        shelf, labels = _named_list(client, request)
+        failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
         try:
-            row, traceback, event = _read(client, shelf, failure_id)
-        except NotThere as exc:
+            row, traceback, event = _read(client, failure_list, failure_id)
+        except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
         return render_page(
             request,
@@ -71,13 +71,13 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         )
 
     def event(request: Request) -> Response:
-        shelf, labels = _named_list(client, request)
+        failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
         try:
-            *_, text = _read(client, shelf, failure_id)
-        except NotThere as exc:
+            *_, text = _read(client, failure_list, failure_id)
+        except FailureNotFound as exc:
             return render_not_found(request, exc, labels)
-        return download(f"{shelf.handler}-{failure_id}", text.encode(errors="replace"))
+        return download(f"{failure_list.handler}-{failure_id}", text.encode(errors="replace"))
 
     one = f"{BASE}/{{handler}}"
     return [
@@ -90,10 +90,10 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
     ]
 
 
-def _named_list(client: redis.Redis, request: Request) -> tuple[Shelf, ListLabels]:
+def _named_list(client: redis.Redis, request: Request) -> tuple[FailureList, ListLabels]:
     """Give the shelf that the address names."""
     handler = request.path_params["handler"]
-    if handler not in handlers(client):
+    if handler not in handler_names(client):
         raise HTTPException(404)
     labels = ListLabels(
         path=f"{BASE}/{quote(handler, safe='')}",
@@ -104,14 +104,16 @@ def _named_list(client: redis.Redis, request: Request) -> tuple[Shelf, ListLabel
     return dead_letters_of(handler), labels
 
 
-def _read(client: redis.Redis, shelf: Shelf, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
+def _read(client: redis.Redis, failure_list: FailureList, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
     """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
     if not is_failure_id(failure_id):
-        raise NotThere
-    ((_, values),) = store.read(client, shelf, [failure_id], failure.DEAD_LETTER)
+        raise FailureNotFound
+    ((_, values),) = store.read_fields(client, failure_list, [failure_id], failure.DEAD_LETTER_FIELDS)
     if values[0] is None:
-        raise NotThere
-    row = failure.dead_letter_row(str(shelf.handler), failure_id, values[: len(failure.DEAD_LETTER_ROW)])
+        raise FailureNotFound
+    row = failure.parse_dead_letter_row(
+        str(failure_list.handler), failure_id, values[: len(failure.DEAD_LETTER_ROW_FIELDS)]
+    )
     *_, traceback, event = values
     try:
         (read,) = events.decode(b"[%s]" % event)

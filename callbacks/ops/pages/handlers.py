@@ -12,16 +12,16 @@ from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.rendering import render_page
 from callbacks.ops.pages.dead_letters import BASE
 from shared.settings import Settings
-from workers.admin.action_log import Deed, Trail
-from workers.failures.failure_list import handlers
+from workers.admin.action_log import Action, ActionLog
+from workers.failures.failure_list import handler_names
 from workers.runtime import pause
 
-_WHAT: Final[tuple[Literal["on", "off"], ...]] = ("on", "off")
+_WHAT: Final[tuple[Literal["resume", "pause"], ...]] = ("resume", "pause")
 
 
 def routes(client: redis.Redis, _: Settings) -> list[Route]:
     """Give the routes."""
-    trail = Trail(client)
+    action_log = ActionLog(client)
 
     def ask(request: Request) -> Response:
         handler, what = _parse_path(client, request)
@@ -31,8 +31,8 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
 
     def apply(request: Request) -> Response:
         handler, what = _parse_path(client, request)
-        with trail.noted(Deed(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
-            if what == "off":
+        with action_log.record(Action(who=operator(request), by="page", what=what, where=f"handler:{handler}")):
+            if what == "pause":
                 pause.pause(client, handler)
             else:
                 pause.resume(client, handler)
@@ -44,9 +44,9 @@ def routes(client: redis.Redis, _: Settings) -> list[Route]:
     ]
 
 
-def _parse_path(client: redis.Redis, request: Request) -> tuple[str, Literal["on", "off"]]:
+def _parse_path(client: redis.Redis, request: Request) -> tuple[str, Literal["resume", "pause"]]:
     handler = request.path_params["handler"]
     for what in _WHAT:
-        if request.path_params["what"] == what and handler in handlers(client):
+        if request.path_params["what"] == what and handler in handler_names(client):
             return handler, what
     raise HTTPException(404)

@@ -23,9 +23,9 @@ from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from shared.settings import Settings
 from workers.admin import event_status
-from workers.admin.event_status import Fate
-from workers.failures import search as seeking
-from workers.failures.search import Further
+from workers.admin.event_status import EventStatus
+from workers.failures import search as failure_search
+from workers.failures.search import SearchCursor
 
 if TYPE_CHECKING:
     from workers.handlers.sql.history import Timeline
@@ -44,7 +44,7 @@ class Delivery(Struct, frozen=True):
 
     handler: str
     event_id: str
-    fate: Fate
+    status: EventStatus
     why: str
 
 
@@ -55,10 +55,10 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
         wanted = request.query_params.get("id", "").strip()
         if not wanted:
             return render_page(
-                request, "messages.html", wanted="", is_number=False, found=None, sought=None, **_empty()
+                request, "messages.html", wanted="", is_number=False, found=None, search_page=None, **_empty()
             )
         return _render_results(
-            client, settings, request, wanted, number="", further=request.query_params.get("further", "")
+            client, settings, request, wanted, number="", cursor=request.query_params.get("cursor", "")
         )
 
     def search(request: Request) -> Response:
@@ -66,33 +66,33 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
         digits = _digits(wanted)
         if _LOOKS_LIKE_NUMBER.fullmatch(digits):
             number = digits if _NUMBER.fullmatch(digits) else ""
-            return _render_results(client, settings, request, wanted, number=number, further=field(request, "further"))
+            return _render_results(client, settings, request, wanted, number=number, cursor=field(request, "cursor"))
         return RedirectResponse(f"/messages?id={quote(wanted, safe='')}" if wanted else "/messages", 303)
 
     return [Route("/messages", show, methods=["GET"]), Route("/messages", search, methods=["POST"])]
 
 
 def _render_results(
-    client: redis.Redis, settings: Settings, request: Request, wanted: str, *, number: str, further: str
+    client: redis.Redis, settings: Settings, request: Request, wanted: str, *, number: str, cursor: str
 ) -> Response:
     if len(wanted) > _MAX_CHARACTERS:
         raise HTTPException(400)
     try:
-        start = Further.of(further) if further else None
+        start = SearchCursor.parse(cursor) if cursor else None
     except ValueError:
         raise HTTPException(400) from None
     found = message_history.find_messages(settings, wanted, number=number)
     if len(found.timelines) == 1 and not found.messages:
         timeline = found.timelines[0]
         return render_page(request, "message.html", wanted=wanted, raw=_raw, **_timeline_context(client, timeline))
-    sought = seeking.seek(client, number or wanted, start=start) if found.is_empty or start else None
+    search_page = failure_search.search(client, number or wanted, start=start) if found.is_empty or start else None
     return render_page(
         request,
         "messages.html",
         wanted=wanted,
         is_number=request.method == "POST",
         found=found,
-        sought=sought,
+        search_page=search_page,
         uses_sql="sql" in settings.handlers,
         rows=_rows(found),
     )
@@ -119,9 +119,9 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
     deliveries: dict[str, list[Delivery]] = {event_id: [] for event_id in ids}
-    for at in event_status.look(client, ids):
-        for event_id, fate in at.fates.items():
-            deliveries[event_id].append(_delivery(at, event_id, fate))
+    for at in event_status.find_statuses(client, ids):
+        for event_id, status in at.statuses.items():
+            deliveries[event_id].append(_delivery(at, event_id, status))
     return {
         "message": timeline.message,
         "statuses": timeline.statuses,
@@ -131,13 +131,13 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
     }
 
 
-def _delivery(at: event_status.AtHandler, event_id: str, fate: Fate) -> Delivery:
-    if at.handler == "sql" and fate in ("gone", "unknown"):
+def _delivery(at: event_status.HandlerEventStatuses, event_id: str, status: EventStatus) -> Delivery:
+    if at.handler == "sql" and status in ("gone", "unknown"):
         return Delivery(at.handler, event_id, "delivered", "")  # as this very table shows
-    return Delivery(at.handler, event_id, fate, "; ".join(_doubts(at)) if fate == "gone" else "")
+    return Delivery(at.handler, event_id, status, "; ".join(_doubts(at)) if status == "gone" else "")
 
 
-def _doubts(at: event_status.AtHandler) -> Iterator[str]:
+def _doubts(at: event_status.HandlerEventStatuses) -> Iterator[str]:
     if at.filtered:
         yield f"its filters left out {_events(at.filtered)}"
     if at.dropped:

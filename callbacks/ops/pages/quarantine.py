@@ -16,9 +16,9 @@ from callbacks.ops.pages.failure_pages import (
     render_not_found,
 )
 from shared.settings import Settings
-from workers.failures.failure import NotThere, QuarantineEntry
+from workers.failures.failure import FailureNotFound, QuarantinedCallback
 from workers.failures.failure_list import QUARANTINE
-from workers.failures.store import Shelves
+from workers.failures.store import FailureStore
 
 _LABELS = ListLabels(
     path="/quarantine", title="Quarantine", singular="quarantined callback", plural="quarantined callbacks"
@@ -28,7 +28,7 @@ _LABELS = ListLabels(
 def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
     """Give the page's routes."""
     pages = FailurePages(client, bulk_actions)
-    shelves = Shelves(client)
+    store = FailureStore(client)
 
     def list_failures(request: Request) -> Response:
         return pages.list_page(request, QUARANTINE, _LABELS)
@@ -41,8 +41,8 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
     def entry(request: Request) -> Response:
         try:
-            found = _read(shelves, request.path_params["failure_id"])
-        except NotThere as exc:
+            found = _read(store, request.path_params["failure_id"])
+        except FailureNotFound as exc:
             return render_not_found(request, exc, _LABELS)
         body = found.body.decode(errors="replace")
         return render_page(
@@ -57,8 +57,8 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
     def body(request: Request) -> Response:
         try:
-            found = _read(shelves, request.path_params["failure_id"])
-        except NotThere as exc:
+            found = _read(store, request.path_params["failure_id"])
+        except FailureNotFound as exc:
             return render_not_found(request, exc, _LABELS)
         return download(f"quarantine-{found.id}", found.body)
 
@@ -72,7 +72,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
     ]
 
 
-def _read(shelves: Shelves, failure_id: str) -> QuarantineEntry:
+def _read(store: FailureStore, failure_id: str) -> QuarantinedCallback:
     if not is_failure_id(failure_id):
-        raise NotThere
-    return shelves.quarantined(failure_id)
+        raise FailureNotFound
+    return store.read_quarantined(failure_id)

@@ -62,7 +62,7 @@ class AuditCache:
     def _refresh(self) -> None:
         started_at = time.monotonic()
         try:
-            sums = audit.take(self._connection, most_jobs=MAX_JOBS)
+            sums = audit.run(self._connection, max_jobs=MAX_JOBS)
         except audit.TooManyJobs:
             # Running jobs took more along than stand in the queues.
             ended_at = time.monotonic()

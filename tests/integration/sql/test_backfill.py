@@ -185,7 +185,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     queue = keys.rq_queue(queues.delivery_queue("fresh"))
     with started(tmp_path, setting) as start:
         # It waits in the midst, as it may not give more before what it gave is delivered.
-        running: Running = start("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
+        running: Running = start("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
         running.until(lambda: b.connection.llen(queue) == 10, "a first step")
         time.sleep(0.5)
         assert b.connection.llen(queue) == 10
@@ -211,7 +211,7 @@ def test_it_ends_when_all_is_given_however_much_of_it_waits(
     known_from_now_on(b)
     database.write(*of_the_past(1_000))
 
-    assert backfill("--most-waiting", "1000") == figures(given=1_000)
+    assert backfill("--max-waiting", "1000") == figures(given=1_000)
     assert sum(map(len, b.waiting_events(fresh))) == 1_000
 
 
@@ -220,15 +220,17 @@ def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothin
 ) -> None:
     known_from_now_on(b)
     database.write(*of_the_past(1_100))
-    words = ("backfill", "fresh", "--since", "7d", "--most-waiting", "1000")
-    assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
+    words = ("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
+    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
 
     pauses.pause(b.connection, "fresh")
-    assert "is off" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
+    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
     with started(tmp_path, setting) as start:
         running: Running = start(*words)
         running.until(lambda: b.waiting_events(fresh), "a first step")
-        assert "'fresh' is off: nothing is delivered to it until `callbacks handlers on fresh`." in running.output
+        assert (
+            "'fresh' is paused: nothing is delivered to it until `callbacks handlers resume fresh`." in running.output
+        )
         pauses.resume(b.connection, "fresh")
         now_ms = int(time.time() * 1000)
         pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "shut"}

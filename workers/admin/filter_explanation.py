@@ -6,10 +6,10 @@ from shared.events import Event
 from workers.declaration import Handler
 
 
-def refusals(handler: Handler, event: Event) -> Iterator[str]:
+def explain(handler: Handler, event: Event) -> Iterator[str]:
     """Give each reason why the handler does not want `event`; none if it does."""
     if event.kind not in handler.kinds:
-        yield f"it takes {takes(handler)}, and this is a {event.kind}"
+        yield f"it takes {describe_kinds(handler)}, and this is a {event.kind}"
         return
     if handler.channels is not None and event.channel not in handler.channels:
         yield f"it takes channels={_set(handler.channels)}, and this came by {event.channel!r}"
@@ -24,12 +24,12 @@ def refusals(handler: Handler, event: Event) -> Iterator[str]:
         yield f"it takes final={handler.final}, reports that are {which}, and this one is {'not ' * handler.final}final"
 
 
-def takes(handler: Handler) -> str:
+def describe_kinds(handler: Handler) -> str:
     """Say which kinds of event a handler takes."""
     return " and ".join(name for kind, name in (("report", "reports"), ("reply", "replies")) if kind in handler.kinds)
 
 
-def filters(handler: Handler) -> Iterator[str]:
+def describe_filters(handler: Handler) -> Iterator[str]:
     """Give a handler's filters as they are declared."""
     for option, values in (
         ("statuses", handler.statuses),

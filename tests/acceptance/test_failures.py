@@ -71,8 +71,8 @@ def at_rest(server: RedisServer) -> audit.Audit:
     with server.client(decode_responses=False) as client:
         while True:
             assert time.monotonic() < deadline
-            sums = audit.take(client)
-            if not sums.in_flight and not sums.moving:
+            sums = audit.run(client)
+            if not sums.pending and not sums.moving:
                 assert sums.balances
                 return sums
 
@@ -179,13 +179,13 @@ def test_what_can_be_read_after_all_is_replayed_the_normal_way(
         with client.pipeline() as pipe:
             keeping.add(pipe, [], [entry, entry])
             pipe.execute()
-    assert at_rest(redis_server).arrivals["unknown"].quarantined == 2
+    assert at_rest(redis_server).records["unknown"].quarantined == 2
 
     assert command(tmp_path, redis_server, "quarantine", "replay", "--all").returncode == 0
     sums = at_rest(redis_server)
 
-    assert sums.arrivals["report"] == audit.Arrivals(received=2, unique=1, duplicate=1, quarantined=0, dropped=0)
-    assert sums.arrivals["unknown"].received == 0
+    assert sums.records["report"] == audit.RecordTotals(received=2, unique=1, duplicate=1, quarantined=0, dropped=0)
+    assert sums.records["unknown"].received == 0
     assert len(written(tmp_path / "picky.txt")) == 1
 
 
@@ -217,11 +217,11 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
         assert told["interrupted"]
         done, left = client.llen("rq:queue:expand"), client.zcard("cb:quarantine")
         assert 0 < told["replayed"] <= done < number == done + left
-        assert audit.take(client).balances
+        assert audit.run(client).balances
         again = start("quarantine", "replay", "--all")
         assert again.wait() == 0
         assert again.output == f"replayed: {left:,}\n"
-        assert (client.llen("rq:queue:expand"), audit.take(client).balances) == (number, True)
+        assert (client.llen("rq:queue:expand"), audit.run(client).balances) == (number, True)
 
 
 def quarantined(number: int) -> batches.Quarantined:

@@ -14,22 +14,22 @@ from workers.admin.event_input import NoEvents
 def test_the_line_of_an_event_gives_the_event_again(name: str) -> None:
     event = samples.named()[name]
 
-    assert event_input.read(event.to_json().encode()) == [event]
+    assert event_input.parse(event.to_json().encode()) == [event]
 
 
 def test_several_lines_are_several_events_and_empty_ones_are_none() -> None:
     events: list[Event] = [samples.report(), samples.reply()]
     text = "\n\n".join(event.to_json() for event in events) + "\n"
 
-    assert event_input.read(text.encode()) == events
+    assert event_input.parse(text.encode()) == events
 
 
 def test_a_callback_gives_every_event_of_it_however_its_body_is_laid_out() -> None:
     two = {**STATUS, "data": [REPORT, {**REPORT, "status": "SEEN"}]}
     for body in (json.dumps(two), json.dumps(two, indent=2), "\ufeff" + json.dumps(two)):
-        found = event_input.read(body.encode())
+        found = event_input.parse(body.encode())
         assert [(event.kind, event.source) for event in found] == [("report", event_input.SOURCE)] * 2
-    (reply,) = event_input.read(json.dumps(REPLY).encode())
+    (reply,) = event_input.parse(json.dumps(REPLY).encode())
     assert reply.kind == "reply"
 
 
@@ -49,7 +49,7 @@ def test_a_callback_gives_every_event_of_it_however_its_body_is_laid_out() -> No
 )
 def test_what_is_no_event_is_told_in_words(text: bytes, words: str) -> None:
     with pytest.raises(NoEvents) as error:
-        event_input.read(text)
+        event_input.parse(text)
 
     assert words in str(error.value)
     assert not str(error.value).endswith("$")
@@ -59,4 +59,4 @@ def test_an_event_with_a_value_of_a_wrong_type_is_refused() -> None:
     line = {**json.loads(samples.report().to_json()), "is_final": "perhaps"}
 
     with pytest.raises(NoEvents, match="bool"):
-        event_input.read(json.dumps(line).encode())
+        event_input.parse(json.dumps(line).encode())

@@ -15,14 +15,14 @@ from typing import Final, Self
 
 import redis
 
-from callbacks.cli import children
+from callbacks.cli import child_processes
 from callbacks.cli.ports import free_port
 from shared import connections
 from shared.errors import CallbacksError
 
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 10.0
-_OLDEST: Final = (6, 2)  # the first with BLMOVE, on which RQ's crash-safe dequeuing stands
+_MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, on which RQ's crash-safe dequeuing stands
 
 
 class NoServer(CallbacksError):
@@ -62,7 +62,7 @@ class EmbeddedRedis:
         )
         log = self.folder / "redis.log"
         with log.open("wb") as output:
-            self._process = children.start([find_server(), configuration.name], cwd=self.folder, output=output)
+            self._process = child_processes.start([find_server(), configuration.name], cwd=self.folder, output=output)
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         try:
             self._wait(log)
@@ -87,7 +87,7 @@ class EmbeddedRedis:
         """End the server; it writes what it holds first."""
         if self._process is None:
             return
-        children.stop(self._process, seconds=_STOP_SECONDS)
+        child_processes.stop(self._process, seconds=_STOP_SECONDS)
         self._process = None
 
 
@@ -98,13 +98,13 @@ def find_server() -> str:
     if package is not None and package.origin is not None:
         found.append(str(Path(package.origin).with_name("bin") / "redis-server"))
     versions = {path: _version(path) for path in found if path is not None and Path(path).exists()}
-    usable = {path: version for path, version in versions.items() if version >= _OLDEST}
+    usable = {path: version for path, version in versions.items() if version >= _MIN_VERSION}
     if not usable:
         raise NoServer
     return max(usable, key=usable.__getitem__)
 
 
 def _version(path: str) -> tuple[int, ...]:
-    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 # as above
-    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", told)
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 # as above
+    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
     return tuple(int(part) for part in match.groups()) if match else (0,)

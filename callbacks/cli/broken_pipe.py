@@ -5,7 +5,7 @@ import select
 import sys
 
 
-def require_reader() -> None:
+def check_reader() -> None:
     """Raise BrokenPipeError if standard output is a pipe that nobody reads any more, which only a write would tell."""
     if sys.stdout is None:  # closed from the start: nobody is meant to read
         return
@@ -15,6 +15,6 @@ def require_reader() -> None:
         raise BrokenPipeError
 
 
-def forget_output() -> None:
+def discard_output() -> None:
     """Let what is still buffered go nowhere, as the end of the process would complain about it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

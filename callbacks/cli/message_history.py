@@ -19,7 +19,7 @@ from workers.handlers.sql.errors import DatabaseUnavailable
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Ago(click.ParamType[datetime]):
+class Age(click.ParamType[datetime]):
     """A time so long ago: 90s, 30m, 2h, 7d or 4w."""
 
     name = "age"
@@ -38,7 +38,7 @@ class Ago(click.ParamType[datetime]):
 
 
 @contextmanager
-def opened() -> Iterator[history.History]:
+def open_history() -> Iterator[history.History]:
     """Give the history in the database of the settings; its trouble ends the command with 1."""
     try:
         address = DatabaseUrl.parse(settings.load().database_url)
@@ -51,21 +51,21 @@ def opened() -> Iterator[history.History]:
         raise click.ClickException(str(exc)) from exc
 
 
-def as_json(value: msgspec.Struct) -> bytes:
+def to_json(value: msgspec.Struct) -> bytes:
     """Give one line of JSON, its times as every JSON of ours has them."""
-    return msgspec.json.encode(_plain(value))
+    return msgspec.json.encode(_to_plain(value))
 
 
-def shown(time: datetime | None) -> str:
+def format_time(time: datetime | None) -> str:
     """Give a time for people, of one width, whether it is known or not."""
     return f"{'-' if time is None else rfc3339(time):24}"
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value)
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: _to_plain(getattr(value, name)) for name in value.__struct_fields__}
     return value

@@ -29,7 +29,7 @@ def test_a_worker_s_supervisor_trims(b: Bench, tmp_path: Path, stage: str) -> No
     command = Command(b, tmp_path / "worker.log", stage, CALLBACKS_QUARANTINE_MAX_BYTES=str(MOST))
     try:
         until(lambda: int(b.connection.get(keys.failures_bytes(keys.QUARANTINE))) <= MOST, "the quarantine is too full")
-        until(lambda: "action=failures_dropped shelf=quarantine" in command.log, "nothing was said")
+        until(lambda: "action=failures_dropped list=quarantine" in command.log, "nothing was said")
         assert command.stop() == 0
     finally:
         command.end()

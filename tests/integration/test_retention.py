@@ -12,8 +12,8 @@ from tests.integration.shelves import die, ids, quarantined, refusing, weighed
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.failures.failure_list import QUARANTINE, dead_letters_of
-from workers.failures.retention import Trimmed, Trimming, TrimScript
-from workers.failures.store import Shelves
+from workers.failures.retention import FailureTrimmer, TrimResult, TrimScript
+from workers.failures.store import FailureStore
 
 ROOM = 1 << 40
 DEAD = keys.dead("refusing")
@@ -25,14 +25,14 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
         yield made
 
 
-def trimming(b: Bench, *, quarantine: int = ROOM, dead: int = ROOM) -> Trimming:
-    return Trimming(connection=b.connection, quarantine_max_bytes=quarantine, dead_letter_max_bytes=dead)
+def trimming(b: Bench, *, quarantine: int = ROOM, dead: int = ROOM) -> FailureTrimmer:
+    return FailureTrimmer(connection=b.connection, quarantine_max_bytes=quarantine, dead_letter_max_bytes=dead)
 
 
 def age(b: Bench, index: str, *entry_ids: str) -> None:
     """Let entries have stood in an index for 30 days."""
-    for entry_id in entry_ids:
-        b.connection.zadd(index, {entry_id: batches.now_ms() - keys.FAILURE_SECONDS * 1000})
+    for failure_id in entry_ids:
+        b.connection.zadd(index, {failure_id: batches.now_ms() - keys.FAILURE_SECONDS * 1000})
 
 
 def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(b: Bench) -> None:
@@ -56,7 +56,7 @@ def test_what_is_30_days_old_is_dropped_and_counted_as_dropped(b: Bench) -> None
     trimming(b).tick()
 
     sums = b.audit()
-    assert {kind: (of.quarantined, of.dropped) for kind, of in sums.arrivals.items()} == {
+    assert {kind: (of.quarantined, of.dropped) for kind, of in sums.records.items()} == {
         "report": (1, 1), "reply": (2, 2), "unknown": (4, 4),
     }  # fmt: skip
     counts = b.counts()
@@ -159,12 +159,12 @@ def test_an_event_that_dies_again_weighs_once(b: Bench) -> None:
 def test_what_is_replayed_or_dropped_by_hand_weighs_no_more(b: Bench) -> None:
     b.keep(quarantined=[quarantined(1), quarantined(2), quarantined(3)])
     die(b, "1", "2", "3")
-    shelves = Shelves(b.connection)
+    store = FailureStore(b.connection)
     for each in (QUARANTINE, dead_letters_of("refusing")):
         first, second, third = ids(b, each.index)
         before = weighed(b, each.index)
-        assert [step.done for step in shelves.replay(each, [first])] == [1]
-        assert [step.done for step in shelves.drop(each, [second])] == [1]
+        assert [step.done for step in store.replay(each, [first])] == [1]
+        assert [step.done for step in store.drop(each, [second])] == [1]
         assert weighed(b, each.index) == int(b.connection.hget(keys.failure(each.index, third), "bytes")) < before
 
 
@@ -172,9 +172,9 @@ def test_redis_is_kept_busy_for_some_hundreds_of_entries_at_a_time(b: Bench) -> 
     b.keep(quarantined=[quarantined(number) for number in range(650)])
     script = TrimScript(b.connection)
 
-    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == Trimmed(old=300, over=0, more=True)
-    assert script.run(QUARANTINE, until_ms=0, most_bytes=0) == Trimmed(old=0, over=300, more=True)
-    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == Trimmed(old=50, over=0, more=False)
+    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == TrimResult(old=300, over=0, more=True)
+    assert script.run(QUARANTINE, until_ms=0, max_bytes=0) == TrimResult(old=0, over=300, more=True)
+    assert script.run(QUARANTINE, until_ms=batches.now_ms()) == TrimResult(old=50, over=0, more=False)
     assert (b.audit().dropped, b.audit().quarantined, b.audit().balances) == (650, 0, True)
 
 
@@ -198,14 +198,14 @@ def test_what_is_dropped_is_said_once_and_without_its_content(b: Bench, caplog: 
         trimming(b, quarantine=1).tick()
         trimming(b, quarantine=1).tick()
 
-    assert [line.getMessage() for line in caplog.records] == ["action=failures_dropped shelf=quarantine old=400 over=1"]
+    assert [line.getMessage() for line in caplog.records] == ["action=failures_dropped list=quarantine old=400 over=1"]
 
 
 def test_several_may_trim_at_once_while_more_is_set_aside(b: Bench) -> None:
     def trim() -> None:
         with connections.connect(b.url) as connection:
             for _ in range(20):
-                Trimming(connection=connection, quarantine_max_bytes=50_000, dead_letter_max_bytes=ROOM).tick()
+                FailureTrimmer(connection=connection, quarantine_max_bytes=50_000, dead_letter_max_bytes=ROOM).tick()
 
     threads = [threading.Thread(target=trim) for _ in range(3)]
     for thread in threads:

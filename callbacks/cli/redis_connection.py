@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 
 @contextmanager
-def connected() -> Iterator[tuple[Settings, redis.Redis]]:
+def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
     """Give the settings and a client; an error of Redis ends the command with 1.
 
     Raises ConfigurationError where the settings are wrong, or name no Redis.

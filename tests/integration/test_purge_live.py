@@ -9,7 +9,7 @@ from shared import keys, queues
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.purge import Discarding, StillRunning
+from workers.admin.purge import Purger, StillRunning
 from workers.expand.subscriptions import SubscriptionWriter
 from workers.runtime import pause
 
@@ -25,26 +25,26 @@ def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
 def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
     worker: Any = b.worker(queues.delivery_queue("single"))
     worker.register_birth()
-    with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
-        Discarding(b.connection, "single").prepare()
+    with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
+        Purger(b.connection, "single").prepare()
 
     pause.pause(b.connection, "single")
-    Discarding(b.connection, "single").prepare()
+    Purger(b.connection, "single").prepare()
     pause.resume(b.connection, "single")
     worker.register_death()
-    Discarding(b.connection, "single").prepare()
+    Purger(b.connection, "single").prepare()
 
     assert at_handler(b, single) == (0, 0, 2, 0)
 
 
 def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(b: Bench) -> None:
     SubscriptionWriter(["single"], connection=b.connection).tick()
-    with pytest.raises(StillRunning, match="first `callbacks handlers off single`"):
-        Discarding(b.connection, "single").prepare()
+    with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
+        Purger(b.connection, "single").prepare()
 
     SubscriptionWriter(["other"], connection=b.connection).tick()
     assert not b.connection.hget(keys.SUBSCRIPTIONS, "single").endswith(b"-"), "it is removed"
-    Discarding(b.connection, "single").prepare()
+    Purger(b.connection, "single").prepare()
 
 
 def test_a_pause_of_its_own_is_not_enough(b: Bench) -> None:
@@ -52,4 +52,4 @@ def test_a_pause_of_its_own_is_not_enough(b: Bench) -> None:
     b.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
 
     with pytest.raises(StillRunning):
-        Discarding(b.connection, "single").prepare()
+        Purger(b.connection, "single").prepare()

@@ -20,7 +20,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start `command`; its standard output and error go to `output`, or where ours go."""
     return subprocess.Popen(  # noqa: S603 # commands of this package
-        leashed(command),
+        tied_to_parent(command),
         cwd=cwd,
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
@@ -31,9 +31,9 @@ def start(
     )
 
 
-def leashed(command: Sequence[str]) -> list[str]:
+def tied_to_parent(command: Sequence[str]) -> list[str]:
     """Give the command line that runs `command` until whoever starts it dies; the process id is the command's."""
-    return launcher.command("callbacks.cli.leash", *command)
+    return launcher.command("callbacks.cli.exit_with_parent", *command)
 
 
 def stop(process: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from click import unstyle
 
-from callbacks.cli.event_words import event_line, number_of, status_of
+from callbacks.cli.event_line import format_event, parse_number, parse_status
 
 
 def words(**fields: object) -> dict[str, object]:
@@ -12,23 +12,23 @@ def words(**fields: object) -> dict[str, object]:
 
 
 def test_a_line_says_when_what_from_whom_to_whom() -> None:
-    assert unstyle(event_line(words()))[8:] == "  DELIVRD   SMS       Fortytwo → 35679*****123  message m"
-    assert unstyle(event_line(words(status="EXPIRED", error_code=7))).endswith("message m  error 7")
-    assert unstyle(event_line(words(kind="reply", text="yes"))).endswith(
+    assert unstyle(format_event(words()))[8:] == "  DELIVRD   SMS       Fortytwo → 35679*****123  message m"
+    assert unstyle(format_event(words(status="EXPIRED", error_code=7))).endswith("message m  error 7")
+    assert unstyle(format_event(words(kind="reply", text="yes"))).endswith(
         "reply     SMS       Fortytwo → 35679*****123  yes"
     )
-    assert "?" in event_line(words(sender=None))
+    assert "?" in format_event(words(sender=None))
 
 
 @pytest.mark.parametrize("field", ["status", "channel", "sender", "recipient", "message_id"])
 def test_nothing_in_a_line_steers_the_terminal(field: str) -> None:
-    line = unstyle(event_line(words(**{field: "a\x1b]0;x\x07\x9b2J\u202e\r\nb"})))
+    line = unstyle(format_event(words(**{field: "a\x1b]0;x\x07\x9b2J\u202e\r\nb"})))
 
     assert line.isprintable()
-    assert "\x1b[" in event_line(words())  # the colour is ours
+    assert "\x1b[" in format_event(words())  # the colour is ours
 
 
 def test_numbers_and_statuses_are_found_however_people_write_them() -> None:
-    assert number_of("+356 (99) 000-001") == "35699000001"
-    assert number_of("Fortytwo") == "Fortytwo"
-    assert (status_of("delivrd"), status_of("sms_sent")) == ("DELIVRD", "sms_sent")
+    assert parse_number("+356 (99) 000-001") == "35699000001"
+    assert parse_number("Fortytwo") == "Fortytwo"
+    assert (parse_status("delivrd"), parse_status("sms_sent")) == ("DELIVRD", "sms_sent")

@@ -8,27 +8,27 @@ from typing import Final
 
 from shared.errors import CallbacksError
 
-MARKER: Final = ".held"
+LOCK_FILE: Final = ".lock"
 
 
 @contextmanager
-def held(folder: Path, *, owner: str) -> Iterator[None]:
+def lock(folder: Path, *, owner: str) -> Iterator[None]:
     """Make the folder and hold it for this process; the lock ends with it.
 
     The folder belongs to the command that held it first. Raises CallbacksError if that is not `owner`, or if another
     process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / MARKER).open("a+") as lock:
+    with (folder / LOCK_FILE).open("a+") as lock_file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise CallbacksError(f"another process works in {folder}") from exc
-        lock.seek(0)
-        first = lock.read()
+        lock_file.seek(0)
+        first = lock_file.read()
         if first and first != owner:
             raise CallbacksError(f"{folder} belongs to `callbacks {first}`; name another --folder")
         if not first:
-            lock.write(owner)
-            lock.flush()
+            lock_file.write(owner)
+            lock_file.flush()
         yield

@@ -1,4 +1,4 @@
-"""What a dead worker had finished: `callbacks handlers drop` counts it as delivered, and gives it to nobody again."""
+"""What a dead worker had finished: `callbacks handlers purge` counts it as delivered, and gives it to nobody again."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.integration.test_maintenance import started
 from tests.integration.told import at_handler, brought, other, single, told, whole
 from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
 from tests.redis_server import RedisServer
-from workers.admin.purge import Discarding
+from workers.admin.purge import Purger
 from workers.runtime.journal_folder import JournalFolder
 
 QUEUE = queues.delivery_queue("single")
@@ -42,7 +42,7 @@ def books(b: Bench, tmp_path: Path) -> JournalFolder:
 def test_an_operator_who_thinks_better_of_it_has_it_delivered_to_nobody_a_second_time(
     b: Bench, books: JournalFolder
 ) -> None:
-    Discarding(b.connection, "single", journals=books).prepare()
+    Purger(b.connection, "single", journals=books).prepare()
     b.deliver(single)
 
     assert told.called == ["2"]
@@ -50,9 +50,9 @@ def test_an_operator_who_thinks_better_of_it_has_it_delivered_to_nobody_a_second
 
 
 def test_it_is_counted_as_delivered_and_the_rest_as_dropped(b: Bench, books: JournalFolder) -> None:
-    discarding = Discarding(b.connection, "single", journals=books)
-    discarding.prepare()
-    list(discarding.run())
+    purger = Purger(b.connection, "single", journals=books)
+    purger.prepare()
+    list(purger.run())
 
     assert b.counts()["report.dropped:single"] == 1
     assert at_handler(b, single) == (1, 0, 0, 0)

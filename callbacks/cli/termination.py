@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Ended(SystemExit):
+class Terminated(SystemExit):
     """A signal asked this process to end; its code is the shell's convention for that signal.
 
     A SystemExit, as event loops let only that and KeyboardInterrupt through.
@@ -17,19 +17,19 @@ class Ended(SystemExit):
 
 
 @contextmanager
-def by_signal() -> Iterator[None]:
-    """Have SIGINT, SIGTERM and SIGHUP raise Ended in the main thread, within.
+def on_signal() -> Iterator[None]:
+    """Have SIGINT, SIGTERM and SIGHUP raise Terminated in the main thread, within.
 
     Only the first does: what unwinds is not broken off by a second one.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def end(signum: int, _frame: object) -> None:
+    def terminate(signum: int, _frame: object) -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
-        raise Ended(signum)
+        raise Terminated(signum)
 
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, terminate) for number in numbers}
     try:
         yield
     finally:
@@ -37,14 +37,14 @@ def by_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def with_success() -> None:
+def exit_zero_on_signal() -> None:
     """Have SIGTERM and Ctrl-C end this process with 0, once uvicorn has drained.
 
     It raises the signal that stopped it again, for whoever handled that before.
     """
 
-    def leave(_signum: int, _frame: object) -> None:
+    def exit_zero(_signum: int, _frame: object) -> None:
         sys.exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+        signal.signal(number, exit_zero)
