@@ -65,7 +65,7 @@ class Running:
             assert time.monotonic() < deadline, f"{what} did not happen:\n{self.output}"
             time.sleep(0.05)
 
-    def until_told(self, words: str) -> None:
+    def wait_for_output(self, words: str) -> None:
         """Wait until it has written `words`."""
         self.until(lambda: words in self.output, repr(words))
 

@@ -43,7 +43,7 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
-    def until_told(self, words: str, *, times: int = 1) -> None:
+    def wait_for_output(self, words: str, *, times: int = 1) -> None:
         """Wait until `words` were written so often."""
         deadline = time.monotonic() + WAIT_SECONDS
         while self.output.count(words) < times:

@@ -69,7 +69,7 @@ def test_a_stop_in_mid_campaign_loses_nothing(
         for _ in range(3):
             workers = [start("worker", "expand"), start("worker", "deliver")]
             for worker in workers:
-                worker.until_told("action=worker_started")
+                worker.wait_for_output("action=worker_started")
             before = sum(handler.delivered for handler in audit.run(client).handlers)
             while gateway.process.poll() is None:
                 if sum(handler.delivered for handler in audit.run(client).handlers) > before:

@@ -102,7 +102,7 @@ def test_it_never_empties_the_folder_of_dev(tmp_path: Path) -> None:
     folder = tmp_path / "var" / "dev"
     with started(tmp_path, {}) as start:
         dev = start("dev", "--port", str(free_port()))
-        dev.until_told("callback_url")
+        dev.wait_for_output("callback_url")
         assert dev.stop() == 0
     token = (folder / "token").read_text()
 

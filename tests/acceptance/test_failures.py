@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared import audit, batches
-from tests import keeping
+from tests import commit_pipeline
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import INTERRUPT, WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
@@ -177,7 +177,7 @@ def test_what_can_be_read_after_all_is_replayed_the_normal_way(
     with redis_server.client(decode_responses=False) as client:
         entry = quarantined(7)
         with client.pipeline() as pipe:
-            keeping.add(pipe, [], [entry, entry])
+            commit_pipeline.add(pipe, [], [entry, entry])
             pipe.execute()
     assert at_rest(redis_server).records["unknown"].quarantined == 2
 
@@ -204,7 +204,7 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
     with redis_server.client(decode_responses=False) as client:
         for first in range(0, number, 1000):
             with client.pipeline() as pipe:
-                keeping.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
+                commit_pipeline.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
                 pipe.execute()
         replaying = start("quarantine", "replay", "--all", "--json")
         # A hundred are read at once, and told of once all of them are done.
@@ -239,11 +239,11 @@ def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
         "    raise LookupError(f'no account for {event.recipient}')\n"
     )
     with redis_server.client() as client, client.pipeline() as pipe:
-        keeping.add(pipe, [batches.Accepted("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
+        commit_pipeline.add(pipe, [batches.Accepted("status", "acceptance", batches.now_ms(), 1, report(1).decode())])
         pipe.execute()
     start("worker", "expand", CALLBACKS_HANDLERS="failing")
     deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")
 
-    deliver.until_told("action=event_dead handler=failing events=1 cause=LookupError at failing.py:5")
+    deliver.wait_for_output("action=event_dead handler=failing events=1 cause=LookupError at failing.py:5")
 
     assert "35699000001" not in deliver.output

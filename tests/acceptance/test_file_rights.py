@@ -100,7 +100,7 @@ def test_what_the_web_process_spools_is_closed_to_others(
 ) -> None:
     server = start_redis()
     web = start(*under(umask, "web"), command="/bin/sh", REDIS_URL=server.url)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     server.stop()
     body = json.dumps({"data": [{"message_id": "1", "status": "DELIVRD"}]}).encode()
     request = urllib.request.Request(

@@ -26,8 +26,8 @@ def test_deaths_retries_and_runs_of_a_handler_are_counted_once_and_outlive_its_p
     (tmp_path / "choosy_handler.py").write_text(HANDLER)
     handlers = {"CALLBACKS_HANDLERS": "choosy_handler"}
     ops_port = free_port()
-    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).until_told("the operators' page")
-    start("web").until_told("listening on")
+    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).wait_for_output("the operators' page")
+    start("web").wait_for_output("listening on")
     expand = start("worker", "expand", **handlers)
     deliver = start("worker", "deliver", **handlers)
     for number, status in enumerate((b"DELIVRD", b"REJECTD", b"REJECTD", b"UNDELIV")):

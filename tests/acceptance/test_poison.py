@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared import audit, batches
-from tests import keeping
+from tests import commit_pipeline
 from tests.acceptance.processes import Running, run
 from tests.redis_server import RedisServer
 
@@ -69,9 +69,9 @@ def post(server: RedisServer, numbers: range) -> None:
     bodies = [json.dumps({"data": [{"message_id": str(number), "status": "SEEN"}]}) for number in numbers]
     kept = [batches.Accepted("status", "main", batches.now_ms(), 1, body) for body in bodies]
     with server.client() as client, client.pipeline() as pipe:
-        keeping.add(pipe, kept[:20])
+        commit_pipeline.add(pipe, kept[:20])
         for alone in kept[20:]:
-            keeping.add(pipe, [alone])
+            commit_pipeline.add(pipe, [alone])
         pipe.execute()
 
 

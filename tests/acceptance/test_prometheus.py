@@ -52,11 +52,11 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
     """Give a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
     require("prometheus")
     web = start("web")
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     start("worker", "expand")
     start("worker", "deliver")
     ops_port = free_port()
-    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).until_told("the operators' page")
+    start("ops", CALLBACKS_OPS_PORT=str(ops_port)).wait_for_output("the operators' page")
 
     def post(first: int) -> None:
         for number in range(first, first + 20):

@@ -52,9 +52,9 @@ def test_it_shows_each_new_event_on_a_line_with_the_number_masked_until_ctrl_c(
     start: Start, send: Callable[..., None]
 ) -> None:
     tail = start("tail")
-    tail.until_told("Listening to")
+    tail.wait_for_output("Listening to")
     send(report("m1"), report("m1"), report("m2", "UNDELIV", error_code=5))
-    tail.until_told("m2")
+    tail.wait_for_output("m2")
 
     lines = [line.split(maxsplit=1)[1] for line in tail.output.splitlines()[1:]]
     assert lines == [
@@ -74,7 +74,7 @@ def test_filters_choose_and_count_ends_it(start: Start, send: Callable[..., None
         "r1": start("tail", "--json", "--count", "1", "--kind", "reply", "--source", "acceptance"),
     }
     for tail in tails.values():
-        tail.until_told("Listening to")
+        tail.wait_for_output("Listening to")
     reply = {"reply_message_id": "r1", "from": NUMBER, "to": "Fortytwo", "message": {"text": "yes"}, "channel": "SMS"}
     send(
         report("m1"),
@@ -95,7 +95,7 @@ def test_filters_choose_and_count_ends_it(start: Start, send: Callable[..., None
 def test_an_event_as_json_is_what_handlers_write(start: Start, send: Callable[..., None], tmp_path: Path) -> None:
     start("worker", "deliver", "--handler", "log")
     tail = start("tail", "--json", "--count", "1")
-    tail.until_told("Listening to")
+    tail.wait_for_output("Listening to")
     send(report("m1", note=["\u2028", NUMBER]))
     assert tail.wait() == 0
     written = tmp_path / "events.jsonl"
@@ -111,7 +111,7 @@ def test_what_strangers_wrote_steers_no_terminal(
     for more in ((), ("--json",)):
         environment = {"REDIS_URL": redis_server.url}
         with in_terminal("tail", "--count", "1", *more, cwd=tmp_path, environment=environment, columns=2000) as tail:
-            tail.until_told("Listening to")
+            tail.wait_for_output("Listening to")
             reply = {"reply_message_id": f"{evil}{more}", "from": evil, "message": {"text": evil}, "channel": evil}
             send(json.dumps(reply).encode())
             assert tail.wait() == 0
@@ -146,18 +146,18 @@ def test_a_reader_that_went_away_ends_it_silently_even_if_nothing_comes(
 def test_it_says_when_redis_goes_away_and_when_it_is_back(start_redis: StartRedis, start: Start) -> None:
     server = start_redis({"requirepass": "s3cret-of-redis"})
     tail = start("tail", REDIS_URL=server.url)
-    tail.until_told("Listening to")
+    tail.wait_for_output("Listening to")
     server.kill()
-    tail.until_told(" is away (ConnectionError)")
+    tail.wait_for_output(" is away (ConnectionError)")
     server.start()
-    tail.until_told("Redis is back: listening")
+    tail.wait_for_output("Redis is back: listening")
     assert tail.stop() == 0
     assert "s3cret" not in tail.output
 
 
 def test_of_very_many_at_once_it_says_how_many_it_did_not_show(start: Start, send: Callable[..., None]) -> None:
     tail = start("tail")
-    tail.until_told("Listening to")
+    tail.wait_for_output("Listening to")
     records = [{"message_id": str(number), "status": "SEEN", "type": "SMS"} for number in range(1000)]
     send(json.dumps({"data": records}).encode())
 
@@ -182,6 +182,6 @@ def test_a_redis_that_does_not_let_it_in_is_named(start_redis: StartRedis, tmp_p
 
 def test_a_redis_that_is_not_there_is_waited_for(start: Start) -> None:
     tail = start("tail", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    tail.until_told("is away")
+    tail.wait_for_output("is away")
     tail.send(INTERRUPT)
     assert tail.wait() == 0

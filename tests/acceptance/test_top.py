@@ -83,9 +83,9 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 ) -> None:
     environment = {"REDIS_URL": redis_server.url}
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment=environment, columns=80) as top:
-        top.until_told("acknowledges", times=3)
+        top.wait_for_output("acknowledges", times=3)
         top.press(b"x")  # any other key does nothing
-        top.until_told("acknowledges", times=5)
+        top.wait_for_output("acknowledges", times=5)
         top.press(key)
 
         assert top.wait() == 0
@@ -96,9 +96,9 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 def test_in_a_terminal_a_redis_that_goes_away_is_said_and_it_goes_on(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis()
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment={"REDIS_URL": server.url}) as top:
-        top.until_told("acknowledges")
+        top.wait_for_output("acknowledges")
         server.kill()
-        top.until_told(f"127.0.0.1:{server.port}/0 is away (ConnectionError); what follows is of")
+        top.wait_for_output(f"127.0.0.1:{server.port}/0 is away (ConnectionError); what follows is of")
         server.start()
         seen = top.output.count("is away")
         until(lambda: "acknowledges" in top.output.rpartition("is away")[2].partition("\x1b[H")[2])

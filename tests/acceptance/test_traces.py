@@ -126,7 +126,7 @@ def test_a_repeated_callback_has_a_trace_that_ends_with_its_duplicates(
 
 
 def test_callbacks_of_one_run_keep_their_traces_and_are_linked(traced: Start, port: int, collector: Collector) -> None:
-    traced("web").until_told("listening on")
+    traced("web").wait_for_output("listening on")
     for number in range(5):
         post_reports(port, report(number), report(100 + number))
     until(lambda: len(collector.named("commit")) == 5, "spans")
@@ -174,7 +174,7 @@ def test_a_trace_goes_through_the_spool(
     }
     with started(tmp_path, environment) as start:
         web = start("web")
-        web.until_told("listening on")
+        web.wait_for_output("listening on")
         post_reports(port, report(0))
         server.stop()
 

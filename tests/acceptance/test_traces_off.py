@@ -70,7 +70,7 @@ def _processes(start: Start, port: int, server: RedisServer, prelude: str, **var
         return start("-c", f"{prelude}\n{program}", *arguments, command=sys.executable, **variables)
 
     web = process(WEB)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     workers = [process(WORKER, queue, "--name", f"{queue}-1") for queue in ("expand", "deliver-log")]
     body = json.dumps({"data": [{"message_id": "1", "status": "DELIVRD"}]}).encode()
     request = urllib.request.Request(

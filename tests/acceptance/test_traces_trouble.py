@@ -21,7 +21,7 @@ NOWHERE: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 def test_a_traceparent_is_believed_from_a_trusted_proxy_alone(
     traced: Start, port: int, collector: Collector, proxies: str, *, is_parent: bool
 ) -> None:
-    traced("web", CALLBACKS_TRUSTED_PROXIES=proxies).until_told("listening on")
+    traced("web", CALLBACKS_TRUSTED_PROXIES=proxies).wait_for_output("listening on")
 
     body = json.dumps({"data": [report(1)]}).encode()
     assert send(port, body, traceparent=f"00-{'a' * 32}-{'b' * 16}-01") == 200
@@ -37,7 +37,7 @@ def test_only_what_is_sampled_is_stored_with_its_trace(
     traced: Start, port: int, collector: Collector, redis_server: RedisServer, *, ratio: str, fields: int
 ) -> None:
     web = traced("web", OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG=ratio)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
 
     post_reports(port, report(1))
 
@@ -53,7 +53,7 @@ def test_only_what_is_sampled_is_stored_with_its_trace(
 def test_processes_that_do_not_trace_work_on_what_others_traced(
     traced: Start, start: Start, port: int, collector: Collector, redis_server: RedisServer
 ) -> None:
-    traced("web").until_told("listening on")
+    traced("web").wait_for_output("listening on")
     start("worker", "expand", **HANDLERS)
     start("worker", "deliver", **HANDLERS)
 
@@ -68,7 +68,7 @@ def test_spans_under_way_are_exported_at_the_end_of_a_process(
 ) -> None:
     late = {"OTEL_BSP_SCHEDULE_DELAY": "600000"}
     web = traced("web", **late)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     post_reports(port, report(1))
     expand = traced("worker", "expand", **late)
     deliver = traced("worker", "deliver", **late)
@@ -87,7 +87,7 @@ def test_a_callback_that_cannot_be_kept_is_an_error_of_its_commit_and_of_its_pos
 ) -> None:
     server = start_redis()
     web = start("web", REDIS_URL=server.url, CALLBACKS_SPOOL_DIR="", **collector.environment())
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
     server.stop()
 
     assert send(port, json.dumps({"data": [report(1)]}).encode()) == 503
@@ -113,14 +113,14 @@ def test_a_collector_that_is_away_or_hangs_harms_nothing(
             "OTEL_BSP_SCHEDULE_DELAY": "10",
         }
         web = start("web", **away)
-        web.until_told("listening on")
+        web.wait_for_output("listening on")
         expand, deliver = start("worker", "expand", **away), start("worker", "deliver", **away)
 
         for number in range(20):
             post_reports(port, report(number))
         until(lambda: delivered(redis_server) == 20, "the deliveries")
         if not hangs:
-            web.until_told("action=traces_trouble")
+            web.wait_for_output("action=traces_trouble")
 
         assert (web.stop(), expand.stop(), deliver.stop()) == (0, 0, 0)
     for process in (web, expand, deliver):
@@ -144,7 +144,7 @@ def test_variables_that_ask_for_no_traces_or_for_impossible_ones_leave_the_servi
     start: Start, port: int, variables: dict[str, str], told: str
 ) -> None:
     web = start("web", **variables)
-    web.until_told("listening on")
+    web.wait_for_output("listening on")
 
     post_reports(port, report(1))
 

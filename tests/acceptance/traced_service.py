@@ -18,7 +18,7 @@ POST: Final = "POST /callbacks/{token}/status"
 
 
 def service(traced: Start) -> None:
-    traced("web").until_told("listening on")
+    traced("web").wait_for_output("listening on")
     traced("worker", "expand")
     traced("worker", "deliver")
 

@@ -16,16 +16,16 @@ from tests.acceptance.processes import Running, get
 from tests.redis_server import RedisServer
 
 _LEDGER: Final = "ledger.jsonl"
-_WITNESSED: Final = "witness.txt"
+_RECORDED: Final = "recorder.txt"
 # Writes down that it has an event, before it could be killed with it: the event, its own process, and when.
-_WITNESS: Final = f"""
+_RECORDER: Final = f"""
 import os, time
 from callbacks import ReplyEvent, ReportEvent, handler
 
-_file = os.open("{_WITNESSED}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+_file = os.open("{_RECORDED}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 @handler(ReportEvent, ReplyEvent)
-def witness(event):
+def recorder(event):
     os.write(_file, f"{{event.id}} {{os.getpid()}} {{time.time()}}\\n".encode())
 """
 _CALLBACKS_A_SECOND: Final = 100
@@ -83,10 +83,10 @@ def environment(redis_url: str, port: int, **more: str) -> dict[str, str]:
     }
 
 
-def witnessed_environment(folder: Path, redis_url: str, port: int, **more: str) -> dict[str, str]:
+def recorded_environment(folder: Path, redis_url: str, port: int, **more: str) -> dict[str, str]:
     """Give the environment of a service whose one handler writes down in `folder` what it has."""
-    (folder / "witness.py").write_text(_WITNESS)
-    return environment(redis_url, port, CALLBACKS_HANDLERS="witness", **more)
+    (folder / "recorder.py").write_text(_RECORDER)
+    return environment(redis_url, port, CALLBACKS_HANDLERS="recorder", **more)
 
 
 def gateway(start: Callable[..., Running], port: int, *options: str, seed: int) -> Running:
@@ -129,7 +129,7 @@ def outcome(folder: Path) -> Outcome:
     known = ledger.unique_events(entries)
     expected = {events.report_id("chaos", *report) for report in known.reports}
     expected |= {events.reply_id("chaos", reply) for reply in known.replies}
-    lines = (line.split() for line in (folder / _WITNESSED).read_text().splitlines())
+    lines = (line.split() for line in (folder / _RECORDED).read_text().splitlines())
     calls = tuple(Call(event_id, int(pid), float(at)) for event_id, pid, at in lines)
     return Outcome(tuple(entries), frozenset(expected), calls)
 

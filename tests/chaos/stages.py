@@ -11,16 +11,16 @@ import orjson
 
 from shared import batches, events, keys
 from shared.batches import Quarantined
-from tests import keeping
-from tests.chaos import witness
-from tests.chaos.lane import Callback, Lane, State
-from tests.integration.workbench import record
+from tests import commit_pipeline
+from tests.chaos import recorder
+from tests.chaos.scenario import Callback, Scenario, State
+from tests.integration.harness import record
 
-HANDLER: Final = "witness"
+HANDLER: Final = "recorder"
 
 
 def _status(*records: tuple[str, str]) -> Callback:
-    """Give a status callback with a report for each (message, order to the witness)."""
+    """Give a status callback with a report for each (message, order to the recorder)."""
     body = {"data": [record(message, client_message_id=order) for message, order in records]}
     ids = tuple(
         events.report_id("gateway", message, "VIBER", "DELIVRD", "35699000001", 1443165176020, 0)
@@ -35,7 +35,7 @@ def _reply(reply_message_id: str, req_uuid: str) -> Callback:
 
 
 CALLBACKS: Final = (
-    _status(("1", ""), ("2", ""), ("3", "again")),
+    _status(("1", ""), ("2", ""), ("3", "retry")),
     _reply("reply-1", "request-1"),
     _status(("4", "dead"), ("5", ""), ("6", "")),
     Callback("status", b'{"data":"nothing that is documented"}'),
@@ -44,47 +44,47 @@ CALLBACKS: Final = (
 )
 # What an earlier release could not read, and this one can.
 _READABLE_NOW: Final = _status(("8", ""), ("9", ""))
-AGAIN: Final = CALLBACKS[0].events[2]
+RETRY: Final = CALLBACKS[0].events[2]
 DEAD: Final = CALLBACKS[2].events[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What it begins with, what users and platforms do in it, what the witness is to say of each event, in order."""
+    """What it begins with, what users and platforms do in it, what the recorder is to say of each event, in order."""
 
     name: str
     begins_with: State
-    drive: Callable[[Lane], None]
+    drive: Callable[[Scenario], None]
     expected: Mapping[str, tuple[str, ...]]
     dead_letters: int = 0
 
 
-def stages(lane: Lane) -> tuple[Stage, ...]:
+def stages(scenario: Scenario) -> tuple[Stage, ...]:
     """Give the stages, with the states that they begin with: made by going all the way once, undisturbed."""
-    lane.begin(State())
-    lane.start("web")
+    scenario.begin(State())
+    scenario.start("web")
     for callback in CALLBACKS:
-        lane.post(callback)
-    lane.end()
-    posted = lane.state()
-    lane.begin(posted)
-    lane.start("expand")
-    lane.until(lane.all_expanded, "all is expanded")
-    lane.end()
-    expanded = lane.state()
-    lane.begin(expanded)
-    lane.obey(witness.AGAIN, witness.DEAD)
-    lane.start("deliver")
-    lane.rest()
-    lane.end()
-    with lane.client.pipeline() as pipe:
+        scenario.post(callback)
+    scenario.end()
+    posted = scenario.state()
+    scenario.begin(posted)
+    scenario.start("expand")
+    scenario.until(scenario.all_expanded, "all is expanded")
+    scenario.end()
+    expanded = scenario.state()
+    scenario.begin(expanded)
+    scenario.obey(recorder.RETRY, recorder.DEAD)
+    scenario.start("deliver")
+    scenario.rest()
+    scenario.end()
+    with scenario.client.pipeline() as pipe:
         body = _READABLE_NOW.body
         entry = Quarantined(kind="status", source="gateway", received_ms=batches.now_ms(), error="", body=body)
-        keeping.add(pipe, (), [entry])
+        commit_pipeline.add(pipe, (), [entry])
         pipe.execute()
-    delivered = lane.state()
+    delivered = scenario.state()
     smooth = {event: ("done",) for callback in CALLBACKS for event in callback.events}
-    rough = smooth | {AGAIN: ("again", "done"), DEAD: ("dead",)}
+    rough = smooth | {RETRY: ("retry", "done"), DEAD: ("dead",)}
     let_in = rough | dict.fromkeys(_READABLE_NOW.events, ("done",))
     return (
         Stage("commit", State(), _commit, smooth),
@@ -96,43 +96,43 @@ def stages(lane: Lane) -> tuple[Stage, ...]:
     )
 
 
-def _commit(lane: Lane) -> None:
-    lane.start("web", watched=True)
-    lane.start("expand")
-    lane.start("deliver")
+def _commit(scenario: Scenario) -> None:
+    scenario.start("web", watched=True)
+    scenario.start("expand")
+    scenario.start("deliver")
     for callback in CALLBACKS:
-        lane.post(callback)
+        scenario.post(callback)
 
 
-def _drain(lane: Lane) -> None:
-    lane.proxy.refusing = True
-    lane.start("web", watched=True)
+def _drain(scenario: Scenario) -> None:
+    scenario.proxy.refusing = True
+    scenario.start("web", watched=True)
     for callback in CALLBACKS:
-        lane.post(callback)
-    lane.start("expand")
-    lane.start("deliver")
-    lane.proxy.refusing = False
+        scenario.post(callback)
+    scenario.start("expand")
+    scenario.start("deliver")
+    scenario.proxy.refusing = False
 
 
-def _expand(lane: Lane) -> None:
-    lane.start("expand", watched=True)
-    lane.start("deliver")
+def _expand(scenario: Scenario) -> None:
+    scenario.start("expand", watched=True)
+    scenario.start("deliver")
 
 
-def _deliver(lane: Lane) -> None:
+def _deliver(scenario: Scenario) -> None:
     # RQ looks for what is due by whole seconds, so a retry takes its time: in this stage alone.
-    lane.obey(witness.AGAIN, witness.DEAD)
-    lane.start("deliver", watched=True)
+    scenario.obey(recorder.RETRY, recorder.DEAD)
+    scenario.start("deliver", watched=True)
 
 
-def _replay_dead(lane: Lane) -> None:
-    lane.start("deliver")
-    lane.insist(lambda: lane.client.zcard(keys.dead(HANDLER)) == 0, "dead", "replay", HANDLER, "--all")
+def _replay_dead(scenario: Scenario) -> None:
+    scenario.start("deliver")
+    scenario.insist(lambda: scenario.client.zcard(keys.dead(HANDLER)) == 0, "dead", "replay", HANDLER, "--all")
 
 
-def _replay_quarantined(lane: Lane) -> None:
-    lane.start("expand")
-    lane.start("deliver")
-    lane.acknowledged.update(_READABLE_NOW.events)
+def _replay_quarantined(scenario: Scenario) -> None:
+    scenario.start("expand")
+    scenario.start("deliver")
+    scenario.acknowledged.update(_READABLE_NOW.events)
     # The other entry cannot be read now either, and stays.
-    lane.insist(lambda: lane.client.zcard(keys.QUARANTINE) == 1, "quarantine", "replay", "--all")
+    scenario.insist(lambda: scenario.client.zcard(keys.QUARANTINE) == 1, "quarantine", "replay", "--all")

@@ -23,10 +23,10 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.lane import Lane
-from tests.chaos.nursery import Nursery
+from tests.chaos.forkserver import ForkServer
 from tests.chaos.proxy import FAULTS, Plan, Proxy
-from tests.chaos.reckoning import reckon
+from tests.chaos.reconciliation import reconcile
+from tests.chaos.scenario import Scenario
 from tests.chaos.stages import Stage, stages
 from tests.redis_server import RedisServer
 
@@ -54,26 +54,26 @@ class Point:
 
 
 @pytest.fixture
-def lanes(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Iterator[list[Lane]]:
+def scenarios(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Iterator[list[Scenario]]:
     """Give several services that know nothing of each other: most of a run is waiting."""
     with ExitStack() as stack:
         made = []
         for number in range(_LANES):
-            folder = tmp_path / f"lane-{number}"
+            folder = tmp_path / f"scenario-{number}"
             folder.mkdir()
             server = start_redis({"appendonly": "yes", "appendfsync": "always"})
-            nursery = stack.enter_context(Nursery(folder))
-            proxy = stack.enter_context(Proxy(server.port, nursery.processes))
-            lane = Lane(server, proxy, nursery, folder)
-            stack.callback(lane.close)
-            made.append(lane)
+            forkserver = stack.enter_context(ForkServer(folder))
+            proxy = stack.enter_context(Proxy(server.port, forkserver.processes))
+            scenario = Scenario(server, proxy, forkserver, folder)
+            stack.callback(scenario.close)
+            made.append(scenario)
         yield made
 
 
 def test_a_fault_at_any_command_loses_nothing_and_doubles_nothing(
-    lanes: list[Lane], chaos_seed: int, record_property: Callable[[str, object], None]
+    scenarios: list[Scenario], chaos_seed: int, record_property: Callable[[str, object], None]
 ) -> None:
-    counted = {stage: _count(lanes[0], stage) for stage in stages(lanes[0])}
+    counted = {stage: _count(scenarios[0], stage) for stage in stages(scenarios[0])}
     points = [
         Point(stage, Plan(role, at, fault))
         for stage, counts in counted.items()
@@ -83,7 +83,7 @@ def test_a_fault_at_any_command_loses_nothing_and_doubles_nothing(
     ]
     tried = points if "CHAOS_SECONDS" in os.environ else points[chaos_seed % _STRIDE :: _STRIDE]
 
-    book = _try_all(lanes, tried)
+    book = _try_all(scenarios, tried)
 
     figures = {
         "commands": {stage.name: dict(counts) for stage, counts in counted.items()},
@@ -117,33 +117,33 @@ class _Book:
             self.wrong.extend(wrong)
 
 
-def _count(lane: Lane, stage: Stage) -> Counter[str]:
+def _count(scenario: Scenario, stage: Stage) -> Counter[str]:
     """Go through a stage undisturbed; give the commands of each role."""
-    lane.begin(stage.begins_with)
-    stage.drive(lane)
-    lane.rest()
-    counts = Counter(lane.passage.counts)
-    found = reckon(lane, stage)
-    assert not found.wrong, (stage.name, found.wrong, lane.log)
+    scenario.begin(stage.begins_with)
+    stage.drive(scenario)
+    scenario.rest()
+    counts = Counter(scenario.passage.counts)
+    found = reconcile(scenario, stage)
+    assert not found.wrong, (stage.name, found.wrong, scenario.log)
     return counts
 
 
-def _try_all(lanes: list[Lane], points: Sequence[Point]) -> _Book:
+def _try_all(scenarios: list[Scenario], points: Sequence[Point]) -> _Book:
     book = _Book()
     waiting: queue.SimpleQueue[Point] = queue.SimpleQueue()
     for point in points:
         waiting.put(point)
 
-    def work(lane: Lane) -> None:
+    def work(scenario: Scenario) -> None:
         while not waiting.empty():
             try:
                 point = waiting.get_nowait()
             except queue.Empty:
                 return
-            _try(lane, point, book)
-        lane.end()
+            _try(scenario, point, book)
+        scenario.end()
 
-    threads = [threading.Thread(target=work, args=(lane,)) for lane in lanes]
+    threads = [threading.Thread(target=work, args=(scenario,)) for scenario in scenarios]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -151,20 +151,20 @@ def _try_all(lanes: list[Lane], points: Sequence[Point]) -> _Book:
     return book
 
 
-def _try(lane: Lane, point: Point, book: _Book) -> None:
+def _try(scenario: Scenario, point: Point, book: _Book) -> None:
     try:
-        lane.begin(point.stage.begins_with, plan=point.plan)
-        point.stage.drive(lane)
-        lane.rest()
-        found = reckon(lane, point.stage)
+        scenario.begin(point.stage.begins_with, plan=point.plan)
+        point.stage.drive(scenario)
+        scenario.rest()
+        found = reconcile(scenario, point.stage)
     except Exception as exc:  # noqa: BLE001 # one point that goes wrong says nothing of the others
-        book.add(f"{point}: {type(exc).__name__}: {exc}\n{lane.log[-_LOG_CHARACTERS:]}", **{_BROKEN_OFF: 1})
+        book.add(f"{point}: {type(exc).__name__}: {exc}\n{scenario.log[-_LOG_CHARACTERS:]}", **{_BROKEN_OFF: 1})
         return
-    wrong = ["\n".join([str(point), *found.wrong, lane.log[-_LOG_CHARACTERS:]])] if found.wrong else []
+    wrong = ["\n".join([str(point), *found.wrong, scenario.log[-_LOG_CHARACTERS:]])] if found.wrong else []
     book.add(
         *wrong,
         **{
-            point.plan.fault if lane.passage.met else _NOT_REACHED: 1,
+            point.plan.fault if scenario.passage.met else _NOT_REACHED: 1,
             "in hands when killed": found.in_hands,
             "last event of a killed process repeated": found.repeated,
         },

@@ -71,7 +71,7 @@ def failing_over(
     require()
     port = free_port()
     with FailingOver(options or {}) as redis:
-        environment = campaign.witnessed_environment(folder, redis.url, port, CALLBACKS_DURABILITY="replica")
+        environment = campaign.recorded_environment(folder, redis.url, port, CALLBACKS_DURABILITY="replica")
         with started(folder, environment) as start:
             fleet = Fleet(start, redis.primary(), random.Random(seed))
             until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "a service that is ready")

@@ -77,7 +77,7 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
     options = {"dir": str(disk), "appendfsync": appendfsync}
     server = RedisServer(options, server=None if appendfsync == "always" else require_newer((7, 2)))
     port = free_port()
-    environment = campaign.witnessed_environment(tmp_path, server.url, port)
+    environment = campaign.recorded_environment(tmp_path, server.url, port)
 
     def told() -> Any:
         return get(f"http://127.0.0.1:{port}/readyz")[1]

@@ -1,6 +1,6 @@
 """The service against a small model of it: whatever is done in whatever order, each event ends where the model has it.
 
-Callbacks come and are repeated, workers and Redis are killed, the handler changes its mood, operators let in again and
+Callbacks come and are repeated, workers and Redis are killed, the handler changes its behavior, operators let in again and
 drop what was set aside. Hypothesis makes up the sequences, and shortens those that show something wrong.
 """
 
@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from shared import events, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import CallbacksError
-from tests.chaos.fickle import NAME, FickleJourney, Mood, fickle, known, prompt, said, set_mood
-from tests.integration import faults, witnesses
-from tests.integration.workbench import Bench, record, reply, status
+from tests.chaos.faulty_handler import NAME, Behavior, FaultyHandlerRun, faulty, known, prompt, said, set_behavior
+from tests.integration import faults, recorders
+from tests.integration.harness import Harness, record, reply, status
 from tests.redis_server import RedisServer
 from workers.deliver import retries
 from workers.failures.failure import QuarantinedCallback
@@ -32,7 +32,7 @@ from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_
 from workers.failures.store import FailureStore, ListSnapshot, Selection
 
 State: TypeAlias = Literal["under way", "dropped"]
-Stage: TypeAlias = Literal["expand", "fickle"]
+Stage: TypeAlias = Literal["expand", "faulty"]
 
 _ROUNDS: Final = 50
 _SECONDS_AN_EXAMPLE: Final = 1.5
@@ -41,7 +41,9 @@ _EXCHANGES: Final = st.integers(15, 50)
 _STAGES: Final = st.sampled_from(["expand", NAME])
 # An entry of a shelf, or all of them.
 _CHOICE: Final = st.none() | st.integers(0, 20)
-_MOODS: Final[st.SearchStrategy[Mood]] = st.sampled_from(("willing", "fails", "rejects", "kills", "dooms", "willing"))
+_BEHAVIORS: Final[st.SearchStrategy[Behavior]] = st.sampled_from(
+    ("willing", "fails", "rejects", "kills", "dooms", "willing")
+)
 _DEAD: Final = dead_letters_of(NAME)
 _MESSAGES: Final = st.integers(0, 5)
 _NEVER_READABLE: Final = b'{"data":[{"no":"record"}]}'
@@ -55,7 +57,7 @@ class Model:
     quarantined: int = 0
     dropped: int = 0
     events: dict[str, State] = field(default_factory=dict)
-    moods: dict[str, Mood] = field(default_factory=dict)
+    behaviors: dict[str, Behavior] = field(default_factory=dict)
 
     def post(self, callback: Accepted) -> None:
         """Take note of a callback that was kept."""
@@ -69,7 +71,7 @@ class Model:
         """Say where an event must be, at rest."""
         if self.events[event_id] == "dropped":
             return "dropped"
-        return "dead" if self.moods.get(event_id) in ("fails", "rejects") else "done"
+        return "dead" if self.behaviors.get(event_id) in ("fails", "rejects") else "done"
 
 
 def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
@@ -80,23 +82,23 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             super().__init__()
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            self.bench = Bench(server.url, fickle)
-            self.bench.connection.flushall()
-            self.store = FailureStore(self.bench.connection)
+            self.harness = Harness(server.url, faulty)
+            self.harness.connection.flushall()
+            self.store = FailureStore(self.harness.connection)
             self.model = Model()
             self.posted: list[Accepted] = []
 
         @rule(
-            messages=st.lists(st.tuples(_MESSAGES, _MOODS), min_size=1, max_size=4),
+            messages=st.lists(st.tuples(_MESSAGES, _BEHAVIORS), min_size=1, max_size=4),
             how=st.sampled_from(["DELIVRD", "SEEN"]),
             unreadable=st.booleans(),
         )
-        def posts_reports(self, messages: list[tuple[int, Mood]], how: str, unreadable: bool) -> None:
+        def posts_reports(self, messages: list[tuple[int, Behavior]], how: str, unreadable: bool) -> None:
             records: list[object] = [record(str(number), how) for number, _ in messages]
-            for number, mood in messages:
+            for number, behavior in messages:
                 event_id = _id_of(status(record(str(number), how)))
                 if event_id not in self.model.events:
-                    self._set_mood(event_id, mood)
+                    self._set_mood(event_id, behavior)
             self._keep(status(*records, *([{"no": "record"}] if unreadable else [])))
 
         @rule(number=st.integers(0, 3), request=st.integers(0, 2))
@@ -108,7 +110,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             # What an earlier release could not read, this one may.
             body = _NEVER_READABLE if message is None else status(record(str(message))).body.encode()
             entry = Quarantined(kind="status", source="gw", received_ms=now_ms(), error="$", body=body)
-            self.bench.keep(quarantined=[entry])
+            self.harness.accept(quarantined=[entry])
             self.model.received += 1
             self.model.quarantined += 1
 
@@ -119,35 +121,35 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
 
         @rule(stage=_STAGES)
         def runs_a_worker(self, stage: Stage) -> None:
-            FickleJourney(server.url, stage).whole()
+            FaultyHandlerRun(server.url, stage).whole()
 
         @rule(stage=_STAGES, at=_EXCHANGES, fault=st.sampled_from(["killed", "killed", "unsent", "lost"]))
         def breaks_a_worker(self, stage: Stage, at: int, fault: faults.Fault) -> None:
             self._bring_work_to(stage)
-            FickleJourney(server.url, stage).broken(at, fault)
+            FaultyHandlerRun(server.url, stage).run_with_fault(at, fault)
 
         @rule()
         def kills_redis(self) -> None:
             server.kill()
             server.start()
-            self.bench.connection.connection_pool.disconnect()
+            self.harness.connection.connection_pool.disconnect()
 
         @rule(stage=_STAGES, after_ms=st.integers(0, 60))
         def kills_redis_under_a_worker(self, stage: Stage, after_ms: int) -> None:
             self._bring_work_to(stage)
-            journey = FickleJourney(server.url, stage)
-            process = journey.start()
+            stage_run = FaultyHandlerRun(server.url, stage)
+            process = stage_run.start()
             time.sleep(after_ms / 1000)
             self.kills_redis()
-            faults.everyone([process])
-            journey.give_back(process.name)
+            faults.join_all([process])
+            stage_run.requeue_leftovers(process.name)
 
-        @rule(choice=st.integers(0, 20), mood=_MOODS)
-        def replays_a_dead_letter_in_another_mood(self, choice: int, mood: Mood) -> None:
+        @rule(choice=st.integers(0, 20), behavior=_BEHAVIORS)
+        def replays_a_dead_letter_in_another_mood(self, choice: int, behavior: Behavior) -> None:
             chosen = self._chosen(_DEAD, choice)
             assert not isinstance(chosen, ListSnapshot)
             for event_id in chosen:
-                self._set_mood(event_id, mood)
+                self._set_mood(event_id, behavior)
             self._replay(_DEAD, chosen)
 
         @rule(choice=_CHOICE)
@@ -184,24 +186,24 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
                 self._rest()
                 self._compare()
             finally:
-                self.bench.connection.close()
+                self.harness.connection.close()
             super().teardown()
 
         def _keep(self, callback: Accepted) -> None:
             # Of today, or what of it is quarantined would be trimmed for its age.
             callback = msgspec.structs.replace(callback, received_ms=now_ms())
-            self.bench.keep(callback)
+            self.harness.accept(callback)
             self.posted.append(callback)
             self.model.post(callback)
 
         def _bring_work_to(self, stage: Stage) -> None:
             if stage != "expand":
-                FickleJourney(server.url, "expand").whole()
+                FaultyHandlerRun(server.url, "expand").whole()
 
-        def _set_mood(self, event_id: str, mood: Mood) -> None:
-            """Only while it is not under way: or nobody would know whether it meets the old mood or the new one."""
-            set_mood(event_id, mood)
-            self.model.moods[event_id] = mood
+        def _set_mood(self, event_id: str, behavior: Behavior) -> None:
+            """Only while it is not under way: or nobody would know whether it meets the old behavior or the new one."""
+            set_behavior(event_id, behavior)
+            self.model.behaviors[event_id] = behavior
 
         def _dead(self) -> set[str]:
             return {letter.id for letter in self.store.list_dead_letters(NAME)}
@@ -230,11 +232,11 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
 
         def _rest(self) -> None:
             for _ in range(_ROUNDS):
-                if not self.bench.audit().pending:
+                if not self.harness.audit().pending:
                     return
                 for stage in ("expand", NAME):
-                    FickleJourney(server.url, stage).whole()
-            raise AssertionError(f"it comes to no rest: {self.bench.audit().as_json()}")
+                    FaultyHandlerRun(server.url, stage).whole()
+            raise AssertionError(f"it comes to no rest: {self.harness.audit().as_json()}")
 
         def _compare(self) -> None:
             model = self.model
@@ -247,7 +249,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
                 assert calls.count("done") == (end == "done"), f"{event_id} should be {end}: {calls}"
                 if end == "done":
                     assert calls[-1] == "done", "it was done, and came again"
-            sums = self.bench.audit()
+            sums = self.harness.audit()
             assert sums.balances, sums.as_json()
             assert (sums.received, sums.unique) == (model.received, len(ends))
             assert (sums.quarantined, sums.dropped) == (model.quarantined, model.dropped)
@@ -257,7 +259,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
                 assert (at.delivered, at.dead, at.dropped) == tuple(
                     list(ends.values()).count(end) for end in ("done", "dead", "dropped")
                 )
-            assert self.bench.leftovers() == set()
+            assert self.harness.leftover_keys() == set()
 
     return Machine
 
@@ -272,9 +274,9 @@ def test_the_service_does_what_its_model_does(
     start_redis: Callable[..., RedisServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chaos_seconds: float
 ) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setenv(witnesses.VARIABLE, str(folder / "calls"))
+    monkeypatch.setenv(recorders.VARIABLE, str(folder / "calls"))
     monkeypatch.setattr(retries, "backoff_seconds", prompt)
-    faults.hurried(monkeypatch)
+    faults.check_at_once(monkeypatch)
     long = "CHAOS_SECONDS" in os.environ
     run_state_machine_as_test(
         machine(start_redis(), folder),

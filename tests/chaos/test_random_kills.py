@@ -24,7 +24,7 @@ def test_random_kills_lose_nothing_and_double_nothing(
     record_property: Callable[[str, object], None],
 ) -> None:
     redis, port, chance = start_redis(), free_port(), random.Random(chaos_seed)
-    with started(tmp_path, campaign.witnessed_environment(tmp_path, redis.url, port)) as start:
+    with started(tmp_path, campaign.recorded_environment(tmp_path, redis.url, port)) as start:
         fleet = Fleet(start, redis, chance)
         gateway = campaign.load(start, port, seconds=chaos_seconds, seed=chaos_seed)
         while gateway.process.poll() is None:

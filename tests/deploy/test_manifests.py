@@ -12,7 +12,7 @@ import yaml
 from shared import settings
 from tests.acceptance.processes import REPOSITORY, get, run, started
 from tests.conftest import StartRedis
-from tests.deploy.places import DEPLOY, environment
+from tests.deploy.deployment import DEPLOY, environment
 from tests.redis_server import free_port
 
 MANIFESTS = [

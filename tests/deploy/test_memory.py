@@ -8,7 +8,7 @@ import yaml
 from shared import batches, keys, settings
 from tests.acceptance.processes import Running, descendants_of, started
 from tests.conftest import StartRedis
-from tests.deploy.places import DEPLOY, environment
+from tests.deploy.deployment import DEPLOY, environment
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer, free_port
 

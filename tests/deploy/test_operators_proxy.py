@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.processes import get, started
 from tests.certificates import self_signed
-from tests.deploy.places import DEPLOY, environment
+from tests.deploy.deployment import DEPLOY, environment
 from tests.deploy.test_proxies import listens, nginx
 from tests.ops.running_service import PASSWORD
 from tests.ops.sign_in import sign_in

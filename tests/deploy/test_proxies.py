@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.processes import Running, get, started
 from tests.certificates import self_signed
-from tests.deploy.places import BUNDLE, DEPLOY, TOKEN, environment
+from tests.deploy.deployment import BUNDLE, DEPLOY, TOKEN, environment
 from tests.redis_server import RedisServer, free_port
 
 # Whole networks of addresses are this machine: the proxy's, the gateway's, and a stranger's.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.acceptance.processes import run
 from tests.conftest import StartRedis
-from tests.deploy.places import DEPLOY, TOKEN
+from tests.deploy.deployment import DEPLOY, TOKEN
 
 CONFIGURATION = DEPLOY / "redis" / "redis.conf"
 # The opposite of what the file says, so that it is the file that mends it.

@@ -15,9 +15,9 @@ from shared import audit, live
 from shared.live import Listening
 from tests.acceptance.processes import get, run, started
 from tests.conftest import StartRedis
-from tests.deploy.places import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, post
-from tests.integration.told import other
-from tests.integration.workbench import bench, statuses
+from tests.deploy.deployment import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, post
+from tests.integration.harness import open_harness, statuses
+from tests.integration.scripted_handlers import other
 from tests.redis_server import RedisServer, free_port
 
 TEXT = (DEPLOY / "redis" / "users.conf").read_text()
@@ -37,9 +37,9 @@ OF_THE_METRICS = {
     "+zrem",
     "+zremrangebyscore",
 }
-# For signing out, which has tests of its own: tests/deploy/test_redis_rights_of_signing_out.py.
+# For signing out, which has tests of its own: tests/deploy/test_redis_rights_of_sign_out.py.
 OF_SIGN_OUT = {"~cb:revoked-session:*"}
-# Without these the page shows all that it shows: tests/deploy/test_redis_rights_of_acts.py.
+# Without these the page shows all that it shows: tests/deploy/test_redis_rights_of_bulk_actions.py.
 OF_THE_ACTS = {word for word in RULES["ops"] if word.startswith(("~", "%W~"))} - OF_SIGN_OUT | {
     *("+watch", "+eval", "+evalsha", "+script|load", "+script|exists", "+hset", "+hincrby", "+rpush", "+sadd", "+set"),
     *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby"),
@@ -184,12 +184,12 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
         """Whether an event that a worker expands comes through."""
         with (
             closing(live.listen_sync(url(server, "ops"), idle_seconds=0.5)) as feed,
-            bench(url(server, "worker"), other) as b,
+            open_harness(url(server, "worker"), other) as harness,
         ):
             if next(feed) != Listening():
                 return False
-            b.keep(*statuses([str(number)]))
-            b.expand()
+            harness.accept(*statuses([str(number)]))
+            harness.expand()
             return isinstance(next(feed), ReportEvent)
 
     with server.client() as client:

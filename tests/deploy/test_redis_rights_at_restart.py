@@ -11,7 +11,7 @@ import redis
 
 from shared import audit
 from tests.acceptance.processes import get, started
-from tests.deploy.places import BUNDLE, DEPLOY, environment, post
+from tests.deploy.deployment import BUNDLE, DEPLOY, environment, post
 from tests.redis_server import RedisServer, free_port, require
 
 

@@ -8,7 +8,7 @@ from cryptography import x509
 from tests.acceptance.processes import get, run, started
 from tests.certificates import HERE, self_signed
 from tests.conftest import StartRedis
-from tests.deploy.places import TOKEN, environment, post
+from tests.deploy.deployment import TOKEN, environment, post
 from tests.redis_server import free_port
 
 

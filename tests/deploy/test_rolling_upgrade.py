@@ -13,7 +13,7 @@ from shared import audit
 from tests.acceptance.processes import REPOSITORY, Running, get, started
 from tests.acceptance.test_campaign import acknowledged, delivered
 from tests.certificates import self_signed
-from tests.deploy.places import DEPLOY, TOKEN, environment
+from tests.deploy.deployment import DEPLOY, TOKEN, environment
 from tests.deploy.test_proxies import nginx
 from tests.redis_server import RedisServer, free_port
 

@@ -11,8 +11,8 @@ import redis
 from benchmarks import sizing, table
 from benchmarks.command import RESULTS
 from tests.acceptance.processes import REPOSITORY, run
-from tests.deploy.places import DEPLOY, TOKEN
-from tests.integration import stored
+from tests.deploy.deployment import DEPLOY, TOKEN
+from tests.integration import stored_formats
 from tests.redis_server import RedisServer
 
 RUNBOOK = (DEPLOY / "README.md").read_text()
@@ -41,7 +41,9 @@ def test_each_command_runs(command: str, redis_server: RedisServer, tmp_path: Pa
     words = shlex.split(command.replace("HANDLER", "shop"))[1:]
     if "HANDLER" in command:
         with redis_server.client(decode_responses=False) as client:
-            stored.put_back(client, stored.read(stored.STORED / "0.1.0.json"))  # with dead letters of `shop`
+            stored_formats.put_back(
+                client, stored_formats.read(stored_formats.STORED / "0.1.0.json")
+            )  # with dead letters of `shop`
 
     ended = run(*words, cwd=tmp_path, environment={"REDIS_URL": redis_server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, run
-from tests.deploy.places import DEPLOY
+from tests.deploy.deployment import DEPLOY
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 # Of 10; a unit without any hardening has 9.6.

@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import redis
 
-from tests.integration import witnesses
-from tests.integration.workbench import Bench, bench, declared, worker_name
+from tests.integration import recorders
+from tests.integration.harness import Harness, declaration_of, open_harness, worker_name
 from workers.deliver import retries
 from workers.runtime import maintenance, redis_retry
 from workers.runtime import worker as rq_worker
@@ -77,8 +77,8 @@ class Faulty(_Connection):  # type: ignore[misc]
         return super().read_response(*args, **kwargs)
 
 
-class Journey:
-    """One stage ("expand", or a handler's name) of a service with these handlers: the witnesses, if none are named.
+class StageRun:
+    """One stage ("expand", or a handler's name) of a service with these handlers: the recorders, if none are named.
 
     `wait_seconds`, if given, says how long a failed event waits for its next attempt, instead of the service's own.
     """
@@ -88,7 +88,7 @@ class Journey:
         url: str,
         stage: str,
         *,
-        handlers: Sequence[Callable[..., Any]] = witnesses.ALL,
+        handlers: Sequence[Callable[..., Any]] = recorders.ALL,
         wait_seconds: Callable[[int], float] | None = None,
     ) -> None:
         self._url = url
@@ -97,36 +97,36 @@ class Journey:
         self._wait_seconds = wait_seconds
         self._queue = "expand" if stage == "expand" else f"deliver-{stage}"
 
-    def points(self) -> range:
+    def fault_points(self) -> range:
         """Run undisturbed, and give the exchanges that took: from the one that pops the first job on."""
         popped, last = self._run(0, "killed", worker_name(self._queue))
         return range(popped, last + 1)
 
-    def disturbed(self, at: int, fault: Fault) -> None:
+    def run_with_fault_and_rerun(self, at: int, fault: Fault) -> None:
         """Run with a fault, then once more, here."""
-        self.broken(at, fault)
-        self.goes_on()
+        self.run_with_fault(at, fault)
+        self.run()
 
-    def goes_on(self) -> None:
+    def run(self) -> None:
         """Run undisturbed in this process."""
-        with bench(self._url, *self._handlers) as b:
-            _run_stage(b, self._stage, self._handlers)
+        with open_harness(self._url, *self._handlers) as harness:
+            _run_stage(harness, self._stage, self._handlers)
 
-    def broken(self, at: int, fault: Fault) -> None:
+    def run_with_fault(self, at: int, fault: Fault) -> None:
         """Run with a fault, and have what it left behind given back, as the supervisor would."""
         name = worker_name(self._queue)
         self._run(at, fault, name)
-        self.give_back(name)
+        self.requeue_leftovers(name)
 
     def killed(self, process: "multiprocessing.process.BaseProcess") -> None:
         """Kill a run that was started, and have what it left behind given back."""
         process.kill()
         process.join()
-        self.give_back(process.name)
+        self.requeue_leftovers(process.name)
 
-    def give_back(self, worker: str) -> None:
+    def requeue_leftovers(self, worker: str) -> None:
         """Have what a dead worker left behind given back, as the supervisor would."""
-        keeper = maintenance.Maintenance([self._queue], connection=Bench(self._url).connection, journals=journals())
+        keeper = maintenance.Maintenance([self._queue], connection=Harness(self._url).connection, journals=journals())
         keeper.record_exit(worker)
         keeper.tick([])
         keeper.tick([])
@@ -155,7 +155,7 @@ class Journey:
 
     def _started(self, at: int, fault: Fault, name: str, sending: Channel) -> "multiprocessing.process.BaseProcess":
         # The server that forks has the environment of its own start.
-        environment = {witnesses.VARIABLE: os.environ.get(witnesses.VARIABLE, os.devnull)}
+        environment = {recorders.VARIABLE: os.environ.get(recorders.VARIABLE, os.devnull)}
         target = partial(
             _work,
             self._url,
@@ -172,14 +172,14 @@ class Journey:
         return process
 
 
-def hurried(monkeypatch: Any) -> None:
+def check_at_once(monkeypatch: Any) -> None:
     """Let housekeeping of this process look again at once."""
     monkeypatch.setattr(maintenance, "_CHECK_SECONDS", 0.0)
 
 
 def journals() -> JournalFolder:
-    """Give the workers' notebooks, beside the file in which the witnesses write."""
-    calls = os.environ.get(witnesses.VARIABLE, os.devnull)
+    """Give the workers' notebooks, beside the file in which the recorders write."""
+    calls = os.environ.get(recorders.VARIABLE, os.devnull)
     return JournalFolder() if calls == os.devnull else JournalFolder(Path(calls).parent / "run")
 
 
@@ -201,22 +201,22 @@ def _work(
     if wait_seconds is not None:
         retries.backoff_seconds = wait_seconds  # type: ignore[assignment] # mypy minds the name of its argument
     Faulty.at, Faulty.fault = at, fault
-    b = Bench(url, *handlers, journals=journals())
-    b.connection.connection_pool.connection_class = Faulty
+    harness = Harness(url, *handlers, journals=journals())
+    harness.connection.connection_pool.connection_class = Faulty
     with suppress(redis.RedisError):  # as `workers.process` ends, for its supervisor to start another
-        _run_stage(b, stage, handlers, name=name)
+        _run_stage(harness, stage, handlers, name=name)
     with suppress(BrokenPipeError):  # who started it need not wait for it
         sending.send((Faulty.popped, Faulty.count))
 
 
-def _run_stage(b: Bench, stage: str, handlers: Sequence[Callable[..., Any]], *, name: str = "") -> None:
+def _run_stage(harness: Harness, stage: str, handlers: Sequence[Callable[..., Any]], *, name: str = "") -> None:
     if stage == "expand":
-        b.expand(name=name)
+        harness.expand(name=name)
     else:
-        b.deliver(next(handler for handler in handlers if declared(handler).name == stage), name=name)
+        harness.deliver(next(handler for handler in handlers if declaration_of(handler).name == stage), name=name)
 
 
-def everyone(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:
+def join_all(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:
     """Wait until all have ended."""
     deadline = time.monotonic() + _LONGEST_SECONDS
     for process in processes:

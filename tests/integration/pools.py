@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.integration.workbench import Bench
+from tests.integration.harness import Harness
 
 REPOSITORY = Path(__file__).parents[2]
 WAIT_SECONDS = 60.0
-HANDLERS = "tests.integration.witnesses"
+HANDLERS = "tests.integration.recorders"
 
 _HURRIED = """
 import os, sys
@@ -32,7 +32,7 @@ sys.exit(Supervisor(queues, maintenance=maintenance, grace_seconds=0.5).run())
 class Command:
     """A supervisor with its workers; ended, with all of them, when the test is over."""
 
-    def __init__(self, b: Bench, log: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, harness: Harness, log: Path, *arguments: str, **environment: str) -> None:
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -40,7 +40,7 @@ class Command:
                 cwd=REPOSITORY,
                 env={
                     **os.environ,
-                    "REDIS_URL": b.url,
+                    "REDIS_URL": harness.url,
                     "CALLBACKS_HANDLERS": HANDLERS,
                     "CALLBACKS_RUN_DIR": str(log.parent / "run"),
                     **environment,

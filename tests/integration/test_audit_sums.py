@@ -8,7 +8,7 @@ import pytest
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from shared import keys, queues
 from shared.batches import Quarantined
-from tests.integration.workbench import RECEIVED_MS, Bench, bench, record, reply, status
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness, record, reply, status
 from tests.redis_server import RedisServer
 
 
@@ -21,50 +21,50 @@ def taker(event: ReportEvent | ReplyEvent) -> None:
 
 
 @pytest.fixture
-def b(redis_server: RedisServer) -> Iterator[Bench]:
-    with bench(redis_server.url, taker) as made:
+def harness(redis_server: RedisServer) -> Iterator[Harness]:
+    with open_harness(redis_server.url, taker) as made:
         yield made
 
 
-def moved(b: Bench, queue: str, to: str) -> str:
+def moved(harness: Harness, queue: str, to: str) -> str:
     """Move the queue's first job to another of RQ's places, as RQ does between two steps."""
-    job_id = b.waiting(queue)[0]
-    b.connection.lrem(keys.rq_queue(queue), 1, job_id)
+    job_id = harness.waiting_jobs(queue)[0]
+    harness.connection.lrem(keys.rq_queue(queue), 1, job_id)
     places = {
-        "intermediate": lambda: b.connection.rpush(keys.rq_intermediate(queue), job_id),
-        "started": lambda: b.connection.zadd(keys.rq_started(queue), {f"{job_id}:run": time.time() + 60}),
-        "scheduled": lambda: b.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() + 60}),
-        "failed": lambda: b.connection.zadd(keys.rq_failed(queue), {job_id: time.time() + 60}),
-        "queue": lambda: b.connection.rpush(keys.rq_queue(queue), job_id),
+        "intermediate": lambda: harness.connection.rpush(keys.rq_intermediate(queue), job_id),
+        "started": lambda: harness.connection.zadd(keys.rq_started(queue), {f"{job_id}:run": time.time() + 60}),
+        "scheduled": lambda: harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() + 60}),
+        "failed": lambda: harness.connection.zadd(keys.rq_failed(queue), {job_id: time.time() + 60}),
+        "queue": lambda: harness.connection.rpush(keys.rq_queue(queue), job_id),
     }
     places[to]()
     return job_id
 
 
-def test_an_empty_service_balances(b: Bench) -> None:
-    sums = b.audit()
+def test_an_empty_service_balances(harness: Harness) -> None:
+    sums = harness.audit()
 
     assert (sums.received, sums.pending, sums.missing, sums.balances) == (0, 0, 0, True)
     assert not sums.moving
 
 
-def test_every_record_is_accounted_for_at_each_stage(b: Bench) -> None:
-    b.keep(
+def test_every_record_is_accounted_for_at_each_stage(harness: Harness) -> None:
+    harness.accept(
         status(record("1"), record("2", to="rejected"), record("3", to="failing"), record("1")),
         reply("m1", "q1"),
         status({"no": "record"}),
         quarantined=[Quarantined(kind=None, source="gw", received_ms=RECEIVED_MS, error="$", body=b"{}", records=2)],
     )
-    kept = b.audit()
+    kept = harness.audit()
     assert (kept.received, kept.quarantined, kept.waiting, kept.balances) == (8, 2, 6, True)
 
-    b.expand()
-    expanded = b.audit()
+    harness.expand()
+    expanded = harness.audit()
     assert (expanded.unique, expanded.duplicate, expanded.quarantined, expanded.waiting) == (4, 1, 3, 0)
     assert (expanded.pending, expanded.balances) == (4, True)
 
-    b.deliver(taker)
-    sums = b.audit()
+    harness.deliver(taker)
+    sums = harness.audit()
     (at,) = sums.handlers
     assert (at.queued, at.delivered, at.dead, at.waiting, at.missing) == (4, 2, 1, 1, 0)
     assert sums.balances
@@ -75,71 +75,71 @@ def test_every_record_is_accounted_for_at_each_stage(b: Bench) -> None:
 
 @pytest.mark.parametrize("place", ["queue", "intermediate", "started", "scheduled", "failed"])
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_what_waits_is_found_in_each_of_rqs_places(b: Bench, queue: str, place: str) -> None:
-    b.keep(status(record("1"), record("2")))
+def test_what_waits_is_found_in_each_of_rqs_places(harness: Harness, queue: str, place: str) -> None:
+    harness.accept(status(record("1"), record("2")))
     if queue != queues.EXPAND:
-        b.expand()
+        harness.expand()
 
-    moved(b, queue, place)
+    moved(harness, queue, place)
 
-    assert (b.audit().pending, b.audit().balances) == (2, True)
+    assert (harness.audit().pending, harness.audit().balances) == (2, True)
 
 
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_what_a_running_job_took_along_is_found(b: Bench, queue: str) -> None:
+def test_what_a_running_job_took_along_is_found(harness: Harness, queue: str) -> None:
     for n in range(3):
-        b.keep(status(record(str(n))))
+        harness.accept(status(record(str(n))))
         if queue != queues.EXPAND:
-            b.expand()
-    job_id = moved(b, queue, "started")
-    for other in b.waiting(queue):
-        b.connection.lmove(keys.rq_queue(queue), keys.coalesced(job_id), "LEFT", "RIGHT")
+            harness.expand()
+    job_id = moved(harness, queue, "started")
+    for other in harness.waiting_jobs(queue):
+        harness.connection.lmove(keys.rq_queue(queue), keys.coalesced(job_id), "LEFT", "RIGHT")
         assert other
 
-    assert (b.audit().pending, b.audit().balances) == (3, True)
+    assert (harness.audit().pending, harness.audit().balances) == (3, True)
 
 
-def test_what_is_settled_waits_no_more(b: Bench) -> None:
-    b.keep(status(*(record(str(n)) for n in range(10))))
-    b.expand()
-    (job_id,) = b.waiting("deliver-taker")
-    b.connection.hset(keys.job(job_id), "progress", "2,4-6,9")
-    b.connection.hincrby(keys.COUNTS, "report.delivered:taker", 6)
+def test_what_is_settled_waits_no_more(harness: Harness) -> None:
+    harness.accept(status(*(record(str(n)) for n in range(10))))
+    harness.expand()
+    (job_id,) = harness.waiting_jobs("deliver-taker")
+    harness.connection.hset(keys.job(job_id), "progress", "2,4-6,9")
+    harness.connection.hincrby(keys.COUNTS, "report.delivered:taker", 6)
 
-    (at,) = b.audit().handlers
+    (at,) = harness.audit().handlers
 
     assert (at.waiting, at.delivered, at.missing) == (4, 6, 0)
 
 
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_a_job_deleted_by_hand_is_missed(b: Bench, queue: str) -> None:
-    b.keep(status(record("1"), record("2"), record("3")))
-    b.keep(status(record("4")))
+def test_a_job_deleted_by_hand_is_missed(harness: Harness, queue: str) -> None:
+    harness.accept(status(record("1"), record("2"), record("3")))
+    harness.accept(status(record("4")))
     if queue != queues.EXPAND:
-        b.expand()
-    job_id = b.waiting(queue)[0]
-    number = int(b.connection.hget(keys.job(job_id), "items"))
+        harness.expand()
+    job_id = harness.waiting_jobs(queue)[0]
+    number = int(harness.connection.hget(keys.job(job_id), "items"))
 
-    b.connection.delete(keys.job(job_id))
+    harness.connection.delete(keys.job(job_id))
 
-    sums = b.audit()
+    sums = harness.audit()
     assert not sums.balances
     assert sums.missing + sum(at.missing for at in sums.handlers) == number
 
 
-def test_an_event_too_many_is_told_too(b: Bench) -> None:
-    b.keep(status(record("1")))
-    b.expand()
-    b.deliver(taker)
+def test_an_event_too_many_is_told_too(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    harness.expand()
+    harness.deliver(taker)
 
-    b.connection.hincrby(keys.COUNTS, "report.delivered:taker", 1)
+    harness.connection.hincrby(keys.COUNTS, "report.delivered:taker", 1)
 
-    assert b.audit().handlers[0].missing == -1
-    assert not b.audit().balances
+    assert harness.audit().handlers[0].missing == -1
+    assert not harness.audit().balances
 
 
-def test_thousands_of_waiting_jobs_are_added_up(b: Bench) -> None:
-    with b.connection.pipeline() as pipe:
+def test_thousands_of_waiting_jobs_are_added_up(harness: Harness) -> None:
+    with harness.connection.pipeline() as pipe:
         for n in range(2500):
             pipe.hset(keys.job(str(n)), mapping={"items": 3, "progress": "1"})
             pipe.rpush(keys.rq_queue(queues.EXPAND), str(n))
@@ -147,37 +147,39 @@ def test_thousands_of_waiting_jobs_are_added_up(b: Bench) -> None:
         pipe.hincrby(keys.COUNTS, "report.unique", 2500)
         pipe.execute()
 
-    assert (b.audit().waiting, b.audit().missing) == (5000, 0)
+    assert (harness.audit().waiting, harness.audit().missing) == (5000, 0)
 
 
-def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_which_counts_as_dropped(b: Bench) -> None:
-    b.keep(status(record("1", to="rejected")), status(record("2", to="rejected")))
-    b.expand()
-    b.deliver(taker)
-    for mark in b.connection.scan_iter(f"{keys.SEEN_PREFIX}*"):
-        b.connection.delete(mark)  # as after CALLBACKS_DEDUPE_SECONDS
+def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_which_counts_as_dropped(
+    harness: Harness,
+) -> None:
+    harness.accept(status(record("1", to="rejected")), status(record("2", to="rejected")))
+    harness.expand()
+    harness.deliver(taker)
+    for mark in harness.connection.scan_iter(f"{keys.SEEN_PREFIX}*"):
+        harness.connection.delete(mark)  # as after CALLBACKS_DEDUPE_SECONDS
 
-    b.keep(status(record("1", to="rejected")))
-    b.expand()
-    b.deliver(taker)
+    harness.accept(status(record("1", to="rejected")))
+    harness.expand()
+    harness.deliver(taker)
 
-    (at_taker,) = b.audit().handlers
+    (at_taker,) = harness.audit().handlers
     assert (at_taker.queued, at_taker.dead, at_taker.dropped, at_taker.missing) == (3, 2, 1, 0)
-    assert len(b.dead_letters("taker")) == at_taker.dead
+    assert len(harness.dead_letters("taker")) == at_taker.dead
 
 
-def test_it_counts_so_within_one_settlement_too(b: Bench) -> None:
-    b.keep(status(record("1", to="rejected")), status(record("1", to="rejected")))
-    b.expand()
+def test_it_counts_so_within_one_settlement_too(harness: Harness) -> None:
+    harness.accept(status(record("1", to="rejected")), status(record("1", to="rejected")))
+    harness.expand()
     queue = queues.delivery_queue("taker")
-    (job_id,) = b.waiting(queue)
+    (job_id,) = harness.waiting_jobs(queue)
     copied = queues.new_job_id()
-    assert b.connection.copy(keys.job(job_id), keys.job(copied))
-    b.connection.rpush(keys.rq_queue(queue), copied)
-    b.connection.hincrby(keys.COUNTS, keys.handler_counter("taker", "report", "queued"), 1)
+    assert harness.connection.copy(keys.job(job_id), keys.job(copied))
+    harness.connection.rpush(keys.rq_queue(queue), copied)
+    harness.connection.hincrby(keys.COUNTS, keys.handler_counter("taker", "report", "queued"), 1)
 
-    b.deliver(taker)
+    harness.deliver(taker)
 
-    (at_taker,) = b.audit().handlers
+    (at_taker,) = harness.audit().handlers
     assert (at_taker.queued, at_taker.dead, at_taker.dropped, at_taker.missing) == (2, 1, 1, 0)
-    assert len(b.dead_letters("taker")) == 1
+    assert len(harness.dead_letters("taker")) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from callbacks import samples
 from shared import keys
-from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.backfill import Backfill
 from workers.expand.subscriptions import Subscriptions
@@ -35,13 +35,13 @@ def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_
     received_ago: float,
     is_offered: bool,
 ) -> None:
-    with bench(quick_redis.url) as b:
-        now = b.connection.time()[0]
+    with open_harness(quick_redis.url) as harness:
+        now = harness.connection.time()[0]
         received_at = datetime.fromtimestamp(now, UTC) - timedelta(seconds=received_ago)
         event = msgspec.structs.replace(samples.report(), received_at=received_at)
-        b.connection.set(keys.seen(event.id), 1, ex=int(marked_for - received_ago))
+        harness.connection.set(keys.seen(event.id), 1, ex=int(marked_for - received_ago))
         offered = Subscriptions((((now - HOUR) * 1000, math.inf),))
 
-        (step,) = Backfill(b.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
+        (step,) = Backfill(harness.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
 
         assert (step.enqueued, step.already_offered) == ((0, 1) if is_offered else (1, 0))

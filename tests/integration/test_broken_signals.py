@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry
-from tests.integration.told import at_handler, brought, other, single, told, whole
-from tests.integration.workbench import _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 
 NAN = float("nan")
@@ -52,18 +52,18 @@ def test_the_event_waits_dies_or_is_tried_again_and_the_one_before_it_is_deliver
     signal: Exception,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told.__init__()  # type: ignore[misc]
+    script.__init__()  # type: ignore[misc]
 
     def act(event: ReportEvent) -> None:
         if event.message_id == "2":
             raise signal
 
-    with bench(quick_redis.url, single, other, whole) as b:
-        brought(b, "1", "2")
-        told.act = act
+    with open_harness(quick_redis.url, single, other, whole) as harness:
+        accept_and_expand(harness, "1", "2")
+        script.act = act
 
-        b.deliver(single, max_jobs=1)
+        harness.deliver(single, max_jobs=1)
 
         assert "action=job_failed" not in caplog.text
-        delivered, dead, waiting, missing = at_handler(b, single)
+        delivered, dead, waiting, missing = handler_totals(harness, single)
         assert (delivered, dead + waiting, missing) == (1, 1, 0)

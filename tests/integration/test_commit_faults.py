@@ -16,8 +16,8 @@ from tests.integration.conftest import (
     report,
     until,
 )
+from tests.integration.harness import open_harness
 from tests.integration.test_commit_durability import post_all
-from tests.integration.workbench import bench
 from tests.redis_server import RedisServer
 
 
@@ -74,10 +74,10 @@ def test_a_commit_whose_answer_got_lost_is_repeated_once_and_counted_as_often_as
     assert web.output.count("action=commit_retried") == 1
     assert [callback.body.encode() for callback in kept(server)] == [report(1), report(2), report(2)]
     assert counts(server) == {"report.received": 3}
-    with bench(server.url) as b:
-        assert b.audit().balances
-        b.expand()
-        sums = b.audit()
+    with open_harness(server.url) as harness:
+        assert harness.audit().balances
+        harness.expand()
+        sums = harness.audit()
     assert (sums.unique, sums.duplicate, sums.missing) == (2, 1, 0)
 
 

@@ -14,13 +14,13 @@ import redis
 
 from callbacks import ReportEvent, handler
 from shared import keys, queues
-from tests.integration import faults, witnesses
-from tests.integration.faults import Fault, Journey
-from tests.integration.workbench import (  # noqa: F401
-    Bench,
+from tests.integration import faults, recorders
+from tests.integration.faults import Fault, StageRun
+from tests.integration.harness import (  # noqa: F401
+    Harness,
     _quick_server,
-    bench,
-    declared,
+    declaration_of,
+    open_harness,
     quick_redis,
     record,
     status,
@@ -35,24 +35,24 @@ _WAIT_SECONDS = 30.0
 
 @pytest.fixture(autouse=True)
 def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    faults.hurried(monkeypatch)
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    faults.check_at_once(monkeypatch)
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, *witnesses.ALL) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
 
-def brought(b: Bench, *orders: str) -> None:
+def accept_and_expand(harness: Harness, *orders: str) -> None:
     """Have an event for each of these orders wait at each handler, in one job."""
-    b.keep(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
-    b.expand()
+    harness.accept(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
+    harness.expand()
 
 
-def at_handler(b: Bench, name: str) -> tuple[int, int, int, int]:
-    (found,) = (one for one in b.audit().handlers if one.handler == name)
+def handler_totals(harness: Harness, name: str) -> tuple[int, int, int, int]:
+    (found,) = (one for one in harness.audit().handlers if one.handler == name)
     return found.delivered, found.dead, found.waiting, found.missing
 
 
@@ -63,21 +63,21 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def left_at(b: Bench, name: str) -> set[str]:
+def left_at(harness: Harness, name: str) -> set[str]:
     """Give what is left of the jobs of one handler."""
-    others = {other for other in witnesses.NAMED if other != name}
+    others = {other for other in recorders.NAMED if other != name}
     expected = {keys.rq_queue(queues.delivery_queue(other)) for other in others}
-    expected |= {keys.job(job_id) for other in others for job_id in b.waiting(queues.delivery_queue(other))}
-    return b.leftovers() - expected
+    expected |= {keys.job(job_id) for other in others for job_id in harness.waiting_jobs(queues.delivery_queue(other))}
+    return harness.leftover_keys() - expected
 
 
-def retried(b: Bench, name: str) -> set[str]:
+def retried(harness: Harness, name: str) -> set[str]:
     """Give the ids of the events that wait for another attempt."""
-    ids = b.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
+    ids = harness.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
     return {
         event[1]
         for job_id in ids
-        for event in queues.parse_arguments(b.connection.hget(keys.job(job_id.decode()), "data"))[3]
+        for event in queues.parse_arguments(harness.connection.hget(keys.job(job_id.decode()), "data"))[3]
     }
 
 
@@ -85,130 +85,132 @@ def retried(b: Bench, name: str) -> set[str]:
     ("name", "fault"),
     [("single", "killed"), ("single", "unsent"), ("single", "lost"), ("whole", "killed"), ("several", "killed")],
 )
-def test_a_fault_at_any_exchange_with_redis_loses_nothing(b: Bench, name: str, fault: Fault) -> None:
+def test_a_fault_at_any_exchange_with_redis_loses_nothing(harness: Harness, name: str, fault: Fault) -> None:
     def prepare() -> None:
-        b.connection.flushall()
-        Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
-        brought(b, "", "fails", "rejects", "")
-        b.keep(*statuses(["8", "9"]))
-        b.expand()
+        harness.connection.flushall()
+        Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
+        accept_and_expand(harness, "", "fails", "rejects", "")
+        harness.accept(*statuses(["8", "9"]))
+        harness.expand()
 
-    journey = Journey(b.url, name)
+    stage_run = StageRun(harness.url, name)
     prepare()
-    points = journey.points()
-    undisturbed = witnesses.calls(name)
+    fault_points = stage_run.fault_points()
+    undisturbed = recorders.calls(name)
     expected = (4, 1, 1, 0)  # delivered, dead, to be tried again, missing
-    assert at_handler(b, name) == expected
+    assert handler_totals(harness, name) == expected
 
-    for at in points:
+    for at in fault_points:
         prepare()
 
-        journey.disturbed(at, fault)
+        stage_run.run_with_fault_and_rerun(at, fault)
 
-        where = f"{fault} at exchange {at} of {points}"
-        assert at_handler(b, name) == expected, where
-        assert b.connection.zcard(keys.rq_scheduled(queues.delivery_queue(name))) == 1, where
-        assert len(b.dead_letters(name)) == 1, where
-        assert len(left_at(b, name)) == 2, f"{where}: more than the retry and its place"
-        calls = witnesses.calls(name)
+        where = f"{fault} at exchange {at} of {fault_points}"
+        assert handler_totals(harness, name) == expected, where
+        assert harness.connection.zcard(keys.rq_scheduled(queues.delivery_queue(name))) == 1, where
+        assert len(harness.dead_letters(name)) == 1, where
+        assert len(left_at(harness, name)) == 2, f"{where}: more than the retry and its place"
+        calls = recorders.calls(name)
         assert calls.keys() == undisturbed.keys(), where
         if fault != "killed":
             assert calls == undisturbed, f"{where}: no process died, so nobody is called twice"
-        dead = {json.loads(letter["event"])[1] for letter in b.dead_letters(name)}
-        done = calls.keys() - dead - retried(b, name)
+        dead = {json.loads(letter["event"])[1] for letter in harness.dead_letters(name)}
+        done = calls.keys() - dead - retried(harness, name)
         assert len(done) == 4
         if name != "several":  # of which some may be in hands that are done at the next run
             assert all(calls[event] <= undisturbed[event] for event in done), f"{where}: what was done came again"
         again = {event: calls[event] - undisturbed[event] for event in calls if calls[event] > undisturbed[event]}
-        assert sum(again.values()) <= declared(witnesses.NAMED[name]).concurrency, f"{where}: more than was in hands"
+        assert sum(again.values()) <= declaration_of(recorders.NAMED[name]).concurrency, (
+            f"{where}: more than was in hands"
+        )
 
 
-def test_a_process_killed_in_its_handler_repeats_that_event_alone(b: Bench) -> None:
-    brought(b, "sleeps:0.3", "sleeps:0.3", "kills", "", "")
-    journey = Journey(b.url, "single")
+def test_a_process_killed_in_its_handler_repeats_that_event_alone(harness: Harness) -> None:
+    accept_and_expand(harness, "sleeps:0.3", "sleeps:0.3", "kills", "", "")
+    stage_run = StageRun(harness.url, "single")
 
-    journey.disturbed(0, "killed")
+    stage_run.run_with_fault_and_rerun(0, "killed")
 
-    assert sorted(witnesses.calls("single").values()) == [1, 1, 1, 1, 2]
-    assert at_handler(b, "single") == (5, 0, 0, 0)
-    assert left_at(b, "single") == set()
+    assert sorted(recorders.calls("single").values()) == [1, 1, 1, 1, 2]
+    assert handler_totals(harness, "single") == (5, 0, 0, 0)
+    assert left_at(harness, "single") == set()
 
 
-def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(b: Bench) -> None:
+def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(harness: Harness) -> None:
     for n in range(3):
-        b.keep(*statuses([f"{n}-{m}" for m in range(100)], bundle=100))
-    b.keep(*statuses(["last"], client_message_id="kills"))
-    b.expand()
-    journey = Journey(b.url, "single")
+        harness.accept(*statuses([f"{n}-{m}" for m in range(100)], bundle=100))
+    harness.accept(*statuses(["last"], client_message_id="kills"))
+    harness.expand()
+    stage_run = StageRun(harness.url, "single")
 
-    journey.broken(0, "killed")
-    assert at_handler(b, "single")[0] < 301, "some of it was not settled"
-    journey.goes_on()
+    stage_run.run_with_fault(0, "killed")
+    assert handler_totals(harness, "single")[0] < 301, "some of it was not settled"
+    stage_run.run()
 
-    assert sorted(witnesses.calls("single").values()) == [1] * 300 + [2]
-    assert at_handler(b, "single") == (301, 0, 0, 0)
-    assert left_at(b, "single") == set()
+    assert sorted(recorders.calls("single").values()) == [1] * 300 + [2]
+    assert handler_totals(harness, "single") == (301, 0, 0, 0)
+    assert left_at(harness, "single") == set()
 
 
-def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(b: Bench) -> None:
+def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(harness: Harness) -> None:
     def prepare() -> None:
-        b.connection.flushall()
-        Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
-        brought(b, "", "", "kills", "")
-        journey.broken(0, "killed")
+        harness.connection.flushall()
+        Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
+        accept_and_expand(harness, "", "", "kills", "")
+        stage_run.run_with_fault(0, "killed")
 
-    journey = Journey(b.url, "single")
+    stage_run = StageRun(harness.url, "single")
     prepare()
-    for at in journey.points():
+    for at in stage_run.fault_points():
         prepare()
 
-        journey.broken(at, "killed")
-        journey.goes_on()
+        stage_run.run_with_fault(at, "killed")
+        stage_run.run()
 
-        assert sorted(witnesses.calls("single").values()) == [1, 1, 1, 2], f"killed again at exchange {at}"
-        assert at_handler(b, "single") == (4, 0, 0, 0)
+        assert sorted(recorders.calls("single").values()) == [1, 1, 1, 2], f"killed again at exchange {at}"
+        assert handler_totals(harness, "single") == (4, 0, 0, 0)
 
 
-def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(b: Bench) -> None:
-    brought(b, "sleeps:20", *["sleeps:0.05"] * 30)
-    journey = Journey(b.url, "several")
-    process = journey.start()
-    until(lambda: at_handler(b, "several")[0] >= 20)
+def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(harness: Harness) -> None:
+    accept_and_expand(harness, "sleeps:20", *["sleeps:0.05"] * 30)
+    stage_run = StageRun(harness.url, "several")
+    process = stage_run.start()
+    until(lambda: handler_totals(harness, "several")[0] >= 20)
 
-    journey.killed(process)
+    stage_run.killed(process)
 
-    delivered, _, waiting, missing = at_handler(b, "several")
+    delivered, _, waiting, missing = handler_totals(harness, "several")
     assert (waiting, missing) == (31 - delivered, 0), "only these come again"
-    assert witnesses.total() - delivered < 20, "the slow one, and what was done in the last moment"
+    assert recorders.total() - delivered < 20, "the slow one, and what was done in the last moment"
 
 
-def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(b: Bench) -> None:
-    brought(b, "")
+def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(harness: Harness) -> None:
+    accept_and_expand(harness, "")
     for n in range(5):
-        b.keep(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
-        b.expand()
+        harness.accept(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
+        harness.expand()
 
-    journey = Journey(b.url, "single")
+    stage_run = StageRun(harness.url, "single")
     for _ in range(4):
-        journey.broken(0, "killed")
-    journey.goes_on()
+        stage_run.run_with_fault(0, "killed")
+    stage_run.run()
 
-    calls = witnesses.calls("single")
+    calls = recorders.calls("single")
     assert len(calls) == 21
     assert sorted(calls.values()) == [1] * 17 + [2] * 4, "nothing but what killed comes again"
-    assert at_handler(b, "single") == (21, 0, 0, 0)
-    assert left_at(b, "single") == set()
+    assert handler_totals(harness, "single") == (21, 0, 0, 0)
+    assert left_at(harness, "single") == set()
 
 
-def test_two_processes_share_the_work_of_a_handler(b: Bench) -> None:
-    b.keep(*statuses([str(n) for n in range(3000)], bundle=100))
-    b.expand()
+def test_two_processes_share_the_work_of_a_handler(harness: Harness) -> None:
+    harness.accept(*statuses([str(n) for n in range(3000)], bundle=100))
+    harness.expand()
 
-    journey = Journey(b.url, "single")
-    faults.everyone([journey.start(), journey.start()])
+    stage_run = StageRun(harness.url, "single")
+    faults.join_all([stage_run.start(), stage_run.start()])
 
-    assert set(witnesses.calls("single").values()) == {1}
-    assert at_handler(b, "single") == (3000, 0, 0, 0)
+    assert set(recorders.calls("single").values()) == {1}
+    assert handler_totals(harness, "single") == (3000, 0, 0, 0)
 
 
 def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
@@ -222,8 +224,8 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
             (member,) = made.connection.zrange(keys.rq_started("deliver-overtaken"), 0, -1)
             made.connection.hset(keys.job(member.decode().partition(":")[0]), "progress", "3")
 
-    with bench(quick_redis.url, overtaken) as made:
-        made.keep(*statuses(["1", "2", "3", "4"]))
+    with open_harness(quick_redis.url, overtaken) as made:
+        made.accept(*statuses(["1", "2", "3", "4"]))
         made.expand()
 
         made.deliver(overtaken)
@@ -232,7 +234,7 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
 
 
 def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(call: Callable[[], Any], **_: Any) -> Any:
         call()  # carried out, and its answer lost
@@ -240,13 +242,13 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
 
     monkeypatch.setattr(steps, "retry_while_unavailable", twice)
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
-    brought(b, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
+    accept_and_expand(harness, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 
-    b.deliver(witnesses.several)
+    harness.deliver(recorders.several)
 
-    assert set(witnesses.calls("several").values()) == {1}
-    assert at_handler(b, "several") == (20, 1, 1, 0)
-    assert b.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
+    assert set(recorders.calls("several").values()) == {1}
+    assert handler_totals(harness, "several") == (20, 1, 1, 0)
+    assert harness.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
 
 
 @pytest.mark.parametrize("refusal", ["NOREPLICAS", "READONLY"])
@@ -272,12 +274,12 @@ def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
     pauses: list[float] = []
     monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=mended))
     server = start_redis({"appendonly": "no"})
-    with bench(server.url, patient) as b, redis.Redis.from_url(server.url) as admin:
-        b.keep(*statuses(["1"]))
-        b.expand()
+    with open_harness(server.url, patient) as harness, redis.Redis.from_url(server.url) as admin:
+        harness.accept(*statuses(["1"]))
+        harness.expand()
 
-        b.deliver(patient)
+        harness.deliver(patient)
 
         assert called == ["1"]
         assert len(pauses) >= 3
-        assert at_handler(b, "patient") == (1, 0, 0, 0)
+        assert handler_totals(harness, "patient") == (1, 0, 0, 0)

@@ -10,19 +10,19 @@ import pytest
 
 from callbacks import Pause, ReportEvent, handler
 from shared import keys, queues
-from tests.integration import faults, witnesses
-from tests.integration.faults import Fault, Journey
-from tests.integration.told import at_handler
-from tests.integration.workbench import (  # noqa: F401
-    Bench,
+from tests.integration import faults, recorders
+from tests.integration.faults import Fault, StageRun
+from tests.integration.harness import (  # noqa: F401
+    Harness,
     _quick_server,
-    bench,
-    declared,
+    declaration_of,
+    open_harness,
     quick_redis,
     record,
     status,
     statuses,
 )
+from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
 
@@ -64,71 +64,71 @@ async def stays(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
     calls.__init__()  # type: ignore[misc]
-    with bench(quick_redis.url, waits) as made:
+    with open_harness(quick_redis.url, waits) as made:
         yield made
 
 
-def brought(b: Bench, *message_ids: str) -> None:
+def accept_and_expand(harness: Harness, *message_ids: str) -> None:
     """Have each of these events wait in a job of its own."""
     for message_id in message_ids:
-        b.keep(*statuses([message_id]))
-        b.expand()
+        harness.accept(*statuses([message_id]))
+        harness.expand()
 
 
-def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(b: Bench, runs: list[str]) -> None:
+def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(harness: Harness, runs: list[str]) -> None:
     calls.last = "40"
-    brought(b, *(str(n) for n in range(41)))
+    accept_and_expand(harness, *(str(n) for n in range(41)))
 
-    b.deliver(waits)
+    harness.deliver(waits)
 
     assert sorted(calls.made, key=int) == [str(n) for n in range(41)], "each was called once"
-    assert at_handler(b, waits) == (41, 0, 0, 0)
+    assert handler_totals(harness, waits) == (41, 0, 0, 0)
     assert len(runs) == 1
-    assert b.leftovers() == set()
+    assert harness.leftover_keys() == set()
 
 
-def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(b: Bench) -> None:
+def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(harness: Harness) -> None:
     calls.last = "1"
-    brought(b, "0", "1")
-    (late,) = b.waiting("deliver-waits")[1:]
-    b.connection.lrem(keys.rq_queue("deliver-waits"), 1, late)
+    accept_and_expand(harness, "0", "1")
+    (late,) = harness.waiting_jobs("deliver-waits")[1:]
+    harness.connection.lrem(keys.rq_queue("deliver-waits"), 1, late)
 
     def come_later(message_id: str) -> None:
         if message_id == "0":
-            asyncio.get_running_loop().call_later(0.3, b.connection.rpush, keys.rq_queue("deliver-waits"), late)
+            asyncio.get_running_loop().call_later(0.3, harness.connection.rpush, keys.rq_queue("deliver-waits"), late)
 
     calls.act = come_later
 
-    b.deliver(waits)
+    harness.deliver(waits)
 
     assert calls.made == ["0", "1"]
-    assert at_handler(b, waits) == (2, 0, 0, 0)
+    assert handler_totals(harness, waits) == (2, 0, 0, 0)
 
 
-def test_a_run_takes_no_more_than_its_limit(b: Bench, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_takes_no_more_than_its_limit(harness: Harness, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "MAX_ITEMS", 36)
     calls.last = "35"
-    brought(b, *(str(n) for n in range(50)))
+    accept_and_expand(harness, *(str(n) for n in range(50)))
 
-    b.deliver(waits)
+    harness.deliver(waits)
 
     assert len(runs) == 2
-    assert at_handler(b, waits) == (50, 0, 0, 0)
+    assert handler_totals(harness, waits) == (50, 0, 0, 0)
 
 
-def test_a_worker_that_is_to_stop_takes_no_more(b: Bench) -> None:
-    brought(b, *(str(n) for n in range(50)))
+def test_a_worker_that_is_to_stop_takes_no_more(harness: Harness) -> None:
+    accept_and_expand(harness, *(str(n) for n in range(50)))
     calls.last = "10"
 
-    b.deliver(waits, stop_when=lambda: "31" in calls.made, max_jobs=1)
+    harness.deliver(waits, stop_when=lambda: "31" in calls.made, max_jobs=1)
 
     assert len(calls.made) == AT_FIRST
-    assert at_handler(b, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
+    assert handler_totals(harness, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
 
 
-def test_a_paused_handler_takes_no_more(b: Bench) -> None:
+def test_a_paused_handler_takes_no_more(harness: Harness) -> None:
     asked: list[str] = []
     paused = asyncio.Event()
 
@@ -144,16 +144,16 @@ def test_a_paused_handler_takes_no_more(b: Bench) -> None:
             await asyncio.sleep(0.3)  # there is time to take more
         return None
 
-    with bench(b.url, pauses) as made:
-        brought(made, *(str(n) for n in range(50)))
+    with open_harness(harness.url, pauses) as made:
+        accept_and_expand(made, *(str(n) for n in range(50)))
 
         made.deliver(pauses, max_jobs=1)
 
         assert len(asked) == AT_FIRST
-        assert at_handler(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
+        assert handler_totals(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
 
 
-def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_it_was_taken(b: Bench) -> None:
+def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_it_was_taken(harness: Harness) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=4)
@@ -163,20 +163,20 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
             made.connection.lmove(keys.coalesced(first), keys.rq_queue("deliver-falls_back"), "RIGHT", "LEFT")
         await asyncio.sleep(0.3)
 
-    with bench(b.url, falls_back) as made:
-        brought(made, "0", "1")
-        first, _ = made.waiting("deliver-falls_back")
+    with open_harness(harness.url, falls_back) as made:
+        accept_and_expand(made, "0", "1")
+        first, _ = made.waiting_jobs("deliver-falls_back")
 
         made.deliver(falls_back)
 
         assert called == ["0", "1"]
-        assert at_handler(made, falls_back) == (2, 0, 0, 0)
-        assert made.leftovers() == set()
+        assert handler_totals(made, falls_back) == (2, 0, 0, 0)
+        assert made.leftover_keys() == set()
 
 
 @pytest.mark.parametrize("place", ["its queue", "the run's list"])
 def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
-    b: Bench, monkeypatch: pytest.MonkeyPatch, place: str
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     called: list[str] = []
@@ -193,77 +193,77 @@ def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
             )
             await asyncio.sleep(0.3)
 
-    with bench(b.url, falls_back) as made:
-        brought(made, "0", "1")
-        first, second = made.waiting("deliver-falls_back")
+    with open_harness(harness.url, falls_back) as made:
+        accept_and_expand(made, "0", "1")
+        first, second = made.waiting_jobs("deliver-falls_back")
         before = made.connection.dump(keys.job(second))
 
         made.deliver(falls_back)
 
         assert called == ["0", "1", "1"]
-        assert made.leftovers() == set()
+        assert made.leftover_keys() == set()
 
 
-def test_what_is_done_is_settled_while_a_call_is_slow(b: Bench) -> None:
+def test_what_is_done_is_settled_while_a_call_is_slow(harness: Harness) -> None:
     settled: list[int] = []
 
     @handler(ReportEvent, concurrency=4)
     async def slow(event: ReportEvent) -> None:
         while event.message_id == "0" and not settled:
             await asyncio.sleep(0.01)
-            settled.extend(filter(None, [at_handler(made, slow)[0]]))
+            settled.extend(filter(None, [handler_totals(made, slow)[0]]))
 
-    with bench(b.url, slow) as made:
-        brought(made, "0", "1")
+    with open_harness(harness.url, slow) as made:
+        accept_and_expand(made, "0", "1")
 
         made.deliver(slow)
 
         assert settled == [1]
 
 
-def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(b: Bench) -> None:
-    with bench(b.url, stays) as made:
-        brought(made, "0")
-        (job,) = made.waiting("deliver-stays")
-        journey = Journey(b.url, "stays", handlers=[stays])
+def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(harness: Harness) -> None:
+    with open_harness(harness.url, stays) as made:
+        accept_and_expand(made, "0")
+        (job,) = made.waiting_jobs("deliver-stays")
+        stage_run = StageRun(harness.url, "stays", handlers=[stays])
 
-        worker = journey.start()
-        faults.everyone([worker])
+        worker = stage_run.start()
+        faults.join_all([worker])
 
         assert worker.exitcode == 1
-        journey.give_back(worker.name)
-        assert made.waiting("deliver-stays") == [job]
+        stage_run.requeue_leftovers(worker.name)
+        assert made.waiting_jobs("deliver-stays") == [job]
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
 def test_a_fault_at_any_exchange_with_redis_loses_nothing(
-    b: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Fault
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Fault
 ) -> None:
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    faults.hurried(monkeypatch)
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    faults.check_at_once(monkeypatch)
     orders = ("sleeps:0.2", *[""] * 9)
 
     def prepare() -> None:
-        b.connection.flushall()
-        Path(os.environ[witnesses.VARIABLE]).unlink(missing_ok=True)
-        with bench(b.url, *witnesses.ALL) as made:
+        harness.connection.flushall()
+        Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
+        with open_harness(harness.url, *recorders.ALL) as made:
             for job in range(5):
                 records = [record(f"{job}-{n}", client_message_id=order) for n, order in enumerate(orders)]
-                made.keep(status(*records))
+                made.accept(status(*records))
                 made.expand()
 
-    journey = Journey(b.url, "several")
+    stage_run = StageRun(harness.url, "several")
     prepare()
-    for at in journey.points():
+    for at in stage_run.fault_points():
         prepare()
 
-        journey.disturbed(at, fault)
+        stage_run.run_with_fault_and_rerun(at, fault)
 
         where = f"{fault} at exchange {at}"
-        called = witnesses.calls("several")
+        called = recorders.calls("several")
         assert len(called) == 50, where
-        assert at_handler(b, witnesses.several) == (50, 0, 0, 0), where
-        assert called.total() - 50 <= (declared(witnesses.several).concurrency if fault == "killed" else 0), where
-        taken = list(b.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
+        assert handler_totals(harness, recorders.several) == (50, 0, 0, 0), where
+        assert called.total() - 50 <= (declaration_of(recorders.several).concurrency if fault == "killed" else 0), where
+        taken = list(harness.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
         assert taken == [], where
-        assert b.waiting(queues.delivery_queue("several")) == [], where
+        assert harness.waiting_jobs(queues.delivery_queue("several")) == [], where

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration import faults, witnesses
-from tests.integration.faults import Fault, Journey
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, reply, status, statuses  # noqa: F401
+from tests.integration import faults, recorders
+from tests.integration.faults import Fault, StageRun
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.expand import expansion
 from workers.runtime.job_transitions import JobTransitions
@@ -22,241 +22,249 @@ pytestmark = pytest.mark.usefixtures("_hurried")
 
 @pytest.fixture
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    faults.hurried(monkeypatch)
+    faults.check_at_once(monkeypatch)
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, *witnesses.ALL) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
 
-def keep_a_little_of_everything(b: Bench) -> None:
-    b.keep(status(record("1"), record("2"), record("1")), reply("m1", "q1"), reply("m1", "q2"))
-    b.keep(status(record("2"), {"no": "record"}, record("3")), reply("m1", "q3"))
-    b.keep(status(record("4")))
+def keep_a_little_of_everything(harness: Harness) -> None:
+    harness.accept(status(record("1"), record("2"), record("1")), reply("m1", "q1"), reply("m1", "q2"))
+    harness.accept(status(record("2"), {"no": "record"}, record("3")), reply("m1", "q3"))
+    harness.accept(status(record("4")))
 
 
-def assert_all_is_expanded_once(b: Bench) -> None:
-    waiting = Counter(b.waiting_at(witnesses.single))
+def assert_all_is_expanded_once(harness: Harness) -> None:
+    waiting = Counter(harness.waiting_event_ids(recorders.single))
     assert sorted(waiting.values()) == [1] * 5, "four reports and a reply"
-    sums = b.audit()
+    sums = harness.audit()
     assert (sums.received, sums.unique, sums.duplicate, sums.quarantined, sums.waiting) == (10, 5, 4, 1, 0)
     assert sums.balances
-    assert len(b.quarantine()) == 1
-    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery_queue(name))}
-    rq = {keys.rq_queue(queues.delivery_queue(name)) for name in witnesses.NAMED}
-    assert b.leftovers() == jobs | rq
+    assert len(harness.quarantine()) == 1
+    jobs = {keys.job(job) for name in recorders.NAMED for job in harness.waiting_jobs(queues.delivery_queue(name))}
+    rq = {keys.rq_queue(queues.delivery_queue(name)) for name in recorders.NAMED}
+    assert harness.leftover_keys() == jobs | rq
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
-def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(b: Bench, fault: Fault) -> None:
-    journey = Journey(b.url, "expand")
-    keep_a_little_of_everything(b)
-    points = journey.points()
-    assert_all_is_expanded_once(b)
-    assert len(points) > 10
+def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(harness: Harness, fault: Fault) -> None:
+    stage_run = StageRun(harness.url, "expand")
+    keep_a_little_of_everything(harness)
+    fault_points = stage_run.fault_points()
+    assert_all_is_expanded_once(harness)
+    assert len(fault_points) > 10
 
     # One of the three also has the exchanges before the first job is popped, which are every worker's.
-    for at in range(1, points[-1] + 1) if fault == "killed" else points:
-        b.connection.flushall()
-        keep_a_little_of_everything(b)
+    for at in range(1, fault_points[-1] + 1) if fault == "killed" else fault_points:
+        harness.connection.flushall()
+        keep_a_little_of_everything(harness)
 
-        journey.disturbed(at, fault)
+        stage_run.run_with_fault_and_rerun(at, fault)
 
         try:
-            assert_all_is_expanded_once(b)
+            assert_all_is_expanded_once(harness)
         except AssertionError as exc:
-            raise AssertionError(f"{fault} at exchange {at} of {points}") from exc
+            raise AssertionError(f"{fault} at exchange {at} of {fault_points}") from exc
 
 
-def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(b: Bench) -> None:
-    journey = Journey(b.url, "expand")
+def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(harness: Harness) -> None:
+    stage_run = StageRun(harness.url, "expand")
     seen: set[int] = set()
-    b.keep(status(record("1")))
-    for at in range(journey.points()[0] + 1, 100):
-        b.connection.flushall()
-        b.keep(*statuses([str(n) for n in range(1400)], bundle=100), status({"no": "record"}))
-        b.keep(*statuses([str(n) for n in range(1300, 1500)], bundle=100))
-        first, _ = b.waiting(queues.EXPAND)
+    harness.accept(status(record("1")))
+    for at in range(stage_run.fault_points()[0] + 1, 100):
+        harness.connection.flushall()
+        harness.accept(*statuses([str(n) for n in range(1400)], bundle=100), status({"no": "record"}))
+        harness.accept(*statuses([str(n) for n in range(1300, 1500)], bundle=100))
+        first, _ = harness.waiting_jobs(queues.EXPAND)
 
-        journey.broken(at, "killed")
-        if not b.connection.exists(keys.job(first)):
+        stage_run.run_with_fault(at, "killed")
+        if not harness.connection.exists(keys.job(first)):
             break
-        seen.add(int(b.connection.hget(keys.job(first), "progress") or 0))
-        journey.goes_on()
+        seen.add(int(harness.connection.hget(keys.job(first), "progress") or 0))
+        stage_run.run()
 
-        sums = b.audit()
+        sums = harness.audit()
         assert (sums.unique, sums.duplicate, sums.quarantined, sums.waiting) == (1500, 100, 1, 0), f"killed at {at}"
         assert sums.balances
 
-    assert seen == {*range(0, 1401, expansion.MAX_CHUNK_WRITES // (1 + len(witnesses.ALL))), 1401}
+    assert seen == {*range(0, 1401, expansion.MAX_CHUNK_WRITES // (1 + len(recorders.ALL))), 1401}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_two_processes_with_the_same_events_make_each_of_them_once(b: Bench, seed: int) -> None:
+def test_two_processes_with_the_same_events_make_each_of_them_once(harness: Harness, seed: int) -> None:
     rounds = random.Random(seed)
     ids = [str(n) for n in range(400)]
     for _ in range(4):
         for _ in range(10):
             rounds.shuffle(ids)
-            b.keep(*statuses(ids[:40], bundle=rounds.choice((1, 7, 40))), reply(f"m{rounds.randint(1, 20)}", "q"))
-        journey = Journey(b.url, "expand")
-        faults.everyone([journey.start(), journey.start()])
+            harness.accept(
+                *statuses(ids[:40], bundle=rounds.choice((1, 7, 40))), reply(f"m{rounds.randint(1, 20)}", "q")
+            )
+        stage_run = StageRun(harness.url, "expand")
+        faults.join_all([stage_run.start(), stage_run.start()])
 
-    waiting = Counter(b.waiting_at(witnesses.single))
+    waiting = Counter(harness.waiting_event_ids(recorders.single))
     assert set(waiting.values()) == {1}
-    sums = b.audit()
+    sums = harness.audit()
     assert (sums.waiting, sums.missing, sums.unique) == (0, 0, len(waiting))
     assert all(handler.missing == 0 for handler in sums.handlers)
     assert sums.received == sums.unique + sums.duplicate == 4 * 10 * 41
 
 
-def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole(b: Bench) -> None:
+def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole(harness: Harness) -> None:
     for _ in range(4):
-        b.keep(*statuses([str(n) for n in range(1500)], bundle=50))
+        harness.accept(*statuses([str(n) for n in range(1500)], bundle=50))
 
-    journey = Journey(b.url, "expand")
-    faults.everyone([journey.start(), journey.start()])
+    stage_run = StageRun(harness.url, "expand")
+    faults.join_all([stage_run.start(), stage_run.start()])
 
-    assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1500, 4500, 0)
+    assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (1500, 4500, 0)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(b: Bench) -> None:
-    b.keep(status(record("1")))
-    job_id = b.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
-    arguments = queues.parse_arguments(b.connection.hget(keys.job(job_id), "data"))
-    stale, steps = Steps(b.connection), Steps(b.connection)
-    run = expansion.Expander(steps=stale, handlers=b.handlers, dedupe_seconds=60)
+def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    job_id = harness.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
+    arguments = queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data"))
+    stale, steps = Steps(harness.connection), Steps(harness.connection)
+    run = expansion.Expander(steps=stale, handlers=harness.handlers, dedupe_seconds=60)
     portions = stale.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
 
-    expansion.Expander(steps=steps, handlers=b.handlers, dedupe_seconds=60).run(job_id=job_id, arguments=arguments)
+    expansion.Expander(steps=steps, handlers=harness.handlers, dedupe_seconds=60).run(
+        job_id=job_id, arguments=arguments
+    )
     stale.claim = lambda **_: portions  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
         run.run(job_id=job_id, arguments=arguments)
 
-    assert (b.audit().unique, b.audit().duplicate) == (1, 0)
-    assert len(b.waiting_at(witnesses.single)) == 1
+    assert (harness.audit().unique, harness.audit().duplicate) == (1, 0)
+    assert len(harness.waiting_event_ids(recorders.single)) == 1
 
 
-def test_a_job_that_took_others_along_is_not_itself_taken_along(b: Bench) -> None:
+def test_a_job_that_took_others_along_is_not_itself_taken_along(harness: Harness) -> None:
     for n in range(4):
-        b.keep(status(record(str(n))))
-    _first, second, third, _fourth = b.waiting(queues.EXPAND)
+        harness.accept(status(record(str(n))))
+    _first, second, third, _fourth = harness.waiting_jobs(queues.EXPAND)
     # A run of `second` took `third` along, and was put back: both are its own affair until it runs again.
-    b.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
-    b.connection.rpush(keys.coalesced(second), third)
+    harness.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
+    harness.connection.rpush(keys.coalesced(second), third)
 
-    b.expand()
+    harness.expand()
 
-    assert (b.audit().unique, b.audit().waiting, b.audit().missing) == (4, 0, 0)
-    assert not b.connection.exists(keys.coalesced(second))
-
-
-def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(b: Bench) -> None:
-    b.keep(status(record("1")))
-    b.keep(status(record("2")))
-    for job_id in reversed(b.waiting(queues.EXPAND)):
-        b.connection.rpush(keys.rq_queue(queues.EXPAND), job_id)
-
-    b.expand()
-
-    assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (2, 0, 0)
+    assert (harness.audit().unique, harness.audit().waiting, harness.audit().missing) == (4, 0, 0)
+    assert not harness.connection.exists(keys.coalesced(second))
 
 
-def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(b: Bench) -> None:
+def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    harness.accept(status(record("2")))
+    for job_id in reversed(harness.waiting_jobs(queues.EXPAND)):
+        harness.connection.rpush(keys.rq_queue(queues.EXPAND), job_id)
+
+    harness.expand()
+
+    assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (2, 0, 0)
+
+
+def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(harness: Harness) -> None:
     for n in range(3):
-        b.keep(status(record(str(n))))
-    _first, second, third = b.waiting(queues.EXPAND)
-    b.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
-    b.connection.rpush(keys.coalesced(second), third)
-    b.connection.delete(keys.job(second))
+        harness.accept(status(record(str(n))))
+    _first, second, third = harness.waiting_jobs(queues.EXPAND)
+    harness.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
+    harness.connection.rpush(keys.coalesced(second), third)
+    harness.connection.delete(keys.job(second))
 
-    b.expand()
+    harness.expand()
 
-    assert b.audit().unique == 2
-    assert b.audit().missing == 1, "only what was deleted"
+    assert harness.audit().unique == 2
+    assert harness.audit().missing == 1, "only what was deleted"
 
 
-def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(b: Bench) -> None:
-    b.keep(status(record("1")))
-    b.connection.lmove(keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), "LEFT", "RIGHT")
-    keeper = b.maintenance()
+def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    harness.connection.lmove(keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), "LEFT", "RIGHT")
+    keeper = harness.maintenance()
 
     keeper.tick([])
-    assert b.waiting(queues.EXPAND) == [], "it may be about to be started"
+    assert harness.waiting_jobs(queues.EXPAND) == [], "it may be about to be started"
     keeper.tick([])
 
-    assert len(b.waiting(queues.EXPAND)) == 1
-    b.expand()
-    assert b.audit().unique == 1
+    assert len(harness.waiting_jobs(queues.EXPAND)) == 1
+    harness.expand()
+    assert harness.audit().unique == 1
     keeper.close()
 
 
 @pytest.mark.parametrize("is_expanded", [False, True], ids=["still waits", "has ended"])
-def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(b: Bench, is_expanded: bool) -> None:
-    b.keep(status(record("1")))
-    slow: Any = b.worker(queues.EXPAND)
+def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(
+    harness: Harness, is_expanded: bool
+) -> None:
+    harness.accept(status(record("1")))
+    slow: Any = harness.worker(queues.EXPAND)
     slow.register_birth()
     found = slow.dequeue_job_and_maintain_ttl(None)
-    keeper = b.maintenance()
+    keeper = harness.maintenance()
     keeper.tick([])
     keeper.tick([])
     if is_expanded:
-        b.expand()
+        harness.expand()
 
     slow.perform_job = lambda *_: pytest.fail("it ran")
     slow.execute_job(*found)
     slow.teardown()
 
-    assert b.connection.zcard(keys.rq_started(queues.EXPAND)) == 0
-    b.expand()
-    assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1, 0, 0)
-    jobs = {keys.job(job) for name in witnesses.NAMED for job in b.waiting(queues.delivery_queue(name))}
-    assert {key for key in b.leftovers() if key.startswith("rq:job:")} == jobs, "no ghost of the job it let go"
+    assert harness.connection.zcard(keys.rq_started(queues.EXPAND)) == 0
+    harness.expand()
+    assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (1, 0, 0)
+    jobs = {keys.job(job) for name in recorders.NAMED for job in harness.waiting_jobs(queues.delivery_queue(name))}
+    assert {key for key in harness.leftover_keys() if key.startswith("rq:job:")} == jobs, (
+        "no ghost of the job it let go"
+    )
     keeper.close()
 
 
-def test_a_run_that_two_put_back_is_in_the_queue_once(b: Bench) -> None:
-    b.keep(status(record("1")))
-    worker: Any = b.worker(queues.EXPAND)
+def test_a_run_that_two_put_back_is_in_the_queue_once(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    worker: Any = harness.worker(queues.EXPAND)
     job, queue = worker.dequeue_job_and_maintain_ttl(None)
     runs: list[Any] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(job, queue)
-    places = JobTransitions(queues.EXPAND, connection=b.connection)
+    places = JobTransitions(queues.EXPAND, connection=harness.connection)
 
     assert places.requeue(runs[0], to="front", finished={}, died=True)
     assert not places.requeue(runs[0], to="front", finished={}, died=True)
 
-    assert b.waiting(queues.EXPAND) == [job.id]
-    assert b.connection.hget(keys.job(job.id), "deaths") == b"1"
+    assert harness.waiting_jobs(queues.EXPAND) == [job.id]
+    assert harness.connection.hget(keys.job(job.id), "deaths") == b"1"
 
 
 def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    b.keep(status(record("1")))
-    lost = b.worker(queues.EXPAND)
+    harness.accept(status(record("1")))
+    lost = harness.worker(queues.EXPAND)
     found = lost.dequeue_job_and_maintain_ttl(None)
     assert found is not None
     monkeypatch.setattr(lost, "perform_job", lambda *_: None)
     lost.execute_job(*found)
-    (member,) = b.connection.zrange(keys.rq_started(queues.EXPAND), 0, -1)
-    keepers = [b.maintenance() for _ in range(3)]
+    (member,) = harness.connection.zrange(keys.rq_started(queues.EXPAND), 0, -1)
+    keepers = [harness.maintenance() for _ in range(3)]
     for keeper in keepers:
         keeper._expire_at = 0.0
         keeper.tick([])
-    assert b.waiting(queues.EXPAND) == [], "its lease still runs"
+    assert harness.waiting_jobs(queues.EXPAND) == [], "its lease still runs"
 
-    b.connection.zadd(keys.rq_started(queues.EXPAND), {member: time.time() - 1})
+    harness.connection.zadd(keys.rq_started(queues.EXPAND), {member: time.time() - 1})
     for keeper in keepers:
         keeper._expire_at = 0.0
         keeper.record_exit(lost.name)
         keeper.tick([])
 
-    assert len(b.waiting(queues.EXPAND)) == 1
-    b.expand()
-    assert (b.audit().unique, b.audit().duplicate, b.audit().missing) == (1, 0, 0)
+    assert len(harness.waiting_jobs(queues.EXPAND)) == 1
+    harness.expand()
+    assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (1, 0, 0)
     for keeper in keepers:
         keeper.close()

@@ -11,8 +11,8 @@ import pytest
 from shared import keys, queues
 from tests.certificates import self_signed
 from tests.integration.forward.services import SECRET, Service, says, serving
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
 from tests.integration.pools import Command, until
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 
 # A handler of somebody's own, whose module reads what it needs when it is imported.
@@ -31,8 +31,8 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url) as made:
         yield made
 
 
@@ -60,28 +60,28 @@ def environment(tmp_path: Path, service: Service) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(b: Bench, tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
+def start(harness: Harness, tmp_path: Path, environment: dict[str, str]) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(*arguments: str, **changed: str) -> Command:
             log = tmp_path / f"{arguments[0]}.log"
-            command = Command(b, log, *arguments, **{**environment, **changed})
+            command = Command(harness, log, *arguments, **{**environment, **changed})
             stack.callback(command.end)
             return command
 
         yield start
 
 
-def delivered(b: Bench, handler: str) -> int:
-    return next((one.delivered for one in b.audit().handlers if one.handler == handler), 0)
+def delivered(harness: Harness, handler: str) -> int:
+    return next((one.delivered for one in harness.audit().handlers if one.handler == handler), 0)
 
 
-def waiting(b: Bench, handler: str) -> int:
-    return next((one.waiting for one in b.audit().handlers if one.handler == handler), 0)
+def waiting(harness: Harness, handler: str) -> int:
+    return next((one.waiting for one in harness.audit().handlers if one.handler == handler), 0)
 
 
-def bring(b: Bench, *message_ids: str) -> None:
-    b.keep(*statuses(message_ids))
+def bring(harness: Harness, *message_ids: str) -> None:
+    harness.accept(*statuses(message_ids))
 
 
 def worker_of(command: Command, queue: str) -> int:
@@ -91,77 +91,84 @@ def worker_of(command: Command, queue: str) -> int:
 
 
 def test_a_file_of_one_handler_that_cannot_be_read_for_a_while_is_no_others_trouble(
-    b: Bench, start: Start, tmp_path: Path
+    harness: Harness, start: Start, tmp_path: Path
 ) -> None:
     start("expand")
     deliver = start("deliver")
-    bring(b, "1", "2")
-    until(lambda: delivered(b, "log") == delivered(b, "forward") == delivered(b, "shop") == 2, "all is delivered")
+    bring(harness, "1", "2")
+    until(
+        lambda: delivered(harness, "log") == delivered(harness, "forward") == delivered(harness, "shop") == 2,
+        "all is delivered",
+    )
     whole = (tmp_path / "ca.pem").read_bytes()
     (tmp_path / "ca.pem").write_bytes(b"half writ")
     (tmp_path / "key").rename(tmp_path / "old key")
 
     for queue in ("deliver-log", "deliver-forward", "deliver-shop"):
         os.kill(worker_of(deliver, queue), signal.SIGKILL)
-    bring(b, "3", "4")
+    bring(harness, "3", "4")
 
-    until(lambda: delivered(b, "log") == 4, "log's next worker works")
+    until(lambda: delivered(harness, "log") == 4, "log's next worker works")
     for handler, cause in (("forward", "CALLBACKS_FORWARD_CA"), ("shop", "FileNotFoundError")):
         words = f"action=worker_misconfigured queue=deliver-{handler} error=CALLBACKS_HANDLERS: '{handler}'"
         until(lambda words=words: words in deliver.log, f"{handler}'s says why it does not")  # type: ignore[misc]
         assert cause in deliver.log
     assert deliver.process.poll() is None
-    assert (delivered(b, "forward"), delivered(b, "shop")) == (2, 2)
+    assert (delivered(harness, "forward"), delivered(harness, "shop")) == (2, 2)
 
     (tmp_path / "ca.pem").write_bytes(whole)
     (tmp_path / "old key").rename(tmp_path / "key")
 
-    until(lambda: delivered(b, "forward") == delivered(b, "shop") == 4, "theirs are started again")
+    until(lambda: delivered(harness, "forward") == delivered(harness, "shop") == 4, "theirs are started again")
     assert deliver.stop() == 0
-    assert b.audit().balances
+    assert harness.audit().balances
 
 
-def test_a_wrong_setting_at_the_start_stops_that_handlers_workers_and_loses_it_nothing(b: Bench, start: Start) -> None:
+def test_a_wrong_setting_at_the_start_stops_that_handlers_workers_and_loses_it_nothing(
+    harness: Harness, start: Start
+) -> None:
     wrong = {"CALLBACKS_FORWARD_SECRETS": "short", "CALLBACKS_HANDLERS": "log,forward"}
     expand, deliver = start("expand", **wrong), start("deliver", **wrong)
-    bring(b, "1", "2")
+    bring(harness, "1", "2")
 
-    until(lambda: delivered(b, "log") == 2, "log has them")
+    until(lambda: delivered(harness, "log") == 2, "log has them")
     until(lambda: "action=worker_misconfigured queue=deliver-forward" in deliver.log, "it is said")
     assert "CALLBACKS_FORWARD_SECRETS" in deliver.log
-    assert waiting(b, "forward") == 2
+    assert waiting(harness, "forward") == 2
     assert expand.process.poll() is None
-    assert (deliver.stop(), b.audit().balances) == (0, True)
+    assert (deliver.stop(), harness.audit().balances) == (0, True)
 
     start("deliver")
 
-    until(lambda: delivered(b, "forward") == 2, "what waited is delivered")
+    until(lambda: delivered(harness, "forward") == 2, "what waited is delivered")
 
 
-def test_what_hands_out_events_needs_no_handlers_settings(b: Bench, start: Start) -> None:
+def test_what_hands_out_events_needs_no_handlers_settings(harness: Harness, start: Start) -> None:
     expand = start("expand", CALLBACKS_FORWARD_CA="/nowhere", CALLBACKS_JSONL_GZIP="perhaps", DATABASE_URL="what?",
                    CALLBACKS_STREAM_MAXLEN="-1", CALLBACKS_LOG_NUMBERS="some",
                    CALLBACKS_HANDLERS="log,forward,jsonl,sql,stream")  # fmt: skip
-    bring(b, "1")
+    bring(harness, "1")
 
     names = ("log", "forward", "jsonl", "sql", "stream")
-    until(lambda: all(waiting(b, name) == 1 for name in names), "each handler's queue has it")
+    until(lambda: all(waiting(harness, name) == 1 for name in names), "each handler's queue has it")
     assert "unfit" not in expand.log
     assert "unusable" not in expand.log
 
 
-def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(b: Bench, start: Start, tmp_path: Path) -> None:
+def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(
+    harness: Harness, start: Start, tmp_path: Path
+) -> None:
     expand = start("expand")
-    until(lambda: b.connection.hexists(keys.FILTERS, "shop"), "its filters are remembered")
+    until(lambda: harness.connection.hexists(keys.FILTERS, "shop"), "its filters are remembered")
     assert expand.stop() == 0
     (tmp_path / "key").rename(tmp_path / "old key")
 
     start("expand")
     deliver = start("deliver")
-    bring(b, "1", "2")
+    bring(harness, "1", "2")
 
-    until(lambda: delivered(b, "log") == 2, "log has them")
-    until(lambda: waiting(b, "shop") == 2, "they wait for the other")
+    until(lambda: delivered(harness, "log") == 2, "log has them")
+    until(lambda: waiting(harness, "shop") == 2, "they wait for the other")
     for part in ("expand", "deliver"):
         said = (tmp_path / f"{part}.log").read_text()
         assert (
@@ -170,18 +177,18 @@ def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(b: Bench,
 
     (tmp_path / "old key").rename(tmp_path / "key")
 
-    until(lambda: delivered(b, "shop") == 2, "its workers were tried again")
+    until(lambda: delivered(harness, "shop") == 2, "its workers were tried again")
     assert deliver.stop() == 0
 
 
 def test_a_module_that_could_never_be_imported_is_as_if_it_were_not_named(
-    b: Bench, start: Start, tmp_path: Path
+    harness: Harness, start: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "key").unlink()
     expand, deliver = start("expand"), start("deliver")
-    bring(b, "1")
+    bring(harness, "1")
 
-    until(lambda: delivered(b, "log") == delivered(b, "forward") == 1, "the others have it")
+    until(lambda: delivered(harness, "log") == delivered(harness, "forward") == 1, "the others have it")
     for command in (expand, deliver):
         assert "action=handler_import_failed entry=shop handlers=unknown" in command.log
         assert command.stop() == 0
@@ -202,7 +209,7 @@ def test_where_no_handler_can_be_had_the_workers_end_with_2(start: Start, change
     assert "Traceback" not in deliver.log
 
 
-def test_what_the_workers_do_not_read_may_be_wrong(b: Bench, start: Start) -> None:
+def test_what_the_workers_do_not_read_may_be_wrong(harness: Harness, start: Start) -> None:
     others = {
         "CALLBACKS_TOKENS": "/",
         "CALLBACKS_ALLOWED_IPS": "everywhere",
@@ -212,7 +219,7 @@ def test_what_the_workers_do_not_read_may_be_wrong(b: Bench, start: Start) -> No
     }
     start("expand", **others)
     start("deliver", **others)
-    bring(b, "1")
+    bring(harness, "1")
 
-    until(lambda: delivered(b, "log") == 1, "it is delivered")
-    assert b.connection.llen(keys.rq_queue(queues.EXPAND)) == 0
+    until(lambda: delivered(harness, "log") == 1, "it is delivered")
+    assert harness.connection.llen(keys.rq_queue(queues.EXPAND)) == 0

@@ -13,8 +13,8 @@ import pytest
 from callbacks import samples
 from shared import events, keys, queues
 from tests.acceptance.processes import run, started
-from tests.integration.told import at_handler, brought, fail_at, other, single, told
-from tests.integration.workbench import Bench, bench, statuses
+from tests.integration.harness import Harness, open_harness, statuses
+from tests.integration.scripted_handlers import accept_and_expand, fail_for, handler_totals, other, script, single
 from tests.redis_server import RedisServer
 from workers.admin import purge as purge_module
 from workers.admin.purge import Purger, StillRunning
@@ -35,10 +35,10 @@ QUEUE = keys.rq_queue(queues.delivery_queue("single"))
 
 
 @pytest.fixture
-def b(redis_server: RedisServer) -> Iterator[Bench]:
-    told.calls.clear()
-    told.act = lambda _event: None
-    with bench(redis_server.url, single, other) as opened:
+def harness(redis_server: RedisServer) -> Iterator[Harness]:
+    script.calls.clear()
+    script.act = lambda _event: None
+    with open_harness(redis_server.url, single, other) as opened:
         yield opened
 
 
@@ -59,14 +59,14 @@ def rows(ended: "CompletedProcess[str]") -> dict[str, dict[str, object]]:
 
 
 def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
-    b.keep(*statuses(["1", "2", "3"]))
-    b.keep(*statuses(["4"]))
-    b.expand()
-    b.deliver(other)
-    told.act = fail_at("4")
-    b.deliver(single, max_jobs=1)
+    harness.accept(*statuses(["1", "2", "3"]))
+    harness.accept(*statuses(["4"]))
+    harness.expand()
+    harness.deliver(other)
+    script.act = fail_for("4")
+    harness.deliver(single, max_jobs=1)
     found = rows(command("--json", named="shop"))
 
     queue = found["single"]["queue"]
@@ -76,8 +76,8 @@ def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
     assert "other" not in found  # removed, and has left nothing
     assert found["log"]["kind"] == "installed"
 
-    b.keep(*statuses(["5", "6"]))
-    b.expand()
+    harness.accept(*statuses(["5", "6"]))
+    harness.expand()
     found = rows(command("list", "--json", named="shop"))
     assert found["other"]["kind"] == "removed"
     queue = found["other"]["queue"]
@@ -94,15 +94,15 @@ def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
     [(1e12, "9999-12-30T00:00:00.000Z"), (math.inf, "9999-12-30T00:00:00.000Z"), (-1e15, "0001-01-02T00:00:00.000Z")],
 )
 def test_the_list_shows_any_time_that_redis_holds(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"], due: float, shown: str
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"], due: float, shown: str
 ) -> None:
-    b.keep(*statuses(["1"]))
-    b.expand()
-    (job_id,) = b.waiting(queues.delivery_queue("single"))
-    b.connection.lrem(QUEUE, 1, job_id)
-    b.connection.zadd(keys.rq_scheduled(queues.delivery_queue("single")), {job_id: due})
+    harness.accept(*statuses(["1"]))
+    harness.expand()
+    (job_id,) = harness.waiting_jobs(queues.delivery_queue("single"))
+    harness.connection.lrem(QUEUE, 1, job_id)
+    harness.connection.zadd(keys.rq_scheduled(queues.delivery_queue("single")), {job_id: due})
     paused = {"by": "handler", "since_ms": "nan", "until_ms": 1e300 if due > 0 else -1e300, "times": 1}
-    b.connection.hset(keys.paused("single"), mapping=paused)
+    harness.connection.hset(keys.paused("single"), mapping=paused)
 
     assert command(named="shop").returncode == 0
     queue = rows(command("--json", named="shop"))["single"]["queue"]
@@ -136,34 +136,34 @@ def test_the_list_says_what_it_knows_without_redis(tmp_path: Path, redis_server:
 
 
 def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_again(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    brought(b, "1", "2")
+    accept_and_expand(harness, "1", "2")
     assert command("pause", "single", named="shop").returncode == 0
     calls = tmp_path / "calls"
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "shop"}
     with started(tmp_path, environment) as start:
         worker = start("worker", "deliver")
-        worker.until(lambda: b.connection.smembers(f"rq:workers:{queues.delivery_queue('single')}"), "a worker")
-        b.keep(*statuses(["3"]))
-        b.expand()
+        worker.until(lambda: harness.connection.smembers(f"rq:workers:{queues.delivery_queue('single')}"), "a worker")
+        harness.accept(*statuses(["3"]))
+        harness.expand()
         time.sleep(2)
         assert not calls.exists()
         assert "turns it on" in command(named="shop").stdout
         ended = command("resume", "single", named="shop")
         assert ended.stdout.startswith("'single' is on again; 3 events")
-        worker.until(lambda: at_handler(b, single)[0] == 3, "the delivery of what waited")
+        worker.until(lambda: handler_totals(harness, single)[0] == 3, "the delivery of what waited")
     assert calls.read_text().split() == ["1", "2", "3"]
-    assert b.audit().balances
+    assert harness.audit().balances
     assert command("resume", "single", named="shop").stdout.startswith("'single' was on; 0 events")
 
 
 def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declares_it(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path
 ) -> None:
-    b.keep(*statuses(["1", "late", *(str(number) for number in range(2, 150))], bundle=1))
-    b.expand()
-    b.deliver(other)
+    harness.accept(*statuses(["1", "late", *(str(number) for number in range(2, 150))], bundle=1))
+    harness.expand()
+    harness.deliver(other)
 
     refused = command("drain", "single", named="shop")
     assert refused.returncode == 2
@@ -176,135 +176,135 @@ def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declar
     calls = (tmp_path / "calls").read_text().split()
     assert sorted(calls) == sorted(["1", "late", *(str(number) for number in range(2, 150))])
     assert calls[-1] == "late"
-    assert at_handler(b, single) == (150, 0, 0, 0)
+    assert handler_totals(harness, single) == (150, 0, 0, 0)
     assert command("drain", "single", "--from", "shop").stdout == "Nothing waits for 'single'.\n"
 
 
 def test_a_drain_says_that_the_handler_has_paused_and_goes_on_when_it_is_over(
-    b: Bench, tmp_path: Path, redis_server: RedisServer
+    harness: Harness, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "shop.py").write_text(HANDLERS)
-    brought(b, "1")
-    b.deliver(other)
+    accept_and_expand(harness, "1")
+    harness.deliver(other)
     now_ms = int(time.time() * 1000)
     pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "the shop\nis shut"}
-    b.connection.hset(keys.paused("single"), mapping=pause)
+    harness.connection.hset(keys.paused("single"), mapping=pause)
     with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
         drain = start("handlers", "drain", "single", "--from", "shop")
         drain.until(lambda: "'single' is paused: nothing is delivered" in drain.output, "word of the pause")
         assert "It says: the shop is shut\n" in drain.output
-        b.connection.hset(keys.paused("single"), "until_ms", now_ms)
+        harness.connection.hset(keys.paused("single"), "until_ms", now_ms)
         assert drain.wait() == 0
         assert drain.output.count("is paused") == 1
-    assert at_handler(b, single) == (1, 0, 0, 0)
+    assert handler_totals(harness, single) == (1, 0, 0, 0)
 
 
 def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
-    brought(b, "1", "2", "3")
-    told.act = fail_at("2")
-    b.deliver(single)
-    assert at_handler(b, single) == (2, 0, 1, 0)
-    brought(b, "4", "5")
+    accept_and_expand(harness, "1", "2", "3")
+    script.act = fail_for("2")
+    harness.deliver(single)
+    assert handler_totals(harness, single) == (2, 0, 1, 0)
+    accept_and_expand(harness, "4", "5")
 
     assert command("purge", "single", "--yes", named="shop").returncode == 2
     refused = command("drop", "singel", "--yes")
     assert refused.returncode == 2
     assert "No handler 'singel' is known (did you mean 'single'?)" in refused.stderr
     assert command("purge", "single").returncode == 1  # nobody said yes
-    assert at_handler(b, single) == (2, 0, 3, 0)
+    assert handler_totals(harness, single) == (2, 0, 3, 0)
     ended = command("purge", "single", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "dropped: 3\n")
-    assert at_handler(b, single) == (2, 0, 0, 0)
-    assert b.counts()["report.dropped:single"] == 3
-    assert at_handler(b, other) == (0, 0, 5, 0)
-    assert not [key for key in b.leftovers() if "single" in key]
-    assert len(b.leftovers()) == len(b.waiting(queues.delivery_queue("other"))) + 1
+    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.counters()["report.dropped:single"] == 3
+    assert handler_totals(harness, other) == (0, 0, 5, 0)
+    assert not [key for key in harness.leftover_keys() if "single" in key]
+    assert len(harness.leftover_keys()) == len(harness.waiting_jobs(queues.delivery_queue("other"))) + 1
 
 
 def test_a_named_handler_may_be_discarded_when_it_is_off(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"]
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
-    brought(b, "1")
+    accept_and_expand(harness, "1")
     command("pause", "single", named="shop")
     ended = command("purge", "single", "--yes", "--json", named="shop")
 
     assert json.loads(ended.stdout) == {"dropped": 1, "unreadable_jobs": 0, "left": 0}
 
 
-def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(b: Bench) -> None:
-    brought(b, "1", "2")
-    started_at = f"{b.waiting(queues.delivery_queue('single'))[0]}:run"
+def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2")
+    started_at = f"{harness.waiting_jobs(queues.delivery_queue('single'))[0]}:run"
     registry = keys.rq_started(queues.delivery_queue("single"))
-    b.connection.zadd(registry, {started_at: time.time() + 60})
-    b.connection.delete(QUEUE)
-    purger = Purger(b.connection, "single")
+    harness.connection.zadd(registry, {started_at: time.time() + 60})
+    harness.connection.delete(QUEUE)
+    purger = Purger(harness.connection, "single")
     with pytest.raises(StillRunning, match="1 of the jobs"):
         purger.prepare()
-    assert at_handler(b, single) == (0, 0, 2, 0)
+    assert handler_totals(harness, single) == (0, 0, 2, 0)
 
-    b.connection.zadd(registry, {started_at: time.time() - 1})
+    harness.connection.zadd(registry, {started_at: time.time() - 1})
     purger.prepare()
     assert sum(part.events for part in purger.run()) == 2
-    assert at_handler(b, single) == (0, 0, 0, 0)
+    assert handler_totals(harness, single) == (0, 0, 0, 0)
 
 
-def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_along_is(b: Bench) -> None:
+def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_along_is(harness: Harness) -> None:
     """One event was settled, one finished by a worker that died, which had taken another job along."""
-    brought(b, "1", "2", "3", "4")
-    brought(b, "5", "6")
-    first, second = b.waiting(queues.delivery_queue("single"))
-    b.connection.hset(keys.job(first), mapping={"progress": "1", "finished": "0,2;"})
-    b.connection.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "delivered"), 1)
-    b.connection.lrem(QUEUE, 1, second)
-    b.connection.rpush(keys.coalesced(first), second)
-    assert at_handler(b, single) == (1, 0, 5, 0)
+    accept_and_expand(harness, "1", "2", "3", "4")
+    accept_and_expand(harness, "5", "6")
+    first, second = harness.waiting_jobs(queues.delivery_queue("single"))
+    harness.connection.hset(keys.job(first), mapping={"progress": "1", "finished": "0,2;"})
+    harness.connection.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "delivered"), 1)
+    harness.connection.lrem(QUEUE, 1, second)
+    harness.connection.rpush(keys.coalesced(first), second)
+    assert handler_totals(harness, single) == (1, 0, 5, 0)
 
-    assert sum(part.events for part in Purger(b.connection, "single").run()) == 5
-    assert b.counts()["report.dropped:single"] == 4
-    assert at_handler(b, single) == (2, 0, 0, 0)
-    assert not b.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
+    assert sum(part.events for part in Purger(harness.connection, "single").run()) == 5
+    assert harness.counters()["report.dropped:single"] == 4
+    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert not harness.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
 
 
-def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(b: Bench) -> None:
-    b.keep(*statuses([str(number) for number in range(3)], bundle=1))
-    b.expand()
-    brought(b, "a")
-    first, second = b.waiting(queues.delivery_queue("single"))
-    purger = Purger(b.connection, "single")
+def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(harness: Harness) -> None:
+    harness.accept(*statuses([str(number) for number in range(3)], bundle=1))
+    harness.expand()
+    accept_and_expand(harness, "a")
+    first, second = harness.waiting_jobs(queues.delivery_queue("single"))
+    purger = Purger(harness.connection, "single")
     jobs, _ = purger._read_jobs([first, second])
-    b.connection.hset(keys.job(first), "progress", "1")
-    b.connection.lrem(QUEUE, 1, second)
+    harness.connection.hset(keys.job(first), "progress", "1")
+    harness.connection.lrem(QUEUE, 1, second)
 
     assert purger._purge_jobs(jobs) == [0, 0]
-    assert b.connection.exists(keys.job(first), keys.job(second)) == 2
-    assert "report.dropped:single" not in b.counts()
+    assert harness.connection.exists(keys.job(first), keys.job(second)) == 2
+    assert "report.dropped:single" not in harness.counters()
 
 
 def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
-    b: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge_module, "_JOBS_PER_READ", 1)
     for number in range(4):
-        brought(b, str(number))
-    ids = b.waiting(queues.delivery_queue("single"))
+        accept_and_expand(harness, str(number))
+    ids = harness.waiting_jobs(queues.delivery_queue("single"))
     newer = queues.encode_call(queues.DELIVER_JOB, (99, "single", 1, []))
     for strange in (ids[0], ids[2]):
-        b.connection.hset(keys.job(strange), "data", newer)
+        harness.connection.hset(keys.job(strange), "data", newer)
 
-    parts = list(Purger(b.connection, "single").run())
+    parts = list(Purger(harness.connection, "single").run())
     assert (sum(part.events for part in parts), sum(part.unreadable for part in parts)) == (2, 2)
-    assert b.waiting(queues.delivery_queue("single")) == [ids[0], ids[2]]
-    assert b.audit().balances
+    assert harness.waiting_jobs(queues.delivery_queue("single")) == [ids[0], ids[2]]
+    assert harness.audit().balances
 
 
 def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_again(
-    b: Bench, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
+    harness: Harness, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     encoded = events.encode(samples.report())
     jobs = 20_000
-    with b.connection.pipeline(transaction=False) as pipe:
+    with harness.connection.pipeline(transaction=False) as pipe:
         for _ in range(jobs):
             job_id = queues.new_job_id()
             pipe.hset(keys.job(job_id), mapping=queues.delivery_job("single", [encoded], description="1"))
@@ -314,15 +314,15 @@ def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_aga
         pipe.execute()
     with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
         running = start("handlers", "purge", "single", "--yes")
-        running.until(lambda: b.connection.llen(QUEUE) < jobs, "a first part")
+        running.until(lambda: harness.connection.llen(QUEUE) < jobs, "a first part")
         running.process.send_signal(signal.SIGKILL)
         running.wait()
-    delivered, dead, left, missing = at_handler(b, single)
+    delivered, dead, left, missing = handler_totals(harness, single)
     assert (delivered, dead, missing) == (0, 0, 0)
     assert 0 < left < jobs
 
     assert command("purge", "single", "--yes").stdout == f"dropped: {left:,}\n"
-    assert at_handler(b, single) == (0, 0, 0, 0)
-    assert b.counts()["report.dropped:single"] == jobs
-    assert b.leftovers() == set()
-    assert not b.connection.sismember(keys.RQ_QUEUES, QUEUE)
+    assert handler_totals(harness, single) == (0, 0, 0, 0)
+    assert harness.counters()["report.dropped:single"] == jobs
+    assert harness.leftover_keys() == set()
+    assert not harness.connection.sismember(keys.RQ_QUEUES, QUEUE)

@@ -15,9 +15,9 @@ import pytest
 from callbacks import ReportEvent, handler
 from shared.batches import Accepted
 from tests.integration import injection
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
 from tests.integration.injection import MARK
-from tests.integration.told import at_handler
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
@@ -131,10 +131,10 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": who
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
-    with bench(quick_redis.url, single) as made:
+    with open_harness(quick_redis.url, single) as made:
         yield made
 
 
@@ -161,11 +161,13 @@ PLACES: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Callable[[], list[list[Accepted]]]) -> None:
+def test_no_function_on_the_way_through_expand_is_left_out(
+    harness: Harness, place: Callable[[], list[list[Accepted]]]
+) -> None:
     for batch in place():
-        b.keep(*batch)
+        harness.accept(*batch)
 
-    passed = injection.functions_with_the_item(b.expand)
+    passed = injection.functions_with_the_item(harness.expand)
 
     assert passed - OF_THE_JOB - OF_THE_LADDER == set(PLACES[place])
 
@@ -179,63 +181,63 @@ def test_no_function_on_the_way_through_expand_is_left_out(b: Bench, place: Call
     ],
 )
 def test_the_one_of_which_expanding_raises_is_quarantined_alone(
-    b: Bench,
+    harness: Harness,
     place: Callable[[], list[list[Accepted]]],
     function: str,
     error: type[Exception],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for batch in place():
-        b.keep(*batch)
+        harness.accept(*batch)
 
     with injection.raising(function, error):
-        b.expand()
+        harness.expand()
 
-    sums = b.audit()
+    sums = harness.audit()
     assert sums.balances
-    assert set(Counter(b.waiting_at(single)).values()) == {1}
+    assert set(Counter(harness.waiting_event_ids(single)).values()) == {1}
     assert "action=job_failed" not in caplog.text
     if function in OF_LARGE:
         # Its records are read one at a time then, and nothing is wrong with any of them.
         assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (1000, 0, 0, 0)
         return
     assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (999, 1, 0, 0)
-    (entry,) = b.quarantine()
+    (entry,) = harness.quarantine()
     assert (entry["records"], MARK in entry["body"]) == ("1", True)
     assert error.__name__ in entry["error"]
     assert "raise made(error)" in entry["traceback"]
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_each_error_is_caught(b: Bench, error: type[Exception]) -> None:
-    b.keep(status(record("1"), record(MARK), record("2")))
+def test_each_error_is_caught(harness: Harness, error: type[Exception]) -> None:
+    harness.accept(status(record("1"), record(MARK), record("2")))
 
     with injection.raising("shared.wire:read", error):
-        b.expand()
+        harness.expand()
 
-    assert (b.audit().unique, b.audit().quarantined, b.audit().balances) == (2, 1, True)
+    assert (harness.audit().unique, harness.audit().quarantined, harness.audit().balances) == (2, 1, True)
 
 
-def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(b: Bench) -> None:
-    b.keep(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
+def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
+    harness.accept(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
     with injection.raising("workers.runtime.steps:_group_events", ValueError):
-        b.expand()
-    (entry,) = b.quarantine()
+        harness.expand()
+    (entry,) = harness.quarantine()
 
-    b.keep(Accepted("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
-    b.expand()
+    harness.accept(Accepted("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
+    harness.expand()
 
-    waiting = [event for events in b.waiting_events(single) for event in events]
+    waiting = [event for events in harness.waiting_events(single) for event in events]
     assert [(event[5], event[4]) for event in waiting] == [("1", "autumn"), ("2", "autumn"), (MARK, "autumn")]
 
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
-    with bench(quick_redis.url, HANDLERS[name]) as b:
-        b.keep(*statuses(["1", MARK, "2"]))
-        b.expand()
+    with open_harness(quick_redis.url, HANDLERS[name]) as harness:
+        harness.accept(*statuses(["1", MARK, "2"]))
+        harness.expand()
 
-        passed = injection.functions_with_the_item(lambda: b.deliver(HANDLERS[name]))
+        passed = injection.functions_with_the_item(lambda: harness.deliver(HANDLERS[name]))
 
     assert passed - OF_THE_JOB - OF_THE_LADDER <= {*IN_DELIVER, *OF_CALLS[name]}
 
@@ -260,35 +262,35 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
 ) -> None:
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
-    with bench(quick_redis.url, HANDLERS[name]) as b:
+    with open_harness(quick_redis.url, HANDLERS[name]) as harness:
         for batch in place():
-            b.keep(*batch)
-        b.expand()
+            harness.accept(*batch)
+        harness.expand()
 
         with injection.raising(function, error):
-            b.deliver(HANDLERS[name])
+            harness.deliver(HANDLERS[name])
 
         expected = OUTCOMES.get(function, (999, 1, 0, 0))
-        assert at_handler(b, HANDLERS[name]) == expected
+        assert handler_totals(harness, HANDLERS[name]) == expected
         if expected == (999, 1, 0, 0):
-            (letter,) = b.dead_letters(name)
+            (letter,) = harness.dead_letters(name)
             assert MARK in letter["event"]
             assert error.__name__ in letter["error"]
             assert "injection.py" in letter["traceback"]
-            assert b.leftovers() == set()
+            assert harness.leftover_keys() == set()
         assert len(called.keys() - {MARK}) == 999
         assert set(called.values()) == {1}, "none twice"
         assert "action=job_failed" not in caplog.text
 
 
 def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
-    with bench(quick_redis.url, several) as b:
-        b.keep(*statuses([*map(str, range(99)), MARK], bundle=100))
-        b.expand()
+    with open_harness(quick_redis.url, several) as harness:
+        harness.accept(*statuses([*map(str, range(99)), MARK], bundle=100))
+        harness.expand()
         at_once.clear()
 
         with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
-            b.deliver(several)
+            harness.deliver(several)
 
-        assert at_handler(b, several) == (99, 1, 0, 0)
+        assert handler_totals(harness, several) == (99, 1, 0, 0)
         assert at_once["most"] == 16

@@ -12,9 +12,9 @@ import pytest
 
 from callbacks import Event, samples
 from shared import settings
-from tests.integration import journals
+from tests.integration import handler_process
 from tests.integration.conftest import until
-from tests.integration.journals import Process, lines, of_folder, written
+from tests.integration.handler_process import Process, lines, of_folder, written
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.handler import EventFiles
@@ -44,7 +44,7 @@ def test_each_event_is_one_line_that_any_reader_of_json_lines_understands(place:
     with path.open(encoding="utf-8") as read:
         assert [json.loads(line)["id"] for line in read] == [event.id for event in given.values()]
     assert {line["kind"] for line in written(place)} == {"report", "reply"}
-    assert journals.mode(path) == 0o640
+    assert handler_process.mode(path) == 0o640
 
 
 def test_an_event_that_comes_twice_has_one_line(place: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_file_is_closed_before_it_grows_too_large_and_then_only_read(place: Pa
     assert len(closed) > 5
     assert [size for size in sizes if size > 10_000] == [len(long.to_json()) + 1], "a longer line has its own file"
     assert min(sizes[:-2]) > 8_000, "files are filled"
-    assert {journals.mode(path) for path in closed} == {0o440}
-    assert journals.mode(newest) == 0o640
+    assert {handler_process.mode(path) for path in closed} == {0o440}
+    assert handler_process.mode(newest) == 0o640
     assert [line["id"] for line in written(place)][:100] == [event.id for event in given]
 
 
@@ -141,7 +141,7 @@ def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(pla
         packed = path.with_name(path.name + ".gz")
         assert not path.exists()
         assert (gzip.decompress(packed.read_bytes()), packed.stat().st_mtime_ns) == before[path.name]
-        assert journals.mode(packed) == 0o440
+        assert handler_process.mode(packed) == 0o440
     assert [path.suffix for path in of_folder(place)[-1:]] == [".jsonl"]
     assert [line["id"] for line in written(place)] == [event.id for event in given]
     assert newest.name.startswith("events-")
@@ -229,7 +229,7 @@ def test_a_process_stays_at_the_newest_file_whoever_began_it(place: Path) -> Non
         other.write(given[max(0, first - 5) : first + 2])
 
     assert [line["id"] for line in written(place)] == [event.id for event in given]
-    assert [journals.mode(path) for path in of_folder(place)][-2:] == [0o440, 0o640]
+    assert [handler_process.mode(path) for path in of_folder(place)][-2:] == [0o440, 0o640]
 
 
 def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from callbacks import Event, Pause, samples
 from shared import keys
 from tests.chaos.test_full_disk import ballast, disk  # noqa: F401 # a fixture
-from tests.integration.journals import Process, lines, of_folder, written
+from tests.integration.handler_process import Process, lines, of_folder, written
+from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.pools import Command, until
-from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
@@ -93,19 +93,19 @@ def test_what_another_wrote_and_may_not_be_on_the_disk_is_brought_there_before_i
     dying = process(tmp_path, prelude=DIES_BEFORE_THE_FSYNC)
     dying.say(batch)
     dying.ended()
-    brought: list[str] = []
+    accept_and_expand: list[str] = []
     fdatasync = os.fdatasync
 
     def watched(opened: int) -> None:
-        brought.append(Path(f"/proc/self/fd/{opened}").readlink().name)
+        accept_and_expand.append(Path(f"/proc/self/fd/{opened}").readlink().name)
         fdatasync(opened)
 
     monkeypatch.setattr(os, "fdatasync", watched)
     writer = Writer(tmp_path, max_bytes=1 << 20)
     writer.write(batch)
-    assert brought == [of_folder(tmp_path)[0].name], "though there was nothing to write"
+    assert accept_and_expand == [of_folder(tmp_path)[0].name], "though there was nothing to write"
     writer.write(batch)
-    assert len(brought) == 1
+    assert len(accept_and_expand) == 1
 
 
 @pytest.mark.parametrize("left", [b"\0" * 5000, b'{"kind":"report","id":"abc', b"\0\n", b"x" * (3 << 20)])
@@ -224,14 +224,14 @@ def test_a_folder_that_cannot_be_made_has_events_wait(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def b(redis_server: RedisServer) -> Iterator[Bench]:
-    with bench(redis_server.url, jsonl) as made:
+def harness(redis_server: RedisServer) -> Iterator[Harness]:
+    with open_harness(redis_server.url, jsonl) as made:
         yield made
 
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_workers_that_are_killed_again_and_again_write_each_event_once(
-    b: Bench, tmp_path: Path, processes: int
+    harness: Harness, tmp_path: Path, processes: int
 ) -> None:
     place = tmp_path / "events"
     environment = {
@@ -242,8 +242,8 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
     }
     kept = [*statuses([str(number) for number in range(4000)], bundle=10), reply("r-1", text="line\u2028break\0")]
     for callback in kept:
-        b.keep(callback)
-    b.expand()
+        harness.accept(callback)
+    harness.expand()
     arguments = ("deliver", "--handler", "jsonl", "--processes", str(processes))
 
     def size() -> int:
@@ -251,22 +251,22 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
 
     with ExitStack() as stack:
         for number in range(4):
-            command = Command(b, tmp_path / f"log-{number}", *arguments, **environment)
+            command = Command(harness, tmp_path / f"log-{number}", *arguments, **environment)
             stack.callback(command.end)
             before = size()
-            until(lambda before=before: size() > before or delivered(b) == 4001, "a line more")  # type: ignore[misc]
+            until(lambda before=before: size() > before or delivered(harness) == 4001, "a line more")  # type: ignore[misc]
             command.kill()
-        last = Command(b, tmp_path / "log", *arguments, **environment)
+        last = Command(harness, tmp_path / "log", *arguments, **environment)
         stack.callback(last.end)
-        until(lambda: delivered(b) == 4001, "all is delivered")
+        until(lambda: delivered(harness) == 4001, "all is delivered")
         assert last.stop() == 0
 
     assert Counter(Counter(ids(place)).values()) == {1: 4001}
-    assert b.connection.exists(keys.dead("jsonl")) == 0
+    assert harness.connection.exists(keys.dead("jsonl")) == 0
 
 
-def delivered(b: Bench) -> int:
-    return next(one.delivered for one in b.audit().handlers if one.handler == "jsonl")
+def delivered(harness: Harness) -> int:
+    return next(one.delivered for one in harness.audit().handlers if one.handler == "jsonl")
 
 
 def test_a_file_that_cannot_be_packed_keeps_no_other_waiting_and_the_packer_goes_on(

@@ -17,7 +17,7 @@ from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
 from tests.conftest import StartRedis
 from tests.integration.conftest import until
-from tests.integration.workbench import Bench, bench, record, reply, status, statuses
+from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
 from tests.redis_server import RedisServer, free_port
 from workers.expand import expansion
 
@@ -49,44 +49,44 @@ def heard_of(heard: Iterator[FeedItem], number: int) -> tuple[list[Event], int]:
     raise AssertionError("it has no end")
 
 
-def expanded(b: Bench, *message_ids: str, **more: Any) -> None:
-    b.keep(*statuses(message_ids, **more))
-    b.expand()
+def expanded(harness: Harness, *message_ids: str, **more: Any) -> None:
+    harness.accept(*statuses(message_ids, **more))
+    harness.expand()
 
 
 def test_who_listens_hears_each_new_event_once_and_no_duplicate(redis_server: RedisServer) -> None:
-    with bench(redis_server.url, everything) as b, listening(redis_server.url) as heard:
-        b.keep(status(record("1"), record("2", "UNDELIV"), record("1")), reply("r1", "q1", text="yes"))
-        b.expand()
-        b.keep(status(record("2", "UNDELIV"), record("3")))
-        b.expand()
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
+        harness.accept(status(record("1"), record("2", "UNDELIV"), record("1")), reply("r1", "q1", text="yes"))
+        harness.expand()
+        harness.accept(status(record("2", "UNDELIV"), record("3")))
+        harness.expand()
 
         events, hidden = heard_of(heard, 4)
 
         told = [event.message_id if event.kind == "report" else event.text for event in events]
         assert (sorted(map(str, told)), hidden) == (["1", "2", "3", "yes"], 0)
-        assert {event.id for event in events} == set(b.waiting_at(everything))
+        assert {event.id for event in events} == set(harness.waiting_event_ids(everything))
         assert isinstance(next(heard), Idle)
 
 
 def test_of_very_many_a_second_only_some_are_shown_and_the_others_are_counted(redis_server: RedisServer) -> None:
-    with bench(redis_server.url, everything) as b, listening(redis_server.url) as heard:
-        expanded(b, *map(str, range(1000)))
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
+        expanded(harness, *map(str, range(1000)))
 
         events, hidden = heard_of(heard, 1000)
 
         assert (len(events), hidden) == (live.MAX_EVENTS_PER_SECOND, 1000 - live.MAX_EVENTS_PER_SECOND)
-        assert len(b.waiting_at(everything)) == 1000
+        assert len(harness.waiting_event_ids(everything)) == 1000
 
 
 def test_the_second_is_that_of_all_workers_together(redis_server: RedisServer) -> None:
-    with bench(redis_server.url, everything) as b, bench(redis_server.url, everything) as other:
+    with open_harness(redis_server.url, everything) as harness, open_harness(redis_server.url, everything) as other:
         for number in range(50):  # until both fall into one second
             with listening(redis_server.url) as heard:
-                expanded(b, *(f"{number}-{place}" for place in range(80)))
-                first = b.connection.hget(keys.LIVE, "second")
+                expanded(harness, *(f"{number}-{place}" for place in range(80)))
+                first = harness.connection.hget(keys.LIVE, "second")
                 expanded(other, *(f"{number}-{place}" for place in range(80, 160)))
-                second = b.connection.hget(keys.LIVE, "second")
+                second = harness.connection.hget(keys.LIVE, "second")
                 events, hidden = heard_of(heard, 160)
             if first == second and len(events) > 80:
                 break
@@ -95,10 +95,10 @@ def test_the_second_is_that_of_all_workers_together(redis_server: RedisServer) -
 
 
 def test_events_that_are_too_large_for_the_feed_are_counted_alone(redis_server: RedisServer) -> None:
-    with bench(redis_server.url, everything) as b, listening(redis_server.url) as heard:
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
         large = "x" * (live.MAX_BYTES_PER_SECOND + 1)
-        b.keep(status(record("1"), record("2", text=large), record("3")))
-        b.expand()
+        harness.accept(status(record("1"), record("2", text=large), record("3")))
+        harness.expand()
 
         events, hidden = heard_of(heard, 3)
 
@@ -108,8 +108,12 @@ def test_events_that_are_too_large_for_the_feed_are_counted_alone(redis_server: 
 
 def test_a_feed_belongs_to_one_database_of_a_server(redis_server: RedisServer) -> None:
     other = redis_server.url.removesuffix("/0") + "/1"
-    with bench(redis_server.url, everything) as b, bench(other, everything) as o, listening(other) as heard:
-        expanded(b, "here")
+    with (
+        open_harness(redis_server.url, everything) as harness,
+        open_harness(other, everything) as o,
+        listening(other) as heard,
+    ):
+        expanded(harness, "here")
         expanded(o, "there")
 
         events, _ = heard_of(heard, 1)
@@ -120,11 +124,15 @@ def test_a_feed_belongs_to_one_database_of_a_server(redis_server: RedisServer) -
 def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_server: RedisServer) -> None:
     def commands_of(number: int) -> tuple[Counter[str], Counter[str]]:
         """Give what a worker sends for a batch, and what its scripts call: by the name of the command."""
-        with bench(redis_server.url, everything) as b, redis_server.client() as client, client.monitor() as monitor:
-            b.keep(*statuses([f"{number}-{place}" for place in range(2500)]))
-            b.expand()
+        with (
+            open_harness(redis_server.url, everything) as harness,
+            redis_server.client() as client,
+            client.monitor() as monitor,
+        ):
+            harness.accept(*statuses([f"{number}-{place}" for place in range(2500)]))
+            harness.expand()
             client_id = f"the end of {number}"
-            b.connection.echo(client_id)
+            harness.connection.echo(client_id)
             by_port: defaultdict[str, Counter[str]] = defaultdict(Counter)
             while client_id not in (line := monitor.next_command())["command"]:
                 by_port[line["client_port"]][line["command"].split()[0].upper()] += 1
@@ -151,12 +159,12 @@ def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_
 def test_an_unwatched_service_leaves_nothing_of_the_feed_in_redis_and_a_watched_one_for_seconds(
     redis_server: RedisServer,
 ) -> None:
-    with bench(redis_server.url, everything) as b:
-        expanded(b, "1")
-        assert not b.connection.exists(keys.LIVE)
+    with open_harness(redis_server.url, everything) as harness:
+        expanded(harness, "1")
+        assert not harness.connection.exists(keys.LIVE)
         with listening(redis_server.url):
-            expanded(b, "2")
-            assert 0 < b.connection.ttl(keys.LIVE) <= 10
+            expanded(harness, "2")
+            assert 0 < harness.connection.ttl(keys.LIVE) <= 10
 
 
 @pytest.mark.parametrize("right", ["+pubsub|numsub", "+publish", "&cb:live:*", "+time"])
@@ -170,13 +178,13 @@ def test_a_worker_that_may_not_tell_expands_as_ever(
         command: Any = client.execute_command
         command("ACL", "SETUSER", "worker", "on", ">secret", "resetchannels", *kept)
     url = server.url.replace("redis://", "redis://worker:secret@")
-    with bench(url, everything) as b, listening(server.url) as heard:
-        b.keep(*statuses(["1", "2"]))
-        b.expand(max_jobs=1)
+    with open_harness(url, everything) as harness, listening(server.url) as heard:
+        harness.accept(*statuses(["1", "2"]))
+        harness.expand(max_jobs=1)
 
         assert "job_failed" not in caplog.text
-        assert len(b.waiting_at(everything)) == 2
-        assert b.audit().balances
+        assert len(harness.waiting_event_ids(everything)) == 2
+        assert harness.audit().balances
         assert isinstance(next(heard), Idle)
 
 
@@ -194,19 +202,22 @@ def test_who_may_not_listen_is_told_so(start_redis: StartRedis) -> None:
 
 
 def test_a_listener_that_never_reads_holds_up_nobody(redis_server: RedisServer) -> None:
-    with socket.create_connection(("127.0.0.1", redis_server.port)) as deaf, bench(redis_server.url, everything) as b:
+    with (
+        socket.create_connection(("127.0.0.1", redis_server.port)) as deaf,
+        open_harness(redis_server.url, everything) as harness,
+    ):
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.sendall(b"SUBSCRIBE cb:live:0\r\n")
-        until(lambda: b.connection.pubsub_numsub("cb:live:0")[0][1] == 1)
-        began = b.connection.time()[0]
+        until(lambda: harness.connection.pubsub_numsub("cb:live:0")[0][1] == 1)
+        began = harness.connection.time()[0]
         for number in range(20):
             large = "x" * 20_000
-            b.keep(status(*(record(f"{number}-{place}", text=large) for place in range(100))))
-            b.expand()
+            harness.accept(status(*(record(f"{number}-{place}", text=large) for place in range(100))))
+            harness.expand()
 
-        assert len(b.waiting_at(everything)) == 2000
-        seconds = b.connection.time()[0] - began + 1
-        [listener] = b.connection.client_list(_type="pubsub")
+        assert len(harness.waiting_event_ids(everything)) == 2000
+        seconds = harness.connection.time()[0] - began + 1
+        [listener] = harness.connection.client_list(_type="pubsub")
         assert int(listener["omem"]) <= seconds * live.MAX_BYTES_PER_SECOND
 
 
@@ -218,8 +229,8 @@ def test_it_says_that_redis_went_away_and_hears_again_when_it_is_back(start_redi
         assert [type(next(heard)) for _ in range(3)] == [Idle] * 3  # once said
         server.start()
         assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
-        with bench(server.url, everything) as b:
-            expanded(b, "1")
+        with open_harness(server.url, everything) as harness:
+            expanded(harness, "1")
         events, _ = heard_of(heard, 1)
         assert len(events) == 1
 
@@ -256,8 +267,8 @@ def test_a_thread_can_listen(redis_server: RedisServer) -> None:
     thread = threading.Thread(target=listen)
     thread.start()
     assert started.wait(30)
-    with bench(redis_server.url, everything) as b:
-        expanded(b, "1")
+    with open_harness(redis_server.url, everything) as harness:
+        expanded(harness, "1")
     thread.join()
     assert len(found) == 1
 

@@ -10,8 +10,8 @@ import pytest
 from rq.executions import Execution
 
 from shared import connections, keys, queues
-from tests.integration.told import brought, single
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
@@ -23,168 +23,170 @@ QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, single) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, single) as made:
         yield made
 
 
-def started(b: Bench, name: str) -> Execution:
+def started(harness: Harness, name: str) -> Execution:
     """Have a worker of this name begin the job that waits first, and say no more of it."""
-    worker: Any = b.worker(QUEUE, name=name)
+    worker: Any = harness.worker(QUEUE, name=name)
     runs: list[Execution] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(*worker.dequeue_job_and_maintain_ttl(None))
     return runs[0]
 
 
-def end_lease(b: Bench, run: Execution) -> None:
-    b.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
+def end_lease(harness: Harness, run: Execution) -> None:
+    harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
 
 
-def keeper(b: Bench, journals: JournalFolder | None = None) -> Maintenance:
+def keeper(harness: Harness, journals: JournalFolder | None = None) -> Maintenance:
     """Give one for which the time has come to end leases, but not yet to renew any."""
-    made = Maintenance([QUEUE], connection=connections.connect(b.url), journals=journals)
+    made = Maintenance([QUEUE], connection=connections.connect(harness.url), journals=journals)
     made._expire_at, made._renew_at = 0.0, time.monotonic() + 3600
     return made
 
 
-def test_a_wall_clock_that_was_set_ends_no_lease_of_a_worker_that_its_supervisor_sees(b: Bench) -> None:
-    brought(b, "1")
-    run = started(b, worker_name(QUEUE))
-    end_lease(b, run)
+def test_a_wall_clock_that_was_set_ends_no_lease_of_a_worker_that_its_supervisor_sees(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
+    end_lease(harness, run)
 
-    with closing(keeper(b)) as maintenance:
+    with closing(keeper(harness)) as maintenance:
         maintenance.tick([run.worker_name])
 
-    assert b.waiting(QUEUE) == []
-    assert b.connection.zscore(keys.rq_started(QUEUE), run.composite_key) > time.time()
+    assert harness.waiting_jobs(QUEUE) == []
+    assert harness.connection.zscore(keys.rq_started(QUEUE), run.composite_key) > time.time()
 
 
 def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_machine(
-    b: Bench, tmp_path: Path
+    harness: Harness, tmp_path: Path
 ) -> None:
-    brought(b, "1")
-    run = started(b, worker_name(QUEUE))
-    end_lease(b, run)
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
+    end_lease(harness, run)
     books = JournalFolder(tmp_path)
 
-    with closing(books.open(run.worker_name)), closing(keeper(b, books)) as maintenance:
+    with closing(books.open(run.worker_name)), closing(keeper(harness, books)) as maintenance:
         maintenance.tick([])
-        assert b.waiting(QUEUE) == [], "it works on"
-    end_lease(b, run)
-    with closing(keeper(b, books)) as maintenance:
+        assert harness.waiting_jobs(QUEUE) == [], "it works on"
+    end_lease(harness, run)
+    with closing(keeper(harness, books)) as maintenance:
         maintenance.tick([])
 
-    assert len(b.waiting(QUEUE)) == 1, "it does no more"
+    assert len(harness.waiting_jobs(QUEUE)) == 1, "it does no more"
 
 
-def test_whoever_finds_a_lease_ended_can_tell_whose_it_was(b: Bench) -> None:
-    brought(b, "1")
-    run = started(b, worker_name(QUEUE))
+def test_whoever_finds_a_lease_ended_can_tell_whose_it_was(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
 
-    assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS
-    with closing(keeper(b)) as maintenance:
+    assert harness.connection.ttl(run.key) > 100 * LEASE_SECONDS
+    with closing(keeper(harness)) as maintenance:
         maintenance.tick([run.worker_name])
-    assert b.connection.ttl(run.key) > 100 * LEASE_SECONDS, "after a renewal too"
+    assert harness.connection.ttl(run.key) > 100 * LEASE_SECONDS, "after a renewal too"
 
 
-def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwhile(b: Bench) -> None:
-    brought(b, "1")
-    brought(b, "2", "3")
-    first, second = b.waiting(QUEUE)
-    run = started(b, worker_name(QUEUE))
-    places = JobTransitions(QUEUE, connection=b.connection)
+def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwhile(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    accept_and_expand(harness, "2", "3")
+    first, second = harness.waiting_jobs(QUEUE)
+    run = started(harness, worker_name(QUEUE))
+    places = JobTransitions(QUEUE, connection=harness.connection)
     assert places.requeue(run, to="front", finished={})
 
     assert not places.requeue(
         run, to="front", finished={first: frozenset([0]), second: frozenset([1]), "gone": frozenset([0])}
     )
 
-    arguments = queues.parse_arguments(b.connection.hget(keys.job(first), "data"))
-    b.connection.lpop(keys.rq_queue(QUEUE))
-    portions = Steps(b.connection).claim(
+    arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
+    harness.connection.lpop(keys.rq_queue(QUEUE))
+    portions = Steps(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
     assert [portion.finished for portion in portions] == [{0}, {1}], "who takes a job along knows it too"
-    assert not b.connection.exists(keys.job("gone"))
+    assert not harness.connection.exists(keys.job("gone"))
 
 
-def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(b: Bench) -> None:
-    brought(b, "1")
-    brought(b, "2")
-    first, second = b.waiting(QUEUE)
-    b.connection.hset(keys.job(second), "deaths", 1)
-    b.connection.lpop(keys.rq_queue(QUEUE))
+def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    accept_and_expand(harness, "2")
+    first, second = harness.waiting_jobs(QUEUE)
+    harness.connection.hset(keys.job(second), "deaths", 1)
+    harness.connection.lpop(keys.rq_queue(QUEUE))
 
-    arguments = queues.parse_arguments(b.connection.hget(keys.job(first), "data"))
-    portions = Steps(b.connection).claim(
+    arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
+    portions = Steps(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 
     assert [portion.job_id for portion in portions] == [first]
-    assert b.waiting(QUEUE) == [second]
+    assert harness.waiting_jobs(QUEUE) == [second]
 
 
 @pytest.mark.parametrize("asked_to_stop", [True, False])
 def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to_stop(
-    b: Bench, *, asked_to_stop: bool
+    harness: Harness, *, asked_to_stop: bool
 ) -> None:
-    brought(b, "1")
-    run = started(b, worker_name(QUEUE))
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
     # Both are killed when this is over, by a platform whose grace is shorter.
-    supervisor = Maintenance([QUEUE], connection=connections.connect(b.url))
+    supervisor = Maintenance([QUEUE], connection=connections.connect(harness.url))
     if asked_to_stop:
         supervisor.begin_stop()
     supervisor.tick([run.worker_name])
-    end_lease(b, run)
+    end_lease(harness, run)
 
-    with closing(keeper(b)) as elsewhere:
+    with closing(keeper(harness)) as elsewhere:
         elsewhere.tick([])
 
-    (job_id,) = b.waiting(QUEUE)
-    assert b.connection.hget(keys.job(job_id), "deaths") == (None if asked_to_stop else b"1")
-    assert not b.connection.exists(run.key)
+    (job_id,) = harness.waiting_jobs(QUEUE)
+    assert harness.connection.hget(keys.job(job_id), "deaths") == (None if asked_to_stop else b"1")
+    assert not harness.connection.exists(run.key)
 
 
-def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(b: Bench, tmp_path: Path) -> None:
-    brought(b, "1")
+def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(
+    harness: Harness, tmp_path: Path
+) -> None:
+    accept_and_expand(harness, "1")
     journals = JournalFolder(tmp_path)
-    run = started(b, worker_name(QUEUE))
-    with closing(journals.open(run.worker_name)), closing(keeper(b, journals)) as maintenance:
+    run = started(harness, worker_name(QUEUE))
+    with closing(journals.open(run.worker_name)), closing(keeper(harness, journals)) as maintenance:
         maintenance.begin_stop()
         maintenance.tick([])
-        assert not b.connection.hexists(run.key, "stopping"), "another supervisor's"
+        assert not harness.connection.hexists(run.key, "stopping"), "another supervisor's"
 
-        assert JobTransitions(QUEUE, connection=b.connection).requeue(run, to="front", finished={})
-        assert not JobTransitions(QUEUE, connection=b.connection).renew(
+        assert JobTransitions(QUEUE, connection=harness.connection).requeue(run, to="front", finished={})
+        assert not JobTransitions(QUEUE, connection=harness.connection).renew(
             run, lease_seconds=9, runs_seconds=9, stopping=True
         )
 
-    assert not b.connection.exists(run.key)
+    assert not harness.connection.exists(run.key)
 
 
-def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_all(b: Bench) -> None:
-    brought(b, "1")
-    (job_id,) = b.waiting(QUEUE)
-    b.connection.lpop(keys.rq_queue(QUEUE))
+def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_all(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    (job_id,) = harness.waiting_jobs(QUEUE)
+    harness.connection.lpop(keys.rq_queue(QUEUE))
     now = time.time()
-    b.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: now - 1, "deleted": now - 1, "later": now + 60})
+    harness.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: now - 1, "deleted": now - 1, "later": now + 60})
 
     for _ in range(3):
-        JobTransitions(QUEUE, connection=b.connection).promote_due(limit=100)
+        JobTransitions(QUEUE, connection=harness.connection).promote_due(limit=100)
 
-    assert b.waiting(QUEUE) == [job_id]
-    assert b.connection.zrange(keys.rq_scheduled(QUEUE), 0, -1) == [b"later"]
-    assert b.connection.hget(keys.job(job_id), "status") == b"queued"
+    assert harness.waiting_jobs(QUEUE) == [job_id]
+    assert harness.connection.zrange(keys.rq_scheduled(QUEUE), 0, -1) == [b"later"]
+    assert harness.connection.hget(keys.job(job_id), "status") == b"queued"
 
 
-def test_a_run_that_has_ended_is_not_brought_back_by_a_renewal(b: Bench) -> None:
-    brought(b, "1")
-    run = started(b, worker_name(QUEUE))
-    places = JobTransitions(QUEUE, connection=b.connection)
+def test_a_run_that_has_ended_is_not_brought_back_by_a_renewal(harness: Harness) -> None:
+    accept_and_expand(harness, "1")
+    run = started(harness, worker_name(QUEUE))
+    places = JobTransitions(QUEUE, connection=harness.connection)
     assert places.renew(run, lease_seconds=60, runs_seconds=3600)
     assert places.requeue(run, to="front", finished={})
 
     assert not places.renew(run, lease_seconds=60, runs_seconds=3600)
 
-    assert not b.connection.exists(run.key, keys.rq_started(QUEUE))
+    assert not harness.connection.exists(run.key, keys.rq_started(QUEUE))

@@ -16,7 +16,7 @@ from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
 from tests.conftest import StartRedis
 from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
-from tests.integration.workbench import RECEIVED_MS, Bench, record, status
+from tests.integration.harness import RECEIVED_MS, Harness, record, status
 from tests.redis_server import RedisServer
 from workers.runtime import pause
 
@@ -72,9 +72,9 @@ def test_all_that_came_in_stands_there_with_what_became_of_it(redis_server: Redi
     assert waiting["callbacks_expand_waiting_records"][()] == 6
     assert waiting["callbacks_queue_oldest_job_age_seconds"]["expand",] > 0
     assert waiting["callbacks_audit_difference"][()] == 0
-    bench = Bench(redis_server.url, choosy)
-    bench.expand()
-    bench.deliver(choosy)
+    harness = Harness(redis_server.url, choosy)
+    harness.expand()
+    harness.deliver(choosy)
     found = scrape(redis_server.url)
     assert found["callbacks_accepted_total"] == {
         ("report", "gateway"): 7,
@@ -140,7 +140,7 @@ def test_what_a_worker_that_died_left_in_rqs_set_is_no_worker(redis_server: Redi
 
 
 def test_a_record_that_is_lost_is_a_difference(redis_server: RedisServer) -> None:
-    Bench(redis_server.url).keep(
+    Harness(redis_server.url).accept(
         quarantined=[Quarantined(kind="status", source="one", received_ms=RECEIVED_MS, error="no", body=b"[")]
     )
     with redis_server.client() as client:
@@ -185,15 +185,15 @@ def test_while_redis_is_away_that_is_all_there_is_to_say_and_all_is_back_with_it
 
 
 def test_a_queue_that_waits_on_purpose_says_for_whom(redis_server: RedisServer) -> None:
-    bench = Bench(redis_server.url, choosy)
-    bench.keep(status(record("1")))
-    bench.expand()
+    harness = Harness(redis_server.url, choosy)
+    harness.accept(status(record("1")))
+    harness.expand()
     assert scrape(redis_server.url)["callbacks_queue_paused"] == {
         ("handler", "deliver-choosy"): 0,
         ("operator", "deliver-choosy"): 0,
         ("memory", "deliver-choosy"): 0,
     }
 
-    pause.pause(bench.connection, "choosy")
+    pause.pause(harness.connection, "choosy")
 
     assert scrape(redis_server.url)["callbacks_queue_paused"]["operator", "deliver-choosy"] == 1

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from shared import keys, queues
-from tests.integration import faults, witnesses
-from tests.integration.faults import Fault, Journey
-from tests.integration.pausing_witnesses import away, distant, told
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status  # noqa: F401
+from tests.integration import faults, recorders
+from tests.integration.faults import Fault, StageRun
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status  # noqa: F401
+from tests.integration.pausing_handlers import distant, recorded_lines, unavailable_file
 from tests.redis_server import RedisServer
 from workers.runtime import pause
 
@@ -17,81 +17,84 @@ _QUEUE = "deliver-distant"
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:  # noqa: F811
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    faults.hurried(monkeypatch)
-    with bench(quick_redis.url, distant) as made:
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    faults.check_at_once(monkeypatch)
+    with open_harness(quick_redis.url, distant) as made:
         yield made
 
 
-def brought(b: Bench, *, paused: bool) -> None:
+def accept_and_expand(harness: Harness, *, paused: bool) -> None:
     """Have three events wait, in two jobs; `paused`: of a pause that is over, with the target back."""
-    b.connection.flushall()
-    Path(f"{away()}".removesuffix(".away")).unlink(missing_ok=True)
-    away().write_text("600")
+    harness.connection.flushall()
+    Path(f"{unavailable_file()}".removesuffix(".unavailable")).unlink(missing_ok=True)
+    unavailable_file().write_text("600")
     for records in ([record("1"), record("2")], [record("3")]):
-        b.keep(status(*records))
-        b.expand()
+        harness.accept(status(*records))
+        harness.expand()
     if paused:
-        b.deliver(distant)
-        target_is_back(b)
+        harness.deliver(distant)
+        target_is_back(harness)
 
 
-def target_is_back(b: Bench) -> None:
-    away().unlink(missing_ok=True)
-    b.connection.hset(keys.paused("distant"), "until_ms", 1)
+def target_is_back(harness: Harness) -> None:
+    unavailable_file().unlink(missing_ok=True)
+    harness.connection.hset(keys.paused("distant"), "until_ms", 1)
 
 
-def figures(b: Bench) -> tuple[int, int, int, int]:
-    (found,) = b.audit().handlers
+def figures(harness: Harness) -> tuple[int, int, int, int]:
+    (found,) = harness.audit().handlers
     return found.delivered, found.dead, found.waiting, found.missing
 
 
-def attempts(b: Bench) -> set[int]:
-    return {queues.parse_arguments(b.connection.hget(keys.job(job), "data"))[2] for job in b.waiting(_QUEUE)}
+def attempts(harness: Harness) -> set[int]:
+    return {
+        queues.parse_arguments(harness.connection.hget(keys.job(job), "data"))[2]
+        for job in harness.waiting_jobs(_QUEUE)
+    }
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
-def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(b: Bench, fault: Fault) -> None:
-    journey = Journey(b.url, "distant", handlers=[distant])
-    brought(b, paused=False)
-    points = journey.points()
-    assert figures(b) == (0, 0, 3, 0)
+def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(harness: Harness, fault: Fault) -> None:
+    stage_run = StageRun(harness.url, "distant", handlers=[distant])
+    accept_and_expand(harness, paused=False)
+    fault_points = stage_run.fault_points()
+    assert figures(harness) == (0, 0, 3, 0)
 
-    for at in points:
-        brought(b, paused=False)
+    for at in fault_points:
+        accept_and_expand(harness, paused=False)
 
-        journey.disturbed(at, fault)
+        stage_run.run_with_fault_and_rerun(at, fault)
 
-        where = f"{fault} at exchange {at} of {points}"
-        assert figures(b) == (0, 0, 3, 0), where
-        assert (len(b.waiting(_QUEUE)), attempts(b)) == (2, {1}), where
-        assert pause.read_state(b.connection, "distant") is not None, where
-        assert 1 <= len(told("called")) <= 2, where
-        target_is_back(b)
-        journey.goes_on()
-        assert figures(b) == (3, 0, 0, 0), where
+        where = f"{fault} at exchange {at} of {fault_points}"
+        assert figures(harness) == (0, 0, 3, 0), where
+        assert (len(harness.waiting_jobs(_QUEUE)), attempts(harness)) == (2, {1}), where
+        assert pause.read_state(harness.connection, "distant") is not None, where
+        assert 1 <= len(recorded_lines("called")) <= 2, where
+        target_is_back(harness)
+        stage_run.run()
+        assert figures(harness) == (3, 0, 0, 0), where
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
 def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_ends_the_pause(
-    b: Bench, fault: Fault
+    harness: Harness, fault: Fault
 ) -> None:
-    journey = Journey(b.url, "distant", handlers=[distant])
-    brought(b, paused=True)
-    points = journey.points()
-    assert figures(b) == (3, 0, 0, 0)
+    stage_run = StageRun(harness.url, "distant", handlers=[distant])
+    accept_and_expand(harness, paused=True)
+    fault_points = stage_run.fault_points()
+    assert figures(harness) == (3, 0, 0, 0)
 
-    for at in points:
-        brought(b, paused=True)
+    for at in fault_points:
+        accept_and_expand(harness, paused=True)
 
-        journey.broken(at, fault)
-        if pause.read_state(b.connection, "distant") is not None:
-            target_is_back(b)  # the lease of a probe that died is over
-        journey.goes_on()
+        stage_run.run_with_fault(at, fault)
+        if pause.read_state(harness.connection, "distant") is not None:
+            target_is_back(harness)  # the lease of a probe that died is over
+        stage_run.run()
 
-        where = f"{fault} at exchange {at} of {points}"
-        assert figures(b) == (3, 0, 0, 0), where
-        assert pause.read_state(b.connection, "distant") is None, where
-        assert len(told("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
-        assert b.leftovers() == set(), where
+        where = f"{fault} at exchange {at} of {fault_points}"
+        assert figures(harness) == (3, 0, 0, 0), where
+        assert pause.read_state(harness.connection, "distant") is None, where
+        assert len(recorded_lines("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
+        assert harness.leftover_keys() == set(), where

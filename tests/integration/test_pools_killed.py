@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shared import keys
-from tests.integration import witnesses
+from tests.integration import recorders
+from tests.integration.harness import Harness, open_harness, record, status, statuses
 from tests.integration.pools import Command, until
-from tests.integration.workbench import Bench, bench, record, status, statuses
 from tests.redis_server import RedisServer
 
 Start = Callable[..., Command]
@@ -21,33 +21,33 @@ def redis_server(start_redis: Callable[..., RedisServer]) -> RedisServer:
 
 
 @pytest.fixture
-def b(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    with bench(redis_server.url, *witnesses.ALL) as made:
+def harness(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    with open_harness(redis_server.url, *recorders.ALL) as made:
         yield made
 
 
 @pytest.fixture
-def start(b: Bench, tmp_path: Path) -> Iterator[Start]:
+def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start() -> Command:
-            command = Command(b, tmp_path / "log", "deliver", "--handler", "single")
+            command = Command(harness, tmp_path / "log", "deliver", "--handler", "single")
             stack.callback(command.end)
             return command
 
         yield start
 
 
-def brought(b: Bench, *, last: str) -> None:
+def accept_and_expand(harness: Harness, *, last: str) -> None:
     """Have 200 quick events wait at each handler, and one of which the order is `last`."""
-    b.keep(*statuses([str(n) for n in range(200)], bundle=200))
-    b.keep(status(record("last", client_message_id=last)))
-    b.expand()
+    harness.accept(*statuses([str(n) for n in range(200)], bundle=200))
+    harness.accept(status(record("last", client_message_id=last)))
+    harness.expand()
 
 
-def delivered(b: Bench) -> int:
-    return next(one.delivered for one in b.audit().handlers if one.handler == "single")
+def delivered(harness: Harness) -> int:
+    return next(one.delivered for one in harness.audit().handlers if one.handler == "single")
 
 
 def journals(tmp_path: Path) -> list[Path]:
@@ -55,37 +55,37 @@ def journals(tmp_path: Path) -> list[Path]:
 
 
 def test_a_pool_killed_whole_goes_on_at_its_next_start_and_repeats_what_was_in_hands_alone(
-    b: Bench, start: Start, tmp_path: Path
+    harness: Harness, start: Start, tmp_path: Path
 ) -> None:
-    brought(b, last="sleeps:1.5")
+    accept_and_expand(harness, last="sleeps:1.5")
     first = start()
-    until(lambda: witnesses.total() == 201, "the last event is in the handler's hands")
+    until(lambda: recorders.total() == 201, "the last event is in the handler's hands")
 
     first.kill()
-    assert b.connection.zcard(keys.rq_started("deliver-single")) == 1, "nobody was left to give the job back"
+    assert harness.connection.zcard(keys.rq_started("deliver-single")) == 1, "nobody was left to give the job back"
     second = start()
-    until(lambda: delivered(b) == 201, "all is delivered, though the dead worker's lease has not run out")
+    until(lambda: delivered(harness) == 201, "all is delivered, though the dead worker's lease has not run out")
 
-    assert sorted(witnesses.calls("single").values()) == [1] * 200 + [2]
+    assert sorted(recorders.calls("single").values()) == [1] * 200 + [2]
     assert second.stop() == 0
     assert journals(tmp_path) == []
 
 
 def test_a_pool_that_stops_while_redis_is_away_ends_soon_and_its_next_start_settles_what_was_done(
-    b: Bench, redis_server: RedisServer, start: Start, tmp_path: Path
+    harness: Harness, redis_server: RedisServer, start: Start, tmp_path: Path
 ) -> None:
-    brought(b, last="sleeps:1.5")
+    accept_and_expand(harness, last="sleeps:1.5")
     first = start()
-    until(lambda: witnesses.total() == 201, "the last event is in the handler's hands")
+    until(lambda: recorders.total() == 201, "the last event is in the handler's hands")
 
     redis_server.kill()
     assert first.stop() in (0, 1)
     assert len(journals(tmp_path)) == 1, "what could not be settled is kept for the next"
     redis_server.start()
     second = start()
-    until(lambda: delivered(b) == 201, "all is delivered")
+    until(lambda: delivered(harness) == 201, "all is delivered")
 
-    assert sorted(witnesses.calls("single").values()) == [1] * 201, "nobody died, so nothing comes again"
+    assert sorted(recorders.calls("single").values()) == [1] * 201, "nobody died, so nothing comes again"
     assert second.stop() == 0
     assert journals(tmp_path) == []
-    assert b.audit().balances
+    assert harness.audit().balances

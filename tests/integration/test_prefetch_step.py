@@ -6,7 +6,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys, queues
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.runtime.steps import Steps
 
@@ -19,31 +19,31 @@ async def waits(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, waits) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, waits) as made:
         yield made
 
 
 @pytest.fixture
-def going(b: Bench) -> "Going":
+def going(harness: Harness) -> "Going":
     for message_id in ("0", "1", "2"):
-        b.keep(*statuses([message_id]))
-        b.expand()
-    return Going(b)
+        harness.accept(*statuses([message_id]))
+        harness.expand()
+    return Going(harness)
 
 
 class Going:
     """A run that goes on: its job, and what waits behind it."""
 
-    def __init__(self, b: Bench) -> None:
-        self.b = b
-        self.job, self.next, self.last = b.waiting("deliver-waits")
-        b.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
-        b.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.job, self.next, self.last = harness.waiting_jobs("deliver-waits")
+        harness.connection.lrem(keys.rq_queue("deliver-waits"), 1, self.job)
+        harness.connection.hset(keys.job(self.job), mapping={"status": "started", "worker_name": WORKER})
 
     def take(self, *, max_items: int = 9) -> list[str]:
         """Take more; give the jobs."""
-        portions = Steps(self.b.connection).claim_more(
+        portions = Steps(self.harness.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
@@ -54,12 +54,12 @@ class Going:
         return [portion.job_id for portion in portions]
 
     def taken(self) -> list[str]:
-        return [job.decode() for job in self.b.connection.lrange(keys.coalesced(self.job), 0, -1)]
+        return [job.decode() for job in self.harness.connection.lrange(keys.coalesced(self.job), 0, -1)]
 
 
 def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
     assert going.take() == going.taken() == [going.next, going.last]
-    assert going.b.waiting("deliver-waits") == []
+    assert going.harness.waiting_jobs("deliver-waits") == []
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_a_run_that_holds_its_job_gets_what_waits(going: Going) -> None:
 )
 def test_a_run_that_has_lost_its_job_gets_nothing(going: Going, field: str, value: str | None) -> None:
     if value is None:
-        going.b.connection.hdel(keys.job(going.job), field)
+        going.harness.connection.hdel(keys.job(going.job), field)
     else:
-        going.b.connection.hset(keys.job(going.job), field, value)
+        going.harness.connection.hset(keys.job(going.job), field, value)
 
     assert going.take() == going.taken() == []
-    assert going.b.waiting("deliver-waits") == [going.next, going.last]
+    assert going.harness.waiting_jobs("deliver-waits") == [going.next, going.last]
 
 
 def test_nobody_takes_more_of_what_an_operator_holds(going: Going) -> None:
-    going.b.connection.hset(keys.paused("waits"), "by", "operator")
+    going.harness.connection.hset(keys.paused("waits"), "by", "operator")
 
     assert going.take() == going.taken() == []
 
 
 def test_a_job_that_is_larger_than_what_is_asked_for_comes_alone(going: Going) -> None:
-    going.b.connection.hset(keys.job(going.next), "items", 100)
+    going.harness.connection.hset(keys.job(going.next), "items", 100)
 
     assert going.take(max_items=4) == [going.next]
     assert going.take(max_items=4) == [going.last]
@@ -91,10 +91,10 @@ def test_a_job_that_is_larger_than_what_is_asked_for_comes_alone(going: Going) -
 def test_what_was_taken_along_already_is_not_given_again(going: Going) -> None:
     # By hand, or by a tool: ids that stand in their queue once more.
     going.take()
-    going.b.connection.rpush(keys.rq_queue("deliver-waits"), going.job, going.next, going.last)
+    going.harness.connection.rpush(keys.rq_queue("deliver-waits"), going.job, going.next, going.last)
 
     assert going.take() == []
-    assert going.b.waiting("deliver-waits") == []
+    assert going.harness.waiting_jobs("deliver-waits") == []
     assert going.taken() == [going.next, going.last]
 
 
@@ -103,20 +103,20 @@ def test_a_job_of_a_newer_release_is_left_once_however_often_a_run_looks(
 ) -> None:
     # Left each time, it would be taken 40 times a second for as long as a call is slow.
     newer = queues.encode_call(queues.DELIVER_JOB, (99, {"of": "tomorrow"}))
-    going.b.connection.hset(keys.job(going.next), "data", newer)
+    going.harness.connection.hset(keys.job(going.next), "data", newer)
 
     assert [going.take(), going.take(), going.take()] == [[going.last], [], []]
     assert going.taken() == [going.last]
-    assert going.b.waiting("deliver-waits") == [going.next]
+    assert going.harness.waiting_jobs("deliver-waits") == [going.next]
     assert caplog.text.count("action=job_unreadable") == 1
 
 
 def test_a_job_that_nobody_can_read_and_that_was_deleted_meanwhile_leaves_nothing(going: Going) -> None:
-    going.b.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(going.job), "LEFT", "RIGHT")
-    going.b.connection.delete(keys.job(going.next))
+    going.harness.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(going.job), "LEFT", "RIGHT")
+    going.harness.connection.delete(keys.job(going.next))
 
-    Steps(going.b.connection).release("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
+    Steps(going.harness.connection).release("deliver-waits", going.job, going.next, ValueError("of tomorrow"))
 
     assert going.taken() == []
-    assert not going.b.connection.exists(keys.job(going.next))
-    assert going.b.waiting("deliver-waits") == [going.last]
+    assert not going.harness.connection.exists(keys.job(going.next))
+    assert going.harness.waiting_jobs("deliver-waits") == [going.last]

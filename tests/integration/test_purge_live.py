@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration.told import at_handler, brought, other, single, told, whole
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin.purge import Purger, StillRunning
 from workers.expand.subscriptions import SubscriptionWriter
@@ -15,41 +15,41 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    told.__init__()  # type: ignore[misc]
-    with bench(quick_redis.url, single, other, whole) as made:
-        brought(made, "1", "2")
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    script.__init__()  # type: ignore[misc]
+    with open_harness(quick_redis.url, single, other, whole) as made:
+        accept_and_expand(made, "1", "2")
         yield made
 
 
-def test_while_a_worker_listens_it_must_be_off(b: Bench) -> None:
-    worker: Any = b.worker(queues.delivery_queue("single"))
+def test_while_a_worker_listens_it_must_be_off(harness: Harness) -> None:
+    worker: Any = harness.worker(queues.delivery_queue("single"))
     worker.register_birth()
     with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
-        Purger(b.connection, "single").prepare()
+        Purger(harness.connection, "single").prepare()
 
-    pause.pause(b.connection, "single")
-    Purger(b.connection, "single").prepare()
-    pause.resume(b.connection, "single")
+    pause.pause(harness.connection, "single")
+    Purger(harness.connection, "single").prepare()
+    pause.resume(harness.connection, "single")
     worker.register_death()
-    Purger(b.connection, "single").prepare()
+    Purger(harness.connection, "single").prepare()
 
-    assert at_handler(b, single) == (0, 0, 2, 0)
+    assert handler_totals(harness, single) == (0, 0, 2, 0)
 
 
-def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(b: Bench) -> None:
-    SubscriptionWriter(["single"], connection=b.connection).tick()
+def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(harness: Harness) -> None:
+    SubscriptionWriter(["single"], connection=harness.connection).tick()
     with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
-        Purger(b.connection, "single").prepare()
+        Purger(harness.connection, "single").prepare()
 
-    SubscriptionWriter(["other"], connection=b.connection).tick()
-    assert not b.connection.hget(keys.SUBSCRIPTIONS, "single").endswith(b"-"), "it is removed"
-    Purger(b.connection, "single").prepare()
+    SubscriptionWriter(["other"], connection=harness.connection).tick()
+    assert not harness.connection.hget(keys.SUBSCRIPTIONS, "single").endswith(b"-"), "it is removed"
+    Purger(harness.connection, "single").prepare()
 
 
-def test_a_pause_of_its_own_is_not_enough(b: Bench) -> None:
-    SubscriptionWriter(["single"], connection=b.connection).tick()
-    b.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
+def test_a_pause_of_its_own_is_not_enough(harness: Harness) -> None:
+    SubscriptionWriter(["single"], connection=harness.connection).tick()
+    harness.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
 
     with pytest.raises(StillRunning):
-        Purger(b.connection, "single").prepare()
+        Purger(harness.connection, "single").prepare()

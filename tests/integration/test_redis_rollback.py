@@ -10,7 +10,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.runtime import worker
 
@@ -38,23 +38,23 @@ def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
     monkeypatch.setattr(worker, "_CHECK_SECONDS", 0.0)
     called.clear()
     before.clear()
-    with bench(quick_redis.url, falling_back) as made:
+    with open_harness(quick_redis.url, falling_back) as made:
         connections[:] = [made.connection]
         yield made
 
 
-def test_a_job_that_falls_back_under_a_worker_that_lives_on_is_done_again(b: Bench) -> None:
+def test_a_job_that_falls_back_under_a_worker_that_lives_on_is_done_again(harness: Harness) -> None:
     for message_id in ("1", "2"):
-        b.keep(*statuses([message_id]))
-        b.expand()
+        harness.accept(*statuses([message_id]))
+        harness.expand()
 
-    b.deliver(falling_back)
+    harness.deliver(falling_back)
 
     assert called == ["1", "2", "1"], "the second one was settled after the fall"
-    assert b.audit().pending == 0
-    assert b.audit().balances
-    assert b.connection.zcard(keys.rq_started("deliver-falling_back")) == 0
+    assert harness.audit().pending == 0
+    assert harness.audit().balances
+    assert harness.connection.zcard(keys.rq_started("deliver-falling_back")) == 0

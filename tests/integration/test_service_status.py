@@ -13,7 +13,7 @@ from shared.metrics import SECONDS_BUCKETS, Metrics
 from shared.metrics_push import MetricsPush
 from shared.recent_rate import BUCKET_SECONDS
 from tests.conftest import StartRedis
-from tests.integration.workbench import Bench, record, reply, status, statuses
+from tests.integration.harness import Harness, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers.runtime import pause
 
@@ -48,15 +48,15 @@ def test_a_service_that_has_seen_nothing_yet_is_shown_with_zeros(redis_server: R
 
 
 def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: RedisServer) -> None:
-    bench = Bench(redis_server.url, choosy)
+    harness = Harness(redis_server.url, choosy)
     for number, reached in enumerate(("DELIVRD", "DELIVRD", "SEEN", "REJECTD", "UNDELIV", "UNDELIV")):
-        bench.keep(status(record(str(number), reached)))
-    bench.expand()
-    bench.deliver(choosy)
-    bench.keep(reply("1"))
-    bench.expand()
-    bench.keep(reply("2"))
-    pause.pause(bench.connection, "choosy")
+        harness.accept(status(record(str(number), reached)))
+    harness.expand()
+    harness.deliver(choosy)
+    harness.accept(reply("1"))
+    harness.expand()
+    harness.accept(reply("2"))
+    pause.pause(harness.connection, "choosy")
 
     found = look(redis_server)
 
@@ -112,7 +112,7 @@ def test_the_state_of_spools_is_shown_for_each_web_process_that_lives(redis_serv
 
 
 def test_what_is_lost_is_a_difference_and_the_balance_says_how_old_it_is(redis_server: RedisServer) -> None:
-    Bench(redis_server.url, choosy).keep(*statuses(["1", "2"]))
+    Harness(redis_server.url, choosy).accept(*statuses(["1", "2"]))
     with connections.connect(redis_server.url) as client:
         audit_cache = AuditCache(client, every_seconds=3600)
         assert look(redis_server, audit_cache).balance is not None

@@ -12,8 +12,8 @@ from callbacks import Event, Pause, redis, samples
 from shared import keys, settings
 from tests.conftest import StartRedis
 from tests.integration.faults import Faulty
+from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.pools import Command, until
-from tests.integration.workbench import Bench, bench, reply, statuses
 from tests.redis_server import RedisServer
 from workers.handlers.stream.handler import EventStream
 from workers.handlers.stream.handler import stream as stream_handler
@@ -222,22 +222,22 @@ def test_the_defaults_are_those_of_the_table_and_without_an_address_events_wait(
 
 
 @pytest.fixture
-def b(redis_server: RedisServer) -> Iterator[Bench]:
-    with bench(redis_server.url, stream_handler) as made:
+def harness(redis_server: RedisServer) -> Iterator[Harness]:
+    with open_harness(redis_server.url, stream_handler) as made:
         yield made
 
 
-def test_workers_that_are_killed_again_and_again_add_each_event_once(b: Bench, tmp_path: Path) -> None:
+def test_workers_that_are_killed_again_and_again_add_each_event_once(harness: Harness, tmp_path: Path) -> None:
     for callback in [*statuses([str(number) for number in range(4000)], bundle=10), reply("r-1", text="nul\0")]:
-        b.keep(callback)
-    b.expand()
+        harness.accept(callback)
+    harness.expand()
 
     def delivered() -> int:
-        return next(one.delivered for one in b.audit().handlers if one.handler == "stream")
+        return next(one.delivered for one in harness.audit().handlers if one.handler == "stream")
 
     def start() -> Command:
         command = Command(
-            b, tmp_path / "log", "deliver", "--handler", "stream", "--processes", "2",
+            harness, tmp_path / "log", "deliver", "--handler", "stream", "--processes", "2",
             CALLBACKS_HANDLERS="workers.handlers.stream.handler",
         )  # fmt: skip
         stack.callback(command.end)
@@ -245,38 +245,41 @@ def test_workers_that_are_killed_again_and_again_add_each_event_once(b: Bench, t
 
     with ExitStack() as stack:
         for _ in range(4):
-            before = b.connection.xlen("callbacks")
+            before = harness.connection.xlen("callbacks")
             command = start()
-            until(lambda before=before: b.connection.xlen("callbacks") > before or delivered() == 4001, "one more")  # type: ignore[misc]
+            until(
+                lambda before=before: harness.connection.xlen("callbacks") > before or delivered() == 4001,  # type: ignore[misc]
+                "one more",
+            )
             command.kill()
         last = start()
         until(lambda: delivered() == 4001, "all is delivered")
         assert last.stop() == 0
 
-    found = [fields[b"id"] for _, fields in b.connection.xrange("callbacks")]
+    found = [fields[b"id"] for _, fields in harness.connection.xrange("callbacks")]
     assert Counter(Counter(found).values()) == {1: 4001}
-    assert b.connection.exists(keys.dead("stream")) == 0
+    assert harness.connection.exists(keys.dead("stream")) == 0
 
 
 def test_while_its_redis_is_away_all_events_wait_and_none_loses_an_attempt(
-    b: Bench, start_redis: StartRedis, tmp_path: Path
+    harness: Harness, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     target = start_redis()
     for callback in statuses([str(number) for number in range(300)], bundle=10):
-        b.keep(callback)
-    b.expand()
+        harness.accept(callback)
+    harness.expand()
     target.stop()
     command = Command(
-        b, tmp_path / "log", "deliver", "--handler", "stream",
+        harness, tmp_path / "log", "deliver", "--handler", "stream",
         CALLBACKS_HANDLERS="workers.handlers.stream.handler", CALLBACKS_STREAM_URL=target.url,
     )  # fmt: skip
     with ExitStack() as stack:
         stack.callback(command.end)
         until(lambda: "action=handler_paused" in command.log, "a pause")
         target.start()
-        until(lambda: b.audit().handlers[0].delivered == 300, "all is delivered")
+        until(lambda: harness.audit().handlers[0].delivered == 300, "all is delivered")
         assert command.stop() == 0
 
     assert len(ids(target)) == len(set(ids(target))) == 300
     assert "event_retried" not in command.log
-    assert b.connection.exists(keys.dead("stream")) == 0
+    assert harness.connection.exists(keys.dead("stream")) == 0

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 
 from shared import keys, queues
-from tests.integration import witnesses
+from tests.integration import recorders
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
 from tests.integration.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, Hurried, alive, until
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, record, status, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 
 Start = Callable[..., Command]
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bench]:  # noqa: F811
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
-    with bench(quick_redis.url, *witnesses.ALL) as made:
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
 
@@ -35,137 +35,143 @@ def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def start(b: Bench, *arguments: str, **environment: str) -> Command:
-            command = Command(b, tmp_path / "log", *arguments, **environment)
+        def start(harness: Harness, *arguments: str, **environment: str) -> Command:
+            command = Command(harness, tmp_path / "log", *arguments, **environment)
             stack.callback(command.end)
             return command
 
         yield start
 
 
-def brought(b: Bench, *orders: str) -> None:
+def accept_and_expand(harness: Harness, *orders: str) -> None:
     """Have an event for each of these orders wait at each handler, in one job."""
-    b.keep(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
-    b.expand()
+    harness.accept(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
+    harness.expand()
 
 
-def delivered(b: Bench, name: str = "single") -> int:
-    return next((one.delivered for one in b.audit().handlers if one.handler == name), 0)
+def delivered(harness: Harness, name: str = "single") -> int:
+    return next((one.delivered for one in harness.audit().handlers if one.handler == name), 0)
 
 
-def running(b: Bench, queue: str) -> int:
-    return int(b.connection.zcard(keys.rq_started(queue)))
+def running(harness: Harness, queue: str) -> int:
+    return int(harness.connection.zcard(keys.rq_started(queue)))
 
 
-def test_from_callback_to_handler_and_a_clean_end(b: Bench, start: Start) -> None:
-    expand, deliver = start(b, "expand", "--processes", "2"), start(b, "deliver")
-    b.keep(*statuses([str(n) for n in range(500)]))
+def test_from_callback_to_handler_and_a_clean_end(harness: Harness, start: Start) -> None:
+    expand, deliver = start(harness, "expand", "--processes", "2"), start(harness, "deliver")
+    harness.accept(*statuses([str(n) for n in range(500)]))
 
-    until(lambda: all(delivered(b, name) == 500 for name in witnesses.NAMED), "all is delivered")
+    until(lambda: all(delivered(harness, name) == 500 for name in recorders.NAMED), "all is delivered")
 
     assert (expand.stop(), deliver.stop()) == (0, 0)
-    assert b.audit().balances
-    assert b.leftovers() == set()
-    assert not b.connection.smembers("rq:workers")
-    assert not list(b.connection.scan_iter("rq:scheduler*")), "and its locks are free for the next"
-    assert all(set(witnesses.calls(name).values()) == {1} for name in witnesses.NAMED)
+    assert harness.audit().balances
+    assert harness.leftover_keys() == set()
+    assert not harness.connection.smembers("rq:workers")
+    assert not list(harness.connection.scan_iter("rq:scheduler*")), "and its locks are free for the next"
+    assert all(set(recorders.calls(name).values()) == {1} for name in recorders.NAMED)
 
 
-def test_a_failed_event_comes_back_by_itself_and_at_last_is_a_dead_letter(b: Bench, start: Start) -> None:
-    brought(b, "", "fails")
-    start(b, "deliver", "--handler", "single")
+def test_a_failed_event_comes_back_by_itself_and_at_last_is_a_dead_letter(harness: Harness, start: Start) -> None:
+    accept_and_expand(harness, "", "fails")
+    start(harness, "deliver", "--handler", "single")
 
     def dead() -> bool:
         scheduled = keys.rq_scheduled("deliver-single")
-        for job_id in b.connection.zrange(scheduled, 0, -1):
-            b.connection.zadd(scheduled, {job_id: time.time() - 5}, xx=True)  # let its time come
-        return bool(b.dead_letters("single"))
+        for job_id in harness.connection.zrange(scheduled, 0, -1):
+            harness.connection.zadd(scheduled, {job_id: time.time() - 5}, xx=True)  # let its time come
+        return bool(harness.dead_letters("single"))
 
     until(dead, "the dead letter")
 
-    assert sorted(witnesses.calls("single").values()) == [1, 3]
+    assert sorted(recorders.calls("single").values()) == [1, 3]
 
 
-def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(b: Bench, start: Start) -> None:
-    brought(b, "sleeps:3", "")
-    command = start(b, "deliver", "--handler", "single")
-    until(witnesses.total, "the handler was called")
+def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(harness: Harness, start: Start) -> None:
+    accept_and_expand(harness, "sleeps:3", "")
+    command = start(harness, "deliver", "--handler", "single")
+    until(recorders.total, "the handler was called")
     (pid,) = command.workers()
 
     os.kill(pid, signal.SIGKILL)
 
-    until(lambda: witnesses.total() > 1, "it was called again")
-    until(lambda: delivered(b) == 2, "both are delivered")
-    assert sorted(witnesses.calls("single").values()) == [1, 2]
+    until(lambda: recorders.total() > 1, "it was called again")
+    until(lambda: delivered(harness) == 2, "both are delivered")
+    assert sorted(recorders.calls("single").values()) == [1, 2]
     assert "action=job_requeued" in command.log
-    assert b.audit().balances
+    assert harness.audit().balances
 
 
-def test_a_job_popped_by_a_dead_worker_is_given_back_while_others_wait(b: Bench, start: Start) -> None:
-    brought(b, "")
-    b.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_intermediate("deliver-single"), "LEFT", "RIGHT")
+def test_a_job_popped_by_a_dead_worker_is_given_back_while_others_wait(harness: Harness, start: Start) -> None:
+    accept_and_expand(harness, "")
+    harness.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_intermediate("deliver-single"), "LEFT", "RIGHT")
 
-    start(b, "deliver", "--handler", "single")
+    start(harness, "deliver", "--handler", "single")
 
-    until(lambda: delivered(b) == 1, "it is delivered")
-    assert b.connection.llen(keys.rq_intermediate("deliver-single")) == 0
+    until(lambda: delivered(harness) == 1, "it is delivered")
+    assert harness.connection.llen(keys.rq_intermediate("deliver-single")) == 0
 
 
-def test_a_stop_in_mid_batch_settles_what_is_done_and_cuts_nothing(b: Bench, start: Start) -> None:
-    brought(b, *["sleeps:0.2"] * 40)
-    command = start(b, "deliver", "--handler", "single")
-    until(lambda: witnesses.total() >= 3, "it is at work")
+def test_a_stop_in_mid_batch_settles_what_is_done_and_cuts_nothing(harness: Harness, start: Start) -> None:
+    accept_and_expand(harness, *["sleeps:0.2"] * 40)
+    command = start(harness, "deliver", "--handler", "single")
+    until(lambda: recorders.total() >= 3, "it is at work")
 
     assert command.stop() == 0
 
-    called = witnesses.total()
+    called = recorders.total()
     assert 3 <= called < 40
-    assert delivered(b) == called, "each call that began was let end, and is settled"
-    assert (running(b, "deliver-single"), b.audit().balances) == (0, True)
-    assert len(b.waiting("deliver-single")) == 1
-    assert b.connection.hget(keys.job(b.waiting("deliver-single")[0]), "deaths") is None
+    assert delivered(harness) == called, "each call that began was let end, and is settled"
+    assert (running(harness, "deliver-single"), harness.audit().balances) == (0, True)
+    assert len(harness.waiting_jobs("deliver-single")) == 1
+    assert harness.connection.hget(keys.job(harness.waiting_jobs("deliver-single")[0]), "deaths") is None
 
 
-def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_given_back(b: Bench, tmp_path: Path) -> None:
-    brought(b, "sleeps:50")
-    command = Hurried(b, tmp_path / "log")
+def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_given_back(
+    harness: Harness, tmp_path: Path
+) -> None:
+    accept_and_expand(harness, "sleeps:50")
+    command = Hurried(harness, tmp_path / "log")
     try:
-        until(witnesses.total, "the handler is at work")
+        until(recorders.total, "the handler is at work")
         assert command.stop() == 0
     finally:
         command.end()
 
-    (job_id,) = b.waiting("deliver-single")
-    assert b.connection.hget(keys.job(job_id), "deaths") is None, "it did not die of the event"
-    assert (running(b, "deliver-single"), b.audit().missing) == (0, 0)
+    (job_id,) = harness.waiting_jobs("deliver-single")
+    assert harness.connection.hget(keys.job(job_id), "deaths") is None, "it did not die of the event"
+    assert (running(harness, "deliver-single"), harness.audit().missing) == (0, 0)
 
 
-def test_a_campaign_survives_workers_and_supervisors_that_are_killed_again_and_again(b: Bench, start: Start) -> None:
+def test_a_campaign_survives_workers_and_supervisors_that_are_killed_again_and_again(
+    harness: Harness, start: Start
+) -> None:
     chance = random.Random(7)
-    commands = [start(b, "expand", "--processes", "2"), start(b, "deliver", "--handler", "single")]
+    commands = [start(harness, "expand", "--processes", "2"), start(harness, "deliver", "--handler", "single")]
     for n in range(12):
-        b.keep(*statuses([str(m) for m in range(n * 100, n * 100 + 150)], bundle=7, client_message_id="sleeps:0.001"))
+        harness.accept(
+            *statuses([str(m) for m in range(n * 100, n * 100 + 150)], bundle=7, client_message_id="sleeps:0.001")
+        )
         which = chance.randrange(2)
         victims = commands[which].workers()
         if n == 6:
             commands[which].end()
-            commands[which] = start(b, *(("expand",) if which == 0 else ("deliver", "--handler", "single")))
+            commands[which] = start(harness, *(("expand",) if which == 0 else ("deliver", "--handler", "single")))
         elif victims:
             os.kill(chance.choice(victims), signal.SIGKILL)
         time.sleep(chance.uniform(0.1, 0.5))
 
-    until(lambda: delivered(b) == 1250, "every event is delivered")
+    until(lambda: delivered(harness) == 1250, "every event is delivered")
 
-    sums = b.audit()
+    sums = harness.audit()
     assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (1250, 550, 0, True)
-    assert len(witnesses.calls("single")) == 1250
+    assert len(recorders.calls("single")) == 1250
 
 
-def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(b: Bench, start: Start) -> None:
-    brought(b, "sleeps:1", "", "")
-    command = start(b, "deliver")
+def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(harness: Harness, start: Start) -> None:
+    accept_and_expand(harness, "sleeps:1", "", "")
+    command = start(harness, "deliver")
     until(lambda: len(command.workers()) == 3, "a worker for each handler")
-    until(lambda: witnesses.calls("single"), "one is at work")
+    until(lambda: recorders.calls("single"), "one is at work")
     workers = command.workers()
 
     command.process.kill()
@@ -173,25 +179,27 @@ def test_the_workers_of_a_supervisor_that_was_killed_end_by_themselves(b: Bench,
 
     for pid in workers:
         until(lambda pid=pid: not alive(pid), "it ended")  # type: ignore[misc]
-    assert running(b, "deliver-single") == 0, "it settled, and put back the rest"
-    assert b.audit().balances
+    assert running(harness, "deliver-single") == 0, "it settled, and put back the rest"
+    assert harness.audit().balances
 
 
-def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(b: Bench, start: Start, tmp_path: Path) -> None:
+def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(
+    harness: Harness, start: Start, tmp_path: Path
+) -> None:
     folder = tmp_path / "shared folder"
     folder.mkdir()
     for name in (".env", ".htpasswd"):
         (folder / name).write_text("somebody's")
         os.utime(folder / name, (0, 0))
     os.mkfifo(folder / "pipe")
-    brought(b, "sleeps:3", "")
-    command = start(b, "deliver", "--handler", "single", CALLBACKS_RUN_DIR=str(folder))
-    until(witnesses.total, "the handler was called")
+    accept_and_expand(harness, "sleeps:3", "")
+    command = start(harness, "deliver", "--handler", "single", CALLBACKS_RUN_DIR=str(folder))
+    until(recorders.total, "the handler was called")
     (pid,) = command.workers()
 
     os.kill(pid, signal.SIGKILL)
 
-    until(lambda: delivered(b) == 2, "another worker was started, and both are delivered")
+    until(lambda: delivered(harness) == 2, "another worker was started, and both are delivered")
     assert command.stop() == 0
     assert {path.name for path in folder.iterdir()} == {".env", ".htpasswd", "pipe"}
 
@@ -199,38 +207,38 @@ def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(b: Bench, st
 def test_work_goes_on_after_redis_was_away(
     start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     server = start_redis()
-    with bench(server.url, *witnesses.ALL) as b:
-        expand, deliver = start(b, "expand"), start(b, "deliver", "--handler", "single")
-        b.keep(status(record("a", client_message_id="sleeps:2")))
-        until(witnesses.total, "the handler is at work")
+    with open_harness(server.url, *recorders.ALL) as harness:
+        expand, deliver = start(harness, "expand"), start(harness, "deliver", "--handler", "single")
+        harness.accept(status(record("a", client_message_id="sleeps:2")))
+        until(recorders.total, "the handler is at work")
 
         server.kill()
         time.sleep(2.5)  # the handler ends meanwhile, and has nobody to tell
         server.start()
 
-        b.keep(status(record("b")))
-        until(lambda: delivered(b) == 2, "both are delivered")
-        assert set(witnesses.calls("single").values()) == {1}, "what was done is told as soon as somebody listens"
-        assert b.audit().missing == 0
+        harness.accept(status(record("b")))
+        until(lambda: delivered(harness) == 2, "both are delivered")
+        assert set(recorders.calls("single").values()) == {1}, "what was done is told as soon as somebody listens"
+        assert harness.audit().missing == 0
         assert (expand.stop(), deliver.stop()) == (0, 0)
 
 
 def test_work_begins_when_redis_comes_up_later(
     start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(witnesses.VARIABLE, str(tmp_path / "calls"))
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     server = start_redis()
-    with bench(server.url, *witnesses.ALL) as b:
-        brought(b, "")
+    with open_harness(server.url, *recorders.ALL) as harness:
+        accept_and_expand(harness, "")
         server.stop()
-        command = start(b, "deliver", "--handler", "single")
+        command = start(harness, "deliver", "--handler", "single")
         until(lambda: "action=redis_unavailable" in command.log, "it says so")
 
         server.start()
 
-        until(lambda: delivered(b) == 1, "it is delivered")
+        until(lambda: delivered(harness) == 1, "it is delivered")
         assert "Traceback" not in command.log
         assert command.stop() == 0
 
@@ -245,16 +253,18 @@ def test_work_begins_when_redis_comes_up_later(
     ],
 )
 def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
-    b: Bench, start: Start, arguments: list[str], environment: dict[str, str], told: str
+    harness: Harness, start: Start, arguments: list[str], environment: dict[str, str], told: str
 ) -> None:
-    command = start(b, *arguments, **environment)
+    command = start(harness, *arguments, **environment)
 
     assert command.process.wait(WAIT_SECONDS) == 2
     assert told in command.log
     assert "Traceback" not in command.log
 
 
-def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(b: Bench, start: Start, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(
+    harness: Harness, start: Start, tmp_path: Path
+) -> None:
     (tmp_path / "whimsical.py").write_text(
         "import sys\n"
         "from callbacks import ReportEvent, handler\n"
@@ -265,17 +275,17 @@ def test_a_worker_that_cannot_be_set_up_ends_its_supervisor_with_2(b: Bench, sta
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    command = start(b, "deliver", CALLBACKS_HANDLERS="whimsical", PYTHONPATH=path)
+    command = start(harness, "deliver", CALLBACKS_HANDLERS="whimsical", PYTHONPATH=path)
 
     assert command.process.wait(WAIT_SECONDS) == 2
     assert "not in here" in command.log
 
 
-def test_a_worker_for_a_queue_without_a_handler_ends_with_2(b: Bench) -> None:
+def test_a_worker_for_a_queue_without_a_handler_ends_with_2(harness: Harness) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "workers.process", queues.delivery_queue("nobody"), "--name", "deliver-nobody-1"],
         cwd=REPOSITORY,
-        env={**os.environ, "REDIS_URL": b.url, "CALLBACKS_HANDLERS": HANDLERS},
+        env={**os.environ, "REDIS_URL": harness.url, "CALLBACKS_HANDLERS": HANDLERS},
         capture_output=True,
         text=True,
         check=False,

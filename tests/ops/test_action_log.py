@@ -8,7 +8,7 @@ import redis
 
 from shared import keys
 from tests.conftest import StartRedis
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.action_log import (
     Action,
@@ -24,14 +24,14 @@ from workers.failures.cursor import Cursor, FailureFilter
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url) as made:
         yield made
 
 
 @pytest.fixture
-def log(b: Bench) -> ActionLog:
-    return ActionLog(b.connection)
+def log(harness: Harness) -> ActionLog:
+    return ActionLog(harness.connection)
 
 
 def action(**more: object) -> Action:
@@ -93,19 +93,19 @@ def test_the_newest_come_first_a_page_at_a_time(log: ActionLog) -> None:
     assert sorted(numbers) == [0, 1, 2, 3, 4]  # acts of one millisecond are in no order
 
 
-def test_no_more_than_so_many_are_kept(b: Bench, log: ActionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_so_many_are_kept(harness: Harness, log: ActionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 3)
     for number in range(6):
         log.end(log.start(action(number=number)), action(), ActionProgress(), state="done")
 
-    kept = {key.decode() for key in b.connection.scan_iter(f"{keys.ACTIONS}*")}
+    kept = {key.decode() for key in harness.connection.scan_iter(f"{keys.ACTIONS}*")}
     assert len(log.list_newest(limit=9).items) == 3
     assert kept == {keys.ACTIONS, *(keys.action(noted.action_id) for noted in log.list_newest(limit=9).items)}
-    assert all(b.connection.ttl(key) > 0 for key in kept - {keys.ACTIONS})
+    assert all(harness.connection.ttl(key) > 0 for key in kept - {keys.ACTIONS})
 
 
 def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
-    b: Bench, log: ActionLog, caplog: pytest.LogCaptureFixture
+    harness: Harness, log: ActionLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "callbacks.operators")
     words = describe_filter(FailureFilter(error="no such 35699000001", source="gw"))
@@ -114,7 +114,9 @@ def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
 
     noted = only(log)
     assert (noted.who, noted.chosen) == ("(number)    admin", "all with source gw, error holds a text of 19 characters")
-    kept = b"".join(value for key in b.connection.scan_iter() if b":" in key[3:] for value in fields(b, key))
+    kept = b"".join(
+        value for key in harness.connection.scan_iter() if b":" in key[3:] for value in fields(harness, key)
+    )
     logged = "\n".join(caplog.messages)
     assert [message.split()[0] for message in caplog.messages] == [
         "action=operator_action_started",
@@ -154,6 +156,6 @@ def test_while_redis_is_full_it_is_done_all_the_same(start_redis: StartRedis, ca
     assert any("action=operator_action_not_logged what=drop where=quarantine" in message for message in caplog.messages)
 
 
-def fields(b: Bench, key: bytes) -> list[bytes]:
-    found: list[bytes] = b.connection.hvals(key)
+def fields(harness: Harness, key: bytes) -> list[bytes]:
+    found: list[bytes] = harness.connection.hvals(key)
     return found

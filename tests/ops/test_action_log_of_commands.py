@@ -9,16 +9,16 @@ from click.testing import CliRunner, Result
 
 from callbacks.cli.main import main
 from shared import keys
-from tests.integration.shelves import die, ids, quarantined, refusing
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.action_log import ActionLog
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
     monkeypatch.setenv("REDIS_URL", quick_redis.url)
-    with bench(quick_redis.url, refusing) as made:
+    with open_harness(quick_redis.url, refusing) as made:
         yield made
 
 
@@ -26,25 +26,25 @@ def callbacks(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def told(b: Bench) -> list[tuple[object, ...]]:
+def told(harness: Harness) -> list[tuple[object, ...]]:
     """Give what is noted, newest first."""
-    acts = ActionLog(b.connection).list_newest(limit=9).items
+    acts = ActionLog(harness.connection).list_newest(limit=9).items
     assert all((act.who, act.by) == (getpass.getuser(), "command") for act in acts)
     return [(act.what, act.where, act.chosen, act.number, act.state, act.done, act.failed) for act in acts]
 
 
-def test_replaying_and_dropping_are_noted(b: Bench) -> None:
-    die(b, "1", "2", "3")
-    first, *_ = ids(b, keys.dead("refusing"))
-    b.keep(quarantined=[quarantined(1), quarantined(2)])
+def test_replaying_and_dropping_are_noted(harness: Harness) -> None:
+    die(harness, "1", "2", "3")
+    first, *_ = ids(harness, keys.dead("refusing"))
+    harness.accept(quarantined=[quarantined(1), quarantined(2)])
 
     assert json.loads(callbacks("dead", "replay", "refusing", first, "--json").output)["replayed"] == 1
-    assert told(b) == [("replay", "dead:refusing", "1 by id", 1, "done", 1, 0)]
+    assert told(harness) == [("replay", "dead:refusing", "1 by id", 1, "done", 1, 0)]
     assert callbacks("dead", "drop", "refusing", "--all", "--yes").exit_code == 0
     assert callbacks("quarantine", "drop", "0badc0de", "--yes").exit_code == 1
     assert callbacks("quarantine", "replay", "--all").exit_code == 0
 
-    assert sorted(told(b), key=str) == [
+    assert sorted(told(harness), key=str) == [
         ("drop", "dead:refusing", "all", 2, "done", 2, 0),
         ("drop", "quarantine", "1 by id", 1, "done", 0, 1),
         ("replay", "dead:refusing", "1 by id", 1, "done", 1, 0),
@@ -52,23 +52,23 @@ def test_replaying_and_dropping_are_noted(b: Bench) -> None:
     ]
 
 
-def test_what_an_operator_thinks_better_of_is_not_noted(b: Bench) -> None:
-    b.keep(quarantined=[quarantined(1)])
+def test_what_an_operator_thinks_better_of_is_not_noted(harness: Harness) -> None:
+    harness.accept(quarantined=[quarantined(1)])
 
     assert CliRunner().invoke(main, ["quarantine", "drop", "--all"], input="n\n").exit_code == 1
-    assert told(b) == []
+    assert told(harness) == []
 
 
-def test_turning_a_handler_off_and_on_and_discarding_are_noted(b: Bench) -> None:
-    die(b, "1")
-    b.connection.delete(keys.SUBSCRIPTIONS)
+def test_turning_a_handler_off_and_on_and_discarding_are_noted(harness: Harness) -> None:
+    die(harness, "1")
+    harness.connection.delete(keys.SUBSCRIPTIONS)
 
     assert callbacks("handlers", "pause", "refusing").exit_code == 0
     assert callbacks("dead", "replay", "refusing", "--all").exit_code == 0
     assert callbacks("handlers", "purge", "refusing", "--yes").exit_code == 0
     assert callbacks("handlers", "resume", "refusing").exit_code == 0
 
-    assert sorted((row for row in told(b) if row[1] == "handler:refusing"), key=str) == [
+    assert sorted((row for row in told(harness) if row[1] == "handler:refusing"), key=str) == [
         ("purge", "handler:refusing", "", 1, "done", 1, 0),
         ("pause", "handler:refusing", "", None, "done", 0, 0),
         ("resume", "handler:refusing", "", None, "done", 0, 0),

@@ -8,8 +8,8 @@ import redis
 
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from shared import connections, keys
-from tests.integration.shelves import die, ids, quarantined, refusing
-from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, BulkActionState, NothingToResume, RemainingWork, Task
@@ -20,19 +20,19 @@ MANY = 350
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, refusing) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, refusing) as made:
         yield made
 
 
 @pytest.fixture
-def actions(b: Bench) -> BulkActions:
-    return BulkActions(b.connection)
+def actions(harness: Harness) -> BulkActions:
+    return BulkActions(harness.connection)
 
 
-def fill(b: Bench, number: int, *, first: int = 0) -> None:
+def fill(harness: Harness, number: int, *, first: int = 0) -> None:
     places = range(first, first + number)
-    b.keep(quarantined=[quarantined(place, at_ms=RECEIVED_MS + place) for place in places])
+    harness.accept(quarantined=[quarantined(place, at_ms=RECEIVED_MS + place) for place in places])
 
 
 def begin(actions: BulkActions, work: RemainingWork, *, number: int | None = None) -> str:
@@ -59,12 +59,12 @@ class After:
 
 @pytest.mark.parametrize("task", ["replay", "drop"])
 def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(
-    b: Bench, actions: BulkActions, task: Task
+    harness: Harness, actions: BulkActions, task: Task
 ) -> None:
-    fill(b, MANY)
-    for failure_id in ids(b, keys.QUARANTINE)[::2]:
-        b.connection.hset(keys.quarantined(failure_id), "error", "another")
-    b.keep(quarantined=[quarantined(9999, at_ms=RECEIVED_MS + 20_000)])
+    fill(harness, MANY)
+    for failure_id in ids(harness, keys.QUARANTINE)[::2]:
+        harness.connection.hset(keys.quarantined(failure_id), "error", "another")
+    harness.accept(quarantined=[quarantined(9999, at_ms=RECEIVED_MS + 20_000)])
 
     action_id = begin(
         actions, RemainingWork(task=task, handler=None, failure_filter=FailureFilter(error="older rule"), cursor=ALL)
@@ -73,22 +73,22 @@ def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(
 
     noted = look(actions, action_id).action
     assert (noted.state, noted.done, noted.failed) == ("done", MANY // 2, 0)
-    assert len(ids(b, keys.QUARANTINE)) == MANY // 2 + 1
-    assert len(b.waiting("expand")) == (MANY // 2 if task == "replay" else 0)
-    assert b.audit().balances
+    assert len(ids(harness, keys.QUARANTINE)) == MANY // 2 + 1
+    assert len(harness.waiting_jobs("expand")) == (MANY // 2 if task == "replay" else 0)
+    assert harness.audit().balances
 
 
-def test_of_an_act_that_is_gone_nobody_is_said_to_be_carrying_it_out(b: Bench, actions: BulkActions) -> None:
+def test_of_an_act_that_is_gone_nobody_is_said_to_be_carrying_it_out(harness: Harness, actions: BulkActions) -> None:
     actions.run("gone", is_stopping=bool)
 
-    assert not b.connection.exists(keys.action_runner("gone"))
+    assert not harness.connection.exists(keys.action_runner("gone"))
 
 
-def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(b: Bench, actions: BulkActions) -> None:
-    die(b, *map(str, range(130)))
-    named = ids(b, keys.dead("refusing"))[:120]
-    b.connection.delete(keys.dead_letter("refusing", named[5]))
-    b.connection.hset(keys.dead_letter("refusing", named[7]), "event", '["letter"]')
+def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(harness: Harness, actions: BulkActions) -> None:
+    die(harness, *map(str, range(130)))
+    named = ids(harness, keys.dead("refusing"))[:120]
+    harness.connection.delete(keys.dead_letter("refusing", named[5]))
+    harness.connection.hset(keys.dead_letter("refusing", named[7]), "event", '["letter"]')
 
     action_id = begin(actions, RemainingWork(task="replay", handler="refusing", ids=tuple(named)))
     actions.run(action_id, is_stopping=bool)
@@ -97,32 +97,32 @@ def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(b: Bench, acti
     assert (state.action.state, state.action.done, state.action.failed) == ("done", 118, 2)
     assert state.work is not None
     assert sorted(failure_id for failure_id, _ in state.work.errors) == sorted((named[5], named[7]))
-    assert sorted(b.waiting_at(refusing)) == sorted(set(named) - {named[5], named[7]})
+    assert sorted(harness.waiting_event_ids(refusing)) == sorted(set(named) - {named[5], named[7]})
 
 
-def test_an_act_that_was_stopped_is_gone_on_with_by_who_wants_to(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_an_act_that_was_stopped_is_gone_on_with_by_who_wants_to(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL), number=MANY)
 
     actions.run(action_id, is_stopping=After(2))
 
     stopped = look(actions, action_id)
     assert (stopped.action.state, stopped.action.done, stopped.is_running) == ("stopped", 200, False)
-    assert len(ids(b, keys.QUARANTINE)) == MANY - 200
+    assert len(ids(harness, keys.QUARANTINE)) == MANY - 200
     rest = actions.resume(action_id, "berta")
     actions.run(rest, is_stopping=bool)
     noted = look(actions, rest).action
     assert (noted.who, noted.number, noted.done, noted.state) == ("berta", MANY - 200, MANY - 200, "done")
     assert noted.chosen == "rest: all"
-    assert ids(b, keys.QUARANTINE) == []
-    assert (b.audit().dropped, b.audit().balances) == (MANY, True)
+    assert ids(harness, keys.QUARANTINE) == []
+    assert (harness.audit().dropped, harness.audit().balances) == (MANY, True)
     for nothing_left in (action_id, rest, "none"):
         with pytest.raises(NothingToResume):
             actions.resume(nothing_left, "carla")
 
 
-def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
     actions.stop(action_id)
 
@@ -131,8 +131,10 @@ def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(b: Bench, act
     assert (look(actions, action_id).action.state, look(actions, action_id).action.done) == ("stopped", 100)
 
 
-def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(
+    harness: Harness, actions: BulkActions
+) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
 
     def killed() -> bool:
@@ -148,17 +150,17 @@ def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(b: B
     assert (held.action.state, held.action.done, held.is_running) == ("running", 200, True)
     with pytest.raises(NothingToResume):
         actions.resume(action_id, "berta")
-    b.connection.delete(keys.action_runner(action_id))  # as its time would
+    harness.connection.delete(keys.action_runner(action_id))  # as its time would
     actions.run(actions.resume(action_id, "berta"), is_stopping=bool)
-    assert (b.audit().dropped, b.audit().balances, ids(b, keys.QUARANTINE)) == (MANY, True, [])
+    assert (harness.audit().dropped, harness.audit().balances, ids(harness, keys.QUARANTINE)) == (MANY, True, [])
 
 
-def test_of_several_who_carry_an_act_out_at_once_one_does(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_of_several_who_carry_an_act_out_at_once_one_does(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="replay", handler=None, cursor=ALL))
 
     def carry_out() -> None:
-        with connections.connect(b.url) as connection:
+        with connections.connect(harness.url) as connection:
             BulkActions(connection).run(action_id, is_stopping=bool)
 
     threads = [threading.Thread(target=carry_out) for _ in range(3)]
@@ -167,37 +169,37 @@ def test_of_several_who_carry_an_act_out_at_once_one_does(b: Bench, actions: Bul
     for thread in threads:
         thread.join()
 
-    assert look(actions, action_id).action.done == len(b.waiting("expand")) == MANY
-    assert b.audit().balances
+    assert look(actions, action_id).action.done == len(harness.waiting_jobs("expand")) == MANY
+    assert harness.audit().balances
 
 
-def test_whoever_was_silent_for_too_long_leaves_it_to_who_went_on(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_whoever_was_silent_for_too_long_leaves_it_to_who_went_on(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
     others: list[str] = []
 
     def overtaken() -> bool:
         if not others:
-            b.connection.delete(keys.action_runner(action_id))
+            harness.connection.delete(keys.action_runner(action_id))
             others.append(actions.resume(action_id, "berta"))
         return False
 
     actions.run(action_id, is_stopping=overtaken)
 
-    assert not b.connection.exists(keys.action_work(action_id))
-    assert len(ids(b, keys.QUARANTINE)) == MANY - 100
+    assert not harness.connection.exists(keys.action_work(action_id))
+    assert len(ids(harness, keys.QUARANTINE)) == MANY - 100
     actions.run(others[0], is_stopping=bool)
-    assert (b.audit().dropped, b.audit().balances) == (MANY, True)
+    assert (harness.audit().dropped, harness.audit().balances) == (MANY, True)
 
 
-def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="replay", handler=None, cursor=ALL))
 
     def full() -> bool:
         if After.__call__(countdown):
-            b.connection.rename(keys.COUNTS, "elsewhere")
-            b.connection.set(keys.COUNTS, "no hash")
+            harness.connection.rename(keys.COUNTS, "elsewhere")
+            harness.connection.set(keys.COUNTS, "no hash")
         return False
 
     countdown = After(2)
@@ -208,22 +210,22 @@ def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(b: Bench, actions
     assert (noted.state, noted.done, noted.why) == ("failed", 200, "ResponseError")
 
 
-def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(b: Bench, actions: BulkActions) -> None:
-    fill(b, MANY)
+def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(harness: Harness, actions: BulkActions) -> None:
+    fill(harness, MANY)
     action_id = begin(
         actions, RemainingWork(task="drop", handler=None, failure_filter=FailureFilter(error="older rule"), cursor=ALL)
     )
     actions.run(action_id, is_stopping=After(1))
 
-    assert 0 < b.connection.ttl(keys.action_work(action_id)) <= keys.DAY_SECONDS
-    assert not b.connection.exists(keys.action_runner(action_id))
+    assert 0 < harness.connection.ttl(keys.action_work(action_id)) <= keys.DAY_SECONDS
+    assert not harness.connection.exists(keys.action_runner(action_id))
 
 
 def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_gone_on_with(
-    b: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill(b, MANY)
-    runner = BulkActionRunner(b.connection)
+    fill(harness, MANY)
+    runner = BulkActionRunner(harness.connection)
     part = BulkActions._run_step
 
     def fail(*_: object) -> RemainingWork:
@@ -245,4 +247,4 @@ def test_an_action_that_fails_by_what_nobody_foresaw_is_logged_noted_and_can_be_
     rest = runner.resume("one", "anna")
     runner.wait(rest, seconds=60)
     runner.close()
-    assert ids(b, keys.QUARANTINE) == []
+    assert ids(harness, keys.QUARANTINE) == []

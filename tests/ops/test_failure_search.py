@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import pytest
 
 from shared import keys
-from tests.integration.shelves import die, ids, quarantined, refusing
-from tests.integration.workbench import RECEIVED_MS, Bench, _quick_server, bench, quick_redis  # noqa: F401
+from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.failures import search
 from workers.failures.search import SearchCursor, SearchPage
 
 
 @pytest.fixture
-def b(quick_redis: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    with bench(quick_redis.url, refusing) as made:
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, refusing) as made:
         yield made
 
 
@@ -23,48 +23,55 @@ def found(page: SearchPage) -> list[str]:
     return [f"{hit.failure_list.name} {hit.row.id}" for hit in page.hits]
 
 
-def test_an_id_is_found_in_a_dead_letter_and_in_a_quarantined_body(b: Bench) -> None:
-    die(b, "14466445287300014003", "14466445287300014004")
-    b.keep(quarantined=[quarantined(14466445287300014003), quarantined(2)])
+def test_an_id_is_found_in_a_dead_letter_and_in_a_quarantined_body(harness: Harness) -> None:
+    die(harness, "14466445287300014003", "14466445287300014004")
+    harness.accept(quarantined=[quarantined(14466445287300014003), quarantined(2)])
     letters = {
-        b.connection.hget(keys.dead_letter("refusing", each), "event"): each for each in ids(b, "cb:dead:refusing")
+        harness.connection.hget(keys.dead_letter("refusing", each), "event"): each
+        for each in ids(harness, "cb:dead:refusing")
     }
     (letter,) = (each for event, each in letters.items() if b"14466445287300014003" in event)
-    bodies = [one for one in ids(b, keys.QUARANTINE) if b"4003" in b.connection.hget(keys.quarantined(one), "body")]
+    bodies = [
+        one
+        for one in ids(harness, keys.QUARANTINE)
+        if b"4003" in harness.connection.hget(keys.quarantined(one), "body")
+    ]
 
-    page = search.search(b.connection, "14466445287300014003")
+    page = search.search(harness.connection, "14466445287300014003")
 
     assert found(page) == [f"dead:refusing {letter}", f"quarantine {bodies[0]}"]
     assert (page.scanned, page.next_cursor) == (4, None)
 
 
-def test_only_the_whole_of_an_id_is_a_hit(b: Bench) -> None:
-    b.keep(quarantined=[quarantined(35699000001), quarantined(1235699000001), quarantined(356990000019)])
+def test_only_the_whole_of_an_id_is_a_hit(harness: Harness) -> None:
+    harness.accept(quarantined=[quarantined(35699000001), quarantined(1235699000001), quarantined(356990000019)])
 
-    assert len(search.search(b.connection, "5699000001").hits) == 0
-    assert len(search.search(b.connection, "1235699000001").hits) == 1
-    assert len(search.search(b.connection, "message_id").hits) == 3
+    assert len(search.search(harness.connection, "5699000001").hits) == 0
+    assert len(search.search(harness.connection, "1235699000001").hits) == 1
+    assert len(search.search(harness.connection, "message_id").hits) == 3
 
 
 @pytest.mark.parametrize(
     "body", [json.dumps, lambda value: json.dumps(value, ensure_ascii=False)], ids=["\\u", "UTF-8"]
 )
-def test_any_text_is_found_however_the_body_spells_it(b: Bench, body: object) -> None:
+def test_any_text_is_found_however_the_body_spells_it(harness: Harness, body: object) -> None:
     assert callable(body)
-    b.keep(quarantined=[quarantined(1, body=body({"data": ["früh.ling (50%) 🌱"]}).encode())])
+    harness.accept(quarantined=[quarantined(1, body=body({"data": ["früh.ling (50%) 🌱"]}).encode())])
 
-    assert len(search.search(b.connection, "früh.ling (50%) 🌱").hits) == 1
-    assert len(search.search(b.connection, "früh ling (50%) 🌱").hits) == 0
+    assert len(search.search(harness.connection, "früh.ling (50%) 🌱").hits) == 1
+    assert len(search.search(harness.connection, "früh ling (50%) 🌱").hits) == 0
 
 
-def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search, "MAX_FAILURES", 7)
-    die(b, *map(str, range(10)))
-    b.keep(quarantined=[quarantined(99, at_ms=RECEIVED_MS + number) for number in range(10)])
+    die(harness, *map(str, range(10)))
+    harness.accept(quarantined=[quarantined(99, at_ms=RECEIVED_MS + number) for number in range(10)])
 
     scanned, hits, cursor, times = 0, list[str](), None, 0
     while True:
-        page = search.search(b.connection, "35699000001", start=cursor)
+        page = search.search(harness.connection, "35699000001", start=cursor)
         assert page.scanned <= 7
         scanned, hits, times = scanned + page.scanned, hits + found(page), times + 1
         if page.next_cursor is None:
@@ -74,14 +81,16 @@ def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(b: Bench, monkeypa
     assert (scanned, times, len(set(hits))) == (20, 3, 20)
 
 
-def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(b: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search, "MAX_BYTES", 250_000)
     large = [quarantined(1, body=b"x" * 100_000, at_ms=RECEIVED_MS + number) for number in range(5)]
-    b.keep(quarantined=[*large, quarantined(2, body=b"x" * 900_000, at_ms=RECEIVED_MS - 1)])
+    harness.accept(quarantined=[*large, quarantined(2, body=b"x" * 900_000, at_ms=RECEIVED_MS - 1)])
 
     scanned, cursor = [], None
     while True:
-        page = search.search(b.connection, "35699000001", start=cursor)
+        page = search.search(harness.connection, "35699000001", start=cursor)
         scanned.append(page.scanned)
         cursor = page.next_cursor
         if cursor is None:
@@ -90,7 +99,7 @@ def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(b: Bench, mo
     assert scanned == [2, 2, 1, 1]
 
 
-def test_a_shelf_that_is_gone_begins_anew(b: Bench) -> None:
-    b.keep(quarantined=[quarantined(1)])
+def test_a_shelf_that_is_gone_begins_anew(harness: Harness) -> None:
+    harness.accept(quarantined=[quarantined(1)])
 
-    assert search.search(b.connection, "35699000001", start=SearchCursor("dead:gone")).scanned == 1
+    assert search.search(harness.connection, "35699000001", start=SearchCursor("dead:gone")).scanned == 1

@@ -29,12 +29,12 @@ class Traced:
 
     def __init__(self, function: Callable[[Any], Any], **options: Any) -> None:
         decorated = handler(ReportEvent, name="mine", **options)(function)
-        declared: Handler = getattr(decorated, ATTRIBUTE)
+        declaration_of: Handler = getattr(decorated, ATTRIBUTE)
         self._exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.spans = CallSpans(Tracer(provider, "test"), declared, queue=f"deliver-{declared.name}")
-        self._caller = Caller(declared, spans=self.spans)
+        self.spans = CallSpans(Tracer(provider, "test"), declaration_of, queue=f"deliver-{declaration_of.name}")
+        self._caller = Caller(declaration_of, spans=self.spans)
 
     def call(
         self,

@@ -35,7 +35,7 @@ def reply(*, channel: str | None = "VIBER", source: str = "main") -> ReplyEvent:
     )  # fmt: skip
 
 
-def declared(function: Callable[..., Any]) -> Handler:
+def declaration_of(function: Callable[..., Any]) -> Handler:
     declaration = getattr(function, ATTRIBUTE)
     assert isinstance(declaration, Handler)
     return declaration
@@ -75,11 +75,11 @@ def test_without_options_everything_of_the_kind_comes_one_by_one() -> None:
     @handler(ReportEvent)
     def refund(event: ReportEvent) -> None: ...
 
-    assert declared(refund) == Handler(
+    assert declaration_of(refund) == Handler(
         name="refund", function=refund, kinds=frozenset({"report"}), statuses=None, channels=None, sources=None,
         final=None, attempts=8, timeout_seconds=30.0, concurrency=1, batch=False, is_async=False,
     )  # fmt: skip
-    assert declared(refund).location == f"{__name__}.{refund.__qualname__}"
+    assert declaration_of(refund).location == f"{__name__}.{refund.__qualname__}"
 
 
 def test_every_option_is_kept() -> None:
@@ -89,7 +89,7 @@ def test_every_option_is_kept() -> None:
     )  # fmt: skip
     async def answer(event: Event, dry_run: bool = False) -> None: ...
 
-    declaration = declared(answer)
+    declaration = declaration_of(answer)
     assert declaration.name == "Chat-2_x"
     assert declaration.kinds == {"report", "reply"}
     assert declaration.statuses == frozenset({"SEEN"})
@@ -103,8 +103,8 @@ def test_a_batch_handler_may_be_async() -> None:
     @handler(ReportEvent, batch=True)
     async def archive(events: list[Event]) -> None: ...
 
-    assert declared(archive).batch
-    assert declared(archive).is_async
+    assert declaration_of(archive).batch
+    assert declaration_of(archive).is_async
 
 
 # --- what a handler wants
@@ -137,7 +137,7 @@ def test_filters_say_what_a_handler_wants(options: dict[str, Any], event: Event,
     @handler(ReportEvent, ReplyEvent, **options)
     def take(event: Event) -> None: ...
 
-    assert declared(take).wants(event) is wanted
+    assert declaration_of(take).wants(event) is wanted
 
 
 def test_a_handler_wants_only_its_kinds() -> None:
@@ -147,8 +147,8 @@ def test_a_handler_wants_only_its_kinds() -> None:
     @handler(ReplyEvent)
     def replies(event: ReplyEvent) -> None: ...
 
-    assert (declared(reports).wants(report()), declared(reports).wants(reply())) == (True, False)
-    assert (declared(replies).wants(report()), declared(replies).wants(reply())) == (False, True)
+    assert (declaration_of(reports).wants(report()), declaration_of(reports).wants(reply())) == (True, False)
+    assert (declaration_of(replies).wants(report()), declaration_of(replies).wants(reply())) == (False, True)
 
 
 # --- what is refused

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from callbacks import Event, ReplyEvent, ReportEvent, handler, samples
-from tests.integration.workbench import declared
+from tests.integration.harness import declaration_of
 from workers.admin import filter_explanation
 
 FILTERS: list[dict[str, Any]] = [
@@ -32,7 +32,7 @@ def test_there_is_a_reason_for_exactly_those_events_that_are_not_wanted(
         """Take some."""
 
     for event in samples.named().values():
-        assert (not list(filter_explanation.explain(declared(some), event))) == declared(some).wants(event)
+        assert (not list(filter_explanation.explain(declaration_of(some), event))) == declaration_of(some).wants(event)
 
 
 def test_the_reason_names_the_filter_and_what_came() -> None:
@@ -40,17 +40,17 @@ def test_the_reason_names_the_filter_and_what_came() -> None:
     def some(event: ReportEvent) -> None:
         """Take some."""
 
-    told = list(filter_explanation.explain(declared(some), samples.report("DELIVRD", "VIBER", source="other")))
+    told = list(filter_explanation.explain(declaration_of(some), samples.report("DELIVRD", "VIBER", source="other")))
     assert told == [
         "it takes channels={'SMS'}, and this came by 'VIBER'",
         "it takes sources={'main'}, and this is from 'other'",
         "it takes statuses={'REJECTD', 'UNDELIV'}, and this is 'DELIVRD'",
         "it takes final=False, reports that are not final, and this one is final",
     ]
-    assert list(filter_explanation.explain(declared(some), samples.reply())) == [
+    assert list(filter_explanation.explain(declaration_of(some), samples.reply())) == [
         "it takes reports, and this is a reply"
     ]
-    assert list(filter_explanation.describe_filters(declared(some))) == [
+    assert list(filter_explanation.describe_filters(declaration_of(some))) == [
         "statuses={'REJECTD', 'UNDELIV'}",
         "channels={'SMS'}",
         "sources={'main'}",

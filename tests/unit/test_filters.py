@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from callbacks import ReplyEvent, ReportEvent, handler, samples
-from tests.integration.workbench import declared
+from tests.integration.harness import declaration_of
 from workers.filters import Filters, from_handler
 
 
@@ -24,10 +24,10 @@ def test_written_down_they_let_the_same_events_pass(options: dict[str, Any]) -> 
     @handler(ReportEvent, ReplyEvent, **options)
     def known(event: object) -> None: ...
 
-    written = msgspec.json.encode(from_handler(declared(known)))
+    written = msgspec.json.encode(from_handler(declaration_of(known)))
     read = msgspec.json.decode(written, type=Filters)
 
     for name in samples.NAMES:
         event = samples.one(name)
-        assert read.wants(event) is declared(known).wants(event)
+        assert read.wants(event) is declaration_of(known).wants(event)
     assert read.name == "known"

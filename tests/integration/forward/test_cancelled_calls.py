@@ -10,7 +10,7 @@ import pytest
 from callbacks import Event, samples
 from tests.integration.forward.services import Request, says, serving, target
 from tests.integration.forward.test_connections import secure
-from tests.integration.workbench import declared
+from tests.integration.harness import declaration_of
 from workers.deliver.call.caller import Caller
 from workers.handlers.forward.sender import Sender
 from workers.handlers.forward.target_handler import make_handler
@@ -72,7 +72,7 @@ def test_runs_that_end_at_any_moment_leave_every_connection_usable() -> None:
 
     with serving(quick) as service:
         function = make_handler(target(service.url, CONCURRENCY=str(AT_ONCE), TIMEOUT_SECONDS="10"))
-        with Caller(declared(function)) as caller:
+        with Caller(declaration_of(function)) as caller:
             for _ in range(15):
                 end_early(caller, reports(4 * AT_ONCE), random.randint(1, 3 * AT_ONCE))
 

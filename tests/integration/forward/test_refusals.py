@@ -12,10 +12,10 @@ from shared import keys
 from tests.integration.forward.refusing_service import Refusing, message_ids
 from tests.integration.forward.services import SECRET, Request, says, serving, target
 from tests.integration.forward.test_workers import end_pause_and_deliver, start  # noqa: F401
+from tests.integration.harness import Harness, _quick_server, quick_redis, statuses  # noqa: F401
 from tests.integration.pools import Command
+from tests.integration.scripted_handlers import handler_totals
 from tests.integration.test_delivery import due_now
-from tests.integration.told import at_handler
-from tests.integration.workbench import Bench, _quick_server, quick_redis, statuses  # noqa: F401
 from workers.handlers.forward import refusals, targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
@@ -23,7 +23,7 @@ from workers.runtime import pause
 # Long enough for a pause of 5 seconds and a second one.
 REFUSED_SECONDS = 7.0
 
-Start = Callable[..., Bench]
+Start = Callable[..., Harness]
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "MIN_SECONDS", 0.0)
 
 
-def receive(b: Bench, *message_ids: str) -> None:
-    b.keep(*statuses(message_ids))
-    b.expand()
+def receive(harness: Harness, *message_ids: str) -> None:
+    harness.accept(*statuses(message_ids))
+    harness.expand()
 
 
-def deliver_all_due(b: Bench, function: Any) -> None:
+def deliver_all_due(harness: Harness, function: Any) -> None:
     """Make all scheduled events and the pause due, and deliver."""
-    due_now(b, function)
-    end_pause_and_deliver(b, function)
+    due_now(harness, function)
+    end_pause_and_deliver(harness, function)
 
 
 def test_one_event_that_is_refused_among_accepted_ones_becomes_a_dead_letter(
@@ -50,21 +50,21 @@ def test_one_event_that_is_refused_among_accepted_ones_becomes_a_dead_letter(
     refusing = Refusing(bad=lambda one: one == "3")
     with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=10)
-        b.deliver(function)
-        assert at_handler(b, function) == (9, 0, 1, 0), "one refusal may have any cause"
+        harness = start(function, events=10)
+        harness.deliver(function)
+        assert handler_totals(harness, function) == (9, 0, 1, 0), "one refusal may have any cause"
 
         for n in range(refusals.MAX_REFUSALS - 1):
-            receive(b, f"later-{n}")
-            deliver_all_due(b, function)
+            receive(harness, f"later-{n}")
+            deliver_all_due(harness, function)
 
-    assert at_handler(b, function) == (12, 1, 0, 0)
-    assert [letter["error"].partition(" ")[2] for letter in b.dead_letters("forward")] == [
+    assert handler_totals(harness, function) == (12, 1, 0, 0)
+    assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 404: no such thing"
     ]
     assert message_ids(service).count("3") == refusals.MAX_REFUSALS
-    assert pause.read_state(b.connection, "forward") is None
-    assert b.audit().balances
+    assert pause.read_state(harness.connection, "forward") is None
+    assert harness.audit().balances
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 421])
@@ -76,27 +76,29 @@ def test_a_target_that_refuses_everything_loses_no_event_and_gets_one_at_a_time(
     refusing = Refusing(is_down=True, status=status)
     with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
-        b = start(function, events=100)
-        b.deliver(function)
+        harness = start(function, events=100)
+        harness.deliver(function)
         requests = len(service.requests)
         assert 32 <= requests <= 36, "those in flight, and four more that replaced failed ones"
         # Those before the fifth failure, and those that began between the fifth failure and the pause.
-        assert 4 <= b.connection.zcard(keys.rq_scheduled("deliver-forward")) <= 8, "the others have lost no attempt"
+        assert 4 <= harness.connection.zcard(keys.rq_scheduled("deliver-forward")) <= 8, (
+            "the others have lost no attempt"
+        )
         for n in range(12):
-            end_pause_and_deliver(b, function)
+            end_pause_and_deliver(harness, function)
             assert len(service.requests) == requests + 1 + n
 
-        assert at_handler(b, function) == (0, 0, 100, 0)
-        found = pause.read_state(b.connection, "forward")
+        assert handler_totals(harness, function) == (0, 0, 100, 0)
+        found = pause.read_state(harness.connection, "forward")
         assert found is not None
         assert found.reason.endswith(f"answered {status}")
 
         refusing.is_down = False
         for _ in range(3):
-            deliver_all_due(b, function)
+            deliver_all_due(harness, function)
 
-    assert at_handler(b, function) == (100, 0, 0, 0)
-    assert b.audit().balances
+    assert handler_totals(harness, function) == (100, 0, 0, 0)
+    assert harness.audit().balances
 
 
 def test_after_a_bad_probe_another_event_becomes_the_probe(
@@ -106,52 +108,52 @@ def test_after_a_bad_probe_another_event_becomes_the_probe(
     refusing = Refusing(is_down=True, bad=lambda one: one == "4")
     with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=10)
-        b.deliver(function)
+        harness = start(function, events=10)
+        harness.deliver(function)
         assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
         refusing.is_down = False
-        end_pause_and_deliver(b, function)
+        end_pause_and_deliver(harness, function)
         assert message_ids(service)[5:] == ["4"]
-        end_pause_and_deliver(b, function)
+        end_pause_and_deliver(harness, function)
         assert message_ids(service)[6:] == ["5", "6", "7", "8", "9"]
         for n in range(refusals.MAX_REFUSALS):
-            receive(b, f"later-{n}")
-            deliver_all_due(b, function)
+            receive(harness, f"later-{n}")
+            deliver_all_due(harness, function)
 
-    assert at_handler(b, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
+    assert handler_totals(harness, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
 
 
 def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:  # noqa: F811
     refusing = Refusing(bad=lambda one: one.startswith("bad"))
     with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
-        b = start(function, events=0)
-        receive(b, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
+        harness = start(function, events=0)
+        receive(harness, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
         rounds = 0
-        while at_handler(b, function)[1] < 60:
-            receive(b, f"good-later-{rounds}")
-            deliver_all_due(b, function)
+        while handler_totals(harness, function)[1] < 60:
+            receive(harness, f"good-later-{rounds}")
+            deliver_all_due(harness, function)
             rounds += 1
-            assert rounds < 120, at_handler(b, function)
+            assert rounds < 120, handler_totals(harness, function)
 
-    assert at_handler(b, function) == (60 + rounds, 60, 0, 0)
-    assert pause.read_state(b.connection, "forward") is None
+    assert handler_totals(harness, function) == (60 + rounds, 60, 0, 0)
+    assert pause.read_state(harness.connection, "forward") is None
 
 
 def test_a_target_that_is_gone_pauses_its_queue_with_that_reason(start: Start) -> None:  # noqa: F811
     with serving(says(410, b"moved out")) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=10)
-        b.deliver(function)
+        harness = start(function, events=10)
+        harness.deliver(function)
 
         assert len(service.requests) == 1
-    found = pause.read_state(b.connection, "forward")
+    found = pause.read_state(harness.connection, "forward")
     assert found is not None
     assert "says that it is gone for good" in found.reason
     assert found.seconds_left > 200
-    assert at_handler(b, function) == (0, 0, 10, 0)
-    assert len(b.waiting_at(function)) == 10
+    assert handler_totals(harness, function) == (0, 0, 10, 0)
+    assert len(harness.waiting_event_ids(function)) == 10
 
 
 def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_first(
@@ -169,21 +171,21 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
         environ = {"URL": service.url, "SECRETS": SECRET, "ALLOW_PRIVATE": "true"}
         environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in environ.items()}
         (function,) = (make_handler(one) for one in targets.read_targets(environ))
-        b = start(function, events=5_000)
-        command = Command(b, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
+        harness = start(function, events=5_000)
+        command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
             deadline = time.monotonic() + REFUSED_SECONDS + 240
-            while at_handler(b, function)[0] < 5_000:
-                assert time.monotonic() < deadline, (at_handler(b, function), command.log)
-                assert at_handler(b, function)[1] == 0
+            while handler_totals(harness, function)[0] < 5_000:
+                assert time.monotonic() < deadline, (handler_totals(harness, function), command.log)
+                assert handler_totals(harness, function)[1] == 0
                 time.sleep(0.5)
                 # The events that were refused first are due after 30 seconds: make them due now.
-                for job_id in b.connection.zrange(keys.rq_scheduled("deliver-forward"), 0, -1):
-                    b.connection.zadd(keys.rq_scheduled("deliver-forward"), {job_id: time.time()}, xx=True)
+                for job_id in harness.connection.zrange(keys.rq_scheduled("deliver-forward"), 0, -1):
+                    harness.connection.zadd(keys.rq_scheduled("deliver-forward"), {job_id: time.time()}, xx=True)
             assert command.stop() == 0
         finally:
             command.end()
 
-    assert at_handler(b, function) == (5_000, 0, 0, 0)
+    assert handler_totals(harness, function) == (5_000, 0, 0, 0)
     assert len(service.requests) - 5_000 < 200, "few requests were wasted"
-    assert b.audit().balances
+    assert harness.audit().balances

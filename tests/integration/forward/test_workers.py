@@ -12,10 +12,10 @@ from callbacks import Event
 from callbacks.cli.ports import free_port
 from shared import keys, queues
 from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
 from tests.integration.pools import Command, until
+from tests.integration.scripted_handlers import handler_totals
 from tests.integration.test_delivery import due_now
-from tests.integration.told import at_handler
-from tests.integration.workbench import Bench, _quick_server, bench, quick_redis, statuses  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler
@@ -25,16 +25,16 @@ Function = Callable[[Event], Awaitable[Any]]
 
 
 @pytest.fixture
-def start(quick_redis: RedisServer) -> Iterator[Callable[..., Bench]]:  # noqa: F811
+def start(quick_redis: RedisServer) -> Iterator[Callable[..., Harness]]:  # noqa: F811
     """Yield a function that returns a bench for handlers, with events waiting for each."""
     benches: list[Any] = []
 
-    def start(*functions: Function, events: int) -> Bench:
-        benches.append(bench(quick_redis.url, *functions))
-        b: Bench = benches[-1].__enter__()
-        b.keep(*statuses([str(n) for n in range(events)]))
-        b.expand()
-        return b
+    def start(*functions: Function, events: int) -> Harness:
+        benches.append(open_harness(quick_redis.url, *functions))
+        harness: Harness = benches[-1].__enter__()
+        harness.accept(*statuses([str(n) for n in range(events)]))
+        harness.expand()
+        return harness
 
     yield start
     for one in benches:
@@ -51,63 +51,63 @@ def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Functio
     return dead, alive
 
 
-def end_pause_and_deliver(b: Bench, function: Function) -> None:
+def end_pause_and_deliver(harness: Harness, function: Function) -> None:
     """End the pause and deliver."""
-    if b.connection.exists(keys.paused("forward")):
-        b.connection.hset(keys.paused("forward"), "until_ms", 1)
-    b.deliver(function)
+    if harness.connection.exists(keys.paused("forward")):
+        harness.connection.hset(keys.paused("forward"), "until_ms", 1)
+    harness.deliver(function)
 
 
 def message_ids(service: Service) -> list[str]:
     return [json.loads(request.body)["data"]["message_id"] for request in service.requests]
 
 
-def test_an_unavailable_target_pauses_only_its_own_queue_and_loses_nothing(start: Callable[..., Bench]) -> None:
+def test_an_unavailable_target_pauses_only_its_own_queue_and_loses_nothing(start: Callable[..., Harness]) -> None:
     port = free_port()
     with serving(says(200)) as service:
         dead, alive = dead_and_alive(service, port, CONCURRENCY="1")
-        b = start(dead, alive, events=40)
+        harness = start(dead, alive, events=40)
 
-        b.deliver(dead)
-        b.deliver(alive)
+        harness.deliver(dead)
+        harness.deliver(alive)
 
-        assert at_handler(b, alive) == (40, 0, 0, 0)
+        assert handler_totals(harness, alive) == (40, 0, 0, 0)
         assert sorted(message_ids(service), key=int) == [str(n) for n in range(40)]
-    assert at_handler(b, dead) == (0, 0, 40, 0)
-    assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
-    waiting = [b.connection.hget(keys.job(job_id), "data") for job_id in b.waiting("deliver-forward")]
+    assert handler_totals(harness, dead) == (0, 0, 40, 0)
+    assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
+    waiting = [harness.connection.hget(keys.job(job_id), "data") for job_id in harness.waiting_jobs("deliver-forward")]
     assert [queues.parse_arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
-    found = pause.read_state(b.connection, "forward")
+    found = pause.read_state(harness.connection, "forward")
     assert found is not None
     assert "could not be connected to" in found.reason
 
     with serving(says(204), port=port) as back:
-        end_pause_and_deliver(b, dead)
-        assert at_handler(b, dead) == (36, 0, 4, 0)
-        due_now(b, dead)
-        b.deliver(dead)
+        end_pause_and_deliver(harness, dead)
+        assert handler_totals(harness, dead) == (36, 0, 4, 0)
+        due_now(harness, dead)
+        harness.deliver(dead)
         assert sorted(message_ids(back), key=int) == [str(n) for n in range(40)]
-    assert b.audit().balances
+    assert harness.audit().balances
 
 
-def test_while_a_target_fails_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Bench]) -> None:
+def test_while_a_target_fails_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Harness]) -> None:
     with serving(says(500)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=20)
-        b.deliver(function)
+        harness = start(function, events=20)
+        harness.deliver(function)
         assert len(service.requests) == 5
 
         lengths = []
         for _ in range(6):
             before = len(service.requests)
-            end_pause_and_deliver(b, function)
+            end_pause_and_deliver(harness, function)
             assert len(service.requests) == before + 1
-            lengths.append(int(b.connection.hget(keys.paused("forward"), "after_ms")))
+            lengths.append(int(harness.connection.hget(keys.paused("forward"), "after_ms")))
 
     # Every second probe loses an attempt, because the event itself may be the cause.
     assert lengths == [10_000, 10_000, 20_000, 20_000, 40_000, 40_000]
-    assert at_handler(b, function) == (0, 0, 20, 0)
-    assert b.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
+    assert handler_totals(harness, function) == (0, 0, 20, 0)
+    assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
 
 
 def fails_for(message_id: str, down: list[bool]) -> Answer:
@@ -118,50 +118,50 @@ def fails_for(message_id: str, down: list[bool]) -> Answer:
     return answer
 
 
-def test_an_event_that_always_fails_does_not_hold_up_the_others(start: Callable[..., Bench]) -> None:
+def test_an_event_that_always_fails_does_not_hold_up_the_others(start: Callable[..., Harness]) -> None:
     down = [True]
     with serving(fails_for("4", down)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=10)
-        b.deliver(function)
+        harness = start(function, events=10)
+        harness.deliver(function)
         assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
         down[0] = False
         for _ in range(3):
-            end_pause_and_deliver(b, function)
+            end_pause_and_deliver(harness, function)
 
         assert set(message_ids(service)[-5:]) == {"5", "6", "7", "8", "9"}
-        assert at_handler(b, function)[0] >= 5
+        assert handler_totals(harness, function)[0] >= 5
 
 
-def test_retry_after_pauses_every_worker(start: Callable[..., Bench]) -> None:
+def test_retry_after_pauses_every_worker(start: Callable[..., Harness]) -> None:
     with serving(says(429, headers={"Retry-After": "600"})) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
-        b = start(function, events=10)
-        b.deliver(function)
-        b.deliver(function)
+        harness = start(function, events=10)
+        harness.deliver(function)
+        harness.deliver(function)
 
         assert len(service.requests) == 1
-    found = pause.read_state(b.connection, "forward")
+    found = pause.read_state(harness.connection, "forward")
     assert found is not None
     assert 500 < found.seconds_left <= 600
-    assert len(b.waiting_at(function)) == 10
+    assert len(harness.waiting_event_ids(function)) == 10
 
 
-def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., Bench]) -> None:
+def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., Harness]) -> None:
     with serving(says(422, b"no such order")) as service:
         function = make_handler(target(service.url))
-        b = start(function, events=2)
-        b.deliver(function)
+        harness = start(function, events=2)
+        harness.deliver(function)
 
-    assert at_handler(b, function) == (0, 2, 0, 0)
-    assert [letter["error"].partition(" ")[2] for letter in b.dead_letters("forward")] == [
+    assert handler_totals(harness, function) == (0, 2, 0, 0)
+    assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 422: no such order"
     ] * 2
 
 
 def test_worker_processes_forward_to_each_target_the_events_that_it_wants(
-    start: Callable[..., Bench], tmp_path: Path
+    start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     with serving(says(200)) as all_of_it, serving(says(200)) as none_of_it:
         given = {"SECRETS": SECRET, "ALLOW_PRIVATE": "true"}
@@ -170,11 +170,11 @@ def test_worker_processes_forward_to_each_target_the_events_that_it_wants(
         environ["CALLBACKS_FORWARD_URL"] = all_of_it.url.replace("http://", "http://me:pa55@")
         environ |= {"CALLBACKS_FORWARD_CRM_URL": none_of_it.url, "CALLBACKS_FORWARD_CRM_STATUSES": "UNDELIV"}
         functions = [make_handler(one) for one in targets.read_targets(environ)]
-        b = start(*functions, events=300)
+        harness = start(*functions, events=300)
 
-        command = Command(b, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
+        command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
-            until(lambda: at_handler(b, functions[0])[0] == 300, "everything to be delivered")
+            until(lambda: handler_totals(harness, functions[0])[0] == 300, "everything to be delivered")
             assert command.stop() == 0
         finally:
             command.end()
@@ -183,4 +183,4 @@ def test_worker_processes_forward_to_each_target_the_events_that_it_wants(
     assert all_of_it.connections <= 32
     assert none_of_it.requests == []
     assert not any(secret in command.log for secret in ("pa55", "s3cr3t", SECRET))
-    assert b.audit().balances
+    assert harness.audit().balances

@@ -15,8 +15,8 @@ from callbacks import ReplyEvent, ReportEvent, handler, samples
 from shared import keys, queues
 from shared.events import Event
 from tests.acceptance.processes import Running, run, started
+from tests.integration.harness import DEDUPE_SECONDS, Harness, declaration_of, open_harness, record, status
 from tests.integration.sql.databases import Database, report
-from tests.integration.workbench import DEDUPE_SECONDS, Bench, bench, declared, record, status
 from tests.redis_server import RedisServer
 from workers.expand import subscriptions
 from workers.expand.subscriptions import SubscriptionWriter
@@ -38,9 +38,9 @@ def fresh(event: Event) -> None:
 
 
 @pytest.fixture
-def b(redis_server: RedisServer) -> Iterator[Bench]:
+def harness(redis_server: RedisServer) -> Iterator[Harness]:
     called.clear()
-    with bench(redis_server.url, fresh) as opened:
+    with open_harness(redis_server.url, fresh) as opened:
         yield opened
 
 
@@ -67,9 +67,9 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
     return command
 
 
-def known_from_now_on(b: Bench) -> None:
+def known_from_now_on(harness: Harness) -> None:
     """Have an expand worker start that offers the handler all events."""
-    SubscriptionWriter([declared(fresh).name], connection=b.connection).tick()
+    SubscriptionWriter([declaration_of(fresh).name], connection=harness.connection).tick()
 
 
 def of_the_past(number: int, **fields: Any) -> list[Event]:
@@ -87,35 +87,35 @@ def figures(given: int = 0, known: int = 0, offered: int = 0, unwanted: int = 0)
 
 
 def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
-    b: Bench, database: Database, backfill: Callable[..., Any]
+    harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     wanted = [*of_the_past(250), samples.reply()]
     database.write(*wanted, *of_the_past(3, status="SEEN"))
 
     assert backfill("--dry-run") == {"read": 254, "filtered": 3, "wanted": 251, "dry_run": True}
-    assert b.counts() == {}
+    assert harness.counters() == {}
     assert backfill() == figures(given=251, unwanted=3)
-    (sums,) = b.audit().handlers
+    (sums,) = harness.audit().handlers
     assert (sums.queued, sums.waiting, sums.missing) == (251, 251, 0)
-    assert b.counts() == {"report.queued:fresh": 250, "reply.queued:fresh": 1}
+    assert harness.counters() == {"report.queued:fresh": 250, "reply.queued:fresh": 1}
 
     assert backfill() == figures(known=251, unwanted=3)
-    b.deliver(fresh)
+    harness.deliver(fresh)
     assert backfill() == figures(known=251, unwanted=3)
     assert called == [event.id for event in wanted]
-    (sums,) = b.audit().handlers
+    (sums,) = harness.audit().handlers
     assert (sums.delivered, sums.waiting, sums.missing) == (251, 0, 0)
-    given = b.leftovers()
+    given = harness.leftover_keys()
     assert given
     assert all(key.startswith(keys.backfilled("fresh")) for key in given)
-    assert all(0 < b.connection.ttl(key) <= keys.BACKFILLED_SECONDS for key in given)
+    assert all(0 < harness.connection.ttl(key) <= keys.BACKFILLED_SECONDS for key in given)
 
 
 def test_only_the_kind_and_the_times_asked_for_are_given(
-    b: Bench, database: Database, backfill: Callable[..., Any]
+    harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     database.write(*of_the_past(5), samples.reply())
 
     assert backfill("--kind", "reply") == figures(given=1)
@@ -124,34 +124,34 @@ def test_only_the_kind_and_the_times_asked_for_are_given(
 
 
 def test_what_the_handler_was_offered_the_usual_way_is_left_out(
-    b: Bench, database: Database, backfill: Callable[..., Any]
+    harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
     database.write(*of_the_past(10))
-    known_from_now_on(b)
+    known_from_now_on(harness)
     waited = status(*(record(f"w{number}") for number in range(5)))
-    b.keep(waited)  # received years ago, by its time
-    b.expand()
-    (events,) = b.waiting_events(fresh)
+    harness.accept(waited)  # received years ago, by its time
+    harness.expand()
+    (events,) = harness.waiting_events(fresh)
     usual = [events_id for _, events_id, *_ in events]
     for event in events:
         database.write(report(message_id=event[5], id=event[1], received_at=datetime.now(UTC) - timedelta(days=1)))
-    b.deliver(fresh)
+    harness.deliver(fresh)
     assert called == usual
 
     assert backfill() == figures(given=10, offered=5)
-    b.deliver(fresh)
+    harness.deliver(fresh)
     assert Counter(called).most_common(1)[0][1] == 1
     assert len(called) == 15
-    assert b.audit().balances
+    assert harness.audit().balances
 
 
 def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
-    b: Bench, database: Database, backfill: Callable[..., Any]
+    harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     now = int(time.time() * 1000)
     hour = 3_600_000
-    b.connection.hset(keys.SUBSCRIPTIONS, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
+    harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", f"{now - 5 * hour}-{now - 4 * hour},{now - 2 * hour}-")
     ages = (4.5, 3, 1)  # in hours: offered, missed, offered
     database.write(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
 
@@ -165,88 +165,88 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
     [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before it was noted")],
 )
 def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
-    b: Bench, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
+    harness: Harness, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
 ) -> None:
     if noted is not None:
-        b.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
+        harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
     ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert ended.returncode == 1
     assert words in ended.stderr
-    assert b.counts() == {}
+    assert harness.counters() == {}
 
 
 def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
-    b: Bench, database: Database, setting: dict[str, str], tmp_path: Path, backfill: Callable[..., Any]
+    harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path, backfill: Callable[..., Any]
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     past = of_the_past(2_600)
     database.write(*past)
     queue = keys.rq_queue(queues.delivery_queue("fresh"))
     with started(tmp_path, setting) as start:
         # It waits in the midst, as it may not give more before what it gave is delivered.
         running: Running = start("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
-        running.until(lambda: b.connection.llen(queue) == 10, "a first step")
+        running.until(lambda: harness.connection.llen(queue) == 10, "a first step")
         time.sleep(0.5)
-        assert b.connection.llen(queue) == 10
+        assert harness.connection.llen(queue) == 10
         running.send(signal.SIGSTOP)  # else it would go on as soon as the first jobs are taken, and that be taken too
-        b.deliver(fresh)
+        harness.deliver(fresh)
         running.send(signal.SIGCONT)
-        running.until(lambda: b.connection.llen(queue) == 10, "a second step")
+        running.until(lambda: harness.connection.llen(queue) == 10, "a second step")
         running.process.kill()
         running.wait()
-    assert b.audit().balances
+    assert harness.audit().balances
     assert len(called) == 1_000
 
     assert backfill() == figures(given=600, known=2_000)
-    assert b.audit().balances
-    b.deliver(fresh)
+    assert harness.audit().balances
+    harness.deliver(fresh)
     assert called == [event.id for event in past]
-    assert b.audit().handlers[0].delivered == 2_600
+    assert harness.audit().handlers[0].delivered == 2_600
 
 
 def test_it_ends_when_all_is_given_however_much_of_it_waits(
-    b: Bench, database: Database, backfill: Callable[..., Any]
+    harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     database.write(*of_the_past(1_000))
 
     assert backfill("--max-waiting", "1000") == figures(given=1_000)
-    assert sum(map(len, b.waiting_events(fresh))) == 1_000
+    assert sum(map(len, harness.waiting_events(fresh))) == 1_000
 
 
 def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothing(
-    b: Bench, database: Database, setting: dict[str, str], tmp_path: Path
+    harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     database.write(*of_the_past(1_100))
     words = ("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
     assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
 
-    pauses.pause(b.connection, "fresh")
+    pauses.pause(harness.connection, "fresh")
     assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
     with started(tmp_path, setting) as start:
         running: Running = start(*words)
-        running.until(lambda: b.waiting_events(fresh), "a first step")
+        running.until(lambda: harness.waiting_events(fresh), "a first step")
         assert (
             "'fresh' is paused: nothing is delivered to it until `callbacks handlers resume fresh`." in running.output
         )
-        pauses.resume(b.connection, "fresh")
+        pauses.resume(harness.connection, "fresh")
         now_ms = int(time.time() * 1000)
         pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "shut"}
-        b.connection.hset(keys.paused("fresh"), mapping=pause)
+        harness.connection.hset(keys.paused("fresh"), mapping=pause)
         running.until(lambda: "'fresh' is paused: nothing is delivered" in running.output, "the second pause")
         assert running.output.count("It says: shut") == 1
-        pauses.resume(b.connection, "fresh")
-        b.deliver(fresh)
+        pauses.resume(harness.connection, "fresh")
+        harness.deliver(fresh)
         assert running.wait() == 0
         assert running.output.count("'fresh' is ") == 2
 
 
 def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
-    b: Bench, setting: dict[str, str], tmp_path: Path
+    harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
-    known_from_now_on(b)
+    known_from_now_on(harness)
     ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
     assert ended.returncode == 1
     assert "has no messages yet" in ended.stderr
@@ -256,8 +256,10 @@ def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
     assert "no handler is called 'nobody'" in ended.stderr
 
 
-def test_what_is_enqueued_are_the_very_events(b: Bench, database: Database, backfill: Callable[..., Any]) -> None:
-    known_from_now_on(b)
+def test_what_is_enqueued_are_the_very_events(
+    harness: Harness, database: Database, backfill: Callable[..., Any]
+) -> None:
+    known_from_now_on(harness)
     given = [
         samples.named(client_job_id="autumn")[name] for name in ("delivered", "odd-reply", "long-report", "sticker")
     ]
@@ -270,57 +272,57 @@ def test_what_is_enqueued_are_the_very_events(b: Bench, database: Database, back
     def taking(event: Event) -> None:
         got.append(event)
 
-    b.deliver(taking)
+    harness.deliver(taking)
     assert sorted(got, key=lambda event: event.id) == sorted(given, key=lambda event: event.id)
 
 
-def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(b: Bench) -> None:
-    old: Any = b.worker(queues.EXPAND)
+def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(harness: Harness) -> None:
+    old: Any = harness.worker(queues.EXPAND)
     old.register_birth()
-    begins = SubscriptionWriter(["fresh"], connection=b.connection)
+    begins = SubscriptionWriter(["fresh"], connection=harness.connection)
     begins.tick()
-    noted = subscriptions.find(b.connection, "fresh")
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert (noted.is_pending, noted.times) == (True, ())
 
     old.register_death()
     begins._check_at = 0.0
     begins.tick()
-    noted = subscriptions.find(b.connection, "fresh")
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert not noted.is_pending
     assert noted.since_ms is not None
 
-    SubscriptionWriter(["other"], connection=b.connection).tick()
-    noted = subscriptions.find(b.connection, "fresh")
+    SubscriptionWriter(["other"], connection=harness.connection).tick()
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert noted.since_ms is None
     assert len(noted.times) == 1
-    SubscriptionWriter(["other", "fresh"], connection=b.connection).tick()
-    noted = subscriptions.find(b.connection, "fresh")
+    SubscriptionWriter(["other", "fresh"], connection=harness.connection).tick()
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert len(noted.times) == 2
 
 
-def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_one(b: Bench) -> None:
-    b.keep(status(record("1")))
-    b.expand()
-    known_from_now_on(b)
+def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_one(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    harness.expand()
+    known_from_now_on(harness)
 
-    noted = subscriptions.find(b.connection, "fresh")
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert noted.is_unknown
 
 
 def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
-    b: Bench, setting: dict[str, str], tmp_path: Path
+    harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     with started(tmp_path, setting) as start:
         expand = start("worker", "expand")
-        expand.until(lambda: subscriptions.find(b.connection, "fresh"), "a note")
-        b.keep(status(record("1")))
-        expand.until(lambda: b.waiting(queues.delivery_queue("fresh")), "an event")
-    noted = subscriptions.find(b.connection, "fresh")
+        expand.until(lambda: subscriptions.find(harness.connection, "fresh"), "a note")
+        harness.accept(status(record("1")))
+        expand.until(lambda: harness.waiting_jobs(queues.delivery_queue("fresh")), "an event")
+    noted = subscriptions.find(harness.connection, "fresh")
     assert noted is not None
     assert (noted.is_pending, noted.is_unknown) == (False, False)
     assert noted.since_ms is not None

@@ -96,8 +96,8 @@ def test_a_whole_batch_is_retried_and_not_tried_event_by_event() -> None:
     def sql(events: list[Event]) -> None:
         store.write(events)
 
-    declared: Handler = sql.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
-    with Caller(declared) as calls:
+    declaration_of: Handler = sql.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
+    with Caller(declaration_of) as calls:
         outcomes = [outcome for _, outcome in calls.call([report("SEEN"), report("ACCEPTD")])]
     assert len(outcomes) == 2
     assert all(isinstance(outcome, RetryRequested) and "Connection refused" in outcome.reason for outcome in outcomes)
@@ -182,17 +182,17 @@ def test_a_slow_server_times_out_and_the_store_works_afterwards(
     def sql(events: list[Event]) -> None:
         database.store.write(events)
 
-    declared: Handler = sql.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
+    declaration_of: Handler = sql.callbacks_handler  # type: ignore[attr-defined] # where the decorator leaves it
     locking = database_url.open_engine(database.address)
     with locking.begin() as connection:
         connection.exec_driver_sql("LOCK TABLE callbacks_statuses")
-        with Caller(declared) as calls:
+        with Caller(declaration_of) as calls:
             ((_, outcome),) = calls.call([report("SEEN")])
     locking.dispose()
     assert "HandlerTimeout" in getattr(outcome, "error", "")
 
     # With a longer time-out the write succeeds.
-    with Caller(dataclasses.replace(declared, timeout_seconds=30.0)) as calls:
+    with Caller(dataclasses.replace(declaration_of, timeout_seconds=30.0)) as calls:
         assert list(calls.call([report("SEEN")])) == [(0, DONE)]
     assert database.message["status"] == "SEEN"
     database.close()

@@ -8,8 +8,8 @@ import redis
 
 from shared import connections, keys
 from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser, url, without  # noqa: F401
-from tests.integration.shelves import die, ids, quarantined, refusing
-from tests.integration.workbench import RECEIVED_MS, Bench
+from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.harness import RECEIVED_MS, Harness
 from tests.redis_server import RedisServer
 from workers.admin import bulk_action
 from workers.admin.action_log import Action, ActionLog
@@ -19,17 +19,17 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def b(server: RedisServer) -> Iterator[Bench]:  # noqa: F811
-    bench = Bench(server.url, refusing)
-    with closing(bench.connection):
-        yield bench
+def harness(server: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    harness = Harness(server.url, refusing)
+    with closing(harness.connection):
+        yield harness
 
 
-def run_every_action(b: Bench, url: str) -> None:
+def run_every_action(harness: Harness, url: str) -> None:
     """Do all that the page offers, as the user of `url`. Raises redis.RedisError."""
-    b.connection.flushall()
-    b.keep(quarantined=[quarantined(number) for number in range(4)])
-    die(b, "1", "2", "3", "4")
+    harness.connection.flushall()
+    harness.accept(quarantined=[quarantined(number) for number in range(4)])
+    die(harness, "1", "2", "3", "4")
     with connections.connect(url) as client:
         for handler in (None, "refusing"):
             for task in ("replay", "drop"):
@@ -45,8 +45,8 @@ def run_every_action(b: Bench, url: str) -> None:
         )
         bulk_actions.stop(one)
         bulk_actions.run(bulk_actions.resume(one, "berta"), is_stopping=bool)
-    assert ids(b, keys.QUARANTINE) == ids(b, keys.dead("refusing")) == []
-    assert b.audit().balances
+    assert ids(harness, keys.QUARANTINE) == ids(harness, keys.dead("refusing")) == []
+    assert harness.audit().balances
 
 
 def run_action(client: redis.Redis, task: Task, handler: str | None) -> None:
@@ -58,18 +58,20 @@ def run_action(client: redis.Redis, task: Task, handler: str | None) -> None:
 
 
 @pytest.mark.parametrize("user", ["ops", "worker"])  # the command line does the same, as a worker
-def test_all_that_the_page_offers_is_allowed(b: Bench, server: RedisServer, user: str) -> None:  # noqa: F811
-    run_every_action(b, url(server, user))
+def test_all_that_the_page_offers_is_allowed(harness: Harness, server: RedisServer, user: str) -> None:  # noqa: F811
+    run_every_action(harness, url(server, user))
 
     with server.client() as client:
         assert denied(client) == []
 
 
 @pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
-def test_each_right_is_needed(b: Bench, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_each_right_is_needed(
+    harness: Harness, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
     monkeypatch.setattr(bulk_action, "_FAILURES_PER_STEP", 1)
     with server.client() as client, without(client, "ops", right):
         with pytest.raises(redis.RedisError):
-            run_every_action(b, url(server, "ops"))
+            run_every_action(harness, url(server, "ops"))
         assert denied(client), right

@@ -1,10 +1,10 @@
-"""Two handlers of the same events: `bad` fails until the file CALLBACKS_WITNESS_FILE is there, `good` never does."""
+"""Two handlers of the same events: `bad` fails until the file CALLBACKS_RECORDER_FILE is there, `good` never does."""
 
 import os
 from pathlib import Path
 
 from callbacks import ReportEvent, handler
-from tests.integration.witnesses import VARIABLE
+from tests.integration.recorders import VARIABLE
 
 
 @handler(ReportEvent, attempts=8)

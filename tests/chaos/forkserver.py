@@ -31,9 +31,9 @@ _PRELOADED: Final = (
     "callbacks.cli.quarantine",
     "workers.process",
 )
-_PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.witness")
+_PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.recorder")
 # Module, name, seconds there instead of so many more. None of them decides what is kept or given back, only when.
-_HASTENED: Final = (
+_SHORTER_WAITS: Final = (
     ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
     ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
     ("ingest.health", "RECHECK_SECONDS", 0.05),
@@ -45,12 +45,12 @@ _HASTENED: Final = (
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
-class Nursery:
+class ForkServer:
     """The process that forks, and those that it has started; a context manager that ends them all."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery", folder],
+            [sys.executable, "-m", "tests.chaos.forkserver", folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=REPOSITORY,
@@ -84,7 +84,7 @@ class Nursery:
     def kill_all(self) -> None:
         """End all that was started, without a word."""
         while running := self.processes():
-            # Parents first, or they would start others. Workers whose parent is gone are the nursery's own.
+            # Parents first, or they would start others. Workers whose parent is gone are the forkserver's own.
             for pid in sorted(running, key=lambda pid: running[pid]):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -117,13 +117,13 @@ class _ForkedWorker(subprocess.Popen[bytes]):
         self._child_created = True
         if self.pid:
             return
-        _begin_anew(keep={0, 1, 2, *pass_fds}, environment=env)
+        _reset_process(keep={0, 1, 2, *pass_fds}, environment=env)
         # Before the module: the interpreter, its option and the launcher.
         sys.argv = list(args[3:])
-        _end_by(lambda: sys.exit(importlib.import_module(args[3]).main()))
+        _run_and_exit(lambda: sys.exit(importlib.import_module(args[3]).main()))
 
 
-def _begin_anew(*, keep: set[int], environment: Mapping[str, str]) -> None:
+def _reset_process(*, keep: set[int], environment: Mapping[str, str]) -> None:
     """Make this fork what a started process is: no files and no signal handlers of its parent's."""
     os.setsid()
     for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
@@ -139,7 +139,7 @@ def _begin_anew(*, keep: set[int], environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _end_by(main: Any) -> None:
+def _run_and_exit(main: Any) -> None:
     """Run `main` to its end and leave, whatever it does."""
     code = 1
     try:
@@ -156,23 +156,23 @@ def _end_by(main: Any) -> None:
         os._exit(code)
 
 
-def _become(order: Mapping[str, Any]) -> None:
+def _run_command(order: Mapping[str, Any]) -> None:
     output = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    _begin_anew(keep={0, 1, 2}, environment={**os.environ, **order["environment"]})
+    _reset_process(keep={0, 1, 2}, environment={**os.environ, **order["environment"]})
     from callbacks.cli.main import main  # noqa: PLC0415 # imported long before
 
     sys.argv = ["callbacks", *order["arguments"]]
-    _end_by(lambda: main(prog_name="callbacks"))
+    _run_and_exit(lambda: main(prog_name="callbacks"))
 
 
 def _main() -> None:
     for name in (*_PRELOADED, *_PRELOADED_TOO):
         importlib.import_module(name)
-    for module, name, seconds in _HASTENED:
+    for module, name, seconds in _SHORTER_WAITS:
         found = importlib.import_module(module)
         if getattr(found, name) < seconds:
             raise ValueError(f"{module}.{name} would be slowed down")
@@ -188,7 +188,7 @@ def _main() -> None:
     for line in sys.stdin.buffer:
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _run_command(json.loads(line))
         sys.stdout.buffer.write(b"%d\n" % pid)
         sys.stdout.buffer.flush()
 

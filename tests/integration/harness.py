@@ -1,7 +1,7 @@
-"""A workbench for the workers: callbacks kept as the web process keeps them, workers run to the end, and what is left.
+"""A harness for the workers: callbacks kept as the web process keeps them, workers run to the end, and what is left.
 
-Workers run here in the test's own process (`Bench.expand`, `Bench.deliver`), or each in a process of its own that dies,
-or loses its connection, at a given Redis command (`tests.integration.faults`).
+Workers run here in the test's own process (`Harness.expand`, `Harness.deliver`), or each in a process of its own, which
+dies, or loses its connection, at a given Redis command (`tests.integration.faults`).
 """
 
 import json
@@ -15,7 +15,7 @@ import redis
 
 from shared import audit, connections, keys, queues
 from shared.batches import Accepted, Quarantined
-from tests import keeping
+from tests import commit_pipeline
 from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.declaration import ATTRIBUTE, Handler
@@ -31,10 +31,10 @@ from workers.runtime.worker import QueueWorker
 DEDUPE_SECONDS: Final = 3600
 RECEIVED_MS: Final = 1_700_000_000_000
 # RQ's bookkeeping that stays: names of queues, workers that ended lately, locks.
-_RQ_KEEPS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
+_KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
-_KEEPS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+_KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
 
 
 class TestWorker(QueueWorker):
@@ -49,7 +49,7 @@ class TestWorker(QueueWorker):
         """Leave the test's own."""
 
 
-class Bench:
+class Harness:
     """The two stages over one Redis, with the handlers given."""
 
     def __init__(
@@ -63,13 +63,13 @@ class Bench:
         self._journals = journals or JournalFolder()
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self.connection: Any = connections.connect(url)
-        self.handlers: tuple[Handler, ...] = tuple(declared(function) for function in functions)
+        self.handlers: tuple[Handler, ...] = tuple(declaration_of(function) for function in functions)
         self._dedupe_seconds = dedupe_seconds
 
-    def keep(self, *callbacks: Accepted, quarantined: Iterable[Quarantined] = ()) -> None:
+    def accept(self, *callbacks: Accepted, quarantined: Iterable[Quarantined] = ()) -> None:
         """Commit these callbacks together, as one batch."""
         with self.connection.pipeline() as pipe:
-            keeping.add(pipe, callbacks, quarantined)
+            commit_pipeline.add(pipe, callbacks, quarantined)
             pipe.execute()
 
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
@@ -90,7 +90,7 @@ class Bench:
         name: str = "",
     ) -> None:
         """Deliver what waits for this handler, until nothing does, or `stop_when` says that a SIGTERM came."""
-        handler, connection = declared(function), connection or self.connection
+        handler, connection = declaration_of(function), connection or self.connection
         queue = queues.delivery_queue(handler.name)
         name = name or worker_name(queue)
         with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
@@ -106,7 +106,7 @@ class Bench:
             worker = self.worker(queue, connection=connection, name=name, journal=journal)
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
-    def waiting(self, queue: str) -> list[str]:
+    def waiting_jobs(self, queue: str) -> list[str]:
         """Give the ids of the jobs that wait in a queue, first to last."""
         return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]
 
@@ -126,38 +126,38 @@ class Bench:
         )
 
     def maintenance(self, *functions: Callable[..., Any]) -> Maintenance:
-        names = [queues.EXPAND, *(queues.delivery_queue(declared(function).name) for function in functions)]
+        names = [queues.EXPAND, *(queues.delivery_queue(declaration_of(function).name) for function in functions)]
         return Maintenance(names, connection=connections.connect(self.url))
 
     def audit(self) -> audit.Audit:
         return audit.run(self.connection)
 
-    def counts(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """Give the counters that are not zero."""
         raw = self.connection.hgetall(keys.COUNTS)
         return {name.decode(): int(number) for name, number in raw.items() if int(number)}
 
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
         """Give the events in each job that waits in the handler's queue."""
-        ids = self.waiting(queues.delivery_queue(declared(function).name))
+        ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
         return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
 
-    def waiting_at(self, function: Callable[..., Any]) -> list[str]:
+    def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
         """Give the ids of the events that wait in the handler's queue."""
         return [event[1] for events in self.waiting_events(function) for event in events]
 
     def quarantine(self) -> list[dict[str, str]]:
-        return self._entries(keys.QUARANTINE, keys.quarantined)
+        return self._failures(keys.QUARANTINE, keys.quarantined)
 
     def dead_letters(self, handler: str) -> list[dict[str, str]]:
-        return self._entries(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
+        return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
-    def leftovers(self) -> set[str]:
-        """Give the keys that are neither of _KEEPS, nor set aside on purpose, nor RQ's bookkeeping."""
-        kept = (*_KEEPS, keys.QUARANTINE, "cb:dead:", *_RQ_KEEPS)
+    def leftover_keys(self) -> set[str]:
+        """Give the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
+        kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
-    def _entries(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:
+    def _failures(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:
         ids = [failure_id.decode() for failure_id in self.connection.zrange(index, 0, -1)]
         return [
             {name.decode(): value.decode() for name, value in self.connection.hgetall(key(failure_id)).items()}
@@ -181,15 +181,15 @@ def quick_redis(_quick_server: RedisServer) -> RedisServer:
 
 
 @contextmanager
-def bench(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Bench]:
+def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
     """Give a bench, and close what it opened."""
-    made = Bench(url, *functions, dedupe_seconds=dedupe_seconds)
+    made = Harness(url, *functions, dedupe_seconds=dedupe_seconds)
     with ExitStack() as stack:
         stack.callback(made.connection.close)
         yield made
 
 
-def declared(function: Callable[..., Any]) -> Handler:
+def declaration_of(function: Callable[..., Any]) -> Handler:
     """Give what @handler left on the function."""
     declaration: Handler = getattr(function, ATTRIBUTE)
     return declaration

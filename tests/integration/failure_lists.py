@@ -3,7 +3,7 @@
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from shared import keys
 from shared.batches import Quarantined
-from tests.integration.workbench import RECEIVED_MS, Bench, record, status
+from tests.integration.harness import RECEIVED_MS, Harness, record, status
 
 # Any body that this release reads, but an older one did not.
 READABLE = b'{"data":[{"message_id":"%d","status":"SEEN","to":"35699000001"}]}'
@@ -14,11 +14,11 @@ def refusing(event: ReportEvent | ReplyEvent) -> None:
     raise Reject("no")
 
 
-def die(b: Bench, *message_ids: str) -> None:
+def die(harness: Harness, *message_ids: str) -> None:
     """Let a report of each message become a dead letter of `refusing`."""
-    b.keep(status(*(record(message_id) for message_id in message_ids)))
-    b.expand()
-    b.deliver(refusing)
+    harness.accept(status(*(record(message_id) for message_id in message_ids)))
+    harness.expand()
+    harness.deliver(refusing)
 
 
 def quarantined(number: int, *, body: bytes = b"", at_ms: int = RECEIVED_MS, records: int = 1) -> Quarantined:
@@ -32,13 +32,15 @@ def quarantined(number: int, *, body: bytes = b"", at_ms: int = RECEIVED_MS, rec
     )
 
 
-def ids(b: Bench, index: str) -> list[str]:
+def ids(harness: Harness, index: str) -> list[str]:
     """Give the ids in an index, oldest first."""
-    return [failure_id.decode() for failure_id in b.connection.zrange(index, 0, -1)]
+    return [failure_id.decode() for failure_id in harness.connection.zrange(index, 0, -1)]
 
 
-def weighed(b: Bench, index: str) -> int:
+def weighed(harness: Harness, index: str) -> int:
     """Give the bytes of a shelf, after adding them up anew."""
-    told = int(b.connection.get(keys.failures_bytes(index)) or 0)
-    assert told == sum(int(b.connection.hget(keys.failure(index, each), "bytes") or 0) for each in ids(b, index))
+    told = int(harness.connection.get(keys.failures_bytes(index)) or 0)
+    assert told == sum(
+        int(harness.connection.hget(keys.failure(index, each), "bytes") or 0) for each in ids(harness, index)
+    )
     return told

@@ -1,8 +1,7 @@
-"""Handlers that write down, in the file CALLBACKS_WITNESS_FILE, each call they got: one line, so that no call is lost.
+"""Handlers that write down, in the file CALLBACKS_RECORDER_FILE, each call they got: one line, so that no call is lost.
 
-What they do beside that the event says, in its `client_message_id`: "fails" and "rejects" what they say; "kills" ends
-the process without a word, the first time, "murders" each time; "sleeps:0.5" takes its time; "waits:PATH" waits until
-that file is there.
+What else they do, the event says in its `client_message_id`: "fails" and "rejects" do what they say; "kills" kills the
+process, the first time, "always-kills" each time; "sleeps:0.5" sleeps; "waits:PATH" waits until that file exists.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
 
-VARIABLE: Final = "CALLBACKS_WITNESS_FILE"
+VARIABLE: Final = "CALLBACKS_RECORDER_FILE"
 
 
 @handler(ReportEvent, ReplyEvent, attempts=3)
@@ -52,31 +51,31 @@ def total() -> int:
     return sum(1 for _ in _lines())
 
 
-def write_down(file: Path, *lines: str) -> None:
+def append_lines(file: Path, *lines: str) -> None:
     """Append lines at once: those of several processes do not mix, and none is lost with a process that is killed."""
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, "".join(f"{line}\n" for line in lines).encode())
     os.close(descriptor)
 
 
-def written_down(file: Path) -> list[list[str]]:
+def read_lines(file: Path) -> list[list[str]]:
     """Give the words of each line."""
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def _lines() -> Iterable[tuple[str, str]]:
-    return ((name, event_id) for name, event_id in written_down(Path(os.environ[VARIABLE])))
+    return ((name, event_id) for name, event_id in read_lines(Path(os.environ[VARIABLE])))
 
 
 def _orders(handler: str, events: Iterable[ReportEvent | ReplyEvent]) -> float:
     events = list(events)
-    write_down(Path(os.environ[VARIABLE]), *(f"{handler} {event.id}" for event in events))
+    append_lines(Path(os.environ[VARIABLE]), *(f"{handler} {event.id}" for event in events))
     seconds = 0.0
     for event in events:
         order, _, value = (getattr(event, "client_message_id", None) or "").partition(":")
         if order == "kills" and calls(handler)[event.id] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        if order == "murders":
+        if order == "always-kills":
             os.kill(os.getpid(), signal.SIGKILL)
         if order == "waits":
             while not Path(value).exists():

@@ -8,10 +8,10 @@ import pytest
 
 from shared import audit, keys
 from tests.acceptance.processes import run, started
-from tests.integration import stored
+from tests.integration import stored_formats
 from tests.redis_server import RedisServer
 
-FILES = sorted(stored.STORED.glob("*.json"))
+FILES = sorted(stored_formats.STORED.glob("*.json"))
 SHOP = """
 from callbacks import ReplyEvent, ReportEvent, handler
 
@@ -32,7 +32,7 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
         "CALLBACKS_LOG_FILE": str(log),
     }
     with redis_server.client(decode_responses=False) as client:
-        stored.put_back(client, stored.read(file))
+        stored_formats.put_back(client, stored_formats.read(file))
         # Set aside just now: what is older than a month is dropped, and the file grows older each day.
         now_ms = time.time() * 1000
         for index in (keys.QUARANTINE, keys.dead("shop")):
@@ -64,8 +64,8 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 def test_what_is_written_down_is_what_was_put_back(file: Path, redis_server: RedisServer) -> None:
-    kept = stored.read(file)
+    kept = stored_formats.read(file)
 
     with redis_server.client(decode_responses=False) as client:
-        stored.put_back(client, kept)
-        assert stored.write_down(client) == kept
+        stored_formats.put_back(client, kept)
+        assert stored_formats.append_lines(client) == kept

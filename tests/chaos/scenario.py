@@ -19,8 +19,8 @@ import redis
 
 from shared import audit, keys, queues
 from tests.acceptance.processes import get
-from tests.chaos import witness
-from tests.chaos.nursery import Nursery
+from tests.chaos import recorder
+from tests.chaos.forkserver import ForkServer
 from tests.chaos.proxy import Passage, Plan, Proxy
 from tests.integration.pools import alive
 from tests.redis_server import RedisServer, free_port
@@ -45,25 +45,25 @@ class Callback:
 
 @dataclass(frozen=True)
 class State:
-    """What Redis holds (key, lifetime in ms, DUMP), what the witness wrote, and which events were acknowledged."""
+    """What Redis holds (key, lifetime in ms, DUMP), what the recorder wrote, and which events were acknowledged."""
 
     keys: tuple[tuple[bytes, int, bytes], ...] = ()
-    witnessed: str = ""
+    recorded: str = ""
     acknowledged: frozenset[str] = frozenset()
 
 
-class Lane:
+class Scenario:
     """A Redis, a proxy before it, and the processes that are started on them; one run after the other."""
 
-    def __init__(self, redis_server: RedisServer, proxy: Proxy, nursery: Nursery, folder: Path) -> None:
+    def __init__(self, redis_server: RedisServer, proxy: Proxy, forkserver: ForkServer, folder: Path) -> None:
         # In bytes, as DUMP gives them.
         self.client: redis.Redis = redis_server.client(decode_responses=False)
         self.proxy = proxy
-        self.witness_file = folder / "witness.txt"
+        self.recorder_file = folder / "recorder.txt"
         self.acknowledged: set[str] = set()
         self.passage = Passage(None)
         self._urls = {False: redis_server.url, True: f"redis://127.0.0.1:{proxy.port}/0"}
-        self._nursery = nursery
+        self._forkserver = forkserver
         self._folder = folder
         self._port = free_port()
         self._parts: dict[str, tuple[int, bool]] = {}
@@ -79,7 +79,7 @@ class Lane:
             for key, lifetime_ms, value in state.keys:
                 pipe.restore(key, lifetime_ms, value)
             pipe.execute()
-        self.witness_file.write_text(state.witnessed)
+        self.recorder_file.write_text(state.recorded)
         self.obey()
         shutil.rmtree(self._folder / "spool", ignore_errors=True)
         (self._folder / "log.txt").write_text("")
@@ -88,7 +88,7 @@ class Lane:
 
     def end(self) -> None:
         """End what runs."""
-        self._nursery.kill_all()
+        self._forkserver.kill_all()
         self._parts.clear()
         self.proxy.refusing = False
 
@@ -110,7 +110,7 @@ class Lane:
             for key in sorted(self.client.scan_iter(count=1000))
             if not key.startswith(of_processes)
         )
-        return State(found, self.witness_file.read_text(), frozenset(self.acknowledged))
+        return State(found, self.recorder_file.read_text(), frozenset(self.acknowledged))
 
     def start(self, part: str, *, watched: bool = False) -> None:
         """Start a part of the service, with its connections through the proxy if it is to be watched."""
@@ -118,7 +118,7 @@ class Lane:
 
     def run(self, *arguments: str, watched: bool) -> int:
         """Start `callbacks …`; give its pid."""
-        return self._nursery.start(
+        return self._forkserver.start(
             self._folder / "log.txt",
             *arguments,
             environment={
@@ -127,8 +127,8 @@ class Lane:
                 "CALLBACKS_TOKENS": f"gateway={TOKEN}",
                 "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
                 "CALLBACKS_SPOOL_DIR": str(self._folder / "spool"),
-                "CALLBACKS_HANDLERS": "tests.chaos.witness",
-                witness.VARIABLE: str(self.witness_file),
+                "CALLBACKS_HANDLERS": "tests.chaos.recorder",
+                recorder.VARIABLE: str(self.recorder_file),
             },
         )
 
@@ -167,9 +167,9 @@ class Lane:
                 return
 
     def obey(self, *orders: str) -> None:
-        """Have the witness follow these orders from now on, and no others."""
-        for order in (witness.AGAIN, witness.DEAD):
-            file = self.witness_file.with_name(order)
+        """Have the recorder follow these orders from now on, and no others."""
+        for order in (recorder.RETRY, recorder.DEAD):
+            file = self.recorder_file.with_name(order)
             file.touch() if order in orders else file.unlink(missing_ok=True)
 
     def all_expanded(self) -> bool:

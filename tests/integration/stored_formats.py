@@ -1,6 +1,6 @@
 """What a release leaves in Redis, as a file of JSON: `tests/payloads/stored/` has one for each.
 
-    .venv/bin/python -m tests.integration.stored URL > tests/payloads/stored/VERSION.json
+    .venv/bin/python -m tests.integration.stored_formats URL > tests/payloads/stored/VERSION.json
 
 writes down what stands in the Redis at URL; hashes, lists, sets and sorted sets, byte for byte (as Latin-1).
 """
@@ -17,7 +17,7 @@ from tests.acceptance.processes import REPOSITORY
 STORED: Final = REPOSITORY / "tests" / "payloads" / "stored"
 
 
-def write_down(connection: redis.Redis) -> dict[str, Any]:
+def append_lines(connection: redis.Redis) -> dict[str, Any]:
     """Give every key of ours and RQ's with what it holds; running workers and lifetimes are left out."""
     client: Any = connection  # whose types do not know that it answers in bytes
     kept: dict[str, Any] = {}
@@ -66,4 +66,4 @@ def _text(value: bytes) -> str:
 
 if __name__ == "__main__":
     with redis.Redis.from_url(sys.argv[1]) as asked:
-        sys.stdout.write(json.dumps(write_down(asked), indent=1) + "\n")
+        sys.stdout.write(json.dumps(append_lines(asked), indent=1) + "\n")

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from callbacks import ReportEvent, handler
-from tests.integration.workbench import Bench, declared, statuses
+from tests.integration.harness import Harness, declaration_of, statuses
 
 
-class Told:
+class HandlerScript:
     """What the handlers of this file do next, and what they were called with: by message id."""
 
     def __init__(self) -> None:
@@ -19,13 +19,13 @@ class Told:
         return [message_id for call in self.calls for message_id in call]
 
 
-told = Told()
+script = HandlerScript()
 
 
 @handler(ReportEvent, attempts=3)
 def single(event: ReportEvent) -> None:
-    told.calls.append([event.message_id])
-    told.act(event)
+    script.calls.append([event.message_id])
+    script.act(event)
 
 
 @handler(ReportEvent, attempts=3)
@@ -35,24 +35,24 @@ def other(event: ReportEvent) -> None:
 
 @handler(ReportEvent, batch=True, attempts=3)
 def whole(batch: list[ReportEvent]) -> None:
-    told.calls.append([event.message_id for event in batch])
+    script.calls.append([event.message_id for event in batch])
     for event in batch:
-        told.act(event)
+        script.act(event)
 
 
-def brought(b: Bench, *message_ids: str) -> None:
+def accept_and_expand(harness: Harness, *message_ids: str) -> None:
     """Have these events wait at each handler, in one job."""
-    b.keep(*statuses(message_ids))
-    b.expand()
+    harness.accept(*statuses(message_ids))
+    harness.expand()
 
 
-def at_handler(b: Bench, function: Callable[..., Any]) -> tuple[int, int, int, int]:
+def handler_totals(harness: Harness, function: Callable[..., Any]) -> tuple[int, int, int, int]:
     """Give how many events are delivered, dead, waiting and missing."""
-    (found,) = (one for one in b.audit().handlers if one.handler == declared(function).name)
+    (found,) = (one for one in harness.audit().handlers if one.handler == declaration_of(function).name)
     return found.delivered, found.dead, found.waiting, found.missing
 
 
-def fail_at(*message_ids: str) -> Callable[[ReportEvent], None]:
+def fail_for(*message_ids: str) -> Callable[[ReportEvent], None]:
     def act(event: ReportEvent) -> None:
         if event.message_id in message_ids:
             raise RuntimeError(f"no {event.message_id} today")

@@ -112,7 +112,7 @@ def test_each_part_as_in_production(start: Callable[..., Running], project: Path
 def test_everything_at_once_with_dev(start: Callable[..., Running], environment: dict[str, str]) -> None:
     require()
     dev = start("dev", "--port", str(free_port()))
-    dev.until_told("callback_url")
+    dev.wait_for_output("callback_url")
     found = re.search(r"callback_url +(http://\S+)/status", dev.output)
     assert found
     for number in range(20):
