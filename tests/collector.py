@@ -10,7 +10,7 @@ from typing import Final
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Exported
 
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 

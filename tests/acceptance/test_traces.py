@@ -11,7 +11,7 @@ from tests.acceptance.traced_handlers import RECIPIENT, TEXT
 from tests.acceptance.traced_service import POST, Start, post_reports, report, send, service
 from tests.collector import Collector, Span
 from tests.conftest import StartRedis
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 
 
 def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: int, collector: Collector) -> None:

@@ -11,7 +11,7 @@ import pytest
 from shared import keys
 from tests.acceptance.conftest import TOKEN
 from tests.acceptance.processes import Running
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 from tests.redis_server import RedisServer
 
 Start: TypeAlias = Callable[..., Running]

@@ -11,7 +11,7 @@ from tests.acceptance.conftest import HANDLERS
 from tests.acceptance.traced_service import POST, Start, delivered, post_reports, report, send
 from tests.collector import Collector
 from tests.conftest import StartRedis
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 from tests.redis_server import RedisServer, free_port
 
 NOWHERE: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}

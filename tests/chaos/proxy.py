@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
-from tests.integration.pools import alive
+from tests.integration.runtime.pools import alive
 
 Fault: TypeAlias = Literal["cut before", "cut after", "killed"]
 _Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]

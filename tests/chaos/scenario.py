@@ -22,7 +22,7 @@ from tests.acceptance.processes import get
 from tests.chaos import recorder
 from tests.chaos.forkserver import ForkServer
 from tests.chaos.proxy import Passage, Plan, Proxy
-from tests.integration.pools import alive
+from tests.integration.runtime.pools import alive
 from tests.redis_server import RedisServer, free_port
 
 TOKEN: Final = "every-step-5c1e"

@@ -8,7 +8,7 @@ import redis
 
 from shared import connections, keys
 from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser, url, without  # noqa: F401
-from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness
 from tests.redis_server import RedisServer
 from workers.admin import bulk_action

@@ -12,7 +12,7 @@ from benchmarks import sizing, table
 from benchmarks.command import RESULTS
 from tests.acceptance.processes import REPOSITORY, run
 from tests.deploy.deployment import DEPLOY, TOKEN
-from tests.integration import stored_formats
+from tests.integration.runtime import stored_formats
 from tests.redis_server import RedisServer
 
 RUNBOOK = (DEPLOY / "README.md").read_text()

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from callbacks.cli.main import main
 from shared import keys
-from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.action_log import ActionLog

@@ -8,7 +8,7 @@ import redis
 
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from shared import connections, keys
-from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.admin.action_log import Action

@@ -8,7 +8,7 @@ import pytest
 from callbacks import ReportEvent, Retry, handler
 from shared import keys, queues
 from tests.conftest import StartRedis
-from tests.integration.failure_lists import die, ids, refusing
+from tests.integration.failures.failure_lists import die, ids, refusing
 from tests.integration.harness import (  # noqa: F401
     RECEIVED_MS,
     Harness,

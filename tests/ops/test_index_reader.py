@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared import keys
-from tests.integration.failure_lists import die, ids, quarantined, refusing
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
 from tests.redis_server import RedisServer
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader

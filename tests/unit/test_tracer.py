@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from shared import events
 from shared.tracer import Tracer
-from tests.integration.pools import until
+from tests.integration.runtime.pools import until
 from tests.unit.example_events import report
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"

@@ -63,7 +63,7 @@ local function write_counts(key)
 end
 
 -- keys.FAILURE_OVERHEAD_BYTES and keys.failures_bytes. What is set aside here weighs as much as what shared/batches.py sets aside:
--- tests/integration/test_retention.py holds the two against each other.
+-- tests/integration/failures/test_retention.py holds the two against each other.
 local FAILURE_OVERHEAD_BYTES = 768
 local BYTES_SUFFIX = ':bytes'
 

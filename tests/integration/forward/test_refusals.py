@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from shared import keys
+from tests.integration.deliver.test_delivery import due_now
 from tests.integration.forward.refusing_service import Refusing, message_ids
 from tests.integration.forward.services import SECRET, Request, says, serving, target
 from tests.integration.forward.test_workers import end_pause_and_deliver, start  # noqa: F401
 from tests.integration.harness import Harness, _quick_server, quick_redis, statuses  # noqa: F401
-from tests.integration.pools import Command
+from tests.integration.runtime.pools import Command
 from tests.integration.scripted_handlers import handler_totals
-from tests.integration.test_delivery import due_now
 from workers.handlers.forward import refusals, targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause

@@ -11,11 +11,11 @@ import pytest
 from callbacks import Event
 from callbacks.cli.ports import free_port
 from shared import keys, queues
+from tests.integration.deliver.test_delivery import due_now
 from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
 from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
-from tests.integration.pools import Command, until
+from tests.integration.runtime.pools import Command, until
 from tests.integration.scripted_handlers import handler_totals
-from tests.integration.test_delivery import due_now
 from tests.redis_server import RedisServer
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler

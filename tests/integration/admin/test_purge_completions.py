@@ -1,0 +1,58 @@
+"""What a dead worker had finished: `callbacks handlers purge` counts it as delivered, and gives it to nobody again."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from shared import keys, queues
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.runtime.test_maintenance import started
+from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.redis_server import RedisServer
+from workers.admin.purge import Purger
+from workers.runtime.journal_folder import JournalFolder
+
+QUEUE = queues.delivery_queue("single")
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    script.__init__()  # type: ignore[misc]
+    with open_harness(quick_redis.url, single, other, whole) as made:
+        yield made
+
+
+@pytest.fixture
+def books(harness: Harness, tmp_path: Path) -> JournalFolder:
+    """Give the notebooks in which a worker has noted the first of two events before it died; its lease is over."""
+    made = JournalFolder(tmp_path / "run")
+    accept_and_expand(harness, "1", "2")
+    (job,) = harness.waiting_jobs(QUEUE)
+    run = started(harness, worker_name(QUEUE))
+    with closing(made.open(run.worker_name)) as book:
+        book.begin([job])
+        book.record(0, 0)
+    harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
+    return made
+
+
+def test_an_operator_who_thinks_better_of_it_has_it_delivered_to_nobody_a_second_time(
+    harness: Harness, books: JournalFolder
+) -> None:
+    Purger(harness.connection, "single", journals=books).prepare()
+    harness.deliver(single)
+
+    assert script.called == ["2"]
+    assert handler_totals(harness, single) == (2, 0, 0, 0)
+
+
+def test_it_is_counted_as_delivered_and_the_rest_as_dropped(harness: Harness, books: JournalFolder) -> None:
+    purger = Purger(harness.connection, "single", journals=books)
+    purger.prepare()
+    list(purger.run())
+
+    assert harness.counters()["report.dropped:single"] == 1
+    assert handler_totals(harness, single) == (1, 0, 0, 0)

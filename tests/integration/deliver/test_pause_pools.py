@@ -1,0 +1,259 @@
+"""Pauses and lifespans with worker processes as they are run: some are killed, and nothing is asserted of how long."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from shared import keys
+from tests.integration import recorders
+from tests.integration.deliver import pausing_handlers
+from tests.integration.deliver.pausing_handlers import (
+    connecting,
+    distant,
+    opening,
+    recorded_lines,
+    unavailable_file,
+    unready,
+)
+from tests.integration.harness import (  # noqa: F401
+    Harness,
+    _quick_server,
+    declaration_of,
+    open_harness,
+    quick_redis,
+    record,
+    status,
+    statuses,
+)
+from tests.integration.runtime.pools import Command, until
+from tests.redis_server import RedisServer
+from workers.runtime import pause
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+    monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
+    with open_harness(quick_redis.url, distant, opening, connecting, unready) as made:
+        yield made
+
+
+@pytest.fixture
+def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
+    with ExitStack() as stack:
+
+        def start(function: Callable[..., object], processes: int = 1) -> Command:
+            words = ("deliver", "--handler", declaration_of(function).name, "--processes", str(processes))
+            command = Command(harness, tmp_path / "log", *words, CALLBACKS_HANDLERS=pausing_handlers.__name__)
+            stack.callback(command.end)
+            return command
+
+        yield start
+
+
+def brought_apart(harness: Harness, *orders: str) -> None:
+    """Have an event for each of these orders wait, each in a job of its own."""
+    for n, order in enumerate(orders, 1):
+        harness.accept(status(record(str(n), client_message_id=order)))
+        harness.expand()
+
+
+def at(harness: Harness, function: Callable[..., object] = distant) -> tuple[int, int, int]:
+    (found,) = (one for one in harness.audit().handlers if one.handler == declaration_of(function).name)
+    assert harness.audit().moving or found.missing == 0
+    return found.delivered, found.dead, found.waiting
+
+
+def is_paused(harness: Harness, *, times: int = 1) -> bool:
+    found = pause.read_state(harness.connection, "distant")
+    return found is not None and found.times >= times
+
+
+def over(harness: Harness) -> None:
+    harness.connection.hset(keys.paused("distant"), "until_ms", 1)
+
+
+def cpu_ticks(pid: int) -> int:
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])
+
+
+def test_all_processes_wait_and_one_alone_tries_one_event(harness: Harness, start: Start) -> None:
+    unavailable_file().write_text("600")
+    command = start(distant, 3)
+    until(
+        lambda: harness.connection.scard("rq:workers:deliver-distant") == 3,
+        "they are there: none comes after the pause",
+    )
+    brought_apart(harness, *["sleeps"] * 9)
+    until(lambda: len(recorded_lines("called")) == 3, "each has one in hands")
+    until(
+        lambda: is_paused(harness) and not harness.connection.zcard(keys.rq_started("deliver-distant")),
+        "all have stopped",
+    )
+    before = len(recorded_lines("called"))
+    assert len({process for process, _ in recorded_lines("called")}) == before == 3, (
+        "those that were under way, and no more"
+    )
+
+    over(harness)
+    until(lambda: len(recorded_lines("called")) > before, "somebody tries")
+    until(lambda: is_paused(harness, times=2), "in vain")
+    assert len(recorded_lines("called")) == before + 1, "the others have waited"
+
+    over(harness)
+    until(lambda: len(recorded_lines("called")) > before + 1, "somebody tries again")
+    unavailable_file().unlink()
+    until(lambda: at(harness) == (9, 0, 0), "all is delivered")
+
+    assert command.stop() == 0
+    assert len(recorded_lines("called")) == before + 1 + 9
+    assert harness.audit().balances
+
+
+def test_workers_at_rest_in_a_pause_ask_redis_a_few_times_a_second_and_stop_when_told(
+    harness: Harness, start: Start
+) -> None:
+    unavailable_file().write_text("600")
+    harness.accept(*statuses(["1"]))
+    harness.expand()
+    command = start(distant)
+    until(lambda: is_paused(harness) and len(harness.waiting_jobs("deliver-distant")) == 1, "it waits")
+    (pid,) = command.workers()
+    before, ticks, clock = (
+        harness.connection.hget(keys.paused("distant"), "times"),
+        cpu_ticks(pid),
+        harness.connection.time(),
+    )
+
+    until(lambda: harness.connection.time()[0] >= clock[0] + 4, "some seconds are over")
+
+    assert cpu_ticks(pid) - ticks <= 40, "a worker that spins takes 400 ticks"
+    assert harness.connection.hget(keys.paused("distant"), "times") == before
+    assert len(recorded_lines("called")) == 1
+    assert command.stop() == 0
+    assert at(harness) == (0, 0, 1)
+
+
+def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lease_is_over(
+    harness: Harness, start: Start
+) -> None:
+    unavailable_file().write_text("600")
+    harness.accept(status(record("1", client_message_id="sleeps"), record("2")))
+    harness.expand()
+    start(distant, 2)
+    until(lambda: is_paused(harness), "it is paused")
+    over(harness)
+    until(lambda: len(recorded_lines("called")) == 2, "somebody tries")
+    found = pause.read_state(harness.connection, "distant")
+    assert found is not None
+    assert found.is_probing
+    assert 5 < found.seconds_left <= 15, "longer than the call may take"
+
+    os.kill(int(recorded_lines("called")[-1][0]), signal.SIGKILL)
+    unavailable_file().unlink()
+    over(harness)
+    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+
+    assert [message for _, message in recorded_lines("called")] == ["1", "1", "1", "2"]
+    assert pause.read_state(harness.connection, "distant") is None
+
+
+def test_a_worker_killed_right_after_its_pause_loses_nothing(harness: Harness, start: Start) -> None:
+    unavailable_file().write_text("600")
+    harness.accept(*statuses([str(n) for n in range(5)], bundle=5))
+    harness.expand()
+    command = start(distant)
+    until(lambda: is_paused(harness), "it is paused")
+    for pid in command.workers():
+        os.kill(pid, signal.SIGKILL)
+
+    unavailable_file().unlink()
+    over(harness)
+    until(lambda: at(harness) == (5, 0, 0), "all is delivered")
+    assert harness.audit().balances
+
+
+def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(harness: Harness, start: Start) -> None:
+    unavailable_file().write_text("600")
+    brought_apart(harness, "", "", "", "kills")
+    start(distant)
+    until(lambda: is_paused(harness), "it is paused")
+    until(lambda: len(harness.waiting_jobs("deliver-distant")) == 4, "all wait")
+    queue = keys.rq_queue("deliver-distant")
+    harness.connection.lmove(queue, queue, "RIGHT", "LEFT")  # the probe is to be the one that kills
+    unavailable_file().unlink()
+
+    def lived() -> bool:
+        if is_paused(harness):
+            over(harness)  # nobody has to wait for the leases of those that died
+        return at(harness) == (3, 1, 0)
+
+    until(lived, "one is dead, the others are delivered")
+    assert [message for _, message in recorded_lines("called")].count("4") == 3
+    assert harness.audit().balances
+
+
+def test_an_operator_switches_a_handler_off_and_on_again(harness: Harness, start: Start) -> None:
+    pause.pause(harness.connection, "distant")
+    harness.accept(*statuses(["1", "2"]))
+    harness.expand()
+    start(distant, 2)
+    until(lambda: harness.connection.scard("rq:workers:deliver-distant") == 2, "they are there")
+    until(lambda: not harness.connection.zcard(keys.rq_started("deliver-distant")), "and have looked")
+    clock = harness.connection.time()[0]
+    until(lambda: harness.connection.time()[0] >= clock + 2, "some seconds are over")
+    assert recorded_lines("called") == []
+    assert at(harness) == (0, 0, 2)
+
+    assert pause.resume(harness.connection, "distant")
+
+    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+
+
+@pytest.mark.parametrize("function", [opening, connecting], ids=["def", "async def"])
+def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work_under_way(
+    harness: Harness, start: Start, function: Callable[..., object]
+) -> None:
+    command = start(function, 2)
+    there = f"rq:workers:deliver-{declaration_of(function).name}"
+    until(lambda: harness.connection.scard(there) == 2, "they are there, so that neither takes all of it along")
+    brought_apart(harness, *[""] * 20)
+    until(lambda: len({process for process, _ in recorded_lines("called")}) == 2, "both are at work")
+
+    assert command.stop() == 0
+
+    assert sorted(recorded_lines("opened")) == sorted(recorded_lines("closed"))
+    assert {process for process, _ in recorded_lines("opened")} == {process for process, _ in recorded_lines("called")}
+    assert len(recorded_lines("opened")) == 2
+    assert at(harness, function)[0] == len(recorded_lines("called")), "each call that began was let end, and is settled"
+    assert (recorded_lines("called-elsewhere"), recorded_lines("closed-elsewhere")) == ([], []), (
+        "all of it is on one loop"
+    )
+
+
+def test_what_cannot_be_opened_ends_its_process_which_is_started_again_and_no_event_is_touched(
+    harness: Harness, start: Start
+) -> None:
+    unavailable_file().write_text("")
+    harness.accept(*statuses(["1"]))
+    harness.expand()
+    command = start(unready)
+    until(lambda: len(recorded_lines("tried")) >= 3, "it is started again and again")
+    assert at(harness, unready) == (0, 0, 1)
+    assert command.process.poll() is None, "the supervisor goes on"
+    unavailable_file().unlink()
+
+    until(lambda: at(harness, unready) == (1, 0, 0), "it is delivered, although it has one attempt only")
+
+    assert (
+        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:"
+        in command.log
+    )
+    assert "35699000001" not in command.log
+    assert command.stop() == 0

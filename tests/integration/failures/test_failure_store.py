@@ -1,0 +1,165 @@
+"""The shelves, listed, replayed and dropped in bounded memory: each entry that stood there at the start, once."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from shared import batches, connections, keys
+from tests.integration.failures.failure_lists import die, ids, quarantined, refusing, weighed
+from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.redis_server import RedisServer
+from workers.failures.failure import FailureNotFound, StillUnreadable
+from workers.failures.failure_list import QUARANTINE, dead_letters_of
+from workers.failures.store import FailureStore
+
+DEAD = dead_letters_of("refusing")
+# More than the shelves read at once, so that they have to go on from where they were.
+MANY = 1100
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url, refusing) as made:
+        yield made
+
+
+@pytest.fixture
+def store(harness: Harness) -> FailureStore:
+    return FailureStore(harness.connection)
+
+
+def fill(harness: Harness, *numbers: int, at_ms: int = RECEIVED_MS) -> None:
+    harness.accept(quarantined=[quarantined(number, at_ms=at_ms + number) for number in numbers])
+
+
+def test_a_list_gives_each_entry_once_oldest_first(harness: Harness, store: FailureStore) -> None:
+    fill(harness, *range(MANY))
+    die(harness, *map(str, range(MANY)))
+
+    assert [row.id for row in store.list_quarantine()] == ids(harness, keys.QUARANTINE)
+    assert [row.id for row in store.list_dead_letters("refusing")] == ids(harness, DEAD.index)
+    assert [row.id for row in store.list_quarantine(skip=MANY - 2, limit=50)] == ids(harness, keys.QUARANTINE)[-2:]
+    assert [row.id for row in store.list_dead_letters("refusing", skip=3, limit=600)] == ids(harness, DEAD.index)[3:603]
+    assert list(store.list_quarantine(skip=MANY)) == []
+
+
+def test_a_list_reads_no_bodies(harness: Harness, store: FailureStore) -> None:
+    harness.accept(quarantined=[quarantined(number, body=b"x" * 100_000) for number in range(30)])
+    before = harness.connection.info("stats")["total_net_output_bytes"]
+
+    rows = list(store.list_quarantine())
+
+    assert len(rows) == 30
+    assert rows[0].error == "an older rule"
+    assert harness.connection.info("stats")["total_net_output_bytes"] - before < 100_000
+
+
+def test_all_are_replayed_and_what_comes_in_meanwhile_stays(harness: Harness, store: FailureStore) -> None:
+    fill(harness, *range(MANY))
+    chosen = store.snapshot(QUARANTINE)
+    replaying = store.replay(QUARANTINE, chosen)
+    done = next(replaying).done
+    harness.accept(quarantined=[quarantined(number, at_ms=batches.now_ms()) for number in range(MANY, MANY + 5)])
+    done += sum(step.done for step in replaying)
+
+    assert (chosen.size, done) == (MANY, MANY)
+    assert len(ids(harness, keys.QUARANTINE)) == 5
+    harness.expand()
+    sums = harness.audit()
+    assert sums.records["report"].received == sums.unique == MANY
+    assert (sums.quarantined, sums.balances) == (5, True)
+    assert weighed(harness, keys.QUARANTINE) > 0
+
+
+def test_a_dead_letter_that_dies_again_meanwhile_is_not_replayed_again(harness: Harness, store: FailureStore) -> None:
+    die(harness, *map(str, range(MANY)))
+    done = 0
+    for step in store.replay(DEAD, store.snapshot(DEAD)):
+        done += step.done
+        harness.deliver(refusing)
+
+    assert done == MANY
+    assert len(ids(harness, DEAD.index)) == MANY
+    assert harness.audit().handlers[0].dead == MANY
+    assert harness.audit().balances
+
+
+def test_all_are_dropped_and_what_comes_in_meanwhile_stays(harness: Harness, store: FailureStore) -> None:
+    die(harness, *map(str, range(MANY)))
+    dropping = store.drop(DEAD, store.snapshot(DEAD))
+    done = next(dropping).done
+    die(harness, "new")
+    done += sum(step.done for step in dropping)
+
+    assert done == MANY
+    assert len(ids(harness, DEAD.index)) == 1
+    (at,) = harness.audit().handlers
+    assert (at.dead, at.dropped, at.missing) == (1, MANY, 0)
+
+
+def test_what_still_cannot_be_read_stays_and_is_told_once(harness: Harness, store: FailureStore) -> None:
+    harness.accept(quarantined=[quarantined(number, body=b"{}" if number % 2 else b"") for number in range(600)])
+    steps = list(store.replay(QUARANTINE, store.snapshot(QUARANTINE)))
+
+    failed = [failure for step in steps for failure in step.failed]
+    assert sum(step.done for step in steps) == 300
+    assert sorted(failure_id for failure_id, _ in failed) == sorted(ids(harness, keys.QUARANTINE))
+    assert all(isinstance(why, StillUnreadable) and "$.data" in str(why) for _, why in failed)
+    assert (harness.audit().quarantined, harness.audit().balances) == (300, True)
+
+
+def test_a_dead_letter_of_a_newer_release_keeps_no_other_from_being_replayed(
+    harness: Harness, store: FailureStore
+) -> None:
+    die(harness, "1", "2")
+    newer, other = ids(harness, DEAD.index)
+    harness.connection.hset(keys.dead_letter("refusing", newer), "event", '["letter"]')
+
+    (step,) = store.replay(DEAD, store.snapshot(DEAD))
+
+    assert (step.done, [failure_id for failure_id, _ in step.failed]) == (1, [newer])
+    assert harness.waiting_event_ids(refusing) == [other]
+    with pytest.raises(StillUnreadable):
+        store.read_dead_letter("refusing", newer)
+
+
+def test_what_is_gone_is_a_failure_only_where_it_was_named(harness: Harness, store: FailureStore) -> None:
+    fill(harness, 1, 2, 3, 4)
+    gone, left, last, lost = ids(harness, keys.QUARANTINE)
+    harness.connection.delete(keys.quarantined(gone), keys.quarantined(lost))
+
+    (named,) = store.replay(QUARANTINE, [gone, left])
+    assert (named.done, [(failure_id, type(why)) for failure_id, why in named.failed]) == (1, [(gone, FailureNotFound)])
+    (dropped,) = store.drop(QUARANTINE, [gone, last])
+    assert (dropped.done, [failure_id for failure_id, _ in dropped.failed]) == (1, [gone])
+    assert ids(harness, keys.QUARANTINE) == [lost]
+    (every,) = store.replay(QUARANTINE, store.snapshot(QUARANTINE))
+    assert (every.done, every.failed) == (0, ())
+
+
+def test_large_bodies_are_read_a_few_at_a_time(harness: Harness, store: FailureStore) -> None:
+    for number in range(6):
+        body = b'{"data":[{"message_id":"%d","status":"SEEN","x":"%s"}]}' % (number, b"x" * (3 << 20))
+        harness.accept(quarantined=[quarantined(number, body=body)])
+
+    assert [step.done for step in store.replay(QUARANTINE, store.snapshot(QUARANTINE))] == [2, 2, 2]
+
+
+def test_of_several_who_replay_the_same_entries_one_does_each(harness: Harness) -> None:
+    fill(harness, *range(MANY))
+    chosen = ids(harness, keys.QUARANTINE)
+    done: list[int] = []
+
+    def replay() -> None:
+        with connections.connect(harness.url) as connection:
+            done.extend(step.done for step in FailureStore(connection).replay(QUARANTINE, chosen))
+
+    threads = [threading.Thread(target=replay) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(done) == len(harness.waiting_jobs("expand")) == MANY
+    assert (weighed(harness, keys.QUARANTINE), harness.audit().balances) == (0, True)

@@ -1,0 +1,41 @@
+"""A running `callbacks worker` keeps the shelves within their bytes, while they fill."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import batches, keys
+from tests.integration.failures.failure_lists import quarantined, weighed
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.runtime.pools import Command, until
+from tests.redis_server import RedisServer
+
+MOST = 1 << 20
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+    with open_harness(quick_redis.url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("stage", ["expand", "deliver"])
+def test_a_worker_s_supervisor_trims(harness: Harness, tmp_path: Path, stage: str) -> None:
+    for first in range(0, 3000, 500):
+        harness.accept(quarantined=[quarantined(n, at_ms=batches.now_ms()) for n in range(first, first + 500)])
+    assert weighed(harness, keys.QUARANTINE) > 2 * MOST
+
+    command = Command(harness, tmp_path / "worker.log", stage, CALLBACKS_QUARANTINE_MAX_BYTES=str(MOST))
+    try:
+        until(
+            lambda: int(harness.connection.get(keys.failures_bytes(keys.QUARANTINE))) <= MOST,
+            "the quarantine is too full",
+        )
+        until(lambda: "action=failures_dropped list=quarantine" in command.log, "nothing was said")
+        assert command.stop() == 0
+    finally:
+        command.end()
+    assert MOST // 2 < weighed(harness, keys.QUARANTINE) <= MOST
+    assert harness.audit().balances
+    assert harness.audit().dropped == 3000 - len(harness.quarantine())

@@ -1,0 +1,101 @@
+"""`callbacks worker` in a process of its own, with its workers, and waiting for what they bring about."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.integration.harness import Harness
+
+REPOSITORY = Path(__file__).parents[3]
+WAIT_SECONDS = 60.0
+HANDLERS = "tests.integration.recorders"
+
+_HURRIED = """
+import os, sys
+from shared import connections
+from workers.runtime.maintenance import Maintenance
+from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.supervisor import Supervisor
+queues = ["deliver-single"]
+connection = connections.connect(os.environ["REDIS_URL"])
+journals = JournalFolder.from_run_dir(os.environ["CALLBACKS_RUN_DIR"])
+maintenance = Maintenance(queues, connection=connection, journals=journals)
+sys.exit(Supervisor(queues, maintenance=maintenance, grace_seconds=0.5).run())
+"""
+
+
+class Command:
+    """A supervisor with its workers; ended, with all of them, when the test is over."""
+
+    def __init__(self, harness: Harness, log: Path, *arguments: str, **environment: str) -> None:
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self._program(), *arguments],
+                cwd=REPOSITORY,
+                env={
+                    **os.environ,
+                    "REDIS_URL": harness.url,
+                    "CALLBACKS_HANDLERS": HANDLERS,
+                    "CALLBACKS_RUN_DIR": str(log.parent / "run"),
+                    **environment,
+                },
+                stdout=output,
+                stderr=output,
+            )
+
+    def _program(self) -> tuple[str, ...]:
+        return "-m", "callbacks.cli.main", "worker"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def workers(self) -> list[int]:
+        """Give the pids of the workers that it has now."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_SECONDS)
+
+    def kill(self) -> None:
+        """Kill the supervisor and its workers at once, as the end of a container does."""
+        for pid in (self.process.pid, *self.workers()):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            workers = self.workers()
+            self.process.kill()
+            self.process.wait()
+            for pid in workers:
+                until(lambda pid=pid: not alive(pid), f"worker {pid} outlived its supervisor")  # type: ignore[misc]
+
+
+class Hurried(Command):
+    """A supervisor of one worker for the handler `single`, which it kills half a second after it asked it to stop."""
+
+    def _program(self) -> tuple[str, ...]:
+        return "-c", _HURRIED
+
+
+def until(true: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,344 @@
+"""A job whose runs fail as a whole, again and again: it holds up nobody, is taken apart, and set aside at the end."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from shared import keys, queues
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.runtime import injection
+from tests.integration.runtime.injection import MARK
+from tests.integration.runtime.test_isolation import OF_THE_JOB, OF_THE_LADDER
+from tests.integration.scripted_handlers import handler_totals, script, single
+from tests.redis_server import RedisServer
+from workers.deliver.call.caller import Caller
+from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
+from workers.deliver.settler import Settler
+from workers.failures import failed_jobs
+from workers.runtime import job_transitions
+from workers.runtime.steps import Steps
+
+# With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
+# apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
+IN_EXPAND = {
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 3,
+    "workers.jobs:expand": 1,
+    "workers.expand.chunk:Chunk.add": 1,
+    "workers.expand.expansion:Expander._commit_chunk": 1,
+    "workers.expand.expansion:Expander._submit": 1,
+    "workers.expand.expansion:Expander.run": 1,
+    "workers.expand.record_reader:RecordReader._read_or_split": 1,
+    "workers.expand.record_reader:RecordReader.read_items": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
+}
+IN_DELIVER = {
+    "shared.queues:parse_arguments": 0,
+    "shared.queues:check_version": 4,
+    "workers.jobs:deliver": 1,
+    "workers.deliver.delivery:Deliverer._claim": 1,
+    "workers.deliver.settler:Settler._write": 1,
+    "workers.deliver.delivery:Deliverer.run": 1,
+    "workers.deliver.run:Run.mark_settled": 0,
+    "workers.deliver.run:Run.settlements": 1,
+    "workers.deliver.run:_read_events": 1,
+    "workers.deliver.prefetch:Prefetcher.claim": 1,
+    "workers.runtime.steps:Steps._read_coalesced": 0,
+    "workers.runtime.steps:Steps.claim": 1,
+    "workers.deliver.retries:RetryPolicy.decide": 1,
+}
+# With this nothing can be set aside at all.
+IN_SETTING_ASIDE = "workers.runtime.settlement:append_list"
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+    script.__init__()  # type: ignore[misc]
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)
+    with open_harness(quick_redis.url, single) as made:
+        yield made
+
+
+def work(harness: Harness, stage: str) -> None:
+    """Work until nothing moves: what waits to be tried again is due at once."""
+    for _ in range(30):
+        if stage == "expand":
+            harness.expand()
+        else:
+            harness.deliver(single)
+        queue = queues.EXPAND if stage == "expand" else "deliver-single"
+        if not harness.connection.zcard(keys.rq_scheduled(queue)) and not harness.waiting_jobs(queue):
+            return
+        promote(harness)
+    raise AssertionError("it does not end")
+
+
+def promote(harness: Harness) -> None:
+    keeper = harness.maintenance(single)
+    keeper.tick([])
+    keeper.close()
+
+
+def test_every_function_that_the_isolation_of_items_leaves_out_is_tried_here() -> None:
+    assert {*IN_EXPAND, *IN_DELIVER, IN_SETTING_ASIDE} == OF_THE_JOB | OF_THE_LADDER
+
+
+def keep(harness: Harness, *, first: bool) -> None:
+    """Have a callback wait that no run can work on, in the first job or in one that it takes along."""
+    batches = [statuses(["1", MARK, "2"], bundle=1), statuses([str(n) for n in range(10, 20)], bundle=1)]
+    for batch in batches if first else reversed(batches):
+        harness.accept(*batch)
+    harness.accept(*statuses([str(n) for n in range(20, 28)], bundle=4))
+
+
+@pytest.mark.parametrize("function", IN_EXPAND)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
+    harness: Harness, function: str, first: bool
+) -> None:
+    keep(harness, first=first)
+
+    with injection.raising(function, RecursionError):
+        work(harness, "expand")
+
+    sums = harness.audit()
+    # Taken along, its job is never the one of which the whole arguments are read.
+    apart = sums.quarantined
+    assert apart == IN_EXPAND[function] or (not first and apart == 0)
+    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - apart, 0, 0, True)
+    for entry in harness.quarantine():
+        assert MARK in entry["body"]
+        assert "RecursionError" in entry["traceback"]
+
+
+@pytest.mark.parametrize("function", IN_DELIVER)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
+def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
+) -> None:
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
+    for ids in [["2", MARK, "3", "4"], ["0", "1"]][:: 1 if first else -1]:
+        harness.accept(*statuses(ids))
+        harness.expand()
+
+    with injection.raising(function, MemoryError):
+        work(harness, "deliver")
+
+    delivered, dead, waiting, missing = handler_totals(harness, single)
+    assert dead == IN_DELIVER[function] or (not first and dead == 0)
+    assert (delivered, waiting, missing) == (6 - dead, 0, 0)
+    assert set(Counter(script.called).values()) == {1}, "none twice"
+    for letter in harness.dead_letters("single"):
+        assert MARK in letter["event"]
+        assert "MemoryError" in letter["traceback"]
+
+
+def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(harness: Harness) -> None:
+    keep(harness, first=True)
+
+    with injection.raising(IN_SETTING_ASIDE, ValueError):
+        for _ in range(8):
+            harness.expand()
+            promote(harness)
+
+    assert (harness.audit().unique, harness.audit().waiting, harness.audit().balances) == (19, 2, True)
+    harness.expand()
+    assert (harness.audit().unique, harness.audit().waiting, harness.audit().balances) == (21, 0, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no JSON",
+        b'["workers.jobs.expand",null,[],{}]',
+        b'["workers.jobs.expand",null,[1],{}]',
+        b'["workers.jobs.expand",null,[1,[]],{}]',
+        b'["workers.jobs.expand",null,[1,{"a":1}],{}]',
+        b'["workers.jobs.expand",null,[1,[["status","gw"]]],{}]',
+        b'["workers.jobs.expand",null,["1",[]],{}]',
+        b'["workers.jobs.unknown",null,[1,[]],{}]',
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
+def test_a_job_of_an_unknown_form_is_quarantined_whole(harness: Harness, data: bytes, place: int) -> None:
+    for n in range(3):
+        harness.accept(status(record(f"{n}a"), record(f"{n}b")))
+    harness.connection.hset(keys.job(harness.waiting_jobs(queues.EXPAND)[place]), "data", data)
+
+    work(harness, "expand")
+
+    sums = harness.audit()
+    assert (sums.unique, sums.quarantined, sums.waiting, sums.balances) == (4, 2, 0, True)
+    (entry,) = harness.quarantine()
+    assert (entry["body"], entry["records"], entry["kind"]) == (data.decode(), "2", "")
+    assert entry["traceback"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no JSON",
+        b'["workers.jobs.deliver",null,[1,"single"],{}]',
+        b'["workers.jobs.deliver",null,[1,"single",1,[]],{}]',
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
+def test_a_delivery_of_an_unknown_form_is_one_dead_letter_that_can_be_dropped(
+    harness: Harness, data: bytes, place: int
+) -> None:
+    for n in range(3):
+        harness.accept(status(record(f"{n}a"), record(f"{n}b")))
+        harness.expand()
+    harness.connection.hset(keys.job(harness.waiting_jobs("deliver-single")[place]), "data", data)
+
+    work(harness, "deliver")
+
+    assert handler_totals(harness, single) == (4, 2, 0, 0)
+    (letter,) = harness.dead_letters("single")
+    assert letter["event"] == data.decode()
+    assert harness.audit().balances
+
+
+def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_delivered(harness: Harness) -> None:
+    harness.accept(*statuses(["1", "2", "3"]))
+    harness.expand()
+    (job_id,) = harness.waiting_jobs("deliver-single")
+    function, instance, (version, name, attempt, events), options = json.loads(
+        harness.connection.hget(keys.job(job_id), "data")
+    )
+    events[1] = events[1][:5]
+    data = json.dumps([function, instance, [version, name, attempt, events], options])
+    harness.connection.hset(keys.job(job_id), "data", data)
+
+    harness.deliver(single)
+
+    assert script.called == ["1", "3"]
+    assert handler_totals(harness, single) == (2, 1, 0, 0)
+    (letter,) = harness.dead_letters("single")
+    assert json.loads(letter["event"]) == events[1]
+    assert "ValidationError" in letter["traceback"]
+    assert harness.counters()["report.dead:single"] == 1
+
+
+def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(harness: Harness) -> None:
+    harness.accept(status(record("1")))
+    harness.accept(status(record("2")))
+    _, newer = harness.waiting_jobs(queues.EXPAND)
+    harness.connection.hset(keys.job(newer), "data", queues.encode_call(queues.EXPAND_JOB, (2, {"of": "tomorrow"})))
+
+    for _ in range(10):
+        harness.expand()
+        promote(harness)
+
+    assert int(harness.connection.hget(keys.job(newer), "failures")) > failed_jobs.MAX_FAILURES
+    assert (harness.audit().unique, harness.audit().waiting, harness.audit().quarantined) == (1, 1, 0)
+
+
+def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 60)
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 99)
+    monkeypatch.setattr(job_transitions, "time", FixedTime)
+    harness.accept(status(record(MARK)))
+    waits: list[float] = []
+    with injection.raising("workers.expand.expansion:Expander.run", ValueError):
+        for _ in range(6):
+            harness.expand()
+            ((job_id, due),) = harness.connection.zrange(keys.rq_scheduled(queues.EXPAND), 0, -1, withscores=True)
+            waits.append(due - FixedTime.time())
+            harness.connection.zadd(keys.rq_scheduled(queues.EXPAND), {job_id: 0})
+            promote(harness)
+
+    assert waits == [1, 4, 16, 60, 60, 60]
+
+
+class FixedTime:
+    """The time that a test takes it to be."""
+
+    @staticmethod
+    def time() -> float:
+        return 1_800_000_000.0
+
+
+def test_a_job_that_makes_progress_begins_the_ladder_anew(harness: Harness) -> None:
+    harness.accept(*statuses([str(n) for n in range(3)], bundle=1))
+    (job_id,) = harness.waiting_jobs(queues.EXPAND)
+    harness.connection.hset(keys.job(job_id), "failures", 3)
+    portions: list[Any] = []
+    take = Steps.claim
+
+    def taken(self: Steps, **options: Any) -> Any:
+        portions.extend(take(self, **options))
+        return portions
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Steps, "claim", taken)
+        harness.expand()
+
+    assert [portion.job_id for portion in portions] == [job_id]
+    assert harness.audit().unique == 3
+
+
+def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.accept(status(record("1")))
+    (job_id,) = harness.waiting_jobs(queues.EXPAND)
+    fan_out = Steps.fan_out
+    refused: list[float] = []
+
+    def away(self: Steps, **options: Any) -> Any:
+        if not refused:
+            refused.append(time.monotonic())
+            assert harness.connection.hget(keys.job(job_id), "failures") is None
+            raise redis.ConnectionError("cut")
+        assert harness.connection.hget(keys.job(job_id), "failures") is None
+        return fan_out(self, **options)
+
+    monkeypatch.setattr(Steps, "fan_out", away)
+
+    harness.expand()
+
+    assert (harness.audit().unique, harness.audit().quarantined, harness.audit().waiting) == (1, 0, 0)
+
+
+def test_a_fault_after_a_settlement_counts_nothing_twice(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.accept(*statuses(["1", "2"]))
+    harness.expand()
+    faults = iter([RuntimeError])
+
+    def report(_settler: Settler, _policy: Any) -> None:
+        for fault in faults:
+            raise fault
+
+    monkeypatch.setattr(Settler, "_log", report)
+    work(harness, "deliver")
+
+    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.audit().balances
+    assert sorted(script.called) == ["1", "2"]
+
+
+def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.accept(*statuses([str(number) for number in range(30)]))
+    harness.expand()
+    with monkeypatch.context() as broken:
+
+        def run(*_arguments: Any, **_options: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        broken.setattr(Caller, "call", run)
+        harness.deliver(single)
+
+    assert harness.dead_letters("single") == []
+    promote(harness)
+    work(harness, "deliver")
+    assert handler_totals(harness, single) == (30, 0, 0, 0)

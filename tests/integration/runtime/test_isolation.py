@@ -1,0 +1,296 @@
+"""One item among a thousand makes a function of ours raise, whichever: it is set apart, and the others go through.
+
+Every function that a traced run passes with the item in its arguments is tried (see `injection`), with the item in the
+first batch, in one that is taken along, and in the middle of a bundle.
+"""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import pytest
+
+from callbacks import ReportEvent, handler
+from shared.batches import Accepted
+from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.runtime import injection
+from tests.integration.runtime.injection import MARK
+from tests.integration.scripted_handlers import handler_totals
+from tests.redis_server import RedisServer
+from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
+
+ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
+
+# What has the whole job in its arguments, or carries the item away: `test_failed_jobs` is about these.
+OF_THE_JOB: Final = {
+    "shared.queues:parse_arguments",
+    "shared.queues:check_version",
+    "workers.jobs:deliver",
+    "workers.jobs:expand",
+    "workers.deliver.delivery:Deliverer._claim",
+    "workers.deliver.delivery:Deliverer.run",
+    "workers.expand.expansion:Expander.run",
+    "workers.deliver.prefetch:Prefetcher.claim",
+    "workers.runtime.steps:Steps._read_coalesced",
+    "workers.runtime.steps:Steps.claim",
+}
+OF_THE_LADDER: Final = {
+    "workers.expand.chunk:Chunk.add",
+    "workers.deliver.settler:Settler._write",
+    "workers.deliver.run:Run.mark_settled",
+    "workers.deliver.run:_read_events",
+    "workers.deliver.run:Run.settlements",
+    "workers.expand.expansion:Expander._commit_chunk",
+    "workers.expand.expansion:Expander._submit",
+    "workers.expand.record_reader:RecordReader._read_or_split",
+    "workers.expand.record_reader:RecordReader.read_items",
+    "workers.runtime.settlement:append_list",
+    "workers.deliver.retries:RetryPolicy.decide",
+}
+IN_EXPAND: Final = [
+    "shared.bodies:decode_text",
+    "shared.events:_digest",
+    "shared.events:_report",
+    "shared.events:encode",
+    "shared.events:report_id",
+    "shared.json_reader:count_brackets",
+    "shared.normalize:sender",
+    "shared.normalize:unix_ms",
+    "shared.wire:read",
+    "workers.expand.expansion:Expander._fan_out",
+    "workers.expand.record_reader:RecordReader._handler_mask",
+    "workers.expand.record_reader:RecordReader._offer",
+    "workers.expand.record_reader:RecordReader._read_callback",
+    "workers.expand.record_reader:_marks",
+    "workers.runtime.steps:Steps.fan_out",
+    "workers.runtime.steps:_group_events",
+]
+# A small body is read at once, a large one part by part.
+OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
+OF_LARGE: Final = [
+    "shared.bodies:_parts",
+    "shared.bodies:parse",
+    "shared.json_reader:decode",
+    "shared.json_reader:read_members",
+    "shared.json_reader:check_nesting",
+    "shared.lone_surrogates:replace_lone_surrogates",
+    "shared.wire:_extra",
+    "shared.wire:_read_in_parts",
+]
+IN_DELIVER: Final = [
+    "shared.events:from_arrays",
+    "workers.deliver.call.caller:Caller.call",
+    "workers.deliver.delivery:Deliverer._call",
+]
+OF_CALLS: Final = {
+    "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call_sync"],
+    "whole": [
+        "workers.deliver.call.timeout:Alarm.call",
+        "workers.deliver.call.caller:Caller._call_sync",
+        "workers.deliver.call.caller:Caller._call_batch",
+    ],
+    "several": [
+        "workers.deliver.call.caller:Caller._call_async",
+        "workers.deliver.call.caller:Caller._call_concurrently",
+    ],
+}
+
+# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
+# and what a whole batch is called by is not passed by an event that is called alone.
+OUTCOMES: Final = {
+    "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
+    "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
+}
+
+called: Counter[str] = Counter()
+at_once: Counter[str] = Counter()
+
+
+@handler(ReportEvent)
+def single(event: ReportEvent) -> None:
+    called[event.message_id] += 1
+
+
+@handler(ReportEvent, batch=True)
+def whole(events: list[ReportEvent]) -> None:
+    called.update(event.message_id for event in events)
+
+
+@handler(ReportEvent, concurrency=16)
+async def several(event: ReportEvent) -> None:
+    called[event.message_id] += 1
+    at_once["now"] += 1
+    at_once["most"] = max(at_once.values())
+    await asyncio.sleep(0)
+    at_once["now"] -= 1
+
+
+HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": whole, "several": several}
+
+
+@pytest.fixture
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+    called.clear()
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
+    with open_harness(quick_redis.url, single) as made:
+        yield made
+
+
+def in_the_first_batch() -> list[list[Accepted]]:
+    ids = [str(n) for n in range(499)]
+    return [statuses([*ids[:200], MARK, *ids[200:]], bundle=1), statuses([str(n) for n in range(500, 1000)], bundle=50)]
+
+
+def in_a_batch_taken_along() -> list[list[Accepted]]:
+    ids = [str(n) for n in range(999)]
+    return [statuses(ids[:500], bundle=50), statuses(ids[500:600], bundle=1), statuses([MARK, *ids[600:]], bundle=1)]
+
+
+def in_the_middle_of_a_bundle() -> list[list[Accepted]]:
+    records = [record(str(n)) for n in range(999)]
+    return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
+
+
+PLACES: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
+    in_the_first_batch: [*IN_EXPAND, *OF_SMALL],
+    in_a_batch_taken_along: [*IN_EXPAND, *OF_SMALL],
+    in_the_middle_of_a_bundle: [*IN_EXPAND, *OF_LARGE],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_function_on_the_way_through_expand_is_left_out(
+    harness: Harness, place: Callable[[], list[list[Accepted]]]
+) -> None:
+    for batch in place():
+        harness.accept(*batch)
+
+    passed = injection.functions_with_the_item(harness.expand)
+
+    assert passed - OF_THE_JOB - OF_THE_LADDER == set(PLACES[place])
+
+
+@pytest.mark.parametrize(
+    ("place", "function", "error"),
+    [
+        (place, function, error)
+        for place, functions in PLACES.items()
+        for function, error in zip(functions, itertools.cycle(ERRORS), strict=False)
+    ],
+)
+def test_the_one_of_which_expanding_raises_is_quarantined_alone(
+    harness: Harness,
+    place: Callable[[], list[list[Accepted]]],
+    function: str,
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for batch in place():
+        harness.accept(*batch)
+
+    with injection.raising(function, error):
+        harness.expand()
+
+    sums = harness.audit()
+    assert sums.balances
+    assert set(Counter(harness.waiting_event_ids(single)).values()) == {1}
+    assert "action=job_failed" not in caplog.text
+    if function in OF_LARGE:
+        # Its records are read one at a time then, and nothing is wrong with any of them.
+        assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (1000, 0, 0, 0)
+        return
+    assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (999, 1, 0, 0)
+    (entry,) = harness.quarantine()
+    assert (entry["records"], MARK in entry["body"]) == ("1", True)
+    assert error.__name__ in entry["error"]
+    assert "raise made(error)" in entry["traceback"]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_each_error_is_caught(harness: Harness, error: type[Exception]) -> None:
+    harness.accept(status(record("1"), record(MARK), record("2")))
+
+    with injection.raising("shared.wire:read", error):
+        harness.expand()
+
+    assert (harness.audit().unique, harness.audit().quarantined, harness.audit().balances) == (2, 1, True)
+
+
+def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
+    harness.accept(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
+    with injection.raising("workers.runtime.steps:_group_events", ValueError):
+        harness.expand()
+    (entry,) = harness.quarantine()
+
+    harness.accept(Accepted("status", entry["source"], int(entry["received_ms"]), 1, entry["body"]))
+    harness.expand()
+
+    waiting = [event for events in harness.waiting_events(single) for event in events]
+    assert [(event[5], event[4]) for event in waiting] == [("1", "autumn"), ("2", "autumn"), (MARK, "autumn")]
+
+
+@pytest.mark.parametrize("name", HANDLERS)
+def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
+    with open_harness(quick_redis.url, HANDLERS[name]) as harness:
+        harness.accept(*statuses(["1", MARK, "2"]))
+        harness.expand()
+
+        passed = injection.functions_with_the_item(lambda: harness.deliver(HANDLERS[name]))
+
+    assert passed - OF_THE_JOB - OF_THE_LADDER <= {*IN_DELIVER, *OF_CALLS[name]}
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "error"),
+    [
+        (name, function, error)
+        for name in HANDLERS
+        for function, error in zip([*IN_DELIVER, *OF_CALLS[name]], itertools.cycle(ERRORS), strict=False)
+    ],
+)
+@pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
+def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR0917 # a table's columns
+    quick_redis: RedisServer,  # noqa: F811
+    place: Callable[[], list[list[Accepted]]],
+    name: str,
+    function: str,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called.clear()
+    monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
+    with open_harness(quick_redis.url, HANDLERS[name]) as harness:
+        for batch in place():
+            harness.accept(*batch)
+        harness.expand()
+
+        with injection.raising(function, error):
+            harness.deliver(HANDLERS[name])
+
+        expected = OUTCOMES.get(function, (999, 1, 0, 0))
+        assert handler_totals(harness, HANDLERS[name]) == expected
+        if expected == (999, 1, 0, 0):
+            (letter,) = harness.dead_letters(name)
+            assert MARK in letter["event"]
+            assert error.__name__ in letter["error"]
+            assert "injection.py" in letter["traceback"]
+            assert harness.leftover_keys() == set()
+        assert len(called.keys() - {MARK}) == 999
+        assert set(called.values()) == {1}, "none twice"
+        assert "action=job_failed" not in caplog.text
+
+
+def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
+    with open_harness(quick_redis.url, several) as harness:
+        harness.accept(*statuses([*map(str, range(99)), MARK], bundle=100))
+        harness.expand()
+        at_once.clear()
+
+        with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
+            harness.deliver(several)
+
+        assert handler_totals(harness, several) == (99, 1, 0, 0)
+        assert at_once["most"] == 16

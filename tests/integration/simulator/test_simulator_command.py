@@ -1,0 +1,171 @@
+"""`callbacks simulate`: exit codes, what it prints, and what it never prints."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from callbacks.cli.simulate import simulate
+from callbacks.simulator.ledger import read, unique_events
+from tests.integration.simulator.receiver import Request, always, receiving
+
+TOKEN = "s3cr3t-token"
+COMMAND = "from callbacks.cli.simulate import simulate; simulate()"
+SMALL = ("--destinations", "20", "--replies", "5", "--retry-seconds", "0")
+
+
+def called(*arguments: str) -> Result:
+    result = CliRunner().invoke(simulate, arguments)
+    assert TOKEN not in result.output
+    return result
+
+
+def test_all_acknowledged_is_exit_0_and_a_table() -> None:
+    with receiving(always(200)) as receiver:
+        result = called(receiver.base, *SMALL)
+    assert result.exit_code == 0, result.output
+    lines = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert list(lines) == ["sent", "repeats", "acknowledged", "failed", "discarded", "rate", "acknowledgement"]
+    assert re.fullmatch(r"(\d+) of \1 callbacks to http://127\.0\.0\.1:\d+/callbacks/…", lines["sent"])
+    assert re.search(r"5\d distinct reports, 5 distinct replies$", lines["acknowledged"])
+    assert lines["discarded"] == "0"
+    assert re.fullmatch(r"p50 [\d.]+ ms, p99 [\d.]+ ms, max [\d.]+ ms", lines["acknowledgement"])
+    assert result.stderr == "", "no progress bar without a terminal"
+
+
+def test_something_discarded_is_exit_1_and_says_why() -> None:
+    with receiving(always(204)) as receiver:
+        result = called(receiver.base, *SMALL)
+    assert result.exit_code == 1
+    attempts = len(receiver.requests)
+    assert f"failed           {attempts} of {attempts} attempts, status 204: {attempts}\n" in result.stdout
+    assert f"discarded        {attempts // 3}\n" in result.stdout
+
+
+def test_json_is_one_object_on_stdout() -> None:
+    with receiving(always(200)) as receiver:
+        result = called(receiver.base, *SMALL, "--json", "--seen", "0.5", "--undelivered", "0")
+    summary = json.loads(result.stdout)
+    assert summary["url"].endswith("/callbacks/…")
+    assert (summary["reports"], summary["replies"], summary["discarded"]) == (50, 5, 0)
+    assert summary["sent"] == summary["acknowledged"] == summary["attempts"] == len(receiver.requests)
+    assert 0 < summary["p50_ms"] <= summary["p99_ms"] <= summary["max_ms"]
+
+
+def test_the_same_seed_and_start_send_the_same_bytes() -> None:
+    runs: list[list[bytes]] = []
+    for _ in range(2):
+        with receiving(always(200)) as receiver:
+            start = ("--seed", "3", "--start-at", "2026-01-31T12:00:00Z", "--connections", "1")
+            assert called(receiver.base, *SMALL, *start).exit_code == 0
+        runs.append([request.body for request in receiver.requests])
+    assert runs[0] == runs[1]
+
+
+def test_a_ledger_is_kept_and_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with receiving(always(200)) as receiver:
+        for _ in range(2):
+            assert called(receiver.base, *SMALL, "--ledger", str(path)).exit_code == 0
+    entries = read(path)
+    assert sorted(entry.body.encode() for entry in entries) == sorted(request.body for request in receiver.requests)
+    assert len(unique_events(entries).replies) == 10, "two campaigns, though of one seed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--destinations", "-5"], "Invalid value for --destinations: -5 must lie between 1 and 1,000,000."),
+        (["--duplicates", "1.5"], "Invalid value for --duplicates: 1.5 must lie between 0 and 1."),
+        (["--out-of-order", "nan"], "Invalid value for --out-of-order: nan must lie between 0 and 1."),
+        (["--rate", "-1"], "Invalid value for --rate: -1.0 must be 0, or lie between 0.001 and 1,000,000."),
+        (["--connections", "many"], "Invalid value for '--connections': 'many' is not a valid integer."),
+        (["--bundle", "20-1"], "Invalid value for --bundle: 20-1 must be MIN-MAX with 1 <= MIN <= MAX."),
+        (["--bundle", "some"], "Invalid value for '--bundle': 'some' is not of the form MIN-MAX, as in 1-20."),
+        (["--start-at", "noon"], "Invalid value for '--start-at': 'noon' is not a time such as 2026-01-31T12:00:00Z."),
+        (["--start-at", "2026-01-31"], "Invalid value for --start-at: 2026-01-31T00:00:00 must have a time zone."),
+        (["--ca", "/nowhere/ca.pem"], "Invalid value for --ca: /nowhere/ca.pem cannot be read: No such file"),
+        (["--ledger", "/nowhere/l"], "Invalid value for --ledger: /nowhere/l cannot be written: No such file"),
+        (["--speed", "9"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_2_and_names_option_and_value(arguments: list[str], complaint: str) -> None:
+    result = called(f"http://127.0.0.1:9/callbacks/{TOKEN}", *arguments)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"127.0.0.1:8080/callbacks/{TOKEN}"],
+        [f"http://127.0.0.1:8080/callbacks/{TOKEN}/status"],
+        ["http://127.0.0.1:8080/", f"http://127.0.0.1:8080/callbacks/{TOKEN}"],
+        ["--seed", f"http://127.0.0.1:8080/callbacks/{TOKEN}"],
+        [f"--http://127.0.0.1:8080/callbacks/{TOKEN}"],
+    ],
+    ids=["no scheme", "not the base", "two URLs", "for a number", "for an option"],
+)
+def test_a_complaint_about_a_url_keeps_its_token_secret(arguments: list[str]) -> None:
+    result = called(*arguments)
+    assert result.exit_code == 2
+    assert "127.0.0.1:8080/callbacks/…" in result.stderr
+
+
+def test_a_ledger_that_can_no_longer_be_written_is_exit_1() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a device that is always full")
+    with receiving(always(200)) as receiver:
+        result = called(receiver.base, *SMALL, "--ledger", "/dev/full")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: /dev/full: No space left on device\n"
+
+
+def test_afterwards_signals_are_heard_as_before() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with receiving(always(200)) as receiver:
+        called(receiver.base, *SMALL)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_the_summary_so_far(number: signal.Signals, code: int) -> None:
+    """Ten are acknowledged, the rest are never answered: ending does not wait for their time-out."""
+    silence = threading.Event()
+
+    async def ten_then_silence(request: Request) -> web.Response:
+        if request.number > 10:
+            silence.set()
+            await asyncio.sleep(60)
+        return web.Response()
+
+    with receiving(ten_then_silence) as receiver:
+        process = subprocess.Popen(
+            # One connection: when the eleventh is met with silence, ten answers have been read.
+            [sys.executable, "-c", COMMAND, receiver.base, "--json", "--connections", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
+        )
+        try:
+            assert silence.wait(timeout=30)
+            process.send_signal(number)
+            output, complaint = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.wait()
+    summary = json.loads(output)
+    assert process.returncode == code
+    assert (summary["acknowledged"], summary["discarded"], summary["interrupted"]) == (10, 0, True)
+    assert summary["unfinished"] == summary["planned"] - 10
+    assert complaint == ""

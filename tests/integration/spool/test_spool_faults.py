@@ -1,0 +1,195 @@
+"""Whatever is wrong with Redis: callbacks are answered 200, wait on the local disk, and are in Redis afterwards."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.commit.test_commit_durability import post_all
+from tests.integration.conftest import StartRedis, StartWeb, kept, payload, quarantine, report, until
+from tests.integration.spool import spool_checks as faults
+from tests.integration.spool.spool_checks import (
+    HURRIED,
+    drained,
+    files,
+    missing,
+    readiness,
+    says_nothing_private,
+    spool_of,
+    states,
+)
+from tests.redis_server import free_port
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (faults.killed, "redis"),
+        (faults.hanging, "redis"),
+        (faults.out_of_memory, "memory"),
+        (faults.read_only, "role"),
+        (faults.misconf, "redis_writes"),
+        (faults.below_its_level, "appendfsync"),
+    ],
+)
+def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterwards(
+    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path, fault: Any, check: str
+) -> None:
+    server = start_redis()
+    folder = tmp_path / "spool"
+    web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
+    assert web.post(report(0)).status_code == 200
+    mend = fault(server, start_redis)
+    try:
+        bodies = [report(number) for number in range(1, 201)]
+        assert post_all(web, bodies[:100], connections=20) == [200] * 100
+        until(lambda: check in failing(readiness(web)))
+        assert post_all(web, bodies[100:], connections=20) == [200] * 100
+        assert web.post(payload("reply"), "reply").status_code == 200
+        assert web.post(payload("status_unreadable")).json()["status"] == "quarantined"
+        told = readiness(web)
+        assert check in failing(told)
+        assert told["destination"] == "spool"
+        assert told["checks"]["spool"]["ok"]
+        assert told["checks"]["spool"]["waiting_callbacks"] >= 102
+        # Where Redis seems to be well, draining is tried in the meantime, and takes nothing away.
+        later_seconds = spool_of(web)["oldest_seconds"] + 1
+        until(lambda: spool_of(web)["oldest_seconds"] > later_seconds)
+        assert spool_of(web)["waiting_callbacks"] >= 102
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+        assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        mend()
+    until(lambda: drained(web))
+    assert missing(server, [*bodies, payload("reply")]) == set()
+    assert len(quarantine(server)) >= 1
+    assert web.post(report(1000)).status_code == 200
+    assert missing(server, [report(1000)]) == set()
+    # A line for each change, none for each request.
+    assert set(states(web)) == {"filling", "drained"}
+    assert len(states(web)) <= 8, web.output
+    assert web.output.count("action=commit_failed") <= 4
+    says_nothing_private(web)
+
+
+def test_while_redis_loads_its_files_callbacks_are_spooled(
+    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    # Between every 1,024 commands that it loads it tells everyone to wait.
+    server = start_redis({"key-load-delay": "200"})
+    with server.client() as client, client.pipeline(transaction=False) as pipe:
+        for number in range(6000):
+            pipe.set(f"filling:{number}", number)
+        pipe.execute()
+    web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(tmp_path / "spool"))
+    before = [report(number) for number in range(20)]
+    assert post_all(web, before, connections=1) == [200] * len(before)
+    server.kill()
+    over = threading.Event()
+    during: dict[bytes, int] = {}
+
+    def post() -> None:
+        for number in range(1000, 2000):
+            during[report(number)] = web.post(report(number)).status_code
+            if over.is_set():
+                return
+
+    posting = threading.Thread(target=post)
+    posting.start()
+    try:
+        server.start()
+    finally:
+        over.set()
+        posting.join()
+    assert set(during.values()) == {200}
+    until(lambda: drained(web))
+    assert missing(server, [*before, *during]) == set()
+    assert "loading" in web.output.lower()
+
+
+def test_it_starts_without_redis_and_takes_callbacks_from_the_first_on(
+    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    port = free_port()
+    web = start_web(f"redis://127.0.0.1:{port}/0", prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(tmp_path / "spool"))
+    bodies = [report(number) for number in range(50)]
+    assert [web.post(body).status_code for body in bodies] == [200] * 50
+    waiting = spool_of(web)
+    assert waiting["waiting_callbacks"] == 50
+    assert waiting["oldest_seconds"] >= 0
+    server = start_redis(port=port)
+    until(lambda: drained(web))
+    # In the order in which they came, and as one job: what waits is committed together.
+    assert [callback.body.encode() for callback in kept(server)] == bodies
+
+
+def test_what_waits_at_shutdown_waits_for_the_next_start(
+    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    port = free_port()
+    folder = tmp_path / "spool"
+    url = f"redis://127.0.0.1:{port}/0"
+    bodies = [report(number) for number in range(20)]
+    first = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
+    assert post_all(first, bodies[:10]) == [200] * 10
+    assert first.stop() == 0
+    assert "action=spool_not_drained callbacks=10" in first.output
+    second = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
+    assert spool_of(second)["waiting_callbacks"] == 10
+    assert post_all(second, bodies[10:]) == [200] * 10
+    assert second.stop(signal.SIGINT) == 0
+    server = start_redis(port=port)
+    third = start_web(server, CALLBACKS_SPOOL_DIR=str(folder))
+    until(lambda: drained(third))
+    assert missing(server, bodies) == set()
+    assert len(kept(server)) == 20
+    assert third.stop() == 0
+    assert files(folder, "*.db*") == []
+
+
+def test_new_callbacks_do_not_wait_for_those_that_are_drained(
+    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
+) -> None:
+    port = free_port()
+    stuck = """
+import asyncio
+drains = ingest.spool.drainer.SpoolDrainer._write
+async def send(self, rows):
+    while not os.path.exists(GO):
+        await asyncio.sleep(0.01)
+    return await drains(self, rows)
+ingest.spool.drainer.SpoolDrainer._write = send
+"""
+    go = tmp_path / "go"
+    web = start_web(
+        f"redis://127.0.0.1:{port}/0",
+        prelude=f"{HURRIED}\nimport os\nGO = {str(go)!r}\n{stuck}",
+        CALLBACKS_SPOOL_DIR=str(tmp_path / "spool"),
+    )
+    assert web.post(report(1)).status_code == 200
+    server = start_redis(port=port)
+    until(lambda: readiness(web)["destination"] == "redis")
+    assert web.post(report(2)).status_code == 200
+    assert [callback.body.encode() for callback in kept(server)] == [report(2)]
+    assert spool_of(web)["waiting_callbacks"] == 1
+    go.touch()
+    until(lambda: drained(web))
+    assert [callback.body.encode() for callback in kept(server)] == [report(2), report(1)]
+
+
+def test_without_a_spool_callbacks_are_refused_and_counted(start_web: StartWeb, start_redis: StartRedis) -> None:
+    web = start_web(f"redis://127.0.0.1:{free_port()}/0", CALLBACKS_SPOOL_DIR="")
+    for _ in range(3):
+        answer = web.post(report(1))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    told = readiness(web)
+    assert told["destination"] == "none"
+    assert told["checks"]["spool"]["refused"]["callbacks"] == 3
+    assert failing(told) == {"redis"}
+    assert web.output.count("action=spool_refused") == 1
+
+
+def failing(told: dict[str, Any]) -> set[str]:
+    return {name for name, check in told["checks"].items() if not check["ok"]}
