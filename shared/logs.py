@@ -72,6 +72,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         offers to resume it
     operator_action_not_logged
                         that cannot be noted, as Redis is full; it is done all the same, to make room
+    setting_unknown     at the start of any process: variable= is not a setting, as it is misspelt: what was meant
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code
     loop_recovered      it goes well again: failures= in a row

@@ -15,7 +15,7 @@ from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from ingest.app import create_app
 from ingest.protocol import HttpProtocol
-from shared import logs, settings
+from shared import logs, settings, unknown_settings
 
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). Whoever closes first wins a
 # race against a request on its way, so it must not be us.
@@ -32,6 +32,7 @@ _COMMIT_SECONDS: Final = 3 + 5 + 2
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
+    unknown_settings.log_warnings()
     config = settings.load(
         needs=("REDIS_URL", "CALLBACKS_TOKENS"),
         unused=(*settings.OPS_VARIABLES, *settings.WORKERS_VARIABLES, *settings.HANDLERS_VARIABLES),
