@@ -58,7 +58,9 @@ def _rates(run: Run) -> None:
     for name, connections, all_of_them in ((AT_64, 64, taking_part), (AT_32, 32, at_32)):
         if name == AT_64 or run.scale.name != "tiny":
             run.compare(name, {peer.name: partial(_rate, peer, connections, run.scale) for peer in all_of_them})
-    run.note("wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request.")
+    run.add_remark(
+        "wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request."
+    )
 
 
 def _rate(contestant: Contestant, connections: int, scale: Scale) -> Measurements:
@@ -83,7 +85,7 @@ def _two(run: Run) -> None:
         run.absent[TWO_PROCESSES] = "there is neither a C compiler nor wrk"
         return
     generator, how = load_generator.generator()
-    run.note(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
+    run.add_remark(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
     contestants: dict[str, Callable[[], Measurements]] = {}
     for name, processes in ((OURS, 2), (f"{OURS}, one process", 1)):
         contestants[name] = partial(_with_processes, processes, run.scale, generator)

@@ -1,8 +1,8 @@
-"""Callbacks that wait, and how long the workers take to deliver all of them.
+"""Waiting callbacks, and how long the workers take to deliver all of them.
 
 They are committed by the product's own code, as one job each, as jobs of any size, or by real load while no worker
-runs. The queue is then held back, under another name, until the workers stand ready; it is given its own name again
-in one step, and the time goes from there to the last event's being settled as delivered.
+runs. The queue is then renamed, so that workers cannot see it, until they are ready. It is renamed back in one step;
+the time runs from there until the last event is settled as delivered.
 """
 
 import time
@@ -20,13 +20,13 @@ _HIDDEN_QUEUE: Final = "benchmark:hidden"
 _JOBS_A_WRITE: Final = 50
 _FILL_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.005
-# From a worker's first sign in Redis to its waiting for a job.
+# From a worker's registration in Redis until it waits for a job.
 SETTLE_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 60.0
 
 
 def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.REPORTS) -> None:
-    """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
+    """Commit callbacks with `reports` reports each, up to `per_job` in a job, or as many as a commit takes."""
     with redis.pipeline(transaction=False) as pipe:
         for number, stored in enumerate(_batches(callbacks, per_job, reports), start=1):
             for command in batches.commit_commands(stored):
@@ -51,7 +51,7 @@ def _batches(callbacks: int, per_job: int, reports: int) -> Iterator[list[Accept
 
 
 def fill_by_load(deployment: Deployment, callbacks: int, *, connections: int = 64) -> int:
-    """Post at least so many callbacks from 64 connections while no worker runs; give how many were kept.
+    """Post at least `callbacks` callbacks while no worker runs; return how many were accepted.
 
     The web process is gone afterwards.
     """
@@ -68,7 +68,7 @@ def fill_by_load(deployment: Deployment, callbacks: int, *, connections: int = 6
 
 
 def job_sizes(redis: Any) -> list[int]:
-    """Give how many callbacks each waiting job holds."""
+    """Return how many callbacks each waiting job holds."""
     with redis.pipeline(transaction=False) as pipe:
         for job_id in redis.lrange(keys.rq_queue(queues.EXPAND), 0, -1):
             pipe.hget(keys.job(job_id.decode()), "items")
@@ -83,10 +83,10 @@ def drain(
     handlers: int = 0,
     on_ready: Any = None,
 ) -> float:
-    """Start workers, let go of what waits, and give the seconds until every event is delivered.
+    """Start workers, release the queue, and return the seconds until every event is delivered.
 
     `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
-    Raises Failed if the audit does not come out afterwards, or an event died.
+    Raises Failed if the audit does not balance afterwards, or an event died.
     """
     redis = deployment.redis
     hold_queue(redis, queues.EXPAND)
@@ -112,17 +112,17 @@ def drain(
 
 
 def hold_queue(redis: Any, queue: str) -> None:
-    """Take what waits in a queue out of every worker's sight."""
+    """Rename a queue, so that no worker sees it."""
     redis.rename(keys.rq_queue(queue), _HIDDEN_QUEUE)
 
 
 def release_queue(redis: Any, queue: str) -> None:
-    """Give it back in one step, which wakes the workers that wait."""
+    """Rename the queue back in one step, which wakes the waiting workers."""
     redis.rename(_HIDDEN_QUEUE, keys.rq_queue(queue))
 
 
 def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: DeployedProcess) -> None:
-    """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
+    """Wait until each handler has delivered `expected` events. Raise MeasurementFailed after an idle minute."""
     counters = [keys.handler_counter(name, "report", "delivered") for name in handlers]
     before, moved = -1, time.monotonic()
     while True:
@@ -141,4 +141,4 @@ def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, del
 def _check(redis: Any, expected: int) -> None:
     sums = audit.run(redis)
     if not sums.balances or sums.pending or sums.unique != expected:
-        raise MeasurementFailed(f"the audit does not come out: {sums}")
+        raise MeasurementFailed(f"the audit does not balance: {sums}")

@@ -1,7 +1,7 @@
 """What a repetition runs on: a fresh Redis, as durable as production's, and real processes; gone when it ends.
 
 Everything a stage starts is on 127.0.0.1 at free ports, keeps its files in one temporary folder on a disk, and ends
-with whoever started it, however that one ends (see callbacks/cli/exit_with_parent.py).
+when the process that started it, however that one ends (see callbacks/cli/exit_with_parent.py).
 """
 
 import os
@@ -51,7 +51,7 @@ class DeployedProcess:
         return self._log.read_text(errors="replace")
 
     def process_ids(self) -> Iterator[int]:
-        """Give its pid and those of its children."""
+        """Yield its pid and those of its children."""
         yield self.pid
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         yield from map(int, listed.split())
@@ -142,11 +142,11 @@ class Deployment:
         )
 
     def web(self, *, processes: int = 1) -> "TargetUrl":
-        """Start `callbacks web`, wait until it answers, and give where status callbacks go."""
+        """Start `callbacks web`, wait until it answers, and return the URL of status callbacks."""
         return self.web_process(processes=processes)[0]
 
     def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, DeployedProcess]":
-        """Do the same, and give the process too."""
+        """Do the same, and return the process too."""
         url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
         started = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
         started.wait_until(url.answers, "its first answer")
@@ -164,7 +164,7 @@ class TargetUrl:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def answers(self) -> bool:
-        """Tell whether somebody listens."""
+        """Return whether the server answers."""
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(("127.0.0.1", self.port)) != 0:
@@ -177,7 +177,7 @@ class TargetUrl:
                 return False
 
     def request(self, body: bytes) -> bytes:
-        """Give the POST of `body`, as the gateway sends it."""
+        """Return the POST of `body`, as the gateway sends it."""
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"

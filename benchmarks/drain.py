@@ -37,17 +37,17 @@ def measure(run: Run) -> None:
             run.absent[peer.name] = why
         else:
             peers[peer.name] = partial(_peer, peer, scale.slow_callbacks if peer.is_slow else scale.callbacks)
-    shown_peers = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
-    run.compare(ONE_PER_JOB, {OURS: partial(_one_per_job, scale.callbacks), **shown_peers})
+    compared = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
+    run.compare(ONE_PER_JOB, {OURS: partial(_one_per_job, scale.callbacks), **compared})
     if why := missing("wrk"):
         run.absent[UNDER_LOAD] = why
         return
     sizes: Counter[int] = Counter()
     rivals = {name: peer for name, peer in peers.items() if name == BULLMQ_WORKER}
     run.compare(UNDER_LOAD, {OURS: partial(_under_load, scale.callbacks, sizes), **rivals})
-    run.note(_job_sizes_text(sizes))
+    run.add_remark(_job_sizes_text(sizes))
     if run.peers:
-        run.note(f"Workers that take milliseconds for a job were given {scale.slow_callbacks} callbacks.")
+        run.add_remark(f"Workers that take milliseconds for a job were given {scale.slow_callbacks} callbacks.")
 
 
 def _one_per_job(callbacks: int) -> Measurements:

@@ -1,7 +1,7 @@
 """The whole service at once: web, expand, deliver, Redis and the load on the same cores, from POST to handler.
 
 Goals P7 (3,000 callbacks a second, open loop) and P8 (20 a second, quiet). Redis rewrites its file when it likes to,
-as in production. The handler notes when each event comes; the time counts from when its callback was due to be sent.
+as in production. The handler remarks when each event comes; the time counts from when its callback was due to be sent.
 """
 
 import sys
@@ -41,8 +41,8 @@ def measure(run: Run) -> None:
             {OURS: partial(_end_to_end, rate, seconds)},
             repetitions=scale.long_repetitions,
         )
-    run.note("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
-    run.note(
+    run.add_remark("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
+    run.add_remark(
         "The load generator is a Python process on the same cores; 'sent late ms' is how long after it was due the "
         "latest was sent."
     )
@@ -66,7 +66,7 @@ def _end_to_end(rate: float, seconds: float) -> Measurements:
         took = time.monotonic() - ended
         deliver.stop()
         expand.stop()
-        return _figures(sent, arrivals, backlog) | {"delivered s after the end": took}
+        return _measurements(sent, arrivals, backlog) | {"delivered s after the end": took}
 
 
 def _start_load(deployment: Deployment, url: TargetUrl, rate: float, seconds: float, first: int) -> DeployedProcess:
@@ -84,7 +84,7 @@ def _wait_for_load(sending: DeployedProcess) -> Sent:
 
 
 def _sample_backlog(redis: Any, sending: DeployedProcess) -> list[int]:
-    """Give how many events were on their way, a few times a second, while the load ran."""
+    """Return how many events were waiting, sampled a few times a second while the load ran."""
     backlog: list[int] = []
     while sending.process.poll() is None:
         backlog.append(_on_their_way(redis))
@@ -107,7 +107,7 @@ def _wait_until_delivered(redis: Any) -> None:
         time.sleep(0.02)
 
 
-def _figures(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:
+def _measurements(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:
     took_ms: list[float] = []
     with arrivals.open() as lines:
         for line in lines:

@@ -41,10 +41,10 @@ def measure(run: Run) -> None:
             repetitions=run.scale.long_repetitions,
         )
     rounds = ceil(_EVENTS / _CONCURRENCY)
-    most = _EVENTS / (rounds * _ANSWER_SECONDS)
-    run.note(
+    max_rate = _EVENTS / (rounds * _ANSWER_SECONDS)
+    run.add_remark(
         f"{_EVENTS} events, {_CONCURRENCY} at a time, are {rounds} rounds of {_ANSWER_SECONDS * 1000:.0f} ms: even "
-        f"without any cost {most:.0f} events/s, {most * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
+        f"without any cost {max_rate:.0f} events/s, {max_rate * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
         "The longer the queue, the less it shows."
     )
 

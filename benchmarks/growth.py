@@ -44,15 +44,19 @@ def measure(run: Run) -> None:
         )
         for line in flatness(run.comparisons[-1], cost):
             print(f"  {line}")
-    run.note("Posting, one bundle after the other, is told beside: a bundle's reports share its request and its fsync.")
-    run.note("With more handlers there is more to do for each callback: its cost is told for each of its deliveries.")
-    run.note(
+    run.add_remark(
+        "Posting, one bundle after the other, is a line of its own: a bundle's reports share its request and its fsync."
+    )
+    run.add_remark(
+        "With more handlers there is more to do for each callback: its cost is given for each of its deliveries."
+    )
+    run.add_remark(
         "More worker processes than cores share them; with two cores, two of them are as many as can work at once."
     )
 
 
 def flatness(comparison: Comparison, cost: str) -> list[str]:
-    """Give, for each point of a sweep, its median cost and how far that is from the sweep's median."""
+    """Return a line for each point of a sweep: its median cost and its distance from the median of the sweep."""
     medians = {series.name: series.median(cost) for series in comparison.series}
     middle = sorted(medians.values())[len(medians) // 2]
     return [f"{name:>8}: {value:,.1f} {cost} ({value / middle - 1:+.0%})" for name, value in medians.items()]
@@ -90,7 +94,7 @@ def _bundles(all_reports: int, reports: int) -> Measurements:
 
 
 def _posted(all_reports: int, reports: int) -> float:
-    """Give the time of a report in bundles posted one after the other, in µs."""
+    """Return the time of a report in µs, for bundles posted one after the other."""
     callbacks = max(1, all_reports // reports)
     with Deployment() as deployment:
         url = deployment.web()
@@ -99,9 +103,9 @@ def _posted(all_reports: int, reports: int) -> float:
             started = time.monotonic()
             for request in requests:
                 connection.sendall(request)
-                told = read_answer(connection)
-                if not told.startswith(b"HTTP/1.1 200 "):
-                    raise MeasurementFailed(f"answered {told[:60]!r}")
+                head = read_answer(connection)
+                if not head.startswith(b"HTTP/1.1 200 "):
+                    raise MeasurementFailed(f"answered {head[:60]!r}")
             return (time.monotonic() - started) / (callbacks * reports) * 1e6
 
 

@@ -30,7 +30,7 @@ def measure(run: Run) -> None:
     """Make the table."""
     run.compare(STARTING, {OURS: _starting})
     run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=run.scale.long_repetitions)
-    run.note("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
+    run.add_remark("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
 
 
 def _starting() -> Measurements:

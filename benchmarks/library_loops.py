@@ -123,7 +123,7 @@ def _handler_run(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], 
 
 
 def _count_stored(name: str) -> int:
-    """Give how many events have come where they belong."""
+    """Return how many events were stored."""
     if name == "stream":
         return int(redis.Redis.from_url(os.environ["REDIS_URL"]).xlen("callbacks"))
     if name == "jsonl":

@@ -1,7 +1,7 @@
 """The load for two web processes, where wrk's share of two cores would be the limit: a generator that does less.
 
-Compiled from `blast.c` where there is a C compiler: its requests are rendered once, nothing is measured in it, and it
-is niced, so that the servers come first. Without a compiler wrk takes its place, niced too.
+Compiled from `load_generator.c` if there is a C compiler: its requests are rendered once, it measures nothing, and is
+niced, so that the servers come first. Without a compiler wrk takes its place, niced too.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ from benchmarks import bodies, wrk
 from benchmarks.deployment import MeasurementFailed, TargetUrl
 from benchmarks.machine import disk_folder, missing
 
-# Takes where to, connections, seconds, the first number; gives requests answered with 200, and how many a second.
+# Takes URL, connections, seconds and the first number; returns the requests answered with 200, and the rate per second.
 Generator: TypeAlias = Callable[[TargetUrl, int, float, int], tuple[int, float]]
 
 NICENESS: Final = 5
@@ -25,7 +25,7 @@ _SOURCE: Final = Path(__file__).with_name("load_generator.c")
 
 
 def generator() -> tuple[Generator, str]:
-    """Give the generator that there is, and what it is in words."""
+    """Return the available generator and its description."""
     if missing("cc"):
         return wrk_trimmed, f"wrk with one thread, niced by {NICENESS}, as there is no C compiler."
     return blast, f"benchmarks/load_generator.c, requests rendered once, one thread, niced by {NICENESS}."

@@ -20,7 +20,7 @@ TABLE: Final = "memory"
 _BODY_BYTES: Final = len(bodies.body(0))
 _FIRST_DRAIN: Final = 50
 _SCAN: Final = 5_000
-# Redis shrinks its tables in the background, a hundred times a second at the most.
+# Redis shrinks its tables in the background, at most a hundred times a second.
 _STILL_SECONDS: Final = 0.5
 _STILL_BYTES: Final = 1024
 _TIMEOUT_SECONDS: Final = 60.0
@@ -39,7 +39,7 @@ def measure(run: Run) -> None:
     if why := missing("wrk"):
         run.absent["committed under load"] = why
     run.compare(TABLE, {OURS: lambda: _memory(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
-    run.note(
+    run.add_remark(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted)."
     )
@@ -89,13 +89,13 @@ def _memory(callbacks: int) -> Measurements:
 def _expand(deployment: Deployment) -> None:
     """Expand what waits, and deliver nothing of it."""
     expand = deployment.callbacks("worker", "expand")
-    places = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
-    expand.wait_until(lambda: not deployment.redis.exists(*places), "an empty queue")
+    queue_keys = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
+    expand.wait_until(lambda: not deployment.redis.exists(*queue_keys), "an empty queue")
     expand.stop()
 
 
 def _spooled(deployment: Deployment) -> float:
-    """Give what a callback takes in the spool, that is on disk, while Redis is away."""
+    """Return the bytes of a callback in the spool, on disk, while Redis is unavailable."""
     url, process = deployment.web_process(REDIS_URL=_NOBODY)
     load = wrk.load(url, connections=64, seconds=_SPOOL_SECONDS)
     load.check()
@@ -105,7 +105,7 @@ def _spooled(deployment: Deployment) -> float:
 
 
 def _used(redis: Any) -> int:
-    """Give what the data take, once it does not change any more."""
+    """Return the bytes of the data, once they do not change any more."""
     before, deadline = -1, time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_STILL_SECONDS)
@@ -118,7 +118,7 @@ def _used(redis: Any) -> int:
 
 
 def _forget(redis: Any) -> int:
-    """Delete the marks of all events seen, as time would; give how many there were."""
+    """Delete the marks of all events seen, as time would; return how many there were."""
     forgotten = 0
     cursor = None
     while cursor != 0:

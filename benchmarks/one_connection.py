@@ -23,7 +23,7 @@ _RPUSH: Final = "bare RPUSH"
 
 
 def one_connection(requests: int) -> Callable[[], Measurements]:
-    """Give a repetition that makes so many requests of each, in turns of twenty."""
+    """Return a repetition that makes `requests` requests of each kind, in turns of twenty."""
 
     def run() -> Measurements:
         with Deployment() as deployment:

@@ -38,7 +38,7 @@ class Profile(Struct, frozen=True):
     stacks: Counter[tuple[str, ...]]
 
     def lines(self) -> Iterator[str]:
-        """Give it as text: by file, by function alone, by function with all it calls, and the hottest stacks."""
+        """Yield the profile as text: by file, by function, by function with its calls, and the most frequent stacks."""
         total = sum(self.stacks.values())
         yield f"{self.name}: {self.circumstances}"
         yield f"{total} samples, {_SAMPLES_A_SECOND} a second; shares of the time in which the process did something"
@@ -75,10 +75,10 @@ def main() -> None:
     if not PY_SPY.exists():
         raise SystemExit(f"there is no py-spy: {INSTALL}")
     with termination.on_signal():
-        place = machine.describe(machine.disk_folder())
+        location = machine.describe(machine.disk_folder())
         profiles = [acknowledging(options.seconds), *draining(options.callbacks)]
     for profile in profiles:
-        text = "\n".join([str(place), *profile.lines()]) + "\n"
+        text = "\n".join([str(location), *profile.lines()]) + "\n"
         print(text)
         if options.save is not None:
             options.save.mkdir(parents=True, exist_ok=True)
@@ -110,10 +110,10 @@ def draining(callbacks: int) -> list[Profile]:
 
         backlog.fill(deployment.redis, callbacks, per_job=40)
         seconds = backlog.drain(deployment, on_ready=watch)
-        told = (
+        line = (
             f"a drain of {callbacks:,} callbacks in jobs of forty, {callbacks / seconds:,.0f} callbacks/s while watched"
         )
-        return [_read(deployment, spy, name, told) for name, spy in spies.items()]
+        return [_read(deployment, spy, name, line) for name, spy in spies.items()]
 
 
 def _spy(deployment: Deployment, name: str, pid: int) -> DeployedProcess:

@@ -52,7 +52,7 @@ def measure(run: Run) -> None:
             number = run.scale.callbacks // (_FEWER if handler == "forward" else 1)
             run_side = partial(_run_side, handler=handler, number=number, server=server)
             run.compare(name, {OURS: partial(run_side, "handler"), loop: partial(run_side, "loop")})
-    run.note("PostgreSQL runs without fsync for both.")
+    run.add_remark("PostgreSQL runs without fsync for both.")
 
 
 def _run_side(side: str, *, handler: str, number: int, server: postgres_server.PostgresServer | None) -> Measurements:

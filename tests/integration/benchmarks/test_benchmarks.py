@@ -23,8 +23,8 @@ from shared import audit
 from tests import postgres_server
 from tests.redis_server import require
 
-TABLES = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "throughput_of_handlers", "growth")
-FIGURES_MACHINE = Machine(
+TABLES = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
+MACHINE = Machine(
     cores=2,
     cpu="a processor",
     kernel="6.1",
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tupl
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_command_measures_and_keeps_its_raw_figures(
+def test_each_command_measures_and_saves_its_measurements(
     made: tuple[Path, dict[str, tuple[int, str]]], name: str
 ) -> None:
     folder, ended = made
@@ -84,7 +84,7 @@ def test_each_command_measures_and_keeps_its_raw_figures(
     assert results.machine.disk not in {"tmpfs", "ramfs"}
 
 
-def test_every_goal_finds_its_figures_in_what_the_commands_keep(
+def test_every_goal_finds_its_measurements_in_what_the_commands_save(
     made: tuple[Path, dict[str, tuple[int, str]]],
 ) -> None:
     """But those that want peers, another scale, or what the tiny one leaves out."""
@@ -146,7 +146,7 @@ def test_a_goal_whose_peer_is_absent_is_open_not_met() -> None:
 
 
 @pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
-def test_a_file_without_the_marks_is_left_alone(text: str) -> None:
+def test_a_file_without_the_marks_is_not_changed(text: str) -> None:
     with pytest.raises(ValueError, match="needs the lines"):
         table.replace_table(text, "a table")
 
@@ -166,7 +166,7 @@ def test_contestants_take_turns() -> None:
     assert [sample["turn"] for sample in series[1].samples] == [2, 4, 6]
 
 
-def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_figure() -> None:
+def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_measurement() -> None:
     absent: dict[str, str] = {}
     tries: list[int] = []
 
@@ -258,7 +258,7 @@ def test_the_open_loop_does_so_too_and_at_its_rate(deployment: Deployment, web: 
     assert sorted({bodies.number_of(each) for each in ids}) == list(range(7, 107))
 
 
-def test_answers_other_than_200_are_no_figures(web: TargetUrl) -> None:
+def test_answers_other_than_200_are_not_measured(web: TargetUrl) -> None:
     wrong = TargetUrl(web.port, "/callbacks/wrong/status")
 
     if not machine.missing("wrk"):
@@ -275,14 +275,14 @@ def test_the_open_loop_counts_from_when_a_callback_was_due(connections: int, mon
     """A server that stands still for half a second makes all wait that were due meanwhile, not only the one it had."""
     monkeypatch.setattr(open_loop, "MAX_CONNECTIONS", connections)
 
-    with standing_still(0.5) as url:
+    with hanging_server(0.5) as url:
         sent = open_loop.send(url, rate=100, seconds=0.4, first=0)
 
     assert sent.not_200 == 0
     assert sent.acknowledged_p50_ms > 100, "half of them were due more than 0.3 s before it went on"
 
 
-def test_acknowledged_callbacks_that_are_not_in_redis_are_no_figures(deployment: Deployment) -> None:
+def test_acknowledged_callbacks_that_are_not_in_redis_are_not_measured(deployment: Deployment) -> None:
     deployment.redis.flushall()
     backlog.fill(deployment.redis, 5)
 
@@ -325,18 +325,18 @@ def at_64(**rates: list[float]) -> Results:
     series = [Series(names[who], [{"requests/s": rate} for rate in all_rates]) for who, all_rates in rates.items()]
     comparisons = [Comparison("64 connections", series)]
     return Results(
-        table="acknowledge", measured_at="2026-01-01", scale="full", machine=FIGURES_MACHINE, comparisons=comparisons
+        table="acknowledge", measured_at="2026-01-01", scale="full", machine=MACHINE, comparisons=comparisons
     )
 
 
 def waiting_data(deployment: Deployment) -> list[str]:
-    """Give the data of every waiting job, as text."""
+    """Return the data of every waiting job, as text."""
     ids = [job_id.decode() for job_id in deployment.redis.lrange("rq:queue:expand", 0, -1)]
     return [deployment.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
 
 
 def at_rest(deployment: Deployment) -> tuple[list[str], int]:
-    """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
+    """Return the ids of all reports that wait, and how many were received, once nothing comes in any more."""
     while True:
         kept = audit.run(deployment.redis).received
         ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
@@ -345,7 +345,7 @@ def at_rest(deployment: Deployment) -> tuple[list[str], int]:
 
 
 @contextmanager
-def standing_still(seconds: float) -> Iterator[TargetUrl]:
+def hanging_server(seconds: float) -> Iterator[TargetUrl]:
     """Serve on a thread: take everything in, answer nothing for a while, then everything."""
     started = time.monotonic()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
