@@ -57,12 +57,12 @@ def setting(tmp_path: Path, redis_server: RedisServer, database: Database) -> di
 
 @pytest.fixture
 def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
-    """Give a function that runs the command to its end, and gives what it says as JSON."""
+    """Return a function that runs the command and returns its JSON."""
 
     def command(*words: str) -> Any:
-        told = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
-        assert told.returncode == 0, told.stderr
-        return json.loads(told.stdout)
+        ended = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
 
     return command
 
@@ -171,10 +171,10 @@ def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
 ) -> None:
     if noted is not None:
         harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
-    assert told.returncode == 1
-    assert words in told.stderr
+    assert ended.returncode == 1
+    assert words in ended.stderr
     assert harness.counters() == {}
 
 
@@ -249,13 +249,13 @@ def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 1
-    assert "has no messages yet" in told.stderr
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 1
+    assert "has no messages yet" in ended.stderr
 
-    told = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 2
-    assert "no handler is called 'nobody'" in told.stderr
+    ended = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 2
+    assert "no handler is called 'nobody'" in ended.stderr
 
 
 def test_what_is_enqueued_are_the_very_events(
