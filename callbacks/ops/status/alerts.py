@@ -1,6 +1,6 @@
 """What of all that is known now deserves a look, the worst first: so that nobody has to read every figure at night.
 
-Each sentence says what is, and what to do or where to look; the runbook in deploy/README.md says more.
+Each sentence says what is, and what to do or where to look; the runbook, docs/operations.md, says more.
 """
 
 from collections.abc import Iterator

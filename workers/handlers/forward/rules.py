@@ -3,7 +3,7 @@
 An answer that says "not this event" makes that event a dead letter at once. One that would be the same for every event
 (the address is wrong, a key is not accepted, an ingress has no service behind it) speaks of the target: the event comes
 again, and only an event that is refused while the target accepts others is a dead letter (`refusals`). The first rule
-that fits holds. `workers/handlers/README.md` has the same table.
+that fits holds. docs/built-in-handlers.md has the same table.
 """
 
 from collections.abc import Container
