@@ -17,7 +17,7 @@
     cb:dead:<handler>:bytes    string  deliver   as above
     cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
     cb:subscriptions           hash    expand    for ever: see workers/expand/subscriptions.py
-    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
+    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/known_handlers.py
     cb:revoked-session:<session>    string  ops       as long as the session would have lasted, twelve hours at most
     cb:backfilled:<handler>:<2 hex digits>
                                set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued

@@ -1,4 +1,4 @@
-"""How the service's own log looks: one line per happening, `action=…` first, times in UTC, to standard error.
+"""The service's own log: one line per event, `action=…` first, times in UTC, on standard error.
 
 Operators search for actions. The web process's are listed in `ingest.log`, the workers' here:
 
@@ -72,6 +72,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         offers to resume it
     operator_action_not_logged
                         that cannot be noted, as Redis is full; it is done all the same, to make room
+    setting_unknown     at the start of any process: variable= is not a setting, as it is misspelt: what was meant
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code
     loop_recovered      it goes well again: failures= in a row
@@ -93,10 +94,9 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
 
 def configure() -> None:
-    """Send this process's log to standard error, at the level that CALLBACKS_LOG_LEVEL names (default INFO).
+    """Write this process's log to standard error, at the level of CALLBACKS_LOG_LEVEL (default INFO).
 
-    Called before the settings are read, so that what is wrong with them can be logged; a level that is none is
-    their error to report.
+    It is called before the settings are read, so that their errors can be logged. An invalid level is one of them.
     """
     level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", ""), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)

@@ -26,7 +26,7 @@ def names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("task", "thread", "loop", "attempt")
+        and node.func.attr in ("start_task", "make_thread", "loop", "attempt")
         and node.args
         and isinstance(node.args[0], ast.Constant)
         and isinstance(node.args[0].value, str)

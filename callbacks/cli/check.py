@@ -15,7 +15,7 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import connections, did_you_mean, durability, failing_loops, settings
+from shared import connections, did_you_mean, durability, failing_loops, settings, unknown_settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
@@ -55,6 +55,8 @@ def check(*, as_json: bool) -> None:
 
 
 def _find_problems() -> Iterator[Finding]:
+    for unknown in unknown_settings.find():
+        yield Finding("wrong", str(unknown), "Correct the name: a variable that is not a setting changes nothing.")
     try:
         loaded = settings.load()
     except ConfigurationError as exc:

@@ -11,7 +11,7 @@ from callbacks.cli.command import Command
 from callbacks.ops.app import create_app
 from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
-from shared import logs, settings
+from shared import logs, settings, unknown_settings
 from shared.errors import ConfigurationError
 
 
@@ -25,6 +25,7 @@ def ops(host: str | None, port: int | None) -> None:
     through an SSH tunnel, or put a proxy with HTTPS before it.
     """
     logs.configure()
+    unknown_settings.log_warnings()
     loaded = settings.load(needs=("REDIS_URL",))
     host = loaded.ops_host if host is None else host
     try:

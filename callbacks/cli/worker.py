@@ -9,7 +9,7 @@ import msgspec
 
 from callbacks.cli import termination
 from callbacks.cli.command import Command
-from shared import connections, logs, queues, settings
+from shared import connections, logs, queues, settings, unknown_settings
 from shared.background import Background
 from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
@@ -81,13 +81,14 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 
 
 def _settings() -> settings.Settings:
+    logs.configure()
+    unknown_settings.log_warnings()
     return settings.load(
         needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
     )
 
 
 def _known(loaded: settings.Settings) -> KnownHandlers:
-    logs.configure()
     termination.exit_zero_on_signal()
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     try:

@@ -94,6 +94,29 @@ def test_a_value_that_is_wrong_is_named(tmp_path: Path) -> None:
         assert "Traceback" not in ended.stderr
 
 
+def test_a_misspelt_setting_is_named_with_what_was_meant(redis_server: RedisServer, tmp_path: Path) -> None:
+    misspelt = {"CALLBACKS_HANDLER": "sql", "CALLBACK_TOKENS": "x", "CALLBACKS_FORWARD_SECRET": "abc"}
+
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url, **misspelt})
+
+    assert ended.returncode == 1
+    for variable, meant in (
+        ("CALLBACKS_HANDLER", "CALLBACKS_HANDLERS"),
+        ("CALLBACK_TOKENS", "CALLBACKS_TOKENS"),
+        ("CALLBACKS_FORWARD_SECRET", "CALLBACKS_FORWARD_SECRETS"),
+    ):
+        assert f"✗ {variable} is not a setting and is ignored. Did you mean {meant}?" in ended.stdout
+
+
+def test_every_process_warns_of_a_misspelt_setting_at_its_start(tmp_path: Path) -> None:
+    for command in (["web"], ["worker", "expand"], ["worker", "deliver"], ["ops"]):
+        ended = run(*command, cwd=tmp_path, environment={"CALLBACKS_REDIS_URL": "redis://127.0.0.1"})
+
+        assert ended.returncode == 2
+        assert "action=setting_unknown variable=CALLBACKS_REDIS_URL" in ended.stderr
+        assert "Did you mean REDIS_URL?" in ended.stderr
+
+
 def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CALLBACKS_TOKENS=from-file=abcdefghijklmnopq\nCALLBACKS_ALLOWED_IPS=10.0.0.0/8\n")
 

@@ -36,7 +36,7 @@ _PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptoo
 _SHORTER_WAITS: Final = (
     ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
     ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
-    ("ingest.health", "RECHECK_SECONDS", 0.05),
+    ("ingest.durability_gate", "RECHECK_SECONDS", 0.05),
     ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.25),
     ("workers.runtime.worker", "_RETRY_SECONDS", 0.05),
     ("workers.runtime.redis_retry", "_RETRY_SECONDS", 0.05),

@@ -183,7 +183,7 @@ class WebProcess:
 
 
 def until(true: Callable[[], object], *, seconds: float = _START_SECONDS) -> None:
-    """Wait until `true()`, for a generous while."""
+    """Wait until `true()`, for up to 30 seconds."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not come true"

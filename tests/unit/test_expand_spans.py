@@ -1,4 +1,4 @@
-"""The spans of expanding: each counts its own callback's events and records, and links with the first of its run."""
+"""The spans of expansion: each counts its own callback's events and records and links to the first of its run."""
 
 from collections.abc import Iterator
 
@@ -62,7 +62,9 @@ def test_each_callback_counts_its_own_events_and_unreadable_records(
     assert not one.links
 
 
-def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
+def test_callbacks_that_are_not_recorded_are_counted_by_no_span(
+    spans: ExpandSpans, exporter: InMemorySpanExporter
+) -> None:
     recorded = mask_of(expand(spans, OFFER))
     other = expand(spans, OFFER, UNREADABLE["a"], trace="")
 
@@ -73,7 +75,7 @@ def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter
     assert [numbers(span) for span in exporter.get_finished_spans()] == [(1, 0, 0)]
 
 
-def test_a_callback_that_no_step_kept_was_interrupted(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
+def test_a_callback_that_was_not_fanned_out_was_interrupted(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
     expand(spans, OFFER)
     spans.end()
 

@@ -1,10 +1,9 @@
--- Give a run that goes on more of the jobs that wait in its queue. Nothing, if it has lost its job meanwhile: whoever
--- goes on with that job would not know of them. Nothing either while the handler is paused, or until it is claimed that the
--- pause is over.
+-- Add waiting jobs of its queue to a run in progress. None if the run has lost its job meanwhile: the worker that owns
+-- the job would not know of them. None either while the handler is paused, or before a probe has ended the pause.
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
--- Gives {{id, progress, data, finished, items}, …}
+-- Returns {{id, progress, data, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'isolated')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
 -- A job that killed a worker or failed runs alone, as in claim.lua: others would count as its progress.

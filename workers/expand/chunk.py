@@ -1,4 +1,4 @@
-"""What one atomic step of expanding settles: items of one or more jobs, in order, and where such a job ends."""
+"""What one fan-out settles in one step: items of one or more jobs, in order, and the ends of jobs."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from workers.runtime.settlement import ClaimedJob, FanOutEvent, Item, NewFailure
 
 
 class ChunkItem(Struct, frozen=True, gc=False):
-    """An item with the job that brought it and that job's progress before it; no item: the job ends.
+    """An item with its job and the job's progress before it; without an item, the end of the job.
 
     `origin` is the callback without its body, which may be large.
     """
@@ -21,14 +21,14 @@ class ChunkItem(Struct, frozen=True, gc=False):
 
     @property
     def end(self) -> int:
-        """The job's progress after it."""
+        """The job's progress after the item."""
         if self.read is None:
             return self.start
         return self.start + (self.read.records if isinstance(self.read, NewFailure) else 1)
 
 
 class Chunk:
-    """Some pieces. It is full with so many events, or bytes of events."""
+    """Items that are settled together. It is full with `max_events` items, or with `max_bytes` of events."""
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
@@ -37,39 +37,39 @@ class Chunk:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further piece belongs into it."""
+        """Whether no further item may be added."""
         return len(self.items) >= self._max_events or self._bytes >= self._max_bytes
 
     def add(self, item: ChunkItem) -> None:
-        """Take a piece, the one behind the last."""
+        """Add the item that follows the last one."""
         self.items.append(item)
         if isinstance(item.read, FanOutEvent):
             self._bytes += len(item.read.event)
 
     def with_items(self, *items: ChunkItem) -> Self:
-        """Return a commit of the same bounds with these pieces."""
-        made = type(self)(max_events=self._max_events, max_bytes=self._max_bytes)
+        """Return a chunk with the same limits and these items."""
+        chunk = type(self)(max_events=self._max_events, max_bytes=self._max_bytes)
         for item in items:
-            made.add(item)
-        return made
+            chunk.add(item)
+        return chunk
 
     def halves(self) -> tuple[Self, Self]:
-        """Return its first and its second half: carried out one after the other, they come to the same."""
+        """Return its first and its second half: fanned out one after the other, they have the same effect."""
         middle = len(self.items) // 2
         return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
 
     @property
     def offers(self) -> list[FanOutEvent]:
-        """The events in it."""
+        """Its events."""
         return [item.read for item in self.items if isinstance(item.read, FanOutEvent)]
 
     @property
     def unreadable(self) -> list[NewFailure]:
-        """What is to be set aside."""
+        """Its records that go to the quarantine."""
         return [item.read for item in self.items if isinstance(item.read, NewFailure)]
 
     def settlements(self) -> list[Settlement]:
-        """Return how it moves the progress of each job."""
+        """Return the progress of each job, before and after."""
         found: list[Settlement] = []
         first: ChunkItem | None = None
         for item, following in zip(self.items, [*self.items[1:], None], strict=True):

@@ -13,7 +13,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import batches, events, keys, queues, wire
+from shared import batches, events, json_reader, keys, queues, wire
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from workers.failures import failure
 from workers.failures.failure import (
@@ -234,7 +234,9 @@ def _plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[by
 
 def _plan_expansion(entry: QuarantinedCallback) -> ReplayPlan:
     shape = _check_shape(entry)
-    kept = batches.Accepted(shape.kind, entry.source, entry.received_ms, shape.records, wire.decode_text(entry.body))
+    kept = batches.Accepted(
+        shape.kind, entry.source, entry.received_ms, shape.records, json_reader.decode_text(entry.body)
+    )
     changes: Counter[str] = Counter()
     # It was received as what it seemed to be then, and is now what it is.
     changes[keys.counter(batches.counted_kind(entry.kind), "received")] -= entry.records

@@ -11,7 +11,7 @@ from typing import Final
 import redis
 
 from shared.errors import CallbacksError
-from shared.exception_log import ExceptionLog
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, BulkActionState, RemainingWork
 
@@ -34,7 +34,7 @@ class BulkActionRunner:
         self._pool = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
-        self._exceptions = ExceptionLog()
+        self._limited_log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 
     def start(self, action: Action, work: RemainingWork, action_id: str) -> None:
         """Note an act and begin with it. Raises Busy, and AlreadyStarted."""
@@ -83,7 +83,7 @@ class BulkActionRunner:
         except redis.RedisError as exc:
             log.warning("action=bulk_action_interrupted id=%s error=%s", action_id, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
-            self._exceptions.write(f"action=bulk_action_failed id={action_id}", exc)
+            self._limited_log.exception(f"action=bulk_action_failed id={action_id}", exc)
         finally:
             with self._lock:
                 self._running.pop(action_id, None)

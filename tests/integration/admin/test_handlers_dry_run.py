@@ -83,7 +83,7 @@ def test_it_says_that_it_is_done_and_shows_what_was_printed(folder: Path) -> Non
     ("order", "words"),
     [
         ("raises", "failed, it raised: ValueError: invalid literal"),
-        ("hangs", "failed, its time was up: "),
+        ("hangs", "failed, it timed out: "),
         ("exits", "failed, it called exit(): SystemExit"),
     ],
 )
@@ -100,9 +100,9 @@ def test_a_failure_is_told_with_its_traceback_and_ends_with_1(folder: Path, orde
 @pytest.mark.parametrize(
     ("text", "outcome", "words"),
     [
-        ("retry", "retry", "asks for another attempt: busy A worker would try again after 5 s, up to 8 attempts."),
-        ("reject", "rejected", "rejected: spam A worker would set it aside as a dead letter at once."),
-        ("pause", "paused", "asks for a pause of 60 s: shut A worker would let its whole queue wait so long."),
+        ("retry", "retry", "asks for a retry: busy A worker would retry it after 5 s, up to 8 attempts."),
+        ("reject", "rejected", "rejected: spam A worker would make it a dead letter at once."),
+        ("pause", "paused", "asks for a pause of 60 s: shut A worker would pause the handler for that long."),
     ],
 )
 def test_what_a_handler_asks_for_is_told_and_ends_with_1(folder: Path, text: str, outcome: str, words: str) -> None:

@@ -1,6 +1,6 @@
-"""A Pause, Retry or Reject that its author has made wrongly is that call's failure, and breaks nothing else.
+"""A wrongly made Pause, Retry or Reject is the failure of that call, and has no other effect.
 
-Otherwise the job comes back to its queue for ever, an event and an ERROR a second, with no attempt burnt.
+Otherwise the job comes back to its queue without end, an event and an ERROR a second, with no attempt burnt.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ NAN = float("nan")
 
 
 class Unmade(Pause):
-    """Calls no `super().__init__`, so it says nothing of what a Pause says."""
+    """Does not call `super().__init__`, so it lacks the attributes of a Pause."""
 
     def __init__(self) -> None:
         pass
 
 
 class Mute(Reject):
-    """Cannot be written out."""
+    """Has a `__str__` that raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -47,7 +47,7 @@ def changed(signal: Any, **fields: Any) -> Any:
         pytest.param(Mute(), id="a refusal without words"),
     ],
 )
-def test_the_event_waits_dies_or_is_tried_again_and_the_one_before_it_is_delivered(
+def test_the_event_is_retried_or_dead_and_the_one_before_it_is_delivered(
     quick_redis: RedisServer,  # noqa: F811
     signal: Exception,
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""Events reach their handler: done, tried again alone with back-off, taken apart, and set aside at the end."""
+"""Events reach their handler: delivered, retried alone with backoff, split, and dead letters after the last attempt."""
 
 import asyncio
 import time
@@ -46,7 +46,7 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
 
 
 def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
-    """Let the time of what is to be tried again come; give for each the seconds that it was away."""
+    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
     queue = queues.delivery_queue(declaration_of(function).name)
     scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
     for job_id, _ in scheduled:
@@ -66,7 +66,7 @@ def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:
     assert handler_totals(harness, single) == (3, 0, 0, 0)
 
 
-def test_one_run_takes_along_the_deliveries_behind_it(harness: Harness) -> None:
+def test_one_run_coalesces_the_jobs_behind_it(harness: Harness) -> None:
     for n in range(20):
         accept_and_expand(harness, str(n))
 
@@ -78,7 +78,7 @@ def test_one_run_takes_along_the_deliveries_behind_it(harness: Harness) -> None:
     assert handler_totals(harness, whole) == (20, 0, 0, 0)
 
 
-def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attempt(harness: Harness) -> None:
+def test_a_failing_event_waits_alone_for_its_next_attempt(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = fail_for("2")
 
@@ -95,7 +95,7 @@ def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attemp
     assert handler_totals(harness, single) == (3, 0, 0, 0)
 
 
-def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(harness: Harness) -> None:
+def test_the_backoff_grows_and_after_the_last_attempt_the_event_is_a_dead_letter(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     script.act = fail_for("2")
 
@@ -118,7 +118,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(h
     assert 0 < harness.connection.ttl(keys.dead_letter("single", event.id)) <= keys.FAILURE_EXPIRY_SECONDS
 
 
-def test_a_handler_that_asks_for_time_gets_it(harness: Harness) -> None:
+def test_a_handler_chooses_when_the_retry_is_due(harness: Harness) -> None:
     accept_and_expand(harness, "1")
 
     def act(event: ReportEvent) -> None:
@@ -153,7 +153,7 @@ def test_a_rejected_event_is_a_dead_letter_at_once(harness: Harness) -> None:
     assert (letter["error"], letter["attempts"], letter["traceback"]) == ("never", "1", "")
 
 
-def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_again(harness: Harness) -> None:
+def test_a_batch_that_fails_is_split_and_only_the_failing_event_is_retried(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = fail_for("2")
 
@@ -180,7 +180,7 @@ def test_an_event_that_failed_before_does_not_fail_the_next_batch(
     assert handler_totals(harness, whole) == (2, 0, 1, 0)
 
 
-def test_the_trouble_of_one_handler_changes_nothing_for_another(harness: Harness) -> None:
+def test_the_failures_of_one_handler_change_nothing_for_another(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     before = harness.connection.lrange(keys.rq_queue("deliver-other"), 0, -1)
     script.act = fail_for("1", "2", "3")
@@ -200,14 +200,14 @@ def test_the_trouble_of_one_handler_changes_nothing_for_another(harness: Harness
     assert not harness.dead_letters("other")
 
 
-def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis: RedisServer) -> None:  # noqa: F811
-    at_once, most, called = 0, 0, []
+def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:  # noqa: F811
+    at_once, max_at_once, called = 0, 0, []
 
     @handler(ReplyEvent, concurrency=4)
     async def chat(event: ReplyEvent) -> None:
-        nonlocal at_once, most
+        nonlocal at_once, max_at_once
         at_once += 1
-        most = max(most, at_once)
+        max_at_once = max(max_at_once, at_once)
         await asyncio.sleep(0.01)
         at_once -= 1
         called.append(event.reply_message_id or "")
@@ -218,7 +218,7 @@ def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis
 
         harness.deliver(chat)
 
-        assert most == 4
+        assert max_at_once == 4
         assert sorted(called) == sorted(f"m{n}" for n in range(20))
         assert handler_totals(harness, chat) == (20, 0, 0, 0)
         assert harness.leftover_keys() == set()

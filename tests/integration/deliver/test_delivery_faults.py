@@ -1,4 +1,4 @@
-"""Delivery that is disturbed: killed in a handler or between, cut off from Redis, overtaken. No event is lost, and none
+"""Delivery with faults: killed in a handler or between, disconnected from Redis, overtaken. No event is lost, and none
 is handed over twice but those that a killed process had in hands."""
 
 import json
@@ -46,7 +46,7 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
 
 
 def accept_and_expand(harness: Harness, *orders: str) -> None:
-    """Have an event for each of these orders wait at each handler, in one job."""
+    """Enqueue an event for each of these orders for each handler, in one job."""
     harness.accept(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
     harness.expand()
 
@@ -64,7 +64,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def left_at(harness: Harness, name: str) -> set[str]:
-    """Give what is left of the jobs of one handler."""
+    """Return the keys that are left of the jobs of one handler."""
     others = {other for other in recorders.NAMED if other != name}
     expected = {keys.rq_queue(queues.delivery_queue(other)) for other in others}
     expected |= {keys.job(job_id) for other in others for job_id in harness.waiting_jobs(queues.delivery_queue(other))}
@@ -72,7 +72,7 @@ def left_at(harness: Harness, name: str) -> set[str]:
 
 
 def retried(harness: Harness, name: str) -> set[str]:
-    """Give the ids of the events that wait for another attempt."""
+    """Return the ids of the events that wait for a retry."""
     ids = harness.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
     return {
         event[1]
@@ -136,7 +136,7 @@ def test_a_process_killed_in_its_handler_repeats_that_event_alone(harness: Harne
     assert left_at(harness, "single") == set()
 
 
-def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(harness: Harness) -> None:
+def test_events_that_a_killed_process_had_just_finished_are_not_repeated(harness: Harness) -> None:
     for n in range(3):
         harness.accept(*statuses([f"{n}-{m}" for m in range(100)], bundle=100))
     harness.accept(*statuses(["last"], client_message_id="kills"))
@@ -152,7 +152,7 @@ def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(har
     assert left_at(harness, "single") == set()
 
 
-def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(harness: Harness) -> None:
+def test_finished_events_are_not_repeated_when_the_next_process_dies_at_once_too(harness: Harness) -> None:
     def prepare() -> None:
         harness.connection.flushall()
         Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(
         assert handler_totals(harness, "single") == (4, 0, 0, 0)
 
 
-def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(harness: Harness) -> None:
+def test_a_slow_first_event_of_a_killed_process_does_not_repeat_the_others(harness: Harness) -> None:
     accept_and_expand(harness, "sleeps:20", *["sleeps:0.05"] * 30)
     stage_run = StageRun(harness.url, "several")
     process = stage_run.start()
@@ -184,7 +184,7 @@ def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_ba
     assert recorders.total() - delivered < 20, "the slow one, and what was done in the last moment"
 
 
-def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(harness: Harness) -> None:
+def test_jobs_coalesced_by_a_killed_process_are_run_next(harness: Harness) -> None:
     accept_and_expand(harness, "")
     for n in range(5):
         harness.accept(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
@@ -213,7 +213,7 @@ def test_two_processes_share_the_work_of_a_handler(harness: Harness) -> None:
     assert handler_totals(harness, "single") == (3000, 0, 0, 0)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
     called: list[str] = []
 
     @handler(ReportEvent)
@@ -233,9 +233,7 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
     assert called == ["1", "4"], "what the other run has settled is its own"
 
 
-def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_settlement_that_is_sent_twice_counts_once(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(call: Callable[[], Any], **_: Any) -> Any:
         call()  # carried out, and its answer lost
         return call()
@@ -252,34 +250,34 @@ def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
 
 
 @pytest.mark.parametrize("refusal", ["NOREPLICAS", "READONLY"])
-def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
+def test_while_redis_refuses_to_write_no_event_is_called_twice(
     start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     called: list[str] = []
 
     @handler(ReportEvent)
-    def patient(event: ReportEvent) -> None:
+    def waits_for_redis(event: ReportEvent) -> None:
         called.append(event.message_id)
         if refusal == "NOREPLICAS":
             admin.config_set("min-replicas-to-write", "1")
         else:
             admin.replicaof("127.0.0.1", "1")
 
-    def mended(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             admin.config_set("min-replicas-to-write", "0")
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
-    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=mended))
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=sleep))
     server = start_redis({"appendonly": "no"})
-    with open_harness(server.url, patient) as harness, redis.Redis.from_url(server.url) as admin:
+    with open_harness(server.url, waits_for_redis) as harness, redis.Redis.from_url(server.url) as admin:
         harness.accept(*statuses(["1"]))
         harness.expand()
 
-        harness.deliver(patient)
+        harness.deliver(waits_for_redis)
 
         assert called == ["1"]
         assert len(pauses) >= 3
-        assert handler_totals(harness, "patient") == (1, 0, 0, 0)
+        assert handler_totals(harness, "waits_for_redis") == (1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""How much one process takes on of what waits for its handler, when it settles, and how it stops."""
+"""How much one process claims of what waits for its handler, when it settles, and how it stops."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
         yield made
 
 
-def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(harness: Harness) -> None:
+def test_a_stop_settles_what_is_done_and_requeues_the_rest_at_the_front(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3", "4")
     accept_and_expand(harness, "5")
 
@@ -52,7 +52,7 @@ def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(harness
     }
 
 
-def test_a_stop_before_anything_began_changes_nothing(harness: Harness) -> None:
+def test_a_stop_before_the_first_call_changes_nothing(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
 
     harness.deliver(single, stop_when=lambda: True, max_jobs=1)
@@ -74,7 +74,7 @@ def test_what_is_done_is_settled_while_the_rest_runs(harness: Harness, monkeypat
     assert waiting == [3, 2, 1]
 
 
-def test_a_process_begins_with_one_job_to_see_how_fast_its_handler_is(harness: Harness) -> None:
+def test_a_process_starts_with_one_job_to_measure_its_handler(harness: Harness) -> None:
     for n in range(3):
         accept_and_expand(harness, str(n))
 
@@ -95,7 +95,7 @@ def test_a_slow_handler_leaves_work_to_a_second_process(harness: Harness) -> Non
     )
 
 
-def test_a_fast_handler_takes_ever_more_along(harness: Harness, runs: list[str]) -> None:
+def test_a_fast_handler_coalesces_ever_more(harness: Harness, runs: list[str]) -> None:
     accept_and_expand(harness, *(str(n) for n in range(5000)))
 
     harness.deliver(other)
@@ -116,10 +116,10 @@ def test_five_thousand_failures_are_five_thousand_retries(harness: Harness) -> N
 
 @handler(ReportEvent, concurrency=4)
 async def many(event: ReportEvent) -> None:
-    """Take it."""
+    """Accept it."""
 
 
-def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
+def test_a_concurrent_handler_starts_with_several_rounds(
     quick_redis: RedisServer,  # noqa: F811
     runs: list[str],
 ) -> None:

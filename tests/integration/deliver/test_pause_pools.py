@@ -1,4 +1,4 @@
-"""Pauses and lifespans with worker processes as they are run: some are killed, and nothing is asserted of how long."""
+"""Pauses and lifespans in real worker processes, some of which are killed. No durations are asserted."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
 
 
 def brought_apart(harness: Harness, *orders: str) -> None:
-    """Have an event for each of these orders wait, each in a job of its own."""
+    """Enqueue an event for each of these orders, each in a job of its own."""
     for n, order in enumerate(orders, 1):
         harness.accept(status(record(str(n), client_message_id=order)))
         harness.expand()
@@ -83,7 +83,7 @@ def cpu_ticks(pid: int) -> int:
     return int(words[11]) + int(words[12])
 
 
-def test_all_processes_wait_and_one_alone_tries_one_event(harness: Harness, start: Start) -> None:
+def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     command = start(distant, 3)
     until(
@@ -116,9 +116,7 @@ def test_all_processes_wait_and_one_alone_tries_one_event(harness: Harness, star
     assert harness.audit().balances
 
 
-def test_workers_at_rest_in_a_pause_ask_redis_a_few_times_a_second_and_stop_when_told(
-    harness: Harness, start: Start
-) -> None:
+def test_paused_workers_poll_redis_a_few_times_a_second_and_stop_when_asked(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     harness.accept(*statuses(["1"]))
     harness.expand()
@@ -140,9 +138,7 @@ def test_workers_at_rest_in_a_pause_ask_redis_a_few_times_a_second_and_stop_when
     assert at(harness) == (0, 0, 1)
 
 
-def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lease_is_over(
-    harness: Harness, start: Start
-) -> None:
+def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     harness.accept(status(record("1", client_message_id="sleeps"), record("2")))
     harness.expand()
@@ -179,7 +175,9 @@ def test_a_worker_killed_right_after_its_pause_loses_nothing(harness: Harness, s
     assert harness.audit().balances
 
 
-def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(harness: Harness, start: Start) -> None:
+def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_too(
+    harness: Harness, start: Start
+) -> None:
     unavailable_file().write_text("600")
     brought_apart(harness, "", "", "", "kills")
     start(distant)
@@ -199,7 +197,7 @@ def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(harness: Ha
     assert harness.audit().balances
 
 
-def test_an_operator_switches_a_handler_off_and_on_again(harness: Harness, start: Start) -> None:
+def test_an_operator_pauses_and_resumes_a_handler(harness: Harness, start: Start) -> None:
     pause.pause(harness.connection, "distant")
     harness.accept(*statuses(["1", "2"]))
     harness.expand()
@@ -217,7 +215,7 @@ def test_an_operator_switches_a_handler_off_and_on_again(harness: Harness, start
 
 
 @pytest.mark.parametrize("function", [opening, connecting], ids=["def", "async def"])
-def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work_under_way(
+def test_a_lifespan_is_opened_once_in_each_process_and_closed_at_a_stop_with_calls_in_flight(
     harness: Harness, start: Start, function: Callable[..., object]
 ) -> None:
     command = start(function, 2)
@@ -237,7 +235,7 @@ def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work
     )
 
 
-def test_what_cannot_be_opened_ends_its_process_which_is_started_again_and_no_event_is_touched(
+def test_a_process_whose_lifespan_cannot_be_opened_is_restarted_and_no_event_loses_an_attempt(
     harness: Harness, start: Start
 ) -> None:
     unavailable_file().write_text("")

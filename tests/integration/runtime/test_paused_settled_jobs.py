@@ -1,4 +1,4 @@
-"""A job of which all is settled goes back to its queue when its run is put on hold: it too ends, and leaves nothing."""
+"""A job of which all is settled is requeued when its run ends by a pause: it ends too, and leaves nothing."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def away_from_3(event: ReportEvent) -> None:
         raise Pause(600, "moving house")
 
 
-def test_it_is_taken_along_by_no_other_which_could_not_end_it(harness: Harness) -> None:
+def test_it_is_not_coalesced_by_another_run_which_could_not_end_it(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     accept_and_expand(harness, "3")
     script.act = away_from_3
@@ -36,7 +36,7 @@ def test_it_is_taken_along_by_no_other_which_could_not_end_it(harness: Harness) 
         b"2",
         (2, 0, 1, 0),
     )
-    # As another process leaves them, which has put back a job of its own since.
+    # As another process leaves them that has requeued a job of its own meanwhile.
     harness.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_queue("deliver-single"), "RIGHT", "LEFT")
     assert harness.waiting_jobs("deliver-single") == [left, settled]
 

@@ -200,7 +200,7 @@ def test_a_redis_that_takes_nothing_has_events_wait_and_then_has_each_once(
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("CALLBACKS_STREAM_URL", "http://:s3cret@h", "must be an address"),
+        ("CALLBACKS_STREAM_URL", "http://:s3cret@h", "must be a URL"),
         ("CALLBACKS_STREAM_KEY", "cb:mine", "are the service's own"),
         ("CALLBACKS_STREAM_MAXLEN", "0", "must be a whole number from 1, or empty for all, not '0'"),
         ("CALLBACKS_STREAM_MAXLEN", "1e6", "must be a whole number"),
