@@ -3,8 +3,8 @@
 import re
 from typing import get_args
 
-from ingest import problems
-from shared import queues, settings
+from ingest import answers
+from shared import settings
 from tests.docs import pages
 
 PAGE = "docs/guarantees.md"
@@ -21,11 +21,6 @@ def test_its_table_has_each_level_of_durability() -> None:
 def test_its_table_has_each_status_that_the_web_process_answers() -> None:
     rows = pages.rows(PAGE, "case", "answer")
     statuses = {int(status) for cells in rows for status in re.findall(r"\b[2-5]\d\d\b", cells[1])}
-    answered = {value.status for value in vars(problems).values() if isinstance(value, problems._Problem)}
+    answered = {value.status for value in vars(answers).values() if isinstance(value, answers._Problem)}
 
     assert statuses == answered | {200}
-
-
-def test_its_days_are_those_of_the_code() -> None:
-    assert queues._FAILURE_SECONDS == 30 * 86_400
-    assert "are kept for 30 days" in pages.text(PAGE)
