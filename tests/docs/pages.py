@@ -4,7 +4,6 @@ A test takes the blocks of a section by `with_blocks`, which also notes that the
 fails for a block that no test takes.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,11 +34,7 @@ class Block:
 @cache
 def files() -> tuple[Path, ...]:
     """Return every file of the repository, without what is built, installed or received in it."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(REPOSITORY):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in _NOT_OURS]
-        found.extend(Path(folder) / name for name in names)
-    return tuple(sorted(found))
+    return tuple(sorted(_files_below(REPOSITORY)))
 
 
 @cache
@@ -113,3 +108,11 @@ def with_blocks(page: str, *sections: str) -> pytest.MarkDecorator:
     assert found, f"{page} has no block in {sections}"
     tested.update((page, block.section) for block in found)
     return pytest.mark.parametrize("blocks", [found], ids=["-".join(sections)])
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if not path.is_dir():
+            yield path
+        elif not path.name.startswith(".") and path.name not in _NOT_OURS:
+            yield from _files_below(path)

@@ -25,10 +25,10 @@ from tests.integration.harness import Harness
 from tests.redis_server import RedisServer
 
 PAGE = "CONTRIBUTING.md"
-WALK = "The way of a callback through the code"
+CODE_PATH = "The way of a callback through the code"
 TOKEN = "walking-token-5c0e8a61"
 # A file and what is called in it, as `ingest/endpoint.py:Endpoint.__call__`.
-STEPS = re.findall(r"`([\w/]+\.py):([\w.]+)`", pages.section(PAGE, WALK))
+STEPS = re.findall(r"`([\w/]+\.py):([\w.]+)`", pages.section(PAGE, CODE_PATH))
 
 
 def test_its_map_names_each_folder_with_code() -> None:
@@ -99,13 +99,13 @@ def called_functions() -> Iterator[dict[tuple[str, str], None]]:
     found: dict[tuple[str, str], None] = {}
     root = f"{REPOSITORY}/"
 
-    def note(frame: FrameType, event: str, _argument: Any) -> None:
+    def record(frame: FrameType, event: str, _argument: Any) -> None:
         name = frame.f_code.co_filename
         if event == "call" and name.startswith(root):
             found.setdefault((name.removeprefix(root), frame.f_code.co_qualname), None)
 
-    sys.setprofile(note)
-    threading.setprofile(note)  # fan-out is on a thread of its own
+    sys.setprofile(record)
+    threading.setprofile(record)  # fan-out is on a thread of its own
     try:
         yield found
     finally:

@@ -31,8 +31,8 @@ def test_its_extras_are_offered_and_bring_what_the_procfile_starts(blocks: list[
     assert_extras(install)
     assert "callbacks ops" in (REPOSITORY / "Procfile").read_text()
     assert "ops" in install
-    for further in re.findall(r"`('\.\[[\w,]+\]')`", pages.text(PAGE)):
-        assert_extras(f"pip install {further}")
+    for extras in re.findall(r"`('\.\[[\w,]+\]')`", pages.text(PAGE)):
+        assert_extras(f"pip install {extras}")
 
 
 @with_blocks(PAGE, "First deployment", "Upgrade")
