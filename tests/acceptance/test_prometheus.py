@@ -96,7 +96,7 @@ def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(p
         for name in metrics(rule["query"]):
             assert prometheus.query(name), f"{rule['name']} waits for {name}, which is not there"
         assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"deploy/README.md#{rule['name'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['name'].lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
 
 

@@ -21,7 +21,7 @@ from tests.web_process import TOKEN, StartWeb, WebProcess, report
 
 BODIES = int(os.environ.get("FUZZ_SOCKET_BODIES", "1500"))
 REQUESTS = max(1000, BODIES // 5)
-# What README.md says that the gateway is answered, and no other: above all no 5xx but 503.
+# What docs/guarantees.md says that the gateway is answered, and no other: above all no 5xx but 503.
 DOCUMENTED = {200, 400, 403, 404, 405, 408, 413, 415, 431, 503}
 # Python's and the allocator's own caches fill within the first requests, some MiB; a leak of one of the bodies
 # (500 bytes) or one of the requests' objects (4 KiB) for each request would be more than this after 20,000.
