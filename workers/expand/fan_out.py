@@ -89,7 +89,7 @@ class FanOutStep:
     ) -> FanOutResult:
         """Enqueue the new ones of `events` for the handlers that want them, and quarantine what is `unreadable`.
 
-        Raises StaleRun if another run has settled any of these items, and redis.RedisError.
+        Raise StaleRun if another run has settled any of these items, and redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)
         arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
