@@ -273,18 +273,18 @@ def test_a_job_that_makes_progress_starts_the_ladder_again(harness: Harness) -> 
     harness.accept(*statuses([str(n) for n in range(3)], bundle=1))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
     harness.connection.hset(keys.job(job_id), "failures", 3)
-    portions: list[Any] = []
-    take = Steps.claim
+    claimed_jobs: list[Any] = []
+    claim = Steps.claim
 
-    def taken(self: Steps, **options: Any) -> Any:
-        portions.extend(take(self, **options))
-        return portions
+    def recorded_claim(self: Steps, **options: Any) -> Any:
+        claimed_jobs.extend(claim(self, **options))
+        return claimed_jobs
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "claim", taken)
+        patch.setattr(Steps, "claim", recorded_claim)
         harness.expand()
 
-    assert [portion.job_id for portion in portions] == [job_id]
+    assert [portion.job_id for portion in claimed_jobs] == [job_id]
     assert harness.audit().unique == 3
 
 
