@@ -81,6 +81,8 @@ class Testbed:
     a few seconds switch it off for all contestants alike (`rewrites=False`).
     """
 
+    __test__ = False  # its name does not make it a class of tests
+
     def __init__(self, *, rewrites: bool = False) -> None:
         self._rewrites = rewrites
         self._stack = ExitStack()

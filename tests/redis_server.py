@@ -17,11 +17,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import pytest
 import redis
@@ -33,6 +33,8 @@ _FORBIDDEN_PORT: Final = 6379
 # Below those that Linux gives out by itself (net.ipv4.ip_local_port_range) and those that `callbacks dev` chooses from.
 _PORTS: Final = range(10_000, 28_000)
 _given: Final[set[int]] = set()
+StartRedis: TypeAlias = Callable[..., "RedisServer"]
+
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
 # redis-py gives up after five by itself, which a busy disk takes now and then.

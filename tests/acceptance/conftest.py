@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import REPOSITORY, Running, started
+from tests.acceptance.processes import HANDLERS, TOKEN, Running, started
 from tests.collector import Collector, collecting
 from tests.redis_server import RedisServer, free_port
-
-TOKEN = "acceptance-token-4b1d"
-# What has a process call the handlers of `traced_handlers`, wherever it is started.
-HANDLERS = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ from typing import Any, Final
 REPOSITORY: Final = Path(__file__).parents[2]
 CALLBACKS: Final = str(Path(sys.executable).with_name("callbacks"))
 WAIT_SECONDS: Final = 60.0
+TOKEN: Final = "acceptance-token-4b1d"
+# Makes a process call the handlers of `traced_handlers`, in whatever folder it is started.
+HANDLERS: Final = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PYTHONPATH": str(REPOSITORY)}
 
 
 class Running:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import REPOSITORY, Running
+from tests.acceptance.processes import REPOSITORY, TOKEN, Running
 from tests.prometheus_server import PrometheusServer, require
 from tests.redis_server import free_port
 

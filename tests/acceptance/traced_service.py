@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from shared import keys
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running
+from tests.acceptance.processes import TOKEN, Running
 from tests.acceptance.traced_handlers import NAMES, RECIPIENT, TEXT
 from tests.redis_server import RedisServer
 

@@ -11,8 +11,7 @@ from typing import Final
 
 from callbacks.simulator import ledger
 from shared import audit, events
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get
+from tests.acceptance.processes import TOKEN, Running, get
 from tests.redis_server import RedisServer
 
 _LEDGER: Final = "ledger.jsonl"

@@ -1,8 +1,8 @@
-"""A handler whose behavior is set from outside, event by event, and a worker for it that dies where it is told to.
+"""A handler whose behavior is set from outside, event by event, and a worker for it that can be killed at a point.
 
-It writes down, one line each and at once, that it has an event ("had") and what it said of it: "done", "fails",
-"rejects". In the behavior "kills" it ends its process while it has the event, once; in the behavior "dooms" the process dies
-when it has done with it, before Redis hears of that, once.
+For each call it writes a line at once: that it has an event ("had"), and its result: "done", "fails", "rejects". With
+the behavior "kills" it kills its process while it has the event, once; with "dooms" the process dies after the call,
+before Redis learns of the result, once.
 """
 
 import os

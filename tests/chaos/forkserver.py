@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.acceptance.processes import REPOSITORY
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 
 _PRELOADED: Final = (
     "callbacks.cli.main",

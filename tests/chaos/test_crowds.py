@@ -17,9 +17,9 @@ import pytest
 
 from ingest.protocol import MAX_HEADS_BYTES
 from tests.chaos.campaign import tell
-from tests.integration.conftest import TOKEN, StartWeb, WebProcess, report
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, report
 
 WHOLE = "CHAOS_SECONDS" in os.environ
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()

@@ -4,12 +4,9 @@ With `appendfsync always` a Redis that cannot write its file ends at once, as it
 platform starts it again and again. With everysec it lives on, and refuses to write (MISCONF) until there is room.
 """
 
-import os
 import random
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,47 +18,14 @@ from tests.chaos import campaign
 from tests.chaos.fleet import Fleet
 from tests.redis_server import RedisServer, free_port, require, require_newer
 from tests.sentinels import until
+from tests.small_disk import ballast
 
-_DISK_BYTES: Final = 160 << 20
-# What the service writes in a few seconds.
-_LEFT_BYTES: Final = 1 << 20
 # The disk is full for so long, until the spool has so many callbacks; but they are to come within a generous while.
 _FULL_SECONDS: Final = 3.0
 _IN_SPOOL: Final = 20
 _FILLING_SECONDS: Final = 60.0
 # The load fits on the disk when there is room. With everysec a commit takes up to a second: so much less of it.
 _LOAD_SECONDS: Final = {"always": 8.0, "everysec": 2.0}
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a small file system of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a file system is not permitted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-@contextmanager
-def ballast(disk: Path) -> Iterator[Callable[[], None]]:
-    """Leave little room on the disk, until what is given is called."""
-    file = disk / "ballast"
-    with file.open("wb") as opened:
-        os.posix_fallocate(opened.fileno(), 0, _free_bytes(disk) - _LEFT_BYTES)
-    try:
-        yield file.unlink
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _free_bytes(disk: Path) -> int:
-    left = os.statvfs(disk)
-    return left.f_bavail * left.f_frsize
 
 
 def last_write(server: RedisServer) -> str:

@@ -15,9 +15,9 @@ import httpx
 from shared import audit, wire
 from shared.errors import NotJson, UnexpectedShape
 from tests.chaos.test_fuzz import mutated
-from tests.integration.conftest import TOKEN, StartWeb, WebProcess, report
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, report
 
 BODIES = int(os.environ.get("FUZZ_SOCKET_BODIES", "1500"))
 REQUESTS = max(1000, BODIES // 5)

@@ -1,7 +1,7 @@
-"""The service against a small model of it: whatever is done in whatever order, each event ends where the model has it.
+"""The service against a small model of it: whatever happens in whatever order, each event ends where the model has it.
 
-Callbacks come and are repeated, workers and Redis are killed, the handler changes its behavior, operators let in again and
-drop what was set aside. Hypothesis makes up the sequences, and shortens those that show something wrong.
+Callbacks arrive and are repeated, workers and Redis are killed, the handler changes its behavior, operators replay and
+discard failures. Hypothesis generates the sequences, and shortens those that show a fault.
 """
 
 import os

@@ -8,9 +8,8 @@ import pytest
 
 from shared import audit
 from tests.acceptance.processes import get, run, started
-from tests.conftest import StartRedis
 from tests.deploy.deployment import DEPLOY, TOKEN, environment
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
 
 RUNBOOK = (DEPLOY / "README.md").read_text()
 

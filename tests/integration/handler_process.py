@@ -10,7 +10,7 @@ from typing import Any
 
 from callbacks import Event
 from shared import events
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 
 REPOSITORY = Path(__file__).parents[2]
 # Each line on stdin is a batch; the answer is that it was taken, or what went wrong.

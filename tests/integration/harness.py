@@ -5,18 +5,18 @@ dies, or loses its connection, at a given Redis command (`tests.integration.faul
 """
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
-import pytest
 import redis
 
 from shared import audit, connections, keys, queues
 from shared.batches import Accepted, Quarantined
 from tests import commit_pipeline
-from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
@@ -35,6 +35,16 @@ _KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
 _KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+
+
+@dataclass(frozen=True)
+class HandlerTotals:
+    """How many events of one handler are delivered, dead, waiting and missing."""
+
+    delivered: int = 0
+    dead: int = 0
+    waiting: int = 0
+    missing: int = 0
 
 
 class TestWorker(QueueWorker):
@@ -132,6 +142,12 @@ class Harness:
     def audit(self) -> audit.Audit:
         return audit.run(self.connection)
 
+    def totals(self, handler: Callable[..., Any] | str) -> HandlerTotals:
+        """Return the audit's totals of one handler; all are 0 before it has had an event."""
+        name = handler if isinstance(handler, str) else declaration_of(handler).name
+        found = next((one for one in self.audit().handlers if one.handler == name), None)
+        return HandlerTotals(found.delivered, found.dead, found.waiting, found.missing) if found else HandlerTotals()
+
     def counters(self) -> dict[str, int]:
         """Give the counters that are not zero."""
         raw = self.connection.hgetall(keys.COUNTS)
@@ -165,21 +181,6 @@ class Harness:
         ]
 
 
-@pytest.fixture(scope="session")
-def _quick_server() -> Iterator[RedisServer]:
-    require()
-    with RedisServer({"appendonly": "no"}) as server:
-        yield server
-
-
-@pytest.fixture
-def quick_redis(_quick_server: RedisServer) -> RedisServer:
-    """Give an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
-    with _quick_server.client() as client:
-        client.flushall()
-    return _quick_server
-
-
 @contextmanager
 def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
     """Give a bench, and close what it opened."""
@@ -193,6 +194,18 @@ def declaration_of(function: Callable[..., Any]) -> Handler:
     """Give what @handler left on the function."""
     declaration: Handler = getattr(function, ATTRIBUTE)
     return declaration
+
+
+def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
+    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
+    queue = queues.delivery_queue(declaration_of(function).name)
+    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
+    for job_id, _ in scheduled:
+        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
+    keeper = harness.maintenance(function)
+    keeper.tick([])
+    keeper.close()
+    return [due - time.time() for _, due in scheduled]
 
 
 def worker_name(queue: str) -> str:

@@ -12,7 +12,7 @@ from benchmarks import library_loops, throughput_of_handlers
 from benchmarks.measurements import OURS
 from benchmarks.testbed import REPOSITORY
 from tests import postgres_server
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 from tests.redis_server import RedisServer
 
 

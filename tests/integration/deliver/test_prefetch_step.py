@@ -6,7 +6,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.redis_server import RedisServer
 from workers.runtime.steps import Steps
 
@@ -19,7 +19,7 @@ async def waits(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, waits) as made:
         yield made
 

@@ -11,7 +11,7 @@ import pytest
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers.expand import expansion
 from workers.runtime.job_transitions import JobTransitions
@@ -26,7 +26,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 

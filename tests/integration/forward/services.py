@@ -6,9 +6,11 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from callbacks import Event
+from shared import keys
+from tests.integration.harness import Harness
 from workers.handlers.forward import targets
 from workers.handlers.forward.sender import HandlerReturn, Sender
 from workers.handlers.forward.targets import Target
@@ -139,3 +141,10 @@ def sent(to: Sender | Target, *events: Event) -> list[HandlerReturn]:
             return [await sender.send(event) for event in found]
 
     return asyncio.run(send(events))
+
+
+def deliver_after_pause(harness: Harness, function: Callable[..., Any]) -> None:
+    """Let the time of the pause be over, and deliver what can be."""
+    if harness.connection.exists(keys.paused("forward")):
+        harness.connection.hset(keys.paused("forward"), "until_ms", 1)
+    harness.deliver(function)

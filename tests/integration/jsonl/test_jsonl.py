@@ -13,8 +13,8 @@ import pytest
 from callbacks import Event, samples
 from shared import settings
 from tests.integration import handler_process
-from tests.integration.conftest import until
 from tests.integration.handler_process import Process, lines, of_folder, written
+from tests.web_process import until
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.handler import EventFiles

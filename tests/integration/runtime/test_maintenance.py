@@ -10,7 +10,7 @@ import pytest
 from rq.executions import Execution
 
 from shared import connections, keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
 from workers.runtime.job_transitions import JobTransitions
@@ -23,7 +23,7 @@ QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single) as made:
         yield made
 

@@ -10,7 +10,7 @@ import pytest
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
 from shared import connections, keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, other, single
 from tests.redis_server import RedisServer
 from workers.expand.subscriptions import SubscriptionMaintenance
@@ -25,7 +25,7 @@ BAD = (b"no-run", b"a:b:c", b"\xff\xfe:\xff")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other) as made:
         yield made
 

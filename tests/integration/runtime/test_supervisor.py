@@ -17,7 +17,7 @@ import pytest
 
 from shared import keys, queues
 from tests.integration import recorders
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status, statuses
 from tests.integration.runtime.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, Hurried, alive, until
 from tests.redis_server import RedisServer
 
@@ -25,7 +25,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.handler import EventStore
 

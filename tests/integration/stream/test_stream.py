@@ -10,11 +10,10 @@ import pytest
 
 from callbacks import Event, Pause, redis, samples
 from shared import keys, settings
-from tests.conftest import StartRedis
 from tests.integration.faults import Faulty
 from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.runtime.pools import Command, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
 from workers.handlers.stream.handler import EventStream
 from workers.handlers.stream.handler import stream as stream_handler
 from workers.handlers.stream.redis_stream import RedisStream
