@@ -293,9 +293,7 @@ def test_objects_that_answer_for_any_attribute_are_no_handlers(write: Write) -> 
         "def later():\n    import ingest.app",
     ],
 )
-def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
-    write: Write, tmp_path: Path, text: str
-) -> None:
+def test_a_module_of_the_project_by_a_name_of_the_service_is_refused(write: Write, tmp_path: Path, text: str) -> None:
     for name in ("workers", "shared", "ingest"):
         write(f"{name}/__init__.py", "")
     write("workers/tasks.py", "def send(): ...")
@@ -304,11 +302,11 @@ def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
 
     message = str(refusal("refunds"))
 
-    taken = next(name for name in ("workers", "shared", "ingest") if f"name '{name}' is taken" in message)
-    assert f"a handler cannot import {tmp_path / taken}; rename it, or move it" in message
+    reserved = next(name for name in ("workers", "shared", "ingest") if f"name '{name}' is reserved" in message)
+    assert f"a handler cannot import {tmp_path / reserved}: rename it, or move it" in message
 
 
-def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Path) -> None:
+def test_the_line_that_imports_a_reserved_name_is_named(write: Write, tmp_path: Path) -> None:
     write("shared.py", "")
     write("shop/__init__.py", "")
     write("shop/prices.py", "\n\ndef price():\n    import shared\n")
@@ -318,13 +316,13 @@ def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("file", "entry"), [("ingest.py", "ingest"), ("shared/orders.py", "shared.orders")])
-def test_a_handlers_module_of_a_taken_name_is_refused_as_taken(write: Write, file: str, entry: str) -> None:
+def test_a_handlers_module_with_a_reserved_name_is_refused(write: Write, file: str, entry: str) -> None:
     write(file, REFUNDS)
 
-    assert f"the name '{entry.partition('.')[0]}' is taken by this service" in str(refusal(entry))
+    assert f"the name '{entry.partition('.')[0]}' is reserved for this service" in str(refusal(entry))
 
 
-def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
+def test_modules_with_reserved_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
     for name in ("workers", "shared", "ops", "cli"):
         write(f"{name}/__init__.py", "raise RuntimeError")
     write("shop/__init__.py", "")
@@ -334,7 +332,7 @@ def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(writ
     assert names("shop.refunds") == ["refund", "audit"]
 
 
-def test_the_built_in_handlers_are_found_where_a_project_has_modules_of_taken_names(write: Write) -> None:
+def test_the_built_in_handlers_are_found_where_a_project_has_modules_with_reserved_names(write: Write) -> None:
     write("workers/__init__.py", "raise RuntimeError")
 
     assert names("log", "workers.handlers.jsonl.handler") == ["log", "jsonl"]
