@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
 from tests.integration.runtime.test_isolation import OF_THE_JOB, OF_THE_LADDER
-from tests.integration.scripted_handlers import handler_totals, script, single
+from tests.integration.scripted_handlers import script, single
 from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
@@ -30,7 +30,7 @@ IN_EXPAND = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
-    "workers.expand.chunk:Chunk.add": 1,
+    "workers.expand.fan_out:Chunk.add": 1,
     "workers.expand.expansion:Expander._fan_out_or_split": 1,
     "workers.expand.expansion:Expander._submit": 1,
     "workers.expand.expansion:Expander.run": 1,
@@ -60,7 +60,7 @@ IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)
@@ -133,9 +133,9 @@ def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
     with injection.raising(function, MemoryError):
         work(harness, "deliver")
 
-    delivered, dead, waiting, missing = handler_totals(harness, single)
+    dead = harness.totals(single).dead
     assert dead == IN_DELIVER[function] or (not first and dead == 0)
-    assert (delivered, waiting, missing) == (6 - dead, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=6 - dead, dead=dead)
     assert set(Counter(script.called).values()) == {1}, "none twice"
     for letter in harness.dead_letters("single"):
         assert MARK in letter["event"]
@@ -202,7 +202,7 @@ def test_a_delivery_of_an_unknown_format_is_one_dead_letter_that_can_be_dropped(
 
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (4, 2, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=4, dead=2)
     (letter,) = harness.dead_letters("single")
     assert letter["event"] == data.decode()
     assert harness.audit().balances
@@ -222,7 +222,7 @@ def test_an_unreadable_event_is_a_dead_letter_and_the_others_are_delivered(harne
     harness.deliver(single)
 
     assert script.called == ["1", "3"]
-    assert handler_totals(harness, single) == (2, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, dead=1)
     (letter,) = harness.dead_letters("single")
     assert json.loads(letter["event"]) == events[1]
     assert "ValidationError" in letter["traceback"]
@@ -322,7 +322,7 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(harness: Harness, monke
     monkeypatch.setattr(Settler, "_report", report)
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
     assert harness.audit().balances
     assert sorted(script.called) == ["1", "2"]
 
@@ -341,4 +341,4 @@ def test_a_fault_that_no_event_causes_makes_no_dead_letters(harness: Harness, mo
     assert harness.dead_letters("single") == []
     promote(harness)
     work(harness, "deliver")
-    assert handler_totals(harness, single) == (30, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=30)
