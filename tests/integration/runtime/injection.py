@@ -16,7 +16,7 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from shared.batches import Quarantined
-from workers.expand.chunk import Chunk
+from workers.expand.fan_out import Chunk
 from workers.runtime.claim import ClaimedJob
 from workers.runtime.settlement import NewFailure
 
