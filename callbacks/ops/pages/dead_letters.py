@@ -1,4 +1,4 @@
-"""The page *Dead letters*: for each handler the events it failed to process, and why. A replay goes to that handler only."""
+"""The page *Dead letters*: per handler the events it failed to process, and why. A replay goes to that handler only."""
 
 from typing import Final
 from urllib.parse import quote
