@@ -23,7 +23,7 @@ README: Final = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def rows_after(heading: str) -> list[list[str]]:
-    """Give the cells of the first table after a line that begins with `heading`."""
+    """Return the cells of the first table after a line that begins with `heading`."""
     _, found, rest = README.partition(f"\n{heading}")
     assert found, f"the README has no {heading!r}"
     rows = re.search(r"(?:^\|.*\n)+", rest, re.MULTILINE)

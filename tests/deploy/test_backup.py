@@ -15,7 +15,7 @@ RUNBOOK = (DEPLOY / "README.md").read_text()
 
 
 def commands(heading: str) -> str:
-    """Give the first block of commands under a heading of the runbook."""
+    """Return the first block of commands under a heading of the runbook."""
     found = re.search(rf"^#+ {heading}\n(?:.*?\n)*?```sh\n(.*?)```", RUNBOOK, re.MULTILINE | re.DOTALL)
     assert found, heading
     return found.group(1)
