@@ -50,7 +50,7 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     def one(self, name: str) -> Span:
-        """Return the only span of a name, when it has arrived: each process exports its own, in an order of no one's."""
+        """Return the only span of a name, when it has arrived: processes export theirs in any order."""
         until(lambda: self.named(name), f"a span {name}")
         (span,) = self.named(name)
         return span
