@@ -1,7 +1,7 @@
-"""`callbacks tail`: new events in the terminal as they come, until Ctrl-C.
+"""`callbacks tail`: new events in the terminal as they arrive, until Ctrl-C.
 
-Numbers are masked as the handler `log` masks them, unless `--numbers full` asks for them; texts of replies are shown,
-as a terminal is asked for by a person, and no log is. What is said about the feed itself goes to standard error.
+Numbers are masked as the handler `log` masks them, unless `--numbers full` asks for them. Texts of replies are shown:
+a person asks for a terminal, not for a log. Messages about the feed itself go to standard error.
 """
 
 import contextlib
@@ -30,13 +30,15 @@ Kind: TypeAlias = Literal["report", "reply"]
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(["report", "reply"]), help="Only such events.")
 @click.option("--status", "statuses", multiple=True, help="Only reports of this status; may be repeated.")
 @click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be repeated.")
-@click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
-@click.option("--to", "number", metavar="NUMBER", default="", help="Only those to this number, and its replies.")
-@click.option("--count", "limit", type=click.IntRange(1), help="End after so many.")
+@click.option(
+    "--source", "sources", multiple=True, help="Only events received with the token of this name; may be repeated."
+)
+@click.option("--to", "number", metavar="NUMBER", default="", help="Only messages to this number, and replies from it.")
+@click.option("--count", "limit", type=click.IntRange(1), help="Exit after this many events.")
 @click.option(
     "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one event a line, as handlers write them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one event per line, as handlers write them.")
 def tail(
     *,
     kinds: tuple[Kind, ...],
@@ -48,10 +50,10 @@ def tail(
     numbers: str,
     as_json: bool,
 ) -> None:
-    """Show new events as they come, until Ctrl-C.
+    """Show new events as they arrive, until Ctrl-C.
 
-    It shows what expand workers hand to the handlers from now on: no duplicate, nothing of the past. Of very many at
-    once only some are shown, and the others counted.
+    It shows the events that go to handlers from now on: no duplicates, no older events. If very many arrive at once,
+    only some are shown and the others are counted.
     """
     loaded = settings.load(needs=("REDIS_URL",))
     wanted = LiveFilter(
@@ -65,7 +67,7 @@ def tail(
 
     def show(event: Event) -> None:
         shown = event if numbers == "full" else mask_event(event)
-        # Flushed, as whoever reads a pipe wants to see it now.
+        # click.echo flushes, so that a pipe's reader gets it now.
         click.echo(_format_json(shown) if as_json else _format_line(shown))
 
     try:
@@ -76,7 +78,9 @@ def tail(
     except BrokenPipeError:
         broken_pipe.discard_output()
     except redis.exceptions.NoPermissionError as exc:
-        raise click.ClickException(f"{redis_url} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
+        raise click.ClickException(
+            f"{redis_url} does not allow this user to listen: {exc}. See deploy/redis/users.conf"
+        ) from exc
     except redis.RedisError as exc:
         raise click.ClickException(f"{redis_url} cannot be used: {exc}") from exc
 
@@ -84,7 +88,7 @@ def tail(
 def _print_feed(
     feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], limit: int | None, redis_url: str
 ) -> None:
-    """Show what is wanted, until there were `most` of them, or nobody reads any more (BrokenPipeError)."""
+    """Show matching events until `most` were shown, or the pipe is closed (BrokenPipeError)."""
     shown, was_listening = 0, False
     for one in feed:
         match one:
@@ -96,7 +100,9 @@ def _print_feed(
                 )
                 was_listening = True
             case FeedUnavailable():
-                _print_notice(f"{redis_url} is away ({one.error}): what is new meanwhile is not shown.")
+                _print_notice(
+                    f"{redis_url} is unavailable ({one.error}): events that arrive until it is back are not shown."
+                )
                 was_listening = True
             case Omitted():
                 _print_notice(f"… {one.number:,} more not shown")
@@ -114,12 +120,12 @@ def _print_notice(text: str) -> None:
 
 
 def _format_line(event: Event) -> str:
-    text = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
+    text = msgspec.structs.replace(event, raw={}).to_json()  # a line does not show it
     return format_event(msgspec.json.decode(text))
 
 
 def _format_json(event: Event) -> str:
-    """Give the JSON form; for a terminal, what could steer it is escaped, which means the same."""
+    """Return the JSON form; for a terminal, control characters are escaped, which has the same meaning."""
     line = event.to_json()
     if not sys.stdout.isatty():
         return line

@@ -111,7 +111,7 @@ def _supervise(
     keeping: dict[str, Any] = {
         "connection": connection,
         "journals": journals,
-        "trimming": failure_trimmer,
+        "failure_trimmer": failure_trimmer,
         "background": background,
     }
     queue_names = [spec.queue for spec in specs]
