@@ -28,10 +28,10 @@ from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
+from workers.failures.failed_jobs import FailedJob
 from workers.filters import Filters, from_handler
 from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_FAILURE
 from workers.runtime.journal_folder import JournalFolder
-from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
 log = logging.getLogger("callbacks.worker")
@@ -81,16 +81,16 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     connection = connections.connect(loaded.redis_url)
     journal = JournalFolder.from_run_dir(loaded.run_dir).open(name)
     background = Background()
-    worker = QueueWorker(queue, name=name, connection=connection, journal=journal)
-    steps = Steps(connection, is_stopping=lambda: worker.stopping)
+    worker = QueueWorker(queue, name=name, connection=connection, journal=journal, read_failed_job=FailedJob)
     caller: Caller | None = None
     metrics = Metrics()
     metrics_push = MetricsPush(metrics, loaded.redis_url, background=background)
     if handler is None:
         expander = Expander(
-            steps=steps,
+            connection=connection,
             handlers=wanted,
             dedupe_seconds=loaded.dedupe_seconds,
+            is_stopping=lambda: worker.stopping,
             spans=None if tracer is None else ExpandSpans(tracer),
         )
         jobs.prepare(expander=expander)
@@ -100,7 +100,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
         caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
         jobs.prepare(
             deliverer=Deliverer(
-                steps=steps,
+                connection=connection,
                 handler=handler,
                 caller=caller,
                 journal=journal,

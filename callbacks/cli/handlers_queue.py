@@ -17,12 +17,13 @@ from shared import connections, logs, queues
 from shared.did_you_mean import did_you_mean
 from workers.admin import action_log, handler_catalog, handler_states, queue_state
 from workers.admin.action_log import Action, ActionKind, ActionLog, ActionProgress
-from workers.admin.drain import QueueDrainMaintenance
+from workers.admin.drain import QueueDrain
 from workers.admin.handler_catalog import CatalogEntry
 from workers.admin.purge import Purger
 from workers.admin.queue_state import QueueState
 from workers.runtime import pause
 from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
 from workers.runtime.supervisor import Supervisor
 
 # What is settled after a stop, as for `callbacks worker deliver`.
@@ -100,11 +101,12 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        maintenance = QueueDrainMaintenance(
-            name,
+        on_progress = _DrainProgress(name, PauseNotice(connection, name))
+        maintenance = Maintenance(
+            [queues.delivery_queue(name)],
             connection=connection,
-            on_progress=_DrainProgress(name, PauseNotice(connection, name)),
             journals=JournalFolder.from_run_dir(loaded.run_dir),
+            tasks={"maintenance_drain": QueueDrain(name, connection=connection, on_progress=on_progress)},
         )
         with _record(client, "drain", name, number=waits.total) as progress:
             code = Supervisor(

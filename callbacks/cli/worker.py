@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 import msgspec
@@ -15,12 +14,11 @@ from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
-from workers.expand import known_handlers
+from workers.expand import known_handlers, subscriptions
 from workers.expand.known_handlers import KnownHandlers
-from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import FailureTrimmer
 from workers.runtime.journal_folder import JournalFolder
-from workers.runtime.maintenance import Maintenance
+from workers.runtime.maintenance import Maintenance, MaintenanceTask
 from workers.runtime.supervisor import Supervisor, WorkerSpec
 
 # What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
@@ -101,24 +99,21 @@ def _supervise(
     loaded: settings.Settings, specs: Sequence[WorkerSpec], *, grace_seconds: float, known: KnownHandlers | None = None
 ) -> int:
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
-    journals = JournalFolder.from_run_dir(loaded.run_dir)
     failure_trimmer = FailureTrimmer(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
     )
     background = Background()
-    keeping: dict[str, Any] = {
-        "connection": connection,
-        "journals": journals,
-        "failure_trimmer": failure_trimmer,
-        "background": background,
-    }
-    queue_names = [spec.queue for spec in specs]
-    maintenance = (
-        SubscriptionMaintenance(queue_names, filters=known.filters, **keeping)
-        if known is not None
-        else Maintenance(queue_names, **keeping)
+    tasks: dict[str, MaintenanceTask] = {"maintenance_trimming": failure_trimmer}
+    if known is not None:
+        tasks |= subscriptions.maintenance_tasks(known.filters, connection=connection)
+    maintenance = Maintenance(
+        [spec.queue for spec in specs],
+        connection=connection,
+        journals=JournalFolder.from_run_dir(loaded.run_dir),
+        tasks=tasks,
+        background=background,
     )
     # It counts nothing, and is silent unless a task of maintenance keeps failing.
     metrics_push = MetricsPush(Metrics(), loaded.redis_url, background=background)

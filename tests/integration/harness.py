@@ -22,10 +22,10 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
+from workers.failures.failed_jobs import FailedJob
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance
-from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
 DEDUPE_SECONDS: Final = 3600
@@ -85,7 +85,7 @@ class Harness:
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
         """Expand what waits, until nothing does."""
         connection = connection or self.connection
-        expander = Expander(steps=Steps(connection), handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
+        expander = Expander(connection=connection, handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
         jobs.prepare(expander=expander)
         worker = self.worker(queues.EXPAND, connection=connection, name=name)
         worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
@@ -106,7 +106,7 @@ class Harness:
         with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
             jobs.prepare(
                 deliverer=Deliverer(
-                    steps=Steps(connection),
+                    connection=connection,
                     handler=handler,
                     caller=caller,
                     journal=journal,
@@ -133,6 +133,7 @@ class Harness:
             name=name or worker_name(queue),
             connection=connection or self.connection,
             journal=journal or CompletionJournal(),
+            read_failed_job=FailedJob,
         )
 
     def maintenance(self, *functions: Callable[..., Any]) -> Maintenance:

@@ -5,7 +5,9 @@ from typing import Self
 from msgspec import Struct
 
 from shared.batches import Accepted
-from workers.runtime.settlement import ClaimedJob, FanOutEvent, Item, NewFailure, Settlement
+from workers.expand.fan_out import RecordResult
+from workers.runtime.claim import ClaimedJob
+from workers.runtime.settlement import FanOutEvent, NewFailure, Settlement
 
 
 class ChunkItem(Struct, frozen=True, gc=False):
@@ -17,7 +19,7 @@ class ChunkItem(Struct, frozen=True, gc=False):
     claimed: ClaimedJob
     start: int
     origin: Accepted | None = None
-    read: Item | None = None
+    read: RecordResult | None = None
 
     @property
     def end(self) -> int:

@@ -29,7 +29,7 @@ _NO_LIMIT: Final = 1 << 53
 
 
 class FailureTrimmer:
-    """Trims every shelf over `connection`. Bytes count what Redis spends on each entry (keys.FAILURE_OVERHEAD_BYTES)."""
+    """Trims every shelf over `connection`. Bytes include what Redis adds to each (keys.FAILURE_OVERHEAD_BYTES)."""
 
     def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
         self._trim = TrimScript(connection)

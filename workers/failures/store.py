@@ -69,7 +69,7 @@ class FailureStore:
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py's types of answers say bytes or str, and here they are always bytes.
         self._connection: Any = connection
-        self._replay_script = connection.register_script(scripts.load("types", "failures/replay"))
+        self._replay_script = connection.register_script(scripts.load("types", "enqueue", "failures/replay"))
         self._drop_script = connection.register_script(scripts.load("types", "failures/drop_failure", "failures/drop"))
         self._trim = TrimScript(connection)
 

@@ -1,4 +1,4 @@
-"""Lua scripts as text. Each file lies next to the module that runs it; several together make one script."""
+"""Lua scripts as text. Each file is next to the module that runs it; several files together make one script."""
 
 from importlib.resources import files
 from typing import Final

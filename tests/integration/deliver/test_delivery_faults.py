@@ -18,8 +18,8 @@ from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
 from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
-from workers.deliver import delivery
-from workers.runtime import redis_retry, steps
+from workers.deliver import delivery, settle
+from workers.runtime import redis_retry
 
 _WAIT_SECONDS = 30.0
 
@@ -226,7 +226,7 @@ def test_a_settlement_that_is_sent_twice_counts_once(harness: Harness, monkeypat
         call()  # carried out, and its answer lost
         return call()
 
-    monkeypatch.setattr(steps, "retry_while_unavailable", twice)
+    monkeypatch.setattr(settle, "retry_while_unavailable", twice)
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     accept_and_expand(harness, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 

@@ -8,7 +8,7 @@ from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration.harness import Harness, open_harness, statuses
 from tests.redis_server import RedisServer
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimStep
 
 WORKER = "somebody"
 
@@ -43,7 +43,7 @@ class RunInProgress:
 
     def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        portions = Steps(self.harness.connection).claim_more(
+        portions = ClaimStep(self.harness.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
@@ -115,7 +115,7 @@ def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInP
     run.harness.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
     run.harness.connection.delete(keys.job(run.next))
 
-    Steps(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
+    ClaimStep(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
 
     assert run.coalesced() == []
     assert not run.harness.connection.exists(keys.job(run.next))

@@ -15,7 +15,7 @@ from tests.integration.harness import Harness, open_harness, record, reply, stat
 from tests.redis_server import RedisServer
 from workers.expand import expansion
 from workers.runtime.job_transitions import JobTransitions
-from workers.runtime.steps import StaleRun, Steps
+from workers.runtime.run_errors import StaleRun
 
 pytestmark = pytest.mark.usefixtures("_hurried")
 
@@ -128,16 +128,17 @@ def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harnes
     harness.accept(status(record("1")))
     job_id = harness.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data"))
-    stale, steps = Steps(harness.connection), Steps(harness.connection)
-    run = expansion.Expander(steps=stale, handlers=harness.handlers, dedupe_seconds=60)
-    portions = stale.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
-
-    expansion.Expander(steps=steps, handlers=harness.handlers, dedupe_seconds=60).run(
-        job_id=job_id, arguments=arguments
+    stale, other = (
+        expansion.Expander(connection=harness.connection, handlers=harness.handlers, dedupe_seconds=60)
+        for _ in range(2)
     )
-    stale.claim = lambda **_: portions  # type: ignore[method-assign]
+    step = stale._claim_step
+    claimed = step.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
+
+    other.run(job_id=job_id, arguments=arguments)
+    step.claim = lambda **_: claimed  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
-        run.run(job_id=job_id, arguments=arguments)
+        stale.run(job_id=job_id, arguments=arguments)
 
     assert (harness.audit().unique, harness.audit().duplicate) == (1, 0)
     assert len(harness.waiting_event_ids(recorders.single)) == 1

@@ -17,7 +17,8 @@ from msgspec import Struct, structs
 
 from shared.batches import Quarantined
 from workers.expand.chunk import Chunk
-from workers.runtime.settlement import ClaimedJob, NewFailure
+from workers.runtime.claim import ClaimedJob
+from workers.runtime.settlement import NewFailure
 
 # Stands in the one item that cannot be worked on, and in no other.
 MARK: Final = "the-one-in-a-thousand"

@@ -19,9 +19,10 @@ from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 from workers.deliver.settler import Settler
+from workers.expand.fan_out import FanOutStep
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimStep
 
 # For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
 # is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
@@ -35,8 +36,8 @@ IN_EXPAND = {
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,
     "workers.expand.record_reader:RecordReader.read_items": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
 }
 IN_DELIVER = {
     "shared.queues:parse_arguments": 0,
@@ -50,8 +51,8 @@ IN_DELIVER = {
     "workers.deliver.run:Run.settlements": 1,
     "workers.deliver.run:_read_events": 1,
     "workers.deliver.prefetch:Prefetcher.claim": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # If this raises, nothing can move to the failures at all.
@@ -273,28 +274,28 @@ def test_a_job_that_makes_progress_starts_the_ladder_again(harness: Harness) -> 
     harness.accept(*statuses([str(n) for n in range(3)], bundle=1))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
     harness.connection.hset(keys.job(job_id), "failures", 3)
-    portions: list[Any] = []
-    take = Steps.claim
+    claimed: list[Any] = []
+    claim = ClaimStep.claim
 
-    def taken(self: Steps, **options: Any) -> Any:
-        portions.extend(take(self, **options))
-        return portions
+    def recorded(self: ClaimStep, **options: Any) -> Any:
+        claimed.extend(claim(self, **options))
+        return claimed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "claim", taken)
+        patch.setattr(ClaimStep, "claim", recorded)
         harness.expand()
 
-    assert [portion.job_id for portion in portions] == [job_id]
+    assert [portion.job_id for portion in claimed] == [job_id]
     assert harness.audit().unique == 3
 
 
 def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.accept(status(record("1")))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
-    fan_out = Steps.fan_out
+    fan_out = FanOutStep.fan_out
     refused: list[float] = []
 
-    def away(self: Steps, **options: Any) -> Any:
+    def away(self: FanOutStep, **options: Any) -> Any:
         if not refused:
             refused.append(time.monotonic())
             assert harness.connection.hget(keys.job(job_id), "failures") is None
@@ -302,7 +303,7 @@ def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monk
         assert harness.connection.hget(keys.job(job_id), "failures") is None
         return fan_out(self, **options)
 
-    monkeypatch.setattr(Steps, "fan_out", away)
+    monkeypatch.setattr(FanOutStep, "fan_out", away)
 
     harness.expand()
 

@@ -32,8 +32,8 @@ OF_THE_JOB: Final = {
     "workers.deliver.delivery:Deliverer.run",
     "workers.expand.expansion:Expander.run",
     "workers.deliver.prefetch:Prefetcher.claim",
-    "workers.runtime.steps:Steps._read_coalesced",
-    "workers.runtime.steps:Steps.claim",
+    "workers.runtime.claim:ClaimStep._read_coalesced",
+    "workers.runtime.claim:ClaimStep.claim",
 }
 OF_THE_LADDER: Final = {
     "workers.expand.chunk:Chunk.add",
@@ -64,8 +64,8 @@ IN_EXPAND: Final = [
     "workers.expand.record_reader:RecordReader._offer",
     "workers.expand.record_reader:RecordReader._read_callback",
     "workers.expand.record_reader:_marks",
-    "workers.runtime.steps:Steps.fan_out",
-    "workers.runtime.steps:_group_events",
+    "workers.expand.fan_out:FanOutStep.fan_out",
+    "workers.expand.fan_out:_group_events",
 ]
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
@@ -221,7 +221,7 @@ def test_each_error_is_caught(harness: Harness, error: type[Exception]) -> None:
 
 def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
     harness.accept(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
-    with injection.raising("workers.runtime.steps:_group_events", ValueError):
+    with injection.raising("workers.expand.fan_out:_group_events", ValueError):
         harness.expand()
     (entry,) = harness.quarantine()
 

@@ -13,10 +13,10 @@ from shared import connections, keys, queues
 from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
+from workers.runtime.claim import ClaimStep
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance
-from workers.runtime.steps import Steps
 from workers.runtime.worker import LEASE_SECONDS
 
 QUEUE = queues.delivery_queue("single")
@@ -102,7 +102,7 @@ def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwh
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
     harness.connection.lpop(keys.rq_queue(QUEUE))
-    portions = Steps(harness.connection).claim(
+    portions = ClaimStep(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
     assert [portion.finished for portion in portions] == [{0}, {1}], "who takes a job along knows it too"
@@ -117,7 +117,7 @@ def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(harness: Harness)
     harness.connection.lpop(keys.rq_queue(QUEUE))
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
-    portions = Steps(harness.connection).claim(
+    portions = ClaimStep(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 

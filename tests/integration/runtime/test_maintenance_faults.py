@@ -13,7 +13,7 @@ from shared import connections, keys, queues
 from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, other, single
 from tests.redis_server import RedisServer
-from workers.expand.subscriptions import SubscriptionMaintenance
+from workers.expand import subscriptions
 from workers.failures.retention import FailureTrimmer
 from workers.filters import Filters
 from workers.runtime.maintenance import Maintenance
@@ -35,15 +35,17 @@ def keeper(harness: Harness) -> Iterator[Maintenance]:
     """Give one for which everything is due."""
     connection = connections.connect(harness.url)
     failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
-    with closing(Maintenance([QUEUE, OTHER], connection=connection, failure_trimmer=failure_trimmer)) as made:
+    with closing(
+        Maintenance([QUEUE, OTHER], connection=connection, tasks={"maintenance_trimming": failure_trimmer})
+    ) as made:
         yield made
 
 
 def tick(keeper: Maintenance, *workers: str) -> None:
     """Do all of it, whatever the time."""
     keeper._check_at = keeper._expire_at = keeper._renew_at = keeper._reap_at = 0.0
-    if keeper._failure_trimmer is not None:
-        keeper._failure_trimmer._check_at = 0.0
+    for task in keeper._tasks.values():
+        vars(task).update({name: 0.0 for name in vars(task) if name == "_check_at"})
     keeper.tick(workers)
 
 
@@ -199,16 +201,14 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     connection = connections.connect(harness.url)
     failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
     known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
-    keeping = SubscriptionMaintenance(
-        ["expand", QUEUE], filters=known, connection=connection, failure_trimmer=failure_trimmer
-    )
+    tasks = {"maintenance_trimming": failure_trimmer} | subscriptions.maintenance_tasks(known, connection=connection)
+    keeping = Maintenance(["expand", QUEUE], connection=connection, tasks=tasks)
     (job_id,) = harness.waiting_jobs(QUEUE)
     harness.connection.lpop(keys.rq_queue(QUEUE))
     harness.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: 1})
 
     with closing(keeping):
         for _ in range(2):
-            keeping._writer._check_at = 0.0
             tick(keeping)
 
         assert harness.waiting_jobs(QUEUE) == [job_id]
