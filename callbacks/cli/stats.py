@@ -8,11 +8,11 @@ import click
 
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from workers.handlers.sql.history import Stats, Totals
 
 # Nobody reads more; --json has all.
-_JOBS_SHOWN: Final = 20
+_MAX_JOBS: Final = 20
 
 
 @click.command(cls=Command)
@@ -38,11 +38,11 @@ def _as_text(totals: Stats) -> Iterator[str]:
         yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
     for day in totals.days:
         yield f"{day.day}: {_line(day.totals)}"
-    for job in totals.jobs[:_JOBS_SHOWN]:
+    for job in totals.jobs[:_MAX_JOBS]:
         names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
         yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
-    if len(totals.jobs) > _JOBS_SHOWN:
-        yield f"{len(totals.jobs) - _JOBS_SHOWN:,} more jobs: --json"
+    if len(totals.jobs) > _MAX_JOBS:
+        yield f"{len(totals.jobs) - _MAX_JOBS:,} more jobs: --json"
 
 
 def _line(totals: Totals) -> str:

@@ -10,7 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from callbacks.ops.status import quantities
 from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus

@@ -112,7 +112,10 @@ def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
         pass
 
     noted = only(log)
-    assert (noted.who, noted.chosen) == ("(number)    admin", "all with source gw, error holds a text of 19 characters")
+    assert (noted.who, noted.chosen) == (
+        "(number)    admin",
+        "all with source gw, error contains a text of 19 characters",
+    )
     kept = b"".join(
         value for key in harness.connection.scan_iter() if b":" in key[3:] for value in fields(harness, key)
     )
@@ -140,7 +143,7 @@ def test_what_is_chosen_is_said_in_words() -> None:
     assert describe_filter(FailureFilter()) == "all"
     assert (
         describe_filter(FailureFilter(kind="unknown", error="x"))
-        == "all with kind unknown, error holds a text of 1 character"
+        == "all with kind unknown, error contains a text of 1 character"
     )
     assert describe_ids(3) == "3 by id"
 

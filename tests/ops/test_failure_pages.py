@@ -248,7 +248,7 @@ def test_all_that_match_are_dropped_and_nothing_else(fresh: Service, window: Ope
         assert audit.run(client).balances
         page.get_by_role("link", name="Actions").click()
         cells = page.get_by_role("row").nth(1).get_by_role("cell")
-        chosen = "all with error holds a text of 25 characters"
+        chosen = "all with error contains a text of 25 characters"
         expect(cells).to_have_text(["anna", "Drop", "quarantine", chosen, "1", "1", "done"])
     assert "action=operator_action_ended" in fresh.ops.output
     assert "99000001" not in fresh.ops.output

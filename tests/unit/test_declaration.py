@@ -155,7 +155,7 @@ def test_a_handler_wants_only_its_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "told"),
+    ("kinds", "words"),
     [
         ((), "name the kinds of event"),
         (("report",), "'report' is not a kind of event"),
@@ -165,12 +165,12 @@ def test_a_handler_wants_only_its_kinds() -> None:
         (([],), "[] is not a kind of event"),
     ],
 )
-def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], told: str) -> None:
-    assert told in refusal(lambda event: None, *kinds)
+def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], words: str) -> None:
+    assert words in refusal(lambda event: None, *kinds)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"name": ""}, "name must be 1 to 64 of a-z"),
         ({"name": "a b"}, "not 'a b'"),
@@ -206,10 +206,10 @@ def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], told: str) -> None:
         ({"batch": "yes"}, "batch must be True or False"),
     ],
 )
-def test_a_wrong_option_is_refused_at_once_with_the_handlers_name(options: dict[str, Any], told: str) -> None:
+def test_a_wrong_option_is_refused_at_once_with_the_handlers_name(options: dict[str, Any], words: str) -> None:
     message = refusal(take, ReportEvent, **options)
     assert message.startswith(f"{__name__}.take: ")
-    assert told in message
+    assert words in message
     assert not hasattr(take, ATTRIBUTE)
 
 
@@ -241,7 +241,7 @@ class OnClass:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "words"),
     [
         (none, "none: must take exactly one argument, the event"),
         (two, "two: must take exactly one argument"),
@@ -258,11 +258,11 @@ class OnClass:
         (lambda event: None, "name must be 1 to 64 of a-z, A-Z, 0-9, '_' and '-', not '<lambda>'"),
     ],
 )
-def test_what_cannot_be_called_with_one_event_is_refused(function: Any, told: str) -> None:
-    assert told in refusal(function, ReportEvent)
+def test_what_cannot_be_called_with_one_event_is_refused(function: Any, words: str) -> None:
+    assert words in refusal(function, ReportEvent)
 
 
-def test_a_batch_handler_is_told_that_it_takes_a_list() -> None:
+def test_the_error_for_a_batch_handler_says_that_it_takes_a_list() -> None:
     assert "must take exactly one argument, the list of events" in refusal(none, ReportEvent, batch=True)
 
 

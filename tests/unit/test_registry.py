@@ -19,7 +19,7 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Give a way to write files into a folder that is the current one, and is not on the path."""
+    """Yield a function that writes files into a folder that is the current one, and is not on the path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     before = set(sys.modules)
@@ -112,23 +112,23 @@ def test_a_name_that_several_packages_claim_is_refused(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "told"),
+    ("point", "words"),
     [
         ("acme:missing", "has no attribute 'missing'"),
         ("acme:plain", "acme:plain is not decorated with @handler"),
         ("gone", "No module named 'gone'"),
     ],
 )
-def test_a_broken_entry_point_is_told(write: Write, point: str, told: str) -> None:
+def test_a_broken_entry_point_is_reported(write: Write, point: str, words: str) -> None:
     write("acme.py", "def plain(event): ...\n")
     install(write, "acme", f"acme-hook = {point}")
     message = str(refusal("acme-hook"))
     assert "'acme-hook'" in message
-    assert told in message
+    assert words in message
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.at.all", "shop.nowhere"])
-def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str) -> None:
+def test_an_unknown_name_is_reported_with_what_is_installed(write: Write, name: str) -> None:
     write("shop/__init__.py", "")
     message = str(refusal(name))
     assert f"{name!r}: is neither an installed handler (" in message
@@ -136,7 +136,7 @@ def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str)
     assert "nor a module on the path" in message
 
 
-def test_a_misspelt_name_is_told_with_what_it_may_have_meant(write: Write) -> None:
+def test_a_misspelt_name_is_reported_with_what_it_may_mean(write: Write) -> None:
     write("refunds.py", REFUNDS)
     write("acme.py", "")
     install(write, "acme", "acme-hook = gone")
@@ -147,7 +147,7 @@ def test_a_misspelt_name_is_told_with_what_it_may_have_meant(write: Write) -> No
     assert "did you mean" not in str(refusal("acme-hook"))
 
 
-def test_a_file_or_a_function_in_place_of_a_module_is_told_as_such(write: Write) -> None:
+def test_a_file_or_a_function_instead_of_a_module_is_reported_as_such(write: Write) -> None:
     write("shop.py", HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n")
 
     assert "name it without the .py" in str(refusal("shop.py"))
@@ -179,7 +179,9 @@ def plain(event): ...
 )
 
 
-def test_a_handlers_own_settings_are_read_by_whoever_calls_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handlers_own_settings_are_read_by_the_processes_that_call_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("acme.py", SETTINGS)
 
     assert str(refusal("acme")) == "CALLBACKS_HANDLERS: 'acme': its settings: ACME_URL: is not set"
@@ -209,7 +211,7 @@ def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "told"),
+    ("text", "error", "words"),
     [
         ("import nowhere_at_all", ModuleNotFoundError, "No module named 'nowhere_at_all'"),
         ("from json import nothing", ImportError, "cannot import name 'nothing' from 'json'"),
@@ -218,18 +220,18 @@ def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
         ("raise SystemExit('no licence')", SystemExit, "no licence"),
     ],
 )
-def test_a_broken_import_is_told_in_its_own_words_with_its_traceback(
-    write: Write, text: str, error: type[BaseException], told: str
+def test_a_broken_import_is_reported_in_its_own_words_with_its_traceback(
+    write: Write, text: str, error: type[BaseException], words: str
 ) -> None:
     write("broken.py", text)
     refused = refusal("broken")
     assert f"'broken': cannot be imported: {error.__name__}: " in str(refused)
-    assert told in str(refused)
+    assert words in str(refused)
     assert type(refused.__cause__) is error
     assert refused.__cause__.__traceback__ is not None
 
 
-def test_a_wrong_declaration_is_told_with_entry_and_function(write: Write) -> None:
+def test_a_wrong_declaration_is_reported_with_entry_and_function(write: Write) -> None:
     write("refunds.py", HEAD + "@handler(ReportEvent, attempts=0)\ndef refund(event): ...\n")
     assert str(refusal("refunds")) == (
         "CALLBACKS_HANDLERS: 'refunds': refunds.refund: attempts must be a whole number from 1, not 0"

@@ -52,7 +52,7 @@ class ReplaceableJob(Protocol):
         """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
 
 
-# Reads a job whose run has just failed, by its queue and its id. Raise redis.RedisError.
+# Reads a job whose run has just failed, by its queue and its id. Raises redis.RedisError.
 ReadFailedJob: TypeAlias = Callable[[redis.Redis, str, str], ReplaceableJob]
 
 

@@ -1,4 +1,4 @@
-"""The page *Dead letters*: for each handler the events it failed to process, and why. A replay goes to that handler only."""
+"""The page *Dead letters*: the events that each handler failed to process, and why. A replay goes to that handler."""
 
 from typing import Final
 from urllib.parse import quote

@@ -1,4 +1,4 @@
-"""Pause and resume a handler, linked from the page *Dead letters*: confirmed on a page and written to the action log."""
+"""Pause and resume a handler, linked from the page *Dead letters*: confirmed on a page, and logged as an action."""
 
 from typing import Final, Literal
 

@@ -27,8 +27,8 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     """The status of one handler; all but `paused_by` and `workers` count events.
 
     `delivered` is the total; `waiting` includes `retrying`, the events that failed and wait for their next attempt;
-    `dead` counts dead letters. `paused_by` is "handler" (its target is unavailable), "operator", "memory" (it fails, and
-    Redis has no space for its retries), or "". `workers` is the number of live processes.
+    `dead` counts dead letters. `paused_by` is "handler" (its target is unavailable), "operator", "memory" (its events
+    fail, and Redis has no space for their retries), or "". `workers` is the number of live processes.
     """
 
     handler: str

@@ -44,4 +44,4 @@ def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_
 
         (step,) = Backfill(harness.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
 
-        assert (step.enqueued, step.already_offered) == ((0, 1) if is_offered else (1, 0))
+        assert (step.enqueued, step.already_fanned_out) == ((0, 1) if is_offered else (1, 0))

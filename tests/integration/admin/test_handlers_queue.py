@@ -72,7 +72,7 @@ def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
     queue = found["single"]["queue"]
     assert isinstance(queue, dict)
     assert found["single"]["kind"] == "named"
-    assert queue["waiting"] + queue["later"] == 1
+    assert queue["waiting"] + queue["scheduled"] == 1
     assert "other" not in found  # removed, and has left nothing
     assert found["log"]["kind"] == "installed"
 
@@ -131,7 +131,7 @@ def test_the_list_says_what_it_knows_without_redis(tmp_path: Path, redis_server:
         environment = {"CALLBACKS_HANDLERS": "shop"} | ({"REDIS_URL": url} if url else {})
         ended = run("handlers", cwd=tmp_path, environment=environment)
         assert ended.returncode == code
-        assert "The state of the queues is not known" in ended.stdout
+        assert "The state of the queues is unknown" in ended.stdout
         assert "single: shop.single" in ended.stdout
 
 
@@ -149,13 +149,13 @@ def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_
         harness.expand()
         time.sleep(2)
         assert not calls.exists()
-        assert "turns it on" in command(named="shop").stdout
+        assert "resumes it" in command(named="shop").stdout
         ended = command("resume", "single", named="shop")
-        assert ended.stdout.startswith("'single' is on again; 3 events")
+        assert ended.stdout.startswith("'single' is resumed; 3 events")
         worker.until(lambda: harness.totals(single).delivered == 3, "the delivery of what waited")
     assert calls.read_text().split() == ["1", "2", "3"]
     assert harness.audit().balances
-    assert command("resume", "single", named="shop").stdout.startswith("'single' was on; 0 events")
+    assert command("resume", "single", named="shop").stdout.startswith("'single' was not paused; 0 events")
 
 
 def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declares_it(

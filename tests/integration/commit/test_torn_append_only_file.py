@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shared import durability, keys
 from shared.durability import Finding
-from tests.integration.conftest import StartRedis, StartWeb, kept, report, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import StartWeb, kept, report, until
 
 # As fan-out begins: marks of events that were seen, of which the deliveries were never written.
 HALF_A_TRANSACTION = (

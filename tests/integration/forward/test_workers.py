@@ -1,4 +1,4 @@
-"""Forwarding through real workers: targets that are away, one beside another, and what it costs their events."""
+"""Forwarding with real workers: targets that fail next to targets that work, and what becomes of their events."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ Function = Callable[[Event], Awaitable[Any]]
 
 
 def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Function, Function]:
-    """Give the handlers of a target where nobody listens and of one that is there."""
+    """Return the handlers of a target where nothing listens and of one that works."""
     given = {"SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
     environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()}
     environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
@@ -42,7 +42,7 @@ def message_ids(service: Service) -> list[str]:
     return [json.loads(request.body)["data"]["message_id"] for request in service.requests]
 
 
-def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start: Callable[..., Harness]) -> None:
+def test_an_unavailable_target_pauses_only_its_own_queue_and_loses_nothing(start: Callable[..., Harness]) -> None:
     port = free_port()
     with serving(says(200)) as service:
         dead, alive = dead_and_alive(service, port, CONCURRENCY="1")
@@ -70,7 +70,7 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
     assert harness.audit().balances
 
 
-def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Harness]) -> None:
+def test_while_a_target_fails_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Harness]) -> None:
     with serving(says(500)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=20)
@@ -84,29 +84,27 @@ def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(
             assert len(service.requests) == before + 1
             lengths.append(int(harness.connection.hget(keys.paused("forward"), "after_ms")))
 
-    # Every second time the event that was tried pays with an attempt: it might be what is wrong.
+    # Every second probe loses an attempt, because the event itself may be the cause.
     assert lengths == [10_000, 10_000, 20_000, 20_000, 40_000, 40_000]
     assert harness.totals(function) == HandlerTotals(waiting=20)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
 
 
-def poisoned(message_id: str, down: list[bool]) -> Answer:
+def fails_for(message_id: str, down: list[bool]) -> Answer:
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-        is_poison = json.loads(request.body)["data"]["message_id"] == message_id
-        await says(500 if down[0] or is_poison else 200)(request, writer)
+        is_bad = json.loads(request.body)["data"]["message_id"] == message_id
+        await says(500 if down[0] or is_bad else 200)(request, writer)
 
     return answer
 
 
-def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_others(
-    start: Callable[..., Harness],
-) -> None:
+def test_an_event_that_always_fails_does_not_hold_up_the_others(start: Callable[..., Harness]) -> None:
     down = [True]
-    with serving(poisoned("4", down)) as service:
+    with serving(fails_for("4", down)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
         harness.deliver(function)
-        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
+        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
         down[0] = False
         for _ in range(3):
@@ -116,7 +114,7 @@ def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_othe
         assert harness.totals(function).delivered >= 5
 
 
-def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callable[..., Harness]) -> None:
+def test_retry_after_pauses_every_worker(start: Callable[..., Harness]) -> None:
     with serving(says(429, headers={"Retry-After": "600"})) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
@@ -142,7 +140,7 @@ def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., H
     ] * 2
 
 
-def test_worker_processes_forward_to_each_target_what_it_asked_for(
+def test_worker_processes_forward_to_each_target_the_events_that_it_wants(
     start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     with serving(says(200)) as all_of_it, serving(says(200)) as none_of_it:
@@ -156,7 +154,7 @@ def test_worker_processes_forward_to_each_target_what_it_asked_for(
 
         command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
-            until(lambda: harness.totals(functions[0]).delivered == 300, "all is delivered")
+            until(lambda: harness.totals(functions[0]).delivered == 300, "everything to be delivered")
             assert command.stop() == 0
         finally:
             command.end()

@@ -41,7 +41,7 @@ def ids(place: Path) -> list[str]:
 
 def process(place: Path, *, prelude: str = "", **environment: str) -> Process:
     return Process(
-        "workers.handlers.jsonl.handler", "keep", prelude=prelude, CALLBACKS_JSONL_DIR=str(place), **environment
+        "workers.handlers.jsonl.handler", "jsonl", prelude=prelude, CALLBACKS_JSONL_DIR=str(place), **environment
     )
 
 
@@ -195,7 +195,7 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
 def test_another_process_that_hangs_in_its_turn_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
     files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path)})
     given = some(1)
     with locked(tmp_path / ".lock"), pytest.raises(Pause, match="another process has held the lock"):
