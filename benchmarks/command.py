@@ -17,7 +17,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 
 class Scale(Struct, frozen=True, kw_only=True):
-    """How much is measured. `full` is what a figure in the README comes from; `tiny` only shows that it works."""
+    """How much is measured. `full` is what documented figures come from; `tiny` only shows that it works."""
 
     name: str
     repetitions: int

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # the sign is meant
-"""The goals: what each is held against, and what its figure is. The README's table is made from these and the results.
+"""The goals: what each is held against, and what its figure is. The table in docs/performance.md is made from these.
 
 A goal's checks are ratios of two contestants' medians, or medians themselves; it is met if all of them are. A check
 whose figures are missing (no peer, no wrk, another scale) is no check, and is said to be unmeasured.
@@ -271,3 +271,11 @@ def evaluate_goals(results: Mapping[str, Results]) -> Iterator[tuple[Goal, list[
     """Yield each goal with the results of its checks; `results` is by the table's name."""
     for goal in GOALS:
         yield goal, [check.evaluate(results) for check in goal.checks]
+
+
+def status(checked: Sequence[CheckResult]) -> str:
+    """Return whether a goal is "met", "not met" or "open", as something was not measured."""
+    met = [result.met for result in checked if result.met is not None]
+    if any(result.text == "not measured" for result in checked) and all(met):
+        return "open"
+    return "met" if met and all(met) else "not met"

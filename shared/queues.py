@@ -139,7 +139,7 @@ def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
 def parse_arguments(data: bytes) -> list[Any]:
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Raises msgspec.DecodeError or ValueError if it is not a job of this service, or is one of a newer release.
+    Raise msgspec.DecodeError or ValueError if it is not a job of this service, or is one of a newer release.
     """
     if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
         with contextlib.suppress(zlib.error):
@@ -149,7 +149,7 @@ def parse_arguments(data: bytes) -> list[Any]:
 
 
 def check_version(args: Sequence[Any]) -> list[Any]:
-    """Return a job's arguments as they are. Raises NewerRelease if one wrote them, ValueError for another service's."""
+    """Return a job's arguments as they are. Raise NewerRelease if one wrote them, ValueError for another service's."""
     version = args[0] if args else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise ValueError(f"arguments of version {version!r}: this is not a job of this service")

@@ -43,7 +43,7 @@ def _session_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(_session_redis: RedisServer) -> RedisServer:
-    """Give the session's server, empty. A test that kills it or changes its configuration asks `start_redis`."""
+    """Return the session's server, empty. A test that kills it or changes its configuration asks `start_redis`."""
     with _session_redis.client() as client:
         client.flushall()
     return _session_redis
@@ -51,7 +51,7 @@ def redis_server(_session_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def start_redis() -> Iterator[StartRedis]:
-    """Give a function that starts a server of the test's own: `start_redis({"maxmemory": "20mb"})`."""
+    """Yield a function that starts a server of the test's own: `start_redis({"maxmemory": "20mb"})`."""
     require()
     with ExitStack() as servers:
 
@@ -70,7 +70,7 @@ def _quick_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def quick_redis(_quick_server: RedisServer) -> RedisServer:
-    """Give an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
+    """Return an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
     with _quick_server.client() as client:
         client.flushall()
     return _quick_server
@@ -78,7 +78,7 @@ def quick_redis(_quick_server: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def start_web(tmp_path: Path) -> Iterator[StartWeb]:
-    """Give a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_DURABILITY="memory")`.
+    """Yield a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_DURABILITY="memory")`.
 
     `redis` is a server or a URL. `prelude` is Python that runs first in the process, to break something in it;
     `command` is run instead of `callbacks web`.

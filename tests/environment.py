@@ -7,7 +7,7 @@ _OTHERS: Final = ("REDIS_URL", "DATABASE_URL", "PORT", "HOST", "WEB_CONCURRENCY"
 
 
 def stripped_environment() -> dict[str, str]:
-    """Give this process's environment without what names servers, addresses or secrets."""
+    """Return this process's environment without what names servers, addresses or secrets."""
     return {
         name: value
         for name, value in os.environ.items()

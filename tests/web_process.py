@@ -85,7 +85,7 @@ class WebProcess:
         return int(self.url.rpartition(":")[2])
 
     def client(self) -> httpx.Client:
-        """Give a client of it; the environment's proxies are none of its business."""
+        """Return a client of it; the environment's proxies are none of its business."""
         return httpx.Client(base_url=self.url, trust_env=False, timeout=30)
 
     def post(self, body: bytes, path: str = "status", **headers: str) -> httpx.Response:
@@ -127,17 +127,17 @@ def until(true: Callable[[], object], *, seconds: float = _START_SECONDS) -> Non
 
 
 def payload(name: str) -> bytes:
-    """Give a body as the gateway sends it."""
+    """Return a body as the gateway sends it."""
     return (_PAYLOADS / f"{name}.json").read_bytes()
 
 
 def report(number: int) -> bytes:
-    """Give a small status callback, different for each number."""
+    """Return a small status callback, different for each number."""
     return b'{"data":[{"message_id":"%d","status":"DELIVRD","type":"SMS","to":"35699000001"}]}' % number
 
 
 def jobs(server: RedisServer) -> list[list[Accepted]]:
-    """Give the callbacks of every job that waits to be expanded, oldest first."""
+    """Return the callbacks of every job that waits to be expanded, oldest first."""
     with server.client(decode_responses=False) as client:
         ids = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
         found = []
@@ -151,17 +151,17 @@ def jobs(server: RedisServer) -> list[list[Accepted]]:
 
 
 def kept(server: RedisServer) -> list[Accepted]:
-    """Give every callback that waits to be expanded, oldest first."""
+    """Return every callback that waits to be expanded, oldest first."""
     return [callback for job in jobs(server) for callback in job]
 
 
 def quarantine(server: RedisServer) -> list[dict[str, str]]:
-    """Give the entries of the quarantine, oldest first."""
+    """Return the entries of the quarantine, oldest first."""
     with server.client() as client:
         return [client.hgetall(keys.quarantined(entry)) for entry in client.zrange(keys.QUARANTINE, 0, -1)]
 
 
 def counts(server: RedisServer) -> dict[str, int]:
-    """Give the counters of the audit."""
+    """Return the counters of the audit."""
     with server.client() as client:
         return {name: int(value) for name, value in client.hgetall(keys.COUNTS).items()}

@@ -31,7 +31,7 @@ def start(tmp_path: Path, redis_server: RedisServer, port: int) -> Iterator[Call
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """Give a collector of spans. A process whose variables are its `environment()` traces."""
+    """Yield a collector of spans. A process whose variables are its `environment()` traces."""
     with collecting() as collector:
         yield collector
 

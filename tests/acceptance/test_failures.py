@@ -42,7 +42,7 @@ def report(number: int) -> bytes:
 def service(
     start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer
 ) -> Callable[[bytes, str], Any]:
-    """Give a function that posts a body to the running service and waits until nothing moves any more."""
+    """Return a function that posts a body to the running service and waits until nothing moves any more."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     web = start("web")
     start("worker", "expand", CALLBACKS_HANDLERS="handlers")
@@ -224,7 +224,7 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
 
 
 def quarantined(number: int) -> batches.Quarantined:
-    """Give a callback as an earlier release may have left it, which could not read what this one can."""
+    """Return a callback as an earlier release may have left it, which could not read what this one can."""
     return batches.Quarantined(
         kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(number)
     )

@@ -20,7 +20,7 @@ from tests.redis_server import RedisServer, free_port, require, require_newer
 from tests.sentinels import until
 from tests.small_disk import ballast
 
-# The disk is full for so long, until the spool has so many callbacks; but they are to come within a generous while.
+# For how long the disk is full at least, how many callbacks the spool has then, and for how long they are waited for.
 _FULL_SECONDS: Final = 3.0
 _IN_SPOOL: Final = 20
 _FILLING_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ _LOAD_SECONDS: Final = {"always": 8.0, "everysec": 2.0}
 
 
 def last_write(server: RedisServer) -> str:
-    """Give what it says of its file, "ok" or "err"; "" where it has ended. (PING is refused like a write.)"""
+    """Return what it says of its file, "ok" or "err"; "" where it has ended. (PING is refused like a write.)"""
     with server.client() as client, suppress(redis.RedisError):
         return str(client.info("persistence")["aof_last_write_status"])
     return ""
@@ -43,11 +43,11 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
     port = free_port()
     environment = campaign.recorded_environment(tmp_path, server.url, port)
 
-    def told() -> Any:
+    def output() -> Any:
         return get(f"http://127.0.0.1:{port}/readyz")[1]
 
     def waiting() -> int:
-        return int(told()["checks"]["spool"]["waiting_callbacks"])
+        return int(output()["checks"]["spool"]["waiting_callbacks"])
 
     restarts = 0
     with server, ballast(disk) as make_room, started(tmp_path, environment) as start:
@@ -66,7 +66,7 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
             fleet.revive()
             time.sleep(0.5)
         in_spool = waiting()
-        until(lambda: "redis" not in told()["destination"], "callbacks kept in the spool")
+        until(lambda: "redis" not in output()["destination"], "callbacks kept in the spool")
         make_room()
         if not last_write(server):
             server.restart()
@@ -75,10 +75,10 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
         fleet.stop()
 
     outcome = campaign.outcome(tmp_path)
-    figures = outcome.figures
-    campaign.tell({**figures, "in_spool": in_spool, "restarts": restarts})
+    totals = outcome.totals
+    campaign.report_totals({**totals, "in_spool": in_spool, "restarts": restarts})
     assert outcome.expected
     assert not outcome.lost
-    assert figures["discarded"] == figures["refused"] == 0
-    assert figures["doubled"] == 0
+    assert totals["discarded"] == totals["refused"] == 0
+    assert totals["doubled"] == 0
     assert sums.balances

@@ -26,9 +26,9 @@ def _session_web(_web_redis: RedisServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def redis_server(request: pytest.FixtureRequest) -> RedisServer:
-    """Give an empty server: that of the session's web process to the tests that ask for `web`, to no other.
+    """Return an empty server: that of the session's web process to the tests that ask for `web`, to no other.
 
-    The process tells its figures and its state every two seconds, whoever looks.
+    The process writes its metrics and its state to Redis every two seconds.
     """
     server: RedisServer = request.getfixturevalue("_web_redis" if "web" in request.fixturenames else "_session_redis")
     with server.client() as client:
@@ -38,20 +38,20 @@ def redis_server(request: pytest.FixtureRequest) -> RedisServer:
 
 @pytest.fixture
 def web(_session_web: WebProcess, redis_server: RedisServer) -> WebProcess:
-    """Give the session's web process, on `redis_server`. It takes bodies of up to MAX_BODY_BYTES."""
+    """Return the session's web process, on `redis_server`. It takes bodies of up to MAX_BODY_BYTES."""
     assert _session_web.process.poll() is None, _session_web.output
     return _session_web
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the ids of the jobs that this process runs for a handler, as it runs them."""
-    noted: list[str] = []
+    """Return the ids of the jobs that this process runs for a handler, as it runs them."""
+    job_ids: list[str] = []
     run = delivery.Deliverer.run
 
-    def note(self: delivery.Deliverer, **options: Any) -> None:
-        noted.append(options["job_id"])
+    def record_run(self: delivery.Deliverer, **options: Any) -> None:
+        job_ids.append(options["job_id"])
         run(self, **options)
 
-    monkeypatch.setattr(delivery.Deliverer, "run", note)
-    return noted
+    monkeypatch.setattr(delivery.Deliverer, "run", record_run)
+    return job_ids

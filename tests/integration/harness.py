@@ -117,7 +117,7 @@ class Harness:
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
     def waiting_jobs(self, queue: str) -> list[str]:
-        """Give the ids of the jobs that wait in a queue, first to last."""
+        """Return the ids of the jobs that wait in a queue, first to last."""
         return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]
 
     def worker(
@@ -150,17 +150,17 @@ class Harness:
         return HandlerTotals(found.delivered, found.dead, found.waiting, found.missing) if found else HandlerTotals()
 
     def counters(self) -> dict[str, int]:
-        """Give the counters that are not zero."""
+        """Return the counters that are not zero."""
         raw = self.connection.hgetall(keys.COUNTS)
         return {name.decode(): int(number) for name, number in raw.items() if int(number)}
 
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
-        """Give the events in each job that waits in the handler's queue."""
+        """Return the events in each job that waits in the handler's queue."""
         ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
         return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
 
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
-        """Give the ids of the events that wait in the handler's queue."""
+        """Return the ids of the events that wait in the handler's queue."""
         return [event[1] for events in self.waiting_events(function) for event in events]
 
     def quarantine(self) -> list[dict[str, str]]:
@@ -170,7 +170,7 @@ class Harness:
         return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
     def leftover_keys(self) -> set[str]:
-        """Give the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
+        """Return the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
         kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
@@ -184,7 +184,7 @@ class Harness:
 
 @contextmanager
 def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
-    """Give a bench, and close what it opened."""
+    """Yield a bench, and close what it opened."""
     made = Harness(url, *functions, dedupe_seconds=dedupe_seconds)
     with ExitStack() as stack:
         stack.callback(made.connection.close)
@@ -192,7 +192,7 @@ def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int =
 
 
 def declaration_of(function: Callable[..., Any]) -> Handler:
-    """Give what @handler left on the function."""
+    """Return what @handler left on the function."""
     declaration: Handler = getattr(function, ATTRIBUTE)
     return declaration
 
@@ -215,7 +215,7 @@ def worker_name(queue: str) -> str:
 
 
 def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, Any]:
-    """Give one record of a status callback."""
+    """Return one record of a status callback."""
     return {
         "type": "VIBER",
         "message_id": message_id,
@@ -230,13 +230,13 @@ def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, A
 
 
 def status(*records: object, source: str = "gw", **envelope: Any) -> Accepted:
-    """Give a status callback as the web process keeps it."""
+    """Return a status callback as the web process keeps it."""
     body = json.dumps({"api_job_id": "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11", **envelope, "data": records})
     return Accepted("status", source, RECEIVED_MS, len(records), body)
 
 
 def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> list[Accepted]:
-    """Give callbacks that report each of these messages once, `bundle` of them in each."""
+    """Return callbacks that report each of these messages once, `bundle` of them in each."""
     return [
         status(*(record(message_id, **more) for message_id in message_ids[first : first + bundle]))
         for first in range(0, len(message_ids), bundle)
@@ -244,7 +244,7 @@ def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> li
 
 
 def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Accepted:
-    """Give a reply callback as the web process keeps it."""
+    """Return a reply callback as the web process keeps it."""
     body: dict[str, Any] = {
         **({} if reply_message_id is None else {"reply_message_id": reply_message_id}),
         "channel": "VIBER",

@@ -86,7 +86,7 @@ class SettleStep:
     ) -> SettleResult:
         """Write down what became of deliveries, and what that changes of the handler's pause.
 
-        `counts`: what to add, by counter. Raises StaleRun if another run has settled any of these items, and
+        `counts`: what to add, by counter. Raise StaleRun if another run has settled any of these items, and
         redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)

@@ -16,8 +16,7 @@ import redis
 
 from shared import batches, queues
 from workers.declaration import Handler
-from workers.expand.chunk import Chunk, ChunkItem
-from workers.expand.fan_out import DeliveryPlan, FanOutResult, FanOutStep
+from workers.expand.fan_out import Chunk, ChunkItem, DeliveryPlan, FanOutResult, FanOutStep
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine

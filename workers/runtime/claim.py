@@ -64,7 +64,7 @@ class ClaimStep:
         """Claim the running job and those waiting behind it, up to the limits; return all of them, that job first.
 
         A job that this release cannot read goes to the end of the queue, where it will run alone. After a pause the run
-        that tries one event is the only one for `lease_seconds`. Raises StaleRun if the running job is gone, and
+        that tries one event is the only one for `lease_seconds`. Raise StaleRun if the running job is gone, and
         HandlerPaused while the `handler` named is paused.
         """
         settled, *rest = self._claim(

@@ -1,5 +1,5 @@
--- Claim more waiting jobs for a run in progress. Claims nothing if the run has lost its job, because whoever has taken over
--- that job would not know of them, and nothing while the handler is paused or its pause is being probed.
+-- Claim more waiting jobs for a run in progress. Claims nothing if the run has lost its job, because the worker that has
+-- taken over that job would not know of them, and nothing while the handler is paused or its pause is being probed.
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker

@@ -134,7 +134,7 @@ def _boot_id() -> str:
 
 
 def parse(data: bytes) -> Completions:
-    """Return the finished items in a file's content. Raises ValueError and IndexError if it is not a journal."""
+    """Return the finished items in a file's content. Raise ValueError and IndexError if it is not a journal."""
     words = memoryview(data[: len(data) // _RECORD_BYTES * _RECORD_BYTES]).cast("Q")
     found: defaultdict[int, set[int]] = defaultdict(set)
     for word in words[_FIRST_RECORD:]:

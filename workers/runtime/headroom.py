@@ -36,7 +36,7 @@ _MAX_CREDIT_BYTES: Final = 100 * _BYTES_PER_FAILURE
 
 
 def read_memory(connection: redis.Redis) -> Memory:
-    """Return how much memory Redis uses. Raises redis.RedisError."""
+    """Return how much memory Redis uses. Raise redis.RedisError."""
     info: Any = connection.info("memory")
     return memory.parse_info(info)
 

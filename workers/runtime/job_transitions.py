@@ -81,7 +81,7 @@ class JobTransitions:
         log.warning("action=execution_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
 
     def parse_execution(self, member: Any, worker: str) -> Execution:
-        """Return a run as RQ's registries name it, <job id>:<execution id>. Raises ValueError for anything else."""
+        """Return a run as RQ's registries name it, <job id>:<execution id>. Raise ValueError for anything else."""
         job_id, _, run_id = as_text(member).partition(":")
         if not job_id or not run_id or ":" in run_id:
             raise ValueError("not <job id>:<execution id>")

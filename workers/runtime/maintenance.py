@@ -52,7 +52,7 @@ class MaintenanceTask(Protocol):
         """Whether `tick` has something to do now."""
 
     def tick(self) -> None:
-        """Do what is due, in less than a second. Raises redis.RedisError; other exceptions are logged."""
+        """Do what is due, in less than a second. Raise redis.RedisError; other exceptions are logged."""
 
 
 class Maintenance:
@@ -99,7 +99,7 @@ class Maintenance:
     def tick(self, workers: Iterable[str]) -> None:
         """Do what is due; `workers` are the names of the live ones.
 
-        Raises redis.RedisError if Redis is unavailable; other errors are logged.
+        Raise redis.RedisError if Redis is unavailable; other errors are logged.
         """
         try:
             self._tick(workers)
@@ -116,7 +116,7 @@ class Maintenance:
             self._own_connection.close()
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
-        """Do a task; return whether all of it succeeded. Raises redis.RedisError if Redis is unavailable."""
+        """Do a task; return whether all of it succeeded. Raise redis.RedisError if Redis is unavailable."""
         return self.background.loop(task).attempt(step, reraise=UNAVAILABLE) == 0
 
     def _tick(self, workers: Iterable[str]) -> None:

@@ -117,7 +117,7 @@ def internal_error(error: BaseException) -> InternalError:
 
 
 def _describe(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
-    """Return the text and the traceback of an exception, each truncated. Raises nothing."""
+    """Return the text and the traceback of an exception, each truncated. Raise nothing."""
     try:
         # traceback's own texts: they survive an exception whose str() raises.
         found = traceback.TracebackException.from_exception(error)
@@ -140,7 +140,7 @@ def _cause(error: BaseException, hidden: frozenset[str]) -> str:
 
 
 def _from_signal(error: Retry | Reject | Pause) -> RetryRequested | Rejected | Paused:
-    """Return what a signal says. Raises what the signal raises, and ValueError if its time is not a number."""
+    """Return what a signal says. Raise what the signal raises, and ValueError if its time is not a number."""
     if isinstance(error, Reject):
         return Rejected(_truncate(str(error), ERROR_BYTES))
     max_seconds = _MAX_RETRY_SECONDS if isinstance(error, Retry) else _MAX_PAUSE_SECONDS

@@ -49,7 +49,7 @@ class PauseState(Struct, frozen=True, kw_only=True):
 
 
 def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
-    """Return how a handler is paused; None if it is not. Raises redis.RedisError."""
+    """Return how a handler is paused; None if it is not. Raise redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(keys.paused(handler))
@@ -73,13 +73,13 @@ def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
 
 
 def seconds_left(connection: redis.Redis, handler: str) -> float:
-    """Return for how many seconds no job may be claimed for a handler, at least. Raises redis.RedisError."""
+    """Return for how many seconds no job may be claimed for a handler, at least. Raise redis.RedisError."""
     pausing = read_state(connection, handler)
     return 0.0 if pausing is None else pausing.seconds_left
 
 
 def pause(connection: redis.Redis, handler: str) -> None:
-    """Pause a handler until `resume`: new events wait in its queue. Raises redis.RedisError.
+    """Pause a handler until `resume`: new events wait in its queue. Raise redis.RedisError.
 
     Workers notice at their next settlement, so within a call or two; calls in progress finish.
     """
@@ -88,11 +88,11 @@ def pause(connection: redis.Redis, handler: str) -> None:
 
 
 def resume(connection: redis.Redis, handler: str) -> bool:
-    """End any pause of a handler, without a probe; return whether there was one. Raises redis.RedisError."""
+    """End any pause of a handler, without a probe; return whether there was one. Raise redis.RedisError."""
     return bool(connection.delete(keys.paused(handler)))
 
 
 def end_memory_pause(connection: redis.Redis, handler: str) -> bool:
-    """End a handler's pause if lack of memory caused it; return whether it did. Raises redis.RedisError."""
+    """End a handler's pause if lack of memory caused it; return whether it did. Raise redis.RedisError."""
     client: Any = connection
     return bool(client.eval(_END_MEMORY_PAUSE_LUA, 1, keys.paused(handler)))

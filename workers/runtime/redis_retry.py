@@ -30,7 +30,7 @@ def never_stopping() -> bool:
 def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], bool] = never_stopping) -> T:
     """Repeat `call` until Redis carries it out, and return its result; it must be safe to carry out twice.
 
-    Raises redis.RedisError if waiting does not help, or has lasted STOP_WAIT_SECONDS since `is_stopping()`.
+    Raise redis.RedisError if waiting does not help, or has lasted STOP_WAIT_SECONDS since `is_stopping()`.
     """
     is_waiting = False
     stop_asked_at: float | None = None

@@ -1,6 +1,6 @@
 """Problems and warnings for the page *Now*, the worst first, so that nobody must read every number.
 
-Each sentence says what is wrong, and what to do; the runbook in deploy/README.md says more.
+Each sentence says what is wrong, and what to do; the runbook, docs/operations.md, says more.
 """
 
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ Call = Callable[[ReportEvent], None]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 

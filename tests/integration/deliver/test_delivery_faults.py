@@ -25,7 +25,7 @@ _WAIT_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
-def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _calls_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     faults.check_at_once(monkeypatch)
 

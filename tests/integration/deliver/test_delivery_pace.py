@@ -21,7 +21,7 @@ from workers.deliver import delivery
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 

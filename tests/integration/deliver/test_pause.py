@@ -21,7 +21,7 @@ Act = Callable[[ReportEvent], Any]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 

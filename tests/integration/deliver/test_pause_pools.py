@@ -47,7 +47,7 @@ def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def brought_apart(harness: Harness, *orders: str) -> None:
+def accept_and_expand_each(harness: Harness, *orders: str) -> None:
     """Enqueue an event for each of these orders, each in a job of its own."""
     for n, order in enumerate(orders, 1):
         harness.accept(status(record(str(n), client_message_id=order)))
@@ -75,7 +75,7 @@ def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start
         lambda: harness.connection.scard("rq:workers:deliver-distant") == 3,
         "they are there: none comes after the pause",
     )
-    brought_apart(harness, *["sleeps"] * 9)
+    accept_and_expand_each(harness, *["sleeps"] * 9)
     until(lambda: len(recorded_lines("called")) == 3, "each has one in hands")
     until(
         lambda: is_paused(harness) and not harness.connection.zcard(keys.rq_started("deliver-distant")),
@@ -164,7 +164,7 @@ def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_t
     harness: Harness, start: Start
 ) -> None:
     unavailable_file().write_text("600")
-    brought_apart(harness, "", "", "", "kills")
+    accept_and_expand_each(harness, "", "", "", "kills")
     start(distant)
     until(lambda: is_paused(harness), "it is paused")
     until(lambda: len(harness.waiting_jobs("deliver-distant")) == 4, "all wait")
@@ -206,7 +206,7 @@ def test_a_lifespan_is_opened_once_in_each_process_and_closed_at_a_stop_with_cal
     command = start(function, 2)
     there = f"rq:workers:deliver-{declaration_of(function).name}"
     until(lambda: harness.connection.scard(there) == 2, "they are there, so that neither takes all of it along")
-    brought_apart(harness, *[""] * 20)
+    accept_and_expand_each(harness, *[""] * 20)
     until(lambda: len({process for process, _ in recorded_lines("called")}) == 2, "both are at work")
 
     assert command.stop() == 0
@@ -240,7 +240,7 @@ def test_a_process_whose_lifespan_cannot_be_opened_is_restarted_and_no_event_los
     )
 
     assert (
-        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:"
+        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_handlers.py:"
         in command.log
     )
     assert "35699000001" not in command.log

@@ -43,7 +43,7 @@ class RunInProgress:
 
     def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        portions = ClaimStep(self.harness.connection).claim_more(
+        claimed_jobs = ClaimStep(self.harness.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
@@ -51,7 +51,7 @@ class RunInProgress:
             max_bytes=1 << 20,
             handler="waits",
         )
-        return [portion.job_id for portion in portions]
+        return [portion.job_id for portion in claimed_jobs]
 
     def coalesced(self) -> list[str]:
         return [job.decode() for job in self.harness.connection.lrange(keys.coalesced(self.job), 0, -1)]

@@ -249,9 +249,9 @@ def test_unreadable_records_are_quarantined_with_their_paths_and_the_others_beco
         assert len(harness.waiting_event_ids(everything)) == 2
         entries = harness.quarantine()
         assert sum(int(entry["records"]) for entry in entries) == 2
-        told = " ".join(entry["error"] for entry in entries)
-        assert "$.data[1].message_id" in told
-        assert "$.data[3].status" in told
+        failure_fields = " ".join(entry["error"] for entry in entries)
+        assert "$.data[1].message_id" in failure_fields
+        assert "$.data[3].status" in failure_fields
         assert {(entry["kind"], entry["source"], entry["received_ms"]) for entry in entries} == {
             ("status", "gw", str(RECEIVED_MS))
         }

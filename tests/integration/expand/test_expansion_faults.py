@@ -231,10 +231,10 @@ def test_a_job_that_is_requeued_twice_is_in_the_queue_once(harness: Harness) -> 
     runs: list[Any] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(job, queue)
-    places = JobTransitions(queues.EXPAND, connection=harness.connection)
+    transitions = JobTransitions(queues.EXPAND, connection=harness.connection)
 
-    assert places.requeue(runs[0], to="front", finished={}, died=True)
-    assert not places.requeue(runs[0], to="front", finished={}, died=True)
+    assert transitions.requeue(runs[0], to="front", finished={}, died=True)
+    assert not transitions.requeue(runs[0], to="front", finished={}, died=True)
 
     assert harness.waiting_jobs(queues.EXPAND) == [job.id]
     assert harness.connection.hget(keys.job(job.id), "deaths") == b"1"

@@ -30,7 +30,7 @@ IN_EXPAND = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
-    "workers.expand.chunk:Chunk.add": 1,
+    "workers.expand.fan_out:Chunk.add": 1,
     "workers.expand.expansion:Expander._fan_out_or_split": 1,
     "workers.expand.expansion:Expander._submit": 1,
     "workers.expand.expansion:Expander.run": 1,
@@ -285,7 +285,7 @@ def test_a_job_that_makes_progress_starts_the_ladder_again(harness: Harness) -> 
         patch.setattr(ClaimStep, "claim", recorded)
         harness.expand()
 
-    assert [portion.job_id for portion in claimed] == [job_id]
+    assert [job.job_id for job in claimed] == [job_id]
     assert harness.audit().unique == 3
 
 

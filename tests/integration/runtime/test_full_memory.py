@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def kept(harness: Harness, number: int) -> None:
-    """Keep callbacks with so many events, a hundred in each."""
+    """Accept callbacks with `number` events, a hundred in each."""
     harness.accept(*statuses([str(n) for n in range(number)], bundle=100))
 
 

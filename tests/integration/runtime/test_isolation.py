@@ -36,7 +36,7 @@ OF_THE_JOB: Final = {
     "workers.runtime.claim:ClaimStep.claim",
 }
 OF_THE_LADDER: Final = {
-    "workers.expand.chunk:Chunk.add",
+    "workers.expand.fan_out:Chunk.add",
     "workers.deliver.settler:Settler._decide",
     "workers.deliver.settler:Settler._write",
     "workers.deliver.run:Run.mark_settled",

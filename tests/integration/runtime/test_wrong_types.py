@@ -30,7 +30,7 @@ def marks(harness: Harness) -> int:
 
 
 def spoil(harness: Harness, key: str) -> None:
-    """Give a key another type."""
+    """Write another type to a key."""
     harness.connection.delete(key)
     if key.endswith(":bytes"):
         harness.connection.lpush(key, "x")

@@ -2,7 +2,7 @@
 
 A response that refuses this one event makes it a dead letter at once. A response that every event would get (wrong URL,
 wrong key, an ingress without a service) concerns the target: the event is retried, and becomes a dead letter only if it
-is refused while the target accepts others (`refusals`). The first matching rule applies. The documentation of handlers
+is refused while the target accepts others (`refusals`). The first matching rule applies. docs/built-in-handlers.md
 has the same table.
 """
 
