@@ -55,13 +55,13 @@ def main() -> int:
 
 
 def read(folder: Path) -> dict[str, Results]:
-    """Give the results in `folder`, by the table's name."""
+    """Return the results in `folder`, by the table's name."""
     found = [msgspec.json.decode(path.read_bytes(), type=Results) for path in sorted(folder.glob("*.json"))]
     return {results.table: results for results in found}
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
-    """Give the table, and under it what it was measured on."""
+    """Return the table, and under it what it was measured on."""
     yield "| | what | goal | measured | |"
     yield "|---|---|---|---|---|"
     for goal, checked in goals.evaluate_goals(results):

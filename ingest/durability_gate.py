@@ -19,6 +19,9 @@ from shared.settings import Durability
 CHECK_SECONDS: Final = 3.0
 # While a check fails, so that Redis is used again soon after it has recovered.
 RECHECK_SECONDS: Final = 0.5
+# A Redis that has just started has usually little to rewrite; a check does not wait longer for it.
+_REWRITE_SECONDS: Final = 1.0
+_REWRITE_POLL_SECONDS: Final = 0.03
 
 
 class Gate(Protocol):
@@ -38,6 +41,7 @@ class DurabilityGate:
         self._findings: tuple[Finding, ...] = (durability.unreachable("not checked yet"),)
         self._blocked_reason: str | None = _failing_checks(self._findings)
         self._barrier = Barrier()
+        self._can_rewrite = True
         self._first_check = asyncio.Event()
         self._check_now = asyncio.Event()
 
@@ -101,7 +105,11 @@ class DurabilityGate:
                 replies = await self._query()
             except redis.ConnectionError:
                 replies = await self._query()  # an idle connection that broke says nothing about the server
-            findings = durability.evaluate(self._level, replies)
+            findings = durability.evaluate(self._level, replies, can_rewrite=self._can_rewrite)
+            if durability.needs_rewrite(findings):
+                await self._rewrite()
+                replies = await self._query()
+                findings = durability.evaluate(self._level, replies, can_rewrite=self._can_rewrite)
             if durability.is_replica(findings):
                 await self._client.connection_pool.disconnect()  # the address may lead to the new primary by now
             self._barrier = durability.read_barrier(self._level, replies)
@@ -116,6 +124,20 @@ class DurabilityGate:
         pipe = self._client.pipeline(transaction=False)
         durability.query(pipe)
         return await pipe.execute(raise_on_error=False)
+
+    async def _rewrite(self) -> None:
+        """Ask Redis to rewrite its append-only file, and wait for a moment until it has."""
+        try:
+            await self._client.bgrewriteaof()
+        except redis.ResponseError as exc:
+            # Forbidden or unknown here, so it will not do so later either. Another process may have asked for it too.
+            self._can_rewrite = "in progress" in str(exc)
+        deadline = asyncio.get_running_loop().time() + _REWRITE_SECONDS
+        while self._can_rewrite and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_REWRITE_POLL_SECONDS)
+            info = await self._client.info("persistence")
+            if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
+                return
 
     def _set_findings(self, findings: tuple[Finding, ...]) -> None:
         reason_before, is_first = self._blocked_reason, not self._first_check.is_set()

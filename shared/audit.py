@@ -1,15 +1,14 @@
-"""The sum that has to come out: what was received is somewhere, once.
+"""The audit: everything received is in exactly one place.
 
     received = unique + duplicate + quarantined + dropped + waiting to be expanded   for reports and replies together
     queued   = delivered + dead + dropped + waiting to be delivered                  for each handler
 
-`quarantined` and `dead` count failures that were neither replayed nor dropped: by an operator, by age, or for want of
-room (`workers.failures.retention`). The left sides are counters that change in the same atomic steps as what they
-count; what waits is counted anew, from the jobs themselves. The two are read one after the other, so the sum is exact
-only if nothing moved meanwhile.
+`quarantined` and `dead` count failures that were neither replayed nor dropped; a failure is dropped by an operator, at
+its maximum age, or for lack of room (`workers.failures.retention`). The counters change in the same atomic steps as
+what they count; what waits is counted from the jobs themselves. The two are read one after the other, so the sum is
+exact only if nothing moved meanwhile.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -17,22 +16,21 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, progress, queues
+from shared import keys, queue_jobs, queues
 from shared.errors import CallbacksError
 
 Kind: TypeAlias = keys.CountedKind
 
 _KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
-_JOBS_PER_READ: Final = 1000
 _MAX_TRIES: Final = 5
 
 
 class TooManyJobs(CallbacksError):
-    """More jobs wait than may be read here. Run `callbacks audit`, which reads them all."""
+    """Too many jobs wait to audit them here. Run `callbacks audit`, which reads them all."""
 
 
 class RecordTotals(Struct, frozen=True, kw_only=True):
-    """What became of the records of one kind on their way to the handlers."""
+    """How many records of one kind were received, and what became of them before the handlers."""
 
     received: int
     unique: int
@@ -42,7 +40,7 @@ class RecordTotals(Struct, frozen=True, kw_only=True):
 
 
 class HandlerTotals(Struct, frozen=True, kw_only=True):
-    """What became of events at one handler; `waiting` of them are in its queue, running, or to be tried again."""
+    """What became of the events of one handler; `waiting` of them are in its queue, running, or scheduled."""
 
     handler: str
     queued: int
@@ -54,7 +52,7 @@ class HandlerTotals(Struct, frozen=True, kw_only=True):
 
     @property
     def missing(self) -> int:
-        """How many events are nowhere; below zero: how many are there twice. Zero is right."""
+        """How many events are missing; below zero, how many exist twice. Zero is right."""
         return self.queued - self.delivered - self.dead - self.dropped - self.waiting
 
 
@@ -64,7 +62,7 @@ class Audit(Struct, frozen=True, kw_only=True):
     records: dict[Kind, RecordTotals]
     waiting: int
     moving: bool
-    """Whether something changed while it was added up, so that the sum need not come out."""
+    """Whether something changed during the audit, so that it need not balance."""
     handlers: tuple[HandlerTotals, ...]
 
     @property
@@ -84,31 +82,31 @@ class Audit(Struct, frozen=True, kw_only=True):
 
     @property
     def quarantined(self) -> int:
-        """Records set aside because they could not be read."""
+        """Records in the quarantine, because they could not be read."""
         return sum(kind.quarantined for kind in self.records.values())
 
     @property
     def dropped(self) -> int:
-        """Records dropped from the quarantine: by an operator, by their age, or for want of room."""
+        """Records dropped from the quarantine: by an operator, at their maximum age, or for lack of room."""
         return sum(kind.dropped for kind in self.records.values())
 
     @property
     def missing(self) -> int:
-        """How many records are nowhere; below zero: how many are there twice. Zero is right."""
+        """How many records are missing; below zero, how many exist twice. Zero is right."""
         return self.received - self.unique - self.duplicate - self.quarantined - self.dropped - self.waiting
 
     @property
     def pending(self) -> int:
-        """What still moves: records to be expanded and events to be delivered."""
+        """Records waiting to be expanded and events waiting to be delivered."""
         return self.waiting + sum(handler.waiting for handler in self.handlers)
 
     @property
     def balances(self) -> bool:
-        """Whether nothing is missing and nothing is there twice."""
+        """Whether nothing is missing and nothing exists twice."""
         return self.missing == 0 and all(handler.missing == 0 for handler in self.handlers)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the audit as JSON carries it: the figures, what is missing, and whether it balances."""
+        """Return the audit as it is written in JSON: the totals, what is missing, and whether it balances."""
         return {
             "balances": self.balances,
             "moving": self.moving,
@@ -121,32 +119,32 @@ class Audit(Struct, frozen=True, kw_only=True):
 
 
 class _JobLimit:
-    """How many jobs may still be read; None: any number."""
+    """How many jobs may still be read; None means any number."""
 
     def __init__(self, max_jobs: int | None) -> None:
         self._left = max_jobs
 
     @property
     def last_index(self) -> int:
-        """The last place of a list to be read: with it, one more than is allowed. -1: the list's own last."""
+        """The last position to read of a list, so that one job more than allowed is read; -1 means all."""
         return -1 if self._left is None else self._left
 
     def check(self, jobs: int) -> None:
-        """Raise TooManyJobs if so many are not allowed."""
+        """Raise TooManyJobs if `jobs` more are not allowed."""
         if self._left is not None and jobs > self._left:
             raise TooManyJobs
 
     def use(self, jobs: int) -> None:
-        """Count `jobs` as read. Raise TooManyJobs if so many are not allowed."""
+        """Count `jobs` as read. Raise TooManyJobs if that is more than allowed."""
         self.check(jobs)
         if self._left is not None:
             self._left -= jobs
 
 
 def run(connection: redis.Redis, *, max_jobs: int | None = None) -> Audit:
-    """Add up what stands in Redis now, anew a few times if it moves meanwhile. Raises redis.RedisError.
+    """Return the audit of what is in Redis now, repeated a few times if something moves. Raises redis.RedisError.
 
-    With `max_jobs` no more jobs than that are read, all tries together. Raises TooManyJobs if one try needs more.
+    All tries together read at most `max_jobs` jobs. Raises TooManyJobs if one try needs more.
     """
     job_limit = _JobLimit(max_jobs)
     sums = _run_once(connection, job_limit)
@@ -204,54 +202,10 @@ def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) 
 
 
 def _count_waiting(connection: redis.Redis, queue: str, job_limit: _JobLimit) -> int:
-    """Count what the jobs of a queue still hold, wherever RQ or a running job has them."""
-    try:
-        *lists, started = _read_job_ids(connection, queue, at_once=True, last_index=job_limit.last_index)
-    except redis.OutOfMemoryError:
-        # Then Redis takes no transaction, not even to read; what moves in this moment may be counted wrongly.
-        *lists, started = _read_job_ids(connection, queue, at_once=False, last_index=job_limit.last_index)
-    running = {member.decode().partition(":")[0] for member in started}
-    found = {job_id.decode() for jobs in lists for job_id in jobs} | running
+    """Count what the jobs of a queue still hold, whatever their state."""
+    # In one transaction: a job that moves meanwhile would be missed, or counted twice.
+    found = queue_jobs.read_jobs(connection, queue, last_index=job_limit.last_index).all_ids
     job_limit.check(len(found))
-    found = with_coalesced(connection, found, last_index=job_limit.last_index)
+    found = queue_jobs.with_coalesced(connection, found, last_index=job_limit.last_index)
     job_limit.use(len(found))
-    return count_unsettled(connection, found)
-
-
-def _read_job_ids(connection: redis.Redis, queue: str, *, at_once: bool, last_index: int) -> list[list[bytes]]:
-    with connection.pipeline(transaction=at_once) as pipe:
-        pipe.lrange(keys.rq_queue(queue), 0, last_index)
-        pipe.lrange(keys.rq_intermediate(queue), 0, last_index)
-        pipe.zrange(keys.rq_scheduled(queue), 0, last_index)
-        pipe.zrange(keys.rq_failed(queue), 0, last_index)
-        pipe.zrange(keys.rq_started(queue), 0, last_index)
-        found: list[list[bytes]] = pipe.execute()
-    return found
-
-
-def with_coalesced(connection: redis.Redis, job_ids: Iterable[str], *, last_index: int = -1) -> set[str]:
-    """Give these jobs and those that they took along, of each up to the place `last_index` of its list."""
-    ids = sorted(job_ids)
-    found = set(ids)
-    for first in range(0, len(ids), _JOBS_PER_READ):
-        with connection.pipeline(transaction=False) as pipe:
-            for job_id in ids[first : first + _JOBS_PER_READ]:
-                pipe.lrange(keys.coalesced(job_id), 0, last_index)
-            for jobs in pipe.execute():
-                found.update(job_id.decode() for job_id in jobs)
-    return found
-
-
-def count_unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
-    """Count what these jobs still hold: records of callbacks to be expanded, or events to be delivered."""
-    ids = sorted(job_ids)
-    total = 0
-    for first in range(0, len(ids), _JOBS_PER_READ):
-        with connection.pipeline(transaction=False) as pipe:
-            for job_id in ids[first : first + _JOBS_PER_READ]:
-                pipe.hmget(keys.job(job_id), "items", "progress")
-            total += sum(
-                int(items or 0) - progress.count(as_text(settled or progress.NOTHING))
-                for items, settled in pipe.execute()
-            )
-    return total
+    return queue_jobs.count_unsettled(connection, found)

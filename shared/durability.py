@@ -18,6 +18,7 @@ CONFIG_PARAMETERS: Final = (
     "appendonly",
     "appendfsync",
     "no-appendfsync-on-rewrite",
+    "aof-load-truncated",
     "maxmemory-policy",
     "min-replicas-to-write",
 )
@@ -28,6 +29,7 @@ _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 MIN_VERSION: Final = (6, 2)
 
 _ROLE: Final = "role"
+_REWRITTEN: Final = "aof_rewritten"
 # As INFO names them, if they were called since Redis started.
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
@@ -77,14 +79,18 @@ def query(pipe: Any) -> None:
     pipe.execute_command(*_WAITAOF_PROBE)
 
 
-def evaluate(level: Durability, replies: Sequence[Any]) -> tuple[Finding, ...]:
-    """Return the findings for `level` from the replies to `query`."""
+def evaluate(level: Durability, replies: Sequence[Any], *, can_rewrite: bool = False) -> tuple[Finding, ...]:
+    """Return the findings for `level` from the replies to `query`.
+
+    `can_rewrite`: the caller asks for a rewrite of the append-only file where `needs_rewrite` says so. Without it a
+    missing rewrite is only worth a warning.
+    """
     sections = replies[len(CONFIG_PARAMETERS) : -1]
     for reply in sections:
         if isinstance(reply, Exception):
             return (unreachable(f"INFO was refused: {type(reply).__name__}"),)
     info = {key: value for reply in sections for key, value in reply.items()}
-    return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies))
+    return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies), can_rewrite=can_rewrite)
 
 
 def read_barrier(level: Durability, replies: Sequence[Any]) -> Barrier:
@@ -115,6 +121,11 @@ def is_replica(findings: Sequence[Finding]) -> bool:
     return any(finding.name == _ROLE and not finding.ok for finding in findings)
 
 
+def needs_rewrite(findings: Sequence[Finding]) -> bool:
+    """Return whether BGREWRITEAOF is what Redis needs now."""
+    return any(finding.name == _REWRITTEN and not finding.ok for finding in findings)
+
+
 def unreachable(why: str) -> Finding:
     """Return the finding for a Redis that does not answer."""
     remedy = "check REDIS_URL, that the server runs, and that it accepts our user and password"
@@ -122,7 +133,12 @@ def unreachable(why: str) -> Finding:
 
 
 def evaluate_config(
-    level: Durability, config: Mapping[str, str] | None, info: Mapping[str, Any], *, can_wait: bool = False
+    level: Durability,
+    config: Mapping[str, str] | None,
+    info: Mapping[str, Any],
+    *,
+    can_wait: bool = False,
+    can_rewrite: bool = False,
 ) -> tuple[Finding, ...]:
     """Return the findings for `level` from `config` (of CONFIG GET; None if it is forbidden) and `info` (of INFO).
 
@@ -134,6 +150,7 @@ def evaluate_config(
         return tuple(found)
     found += [
         _aof(config, info),
+        _rewritten(config, info, can_rewrite=can_rewrite),
         _fsync(config, can_wait=can_wait),
         _last_write(info),
         _eviction(config, info),
@@ -188,6 +205,34 @@ def _is_first_rewrite(info: Mapping[str, Any]) -> bool:
     called = {key for key in info if key.startswith("cmdstat_")}
     # Before Redis 7.0 CONFIG SET and CONFIG GET have one counter; after a RESETSTAT the counters say nothing.
     return was_promoted or not called or bool(called & _CONFIGURING)
+
+
+def _rewritten(config: Mapping[str, str] | None, info: Mapping[str, Any], *, can_rewrite: bool) -> Finding:
+    """Check whether the append-only file can end in half a transaction, with all that is written since inside it.
+
+    A crash amid a write can leave the beginning of a transaction. At the next start Redis drops the half command alone
+    and goes on after it, so the next start drops what was acknowledged meanwhile, or does half of the transaction
+    (valkey-io/valkey pull request 4342; Redis 7.0.15 does so). Redis shows no trace of it, so every file counts only
+    once it was rewritten since Redis started: the new one is made of what Redis has in memory.
+    """
+    if config is not None and config.get("aof-load-truncated") == "no":
+        return Finding(_REWRITTEN, ok=True, detail="not needed: Redis would not start with half a transaction")
+    status = str(info.get("aof_last_bgrewrite_status", "ok"))
+    if int(info.get("aof_last_rewrite_time_sec", 0)) != -1 and status == "ok":
+        return Finding(_REWRITTEN, ok=True, detail="since Redis started")
+    if status != "ok":
+        # Refusing callbacks for as long as it fails would lose more than the rare crash amid a transaction.
+        detail, remedy = (
+            f"the last rewrite failed: {status}",
+            "see Redis's log: a rewrite needs memory and disk space",
+        )
+        return Finding(_REWRITTEN, ok=True, detail=detail, remedy=remedy)
+    return Finding(
+        _REWRITTEN,
+        ok=not can_rewrite,
+        detail="not since Redis started, so a crash may have left half a transaction at its end",
+        remedy="run BGREWRITEAOF, or let the web process do so (its user needs +bgrewriteaof)",
+    )
 
 
 def _configure(*directives: str) -> str:

@@ -1,4 +1,4 @@
-"""`callbacks audit`: whether all that was received is somewhere, once. Exit 0 if the sum comes out, 1 if not."""
+"""`callbacks audit`: whether everything received is in exactly one place. Exit 0 if it balances, 1 if not."""
 
 import sys
 
@@ -11,17 +11,17 @@ from shared import audit as sums_of
 
 
 @click.command(cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit(*, as_json: bool) -> None:
-    """Add up what was received and what became of it.
+    """Check that everything received is in exactly one place.
 
-    It counts records, of which a callback may carry several. It balances if
+    It counts records; a callback may carry several. It balances if
 
     each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded,
 
     and each event queued for a handler is delivered, a dead letter, dropped, or waiting.
 
-    While something moves it need not balance: look at rest.
+    While events move it may not balance: run it again when nothing moves.
     """
     with open_redis() as (_, client):
         sums = sums_of.run(client)
@@ -53,5 +53,5 @@ def _as_text(sums: sums_of.Audit) -> str:
         lines.append(f"It does not balance: {sums.missing:,} records are unaccounted for before the handlers.")
         lines += [f"  {h.missing:,} events are unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing]
         if sums.moving:
-            lines.append("Events moved while they were added up, so this need not mean anything: look again at rest.")
+            lines.append("Events moved during the audit, so this may mean nothing: run it again when nothing moves.")
     return "\n".join(lines)

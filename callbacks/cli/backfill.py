@@ -1,4 +1,4 @@
-"""`callbacks backfill`: a new handler is given the past, from the tables of the handler `sql`."""
+"""`callbacks backfill`: enqueue events of the past for a new handler, from the tables of the handler `sql`."""
 
 import sys
 import time
@@ -29,12 +29,12 @@ from workers.handlers.sql.errors import DatabaseUnavailable
 
 _PAUSE_SECONDS: Final = 0.2
 _LONG_EVENTS: Final = 1000
-# An event is offered after it was received, by clocks that need not agree.
+# An event is offered after it was received, by the clocks of two hosts, which may differ.
 _CLOCK_TOLERANCE: Final = timedelta(hours=1)
 
 
 class _EventCounter:
-    """Counts the events that are read, and those of them that the handler wants."""
+    """Counts the events that are read, and those that match the handler's filters."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
@@ -50,13 +50,19 @@ class _EventCounter:
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME")
-@click.option("--since", type=message_history.Age(), required=True, help="Events received since: 90s, 30m, 2h, 7d.")
-@click.option("--until", type=message_history.Age(), help="Only those received before then, likewise.")
-@click.option("--kind", type=click.Choice(("report", "reply")), help="Only these; all that it takes otherwise.")
 @click.option(
-    "--max-waiting", type=click.IntRange(1000), default=20_000, show_default=True, help="Wait while more wait for it."
+    "--since", type=message_history.Age(), required=True, help="Events received since then: 90s, 30m, 2h, 7d."
 )
-@click.option("--anyway", is_flag=True, help="Also what it was offered the usual way: that comes a second time.")
+@click.option("--until", type=message_history.Age(), help="Only events received before then, likewise.")
+@click.option("--kind", type=click.Choice(("report", "reply")), help="Only this kind; without it, all that it takes.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1000),
+    default=20_000,
+    show_default=True,
+    help="Wait while more events are queued.",
+)
+@click.option("--anyway", is_flag=True, help="Also events that it was offered when they arrived: it gets those twice.")
 @click.option("--dry-run", is_flag=True, help="Count only.")
 @failure_options.json_option
 def backfill(
@@ -70,14 +76,14 @@ def backfill(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Give the handler NAME events of the past.
+    """Deliver events of the past to the handler NAME.
 
-    They are read from the database of the handler `sql` (DATABASE_URL), in the order in which they were received,
-    and enqueued for NAME alone, if its filters let them pass: the very same events, ids included.
+    They are read from the database of the handler `sql` (DATABASE_URL), in the order in which they were received, and
+    enqueued for NAME only, if they match its filters: the same events, with the same ids.
 
-    First name it in CALLBACKS_HANDLERS and restart the workers; from then on it has what is new. Then run this. Each
-    event comes once, also if this is broken off and run again within 30 days, and what it was offered the usual way
-    is left out. Only while expand workers were being restarted one after the other, one may come both ways.
+    First name it in CALLBACKS_HANDLERS and restart the workers; from then on it gets new events. Then run this. Each
+    event comes once, also if this is interrupted and run again within 30 days. Events that it was offered when they
+    arrived are left out; only one that arrived while expand workers were being restarted may come twice.
     """
     with open_redis() as (loaded, client):
         handler = handler_catalog.find_handler(name, loaded.handlers)
@@ -85,7 +91,9 @@ def backfill(
         offers = None if anyway else _require_subscriptions(client, name)
         until = min(until or datetime.now(UTC), _latest_end(offers))
         if until <= since:
-            raise click.UsageError(f"Nothing lies between {rfc3339(since)} and {rfc3339(until)}.")
+            raise click.UsageError(
+                f"--since must be earlier than --until: {rfc3339(since)} is not before {rfc3339(until)}."
+            )
         try:
             number = stored_events.count_events(address, kinds=kinds, since=since, until=until)
             if not as_json:
@@ -118,21 +126,22 @@ def _kinds(handler: Handler, kind: str | None) -> set[str]:
 
 
 def _require_subscriptions(client: redis.Redis, name: str) -> Subscriptions:
-    """Give when the handler was offered events. Ends the command where that cannot be known."""
+    """Return when the handler was offered events. Raises click.ClickException if that is not known."""
     found = subscriptions.find(client, name)
     if found is None:
         raise click.ClickException(
             f"no expand worker knows {name!r} yet: name it in CALLBACKS_HANDLERS and restart the workers, so that it "
-            "has what is new from then on; then run this"
+            "gets new events; then run this again"
         )
     if found.is_pending:
         raise click.ClickException(
-            f"expand workers that do not know {name!r} are still at work: stop them, wait a few seconds, and run this "
-            "again, or it will miss what they expand"
+            f"expand workers that do not know {name!r} are still running, and it misses what they expand: stop them, "
+            "wait a few seconds, and run this again"
         )
     if found.is_unknown:
         raise click.ClickException(
-            f"{name!r} had events before it was noted since when, so what it had is not known: --anyway gives it all"
+            f"{name!r} had events before its subscription was recorded, so it is not known which: "
+            "--anyway delivers all, some of them twice"
         )
     return found
 
@@ -143,7 +152,7 @@ def _latest_end(offers: Subscriptions | None) -> datetime:
 
 
 def _wait_for_room(client: redis.Redis, name: str, max_waiting: int) -> Callable[[], None]:
-    """Give what waits until the next step fits: else a year of events would stand in Redis's memory."""
+    """Return a function that waits until the next step fits; otherwise a year of events would fill Redis's memory."""
     pause_notice = PauseNotice(client, name)
 
     def wait() -> None:
@@ -162,7 +171,7 @@ def _count_only(events: Iterator[Event]) -> Iterator[BackfillStep]:
 
 
 def _run_steps(steps: Iterator[BackfillStep], counter: _EventCounter, number: int) -> BackfillStep:
-    """Go through the steps, and show how many of the events are read."""
+    """Run the steps with a progress bar, and return their total."""
     total, drawn = BackfillStep(), 0
     with click.progressbar(
         length=number, file=sys.stderr, hidden=number < _LONG_EVENTS or not sys.stderr.isatty(), show_pos=True
@@ -173,7 +182,7 @@ def _run_steps(steps: Iterator[BackfillStep], counter: _EventCounter, number: in
             total = BackfillStep(
                 total.enqueued + step.enqueued,
                 total.already_enqueued + step.already_enqueued,
-                total.already_offered + step.already_offered,
+                total.already_fanned_out + step.already_fanned_out,
             )
         bar.update(counter.read - drawn)
     return total
@@ -187,15 +196,15 @@ def _print_result(name: str, counter: _EventCounter, total: BackfillStep, *, dry
             result |= {
                 "enqueued": total.enqueued,
                 "already_enqueued": total.already_enqueued,
-                "already_offered": total.already_offered,
+                "already_fanned_out": total.already_fanned_out,
             }
         click.echo(msgspec.json.encode(result))
         return
     if dry_run:
-        click.echo(f"{name!r} would want {counter.matching:,} of them; {filtered:,} its filters keep from it.")
-        click.echo("What it has had already would be left out of these. Nothing was changed: --dry-run.")
+        click.echo(f"{counter.matching:,} of them match the filters of {name!r}; {filtered:,} do not.")
+        click.echo("Those that it has had would be left out. Nothing was changed: --dry-run.")
         return
     click.echo(f"{total.enqueued:>12,}  enqueued for {name}")
-    click.echo(f"{total.already_enqueued:>12,}  given by an earlier backfill")
-    click.echo(f"{total.already_offered:>12,}  offered the usual way")
-    click.echo(f"{filtered:>12,}  kept from it by its filters")
+    click.echo(f"{total.already_enqueued:>12,}  enqueued by an earlier backfill")
+    click.echo(f"{total.already_fanned_out:>12,}  offered when they arrived")
+    click.echo(f"{filtered:>12,}  left out by its filters")

@@ -1,4 +1,4 @@
-"""What a command that goes on and on does when nobody reads it any more, as in `callbacks tail | head`: it ends."""
+"""How a command without an end stops when its reader is gone, as in `callbacks tail | head`."""
 
 import os
 import select
@@ -6,8 +6,8 @@ import sys
 
 
 def check_reader() -> None:
-    """Raise BrokenPipeError if standard output is a pipe that nobody reads any more, which only a write would tell."""
-    if sys.stdout is None:  # closed from the start: nobody is meant to read
+    """Raise BrokenPipeError if standard output is a pipe without a reader, which otherwise only a write would show."""
+    if sys.stdout is None:  # closed from the start: there is no reader
         return
     watch = select.poll()
     watch.register(sys.stdout.fileno(), 0)
@@ -16,5 +16,5 @@ def check_reader() -> None:
 
 
 def discard_output() -> None:
-    """Let what is still buffered go nowhere, as the end of the process would complain about it."""
+    """Discard the output that is still buffered, which would raise an error when the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""`callbacks check`: what is wrong with the configuration, Redis, the spool or a handler, in words, and what to do.
+"""`callbacks check`: what is wrong with the configuration, Redis, the spool or a handler, and what to do.
 
-Exit 0: all is well (advice may remain). 1: something is not. Nothing is changed anywhere.
+Exit 0: nothing is wrong (advice may remain). 1: something is wrong. It changes nothing.
 """
 
 import os
@@ -25,13 +25,13 @@ from workers.runtime import pause
 
 State: TypeAlias = Literal["ok", "advice", "wrong"]
 
-# Guessing a token over the network takes for ever from about this length on.
+# A token of this length cannot be guessed over the network.
 _SAFE_TOKEN_CHARACTERS = 16
 _MARKS: dict[State, tuple[str, str]] = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "red")}
 
 
 class Finding(Struct, frozen=True):
-    """One thing looked at: how it is, and, if it is not well, what to do."""
+    """The result of one check: its state, what was found, and what to do about it."""
 
     state: State
     what: str
@@ -41,7 +41,7 @@ class Finding(Struct, frozen=True):
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
 def check(*, as_json: bool) -> None:
-    """Look at the configuration, Redis and the handlers, and say what is wrong and what to do."""
+    """Check the configuration, Redis and the handlers; say what is wrong and what to do."""
     findings = list(_find_problems())
     if as_json:
         click.echo(msgspec.json.encode(findings))
@@ -75,7 +75,7 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
     if not tokens:
         yield Finding(
             "wrong",
-            "CALLBACKS_TOKENS is not set, so the web process refuses to start",
+            "CALLBACKS_TOKENS is not set, so the web process does not start",
             "Set it to name=token; a good token: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'",
         )
         return
@@ -84,7 +84,7 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
             yield Finding(
                 "advice",
                 f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
-                f"The gateway signs nothing, so nothing else is secret: give it {_SAFE_TOKEN_CHARACTERS} characters.",
+                f"Nothing else is secret, as the gateway signs nothing: use {_SAFE_TOKEN_CHARACTERS} characters.",
             )
     yield Finding("ok", f"tokens of {', '.join(dict.fromkeys(token.name for token in tokens))}")
 
@@ -93,13 +93,13 @@ def _addresses(loaded: settings.Settings) -> Iterator[Finding]:
     if set(settings.ANY_NETWORK) <= set(loaded.allowed_ips):
         yield Finding(
             "advice",
-            "CALLBACKS_ALLOWED_IPS lets every address post",
-            "The gateway posts from 80.252.167.60; name it, unless something in front of this sees to that.",
+            "CALLBACKS_ALLOWED_IPS allows every address",
+            "The gateway posts from 80.252.167.60; allow only that, unless a proxy in front does.",
         )
     else:
-        yield Finding("ok", f"callbacks are taken from {', '.join(map(str, loaded.allowed_ips))}")
+        yield Finding("ok", f"callbacks are accepted from {', '.join(map(str, loaded.allowed_ips))}")
     if loaded.trusted_proxies:
-        yield Finding("ok", f"X-Forwarded-For is believed from {', '.join(map(str, loaded.trusted_proxies))}")
+        yield Finding("ok", f"X-Forwarded-For is trusted from {', '.join(map(str, loaded.trusted_proxies))}")
 
 
 def _redis(loaded: settings.Settings) -> Iterator[Finding]:
@@ -107,10 +107,10 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             "REDIS_URL is not set",
-            "Set it to your Redis, such as redis://127.0.0.1:6379/0; `callbacks dev` needs none.",
+            "Set it to your Redis, for example redis://127.0.0.1:6379/0; `callbacks dev` does not need it.",
         )
         return
-    shown = connections.redact_url(loaded.redis_url)
+    url = connections.redact_url(loaded.redis_url)
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     try:
         client.ping()
@@ -121,11 +121,11 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
             yield Finding(
                 "advice",
                 "CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis",
-                "Leave it out, so that callbacks are on disk before the gateway hears 200.",
+                "Remove it, so that callbacks are on disk before the gateway gets a 200.",
             )
         for found in durability.evaluate(loaded.durability, answers):
             if found.ok and found.name == "redis":
-                yield Finding("ok", f"REDIS_URL: {shown} answers")
+                yield Finding("ok", f"REDIS_URL: {url} answers")
                 continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
             yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
@@ -133,13 +133,13 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
             yield Finding(
                 "wrong",
                 f"process {failing.process}: {failing.loop.replace('_', ' ')} keeps failing ({failing.error})",
-                "action=loop_failed in its log says where in the code; it is tried again and again meanwhile.",
+                "action=loop_failed in its log says where in the code; it is retried until it works.",
             )
     except redis.RedisError as exc:
         yield Finding(
             "wrong",
-            f"REDIS_URL: {shown} cannot be used: {exc}",
-            "Start Redis there, or correct the address, the user or the password.",
+            f"REDIS_URL: {url} cannot be used: {exc}",
+            "Start Redis there, or correct the address, user or password.",
         )
     finally:
         client.close()
@@ -149,8 +149,8 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
     if not loaded.spool_dir:
         yield Finding(
             "advice",
-            "CALLBACKS_SPOOL_DIR is empty: while Redis is away, callbacks are refused",
-            "The gateway gives up after ten minutes: name a folder on a local disk that outlives the process.",
+            "CALLBACKS_SPOOL_DIR is empty: while Redis is unavailable, callbacks are refused",
+            "The gateway gives up after ten minutes: set it to a folder on a local disk that outlives the process.",
         )
         return
     folder = Path(loaded.spool_dir)
@@ -159,16 +159,16 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             f"CALLBACKS_SPOOL_DIR: {problem}",
-            "Let the user of the web process own it, or name another; while Redis is away callbacks are refused.",
+            "Make it writable for the web process, or set another; while Redis is unavailable, callbacks are refused.",
         )
         return
-    yield Finding("ok", f"callbacks wait in {folder} while Redis is away")
+    yield Finding("ok", f"callbacks wait in {folder} while Redis is unavailable")
     free_bytes = shutil.disk_usage(nearest).free
     if free_bytes < loaded.spool_max_bytes:
         yield Finding(
             "advice",
             f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}, and its disk has {free_bytes} bytes left",
-            "Make room, or set it to what may be filled: a full disk may stop others as well.",
+            "Free some space, or set it lower: a full disk may stop other programs too.",
         )
 
 
@@ -177,19 +177,19 @@ def _run_dir(loaded: settings.Settings) -> Iterator[Finding]:
         yield Finding(
             "advice",
             f"CALLBACKS_RUN_DIR: {problem}",
-            "Let the user of the workers own it, or name another; until then a killed worker's last events come again.",
+            "Make it writable for the workers, or set another; until then a killed worker's last events come twice.",
         )
 
 
 def _nearest_existing(folder: Path) -> Path:
-    """Give the folder itself, or the nearest above it that is there: what is missing is made at the start."""
+    """Return the folder, or the nearest existing one above it: missing folders are created at the start."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def _unwritable(folder: Path) -> str:
     nearest = _nearest_existing(folder)
     if not nearest.is_dir():
-        return f"{folder} cannot be written: {nearest} is no folder"
+        return f"{folder} cannot be written: {nearest} is not a folder"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
@@ -200,7 +200,7 @@ def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
             yield Finding(
                 "wrong",
                 problem,
-                "Correct the handler or CALLBACKS_HANDLERS; until then its workers stop, others go on.",
+                "Correct the handler or CALLBACKS_HANDLERS; until then its workers stop, the others keep running.",
             )
     for handler in (handler for handlers in found.handlers.values() for handler in handlers):
         yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
@@ -226,27 +226,27 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
             return
         waits = f"{queue_state.read_state(client, handler.name).total} events wait"
     except redis.RedisError:
-        return  # which is said above
+        return  # reported above
     finally:
         client.close()
     since = f"since {pause_state.since:%Y-%m-%d %H:%M:%S} UTC"
     if pause_state.until is None:
         yield Finding(
             "advice",
-            f"handler {handler.name!r} is off {since}: {waits}",
-            f"Nothing is lost; `callbacks handlers resume {handler.name}` turns it on again.",
+            f"handler {handler.name!r} is paused by an operator {since}: {waits}",
+            f"No event is lost; `callbacks handlers resume {handler.name}` resumes it.",
         )
         return
     until = f"until {pause_state.until:%Y-%m-%d %H:%M:%S}" if pause_state.seconds_left else "until the next event"
     yield Finding(
         "advice",
         f"handler {handler.name!r} is paused {since}, {until}: {pause_state.reason or 'no reason given'}; {waits}",
-        f"Then one event is tried, and if that goes well all are; `callbacks handlers resume {handler.name}` ends it.",
+        f"Then one event is tried, and if it succeeds, all are; `callbacks handlers resume {handler.name}` ends it.",
     )
 
 
 def _database(url: str) -> Iterator[Finding]:
-    # Only where its handler is wanted: what it needs may not be installed, and the variable may be another's.
+    # Only if its handler is named: its libraries may not be installed, and the variable may be another program's.
     from workers.handlers.sql import database_check, database_url  # noqa: PLC0415
 
     address = database_url.DatabaseUrl.parse(url)
@@ -255,7 +255,7 @@ def _database(url: str) -> Iterator[Finding]:
         yield Finding(
             "wrong",
             f"DATABASE_URL: {address.redacted_url} cannot be used: {problem}",
-            "Start the database there, or correct address, password or rights; until then events wait.",
+            "Start the database there, or correct the address, password or privileges; until then events wait.",
         )
     else:
         yield Finding("ok", f"DATABASE_URL: {address.redacted_url} can be used")

@@ -1,4 +1,4 @@
-"""Processes that belong to this one: started out of reach of Ctrl-C, stopped in bounded time, never left behind."""
+"""Child processes: not reached by Ctrl-C, stopped in bounded time, and never left running."""
 
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import IO, Final
 
 from callbacks import launcher
 
-# Ours end within a second or two of being asked; who does not is killed.
+# Our processes end within two seconds of SIGTERM; after this time they are killed.
 STOP_SECONDS: Final = 3.0
 
 
@@ -18,7 +18,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command`; its standard output and error go to `output`, or where ours go."""
+    """Start `command`. Its standard output and error go to `output`, or where ours go."""
     return subprocess.Popen(  # noqa: S603 # commands of this package
         tied_to_parent(command),
         cwd=cwd,
@@ -26,13 +26,13 @@ def start(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
-        # Ctrl-C at the terminal goes to its whole group: here only to us, who stop the others in order.
+        # Ctrl-C in the terminal goes to the whole process group: here only to us, and we stop the others in order.
         start_new_session=True,
     )
 
 
 def tied_to_parent(command: Sequence[str]) -> list[str]:
-    """Give the command line that runs `command` until whoever starts it dies; the process id is the command's."""
+    """Return the command line that runs `command` until its parent process dies; the process id is the command's."""
     return launcher.command("callbacks.cli.exit_with_parent", *command)
 
 

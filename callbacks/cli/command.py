@@ -1,4 +1,4 @@
-"""How every command of ours ends in trouble: with a sentence; exit 2 where the configuration is wrong, else 1."""
+"""How commands report errors: one sentence; exit code 2 if the configuration is wrong, otherwise 1."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ EXIT_USAGE: Final = 2
 
 
 class Command(click.Command):
-    """A command that says what is wrong with the configuration instead of showing a traceback."""
+    """A command that prints our errors as sentences instead of tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -19,7 +19,7 @@ class Command(click.Command):
         except ConfigurationError as exc:
             for problem in exc.problems:
                 click.echo(f"callbacks: {problem}", err=True)
-            click.echo("`callbacks check` tells more.", err=True)
+            click.echo("`callbacks check` says more.", err=True)
             ctx.exit(EXIT_USAGE)
         except CallbacksError as exc:
             raise click.ClickException(str(exc)) from exc

@@ -1,12 +1,12 @@
-"""`callbacks dead`: events that a handler gave up on; kept for 30 days, as long as there is room, on a shelf for each.
+"""`callbacks dead`: the dead letters, events that a handler gave up on; kept for 30 days, if there is room.
 
-`replay` delivers an event to its own handler again, with all its attempts before it, and to no other.
+`replay` delivers an event again to its own handler only, with a new set of attempts.
 """
 
 import click
 import msgspec
 
-from callbacks.cli import failure_options
+from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command
 from shared.did_you_mean import did_you_mean
 from workers.failures.failure import DeadLetter
@@ -16,7 +16,7 @@ from workers.failures.store import FailureStore
 
 @click.group()
 def dead() -> None:
-    """Events that a handler gave up on: list, show, replay, drop."""
+    """List, show, replay or drop dead letters: events that a handler gave up on."""
 
 
 @dead.command("list", cls=Command)
@@ -26,7 +26,7 @@ def dead() -> None:
 def list_letters(*, handler: str | None, skip: int, limit: int, as_json: bool) -> None:
     """List the dead letters of HANDLER.
 
-    Oldest first; without HANDLER, how many each handler has.
+    Oldest first. Without HANDLER, list how many each handler has.
     """
     with failure_options.open_failures() as (store, _):
         if handler is None:
@@ -38,9 +38,9 @@ def list_letters(*, handler: str | None, skip: int, limit: int, as_json: bool) -
                 click.echo(msgspec.json.encode(row))
             else:
                 attempts = f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}"
-                click.echo(f"{row.id}  {row.died_at}  {attempts}  {failure_options.short(row.error)}")
+                click.echo(f"{row.id}  {row.died_at}  {attempts}  {terminal_text.short(row.error)}")
         if not as_json:
-            click.echo(f"{store.count(dead_letters_of(handler)):,} in all")
+            click.echo(f"{store.count(dead_letters_of(handler)):,} in total")
 
 
 def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
@@ -57,10 +57,7 @@ def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
 @click.argument("event_id", metavar="ID")
 @failure_options.json_option
 def show(*, handler: str, event_id: str, as_json: bool) -> None:
-    """Show one dead letter.
-
-    That is the event, and what the handler raised.
-    """
+    """Show one dead letter: the event, and what the handler raised."""
     with failure_options.open_failures() as (store, _):
         letter = store.read_dead_letter(handler, event_id)
     if as_json:
@@ -68,7 +65,7 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
         return
     click.echo(f"handler   {letter.handler}\ndied      {letter.died_at}\nattempts  {letter.attempts}")
     click.echo(
-        f"error     {failure_options.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip()
+        f"error     {terminal_text.short(letter.error)}\n\n{letter.event.to_json()}\n\n{letter.traceback}".rstrip()
     )
 
 
@@ -78,7 +75,7 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
 @failure_options.all_option
 @failure_options.json_option
 def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, as_json: bool) -> None:
-    """Deliver dead letters to HANDLER again."""
+    """Deliver dead letters to HANDLER again, with a new set of attempts."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
@@ -93,13 +90,13 @@ def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, as_json: boo
 @failure_options.yes_option
 @failure_options.json_option
 def drop(*, handler: str, ids: tuple[str, ...], select_all: bool, yes: bool, as_json: bool) -> None:
-    """Drop dead letters of HANDLER for good."""
+    """Drop dead letters of HANDLER permanently."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
         selection = failure_options.select(failures.store, failure_list, ids)
         if not yes:
-            question = f"Drop {failure_options.selection_size(selection):,} dead letters of {handler!r} for good?"
+            question = f"Drop {failure_options.selection_size(selection):,} dead letters of {handler!r} permanently?"
             click.confirm(question, abort=True, err=True)
         failure_options.run_on(failures, "drop", failure_list, selection, as_json=as_json)
 

@@ -36,11 +36,11 @@ from shared import audit, connections, events
 from shared.errors import CallbacksError
 
 _SOURCE: Final = "demo"
-# The gateway waits 300 s before it repeats a failed callback; a demo must not take that long.
+# The gateway waits 300 s before it repeats a failed callback; a demo should not take that long.
 _RETRY_SECONDS: Final = 2.0
 # Removed at each start. Anything else in the folder belongs to the user.
 _OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "web.log", "expand.log", "deliver.log")
-# How long nothing may move before the demo says that something is stuck.
+# After this time without progress the demo reports that something is stuck.
 _STALL_SECONDS: Final = 30.0
 
 
@@ -53,7 +53,7 @@ class Result(Struct, frozen=True, kw_only=True):
     written: Counter[str]
 
     def problems(self) -> Iterator[str]:
-        """Say in words what does not balance."""
+        """Yield what does not balance, in words."""
         if self.summary.discarded or self.summary.unfinished:
             yield f"{self.summary.discarded + self.summary.unfinished} callbacks were not acknowledged"
         if self.audit.pending:
@@ -64,7 +64,7 @@ class Result(Struct, frozen=True, kw_only=True):
             if handler.missing:
                 yield f"of the events for {handler.handler!r}, {handler.missing} are unaccounted for"
         if len(self.expected) != self.summary.reports + self.summary.replies:
-            # The gateway has keys of its own: were two of them one id of ours, two events would be taken for one.
+            # The gateway has its own ids: if two of them became one id of ours, two events would count as one.
             yield f"{self.summary.reports + self.summary.replies} events have only {len(self.expected)} ids"
         if self.audit.received != self.summary.records:
             yield f"{self.summary.records} records were acknowledged, {self.audit.received} were received"
@@ -78,27 +78,27 @@ class Result(Struct, frozen=True, kw_only=True):
 
 @click.command()
 @click.option("--destinations", type=click.IntRange(1, 200_000), default=1000, show_default=True, help="Recipients.")
-@click.option("--replies", type=click.IntRange(0, 200_000), default=100, show_default=True, help="Messages they send.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides all chance but the times.")
+@click.option("--replies", type=click.IntRange(0, 200_000), default=100, show_default=True, help="Replies they send.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random values except the times.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("var/demo"),
     show_default=True,
-    help="Where its files go; those of the last demo are removed at each start.",
+    help="Folder for its files; each start removes those of the last demo.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: bool) -> None:
-    """Send a simulated campaign through the whole service, and balance what came out.
+    """Send a simulated campaign through the whole service, and check that every event was delivered once.
 
-    Exit 0 if it balances, 1 if not. Nothing it starts is left running.
+    Exit 0 if it balances, 1 if not. It leaves no process running.
     """
     options = CampaignOptions(destinations=destinations, replies=replies, seed=seed)
     try:
         with termination.on_signal(), _own_folder(folder):
             result = _run_campaign(plan(options, start_at=datetime.now(UTC) - SPAN), folder)
     except termination.Terminated:
-        click.echo("Stopped before its end; nothing is left running.", err=True)
+        click.echo("Interrupted; no process is left running.", err=True)
         raise
     except CallbacksError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -115,9 +115,9 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
-    """Hold the demo's folder, without what the last demo left. Raises CallbacksError if it is not a demo's."""
+    """Lock the demo's folder and remove the files of the last demo. Raises CallbacksError if it has other files."""
     if folder.exists() and not (folder / folder_lock.LOCK_FILE).exists() and any(folder.iterdir()):
-        raise CallbacksError(f"{folder} has files that are no demo's; name another --folder")
+        raise CallbacksError(f"{folder} has files that are not a demo's; name another --folder")
     with folder_lock.lock(folder, owner="demo"):
         for name in _OWN_FILES:
             entry = folder / name
@@ -173,7 +173,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> Result:
 
 def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> RunSummary:
     task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
-    # Not uvloop: it takes hold of the signals, and does not let go when it ends.
+    # Not uvloop: it replaces the signal handlers, and does not restore them.
     return asyncio.run(
         gateway.run(
             campaign,
@@ -186,7 +186,7 @@ def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> 
 
 
 def _wait_for_delivery(service: Service, summary: RunSummary, bars: Progress) -> audit.Audit:
-    """Wait until every event is delivered, or nothing has moved for a while."""
+    """Wait until every event is delivered, or nothing has moved for _STALL_SECONDS."""
     task = bars.add_task("events delivered", total=summary.reports + summary.replies)
     client = connections.connect(service.redis.url)
     before, moved = (0, 0), time.monotonic()

@@ -1,6 +1,6 @@
-"""`callbacks dev`: the whole service on a Redis of its own, until Ctrl-C, with every event shown as it arrives.
+"""`callbacks dev`: the whole service with its own Redis, until Ctrl-C; it prints every event as it arrives.
 
-Its data stay in the folder from one run to the next, and so does the token in the URLs.
+Its data and the token in the URLs stay in the folder between runs.
 """
 
 import os
@@ -32,7 +32,7 @@ _POLL_SECONDS: Final = 0.1
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("var/dev"),
     show_default=True,
-    help="Where its files stay.",
+    help="Folder for its files.",
 )
 def dev(*, port: int | None, folder: Path) -> None:
     """Run everything on this machine until Ctrl-C: Redis, web process, workers."""
@@ -44,7 +44,7 @@ def dev(*, port: int | None, folder: Path) -> None:
         with termination.on_signal(), folder_lock.lock(folder, owner="dev"):
             _run(loaded, port=port, folder=folder)
     except termination.Terminated:
-        click.echo(f"Stopped. What was received stays in {folder}")
+        click.echo(f"Stopped. The data stay in {folder}")
         sys.exit(0)
 
 
@@ -85,7 +85,7 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path) -> NoReturn:
 
 
 def _token(file: Path) -> str:
-    """Give the token of this folder, made at the first run and readable by its owner alone."""
+    """Return the token of this folder; the first run creates it, readable only by its owner."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(24))
@@ -93,7 +93,7 @@ def _token(file: Path) -> str:
 
 
 def _print_urls(base: str, *, ops_port: int, url_file: Path, handlers: str) -> None:
-    click.echo("The service runs. Give the gateway these with each send request (Ctrl-C stops):\n")
+    click.echo("The service is running (Ctrl-C stops it). Give the gateway these URLs with each send request:\n")
     click.echo(f"  callback_url  {base}/status")
     click.echo(f"  reply_url     {base}/reply\n")
     click.echo("Try it from another terminal:\n")
@@ -103,7 +103,7 @@ def _print_urls(base: str, *, ops_port: int, url_file: Path, handlers: str) -> N
 
 
 def _read_new_lines(lines: TextIOWrapper) -> Iterator[str]:
-    """Give the whole lines that were written since the last call."""
+    """Yield the complete lines that were written since the last call."""
     while True:
         position = lines.tell()
         line = lines.readline()

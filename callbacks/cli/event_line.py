@@ -1,4 +1,4 @@
-"""How commands show an event to people, on one line, and how people name what is in one."""
+"""An event on one line for people, and the forms in which people write numbers and statuses."""
 
 import re
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import click
 
-from callbacks.cli.failure_options import printable
+from callbacks.cli.terminal_text import printable
 from shared.events import STATUSES
 
 _COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
 
 
 def format_event(event: Mapping[str, Any]) -> str:
-    """Give a line for an event in its JSON form, coloured; what strangers wrote in it is harmless to a terminal."""
+    """Return a coloured line for an event in its JSON form, without characters that control a terminal."""
     when = datetime.fromisoformat(event["received_at"]).astimezone().strftime("%H:%M:%S")
     where = f"{event['sender'] or '?'} → {event['recipient'] or '?'}"
     if event["kind"] == "report":
@@ -28,11 +28,11 @@ def format_event(event: Mapping[str, Any]) -> str:
 
 
 def parse_number(text: str) -> str:
-    """Give a number as the gateway writes it: without the +, spaces and strokes with which people do."""
+    """Return a phone number as the gateway writes it: without +, spaces, dashes and slashes."""
     digits = re.sub(r"[\s().+/-]", "", text)
     return digits if digits.isdecimal() else text
 
 
 def parse_status(name: str) -> str:
-    """Give a status as the gateway writes it, if it is one of its own; others are what they are."""
+    """Return a status as the gateway writes it if it is a known one, otherwise unchanged."""
     return name.upper() if name.upper() in STATUSES else name

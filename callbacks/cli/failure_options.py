@@ -1,4 +1,4 @@
-"""What `callbacks quarantine` and `callbacks dead` have in common: choosing entries, and telling what was done."""
+"""What `callbacks quarantine` and `callbacks dead` share: options, selecting failures, replaying and dropping them."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,27 +17,26 @@ from workers.failures.store import FailureStore, ListSnapshot, Selection
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_MAX_CHARACTERS: Final = 100
-# Fewer are done before anybody wonders.
+# Fewer are done before a progress bar would help.
 _PROGRESS_BAR_MIN: Final = 1000
 
-json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")
-all_option: Final = click.option("--all", "select_all", is_flag=True, help="All of them that are there now.")
-yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+all_option: Final = click.option("--all", "select_all", is_flag=True, help="All that are there now.")
+yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 def paging_options(function: Function) -> Function:
-    """Give a command the options `--skip` and `--limit`."""
-    function = click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="At most.")(
-        function
-    )
+    """Add the options `--skip` and `--limit` to a command."""
+    function = click.option(
+        "--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many."
+    )(function)
     return click.option(
-        "--skip", "skip", type=click.IntRange(0), default=0, show_default=True, help="Entries to pass over."
+        "--skip", "skip", type=click.IntRange(0), default=0, show_default=True, help="Leave out the first N."
     )(function)
 
 
 class OpenFailures(NamedTuple):
-    """The shelves, and the trail of what is done with them."""
+    """The lists of failures, and the action log."""
 
     store: FailureStore
     action_log: ActionLog
@@ -45,33 +44,33 @@ class OpenFailures(NamedTuple):
 
 @contextmanager
 def open_failures() -> Iterator[OpenFailures]:
-    """Give the shelves in the Redis of the settings; an error of Redis ends the command with 1."""
+    """Open the failures in the Redis of the settings. An error of Redis ends the command with exit code 1."""
     with open_redis() as (_, client):
         yield OpenFailures(FailureStore(client), ActionLog(client))
 
 
 def require_selection(ids: Iterable[str], *, select_all: bool) -> None:
-    """Refuse a command that names no entry, or both some and all."""
+    """Raise click.UsageError unless either ids or --all were given."""
     if bool(tuple(ids)) == select_all:
-        raise click.UsageError("Name the entries, or say --all.")
+        raise click.UsageError("Give ids, or --all.")
 
 
 def select(store: FailureStore, failure_list: FailureList, ids: tuple[str, ...]) -> Selection:
-    """Give what was chosen on a shelf: the ids named, or all that stands there now."""
+    """Return the selection: the given ids, or all failures that the list has now."""
     return ids or store.snapshot(failure_list)
 
 
 def selection_size(selection: Selection) -> int:
-    """Count what was chosen."""
+    """Return how many failures are selected."""
     return selection.size if isinstance(selection, ListSnapshot) else len(selection)
 
 
 def run_on(
     failures: OpenFailures, task: Task, failure_list: FailureList, selection: Selection, *, as_json: bool
 ) -> None:
-    """Replay or drop what was chosen, then say with how many entries it was done; exit 1 if it could not be with one.
+    """Replay or drop the selection, and print how many were done. Exit code 1 if one could not be.
 
-    Each part is whole in itself: after a Ctrl-C the same command goes on with what is left.
+    Each step is complete in itself: after Ctrl-C the same command continues with the rest.
     """
     parts = (
         failures.store.replay(failure_list, selection)
@@ -102,18 +101,7 @@ def run_on(
             msgspec.json.encode({done: progress.done, "failed": progress.failed, "interrupted": progress.is_stopped})
         )
     else:
-        click.echo(f"{done}: {progress.done:,}" + (f"; could not: {progress.failed:,}" if progress.failed else ""))
+        click.echo(f"{done}: {progress.done:,}" + (f"; failed: {progress.failed:,}" if progress.failed else ""))
     if progress.is_stopped:
         raise click.Abort
     sys.exit(1 if progress.failed else 0)
-
-
-def printable(text: str) -> str:
-    """Give all of `text` on one line, harmless to a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def short(text: str) -> str:
-    """Give a line's worth of `text`, harmless to a terminal."""
-    line = printable(text)
-    return line if len(line) <= _MAX_CHARACTERS else line[: _MAX_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""Folders that one process at a time may work in."""
+"""A lock on a folder that one process at a time may use."""
 
 import fcntl
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ LOCK_FILE: Final = ".lock"
 
 @contextmanager
 def lock(folder: Path, *, owner: str) -> Iterator[None]:
-    """Make the folder and hold it for this process; the lock ends with it.
+    """Create the folder if needed, and lock it until the context or the process ends.
 
-    The folder belongs to the command that held it first. Raises CallbacksError if that is not `owner`, or if another
-    process has it.
+    The folder belongs to the command that locked it first. Raises CallbacksError if that is not `owner`, or if another
+    process has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a+") as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise CallbacksError(f"another process works in {folder}") from exc
+            raise CallbacksError(f"another process uses {folder}; stop it first") from exc
         lock_file.seek(0)
         first = lock_file.read()
         if first and first != owner:

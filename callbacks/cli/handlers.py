@@ -1,4 +1,4 @@
-"""`callbacks handlers`: which handlers there are and how they are; one tried by hand, turned off, emptied, removed."""
+"""`callbacks handlers`: list the handlers and their queues; the group of the commands for one handler."""
 
 import sys
 
@@ -7,7 +7,9 @@ import redis
 
 from callbacks.cli import failure_options, handlers_table
 from callbacks.cli.command import Command
-from callbacks.cli.handlers_queue import drain, pause_handler, purge, resume_handler
+from callbacks.cli.handlers_drain import drain
+from callbacks.cli.handlers_pause import pause_handler, resume_handler
+from callbacks.cli.handlers_purge import purge
 from callbacks.cli.handlers_try import try_handler
 from shared import connections, settings
 from workers.admin import handler_catalog
@@ -18,7 +20,7 @@ from workers.admin.handler_states import HandlerState, read_states
 @failure_options.json_option
 @click.pass_context
 def handlers(ctx: click.Context, *, as_json: bool) -> None:
-    """Handlers: which there are and what waits for each; try one, turn it off and on, empty it."""
+    """List handlers and what waits for each; try, pause, resume, drain or purge one."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_handlers, as_json=as_json)
 
@@ -28,8 +30,8 @@ def handlers(ctx: click.Context, *, as_json: bool) -> None:
 def list_handlers(*, as_json: bool) -> None:
     """List all handlers.
 
-    Those that CALLBACKS_HANDLERS names, those that are installed and not named, and those that were removed and have
-    left something in Redis. Exit 1 if one that is named cannot be used, or Redis does not answer.
+    Those that CALLBACKS_HANDLERS names, those that are installed but not named, and removed ones that still have
+    events in Redis. Exit 1 if a named handler cannot be used, or Redis does not answer.
     """
     loaded = settings.load()
     found = handler_catalog.list_entries(loaded.handlers)
@@ -46,7 +48,7 @@ def list_handlers(*, as_json: bool) -> None:
     rows = handlers_table.make_rows(found, known)
     click.echo(handlers_table.to_json(rows) if as_json else handlers_table.to_text(rows, problem=problem), nl=False)
     if as_json and problem:
-        click.echo(f"The state of the queues is not known: {problem}.", err=True)
+        click.echo(f"The state of the queues is unknown: {problem}.", err=True)
     is_broken = any(one.is_named and one.handler is None for one in found)
     sys.exit(1 if is_broken or (loaded.redis_url and problem) else 0)
 

@@ -1,4 +1,4 @@
-"""The table of `callbacks handlers`, for people and as JSON: rows made of what was found and what Redis says."""
+"""The output of `callbacks handlers list`, as a table or as JSON, from the catalog and the state in Redis."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from callbacks.cli.failure_options import printable, short
+from callbacks.cli.terminal_text import printable, short
 from shared.events import rfc3339
 from shared.stored_times import stored_time
 from workers.admin import filter_explanation
@@ -22,12 +22,13 @@ Kind: TypeAlias = Literal["named", "installed", "removed"]
 # For a terminal of usual width. Longer names get a line of their own.
 _COLUMNS: Final = 100
 _NAME_COLUMNS: Final = 26
-_HEADINGS: Final = ("waiting", "running", "scheduled", "dead", "oldest", "workers")
+# Of each column, its width.
+_HEADINGS: Final = {"waiting": 8, "running": 8, "scheduled": 10, "dead": 8, "oldest": 8, "workers": 8}
 _UNKNOWN: Final = "?"
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One handler, or (`handler` is None) an entry that gives none. `kind` says why it is listed."""
+    """One handler; or, if `handler` is None, an entry that cannot be loaded. `kind` says why it is listed."""
 
     name: str
     kind: Kind
@@ -36,12 +37,12 @@ class Row(Struct, frozen=True, kw_only=True):
 
     @property
     def handler(self) -> Handler | None:
-        """What its author declared, if it can be imported."""
+        """The declared handler, or None if it cannot be imported."""
         return None if self.found is None else self.found.handler
 
 
 def make_rows(found: Sequence[CatalogEntry], states: Sequence[HandlerState] | None) -> list[Row]:
-    """Give a row for each that was found, then for each that is in Redis alone; no states: Redis is not known."""
+    """Return a row for each entry, then for each handler that only Redis knows; `states` is None without Redis."""
     by_name = {state.handler: state for state in states or ()}
     result = [
         Row(
@@ -52,19 +53,19 @@ def make_rows(found: Sequence[CatalogEntry], states: Sequence[HandlerState] | No
         )
         for one in found
     ]
-    # What is installed, is not named and has left something behind was removed, whoever offers it still.
+    # An installed handler that is not named but has events in Redis was removed from CALLBACKS_HANDLERS.
     result = [_as_removed(row) if row.kind == "installed" and _has_leftovers(row.state) else row for row in result]
     others = (Row(name=name, kind="removed", found=None, state=state) for name, state in by_name.items())
     return result + [row for row in others if _has_leftovers(row.state)]
 
 
 def to_json(rows: Sequence[Row]) -> bytes:
-    """Give one object a line."""
+    """Return one JSON object per line."""
     return b"".join(msgspec.json.encode(_row_fields(row)) + b"\n" for row in rows)
 
 
 def to_text(rows: Sequence[Row], *, problem: str = "") -> str:
-    """Give the table; `problem` is why the state of the queues is not known."""
+    """Return the table. `problem`: why the state of the queues is unknown."""
     return "\n".join(_lines(rows, problem)) + "\n"
 
 
@@ -79,7 +80,7 @@ def _has_leftovers(state: HandlerState | None) -> bool:
 def _lines(rows: Sequence[Row], problem: str) -> Iterator[str]:
     named = [row for row in rows if row.kind == "named" and row.handler is not None]
     if problem:
-        yield f"The state of the queues is not known: {problem}."
+        yield f"The state of the queues is unknown: {problem}."
         yield ""
     if named:
         yield from _table(named)
@@ -89,18 +90,18 @@ def _lines(rows: Sequence[Row], problem: str) -> Iterator[str]:
     for row in rows:
         if row.kind == "named" and row.found is not None and row.handler is None:
             yield from _wrapped(f"✗ {row.name}: {_problem(row.found)}")
-            yield "    Mend it or take it out of CALLBACKS_HANDLERS; until then no worker starts."
+            yield "    Correct it or remove it from CALLBACKS_HANDLERS; until then no worker starts."
     removed = [row for row in rows if row.kind == "removed"]
     if removed:
         yield ""
-        yield "Not named in CALLBACKS_HANDLERS here, with something in Redis:"
+        yield "Not named in CALLBACKS_HANDLERS here, but with events in Redis:"
         yield from _table(removed)
         for row in removed:
             yield from _advice(row)
     installed = [row for row in rows if row.kind == "installed"]
     if installed:
         yield ""
-        yield "Installed, and not named in CALLBACKS_HANDLERS:"
+        yield "Installed, but not named in CALLBACKS_HANDLERS:"
         for row in installed:
             yield from _wrapped(f"  {row.name}  {_describe_source(row)}")
 
@@ -108,13 +109,15 @@ def _lines(rows: Sequence[Row], problem: str) -> Iterator[str]:
 def _table(rows: Sequence[Row]) -> Iterator[str]:
     width = max(len(row.name) for row in rows if len(row.name) <= _NAME_COLUMNS or row is rows[0])
     width = max(7, min(width, _NAME_COLUMNS))
-    yield f"{'handler':{width}}" + "".join(f"{head:>8}" for head in _HEADINGS) + "  state"
+    heads = "".join(f"{head:>{columns}}" for head, columns in _HEADINGS.items())
+    yield f"{'handler':{width}}{heads}  state"
     for row in rows:
         name = row.name
         if len(name) > width:
             yield name
             name = ""
-        yield f"{name:{width}}" + "".join(f"{cell:>8}" for cell in _cells(row.state)) + f"  {_state_text(row)}"
+        cells = "".join(f"{cell:>{n}}" for cell, n in zip(_cells(row.state), _HEADINGS.values(), strict=True))
+        yield f"{name:{width}}{cells}  {_state_text(row)}"
 
 
 def _cells(state: HandlerState | None) -> tuple[str, ...]:
@@ -128,18 +131,18 @@ def _cells(state: HandlerState | None) -> tuple[str, ...]:
 def _state_text(row: Row) -> str:
     state = row.state
     if state is None:
-        return "not known"
+        return "unknown"
     if state.pause_state is not None:
         return pause_text(state.pause_state)
     if row.kind == "removed":
-        return "at work elsewhere" if state.queue.workers else "removed"
+        return "running elsewhere" if state.queue.workers else "removed"
     return "on" if state.queue.workers else "on, but no worker"
 
 
 def pause_text(pause_state: PauseState) -> str:
-    """Say in a few words until when a handler is paused, or that it is off."""
+    """Return in a few words until when a handler is paused."""
     if pause_state.until is None:
-        return "off"
+        return "paused"
     return "paused, tries one" if pause_state.is_probing else f"paused, until {pause_state.until:%H:%M:%S}"
 
 
@@ -148,7 +151,7 @@ def _pause(state: HandlerState | None) -> Iterator[str]:
         return
     pause_state = state.pause_state
     if pause_state.until is None:
-        yield f"    paused for {format_age(pause_state.since)}: `callbacks handlers resume {state.handler}` ends it"
+        yield f"    paused for {format_age(pause_state.since)}: `callbacks handlers resume {state.handler}` resumes it"
         return
     yield from _wrapped(
         f"    paused for {format_age(pause_state.since)}, until {rfc3339(pause_state.until)}: "
@@ -161,7 +164,7 @@ def _wrapped(line: str) -> list[str]:
 
 
 def format_age(time: datetime | None) -> str:
-    """Give how long ago that is, in a few characters; "-" for never."""
+    """Return how long ago `time` is, in a few characters, or "-" if it is None."""
     if time is None:
         return "-"
     seconds = max(0, int((datetime.now(UTC) - time).total_seconds()))
@@ -192,13 +195,13 @@ def _advice(row: Row) -> Iterator[str]:
         return
     yield from _pause(state)
     if state.queue.workers:
-        yield f"    {state.queue.workers} workers listen for it: they name it in a CALLBACKS_HANDLERS of their own."
+        yield f"    {state.queue.workers} workers deliver to it: their CALLBACKS_HANDLERS names it."
     elif state.queue.total:
         source = f" --from {row.found.entry}" if row.found is not None else " --from MODULE"
         yield f"    `callbacks handlers drain {row.name}{source}` delivers what waits;"
         yield f"    `callbacks handlers purge {row.name}` discards it; or name it in CALLBACKS_HANDLERS again."
     if state.queue.dead:
-        yield f"    `callbacks dead list {row.name}` shows its dead letters; they are dropped at the age of 30 days."
+        yield f"    `callbacks dead list {row.name}` shows its dead letters; they are dropped after 30 days."
 
 
 def _describe_source(row: Row) -> str:
@@ -209,7 +212,7 @@ def _describe_source(row: Row) -> str:
 
 
 def _problem(found: CatalogEntry) -> str:
-    """Give what is wrong with an entry, on one line."""
+    """Return the problem of an entry, on one line."""
     return " ".join(printable(found.problem).split())
 
 

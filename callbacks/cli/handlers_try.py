@@ -1,4 +1,4 @@
-"""`callbacks handlers try`: one handler, one event, here and now: no queue, no Redis, no worker."""
+"""`callbacks handlers try`: call a handler with events, in this process: without queue, Redis and worker."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from callbacks import samples
-from callbacks.cli import failure_options
+from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command
 from shared import logs, settings
 from shared.did_you_mean import did_you_mean
@@ -25,27 +25,28 @@ from workers.deliver.call.lifespan import LifespanFailed
 
 @click.command("try", cls=Command)
 @click.argument("name", metavar="NAME")
-@click.option("--event", "file", type=click.File("rb"), metavar="FILE", help="A file of events, or - for the input.")
-@click.option("--sample", metavar="KIND", help="An event made up for this, such as delivered, undelivered, reply.")
 @click.option(
-    "--from", "source", metavar="MODULE", help="Where it is declared, if CALLBACKS_HANDLERS does not name it."
+    "--event", "file", type=click.File("rb"), metavar="FILE", help="A file of events, or - for standard input."
 )
-@click.option("--force", is_flag=True, help="Call it with events too that its filters would keep from it.")
+@click.option("--sample", metavar="KIND", help="A sample event, such as delivered, undelivered, reply.")
+@click.option(
+    "--from", "source", metavar="MODULE", help="The module that declares it, if CALLBACKS_HANDLERS does not name it."
+)
+@click.option("--force", is_flag=True, help="Call it also with events that its filters leave out.")
 @failure_options.json_option
 def try_handler(
     *, name: str, file: BinaryIO | None, sample: str | None, source: str | None, force: bool, as_json: bool
 ) -> None:
-    """Call the handler NAME with one event, here and now.
+    """Call the handler NAME with an event, in this process.
 
-    No queue, no Redis, no retry: what the handler does, it does for real. The event is a sample, or comes from a
-    file: a line of event.to_json() (as the handler `log` writes), or the body of a callback as the gateway posts it,
-    whose events then come one after the other.
+    There is no queue, no Redis and no retry, but what the handler does is real. The event is a sample, or comes from a
+    file: lines of event.to_json() (as the handler `log` writes), or the body of a callback as the gateway posts it.
 
-    Exit 0 if it is done with each; 1 if it failed, asked for another attempt or a pause, rejected one, or its filters
-    kept one from it.
+    Exit 0 if every event was done; 1 if one failed, was rejected, asked for a retry or a pause, or was left out by the
+    filters.
     """
     if (file is None) == (sample is None):
-        raise click.UsageError("Say --sample KIND or --event FILE.")
+        raise click.UsageError("Give either --sample KIND or --event FILE.")
     events = _sample_events(sample) if sample is not None else _read_events(file)
     handler = handler_catalog.find_handler(name, settings.load().handlers, source=source)
     logs.configure()
@@ -77,13 +78,13 @@ def _read_events(file: BinaryIO | None) -> Sequence[Event]:
         return event_input.parse(file.read())
     except NoEvents as exc:
         raise click.UsageError(
-            f"{file.name}: no event can be read: {failure_options.short(str(exc))}. It takes lines of event.to_json(), "
+            f"{file.name}: no event can be read: {terminal_text.short(str(exc))}. It takes lines of event.to_json(), "
             "or the body of a callback."
         ) from exc
 
 
 def _call(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator[tuple[DryRun, str]]:
-    """Call the handler; what it prints goes where it belongs, or, with `quiet`, is given beside what it did."""
+    """Call the handler and yield each result; with `quiet`, together with what it printed, which is not shown then."""
     if not events:
         return
     with ExitStack() as stack:
@@ -106,7 +107,7 @@ def _call(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator
 
 @contextmanager
 def _redirect_output(to: io.StringIO | None) -> Iterator[None]:
-    """Let what is printed go there; None: where it would."""
+    """Redirect what is printed; None: do not."""
     if to is None:
         yield
         return
@@ -121,23 +122,21 @@ def _print_filtered(event: Event, reasons: Sequence[str], *, force: bool, as_jso
                 msgspec.json.encode({"events": [event.id], "outcome": "filtered", "sentence": "; ".join(reasons)})
             )
         return
-    click.echo(
-        f"{_describe_event(event)}: its filters keep this from it: {failure_options.printable('; '.join(reasons))}"
-    )
-    click.echo("    Called all the same: --force." if force else "    `--force` calls it all the same.")
+    click.echo(f"{_describe_event(event)}: left out by its filters: {terminal_text.printable('; '.join(reasons))}")
+    click.echo("    Called anyway: --force." if force else "    `--force` calls it anyway.")
 
 
 def _result_text(handler: Handler, result: DryRun) -> str:
     what = _describe_event(result.events[0]) if len(result.events) == 1 else f"a batch of {len(result.events)} events"
     mark = "✓" if result.outcome == "done" else "✗"
-    line = f"{mark} {handler.name}, {what}: {failure_options.printable(result.sentence)} ({result.seconds:.3f} s)"
+    line = f"{mark} {handler.name}, {what}: {terminal_text.printable(result.sentence)} ({result.seconds:.3f} s)"
     consequence = f"\n    {result.consequence}" if result.consequence else ""
     return f"{line}{consequence}\n\n{result.traceback}".rstrip()
 
 
 def _describe_event(event: Event) -> str:
     text = f"{event.kind} {event.id}"
-    return f"{text} ({failure_options.short(event.status)})" if event.kind == "report" else text
+    return f"{text} ({terminal_text.short(event.status)})" if event.kind == "report" else text
 
 
 def _result_json(result: DryRun, printed: str) -> bytes:

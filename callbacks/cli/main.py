@@ -1,7 +1,7 @@
-"""The `callbacks` command: a group whose commands are imported only when they are called.
+"""The command `callbacks`: a group whose commands are imported only when they are called.
 
-That keeps `callbacks web` free of the workers and of every handler (I6), and quick to start.
-Exit codes: 0 well, 1 not well, 2 wrong usage or configuration.
+So `callbacks web` imports neither the workers nor any handler (I6), and starts fast.
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration.
 """
 
 import functools
@@ -16,44 +16,44 @@ from dotenv import load_dotenv
 from shared import library_parts
 from shared.library_parts import Name
 
-# Name of the command: module and attribute, and its one line in the help (the import would cost what it saves).
+# For each command: module and attribute, and its line in the help, which is shown without importing the command.
 _COMMANDS: Final = {
-    "demo": ("callbacks.cli.demo:demo", "A simulated campaign through the whole service, and its balance."),
-    "dev": ("callbacks.cli.dev:dev", "The whole service on a Redis of its own, until Ctrl-C."),
-    "web": ("callbacks.cli.web:web", "The web process: takes callbacks, keeps them, answers 200."),
-    "worker": ("callbacks.cli.worker:worker", "Worker processes: expand callbacks, deliver events."),
-    "ops": ("callbacks.cli.ops:ops", "The operators' page."),
-    "audit": ("callbacks.cli.audit:audit", "Whether all that was received is somewhere, once."),
-    "top": ("callbacks.cli.top:top", "How the service is right now, in the terminal."),
-    "tail": ("callbacks.cli.tail:tail", "New events as they come, with filters; as JSON too."),
+    "demo": ("callbacks.cli.demo:demo", "Send a simulated campaign through the whole service."),
+    "dev": ("callbacks.cli.dev:dev", "Run the whole service with its own Redis, until Ctrl-C."),
+    "web": ("callbacks.cli.web:web", "Run the web process, which receives callbacks."),
+    "worker": ("callbacks.cli.worker:worker", "Run worker processes: expand callbacks, deliver events."),
+    "ops": ("callbacks.cli.ops:ops", "Run the operators' page."),
+    "audit": ("callbacks.cli.audit:audit", "Check that everything received is in exactly one place."),
+    "top": ("callbacks.cli.top:top", "Show the service's current status in the terminal."),
+    "tail": ("callbacks.cli.tail:tail", "Show new events as they arrive, with filters."),
     "handlers": (
         "callbacks.cli.handlers:handlers",
-        "Handlers: list, try, turn off and on, drain, drop.",
+        "List, try, pause, resume, drain or purge handlers.",
     ),
-    "backfill": ("callbacks.cli.backfill:backfill", "Give a new handler events of the past, from the tables of `sql`."),
-    "dead": ("callbacks.cli.dead:dead", "Events that a handler gave up on: list, show, replay, drop."),
+    "backfill": ("callbacks.cli.backfill:backfill", "Deliver past events to a new handler, from the tables of `sql`."),
+    "dead": ("callbacks.cli.dead:dead", "List, show, replay or drop dead letters: events that a handler gave up on."),
     "quarantine": (
         "callbacks.cli.quarantine:quarantine",
-        "Callbacks that could not be read: list, show, replay, drop.",
+        "List, show, replay or drop callbacks that could not be read.",
     ),
-    "message": ("callbacks.cli.message:message", "What became of a message: every status, and its replies."),
-    "messages": ("callbacks.cli.messages:messages", "Messages by number, status and age; as CSV too."),
-    "stats": ("callbacks.cli.stats:stats", "How many messages arrived, and how fast, by job and by day."),
-    "simulate": ("callbacks.cli.simulate:simulate", "Play the gateway against a URL."),
-    "check": ("callbacks.cli.check:check", "Say what is wrong with the configuration, Redis or a handler."),
+    "message": ("callbacks.cli.message:message", "Show a message: every status, and its replies."),
+    "messages": ("callbacks.cli.messages:messages", "List messages by number, status and age."),
+    "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
+    "simulate": ("callbacks.cli.simulate:simulate", "Send callbacks to a URL as the gateway would."),
+    "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers."),
 }
 
-# Callbacks carry people's numbers and texts. What a command writes, and what it starts (workers with any handler, a
-# Redis), is for its own user and, where that user's umask says so, for the group.
+# Callbacks carry people's numbers and texts. Files that a command writes, or that a process it starts writes, are for
+# its own user and, if that user's umask says so, for the group.
 _NO_ACCESS_FOR_OTHERS: Final = 0o007
-# What stands on parts of a library that may change with its next release; looked at before the import, which may fail.
+# Commands that use private parts of a library, which its next release may change; checked before the import.
 _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
     "web": ("hiredis", "httptools", "redis", "uvicorn", "uvloop"),
     "worker": ("redis", "rq"),
     "ops": ("httptools", "redis", "uvicorn"),
 }
 
-# They read the tables of the handler `sql`.
+# These read the tables of the handler `sql`.
 _SQL_COMMANDS: Final = frozenset(("backfill", "message", "messages", "stats"))
 
 
@@ -73,7 +73,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as exc:
             extra = "sql" if cmd_name in _SQL_COMMANDS else "ops" if cmd_name in ("ops", "top") else "dev"
             raise click.ClickException(
-                f"{exc}: `pip install 'callbacks[{extra}]'` brings what `{cmd_name}` needs"
+                f"{exc}: `pip install 'callbacks[{extra}]'` installs what `{cmd_name}` needs"
             ) from exc
         return command
 
@@ -86,11 +86,11 @@ class _Commands(click.Group):
 @click.version_option(package_name="callbacks")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Receive the callbacks of Fortytwo's IM Gateway and never lose one."""
+    """Receive the callbacks of Fortytwo's IM Gateway, and never lose one."""
     umask = os.umask(0o077)
     os.umask(umask | _NO_ACCESS_FOR_OTHERS)
     ctx.call_on_close(functools.partial(os.umask, umask))  # the command may run within a longer-lived process
-    # For development; what the environment says already is left alone.
+    # For development; variables that are set already are not changed.
     load_dotenv(Path(".env"))
 
 

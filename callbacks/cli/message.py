@@ -1,23 +1,30 @@
-"""`callbacks message`: what became of a message, from the tables of the handler `sql`. Exit 1 if nothing is known."""
+"""`callbacks message`: one message with its statuses and replies, from the tables of `sql`. Exit 1 if it is unknown."""
 
 import click
 
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from workers.handlers.sql.history import Timeline
 
 
 @click.command(cls=Command)
 @click.argument("identifier", metavar="ID")
-@click.option("--limit", "limit", type=click.IntRange(1), default=20, show_default=True, help="Messages of a job.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line, a message with its timeline.")
+@click.option(
+    "--limit",
+    "limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="At most this many messages of a job.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line: a message with its timeline.")
 def message(*, identifier: str, limit: int, as_json: bool) -> None:
-    """Show every status of the message ID, and the replies to it: ID is the gateway's, the client's, or a job's."""
+    """Show every status of the message ID, and the replies to it. ID: the gateway's, the client's, or that of a job."""
     with message_history.open_history() as found:
         timelines, total = found.find(identifier, limit=limit)
     if not timelines:
-        raise click.ClickException(f"no message and no job {short(identifier)!r} is known")
+        raise click.ClickException(f"no message and no job has the id {short(identifier)!r}")
     for timeline in timelines:
         click.echo(message_history.to_json(timeline) if as_json else _as_text(timeline))
     if total > len(timelines) and not as_json:
@@ -37,7 +44,7 @@ def _as_text(timeline: Timeline) -> str:
     ):
         if value is not None:
             lines.append(f"  {label:13} {short(value)}")
-    lines.append(f"  {'happened':24}  {'received':24}  status")
+    lines.append(f"  {'occurred':24}  {'received':24}  status")
     for status in timeline.statuses:
         code = "" if not status.error_code else f"  error {status.error_code}"
         lines.append(

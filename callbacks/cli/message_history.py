@@ -1,4 +1,4 @@
-"""What `callbacks message`, `messages` and `stats` have in common: opening the history, times, and their JSON."""
+"""What `callbacks message`, `messages` and `stats` share: opening the history, times, and their JSON."""
 
 import re
 from collections.abc import Iterator
@@ -20,26 +20,26 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 
 
 class Age(click.ParamType[datetime]):
-    """A time so long ago: 90s, 30m, 2h, 7d or 4w."""
+    """A point in time, written as a duration before now: 90s, 30m, 2h, 7d or 4w."""
 
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Give the time in UTC."""
+        """Return the time in UTC."""
         if isinstance(value, datetime):
             return value
         found = re.fullmatch(r"([0-9]{1,9})([smhdw])", str(value).strip().lower())
         if found is None:
-            self.fail(f"{value!r} is no age: write 90s, 30m, 2h, 7d or 4w", param, ctx)
+            self.fail(f"{value!r} is not a duration: use 90s, 30m, 2h, 7d or 4w", param, ctx)
         try:
             return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
         except OverflowError:
-            self.fail(f"{value!r} is before the first year", param, ctx)
+            self.fail(f"{value!r} is too long: it is before the year 1", param, ctx)
 
 
 @contextmanager
 def open_history() -> Iterator[history.History]:
-    """Give the history in the database of the settings; its trouble ends the command with 1."""
+    """Open the history in the database of the settings. An error of the database ends the command with exit code 1."""
     try:
         address = DatabaseUrl.parse(settings.load().database_url)
     except ValueError as exc:
@@ -52,12 +52,12 @@ def open_history() -> Iterator[history.History]:
 
 
 def to_json(value: msgspec.Struct) -> bytes:
-    """Give one line of JSON, its times as every JSON of ours has them."""
+    """Return one line of JSON, with times in RFC 3339."""
     return msgspec.json.encode(_to_plain(value))
 
 
 def format_time(time: datetime | None) -> str:
-    """Give a time for people, of one width, whether it is known or not."""
+    """Return a time for people, in a fixed width; "-" if it is unknown."""
     return f"{'-' if time is None else rfc3339(time):24}"
 
 

@@ -1,4 +1,4 @@
-"""`callbacks messages`: a list of messages from the tables of the handler `sql`, for people, programs, spreadsheets."""
+"""`callbacks messages`: a list of messages from the tables of the handler `sql`, as text, JSON or CSV."""
 
 import csv
 import io
@@ -11,21 +11,21 @@ import click
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_number, parse_status
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from shared.events import rfc3339
 from workers.handlers.sql.history import Message
 
-# Spreadsheets take what begins so for a formula, whatever its quotes (OWASP, "CSV Injection").
+# Spreadsheets read a cell that begins so as a formula, even in quotes (OWASP, "CSV Injection").
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @click.command(cls=Command)
-@click.option("--to", "recipient", metavar="NUMBER", help="Only those to this number.")
-@click.option("--status", "statuses", multiple=True, help="Only those whose current status it is; may be repeated.")
-@click.option("--since", type=message_history.Age(), help="Only those heard of since: 90s, 30m, 2h, 7d.")
-@click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="At most.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with names in the first line.")
+@click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number.")
+@click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
+@click.option("--since", type=message_history.Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
+@click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 def messages(
     *,
     recipient: str | None,
@@ -35,9 +35,9 @@ def messages(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """List messages and their current status, the latest heard of first."""
+    """List messages and their current status, the most recent callback first."""
     if as_json and as_csv:
-        raise click.UsageError("Say --json or --csv, not both.")
+        raise click.UsageError("Use --json or --csv, not both.")
     number = None if recipient is None else parse_number(recipient)
     with message_history.open_history() as found:
         rows = found.messages(recipient=number, statuses=list(map(parse_status, statuses)), since=since, limit=limit)

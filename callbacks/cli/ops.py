@@ -1,4 +1,4 @@
-"""`callbacks ops`: the operators' page. Without a password it is on the loopback address alone."""
+"""`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
 import ipaddress
 import socket
@@ -19,10 +19,10 @@ from shared.errors import ConfigurationError
 @click.option("--host", help="The address to listen on, instead of CALLBACKS_OPS_HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of CALLBACKS_OPS_PORT.")
 def ops(host: str | None, port: int | None) -> None:
-    """Show what the service is doing, on a page of its own.
+    """Serve web pages that show the state of the service.
 
-    It is on 127.0.0.1 unless --host says otherwise, and then only with CALLBACKS_OPS_PASSWORD. From elsewhere reach it
-    through an SSH tunnel, or put a proxy with HTTPS before it.
+    They listen on 127.0.0.1. Another --host needs CALLBACKS_OPS_PASSWORD. To reach them from elsewhere, use an SSH
+    tunnel or a proxy with HTTPS.
     """
     logs.configure()
     unknown_settings.log_warnings()
@@ -36,7 +36,7 @@ def ops(host: str | None, port: int | None) -> None:
         listening.close()
         raise ConfigurationError(
             [
-                f"CALLBACKS_OPS_PASSWORD is not set, and others can reach {host}, where events are shown. "
+                f"CALLBACKS_OPS_PASSWORD is not set, and other machines can reach {host}, where events are shown. "
                 "Set it, or listen on 127.0.0.1"
             ]
         )
@@ -45,7 +45,7 @@ def ops(host: str | None, port: int | None) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            # Strangers reach the port also where a password is asked for.
+            # Anybody can reach the port, also with a password set.
             http=_Protocol,
             ws="none",
             log_config=None,
@@ -61,20 +61,20 @@ def ops(host: str | None, port: int | None) -> None:
 
 
 class _Protocol(HttpProtocol):
-    """The public edge's, with patience for who downloads 4 MiB, the largest body, over a phone: some 300 kbit/s."""
+    """The web process's protocol, patient enough to download 4 MiB, the largest body, at 300 kbit/s."""
 
     max_unread_checks = 8
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which would wait for streams that have no end."""
+    """uvicorn's server, which would otherwise wait for endless streams."""
 
     def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
         super().__init__(config)
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, then stop."""
+        """Close the streams, then stop."""
         self._streams.close()
         await super().shutdown(sockets)
 

@@ -1,18 +1,18 @@
-"""Saying that a handler is off or paused: else a command that waits for it seems to do nothing."""
+"""A notice that a handler is paused; without it, a command that waits for the handler seems to hang."""
 
 from datetime import datetime
 
 import click
 import redis
 
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from shared.events import rfc3339
 from workers.runtime import pause
 from workers.runtime.pause import PausedBy, PauseState
 
 
 class PauseNotice:
-    """Says it on standard error, once for each pause."""
+    """Prints the notice on standard error, once for each pause."""
 
     def __init__(self, client: redis.Redis, handler: str) -> None:
         self._client = client
@@ -20,9 +20,9 @@ class PauseNotice:
         self._printed: tuple[PausedBy, datetime] | None = None
 
     def print_if_paused(self) -> None:
-        """Say it, if it is so and has not been said. Raises redis.RedisError."""
+        """Print the notice if the handler is paused and it was not printed yet. Raises redis.RedisError."""
         pause_state = pause.read_state(self._client, self._handler)
-        # A pause that is over stands there until the next event is done.
+        # A pause that is over stays in Redis until the next event is delivered.
         if pause_state is None or not pause_state.seconds_left or self._printed == (pause_state.by, pause_state.since):
             return
         self._printed = (pause_state.by, pause_state.since)
@@ -30,7 +30,7 @@ class PauseNotice:
 
 
 def describe_pause(handler: str, pause_state: PauseState) -> str:
-    """Give the sentence for a handler that is held."""
+    """Return the notice for a paused handler."""
     if pause_state.until is None:
         return f"{handler!r} is paused: nothing is delivered to it until `callbacks handlers resume {handler}`."
     return (

@@ -1,4 +1,4 @@
-"""Ports: free ones, and sockets that listen before a server is started on them."""
+"""Ports: finding a free one, and listening on one before the server is started."""
 
 import random
 import socket
@@ -14,7 +14,7 @@ _TRIES: Final = 200
 
 
 class NoPort(CallbacksError):
-    """The address cannot be listened on."""
+    """The process cannot listen on this address."""
 
 
 def free_port() -> int:
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on the first address that `host` means. Raises NoPort."""
+    """Return a socket that listens on the first address of `host`. Raises NoPort."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -48,6 +48,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def format_url(listening: socket.socket) -> str:
-    """Give the address as a URL."""
+    """Return the address of a socket as a URL."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,19 +1,19 @@
-"""`callbacks quarantine`: authentic callbacks that could not be read; kept raw for 30 days, as long as there is room.
+"""`callbacks quarantine`: authentic callbacks that could not be read; kept as received for 30 days, if there is room.
 
-`replay` sends one the way of every callback, so one that was delivered meanwhile comes out as a duplicate.
+`replay` processes one like every callback, so one that was delivered meanwhile counts as a duplicate.
 """
 
 import click
 import msgspec
 
-from callbacks.cli import failure_options
+from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command
 from workers.failures.failure_list import QUARANTINE
 
 
 @click.group()
 def quarantine() -> None:
-    """Callbacks that could not be read: list, show, replay, drop."""
+    """List, show, replay or drop callbacks that could not be read."""
 
 
 @quarantine.command("list", cls=Command)
@@ -26,29 +26,26 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
             if as_json:
                 click.echo(msgspec.json.encode(row))
             else:
-                error = failure_options.short(row.error)
+                error = terminal_text.short(row.error)
                 click.echo(f"{row.id}  {row.received_at}  {row.source}  {row.kind or '?':<6}  {error}")
         if not as_json:
-            click.echo(f"{store.count(QUARANTINE):,} in all")
+            click.echo(f"{store.count(QUARANTINE):,} in total")
 
 
 @quarantine.command(cls=Command)
 @click.argument("entry_id", metavar="ID")
 @failure_options.json_option
 def show(*, failure_id: str, as_json: bool) -> None:
-    """Show one callback.
-
-    That is what is wrong with it, and its body as received.
-    """
+    """Show one callback: what is wrong with it, and its body as received."""
     with failure_options.open_failures() as (store, _):
         callback = store.read_quarantined(failure_id)
     if as_json:
-        # A body need not be text; what is not shows as U+FFFD here, and whole without --json.
+        # A body may not be text; other bytes become U+FFFD here, and are printed unchanged without --json.
         fields = msgspec.structs.asdict(callback) | {"body": callback.body.decode(errors="replace")}
         click.echo(msgspec.json.encode(fields))
         return
     click.echo(f"received  {callback.received_at}\nsource    {callback.source}\nkind      {callback.kind or 'unknown'}")
-    click.echo(f"records   {callback.records}\nerror     {failure_options.short(callback.error)}\n")
+    click.echo(f"records   {callback.records}\nerror     {terminal_text.short(callback.error)}\n")
     if callback.traceback:
         click.echo(f"{callback.traceback}\n")
     click.echo(callback.body)
@@ -59,7 +56,7 @@ def show(*, failure_id: str, as_json: bool) -> None:
 @failure_options.all_option
 @failure_options.json_option
 def replay(*, ids: tuple[str, ...], select_all: bool, as_json: bool) -> None:
-    """Send callbacks their normal way again. One that still cannot be read stays."""
+    """Process callbacks again. One that still cannot be read stays."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
         selection = failure_options.select(failures.store, QUARANTINE, ids)
@@ -72,12 +69,12 @@ def replay(*, ids: tuple[str, ...], select_all: bool, as_json: bool) -> None:
 @failure_options.yes_option
 @failure_options.json_option
 def drop(*, ids: tuple[str, ...], select_all: bool, yes: bool, as_json: bool) -> None:
-    """Drop callbacks for good."""
+    """Drop callbacks permanently."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
         selection = failure_options.select(failures.store, QUARANTINE, ids)
         if not yes:
             click.confirm(
-                f"Drop {failure_options.selection_size(selection):,} callbacks for good?", abort=True, err=True
+                f"Drop {failure_options.selection_size(selection):,} callbacks permanently?", abort=True, err=True
             )
         failure_options.run_on(failures, "drop", QUARANTINE, selection, as_json=as_json)

@@ -12,9 +12,9 @@ from shared.settings import Settings
 
 @contextmanager
 def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
-    """Give the settings and a client; an error of Redis ends the command with 1.
+    """Yield the settings and a client. An error of Redis ends the command with exit code 1.
 
-    Raises ConfigurationError where the settings are wrong, or name no Redis.
+    Raises ConfigurationError if the settings are wrong, or REDIS_URL is not set.
     """
     loaded = settings.load(needs=("REDIS_URL",))
     client = connections.connect(loaded.redis_url)

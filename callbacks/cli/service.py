@@ -1,7 +1,7 @@
-"""The whole service on this machine, for `dev` and `demo`: a Redis of its own, the web process, both worker pools.
+"""The whole service on this machine, for `dev` and `demo`: a private Redis, the web process, both worker pools.
 
-Started in this order and stopped from the web process on, so that nothing new comes in while the rest ends: at most
-STOP_SECONDS for each part and 1 s for Redis. What is not finished then stays in Redis.
+They start in this order. The web process stops first, so that nothing new arrives while the rest stops: at most
+STOP_SECONDS for each process, and 1 s for Redis. Unfinished work stays in Redis.
 """
 
 import os
@@ -26,14 +26,14 @@ _LOG_TAIL_CHARACTERS: Final = 1500
 
 
 class ProcessEnded(CallbacksError):
-    """A part of the service ended by itself."""
+    """A process of the service ended unexpectedly."""
 
 
 class Service:
-    """The parts, with their files in `folder`; the operators' page among them if it gets a port, `ops_port`.
+    """The processes, with their files in `folder`; with the operators' page if `ops_port` is given.
 
-    `environment` is set on top of this process's; REDIS_URL is the service's own. With `quiet` each part's output
-    goes to `folder`/<part>.log, else to where ours goes. Raises CallbacksError if a part does not start.
+    `environment` is added to this process's; REDIS_URL is that of the private Redis. With `quiet` each process's output
+    goes to `folder`/<name>.log, otherwise where ours goes. Raises CallbacksError if a process does not start.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Service:
         self._stack.close()
 
     def check(self) -> None:
-        """Raise PartEnded if a part has ended, with the end of its log."""
+        """Raise ProcessEnded if a process has ended, with the end of its log."""
         for part, process in self._parts.items():
             code = process.poll()
             if code is not None:

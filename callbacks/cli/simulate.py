@@ -36,10 +36,10 @@ _DELIVERY = DeliveryOptions()
 
 
 def _bundle(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
-    fewest, dash, most = value.partition("-")
-    if not (fewest.isdecimal() and (most.isdecimal() or not dash)):
+    fewest, dash, highest = value.partition("-")
+    if not (fewest.isdecimal() and (highest.isdecimal() or not dash)):
         raise click.BadParameter(f"{value!r} is not of the form MIN-MAX, as in 1-20.")
-    return int(fewest), int(most if dash else fewest)
+    return int(fewest), int(highest if dash else fewest)
 
 
 def _moment(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime:

@@ -1,4 +1,4 @@
-"""`callbacks stats`: what became of the messages of some days, by job and by day, from the tables of `sql`."""
+"""`callbacks stats`: counts of messages by job and day, from the tables of the handler `sql`."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,11 +8,11 @@ import click
 
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
-from callbacks.cli.failure_options import short
+from callbacks.cli.terminal_text import short
 from workers.handlers.sql.history import Stats, Totals
 
-# Of more jobs than these people read none; --json has them all.
-_JOBS_SHOWN: Final = 20
+# Nobody reads more; --json has all.
+_MAX_JOBS: Final = 20
 
 
 @click.command(cls=Command)
@@ -21,11 +21,11 @@ _JOBS_SHOWN: Final = 20
     type=message_history.Age(),
     default="7d",
     show_default=True,
-    help="Messages first heard of since: 30m, 2h, 7d.",
+    help="Messages first seen since: 30m, 2h, 7d.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(*, since: datetime, as_json: bool) -> None:
-    """Count messages by their current status, for each day and job; how many arrived, and how fast."""
+    """Count messages by current status for each day and job; show the delivery rate and time."""
     with message_history.open_history() as found:
         totals = found.stats(since=since)
     click.echo(message_history.to_json(totals) if as_json else "\n".join(_as_text(totals)))
@@ -38,11 +38,11 @@ def _as_text(totals: Stats) -> Iterator[str]:
         yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
     for day in totals.days:
         yield f"{day.day}: {_line(day.totals)}"
-    for job in totals.jobs[:_JOBS_SHOWN]:
+    for job in totals.jobs[:_MAX_JOBS]:
         names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
         yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
-    if len(totals.jobs) > _JOBS_SHOWN:
-        yield f"{len(totals.jobs) - _JOBS_SHOWN:,} more jobs: --json"
+    if len(totals.jobs) > _MAX_JOBS:
+        yield f"{len(totals.jobs) - _MAX_JOBS:,} more jobs: --json"
 
 
 def _line(totals: Totals) -> str:

@@ -1,7 +1,7 @@
-"""`callbacks tail`: new events in the terminal as they come, until Ctrl-C.
+"""`callbacks tail`: new events in the terminal as they arrive, until Ctrl-C.
 
-Numbers are masked as the handler `log` masks them, unless `--numbers full` asks for them; texts of replies are shown,
-as a terminal is asked for by a person, and no log is. What is said about the feed itself goes to standard error.
+Numbers are masked as by the handler `log`, unless `--numbers full` is given. Texts of replies are shown: a person asked
+for them, and they go to no log. Notices about the feed itself go to standard error.
 """
 
 import contextlib
@@ -27,16 +27,18 @@ Kind: TypeAlias = Literal["report", "reply"]
 
 
 @click.command(cls=Command)
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(["report", "reply"]), help="Only such events.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(["report", "reply"]), help="Only events of this kind."
+)
 @click.option("--status", "statuses", multiple=True, help="Only reports of this status; may be repeated.")
 @click.option("--channel", "channels", multiple=True, help="Only events of this channel; may be repeated.")
 @click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
-@click.option("--to", "number", metavar="NUMBER", default="", help="Only those to this number, and its replies.")
-@click.option("--count", "limit", type=click.IntRange(1), help="End after so many.")
+@click.option("--to", "number", metavar="NUMBER", default="", help="Only events to this number, and its replies.")
+@click.option("--count", "limit", type=click.IntRange(1), help="Stop after this many events.")
 @click.option(
     "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one event a line, as handlers write them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line, as handlers write it.")
 def tail(
     *,
     kinds: tuple[Kind, ...],
@@ -48,10 +50,10 @@ def tail(
     numbers: str,
     as_json: bool,
 ) -> None:
-    """Show new events as they come, until Ctrl-C.
+    """Show new events as they arrive, until Ctrl-C.
 
-    It shows what expand workers hand to the handlers from now on: no duplicate, nothing of the past. Of very many at
-    once only some are shown, and the others counted.
+    It shows what expand workers enqueue for handlers from now on, without duplicates and past events. If very many
+    arrive at once, it shows some and counts the others.
     """
     loaded = settings.load(needs=("REDIS_URL",))
     wanted = LiveFilter(
@@ -64,9 +66,9 @@ def tail(
     redis_url = connections.redact_url(loaded.redis_url)
 
     def show(event: Event) -> None:
-        shown = event if numbers == "full" else mask_event(event)
-        # Flushed, as whoever reads a pipe wants to see it now.
-        click.echo(_format_json(shown) if as_json else _format_line(shown))
+        masked = event if numbers == "full" else mask_event(event)
+        # Flushed, so that the reader of a pipe sees it at once.
+        click.echo(_format_json(masked) if as_json else _format_line(masked))
 
     try:
         with termination.on_signal(), contextlib.closing(live.listen_sync(loaded.redis_url)) as feed:
@@ -84,26 +86,28 @@ def tail(
 def _print_feed(
     feed: Iterable[FeedItem], *, wanted: LiveFilter, show: Callable[[Event], None], limit: int | None, redis_url: str
 ) -> None:
-    """Show what is wanted, until there were `most` of them, or nobody reads any more (BrokenPipeError)."""
-    shown, was_listening = 0, False
+    """Show matching events, until `limit` were shown. Raises BrokenPipeError if the output has no reader."""
+    count, was_listening = 0, False
     for one in feed:
         match one:
             case Idle():
                 broken_pipe.check_reader()
             case Listening():
                 _print_notice(
-                    f"Redis is back: listening to {redis_url}." if was_listening else f"Listening to {redis_url}."
+                    f"Redis is available again: listening to {redis_url}."
+                    if was_listening
+                    else f"Listening to {redis_url}."
                 )
                 was_listening = True
             case FeedUnavailable():
-                _print_notice(f"{redis_url} is away ({one.error}): what is new meanwhile is not shown.")
+                _print_notice(f"{redis_url} is unavailable ({one.error}): events that arrive now are not shown.")
                 was_listening = True
             case Omitted():
                 _print_notice(f"… {one.number:,} more not shown")
             case _ if wanted.matches(one):
                 show(one)
-                shown += 1
-                if shown == limit:
+                count += 1
+                if count == limit:
                     return
             case _:
                 pass
@@ -114,12 +118,12 @@ def _print_notice(text: str) -> None:
 
 
 def _format_line(event: Event) -> str:
-    text = msgspec.structs.replace(event, raw={}).to_json()  # of which a line shows nothing
+    text = msgspec.structs.replace(event, raw={}).to_json()  # not shown on the line
     return format_event(msgspec.json.decode(text))
 
 
 def _format_json(event: Event) -> str:
-    """Give the JSON form; for a terminal, what could steer it is escaped, which means the same."""
+    """Return the JSON form; for a terminal, control characters are escaped, which means the same."""
     line = event.to_json()
     if not sys.stdout.isatty():
         return line

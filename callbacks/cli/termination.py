@@ -1,4 +1,4 @@
-"""Ending from outside, once, and cleanly: SIGTERM and SIGHUP unwind the stack as Ctrl-C does."""
+"""Termination by a signal: SIGTERM and SIGHUP unwind the stack as Ctrl-C does, once."""
 
 import signal
 import sys
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 
 class Terminated(SystemExit):
-    """A signal asked this process to end; its code is the shell's convention for that signal.
+    """A signal terminated this process; the exit code is the shell's convention for that signal.
 
-    A SystemExit, as event loops let only that and KeyboardInterrupt through.
+    A SystemExit, as event loops pass on only that and KeyboardInterrupt.
     """
 
     def __init__(self, signum: int) -> None:
@@ -20,7 +20,7 @@ class Terminated(SystemExit):
 def on_signal() -> Iterator[None]:
     """Have SIGINT, SIGTERM and SIGHUP raise Terminated in the main thread, within.
 
-    Only the first does: what unwinds is not broken off by a second one.
+    Only the first signal does: a second one does not interrupt the unwinding.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,9 +38,9 @@ def on_signal() -> Iterator[None]:
 
 
 def exit_zero_on_signal() -> None:
-    """Have SIGTERM and Ctrl-C end this process with 0, once uvicorn has drained.
+    """Have SIGTERM and Ctrl-C end this process with exit code 0, once uvicorn has drained.
 
-    It raises the signal that stopped it again, for whoever handled that before.
+    After draining, uvicorn raises the signal again for the handler that was installed before.
     """
 
     def exit_zero(_signum: int, _frame: object) -> None:

@@ -148,8 +148,8 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
     )
 
     assert ended.returncode == 0, "nothing is wrong with it"
-    assert "handler 'one' is off since " in ended.stdout
-    assert "`callbacks handlers resume one` turns it on again" in ended.stdout
+    assert "handler 'one' is paused by an operator since " in ended.stdout
+    assert "`callbacks handlers resume one` resumes it" in ended.stdout
     assert (
         "handler 'two' is paused since 2023-11-14 22:13:20 UTC, until 2099-12-03 16:53:20: moving house; 0 events wait"
     ) in ended.stdout
@@ -162,5 +162,5 @@ def test_what_is_wrong_with_one_handler_hides_no_other(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert "✗ CALLBACKS_HANDLERS: 'forward': its settings: CALLBACKS_FORWARD_SECRETS: is not set" in ended.stdout
-    assert "until then its workers stop, others go on" in ended.stdout
+    assert "until then its workers stop, the others keep running" in ended.stdout
     assert "✓ handler 'jsonl'" in ended.stdout

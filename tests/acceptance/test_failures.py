@@ -13,8 +13,7 @@ import pytest
 
 from shared import audit, batches
 from tests import commit_pipeline
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import INTERRUPT, WAIT_SECONDS, Running, get, run
+from tests.acceptance.processes import INTERRUPT, TOKEN, WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
 
 HANDLERS = """
@@ -43,7 +42,7 @@ def report(number: int) -> bytes:
 def service(
     start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer
 ) -> Callable[[bytes, str], Any]:
-    """Give a function that posts a body to the running service and waits until nothing moves any more."""
+    """Return a function that posts a body to the running service and waits until nothing moves any more."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     web = start("web")
     start("worker", "expand", CALLBACKS_HANDLERS="handlers")
@@ -101,7 +100,7 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     assert told == ["        3  picky", "`callbacks dead list NAME` shows them."]
     told = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
     assert [line.split("  ")[2:] for line in told] == [["1 attempt", "not today"]] * 3 + [[]]
-    assert told[3] == "3 in all"
+    assert told[3] == "3 in total"
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
@@ -138,7 +137,7 @@ def test_a_dropped_dead_letter_is_counted_as_dropped(
 
     assert (sums.handlers[1].dead, sums.handlers[1].dropped) == (0, 1)
     assert gone.returncode == 1
-    assert "no such entry" in gone.stderr
+    assert "no such failure" in gone.stderr
     assert at_rest(redis_server) == sums
 
 
@@ -158,7 +157,7 @@ def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
     assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": 2.5, "status": "SEEN"}]}
 
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
-    assert (stays.returncode, stays.stdout) == (1, "replayed: 0; could not: 3\n")
+    assert (stays.returncode, stays.stdout) == (1, "replayed: 0; failed: 3\n")
     assert ".data[0].status" in stays.stderr
     told = command(tmp_path, redis_server, "quarantine", "replay", "--all", "--json")
     *errors, summary = map(json.loads, told.stdout.splitlines())
@@ -225,7 +224,7 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
 
 
 def quarantined(number: int) -> batches.Quarantined:
-    """Give a callback as an earlier release may have left it, which could not read what this one can."""
+    """Return a callback as an earlier release may have left it, which could not read what this one can."""
     return batches.Quarantined(
         kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(number)
     )

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import REPOSITORY, Running
+from tests.acceptance.processes import REPOSITORY, TOKEN, Running
 from tests.prometheus_server import PrometheusServer, require
 from tests.redis_server import free_port
 
@@ -49,7 +48,7 @@ def callback(number: int) -> bytes:
 
 @pytest.fixture
 def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iterator[PrometheusServer]:
-    """Give a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
+    """Yield a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
     require("prometheus")
     web = start("web")
     web.wait_for_output("listening on")
@@ -79,7 +78,7 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
 
 
 def metrics(expression: str) -> set[str]:
-    """Give the names of metrics that an expression speaks of."""
+    """Return the names of metrics that an expression speaks of."""
     return set(re.findall(r"\b(?:callbacks_[a-z_]+|up)\b(?!\()", re.sub(r'"[^"]*"', '""', expression)))
 
 

@@ -11,12 +11,10 @@ from typing import Any, TypeAlias
 import httpx
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, INTERRUPT, Running, get, run
+from tests.acceptance.processes import CALLBACKS, INTERRUPT, TOKEN, Running, get, run
 from tests.acceptance.terminals import in_terminal
-from tests.conftest import StartRedis
-from tests.integration.conftest import until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import until
 
 Start: TypeAlias = Callable[..., Running]
 
@@ -148,9 +146,9 @@ def test_it_says_when_redis_goes_away_and_when_it_is_back(start_redis: StartRedi
     tail = start("tail", REDIS_URL=server.url)
     tail.wait_for_output("Listening to")
     server.kill()
-    tail.wait_for_output(" is away (ConnectionError)")
+    tail.wait_for_output(" is unavailable (ConnectionError)")
     server.start()
-    tail.wait_for_output("Redis is back: listening")
+    tail.wait_for_output("Redis is available again: listening")
     assert tail.stop() == 0
     assert "s3cret" not in tail.output
 
@@ -182,6 +180,6 @@ def test_a_redis_that_does_not_let_it_in_is_named(start_redis: StartRedis, tmp_p
 
 def test_a_redis_that_is_not_there_is_waited_for(start: Start) -> None:
     tail = start("tail", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    tail.wait_for_output("is away")
+    tail.wait_for_output("is unavailable")
     tail.send(INTERRUPT)
     assert tail.wait() == 0

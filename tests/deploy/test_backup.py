@@ -7,10 +7,9 @@ import pytest
 
 from shared import audit
 from tests.acceptance.processes import get, run, started
-from tests.conftest import StartRedis
 from tests.deploy.deployment import TOKEN, environment
 from tests.docs.pages import Block, with_blocks
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
 
 PAGE = "docs/operations.md"
 

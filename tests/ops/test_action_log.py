@@ -7,9 +7,8 @@ import pytest
 import redis
 
 from shared import keys
-from tests.conftest import StartRedis
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
-from tests.redis_server import RedisServer
+from tests.integration.harness import Harness, open_harness
+from tests.redis_server import RedisServer, StartRedis
 from workers.admin.action_log import (
     Action,
     ActionLog,
@@ -24,7 +23,7 @@ from workers.failures.cursor import Cursor, FailureFilter
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url) as made:
         yield made
 
@@ -113,7 +112,10 @@ def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
         pass
 
     noted = only(log)
-    assert (noted.who, noted.chosen) == ("(number)    admin", "all with source gw, error holds a text of 19 characters")
+    assert (noted.who, noted.chosen) == (
+        "(number)    admin",
+        "all with source gw, error contains a text of 19 characters",
+    )
     kept = b"".join(
         value for key in harness.connection.scan_iter() if b":" in key[3:] for value in fields(harness, key)
     )
@@ -141,7 +143,7 @@ def test_what_is_chosen_is_said_in_words() -> None:
     assert describe_filter(FailureFilter()) == "all"
     assert (
         describe_filter(FailureFilter(kind="unknown", error="x"))
-        == "all with kind unknown, error holds a text of 1 character"
+        == "all with kind unknown, error contains a text of 1 character"
     )
     assert describe_ids(3) == "3 by id"
 

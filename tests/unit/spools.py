@@ -2,14 +2,13 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from ingest.group_commit import BatchEntry
-from ingest.spool import drainer
 from ingest.spool.folder import DrainBatch, SpoolFolder
 from ingest.spool.store import FallbackStore
 from shared.batches import Accepted
@@ -22,22 +21,6 @@ def callback(body: str, *, received_ms: int = 1) -> Accepted:
 
 def bodies(entries: Sequence[BatchEntry]) -> list[str]:
     return [entry.body if isinstance(entry, Accepted) else entry.body.decode() for entry in entries]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[..., SpoolFolder]]:
-    """Return a function that opens the folder again, as another process would."""
-    folders: list[SpoolFolder] = []
-
-    def open_folder(*, limit_bytes: int = 1 << 30) -> SpoolFolder:
-        folder = SpoolFolder(tmp_path / "spool", limit_bytes=limit_bytes)
-        folder.open()
-        folders.append(folder)
-        return folder
-
-    yield open_folder
-    for folder in folders:
-        folder.close()
 
 
 def died(folder: SpoolFolder) -> None:
@@ -126,11 +109,3 @@ def spool(path: Path, *, limit_bytes: int = 1 << 30) -> SpoolFolder:
 def lines(caplog: pytest.LogCaptureFixture, action: str = "spool") -> list[str]:
     """Return the log lines of an action."""
     return [record.getMessage() for record in caplog.records if record.getMessage().startswith(f"action={action} ")]
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the drainer's intervals."""
-    monkeypatch.setattr(drainer, "TICK_SECONDS", 0.001)
-    monkeypatch.setattr(drainer, "PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(drainer, "CHECK_SECONDS", 0.005)

@@ -10,8 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.batches import Accepted, TracedAccepted
 from shared.tracer import Tracer
+from workers.expand.fan_out import FanOutGroup, RecordResult
 from workers.expand.spans import ExpandSpans
-from workers.runtime.settlement import FanOutEvent, FanOutGroup, Item, NewFailure
+from workers.runtime.settlement import FanOutEvent, NewFailure
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNREADABLE = {name: NewFailure(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}
@@ -32,11 +33,11 @@ def spans(exporter: InMemorySpanExporter) -> ExpandSpans:
     return ExpandSpans(Tracer(provider, "tests"))
 
 
-def expand(spans: ExpandSpans, *items: Item, trace: str = PARENT) -> list[Item]:
+def expand(spans: ExpandSpans, *items: RecordResult, trace: str = PARENT) -> list[RecordResult]:
     return spans.wrap(lambda _: list(items))(TracedAccepted("status", "gw", 1, 1, "{}", trace))
 
 
-def mask_of(items: list[Item]) -> str:
+def mask_of(items: list[RecordResult]) -> str:
     (offer,) = (item for item in items if isinstance(item, FanOutEvent))
     return offer.mask
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batches import Accepted
+from workers.expand.fan_out import RecordResult
 from workers.expand.record_reader import RecordReader, split_records
-from workers.runtime.settlement import FanOutEvent, Item, NewFailure
+from workers.runtime.settlement import FanOutEvent, NewFailure
 
 
 def accepted(readable: list[bool], **envelope: Any) -> Accepted:
@@ -19,7 +20,7 @@ def accepted(readable: list[bool], **envelope: Any) -> Accepted:
     return Accepted("status", "gw", 1_700_000_000_000, len(records), json.dumps({**envelope, "data": records}))
 
 
-def records_of(items: list[Item]) -> list[tuple[str, bool]]:
+def records_of(items: list[RecordResult]) -> list[tuple[str, bool]]:
     """Return the ids of the records that these items stand for, and whether each is an event."""
     found: list[tuple[str, bool]] = []
     for item in items:

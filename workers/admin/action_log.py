@@ -1,8 +1,8 @@
-"""The trail of what operators did, on the page or on the command line: who, what, where, how many, when, how it ended.
+"""The action log: what operators did, on the page or on the command line: who, what, where, how many, when, the end.
 
-It is noted before anything is done and again at the end, so an act that was broken off shows as begun. Redis keeps the
-newest (`keys.ACTIONS`), the log has two lines of each. No text, no phone number and no token is in it (I9): what was
-chosen is described by how much, never by the words that were searched for.
+An action is recorded before it starts and again when it ends, so an interrupted one shows as running. Redis keeps the
+newest (`keys.ACTIONS`); the log has two lines for each. It holds no text, no phone number and no token (I9): a
+selection is described by its size, never by the words that were searched for.
 """
 
 import getpass
@@ -32,18 +32,18 @@ ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "d
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
 _MAX_CHARACTERS: Final = 64
-# As long as any whole phone number is, and shorter than an id made of digits needs to be told.
+# The shortest whole phone number has this many digits; a count of failures has fewer.
 _PHONE_NUMBER: Final = re.compile(r"[0-9]{7,}")
 
 
 class AlreadyStarted(CallbacksError):
-    """It was begun before: whoever asks twice means it once."""
+    """This action was already started."""
 
 
 class Action(Struct, frozen=True, kw_only=True):
-    """What an operator is about to do, on a shelf ("quarantine", "dead:log") or with a handler ("handler:log").
+    """What an operator asks for. `where`: "quarantine", "dead:log" (dead letters of the handler log) or "handler:log".
 
-    `chosen` says in words which entries; `number` how many they are, None where nobody counted.
+    `chosen` describes the selected failures; `number` is how many they are, None if they were not counted.
     """
 
     who: str
@@ -55,7 +55,7 @@ class Action(Struct, frozen=True, kw_only=True):
 
 
 class LoggedAction(Action, frozen=True, kw_only=True):
-    """What is noted of it. `done` and `failed` count entries, or events, so far; `why` is the kind of its error."""
+    """An action as it is stored. `done` and `failed` count failures or events so far; `why` is its error's type."""
 
     action_id: str
     started_at: datetime
@@ -67,7 +67,7 @@ class LoggedAction(Action, frozen=True, kw_only=True):
 
 
 class ActionProgress(Struct, kw_only=True):
-    """How far an act has come: its doer counts here, and the trail writes it down."""
+    """How far an action has come. Who runs it counts here; the action log stores it."""
 
     done: int = 0
     failed: int = 0
@@ -75,16 +75,16 @@ class ActionProgress(Struct, kw_only=True):
 
 
 class ActionLog:
-    """The trail over one connection. Every method may raise redis.RedisError."""
+    """The action log over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
         self._index_reader = IndexReader(connection)
 
     def start(self, action: Action, action_id: str = "") -> str:
-        """Note that it begins, and give the id it has from now on: `action_id`, if that was given to it before.
+        """Record that an action starts, and return its id: `action_id`, or a new one.
 
-        Raises AlreadyStarted, and redis.OutOfMemoryError while Redis is full.
+        Raises AlreadyStarted if `action_id` is known, and redis.OutOfMemoryError while Redis is full.
         """
         action_id = action_id or new_id()
         action = _sanitize(action)
@@ -117,7 +117,7 @@ class ActionLog:
     def end(
         self, action_id: str, action: Action, progress: ActionProgress, *, state: ActionState, why: str = ""
     ) -> None:
-        """Note how it ended, and with how many entries it was done."""
+        """Record how an action ended, and its progress."""
         action = _sanitize(action)
         log.info(
             'action=operator_action_ended id=%s who="%s" what=%s where=%s state=%s done=%d failed=%d why=%s',
@@ -128,9 +128,9 @@ class ActionLog:
 
     @contextmanager
     def record(self, action: Action) -> Iterator[ActionProgress]:
-        """Note what is done inside: its beginning, and its end however that comes.
+        """Record the action that runs inside the context: its start, and its end even if it raises.
 
-        While Redis is full it is done without: dropping is how room is made.
+        While Redis is full the action runs without a record: dropping failures makes room.
         """
         progress = ActionProgress()
         action_id = ""
@@ -141,18 +141,18 @@ class ActionLog:
         try:
             yield progress
         except BaseException as exc:
-            # It fails for that reason, whatever Redis says to a note of it.
+            # The action's own error is raised, also if recording it fails.
             state: ActionState = "stopped" if progress.is_stopped or not isinstance(exc, Exception) else "failed"
             self._end_if_possible(action_id, action, progress, state=state, why=type(exc).__name__)
             raise
         self._end_if_possible(action_id, action, progress, state="stopped" if progress.is_stopped else "done")
 
     def find(self, action_id: str) -> LoggedAction | None:
-        """Give what is noted of one act; None if that is nothing, or no more."""
+        """Return one action, or None if it is unknown or expired."""
         return _parse_action(action_id, self._connection.hgetall(keys.action(action_id)))
 
     def list_newest(self, *, after: Cursor | None = None, limit: int) -> Page[LoggedAction]:
-        """Give the newest acts after a place."""
+        """Return a page of actions, newest first, after a cursor."""
         cursors = self._index_reader.read_members(keys.ACTIONS, after=after, limit=limit + 1)
         with self._connection.pipeline(transaction=False) as pipe:
             for cursor in cursors[:limit]:
@@ -173,17 +173,17 @@ class ActionLog:
 
 
 def new_id() -> str:
-    """Give an id for an act: 12 hexadecimal digits of the time, then 8 at random."""
+    """Return an id for an action: 12 hexadecimal digits of the time in ms, then 8 random ones."""
     return f"{batches.now_ms():012x}{secrets.token_hex(4)}"
 
 
 def progress_fields(progress: ActionProgress) -> dict[str, int]:
-    """Give the fields of an act that tell how far it has come."""
+    """Return the stored fields of an action's progress."""
     return {"done": progress.done, "failed": progress.failed}
 
 
 def describe_filter(failure_filter: FailureFilter) -> str:
-    """Say which entries a sieve lets through, without the text that was searched for."""
+    """Return which failures a filter matches, in words, without the text that was searched for."""
     if failure_filter.matches_all:
         return "all"
     parts = [
@@ -191,17 +191,17 @@ def describe_filter(failure_filter: FailureFilter) -> str:
     ]
     if failure_filter.error:
         number = len(failure_filter.error)
-        parts.append(f"error holds a text of {number} character{'' if number == 1 else 's'}")
+        parts.append(f"error contains a text of {number} character{'' if number == 1 else 's'}")
     return f"all with {', '.join(parts)}"
 
 
 def describe_ids(number: int) -> str:
-    """Say that so many entries were named."""
+    """Return the words for `number` failures that were named by their ids."""
     return f"{number:,} by id"
 
 
 def command_line_user() -> str:
-    """Give who runs this command: the name of the user, or the number where there is none."""
+    """Return who runs this command: the user's name, or the user's number if it has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
@@ -215,7 +215,7 @@ def _sanitize(action: Action) -> Action:
 
 
 def _sanitize_text(text: str) -> str:
-    """Give a line's worth of `text`, without whole numbers and what would end a quotation or hide something."""
+    """Return `text` cut to one line, without phone numbers, quotation marks and invisible characters."""
     printable = "".join(character if character.isprintable() and character != '"' else " " for character in text)
     return _PHONE_NUMBER.sub("(number)", printable)[:_MAX_CHARACTERS].strip()
 

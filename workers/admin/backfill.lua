@@ -1,28 +1,30 @@
--- Enqueue events of the past for one handler, each that it has not been given yet: one step.
+-- Enqueue events of the past for one handler, except those that it has had: one step.
 --
 -- KEYS  1 counters   2 RQ's set of queues   3 the queue's list
--- ARGV  prefix of the sets of what was given so, lifetime of these in seconds
+-- ARGV  prefix of the sets of backfilled ids, lifetime of these in seconds
 --       prefix of a mark of an event seen, lifetime of these in ms, prefix of a dead letter
 --       times in which the handler was offered all events: from, to (ms)
 --       head and tail of a job's data, fields of a job's hash, description's end, prefix of a job's hash, most events a
 --       job, ids for the jobs
 --       events: kind, id, when it was received (ms), itself
--- Gives {events enqueued, given by an earlier backfill, offered the usual way}
+-- Returns {events enqueued, enqueued by an earlier backfill, offered when they arrived}
 local backfilled_prefix, backfilled_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
-local head, tail, fields, description, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
-local max_events, ids = next_number(), next_list()
+local job = {
+  head = next_text(), tail = next_text(), fields = next_list(), about = next_text(), prefix = next_text(),
+  max_events = next_number(), ids = next_list(),
+}
 local now = now_ms()
 
 require_counters(KEYS[1])
 require_type('set', KEYS[2])
 require_type('list', KEYS[3])
 
--- An event was offered to handlers when it was marked as seen. Where its mark is gone that was long ago, and about when
--- it was received. So it was where the mark says that it was before that, or is yet to come: then the setting of how long
--- marks live is another one now.
-local function was_offered(id, received)
+-- An event was offered to handlers when it was marked as seen. If the mark has expired, that was about when the event was
+-- received. The same is assumed if the mark says a time before that, or in the future: then the setting of how long marks
+-- live has changed.
+local function was_fanned_out(id, received)
   local left = redis.call('PTTL', mark_prefix .. id)
   local at = left > 0 and now - (mark_ms - left) or received
   if at < received or at > now then at = received end
@@ -33,14 +35,14 @@ local function was_offered(id, received)
 end
 
 local events, counts, touched = {}, {}, {}
-local already_enqueued, already_offered = 0, 0
+local already_enqueued, already_fanned_out = 0, 0
 for _ = 1, next_number() do
   local kind, id, received, event = next_text(), next_text(), next_number(), next_text()
   local set = backfilled_prefix .. id:sub(1, 2)
   if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
     already_enqueued = already_enqueued + 1
-  elseif was_offered(id, received) then
-    already_offered = already_offered + 1
+  elseif was_fanned_out(id, received) then
+    already_fanned_out = already_fanned_out + 1
   else
     redis.call('SADD', set, id:sub(3))
     touched[set] = true
@@ -51,19 +53,5 @@ end
 
 for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
 for kind, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], kind, number) end
-local used = 0
-for first = 1, #events, max_events do
-  local last = math.min(first + max_events - 1, #events)
-  used = used + 1
-  local id, size = ids[used], last - first + 1
-  redis.call('HSET', job_prefix .. id, unpack(fields))
-  redis.call(
-    'HSET', job_prefix .. id,
-    'data', head .. table.concat(events, ',', first, last) .. tail,
-    'description', size .. description,
-    'items', size
-  )
-  redis.call('RPUSH', KEYS[3], id)
-end
-if used > 0 then redis.call('SADD', KEYS[2], KEYS[3]) end
-return {#events, already_enqueued, already_offered}
+enqueue_events(KEYS[2], KEYS[3], events, job)
+return {#events, already_enqueued, already_fanned_out}

@@ -1,8 +1,8 @@
-"""Giving a handler events of the past: into its own queue, counted as queued there, and each of them once.
+"""Deliver events of the past to a handler: enqueued for it alone, counted as queued there, each once.
 
-Once means: a set in Redis (`keys.backfilled`) holds what was given so, and changes in one step with the queue and the
-counters; so a backfill that is broken off, or run again, gives no event twice within keys.BACKFILLED_SECONDS. What the
-handler was offered the usual way is told by the times in which it was (`subscriptions`), and is left out.
+A set in Redis (`keys.backfilled`) holds the ids of the events enqueued so; it changes in one step with the queue and
+the counters. So a backfill that is interrupted, or run again, enqueues no event twice within keys.BACKFILLED_SECONDS.
+Events that the handler was offered when they arrived are known by its subscription times, and are left out.
 """
 
 import math
@@ -17,25 +17,25 @@ from shared.events import Event
 from workers.expand.subscriptions import Subscriptions
 from workers.runtime import scripts
 
-# Redis runs a script alone: some 10 ms. In bytes as in `expanding`.
+# Redis does nothing else while a script runs: about 10 ms. The limit in bytes is that of `expansion`.
 EVENTS_PER_STEP: Final = 1000
 _BYTES_PER_STEP: Final = 4 << 20
 _EVENTS_PER_JOB: Final = 100
-# Stands for the events where the script puts them; no name of a handler holds it.
+# Stands where the script puts the events; no handler's name contains it.
 _PLACEHOLDER: Final = b'"\\u0000"'
 _NEVER_ENDS: Final = 2**53
 
 
 class BackfillStep(Struct, frozen=True):
-    """What one step did: events enqueued, those that an earlier backfill gave, those offered the usual way."""
+    """What one step did: events enqueued, enqueued by an earlier backfill, and offered when they arrived."""
 
     enqueued: int = 0
     already_enqueued: int = 0
-    already_offered: int = 0
+    already_fanned_out: int = 0
 
 
 class Backfill:
-    """Gives events of the past to one handler; `offers` is left out, or nothing if it is None."""
+    """Enqueues events of the past for one handler, without those in `offers`; None: without exception."""
 
     def __init__(
         self, connection: redis.Redis, handler: str, *, offers: Subscriptions | None, dedupe_seconds: int
@@ -44,12 +44,14 @@ class Backfill:
         self._queue = queues.delivery_queue(handler)
         self._offers = offers
         self._dedupe_seconds = dedupe_seconds
-        self._script = connection.register_script(scripts.load("types", "arguments", "clock", "admin/backfill"))
+        self._script = connection.register_script(
+            scripts.load("types", "arguments", "clock", "enqueue", "admin/backfill")
+        )
 
     def enqueue(
         self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None
     ) -> Iterator[BackfillStep]:
-        """Enqueue the events, some at a time, and call `before_each` before each time. Works as it is iterated.
+        """Enqueue events in steps, and call `before_each` before each step. Works while it is iterated.
 
         Raises redis.RedisError.
         """

@@ -1,8 +1,8 @@
-"""Replaying or dropping many entries for a page: begun in a request, carried out in parts, watched, gone on with.
+"""Replay or drop many failures for a page: started in a request, run in steps, observed, stopped and resumed.
 
-What is left to do stands in Redis and moves on with each part, so an act outlives its process: another goes on from
-where it was. Each part is whole in itself, and doing an entry twice is not possible; only the last part of one who was
-killed may be missing from the count. Who carries an act out holds a lease, so that no two do at once.
+What is left to do is stored in Redis and updated with each step, so an action outlives its process: another process can
+resume it. A failure cannot be replayed or dropped twice; only the last step of a killed process may be missing from
+the count. A lease makes sure that one process at a time runs an action.
 """
 
 import os
@@ -24,19 +24,19 @@ from workers.failures.store import FailureStore
 
 Task: TypeAlias = Literal["replay", "drop"]
 
-# Some 20 ms of work; between two parts others get their turn, and a stop is heard.
+# About 20 ms of work. Between two steps Redis serves others, and a stop is noticed.
 _FAILURES_PER_STEP: Final = 100
 _MAX_ERRORS: Final = 20
 
 
 class NothingToResume(CallbacksError):
-    """Nothing is left to do of it, or it was begun more than a day ago, or somebody is at it."""
+    """Nothing to resume: the action is finished, older than 24 hours, or already running."""
 
 
 class RemainingWork(Struct, frozen=True, kw_only=True):
-    """What is left to do: the entries of these ids, or, if `cursor` is set, those that the sieve wants from there on.
+    """What is left to do: the failures of these ids, or, if `cursor` is set, those after it that match the filter.
 
-    `errors` are the first entries with which it could not be done, and why.
+    `errors` are the ids of the first failures that could not be replayed or dropped, and why.
     """
 
     task: Task
@@ -48,17 +48,17 @@ class RemainingWork(Struct, frozen=True, kw_only=True):
 
     @property
     def failure_list(self) -> FailureList:
-        """The shelf on which it is done."""
+        """The list of the failures."""
         return QUARANTINE if self.handler is None else dead_letters_of(self.handler)
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left."""
+        """Whether nothing is left to do."""
         return not self.ids and self.cursor is None
 
 
 class BulkActionState(Struct, frozen=True):
-    """How an act stands: what is noted of it, what is left, and whether anybody is carrying it out now."""
+    """The state of an action: what the log has, what is left, and whether a process is running it now."""
 
     action: LoggedAction
     work: RemainingWork | None
@@ -66,7 +66,7 @@ class BulkActionState(Struct, frozen=True):
 
 
 class BulkActions:
-    """Acts over one connection. Every method may raise redis.RedisError."""
+    """Bulk actions over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
@@ -75,7 +75,7 @@ class BulkActions:
         self._action_log = ActionLog(connection)
 
     def start(self, action: Action, work: RemainingWork, action_id: str = "") -> str:
-        """Note an act and what is to be done, and give its id; `carry_out` does it. Raises AlreadyStarted."""
+        """Record an action and what is to be done, and return its id; `run` does it. Raises AlreadyStarted."""
         action_id = self._action_log.start(action, action_id)
         with self._connection.pipeline() as pipe:
             pipe.hset(keys.action_work(action_id), mapping={"work": msgspec.json.encode(work)})
@@ -84,7 +84,7 @@ class BulkActions:
         return action_id
 
     def get_state(self, action_id: str) -> BulkActionState | None:
-        """Tell how an act stands; None if nothing is known of it."""
+        """Return the state of an action, or None if it is unknown."""
         logged = self._action_log.find(action_id)
         if logged is None:
             return None
@@ -92,16 +92,16 @@ class BulkActions:
         return BulkActionState(logged, work, bool(self._connection.exists(keys.action_runner(action_id))))
 
     def stop(self, action_id: str) -> None:
-        """Ask whoever carries it out to stop after the part that is under way."""
+        """Ask the process that runs an action to stop after the current step."""
         if self._connection.exists(keys.action_work(action_id)):
             self._connection.hset(keys.action_work(action_id), "stop", 1)
 
     def resume(self, action_id: str, who: str) -> str:
-        """Make what is left of an act that was stopped an act of `who`, and give its id. Raises NothingToResume."""
+        """Start the rest of a stopped action as a new action of `who`, and return its id. Raises NothingToResume."""
         state = self.get_state(action_id)
         if state is None or state.work is None or state.work.is_finished or state.is_running:
             raise NothingToResume
-        # Of two who go on at once one finds it there.
+        # Of two who resume it at once, only one deletes it.
         if not self._connection.delete(keys.action_work(action_id)):
             raise NothingToResume
         logged, work = state.action, state.work
@@ -112,7 +112,7 @@ class BulkActions:
         return self.start(action, msgspec.structs.replace(work, errors=()))
 
     def run(self, action_id: str, *, is_stopping: Callable[[], bool]) -> None:
-        """Do what is left of an act, until it is done, is stopped, or `is_stopping`; nothing if another is at it."""
+        """Run an action until it is done, stopped, or `is_stopping`; do nothing if another process runs it."""
         runner = os.urandom(8).hex()
         if not self._connection.set(keys.action_runner(action_id), runner, nx=True, ex=keys.RUNNER_SECONDS):
             return
@@ -126,7 +126,7 @@ class BulkActions:
         except Exception as exc:
             self._action_log.end(action_id, logged, progress, state="failed", why=type(exc).__name__)
             if not isinstance(exc, redis.RedisError):
-                self._connection.delete(keys.action_runner(action_id))  # so that somebody can go on with it at once
+                self._connection.delete(keys.action_runner(action_id))  # so that it can be resumed at once
             raise
         if state is not None:
             self._action_log.end(action_id, logged, progress, state=state)
@@ -141,7 +141,7 @@ class BulkActions:
         runner: str,
         is_stopping: Callable[[], bool],
     ) -> ActionState | None:
-        """Give how it ended; None if it is another's by now, as nothing was heard of us for too long."""
+        """Return how it ended; None if another process resumed it, as our lease expired."""
         while not work.is_finished:
             if is_stopping():
                 return "stopped"
@@ -166,7 +166,7 @@ class BulkActions:
         return bool(is_left) and (holder is None or as_text(holder) == runner)
 
     def _run_step(self, work: RemainingWork, progress: ActionProgress) -> RemainingWork:
-        """Do one part, count it, and give what is left then."""
+        """Run one step, count it, and return what is left."""
         if work.ids:
             ids: tuple[str, ...] = work.ids[:_FAILURES_PER_STEP]
             left = msgspec.structs.replace(work, ids=work.ids[_FAILURES_PER_STEP:])
@@ -181,7 +181,7 @@ class BulkActions:
         for progressed in do(work.failure_list, ids):
             progress.done += progressed.done
             for failure_id, why in progressed.failed:
-                # What has left the shelf since it was found, by its age or by another's hand, is nobody's failure.
+                # A failure that was dropped or replayed since it was found is not an error.
                 if work.ids or not isinstance(why, FailureNotFound):
                     progress.failed += 1
                     errors.append((failure_id, str(why)))

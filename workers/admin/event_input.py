@@ -1,4 +1,4 @@
-"""Events that somebody wrote down: lines of `event.to_json()`, or the body of a callback as the gateway posts it."""
+"""Events from a file: lines of `event.to_json()`, or the body of a callback as the gateway posts it."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,21 +9,21 @@ from shared import events, wire
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportEvent
 
-# Who posted a body that was given by hand.
+# The source of events read from a callback's body.
 SOURCE: Final = "given"
-# How what is wrong with the whole ends for the gateway, as a path; for people it says nothing.
+# The path of the whole document, which the gateway's errors end with; it says nothing to people.
 _ROOT_PATH: Final = ": $"
 _KINDS: Final[dict[Any, type[ReportEvent] | type[ReplyEvent]]] = {"report": ReportEvent, "reply": ReplyEvent}
 
 
 class NoEvents(CallbacksError):
-    """It holds no event that can be read."""
+    """No event could be read."""
 
 
 def parse(text: bytes) -> list[Event]:
-    """Read events: one callback's body, or lines of JSON, each an event or a body. Raises NoEvents, in words."""
+    """Return the events in a callback's body, or in lines of JSON, each an event or a body. Raises NoEvents."""
     if not text.strip():
-        raise NoEvents("there is nothing in it")
+        raise NoEvents("the file is empty")
     try:
         whole = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -35,7 +35,7 @@ def parse(text: bytes) -> list[Event]:
 
 
 def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
-    """Read one line, or the whole text; `value` is what it says, or the text again if that is not known."""
+    """Return the events of one line, or of the whole text. `value`: the decoded JSON, or the text if not decoded."""
     try:
         if isinstance(value, bytes):
             value = msgspec.json.decode(value)
@@ -45,14 +45,14 @@ def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
     except (NotJson, UnexpectedShape, msgspec.ValidationError) as exc:
         raise NoEvents(f"{where}{str(exc).removesuffix(_ROOT_PATH)}") from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
-        raise NoEvents(f"{where}it is no JSON: {exc}") from exc
+        raise NoEvents(f"{where}not JSON: {exc}") from exc
 
 
 def _parse_event(value: dict[str, Any]) -> Event:
     kind = _KINDS[value["kind"]]
     missing = [field for field in kind.__struct_fields__ if field not in value]
     if missing:
-        raise UnexpectedShape(f"an event of kind {value['kind']!r} has {', '.join(missing)} too")
+        raise UnexpectedShape(f"an event of kind {value['kind']!r} needs {', '.join(missing)} too")
     (event,) = events.from_arrays([[value["kind"], *(value[field] for field in kind.__struct_fields__)]])
     return event
 

@@ -1,11 +1,11 @@
-"""Where events are at each handler now: a dead letter, waiting, running, to be tried later, or done with.
+"""The status of events at each handler: dead letter, waiting, running, scheduled, delivered, or not known.
 
-Told from Redis in bounded work: of a queue with more jobs, or larger ones, than can be looked through for one page a
-part is looked at, and what is not found there is not known. Nothing is changed. A delivery leaves no mark of its own in
-Redis, so "delivered" is said only where the counters leave nothing else.
+The work is bounded: of a queue with too many or too large jobs only a part is read, and an event that is not found
+there has the status "unknown". Nothing is changed. A delivery leaves no mark of its own in Redis, so "delivered" is
+returned only if the counters exclude everything else; otherwise the status is "gone".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -13,23 +13,23 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, progress, queues
+from shared import keys, queue_jobs, queues
 from workers.expand import subscriptions
 from workers.failures import failure_list
 
 EventStatus: TypeAlias = Literal["dead", "waiting", "running", "scheduled", "delivered", "gone", "unknown"]
 
-# Of each handler: more than waits for one that keeps up, and some 50 ms of work.
+# For each handler: more than waits for one that keeps up, and about 50 ms of work.
 MAX_JOBS: Final = 300
 MAX_BYTES: Final = 4 << 20
 _MAX_HANDLERS: Final = 30
 
 
 class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
-    """Where the events are at one handler, by their ids.
+    """The status of events at one handler, by their ids.
 
-    For those that are "gone": `unwanted` events were left out by its filters so far, `dropped` were dropped, and
-    `since_ms` is from when on it was offered events without a break, None if that is not known.
+    For those that are "gone": so far its filters left out `filtered` events, `dropped` were dropped, and since
+    `since_ms` it has been offered every event; None if that is not known.
     """
 
     handler: str
@@ -40,7 +40,10 @@ class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
 
 
 def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
-    """Tell where events are, by id, each with when it was received (ms since 1970). Raises redis.RedisError."""
+    """Return the status of events at each handler. `event_ids`: when each was received, in ms since 1970.
+
+    Raises redis.RedisError.
+    """
     if not event_ids:
         return []
     client: Any = connection
@@ -52,7 +55,7 @@ def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list
 
 def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) -> HandlerEventStatuses:
     found, is_whole = _scan_queue(client, handler, event_ids)
-    # Asked last: what moves there from the queue meanwhile is found.
+    # Read last, so that an event that becomes a dead letter meanwhile is found.
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
             pipe.exists(keys.dead_letter(handler, event_id))
@@ -84,56 +87,22 @@ def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) ->
 
 
 def _scan_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, EventStatus], bool]:
-    """Give the events that stand in a handler's queue, and whether all of it was looked through."""
-    queue = queues.delivery_queue(handler)
-    try:
-        in_queue, claimed, started, scheduled = _read_job_ids(client, queue, at_once=True)
-    except redis.OutOfMemoryError:
-        # Then Redis takes no transaction, not even to read; what moves in this moment may be missed.
-        in_queue, claimed, started, scheduled = _read_job_ids(client, queue, at_once=False)
+    """Return the status of the events found in a handler's queue, and whether the whole queue was read."""
+    jobs = queue_jobs.read_jobs(client, queues.delivery_queue(handler), last_index=MAX_JOBS, newest=True)
     status_of_job: dict[str, EventStatus] = {}
-    members_by_status: tuple[tuple[EventStatus, list[bytes]], ...] = (
-        ("waiting", [*in_queue, *claimed]),
-        ("scheduled", scheduled),
-        ("running", [member.partition(b":")[0] for member in started]),
+    ids_by_status: tuple[tuple[EventStatus, Iterable[str]], ...] = (
+        ("waiting", (*jobs.waiting, *jobs.claimed)),
+        ("scheduled", jobs.scheduled_at),
+        ("running", jobs.running),
     )
-    for status, members in members_by_status:
-        status_of_job |= dict.fromkeys(map(as_text, members), status)
-    with client.pipeline(transaction=False) as pipe:
-        for job_id in status_of_job:
-            pipe.lrange(keys.coalesced(job_id), 0, MAX_JOBS)
-        coalesced = pipe.execute()
-    for status, job_ids_ in zip(list(status_of_job.values()), coalesced, strict=True):
-        status_of_job |= dict.fromkeys(map(as_text, job_ids_), status)
-    ids = _within_byte_limit(client, list(status_of_job)[: MAX_JOBS + 1])
-    return _find_in_jobs(client, ids, status_of_job, event_ids), len(ids) == len(status_of_job) and len(
-        status_of_job
-    ) <= MAX_JOBS
-
-
-def _read_job_ids(client: Any, queue: str, *, at_once: bool) -> list[list[bytes]]:
-    with client.pipeline(transaction=at_once) as pipe:
-        pipe.lrange(keys.rq_queue(queue), -MAX_JOBS - 1, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, MAX_JOBS)
-        pipe.zrange(keys.rq_started(queue), 0, MAX_JOBS)
-        pipe.zrange(keys.rq_scheduled(queue), 0, MAX_JOBS)
-        found: list[list[bytes]] = pipe.execute()
-    return found
-
-
-def _within_byte_limit(client: Any, job_ids: Sequence[str]) -> list[str]:
-    """Give as many of these jobs as can be read for one page."""
-    with client.pipeline(transaction=False) as pipe:
-        for job_id in job_ids:
-            pipe.hstrlen(keys.job(job_id), "data")
-        sizes = pipe.execute()
-    within_limit: list[str] = []
-    total_bytes = 0
-    for job_id, size in zip(job_ids, sizes, strict=True):
-        total_bytes += size
-        if total_bytes <= MAX_BYTES:
-            within_limit.append(job_id)
-    return within_limit
+    for status, job_ids in ids_by_status:
+        status_of_job |= dict.fromkeys(job_ids, status)
+    coalesced = queue_jobs.read_coalesced(client, list(status_of_job), last_index=MAX_JOBS)
+    for status, job_ids in zip(list(status_of_job.values()), coalesced, strict=True):
+        status_of_job |= dict.fromkeys(job_ids, status)
+    ids = queue_jobs.limit_by_bytes(client, list(status_of_job)[: MAX_JOBS + 1], MAX_BYTES)
+    is_whole = len(ids) == len(status_of_job) <= MAX_JOBS
+    return _find_in_jobs(client, ids, status_of_job, event_ids), is_whole
 
 
 def _find_in_jobs(
@@ -141,15 +110,11 @@ def _find_in_jobs(
 ) -> dict[str, EventStatus]:
     found: dict[str, EventStatus] = {}
     for job_id in job_ids:
-        data, settled = client.hmget(keys.job(job_id), "data", "progress")
-        if data is None:
-            continue  # done meanwhile
         try:
-            *_, events = queues.parse_arguments(data)
-            done = progress.parse(as_text(settled or progress.NOTHING))
+            job = queue_jobs.read_delivery_job(client, job_id)
         except (msgspec.MsgspecError, ValueError):
-            continue  # a newer release's
-        for position, (_, event_id, *_) in enumerate(events):
-            if event_id in event_ids and position not in done:
+            continue  # written by a newer release
+        for _, (_, event_id, *_) in job.events:
+            if event_id in event_ids:
                 found[event_id] = status_of_job[job_id]
     return found

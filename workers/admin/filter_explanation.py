@@ -1,4 +1,4 @@
-"""Why a handler is not to have an event: in words, the same questions as `Handler.wants` asks."""
+"""Why a handler's filters leave out an event, in words: the same conditions that `Handler.wants` checks."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,7 +7,7 @@ from workers.declaration import Handler
 
 
 def explain(handler: Handler, event: Event) -> Iterator[str]:
-    """Give each reason why the handler does not want `event`; none if it does."""
+    """Yield each reason why the handler's filters leave out `event`; nothing if they match it."""
     if event.kind not in handler.kinds:
         yield f"it takes {describe_kinds(handler)}, and this is a {event.kind}"
         return
@@ -25,12 +25,12 @@ def explain(handler: Handler, event: Event) -> Iterator[str]:
 
 
 def describe_kinds(handler: Handler) -> str:
-    """Say which kinds of event a handler takes."""
+    """Return which kinds of event a handler takes, in words."""
     return " and ".join(name for kind, name in (("report", "reports"), ("reply", "replies")) if kind in handler.kinds)
 
 
 def describe_filters(handler: Handler) -> Iterator[str]:
-    """Give a handler's filters as they are declared."""
+    """Yield a handler's filters as they are declared."""
     for option, values in (
         ("statuses", handler.statuses),
         ("channels", handler.channels),

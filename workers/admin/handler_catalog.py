@@ -1,7 +1,6 @@
-"""All handlers there are: those that CALLBACKS_HANDLERS names, and those that are installed and not named.
+"""All handlers: those that CALLBACKS_HANDLERS names, and those that are installed and not named.
 
-Unlike `registry.load`, which a worker starts with, a module that is broken hides no other: it is found with what is
-wrong with it.
+Unlike `registry.load`, which a worker uses, a broken module does not hide the others: its entry says what is wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,10 @@ from workers.declaration import Handler, HandlerError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogEntry:
-    """A handler, or, if `handler` is None, an entry that gives none, and the problem why.
+    """A handler; or, if `handler` is None, an entry that cannot be loaded, and the problem.
 
-    `entry` is what names it in CALLBACKS_HANDLERS, or would; `package` the installed package that offers it, "" for a
-    module of one's own.
+    `entry` is its name in CALLBACKS_HANDLERS; `package` the installed package that provides it, "" for a module of the
+    project.
     """
 
     entry: str
@@ -29,12 +28,12 @@ class CatalogEntry:
 
     @property
     def name(self) -> str:
-        """What it is called: the handler's own name, or the entry that gives none."""
+        """The handler's name, or that of the entry that cannot be loaded."""
         return self.entry if self.handler is None else self.handler.name
 
 
 def list_entries(named: Sequence[str]) -> list[CatalogEntry]:
-    """Give what is named, in that order, then what else is installed, by name."""
+    """Return the named entries, in that order, then the other installed ones, by name."""
     found: list[CatalogEntry] = []
     for entry in dict.fromkeys(named):
         found += _load_entry(entry, found, is_named=True)
@@ -45,15 +44,15 @@ def list_entries(named: Sequence[str]) -> list[CatalogEntry]:
 
 
 def find_handler(name: str, named: Sequence[str], *, source: str | None = None) -> Handler:
-    """Give the handler called `name`: from `source` (an entry, or a module), else wherever `list_entries` finds it.
+    """Return the handler called `name`, from `source` (an entry or a module) or from all that `list_entries` returns.
 
-    Raises HandlerError, which says what there is.
+    Raises HandlerError, which lists the known handlers.
     """
     return select_handler(name, list_entries(named)) if source is None else load_declared(source, name)
 
 
 def load_declared(source: str, name: str) -> Handler:
-    """Give the handler called `name` that an entry, or a module, declares. Raises HandlerError."""
+    """Return the handler called `name` that an entry or a module declares. Raises HandlerError."""
     handlers = {handler.name: handler for handler in registry.load([source])}
     if name not in handlers:
         meant = did_you_mean(name, handlers)
@@ -62,7 +61,7 @@ def load_declared(source: str, name: str) -> Handler:
 
 
 def select_handler(name: str, found: Sequence[CatalogEntry]) -> Handler:
-    """Give the handler called `name`, or the only one that the entry of that name gives. Raises HandlerError."""
+    """Return the handler called `name`, or the only one of the entry of that name. Raises HandlerError."""
     for one in found:
         if one.handler is not None and one.name == name:
             return one.handler

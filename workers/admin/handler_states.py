@@ -1,4 +1,4 @@
-"""The state of every handler's queue: of those that are known by name, and of those that were removed."""
+"""The state of every handler: of those in the catalog, and of removed ones that Redis still knows."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _DELIVER: str = queues.delivery_queue("")
 
 
 class HandlerState(Struct, frozen=True, kw_only=True):
-    """What stands in Redis of one handler."""
+    """What Redis has about one handler."""
 
     handler: str
     queue: QueueState
@@ -29,7 +29,7 @@ class HandlerState(Struct, frozen=True, kw_only=True):
 
 
 def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[HandlerState]:
-    """Give the state of the handlers found, then of the others that Redis knows. Raises redis.RedisError."""
+    """Return the state of the handlers found, then of the others that Redis knows. Raises redis.RedisError."""
     names = [one.handler.name for one in found if one.handler is not None]
     others = set(known_names(connection)) - set(names)
     return [
@@ -44,7 +44,7 @@ def read_states(connection: redis.Redis, found: Sequence[CatalogEntry]) -> list[
 
 
 def known_names(connection: redis.Redis) -> list[str]:
-    """Give the handlers that have a counter, or a queue, in Redis. Raises redis.RedisError."""
+    """Return the names of the handlers that have a counter or a queue in Redis. Raises redis.RedisError."""
     names = set(failure_list.handler_names(connection))
     prefix = keys.rq_queue(_DELIVER)
     for queue in connection.smembers(keys.RQ_QUEUES):

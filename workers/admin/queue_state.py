@@ -1,7 +1,6 @@
-"""What waits for one handler: how many events, since when, how many are running or to be tried again, and for whom.
+"""The state of a handler's queue, in events: how many wait, run and are scheduled, since when, with how many workers.
 
-Read from RQ's keys and the jobs themselves, in a few round trips; nothing is changed. The figures are of one moment
-only as far as nothing moves.
+It is read in a few round trips, not in one transaction, so the numbers fit together only while nothing moves.
 """
 
 from datetime import datetime
@@ -10,18 +9,16 @@ from typing import Any
 import msgspec
 import redis
 from msgspec import Struct
-from rq.utils import as_text
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from shared import audit, events, keys, progress, queues
+from shared import events, keys, queue_jobs, queues
 from shared.stored_times import stored_time
 
 
 class QueueState(Struct, frozen=True, kw_only=True):
     """The state of a handler's queue; all but `jobs` and `workers` count events.
 
-    `waiting` is what a worker may take now, in `jobs` jobs; `scheduled` what failed and waits for its next attempt, the
-    first of them at `next_attempt_at`. `oldest_at` is when the event that is first in the queue was received.
+    `waiting` is what a worker may claim now, in `jobs` jobs. `scheduled` failed and wait for their next attempt, the
+    first of them at `next_attempt_at`. `oldest_at` is when the first event in the queue was received.
     """
 
     waiting: int
@@ -35,62 +32,52 @@ class QueueState(Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> int:
-        """How many events there are that are neither delivered nor set aside."""
+        """Events that are neither delivered nor dead letters."""
         return self.waiting + self.running + self.scheduled
 
 
 def read_state(connection: redis.Redis, handler: str) -> QueueState:
-    """Tell what waits for a handler. Raises redis.RedisError."""
+    """Return the state of a handler's queue. Raises redis.RedisError."""
     queue = queues.delivery_queue(handler)
+    jobs = queue_jobs.read_jobs(connection, queue, atomic=False)
     with connection.pipeline(transaction=False) as pipe:
-        pipe.lrange(keys.rq_queue(queue), 0, -1)
-        pipe.lrange(keys.rq_intermediate(queue), 0, -1)
-        pipe.zrange(keys.rq_failed(queue), 0, -1)
-        pipe.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
-        pipe.zrange(keys.rq_started(queue), 0, -1)
         pipe.zcard(keys.dead(handler))
-        pipe.smembers(WORKERS_BY_QUEUE_KEY % queue)
-        in_queue, claimed, failed, scheduled_members, started, dead, workers = pipe.execute()
-    running = audit.with_coalesced(connection, {as_text(member).partition(":")[0] for member in started})
-    first = {as_text(job_id) for job_id in (*in_queue, *claimed, *failed)}
-    # A job that was taken along by one that waits again is no entry of the queue, and waits with it.
-    waiting = audit.with_coalesced(connection, first) - running
-    scheduled = {as_text(job_id) for job_id, _ in scheduled_members} - running - waiting
+        pipe.smembers(keys.rq_workers(queue))
+        dead, workers = pipe.execute()
+    running = queue_jobs.with_coalesced(connection, jobs.running)
+    # Jobs coalesced into one that waits again are not in the queue's list, and wait with it.
+    waiting = queue_jobs.with_coalesced(connection, {*jobs.waiting, *jobs.claimed, *jobs.failed}) - running
+    scheduled = set(jobs.scheduled_at) - running - waiting
     return QueueState(
-        waiting=audit.count_unsettled(connection, waiting),
+        waiting=queue_jobs.count_unsettled(connection, waiting),
         jobs=len(waiting),
-        running=audit.count_unsettled(connection, running),
-        scheduled=audit.count_unsettled(connection, scheduled),
+        running=queue_jobs.count_unsettled(connection, running),
+        scheduled=queue_jobs.count_unsettled(connection, scheduled),
         dead=dead,
-        oldest_at=_oldest(connection, as_text(in_queue[0])) if in_queue else None,
-        next_attempt_at=stored_time(scheduled_members[0][1] * 1000) if scheduled_members else None,
+        oldest_at=_oldest(connection, jobs.waiting[0]) if jobs.waiting else None,
+        next_attempt_at=stored_time(min(jobs.scheduled_at.values()) * 1000) if jobs.scheduled_at else None,
         workers=sum(connection.exists(worker) for worker in workers),
     )
 
 
 def is_empty(connection: redis.Redis, handler: str) -> bool:
-    """Tell whether nothing waits for a handler, runs, or is to be tried again. Raises redis.RedisError."""
-    queue = queues.delivery_queue(handler)
-    key_names = (keys.rq_queue(queue), keys.rq_intermediate(queue), keys.rq_scheduled(queue), keys.rq_started(queue))
-    return not connection.exists(*key_names)
+    """Return whether no event of a handler waits, runs, or is scheduled. Raises redis.RedisError."""
+    return queue_jobs.is_empty(connection, queues.delivery_queue(handler))
 
 
 def has_fewer_than(connection: redis.Redis, handler: str, limit: int) -> bool:
-    """Tell whether fewer than `limit` events stand in a handler's queue, whatever else there is of it.
+    """Return whether fewer than `limit` events are in a handler's queue, without the running and scheduled ones.
 
     Raises redis.RedisError.
     """
-    # No job is empty, so as many jobs are as many events at the least.
-    ids = connection.lrange(keys.rq_queue(queues.delivery_queue(handler)), 0, limit - 1)
-    return len(ids) < limit and audit.count_unsettled(connection, map(as_text, ids)) < limit
+    # Every job holds an event, so `limit` jobs are at least as many events.
+    ids = queue_jobs.list_waiting(connection, queues.delivery_queue(handler), 0, limit - 1)
+    return len(ids) < limit and queue_jobs.count_unsettled(connection, ids) < limit
 
 
 def _oldest(connection: Any, job_id: str) -> datetime | None:
-    data, settled = connection.hmget(keys.job(job_id), "data", "progress")
     try:
-        *_, found = queues.parse_arguments(data or b"")
-        done = progress.parse(as_text(settled or progress.NOTHING))
-        times = [event.received_at for position, event in enumerate(events.from_arrays(found)) if position not in done]
+        left = events.from_arrays([event for _, event in queue_jobs.read_delivery_job(connection, job_id).events])
     except (msgspec.MsgspecError, ValueError):
-        return None  # deleted by hand, or a newer release's
-    return min(times, default=None)
+        return None  # written by a newer release
+    return min((event.received_at for event in left), default=None)

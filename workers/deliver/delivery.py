@@ -11,7 +11,10 @@ If the handler asks for a pause, the run ends early and its events wait as they 
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, Final
+
+import redis
 
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from workers.declaration import Handler
@@ -21,13 +24,15 @@ from workers.deliver.call.timeout import Watchdog
 from workers.deliver.failure_ladder import FailureLadder, Outcomes, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
+from workers.deliver.settle import SettleStep
 from workers.deliver.settler import Settler
+from workers.runtime import headroom, pause
 from workers.runtime import outcome as outcomes
+from workers.runtime.claim import ClaimStep
 from workers.runtime.completion_journal import CompletionJournal
-from workers.runtime.headroom import FailureLimit
+from workers.runtime.headroom import FailureLimit, Headroom
 from workers.runtime.outcome import Done, Paused
-from workers.runtime.steps import HandlerPaused, Steps
-from workers.runtime.worker import RunPaused, Unfinished
+from workers.runtime.run_errors import HandlerPaused, RunPaused, Unfinished
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -42,7 +47,7 @@ class Deliverer:
     def __init__(
         self,
         *,
-        steps: Steps,
+        connection: redis.Redis,
         handler: Handler,
         caller: Caller,
         journal: CompletionJournal,
@@ -50,13 +55,13 @@ class Deliverer:
         metrics: Metrics | None = None,
         spans: CallSpans | None = None,
     ) -> None:
-        self._steps = steps
+        self._connection = connection
         self._handler = handler
         self._journal = journal
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
-        self._prefetcher = Prefetcher(steps, handler)
-        self._failure_limit = FailureLimit(steps.headroom)
+        self._prefetcher = Prefetcher(ClaimStep(connection), handler)
+        self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(
             handler,
             caller,
@@ -67,7 +72,8 @@ class Deliverer:
         )
         metrics = Metrics() if metrics is None else metrics
         self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
-        self._settler = Settler(steps=steps, handler=handler, journal=journal, metrics=metrics, spans=spans)
+        settle_step = SettleStep(connection, is_stopping=is_stopping)
+        self._settler = Settler(settle_step=settle_step, handler=handler, journal=journal, metrics=metrics, spans=spans)
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events and those of the jobs waiting behind it; `worker` is the worker's name.
@@ -166,8 +172,8 @@ class Deliverer:
         return RunPaused(self._seconds_paused)
 
     def _seconds_paused(self) -> float:
-        seconds, name = self._steps.seconds_paused(self._handler.name), self._handler.name
-        if seconds > 0 and self._failure_limit.has_recovered() and self._steps.end_memory_pause(name):
+        seconds, name = pause.seconds_left(self._connection, self._handler.name), self._handler.name
+        if seconds > 0 and self._failure_limit.has_recovered() and pause.end_memory_pause(self._connection, name):
             log.info("action=handler_resumed handler=%s by=memory", name)
             return 0.0
         return seconds

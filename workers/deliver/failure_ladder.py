@@ -14,13 +14,12 @@ from workers.declaration import Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.run import Run
-from workers.deliver.settler import MAX_STUCK, SettlementFailed, failed_event, halves
+from workers.deliver.settler import MAX_STUCK, failed_event, halves
 from workers.runtime import redis_retry
 from workers.runtime.headroom import FailureLimit
 from workers.runtime.outcome import Failed, Outcome, Rejected, Split
+from workers.runtime.run_errors import SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import MAX_DEATHS
-from workers.runtime.steps import StaleRun
-from workers.runtime.worker import Unfinished
 
 # Events by their positions in the run, with their outcomes: known together, so recorded and settled together.
 Outcomes: TypeAlias = Sequence[tuple[int, Outcome]]

@@ -1,7 +1,7 @@
 """What one run knows of its handler's pause: whether it is the probe, what others have to know, whether it must end."""
 
+from workers.deliver.settle import NO_CHANGE, PauseChange, SettleResult
 from workers.runtime.outcome import Done, Outcome, Paused, Rejected
-from workers.runtime.settlement import NO_CHANGE, PauseChange, SettleResult
 
 
 class ProbeState:

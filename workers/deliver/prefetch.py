@@ -14,8 +14,7 @@ from shared import queues
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
 from workers.deliver.run import Run
-from workers.runtime.settlement import ClaimedJob
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimedJob, ClaimStep
 
 log = logging.getLogger("callbacks.deliver")
 
@@ -34,15 +33,15 @@ _PROBE_SECONDS: Final = GRACE_SECONDS + 5.0
 class Prefetcher:
     """Claims jobs of one handler's queue for the runs of one process."""
 
-    def __init__(self, steps: Steps, handler: Handler) -> None:
-        self._steps = steps
+    def __init__(self, claim_step: ClaimStep, handler: Handler) -> None:
+        self._claim_step = claim_step
         self._handler = handler
         self._queue = queues.delivery_queue(handler.name)
         self._seconds_per_event: float | None = None
 
     def claim(self, job_id: str, arguments: Sequence[Any]) -> list[ClaimedJob]:
-        """Claim the running job and those behind it. Raise what `Steps.claim` does."""
-        return self._steps.claim(
+        """Claim the running job and those behind it. Raise what `ClaimStep.claim` does."""
+        return self._claim_step.claim(
             queue=self._queue,
             job_id=job_id,
             own_arguments=arguments,
@@ -63,7 +62,7 @@ class Prefetcher:
         if run.needs_another_run or max_items <= 0 or max_bytes <= 0:
             return []
         try:
-            found = self._steps.claim_more(
+            found = self._claim_step.claim_more(
                 queue=self._queue,
                 job_id=run.job_id,
                 worker=run.worker,

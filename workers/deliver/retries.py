@@ -22,9 +22,10 @@ from rq.job import JobStatus
 from shared import events, queues
 from workers.declaration import Handler
 from workers.deliver.run import EventOutcome
+from workers.deliver.settle import ScheduledRetry
 from workers.failures import dead_letters
 from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
-from workers.runtime.settlement import NewFailure, ScheduledRetry
+from workers.runtime.settlement import NewFailure
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 

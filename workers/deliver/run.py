@@ -12,8 +12,9 @@ from msgspec import Struct
 from shared import events, progress
 from workers.deliver.pause_probe import ProbeState
 from workers.runtime import outcome as outcomes
+from workers.runtime.claim import ClaimedJob
 from workers.runtime.outcome import DONE, InternalError, Outcome
-from workers.runtime.settlement import ClaimedJob, Settlement
+from workers.runtime.settlement import Settlement
 
 
 class _JobProgress(Struct):

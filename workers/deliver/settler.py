@@ -18,12 +18,13 @@ from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.retries import RetryPolicy
 from workers.deliver.run import EventOutcome, Run
+from workers.deliver.settle import NO_CHANGE, PauseChange, ScheduledRetry, SettleResult, SettleStep
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.outcome import Failed, InternalError, Outcome
-from workers.runtime.settlement import NO_CHANGE, NewFailure, PauseChange, ScheduledRetry, SettleResult
-from workers.runtime.steps import StaleRun, Steps
+from workers.runtime.run_errors import SettlementFailed, StaleRun
+from workers.runtime.settlement import NewFailure
 
 T = TypeVar("T")
 
@@ -31,10 +32,6 @@ log = logging.getLogger("callbacks.deliver")
 
 # If this many events, each alone, cannot be settled, the events are not the cause.
 MAX_STUCK: Final = 3
-
-
-class SettlementFailed(Exception):
-    """Outcomes could not be settled, and no single event is the reason. The cause says what is."""
 
 
 def failed_event(error: Exception, *, handler: str) -> InternalError:
@@ -63,9 +60,15 @@ class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, metrics: Metrics, spans: CallSpans | None
+        self,
+        *,
+        settle_step: SettleStep,
+        handler: Handler,
+        journal: CompletionJournal,
+        metrics: Metrics,
+        spans: CallSpans | None,
     ) -> None:
-        self._steps = steps
+        self._settle_step = settle_step
         self._handler = handler
         self._journal = journal
         self._metrics = metrics
@@ -117,7 +120,7 @@ class Settler:
 
     def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
         decisions = self._decide(ended)
-        settled = self._steps.settle(
+        settled = self._settle_step.settle(
             run_id=run.job_id,
             handler=self._handler.name,
             settlements=run.settlements(ended),

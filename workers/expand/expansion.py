@@ -7,7 +7,7 @@ with which it fails is alone, and that item is quarantined. Knows nothing of how
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
@@ -16,15 +16,16 @@ import redis
 
 from shared import batches, queues
 from workers.declaration import Handler
-from workers.expand.chunk import Chunk, ChunkItem
+from workers.expand.fan_out import Chunk, ChunkItem, DeliveryPlan, FanOutResult, FanOutStep
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome, redis_retry
-from workers.runtime.settlement import MAX_DEATHS, ClaimedJob, DeliveryPlan, FanOutEvent, FanOutResult
-from workers.runtime.steps import StaleRun, Steps
-from workers.runtime.worker import Unfinished
+from workers.runtime.claim import ClaimedJob, ClaimStep
+from workers.runtime.redis_retry import never_stopping
+from workers.runtime.run_errors import StaleRun, Unfinished
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvent
 
 log = logging.getLogger("callbacks.expand")
 
@@ -48,12 +49,14 @@ class Expander:
     def __init__(
         self,
         *,
-        steps: Steps,
+        connection: redis.Redis,
         handlers: Sequence[Handler | Filters],
         dedupe_seconds: int,
+        is_stopping: Callable[[], bool] = never_stopping,
         spans: ExpandSpans | None = None,
     ) -> None:
-        self._steps = steps
+        self._claim_step = ClaimStep(connection)
+        self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
         self._reader = RecordReader(self._handlers, spans)
@@ -70,7 +73,7 @@ class Expander:
         Raise StaleRun if another worker owns the job by now, redis.RedisError, Unfinished if the worker was asked to
         stop, and any error that no single item causes. Each leaves what is not fanned out to the job's next run.
         """
-        claimed_jobs = self._steps.claim(
+        claimed_jobs = self._claim_step.claim(
             queue=queues.EXPAND,
             job_id=job_id,
             own_arguments=arguments,
@@ -145,7 +148,7 @@ class Expander:
             except Exception as exc:
                 if not claimed.coalesced:
                     raise
-                self._steps.release(queues.EXPAND, claimed_jobs[0].job_id, claimed.job_id, exc)
+                self._claim_step.release(queues.EXPAND, claimed_jobs[0].job_id, claimed.job_id, exc)
                 continue
             yield claimed, found
 
@@ -162,7 +165,7 @@ class Expander:
         """
         if not chunk.items:
             return
-        if not self._steps.wait_for_room():
+        if not self._fan_out_step.wait_for_room():
             raise Unfinished
         try:
             self._fan_out(job_id, chunk)
@@ -185,7 +188,7 @@ class Expander:
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:
         offers, unreadable = chunk.offers, chunk.unreadable
         max_jobs = -(-len(offers) // EVENTS_PER_DELIVERY)
-        fanned_out = self._steps.fan_out(
+        fanned_out = self._fan_out_step.fan_out(
             run_id=job_id,
             settlements=chunk.settlements(),
             mark_seconds=self._dedupe_seconds,

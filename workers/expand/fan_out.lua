@@ -27,6 +27,7 @@ for i = 1, next_number() do
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
     max_events = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
   }
+  handlers[i].about = ' events for ' .. handlers[i].name
   require_type('list', handlers[i].queue)
 end
 
@@ -76,24 +77,7 @@ for kind, number in pairs(new) do
   end
 end
 
-for _, handler in ipairs(handlers) do
-  local used = 0
-  for first = 1, #handler.events, handler.max_events do
-    local last = math.min(first + handler.max_events - 1, #handler.events)
-    used = used + 1
-    local id, size = handler.ids[used], last - first + 1
-    local key = handler.prefix .. id
-    redis.call('HSET', key, unpack(handler.fields))
-    redis.call(
-      'HSET', key,
-      'data', handler.head .. table.concat(handler.events, ',', first, last) .. handler.tail,
-      'description', size .. ' events for ' .. handler.name,
-      'items', size
-    )
-    redis.call('RPUSH', handler.queue, id)
-  end
-  if used > 0 then redis.call('SADD', KEYS[2], handler.queue) end
-end
+for _, handler in ipairs(handlers) do enqueue_events(KEYS[2], handler.queue, handler.events, handler) end
 
 for _ = 1, next_number() do
   local kind, number, key, id = next_text(), next_number(), next_text(), next_text()

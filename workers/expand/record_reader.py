@@ -15,11 +15,12 @@ from shared import events, wire
 from shared.batches import Accepted
 from shared.errors import NotJson, UnexpectedShape
 from workers.declaration import Handler
+from workers.expand.fan_out import RecordResult
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome
-from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, Item, NewFailure
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, NewFailure
 
 log = logging.getLogger("callbacks.expand")
 
@@ -38,7 +39,7 @@ class RecordReader:
         self._masks: dict[tuple[object, ...], str] = {}
         self._read_traced = self._read_callback if spans is None else spans.wrap(self._read_callback)
 
-    def read_items(self, accepted: Accepted, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
+    def read_items(self, accepted: Accepted, *, skip: int = 0, has_killed: bool = False) -> Iterator[RecordResult]:
         """Yield the items of a callback's records, without the first `skip` records, which an earlier run has settled.
 
         Together the items always stand for `accepted.records - skip` records. A callback that killed workers
@@ -63,7 +64,7 @@ class RecordReader:
             )
             skip = 0
 
-    def _read_or_split(self, accepted: Accepted) -> list[Item]:
+    def _read_or_split(self, accepted: Accepted) -> list[RecordResult]:
         # A trace that cannot be recorded is no reason to quarantine the callback: so it is read without, too.
         for read in (self._read_traced, self._read_callback):
             try:
@@ -78,14 +79,14 @@ class RecordReader:
             return [quarantine.from_failed_callback(accepted, error, records=accepted.records)]
         return [self._read_record(parts.slice(index, index + 1)) for index in range(accepted.records)]
 
-    def _read_record(self, accepted: Accepted) -> Item:
+    def _read_record(self, accepted: Accepted) -> RecordResult:
         try:
             (item,) = self._read_callback(accepted)
         except Exception as exc:  # noqa: BLE001 # the boundary
             return quarantine.from_failed_callback(accepted, exc, records=1)
         return item
 
-    def _read_callback(self, accepted: Accepted) -> list[Item]:
+    def _read_callback(self, accepted: Accepted) -> list[RecordResult]:
         body = accepted.body.encode()
         try:
             callback = wire.read(body, accepted.kind)
@@ -94,7 +95,7 @@ class RecordReader:
             return [quarantine.new_failure(accepted, str(exc), body, records=accepted.records)]
         received_at = events.utc_time(accepted.received_ms)
         found = events.from_callback(callback, source=accepted.source, received_at=received_at)
-        offers: list[Item] = [self._offer(event) for event in found]
+        offers: list[RecordResult] = [self._offer(event) for event in found]
         items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
         if records != accepted.records:
@@ -161,7 +162,9 @@ def _marks(event: events.Event) -> tuple[str, ...]:
     return (event.id,)
 
 
-def _merge_in_order(accepted: Accepted, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
+def _merge_in_order(
+    accepted: Accepted, callback: wire.Callback, offers: Sequence[RecordResult]
+) -> Iterator[RecordResult]:
     """Yield the events and, between them, the records that cannot be read, adjacent ones as one item.
 
     In the order of the records: so a number of settled records always means the same records, also

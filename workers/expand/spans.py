@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from shared import events, queues, tracing
 from shared.batches import Accepted, TracedAccepted, counted_kind
-from workers.runtime.settlement import FanOutGroup, Item, NewFailure
+from workers.expand.fan_out import FanOutGroup, RecordResult
+from workers.runtime.settlement import NewFailure
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
@@ -47,10 +48,10 @@ class ExpandSpans:
         self._open = []
         self._unreadable = {}
 
-    def wrap(self, read: Callable[[Accepted], list[Item]]) -> Callable[[Accepted], list[Item]]:
+    def wrap(self, read: Callable[[Accepted], list[RecordResult]]) -> Callable[[Accepted], list[RecordResult]]:
         """Return `read` so that it starts a span for each callback that is recorded."""
 
-        def recorded(accepted: Accepted) -> list[Item]:
+        def recorded(accepted: Accepted) -> list[RecordResult]:
             if not isinstance(accepted, TracedAccepted) or not accepted.trace:
                 return read(accepted)
             began_ns = time.time_ns()
@@ -66,7 +67,7 @@ class ExpandSpans:
             if number:
                 opened = self._open[int(number)]
                 opened.new += group.new
-                opened.duplicate += group.offered - group.new
+                opened.duplicate += group.total - group.new
                 opened.ended_ns = now_ns
         for failure in unreadable:
             if failure.failure_id in self._unreadable:
@@ -90,7 +91,7 @@ class ExpandSpans:
             opened.span.end(opened.ended_ns)
         self.begin()
 
-    def _begin(self, accepted: TracedAccepted, items: Sequence[Item], began_ns: int) -> list[Item]:
+    def _begin(self, accepted: TracedAccepted, items: Sequence[RecordResult], began_ns: int) -> list[RecordResult]:
         span = self._tracer.start_span(
             "expand",
             "consumer",
@@ -108,7 +109,7 @@ class ExpandSpans:
         opened, number = _OpenSpan(span), len(self._open)
         self._open.append(opened)
         trace = self._tracer.traceparent(span)
-        marked: list[Item] = []
+        marked: list[RecordResult] = []
         for item in items:
             if isinstance(item, NewFailure):
                 self._unreadable[item.failure_id] = opened

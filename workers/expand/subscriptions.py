@@ -14,7 +14,7 @@ Redis, a field for each handler in `cb:subscriptions`:
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import redis
 from msgspec import Struct
@@ -25,7 +25,8 @@ from shared import keys, queues
 from workers.expand import known_handlers
 from workers.filters import Filters
 from workers.runtime import scripts
-from workers.runtime.maintenance import Maintenance
+from workers.runtime.maintenance import MaintenanceTask
+from workers.runtime.oom_fallback import OomFallbackRedis
 
 _CHECK_SECONDS: Final = 1.0
 
@@ -66,32 +67,34 @@ def parse(text: str) -> Subscriptions:
     return Subscriptions(tuple(times), is_pending=text.endswith("?"))
 
 
-class SubscriptionMaintenance(Maintenance):
-    """Maintenance of the queue "expand": it also records which handlers its workers know, by entry with filters."""
+def maintenance_tasks(
+    filters: Mapping[str, Sequence[Filters]], *, connection: redis.Redis
+) -> dict[str, MaintenanceTask]:
+    """Return what a supervisor of expand workers does once: save the filters by entry, and write the subscriptions."""
+    names = [one.name for found in filters.values() for one in found]
+    return {
+        "maintenance_filters": FilterWriter(filters, connection=connection),
+        "maintenance_subscriptions": SubscriptionWriter(names, connection=connection),
+    }
 
-    def __init__(
-        self,
-        queue_names: Sequence[str],
-        *,
-        filters: Mapping[str, Sequence[Filters]],
-        connection: redis.Redis,
-        **more: Any,
-    ) -> None:
-        super().__init__(queue_names, connection=connection, **more)
+
+class FilterWriter:
+    """Saves the filters of the handlers that the expand workers of this supervisor know, once."""
+
+    def __init__(self, filters: Mapping[str, Sequence[Filters]], *, connection: redis.Redis) -> None:
         self._filters = filters
-        self._are_filters_saved = False
-        names = [one.name for found in filters.values() for one in found]
-        self._writer = SubscriptionWriter(names, connection=connection)
+        self._connection = OomFallbackRedis(connection)
+        self._is_written = False
 
-    def tick(self, workers: Any) -> None:
-        """Run the tasks that are due. Raise redis.RedisError if Redis is unavailable."""
-        super().tick(workers)
-        if not self._are_filters_saved:
-            self._are_filters_saved = self.attempt(
-                "maintenance_filters", lambda: known_handlers.save_filters(self._connection, self._filters)
-            )
-        if self._writer.is_due:
-            self.attempt("maintenance_subscriptions", self._writer.tick)
+    @property
+    def is_due(self) -> bool:
+        """Whether the filters are not saved yet."""
+        return not self._is_written
+
+    def tick(self) -> None:
+        """Save the filters. Raise redis.RedisError."""
+        known_handlers.save_filters(self._connection, self._filters)
+        self._is_written = True
 
 
 class SubscriptionWriter:

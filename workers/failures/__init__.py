@@ -1,1 +1,1 @@
-"""Failures: the quarantine (callbacks nobody could read) and dead letters (events that a handler gave up on)."""
+"""Failures: the quarantine (callbacks that could not be read) and dead letters (events that a handler gave up on)."""

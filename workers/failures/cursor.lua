@@ -1,7 +1,7 @@
--- Give the members of an index that come after a place, newest first, each with its time.
+-- Return the members of an index that come after a cursor, newest first, each with its time.
 --
 -- KEYS  1 the index
--- ARGV  the place, as the time and the id of an entry ('' and '': from the newest on), and limit members
+-- ARGV  the cursor: the time and the id of an item ('' and '': start with the newest); the maximum number of members
 local time, id, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local first = 0
 if id ~= '' then
@@ -9,7 +9,7 @@ if id ~= '' then
   if rank and tonumber(redis.call('ZSCORE', KEYS[1], id)) == tonumber(time) then
     first = rank + 1
   else
-    -- It is gone, or here anew. Where did it stand? Those of one time are sorted by their ids, lower-case hexadecimal.
+    -- It is gone, or was added again. Find where it was: items of one time are sorted by their ids, in hexadecimal.
     first = redis.call('ZCOUNT', KEYS[1], '(' .. time, '+inf')
     local last = first + redis.call('ZCOUNT', KEYS[1], time, time)
     while first < last do

@@ -1,7 +1,7 @@
-"""Going through a shelf from its newest entry to its oldest, a bounded part at a time, for those that are wanted.
+"""Read a list of failures page by page, newest first, with a filter; the work for a page is bounded.
 
-Where a part ends is a place: the time and the id of an entry. It means the same while entries come and go, also when
-that entry itself is gone, so going on from there misses none and gives none twice. Nothing is changed.
+A page ends with a cursor: the time and the id of a failure. It stays valid while failures come and go, also if that
+failure itself is gone: the next page misses none and repeats none. Nothing is changed.
 """
 
 import re
@@ -21,40 +21,40 @@ from workers.runtime import scripts
 Row: TypeAlias = QuarantineRow | DeadLetterRow
 Item = TypeVar("Item")
 
-# What is looked at for one page, or one step, when hardly any is wanted: some ten round trips.
+# How many failures are read for one page or step when hardly any matches: about ten round trips.
 MAX_SCANNED: Final = 5000
 _READ_SIZE: Final = 500
 
 
 class Cursor(Struct, frozen=True):
-    """An entry, by its time in ms as the index has it, and its id; what comes after it is older."""
+    """A position in an index: the time of an item in ms, as the index has it, and its id. What follows is older."""
 
     time_ms: int
     item_id: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `text` gave. Raises ValueError."""
+        """Return the cursor that `text` stands for. Raises ValueError."""
         found = re.fullmatch(r"([0-9]{1,15})-([0-9A-Za-z_-]{1,64})", text)
         if found is None:
-            raise ValueError("is no place in a list")
+            raise ValueError("not a cursor")
         return cls(int(found[1]), found[2])
 
     @classmethod
     def before(cls, time_ms: int) -> Self:
-        """Give the place before all entries of this time: what comes after it is of that time, or older."""
+        """Return the cursor before all items of this time: what follows is of that time, or older."""
         return cls(time_ms, "z")  # ids are hexadecimal
 
     @property
     def text(self) -> str:
-        """The place as a form or a URL carries it."""
+        """The cursor as a form or a URL carries it."""
         return f"{self.time_ms}-{self.item_id}"
 
 
 class FailureFilter(Struct, frozen=True, kw_only=True):
-    """Which entries are wanted: those whose error holds a text, in any case; in the quarantine by the other two also.
+    """Which failures match: those whose error contains a text, in any case; in the quarantine also by source and kind.
 
-    What is "" wants all; the kind of a callback whose URL named none is "unknown".
+    "" matches all. The kind of a callback whose URL named none is "unknown".
     """
 
     error: str = ""
@@ -63,11 +63,11 @@ class FailureFilter(Struct, frozen=True, kw_only=True):
 
     @property
     def matches_all(self) -> bool:
-        """Whether no entry is left out."""
+        """Whether every failure matches."""
         return not (self.error or self.source or self.kind)
 
     def matches(self, row: Row) -> bool:
-        """Tell whether an entry is wanted."""
+        """Return whether a failure matches."""
         if self.error.casefold() not in row.error.casefold():
             return False
         if isinstance(row, DeadLetterRow):
@@ -76,7 +76,7 @@ class FailureFilter(Struct, frozen=True, kw_only=True):
 
 
 class Page(Struct, Generic[Item], frozen=True):
-    """What was found, and where to go on, None at the end; how many entries were looked at for it."""
+    """The items of a page, the cursor of the next one, None at the end, and how many items were read for it."""
 
     items: tuple[Item, ...]
     next_cursor: Cursor | None
@@ -84,7 +84,7 @@ class Page(Struct, Generic[Item], frozen=True):
 
 
 class IndexReader:
-    """Goes through shelves over one connection. Every method may raise redis.RedisError."""
+    """Reads indexes by time over one connection. Every method may raise redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
@@ -99,12 +99,12 @@ class IndexReader:
         limit: int,
         max_scanned: int = MAX_SCANNED,
     ) -> Page[Row]:
-        """Give wanted rows after a place: `limit` of them, or what there is among `max_scanned` entries."""
+        """Return matching rows after a cursor: `limit` of them, or those among the next `max_scanned` failures."""
         names = failure.QUARANTINE_ROW_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_ROW_FIELDS
         found: list[Row] = []
         cursor, scanned = after, 0
         while True:
-            # One more than can be given: it tells whether anything comes after them.
+            # One more than fits on the page: it says whether there is a next page.
             number = min(_READ_SIZE if not failure_filter.matches_all else limit - len(found) + 1, _READ_SIZE)
             members = self.read_members(failure_list.index, after=cursor, limit=number)
             rows = store.read_fields(self._connection, failure_list, [member.item_id for member in members], names)
@@ -112,20 +112,20 @@ class IndexReader:
                 if len(found) == limit or scanned == max_scanned:
                     return Page(tuple(found), cursor, scanned)
                 cursor, scanned = member, scanned + 1
-                row = None if values[0] is None else _row(failure_list, member.item_id, values)  # let go by Redis
+                row = None if values[0] is None else _row(failure_list, member.item_id, values)  # expired
                 if row is not None and failure_filter.matches(row):
                     found.append(row)
             if len(members) < number:
                 return Page(tuple(found), None, scanned)
 
     def read_named(self, failure_list: FailureList, ids: Iterable[str]) -> list[Row]:
-        """Give the rows of these entries, as far as they are there."""
+        """Return the rows of these failures, without those that are gone."""
         names = failure.QUARANTINE_ROW_FIELDS if failure_list.handler is None else failure.DEAD_LETTER_ROW_FIELDS
         rows = store.read_fields(self._connection, failure_list, ids, names)
         return [_row(failure_list, failure_id, values) for failure_id, values in rows if values[0] is not None]
 
     def read_members(self, index: str, *, after: Cursor | None, limit: int) -> list[Cursor]:
-        """Give the next members of an index after a place, newest first."""
+        """Return the next members of an index after a cursor, newest first."""
         where = ("", "") if after is None else (after.time_ms, after.item_id)
         reply: Sequence[bytes] = self._script(keys=[index], args=[*where, limit])
         return [Cursor(stored_ms(time), as_text(entry)) for entry, time in zip(reply[::2], reply[1::2], strict=True)]

@@ -1,4 +1,4 @@
-"""What a handler's dead letters are made of: an event that was given up on, or what cannot be read as one."""
+"""New dead letters of a handler: from an event that was given up on, or from data that cannot be read as one."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome
 
 
 def from_array(handler: str, decoded: Any, outcome: Outcome, *, attempts: int) -> NewFailure:
-    """Return the dead letter of what ought to be an event, as a JSON decoder has read it."""
+    """Return the dead letter of what should be an event, as decoded from JSON."""
     encoded = msgspec.json.encode(decoded)
     kind: CountedKind = "unknown"
     event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
@@ -32,7 +32,7 @@ def from_array(handler: str, decoded: Any, outcome: Outcome, *, attempts: int) -
 
 
 def from_job(handler: str, job_id: str, data: bytes, error: BaseException, *, records: int) -> NewFailure:
-    """Return the dead letter of a whole job that nobody can read, and that holds so many events."""
+    """Return the dead letter of a whole job that cannot be read; `records` is how many events it holds."""
     outcome = outcomes.internal_error(error)
     return _new_dead_letter(handler, job_id, data, outcome, attempts=0, kind="unknown", records=records)
 
@@ -55,7 +55,7 @@ def _new_dead_letter(
         "attempts": attempts,
         "died_ms": now_ms,
     }
-    if kind == "unknown":  # else the event's own first word says it
+    if kind == "unknown":  # otherwise the first word of the event is its kind
         fields |= {"kind": kind, "records": records}
     key = keys.dead_letter(handler, event_id)
     return NewFailure(key, event_id, now_ms, keys.FAILURE_EXPIRY_SECONDS, fields, kind, records)

@@ -1,7 +1,7 @@
--- Shared beginning of the scripts that drop entries of a shelf: of the quarantine, or of a handler's dead letters.
+-- Shared beginning of the scripts that drop failures: of the quarantine, or of a handler's dead letters.
 --
--- KEYS  1 the shelf's index   2 its bytes   3 counters
--- ARGV  prefix of an entry's hash, how many kinds, each with the counter that falls and the one that rises
+-- KEYS  1 the list's index   2 its bytes   3 counters
+-- ARGV  prefix of a failure's hash, how many kinds, each with the counter that falls and the one that rises
 local index, bytes_key, counters, prefix = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 require_type('zset', index)
 require_type('string', bytes_key)
@@ -14,7 +14,7 @@ for _ = 1, tonumber(ARGV[2]) do
   position = position + 3
 end
 
--- Drops one entry and counts it as dropped; gives its bytes, or false if it is gone.
+-- Drop one failure and count it as dropped; return its bytes, or false if it is gone.
 local function drop(id)
   local key = prefix .. id
   local found = redis.call('HMGET', key, 'kind', 'records', 'bytes')

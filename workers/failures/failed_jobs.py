@@ -1,8 +1,9 @@
-"""The failure ladder of whole jobs: what becomes of one whose runs fail by an error that no single item of it explains.
+"""The failure ladder of whole jobs: what becomes of a job whose runs fail with an error that no single item explains.
 
-It is tried again, later each time and alone. If it fails alone, each of its items becomes a job of its own, so that the
-one that does it is alone at last. If that goes on for an hour, what is left of the job is set aside, readable or not:
-callbacks in the quarantine, events as dead letters of their handler. A job of a newer release waits for that release.
+It is retried with backoff, isolated from other jobs. If it fails isolated, each of its items becomes a job of its own,
+which isolates the item that causes the error. If a job fails for an hour, what is left of it moves to the failures,
+readable or not: callbacks to the quarantine, events to the dead letters of their handler. A job of a newer release
+waits for that release.
 """
 
 from typing import Any, Final
@@ -18,7 +19,7 @@ from workers.runtime import outcome as outcomes
 from workers.runtime.completion_journal import Completions
 from workers.runtime.settlement import NewFailure, Replacement
 
-# The waits between them are 60 seconds at most, so this is about an hour.
+# The backoff is at most 60 seconds, so this is about an hour.
 MAX_FAILURES: Final = 60
 _SPLIT_AT: Final = 2
 
@@ -38,12 +39,12 @@ class FailedJob:
         self._finished = (finished or b"").decode()
 
     def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
-        """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
+        """Return what replaces the job, or None to retry it unchanged. `completions`: what its handler finished."""
         if isinstance(error, queues.NewerRelease):
             return None
         if self.failures >= MAX_FAILURES:
             return self._move_to_failures(error)
-        # What Redis refuses, it refuses for each item alike.
+        # An error of Redis is the same for each item.
         is_isolated = completions.keys() <= {self._job_id}
         if self.failures < _SPLIT_AT or self.remaining <= 1 or not is_isolated or _is_redis_error(error):
             return None
@@ -65,7 +66,7 @@ class FailedJob:
                     | ({"finished": f"{progress.to_text({0})};"} if position in finished else {})
                     for position, event in events.items()
                 ]
-        except Exception:  # noqa: BLE001 # of a form that nobody knows: it stays one, and is set aside as one
+        except Exception:  # noqa: BLE001 # of an unknown form: it stays whole, and moves to the failures whole
             return None
         if len(jobs) <= 1 or sum(int(fields["items"]) for fields in jobs) - skip != self.remaining:
             return None
@@ -81,7 +82,7 @@ class FailedJob:
         if sum(failure.records for failure in failures) != self.remaining:
             failures = [self._job_failure(error)]
         return Replacement(
-            self._failure_index(), entries=failures, handler=None if self._queue == queues.EXPAND else self._handler()
+            self._failure_index(), failures=failures, handler=None if self._queue == queues.EXPAND else self._handler()
         )
 
     def _item_failures(self, error: BaseException) -> list[NewFailure]:
@@ -101,7 +102,7 @@ class FailedJob:
         return dead_letters.from_job(self._handler(), self._job_id, self._data, error, records=self.remaining)
 
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
-        """Return the callbacks that are not settled whole, and how many records of the first are."""
+        """Return the callbacks that are not settled, and how many records of the first one are."""
         _version, callbacks = queues.parse_arguments(self._data)
         kept = msgspec.convert(callbacks, list[Accepted])
         skip = int(self._settled)
@@ -122,7 +123,7 @@ class FailedJob:
 
 
 def _is_redis_error(error: BaseException | None) -> bool:
-    """Return whether it was Redis that refused what was asked of it."""
+    """Return whether the error, or a cause of it, came from Redis."""
     return error is not None and (isinstance(error, redis.RedisError) or _is_redis_error(error.__cause__))
 
 

@@ -1,4 +1,4 @@
-"""What stands on the shelves, as Python reads it: a row for a list, and the whole entry with body, event, traceback."""
+"""Failures as they are read: a row for a list, or the whole failure with its body or event, and its traceback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,15 +12,15 @@ from shared.stored_times import stored_ms, stored_time
 
 
 class FailureNotFound(CallbacksError):
-    """There is no such entry (any more)."""
+    """There is no such failure."""
 
 
 class StillUnreadable(CallbacksError):
-    """It cannot be read by this release either; it stays where it is."""
+    """This release cannot read it either; it stays where it is."""
 
 
 class QuarantineRow(Struct, frozen=True, kw_only=True):
-    """A quarantined callback without its body; `kind` is that of the URL it came to, None if that named none."""
+    """A quarantined callback without its body; `kind` is that of its URL, None if the URL named none."""
 
     id: str
     received_at: str
@@ -31,7 +31,7 @@ class QuarantineRow(Struct, frozen=True, kw_only=True):
 
 
 class QuarantinedCallback(QuarantineRow, frozen=True, kw_only=True):
-    """A quarantined callback; `body` is as it was received."""
+    """A quarantined callback with its body as received."""
 
     received_ms: int
     body: bytes
@@ -39,7 +39,7 @@ class QuarantinedCallback(QuarantineRow, frozen=True, kw_only=True):
 
 
 class DeadLetterRow(Struct, frozen=True, kw_only=True):
-    """An event that a handler gave up on, without the event: what it raised last, and how often it was tried."""
+    """A dead letter without its event: the last error, and the number of attempts."""
 
     id: str
     handler: str
@@ -49,7 +49,7 @@ class DeadLetterRow(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
-    """An event that a handler gave up on."""
+    """An event that a handler gave up on, with its traceback."""
 
     traceback: str
     event: events.Event
@@ -62,12 +62,12 @@ DEAD_LETTER_FIELDS: Final = (*DEAD_LETTER_ROW_FIELDS, "traceback", "event")
 
 
 def parse_quarantine_row(failure_id: str, values: Sequence[bytes]) -> QuarantineRow:
-    """Read a row from the values of QUARANTINE_ROW_FIELDS."""
+    """Return a row from the values of QUARANTINE_ROW_FIELDS."""
     return QuarantineRow(**_quarantine_values(failure_id, dict(zip(QUARANTINE_ROW_FIELDS, values, strict=True))))
 
 
 def parse_quarantined_callback(failure_id: str, values: Sequence[bytes]) -> QuarantinedCallback:
-    """Read an entry from the values of QUARANTINED_CALLBACK_FIELDS."""
+    """Return a quarantined callback from the values of QUARANTINED_CALLBACK_FIELDS."""
     fields = dict(zip(QUARANTINED_CALLBACK_FIELDS, values, strict=True))
     return QuarantinedCallback(
         **_quarantine_values(failure_id, fields),
@@ -78,14 +78,14 @@ def parse_quarantined_callback(failure_id: str, values: Sequence[bytes]) -> Quar
 
 
 def parse_dead_letter_row(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetterRow:
-    """Read a row from the values of DEAD_LETTER_ROW_FIELDS."""
+    """Return a row from the values of DEAD_LETTER_ROW_FIELDS."""
     return DeadLetterRow(
         **_dead_letter_values(handler, event_id, dict(zip(DEAD_LETTER_ROW_FIELDS, values, strict=True)))
     )
 
 
 def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:
-    """Read a dead letter from its values. Raises StillUnreadable if a newer release wrote its event."""
+    """Return a dead letter from its values. Raises StillUnreadable if a newer release wrote its event."""
     fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
     try:
         (event,) = events.decode(b"[%s]" % fields["event"])

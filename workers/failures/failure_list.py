@@ -1,7 +1,7 @@
-"""A shelf: where entries are set aside, the quarantine or the dead letters of one handler; its keys and its counters.
+"""A list of failures, the quarantine or the dead letters of one handler: its keys and its counters.
 
-Each has an index by time, a hash for each entry, and the sum of their bytes. What leaves it changes all three and the
-counters in one step, so the audit's sum comes out whenever anybody is killed.
+Each list has an index by time, a hash for each failure, and the sum of their bytes. Removing a failure changes all
+three and the counters in one step, so the audit balances whichever process is killed.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from shared import batches, keys, wire
 
 Argument: TypeAlias = str | bytes | int
 
-# As `kind` stands in a quarantined callback's hash.
+# The values of `kind` in a quarantined callback's hash.
 _CALLBACKS: Final[tuple[wire.Kind | None, ...]] = (None, "status", "reply")
 _EVENTS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 
 
 class FailureList(Struct, frozen=True):
-    """One list. `drop_counters`: for each kind, the counter that falls and the one that rises with a drop."""
+    """One list. `drop_counters`: for each kind, the counter that falls and the one that rises when one is dropped."""
 
     index: str
     handler: str | None
@@ -29,17 +29,17 @@ class FailureList(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What the log calls it."""
+        """The name of the list in logs and actions."""
         return "quarantine" if self.handler is None else f"dead:{self.handler}"
 
     @property
     def drop_keys(self) -> list[str]:
-        """The keys that the scripts behind drop_failure.lua work on."""
+        """The keys of the scripts that begin with drop_failure.lua."""
         return [self.index, keys.failures_bytes(self.index), keys.COUNTS]
 
     @property
     def drop_arguments(self) -> list[Argument]:
-        """The arguments with which they begin."""
+        """The first arguments of these scripts."""
         return [
             keys.failure(self.index, ""),
             len(self.drop_counters),
@@ -62,7 +62,7 @@ QUARANTINE: Final = FailureList(
 
 
 def dead_letters_of(handler: str) -> FailureList:
-    """Give the shelf of a handler's dead letters."""
+    """Return the list of a handler's dead letters."""
     return FailureList(
         keys.dead(handler),
         handler,
@@ -74,11 +74,11 @@ def dead_letters_of(handler: str) -> FailureList:
 
 
 def handler_names(connection: redis.Redis) -> list[str]:
-    """Give the names of all handlers that ever had an event. Raises redis.RedisError."""
+    """Return the names of all handlers that ever had an event. Raises redis.RedisError."""
     return keys.handler_names(map(as_text, connection.hkeys(keys.COUNTS)))
 
 
 def all_lists(connection: redis.Redis) -> Iterator[FailureList]:
-    """Give all shelves there are, those of handlers that are configured no more too. Raises redis.RedisError."""
+    """Yield all lists, also of handlers that are no longer configured. Raises redis.RedisError."""
     yield QUARANTINE
     yield from map(dead_letters_of, handler_names(connection))

@@ -1,4 +1,4 @@
-"""What of a callback goes to the quarantine, and how it gets there."""
+"""New failures of the quarantine: from a callback, a part of one, one event, or a whole job."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from shared.batches import Accepted
 from workers.runtime import outcome
 from workers.runtime.settlement import FanOutEvent, NewFailure
 
-# Behind the tag, with which an event's array begins.
+# Positions in an event's array, which begins with its tag.
 _RAW: Final = {"report": 1 + events.ReportEvent.__struct_fields__.index("raw"),
                "reply": 1 + events.ReplyEvent.__struct_fields__.index("raw")}  # fmt: skip
 _JOB_KEYS: Final = ("api_job_id", "client_job_id")
@@ -17,7 +17,7 @@ _JOB: Final = {name: 1 + events.ReportEvent.__struct_fields__.index(name) for na
 
 
 def new_failure(accepted: Accepted, error: str, body: bytes, *, records: int, traceback: str = "") -> NewFailure:
-    """Return the entry for `body`, which is `accepted`'s or what of it cannot be read."""
+    """Return the failure for `body`: that of `accepted`, or the part of it that cannot be read."""
     failure_id, fields = batches.new_quarantine_failure(
         batches.Quarantined(
             kind=accepted.kind,
@@ -41,18 +41,18 @@ def new_failure(accepted: Accepted, error: str, body: bytes, *, records: int, tr
 
 
 def encoded_body(accepted: Accepted) -> bytes:
-    """Return a callback's body, whatever is in it."""
+    """Return a callback's body in UTF-8, lone surrogates included."""
     return accepted.body.encode("utf-8", "surrogatepass")
 
 
 def from_failed_callback(accepted: Accepted, error: BaseException, *, records: int) -> NewFailure:
-    """Return the entry for a callback with which this service failed."""
+    """Return the failure for a callback whose processing raised `error`."""
     found = outcome.internal_error(error)
     return new_failure(accepted, found.error, encoded_body(accepted), records=records, traceback=found.traceback)
 
 
 def from_failed_event(origin: Accepted, offer: FanOutEvent, error: BaseException) -> NewFailure:
-    """Return the entry for one event of a callback that could not be fanned out: as a callback that brings it alone."""
+    """Return the failure for one event that could not be fanned out: as a callback with that event only."""
     found = outcome.internal_error(error)
     return new_failure(origin, found.error, _as_callback(offer), records=1, traceback=found.traceback)
 
@@ -62,14 +62,16 @@ def _as_callback(offer: FanOutEvent) -> bytes:
         array = msgspec.json.decode(offer.event)
         raw = array[_RAW[array[0]]]
         if array[0] == "report":
-            raw = {name: array[place] for name, place in _JOB.items() if array[place] is not None} | {"data": [raw]}
+            raw = {name: array[position] for name, position in _JOB.items() if array[position] is not None} | {
+                "data": [raw]
+            }
         return msgspec.json.encode(raw)
-    except Exception:  # noqa: BLE001 # it is kept in any case, if not in a form that can be replayed
+    except Exception:  # noqa: BLE001 # it is stored in any case, perhaps in a form that cannot be replayed
         return offer.event
 
 
 def from_job(data: bytes, error: BaseException, *, records: int) -> NewFailure:
-    """Return the entry for a whole job of the queue "expand" that nobody can read."""
+    """Return the failure for a whole job of the queue "expand" that cannot be read."""
     found = outcome.internal_error(error)
     accepted = Accepted("status", "", batches.now_ms(), records, "")
     failure = new_failure(accepted, found.error, data, records=records, traceback=found.traceback)

@@ -1,8 +1,8 @@
--- Drop the oldest entries of a shelf: those of some age, and as many more as it takes to keep within its bytes. At limit
--- a few hundred a call, as Redis does nothing else meanwhile. Behind drop_failure.lua.
+-- Drop the oldest failures of a list: those of some age, and as many more as it takes to stay within its bytes. At most
+-- a few hundred a call, as Redis does nothing else meanwhile. Follows drop_failure.lua.
 --
--- ARGV  as there, then most entries for this call, the time in ms up to which entries are dropped, most bytes
--- Gives {dropped for their age, dropped for want of room, 1 if there may be more to do}
+-- ARGV  as there, then the maximum number for this call, the time in ms up to which failures are dropped, maximum bytes
+-- Returns {dropped for their age, dropped for lack of room, 1 if there may be more to do}
 local limit, until_ms, max_bytes = tonumber(ARGV[position + 1]), tonumber(ARGV[position + 2]), tonumber(ARGV[position + 3])
 local total = tonumber(redis.call('GET', bytes_key) or 0)
 local old, over = 0, 0

@@ -1,7 +1,7 @@
-"""What was set aside is kept for 30 days and within its bytes (I8): what is older or too much is dropped, oldest first.
+"""Retention: failures are kept for 30 days and within a limit of bytes (I8); beyond that the oldest are dropped.
 
-Dropped entries are counted as dropped in the step that drops them, so the audit's sum comes out. Every supervisor does
-it for every shelf, also for those of handlers that nobody runs any more; doing it at once does no harm.
+Each is counted as dropped in the step that drops it, so the audit balances. Every supervisor trims every list, also
+those of handlers that no longer run; several supervisors may do so at the same time.
 """
 
 import logging
@@ -18,18 +18,18 @@ from workers.runtime.isolation import run_for_each
 
 log = logging.getLogger("callbacks.supervisor")
 
-# How far a shelf grows beyond its bytes is what comes in this time.
+# A list may exceed its limit by what is added in this time.
 _CHECK_SECONDS: Final = 2.0
-# A supervisor has leases to renew, so it stops here and goes on at its next tick.
+# A supervisor has leases to renew, so it stops after this time and continues at its next tick.
 _STEP_SECONDS: Final = 0.5
-# Redis does nothing else meanwhile, for some 5 ms.
+# Redis does nothing else meanwhile, for about 5 ms.
 _FAILURES_PER_CALL: Final = 300
-# More than any shelf holds, and the largest integer that Lua's numbers carry exactly.
+# More than any list holds, and the largest integer that Lua's numbers represent exactly.
 _NO_LIMIT: Final = 1 << 53
 
 
 class FailureTrimmer:
-    """Trims every shelf over `connection`. Bytes count what Redis spends on each entry (keys.FAILURE_OVERHEAD_BYTES)."""
+    """Trims every list over `connection`. Bytes include Redis's own for each failure (keys.FAILURE_OVERHEAD_BYTES)."""
 
     def __init__(self, *, connection: redis.Redis, quarantine_max_bytes: int, dead_letter_max_bytes: int) -> None:
         self._trim = TrimScript(connection)
@@ -44,9 +44,9 @@ class FailureTrimmer:
         return time.monotonic() >= self._check_at
 
     def tick(self) -> None:
-        """Do what is due, for half a second at most, each shelf by itself.
+        """Trim if it is due, for at most half a second; an error in one list does not stop the others.
 
-        Raises redis.RedisError where Redis is unavailable, else an ExceptionGroup.
+        Raises redis.RedisError if Redis is unavailable, otherwise an ExceptionGroup.
         """
         if not self.is_due:
             return
@@ -55,14 +55,14 @@ class FailureTrimmer:
         lists = list(all_lists(self._connection))
 
         def trim(failure_list: FailureList) -> None:
-            # None has to wait for another that fills up all the time.
+            # Each list has its share of the time, so that one that fills up all the time does not delay the others.
             if not self._trim_list(failure_list, deadline=time.monotonic() + _STEP_SECONDS / len(lists)):
                 self._check_at = now
 
         run_for_each(lists, trim)
 
     def _trim_list(self, failure_list: FailureList, *, deadline: float) -> bool:
-        """Trim one shelf; say whether that is all there is to do with it."""
+        """Trim one list; return whether nothing is left to trim."""
         max_bytes = self._quarantine_max_bytes if failure_list.handler is None else self._dead_letter_max_bytes
         old = over = 0
         more = True
@@ -80,7 +80,7 @@ class FailureTrimmer:
 
 
 class TrimResult(Struct, frozen=True):
-    """How many entries were dropped for their time, how many for the bytes, and whether there may be more to do."""
+    """How many failures were dropped for their age and for the limit of bytes, and whether more may be to do."""
 
     old: int
     over: int
@@ -88,15 +88,15 @@ class TrimResult(Struct, frozen=True):
 
 
 class TrimScript:
-    """The script that drops a shelf's oldest entries, over one connection."""
+    """The script that drops the oldest failures of a list, over one connection."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._script = connection.register_script(scripts.load("types", "failures/drop_failure", "failures/retention"))
 
     def run(self, failure_list: FailureList, *, until_ms: float, max_bytes: int | None = None) -> TrimResult:
-        """Drop some hundreds of entries at the most: those up to a time, and the oldest while all hold more bytes.
+        """Drop at most a few hundred failures: those up to `until_ms`, and the oldest while all exceed `max_bytes`.
 
-        Without `max_bytes` they may hold any number of them. Raises redis.RedisError.
+        Without `max_bytes` only the time counts. Raises redis.RedisError.
         """
         limit = _NO_LIMIT if max_bytes is None else max_bytes
         arguments: list[Any] = [*failure_list.drop_arguments, _FAILURES_PER_CALL, until_ms, limit]

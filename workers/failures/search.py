@@ -1,7 +1,7 @@
-"""Looking for a message on the shelves: for an id or a number in the events and bodies that were set aside.
+"""Search the failures for a message: for an id or a phone number in their events and bodies.
 
-Those are not indexed by it, so they are read: a bounded part at a time, newest first, one shelf after the other, with
-a place at which to go on. Nothing is changed.
+They have no index for that, so they are read: a bounded page at a time, newest first, one list after the other, with a
+cursor for the next page. Nothing is changed.
 """
 
 import json
@@ -16,7 +16,7 @@ from workers.failures import store
 from workers.failures.cursor import Cursor, IndexReader, Row
 from workers.failures.failure_list import FailureList, all_lists
 
-# For one page: some 100 ms of reading.
+# For one page: about 100 ms of reading.
 MAX_FAILURES: Final = 1000
 MAX_BYTES: Final = 8 << 20
 _MAX_HITS: Final = 50
@@ -24,32 +24,32 @@ _READ_SIZE: Final = 100
 
 
 class SearchCursor(Struct, frozen=True):
-    """Where to go on: on which shelf, by its name, and after which entry, None for its newest on."""
+    """Where the next page begins: in which list, and after which failure; None means with its newest."""
 
     list_name: str
     cursor: Cursor | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `text` gave. Raises ValueError."""
+        """Return the cursor that `text` stands for. Raises ValueError."""
         name, _, cursor = text.partition(" ")
         return cls(name, Cursor.parse(cursor) if cursor else None)
 
     @property
     def text(self) -> str:
-        """It, as a form or a URL carries it."""
+        """The cursor as a form or a URL carries it."""
         return f"{self.list_name} {self.cursor.text}" if self.cursor else self.list_name
 
 
 class SearchHit(Struct, frozen=True):
-    """An entry that names what is sought, and its shelf."""
+    """A failure that contains what was searched for, and its list."""
 
     failure_list: FailureList
     row: Row
 
 
 class SearchPage(Struct, frozen=True):
-    """What was found, how many entries were looked at, and where to go on; None at the end."""
+    """What was found, how many failures were read, and the cursor of the next page; None at the end."""
 
     hits: tuple[SearchHit, ...]
     scanned: int
@@ -57,20 +57,20 @@ class SearchPage(Struct, frozen=True):
 
 
 def search(connection: redis.Redis, wanted: str, *, start: SearchCursor | None = None) -> SearchPage:
-    """Look for entries that name an id or a number, as a whole. Raises redis.RedisError."""
+    """Return the failures that contain an id or a number as a whole word. Raises redis.RedisError."""
     pattern = _pattern(wanted)
-    # The quarantine last: its bodies are the largest.
+    # The quarantine comes last: its bodies are the largest.
     ordered = sorted(all_lists(connection), key=lambda failure_list: (failure_list.handler is None, failure_list.name))
     names = [failure_list.name for failure_list in ordered]
     first = names.index(start.list_name) if start is not None and start.list_name in names else 0
     cursor = start.cursor if start is not None and start.list_name in names else None
     hits: list[SearchHit] = []
-    scanned = held = 0
+    scanned = total_bytes = 0
     for failure_list in ordered[first:]:
         for at, size_bytes in _iterate_members(connection, failure_list, cursor):
-            if scanned and (scanned == MAX_FAILURES or held + size_bytes > MAX_BYTES or len(hits) == _MAX_HITS):
+            if scanned and (scanned == MAX_FAILURES or total_bytes + size_bytes > MAX_BYTES or len(hits) == _MAX_HITS):
                 return SearchPage(tuple(hits), scanned, SearchCursor(failure_list.name, cursor))
-            scanned, held, cursor = scanned + 1, held + size_bytes, at
+            scanned, total_bytes, cursor = scanned + 1, total_bytes + size_bytes, at
             if _mentions(connection, failure_list, at.item_id, pattern):
                 hits += (
                     SearchHit(failure_list, row)
@@ -102,6 +102,6 @@ def _mentions(connection: Any, failure_list: FailureList, failure_id: str, patte
 
 
 def _pattern(wanted: str) -> re.Pattern[bytes]:
-    """Give what matches it as it is written in UTF-8, and in JSON with everything else than ASCII escaped."""
+    """Return a pattern that matches it written in UTF-8, and in JSON that escapes everything but ASCII."""
     ways = {wanted.encode(errors="replace"), json.dumps(wanted)[1:-1].encode()}
     return re.compile(rb"(?<![0-9A-Za-z])(?:%s)(?![0-9A-Za-z])" % b"|".join(map(re.escape, sorted(ways))))

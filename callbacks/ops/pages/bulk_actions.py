@@ -1,6 +1,6 @@
-"""The hands of the page: threads that carry acts out beside the requests, a few at a time.
+"""Runs bulk actions in background threads, a few at a time.
 
-A request begins an act and answers at once; what is left of it stands in Redis, so that it outlives this process, too.
+A request starts an action and answers at once. The remaining work is stored in Redis, so that it outlives this process.
 """
 
 import logging
@@ -17,16 +17,16 @@ from workers.admin.bulk_action import BulkActions, BulkActionState, RemainingWor
 
 log = logging.getLogger("callbacks.operators")
 
-# Redis and the workers have other things to do.
+# More would slow Redis and the workers down.
 _MAX_RUNNING: Final = 4
 
 
 class TooManyActions(CallbacksError):
-    """So much is being done that nothing more can be begun: wait until some of it has ended."""
+    """Too many actions are running: wait until one has ended, then try again."""
 
 
 class BulkActionRunner:
-    """Carries acts out. Every method may raise redis.RedisError."""
+    """Runs bulk actions. Every method may raise redis.RedisError."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._actions = BulkActions(client)
@@ -49,7 +49,7 @@ class BulkActionRunner:
         return rest
 
     def get_state(self, action_id: str) -> BulkActionState | None:
-        """Tell how an act stands; None if nothing is known of it."""
+        """Return the state of an action; None if it does not exist."""
         return self._actions.get_state(action_id)
 
     def stop(self, action_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
+"""A snapshot of the service's state in Redis, read in three round trips however many jobs wait. It changes nothing."""
 
 import math
 import time
@@ -11,14 +11,15 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import durability, keys, queues, recent_rate
+from shared import durability, keys, queue_jobs, queues, recent_rate
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
 from shared.metrics_push import STATE_SECONDS
+from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_rate import RecentRate
 from shared.settings import Durability
 
-# More handlers, or processes, than any deployment has: beyond it they are not shown, so that series do not multiply.
+# More handlers, or processes, than a deployment has. Others are not shown, which limits the number of series.
 MAX_HANDLERS: Final = 100
 _MAX_PROCESSES: Final = 1000
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
@@ -72,20 +73,20 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         return sum(queue.waiting + queue.running + queue.scheduled for queue in self.queues)
 
     def deliveries_at(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
-        """Give how many events had each outcome at a handler, of every kind."""
+        """Return how many events of all kinds had each outcome at a handler."""
         return {
             outcome: sum(self.counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
             for outcome in OUTCOMES
         }
 
     def events_waiting(self, handler: str) -> int:
-        """Give how many events a handler has yet to be done with."""
+        """Return how many events wait for a handler, retries included."""
         at = self.deliveries_at(handler)
         return at["queued"] - at["delivered"] - at["dead"] - at["dropped"]
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
-    """Read it. Raises redis.RedisError."""
+    """Read a snapshot. Raises redis.RedisError."""
     counts, metrics, quarantined, processes, hour, (seconds, microseconds), *answers = _read_first(connection)
     info: dict[str, Any] = {}
     for answer in answers:
@@ -100,10 +101,7 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         for process in alive:
             pipe.hget(keys.metrics_of(process), "state")
         for name in names:
-            pipe.llen(keys.rq_queue(name))
-            pipe.llen(keys.rq_intermediate(name))
-            pipe.zcard(keys.rq_started(name))
-            pipe.zcard(keys.rq_scheduled(name))
+            queue_jobs.request_sizes(pipe, name)
             pipe.lindex(keys.rq_queue(name), 0)
             pipe.smembers(keys.rq_workers(name))
         for handler in handlers:
@@ -111,7 +109,7 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         replies = iter(pipe.execute())
     dead = {handler: int(next(replies)) for handler in handlers}
     states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
-    found = {name: [next(replies) for _ in range(6)] for name in names}
+    found = {name: [next(replies) for _ in range(SIZE_REPLIES + 2)] for name in names}
     paused = {queues.delivery_queue(handler): as_text(next(replies) or b"") for handler in handlers}
     now_seconds = seconds + microseconds / 1_000_000
     findings = durability.evaluate(level, answers)
@@ -155,18 +153,19 @@ def _queues(
 ) -> Iterable[QueueStatus]:
     """Learn when the first waiting jobs were made, and who lives: a dead worker's hash expires, its name may stay."""
     with connection.pipeline(transaction=False) as pipe:
-        for _, _, _, _, first, workers in found.values():
+        for *_, first, workers in found.values():
             pipe.hget(keys.job(as_text(first or b"none")), "created_at")
             # EXISTS of no key at all is an error.
             pipe.exists("cb:none", *workers)
         replies = iter(pipe.execute())
-    for name, (waiting, popped, running, scheduled, _, _) in found.items():
+    for name, (*sizes, _, _) in found.items():
         made = next(replies)
+        jobs = QueueSizes.from_replies(sizes)
         yield QueueStatus(
             name=name,
-            waiting=waiting + popped,
-            running=running,
-            scheduled=scheduled,
+            waiting=jobs.waiting + jobs.claimed,
+            running=jobs.running,
+            scheduled=jobs.scheduled,
             oldest_seconds=max(0.0, now_seconds - _unix_seconds(as_text(made))) if made else 0.0,
             workers=next(replies),
             paused_by=paused.get(name, ""),

@@ -8,7 +8,7 @@ import pytest
 
 from callbacks import samples
 from shared import keys
-from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import open_harness
 from tests.redis_server import RedisServer
 from workers.admin.backfill import Backfill
 from workers.expand.subscriptions import Subscriptions
@@ -29,7 +29,7 @@ DAY = 24 * HOUR
     ],
 )
 def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_none_twice(
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     marked_for: float,
     now_is: int,
     received_ago: float,
@@ -44,4 +44,4 @@ def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_
 
         (step,) = Backfill(harness.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
 
-        assert (step.enqueued, step.already_offered) == ((0, 1) if is_offered else (1, 0))
+        assert (step.enqueued, step.already_fanned_out) == ((0, 1) if is_offered else (1, 0))

@@ -10,20 +10,8 @@ from rq import Queue
 from rq.job import JobStatus
 
 from shared import queues
-from tests.integration.conftest import (
-    TOKEN,
-    StartRedis,
-    StartWeb,
-    WebProcess,
-    counts,
-    jobs,
-    kept,
-    payload,
-    quarantine,
-    report,
-    until,
-)
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report, until
 
 
 def post_all(web: WebProcess, bodies: list[bytes], *, connections: int = 100) -> list[int]:

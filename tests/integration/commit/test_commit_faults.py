@@ -8,17 +8,9 @@ from contextlib import contextmanager, suppress
 
 from shared import keys
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import (
-    StartRedis,
-    StartWeb,
-    counts,
-    kept,
-    payload,
-    report,
-    until,
-)
 from tests.integration.harness import open_harness
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import StartWeb, counts, kept, payload, report, until
 
 
 def test_a_full_redis_refuses_and_keeps_what_it_has(start_web: StartWeb, start_redis: StartRedis) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Final, Self, TypeAlias
 import pytest
 
 from tests.acceptance.processes import run
-from tests.integration.conftest import StartWeb, WebProcess, kept, quarantine, report, until
 from tests.integration.spool.spool_checks import configure, drained, readiness
 from tests.redis_server import RedisServer, require_newer
+from tests.web_process import StartWeb, WebProcess, kept, quarantine, report, until
 
 StartNewer: TypeAlias = Callable[..., RedisServer]
 

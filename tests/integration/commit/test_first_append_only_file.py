@@ -12,8 +12,8 @@ import redis
 
 from shared import durability
 from tests.acceptance.processes import run
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, kept, report, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, StartWeb, kept, report, until
 
 KEYS: Final = 1000
 # A second for each key: the rewrite takes longer than any test, until its process is ended and the next one is quick.

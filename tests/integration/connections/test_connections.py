@@ -10,8 +10,7 @@ import redis
 
 from shared import connections
 from shared.primary import Demoted
-from tests.conftest import StartRedis
-from tests.redis_server import RedisServer, free_port, require
+from tests.redis_server import RedisServer, StartRedis, free_port, require
 from tests.sentinels import until
 
 

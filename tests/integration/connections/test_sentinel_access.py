@@ -15,8 +15,7 @@ import redis
 from callbacks.cli.child_processes import tied_to_parent
 from shared import connections
 from tests.certificates import self_signed
-from tests.conftest import StartRedis
-from tests.redis_server import binary, free_port
+from tests.redis_server import StartRedis, binary, free_port
 
 SERVICE: Final = "callbacks"
 _WAIT_SECONDS: Final = 60.0

@@ -16,31 +16,22 @@ from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
-from workers.deliver import delivery
-from workers.runtime import redis_retry, steps
+from workers.deliver import delivery, settle
+from workers.runtime import redis_retry
 
 _WAIT_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
-def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _calls_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     faults.check_at_once(monkeypatch)
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
@@ -49,11 +40,6 @@ def accept_and_expand(harness: Harness, *orders: str) -> None:
     """Enqueue an event for each of these orders for each handler, in one job."""
     harness.accept(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
     harness.expand()
-
-
-def handler_totals(harness: Harness, name: str) -> tuple[int, int, int, int]:
-    (found,) = (one for one in harness.audit().handlers if one.handler == name)
-    return found.delivered, found.dead, found.waiting, found.missing
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -97,8 +83,8 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(harness: Harness, name
     prepare()
     fault_points = stage_run.fault_points()
     undisturbed = recorders.calls(name)
-    expected = (4, 1, 1, 0)  # delivered, dead, to be tried again, missing
-    assert handler_totals(harness, name) == expected
+    expected = HandlerTotals(delivered=4, dead=1, waiting=1)
+    assert harness.totals(name) == expected
 
     for at in fault_points:
         prepare()
@@ -106,7 +92,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(harness: Harness, name
         stage_run.run_with_fault_and_rerun(at, fault)
 
         where = f"{fault} at exchange {at} of {fault_points}"
-        assert handler_totals(harness, name) == expected, where
+        assert harness.totals(name) == expected, where
         assert harness.connection.zcard(keys.rq_scheduled(queues.delivery_queue(name))) == 1, where
         assert len(harness.dead_letters(name)) == 1, where
         assert len(left_at(harness, name)) == 2, f"{where}: more than the retry and its place"
@@ -132,7 +118,7 @@ def test_a_process_killed_in_its_handler_repeats_that_event_alone(harness: Harne
     stage_run.run_with_fault_and_rerun(0, "killed")
 
     assert sorted(recorders.calls("single").values()) == [1, 1, 1, 1, 2]
-    assert handler_totals(harness, "single") == (5, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=5)
     assert left_at(harness, "single") == set()
 
 
@@ -144,11 +130,11 @@ def test_events_that_a_killed_process_had_just_finished_are_not_repeated(harness
     stage_run = StageRun(harness.url, "single")
 
     stage_run.run_with_fault(0, "killed")
-    assert handler_totals(harness, "single")[0] < 301, "some of it was not settled"
+    assert harness.totals("single").delivered < 301, "some of it was not settled"
     stage_run.run()
 
     assert sorted(recorders.calls("single").values()) == [1] * 300 + [2]
-    assert handler_totals(harness, "single") == (301, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=301)
     assert left_at(harness, "single") == set()
 
 
@@ -168,19 +154,21 @@ def test_finished_events_are_not_repeated_when_the_next_process_dies_at_once_too
         stage_run.run()
 
         assert sorted(recorders.calls("single").values()) == [1, 1, 1, 2], f"killed again at exchange {at}"
-        assert handler_totals(harness, "single") == (4, 0, 0, 0)
+        assert harness.totals("single") == HandlerTotals(delivered=4)
 
 
 def test_a_slow_first_event_of_a_killed_process_does_not_repeat_the_others(harness: Harness) -> None:
     accept_and_expand(harness, "sleeps:20", *["sleeps:0.05"] * 30)
     stage_run = StageRun(harness.url, "several")
     process = stage_run.start()
-    until(lambda: handler_totals(harness, "several")[0] >= 20)
+    until(lambda: harness.totals("several").delivered >= 20)
 
     stage_run.killed(process)
 
-    delivered, _, waiting, missing = handler_totals(harness, "several")
-    assert (waiting, missing) == (31 - delivered, 0), "only these come again"
+    delivered = harness.totals("several").delivered
+    assert harness.totals("several") == HandlerTotals(delivered=delivered, waiting=31 - delivered), (
+        "only these come again"
+    )
     assert recorders.total() - delivered < 20, "the slow one, and what was done in the last moment"
 
 
@@ -198,7 +186,7 @@ def test_jobs_coalesced_by_a_killed_process_are_run_next(harness: Harness) -> No
     calls = recorders.calls("single")
     assert len(calls) == 21
     assert sorted(calls.values()) == [1] * 17 + [2] * 4, "nothing but what killed comes again"
-    assert handler_totals(harness, "single") == (21, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=21)
     assert left_at(harness, "single") == set()
 
 
@@ -210,10 +198,10 @@ def test_two_processes_share_the_work_of_a_handler(harness: Harness) -> None:
     faults.join_all([stage_run.start(), stage_run.start()])
 
     assert set(recorders.calls("single").values()) == {1}
-    assert handler_totals(harness, "single") == (3000, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=3000)
 
 
-def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent)
@@ -238,14 +226,14 @@ def test_a_settlement_that_is_sent_twice_counts_once(harness: Harness, monkeypat
         call()  # carried out, and its answer lost
         return call()
 
-    monkeypatch.setattr(steps, "retry_while_unavailable", twice)
+    monkeypatch.setattr(settle, "retry_while_unavailable", twice)
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     accept_and_expand(harness, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 
     harness.deliver(recorders.several)
 
     assert set(recorders.calls("several").values()) == {1}
-    assert handler_totals(harness, "several") == (20, 1, 1, 0)
+    assert harness.totals("several") == HandlerTotals(delivered=20, dead=1, waiting=1)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
 
 
@@ -280,4 +268,4 @@ def test_while_redis_refuses_to_write_no_event_is_called_twice(
 
         assert called == ["1"]
         assert len(pauses) >= 3
-        assert handler_totals(harness, "waits_for_redis") == (1, 0, 0, 0)
+        assert harness.totals("waits_for_redis") == HandlerTotals(delivered=1)

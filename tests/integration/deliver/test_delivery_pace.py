@@ -7,11 +7,10 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness
 from tests.integration.scripted_handlers import (
     accept_and_expand,
     fail_for,
-    handler_totals,
     other,
     script,
     single,
@@ -22,12 +21,12 @@ from workers.deliver import delivery
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -39,7 +38,7 @@ def test_a_stop_settles_what_is_done_and_requeues_the_rest_at_the_front(harness:
     harness.deliver(single, stop_when=lambda: len(script.called) == 2, max_jobs=1)
 
     assert script.called == ["1", "2"]
-    assert handler_totals(harness, single) == (2, 0, 3, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=3)
     assert not harness.connection.exists(keys.rq_started("deliver-single"))
     assert not harness.connection.exists(keys.rq_scheduled("deliver-single")), (
         "an event that was not tried has not failed"
@@ -58,7 +57,7 @@ def test_a_stop_before_the_first_call_changes_nothing(harness: Harness) -> None:
     harness.deliver(single, stop_when=lambda: True, max_jobs=1)
 
     assert script.called == []
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
     harness.deliver(single)
     assert script.called == ["1", "2"]
 
@@ -67,7 +66,7 @@ def test_what_is_done_is_settled_while_the_rest_runs(harness: Harness, monkeypat
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     accept_and_expand(harness, "1", "2", "3")
     waiting: list[int] = []
-    script.act = lambda _event: waiting.append(handler_totals(harness, single)[2])
+    script.act = lambda _event: waiting.append(harness.totals(single).waiting)
 
     harness.deliver(single)
 
@@ -100,7 +99,7 @@ def test_a_fast_handler_coalesces_ever_more(harness: Harness, runs: list[str]) -
 
     harness.deliver(other)
 
-    assert handler_totals(harness, other) == (5000, 0, 0, 0)
+    assert harness.totals(other) == HandlerTotals(delivered=5000)
     assert len(runs) < 20, "fifty jobs"
 
 
@@ -110,7 +109,7 @@ def test_five_thousand_failures_are_five_thousand_retries(harness: Harness) -> N
 
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (0, 0, 5000, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=5000)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-single")) == 5000
 
 
@@ -120,7 +119,7 @@ async def many(event: ReportEvent) -> None:
 
 
 def test_a_concurrent_handler_starts_with_several_rounds(
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     runs: list[str],
 ) -> None:
     with open_harness(quick_redis.url, many) as harness:
@@ -129,5 +128,5 @@ def test_a_concurrent_handler_starts_with_several_rounds(
 
         harness.deliver(many)
 
-        assert handler_totals(harness, many)[0] == 16
+        assert harness.totals(many).delivered == 16
     assert len(runs) == 1

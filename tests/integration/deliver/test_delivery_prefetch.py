@@ -12,17 +12,7 @@ from callbacks import Pause, ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
-from tests.integration.scripted_handlers import handler_totals
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
 
@@ -64,7 +54,7 @@ async def stays(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     calls.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, waits) as made:
         yield made
@@ -84,7 +74,7 @@ def test_a_slow_call_does_not_delay_the_jobs_behind_its_run(harness: Harness, ru
     harness.deliver(waits)
 
     assert sorted(calls.made, key=int) == [str(n) for n in range(41)], "each was called once"
-    assert handler_totals(harness, waits) == (41, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=41)
     assert len(runs) == 1
     assert harness.leftover_keys() == set()
 
@@ -104,7 +94,7 @@ def test_events_that_arrive_during_a_slow_call_are_claimed_although_no_other_cal
     harness.deliver(waits)
 
     assert calls.made == ["0", "1"]
-    assert handler_totals(harness, waits) == (2, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=2)
 
 
 def test_a_run_claims_no_more_than_its_limit(
@@ -117,7 +107,7 @@ def test_a_run_claims_no_more_than_its_limit(
     harness.deliver(waits)
 
     assert len(runs) == 2
-    assert handler_totals(harness, waits) == (50, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=50)
 
 
 def test_a_worker_that_is_to_stop_claims_no_more(harness: Harness) -> None:
@@ -127,7 +117,7 @@ def test_a_worker_that_is_to_stop_claims_no_more(harness: Harness) -> None:
     harness.deliver(waits, stop_when=lambda: "31" in calls.made, max_jobs=1)
 
     assert len(calls.made) == AT_FIRST
-    assert handler_totals(harness, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=AT_FIRST, waiting=50 - AT_FIRST)
 
 
 def test_a_paused_handler_claims_no_more(harness: Harness) -> None:
@@ -152,7 +142,7 @@ def test_a_paused_handler_claims_no_more(harness: Harness) -> None:
         made.deliver(pauses, max_jobs=1)
 
         assert len(asked) == AT_FIRST
-        assert handler_totals(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
+        assert made.totals(pauses) == HandlerTotals(delivered=AT_FIRST - 1, waiting=50 - AT_FIRST + 1)
 
 
 def test_events_in_flight_are_not_called_again_when_redis_falls_back_to_before_their_claim(harness: Harness) -> None:
@@ -172,7 +162,7 @@ def test_events_in_flight_are_not_called_again_when_redis_falls_back_to_before_t
         made.deliver(falls_back)
 
         assert called == ["0", "1"]
-        assert handler_totals(made, falls_back) == (2, 0, 0, 0)
+        assert made.totals(falls_back) == HandlerTotals(delivered=2)
         assert made.leftover_keys() == set()
 
 
@@ -213,7 +203,7 @@ def test_what_is_done_is_settled_while_a_call_is_slow(harness: Harness) -> None:
     async def slow(event: ReportEvent) -> None:
         while event.message_id == "0" and not settled:
             await asyncio.sleep(0.01)
-            settled.extend(filter(None, [handler_totals(made, slow)[0]]))
+            settled.extend(filter(None, [made.totals(slow).delivered]))
 
     with open_harness(harness.url, slow) as made:
         accept_and_expand(made, "0", "1")
@@ -264,7 +254,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(
         where = f"{fault} at exchange {at}"
         called = recorders.calls("several")
         assert len(called) == 50, where
-        assert handler_totals(harness, recorders.several) == (50, 0, 0, 0), where
+        assert harness.totals(recorders.several) == HandlerTotals(delivered=50), where
         assert called.total() - 50 <= (declaration_of(recorders.several).concurrency if fault == "killed" else 0), where
         coalesced = list(harness.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
         assert coalesced == [], where

@@ -11,7 +11,7 @@ import pytest
 from shared import keys, queues
 from tests.certificates import self_signed
 from tests.integration.forward.services import SECRET, Service, says, serving
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 
@@ -31,7 +31,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url) as made:
         yield made
 

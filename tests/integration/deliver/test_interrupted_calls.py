@@ -9,7 +9,7 @@ import pytest
 
 from shared import keys, queues
 from tests.integration import recorders
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status
 from tests.integration.runtime.pools import Command, Hurried, until
 from tests.redis_server import RedisServer
 from workers.runtime.settlement import MAX_DEATHS
@@ -21,7 +21,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, recorders.single) as made:
         yield made

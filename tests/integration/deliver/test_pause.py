@@ -10,8 +10,8 @@ import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, declaration_of, open_harness, quick_redis, statuses  # noqa: F401
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, statuses
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin import queue_state
 from workers.deliver import prefetch
@@ -21,12 +21,12 @@ Act = Callable[[ReportEvent], Any]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -81,7 +81,7 @@ def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
         harness.deliver(single)
 
     assert script.called == ["1", "2"], "what comes behind it is not tried"
-    assert handler_totals(harness, single) == (1, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, waiting=2)
     assert unburnt(harness)
     found = state(harness)
     assert found is not None
@@ -102,8 +102,8 @@ def test_during_a_pause_the_handler_is_not_called_and_other_handlers_are(harness
     harness.deliver(other)
 
     assert script.called == ["1"]
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
-    assert handler_totals(harness, other) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
+    assert harness.totals(other) == HandlerTotals(delivered=2)
     assert unburnt(harness)
 
 
@@ -119,13 +119,13 @@ def test_coalesced_jobs_wait_in_the_queue_again_in_their_order(
 
     first = [events[0][5] for events in harness.waiting_events(single)]
     assert first == ["0", "2", "4", "6"], "the run's own job comes first; what of it is settled stays settled"
-    assert handler_totals(harness, single) == (3, 0, 5, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3, waiting=5)
     assert unburnt(harness)
     over(harness)
     script.act = lambda _event: None
     harness.deliver(single)
     assert script.called == ["0", "1", "2", "3", "3", "4", "5", "6", "7"]
-    assert handler_totals(harness, single) == (8, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=8)
 
 
 @pytest.mark.parametrize("ends", [lambda _event: None, rejecting], ids=["done", "rejected"])
@@ -141,9 +141,7 @@ def test_the_first_event_after_a_pause_ends_it(harness: Harness, ends: Act, capl
 
     assert state(harness) is None
     assert script.called == ["1", "1", "2", "3"]
-    delivered, dead, *rest = handler_totals(harness, single)
-    assert (delivered, dead) == ((0, 3) if ends is rejecting else (3, 0))
-    assert rest == [0, 0]
+    assert harness.totals(single) == (HandlerTotals(dead=3) if ends is rejecting else HandlerTotals(delivered=3))
     assert "action=handler_resumed handler=single seconds=" in caplog.text
 
 
@@ -167,7 +165,7 @@ def test_a_probe_that_asks_for_a_pause_prolongs_it_by_the_new_time(harness: Harn
     assert 2900 < found.seconds_left <= 3000
     assert (found.since, found.times, found.reason, found.is_probing) == (began.since, 2, "moving farther", False)
     assert script.called == ["1", "1"]
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
     assert unburnt(harness)
 
 
@@ -191,7 +189,7 @@ def test_a_probe_that_fails_loses_its_own_attempt_and_prolongs_the_pause(harness
     assert found.times == 2
     assert script.called == ["1", "1"], "the other one has not been tried"
     assert harness.connection.zcard(keys.rq_scheduled("deliver-single")) == 1
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
 
 
 def test_a_batch_that_pauses_is_not_split_and_its_probe_is_a_list_of_one(harness: Harness) -> None:
@@ -209,10 +207,10 @@ def test_a_batch_that_pauses_is_not_split_and_its_probe_is_a_list_of_one(harness
     harness.deliver(whole)
 
     assert script.calls[2:] == [["1"], ["2", "3"]]
-    assert handler_totals(harness, whole) == (3, 0, 0, 0)
+    assert harness.totals(whole) == HandlerTotals(delivered=3)
 
 
-def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=32)
@@ -229,7 +227,7 @@ def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisSe
         harness.deliver(several)
 
         assert called == [str(n) for n in range(32)]
-        assert handler_totals(harness, several) == (31, 0, 69, 0)
+        assert harness.totals(several) == HandlerTotals(delivered=31, waiting=69)
         assert unburnt(harness, several)
 
 
@@ -269,12 +267,12 @@ def test_an_operators_pause_stops_a_run_at_its_next_settlement_and_lasts_until_r
     assert (found.by, found.until) == ("operator", None)
     assert harness.connection.ttl(keys.paused("single")) == -1
     harness.deliver(single)
-    assert handler_totals(harness, single) == (1, 1, 2, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, dead=1, waiting=2)
     assert unburnt(harness)
     assert pause.resume(harness.connection, "single")
     assert not pause.resume(harness.connection, "single")
     harness.deliver(single)
-    assert handler_totals(harness, single) == (3, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3, dead=1)
 
 
 def test_neither_a_pause_nor_a_probe_changes_an_operators_pause(harness: Harness) -> None:
@@ -290,7 +288,7 @@ def test_neither_a_pause_nor_a_probe_changes_an_operators_pause(harness: Harness
     assert found is not None
     assert found.by == "operator"
     assert script.called == ["1", "1"]
-    assert handler_totals(harness, single) == (1, 0, 1, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, waiting=1)
 
 
 def test_a_probe_that_has_to_stop_leaves_the_probe_to_another_run_at_once(harness: Harness) -> None:

@@ -9,7 +9,7 @@ from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.deliver.pausing_handlers import distant, recorded_lines, unavailable_file
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status
 from tests.redis_server import RedisServer
 from workers.runtime import pause
 
@@ -17,7 +17,7 @@ _QUEUE = "deliver-distant"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     faults.check_at_once(monkeypatch)
     with open_harness(quick_redis.url, distant) as made:

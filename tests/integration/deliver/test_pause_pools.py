@@ -19,16 +19,7 @@ from tests.integration.deliver.pausing_handlers import (
     unavailable_file,
     unready,
 )
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 from workers.runtime import pause
@@ -37,7 +28,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, distant, opening, connecting, unready) as made:
         yield made
@@ -56,17 +47,11 @@ def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def brought_apart(harness: Harness, *orders: str) -> None:
+def accept_and_expand_each(harness: Harness, *orders: str) -> None:
     """Enqueue an event for each of these orders, each in a job of its own."""
     for n, order in enumerate(orders, 1):
         harness.accept(status(record(str(n), client_message_id=order)))
         harness.expand()
-
-
-def at(harness: Harness, function: Callable[..., object] = distant) -> tuple[int, int, int]:
-    (found,) = (one for one in harness.audit().handlers if one.handler == declaration_of(function).name)
-    assert harness.audit().moving or found.missing == 0
-    return found.delivered, found.dead, found.waiting
 
 
 def is_paused(harness: Harness, *, times: int = 1) -> bool:
@@ -90,7 +75,7 @@ def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start
         lambda: harness.connection.scard("rq:workers:deliver-distant") == 3,
         "they are there: none comes after the pause",
     )
-    brought_apart(harness, *["sleeps"] * 9)
+    accept_and_expand_each(harness, *["sleeps"] * 9)
     until(lambda: len(recorded_lines("called")) == 3, "each has one in hands")
     until(
         lambda: is_paused(harness) and not harness.connection.zcard(keys.rq_started("deliver-distant")),
@@ -109,7 +94,7 @@ def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start
     over(harness)
     until(lambda: len(recorded_lines("called")) > before + 1, "somebody tries again")
     unavailable_file().unlink()
-    until(lambda: at(harness) == (9, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=9), "all is delivered")
 
     assert command.stop() == 0
     assert len(recorded_lines("called")) == before + 1 + 9
@@ -135,7 +120,7 @@ def test_paused_workers_poll_redis_a_few_times_a_second_and_stop_when_asked(harn
     assert harness.connection.hget(keys.paused("distant"), "times") == before
     assert len(recorded_lines("called")) == 1
     assert command.stop() == 0
-    assert at(harness) == (0, 0, 1)
+    assert harness.totals(distant) == HandlerTotals(waiting=1)
 
 
 def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(harness: Harness, start: Start) -> None:
@@ -154,7 +139,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(
     os.kill(int(recorded_lines("called")[-1][0]), signal.SIGKILL)
     unavailable_file().unlink()
     over(harness)
-    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=2), "all is delivered")
 
     assert [message for _, message in recorded_lines("called")] == ["1", "1", "1", "2"]
     assert pause.read_state(harness.connection, "distant") is None
@@ -171,7 +156,7 @@ def test_a_worker_killed_right_after_its_pause_loses_nothing(harness: Harness, s
 
     unavailable_file().unlink()
     over(harness)
-    until(lambda: at(harness) == (5, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=5), "all is delivered")
     assert harness.audit().balances
 
 
@@ -179,7 +164,7 @@ def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_t
     harness: Harness, start: Start
 ) -> None:
     unavailable_file().write_text("600")
-    brought_apart(harness, "", "", "", "kills")
+    accept_and_expand_each(harness, "", "", "", "kills")
     start(distant)
     until(lambda: is_paused(harness), "it is paused")
     until(lambda: len(harness.waiting_jobs("deliver-distant")) == 4, "all wait")
@@ -190,7 +175,7 @@ def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_t
     def lived() -> bool:
         if is_paused(harness):
             over(harness)  # nobody has to wait for the leases of those that died
-        return at(harness) == (3, 1, 0)
+        return harness.totals(distant) == HandlerTotals(delivered=3, dead=1)
 
     until(lived, "one is dead, the others are delivered")
     assert [message for _, message in recorded_lines("called")].count("4") == 3
@@ -207,11 +192,11 @@ def test_an_operator_pauses_and_resumes_a_handler(harness: Harness, start: Start
     clock = harness.connection.time()[0]
     until(lambda: harness.connection.time()[0] >= clock + 2, "some seconds are over")
     assert recorded_lines("called") == []
-    assert at(harness) == (0, 0, 2)
+    assert harness.totals(distant) == HandlerTotals(waiting=2)
 
     assert pause.resume(harness.connection, "distant")
 
-    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=2), "all is delivered")
 
 
 @pytest.mark.parametrize("function", [opening, connecting], ids=["def", "async def"])
@@ -221,7 +206,7 @@ def test_a_lifespan_is_opened_once_in_each_process_and_closed_at_a_stop_with_cal
     command = start(function, 2)
     there = f"rq:workers:deliver-{declaration_of(function).name}"
     until(lambda: harness.connection.scard(there) == 2, "they are there, so that neither takes all of it along")
-    brought_apart(harness, *[""] * 20)
+    accept_and_expand_each(harness, *[""] * 20)
     until(lambda: len({process for process, _ in recorded_lines("called")}) == 2, "both are at work")
 
     assert command.stop() == 0
@@ -229,7 +214,9 @@ def test_a_lifespan_is_opened_once_in_each_process_and_closed_at_a_stop_with_cal
     assert sorted(recorded_lines("opened")) == sorted(recorded_lines("closed"))
     assert {process for process, _ in recorded_lines("opened")} == {process for process, _ in recorded_lines("called")}
     assert len(recorded_lines("opened")) == 2
-    assert at(harness, function)[0] == len(recorded_lines("called")), "each call that began was let end, and is settled"
+    assert harness.totals(function).delivered == len(recorded_lines("called")), (
+        "each call that began was let end, and is settled"
+    )
     assert (recorded_lines("called-elsewhere"), recorded_lines("closed-elsewhere")) == ([], []), (
         "all of it is on one loop"
     )
@@ -243,14 +230,17 @@ def test_a_process_whose_lifespan_cannot_be_opened_is_restarted_and_no_event_los
     harness.expand()
     command = start(unready)
     until(lambda: len(recorded_lines("tried")) >= 3, "it is started again and again")
-    assert at(harness, unready) == (0, 0, 1)
+    assert harness.totals(unready) == HandlerTotals(waiting=1)
     assert command.process.poll() is None, "the supervisor goes on"
     unavailable_file().unlink()
 
-    until(lambda: at(harness, unready) == (1, 0, 0), "it is delivered, although it has one attempt only")
+    until(
+        lambda: harness.totals(unready) == HandlerTotals(delivered=1),
+        "it is delivered, although it has one attempt only",
+    )
 
     assert (
-        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:"
+        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_handlers.py:"
         in command.log
     )
     assert "35699000001" not in command.log

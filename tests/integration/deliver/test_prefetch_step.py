@@ -6,9 +6,9 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.redis_server import RedisServer
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimStep
 
 WORKER = "somebody"
 
@@ -19,7 +19,7 @@ async def waits(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, waits) as made:
         yield made
 
@@ -43,7 +43,7 @@ class RunInProgress:
 
     def claim(self, *, max_items: int = 9) -> list[str]:
         """Claim more; return the ids of the jobs."""
-        portions = Steps(self.harness.connection).claim_more(
+        claimed_jobs = ClaimStep(self.harness.connection).claim_more(
             queue="deliver-waits",
             job_id=self.job,
             worker=WORKER,
@@ -51,7 +51,7 @@ class RunInProgress:
             max_bytes=1 << 20,
             handler="waits",
         )
-        return [portion.job_id for portion in portions]
+        return [portion.job_id for portion in claimed_jobs]
 
     def coalesced(self) -> list[str]:
         return [job.decode() for job in self.harness.connection.lrange(keys.coalesced(self.job), 0, -1)]
@@ -115,7 +115,7 @@ def test_an_unreadable_job_that_was_deleted_meanwhile_leaves_nothing(run: RunInP
     run.harness.connection.lmove(keys.rq_queue("deliver-waits"), keys.coalesced(run.job), "LEFT", "RIGHT")
     run.harness.connection.delete(keys.job(run.next))
 
-    Steps(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
+    ClaimStep(run.harness.connection).release("deliver-waits", run.job, run.next, ValueError("of tomorrow"))
 
     assert run.coalesced() == []
     assert not run.harness.connection.exists(keys.job(run.next))

@@ -22,7 +22,7 @@ from tests.integration.harness import (
 )
 from tests.redis_server import RedisServer
 from workers.expand import expansion
-from workers.runtime import steps as settling
+from workers.expand.fan_out import FanOutStep
 
 _PAYLOADS = Path(__file__).parents[2] / "payloads"
 
@@ -198,14 +198,14 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
         return one
 
     steps: list[tuple[int, int]] = []
-    fan_out = settling.Steps.fan_out
+    fan_out = FanOutStep.fan_out
 
-    def counted(self: settling.Steps, **options: Any) -> Any:
+    def counted(self: FanOutStep, **options: Any) -> Any:
         written = sum(1 + offer.mask.count("1") for offer in options["events"])
         steps.append((written, sum(len(offer.event) for offer in options["events"]) * number))
         return fan_out(self, **options)
 
-    monkeypatch.setattr(settling.Steps, "fan_out", counted)
+    monkeypatch.setattr(FanOutStep, "fan_out", counted)
     with open_harness(redis_server.url, *(named(f"h{n}") for n in range(number))) as harness:
         harness.accept(*statuses([str(n) for n in range(2000)], bundle=500))
         harness.accept(*statuses([f"large {n}" for n in range(20)], bundle=1, client_message_id="x" * 900_000))
@@ -249,9 +249,9 @@ def test_unreadable_records_are_quarantined_with_their_paths_and_the_others_beco
         assert len(harness.waiting_event_ids(everything)) == 2
         entries = harness.quarantine()
         assert sum(int(entry["records"]) for entry in entries) == 2
-        told = " ".join(entry["error"] for entry in entries)
-        assert "$.data[1].message_id" in told
-        assert "$.data[3].status" in told
+        failure_fields = " ".join(entry["error"] for entry in entries)
+        assert "$.data[1].message_id" in failure_fields
+        assert "$.data[3].status" in failure_fields
         assert {(entry["kind"], entry["source"], entry["received_ms"]) for entry in entries} == {
             ("status", "gw", str(RECEIVED_MS))
         }

@@ -11,11 +11,11 @@ import pytest
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers.expand import expansion
 from workers.runtime.job_transitions import JobTransitions
-from workers.runtime.steps import StaleRun, Steps
+from workers.runtime.run_errors import StaleRun
 
 pytestmark = pytest.mark.usefixtures("_hurried")
 
@@ -26,7 +26,7 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
@@ -128,16 +128,17 @@ def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harnes
     harness.accept(status(record("1")))
     job_id = harness.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data"))
-    stale, steps = Steps(harness.connection), Steps(harness.connection)
-    run = expansion.Expander(steps=stale, handlers=harness.handlers, dedupe_seconds=60)
-    portions = stale.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
-
-    expansion.Expander(steps=steps, handlers=harness.handlers, dedupe_seconds=60).run(
-        job_id=job_id, arguments=arguments
+    stale, other = (
+        expansion.Expander(connection=harness.connection, handlers=harness.handlers, dedupe_seconds=60)
+        for _ in range(2)
     )
-    stale.claim = lambda **_: portions  # type: ignore[method-assign]
+    step = stale._claim_step
+    claimed = step.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
+
+    other.run(job_id=job_id, arguments=arguments)
+    step.claim = lambda **_: claimed  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
-        run.run(job_id=job_id, arguments=arguments)
+        stale.run(job_id=job_id, arguments=arguments)
 
     assert (harness.audit().unique, harness.audit().duplicate) == (1, 0)
     assert len(harness.waiting_event_ids(recorders.single)) == 1
@@ -230,10 +231,10 @@ def test_a_job_that_is_requeued_twice_is_in_the_queue_once(harness: Harness) -> 
     runs: list[Any] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(job, queue)
-    places = JobTransitions(queues.EXPAND, connection=harness.connection)
+    transitions = JobTransitions(queues.EXPAND, connection=harness.connection)
 
-    assert places.requeue(runs[0], to="front", finished={}, died=True)
-    assert not places.requeue(runs[0], to="front", finished={}, died=True)
+    assert transitions.requeue(runs[0], to="front", finished={}, died=True)
+    assert not transitions.requeue(runs[0], to="front", finished={}, died=True)
 
     assert harness.waiting_jobs(queues.EXPAND) == [job.id]
     assert harness.connection.hget(keys.job(job.id), "deaths") == b"1"

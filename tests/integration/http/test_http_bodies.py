@@ -9,10 +9,10 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.integration.conftest import StartWeb, WebProcess, jobs, kept, payload, quarantine, report, until
 from tests.integration.http.test_http_refusals import HEAD
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import StartWeb, WebProcess, jobs, kept, payload, quarantine, report, until
 
 MIB = 1 << 20
 RECORD = b'{"message_id":"1","status":"SEEN"}'

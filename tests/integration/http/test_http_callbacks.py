@@ -5,18 +5,8 @@ import socket
 
 import pytest
 
-from tests.integration.conftest import (
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    counts,
-    jobs,
-    kept,
-    payload,
-    quarantine,
-    report,
-)
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report
 
 ACCEPTED = b'{"status":"accepted"}'
 

@@ -5,8 +5,8 @@ from contextlib import suppress
 import pytest
 import redis
 
-from tests.integration.conftest import StartRedis, StartWeb, WebProcess, kept, report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import StartWeb, WebProcess, kept, report, until
 
 
 def checks(web: WebProcess) -> tuple[int, dict[str, dict[str, object]]]:

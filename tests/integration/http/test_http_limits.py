@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import (
-    MAX_BODY_BYTES,
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    jobs,
-    kept,
-    quarantine,
-    report,
-)
 from tests.integration.http.test_http_refusals import HEAD, exchange, is_problem
 from tests.redis_server import RedisServer
+from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, jobs, kept, quarantine, report
 
 
 @pytest.mark.parametrize("size_bytes", [MAX_BODY_BYTES + 1, 10 * MAX_BODY_BYTES, 8 << 20])

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.integration.conftest import StartWeb, WebProcess, kept, report, until
 from tests.integration.http.test_http_refusals import HEAD, exchange
 from tests.redis_server import RedisServer
+from tests.web_process import StartWeb, WebProcess, kept, report, until
 
 # By default the kernel buffers megabytes of answers; here only a few KiB.
 SMALL_BUFFERS = """

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from tests.integration.conftest import TOKEN, WebProcess, jobs, kept, report
 from tests.integration.http.test_http_refusals import exchange
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, WebProcess, jobs, kept, report
 
 BODY = report(1)
 

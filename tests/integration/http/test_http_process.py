@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, WebProcess, kept, report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import TOKEN, StartWeb, WebProcess, kept, report, until
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 

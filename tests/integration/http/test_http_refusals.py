@@ -6,16 +6,8 @@ import socket
 import httpx
 import pytest
 
-from tests.integration.conftest import (
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    jobs,
-    payload,
-    quarantine,
-    report,
-)
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, jobs, payload, quarantine, report
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 

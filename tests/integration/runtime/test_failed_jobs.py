@@ -10,18 +10,19 @@ import pytest
 import redis
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
 from tests.integration.runtime.test_isolation import OF_THE_JOB, OF_THE_LADDER
-from tests.integration.scripted_handlers import handler_totals, script, single
+from tests.integration.scripted_handlers import script, single
 from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 from workers.deliver.settler import Settler
+from workers.expand.fan_out import FanOutStep
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimStep
 
 # For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
 # is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
@@ -29,14 +30,14 @@ IN_EXPAND = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
-    "workers.expand.chunk:Chunk.add": 1,
+    "workers.expand.fan_out:Chunk.add": 1,
     "workers.expand.expansion:Expander._fan_out_or_split": 1,
     "workers.expand.expansion:Expander._submit": 1,
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,
     "workers.expand.record_reader:RecordReader.read_items": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
 }
 IN_DELIVER = {
     "shared.queues:parse_arguments": 0,
@@ -50,8 +51,8 @@ IN_DELIVER = {
     "workers.deliver.run:Run.settlements": 1,
     "workers.deliver.run:_read_events": 1,
     "workers.deliver.prefetch:Prefetcher.claim": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
 # If this raises, nothing can move to the failures at all.
@@ -59,7 +60,7 @@ IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)
@@ -132,9 +133,9 @@ def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
     with injection.raising(function, MemoryError):
         work(harness, "deliver")
 
-    delivered, dead, waiting, missing = handler_totals(harness, single)
+    dead = harness.totals(single).dead
     assert dead == IN_DELIVER[function] or (not first and dead == 0)
-    assert (delivered, waiting, missing) == (6 - dead, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=6 - dead, dead=dead)
     assert set(Counter(script.called).values()) == {1}, "none twice"
     for letter in harness.dead_letters("single"):
         assert MARK in letter["event"]
@@ -201,7 +202,7 @@ def test_a_delivery_of_an_unknown_format_is_one_dead_letter_that_can_be_dropped(
 
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (4, 2, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=4, dead=2)
     (letter,) = harness.dead_letters("single")
     assert letter["event"] == data.decode()
     assert harness.audit().balances
@@ -221,7 +222,7 @@ def test_an_unreadable_event_is_a_dead_letter_and_the_others_are_delivered(harne
     harness.deliver(single)
 
     assert script.called == ["1", "3"]
-    assert handler_totals(harness, single) == (2, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, dead=1)
     (letter,) = harness.dead_letters("single")
     assert json.loads(letter["event"]) == events[1]
     assert "ValidationError" in letter["traceback"]
@@ -273,28 +274,28 @@ def test_a_job_that_makes_progress_starts_the_ladder_again(harness: Harness) -> 
     harness.accept(*statuses([str(n) for n in range(3)], bundle=1))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
     harness.connection.hset(keys.job(job_id), "failures", 3)
-    portions: list[Any] = []
-    take = Steps.claim
+    claimed: list[Any] = []
+    claim = ClaimStep.claim
 
-    def taken(self: Steps, **options: Any) -> Any:
-        portions.extend(take(self, **options))
-        return portions
+    def recorded(self: ClaimStep, **options: Any) -> Any:
+        claimed.extend(claim(self, **options))
+        return claimed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "claim", taken)
+        patch.setattr(ClaimStep, "claim", recorded)
         harness.expand()
 
-    assert [portion.job_id for portion in portions] == [job_id]
+    assert [job.job_id for job in claimed] == [job_id]
     assert harness.audit().unique == 3
 
 
 def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.accept(status(record("1")))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
-    fan_out = Steps.fan_out
+    fan_out = FanOutStep.fan_out
     refused: list[float] = []
 
-    def away(self: Steps, **options: Any) -> Any:
+    def away(self: FanOutStep, **options: Any) -> Any:
         if not refused:
             refused.append(time.monotonic())
             assert harness.connection.hget(keys.job(job_id), "failures") is None
@@ -302,7 +303,7 @@ def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monk
         assert harness.connection.hget(keys.job(job_id), "failures") is None
         return fan_out(self, **options)
 
-    monkeypatch.setattr(Steps, "fan_out", away)
+    monkeypatch.setattr(FanOutStep, "fan_out", away)
 
     harness.expand()
 
@@ -321,7 +322,7 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(harness: Harness, monke
     monkeypatch.setattr(Settler, "_report", report)
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
     assert harness.audit().balances
     assert sorted(script.called) == ["1", "2"]
 
@@ -340,4 +341,4 @@ def test_a_fault_that_no_event_causes_makes_no_dead_letters(harness: Harness, mo
     assert harness.dead_letters("single") == []
     promote(harness)
     work(harness, "deliver")
-    assert handler_totals(harness, single) == (30, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=30)

@@ -14,10 +14,9 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared.batches import Accepted
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
-from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
@@ -33,11 +32,11 @@ OF_THE_JOB: Final = {
     "workers.deliver.delivery:Deliverer.run",
     "workers.expand.expansion:Expander.run",
     "workers.deliver.prefetch:Prefetcher.claim",
-    "workers.runtime.steps:Steps._read_coalesced",
-    "workers.runtime.steps:Steps.claim",
+    "workers.runtime.claim:ClaimStep._read_coalesced",
+    "workers.runtime.claim:ClaimStep.claim",
 }
 OF_THE_LADDER: Final = {
-    "workers.expand.chunk:Chunk.add",
+    "workers.expand.fan_out:Chunk.add",
     "workers.deliver.settler:Settler._decide",
     "workers.deliver.settler:Settler._write",
     "workers.deliver.run:Run.mark_settled",
@@ -65,8 +64,8 @@ IN_EXPAND: Final = [
     "workers.expand.record_reader:RecordReader._offer",
     "workers.expand.record_reader:RecordReader._read_callback",
     "workers.expand.record_reader:_marks",
-    "workers.runtime.steps:Steps.fan_out",
-    "workers.runtime.steps:_group_events",
+    "workers.expand.fan_out:FanOutStep.fan_out",
+    "workers.expand.fan_out:_group_events",
 ]
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
@@ -100,9 +99,10 @@ OF_CALLS: Final = {
 
 # Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, which is retried;
 # and an event that is called alone does not pass the function that calls a whole batch.
+ONE_DEAD: Final = HandlerTotals(delivered=999, dead=1)
 OUTCOMES: Final = {
-    "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
-    "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
+    "workers.deliver.call.timeout:Alarm.call": HandlerTotals(delivered=999, waiting=1),
+    "workers.deliver.call.caller:Caller._call_batch": HandlerTotals(delivered=1000),
 }
 
 called: Counter[str] = Counter()
@@ -132,7 +132,7 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": who
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with open_harness(quick_redis.url, single) as made:
@@ -221,7 +221,7 @@ def test_each_error_is_caught(harness: Harness, error: type[Exception]) -> None:
 
 def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
     harness.accept(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
-    with injection.raising("workers.runtime.steps:_group_events", ValueError):
+    with injection.raising("workers.expand.fan_out:_group_events", ValueError):
         harness.expand()
     (entry,) = harness.quarantine()
 
@@ -233,7 +233,7 @@ def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harne
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
+def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:
     with open_harness(quick_redis.url, HANDLERS[name]) as harness:
         harness.accept(*statuses(["1", MARK, "2"]))
         harness.expand()
@@ -253,7 +253,7 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
 )
 @pytest.mark.parametrize("scenario", [in_the_first_batch, in_the_middle_of_a_bundle])
 def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR0917 # a table's columns
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     scenario: Callable[[], list[list[Accepted]]],
     name: str,
     function: str,
@@ -271,9 +271,9 @@ def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR
         with injection.raising(function, error):
             harness.deliver(HANDLERS[name])
 
-        expected = OUTCOMES.get(function, (999, 1, 0, 0))
-        assert handler_totals(harness, HANDLERS[name]) == expected
-        if expected == (999, 1, 0, 0):
+        expected = OUTCOMES.get(function, ONE_DEAD)
+        assert harness.totals(HANDLERS[name]) == expected
+        if expected == ONE_DEAD:
             (letter,) = harness.dead_letters(name)
             assert MARK in letter["event"]
             assert error.__name__ in letter["error"]
@@ -284,7 +284,7 @@ def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR
         assert "action=job_failed" not in caplog.text
 
 
-def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:
     with open_harness(quick_redis.url, several) as harness:
         harness.accept(*statuses([*map(str, range(99)), MARK], bundle=100))
         harness.expand()
@@ -293,5 +293,5 @@ def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> N
         with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
             harness.deliver(several)
 
-        assert handler_totals(harness, several) == (99, 1, 0, 0)
+        assert harness.totals(several) == HandlerTotals(delivered=99, dead=1)
         assert at_once["max"] == 16

@@ -10,7 +10,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.redis_server import RedisServer
 from workers.runtime import worker
 
@@ -38,7 +38,7 @@ def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     monkeypatch.setattr(worker, "_CHECK_SECONDS", 0.0)
     called.clear()
     before.clear()

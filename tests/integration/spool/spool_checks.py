@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tests.integration.conftest import TOKEN, StartRedis, WebProcess, kept, quarantine, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, WebProcess, kept, quarantine, until
 
 # Shorter time-outs and pauses for tests.
 HURRIED: Final = """

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import run
-from tests.integration.conftest import StartRedis, StartWeb, WebProcess, report, until
 from tests.integration.spool.spool_checks import (
     HURRIED,
     drained,
@@ -22,7 +21,8 @@ from tests.integration.spool.spool_checks import (
     spool_of,
     states,
 )
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import StartWeb, WebProcess, report, until
 
 
 @pytest.fixture

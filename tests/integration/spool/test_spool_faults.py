@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import StartRedis, StartWeb, kept, payload, quarantine, report, until
 from tests.integration.spool import spool_checks as faults
 from tests.integration.spool.spool_checks import (
     HURRIED,
@@ -20,7 +19,8 @@ from tests.integration.spool.spool_checks import (
     spool_of,
     states,
 )
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import StartWeb, kept, payload, quarantine, report, until
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, WebProcess, kept, report, until
 from tests.integration.spool.spool_checks import HURRIED, drained, files, missing, says_nothing_private, spool_of
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import TOKEN, StartWeb, WebProcess, kept, report, until
 
 # Kill the process at the second batch that it drains: before Redis has it, after that, or once it left the spool.
 DYING = """

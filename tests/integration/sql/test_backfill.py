@@ -57,12 +57,12 @@ def setting(tmp_path: Path, redis_server: RedisServer, database: Database) -> di
 
 @pytest.fixture
 def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
-    """Give a function that runs the command to its end, and gives what it says as JSON."""
+    """Return a function that runs the command and returns its JSON."""
 
     def command(*words: str) -> Any:
-        told = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
-        assert told.returncode == 0, told.stderr
-        return json.loads(told.stdout)
+        ended = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
 
     return command
 
@@ -80,10 +80,12 @@ def of_the_past(number: int, **fields: Any) -> list[Event]:
     ]
 
 
-def figures(given: int = 0, known: int = 0, offered: int = 0, unwanted: int = 0) -> dict[str, Any]:
-    wanted = given + known + offered
-    read = {"read": wanted + unwanted, "filtered": unwanted, "wanted": wanted, "dry_run": False}
-    return read | {"given": given, "given_before": known, "offered": offered}
+def totals(
+    enqueued: int = 0, already_enqueued: int = 0, already_fanned_out: int = 0, filtered: int = 0
+) -> dict[str, Any]:
+    matching = enqueued + already_enqueued + already_fanned_out
+    read = {"read": matching + filtered, "filtered": filtered, "matching": matching, "dry_run": False}
+    return read | {"enqueued": enqueued, "already_enqueued": already_enqueued, "already_fanned_out": already_fanned_out}
 
 
 def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
@@ -93,16 +95,16 @@ def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
     wanted = [*of_the_past(250), samples.reply()]
     database.write(*wanted, *of_the_past(3, status="SEEN"))
 
-    assert backfill("--dry-run") == {"read": 254, "filtered": 3, "wanted": 251, "dry_run": True}
+    assert backfill("--dry-run") == {"read": 254, "filtered": 3, "matching": 251, "dry_run": True}
     assert harness.counters() == {}
-    assert backfill() == figures(given=251, unwanted=3)
+    assert backfill() == totals(enqueued=251, filtered=3)
     (sums,) = harness.audit().handlers
     assert (sums.queued, sums.waiting, sums.missing) == (251, 251, 0)
     assert harness.counters() == {"report.queued:fresh": 250, "reply.queued:fresh": 1}
 
-    assert backfill() == figures(known=251, unwanted=3)
+    assert backfill() == totals(already_enqueued=251, filtered=3)
     harness.deliver(fresh)
-    assert backfill() == figures(known=251, unwanted=3)
+    assert backfill() == totals(already_enqueued=251, filtered=3)
     assert called == [event.id for event in wanted]
     (sums,) = harness.audit().handlers
     assert (sums.delivered, sums.waiting, sums.missing) == (251, 0, 0)
@@ -118,12 +120,12 @@ def test_only_the_kind_and_the_times_asked_for_are_given(
     known_from_now_on(harness)
     database.write(*of_the_past(5), samples.reply())
 
-    assert backfill("--kind", "reply") == figures(given=1)
-    assert backfill("--until", "30m") == figures(given=5)
-    assert backfill("--since", "30m") == figures(known=1)
+    assert backfill("--kind", "reply") == totals(enqueued=1)
+    assert backfill("--until", "30m") == totals(enqueued=5)
+    assert backfill("--since", "30m") == totals(already_enqueued=1)
 
 
-def test_what_the_handler_was_offered_the_usual_way_is_left_out(
+def test_what_the_handler_was_fanned_out_the_usual_way_is_left_out(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
@@ -139,7 +141,7 @@ def test_what_the_handler_was_offered_the_usual_way_is_left_out(
     harness.deliver(fresh)
     assert called == usual
 
-    assert backfill() == figures(given=10, offered=5)
+    assert backfill() == totals(enqueued=10, already_fanned_out=5)
     harness.deliver(fresh)
     assert Counter(called).most_common(1)[0][1] == 1
     assert len(called) == 15
@@ -155,24 +157,24 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
     ages = (4.5, 3, 1)  # in hours: offered, missed, offered
     database.write(*(report(message_id=str(age), received_at=datetime.now(UTC) - timedelta(hours=age)) for age in ages))
 
-    assert backfill()["given"] == 1
-    assert backfill("--anyway")["given"] == 2
-    assert backfill("--anyway") == figures(known=3)
+    assert backfill()["enqueued"] == 1
+    assert backfill("--anyway")["enqueued"] == 2
+    assert backfill("--anyway") == totals(already_enqueued=3)
 
 
 @pytest.mark.parametrize(
     ("noted", "words"),
-    [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before it was noted")],
+    [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before its subscription was recorded")],
 )
 def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
     harness: Harness, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
 ) -> None:
     if noted is not None:
         harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
-    assert told.returncode == 1
-    assert words in told.stderr
+    assert ended.returncode == 1
+    assert words in ended.stderr
     assert harness.counters() == {}
 
 
@@ -198,7 +200,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     assert harness.audit().balances
     assert len(called) == 1_000
 
-    assert backfill() == figures(given=600, known=2_000)
+    assert backfill() == totals(enqueued=600, already_enqueued=2_000)
     assert harness.audit().balances
     harness.deliver(fresh)
     assert called == [event.id for event in past]
@@ -211,7 +213,7 @@ def test_it_ends_when_all_is_given_however_much_of_it_waits(
     known_from_now_on(harness)
     database.write(*of_the_past(1_000))
 
-    assert backfill("--max-waiting", "1000") == figures(given=1_000)
+    assert backfill("--max-waiting", "1000") == totals(enqueued=1_000)
     assert sum(map(len, harness.waiting_events(fresh))) == 1_000
 
 
@@ -247,13 +249,13 @@ def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 1
-    assert "has no messages yet" in told.stderr
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 1
+    assert "has no messages yet" in ended.stderr
 
-    told = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 2
-    assert "no handler is called 'nobody'" in told.stderr
+    ended = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 2
+    assert "no handler is called 'nobody'" in ended.stderr
 
 
 def test_what_is_enqueued_are_the_very_events(

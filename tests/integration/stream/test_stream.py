@@ -10,11 +10,10 @@ import pytest
 
 from callbacks import Event, Pause, redis, samples
 from shared import keys, settings
-from tests.conftest import StartRedis
 from tests.integration.faults import Faulty
 from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.runtime.pools import Command, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
 from workers.handlers.stream.handler import EventStream
 from workers.handlers.stream.handler import stream as stream_handler
 from workers.handlers.stream.redis_stream import RedisStream
@@ -108,9 +107,9 @@ def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetim
     for event in given:
         target.add([event])
     with redis_server.client() as watching:
-        sizes = [watching.scard(f"{{callbacks}}:{name}") for name in ("ids", "before")]
+        sizes = [watching.scard(f"{{callbacks}}:{name}") for name in ("ids", "previous-ids")]
         assert 10 <= sum(sizes) < 20
-        assert all(0 < watching.ttl(f"{{callbacks}}:{name}") <= 7 * 86_400 for name in ("before",))
+        assert all(0 < watching.ttl(f"{{callbacks}}:{name}") <= 7 * 86_400 for name in ("previous-ids",))
         assert set(watching.keys()) <= {"callbacks", "{callbacks}:ids", "{callbacks}:previous-ids"}
 
     target.add(given[-10:])

@@ -1,0 +1,202 @@
+"""The jobs of a queue, read from Redis: which there are, in which of RQ's keys, and what is left of each.
+
+The only module that reads RQ's five kinds of key (the queue's list, its intermediate list, and the registries of
+started, scheduled and failed jobs) and the lists of coalesced jobs. It changes nothing. Every function raises
+redis.RedisError.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Self
+
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import keys, progress, queues
+
+JOBS_PER_READ: Final = 1000
+# How many replies `request_sizes` adds to a pipeline.
+SIZE_REPLIES: Final = 4
+
+
+class QueueJobs(Struct, frozen=True, kw_only=True):
+    """The ids of a queue's jobs, by the key in which they are, without the coalesced ones.
+
+    `waiting` is in the order of the queue. `claimed` were popped by a worker that has not registered the run yet.
+    `scheduled_at` has the time of each scheduled job, in seconds since 1970, earliest first.
+    """
+
+    waiting: tuple[str, ...]
+    claimed: tuple[str, ...]
+    running: tuple[str, ...]
+    scheduled_at: dict[str, float]
+    failed: tuple[str, ...]
+
+    @property
+    def all_ids(self) -> set[str]:
+        """Every job, whatever its state."""
+        return {*self.waiting, *self.claimed, *self.running, *self.scheduled_at, *self.failed}
+
+
+class QueueSizes(Struct, frozen=True):
+    """How many jobs a queue has, by state; coalesced jobs are not counted."""
+
+    waiting: int
+    claimed: int
+    running: int
+    scheduled: int
+
+    @classmethod
+    def from_replies(cls, replies: Sequence[int]) -> Self:
+        """Read the replies to `request_sizes`."""
+        return cls(*replies[:SIZE_REPLIES])
+
+
+class DeliveryJob(Struct, frozen=True):
+    """What is left of a delivery job: its events that are not settled, each with its position, as JSON arrays.
+
+    `progress` and `finished` are the texts in its hash. All is empty for a job that was deleted by hand.
+    """
+
+    progress: str
+    finished: str
+    events: tuple[tuple[int, Any], ...]
+
+
+def request_sizes(pipe: Any, queue: str) -> None:
+    """Add the commands to a pipeline that QueueSizes is read from."""
+    pipe.llen(keys.rq_queue(queue))
+    pipe.llen(keys.rq_intermediate(queue))
+    pipe.zcard(keys.rq_started(queue))
+    pipe.zcard(keys.rq_scheduled(queue))
+
+
+def read_sizes(connection: redis.Redis, queue: str) -> QueueSizes:
+    """Return how many jobs a queue has."""
+    with connection.pipeline(transaction=False) as pipe:
+        request_sizes(pipe, queue)
+        return QueueSizes.from_replies(pipe.execute())
+
+
+def read_jobs(
+    connection: redis.Redis, queue: str, *, last_index: int = -1, newest: bool = False, atomic: bool = True
+) -> QueueJobs:
+    """Return the jobs of a queue, of each key those up to `last_index`; with `newest`, the last of the queue's list.
+
+    With `atomic` in one transaction, so that a job that moves meanwhile is neither missed nor found twice. While Redis
+    is full it accepts no transaction, not even one that only reads; then a job that moves may be missed.
+    """
+    try:
+        waiting, claimed, scheduled, failed, started = _read(
+            connection, queue, last_index=last_index, newest=newest, atomic=atomic
+        )
+    except redis.OutOfMemoryError:
+        waiting, claimed, scheduled, failed, started = _read(
+            connection, queue, last_index=last_index, newest=newest, atomic=False
+        )
+    return QueueJobs(
+        waiting=tuple(map(as_text, waiting)),
+        claimed=tuple(map(as_text, claimed)),
+        running=tuple(as_text(member).partition(":")[0] for member in started),
+        scheduled_at={as_text(job_id): seconds for job_id, seconds in scheduled},
+        failed=tuple(map(as_text, failed)),
+    )
+
+
+def _read(connection: redis.Redis, queue: str, *, last_index: int, newest: bool, atomic: bool) -> list[Any]:
+    with connection.pipeline(transaction=atomic) as pipe:
+        if newest:
+            pipe.lrange(keys.rq_queue(queue), -last_index - 1, -1)
+        else:
+            pipe.lrange(keys.rq_queue(queue), 0, last_index)
+        pipe.lrange(keys.rq_intermediate(queue), 0, last_index)
+        pipe.zrange(keys.rq_scheduled(queue), 0, last_index, withscores=True)
+        pipe.zrange(keys.rq_failed(queue), 0, last_index)
+        pipe.zrange(keys.rq_started(queue), 0, last_index)
+        found: list[Any] = pipe.execute()
+    return found
+
+
+def list_waiting(connection: Any, queue: str, first: int, last: int) -> list[str]:
+    """Return the ids of the jobs at these positions of the queue's list, both included."""
+    return list(map(as_text, connection.lrange(keys.rq_queue(queue), first, last)))
+
+
+def list_scheduled(connection: Any, queue: str, first: int, last: int) -> list[str]:
+    """Return the ids of the scheduled jobs at these positions, earliest first, both included."""
+    return list(map(as_text, connection.zrange(keys.rq_scheduled(queue), first, last)))
+
+
+def list_claimed(connection: Any, queue: str) -> list[str]:
+    """Return the ids of the jobs that a worker popped and has not started."""
+    return list(map(as_text, connection.lrange(keys.rq_intermediate(queue), 0, -1)))
+
+
+def list_expired_executions(connection: Any, queue: str, *, now_seconds: float) -> list[bytes]:
+    """Return the members of the registry of started jobs whose lease ended before `now_seconds` (since 1970)."""
+    found: list[bytes] = connection.zrangebyscore(keys.rq_started(queue), "-inf", now_seconds)
+    return found
+
+
+def is_empty(connection: redis.Redis, queue: str) -> bool:
+    """Return whether no job of a queue waits, runs, or is scheduled."""
+    key_names = (keys.rq_queue(queue), keys.rq_intermediate(queue), keys.rq_scheduled(queue), keys.rq_started(queue))
+    return not connection.exists(*key_names)
+
+
+def read_coalesced(connection: redis.Redis, job_ids: Sequence[str], *, last_index: int = -1) -> list[list[str]]:
+    """Return, for each job, the jobs coalesced into it, up to `last_index` of its list."""
+    found: list[list[str]] = []
+    for first in range(0, len(job_ids), JOBS_PER_READ):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in job_ids[first : first + JOBS_PER_READ]:
+                pipe.lrange(keys.coalesced(job_id), 0, last_index)
+            found += (list(map(as_text, jobs)) for jobs in pipe.execute())
+    return found
+
+
+def with_coalesced(connection: redis.Redis, job_ids: Iterable[str], *, last_index: int = -1) -> set[str]:
+    """Return these jobs and those coalesced into them, of each up to `last_index` of its list."""
+    ids = sorted(job_ids)
+    return set(ids).union(*read_coalesced(connection, ids, last_index=last_index))
+
+
+def count_unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
+    """Count what these jobs still hold: records of callbacks to be expanded, or events to be delivered."""
+    ids = sorted(job_ids)
+    total = 0
+    for first in range(0, len(ids), JOBS_PER_READ):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in ids[first : first + JOBS_PER_READ]:
+                pipe.hmget(keys.job(job_id), "items", "progress")
+            total += sum(
+                int(items or 0) - progress.count(as_text(settled or progress.NOTHING))
+                for items, settled in pipe.execute()
+            )
+    return total
+
+
+def read_delivery_job(connection: Any, job_id: str) -> DeliveryJob:
+    """Return what is left of a delivery job. Raises msgspec.MsgspecError or ValueError if a newer release wrote it."""
+    data, settled, finished = connection.hmget(keys.job(job_id), "data", "progress", "finished")
+    settled_text, finished_text = as_text(settled or progress.NOTHING), as_text(finished or b"")
+    if data is None:
+        return DeliveryJob(settled_text, finished_text, ())
+    *_, events = queues.parse_arguments(data)
+    done = progress.parse(settled_text)
+    left = tuple((position, event) for position, event in enumerate(events) if position not in done)
+    return DeliveryJob(settled_text, finished_text, left)
+
+
+def limit_by_bytes(connection: redis.Redis, job_ids: Sequence[str], max_bytes: int) -> list[str]:
+    """Return the first of these jobs, as many as hold no more than `max_bytes` of data together; may be none."""
+    with connection.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hstrlen(keys.job(job_id), "data")
+        sizes = pipe.execute()
+    total_bytes = 0
+    for number, size in enumerate(sizes):
+        total_bytes += size
+        if total_bytes > max_bytes:
+            return list(job_ids[:number])
+    return list(job_ids)

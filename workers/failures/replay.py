@@ -1,0 +1,100 @@
+"""Replay: send a failure its normal way again.
+
+A quarantined callback becomes a batch that is expanded and deduplicated like any other; a dead letter becomes a
+delivery to its own handler, and to no other. Each replay is one atomic step that keeps the audit balanced.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+from msgspec import Struct
+
+from shared import batches, events, json_reader, keys, queues, wire
+from shared.errors import CallbacksError, NotJson, UnexpectedShape
+from workers.failures import failure
+from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
+from workers.failures.failure_list import Argument, FailureList
+from workers.runtime import scripts
+
+
+class ReplayPlan(Struct, frozen=True):
+    """How a failure is replayed: the queue, the fields of the new job, and the changes of counters."""
+
+    queue: str
+    job: Mapping[str, Any]
+    changes: Mapping[str, int]
+
+
+class ReplayScript:
+    """The script that replays a failure, over one connection."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._connection = connection
+        self._script = connection.register_script(scripts.load("types", "enqueue", "failures/replay"))
+
+    def run(self, failure_list: FailureList, plans: Sequence[tuple[str, ReplayPlan]]) -> list[bool]:
+        """Replay the failures of these ids; return for each whether it was there. Raises redis.RedisError."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for failure_id, plan in plans:
+                self._script(keys=_keys(failure_list, failure_id), args=_arguments(failure_id, plan), client=pipe)
+            return list(map(bool, pipe.execute()))
+
+
+def plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[bytes]) -> ReplayPlan:
+    """Return how a failure is replayed, from its fields. Raises StillUnreadable."""
+    if failure_list.handler is None:
+        return _plan_expansion(failure.parse_quarantined_callback(failure_id, values))
+    return _plan_delivery(failure.parse_dead_letter(failure_list.handler, failure_id, values))
+
+
+def _plan_expansion(callback: QuarantinedCallback) -> ReplayPlan:
+    shape = _check_shape(callback)
+    accepted = batches.Accepted(
+        shape.kind, callback.source, callback.received_ms, shape.records, json_reader.decode_text(callback.body)
+    )
+    changes: Counter[str] = Counter()
+    # It was counted as the kind that its URL named, and is counted again as the kind that its body has.
+    changes[keys.counter(batches.counted_kind(callback.kind), "received")] -= callback.records
+    changes[keys.counter(batches.counted_kind(callback.kind), "quarantined")] -= callback.records
+    changes[keys.counter(batches.counted_kind(shape.kind), "received")] += shape.records
+    return ReplayPlan(queues.EXPAND, batches.expand_job([accepted]), changes)
+
+
+def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
+    job = queues.delivery_job(
+        letter.handler, [events.encode(letter.event)], description=f"1 event for {letter.handler}, replayed"
+    )
+    changes = {keys.handler_counter(letter.handler, letter.event.kind, "dead"): -1}
+    return ReplayPlan(queues.delivery_queue(letter.handler), job, changes)
+
+
+def _check_shape(callback: QuarantinedCallback) -> wire.Shape:
+    """Return what the body reads as now: the kind of its URL, or, if it is not that, the other kind."""
+    why: CallbacksError = StillUnreadable()
+    kinds: tuple[wire.Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
+    for kind in kinds:
+        try:
+            shape = wire.check(callback.body, kind)
+        except (NotJson, UnexpectedShape) as exc:
+            why = exc
+        else:
+            if len(shape.faults) < shape.records:
+                return shape
+    raise StillUnreadable(str(why))
+
+
+def _keys(failure_list: FailureList, failure_id: str) -> list[str]:
+    bytes_key = keys.failures_bytes(failure_list.index)
+    return [keys.failure(failure_list.index, failure_id), failure_list.index, bytes_key, keys.COUNTS, keys.RQ_QUEUES]
+
+
+def _arguments(failure_id: str, plan: ReplayPlan) -> list[Argument]:
+    job_id = queues.new_job_id()
+    arguments: list[Argument] = [failure_id, len(plan.changes)]
+    arguments += itertools.chain.from_iterable(plan.changes.items())
+    arguments += (keys.rq_queue(plan.queue), keys.job(job_id), job_id)
+    arguments += itertools.chain.from_iterable(plan.job.items())
+    return arguments
