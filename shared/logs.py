@@ -62,16 +62,16 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
     live_feed_refused        Redis does not let the operators' page listen to live events: error=
     operator_action_started
-                        an operator replays, drops, or turns a handler off or on: id= who= by= what= where= chosen=
-                        number=
+                        an operator starts an action (replay, drop, pause, resume, purge, drain): id= who= by= what=
+                        where= chosen= number=
     operator_action_ended
-                        and is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
+                        it was done, stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted
-                        Redis failed amid it: id= error=; the page offers to go on with it
+                        Redis failed during an action: id= error=; the page offers to resume it
     bulk_action_failed     an action stopped on an unexpected error: id= count=, and the places in the code; the page
                         offers to resume it
     operator_action_not_logged
-                        that cannot be noted, as Redis is full; it is done all the same, to make room
+                        an action runs without a record, as Redis is full: dropping makes room: what= where=
     setting_unknown     at the start of any process: variable= is not a setting, as it is misspelt: what was meant
     loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
                         loop= (see shared/background.py) count= and the places in the code
