@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile lock clean
+.PHONY: help demo test test-newest lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -73,7 +73,7 @@ fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over s
 	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \
 		$(BIN)/pytest -s tests/chaos/test_fuzz.py tests/chaos/test_fuzz_sockets.py
 
-bench: .venv/.test  ## every measurement behind the README's figures, most of an hour, on a quiet machine
+bench: .venv/.test  ## every measurement behind docs/performance.md, most of an hour, on a quiet machine
 	$(BIN)/python -m benchmarks --save
 
 bench-quick: .venv/.test  ## a reduced set of them in three minutes
@@ -84,6 +84,9 @@ bench-peers: .venv/.test  ## install what the benchmarks compare with
 
 profile: .venv/.test  ## where the time goes, as text under benchmarks/profiles
 	$(BIN)/python -m benchmarks.profile --save
+
+docs: .venv/.test  ## write the parts of the documentation that are made from the code and from benchmarks/results
+	$(BIN)/python -m tests.docs.generated
 
 lock: .venv/.test  ## compile both locks anew
 	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra ops --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml

@@ -1,1 +1,1 @@
-"""The measurements behind every figure in the README: a command for each table, and `table`, which shows the goals."""
+"""The measurements behind docs/performance.md: a command for each table, and `table`, which shows the goals."""

@@ -16,7 +16,7 @@ TABLES: Final = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forwar
 
 
 def main() -> int:
-    """Give 0 if every table could be made. One that could not keeps none of the others from being made."""
+    """Return 0 if every table could be made. A table that fails does not stop the others."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scale", choices=tuple(SCALES), default="full", help="how much to measure")
     parser.add_argument("--no-peers", action="store_true", help="measure nothing but ourselves and the baselines")

@@ -21,9 +21,9 @@ from benchmarks.contestants import (
     check_stored,
     count_stored,
 )
+from benchmarks.deployment import Deployment
 from benchmarks.measurements import OURS, Measurements
 from benchmarks.one_connection import one_connection, post
-from benchmarks.testbed import Testbed
 
 AT_64: Final = "64 connections"
 AT_32: Final = "32 connections"
@@ -58,18 +58,20 @@ def _rates(run: Run) -> None:
     for name, connections, all_of_them in ((AT_64, 64, taking_part), (AT_32, 32, at_32)):
         if name == AT_64 or run.scale.name != "tiny":
             run.compare(name, {peer.name: partial(_rate, peer, connections, run.scale) for peer in all_of_them})
-    run.note("wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request.")
+    run.add_remark(
+        "wrk runs on the same cores as the servers that it loads: one thread, about 10 µs of a core a request."
+    )
 
 
 def _rate(contestant: Contestant, connections: int, scale: Scale) -> Measurements:
-    with Testbed() as testbed:
-        url = contestant.start(testbed)
+    with Deployment() as deployment:
+        url = contestant.start(deployment)
         post(url, bodies.body(_WARM_UP_FIRST))  # some clients make what they need only when they are first used
         if scale.warm_up_seconds:
             wrk.load(url, connections=connections, seconds=scale.warm_up_seconds, first=_WARM_UP_FIRST + 1)
-        before = count_stored(contestant, testbed)
+        before = count_stored(contestant, deployment)
         load = wrk.load(url, connections=connections, seconds=scale.load_seconds)
-        check_stored(contestant, testbed, before=before, requests=load.requests, connections=connections)
+        check_stored(contestant, deployment, before=before, requests=load.requests, connections=connections)
     return {
         "requests/s": load.rate,
         "p50 ms": load.p50_us / 1000,
@@ -83,7 +85,7 @@ def _two(run: Run) -> None:
         run.absent[TWO_PROCESSES] = "there is neither a C compiler nor wrk"
         return
     generator, how = load_generator.generator()
-    run.note(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
+    run.add_remark(f"Load for one and for two web processes, {_CONNECTIONS_FOR_TWO} connections: {how}")
     contestants: dict[str, Callable[[], Measurements]] = {}
     for name, processes in ((OURS, 2), (f"{OURS}, one process", 1)):
         contestants[name] = partial(_with_processes, processes, run.scale, generator)
@@ -91,13 +93,13 @@ def _two(run: Run) -> None:
 
 
 def _with_processes(processes: int, scale: Scale, generate: load_generator.Generator) -> Measurements:
-    with Testbed() as testbed:
-        url = testbed.web(processes=processes)
+    with Deployment() as deployment:
+        url = deployment.web(processes=processes)
         if scale.warm_up_seconds:
             generate(url, _CONNECTIONS_FOR_TWO, scale.warm_up_seconds, _WARM_UP_FIRST)
-        before = count_stored(OURSELVES, testbed)
+        before = count_stored(OURSELVES, deployment)
         requests, rate = generate(url, _CONNECTIONS_FOR_TWO, scale.load_seconds, 0)
-        check_stored(OURSELVES, testbed, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
+        check_stored(OURSELVES, deployment, before=before, requests=requests, connections=_CONNECTIONS_FOR_TWO)
     return {"requests/s": rate}
 
 

@@ -1,8 +1,8 @@
-"""Callbacks that wait, and how long the workers take to deliver all of them.
+"""Waiting callbacks, and how long the workers take to deliver all of them.
 
 They are committed by the product's own code, as one job each, as jobs of any size, or by real load while no worker
-runs. The queue is then held back, under another name, until the workers stand ready; it is given its own name again
-in one step, and the time goes from there to the last event's being settled as delivered.
+runs. The queue is then renamed, so that workers cannot see it, until they are ready. It is renamed back in one step;
+the time runs from there until the last event is settled as delivered.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from benchmarks import bodies, wrk
-from benchmarks.testbed import MeasurementFailed, Testbed, TestbedProcess
+from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS
 from shared import audit, batches, keys, queues
 from shared.batches import Accepted
@@ -20,13 +20,13 @@ _HIDDEN_QUEUE: Final = "benchmark:hidden"
 _JOBS_A_WRITE: Final = 50
 _FILL_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.005
-# From a worker's first sign in Redis to its waiting for a job.
+# From a worker's registration in Redis until it waits for a job.
 SETTLE_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 60.0
 
 
 def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.REPORTS) -> None:
-    """Commit so many callbacks of so many reports, `a_job` together, or as many as one commit takes."""
+    """Commit callbacks with `reports` reports each, up to `per_job` in a job, or as many as a commit takes."""
     with redis.pipeline(transaction=False) as pipe:
         for number, stored in enumerate(_batches(callbacks, per_job, reports), start=1):
             for command in batches.commit_commands(stored):
@@ -50,25 +50,25 @@ def _batches(callbacks: int, per_job: int, reports: int) -> Iterator[list[Accept
         yield stored
 
 
-def fill_by_load(testbed: Testbed, callbacks: int, *, connections: int = 64) -> int:
-    """Post at least so many callbacks from 64 connections while no worker runs; give how many were kept.
+def fill_by_load(deployment: Deployment, callbacks: int, *, connections: int = 64) -> int:
+    """Post at least `callbacks` callbacks while no worker runs; return how many were accepted.
 
     The web process is gone afterwards.
     """
-    url, process = testbed.web_process()
+    url, process = deployment.web_process()
     first = stored = 0
-    before = audit.run(testbed.redis).received
+    before = audit.run(deployment.redis).received
     while stored < callbacks:
         load = wrk.load(url, connections=connections, seconds=_FILL_SECONDS, first=first)
         first += load.requests + connections
         time.sleep(0.2)
-        stored = (audit.run(testbed.redis).received - before) // bodies.REPORTS
+        stored = (audit.run(deployment.redis).received - before) // bodies.REPORTS
     process.stop()
     return stored
 
 
 def job_sizes(redis: Any) -> list[int]:
-    """Give how many callbacks each waiting job holds."""
+    """Return how many callbacks each waiting job holds."""
     with redis.pipeline(transaction=False) as pipe:
         for job_id in redis.lrange(keys.rq_queue(queues.EXPAND), 0, -1):
             pipe.hget(keys.job(job_id.decode()), "items")
@@ -76,25 +76,25 @@ def job_sizes(redis: Any) -> list[int]:
 
 
 def drain(
-    testbed: Testbed,
+    deployment: Deployment,
     *,
     expanders: int = 1,
     deliverers: int = 1,
     handlers: int = 0,
     on_ready: Any = None,
 ) -> float:
-    """Start workers, let go of what waits, and give the seconds until every event is delivered.
+    """Start workers, release the queue, and return the seconds until every event is delivered.
 
     `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
-    Raises Failed if the audit does not come out afterwards, or an event died.
+    Raises Failed if the audit does not balance afterwards, or an event died.
     """
-    redis = testbed.redis
+    redis = deployment.redis
     hold_queue(redis, queues.EXPAND)
     names = [HANDLER] if not handlers else [f"{HANDLER}{number}" for number in range(handlers)]
     modules = {"handlers": "benchmarks.several_handlers" if handlers else "benchmarks.handlers"}
     environment = {"BENCHMARK_HANDLERS": str(handlers)}
-    expand = testbed.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
-    deliver = testbed.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
+    expand = deployment.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
+    deliver = deployment.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
     workers = expanders + deliverers * len(names)
     deliver.wait_until(lambda: redis.scard("rq:workers") >= workers, f"{workers} workers")
     time.sleep(SETTLE_SECONDS)
@@ -112,17 +112,17 @@ def drain(
 
 
 def hold_queue(redis: Any, queue: str) -> None:
-    """Take what waits in a queue out of every worker's sight."""
+    """Rename a queue, so that no worker sees it."""
     redis.rename(keys.rq_queue(queue), _HIDDEN_QUEUE)
 
 
 def release_queue(redis: Any, queue: str) -> None:
-    """Give it back in one step, which wakes the workers that wait."""
+    """Rename the queue back in one step, which wakes the waiting workers."""
     redis.rename(_HIDDEN_QUEUE, keys.rq_queue(queue))
 
 
-def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: TestbedProcess) -> None:
-    """Wait until every handler has so many events behind it. Raises Failed if nothing moves for a minute."""
+def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, deliver: DeployedProcess) -> None:
+    """Wait until each handler has delivered `expected` events. Raise MeasurementFailed after an idle minute."""
     counters = [keys.handler_counter(name, "report", "delivered") for name in handlers]
     before, moved = -1, time.monotonic()
     while True:
@@ -141,4 +141,4 @@ def wait_until_delivered(redis: Any, handlers: Sequence[str], expected: int, del
 def _check(redis: Any, expected: int) -> None:
     sums = audit.run(redis)
     if not sums.balances or sums.pending or sums.unique != expected:
-        raise MeasurementFailed(f"the audit does not come out: {sums}")
+        raise MeasurementFailed(f"the audit does not balance: {sums}")

@@ -18,17 +18,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 def body(number: int, *, reports: int = REPORTS) -> bytes:
-    """Give the body of callback `number`, below 10^11, with up to 10,000 reports."""
+    """Return the body of callback `number`, below 10^11, with up to 10,000 reports."""
     return _body(f"{number:0{NUMBER_DIGITS}d}", reports)
 
 
 def template(*, reports: int = REPORTS) -> bytes:
-    """Give a body with NUMBER_MARK in place of its number."""
+    """Return a body with NUMBER_MARK in place of its number."""
     return _body(NUMBER_MARK, reports)
 
 
 def number_of(message_id: str) -> int:
-    """Give the number of the callback that brought this message id."""
+    """Return the number of the callback with this message id."""
     return int(message_id[5 : 5 + NUMBER_DIGITS])
 
 

@@ -17,7 +17,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 
 
 class Scale(Struct, frozen=True, kw_only=True):
-    """How much is measured. `full` is what a figure in the README comes from; `tiny` only shows that it works."""
+    """How much is measured. `full` is what documented figures come from; `tiny` only shows that it works."""
 
     name: str
     repetitions: int
@@ -114,7 +114,7 @@ class Run:
         self.peers = peers
         self.comparisons: list[Comparison] = []
         self.absent: dict[str, str] = {}
-        self.notes: list[str] = []
+        self.remarks: list[str] = []
 
     def compare(
         self,
@@ -130,9 +130,9 @@ class Run:
         )
         self.comparisons.append(Comparison(name, series))
 
-    def note(self, text: str) -> None:
+    def add_remark(self, text: str) -> None:
         """Say something that a reader of the figures has to know."""
-        self.notes.append(text)
+        self.remarks.append(text)
 
 
 def main(table: str, measure: Callable[[Run], None], description: str) -> None:
@@ -161,7 +161,7 @@ def main(table: str, measure: Callable[[Run], None], description: str) -> None:
         machine=before,
         comparisons=run.comparisons,
         absent=run.absent,
-        notes=run.notes,
+        remarks=run.remarks,
     )
     _print(results)
     if options.save is not None:
@@ -176,8 +176,8 @@ def _print(results: Results) -> None:
             print(line)
     for name, why in results.absent.items():
         print(f"\nabsent: {name}: {why}")
-    for note in results.notes:
-        print(f"\nnote: {note}")
+    for remark in results.remarks:
+        print(f"\nremark: {remark}")
 
 
 def _save(results: Results, folder: Path) -> Path:

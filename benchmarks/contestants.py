@@ -13,8 +13,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from benchmarks import bodies, machine
+from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS
-from benchmarks.testbed import REPOSITORY, MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from shared import audit
 
@@ -34,7 +34,7 @@ class Contestant(Struct, frozen=True, kw_only=True):
     """A server to be measured. `kept` counts the callbacks in its Redis; None where nothing is kept at all."""
 
     name: str
-    start: Callable[[Testbed], TargetUrl]
+    start: Callable[[Deployment], TargetUrl]
     stored: Callable[[Any], int] | None
     absent: Callable[[], str] = lambda: ""
 
@@ -52,28 +52,30 @@ class Consumer(Struct, frozen=True, kw_only=True):
     is_slow: bool = False
 
 
-def count_stored(contestant: Contestant, testbed: Testbed) -> int:
+def count_stored(contestant: Contestant, deployment: Deployment) -> int:
     """Count the callbacks in the contestant's Redis, a moment after the load: what was under way arrives meanwhile."""
     if contestant.stored is None:
         return 0
     time.sleep(_MOMENT_SECONDS)
-    return contestant.stored(testbed.redis)
+    return contestant.stored(deployment.redis)
 
 
-def check_stored(contestant: Contestant, testbed: Testbed, *, before: int, requests: int, connections: int) -> None:
+def check_stored(
+    contestant: Contestant, deployment: Deployment, *, before: int, requests: int, connections: int
+) -> None:
     """Raise Failed unless all that was answered is in Redis, and no more than what was under way at the end beside."""
     if contestant.stored is None:
         return
-    stored = count_stored(contestant, testbed) - before
+    stored = count_stored(contestant, deployment) - before
     if not requests <= stored <= requests + connections:
         raise MeasurementFailed(f"{contestant.name}: {requests} callbacks were acknowledged, and Redis has {stored}")
 
 
-def _uvicorn(python: str | Path, application: str) -> Callable[[Testbed], TargetUrl]:
-    def start(testbed: Testbed) -> TargetUrl:
+def _uvicorn(python: str | Path, application: str) -> Callable[[Deployment], TargetUrl]:
+    def start(deployment: Deployment) -> TargetUrl:
         url = TargetUrl(free_port())
         command = [str(python), "-m", "uvicorn", f"benchmarks.peers.{application}", "--port", str(url.port)]
-        process = testbed.start(
+        process = deployment.start(
             application,
             [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"],
         )
@@ -83,9 +85,9 @@ def _uvicorn(python: str | Path, application: str) -> Callable[[Testbed], Target
     return start
 
 
-def _node(testbed: Testbed) -> TargetUrl:
+def _node(deployment: Deployment) -> TargetUrl:
     url = TargetUrl(free_port())
-    testbed.start("Fastify", ["node", str(NODE / "server.js"), str(url.port)]).wait_until(
+    deployment.start("Fastify", ["node", str(NODE / "server.js"), str(url.port)]).wait_until(
         url.answers, "its first answer"
     )
     return url
@@ -112,7 +114,7 @@ def _length(key: str) -> Callable[[Any], int]:
     return lambda redis: int(redis.llen(key))
 
 
-OURSELVES: Final = Contestant(name=OURS, start=Testbed.web, stored=_received)
+OURSELVES: Final = Contestant(name=OURS, start=Deployment.web, stored=_received)
 BASELINES: Final = (
     Contestant(name=STARLETTE, start=_uvicorn(sys.executable, "no_op:starlette"), stored=None),
     Contestant(name=RAW, start=_uvicorn(sys.executable, "no_op:raw"), stored=None),

@@ -18,9 +18,9 @@ import msgspec
 from benchmarks import backlog, bodies, command
 from benchmarks.command import Run
 from benchmarks.contestants import BULLMQ_WORKER, CONSUMER_RIVALS, OTHER_CONSUMERS, Consumer
+from benchmarks.deployment import Deployment, MeasurementFailed
 from benchmarks.machine import missing
 from benchmarks.measurements import OURS, Measurements, percentile
-from benchmarks.testbed import MeasurementFailed, Testbed
 
 ONE_PER_JOB: Final = "committed one a job"
 UNDER_LOAD: Final = "committed under load"
@@ -37,37 +37,37 @@ def measure(run: Run) -> None:
             run.absent[peer.name] = why
         else:
             peers[peer.name] = partial(_peer, peer, scale.slow_callbacks if peer.is_slow else scale.callbacks)
-    shown_peers = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
-    run.compare(ONE_PER_JOB, {OURS: partial(_one_per_job, scale.callbacks), **shown_peers})
+    compared = {name: peer for name, peer in peers.items() if scale.name == "full" or name != BULLMQ_WORKER}
+    run.compare(ONE_PER_JOB, {OURS: partial(_one_per_job, scale.callbacks), **compared})
     if why := missing("wrk"):
         run.absent[UNDER_LOAD] = why
         return
     sizes: Counter[int] = Counter()
     rivals = {name: peer for name, peer in peers.items() if name == BULLMQ_WORKER}
     run.compare(UNDER_LOAD, {OURS: partial(_under_load, scale.callbacks, sizes), **rivals})
-    run.note(_job_sizes_text(sizes))
+    run.add_remark(_job_sizes_text(sizes))
     if run.peers:
-        run.note(f"Workers that take milliseconds for a job were given {scale.slow_callbacks} callbacks.")
+        run.add_remark(f"Workers that take milliseconds for a job were given {scale.slow_callbacks} callbacks.")
 
 
 def _one_per_job(callbacks: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks)
-        seconds = backlog.drain(testbed)
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks)
+        seconds = backlog.drain(deployment)
     return {RATE: callbacks / seconds, "seconds": seconds}
 
 
 def _under_load(callbacks: int, sizes: Counter[int]) -> Measurements:
-    with Testbed() as testbed:
-        stored = backlog.fill_by_load(testbed, callbacks)
-        found = backlog.job_sizes(testbed.redis)
+    with Deployment() as deployment:
+        stored = backlog.fill_by_load(deployment, callbacks)
+        found = backlog.job_sizes(deployment.redis)
         sizes.update(found)
-        seconds = backlog.drain(testbed)
+        seconds = backlog.drain(deployment)
     return {RATE: stored / seconds, "callbacks a job": statistics.mean(found), "callbacks": stored, "seconds": seconds}
 
 
 def _peer(peer: Consumer, callbacks: int) -> Measurements:
-    with Testbed() as testbed, tempfile.NamedTemporaryFile(suffix=".json") as file:
+    with Deployment() as deployment, tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(bodies.template())
         file.flush()
         environment = {
@@ -75,13 +75,13 @@ def _peer(peer: Consumer, callbacks: int) -> Measurements:
             "BENCHMARK_TEMPLATE": file.name,
             "BENCHMARK_MARK": bodies.NUMBER_MARK,
         }
-        filling = testbed.start(f"{peer.name}, filling", peer.fill, environment)
+        filling = deployment.start(f"{peer.name}, filling", peer.fill, environment)
         try:
             if filling.process.wait(_TIMEOUT_SECONDS) != 0:
                 raise MeasurementFailed(f"{peer.name} could not fill its queue: {filling.output[-2000:]}")
         except subprocess.TimeoutExpired:
             raise MeasurementFailed(f"{peer.name} did not fill its queue in {_TIMEOUT_SECONDS:.0f} s") from None
-        working = testbed.start(peer.name, peer.work, environment)
+        working = deployment.start(peer.name, peer.work, environment)
         deadline = time.monotonic() + _TIMEOUT_SECONDS
         while not (lines := [line for line in working.output.splitlines() if line.startswith('{"callbacks"')]):
             if working.process.poll() is not None and not working.output.strip().startswith('{"callbacks"'):

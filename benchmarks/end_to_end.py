@@ -1,7 +1,7 @@
 """The whole service at once: web, expand, deliver, Redis and the load on the same cores, from POST to handler.
 
 Goals P7 (3,000 callbacks a second, open loop) and P8 (20 a second, quiet). Redis rewrites its file when it likes to,
-as in production. The handler notes when each event comes; the time counts from when its callback was due to be sent.
+as in production. The handler remarks when each event comes; the time counts from when its callback was due to be sent.
 """
 
 import sys
@@ -14,9 +14,9 @@ import msgspec
 
 from benchmarks import bodies, command
 from benchmarks.command import Run
+from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements, percentile
 from benchmarks.open_loop import Sent
-from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed, TestbedProcess
 from shared import audit, keys
 
 BUSY: Final = "open loop"
@@ -41,40 +41,40 @@ def measure(run: Run) -> None:
             {OURS: partial(_end_to_end, rate, seconds)},
             repetitions=scale.long_repetitions,
         )
-    run.note("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
-    run.note(
+    run.add_remark("Times count from when a callback was due to be sent, to the handler's call for each of its events.")
+    run.add_remark(
         "The load generator is a Python process on the same cores; 'sent late ms' is how long after it was due the "
         "latest was sent."
     )
 
 
 def _end_to_end(rate: float, seconds: float) -> Measurements:
-    with Testbed(rewrites=True) as testbed:
-        arrivals = testbed.folder / "arrivals"
+    with Deployment(rewrites=True) as deployment:
+        arrivals = deployment.folder / "arrivals"
         handler = {"handlers": "benchmarks.timing_handler", "BENCHMARK_ARRIVALS": str(arrivals)}
-        expand = testbed.callbacks("worker", "expand", **handler)
-        deliver = testbed.callbacks("worker", "deliver", **handler)
-        url = testbed.web()
-        deliver.wait_until(lambda: testbed.redis.scard("rq:workers") == _WORKERS, "two workers")
-        _wait_for_load(_start_load(testbed, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
-        _wait_until_delivered(testbed.redis)
-        sending = _start_load(testbed, url, rate, seconds, 0)
-        backlog = _sample_backlog(testbed.redis, sending)
+        expand = deployment.callbacks("worker", "expand", **handler)
+        deliver = deployment.callbacks("worker", "deliver", **handler)
+        url = deployment.web()
+        deliver.wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
+        _wait_for_load(_start_load(deployment, url, rate, min(seconds, _WARM_UP_SECONDS), _WARM_UP_FIRST))
+        _wait_until_delivered(deployment.redis)
+        sending = _start_load(deployment, url, rate, seconds, 0)
+        backlog = _sample_backlog(deployment.redis, sending)
         sent = _wait_for_load(sending)
         ended = time.monotonic()
-        _wait_until_delivered(testbed.redis)
+        _wait_until_delivered(deployment.redis)
         took = time.monotonic() - ended
         deliver.stop()
         expand.stop()
-        return _figures(sent, arrivals, backlog) | {"delivered s after the end": took}
+        return _measurements(sent, arrivals, backlog) | {"delivered s after the end": took}
 
 
-def _start_load(testbed: Testbed, url: TargetUrl, rate: float, seconds: float, first: int) -> TestbedProcess:
+def _start_load(deployment: Deployment, url: TargetUrl, rate: float, seconds: float, first: int) -> DeployedProcess:
     command_line = [sys.executable, "-m", "benchmarks.open_loop", str(url.port), url.path]
-    return testbed.start("the load", [*command_line, str(rate), str(seconds), str(first)])
+    return deployment.start("the load", [*command_line, str(rate), str(seconds), str(first)])
 
 
-def _wait_for_load(sending: TestbedProcess) -> Sent:
+def _wait_for_load(sending: DeployedProcess) -> Sent:
     if sending.process.wait(_TIMEOUT_SECONDS * 5) != 0:
         raise MeasurementFailed(f"the load ended badly:\n{sending.output[-2000:]}")
     sent = msgspec.json.decode(sending.output, type=Sent)
@@ -83,8 +83,8 @@ def _wait_for_load(sending: TestbedProcess) -> Sent:
     return sent
 
 
-def _sample_backlog(redis: Any, sending: TestbedProcess) -> list[int]:
-    """Give how many events were on their way, a few times a second, while the load ran."""
+def _sample_backlog(redis: Any, sending: DeployedProcess) -> list[int]:
+    """Return how many events were waiting, sampled a few times a second while the load ran."""
     backlog: list[int] = []
     while sending.process.poll() is None:
         backlog.append(_on_their_way(redis))
@@ -107,7 +107,7 @@ def _wait_until_delivered(redis: Any) -> None:
         time.sleep(0.02)
 
 
-def _figures(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:
+def _measurements(sent: Sent, arrivals: Path, backlog: list[int]) -> Measurements:
     took_ms: list[float] = []
     with arrivals.open() as lines:
         for line in lines:

@@ -14,8 +14,8 @@ from typing import Final
 
 from benchmarks import backlog, command
 from benchmarks.command import Run
+from benchmarks.deployment import Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements
-from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from shared import keys, queues
 
@@ -41,18 +41,18 @@ def measure(run: Run) -> None:
             repetitions=run.scale.long_repetitions,
         )
     rounds = ceil(_EVENTS / _CONCURRENCY)
-    most = _EVENTS / (rounds * _ANSWER_SECONDS)
-    run.note(
+    max_rate = _EVENTS / (rounds * _ANSWER_SECONDS)
+    run.add_remark(
         f"{_EVENTS} events, {_CONCURRENCY} at a time, are {rounds} rounds of {_ANSWER_SECONDS * 1000:.0f} ms: even "
-        f"without any cost {most:.0f} events/s, {most * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
+        f"without any cost {max_rate:.0f} events/s, {max_rate * _ANSWER_SECONDS / _CONCURRENCY:.0%} of the most. "
         "The longer the queue, the less it shows."
     )
 
 
 def _rate(module: str, handler: str, events: int) -> Measurements:
-    with Testbed() as testbed:
+    with Deployment() as deployment:
         endpoint = TargetUrl(free_port())
-        serving = testbed.start(
+        serving = deployment.start(
             "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), str(_ANSWER_SECONDS)]
         )
         serving.wait_until(endpoint.answers, "its first answer")
@@ -61,14 +61,14 @@ def _rate(module: str, handler: str, events: int) -> Measurements:
             "CALLBACKS_FORWARD_SECRETS": f"whsec_{base64.b64encode(bytes(32)).decode()}",
             "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
         }
-        redis, queue = testbed.redis, queues.delivery_queue(handler)
+        redis, queue = deployment.redis, queues.delivery_queue(handler)
         backlog.fill(redis, events, per_job=_PER_JOB, reports=1)
-        expand = testbed.callbacks("worker", "expand", handlers=module, **environment)
+        expand = deployment.callbacks("worker", "expand", handlers=module, **environment)
         counter = keys.handler_counter(handler, "report", "queued")
         expand.wait_until(lambda: int(redis.hget(keys.COUNTS, counter) or 0) == events, "all were expanded")
         expand.stop()
         backlog.hold_queue(redis, queue)
-        deliver = testbed.callbacks("worker", "deliver", "--handler", handler, handlers=module, **environment)
+        deliver = deployment.callbacks("worker", "deliver", "--handler", handler, handlers=module, **environment)
         deliver.wait_until(lambda: redis.scard("rq:workers") == 1, "a worker")
         time.sleep(backlog.SETTLE_SECONDS)
         started = time.monotonic()

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # the sign is meant
-"""The goals: what each is held against, and what its figure is. The README's table is made from these and the results.
+"""The goals: what each is held against, and what its figure is. The table in docs/performance.md is made from these.
 
 A goal's checks are ratios of two contestants' medians, or medians themselves; it is met if all of them are. A check
 whose figures are missing (no peer, no wrk, another scale) is no check, and is said to be unmeasured.
@@ -46,17 +46,17 @@ class Goal(Struct, frozen=True):
 
 
 def _ratio(
-    table: str, name: str, metric: str, over: str, *, least: float = 0.0, most: float = 0.0, shown: str = ""
+    table: str, name: str, metric: str, over: str, *, minimum: float = 0.0, maximum: float = 0.0, label: str = ""
 ) -> Check:
-    """Want our median of `figure` to be at least, or at most, so many times that of `over`."""
+    """Want our median of `metric` to be at least, or at most, a multiple of that of `over`."""
 
     def evaluation(comparison: Comparison) -> CheckResult | None:
         found = comparison.ratio(OURS, over, metric)
         if found is None:
             return None
         ratio, low, high = found
-        text = f"{ratio:.2f} × {shown or over} ({low:.2f} to {high:.2f})"
-        return CheckResult(text, ratio >= least if least else ratio <= most)
+        text = f"{ratio:.2f} × {label or over} ({low:.2f} to {high:.2f})"
+        return CheckResult(text, ratio >= minimum if minimum else ratio <= maximum)
 
     return Check(table, name, evaluation)
 
@@ -67,19 +67,19 @@ def _value(
     metric: str,
     text: str,
     *,
-    least: float | None = None,
-    most: float | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
     scale: float = 1.0,
 ) -> Check:
-    """Want our median of `figure` to be at least, or at most, a value; `text` shows it, as in "{:.1f} ms"."""
+    """Want our median of `metric` to be at least, or at most, a value; `text` shows it, as in "{:.1f} ms"."""
 
     def evaluation(comparison: Comparison) -> CheckResult | None:
         ours = comparison.of(OURS)
         if ours is None or metric not in ours.samples[0]:
             return None
         value = ours.median(metric)
-        met = (least is None or value >= least) and (most is None or value <= most)
-        return CheckResult(text.format(value * scale), met if (least, most) != (None, None) else None)
+        met = (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
+        return CheckResult(text.format(value * scale), met if (minimum, maximum) != (None, None) else None)
 
     return Check(table, name, evaluation)
 
@@ -92,9 +92,9 @@ def _flat(name: str, cost: str, unit: str) -> Check:
             return None
         medians = {series.name: series.median(cost) for series in comparison.series}
         middle = sorted(medians.values())[len(medians) // 2]
-        shown = ", ".join(f"{point}: {value:,.0f}" for point, value in medians.items())
+        label = ", ".join(f"{point}: {value:,.0f}" for point, value in medians.items())
         met = all(abs(value / middle - 1) <= _FLAT for value in medians.values())
-        return CheckResult(f"{name} {shown} {unit}", met)
+        return CheckResult(f"{name} {label} {unit}", met)
 
     return Check("growth", name, evaluation)
 
@@ -131,9 +131,9 @@ GOALS: Final = (
         "≥ 1.0 × Starlette no-op; ≥ 1.0 × Fastify+BullMQ; ≥ 13 × naive RQ",
         (
             _value("acknowledge", acknowledge.AT_64, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, STARLETTE, least=1.0),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, BULLMQ, least=1.0),
-            _ratio("acknowledge", acknowledge.AT_64, _RATE, NAIVE_RQ, least=13.0),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, STARLETTE, minimum=1.0),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, BULLMQ, minimum=1.0),
+            _ratio("acknowledge", acknowledge.AT_64, _RATE, NAIVE_RQ, minimum=13.0),
         ),
     ),
     Goal(
@@ -142,9 +142,9 @@ GOALS: Final = (
         "≥ 0.8 × Starlette no-op; p99 ≤ that of Fastify+BullMQ",
         (
             _value("acknowledge", acknowledge.AT_32, _RATE, "{:,.0f}/s"),
-            _ratio("acknowledge", acknowledge.AT_32, _RATE, STARLETTE, least=0.8),
+            _ratio("acknowledge", acknowledge.AT_32, _RATE, STARLETTE, minimum=0.8),
             _value("acknowledge", acknowledge.AT_32, "p99 ms", "p99 {:.1f} ms"),
-            _ratio("acknowledge", acknowledge.AT_32, "p99 ms", BULLMQ, most=1.0, shown=f"the p99 of {BULLMQ}"),
+            _ratio("acknowledge", acknowledge.AT_32, "p99 ms", BULLMQ, maximum=1.0, label=f"the p99 of {BULLMQ}"),
         ),
     ),
     Goal(
@@ -153,7 +153,9 @@ GOALS: Final = (
         "p50 ≤ 1.5 × a bare fsynced RPUSH from redis-py",
         (
             _value("acknowledge", acknowledge.ONE_CONNECTION, "p50 ms", "p50 {:.2f} ms"),
-            _value("acknowledge", acknowledge.ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", most=1.5),
+            _value(
+                "acknowledge", acknowledge.ONE_CONNECTION, "p50 / bare RPUSH p50", "{:.2f} × bare RPUSH", maximum=1.5
+            ),
         ),
     ),
     Goal(
@@ -163,7 +165,12 @@ GOALS: Final = (
         (
             _value("acknowledge", acknowledge.TWO_PROCESSES, _RATE, "{:,.0f}/s"),
             _ratio(
-                "acknowledge", acknowledge.TWO_PROCESSES, _RATE, f"{OURS}, one process", least=1.6, shown="one process"
+                "acknowledge",
+                acknowledge.TWO_PROCESSES,
+                _RATE,
+                f"{OURS}, one process",
+                minimum=1.6,
+                label="one process",
             ),
         ),
     ),
@@ -172,8 +179,8 @@ GOALS: Final = (
         "drain waiting callbacks of three reports, one expand and one deliver process, committed one a job",
         "≥ 8,000 callbacks/s; ≥ 60 × SimpleWorker with a job per callback",
         (
-            _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", least=8_000),
-            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER, least=60.0),
+            _value("drain", drain.ONE_PER_JOB, drain.RATE, "{:,.0f}/s", minimum=8_000),
+            _ratio("drain", drain.ONE_PER_JOB, drain.RATE, SIMPLE_WORKER, minimum=60.0),
         ),
     ),
     Goal(
@@ -181,23 +188,23 @@ GOALS: Final = (
         "the same, committed as load at 64 connections leaves them",
         "≥ 15,000 callbacks/s; ≥ 1.0 × BullMQ, concurrency 50",
         (
-            _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", least=15_000),
-            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER, least=1.0),
+            _value("drain", drain.UNDER_LOAD, drain.RATE, "{:,.0f}/s", minimum=15_000),
+            _ratio("drain", drain.UNDER_LOAD, drain.RATE, BULLMQ_WORKER, minimum=1.0),
         ),
     ),
     Goal(
         "P7",
         "everything at once, open loop at 3,000 callbacks/s",
         "no backlog growth; POST to handler p99 ≤ 250 ms",
-        (_no_growth(_BUSY), _value("end_to_end", _BUSY, "p99 ms", "p99 {:.0f} ms", most=250)),
+        (_no_growth(_BUSY), _value("end_to_end", _BUSY, "p99 ms", "p99 {:.0f} ms", maximum=250)),
     ),
     Goal(
         "P8",
         "quiet, 20 callbacks/s",
         "POST to handler p50 ≤ 12 ms, p99 ≤ 40 ms",
         (
-            _value("end_to_end", _QUIET, "p50 ms", "p50 {:.1f} ms", most=12),
-            _value("end_to_end", _QUIET, "p99 ms", "p99 {:.1f} ms", most=40),
+            _value("end_to_end", _QUIET, "p50 ms", "p50 {:.1f} ms", maximum=12),
+            _value("end_to_end", _QUIET, "p99 ms", "p99 {:.1f} ms", maximum=40),
         ),
     ),
     Goal(
@@ -205,10 +212,10 @@ GOALS: Final = (
         "Redis memory",
         "waiting callback ≤ 1.5 × its body under load, ≤ 2 KiB alone; remembered event ≤ 120 bytes; all given back",
         (
-            _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", most=1.5),
-            _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", most=2048),
-            _value("memory", memory.TABLE, memory.REMEMBERED, "{:.0f} bytes an event", most=120),
-            _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", most=1.0),
+            _value("memory", memory.TABLE, "under load, x its body", "{:.2f} × its body under load", maximum=1.5),
+            _value("memory", memory.TABLE, "alone, bytes a callback", "{:,.0f} bytes alone", maximum=2048),
+            _value("memory", memory.TABLE, memory.REMEMBERED, "{:.0f} bytes an event", maximum=120),
+            _value("memory", memory.TABLE, "not given back, % of the most", "{:.1f} % not given back", maximum=1.0),
         ),
     ),
     Goal(
@@ -216,8 +223,8 @@ GOALS: Final = (
         "forward events to an endpoint answering in 50 ms, concurrency 32",
         "≥ 90 % of 32/0.05 s",
         (
-            _value("forward", "200 events", forward.SHARE, "200 events: {:.0f} %", least=90),
-            _value("forward", "2,000 events", forward.SHARE, "2,000 events: {:.0f} %", least=90),
+            _value("forward", "200 events", forward.SHARE, "200 events: {:.0f} %", minimum=90),
+            _value("forward", "2,000 events", forward.SHARE, "2,000 events: {:.0f} %", minimum=90),
         ),
     ),
     Goal(
@@ -225,9 +232,9 @@ GOALS: Final = (
         "standing still and starting",
         "each process < 0.5 % of a core idle, ≤ 70 MiB; `callbacks web` answers within 1 s",
         (
-            _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", most=0.5),
-            _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", most=70),
-            _value("idle", idle.STARTING, "ms to the first 200", "{:.2f} s", most=1000, scale=0.001),
+            _value("idle", idle.IDLE, "the most, % of a core", "{:.2f} % of a core", maximum=0.5),
+            _value("idle", idle.IDLE, "the most, MiB", "{:.0f} MiB", maximum=70),
+            _value("idle", idle.STARTING, "ms to the first 200", "{:.2f} s", maximum=1000, scale=0.001),
         ),
     ),
     Goal(
@@ -251,8 +258,8 @@ GOALS: Final = (
                 handler,
                 throughput_of_handlers.RATE,
                 loop,
-                least=0.7,
-                shown=f"{loop} ({handler})",
+                minimum=0.7,
+                label=f"{loop} ({handler})",
             )
             for handler, loop in throughput_of_handlers.LOOPS.items()
         ),
@@ -261,6 +268,14 @@ GOALS: Final = (
 
 
 def evaluate_goals(results: Mapping[str, Results]) -> Iterator[tuple[Goal, list[CheckResult]]]:
-    """Give each goal with what its checks found in the results of each table, by the table's name."""
+    """Yield each goal with the results of its checks; `results` is by the table's name."""
     for goal in GOALS:
         yield goal, [check.evaluate(results) for check in goal.checks]
+
+
+def status(checked: Sequence[CheckResult]) -> str:
+    """Return whether a goal is "met", "not met" or "open", as something was not measured."""
+    met = [result.met for result in checked if result.met is not None]
+    if any(result.text == "not measured" for result in checked) and all(met):
+        return "open"
+    return "met" if met and all(met) else "not met"

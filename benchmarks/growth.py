@@ -12,9 +12,9 @@ from typing import Final
 
 from benchmarks import backlog, bodies, command
 from benchmarks.command import Run
+from benchmarks.deployment import Deployment, MeasurementFailed
 from benchmarks.measurements import Comparison, Measurements
 from benchmarks.one_connection import read_answer
-from benchmarks.testbed import MeasurementFailed, Testbed
 
 BACKLOG: Final = "waiting callbacks"
 HANDLERS: Final = "handlers"
@@ -44,15 +44,19 @@ def measure(run: Run) -> None:
         )
         for line in flatness(run.comparisons[-1], cost):
             print(f"  {line}")
-    run.note("Posting, one bundle after the other, is told beside: a bundle's reports share its request and its fsync.")
-    run.note("With more handlers there is more to do for each callback: its cost is told for each of its deliveries.")
-    run.note(
+    run.add_remark(
+        "Posting, one bundle after the other, is a line of its own: a bundle's reports share its request and its fsync."
+    )
+    run.add_remark(
+        "With more handlers there is more to do for each callback: its cost is given for each of its deliveries."
+    )
+    run.add_remark(
         "More worker processes than cores share them; with two cores, two of them are as many as can work at once."
     )
 
 
 def flatness(comparison: Comparison, cost: str) -> list[str]:
-    """Give, for each point of a sweep, its median cost and how far that is from the sweep's median."""
+    """Return a line for each point of a sweep: its median cost and its distance from the median of the sweep."""
     medians = {series.name: series.median(cost) for series in comparison.series}
     middle = sorted(medians.values())[len(medians) // 2]
     return [f"{name:>8}: {value:,.1f} {cost} ({value / middle - 1:+.0%})" for name, value in medians.items()]
@@ -63,45 +67,45 @@ def _drained(callbacks: int, seconds: float) -> Measurements:
 
 
 def _backlog(callbacks: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        return _drained(callbacks, backlog.drain(testbed))
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(deployment))
 
 
 def _handlers(callbacks: int, handlers: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        seconds = backlog.drain(testbed, handlers=handlers)
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        seconds = backlog.drain(deployment, handlers=handlers)
     return _drained(callbacks, seconds) | {COST_OF_DELIVERY: seconds / callbacks / handlers * 1e6}
 
 
 def _processes(callbacks: int, processes: int) -> Measurements:
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=_PER_JOB)
-        return _drained(callbacks, backlog.drain(testbed, expanders=processes, deliverers=processes))
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=_PER_JOB)
+        return _drained(callbacks, backlog.drain(deployment, expanders=processes, deliverers=processes))
 
 
 def _bundles(all_reports: int, reports: int) -> Measurements:
     callbacks = max(1, all_reports // reports)
-    with Testbed() as testbed:
-        backlog.fill(testbed.redis, callbacks, per_job=max(1, _PER_JOB * bodies.REPORTS // reports), reports=reports)
-        seconds = backlog.drain(testbed)
+    with Deployment() as deployment:
+        backlog.fill(deployment.redis, callbacks, per_job=max(1, _PER_JOB * bodies.REPORTS // reports), reports=reports)
+        seconds = backlog.drain(deployment)
     return {COST_OF_REPORT: seconds / (callbacks * reports) * 1e6, COST_OF_POSTING: _posted(all_reports // 10, reports)}
 
 
 def _posted(all_reports: int, reports: int) -> float:
-    """Give the time of a report in bundles posted one after the other, in µs."""
+    """Return the time of a report in µs, for bundles posted one after the other."""
     callbacks = max(1, all_reports // reports)
-    with Testbed() as testbed:
-        url = testbed.web()
+    with Deployment() as deployment:
+        url = deployment.web()
         requests = [url.request(bodies.body(number, reports=reports)) for number in range(callbacks)]
         with socket.create_connection(("127.0.0.1", url.port)) as connection:
             started = time.monotonic()
             for request in requests:
                 connection.sendall(request)
-                told = read_answer(connection)
-                if not told.startswith(b"HTTP/1.1 200 "):
-                    raise MeasurementFailed(f"answered {told[:60]!r}")
+                head = read_answer(connection)
+                if not head.startswith(b"HTTP/1.1 200 "):
+                    raise MeasurementFailed(f"answered {head[:60]!r}")
             return (time.monotonic() - started) / (callbacks * reports) * 1e6
 
 

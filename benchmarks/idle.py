@@ -12,8 +12,8 @@ from typing import Final
 
 from benchmarks import bodies, command
 from benchmarks.command import Run
+from benchmarks.deployment import TOKEN, DeployedProcess, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements
-from benchmarks.testbed import TOKEN, MeasurementFailed, TargetUrl, Testbed, TestbedProcess
 from callbacks.cli.ports import free_port
 
 STARTING: Final = "starting"
@@ -30,15 +30,15 @@ def measure(run: Run) -> None:
     """Make the table."""
     run.compare(STARTING, {OURS: _starting})
     run.compare(IDLE, {OURS: lambda: _idle(run.scale.idle_seconds)}, repetitions=run.scale.long_repetitions)
-    run.note("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
+    run.add_remark("An idle process's CPU time is counted in ticks of 10 ms; its memory is its resident set.")
 
 
 def _starting() -> Measurements:
-    with Testbed() as testbed:
+    with Deployment() as deployment:
         url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
         request = url.request(bodies.body(0))
         started = time.monotonic()
-        process = testbed.callbacks("web", "--port", str(url.port))
+        process = deployment.callbacks("web", "--port", str(url.port))
         while not _is_accepted(url, request):
             if process.process.poll() is not None or time.monotonic() - started > _TIMEOUT_SECONDS:
                 raise MeasurementFailed(f"`callbacks web` does not answer 200:\n{process.output[-2000:]}")
@@ -56,15 +56,15 @@ def _is_accepted(url: TargetUrl, request: bytes) -> bool:
 
 
 def _idle(seconds: float) -> Measurements:
-    with Testbed() as testbed:
+    with Deployment() as deployment:
         # A port of its own, as the operators' page would otherwise want its usual one.
         parts = {
-            "expand": testbed.callbacks("worker", "expand"),
-            "deliver": testbed.callbacks("worker", "deliver"),
-            "ops": testbed.callbacks("ops", "--port", str(free_port())),
-            "web": testbed.web_process()[1],
+            "expand": deployment.callbacks("worker", "expand"),
+            "deliver": deployment.callbacks("worker", "deliver"),
+            "ops": deployment.callbacks("ops", "--port", str(free_port())),
+            "web": deployment.web_process()[1],
         }
-        parts["deliver"].wait_until(lambda: testbed.redis.scard("rq:workers") == _WORKERS, "two workers")
+        parts["deliver"].wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
         time.sleep(_SETTLE_SECONDS)
         processes = {name: pid for what, process in parts.items() for name, pid in _named(what, process)}
         before = {name: _cpu_seconds(pid) for name, pid in processes.items()}
@@ -80,7 +80,7 @@ def _idle(seconds: float) -> Measurements:
         return measured
 
 
-def _named(what: str, process: TestbedProcess) -> list[tuple[str, int]]:
+def _named(what: str, process: DeployedProcess) -> list[tuple[str, int]]:
     own, *workers = process.process_ids()
     if not workers:
         return [(what, own)]

@@ -19,7 +19,7 @@ import redis
 from sqlalchemy import func, insert, select
 
 from benchmarks import bodies
-from benchmarks.testbed import MeasurementFailed
+from benchmarks.deployment import MeasurementFailed
 from callbacks import Event, ReportEvent
 from shared import events, wire
 from workers import registry
@@ -123,7 +123,7 @@ def _handler_run(name: str, batches: Sequence[Sequence[Event]]) -> Callable[[], 
 
 
 def _count_stored(name: str) -> int:
-    """Give how many events have come where they belong."""
+    """Return how many events were stored."""
     if name == "stream":
         return int(redis.Redis.from_url(os.environ["REDIS_URL"]).xlen("callbacks"))
     if name == "jsonl":

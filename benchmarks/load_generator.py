@@ -1,7 +1,7 @@
 """The load for two web processes, where wrk's share of two cores would be the limit: a generator that does less.
 
-Compiled from `blast.c` where there is a C compiler: its requests are rendered once, nothing is measured in it, and it
-is niced, so that the servers come first. Without a compiler wrk takes its place, niced too.
+Compiled from `load_generator.c` if there is a C compiler: its requests are rendered once, it measures nothing, and is
+niced, so that the servers come first. Without a compiler wrk takes its place, niced too.
 """
 
 import subprocess
@@ -14,18 +14,18 @@ from typing import Final, TypeAlias
 import msgspec
 
 from benchmarks import bodies, wrk
+from benchmarks.deployment import MeasurementFailed, TargetUrl
 from benchmarks.machine import disk_folder, missing
-from benchmarks.testbed import MeasurementFailed, TargetUrl
 
-# Takes where to, connections, seconds, the first number; gives requests answered with 200, and how many a second.
+# Takes URL, connections, seconds and the first number; returns the requests answered with 200, and the rate per second.
 Generator: TypeAlias = Callable[[TargetUrl, int, float, int], tuple[int, float]]
 
 NICENESS: Final = 5
-_SOURCE: Final = Path(__file__).with_name("blast.c")
+_SOURCE: Final = Path(__file__).with_name("load_generator.c")
 
 
 def generator() -> tuple[Generator, str]:
-    """Give the generator that there is, and what it is in words."""
+    """Return the available generator and its description."""
     if missing("cc"):
         return wrk_trimmed, f"wrk with one thread, niced by {NICENESS}, as there is no C compiler."
     return blast, f"benchmarks/load_generator.c, requests rendered once, one thread, niced by {NICENESS}."
@@ -69,7 +69,7 @@ def _program() -> Path:
     command = ["cc", "-O2", "-D_GNU_SOURCE", "-Wall", "-o", str(program), str(_SOURCE)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode != 0:
-        raise MeasurementFailed(f"blast.c does not compile:\n{built.stderr}")
+        raise MeasurementFailed(f"load_generator.c does not compile:\n{built.stderr}")
     return program
 
 

@@ -62,7 +62,7 @@ def describe(folder: Path) -> Machine:
 
 
 def disk_folder() -> Path:
-    """Give a folder for temporary files that lies on a disk: where there is none, no fsync means anything."""
+    """Return a folder for temporary files on a disk: in memory an fsync would mean nothing."""
     for candidate in (Path(tempfile.gettempdir()), Path("/var/tmp"), Path(__file__).parents[1]):
         if candidate.is_dir() and file_system(candidate) not in _IN_MEMORY:
             return candidate

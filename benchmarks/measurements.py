@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 from msgspec import Struct, field
 
+from benchmarks.deployment import MeasurementFailed
 from benchmarks.machine import Machine
-from benchmarks.testbed import MeasurementFailed
 
 Measurements: TypeAlias = dict[str, float]
 OURS = "callbacks"
@@ -23,7 +23,7 @@ class Series(Struct, frozen=True):
         return statistics.median(sample[metric] for sample in self.samples)
 
     def spread(self, metric: str) -> tuple[float, float]:
-        """Give the least and the greatest."""
+        """Return the minimum and the maximum."""
         values = [sample[metric] for sample in self.samples]
         return min(values), max(values)
 
@@ -35,11 +35,11 @@ class Comparison(Struct, frozen=True):
     series: list[Series]
 
     def of(self, name: str) -> Series | None:
-        """Give a contestant's series, or None if it was absent."""
+        """Return a contestant's series, or None if it was absent."""
         return next((series for series in self.series if series.name == name and series.samples), None)
 
     def ratio(self, name: str, other: str, metric: str) -> tuple[float, float, float] | None:
-        """Give the ratio of two contestants' medians, and the least and greatest ratio of one round."""
+        """Return the ratio of two contestants' medians, and the minimum and maximum ratio of one round."""
         one, two = self.of(name), self.of(other)
         if one is None or two is None:
             return None
@@ -48,7 +48,7 @@ class Comparison(Struct, frozen=True):
 
 
 class Results(Struct, frozen=True, kw_only=True):
-    """One table's results. `absent` says why a peer has no figures; `notes` what a reader has to know."""
+    """One table's results. `absent` says why a peer has no figures; `remarks` what a reader has to know."""
 
     table: str
     measured_at: str
@@ -56,7 +56,7 @@ class Results(Struct, frozen=True, kw_only=True):
     machine: Machine
     comparisons: list[Comparison] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def comparison(self, name: str) -> Comparison | None:
         return next((comparison for comparison in self.comparisons if comparison.name == name), None)
@@ -87,13 +87,13 @@ def interleave(
                 echo(f"  {name}: absent: {exc}")
                 continue
             samples[name].append(measured)
-            shown = ", ".join(f"{metric} {value:,.4g}" for metric, value in measured.items())
-            echo(f"  {number + 1}/{repetitions} {name}: {shown}")
+            text = ", ".join(f"{metric} {value:,.4g}" for metric, value in measured.items())
+            echo(f"  {number + 1}/{repetitions} {name}: {text}")
     return [Series(name, stored) for name, stored in samples.items() if stored and name not in absent]
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
-    """Give a comparison as text: each contestant's medians with least and greatest, and our ratio to it."""
+    """Yield a comparison as text: each contestant's medians with minimum and maximum, and our ratio to it."""
     yield f"{comparison.name}"
     for series in comparison.series:
         for metric in series.samples[0]:
@@ -112,6 +112,6 @@ def _shares(comparison: Comparison, metric: str) -> bool:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the value below which `share` (0 to 1) of `values` lie, by nearest rank."""
+    """Return the value below which `share` (0 to 1) of `values` lie, by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -11,16 +11,16 @@ from typing import Any, Final
 
 from benchmarks import backlog, bodies, command, wrk
 from benchmarks.command import Run
+from benchmarks.deployment import Deployment, MeasurementFailed
 from benchmarks.machine import missing
 from benchmarks.measurements import OURS, Measurements
-from benchmarks.testbed import MeasurementFailed, Testbed
 from shared import keys, queues
 
 TABLE: Final = "memory"
 _BODY_BYTES: Final = len(bodies.body(0))
 _FIRST_DRAIN: Final = 50
 _SCAN: Final = 5_000
-# Redis shrinks its tables in the background, a hundred times a second at the most.
+# Redis shrinks its tables in the background, at most a hundred times a second.
 _STILL_SECONDS: Final = 0.5
 _STILL_BYTES: Final = 1024
 _TIMEOUT_SECONDS: Final = 60.0
@@ -39,22 +39,22 @@ def measure(run: Run) -> None:
     if why := missing("wrk"):
         run.absent["committed under load"] = why
     run.compare(TABLE, {OURS: lambda: _memory(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
-    run.note(
+    run.add_remark(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted)."
     )
 
 
 def _memory(callbacks: int) -> Measurements:
-    with Testbed() as testbed:
-        redis = testbed.redis
+    with Deployment() as deployment:
+        redis = deployment.redis
         backlog.fill(redis, _FIRST_DRAIN)
-        backlog.drain(testbed)
+        backlog.drain(deployment)
         _forget(redis)
         start = _used(redis)
         backlog.fill(redis, callbacks)
         filled = _used(redis)
-        backlog.drain(testbed)
+        backlog.drain(deployment)
         drained = _used(redis)
         events = _forget(redis)
         if events != callbacks * bodies.REPORTS:
@@ -69,43 +69,43 @@ def _memory(callbacks: int) -> Measurements:
         }
         if not missing("wrk"):
             written = redis.info("persistence")["aof_current_size"]
-            stored = backlog.fill_by_load(testbed, callbacks)
+            stored = backlog.fill_by_load(deployment, callbacks)
             loaded = _used(redis)
             measured[UNDER_LOAD] = (loaded - end) / stored
             measured["under load, x its body"] = (loaded - end) / stored / _BODY_BYTES
             measured["under load, callbacks"] = stored
-            _expand(testbed)
+            _expand(deployment)
             measured[AT_HANDLER] = (_used(redis) - end) / stored / bodies.REPORTS - measured[REMEMBERED]
-            deliver = testbed.callbacks("worker", "deliver")
+            deliver = deployment.callbacks("worker", "deliver")
             backlog.wait_until_delivered(
                 redis, [backlog.HANDLER], (callbacks + stored + _FIRST_DRAIN) * bodies.REPORTS, deliver
             )
             deliver.stop()
             measured[IN_FILE] = (redis.info("persistence")["aof_current_size"] - written) / stored
-            measured[IN_SPOOL] = _spooled(testbed)
+            measured[IN_SPOOL] = _spooled(deployment)
     return measured
 
 
-def _expand(testbed: Testbed) -> None:
+def _expand(deployment: Deployment) -> None:
     """Expand what waits, and deliver nothing of it."""
-    expand = testbed.callbacks("worker", "expand")
-    places = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
-    expand.wait_until(lambda: not testbed.redis.exists(*places), "an empty queue")
+    expand = deployment.callbacks("worker", "expand")
+    queue_keys = (keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), keys.rq_started(queues.EXPAND))
+    expand.wait_until(lambda: not deployment.redis.exists(*queue_keys), "an empty queue")
     expand.stop()
 
 
-def _spooled(testbed: Testbed) -> float:
-    """Give what a callback takes in the spool, that is on disk, while Redis is away."""
-    url, process = testbed.web_process(REDIS_URL=_NOBODY)
+def _spooled(deployment: Deployment) -> float:
+    """Return the bytes of a callback in the spool, on disk, while Redis is unavailable."""
+    url, process = deployment.web_process(REDIS_URL=_NOBODY)
     load = wrk.load(url, connections=64, seconds=_SPOOL_SECONDS)
     load.check()
-    size_bytes = sum(file.stat().st_size for file in (testbed.folder / "spool").rglob("*"))
+    size_bytes = sum(file.stat().st_size for file in (deployment.folder / "spool").rglob("*"))
     process.stop()
     return size_bytes / load.requests
 
 
 def _used(redis: Any) -> int:
-    """Give what the data take, once it does not change any more."""
+    """Return the bytes of the data, once they do not change any more."""
     before, deadline = -1, time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         time.sleep(_STILL_SECONDS)
@@ -118,7 +118,7 @@ def _used(redis: Any) -> int:
 
 
 def _forget(redis: Any) -> int:
-    """Delete the marks of all events seen, as time would; give how many there were."""
+    """Delete the marks of all events seen, as time would; return how many there were."""
     forgotten = 0
     cursor = None
     while cursor != 0:

@@ -12,8 +12,8 @@ from typing import Final
 import redis
 
 from benchmarks import bodies
+from benchmarks.deployment import Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import Measurements, percentile
-from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 
 # So short that a slow moment of the disk meets both.
 _TURN: Final = 20
@@ -23,17 +23,17 @@ _RPUSH: Final = "bare RPUSH"
 
 
 def one_connection(requests: int) -> Callable[[], Measurements]:
-    """Give a repetition that makes so many requests of each, in turns of twenty."""
+    """Return a repetition that makes `requests` requests of each kind, in turns of twenty."""
 
     def run() -> Measurements:
-        with Testbed() as testbed:
-            return _measure(testbed, testbed.web(), requests)
+        with Deployment() as deployment:
+            return _measure(deployment, deployment.web(), requests)
 
     return run
 
 
-def _measure(testbed: Testbed, url: TargetUrl, requests: int) -> Measurements:
-    plain = redis.Redis.from_url(testbed.redis_url)
+def _measure(deployment: Deployment, url: TargetUrl, requests: int) -> Measurements:
+    plain = redis.Redis.from_url(deployment.redis_url)
     post_ms: list[float] = []
     push_ms: list[float] = []
     with plain, socket.create_connection(("127.0.0.1", url.port)) as connection:

@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks import bodies
+from benchmarks.deployment import TargetUrl
 from benchmarks.measurements import percentile
-from benchmarks.testbed import TargetUrl
 
 # Below select's 1,024, and more than a server that keeps up ever needs.
 MAX_CONNECTIONS: Final = 256
@@ -41,7 +41,7 @@ class Sent(Struct, frozen=True):
     """The longest that a callback was sent after it was due: the generator was busy, or every connection was."""
 
     def due_ns(self, number: int) -> int:
-        """Give when the callback of this number was to be sent."""
+        """Return when the callback of this number was due."""
         return self.start_ns + int((number - self.first) / self.rate * 1e9)
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from benchmarks import backlog, machine, wrk
 from benchmarks.contestants import INSTALL, PYTHON
-from benchmarks.testbed import MeasurementFailed, Testbed, TestbedProcess
+from benchmarks.deployment import DeployedProcess, Deployment, MeasurementFailed
 from callbacks.cli import termination
 
 PROFILES: Final = Path(__file__).with_name("profiles")
@@ -38,7 +38,7 @@ class Profile(Struct, frozen=True):
     stacks: Counter[tuple[str, ...]]
 
     def lines(self) -> Iterator[str]:
-        """Give it as text: by file, by function alone, by function with all it calls, and the hottest stacks."""
+        """Yield the profile as text: by file, by function, by function with its calls, and the most frequent stacks."""
         total = sum(self.stacks.values())
         yield f"{self.name}: {self.circumstances}"
         yield f"{total} samples, {_SAMPLES_A_SECOND} a second; shares of the time in which the process did something"
@@ -75,10 +75,10 @@ def main() -> None:
     if not PY_SPY.exists():
         raise SystemExit(f"there is no py-spy: {INSTALL}")
     with termination.on_signal():
-        place = machine.describe(machine.disk_folder())
+        location = machine.describe(machine.disk_folder())
         profiles = [acknowledging(options.seconds), *draining(options.callbacks)]
     for profile in profiles:
-        text = "\n".join([str(place), *profile.lines()]) + "\n"
+        text = "\n".join([str(location), *profile.lines()]) + "\n"
         print(text)
         if options.save is not None:
             options.save.mkdir(parents=True, exist_ok=True)
@@ -87,45 +87,47 @@ def main() -> None:
 
 def acknowledging(seconds: float) -> Profile:
     """Sample the web process while 64 connections load it."""
-    with Testbed() as testbed:
-        url, web = testbed.web_process()
+    with Deployment() as deployment:
+        url, web = deployment.web_process()
         wrk.load(url, connections=64, seconds=_WARM_UP_SECONDS, first=50_000_000_000)
-        spy = _spy(testbed, "acknowledge", web.pid)
+        spy = _spy(deployment, "acknowledge", web.pid)
         load = wrk.load(url, connections=64, seconds=seconds)
         web.stop()
-        return _read(testbed, spy, "acknowledge", f"64 connections, {load.rate:,.0f} requests/s while it was watched")
+        return _read(
+            deployment, spy, "acknowledge", f"64 connections, {load.rate:,.0f} requests/s while it was watched"
+        )
 
 
 def draining(callbacks: int) -> list[Profile]:
     """Sample one expand and one deliver worker while they drain callbacks committed forty a job."""
-    spies: dict[str, TestbedProcess] = {}
-    with Testbed() as testbed:
+    spies: dict[str, DeployedProcess] = {}
+    with Deployment() as deployment:
 
-        def watch(expand: TestbedProcess, deliver: TestbedProcess) -> None:
+        def watch(expand: DeployedProcess, deliver: DeployedProcess) -> None:
             for name, process in (("expand", expand), ("deliver", deliver)):
                 _, worker = process.process_ids()
-                spies[name] = _spy(testbed, name, worker)
+                spies[name] = _spy(deployment, name, worker)
 
-        backlog.fill(testbed.redis, callbacks, per_job=40)
-        seconds = backlog.drain(testbed, on_ready=watch)
-        told = (
+        backlog.fill(deployment.redis, callbacks, per_job=40)
+        seconds = backlog.drain(deployment, on_ready=watch)
+        line = (
             f"a drain of {callbacks:,} callbacks in jobs of forty, {callbacks / seconds:,.0f} callbacks/s while watched"
         )
-        return [_read(testbed, spy, name, told) for name, spy in spies.items()]
+        return [_read(deployment, spy, name, line) for name, spy in spies.items()]
 
 
-def _spy(testbed: Testbed, name: str, pid: int) -> TestbedProcess:
+def _spy(deployment: Deployment, name: str, pid: int) -> DeployedProcess:
     command = [str(PY_SPY), "record", "--pid", str(pid), "--format", "raw", "--function", "--duration", "unlimited"]
-    spy = testbed.start(
-        "py-spy", [*command, "--rate", str(_SAMPLES_A_SECOND), "--output", str(testbed.folder / f"{name}.raw")]
+    spy = deployment.start(
+        "py-spy", [*command, "--rate", str(_SAMPLES_A_SECOND), "--output", str(deployment.folder / f"{name}.raw")]
     )
     spy.wait_until(lambda: "Sampling" in spy.output, "its first sample")
     return spy
 
 
-def _read(testbed: Testbed, spy: TestbedProcess, name: str, circumstances: str) -> Profile:
+def _read(deployment: Deployment, spy: DeployedProcess, name: str, circumstances: str) -> Profile:
     spy.process.wait(_WRITE_SECONDS)
-    raw = testbed.folder / f"{name}.raw"
+    raw = deployment.folder / f"{name}.raw"
     if not raw.exists():
         raise MeasurementFailed(f"py-spy wrote nothing:\n{spy.output[-2000:]}")
     stacks: Counter[tuple[str, ...]] = Counter()

@@ -19,7 +19,7 @@ _MIB: Final = 2**20
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
-    """Give the table, and under it what it was reckoned from. Raises ValueError if a result is missing."""
+    """Yield the table, and below it what it was computed from. Raise ValueError if a result is missing."""
     stored = _median(results, "acknowledge", acknowledge.AT_64, "requests/s")
     delivered = _median(results, "drain", drain.UNDER_LOAD, drain.RATE)
     mark, waiting, written, spooled = (
@@ -33,7 +33,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for rate in _RATES:
         events = rate * bodies.REPORTS * _HOUR_SECONDS
-        web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / most)) for most in (stored, delivered))
+        web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / max_rate)) for max_rate in (stored, delivered))
         yield (
             f"| {rate:,} | {web}, {workers}, {workers} | {_size(events * mark)}, {_size(events * mark * _DAY_HOURS)} "
             f"| {_size(events * waiting)} | {_size(rate * _HOUR_SECONDS * written)} "

@@ -1,7 +1,7 @@
 """Tables from the results that are kept: `python -m benchmarks.table`, and with --write FILE into a file.
 
-The README's holds the goals against what was measured; the runbook's, with --sizing, tells what a load needs. A table
-stands between two marks, which the file has to have; everything between them is replaced.
+docs/performance.md has the goals with what was measured, and what a load needs (--sizing); the README a --summary.
+A table is between two marks, which the file must have; everything between them is replaced. `make docs` writes all.
 """
 
 import argparse
@@ -12,13 +12,14 @@ from typing import Final
 
 import msgspec
 
-from benchmarks import goals, sizing
+from benchmarks import goals, sizing, summary
 from benchmarks.command import RESULTS
 from benchmarks.goals import CheckResult
 from benchmarks.measurements import Results
 
 BEGIN: Final = "<!-- benchmarks: made by python -m benchmarks.table -->"
 BEGIN_SIZING: Final = "<!-- benchmarks: made by python -m benchmarks.table --sizing -->"
+BEGIN_SUMMARY: Final = "<!-- benchmarks: made by python -m benchmarks.table --summary -->"
 END: Final = "<!-- /benchmarks -->"
 
 
@@ -27,13 +28,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the results are")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace what stands between the marks in this file")
-    parser.add_argument("--sizing", action="store_true", help="what a load needs, instead of the goals")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--sizing", action="store_true", help="what a load needs, instead of the goals")
+    kind.add_argument("--summary", action="store_true", help="the most important figures, instead of the goals")
     options = parser.parse_args()
     results = read(options.results)
     if not results:
         print(f"there are no results in {options.results.name}/: run a table with --save", file=sys.stderr)
         return 1
-    begin, made = (BEGIN_SIZING, sizing.lines) if options.sizing else (BEGIN, lines)
+    begin, made = BEGIN, lines
+    if options.sizing:
+        begin, made = BEGIN_SIZING, sizing.lines
+    elif options.summary:
+        begin, made = BEGIN_SUMMARY, summary.lines
     try:
         text = "\n".join(made(results))
         if options.write is None:
@@ -48,17 +55,18 @@ def main() -> int:
 
 
 def read(folder: Path) -> dict[str, Results]:
-    """Give the results in `folder`, by the table's name."""
+    """Return the results in `folder`, by the table's name."""
     found = [msgspec.json.decode(path.read_bytes(), type=Results) for path in sorted(folder.glob("*.json"))]
     return {results.table: results for results in found}
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
-    """Give the table, and under it what it was measured on."""
+    """Return the table, and under it what it was measured on."""
     yield "| | what | goal | measured | |"
     yield "|---|---|---|---|---|"
     for goal, checked in goals.evaluate_goals(results):
-        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {'; '.join(_texts(checked))} | {_status(checked)} |"
+        texts, status = "; ".join(_texts(checked)), goals.status(checked)
+        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {texts} | {status} |"
     yield ""
     for machine in {one.machine.cpu: one.machine for one in results.values()}.values():
         packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
@@ -76,24 +84,17 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         yield f"Absent: {', '.join(absent)}."
 
 
-def replace_table(text: str, table: str, *, begin: str = BEGIN) -> str:
-    """Put the table between the marks of `text`. Raises ValueError if they are not there, once and in order."""
+def replace_table(text: str, table: str, *, begin: str = BEGIN, end: str = END) -> str:
+    """Return `text` with the table between its marks. Raise ValueError if they are not there, once and in order."""
     before, found, rest = text.partition(begin)
-    _, end, after = rest.partition(END)
-    if not found or not end or begin in rest or END in after:
-        raise ValueError(f"the file needs the lines {begin} and {END}, once each")
-    return f"{before}{begin}\n{table}\n{END}{after}"
+    _, ended, after = rest.partition(end)
+    if not found or not ended or begin in rest:
+        raise ValueError(f"the file needs the lines {begin} and {end}, the first of them once")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _texts(checked: list[CheckResult]) -> Iterator[str]:
     yield from (f"**{result.text}**" if result.met is False else result.text for result in checked)
-
-
-def _status(checked: list[CheckResult]) -> str:
-    met = [result.met for result in checked if result.met is not None]
-    if any(result.text == "not measured" for result in checked) and all(met):
-        return "open"
-    return "met" if met and all(met) else "not met"
 
 
 def _range(results: Mapping[str, Results], field: str) -> str:

@@ -16,8 +16,8 @@ import msgspec
 
 from benchmarks import command
 from benchmarks.command import Run
+from benchmarks.deployment import Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements
-from benchmarks.testbed import MeasurementFailed, TargetUrl, Testbed
 from callbacks.cli.ports import free_port
 from tests import postgres_server
 
@@ -52,18 +52,18 @@ def measure(run: Run) -> None:
             number = run.scale.callbacks // (_FEWER if handler == "forward" else 1)
             run_side = partial(_run_side, handler=handler, number=number, server=server)
             run.compare(name, {OURS: partial(run_side, "handler"), loop: partial(run_side, "loop")})
-    run.note("PostgreSQL runs without fsync for both.")
+    run.add_remark("PostgreSQL runs without fsync for both.")
 
 
 def _run_side(side: str, *, handler: str, number: int, server: postgres_server.PostgresServer | None) -> Measurements:
-    with Testbed() as testbed:
+    with Deployment() as deployment:
         environment = {
-            "CALLBACKS_JSONL_DIR": str(testbed.folder / "events"),
-            "DATABASE_URL": f"sqlite:///{testbed.folder}/events.db" if server is None else server.new_database(),
+            "CALLBACKS_JSONL_DIR": str(deployment.folder / "events"),
+            "DATABASE_URL": f"sqlite:///{deployment.folder}/events.db" if server is None else server.new_database(),
         }
         if handler == "forward":
             endpoint = TargetUrl(free_port(), "/events")
-            serving = testbed.start(
+            serving = deployment.start(
                 "the endpoint", [sys.executable, "-m", "benchmarks.endpoint", str(endpoint.port), "0"]
             )
             serving.wait_until(endpoint.answers, "its first answer")
@@ -73,7 +73,7 @@ def _run_side(side: str, *, handler: str, number: int, server: postgres_server.P
                 "CALLBACKS_FORWARD_ALLOW_PRIVATE": "true",
             }
         arguments = [side, handler, str(number), str(min(A_BATCH, number))]
-        process = testbed.start(side, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
+        process = deployment.start(side, [sys.executable, "-m", "benchmarks.library_loops", *arguments], environment)
         try:
             code = process.process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:

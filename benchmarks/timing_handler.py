@@ -1,4 +1,4 @@
-"""A handler that notes when an event has come to it: message id and monotonic time in ns, a line each.
+"""A handler that records when each event arrives: a line with message id and monotonic time in ns.
 
 The lines stand in the file that BENCHMARK_ARRIVALS names when the worker has ended, so that writing delays nothing.
 """

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks import bodies
-from benchmarks.testbed import MeasurementFailed, TargetUrl
+from benchmarks.deployment import MeasurementFailed, TargetUrl
 
 _SCRIPT: Final = Path(__file__).with_name("post.lua")
 _TIMEOUT_SECONDS: Final = 10

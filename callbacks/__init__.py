@@ -1,11 +1,11 @@
-"""What the author of a handler imports, and nothing else: `from callbacks import ReportEvent, handler`.
+"""The public package, all that a handler imports: `from callbacks import ReportEvent, handler`.
 
-    callbacks.testing   a worker without a queue, and the checks that every handler should pass
+    callbacks.testing   a worker without a queue, and the checks that each handler should pass
     callbacks.samples   events to try a handler with
-    callbacks.redis     connections to every address that REDIS_URL may be
-    callbacks.restore    events made again from the records that a handler has kept
+    callbacks.redis     connections to any Redis that REDIS_URL can name
+    callbacks.restore    restores events from the records that a handler has stored
 
-Each name is loaded when it is first used (PEP 562): the command line lies below this package, and `callbacks web` must
+Each name is loaded at its first use (PEP 562), because the command line is in this package too and `callbacks web` must
 load nothing of `workers`.
 """
 
@@ -32,7 +32,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, loaded now. Raise AttributeError for any other."""
+    """Load and return a public name. Raise AttributeError for any other."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)

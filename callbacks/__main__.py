@@ -1,4 +1,4 @@
-"""`python -m callbacks …` is `callbacks …`, started as the service's own processes are."""
+"""`python -m callbacks …` does the same as `callbacks …`."""
 
 import os
 import sys

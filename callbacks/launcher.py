@@ -1,8 +1,8 @@
-"""How every process of the service starts: with the service's packages found before anything else of their names.
+"""Starts every process of the service so that it imports the service's own packages.
 
-The command `callbacks` starts here. A child is started with this file and not with `python -m`, which would search the
-current folder and PYTHONPATH first. Importing this module is enough, so that a process that multiprocessing starts
-(uvicorn's, or a handler's own) and that imports its parent's main module finds the same packages.
+The command `callbacks` starts here. Child processes run this file and not `python -m`, which would search the current
+folder and PYTHONPATH first. Importing this module is enough: a process started by multiprocessing (uvicorn's, or a
+handler's own) imports its parent's main module and so finds the same packages.
 """
 
 import sys
@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-if __package__ != "callbacks":  # run as a file: the path may have another `callbacks`, or none
+if __package__ != "callbacks":  # run as a file: sys.path may have another `callbacks`, or none
     sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
     own_packages = import_module("callbacks.own_packages")
     del sys.path[0]
@@ -24,7 +24,7 @@ _FILE: Final = str(Path(__file__).absolute())
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command line of a process that calls `main` of a module of the service."""
-    # -P: the folder of this file is not to be searched for modules either.
+    # -P: do not search the folder of this file for modules.
     return [sys.executable, "-P", _FILE, module, *arguments]
 
 

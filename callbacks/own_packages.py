@@ -1,8 +1,7 @@
-"""The service's packages have ordinary names, and in its processes these names are its own.
+"""Makes the service's processes import the service's own packages, whose names are common words.
 
 A project may have a `workers/` or a `shared.py` too, in the current folder or on PYTHONPATH. So in the service's
-processes these names are found where this package lies, before any path is searched. Whatever else is on the path stays
-there.
+processes these names are looked up next to this package first. Everything else is imported from sys.path as usual.
 """
 
 import sys
@@ -24,21 +23,21 @@ class _Finder:
     def find_spec(
         fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        # What is in a package is found by that package's own path.
+        # Submodules are found by the path of their package.
         return PathFinder.find_spec(fullname, [ROOT]) if fullname in NAMES else None
 
 
 def protect() -> None:
-    """Find the service's packages before anything else of their names, from now on. May be called twice."""
+    """Import the service's packages first from now on. Calling it again has no effect."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
 
 
 def find_foreign(name: str) -> Path | None:
-    """Return where the path has something else by the name of a package of the service, or None."""
+    """Return the path of another package or module called `name` on sys.path, or None."""
     for entry in sys.path:
         folder = Path(entry).absolute()
-        # A second copy of the service, such as its repository, is not somebody else's.
+        # A second copy of the service, such as its repository, does not count.
         if str(folder) == ROOT or (folder / "callbacks" / Path(__file__).name).exists():
             continue
         spec = PathFinder.find_spec(name, [str(folder)])

@@ -1,6 +1,6 @@
 """The plugin for pytest: fixtures whose names begin with `callbacks_`.
 
-Unused, it imports nothing of the service: a project may have a `workers/` of its own, and tests of it.
+It imports nothing of the service until a fixture is used: a project may have a `workers/` of its own, and tests of it.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have a test that takes `callbacks_event` called with each of the samples, unless it says itself with which."""
+    """Run a test that takes `callbacks_event` with each of the samples, unless the test parametrizes it itself."""
     if "callbacks_event" not in metafunc.fixturenames:
         return
     for marker in metafunc.definition.iter_markers("parametrize"):
@@ -30,28 +30,34 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def callbacks_report() -> "Callable[..., ReportEvent]":
-    """Make a report: `callbacks_report("UNDELIV", client_message_id="order-7")`; see `callbacks.samples.report`."""
+    """Return a function that makes a report: `callbacks_report("UNDELIV", client_message_id="order-7")`.
+
+    See `callbacks.samples.report`.
+    """
     make: Callable[..., ReportEvent] = _samples().report
     return make
 
 
 @pytest.fixture
 def callbacks_reply() -> "Callable[..., ReplyEvent]":
-    """Make a reply: `callbacks_reply("Yes, please")`; see `callbacks.samples.reply`."""
+    """Return a function that makes a reply: `callbacks_reply("Yes, please")`; see `callbacks.samples.reply`."""
     make: Callable[..., ReplyEvent] = _samples().reply
     return make
 
 
 @pytest.fixture
 def callbacks_event(request: pytest.FixtureRequest) -> "Event":
-    """Return each of the samples in turn; `@pytest.mark.parametrize("callbacks_event", […], indirect=True)`: some."""
+    """Return each of the samples in turn.
+
+    For some of them only: `@pytest.mark.parametrize("callbacks_event", ["reply", "seen"], indirect=True)`.
+    """
     event: Event = _samples().one(request.param)
     return event
 
 
 @pytest.fixture
 def callbacks_worker() -> "Iterator[Callable[[Callable[..., Any]], Worker]]":
-    """Yield the worker of a handler, opened at its first use and closed after the test: `callbacks_worker(refund)`."""
+    """Yield a function that returns the worker of a handler: `callbacks_worker(refund)`; closed after the test."""
     worker_class = _worker()
     workers: dict[Callable[..., Any], Any] = {}
     with ExitStack() as stack:
@@ -69,7 +75,7 @@ def callbacks_worker() -> "Iterator[Callable[[Callable[..., Any]], Worker]]":
 def callbacks_deliver(
     callbacks_worker: "Callable[[Callable[..., Any]], Worker]",
 ) -> "Callable[[Callable[..., Any], Event], Result]":
-    """Hand a handler one event, and return what became of it: `callbacks_deliver(refund, event).outcome == "done"`."""
+    """Return a function that delivers an event to a handler: `callbacks_deliver(refund, event).outcome == "done"`."""
 
     def deliver(handler: Callable[..., Any], event: "Event") -> "Result":
         return callbacks_worker(handler).deliver(event)

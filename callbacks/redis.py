@@ -1,4 +1,4 @@
-"""Connections to Redis for handlers that write to one: to every address that REDIS_URL may be, Sentinel's too."""
+"""Connections to Redis for handlers: to any URL that REDIS_URL may have, Sentinel included."""
 
 from shared.connections import check_url, connect, redact_url
 

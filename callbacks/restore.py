@@ -1,4 +1,4 @@
-"""Events of the past, made anew from their record as received: by the same reading as when it came."""
+"""Restores events from their record as received, with the same parser as when they came."""
 
 from datetime import datetime
 from typing import Any
@@ -13,15 +13,15 @@ from shared.errors import NotJson, UnexpectedShape
 def report(
     raw: dict[str, Any], *, api_job_id: str | None, client_job_id: str | None, source: str, received_at: datetime
 ) -> ReportEvent | None:
-    """Read the record of a report; the job's ids stood beside it. None where this release cannot read it."""
+    """Return the report of a record; the ids of its job are not part of it. None if this release cannot read it."""
     body = {"api_job_id": api_job_id, "client_job_id": client_job_id, "data": [raw]}
     event = _read_event(body, "status", source, received_at)
-    # What stood beside `data` is in the record by now, and was none of it.
+    # `raw` is the stored record, without the keys that the parser adds from outside `data`.
     return msgspec.structs.replace(event, raw=raw) if isinstance(event, ReportEvent) else None
 
 
 def reply(raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent | None:
-    """Read a reply. None where this release cannot read it."""
+    """Return the reply of a callback. None if this release cannot read it."""
     event = _read_event(raw, "reply", source, received_at)
     return event if isinstance(event, ReplyEvent) else None
 

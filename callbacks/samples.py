@@ -1,11 +1,11 @@
-"""Events to try a handler with, made through the same reading as the gateway's real callbacks.
+"""Sample events to try a handler with, parsed as the gateway's real callbacks are.
 
     from callbacks import samples
 
     samples.report("UNDELIV", client_message_id="order-7")
     samples.named()["sticker"]
 
-Each has an `id` that no other has, so two samples are two events; to repeat one, use the same object twice.
+Each sample has a new `id`, so two samples are two events. To repeat an event, use the same object twice.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events, wire
 from shared.errors import UnexpectedShape
 
-# Event's field: key on the wire. A field that is None is left out there.
+# Field of the event: key of the callback. A field that is None is left out.
 _ENVELOPE: Final = {"api_job_id": "api_job_id", "client_job_id": "client_job_id"}
 _REPORT: Final = {
     "message_id": "message_id",
@@ -42,17 +42,17 @@ _REPLY: Final = {
 }
 _OTHER_FIELDS: Final = ("source", "occurred_at", "received_at", "raw")
 _ODD: Final = "nul \x00, break \u2028, combining e\u0301, 👩\u200d👩\u200d👧 👍🏽, \u202eשלום\u202c, 'quoted\"; --\\"  # noqa: RUF001 # Hebrew
-# Two samples never share a millisecond: time is a part of what a report's `id` is made of.
+# Each sample has another millisecond, because a report's `id` depends on the time.
 _ms_counter: Final = itertools.count()
 _FIRST_MS: Final = time.time_ns() // 1_000_000 - 60_000
 
 
 def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any) -> ReportEvent:
-    """Give a report, as if it had just come. `fields` are those of ReportEvent, None for one that is left out.
+    """Return a report as if it had just been received. `fields` are those of ReportEvent; None leaves one out.
 
-    Only `id`, `kind` and `is_final` cannot be given: they follow from the others. `raw` are further keys of the
-    record, or other values for known ones, as the gateway would send them: `raw={"sms_from": "Shop", "from": ""}`.
-    Raises TypeError for a field that there is not, ValueError for a value that no callback could bring.
+    `id`, `kind` and `is_final` cannot be set: they follow from the others. `raw` adds keys to the record, or replaces
+    their values, as the gateway would send them: `raw={"sms_from": "Shop", "from": ""}`. Raise TypeError for an unknown
+    field, ValueError for a value that no callback could have.
     """
     given: dict[str, Any] = {
         "api_job_id": str(uuid.uuid4()),
@@ -72,7 +72,7 @@ def report(status: str = "DELIVRD", channel: str | None = "VIBER", **fields: Any
 
 
 def reply(text: str | None = "Yes, please", **fields: Any) -> ReplyEvent:
-    """Give a reply, as if it had just come; None is the text of a sticker. `fields` are as for `report`."""
+    """Return a reply as if it had just been received; a sticker has the text None. `fields` are as for `report`."""
     given: dict[str, Any] = {
         "api_job_id": str(uuid.uuid4()),
         "client_job_id": "autumn-offers",
@@ -92,16 +92,16 @@ def reply(text: str | None = "Yes, please", **fields: Any) -> ReplyEvent:
 
 
 def named(**fields: Any) -> dict[str, Event]:
-    """Give a fresh event of every kind that there is, by name: every status, and whatever is odd but may come.
+    """Return a new event of each sample, by name: every status, and unusual events that may come.
 
-    `fields` replace what the samples have, in reports, replies or both: `named(source="shop", status="UNDELIV")`.
-    Raises TypeError and ValueError as `report` does.
+    `fields` replace fields of the samples, in reports, replies or both: `named(source="shop", status="UNDELIV")`.
+    Raise TypeError and ValueError as `report` does.
     """
     return {name: one(name, **fields) for name in NAMES}
 
 
 def one(name: str, **fields: Any) -> Event:
-    """Give a fresh event of one name, as `named` does. Raises KeyError for a name that is not in NAMES."""
+    """Return a new event of one sample, as `named` does. Raise KeyError for a name that is not in NAMES."""
     _check(fields, {"status": "status", **_ENVELOPE, **_REPORT, **_REPLY, "text": "text"})
     others = _REPLY_FIELDS if name in _REPORTS else _REPORT_FIELDS
     make: Callable[..., Event] = _REPORTS[name] if name in _REPORTS else _REPLIES[name]
@@ -109,7 +109,7 @@ def one(name: str, **fields: Any) -> Event:
 
 
 def _two_factor(**fields: Any) -> ReportEvent:
-    """As the sibling page for two-factor codes has it: milliseconds and microseconds, two senders, a code."""
+    """Return a report of the two-factor API: milliseconds and microseconds, two senders, an error code."""
     ms = _now_ms()
     raw = {"timestamp": ms, "micro_timestamp": ms * 1000, "sms_from": "Fortytwo", "viber_from": ""}
     given: dict[str, Any] = {"channel": "SMS", "sender": None, "error_code": 943, "raw": raw, **fields}
@@ -117,7 +117,7 @@ def _two_factor(**fields: Any) -> ReportEvent:
 
 
 def _odd_spelling(**fields: Any) -> ReportEvent:
-    """Numbers as texts, a number where a text is usual, and keys that nobody has seen yet."""
+    """Return a report with numbers as texts, a number where a text is usual, and unknown keys."""
     ms = _now_ms()
     raw = {
         "message_id": int(_digits()),
@@ -185,7 +185,7 @@ def _with_times(fields: dict[str, Any]) -> dict[str, Any]:
 def _check(given: dict[str, Any], known: dict[str, str]) -> None:
     unknown = sorted(given.keys() - known.keys() - set(_OTHER_FIELDS))
     if unknown:
-        raise TypeError(f"no field to give: {', '.join(unknown)}; there are {', '.join((*known, *_OTHER_FIELDS))}")
+        raise TypeError(f"unknown fields: {', '.join(unknown)}; known are {', '.join((*known, *_OTHER_FIELDS))}")
 
 
 def _wire_keys(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -215,10 +215,10 @@ def _now_ms() -> int:
 
 
 def _digits() -> str:
-    """Give a message's id, like the gateway's beyond 2**63."""
+    """Return a message id, beyond 2**63 as the gateway's are."""
     return str(secrets.randbelow(9 * 10**19) + 10**19)
 
 
 def _number() -> str:
-    """Give a phone number, of a range that Malta does not use."""
+    """Return a phone number in a range that Malta does not use."""
     return f"35600{secrets.randbelow(10**6):06}"

@@ -1,1 +1,1 @@
-"""Handlers as users write them, each run by a test."""
+"""Example handlers, each run by a test."""

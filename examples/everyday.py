@@ -1,13 +1,13 @@
-"""Three handlers of everyday use: give money back, answer a reply, alert when more messages fail than usual.
+"""Three everyday handlers: refund a failed message, answer a reply, alert when too many messages fail.
 
     CALLBACKS_HANDLERS=examples.everyday
 
-    EVERYDAY_FOLDER       where they remember what they did, in SQLite; var/everyday where it is missing
-    EVERYDAY_ANSWER_URL   takes {"to": …, "text": …} for each answer
-    EVERYDAY_ALERT_URL    takes {"text": …} for each alert
+    EVERYDAY_FOLDER       the folder of their SQLite database; default: var/everyday
+    EVERYDAY_ANSWER_URL   gets a POST of {"to": …, "text": …} for each answer
+    EVERYDAY_ALERT_URL    gets a POST of {"text": …} for each alert
 
-An event may come again where a worker died with it in its hands. So each effect is remembered by the event's `id`, and
-each post carries it as Idempotency-Key, for the one case that memory cannot tell: posted, and died before it was noted.
+If a worker dies while it handles an event, the event comes again. So each handler stores the event's `id` with its
+effect. Each POST also has the `id` as Idempotency-Key, in case the worker died after the POST and before it was stored.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from typing import Final
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 
 THANKS: Final = "Thank you, we will call you."
-# Whoever answers automatically may talk to another machine that does: one answer an hour to each is enough.
-ANSWER_AGAIN_SECONDS: Final = 3600
-# An alert is due where of the messages that ended in ten minutes so many failed, and so large a part.
+# At most one answer an hour to each sender, who may be a machine that answers automatically too.
+ANSWER_INTERVAL_SECONDS: Final = 3600
+# An alert is due if, of the messages that ended within ten minutes, at least this many and this share failed.
 WINDOW_SECONDS: Final = 600
-LEAST_FAILURES: Final = 20
-LEAST_SHARE: Final = 0.2
-ALERT_AGAIN_SECONDS: Final = 3600
+MIN_FAILURES: Final = 20
+MIN_SHARE: Final = 0.2
+ALERT_INTERVAL_SECONDS: Final = 3600
 FAILURES: Final = frozenset(("UNDELIV", "REJECTD", "EXPIRED"))
 
 _TABLES: Final = """
@@ -46,7 +46,7 @@ _TABLES: Final = """
 
 @handler(ReportEvent, statuses=FAILURES)
 def refund(event: ReportEvent) -> None:
-    """Credit the customer for a message that did not arrive: once for each message, whatever its reports say later."""
+    """Credit the customer for a message that was not delivered, once for each message, whatever later reports say."""
     with _database() as database:
         row = (event.message_id, event.client_message_id, event.id)
         database.execute("INSERT OR IGNORE INTO credits VALUES (?, ?, ?)", row)
@@ -54,23 +54,23 @@ def refund(event: ReportEvent) -> None:
 
 @handler(ReplyEvent, concurrency=32, attempts=5, timeout_seconds=30)
 async def answer(event: ReplyEvent) -> None:
-    """Answer who wrote to us: 32 at a time, later if the other side is busy, never if it refuses."""
+    """Answer each reply: 32 at a time, later if the other side is busy, not at all if it refuses."""
     if event.text is None or event.sender is None or await asyncio.to_thread(_is_answered, event, event.sender):
-        return  # a sticker, nobody to answer, or answered already
+        return  # a sticker, no sender, or already answered
     await asyncio.to_thread(_post, "EVERYDAY_ANSWER_URL", event.id, {"to": event.sender, "text": THANKS})
-    await asyncio.to_thread(_note_answer, event)
+    await asyncio.to_thread(_record_answer, event)
 
 
 @handler(ReportEvent, final=True, batch=True, timeout_seconds=60)
 def alert(events: Sequence[ReportEvent]) -> None:
-    """Alert when messages begin to fail, once an hour at the most, by the time at which their reports came."""
+    """Alert when too many messages fail, at most once an hour."""
     with _database() as database:
         rows = [(event.id, event.received_at.timestamp(), event.status in FAILURES) for event in events]
         database.executemany("INSERT OR IGNORE INTO ends VALUES (?, ?, ?)", rows)
         latest = max(events, key=lambda event: event.received_at)
         _raise_alert(database, latest.id, latest.received_at)
         due = database.execute("SELECT event_id, text FROM alerts WHERE NOT sent").fetchall()
-    # Decided and noted above, so what could not be sent now is sent when the events come again, or with the next ones.
+    # The alert is stored above, so if it cannot be sent now, it is sent when these or the next events are handled.
     for event_id, text in due:
         _post("EVERYDAY_ALERT_URL", event_id, {"text": text})
         with _database() as database:
@@ -82,24 +82,24 @@ def _raise_alert(database: sqlite3.Connection, event_id: str, now: datetime) -> 
     ended, failed = database.execute(
         "SELECT count(*), coalesce(sum(failed), 0) FROM ends WHERE at > ? AND at <= ?", (begin, now.timestamp())
     ).fetchone()
-    # An event that comes again after a day finds itself forgotten, as it would be by the service.
+    # Rows older than a day are not needed: the service remembers events no longer than that either.
     database.execute("DELETE FROM ends WHERE at < ?", ((now - timedelta(days=1)).timestamp(),))
-    if failed < LEAST_FAILURES or failed < LEAST_SHARE * ended:
+    if failed < MIN_FAILURES or failed < MIN_SHARE * ended:
         return
     ((last,),) = database.execute("SELECT coalesce(max(at), 0) FROM alerts").fetchall()
-    if now.timestamp() - last >= ALERT_AGAIN_SECONDS:
+    if now.timestamp() - last >= ALERT_INTERVAL_SECONDS:
         text = f"{failed} of {ended} messages failed in {WINDOW_SECONDS // 60} minutes"
         database.execute("INSERT OR IGNORE INTO alerts VALUES (?, ?, ?, 0)", (event_id, now.timestamp(), text))
 
 
 def _is_answered(event: ReplyEvent, sender: str) -> bool:
-    since = event.received_at.timestamp() - ANSWER_AGAIN_SECONDS
+    since = event.received_at.timestamp() - ANSWER_INTERVAL_SECONDS
     with _database() as database:
         query = "SELECT 1 FROM answers WHERE event_id = ? OR (sender = ? AND at > ?)"
         return database.execute(query, (event.id, sender, since)).fetchone() is not None
 
 
-def _note_answer(event: ReplyEvent) -> None:
+def _record_answer(event: ReplyEvent) -> None:
     with _database() as database:
         row = (event.id, event.sender, event.received_at.timestamp())
         database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
@@ -107,7 +107,7 @@ def _note_answer(event: ReplyEvent) -> None:
 
 @contextmanager
 def _database() -> Iterator[sqlite3.Connection]:
-    """Give the database within a transaction, which other processes of these handlers wait for."""
+    """Yield the database in a transaction, which other processes of these handlers wait for."""
     folder = Path(os.environ.get("EVERYDAY_FOLDER", "var/everyday"))
     folder.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(folder / "everyday.db", timeout=20, isolation_level="IMMEDIATE")) as database:
@@ -117,16 +117,16 @@ def _database() -> Iterator[sqlite3.Connection]:
 
 
 def _post(variable: str, key: str, body: dict[str, str]) -> None:
-    """Post `body` to the URL in an environment variable. Raises Retry where the other side may take it later."""
-    url = os.environ[variable]  # the operator's own setting, never a value from an event
+    """POST `body` to the URL in a variable. Raise Retry if the other side may accept it later, else Reject."""
+    url = os.environ[variable]  # a setting, never a value from an event
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 # as said
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 # a setting
     try:
-        with urllib.request.urlopen(request, timeout=9):  # noqa: S310 # as said
+        with urllib.request.urlopen(request, timeout=9):  # noqa: S310 # a setting
             return
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            status, wait = refusal.code, refusal.headers["Retry-After"] or "60"
+    except urllib.error.HTTPError as error:
+        with error:
+            status, wait = error.code, error.headers["Retry-After"] or "60"
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         raise Retry(after_seconds=float(wait) if wait.isdecimal() else 60, reason=f"{variable}: answered {status}")
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -1,7 +1,29 @@
-"""An answer, ready to be sent: built once where it is always the same, so that sending it costs nothing more.
+"""Every answer of the public edge: which outcome gets which status, as ready bytes.
 
-ASGI sends a response in two messages, which become two writes and two packets. Where the server is ours it takes the
-whole response as bytes instead, at half the cost (`SEND_AT_ONCE`); any other gets the two messages.
+The gateway counts only 200 as success. After any other status it sends the same bytes again five minutes later, three
+times in all, then drops them ("Callback failure" in the specification). So each status also decides whether that
+retry can help:
+
+    outcome                                  status   will the gateway's retry help?
+    accepted                                 200      -
+    JSON, but not the documented shape       200      no: quarantined, and 200 ends the retries
+    not HTTP, or an ambiguous request        400      yes, if it was damaged on the way
+    not JSON, or cut short                   400      yes, if it was damaged on the way; a copy is quarantined
+    address not allowed                      403      no, not before CALLBACKS_ALLOWED_IPS names it
+    unknown token, unknown path              404      no; one answer for both, so that guessing teaches nothing
+    other method                             405      no
+    head or body slower than the limit       408      yes
+    body larger than the limit               413      no, not before CALLBACKS_MAX_BODY_BYTES is raised
+    compressed, or a form                    415      no
+    head larger than the limit               431      no
+    nothing can store it now, too much in    503      yes: Retry-After says when
+      flight, or an error of ours
+
+Everything but 200 is an RFC 9457 problem document. None holds a token, or a text or number of a person: `detail` is
+written here, and there is no `instance`.
+
+ASGI sends a response in two messages, which become two writes and two packets. Our own server takes the whole response
+as bytes instead, at half the cost (`SEND_AT_ONCE`); any other server gets the two messages.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +34,21 @@ from typing import Any, Final, TypeAlias
 import orjson
 from starlette.types import Message, Scope, Send
 
-# In a request's scope: takes the status line and what follows the server's own header lines, and tells whether it has
-# sent the response; if not, the two messages have to. See ingest/protocol.py.
-SEND_AT_ONCE: Final = "ingest.answer_at_once"
+# In a request's scope: a function that takes the status line and what follows the server's own header lines. It returns
+# whether it sent the response; if not, the two messages must be sent. See ingest/protocol.py.
+SEND_AT_ONCE: Final = "ingest.send_at_once"
 SendAtOnce: TypeAlias = Callable[[bytes, bytes], bool]
+
+# Less than the gateway's five minutes, and enough for Redis to restart.
+RETRY_AFTER_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response: its two ASGI messages, the bytes that they become, and what the log may say of it.
+    """A response: its two ASGI messages, the bytes that they become, and what the log may say about it.
 
-    `unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer. `name`:
-    the problem's name, empty for a success. `about`: `key=value` for the log.
+    `body_unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer.
+    `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log.
     """
 
     status: int
@@ -31,12 +56,12 @@ class Answer:
     body: Message
     status_line: bytes
     rest: bytes
-    unread: bool = False
-    name: str = ""
-    about: str = ""
+    body_unread: bool = False
+    problem: str = ""
+    log_fields: str = ""
 
     async def send(self, scope: Scope, send: Send) -> None:
-        """Send all of it."""
+        """Send the whole response."""
         at_once: SendAtOnce | None = scope.get(SEND_AT_ONCE)
         if at_once is not None and at_once(self.status_line, self.rest):
             return
@@ -44,35 +69,186 @@ class Answer:
         await send(self.body)
 
 
-def answer(
+class Refused(Exception):
+    """The request is answered with the problem document `answer`."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(answer.problem)
+
+
+def json_answer(
     status: int,
     document: dict[str, Any],
     *,
     media_type: bytes = b"application/json",
     headers: Sequence[tuple[bytes, bytes]] = (),
-    unread: bool = False,
-    name: str = "",
-    about: str = "",
+    body_unread: bool = False,
+    problem: str = "",
+    log_fields: str = "",
 ) -> Answer:
-    """Make the answer whose body is `document` as JSON."""
+    """Return the answer whose body is `document` as JSON."""
     body = orjson.dumps(document)
     all_headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *headers]
-    if unread:
+    if body_unread:
         all_headers.append((b"connection", b"close"))
-    start = {"type": "http.response.start", "status": status, "headers": all_headers}
-    status_line = b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
-    rest = b"".join(b"%s: %s\r\n" % header for header in all_headers) + b"\r\n" + body
-    return Answer(status, start, {"type": "http.response.body", "body": body}, status_line, rest, unread, name, about)
+    return Answer(
+        status,
+        start={"type": "http.response.start", "status": status, "headers": all_headers},
+        body={"type": "http.response.body", "body": body},
+        status_line=b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()),
+        rest=b"".join(b"%s: %s\r\n" % header for header in all_headers) + b"\r\n" + body,
+        body_unread=body_unread,
+        problem=problem,
+        log_fields=log_fields,
+    )
 
 
-ACCEPTED: Final = answer(200, {"status": "accepted"})
+ACCEPTED: Final = json_answer(200, {"status": "accepted"})
 
 
 def partly_quarantined(number: int, error: str) -> Answer:
-    """Give the answer to a callback that is kept, `number` of whose records cannot be read because of `error`."""
-    return answer(200, {"status": "accepted", "quarantined": number, "error": error})
+    """Return the answer to an accepted callback, `number` of whose records were quarantined because of `error`."""
+    return json_answer(200, {"status": "accepted", "quarantined": number, "error": error})
 
 
 def quarantined(error: str) -> Answer:
-    """Give the answer to a callback that is in the quarantine, whole, because of `error`."""
-    return answer(200, {"status": "quarantined", "error": error})
+    """Return the answer to a callback that was quarantined as a whole because of `error`."""
+    return json_answer(200, {"status": "quarantined", "error": error})
+
+
+# Problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    status: int
+    name: str
+    title: str
+
+    def __call__(
+        self, detail: str, *, headers: tuple[tuple[bytes, bytes], ...] = (), unread: bool = False, log_fields: str = ""
+    ) -> Answer:
+        document = {
+            "type": f"urn:problem-type:callbacks:{self.name}",
+            "title": self.title,
+            "status": self.status,
+            "detail": detail,
+        }
+        return json_answer(
+            self.status,
+            document,
+            media_type=b"application/problem+json",
+            headers=headers,
+            body_unread=unread,
+            problem=self.name,
+            log_fields=log_fields,
+        )
+
+
+_NOT_HTTP: Final = _Problem(400, "not-http", "Invalid HTTP request")
+_NOT_JSON: Final = _Problem(400, "not-json", "Request body is not JSON")
+_ADDRESS: Final = _Problem(403, "address-not-allowed", "Address not allowed")
+_NOT_FOUND: Final = _Problem(404, "not-found", "Not found")
+_METHOD: Final = _Problem(405, "method-not-allowed", "Method not allowed")
+_BODY_TOO_SLOW: Final = _Problem(408, "too-slow", "Request body too slow")
+_HEAD_TOO_SLOW: Final = _Problem(408, "too-slow", "Request headers too slow")
+_TOO_LARGE: Final = _Problem(413, "too-large", "Request body too large")
+_MEDIA: Final = _Problem(415, "unsupported-media", "Unsupported request body")
+_HEAD_TOO_LARGE: Final = _Problem(431, "head-too-large", "Request headers too large")
+_STORE_UNAVAILABLE: Final = _Problem(503, "store-unavailable", "Callback could not be stored")
+_OVERLOAD: Final = _Problem(503, "overload", "Too many requests in progress")
+_INTERNAL_ERROR: Final = _Problem(503, "internal-error", "Internal error")
+
+# `unread` ends the connection: a refusal before the body was read, as the rest of that body may follow.
+
+
+def not_http(why: str) -> Answer:
+    """Return the answer to bytes that are not an HTTP request."""
+    return _NOT_HTTP(why, unread=True)
+
+
+def duplicate_header(name: str) -> Answer:
+    """Return the answer to a request that has the header `name` more than once."""
+    return _NOT_HTTP(f"The {name} header must not be repeated.", unread=True)
+
+
+def not_json(why: str, *, source: str) -> Answer:
+    """Return the answer to a body that is not JSON; `why` says where."""
+    return _NOT_JSON(f"{why[:1].upper()}{why[1:]}.", log_fields=f"source={source}")
+
+
+def address_not_allowed(address: str) -> Answer:
+    """Return the answer to a request from an address that may not post."""
+    return _ADDRESS(f"Callbacks are not accepted from {address}.", unread=True, log_fields=f"address={address}")
+
+
+def not_found() -> Answer:
+    """Return the answer for an unknown token and for an unknown path alike."""
+    return _NOT_FOUND("No callback URL matches this path.", unread=True)
+
+
+def method_not_allowed(method: str, allow: tuple[str, ...]) -> Answer:
+    """Return the answer to a method that is not in `allow`, with the Allow header of RFC 9110, section 15.5.6."""
+    allowed = ", ".join(allow)
+    return _METHOD(
+        f"Allowed here: {allowed}.",
+        headers=((b"allow", allowed.encode()),),
+        unread=True,
+        log_fields=f"method={method}",
+    )
+
+
+def body_too_slow(limit_seconds: float) -> Answer:
+    """Return the answer to a body that was not complete after `limit_seconds`."""
+    return _BODY_TOO_SLOW(f"The whole body must arrive within {limit_seconds:g} seconds.", unread=True)
+
+
+def body_too_large(limit_bytes: int) -> Answer:
+    """Return the answer to a body of more than `limit_bytes`."""
+    return _TOO_LARGE(f"A body may have at most {limit_bytes} bytes.", unread=True)
+
+
+def head_too_slow(limit_seconds: float) -> Answer:
+    """Return the answer to headers that were not complete after `limit_seconds`."""
+    return _HEAD_TOO_SLOW(f"The headers must arrive within {limit_seconds:g} seconds.", unread=True)
+
+
+def head_too_large(limit_bytes: int) -> Answer:
+    """Return the answer to headers of more than `limit_bytes` (RFC 6585, section 5)."""
+    return _HEAD_TOO_LARGE(f"The headers may have at most {limit_bytes} bytes.", unread=True)
+
+
+def encoding_not_supported() -> Answer:
+    """Return the answer to a compressed body. It names what is supported, as RFC 9110, section 15.5.16, has it."""
+    return _MEDIA(
+        "Compressed bodies are not supported; send the JSON as it is.",
+        headers=((b"accept-encoding", b"identity"),),
+        unread=True,
+    )
+
+
+def form_not_supported() -> Answer:
+    """Return the answer to a form."""
+    return _MEDIA("Forms are not supported; send JSON.", headers=((b"accept", b"application/json"),), unread=True)
+
+
+def store_unavailable(retry_after_seconds: int) -> Answer:
+    """Return the answer to a callback that nothing could store. The log has the reason, the sender does not get it."""
+    return _STORE_UNAVAILABLE("The callback is not stored; send it again.", headers=_retry_after(retry_after_seconds))
+
+
+def overload() -> Answer:
+    """Return the answer to a request that would exceed what this process may hold in memory."""
+    return _OVERLOAD(
+        "The callback is not stored; send it again later.", headers=_retry_after(RETRY_AFTER_SECONDS), unread=True
+    )
+
+
+def internal_error() -> Answer:
+    """Return the answer for an unexpected error of ours: 503, not 500, as a retry may well succeed."""
+    return _INTERNAL_ERROR("The callback may not be stored; send it again.", headers=_retry_after(RETRY_AFTER_SECONDS))
+
+
+def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"retry-after", str(seconds).encode()),)

@@ -1,7 +1,7 @@
-"""The public edge, assembled: what is routed where, and what is started and stopped in which order.
+"""The web process, assembled: its routes, and what is started and stopped in which order.
 
-`create_app` is a factory: `uvicorn --factory ingest.app:create_app` serves it, and `callbacks web` does with the
-options that it is meant to have. Nothing here, or imported from here, knows the workers (I6).
+`create_app` is a factory: `uvicorn --factory ingest.app:create_app` serves it, and `callbacks web` does so with the
+right options. Nothing here, or imported from here, knows the workers (I6).
 """
 
 import asyncio
@@ -14,15 +14,16 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingest import log, problems
+from ingest import answers, log
 from ingest.answers import Answer
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
+from ingest.durability_gate import DurabilityGate
 from ingest.endpoint import Endpoint
-from ingest.health import DurabilityGate, Health
+from ingest.health import Health
 from ingest.metrics import AnswerMetrics, MeasuredStore
 from ingest.redis_store import RedisStore
-from ingest.shutdown import finish, stop
+from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
 from ingest.spool.folder import SpoolFolder
 from ingest.spool.store import FallbackStore
@@ -35,19 +36,19 @@ from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
 from shared.settings import Settings
 
-# Bodies being read and bodies waiting for their commit, together; a body is held about three times over (as bytes,
-# as text, and inside its job), so the process may reach three times this. At least four of the largest bodies fit.
+# The bodies that are being read or wait for their commit, together. A body is in memory about three times (as bytes, as
+# text, and inside its job), so the process may hold three times this. At least four of the largest bodies fit.
 IN_FLIGHT_BYTES: Final = 64 << 20
-# A look at Redis is a few small questions; a commit may have to wait for a disk.
+# A check of Redis is a few small commands; a commit may have to wait for a disk.
 _CHECK_TIMEOUT_SECONDS: Final = 2.0
-# A Redis that is there answers within milliseconds, so that the first request finds it looked at.
+# An available Redis answers within milliseconds, so the first request finds the gate open.
 _FIRST_CHECK_SECONDS: Final = 1.0
-# Requests wait for the group commit, so it begins again sooner than others do after a fault.
+# Requests wait for the group commit, so it is restarted sooner than other loops.
 _COMMIT_PAUSE_SECONDS: Final = 1.0
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """Make the application from `settings` (None: from the environment). Raises ConfigurationError."""
+    """Return the application for `settings` (None: from the environment). Raises ConfigurationError."""
     if settings is None:
         settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     gate = DurabilityGate(
@@ -65,10 +66,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
     )
     health = Health(gate, store.report, background)
     metrics = Metrics()
-    answers = AnswerMetrics(metrics)
+    answer_metrics = AnswerMetrics(metrics)
     metrics_push = MetricsPush(metrics, settings.redis_url, state=store.report.metrics, background=background)
     commit = spans.commit(MeasuredStore(store, metrics))
-    limited_log = log.RateLimitedLog()
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
     in_flight = InFlight(max(IN_FLIGHT_BYTES, 4 * settings.max_body_bytes))
@@ -82,12 +82,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
             in_flight=in_flight,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.body_timeout_seconds,
-            limited_log=limited_log,
         )
         handle = spans.post(receiver.handle, route=route, addresses=addresses)
-        return Route(
-            route, Endpoint("callbacks", handle, methods=("POST",), limited_log=limited_log, on_answer=answers.count)
-        )
+        return Route(route, Endpoint("callbacks", handle, methods=("POST",), on_answer=answer_metrics.count))
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -95,7 +92,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
             uncaught.watch(asyncio.get_running_loop())
-            watching = background.start_task("durability", gate.run)
+            checking = background.start_task("durability", gate.run)
             await store.open()
             committing = background.start_task(
                 "group_commit",
@@ -109,15 +106,15 @@ def create_app(settings: Settings | None = None) -> Starlette:
             try:
                 yield
             finally:
-                # The server has answered everyone by now, or given up on them: what still waits is committed.
+                # The server has answered every request by now, or given it up. What still waits is committed.
                 background.stop_restarting()
                 commit.close()
-                await finish("the group commit", committing)
-                await finish("the store", store.close())
-                await finish("the durability watch", stop(watching))
-                await finish("the durability watch", gate.close())
-                await finish("the metrics push", asyncio.to_thread(metrics_push.close))
-                await finish("the traces", asyncio.to_thread(spans.close))
+                await run_step("the group commit", committing)
+                await run_step("the store", store.close())
+                await run_step("the durability gate", cancel(checking))
+                await run_step("the durability gate", gate.close())
+                await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
+                await run_step("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 
     app = Starlette(
@@ -125,13 +122,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             callbacks("/callbacks/{token}/status", "status"),
             callbacks("/callbacks/{token}/reply", "reply"),
             callbacks("/callbacks/{token}", None),
-            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"), limited_log=limited_log)),
-            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"), limited_log=limited_log)),
+            Route("/livez", Endpoint("livez", health.livez, methods=("GET", "HEAD"))),
+            Route("/readyz", Endpoint("readyz", health.readyz, methods=("GET", "HEAD"))),
         ],
         lifespan=lifespan,
     )
-    app.router.default = Endpoint("unknown path", _not_found, limited_log=limited_log)
-    # A redirect is a failure to the gateway, and would repeat the token in its Location.
+    app.router.default = Endpoint("unknown path", _not_found)
+    # To the gateway a redirect is a failure, and its Location would repeat the token.
     app.router.redirect_slashes = False
     # No middleware: see ingest/endpoint.py.
     app.middleware_stack = _by_raw_path(app.router)
@@ -139,9 +136,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 
 def _by_raw_path(router: ASGIApp) -> ASGIApp:
-    """Route by the path as it was sent, so that each address has one spelling: the one that the gateway was given.
+    """Route by the path as it was sent, so that each URL has one spelling: the one that the gateway was given.
 
-    Decoded first, `/status%0a` and `%2Fstatus` would pass for `/status`. The token's own segment may be encoded.
+    If it were decoded first, `/status%0a` and `%2Fstatus` would match `/status`. Only the token may be encoded.
     """
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,13 +150,13 @@ def _by_raw_path(router: ASGIApp) -> ASGIApp:
 
 
 async def _not_found(_scope: Scope, _receive: Receive) -> Answer:
-    return problems.not_found()
+    return answers.not_found()
 
 
 @contextlib.contextmanager
 def _tokens_masked(settings: Settings) -> Iterator[None]:
-    unmask = log.install_filters(token.secret for token in settings.tokens)
+    remove = log.install_filters(token.secret for token in settings.tokens)
     try:
         yield
     finally:
-        unmask()
+        remove()

@@ -1,7 +1,7 @@
-"""Reading a request's body: within a size, within a time, within what this process may hold in memory.
+"""Reading a request's body: limited in size, in time, and in what this process may hold in memory.
 
-The time-box is free when the body is already there, which it is for nearly every callback: asyncio.timeout would
-cost 8 µs of the 50 that a callback takes, the step below 0.5 (measured with uvloop on CPython 3.11).
+The time limit costs nothing when the body has already arrived, as nearly every callback's has: asyncio.timeout would
+take 8 µs of the 50 that a callback takes, the check below takes 0.5 (measured with uvloop on CPython 3.11).
 """
 
 import asyncio
@@ -11,33 +11,33 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive
 
-from ingest import problems
-from ingest.problems import Refused
+from ingest import answers
+from ingest.answers import Refused
 
-# What a request holds beside its body: the server's and Python's objects, and its place in the queue of the commit.
+# What a request holds besides its body: the server's and Python's objects, and its entry in the commit's queue.
 REQUEST_BYTES: Final = 4096
 
-# An ordinary client writes its whole body before it reads the answer, and would see a reset connection instead of
-# the answer if we closed at once. So a refused body is read and thrown away, up to these.
+# An ordinary client writes its whole body before it reads the answer. If we closed the connection at once, it would see
+# a reset instead of the answer. So a refused body is read and discarded, up to these limits.
 DISCARD_BYTES: Final = 16 << 20
 DISCARD_SECONDS: Final = 3.0
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection before its body was whole: there is nobody to answer, and nothing to keep."""
+    """The client closed the connection before its body was complete: there is nobody to answer and nothing to store."""
 
 
 class InFlight:
-    """Counts the bytes that requests hold, from their first until their answer, and refuses beyond a limit."""
+    """Counts the bytes that requests hold, from their first byte to their answer, and refuses beyond a limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
 
     def reserve(self, number_bytes: int) -> None:
-        """Count `number_bytes` more. Raises Refused (503) if that is too much, and then counts nothing."""
+        """Count `number_bytes` more. Raises Refused (503), and counts nothing, if that exceeds the limit."""
         if self.held_bytes + number_bytes > self.limit_bytes:
-            raise Refused(problems.overload())
+            raise Refused(answers.overload())
         self.held_bytes += number_bytes
 
     def release(self, number_bytes: int) -> None:
@@ -46,9 +46,9 @@ class InFlight:
 
 
 async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:
-    """Read the whole body. Its bytes and REQUEST_BYTES are then counted in `in_flight`, for the caller to give back.
+    """Return the whole body. Its size and REQUEST_BYTES are then reserved in `in_flight`; the caller releases them.
 
-    Raises Refused (413, 408, 503) and Gone, with nothing left counted.
+    Raises Refused (413, 408, 503) and ClientDisconnected, with nothing reserved.
     """
     in_flight.reserve(REQUEST_BYTES)
     held_bytes = REQUEST_BYTES
@@ -57,62 +57,62 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
         first = receive().__await__()
         try:
             waits_for = next(first)
-        except StopIteration as at_once:
-            message = at_once.value
+        except StopIteration as result:  # the body has already arrived
+            message = result.value
             if not message.get("more_body"):
-                body = _part(message, limit_bytes)
+                body = _chunk(message, limit_bytes)
                 in_flight.reserve(len(body))
                 return body
         whole = bytearray()
         async with asyncio.timeout(timeout_seconds):
             while True:
                 if message is None:
-                    message = await _Rest(first, waits_for)
-                part = _part(message, limit_bytes - len(whole))
-                in_flight.reserve(len(part))
-                held_bytes += len(part)
-                whole += part
+                    message = await _Resumed(first, waits_for)
+                chunk = _chunk(message, limit_bytes - len(whole))
+                in_flight.reserve(len(chunk))
+                held_bytes += len(chunk)
+                whole += chunk
                 if not message.get("more_body"):
                     return bytes(whole)
                 message = await receive()
     except _TooLarge:
         in_flight.release(held_bytes)
-        raise Refused(problems.too_large(limit_bytes)) from None
+        raise Refused(answers.body_too_large(limit_bytes)) from None
     except TimeoutError:
         in_flight.release(held_bytes)
-        raise Refused(problems.too_slow(timeout_seconds)) from None
+        raise Refused(answers.body_too_slow(timeout_seconds)) from None
     except BaseException:
         in_flight.release(held_bytes)
         raise
 
 
 async def discard(receive: Receive) -> None:
-    """Read the rest of a refused body and throw it away, up to DISCARD_BYTES and DISCARD_SECONDS."""
+    """Read the rest of a refused body and discard it, up to DISCARD_BYTES and DISCARD_SECONDS."""
     left_bytes = DISCARD_BYTES
     with contextlib.suppress(TimeoutError, ClientDisconnected, _TooLarge):
         async with asyncio.timeout(DISCARD_SECONDS):
             more = True
             while more and left_bytes > 0:
                 message = await receive()
-                left_bytes -= len(_part(message, DISCARD_BYTES))
+                left_bytes -= len(_chunk(message, DISCARD_BYTES))
                 more = message.get("more_body", False)
 
 
-def _part(message: Message, room_bytes: int) -> bytes:
+def _chunk(message: Message, limit_bytes: int) -> bytes:
     if message["type"] != "http.request":
         raise ClientDisconnected
-    part: bytes = message.get("body", b"")
-    if len(part) > room_bytes:
+    chunk: bytes = message.get("body", b"")
+    if len(chunk) > limit_bytes:
         raise _TooLarge
-    return part
+    return chunk
 
 
 class _TooLarge(Exception):
     """The body is larger than the limit."""
 
 
-class _Rest:
-    """Awaits what is left of an awaitable that has been stepped once, and gave `waits_for` to the event loop."""
+class _Resumed:
+    """Awaits the rest of an awaitable that has run to its first `yield` and gave `waits_for` to the event loop."""
 
     def __init__(self, steps: Generator[Any, Any, Message], waits_for: Any) -> None:
         self._steps = steps
@@ -122,6 +122,6 @@ class _Rest:
         try:
             yield self._waits_for
         except BaseException as exc:
-            self._steps.throw(exc)  # a cancellation belongs to whoever waits inside
+            self._steps.throw(exc)  # a cancellation is for the code that waits inside
             raise
         return (yield from self._steps)

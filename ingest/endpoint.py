@@ -1,7 +1,7 @@
-"""Where a handler's answer becomes HTTP: methods, faults, and bodies that were refused unread.
+"""From a handler's answer to HTTP: methods, unexpected errors, and bodies that were refused unread.
 
-Starlette's router calls these directly. Its two middlewares are left out: they make a Request for each call and let
-an unexpected exception end as 500; here it is 503, which tells the gateway to come again (I7).
+Starlette's router calls these endpoints directly. Its two middlewares are left out: they make a Request for each call,
+and an unexpected exception would end as 500. Here it is 503, which tells the gateway to send the callback again (I7).
 """
 
 import asyncio
@@ -11,19 +11,18 @@ from typing import TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
-from ingest import body, log, problems
-from ingest.answers import Answer
+from ingest import answers, body, log
+from ingest.answers import Answer, Refused
 from ingest.body import ClientDisconnected
-from ingest.problems import Refused
 
 RequestHandler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
 class Endpoint:
-    """An ASGI application that answers every request with what `handler` gives, whatever happens.
+    """An ASGI application that answers every request with what `handler` returns, whatever happens.
 
-    `name` stands in the log. Without `methods` the handler takes every method. `answered` hears the status of each
-    answer and the seconds from the request to it.
+    `name` is for the log. Without `methods` the handler takes every method. `on_answer` is called with the status of
+    each answer and the seconds that it took.
     """
 
     def __init__(
@@ -32,24 +31,22 @@ class Endpoint:
         handler: RequestHandler,
         *,
         methods: tuple[str, ...] = (),
-        limited_log: log.RateLimitedLog,
         on_answer: Callable[[int, float], None] | None = None,
     ) -> None:
         self._name = name
         self._handler = handler
         self._methods = methods
-        self._limited_log = limited_log
         self._on_answer = on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        if scope["type"] != "http":  # a websocket: closed before it was accepted, which servers tell as 403
+        if scope["type"] != "http":  # a WebSocket: closing it before it is accepted makes a 403
             await send({"type": "websocket.close"})
             return
         began_seconds = time.perf_counter()
         try:
             if self._methods and scope["method"] not in self._methods:
-                answer = problems.method_not_allowed(scope["method"], self._methods)
+                answer = answers.method_not_allowed(scope["method"], self._methods)
             else:
                 answer = await self._handler(scope, receive)
         except Refused as exc:
@@ -57,30 +54,30 @@ class Endpoint:
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
-            # The server's time for draining is over. What is being committed may still be kept, but nobody knows yet.
-            answer = problems.fault()
-        except Exception as exc:  # noqa: BLE001 # the declared boundary: no fault of ours becomes a 500
+            # The server's time to drain is over. A commit under way may still succeed, but nobody knows yet.
+            answer = answers.internal_error()
+        except Exception as exc:  # noqa: BLE001 # the declared boundary: no error of ours becomes a 500
             log.unexpected_error(self._name, exc)
-            answer = problems.fault()
+            answer = answers.internal_error()
         if self._on_answer is not None:
             self._on_answer(answer.status, time.perf_counter() - began_seconds)
-        if answer.name:
-            self._limited_log.warning(f"action=refused status={answer.status} problem={answer.name}", answer.about)
+        if answer.problem:
+            log.limited.warning(f"action=refused status={answer.status} problem={answer.problem}", answer.log_fields)
         try:
-            if answer.unread:
+            if answer.body_unread:
                 await _send_before_body(answer, scope, receive, send)
             else:
                 await answer.send(scope, send)
         except (RuntimeError, OSError, asyncio.CancelledError) as exc:
-            # A transport that was closed meanwhile, or the end of the time for draining: there is nobody to answer.
-            self._limited_log.warning("action=response_not_sent", f"status={answer.status} why={type(exc).__name__}")
+            # The transport was closed meanwhile, or the time to drain is over: there is nobody to answer.
+            log.limited.warning("action=response_not_sent", f"status={answer.status} why={type(exc).__name__}")
 
 
 async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the answer at once, read the rest of the body into nothing, and only then end the connection."""
+    """Send the answer at once, discard the rest of the body, and only then end the connection."""
     await send(answer.start)
     await send({**answer.body, "more_body": True})
-    # Who asked for "100 Continue" (RFC 9110, section 10.1.1) has our final answer instead, and sends no body.
+    # A client that asked for "100 Continue" (RFC 9110, section 10.1.1) gets this answer instead, and sends no body.
     if not any(name == b"expect" for name, _ in scope["headers"]):
         await body.discard(receive)
     await send({"type": "http.response.body", "body": b""})

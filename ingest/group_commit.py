@@ -1,8 +1,8 @@
 """Group commit: callbacks that arrive while a commit is under way share the next one.
 
-One asyncio task writes batches one after the other; whoever waits is answered when the batch that holds its callback
-is durable, never before (I1). Idle, a callback is committed alone at once; busy, batches grow by themselves.
-It knows nothing of Redis or HTTP: a Store writes, and says StoreUnavailable when it cannot.
+One asyncio task writes batches one after the other. A request waits until the batch that holds its callback is durable
+(I1). Without load a callback is committed by itself at once; under load batches grow by themselves. This module knows
+nothing of Redis or HTTP: a Store writes, and raises StoreUnavailable when it cannot.
 """
 
 import asyncio
@@ -18,24 +18,26 @@ from shared.errors import StoreUnavailable
 
 BatchEntry: TypeAlias = Accepted | Quarantined
 
-# A job of 500 callbacks is a second's work for a slow worker; 1 MiB is written and fsynced in a few milliseconds.
+# A slow worker needs a second for a job of 500 callbacks; 1 MiB is written and synced in a few milliseconds.
 MAX_CALLBACKS: Final = 500
 MAX_BYTES: Final = 1 << 20
 
+_UNEXPECTED: Final = "unexpected error while it was stored"
+
 
 class Store(Protocol):
-    """Where batches go. Another one may stand in front, and take what this one cannot."""
+    """Where batches go. A store may wrap another, and take what the other cannot."""
 
     async def write(self, batch: Sequence[BatchEntry]) -> None:
-        """Make all of `batch` durable, or raise StoreUnavailable; it may then be stored all the same, or not."""
+        """Make all of `batch` durable, or raise StoreUnavailable. After that it may be stored or not."""
 
     async def close(self) -> None:
-        """Give back what was opened. Nothing is written afterwards."""
+        """Close what was opened. Nothing is written afterwards."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingEntry:
-    """An entry, the size of its body, and the future that its request waits for."""
+    """An entry that waits for its commit, the size of its body, and the future that its request awaits."""
 
     entry: BatchEntry
     size_bytes: int
@@ -56,7 +58,7 @@ class GroupCommit:
     async def accept(self, entry: BatchEntry, size_bytes: int) -> None:
         """Return when `entry` is durable. Raises StoreUnavailable.
 
-        The caller bounds how much waits here. One that is cancelled leaves its entry in the batch, unharmed.
+        The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """
         if self._closing:
             raise StoreUnavailable("shutting down")
@@ -66,9 +68,9 @@ class GroupCommit:
         await done
 
     async def run(self) -> None:
-        """Write batches until `close` was called and nothing waits any more.
+        """Write batches until `close` was called and nothing waits.
 
-        Ended by a fault it may be called again; what waits meanwhile is for `fail_pending`.
+        After an unexpected error it may be called again; `fail_pending` answers what waits meanwhile.
         """
         while self._waiting or not self._closing:
             if not self._waiting:
@@ -80,17 +82,17 @@ class GroupCommit:
                 batch = take_batch(self._waiting, max_callbacks=self._max_callbacks, max_bytes=self._max_bytes)
                 await self._commit(batch)
             except BaseException:
-                # Nobody has these in hand any more, so nobody would answer them.
-                _refuse(batch, StoreUnavailable("a fault while it was stored"))
+                # They are in no queue any more, so nothing else would answer them.
+                _fail(batch, StoreUnavailable(_UNEXPECTED))
                 raise
 
     def fail_pending(self) -> None:
-        """Answer all that wait that they are not kept, as `run` has failed: they do not wait for it to work again."""
+        """Raise StoreUnavailable in all that wait, as `run` has failed: they shall not wait until it works again."""
         waiting, self._waiting = self._waiting, deque()
-        _refuse(waiting, StoreUnavailable("a fault while it was stored"))
+        _fail(waiting, StoreUnavailable(_UNEXPECTED))
 
     def close(self) -> None:
-        """Take nothing more; `run` returns when all that waits was answered."""
+        """Accept nothing more. `run` returns when all that waits was answered."""
         self._closing = True
         self._arrived.set()
 
@@ -98,15 +100,15 @@ class GroupCommit:
         try:
             await self._store.write([waiting.entry for waiting in batch])
         except StoreUnavailable as exc:
-            _refuse(batch, exc)
+            _fail(batch, exc)
         except (Exception, asyncio.CancelledError) as exc:  # the declared boundary around a batch's commit
             if isinstance(exc, asyncio.CancelledError) and is_cancelled():
                 raise
             log.unexpected_error("commit", exc)
             if len(batch) == 1:
-                _refuse(batch, StoreUnavailable("a fault while it was stored"))
+                _fail(batch, StoreUnavailable(_UNEXPECTED))
                 return
-            # One of them may have caused it, so its siblings get a chance without it.
+            # One of them may have caused it, so each is tried alone.
             for waiting in batch:
                 await self._commit([waiting])
         else:
@@ -116,7 +118,10 @@ class GroupCommit:
 
 
 def take_batch(waiting: deque[PendingEntry], *, max_callbacks: int, max_bytes: int) -> list[PendingEntry]:
-    """Take the next batch off `waiting`, oldest first, within both limits. A larger one alone is a batch of its own."""
+    """Remove the next batch from `waiting`, oldest first, within both limits, and return it.
+
+    An entry that exceeds `max_bytes` is a batch of its own.
+    """
     batch = [waiting.popleft()]
     size_bytes = batch[0].size_bytes
     while waiting and len(batch) < max_callbacks and size_bytes + waiting[0].size_bytes <= max_bytes:
@@ -125,8 +130,8 @@ def take_batch(waiting: deque[PendingEntry], *, max_callbacks: int, max_bytes: i
     return batch
 
 
-def _refuse(batch: Iterable[PendingEntry], why: StoreUnavailable) -> None:
+def _fail(batch: Iterable[PendingEntry], why: StoreUnavailable) -> None:
     for waiting in batch:
         if not waiting.done.done():
-            # One for each: an exception raised in several tasks would gather all of their tracebacks.
+            # A new exception for each: one that is raised in several tasks would collect all of their tracebacks.
             waiting.done.set_exception(StoreUnavailable(str(why), retry_after_seconds=why.retry_after_seconds))

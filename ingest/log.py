@@ -1,81 +1,64 @@
-"""The web process's log: which actions there are, how often they are told, and how tokens stay out of it.
+"""The web process's log: which actions there are, how often each is written, and how tokens stay out of it.
 
     action=started                 the process serves; level= what a 200 rests on
     action=stopped                 everything in flight was answered
-    action=durability              held or lost: what a 200 rests on changed, with each failing check
+    action=durability              state= held or lost: what a 200 rests on has changed; failing= each failing check
     action=durability_memory       CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis
-    action=durability_unverified       a check that this Redis does not let us make, and that is believed
+    action=durability_unverified   a check that this Redis does not let us make, and that is assumed to hold
     action=commit_failed           Redis did not take a batch: error=; it went to the spool, or was refused
-    action=commit_retried         a batch was sent again, on a fresh connection
-    action=spool                   drained, filling, full or failing: what becomes of callbacks that Redis does not take
-                                   changed (see ingest/spool/report.py); why= or callbacks=
+    action=commit_retried          a batch was sent again, on a new connection
+    action=spool                   state= drained, filling, full or failing: what happens to callbacks that Redis does
+                                   not take has changed (see ingest/spool/report.py); why= or callbacks=
     action=spool_refused           neither Redis nor the spool took callbacks= since=; the gateway still sends the first
                                    of them for left_seconds=, then they are lost
-    action=spool_record            a damaged record, kept raw in the file moved_to=, or left where it is: not_moved=
-    action=spool_malformed         SQLite cannot read a spool; it is kept as moved_to=, and a new one is begun
-    action=spool_taken_over             the spool of a dead process, taken over with callbacks=
-    action=spool_takeover_failed         one that cannot be opened; it is tried again
-    action=spool_not_drained              callbacks= wait in the spool for the next start
-    action=refused                 an answer that is not 200: status= problem=
-    action=response_not_sent              an answer that nobody was there to hear: the connection ended before it
-    action=connection_aborted                 a connection on which what was answered was not read: address=
-    action=misdirected             a reply came where status callbacks belong, or the other way round; it was kept
+    action=spool_record            a damaged record; its bytes were moved to the file moved_to=, or stay in the spool
+                                   because of the error not_moved=
+    action=spool_malformed         SQLite cannot read a spool; it was renamed to moved_to=, and a new one was made
+    action=spool_taken_over        this process drains the spool of a dead process, with callbacks=
+    action=spool_takeover_failed   the spool of a dead process cannot be opened: error=; it is tried again
+    action=spool_not_drained       the process ends; callbacks= wait in the spool for the next start
+    action=refused                 a response other than 200: status= problem=
+    action=response_not_sent       the connection ended before the response was sent: status= why=
+    action=connection_aborted      the client did not read its response: address=
+    action=misdirected             a reply was posted to the URL for reports, or the reverse; it was accepted
     action=quarantined             an authentic callback that cannot be read: error=
-    action=unexpected_error        an unexpected exception: the place in the code, without its message, which may
-                                   quote a body (I9)
+    action=unexpected_error        an exception that no code expected, with its place in the code but without its
+                                   message, which may quote a body (I9)
 
-`commit_failed`, `spool_refused`, `refused`, `unanswered`, `aborted` and `quarantined` can happen with every request, so
-each kind of them is told once in SELDOM_SECONDS, with how many there were since. The server's own complaints are
-passed on as rarely.
+A sender can cause `commit_failed`, `spool_refused`, `refused`, `response_not_sent`, `connection_aborted`, `misdirected`
+and `quarantined` with every request, so each kind of them is written once in INTERVAL_SECONDS, with count= how many
+there were since the last line. The server's own warnings are limited in the same way.
 """
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from shared.tracebacks import format_redacted
 
-logger: Final = logging.getLogger("callbacks.web")
+INTERVAL_SECONDS: Final = 10.0
 
-LOG_INTERVAL_SECONDS: Final = 10.0
+logger: Final = logging.getLogger("callbacks.web")
+limited = RateLimitedLog(logger, interval_seconds=INTERVAL_SECONDS)
+_unexpected = RateLimitedLog(logger, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
+
+_Filter: TypeAlias = Callable[[logging.LogRecord], bool]
 
 _MASK: Final = "***"
 _PATH: Final = re.compile(r"(/callbacks/+)[^/\s?]+", re.IGNORECASE)
-# Whose lines can hold a path: uvicorn's access log, its errors, and ours.
-_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "asyncio", logger.name)
-_SERVERS: Final = ("uvicorn.error", "asyncio")
-
-
-class RateLimitedLog:
-    """Tells of what may happen thousands of times a second, a line for each kind in `every_seconds` at most.
-
-    The kinds must be few: they are remembered for ever.
-    """
-
-    def __init__(
-        self, *, every_seconds: float = LOG_INTERVAL_SECONDS, now_seconds: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._every_seconds = every_seconds
-        self._now_seconds = now_seconds
-        self._kinds: dict[str, tuple[float, int]] = {}
-
-    def warning(self, kind: str, about: str) -> None:
-        """Say that `kind` (`action=… key=value …`) happened; `about` describes only the one that is told."""
-        now_seconds = self._now_seconds()
-        next_seconds, untold = self._kinds.get(kind, (now_seconds, 0))
-        if now_seconds < next_seconds:
-            self._kinds[kind] = (next_seconds, untold + 1)
-            return
-        self._kinds[kind] = (now_seconds + self._every_seconds, 0)
-        logger.warning("%s count=%d %s", kind, untold + 1, about)
+# The loggers whose lines can hold a path: uvicorn's access log, its errors, and ours.
+_MASKED_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "asyncio", logger.name)
+_LIMITED_LOGGERS: Final = ("uvicorn.error", "asyncio")
+# Two warnings of the server are of one kind if they begin the same: what it fills in comes later.
+_KIND_CHARACTERS: Final = 32
 
 
 def unexpected_error(where: str, exc: BaseException) -> None:
-    """Log an exception that nobody expected."""
-    logger.error("action=unexpected_error where=%s %s", where, format_redacted(exc))
+    """Log an exception that no code expected. `where` names the part of the service that caught it."""
+    _unexpected.exception(f"action=unexpected_error where={where}", exc)
 
 
 class TokenMask(logging.Filter):
@@ -87,20 +70,20 @@ class TokenMask(logging.Filter):
         self._secrets = sorted(spellings, key=len, reverse=True)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the record in place; the shape of its arguments stays, as formatters rely on it.
+        """Mask the record in place and return True.
 
-        Of an exception stay its types and places.
+        The shape of its arguments stays, as formatters rely on it. Of an exception only types and places stay.
         """
-        record.msg = self._masked(record.msg)
+        record.msg = self._mask(record.msg)
         if isinstance(record.args, tuple):
-            record.args = tuple(map(self._masked, record.args))
+            record.args = tuple(map(self._mask, record.args))
         elif record.args:
-            record.args = {key: self._masked(value) for key, value in record.args.items()}
+            record.args = {key: self._mask(value) for key, value in record.args.items()}
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-            record.exc_text, record.exc_info = self._masked(format_redacted(record.exc_info[1])), None
+            record.exc_text, record.exc_info = self._mask(format_redacted(record.exc_info[1])), None
         return True
 
-    def _masked(self, value: Any) -> Any:
+    def _mask(self, value: Any) -> Any:
         if value is None or isinstance(value, int | float):
             return value
         text = str(value)
@@ -110,47 +93,31 @@ class TokenMask(logging.Filter):
         return value if masked == text else masked
 
 
-class RateLimitFilter(logging.Filter):
-    """Passes a warning or an error once in `every_seconds`, as senders can provoke many of the same.
+def limit_warnings(limited_log: RateLimitedLog) -> _Filter:
+    """Return a filter that passes one warning or error of each kind per interval of `limited_log`.
 
-    They are the same if they begin the same: what the server fills in comes later. What no sender provokes, the
-    start and the end of the server, is information.
+    Information always passes: no sender can cause it, only the start and the end of the server do.
     """
 
-    _BEGINNING: Final = 32
-    _REMEMBERED: Final = 100
-
-    def __init__(
-        self, *, every_seconds: float = LOG_INTERVAL_SECONDS, now_seconds: Callable[[], float] = time.monotonic
-    ) -> None:
-        super().__init__()
-        self._every_seconds = every_seconds
-        self._now_seconds = now_seconds
-        self._next_seconds: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is passed on."""
+    def is_passed(record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        kind, now_seconds = (record.name, str(record.msg)[: self._BEGINNING]), self._now_seconds()
-        if now_seconds < self._next_seconds.get(kind, now_seconds):
-            return False
-        if len(self._next_seconds) >= self._REMEMBERED:
-            self._next_seconds.clear()
-        self._next_seconds[kind] = now_seconds + self._every_seconds
-        return True
+        return limited_log.count((record.name, str(record.msg)[:_KIND_CHARACTERS])) > 0
+
+    return is_passed
 
 
 def install_filters(secrets: Iterable[str]) -> Callable[[], None]:
-    """Put the mask on every logger whose lines can hold a path, and bound the server's; gives what undoes both."""
-    token_mask, rarely = TokenMask(secrets), RateLimitFilter()
-    put: list[tuple[str, logging.Filter]] = [(name, rarely) for name in _SERVERS]
-    put += [(name, token_mask) for name in _LOGGERS]
-    for name, added in put:
+    """Mask `secrets` in every logger that may write a path, and limit the server's warnings. Return what undoes it."""
+    mask = TokenMask(secrets)
+    limit = limit_warnings(RateLimitedLog(logger, interval_seconds=INTERVAL_SECONDS))
+    installed: list[tuple[str, logging.Filter | _Filter]] = [(name, limit) for name in _LIMITED_LOGGERS]
+    installed += [(name, mask) for name in _MASKED_LOGGERS]
+    for name, added in installed:
         logging.getLogger(name).addFilter(added)
 
-    def unmask() -> None:
-        for name, added in put:
+    def remove() -> None:
+        for name, added in installed:
             logging.getLogger(name).removeFilter(added)
 
-    return unmask
+    return remove

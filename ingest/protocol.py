@@ -1,9 +1,9 @@
-"""uvicorn's HTTP protocol with the limits that it lacks: on heads, on requests ahead of answers, on answers unread.
+"""uvicorn's HTTP protocol with the limits that it lacks: on headers, on pipelined requests, on unread answers.
 
-All of it comes before any address or token is known, so without it whoever reaches the port could fill the memory
-(measured: 200 MiB of header lines made the process 200 MiB larger, 6 MiB of pipelined requests 350 MiB) or hold
-connections, and what is written to them, for ever. An offer to upgrade is passed over, as RFC 9110, section 7.8, lets
-a server do; uvicorn would take the body for the other protocol's, and answer a good callback with 400.
+These limits apply before any address or token is known. Without them anyone who reaches the port could fill the memory
+(measured: 200 MiB of header lines made the process 200 MiB larger, 6 MiB of pipelined requests 350 MiB), or hold
+connections, and what is written to them, without end. An offer to upgrade is ignored, as RFC 9110, section 7.8, allows;
+uvicorn would take the body for the other protocol's, and answer a good callback with 400.
 """
 
 import asyncio
@@ -13,52 +13,51 @@ from typing import Any, ClassVar, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ingest import log, problems
+from ingest import answers, log
 from ingest.answers import SEND_AT_ONCE, Answer
 
-# Header lines of real clients and proxies stay below 8 KiB; what nginx and Node allow lies between that and this.
+# Headers of real clients and proxies stay below 8 KiB; the limits of nginx and Node lie between that and this.
 MAX_HEAD_BYTES: Final = 64 << 10
-# A head is a packet or two. One that is still not whole after one to two of these is not coming.
-# Neither is a reader who, for as long, has left unread what no longer fits the kernel's buffers.
+# A head is a packet or two. One that is not complete after one to two of these intervals will not come. A client that
+# does not read for as long, while the kernel's buffers are full, will not read any more.
 HEAD_SECONDS: Final = 15.0
-# Of all connections together, what the parser keeps until it is whole; honest heads are below a packet or two, and
-# are taken even so. Ten thousand connections with 64 KiB each would make the process 640 MiB larger.
+# The incomplete heads of all connections together. Ten thousand connections with 64 KiB each would make the process
+# 640 MiB larger. A normal head, of a packet or two, is accepted even beyond this limit.
 MAX_HEADS_BYTES: Final = 16 << 20
 NORMAL_HEAD_BYTES: Final = 4 << 10
 MAX_HEADERS: Final = 100
-# Requests sent before the answer to the one before them. The gateway sends none; each is held in memory.
+# Requests that a client sends before it has the answer to an earlier one. The gateway does not; each is held in memory.
 MAX_PIPELINED: Final = 16
-# Chunks of a byte take six bytes to send and 0.6 µs to parse: 500 strangers, with 240 KB each, kept everybody waiting
-# for 12 s. Beyond so many pieces a body's pieces have on average so many bytes, or it is not worth reading.
+# A chunk of one byte takes six bytes to send and 0.6 µs to parse: 500 clients with 240 KB each kept all others waiting
+# for 12 s. After this many pieces, a body's pieces must have this many bytes on average.
 PIECES_BEFORE_CHECK: Final = 4096
 MIN_MEAN_PIECE_BYTES: Final = 16
 
-_limited_log: Final = log.RateLimitedLog()
 _HOP_BY_HOP: Final = frozenset((b"connection", b"upgrade", b"http2-settings"))
 
 
 @functools.lru_cache(maxsize=4)
-def _joined(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+def _join(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
-def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Give the header lines that the server sets itself, which change once a second."""
-    return _joined(tuple(headers))
+def _default_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the header lines that the server itself sets. They change once a second, so they are cached."""
+    return _join(tuple(headers))
 
 
 class LimitExceeded(Exception):
-    """Too many header lines, crumbs of a body, or requests ahead of their answers; it ends the connection."""
+    """Too many headers, tiny pieces of a body, or pipelined requests. It ends the connection."""
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. Counts the bytes that came since the parser last made something of them.
+    """One connection. It counts the bytes that the parser holds because what they belong to is incomplete.
 
-    That is the head of a request, or the trailers behind a chunked body: what the parser keeps until it is whole.
+    They are the head of a request, or the trailers after a chunked body.
     """
 
     max_unread_checks: ClassVar[int] = 1
-    """So often, HEAD_SECONDS apart, may something be left unread before the connection is ended."""
+    """In how many checks in a row, HEAD_SECONDS apart, the client may leave something unread."""
 
     _all_unparsed_bytes: ClassVar[int] = 0
 
@@ -69,51 +68,51 @@ class HttpProtocol(HttpToolsProtocol):
     _unread_checks = 0
     _pieces = 0
     _body_bytes = 0
-    _watch: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Begin to watch the connection; a timer for each connection, not for each request."""
+        """Start the timer of the connection: one for each connection, not for each request."""
         super().connection_made(transport)
-        self._watch = self.loop.call_later(HEAD_SECONDS, self._check)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Watch no more."""
-        if self._watch is not None:
-            self._watch.cancel()
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._unparsed_bytes = 0
         self._count()
         super().connection_lost(exc)
-        # They refer to the connection, and the connection to them: without this only a full collection, which is
-        # rare by choice (see ingest/app.py), would free them.
+        # They and the connection refer to each other: without this only a full collection would free them, and these
+        # are infrequent (see shared/gc_tuning.py).
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and end the connection if too much of it is still without meaning.
+        """Parse `data`, and end the connection if the parser holds too much.
 
-        In place of uvicorn's own, which writes a line into its log for each request that is none.
+        It replaces uvicorn's own, which logs a line for each invalid request.
         """
         self._unset_keepalive_if_required()
         self._unparsed_bytes += len(data)
         self._parse(data)
         if self._unparsed_bytes != self._counted_bytes:
             self._count()
-            crowded = self._unparsed_bytes > NORMAL_HEAD_BYTES and HttpProtocol._all_unparsed_bytes > MAX_HEADS_BYTES
+            is_crowded = self._unparsed_bytes > NORMAL_HEAD_BYTES and HttpProtocol._all_unparsed_bytes > MAX_HEADS_BYTES
             if self._unparsed_bytes > MAX_HEAD_BYTES:
-                self._end(problems.head_too_large(MAX_HEAD_BYTES))
-            elif crowded:
-                self._end(problems.overload())
+                self._end(answers.head_too_large(MAX_HEAD_BYTES))
+            elif is_crowded:
+                self._end(answers.overload())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header line."""
+        """Add a header."""
         if len(self.headers) >= MAX_HEADERS:
             raise LimitExceeded
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Go on from the head to the body."""
+        """Pass from the head to the body."""
         self._unparsed_bytes = self._pieces = self._body_bytes = 0
         if self.parser.should_upgrade():
-            return  # parsed again, without the offer: see _parse_without_offer
+            return  # it is parsed again without the offer: see _parse_without_offer
         self._heads += 1
         if len(self.pipeline) >= MAX_PIPELINED:
             raise LimitExceeded
@@ -122,7 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         scope[SEND_AT_ONCE] = functools.partial(self._answer_at_once, self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a piece of the body."""
         self._unparsed_bytes = 0
         self._pieces += 1
         self._body_bytes += len(body)
@@ -131,16 +130,14 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Go on from the body, or its trailers, to the next head."""
+        """Pass from the body, or its trailers, to the next head."""
         self._unparsed_bytes = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def _answer_at_once(self, cycle: Any, status_line: bytes, rest: bytes) -> bool:
-        """Send a whole response in one write, as uvicorn's cycle sends it in two; False where that is not the usual."""
-        del cycle.scope[
-            SEND_AT_ONCE
-        ]  # it refers to the cycle, and the cycle to it: left, it would wait for the collector
+        """Send a response in one write, where uvicorn's cycle would take two. Return False in any unusual case."""
+        del cycle.scope[SEND_AT_ONCE]  # it and the cycle refer to each other, which only the collector would free
         if (
             not cycle.keep_alive
             or cycle.access_log
@@ -152,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self.transport.write(status_line + _lines(self.server_state.default_headers) + rest)
+        self.transport.write(status_line + _default_lines(self.server_state.default_headers) + rest)
         cycle.message_event.set()
         cycle.on_response()
         return True
@@ -161,15 +158,15 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as stopped:
-            if self.parser.get_method() == b"CONNECT":  # is an offer by itself; no path of ours is meant by it
-                self._end(problems.method_not_allowed("CONNECT", ("POST",)))
+            if self.parser.get_method() == b"CONNECT":  # an upgrade by itself; it names no path of ours
+                self._end(answers.method_not_allowed("CONNECT", ("POST",)))
             else:
                 self._parse_without_offer(data[stopped.args[0] :])
         except httptools.HttpParserError:
-            self._end(problems.not_http("Invalid HTTP request received"))
+            self._end(answers.not_http("The bytes received are not a valid HTTP request."))
 
     def _parse_without_offer(self, rest: bytes) -> None:
-        """Parse the request again as if it had not offered to upgrade."""
+        """Parse the request again without its offer to upgrade."""
         lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _HOP_BY_HOP]
         head = b"%s %s HTTP/1.1\r\n%s\r\n" % (self.parser.get_method(), self.url, b"".join(lines))
         self.parser = httptools.HttpRequestParser(self)
@@ -180,19 +177,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._counted_bytes = self._unparsed_bytes
 
     def _check(self) -> None:
-        self._watch = self.loop.call_later(HEAD_SECONDS, self._check)
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._check)
         closing = self.transport.is_closing()
-        # A transport that closes waits until all is written, a request until there is room for its answer.
+        # A closing transport waits until everything is written, a request until there is room for its answer.
         unread = closing or self.transport.get_write_buffer_size() > 0
         self._unread_checks = self._unread_checks + 1 if unread else 0
         if self._unread_checks > self.max_unread_checks:
-            _limited_log.warning("action=connection_aborted", f"address={self._address()}")
+            log.limited.warning("action=connection_aborted", f"address={self._address()}")
             self.transport.abort()
             return
-        # Without a timer for keep-alive nothing of uvicorn's would ever end the connection.
+        # Without its keep-alive timer, nothing in uvicorn would end the connection.
         waits_for_head = self._unparsed_bytes > 0 or self._heads == 0 or self.timeout_keep_alive_task is None
         if not closing and waits_for_head and not self._is_answering() and self._heads == self._heads_before:
-            self._end(problems.head_too_slow(HEAD_SECONDS))
+            self._end(answers.head_too_slow(HEAD_SECONDS))
         self._heads_before = self._heads
 
     def _is_answering(self) -> bool:
@@ -202,16 +199,17 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self, answer: Answer) -> None:
         if self.transport.is_closing():
             return
-        _limited_log.warning(
-            f"action=refused status={answer.status} problem={answer.name}", f"{answer.about} address={self._address()}"
+        log.limited.warning(
+            f"action=refused status={answer.status} problem={answer.problem}",
+            f"{answer.log_fields} address={self._address()}",
         )
         cycle: Any = self.cycle
         if self._is_answering() and not self.pipeline and cycle.more_body and not cycle.response_started:
-            # It is this request's own body that cannot be parsed: who reads it hears that the client is gone.
+            # This request's own body cannot be parsed: the code that reads it sees a disconnected client.
             cycle.disconnected = True
             cycle.message_event.set()
             self.transport.write(answer.status_line + answer.rest)
-        elif not self._is_answering():  # else, in the middle of another request's answer, there is no room for this one
+        elif not self._is_answering():  # otherwise it would stand in the middle of another request's answer
             self.transport.write(answer.status_line + answer.rest)
         self.transport.close()
 

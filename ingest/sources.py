@@ -1,7 +1,7 @@
-"""Who posts: the address rules and the tokens, the only two proofs of origin that the gateway offers.
+"""Where a callback comes from: address rules and tokens, the only two proofs of origin that the gateway offers.
 
-An address is taken from the connection; X-Forwarded-For is believed only when the connection comes from a trusted
-proxy, and read from the right, where the proxies we trust have written. Nothing that a stranger sends is cached.
+The address is that of the connection. X-Forwarded-For is believed only from a trusted proxy, and is read from the
+right, where the trusted proxies have written. Nothing that a stranger sends is cached.
 """
 
 import functools
@@ -15,19 +15,19 @@ from shared.settings import ANY_NETWORK, Network, Token
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# The gateway has one address and a proxy a few; strangers only push each other out.
+# The gateway has one address and a proxy a few. Other addresses only displace each other.
 _CACHED_PEERS: Final = 1024
-# "[" + 39 characters + "%" + a zone of up to 15 + "]:65535" is the longest that means an address.
+# The longest address is "[" + 39 characters + "%" + a zone of up to 15 + "]:65535".
 _MAX_ENTRY_CHARACTERS: Final = 64
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _HIGHEST_PORT: Final = 65535
-# Proxies in a row that may all be trusted; where any address is, a header of 64 KiB would take 86 ms to read.
+# The most proxies in a row that are read. If every address is trusted, a header of 64 KiB would take 86 ms.
 _MAX_PROXIES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class AddressDecision:
-    """Whether a request may post, and the address to name when it may not."""
+    """Whether a request may post, and how to name its address in messages."""
 
     allowed: bool
     label: str
@@ -40,7 +40,7 @@ class _Peer:
 
 
 class AddressRules:
-    """Decides from which addresses callbacks are taken (CALLBACKS_ALLOWED_IPS, CALLBACKS_TRUSTED_PROXIES)."""
+    """Decides which addresses may post callbacks (CALLBACKS_ALLOWED_IPS, CALLBACKS_TRUSTED_PROXIES)."""
 
     def __init__(self, *, allowed: Iterable[Network], trusted: Iterable[Network]) -> None:
         allowed = tuple(allowed)
@@ -50,16 +50,16 @@ class AddressRules:
         self._peer = functools.lru_cache(maxsize=_CACHED_PEERS)(self._decide_peer)
 
     def decide(self, peer: str | None, forwarded: Sequence[bytes] = ()) -> AddressDecision:
-        """Judge a request from `peer` (None: a Unix socket, which has no address) with these X-Forwarded-For lines."""
+        """Decide for a request from `peer` (None: a Unix socket, without address), with its X-Forwarded-For lines."""
         if peer is None:
             return AddressDecision(self._any, "a connection without an address")
-        known = self._peer(peer)
-        if known.trusted and forwarded:
+        found = self._peer(peer)
+        if found.trusted and forwarded:
             return self._decide_forwarded(b",".join(forwarded).decode("latin-1"))
-        return known.decision
+        return found.decision
 
     def trusts(self, peer: str | None) -> bool:
-        """Tell whether `peer` is a proxy of ours, whose word on where a request comes from is believed."""
+        """Return whether `peer` is a trusted proxy, whose headers about the origin of a request are believed."""
         return peer is not None and self._peer(peer).trusted
 
     def _decide_peer(self, peer: str) -> _Peer:
@@ -80,13 +80,13 @@ class AddressRules:
             decision = self._decide_address(address)
             if not _within(address, self._trusted):
                 return decision
-        return decision  # all are trusted, so it is the leftmost
+        return decision  # all are trusted, so it is that of the leftmost
 
 
 def parse_address(entry: str) -> Address | None:
-    """Read an address, with or without a port ("1.2.3.4:5", "[::1]:80"); None if it is none.
+    """Return the address that `entry` names, with or without a port ("1.2.3.4:5", "[::1]:80"); None if it names none.
 
-    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) is the IPv4 address that it means.
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address.
     """
     text = entry.strip(" \t")
     if len(text) > _MAX_ENTRY_CHARACTERS or not text.isascii():
@@ -122,13 +122,13 @@ def _unmapped_network(network: Network) -> Network:
 
 
 class Tokens:
-    """The secrets of the callback URLs (CALLBACKS_TOKENS), and the names that they stand for."""
+    """The tokens of the callback URLs (CALLBACKS_TOKENS), and the sources that they identify."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
         self._tokens = tuple((token.name, token.secret.encode()) for token in tokens)
 
     def source(self, given: str) -> str | None:
-        """Give the name of the token `given`, or None. The time that takes tells nothing of which came close."""
+        """Return the source that the token `given` identifies, or None. All tokens are compared in constant time."""
         offered = given.encode("utf-8", "surrogatepass")
         found = None
         for name, secret in self._tokens:

@@ -1,7 +1,7 @@
-"""A batch: the callbacks of one commit, which are one RQ job; and the quarantine, where unreadable ones go instead.
+"""A batch: the callbacks of one commit, which become one RQ job; unreadable ones go to the quarantine instead.
 
-The web process writes both in one transaction, the workers read them. Bodies travel as text inside JSON, so that
-no body, however strange, can damage its neighbours.
+The web process writes both in one transaction, and the workers read them. A body is text inside the job's JSON, so no
+body can damage another.
 """
 
 import itertools
@@ -21,7 +21,7 @@ Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
 
 _EXPAND_KEY: Final = keys.rq_queue(queues.EXPAND)
-# A commit whose answer got lost is sent again: what an entry weighs must then not be added twice.
+# A commit whose reply was lost is sent again; the size of a failure must then not be added twice.
 _COUNT_BYTES: Final = (
     "redis.call('INCRBY', KEYS[2], ARGV[1] - (redis.call('HGET', KEYS[1], 'bytes') or 0)) "
     "redis.call('HSET', KEYS[1], 'bytes', ARGV[1])"
@@ -31,7 +31,7 @@ _KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply
 
 
 class Accepted(Struct, frozen=True, gc=False, array_like=True):
-    """A readable callback on its way: its kind, who posted it, when (ms since 1970), how many records, the body."""
+    """A readable callback on its way to the workers: kind, source, time (ms since 1970), number of records, body."""
 
     kind: wire.Kind
     source: str
@@ -41,9 +41,9 @@ class Accepted(Struct, frozen=True, gc=False, array_like=True):
 
 
 class TracedAccepted(Accepted, frozen=True, gc=False, array_like=True):
-    """One whose trace is recorded: `trace` is the span of its commit, a traceparent (see `shared.tracing`).
+    """A callback whose trace is recorded: `trace` is the traceparent of its commit's span (see `shared.tracing`).
 
-    Whoever reads it as a Accepted reads past that. Accepted's own next field has to leave this place alone.
+    Read as an Accepted, it is one without a trace. A new field of Accepted must not take this place.
     """
 
     trace: str = ""
@@ -52,7 +52,7 @@ class TracedAccepted(Accepted, frozen=True, gc=False, array_like=True):
 class Quarantined(Struct, frozen=True, kw_only=True):
     """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received.
 
-    `traceback`, if there is one, is that of an exception which its reading raised.
+    `traceback` is that of the exception that reading it raised, if it raised one.
     """
 
     kind: wire.Kind | None
@@ -65,25 +65,26 @@ class Quarantined(Struct, frozen=True, kw_only=True):
 
 
 def drop_empty_trace(callback: TracedAccepted) -> Accepted:
-    """Give a callback that was read as one that may carry a trace, as the Accepted that it is if it carries none."""
+    """Return a callback that was decoded as TracedAccepted, as an Accepted if it has no trace."""
     return callback if callback.trace else Accepted(*msgspec.structs.astuple(callback)[:-1])
 
 
 def counted_kind(kind: wire.Kind | None) -> CountedKind:
-    """Name the kind of event that a kind of callback brings, as the counters call it."""
+    """Return the counters' word for the events of a kind of callback."""
     return _KINDS[kind]
 
 
 def now_ms() -> int:
-    """Give the time, in milliseconds since 1970."""
+    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
 def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quarantined] = ()) -> list[Command]:
-    """Give the commands that keep these callbacks, to be carried out in one transaction.
+    """Return the Redis commands that store these callbacks, to be run in one transaction.
 
-    Afterwards they are one job on the queue "expand", or in the quarantine, and counted as received. They are written
-    out here, as a redis-py pipeline takes 100 µs to collect and pack them: a third of what a lone callback waits for.
+    Afterwards the accepted ones are one job in the queue "expand", the others are in the quarantine, and all are
+    counted as received. They are plain tuples, as a redis-py pipeline takes 100 µs to collect and pack them: a third of
+    the time that a single callback waits.
     """
     counts: defaultdict[str, int] = defaultdict(int)
     commands: list[Command] = []
@@ -105,7 +106,7 @@ def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quaranti
 
 
 def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
-    """Give the hash of the job that expands these callbacks."""
+    """Return the hash of the job that expands these callbacks."""
     fields = queues.job_fields(
         queue=queues.EXPAND,
         function=queues.EXPAND_JOB,
@@ -118,7 +119,7 @@ def expand_job(accepted: Sequence[Accepted]) -> dict[str, Any]:
 
 
 def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
-    """Give what adds `entry` to the quarantine, as `keep_for` of the scripts does."""
+    """Return the commands that add `entry` to the quarantine, as the workers' scripts do."""
     entry_id, fields = new_quarantine_failure(entry)
     key = keys.quarantined(entry_id)
     return (
@@ -141,7 +142,7 @@ def _bytes(fields: Mapping[str, str | bytes | int]) -> int:
 
 
 def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:
-    """Give an entry's new id and the fields of its hash. Ids sort by time: 12 digits of it, then 8 at random."""
+    """Return a new id, and the fields of its hash. Ids sort by time: 12 digits of it, then 8 random ones."""
     fields: dict[str, str | bytes | int] = {
         "kind": entry.kind or "",
         "source": entry.source,

@@ -1,8 +1,8 @@
-"""Whether this Redis keeps what it acknowledges: the checks behind "a 200 means kept", as pure functions.
+"""Whether this Redis keeps what it acknowledges: the checks behind "a 200 means accepted", as pure functions.
 
-`query` puts the questions into a pipeline, of a redis.Redis or a redis.asyncio.Redis; `evaluate` reads the answers, and
-`read_barrier` reads from them what a commit must wait for. The web process does so every few seconds, `callbacks check`
-once. The parameters are those of redis.conf; the fields are those of INFO. Nothing here opens a connection or logs.
+`query` adds commands to a pipeline of redis.Redis or redis.asyncio.Redis. `evaluate` turns the replies into findings,
+and `read_barrier` into what a commit must wait for. The web process does so every few seconds, `callbacks check` once.
+Parameters are those of redis.conf, fields are those of INFO. Nothing here opens a connection or logs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,19 @@ CONFIG_PARAMETERS: Final = (
     "appendonly",
     "appendfsync",
     "no-appendfsync-on-rewrite",
+    "aof-load-truncated",
     "maxmemory-policy",
     "min-replicas-to-write",
 )
 INFO_SECTIONS: Final = ("server", "persistence", "replication", "memory", "commandstats")
-# Asks for nothing, so it is answered at once; with an error where the command is not there, or not allowed.
+# It waits for nothing, so it returns at once; with an error if the command is unknown or forbidden.
 _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
-# RQ pops jobs crash-safely from 6.2 on, the first with BLMOVE; before, a crash between pop and start loses the job.
+# RQ needs BLMOVE, which came with 6.2, to pop jobs safely: without it a crash between pop and start loses the job.
 MIN_VERSION: Final = (6, 2)
 
 _ROLE: Final = "role"
-# As INFO names them, if they were called since the start.
+_REWRITTEN: Final = "aof_rewritten"
+# As INFO names them, if they were called since Redis started.
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (
@@ -39,9 +41,9 @@ _ROLLED_BACK: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name, whether it holds, what was seen, and (when it does not hold) what to do about it.
+    """The result of a check: its name, whether it passed, what was found, and (if it failed) what to do.
 
-    `ok` with a `remedy` is a check that could not be made and is believed for now: worth a warning.
+    `ok` with a `remedy` is a check that could not be made and is assumed to pass: worth a warning.
     """
 
     name: str
@@ -55,10 +57,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """What a commit waits for behind its EXEC, in the same round trip.
+    """What a commit waits for after its EXEC, in the same round trip.
 
-    `synced`: until the server's own file is synced (WAITAOF, Redis 7.2), where `appendfsync always` does not see to it
-    before EXEC is answered. `replicas`: until so many replicas have it too; with `synced`, in their synced files.
+    `synced`: until the server's own file is synced (WAITAOF, Redis 7.2), if `appendfsync always` does not ensure it
+    before EXEC returns. `replicas`: until this many replicas have it too; with `synced`, in their synced files.
     """
 
     synced: bool = False
@@ -66,9 +68,9 @@ class Barrier:
 
 
 def query(pipe: Any) -> None:
-    """Put the questions into `pipe`. Execute it with raise_on_error=False: CONFIG and WAITAOF may be forbidden.
+    """Add the commands to `pipe`. Execute it with raise_on_error=False: CONFIG and WAITAOF may be forbidden.
 
-    One CONFIG GET for each parameter, as Redis before 7.0 takes no more; never CONFIG GET *, which has passwords.
+    One CONFIG GET for each parameter, as Redis before 7.0 takes only one; never CONFIG GET *, which has passwords.
     """
     for parameter in CONFIG_PARAMETERS:
         pipe.config_get(parameter)
@@ -77,26 +79,30 @@ def query(pipe: Any) -> None:
     pipe.execute_command(*_WAITAOF_PROBE)
 
 
-def evaluate(level: Durability, replies: Sequence[Any]) -> tuple[Finding, ...]:
-    """Read what Redis answered to `query` and give the findings for `level`."""
-    told = replies[len(CONFIG_PARAMETERS) : -1]
-    for reply in told:
+def evaluate(level: Durability, replies: Sequence[Any], *, can_rewrite: bool = False) -> tuple[Finding, ...]:
+    """Return the findings for `level` from the replies to `query`.
+
+    `can_rewrite`: the caller asks for a rewrite of the append-only file where `needs_rewrite` says so. Without it a
+    missing rewrite is only worth a warning.
+    """
+    sections = replies[len(CONFIG_PARAMETERS) : -1]
+    for reply in sections:
         if isinstance(reply, Exception):
             return (unreachable(f"INFO was refused: {type(reply).__name__}"),)
-    info = {key: value for reply in told for key, value in reply.items()}
-    return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies))
+    info = {key: value for reply in sections for key, value in reply.items()}
+    return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies), can_rewrite=can_rewrite)
 
 
 def read_barrier(level: Durability, replies: Sequence[Any]) -> Barrier:
-    """Read from the answers to `query` what makes a commit as durable as `level` asks, where the findings allow one."""
+    """Return, from the replies to `query`, what makes a commit as durable as `level`, if the findings allow commits."""
     return choose_barrier(level, _config(replies), can_wait=_can_wait(replies))
 
 
 def choose_barrier(level: Durability, config: Mapping[str, str] | None, *, can_wait: bool) -> Barrier:
-    """Choose the cheapest barrier: under `always`, EXEC is answered after its fsync, so nothing waits for the file."""
+    """Return the cheapest barrier: with `always`, EXEC returns after its fsync, so no commit waits for the file."""
     if level == "memory":
         return Barrier()
-    return Barrier(synced=can_wait and not _always(config), replicas=1 if level == "replica" else 0)
+    return Barrier(synced=can_wait and not _syncs_always(config), replicas=1 if level == "replica" else 0)
 
 
 def _config(replies: Sequence[Any]) -> dict[str, str] | None:
@@ -111,43 +117,56 @@ def _can_wait(replies: Sequence[Any]) -> bool:
 
 
 def is_replica(findings: Sequence[Finding]) -> bool:
-    """Tell whether the server is a replica: then whoever asked it drops its connections, as the address may lead on."""
+    """Return whether the server is a replica. The caller then drops its connections: the URL may lead elsewhere now."""
     return any(finding.name == _ROLE and not finding.ok for finding in findings)
 
 
+def needs_rewrite(findings: Sequence[Finding]) -> bool:
+    """Return whether BGREWRITEAOF is what Redis needs now."""
+    return any(finding.name == _REWRITTEN and not finding.ok for finding in findings)
+
+
 def unreachable(why: str) -> Finding:
-    """Give the finding for a Redis that cannot be asked."""
-    return Finding("redis", ok=False, detail=why, remedy="check REDIS_URL, and that the server runs and lets us in")
+    """Return the finding for a Redis that does not answer."""
+    remedy = "check REDIS_URL, that the server runs, and that it accepts our user and password"
+    return Finding("redis", ok=False, detail=why, remedy=remedy)
 
 
 def evaluate_config(
-    level: Durability, config: Mapping[str, str] | None, info: Mapping[str, Any], *, can_wait: bool = False
+    level: Durability,
+    config: Mapping[str, str] | None,
+    info: Mapping[str, Any],
+    *,
+    can_wait: bool = False,
+    can_rewrite: bool = False,
 ) -> tuple[Finding, ...]:
-    """Judge `config` (what CONFIG GET gave, None where it is forbidden) and `info` (fields of INFO) for `level`.
+    """Return the findings for `level` from `config` (of CONFIG GET; None if it is forbidden) and `info` (of INFO).
 
-    `memory` asks for nothing but a primary that answers. `fsync` asks that every write is on disk before its
-    answer, or that a commit can wait until it is (`can_wait`: WAITAOF is there), and that nothing is evicted;
-    `replica` asks for a connected replica beside.
+    `memory` needs only a primary that answers. `fsync` needs every write to be on disk before its reply, or a commit
+    that can wait for that (`can_wait`: WAITAOF is available), and no eviction. `replica` needs a connected replica too.
     """
     found = [Finding("redis", ok=True, detail="answers"), _version(info), _role(info)]
     if level == "memory":
         return tuple(found)
     found += [
         _aof(config, info),
+        _rewritten(config, info, can_rewrite=can_rewrite),
         _fsync(config, can_wait=can_wait),
         _last_write(info),
         _eviction(config, info),
-        _room(info),
+        _memory(info),
     ]
     if level == "replica":
-        found += [_replicas(info), _seclusion(config)]
+        found += [_replicas(info), _min_replicas(config)]
     return tuple(found)
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
     version = str(info.get("redis_version", "unknown"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    ok = len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION  # a server that does not say is taken at its word
+    ok = (
+        len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION
+    )  # if the server does not say, it is assumed to be new enough
     return Finding("version", ok=ok, detail=version, remedy="" if ok else "upgrade Redis to 6.2 or newer")
 
 
@@ -160,23 +179,23 @@ def _role(info: Mapping[str, Any]) -> Finding:
 def _aof(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Finding:
     on = str(info.get("aof_enabled")) == "1" if config is None else config.get("appendonly") == "yes"
     if on and str(info.get("loading", 0)) == "1":
-        return Finding("appendonly", ok=False, detail="still loading its files", remedy="wait")
+        return Finding("appendonly", ok=False, detail="still loading its files", remedy="wait until it has loaded them")
     if on and _is_first_rewrite(info):
         return Finding(
             "appendonly",
             ok=False,
-            detail="yes, but its first file is not complete yet, and a crash would lose all that was written since",
+            detail="yes, but its first file is not complete, so a crash would lose everything written since",
             remedy="wait for the rewrite that is under way (INFO persistence: aof_rewrite_in_progress)",
         )
     return Finding("appendonly", ok=on, detail="yes" if on else "no", remedy="" if on else _configure("appendonly yes"))
 
 
 def _is_first_rewrite(info: Mapping[str, Any]) -> bool:
-    """Whether Redis writes to a temporary file, which it does not read after a crash, until a rewrite is done.
+    """Return whether Redis writes to a temporary file, which it does not read after a crash, until a rewrite is done.
 
-    It does so after `CONFIG SET appendonly yes`, and on a replica after a full resynchronisation, even when the replica
-    is promoted meanwhile. A file that a new server began with has no base size either until its first rewrite, and is
-    sound: that is a primary which always was one, and which nobody has configured since it started.
+    It does so after `CONFIG SET appendonly yes`, and on a replica after a full resynchronisation, even if the replica
+    is promoted meanwhile. The file that a new server starts with is sound, although it has no base size either before
+    its first rewrite: that is a primary that was never a replica, and was not configured since it started.
     """
     if not any(str(info.get(field)) == "1" for field in ("aof_rewrite_in_progress", "aof_rewrite_scheduled")):
         return False
@@ -184,19 +203,47 @@ def _is_first_rewrite(info: Mapping[str, Any]) -> bool:
         return False
     was_promoted = int(info.get("second_repl_offset", -1)) != -1
     called = {key for key in info if key.startswith("cmdstat_")}
-    # Before Redis 7.0 CONFIG SET is not counted apart from CONFIG GET; after a RESETSTAT nobody knows.
+    # Before Redis 7.0 CONFIG SET and CONFIG GET have one counter; after a RESETSTAT the counters say nothing.
     return was_promoted or not called or bool(called & _CONFIGURING)
 
 
+def _rewritten(config: Mapping[str, str] | None, info: Mapping[str, Any], *, can_rewrite: bool) -> Finding:
+    """Check whether the append-only file can end in half a transaction, with all that is written since inside it.
+
+    A crash amid a write can leave the beginning of a transaction. At the next start Redis drops the half command alone
+    and goes on after it, so the next start drops what was acknowledged meanwhile, or does half of the transaction
+    (valkey-io/valkey pull request 4342; Redis 7.0.15 does so). Redis shows no trace of it, so every file counts only
+    once it was rewritten since Redis started: the new one is made of what Redis has in memory.
+    """
+    if config is not None and config.get("aof-load-truncated") == "no":
+        return Finding(_REWRITTEN, ok=True, detail="not needed: Redis would not start with half a transaction")
+    status = str(info.get("aof_last_bgrewrite_status", "ok"))
+    if int(info.get("aof_last_rewrite_time_sec", 0)) != -1 and status == "ok":
+        return Finding(_REWRITTEN, ok=True, detail="since Redis started")
+    if status != "ok":
+        # Refusing callbacks for as long as it fails would lose more than the rare crash amid a transaction.
+        detail, remedy = (
+            f"the last rewrite failed: {status}",
+            "see Redis's log: a rewrite needs memory and disk space",
+        )
+        return Finding(_REWRITTEN, ok=True, detail=detail, remedy=remedy)
+    return Finding(
+        _REWRITTEN,
+        ok=not can_rewrite,
+        detail="not since Redis started, so a crash may have left half a transaction at its end",
+        remedy="run BGREWRITEAOF, or let the web process do so (its user needs +bgrewriteaof)",
+    )
+
+
 def _configure(*directives: str) -> str:
-    """Say how to configure a running Redis so that its next start does not undo it."""
+    """Return how to configure a running Redis so that a restart does not undo it."""
     return f"CONFIG SET {' and '.join(directives)}, then CONFIG REWRITE, or set it in redis.conf too"
 
 
-def _always(config: Mapping[str, str] | None) -> bool:
-    """Whether every write is synced before its answer.
+def _syncs_always(config: Mapping[str, str] | None) -> bool:
+    """Return whether every write is synced before its reply.
 
-    With no-appendfsync-on-rewrite Redis skips the fsync for as long as a rewrite of the AOF or a snapshot runs.
+    With no-appendfsync-on-rewrite Redis skips the fsync while a rewrite of the AOF or a snapshot runs.
     """
     return (
         config is not None
@@ -206,11 +253,11 @@ def _always(config: Mapping[str, str] | None) -> bool:
 
 
 def _fsync(config: Mapping[str, str] | None, *, can_wait: bool) -> Finding:
-    if _always(config):
+    if _syncs_always(config):
         return Finding("appendfsync", ok=True, detail="always")
     if config is None:
-        # Refusing everything would lose callbacks for certain, and INFO has shown the rest: believed, but said.
-        unseen, otherwise = "cannot be seen, CONFIG is forbidden here", "make sure with the provider that it is always"
+        # Refusing everything would certainly lose callbacks, and INFO shows the rest: so it is assumed, with a warning.
+        unseen, otherwise = "unknown, as CONFIG is forbidden here", "ask the provider whether it is always"
         if can_wait:
             return Finding(
                 "appendfsync", ok=True, detail=f"{unseen}; {_EACH_WAITS}", remedy=f"{otherwise}; if not: {_ROLLED_BACK}"
@@ -219,13 +266,13 @@ def _fsync(config: Mapping[str, str] | None, *, can_wait: bool) -> Finding:
             "appendfsync",
             ok=True,
             detail=unseen,
-            remedy=f"{otherwise}; with everysec a crash can take a second's callbacks",
+            remedy=f"{otherwise}; with everysec a crash can lose the callbacks of a second",
         )
     mode = str(config.get("appendfsync"))
     seen, remedy = mode, _configure("appendfsync always")
     if mode == "always":
-        seen, remedy = "always, but not while the file is rewritten", _configure("no-appendfsync-on-rewrite no")
-    # With `no` Redis leaves syncing to the system for good, and no WAITAOF would ever be answered.
+        seen, remedy = "always, but not during a rewrite of the file", _configure("no-appendfsync-on-rewrite no")
+    # With `no` Redis never syncs by itself, and no WAITAOF would ever return.
     if not can_wait or mode == "no":
         return Finding("appendfsync", ok=False, detail=seen, remedy=remedy)
     return Finding(
@@ -235,7 +282,7 @@ def _fsync(config: Mapping[str, str] | None, *, can_wait: bool) -> Finding:
 
 def _last_write(info: Mapping[str, Any]) -> Finding:
     status = str(info.get("aof_last_write_status", "unknown"))
-    remedy = "" if status == "ok" else "the append-only file cannot be written: look at its disk"
+    remedy = "" if status == "ok" else "the append-only file cannot be written: check its disk"
     return Finding("aof_last_write", ok=status == "ok", detail=status, remedy=remedy)
 
 
@@ -245,16 +292,18 @@ def _eviction(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Find
     return Finding("maxmemory_policy", ok=policy == "noeviction", detail=str(policy), remedy=remedy)
 
 
-def _room(info: Mapping[str, Any]) -> Finding:
+def _memory(info: Mapping[str, Any]) -> Finding:
     found = memory.parse_info(info)
     if found.max_bytes == 0:
         return Finding("memory", ok=True, detail=f"{found.used_bytes} bytes used, no limit")
-    # The rest is for the workers, whose writes make room: with none left they would stand still as well.
+    # The rest is for the workers, whose writes make room: without any memory they would stop too.
     ok = found.share < memory.CALLBACKS_SHARE
     detail = f"{found.used_bytes} of {found.max_bytes} bytes used"
     if not ok:
-        detail += f", and above {memory.CALLBACKS_SHARE:.0%} the workers alone may write"
-    return Finding("memory", ok=ok, detail=detail, remedy="" if ok else "raise maxmemory, or let the workers catch up")
+        detail += f"; above {memory.CALLBACKS_SHARE:.0%} only the workers may write"
+    return Finding(
+        "memory", ok=ok, detail=detail, remedy="" if ok else "raise maxmemory, or wait until the workers catch up"
+    )
 
 
 def _replicas(info: Mapping[str, Any]) -> Finding:
@@ -264,11 +313,11 @@ def _replicas(info: Mapping[str, Any]) -> Finding:
     return Finding("replicas", ok=online > 0, detail=f"{online} online", remedy=remedy)
 
 
-def _seclusion(config: Mapping[str, str] | None) -> Finding:
-    """Judge whether a primary that was cut off, or hung, goes on taking what its successor never hears of.
+def _min_replicas(config: Mapping[str, str] | None) -> Finding:
+    """Check whether a primary that was cut off, or hung, would accept writes that the new primary never gets.
 
-    Commits wait for a replica, so of them nothing is lost; but what workers settle there is done again (measured: 3 to
-    204 events twice in a failover over a primary that hung, none with min-replicas-to-write).
+    Commits wait for a replica, so no callback is lost. But what workers settle there is done again (measured: 3 to 204
+    events twice in a failover after a primary hung, none with min-replicas-to-write).
     """
     least = "unknown" if config is None else str(config.get("min-replicas-to-write", "unknown"))
     remedy = _configure("min-replicas-to-write 1", "min-replicas-max-lag 2") if least in ("0", "unknown") else ""

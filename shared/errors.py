@@ -1,13 +1,13 @@
-"""Every error that crosses a module's border, and what the one who catches it should do.
+"""The errors that cross module boundaries, and what to do about each.
 
     CallbacksError
     ├── ConfigurationError   the operator: correct the variable that it names, start again
     │   └── HandlerError     the handler's author (workers.declaration)
     ├── NotJson              the sender: send it again, it was damaged on the way
-    ├── UnexpectedShape        us: set the callback aside, no repetition will mend it
-    └── StoreUnavailable              the sender: send it again later, nothing could store it now
+    ├── UnexpectedShape      us: quarantine the callback, as no repetition helps
+    └── StoreUnavailable     the sender: send it again later, nothing could store it now
 
-An exception's docstring is its message where the raiser has nothing to add.
+An exception's docstring is its message if the raiser gives none.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class CallbacksError(Exception):
 
 
 class ConfigurationError(CallbacksError):
-    """The configuration is wrong; `problems` has one sentence for each fault, each naming its variable."""
+    """The configuration is wrong. `problems` has a sentence for each mistake, which names its variable."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -33,11 +33,11 @@ class NotJson(CallbacksError):
 
 
 class UnexpectedShape(CallbacksError):
-    """The body is JSON but not what the specification describes; the message ends with the JSON path."""
+    """The body is JSON, but not what the specification describes. The message ends with the JSON path."""
 
 
 class StoreUnavailable(CallbacksError):
-    """The callback could not be made durable; `retry_after_seconds` is when to send it again."""
+    """The callback could not be made durable. Send it again after `retry_after_seconds`."""
 
     def __init__(self, reason: str, *, retry_after_seconds: int = 30) -> None:
         self.retry_after_seconds = retry_after_seconds

@@ -1,40 +1,41 @@
-"""The events that handlers receive: what the gateway said, normalised, with the record as it was received.
+"""The events that handlers receive: what the gateway reported, normalised, with the record as it was received.
 
-An event is a value: frozen, comparable, the same on every worker. Its `id` is a digest of what the gateway said,
-never of when or how often we heard it, so a repeated callback gives the same event.
+An event is a value: frozen, comparable, the same on every worker. Its `id` is a digest of what the gateway reported,
+not of when or how often it was received, so a repeated callback gives the same event.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Struct
 
 from shared import normalize, wire
+from shared.schema import Record, ReplyCallback, StatusEnvelope
 
-# The specification's statuses; the gateway may add others, which pass like these.
+# The specification's statuses. The gateway may add others, which are events too.
 STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
 # Those after which nothing more is expected; SEEN may still follow DELIVRD.
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# What people write between the digits of a number.
+# Characters that people write between the digits of a number.
 _NO_SEPARATORS: Final = str.maketrans("", "", "+ ()-./\t")
 _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
-# Valid inside a JSON string, yet str.splitlines() and some readers of JSON lines break a line at them.
+# Valid inside a JSON string, but str.splitlines() and some readers of JSON lines break a line at them.
 _LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-# gc=False, here and for all that is made by the thousand: what is frozen and read from JSON is in no cycle, and the
-# collector, which goes through a batch again and again, took a fifth of a worker's time.
+# gc=False, here and for all structs made by the thousand: frozen values read from JSON are in no reference cycle, and
+# the collector, which visits a batch again and again, took a fifth of a worker's time.
 class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="report"):
     """A delivery report: one status that one message reached.
 
     `channel` is the report's `type` (INTERNAL, SMS, VIBER, or what the gateway may add), `sender` its `from`,
     `recipient` its `to`. Times are UTC; `occurred_at` is the gateway's, `received_at` ours. What the gateway
-    left out is None. `raw` is the record as received, with whatever unknown keys stood beside `data`.
+    left out is None. `raw` is the record as received, with any unknown keys next to `data`.
     """
 
     id: str
@@ -56,14 +57,14 @@ class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, 
     kind: ClassVar[Literal["report"]] = "report"
 
     def to_json(self) -> str:
-        """Give the one JSON form of an event, on one line: `kind`, then the fields."""
+        """Return the one JSON form of an event, on one line: `kind`, then the fields."""
         return _to_json(self)
 
 
 class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="reply"):
-    """A recipient's message. `text` is None for a sticker or a picture; the rest as in `ReportEvent`.
+    """A recipient's message. `text` is None for a sticker or a picture. The rest is as in `ReportEvent`.
 
-    `reply_message_id` identifies it; where the gateway gave none, `req_uuid` does.
+    `reply_message_id` identifies it, or `req_uuid` if the gateway gave no other.
     """
 
     id: str
@@ -84,7 +85,7 @@ class ReplyEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, t
     kind: ClassVar[Literal["reply"]] = "reply"
 
     def to_json(self) -> str:
-        """Give the one JSON form of an event, on one line: `kind`, then the fields."""
+        """Return the one JSON form of an event, on one line: `kind`, then the fields."""
         return _to_json(self)
 
 
@@ -97,30 +98,30 @@ _decoder = msgspec.json.Decoder(list[Event])
 
 
 def encode(event: Event) -> bytes:
-    """Give the form in which a delivery job carries an event: a JSON array in the order of the fields."""
+    """Return the form in which a delivery job carries an event: a JSON array in the order of the fields."""
     return _encoder.encode(event)
 
 
 def decode(events: bytes | str) -> list[Event]:
-    """Read a JSON array of events, each as `encode` writes it."""
+    """Return the events of a JSON array, each as `encode` writes it."""
     return _decoder.decode(events)
 
 
 def from_arrays(events: Sequence[Any]) -> list[Event]:
-    """Make events of arrays that a JSON decoder has already read."""
+    """Return the events of arrays that a JSON decoder has already read."""
     return msgspec.convert(events, list[Event])
 
 
 def with_trace(encoded: bytes, trace: str) -> bytes:
-    """Add the traceparent of an event's delivery to what `encode` gave: behind the last field, where none reads it.
+    """Return what `encode` returned with the traceparent of a delivery after the last field, where no reader sees it.
 
-    A new field has to leave this place alone. See `shared.tracing`.
+    A new field must not take this place. See `shared.tracing`.
     """
     return b'%b,"%b"]' % (encoded[:-1], trace.encode())
 
 
 def read_trace(array: Sequence[Any]) -> str:
-    """Give what `with_trace` added, of an event that a JSON decoder has read; "" if there is nothing."""
+    """Return what `with_trace` added to an event that a JSON decoder has read; "" if nothing."""
     fields = _LENGTHS[array[0]]
     return str(array[fields]) if len(array) > fields else ""
 
@@ -134,9 +135,10 @@ def report_id(  # noqa: PLR0917 # what identifies it, in the order in which the 
     occurred_ms: int | None,
     error_code: int | None,
 ) -> str:
-    """Derive a report's identity: the gateway gives it none. 24 hexadecimal digits, 96 bits.
+    """Return a report's identity, as the gateway gives it none: 24 hexadecimal digits, 96 bits.
 
-    Of a recipient's number the digits count, so `+356 99…` and `35699…` are one; any other text counts as it is.
+    Of a recipient's number only the digits count, so `+356 99…` and `35699…` are the same; any other text counts as it
+    is.
     """
     number = (recipient or "").translate(_NO_SEPARATORS)
     to = number if number.isascii() and number.isdigit() else recipient
@@ -144,34 +146,34 @@ def report_id(  # noqa: PLR0917 # what identifies it, in the order in which the 
 
 
 def reply_id(source: str, reply_message_id: str) -> str:
-    """Derive a reply's identity from what is unique to the message, whatever `req_uuid` carries it."""
+    """Return a reply's identity, from what is unique to the message, whichever `req_uuid` carries it."""
     return _digest(["reply", source, reply_message_id])
 
 
 def request_id(source: str, req_uuid: str) -> str:
-    """Derive the identity of a reply without a `reply_message_id` from its HTTP callback."""
+    """Return the identity of a reply without a `reply_message_id`, from its HTTP callback."""
     return _digest(["request", source, req_uuid])
 
 
 def carrier_id(source: str, req_uuid: str) -> str:
-    """Derive the mark of the HTTP callback that carried a reply: one for which another identity decides.
+    """Return the mark of the HTTP callback that carried a reply with an identity of its own.
 
-    Never equal to an identity: a reply that has nothing but its `req_uuid` is not lost by it.
+    It never equals an identity, so a reply that has only its `req_uuid` is not taken for a repetition.
     """
     return _digest(["carrier", source, req_uuid])
 
 
 def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
-    """Make the events of a callback that was read, in the order of its records."""
+    """Yield the events of a callback that was read, in the order of its records."""
     if callback.kind == "reply":
         for reply, raw in callback.records:
-            if isinstance(reply, wire.ReplyCallback):
+            if isinstance(reply, ReplyCallback):
                 yield _reply(reply, raw, source=source, received_at=received_at)
         return
-    envelope = wire.status_envelope(callback)
+    envelope = cast(StatusEnvelope, callback.envelope)
     api_job_id, client_job_id = normalize.text(envelope.api_job_id), normalize.text(envelope.client_job_id)
     for record, raw in callback.records:
-        if isinstance(record, wire.Record):
+        if isinstance(record, Record):
             yield _report(
                 record,
                 {**callback.extra, **raw} if callback.extra else raw,
@@ -183,19 +185,19 @@ def from_callback(callback: wire.Callback, *, source: str, received_at: datetime
 
 
 def utc_time(unix_ms: int) -> datetime:
-    """Give a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
+    """Return a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
     return _EPOCH + timedelta(milliseconds=unix_ms)
 
 
 def rfc3339(time: datetime) -> str:
-    """Write a time in UTC as RFC 3339 has it, with milliseconds: 2015-09-25T07:12:54.145Z."""
-    # msgspec writes microseconds, or none; isoformat() would write milliseconds, and take five times as long.
+    """Return a time in UTC in the format of RFC 3339, with milliseconds: 2015-09-25T07:12:54.145Z."""
+    # msgspec writes microseconds or none. isoformat() could write milliseconds, but takes five times as long.
     text: str = msgspec.to_builtins(time.astimezone(UTC))
     return f"{text[:_TO_THE_MILLISECOND]}Z" if "." in text else f"{text[:-1]}.000Z"
 
 
 def _report(
-    record: wire.Record,
+    record: Record,
     raw: dict[str, Any],
     *,
     source: str,
@@ -226,7 +228,7 @@ def _report(
     )
 
 
-def _reply(reply: wire.ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
+def _reply(reply: ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
     occurred_ms = normalize.unix_ms(reply)
     reply_message_id, req_uuid = normalize.text(reply.reply_message_id), normalize.text(reply.req_uuid)
     return ReplyEvent(
@@ -257,5 +259,5 @@ def _to_json(event: Event) -> str:
     if event.occurred_at is not None:
         fields["occurred_at"] = rfc3339(event.occurred_at)
     text = _encoder.encode(fields).decode()
-    # The line breaks are beyond ASCII, and to look for them costs as much as all the rest.
+    # The line breaks are beyond ASCII, and searching for them costs as much as all the rest.
     return text if text.isascii() else text.translate(_LINE_BREAKS)

@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept off the ways that every callback takes."""
+"""Python's garbage collector, tuned to run less often."""
 
 import contextlib
 import gc
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def infrequent_collection() -> Iterator[None]:
-    """Collect seldom while this lasts. What the start made stays for ever, so no collection looks at it again.
+    """Collect less often in this context. Objects that exist now are never collected, so no collection visits them.
 
-    Measured with 64 connections: 16,000 to 18,900 requests/s, and p99 from 16.3 to 4.3 ms. A worker holds thousands of
-    events for as long as their batch lasts, and would go through them again and again.
+    Measured with 64 connections: from 16,000 to 18,900 requests/s, and p99 from 16.3 to 4.3 ms. A worker holds the
+    thousands of events of a batch, and the collector would visit them again and again.
     """
     thresholds = gc.get_threshold()
     gc.collect()

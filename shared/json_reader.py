@@ -1,8 +1,7 @@
-"""JSON read part by part: an error names the path, and a key that nobody knows costs nothing, whatever it holds.
+"""Reading JSON part by part: an error names its path, and an unknown key costs nothing, whatever it holds.
 
-Nothing here depends on how much of Python's recursion limit the caller has used, as the web process and a worker have
-to judge alike: up to MAX_DEPTH a value is decoded; up to MAX_NESTING it stays the text that it is; what is nested
-deeper is refused whole.
+The result never depends on how much of Python's recursion limit the caller has used, as the web process and a worker
+must judge alike: up to MAX_DEPTH a value is decoded; up to MAX_NESTING it stays text; what is nested deeper is refused.
 """
 
 import contextlib
@@ -20,25 +19,60 @@ from shared.errors import NotJson, UnexpectedShape
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 
-# What is nested deeper has no meaning here.
+# No real value is nested deeper.
 MAX_DEPTH: Final = 100
 # Half of Python's recursion limit (1000): the other half is for the frames of the caller.
 MAX_NESTING: Final = 500
 
-# A value of more objects and arrays stays its text: made Python's, each takes 70 bytes and more.
+# A value with more objects and arrays stays text: as a Python object each takes 70 bytes or more.
 _MAX_BRACKETS: Final = 100_000
 # A token takes about 0.2 µs.
 _TOKENS_PER_STEP: Final = 20_000
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],]', re.DOTALL)
-_STEPS: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+_DEPTH_CHANGES: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+# A pair of surrogates, or, as `lone`, a single one, after any number of escaped backslashes. A match begins where a run
+# of backslashes does, and is possessive: otherwise 4 MiB of them would take seconds, and 250 MiB for the matches.
+_SURROGATES: Final = re.compile(
+    rb"(?<!\\)(?:\\\\)*+"
+    rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2}))"
+)
+# A match takes about 0.3 µs.
+_MATCHES_PER_STEP: Final = 20_000
 _decode_any = msgspec.json.Decoder().decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def decode_text(body: bytes) -> str:
+    """Return `body` as text. Raises NotJson if it is not UTF-8: RFC 8259, section 8.1, allows nothing else."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as exc:
+        raise NotJson(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+
+
+def replace_lone_surrogates(body: bytes) -> Stepwise[bytes]:
+    r"""Return `body` with U+FFFD for each escaped half of a surrogate pair (\ud83d).
+
+    It is JSON by the grammar, but not text (RFC 8259, section 8.2). A sender that cuts texts at a length cuts emoji in
+    two, and one of these must not make the rest of a bundle unreadable.
+    """
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body
+    text, begin = bytearray(), 0
+    for number, found in enumerate(_SURROGATES.finditer(body), start=1):
+        if found["lone"]:
+            text += body[begin : found.start("lone")]
+            text += b"\\ufffd"
+            begin = found.end()
+        if number % _MATCHES_PER_STEP == 0:
+            yield
+    return bytes(text + body[begin:]) if begin else body
 
 
 def decode(decoder: Callable[[Any], T], part: bytes | msgspec.Raw, at: str) -> T:
     """Return what `decoder` makes of `part`, which stands at the path `at`.
 
-    Raises NotJson, or UnexpectedShape where it is JSON of another type or beyond what can be read.
+    Raises NotJson, or UnexpectedShape if it is JSON of another type or cannot be read.
     """
     try:
         return decoder(part)
@@ -52,14 +86,14 @@ def decode(decoder: Callable[[Any], T], part: bytes | msgspec.Raw, at: str) -> T
 
 
 def read_members(part: bytes | msgspec.Raw, at: str) -> dict[str, msgspec.Raw]:
-    """Return the values of an object by their keys, each unread. Raises as `decode` does."""
+    """Return the values of an object by their keys, undecoded. Raises as `decode` does."""
     return decode(_decode_object, part, at)
 
 
 def read_struct(struct: type[S], decoder: Callable[[Any], S], part: bytes | msgspec.Raw, at: str) -> S:
-    """Return `part` as `struct`, whose `decoder` reads it at once where nothing is unusual. Raises as `decode` does.
+    """Return `part` as `struct`. `decoder` reads it at once if nothing is unusual. Raises as `decode` does.
 
-    Of a key given twice the last counts, so what stands under the first may be anything.
+    If a key is repeated, the last one counts, and the others may hold anything.
     """
     try:
         return decoder(part)
@@ -78,7 +112,7 @@ def convert(values: dict[str, Any], struct: type[S], at: str) -> S:
     except msgspec.ValidationError as exc:
         why, below = _split_message(exc)
         if not below:
-            # msgspec names the object in which a key is missing; a reader wants the key's own path.
+            # msgspec names the object in which a key is missing; a reader wants the path of the key.
             missing = next((name for name in _required_keys(struct) if name not in values), None)
             if missing is not None:
                 why, below = "missing required key", f".{missing}"
@@ -86,58 +120,58 @@ def convert(values: dict[str, Any], struct: type[S], at: str) -> S:
 
 
 def read_raw_object(part: bytes | msgspec.Raw) -> dict[str, Any]:
-    """Return an object, which can be read, as it was received; what nobody can hold of it stays the text that it is."""
+    """Return a readable object as it was received. A value that Python cannot hold stays text."""
     if count_brackets(part) <= MAX_DEPTH:
-        # What fails is a number beyond a double's range, or of more digits than Python converts.
+        # It fails for a number beyond a double's range, or with more digits than Python converts.
         with contextlib.suppress(msgspec.DecodeError):
             return cast(dict[str, Any], _decode_any(part))
     return {key: read_value_or_text(value) for key, value in _decode_object(part).items()}
 
 
 def read_value_or_text(part: msgspec.Raw) -> Any:
-    """Return a value, or its text where it is nested too deeply, too large or has a number that cannot be held."""
+    """Return a value; or its text, if it is nested too deeply, is too large or has a number that Python cannot hold."""
     data = bytes(part)
-    opening = count_brackets(data)
-    if opening > _MAX_BRACKETS:
+    brackets = count_brackets(data)
+    if brackets > _MAX_BRACKETS:
         return data.decode()
     try:
         value = _decode_any(data)
     except (msgspec.DecodeError, RecursionError):
         return data.decode()
-    return data.decode() if opening > MAX_DEPTH and _depth(value) > MAX_DEPTH else value
+    return data.decode() if brackets > MAX_DEPTH and _depth(value) > MAX_DEPTH else value
 
 
 def count_brackets(part: bytes | msgspec.Raw) -> int:
-    """Return how many brackets open in `part`: it is nested no deeper than that."""
+    """Return how many brackets open in `part`. It is not nested deeper than that."""
     data = bytes(part)
     return data.count(b"{") + data.count(b"[")
 
 
 def check_nesting(body: bytes, *, records: int) -> Stepwise[None]:
-    """Raise UnexpectedShape where `body`, in which each of `records` has a bracket, is nested beyond MAX_NESTING."""
-    # Even if all brackets but the other records' were within each other, it would not be.
+    """Raise UnexpectedShape if `body`, in which each of `records` has a bracket, is nested deeper than MAX_NESTING."""
+    # The brackets of the other records cannot be nested in each other.
     if count_brackets(body) - records < MAX_NESTING:
         return
     depth = 0
     for number, token in enumerate(_TOKENS.finditer(body), start=1):
         if number % _TOKENS_PER_STEP == 0:
             yield
-        depth += _STEPS.get(token[0], 0)
+        depth += _DEPTH_CHANGES.get(token[0], 0)
         if depth > MAX_NESTING:
             raise _too_deep()
 
 
-def has_more_elements(array: bytes, most: int) -> Stepwise[bool]:
-    """Return whether an array, which is JSON, has more than `most` elements, without making an object of each."""
+def has_more_elements(array: bytes, limit: int) -> Stepwise[bool]:
+    """Return whether a JSON array has more than `limit` elements, without making an object of each."""
     depth, elements = 0, 1
     for number, token in enumerate(_TOKENS.finditer(array), start=1):
         if number % _TOKENS_PER_STEP == 0:
             yield
         if depth == 1 and token[0] == b",":
             elements += 1
-            if elements > most:
+            if elements > limit:
                 return True
-        depth += _STEPS.get(token[0], 0)
+        depth += _DEPTH_CHANGES.get(token[0], 0)
     return False
 
 
@@ -164,8 +198,9 @@ def _required_keys(struct: type[Struct]) -> tuple[str, ...]:
 
 
 def _split_message(exc: msgspec.ValidationError) -> tuple[str, str]:
+    """Return what is wrong, and the path below the value that was decoded."""
     why, _, path = str(exc).partition(" - at `$")
     path = path.removesuffix("`")
-    if "matching regex" in why:  # of our own patterns there is one, and people do not read it
+    if "matching regex" in why:  # there is one such pattern, and its regex is not for readers
         why = "Expected a whole number, or its digits as text"
     return why.replace("`", ""), "" if path == "[...]" else path

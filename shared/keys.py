@@ -1,38 +1,39 @@
-"""Every Redis key of ours: its name, its type, who owns it, how long it lives. RQ's own keys are RQ's.
+"""All Redis keys of this service: type, owner and lifetime of each. RQ's keys are RQ's.
 
-    key                        type    owner     lifetime
-    cb:s:<digest>              string  expand    CALLBACKS_DEDUPE_SECONDS; the mark of an event or a request seen
-    cb:coalesced:<job id>      list    workers   while the job runs: ids of the jobs it took along, oldest first
-    cb:counts                  hash    all       for ever: the counters that the audit adds up, one field each
-    cb:metrics                 hash    all       kept: what processes counted for /metrics; shared/metrics_push.py
-    cb:metrics:processes       zset    web       DAY_SECONDS: processes that tell their state, by the time of the last
-    cb:metrics:<process>       hash    all       DAY_SECONDS: the number of its last telling, and its state
-    cb:recent-rate            hash    web       an hour and a minute: what came in lately, see shared/recent_rate.py
-    cb:live                    hash    expand    10 s: what of this second has been published, see shared/live.py
-    cb:quarantine              zset    all       ids of quarantined callbacks by time; see workers/failures/retention.py
-    cb:quarantine:<id>         hash    all       until dropped or replayed; else FAILURE_EXPIRY_SECONDS
-    cb:quarantine:bytes        string  all       while there are entries: the sum of their fields `bytes`
-    cb:dead:<handler>          zset    deliver   ids of a handler's dead letters by time; likewise
-    cb:dead:<handler>:<id>     hash    deliver   until dropped or replayed; else FAILURE_EXPIRY_SECONDS
-    cb:dead:<handler>:bytes    string  deliver   as above
-    cb:paused:<handler>        hash    deliver   PAUSE_KEPT_SECONDS after its end; see workers/runtime/pause.py
-    cb:subscriptions           hash    expand    for ever: see workers/expand/subscriptions.py
-    cb:filters                 hash    expand    for ever: each entry's filters, see workers/expand/filters_store.py
-    cb:revoked-session:<session>    string  ops       as long as the session would have lasted, twelve hours at most
+    key                            type    owner     lifetime
+    cb:s:<digest>                  string  expand    CALLBACKS_DEDUPE_SECONDS: the mark of an event or request seen
+    cb:coalesced:<job id>          list    workers   while the job runs: ids of the jobs that it coalesced, oldest first
+    cb:counts                      hash    all       none: the counters that the audit adds up, one field each
+    cb:metrics                     hash    all       none: what processes counted for /metrics; shared/metrics_push.py
+    cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time
+    cb:metrics:<process>           hash    all       DAY_SECONDS: the number of its last push, and its state
+    cb:recent-rate                 hash    web       an hour and a minute: what came in lately; shared/recent_rate.py
+    cb:live                        hash    expand    10 s: what was published in this second; shared/live.py
+    cb:quarantine                  zset    all       none: ids of quarantined callbacks by time
+    cb:quarantine:<id>             hash    all       until dropped or replayed, at most FAILURE_EXPIRY_SECONDS
+    cb:quarantine:bytes            string  all       while the quarantine is not empty: the sum of its fields `bytes`
+    cb:dead:<handler>              zset    deliver   none: ids of a handler's dead letters by time
+    cb:dead:<handler>:<id>         hash    deliver   until dropped or replayed, at most FAILURE_EXPIRY_SECONDS
+    cb:dead:<handler>:bytes        string  deliver   as for the quarantine
+    cb:paused:<handler>            hash    deliver   PAUSE_KEPT_SECONDS after its end; workers/runtime/pause.py
+    cb:subscriptions               hash    expand    none: since when each handler gets events; expand/subscriptions.py
+    cb:filters                     hash    expand    none: the filters of each entry; workers/expand/known_handlers.py
+    cb:revoked-session:<session>   string  ops       as long as the session would have lasted, at most 12 hours
     cb:backfilled:<handler>:<2 hex digits>
-                               set     backfill  BACKFILLED_SECONDS after the last backfill: the events it has enqueued
-    cb:actions                 zset    ops    ids of what operators did, by time: the newest ACTIONS_KEPT
-    cb:actions:<id>            hash    ops    ACTION_SECONDS, or while it is one of those; workers/admin/action_log.py
-    cb:actions:<id>:work       hash    ops    DAY_SECONDS: what is left of it to do; workers/admin/bulk_action.py
-    cb:actions:<id>:runner     string  ops    RUNNER_SECONDS after the last sign of life of who carries it out
+                                   set     admin     BACKFILLED_SECONDS after the last backfill: events it enqueued
+    cb:actions                     zset    admin     none: ids of operators' actions by time, the last ACTIONS_KEPT
+    cb:actions:<id>                hash    admin     ACTION_SECONDS, or while it is one of those; admin/action_log.py
+    cb:actions:<id>:work           hash    admin     DAY_SECONDS: what is left to do of it; admin/bulk_action.py
+    cb:actions:<id>:runner         string  admin     RUNNER_SECONDS after the last renewal by the process that runs it
 
-All names begin with `cb:`. The marks are by far the most numerous keys, so theirs is the shortest prefix.
-A job's hash (`rq:job:<id>`, RQ's) carries seven fields of ours: `items`, how many records or events its data hold,
-`progress`, how many of them are settled (see `shared.progress`), `settlement`, the name of the last one, `deaths`, how
-many workers died in the midst of it, `failures`, how many of its runs failed since it last made progress, `finished`,
-what its handler had done by then beyond what is settled, and `isolated`, where it runs with no other job, as a worker
-could not read it or a run that had it failed. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) carries one:
-`stopping`, where its worker was asked to stop, so that its end is no death.
+All names begin with `cb:`. The marks are by far the most numerous keys, so their prefix is the shortest.
+
+A job's hash (`rq:job:<id>`, RQ's) has seven fields of ours: `items`, how many records or events its data hold;
+`progress`, how many of them are settled (see `shared.progress`); `settlement`, the name of the last settlement;
+`deaths`, how many workers died with it, and `failures`, how many of its runs failed, since it last made progress;
+`finished`, what its handler had finished beyond what is settled; `isolated`, if it runs with no other job, because a
+worker could not read it or a run with it failed. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) has one:
+`stopping`, if its worker was asked to stop, so that its end does not count as a death.
 """
 
 from collections.abc import Iterable
@@ -58,27 +59,27 @@ METRICS_PROCESSES: Final = "cb:metrics:processes"
 RECENT_RATE: Final = "cb:recent-rate"
 LIVE: Final = "cb:live"
 
-# The counter of replies that came under the `req_uuid` of another one, and were delivered.
+# The counter of replies that had the `req_uuid` of another reply, and were delivered.
 REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"
 
 DAY_SECONDS: Final = 86_400
-# What is set aside is dropped, and counted as dropped, at this age.
+# Failures are dropped, and counted as dropped, at this age.
 FAILURE_SECONDS: Final = 30 * DAY_SECONDS
-# Should nobody be there to drop it for another month, Redis lets it go by itself, and it stays counted as kept.
+# If no worker drops them for another month, Redis deletes them, and they stay counted as kept.
 FAILURE_EXPIRY_SECONDS: Final = 2 * FAILURE_SECONDS
-# A backfill that was broken off goes on where it was if it is run again within this time.
+# An interrupted backfill continues where it was if it is run again within this time.
 BACKFILLED_SECONDS: Final = 30 * DAY_SECONDS
-# A pause whose time is over ends with the first event that is tried. If none comes for so long, or the handler is gone,
-# it ends by itself: the next trouble is a new one.
+# A pause whose time is over ends with the first event that is tried. If none comes for this long, or the handler is
+# gone, it ends by itself, and the next one is a new pause.
 PAUSE_KEPT_SECONDS: Final = DAY_SECONDS
-# Some MiB of what operators did, or of the last year.
+# Some MiB of operators' actions, at most those of the last year.
 ACTIONS_KEPT: Final = 5000
 ACTION_SECONDS: Final = 366 * DAY_SECONDS
-# Whoever has not been heard of for so long has ended, and another may go on.
+# A process that has not renewed its lease for this long has ended, and another may resume the action.
 RUNNER_SECONDS: Final = 15
-# What Redis spends on an entry beside what is written into it: its keys, its place in the index, its lifetime.
-# Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, else 720 to 780.
-# The scripts have this number in workers/runtime/settlement.lua.
+# What Redis needs for a failure besides its fields: its keys, its member in the index, its lifetime.
+# Measured on Redis 7.0: 315 bytes if all its fields are shorter than 65 bytes, otherwise 720 to 780.
+# workers/runtime/settlement.lua has the same number for the scripts.
 FAILURE_OVERHEAD_BYTES: Final = 768
 
 RQ_QUEUES: Final = "rq:queues"
@@ -90,7 +91,7 @@ def seen(digest: str) -> str:
 
 
 def coalesced(job_id: str) -> str:
-    """Name the list of the jobs that a running job took along."""
+    """Name the list of the jobs that a running job coalesced."""
     return COALESCED_PREFIX + job_id
 
 
@@ -110,12 +111,12 @@ def dead_letter(handler: str, event_id: str) -> str:
 
 
 def backfilled(handler: str) -> str:
-    """Name what the keys of the events that `callbacks backfill` gave to a handler begin with."""
+    """Name the prefix of the sets of events that `callbacks backfill` enqueued for a handler."""
     return f"cb:backfilled:{handler}:"
 
 
 def paused(handler: str) -> str:
-    """Name the pause of a handler: there is one as long as the key is there."""
+    """Name the pause of a handler: it is paused as long as the key exists."""
     return f"cb:paused:{handler}"
 
 
@@ -125,18 +126,18 @@ def revoked_session(session: str) -> str:
 
 
 def failures_bytes(index: str) -> str:
-    """Name the sum of the bytes of the entries in an index, QUARANTINE or `dead(handler)`."""
+    """Name the sum of the bytes of the failures in an index, QUARANTINE or `dead(handler)`."""
     return f"{index}:bytes"
 
 
 def failure(index: str, failure_id: str) -> str:
-    """Name one entry of an index, as `quarantined` and `dead_letter` do."""
+    """Name one failure of an index, as `quarantined` and `dead_letter` do."""
     return f"{index}:{failure_id}"
 
 
 def action(action_id: str) -> str:
     """Name what is noted of one act of an operator."""
-    return failure(ACTIONS, action_id)
+    return f"{ACTIONS}:{action_id}"
 
 
 def action_work(action_id: str) -> str:
@@ -170,7 +171,7 @@ def handler_counter(handler: str, kind: CountedKind, outcome: DeliveryOutcome) -
 
 
 def handler_names(counters: Iterable[str]) -> list[str]:
-    """Give the names of all handlers that have a counter among these: all that ever had an event."""
+    """Return the names of all handlers that have a counter among these: all that ever had an event."""
     return sorted({name.partition(":")[2] for name in counters if ":" in name})
 
 
@@ -200,7 +201,7 @@ def rq_scheduled(queue: str) -> str:
 
 
 def rq_failed(queue: str) -> str:
-    """Name RQ's registry of the jobs that it gave up on; ours never run out of retries, so it stays empty."""
+    """Name RQ's registry of the jobs that it gave up on. Jobs of ours never run out of retries, so it stays empty."""
     return str(FailedJobRegistry.key_template.format(queue))
 
 
@@ -210,5 +211,5 @@ def rq_worker(worker: str) -> str:
 
 
 def rq_workers(queue: str) -> str:
-    """Name RQ's set of the workers of a queue: the keys of their hashes, of which those that died may be gone."""
+    """Name RQ's set of the workers of a queue: the keys of their hashes. Those of dead workers may be gone."""
     return f"rq:workers:{queue}"

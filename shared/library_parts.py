@@ -1,8 +1,8 @@
-"""What the service overrides, calls or writes of its libraries beyond their documented interface.
+"""The undocumented parts of libraries that the service overrides, calls or writes.
 
-A release that names one of them otherwise would fail in mid-work, or worse: where RQ no longer calls our end of a job,
-its own would put jobs back that are done. So pyproject.toml caps these libraries at the line that was tested, and each
-process looks at its start whether what it relies on is there. A test holds this table against the code.
+With a release that renames one of them the service would fail while it works, or worse: if RQ no longer called our end
+of a job, its own would requeue jobs that are done. So pyproject.toml limits these libraries to the versions that were
+tested, and each process checks at its start that the parts it needs exist. A test compares this table with the code.
 """
 
 import inspect
@@ -20,17 +20,17 @@ Name: TypeAlias = Literal["hiredis", "httpcore", "httptools", "redis", "rq", "uv
 
 
 class MissingPart(CallbacksError):
-    """An installed library lacks what the service relies on."""
+    """An installed library lacks a part that the service needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """The line that was tested, and the names relied on, by the class or module ("module:Class") that has them.
+    """The versions that were tested, and the names that are needed, by the class or module ("module:Class") of each.
 
-    A name with parameters, as `finish(job, queue)`, is a method that must take these by position, in this order.
+    A name with parameters, such as `finish(job, queue)`, is a method that takes these by position, in this order.
     """
 
-    line: str
+    versions: str
     parts: Mapping[str, str]
 
 
@@ -113,17 +113,17 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
 
 
 def check(*names: Name) -> None:
-    """Raise MissingPart if one of these libraries lacks what the service relies on."""
+    """Raise MissingPart if one of these libraries lacks a part that the service needs."""
     for name in names:
         library = LIBRARIES[name]
         for part in missing_parts(library):
             raise MissingPart(
-                f"{name} {version(name)} lacks {part}, which callbacks needs; install {name}{library.line}"
+                f"{name} {version(name)} lacks {part}, which callbacks needs; install {name}{library.versions}"
             )
 
 
 def missing_parts(library: Library) -> Iterator[str]:
-    """Yield what the installed release lacks, as people write it."""
+    """Yield the parts that the installed release lacks, for messages."""
     for where, names in library.parts.items():
         module, _, owner = where.partition(":")
         try:
@@ -137,22 +137,22 @@ def missing_parts(library: Library) -> Iterator[str]:
 
 
 def parse_names(names: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each name of a table's text, with the parameters that it must take."""
+    """Yield each name of a text in the table, with the parameters that it must take."""
     for text in names.replace(", ", ",").split():
         name, _, parameters = text.rstrip(")").partition("(")
         yield name, [parameter for parameter in parameters.split(",") if parameter]
 
 
 def has_name(owner: Any, name: str) -> bool:
-    """Return whether a module or class has this name, or its methods read or write it on themselves."""
+    """Return whether a module or class has this name, or its methods read or write it as an attribute."""
     if hasattr(owner, name):
         return True
     return any(
         name in function.__code__.co_names
-        for one in getattr(owner, "__mro__", ())
-        for function in vars(one).values()
+        for base in getattr(owner, "__mro__", ())
+        for function in vars(base).values()
         if isinstance(function, FunctionType)
-    ) or any(name in getattr(one, "__annotations__", {}) for one in getattr(owner, "__mro__", ()))
+    ) or any(name in getattr(base, "__annotations__", {}) for base in getattr(owner, "__mro__", ()))
 
 
 def _takes(function: Any, parameters: list[str]) -> bool:
@@ -162,5 +162,5 @@ def _takes(function: Any, parameters: list[str]) -> bool:
         known = [name for name in inspect.signature(function).parameters if name != "self"]
     except (TypeError, ValueError):  # of C
         return True
-    # By position where we override or call it so: those that it has must be these, in this order.
+    # We override it, or call it by position: so it must have these parameters, in this order.
     return [name for name in known if name in parameters] == parameters

@@ -1,9 +1,9 @@
-"""The feed of live events: what is new is published as it is handed to the handlers, for whoever looks on just then.
+"""The feed of live events: new events are published when they are enqueued for handlers, for those who watch.
 
-It is for people's eyes: it may miss something, as after a reconnection, and shows at most so much a second. Expand
-workers publish in the step that enqueues the events (`workers/expand/live.lua`), and only while somebody listens, so an
-unwatched service pays nothing, and a watched one no round trip. A listener that does not read holds up nobody: what
-Redis keeps for him grows by MAX_BYTES_PER_SECOND, and at its `client-output-buffer-limit pubsub` it lets him go.
+It is meant for people: it may miss events, for example after a reconnection, and its rate is limited. Expand workers
+publish in the step that enqueues the events (`workers/expand/live.lua`), and only while somebody listens, so it costs
+nothing unwatched, and no round trip watched. A listener that stops reading delays nobody: its buffer in Redis grows by
+at most MAX_BYTES_PER_SECOND, and Redis disconnects it at `client-output-buffer-limit pubsub`.
 
     cb:live:<database>    a message: [version, how many events it does not show, [event, …]], each as `events.encode`
                           gives it
@@ -23,12 +23,12 @@ from shared import connections, keys
 from shared.events import Event
 from shared.primary import check_role_async
 
-# More than anybody reads as it passes; and no faster does grow what Redis holds for a listener who has stopped reading.
+# More than a person can read; it also limits how fast the buffer of a listener that has stopped reading grows.
 MAX_EVENTS_PER_SECOND: Final = 100
 MAX_BYTES_PER_SECOND: Final = 256 << 10
 
 _VERSION: Final = 1
-# Silence is broken by a question after this, and if that has no answer in as long again, Redis is away.
+# A PING is sent after this silence. Without an answer in the same time again, Redis is unavailable.
 _QUIET_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.5
 _ROLE_SECONDS: Final = 5.0
@@ -37,44 +37,44 @@ _decoder = msgspec.json.Decoder(tuple[int, int, list[Event]])
 
 
 class Omitted(Struct, frozen=True):
-    """So many events were new and are not in the feed: too many came at once, or one was too large."""
+    """This number of new events is not in the feed: too many arrived at once, or one was too large."""
 
     number: int
 
 
 class Listening(Struct, frozen=True):
-    """From here on events are heard: at the start, and whenever Redis is back."""
+    """Listening has started: at the start, and each time Redis is back."""
 
 
 class FeedUnavailable(Struct, frozen=True):
-    """Redis is away, and what comes meanwhile is missed; said once, until the next Listening."""
+    """Redis is unavailable, and new events are missed; sent once until the next Listening."""
 
     error: str
 
 
 class Idle(Struct, frozen=True):
-    """Nothing has happened for a while: time to look after something else."""
+    """Nothing has happened for a while: the caller can check other things."""
 
 
 FeedItem: TypeAlias = Event | Omitted | Listening | FeedUnavailable | Idle
 
 
 def channel(client: "redis.Redis | redis.asyncio.Redis") -> str:
-    """Name the feed's channel; it bears the number of the database, which publishing itself knows nothing of."""
+    """Return the feed's channel; it has the number of the database, since channels are shared by all databases."""
     return keys.live_channel(int(client.get_connection_kwargs().get("db") or 0))
 
 
 async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[FeedItem, None]:
-    """Give what is heard from now on, without end; Idle after each `idle_seconds` of nothing.
+    """Yield what arrives from now on, without end; Idle after each `idle_seconds` without an item.
 
-    Waits for Redis while that is away. Raises redis.RedisError where waiting would not help: wrong password, no right
-    to listen. Do not cancel a wait for the next one, that ends it all: Idle is there so that nobody needs to.
+    It waits while Redis is unavailable. Raises redis.RedisError if waiting would not help: wrong password, no right to
+    listen. Do not cancel the wait for the next item, which ends the generator: Idle makes that unnecessary.
     """
     client = connections.connect_async(url)
     is_unavailable = False
     try:
         while True:
-            pubsub: Any = client.pubsub()  # which carries no types
+            pubsub: Any = client.pubsub()  # which has no types
             try:
                 await pubsub.subscribe(channel(client))
                 await _check_role(client)
@@ -96,7 +96,7 @@ async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[FeedI
 
 
 def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, None, None]:
-    """Give the same where nothing is asynchronous: in a terminal, or a thread."""
+    """Yield the same for synchronous callers."""
     with asyncio.Runner() as runner:
         heard = listen(url, idle_seconds=idle_seconds)
 
@@ -108,7 +108,7 @@ def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, N
 
 
 def parse_message(message: bytes) -> Iterator[Event | Omitted]:
-    """Read one message: its events, and how many it does not show. One of another release is not shown as a whole."""
+    """Yield the events of a message, and how many it omits. A message of another release is omitted as a whole."""
     try:
         version, omitted, events = _decoder.decode(message)
     except (msgspec.MsgspecError, RecursionError):
@@ -120,10 +120,10 @@ def parse_message(message: bytes) -> Iterator[Event | Omitted]:
 
 
 async def _receive(pubsub: Any, client: "redis.asyncio.Redis", idle_seconds: float) -> AsyncIterator[FeedItem]:
-    """Give what is heard over one connection.
+    """Yield what arrives over one connection.
 
-    Raises redis.TimeoutError if it is silent though it was asked, and Demoted where the server became a replica: it
-    goes on to answer then, and may hear nothing new.
+    Raises redis.TimeoutError if a PING has no answer, and Demoted if the server became a replica, which still answers
+    but may get no new events.
     """
     clock = asyncio.get_running_loop().time
     received_at, is_asked = clock(), False

@@ -1,4 +1,4 @@
-"""Which of the live events somebody wants to see: the same on the operators' page and in the terminal."""
+"""The filter of live events, on the operators' pages and in the terminal."""
 
 import re
 from typing import Final
@@ -11,10 +11,10 @@ _NON_DIGITS: Final = re.compile(r"[^0-9]")
 
 
 class LiveFilter(Struct, frozen=True, kw_only=True):
-    """Which events are wanted: of what is empty, all. Words count in any case.
+    """Which events match; an empty field matches all. Upper and lower case are equal.
 
-    A reply has no status, so where one is named, none is wanted. `number` is the person's, a report's recipient and a
-    reply's sender; it may be given in part, with or without a +, blanks and strokes.
+    A reply has no status, so none matches if a status is given. `number` is the person's: a report's recipient, a
+    reply's sender. It may be a part of the number, with or without +, spaces and dashes.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -24,7 +24,7 @@ class LiveFilter(Struct, frozen=True, kw_only=True):
     number: str = ""
 
     def matches(self, event: Event) -> bool:
-        """Tell whether `event` is wanted."""
+        """Return whether `event` matches."""
         status = event.status if event.kind == "report" else None
         person = event.recipient if event.kind == "report" else event.sender
         return (

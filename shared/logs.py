@@ -1,85 +1,95 @@
-"""How the service's own log looks: one line per happening, `action=…` first, times in UTC, to standard error.
+"""The service's own log: one line per event, `action=…` first, times in UTC, on standard error.
 
 Operators search for actions. The web process's are listed in `ingest.log`, the workers' here:
 
     worker_started      a worker process was started: queue= pid=
-    worker_ended        it ended: exit=; it is started again, ever more slowly while it keeps ending
-    worker_start_failed  the system would start no process: error=; it is tried again
-    worker_killed       it did not end in time after a stop
+    worker_ended        a worker process ended: exit=; it is restarted, after a longer time while it keeps ending
+    worker_start_failed
+                        the system did not start a process: error=; it is retried
+    worker_killed       a worker did not end in time after a stop, and was killed
     worker_misconfigured
-                        it cannot work: the configuration or its handler is wrong; it is started again, at the slowest
-                        once a minute; where that is so of all from the start, everything stops with exit code 2
+                        a worker cannot work, because the configuration or its handler is wrong: error=; it is
+                        restarted, in the end once a minute. If that is so of all workers from the start, the supervisor
+                        stops with exit code 2
     handler_import_failed
-                        an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it is known to
-                        bring: their events go on to their queues, and wait there; others do not notice
-    redis_unavailable
-                              Redis does not answer or will not write now; it is tried again, once said
-    redis_available          it does again, and what waited for it is written
-    journal_not_created    no file for what handlers have finished: a killed worker's last events would come again
+                        an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it brought when
+                        it last could: their events go to their queues and wait there; other handlers are not affected
+    redis_unavailable   Redis does not answer or cannot write now; logged once, and retried
+    redis_available     Redis answers again, and what waited for it is written
+    journal_not_created
+                        the file for what handlers have finished cannot be made: error=; if the worker is killed, its
+                        last events are delivered again
     journal_unreadable, journal_not_removed
-                        what a dead worker has noted cannot be read, or its file not be removed; it is passed over
-    job_requeued      a dead worker's job is in its queue again; or one that fell back with Redis to an earlier state
+                        the completion journal of a dead worker cannot be read, or not be removed; it is skipped
+    job_requeued        a dead worker's job is in its queue again, or one that fell back with Redis to an earlier state
     job_claimed_elsewhere, job_run_stale
-                        a job was given to another worker meanwhile; this run of it has changed nothing more
-    job_end_unconfirmed     the work is done, and Redis did not answer to the note that it is
-    job_failed          a job failed as a whole: it goes on from where it was, later and alone; failures= so far
+                        a job was given to another worker meanwhile; this run of it changes nothing more
+    job_end_unconfirmed
+                        the job is done, and Redis did not answer when that was written
+    job_failed          a job failed as a whole: it is retried later and alone, from where it was; failures= so far
     job_replace_failed  a failed job could not be split or moved to the failures; it is retried later
-    job_split           a job failed alone: each of its items is a job of its own now: items=
-    job_moved_to_failures       a job failed for an hour: what was left of it is in the quarantine, or dead: entries=
-    job_unreadable      a job that this release cannot read
-    callback_split      the reading of a callback raised cause=: it is read one record at a time
-    event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is set aside
-    run_split           a delivery's run raised cause=: its events are called one at a time
-    req_uuid_reused     replies= came under the req_uuid of other replies, and were delivered: a fault of the sender
-    execution_unreadable      Redis holds something among a worker's runs that is not one: member=; it is passed over
-    event_retried       events failed at their handler and are tried again later: cause= what was raised, and where
-    event_dead          events became dead letters: `callbacks dead show` has the message and the traceback
-    handler_paused      a handler asked for a pause, or the event tried after one went wrong: its queue waits seconds=;
-                        by=memory: it fails, and Redis has no room for its retries (85 % of maxmemory)
-    handler_resumed     an event was done again, and the queue goes on: seconds= it was paused; by=memory: there is room
-    fan_out_waiting     Redis is too full to expand callbacks (95 % of maxmemory): used=; they wait, once said
-    fan_out_resumed     there is room again: used=
+    job_split           a job failed alone: each of its items is now a job of its own: items=
+    job_moved_to_failures
+                        a job failed for an hour: what was left of it is quarantined, or became dead letters: failures=
+    job_unreadable      this release cannot read a job: error=; it goes back to its queue, to run alone
+    callback_split      reading a callback raised cause=: it is read one record at a time
+    event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is
+                        quarantined, or becomes a dead letter
+    run_split           a delivery's run raised cause=: the handler is called with one event at a time
+    req_uuid_reused     replies= had the req_uuid of other replies, and were delivered: an error of the sender
+    execution_unreadable
+                        Redis has something among a worker's runs that is not a run: member=; it is skipped
+    event_retried       events failed at their handler and are retried later: cause= what was raised, and where
+    event_dead          events became dead letters: `callbacks dead show` prints the message and the traceback
+    handler_paused      a handler asked for a pause, or the event tried after one failed: its queue waits seconds=;
+                        by=memory: the handler fails, and Redis has no room for its retries (85 % of maxmemory)
+    handler_resumed     an event succeeded, and the queue continues: seconds= it was paused; by=memory: there is room
+                        again
+    fan_out_waiting     Redis is too full to expand callbacks (95 % of maxmemory): used=; logged once, and they wait
+    fan_out_resumed     Redis has room again: used=
     handler_lifespan_failed
                         a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
-                        and is started again, ever more slowly, and its events wait
+                        and is restarted, after a longer time each time, and its events wait
     handler_lifespan_ended
-                        a handler's lifespan ended while it was to be open, as a task of its group failed for one:
-                        cause=; the process stops after the call under way, and is started again
+                        a handler's lifespan ended while it should have been open, for example because one of its tasks
+                        failed: cause=; the process stops after the call in progress, and is restarted
     handler_lifespan_close_failed
-                        a handler's lifespan could not be left: cause=; nothing else is the worse for it
-    failures_dropped   entries of a shelf (quarantine, or dead:<handler>) were dropped: old= for their age of 30
-                        days, over= for want of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
-    database_unavailable       the `sql` handler's database cannot be used: database= error=; its events wait, once said
-    database_available       it can again: seconds= it was away
-    partial_line_removed   the `jsonl` handler cut off what a killed process had left of a line: file= bytes=
-    gzip_failed          the `jsonl` handler could not pack its closed files, and tries again: folder= error=
-    forward_unsigned    the `forward` handler signs nothing for a target: handler= target=; it was told to
+                        a handler's lifespan could not be closed: cause=; no event is affected
+    failures_dropped    failures of a list (quarantine, or dead:<handler>) were dropped: old= for their age of 30 days,
+                        over= for lack of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
+    database_unavailable
+                        the `sql` handler cannot use its database: database= error=; logged once, and its events wait
+    database_available  the `sql` handler can use its database again: seconds= it was unavailable
+    partial_line_removed
+                        the `jsonl` handler removed the end of a line that a killed process left: file= bytes=
+    gzip_failed         the `jsonl` handler could not compress its closed files, and retries: folder= error=
+    forward_unsigned    the `forward` handler does not sign requests to a target, as configured: handler= target=
     traces_off          OpenTelemetry's variables ask for traces, and there are none: missing= a package, or error=
-    traces_trouble      OpenTelemetry complains, of a collector that does not answer for example: where= in its code;
-                        told once a minute, with how many there were
+    traces_trouble      OpenTelemetry reports a problem, such as a collector that does not answer: where= in its code;
+                        logged once a minute, with the count
     signed_in, signed_out
-                        somebody did so on the operators' page: operator= the name given
-    sign_in_refused     somebody could not: why= wrong_password or too_many_attempts, address=
-    live_feed_refused        Redis does not let the operators' page listen to live events: error=
+                        an operator signed in or out on the operators' page: operator= the name given
+    sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=
+    live_feed_refused   Redis does not let the operators' page listen to live events: error=
     operator_action_started
                         an operator starts an action (replay, drop, pause, resume, purge, drain): id= who= by= what=
                         where= chosen= number=
     operator_action_ended
-                        it was done, stopped, or failed: id= who= what= where= state= done= failed= why=
+                        an action was done, stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted
                         Redis failed during an action: id= error=; the page offers to resume it
-    bulk_action_failed     an action stopped on an unexpected error: id= count=, and the places in the code; the page
-                        offers to resume it
+    bulk_action_failed  an action stopped on an unexpected error: id= count=, and the lines of code; the page offers to
+                        resume it
     operator_action_not_logged
-                        an action runs without a record, as Redis is full: dropping makes room: what= where=
-    setting_unknown     at the start of any process: variable= is not a setting, as it is misspelt: what was meant
-    loop_failed         in any process: a loop beside the main work failed with what nobody foresaw, and begins again:
-                        loop= (see shared/background.py) count= and the places in the code
-    loop_recovered      it goes well again: failures= in a row
-    uncaught            in any process: an exception that nobody caught, in a where=thread, loop or destructor
+                        an action cannot be logged in Redis, which is full; it is still run, to make room
+    setting_unknown     at the start of any process: variable= is not a setting but similar to one, which is named
+    loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
+                        shared/background.py) count= and the lines of code
+    loop_recovered      the loop works again: failures= in a row
+    uncaught            in any process: an exception that no code caught, in a where=thread, loop or destructor
     fan_out             (DEBUG) a batch became events
 
-No line carries a token, a text or a whole number of a person (I9), so nothing here formats events.
+No line contains a token, a person's text or a whole phone number (I9), so nothing here formats events.
 """
 
 import logging
@@ -94,10 +104,9 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
 
 def configure() -> None:
-    """Send this process's log to standard error, at the level that CALLBACKS_LOG_LEVEL names (default INFO).
+    """Write this process's log to standard error, at the level of CALLBACKS_LOG_LEVEL (default INFO).
 
-    Called before the settings are read, so that what is wrong with them can be logged; a level that is none is
-    their error to report.
+    It is called before the settings are read, so that their errors can be logged. An invalid level is one of them.
     """
     level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", ""), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)

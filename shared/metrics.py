@@ -1,18 +1,18 @@
-"""What only this process knows, counted in plain Python: answers, how long they took, batches, runs of a handler.
+"""Metrics of one process, counted in plain Python: responses and their times, batches, runs of handlers.
 
-Counting is two dictionary or list operations, below a microsecond, takes no lock and never waits. One thread counts,
-another may take a snapshot at any time: numbers only grow, so what it misses it sees the next time. What is counted in
-Redis already, in the step that it counts (`keys.COUNTS`), is not counted here again.
+Counting takes two dictionary or list operations, below a microsecond, and no lock. One thread counts, another may take
+a snapshot at any time: numbers only grow, so the next snapshot has what this one missed. What Redis counts in the same
+step as the change itself (`keys.COUNTS`) is not counted here.
 """
 
 from bisect import bisect_left
 from typing import Final, TypeAlias
 
-# The words of a figure's name, such as ("responses", 200): joined only when it is told.
+# The parts of a metric's name, such as ("responses", 200), joined only for a snapshot.
 MetricName: TypeAlias = tuple[str | int, ...]
 
 SEPARATOR: Final = "|"
-# Bounds are part of what is kept in Redis. Should a release choose others, the old ones stay beside them, unchanged.
+# Bounds are stored in Redis. If a release changes them, the old ones stay there unchanged.
 SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZE_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 INFINITY: Final = "+Inf"
@@ -31,19 +31,19 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float, number: int = 1) -> None:
-        """Note `number` observations of `value`."""
+        """Record `number` observations of `value`."""
         self._counts[bisect_left(self._bounds, value)] += number
         self._sum += value * number
 
     def snapshot(self) -> dict[str, int]:
-        """Give the counts by "le" and bound, and the sum in SUM_UNIT."""
+        """Return the counts by "le" and bound, and the sum in SUM_UNIT."""
         bounds = [*map(str, self._bounds), INFINITY]
         found = {f"le{SEPARATOR}{bound}": count for bound, count in zip(bounds, self._counts, strict=True) if count}
         return found | {"sum": round(self._sum / SUM_UNIT)} if found else {}
 
 
 class Metrics:
-    """All that one process counts."""
+    """All metrics of one process."""
 
     def __init__(self) -> None:
         self._counts: dict[MetricName, int] = {}
@@ -54,11 +54,11 @@ class Metrics:
         self._counts[name] = self._counts.get(name, 0) + number
 
     def histogram(self, name: MetricName, bounds: tuple[float, ...]) -> Histogram:
-        """Give the histogram of that name, to be held by whoever observes."""
+        """Return the histogram of that name, for the caller to keep."""
         return self._histograms.setdefault(name, Histogram(bounds))
 
     def snapshot(self) -> dict[str, int]:
-        """Give every number by its joined name. Names that were never counted are absent."""
+        """Return every number by its joined name. Names that were never counted are absent."""
         # dict.copy is one step to other threads, iterating is not.
         found = {_join(name): number for name, number in self._counts.copy().items()}
         for name, histogram in self._histograms.copy().items():

@@ -1,14 +1,13 @@
-"""A process's figures, added up in Redis with those of all others, on all machines: every two seconds, and at its end.
+"""Pushes this process's metrics to Redis every two seconds and on shutdown, where they add up over all processes.
 
-Each process adds what has grown since the last time to one hash, from a thread and over a connection of its own, so no
-commit waits for it, and a Redis that is away costs nothing: the figures wait, and are told when it is back. A telling
-whose answer got lost is repeated under the same number, and Redis adds it once, to the last hour (`shared.recent_rate`)
-too. A process that is killed takes what it counted in its last two seconds with it, figures only; a gentle end loses
-nothing unless Redis is away just then.
+A thread with its own connection adds what has grown since the last push to one hash. No commit waits for it, and while
+Redis is unavailable the growth waits too. A push whose response was lost is repeated under the same number, and Redis
+adds it once, also to the recent rate (`shared.recent_rate`). A killed process loses the metrics of its last two
+seconds; a process that shuts down loses none unless Redis is unavailable then.
 
-prometheus-client's multiprocess files were the other way. They survive a kill, but know one machine only, need a
-folder shared with the ops process, which may be in another container, cost some microseconds for each number, and
-leave a file behind for each process that ever ran, to be read at every scrape.
+The alternative is prometheus-client's multiprocess files. They survive a kill, but work on one machine only, need a
+folder shared with the ops process, which may run in another container, cost some microseconds per number, and leave a
+file for each process that ever ran, to be read at every scrape.
 """
 
 import os
@@ -27,17 +26,17 @@ from shared.background import Background
 from shared.metrics import Metrics
 
 PUSH_SECONDS: Final = 2.0
-# Beyond this age a process's state is no longer believed: it has ended without a word, or cannot reach Redis.
+# A process whose state is older has ended without notice, or cannot reach Redis.
 STATE_SECONDS: Final = 15
-# The end of a process waits for this, and for a connection, at most.
+# A shutdown waits at most this long, for a connection too.
 _TIMEOUT_SECONDS: Final = 2.0
 _LIFETIME_SECONDS: Final = keys.DAY_SECONDS
 
-# KEYS  1 the figures   2 processes that have a state, by time   3 what this process told last   4 the last hour
-# ARGV  1 name of the process   2 number of this telling   3 lifetime in seconds   4 state, or ''
-#       5 how many seconds ago this growth ended   6 how many seconds it took   7 how many words of it the last hour has
-#       then those words: name, growth; then figure, growth
-# The time is the server's: those of machines differ.
+# KEYS  1 the metrics   2 processes that have a state, by time   3 the last push of this process   4 the recent rate
+# ARGV  1 name of the process   2 number of this push   3 lifetime in seconds   4 state, or ''
+#       5 how many seconds ago this growth ended   6 how many seconds it took   7 number of words for the recent rate
+#       then those words: name, growth; then the metrics: name, growth
+# The time is the server's: the clocks of machines differ.
 _PUSH_LUA: Final = f"""{recent_rate.ADD_LUA}
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
@@ -58,9 +57,9 @@ end
 
 
 class MetricsPush:
-    """Tells `figures` to the Redis at `url` while it runs; and `state()`, of which only the last counts.
+    """Pushes `metrics` to the Redis at `url` while it runs, and `state()`, of which Redis keeps the last.
 
-    What of `background` keeps failing belongs to the state; a process that has none else then has one.
+    The failing loops of `background` are part of the state.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class MetricsPush:
         self._has_state = False
         self._snapshot: dict[str, int] | None = None
         self._number = 0
-        # When the snapshot was taken, and the one before that was told: by this process's clock, for what lies between.
+        # When this snapshot was taken, and the last pushed one, by this process's monotonic clock.
         self._snapshot_at = self._pushed_until = time.monotonic()
         self._ending = threading.Event()
         self._loop = self._background.loop("metrics_push")
@@ -90,22 +89,22 @@ class MetricsPush:
         )
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Tell the rest, once, and end. Nothing is to be counted any more."""
+        """Push the rest once and stop. Nothing may be counted after this."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
         has_unsent = self._snapshot is not None
-        # What an earlier failure held back goes first, as it was, and what has grown since after it.
+        # A snapshot that failed earlier is pushed first, unchanged, then what has grown since.
         if self._push_last() and has_unsent:
             self._push_last()
         self._client.close()
 
     def push(self, *, is_last: bool = False) -> None:
-        """Tell what has grown. Raises redis.RedisError, and then the same is told the next time."""
+        """Push what has grown. Raises redis.RedisError; the next call then pushes the same."""
         state = None if is_last else self._current_state()
         if self._snapshot is None:
             snapshot = self._metrics.snapshot()
@@ -148,7 +147,7 @@ class MetricsPush:
         try:
             self.push(is_last=is_last)
         except (redis.RedisError, OSError):
-            # No line of ours: whoever keeps callbacks says so where it matters.
+            # Not logged: the code that commits callbacks logs that Redis is unavailable.
             return False
         return True
 

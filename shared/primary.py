@@ -1,11 +1,11 @@
-"""Connections that lead to the primary, or break: a server that was demoted keeps nobody who connected to it before.
+"""Connections to the primary, which break when the server is no longer the primary.
 
-After a polite failover (FAILOVER, or an operator's REPLICAOF) the old primary closes no connection, and an address that
-leads elsewhere by now is resolved by new connections only. So a connection that meets a replica, a server that is still
-loading, or one that lost its own primary is dropped and raises redis.ConnectionError, as redis-py's own connections do
-where Sentinels watch. Whoever repeats a command then does it on a new connection, to where the address leads now.
+After a planned failover (FAILOVER, or an operator's REPLICAOF) the old primary closes no connection, and only a new
+connection resolves the URL's host again. So a connection is dropped, and raises redis.ConnectionError, when it meets a
+replica, a server that is still loading, or one that has lost its own primary. redis-py does the same with Sentinels. A
+command that is repeated then uses a new connection, to the current primary.
 
-Who only reads is answered by a replica as well, so it asks for the server's role now and then: see `check_role`.
+A replica also answers commands that only read. A client that only reads must check the server's role: `check_role`.
 """
 
 import re
@@ -18,16 +18,16 @@ from redis.asyncio import sentinel as asynchronous_sentinel
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
-# UNBLOCKED: what a demoted server says to who waited in BLMOVE. Before Redis 7 a script's error bears the code of what
-# failed inside it in the middle of its sentence.
-_LEADS_ASTRAY: Final = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|UNBLOCKED)\b")
-# What uvloop raises where a transport is dead and asyncio has not heard of it, and what is left of a stream that was
-# closed while somebody wrote to it.
+# UNBLOCKED: what a demoted server replies to clients that wait in BLMOVE. Before Redis 7 the error of a script has the
+# code of the failed command in the middle of its sentence.
+_DEMOTION_CODES: Final = re.compile(r"(?:^|-)(READONLY|MASTERDOWN|UNBLOCKED)\b")
+# What uvloop raises if a transport is dead and asyncio does not know it yet, and what a stream raises that was closed
+# during a write.
 _DEAD_TRANSPORT: Final = (RuntimeError, AttributeError)
 
 
 class Demoted(redis.ConnectionError):
-    """The server is a replica now, or has lost its primary; the connection was dropped."""
+    """The server is a replica now, or has lost its primary. The connection was dropped."""
 
 
 def check_role(client: redis.Redis) -> None:
@@ -39,44 +39,44 @@ def check_role(client: redis.Redis) -> None:
 
 
 async def check_role_async(client: "redis.asyncio.Redis") -> None:
-    """Do as `check_role`."""
+    """Do as `check_role`, for asyncio."""
     info: Any = await client.info("replication")
     if info.get("role") == "slave":
         await client.connection_pool.disconnect()
         raise Demoted(Demoted.__doc__)
 
 
-class _ToPrimary:
-    """A mixin for redis-py's connections."""
+class _PrimaryOnly:
+    """A mixin for redis-py's blocking connections."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read an answer. Raises Demoted, and what redis-py raises."""
+        """Return a reply. Raises Demoted, and what redis-py raises."""
         connection: Any = super()
         try:
             return connection.read_response(*args, **options)
-        except redis.BusyLoadingError:  # a ConnectionError already, which says what it is
+        except redis.BusyLoadingError:  # it is a ConnectionError with a clear message already
             connection.disconnect()
             raise
         except redis.RedisError as exc:
-            if not _leads_astray(exc):
+            if not _is_demotion(exc):
                 raise
             connection.disconnect()
             raise Demoted(Demoted.__doc__) from exc
 
 
-class _ToPrimaryAsync:
-    """The same for those of asyncio, on whose dead transports uvloop raises what is no RedisError."""
+class _PrimaryOnlyAsync:
+    """The same for asyncio. On a dead transport uvloop raises errors that are not a RedisError."""
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read an answer. Raises Demoted, and what redis-py raises."""
+        """Return a reply. Raises Demoted, and what redis-py raises."""
         connection: Any = super()
         try:
             return await connection.read_response(*args, **options)
-        except redis.BusyLoadingError:  # a ConnectionError already, which says what it is
+        except redis.BusyLoadingError:  # it is a ConnectionError with a clear message already
             await connection.disconnect(nowait=True)
             raise
         except redis.RedisError as exc:
-            if not _leads_astray(exc):
+            if not _is_demotion(exc):
                 raise
             await connection.disconnect(nowait=True)
             raise Demoted(Demoted.__doc__) from exc
@@ -85,7 +85,7 @@ class _ToPrimaryAsync:
             raise redis.ConnectionError("the connection is dead") from exc
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Send a command. Raises redis.ConnectionError where the transport is dead, whatever it says to that."""
+        """Send a command. Raises redis.ConnectionError if the transport is dead, whatever the transport raises."""
         connection: Any = super()
         try:
             await connection.send_packed_command(*args, **options)
@@ -94,50 +94,50 @@ class _ToPrimaryAsync:
             raise redis.ConnectionError("the connection is dead") from exc
 
 
-class PrimaryConnection(_ToPrimary, Connection):
+class PrimaryConnection(_PrimaryOnly, Connection):
     """A TCP connection."""
 
 
-class PrimarySSLConnection(_ToPrimary, SSLConnection):
+class PrimarySSLConnection(_PrimaryOnly, SSLConnection):
     """A TCP connection with TLS."""
 
 
-class PrimaryUnixConnection(_ToPrimary, UnixDomainSocketConnection):
+class PrimaryUnixConnection(_PrimaryOnly, UnixDomainSocketConnection):
     """A connection to a Unix socket."""
 
 
-class PrimarySentinelConnection(_ToPrimary, SentinelManagedConnection):
+class PrimarySentinelConnection(_PrimaryOnly, SentinelManagedConnection):
     """A TCP connection to the primary that Sentinels name."""
 
 
-class PrimarySentinelSSLConnection(_ToPrimary, SentinelManagedConnection, SSLConnection):
+class PrimarySentinelSSLConnection(_PrimaryOnly, SentinelManagedConnection, SSLConnection):
     """The same with TLS."""
 
 
-class AsyncPrimaryConnection(_ToPrimaryAsync, asynchronous.Connection):
+class AsyncPrimaryConnection(_PrimaryOnlyAsync, asynchronous.Connection):
     """A TCP connection."""
 
 
-class AsyncPrimarySSLConnection(_ToPrimaryAsync, asynchronous.SSLConnection):
+class AsyncPrimarySSLConnection(_PrimaryOnlyAsync, asynchronous.SSLConnection):
     """A TCP connection with TLS."""
 
 
-class AsyncPrimaryUnixConnection(_ToPrimaryAsync, asynchronous.UnixDomainSocketConnection):
+class AsyncPrimaryUnixConnection(_PrimaryOnlyAsync, asynchronous.UnixDomainSocketConnection):
     """A connection to a Unix socket."""
 
 
-class AsyncPrimarySentinelConnection(_ToPrimaryAsync, asynchronous_sentinel.SentinelManagedConnection):
+class AsyncPrimarySentinelConnection(_PrimaryOnlyAsync, asynchronous_sentinel.SentinelManagedConnection):
     """A TCP connection to the primary that Sentinels name."""
 
 
 class AsyncPrimarySentinelSSLConnection(
-    _ToPrimaryAsync, asynchronous_sentinel.SentinelManagedConnection, asynchronous.SSLConnection
+    _PrimaryOnlyAsync, asynchronous_sentinel.SentinelManagedConnection, asynchronous.SSLConnection
 ):
     """The same with TLS."""
 
 
 class PrimarySentinelPool(SentinelConnectionPool):
-    """Connections to the primary that Sentinels name, which end with those to the Sentinels."""
+    """Connections to the primary that Sentinels name. They are closed together with those to the Sentinels."""
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Disconnect all; they may be used again."""
@@ -156,6 +156,6 @@ class AsyncPrimarySentinelPool(asynchronous_sentinel.SentinelConnectionPool):
             await sentinel.connection_pool.disconnect(inuse_connections)
 
 
-def _leads_astray(exc: redis.RedisError) -> bool:
+def _is_demotion(exc: redis.RedisError) -> bool:
     is_code = isinstance(exc, (redis.ReadOnlyError, redis.exceptions.MasterDownError))
-    return is_code or _LEADS_ASTRAY.search(str(exc)) is not None
+    return is_code or _DEMOTION_CODES.search(str(exc)) is not None

@@ -1,9 +1,9 @@
 """How much of a job is settled: a job's field `progress`, as text that changes whenever anything is settled.
 
     17            the first 17 items
-    17,19-40,42   the first 17, then those at the places 19 to 40, and 42, counted from 0
+    17,19-40,42   the first 17, then those at the positions 19 to 40, and 42, counted from 0
 
-Items end in any order where several are worked on at once; what is done need not wait for what is slow.
+Items end in any order if several are worked on at once; what is done does not wait for what is slow.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,7 +13,7 @@ NOTHING: Final = "0"
 
 
 def parse(text: str) -> frozenset[int]:
-    """Give the places of the items that are settled."""
+    """Return the positions of the settled items."""
     first, *others = text.split(",")
     positions = set(range(int(first)))
     for other in others:
@@ -23,12 +23,12 @@ def parse(text: str) -> frozenset[int]:
 
 
 def to_text(positions: Collection[int]) -> str:
-    """Give the text for these places."""
+    """Return the text for these positions."""
     return ",".join(_ranges(sorted(positions)))
 
 
 def count(text: str) -> int:
-    """Give how many items are settled, without listing them."""
+    """Return how many items are settled, without listing them."""
     first, *others = text.split(",")
     total = int(first)
     for other in others:

@@ -1,8 +1,8 @@
-"""The queues, and the jobs on them as RQ stores them: one place that knows RQ's format of a job.
+"""The queues, and the jobs in them as RQ stores them: the only module that knows RQ's format of a job.
 
-A job is named by a dotted string, so that the web process enqueues work without importing it. Its hash is what
-RQ's own `Job.to_dict` gives; only `data`, the call, is written here: as plain JSON, which `Job.restore` reads as
-well as its zlib-compressed form, and which a Lua script can put together.
+A job names its function by a dotted string, so the web process enqueues work without importing it. Its hash is what
+RQ's own `Job.to_dict` returns, except `data`, the call: it is plain JSON, which `Job.restore` reads like its own
+zlib-compressed form, and which a Lua script can build.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ EXPAND: Final = "expand"
 EXPAND_JOB: Final = "workers.jobs.expand"
 DELIVER_JOB: Final = "workers.jobs.deliver"
 
-# The form of both jobs' arguments; a reader of version n reads all up to n.
+# The version of both jobs' arguments; a reader of version n reads all up to n.
 #   expand   version, callbacks (each as batches.Accepted)
-#   deliver  version, name of the handler, number of the attempt, events (each as events.encode gives it)
-# Behind the last field of a callback or of an event a traceparent may stand, if it is traced (see `shared.tracing`).
+#   deliver  version, name of the handler, number of the attempt, events (each as events.encode returns it)
+# The last field of a callback or event that is traced is followed by its traceparent (see `shared.tracing`).
 PAYLOAD_VERSION: Final = 1
 FIRST_ATTEMPT: Final = 1
 
-# RQ gives a killed worker's job back only while it has retries left, so it never may run out of them:
-# what ends a failing job is ours, not this number.
+# RQ requeues a killed worker's job only while it has retries left, so it must never run out of them. What ends a
+# failing job is the failure ladder, not this number.
 _RETRIES: Final = 1_000_000
-# RQ wants to know how long a job may take; our workers set no alarm for it, as handlers have limits of their own.
+# RQ requires a timeout of jobs; our workers ignore it, because handlers have limits of their own.
 _JOB_TIMEOUT_SECONDS: Final = 3600
 _FAILURE_SECONDS: Final = 30 * 86_400
-# A Job wants a connection even where it only writes itself down; nothing is ever sent over this one.
+# A Job requires a connection even if it only builds its fields; nothing is ever sent over this one.
 _UNUSED: Final = redis.Redis()
 
 
@@ -45,13 +45,13 @@ def delivery_queue(handler: str) -> str:
 
 
 class NewerRelease(ValueError):
-    """A job that a newer release has written."""
+    """A newer release has written the job."""
 
 
 class JsonSerializer:
-    """What RQ reads and writes job data with: JSON, as whoever can write to Redis must not run code.
+    """How RQ reads and writes job data: as JSON, because a client that can write to Redis must not run code.
 
-    Reading is msgspec's: of the two it alone keeps an integer beyond 64 bits what it was.
+    msgspec reads it, because orjson does not keep an integer beyond 64 bits.
     """
 
     @staticmethod
@@ -66,19 +66,19 @@ class JsonSerializer:
 
 
 def new_job_id() -> str:
-    """Give a new job's id."""
+    """Return a new job's id."""
     return os.urandom(16).hex()
 
 
 def job_fields(
     *, queue: str, function: str, description: str, items: int = 0, status: JobStatus = JobStatus.QUEUED
 ) -> dict[str, Any]:
-    """Give the hash of a job, all but `data`, as RQ itself writes it, and how many `items` its data hold.
+    """Return the hash of a job as RQ itself writes it, without `data`, and with how many `items` its data hold.
 
-    Without the fields that RQ writes empty: it reads them as well where they are missing, and a job that waits with
-    one callback would be half as large again.
+    The fields that RQ writes empty are left out: RQ does not need them, and with them a waiting job with one callback
+    would be half as large again.
     """
-    # As rq.utils.utcformat writes it, whose strftime takes longer than all the rest of this.
+    # As rq.utils.utcformat writes it, but its strftime takes longer than all the rest of this.
     time = f"{datetime.now(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
     return {
         **_constant_fields(queue, function, status.value),
@@ -91,7 +91,7 @@ def job_fields(
 
 @functools.cache
 def _constant_fields(queue: str, function: str, status: str) -> dict[str, Any]:
-    """Give what is the same for all such jobs: to make an RQ job takes longer than all the rest of a commit."""
+    """Return what is the same for all such jobs: making an RQ job takes longer than all the rest of a commit."""
     job = Job.create(
         function,
         connection=_UNUSED,
@@ -118,7 +118,7 @@ def delivery_job(
     status: JobStatus = JobStatus.QUEUED,
     description: str,
 ) -> dict[str, Any]:
-    """Give the hash of a job that delivers `events`, each as `events.encode` gives it, to a handler."""
+    """Return the hash of a job that delivers `events`, each as `events.encode` returns it, to a handler."""
     fields = job_fields(
         queue=delivery_queue(handler), function=DELIVER_JOB, description=description, items=len(events), status=status
     )
@@ -127,21 +127,21 @@ def delivery_job(
 
 
 def encode_delivery(handler: str, events: Sequence[bytes], *, attempt: int = FIRST_ATTEMPT) -> bytes:
-    """Give the `data` of such a job."""
+    """Return the `data` of a job that delivers events."""
     return encode_call(DELIVER_JOB, (PAYLOAD_VERSION, handler, attempt, [orjson.Fragment(event) for event in events]))
 
 
 def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
-    """Give a job's `data`: the call of `function`, as RQ's Job serialises it (function, instance, args, kwargs)."""
+    """Return a job's `data`: the call of `function`, as RQ's Job serialises it (function, instance, args, kwargs)."""
     return orjson.dumps((function, None, arguments, {}))
 
 
 def parse_arguments(data: bytes) -> list[Any]:
-    """Read the arguments out of a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` gives it).
+    """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Raises msgspec.DecodeError or ValueError if it is no job of ours, or one of a newer release.
+    Raise msgspec.DecodeError or ValueError if it is not a job of this service, or is one of a newer release.
     """
-    if not data.startswith(b"["):  # plain, it is an array; trying to decompress it would take longer than reading it
+    if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
     _, _, args, _ = JsonSerializer.loads(data)
@@ -149,10 +149,10 @@ def parse_arguments(data: bytes) -> list[Any]:
 
 
 def check_version(args: Sequence[Any]) -> list[Any]:
-    """Give a job's arguments as they are. Raises NewerRelease if one wrote them, ValueError if nothing of ours did."""
+    """Return a job's arguments as they are. Raise NewerRelease if one wrote them, ValueError for another service's."""
     version = args[0] if args else None
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise ValueError(f"arguments of version {version!r}: this is no job of this service")
+        raise ValueError(f"arguments of version {version!r}: this is not a job of this service")
     if version > PAYLOAD_VERSION:
         raise NewerRelease(f"arguments of version {version}, and this release reads 1 to {PAYLOAD_VERSION}")
     return list(args)

@@ -1,8 +1,8 @@
-"""What came in during the last hour, in buckets of ten seconds: kept in Redis, so it outlives whoever shows it.
+"""Callbacks accepted in the last hour, in buckets of ten seconds, stored in Redis.
 
-Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, and how long
-the answers took. It is a ring in one hash of 130 KiB at the most, which is gone an hour after the last
-callback. All times are Redis's own, as those of machines differ.
+Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, and response
+times. It is a ring in one hash of at most 130 KiB, which expires an hour after the last callback. All times are
+Redis's, since the clocks of machines differ.
 
     cb:recent-rate    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}
 """
@@ -20,18 +20,18 @@ from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
 
 BUCKET_SECONDS: Final = 10
 SHOWN_BUCKETS: Final = 3600 // BUCKET_SECONDS
-# Those that are shown, the one that is being filled, and those that may still get something.
+# The buckets shown, the one being filled, and those that late pushes may still change.
 SLOTS: Final = SHOWN_BUCKETS + 6
 LIFETIME_SECONDS: Final = SLOTS * BUCKET_SECONDS
-# Processes tell every two seconds, so a bucket is whole this long after its end.
+# Processes push every two seconds, so a bucket is complete this long after its end.
 LATE_SECONDS: Final = 3.0
-# Over fewer minutes a quiet service has too few answers for a 99th percentile.
+# In fewer minutes a quiet service has too few responses for a 99th percentile.
 WINDOW_SECONDS: Final = 300
 
 CALLBACKS: Final = "callbacks"
 _LE: Final = f"le{SEPARATOR}"
 
-# Spreads what has grown evenly over the time in which it grew: seconds mostly, but minutes where Redis was away.
+# Spreads growth evenly over the time in which it happened: seconds usually, minutes after Redis was unavailable.
 #   now, ended, seconds    unix time of Redis; how many seconds ago the growth ended, and how long it took
 #   first, last            where in ARGV its names and numbers stand
 ADD_LUA: Final = f"""
@@ -61,7 +61,7 @@ end
 
 
 class Bucket(Struct, frozen=True):
-    """Ten seconds that are over: when they began, in unix seconds, and how many callbacks were kept in them."""
+    """Ten seconds that are over: their start in Unix seconds, and how many callbacks were accepted in them."""
 
     began_seconds: int
     callbacks: int
@@ -73,9 +73,9 @@ class Bucket(Struct, frozen=True):
 
 
 class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
-    """How long callbacks waited for their 200, over the last `window_seconds`; None where there were no `answers`.
+    """How long callbacks waited for their 200, in the last `window_seconds`; None without `answers`.
 
-    Estimated from a histogram, as Prometheus does it: exact to within a bucket of `figures.SECONDS`.
+    Estimated from a histogram as Prometheus does it: exact to a bucket of `metrics.SECONDS_BUCKETS`.
     """
 
     window_seconds: int
@@ -85,14 +85,14 @@ class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
 
 
 class RecentRate(Struct, frozen=True):
-    """The hour: its buckets, oldest first, and how long answers took in its last minutes."""
+    """The buckets of the last hour, oldest first, and the response times of its last minutes."""
 
     buckets: tuple[Bucket, ...]
     acknowledged: AcknowledgeTimes
 
 
 def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
-    """Choose of what grew in a process's figures what the hour has: callbacks kept, and the times of answers."""
+    """Return the growth that counts for the recent rate: callbacks accepted, and response times."""
     found: Counter[str] = Counter()
     for name, number in metrics.items():
         part, _, rest = name.partition(SEPARATOR)
@@ -104,7 +104,7 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
 
 
 def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
-    """Read what Redis holds, at the time `now_seconds` of Redis. A bucket that is not there is one of nothing."""
+    """Parse what Redis holds, at the time `now_seconds` of Redis. A missing bucket counts as empty."""
     held: dict[int, dict[str, Any]] = {}
     for text in fields.values():
         counts = orjson.loads(text)
@@ -124,7 +124,7 @@ def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
 def estimate_percentile(
     counts: Sequence[int], share: float, *, bounds: Sequence[float] = SECONDS_BUCKETS
 ) -> float | None:
-    """Estimate the value below which `share` of the observations lie, None if there are none.
+    """Return an estimate of the value below which `share` of the observations lie; None if there are none.
 
     `counts` has one number for each of `bounds` and one beyond; within a bucket they are taken to be spread evenly,
     and what is beyond the last bound counts as that.
@@ -144,7 +144,7 @@ def _acknowledged(buckets: Iterable[Mapping[str, Any]]) -> AcknowledgeTimes:
     found: Counter[str] = Counter()
     for held in buckets:
         found.update({name: int(number) for name, number in held.items() if name.startswith(_LE)})
-    # Bounds of another release are left out: they cannot be put in order with ours.
+    # Bounds of another release are ignored: they cannot be merged with these.
     counts = [found[f"{_LE}{bound}"] for bound in (*SECONDS_BUCKETS, INFINITY)]
     return AcknowledgeTimes(
         window_seconds=WINDOW_SECONDS,

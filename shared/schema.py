@@ -1,7 +1,7 @@
-"""The gateway's two JSON bodies as types: which keys there are, and which values of theirs can be read.
+"""The gateway's two JSON bodies as types: their keys, and the values of each key that can be read.
 
-Source of the keys: "Message status callback" and "Message reply callback" of the IM Gateway REST API; of the
-second spellings (`sms_from`, `viber_from`, integers as digits, several time units): its sibling pages.
+The keys are those of "Message status callback" and "Message reply callback" in the IM Gateway REST API. The variants
+(`sms_from`, `viber_from`, integers as digits, several units of time) are those of its sibling pages.
 """
 
 from typing import Annotated, TypeAlias
@@ -9,13 +9,13 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
-# `\Z`, as `$` would let a line feed pass behind the digits; [0-9], as \d would take the digits of every script.
+# `\Z`, as `$` would allow a line feed after the digits; [0-9], as \d would allow the digits of every script.
 _Digits: TypeAlias = Annotated[str, Meta(pattern=r"^(-?[0-9]{1,17})?\Z")]
-# 10^17 microseconds after 1970 is the year 5138: anything beyond is no time in any of the three units.
+# 10^17 microseconds after 1970 is the year 5138: anything beyond is not a time in any of the three units.
 _Time: TypeAlias = Annotated[int, Meta(ge=-(10**17), le=10**17)] | _Digits | None
 _Id: TypeAlias = Annotated[str, Meta(min_length=1)] | int
 _Text: TypeAlias = str | int | None
-# The envelope's texts stand in every event of a bundle, so they are bounded: four times what the gateway allows.
+# Every event of a bundle has the envelope's texts, so they are limited: to four times what the gateway allows.
 _EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=1024)] | int | None
 _Code: TypeAlias = int | _Digits | None
 
@@ -45,7 +45,7 @@ class StatusCallback(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class StatusEnvelope(Struct, frozen=True, gc=False, kw_only=True):
-    """What a status callback says of all its records, next to `data`."""
+    """What a status callback says about all of its records, next to `data`."""
 
     api_job_id: _EnvelopeText = None
     client_job_id: _EnvelopeText = None
@@ -58,7 +58,7 @@ class ReplyMessage(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
-    """A recipient's message, known by its `reply_message_id`, or by its `req_uuid` where it has no other."""
+    """A recipient's message, identified by its `reply_message_id`, or by its `req_uuid` if it has no other."""
 
     reply_message_id: _Text = None
     req_uuid: _Text = None
@@ -75,17 +75,17 @@ class ReplyCallback(Struct, frozen=True, gc=False, kw_only=True):
     message: ReplyMessage | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError, which msgspec makes an error of validation, where nothing identifies it."""
+        """Raise ValueError, which msgspec turns into a ValidationError, if nothing identifies it."""
         if self.reply_message_id in (None, "") and self.req_uuid in (None, ""):
             raise ValueError("missing required key - at `$.reply_message_id`")
 
 
 class DocumentedRecord(Record, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """A record that has documented keys only, so that nothing of it is nested, or passed over unread."""
+    """A record with documented keys only: nothing in it is nested or skipped."""
 
 
 class DocumentedStatusCallback(Struct, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """A status callback that has documented keys only."""
+    """A status callback with documented keys only."""
 
     data: Annotated[list[DocumentedRecord], Meta(min_length=1)]
     api_job_id: _EnvelopeText = None
@@ -93,17 +93,17 @@ class DocumentedStatusCallback(Struct, frozen=True, gc=False, kw_only=True, forb
 
 
 class DocumentedReplyMessage(ReplyMessage, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """A reply's message that has documented keys only."""
+    """A reply's message with documented keys only."""
 
 
 class DocumentedReplyCallback(ReplyCallback, frozen=True, gc=False, kw_only=True, forbid_unknown_fields=True):
-    """A reply that has documented keys only."""
+    """A reply with documented keys only."""
 
     message: DocumentedReplyMessage | None = None
 
 
-class Head(Struct, frozen=True, gc=False, kw_only=True):
-    """The keys of either callback that tell its kind and its ids, unread; all others are passed over."""
+class CallbackKeys(Struct, frozen=True, gc=False, kw_only=True):
+    """The undecoded keys that show a callback's kind and hold its ids. All other keys are skipped."""
 
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     reply_message_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

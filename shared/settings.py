@@ -1,7 +1,7 @@
-"""The settings, all of them: one frozen object read from the environment, and one table to explain it.
+"""All settings: one frozen object read from the environment, and the table that explains it.
 
-The README's table, `callbacks check` and the texts of errors come from the fields below. A value that is wrong
-stops the start, with the variable's name and what is wrong; a secret is never shown, not even in a repr.
+The documented table, `callbacks check` and the errors are made from the fields below. A wrong value stops the start
+with the variable's name and what is wrong. A secret is never shown, not even in a repr.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Durability: TypeAlias = Literal["fsync", "replica", "memory"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 
-# NIST SP 800-63B asks for 8 where guesses are limited; this one is shared, and need not be learnt by heart.
+# NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
 _MAX_PASSWORD: Final = 256
-# The reports of 50,000 destinations, which is the most that one send request may name, have 10 to 15 MB. A worker takes
-# up to 20 MB for each MB of the smallest records, which is within the memory that deploy/ gives it.
+# The reports of 50,000 destinations, the most that one send request may name, have 10 to 15 MB. A worker needs up to
+# 20 MB for each MB of the smallest records, which is within the memory that deploy/ gives it.
 MAX_BODY_BYTES: Final = 16 << 20
 _RANDOM_EXAMPLE: Final = "openssl rand -base64 18"
 
@@ -33,7 +33,7 @@ ANY_NETWORK: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network(":
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A secret that a callback URL carries, and the name by which events and logs call whoever uses it."""
+    """A secret in a callback URL, and the name of the source that it identifies, in events and logs."""
 
     name: str
     secret: str = dataclasses.field(repr=False)
@@ -43,16 +43,16 @@ def _option(
     variable: str, default: str | None, parse: Callable[[str], Any], text: str, *, shown_default: str | None = None
 ) -> Any:
     shown = default if shown_default is None else shown_default
-    # Whatever may hold a password stays out of the repr.
+    # A field that may hold a password is not in the repr.
     secret = any(word in variable for word in ("TOKEN", "URL", "SECRET", "PASSWORD"))
     metadata = {"variable": variable, "default": default, "parse": parse, "help": text, "shown_default": shown}
     return dataclasses.field(metadata=metadata, repr=not secret)
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
+def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not minimum <= int(value) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
         return int(value)
 
     return parse
@@ -60,7 +60,7 @@ def _integer(least: int, most: int) -> Callable[[str], int]:
 
 def _seconds(value: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:
-        raise ValueError("must be a number of seconds above 0")
+        raise ValueError("must be a number of seconds greater than 0")
     return float(value)
 
 
@@ -78,15 +78,15 @@ def _tokens(value: str) -> tuple[Token, ...]:
     for position, part in enumerate(value.split(","), start=1):
         name, equals, secret = part.strip().partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-            raise ValueError(f"entry {position} must be name=token, the name of letters, digits, '_', '.' and '-'")
+            raise ValueError(f"entry {position} must be name=token; a name has letters, digits, '_', '.' and '-'")
         if not re.fullmatch(r"[^\s,/?#%\x00-\x20\x7f-\U0010ffff]{1,256}", secret):
             raise ValueError(
-                f"the token of {name!r} must be 1 to 256 characters that a URL's path carries as they are: "
+                f"the token of {name!r} must be 1 to 256 characters that need no encoding in a URL's path: "
                 "no space, no comma, none of / ? # %"
             )
         tokens.append(Token(name, secret))
     if len({token.secret for token in tokens}) < len(tokens):
-        raise ValueError("two names have the same token, so who posted could not be told")
+        raise ValueError("two names have the same token; give each source its own")
     return tuple(tokens)
 
 
@@ -99,14 +99,14 @@ def _networks(value: str) -> tuple[Network, ...]:
         try:
             networks.append(ipaddress.ip_network(part, strict=False))
         except ValueError as exc:
-            raise ValueError(f"{part!r} is neither an IP address, nor a network such as 10.0.0.0/8, nor *") from exc
+            raise ValueError(f"{part!r} must be an IP address, a network such as 10.0.0.0/8, or *") from exc
     return tuple(networks)
 
 
 def _networks_not_empty(value: str) -> tuple[Network, ...]:
     networks = _networks(value)
     if not networks:
-        raise ValueError("allows nobody: name the gateway's addresses, or * for any")
+        raise ValueError("allows no address: name those of the gateway, or * for any")
     return networks
 
 
@@ -123,9 +123,9 @@ def _names(value: str) -> tuple[str, ...]:
     names = tuple(filter(None, (part.strip() for part in value.split(","))))
     for name in names:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_]*)*", name):
-            raise ValueError(f"{name!r} is neither the name of a handler nor of a module")
+            raise ValueError(f"{name!r} must be the name of a handler or of a module")
     if not names:
-        raise ValueError("names no handler, so every event would be dropped")
+        raise ValueError("names no handler, so no event would be delivered; name at least one")
     return names
 
 
@@ -137,175 +137,192 @@ def _password(value: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says, checked. Sizes are in bytes, durations in seconds."""
+    """The settings of the environment, checked. Sizes are in bytes, durations in seconds."""
 
-    port: int = _option("PORT", "8080", _integer(0, 65535), "the port of the web process")
-    host: str = _option("HOST", "127.0.0.1", _text, "the address it listens on")
-    web_concurrency: int = _option("WEB_CONCURRENCY", "1", _integer(1, 64), "how many web processes share the port")
+    port: int = _option("PORT", "8080", _integer(0, 65535), "port of the web process")
+    host: str = _option("HOST", "127.0.0.1", _text, "address on which the web process listens")
+    web_concurrency: int = _option(
+        "WEB_CONCURRENCY", "1", _integer(1, 64), "number of web processes, which share the port"
+    )
     redis_url: str = _option(
         "REDIS_URL",
         None,
         _redis_url,
-        "redis://, rediss://, unix://, or redis+sentinel://host:port,host:port/service/db",
-        shown_default="none: `callbacks dev` and `demo` run their own",
+        "URL of Redis: redis://, rediss://, unix://, or redis+sentinel://host:port,host:port/service/db",
+        shown_default="none; `callbacks dev` and `demo` run their own",
     )
     tokens: tuple[Token, ...] = _option(
         "CALLBACKS_TOKENS",
         None,
         _tokens,
-        "`name=token,…`, several at once for rotation; the name becomes the event's `source`",
-        shown_default="none: refuses to start",
+        "tokens of the callback URLs: `name=token,…`, several for rotation; the name is the event's `source`",
+        shown_default="none; required",
     )
     allowed_ips: tuple[Network, ...] = _option(
         "CALLBACKS_ALLOWED_IPS",
         "80.252.167.60",
         _networks_not_empty,
-        "addresses and networks that may post; `*` for any",
+        "addresses and networks that may post callbacks; `*` for any",
     )
     trusted_proxies: tuple[Network, ...] = _option(
         "CALLBACKS_TRUSTED_PROXIES",
         "",
         _networks,
-        "whose X-Forwarded-For is believed, read from the right",
+        "proxies whose X-Forwarded-For is believed; it is read from the right",
         shown_default="none",
     )
     max_body_bytes: int = _option(
         "CALLBACKS_MAX_BODY_BYTES",
         str(4 << 20),
         _integer(1024, MAX_BODY_BYTES),
-        "the largest callback that is taken, at most 16 MiB",
+        "size of the largest callback; at most 16 MiB",
     )
     body_timeout_seconds: float = _option(
-        "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "how long a body may take to arrive"
+        "CALLBACKS_BODY_TIMEOUT_SECONDS", "10", _seconds, "seconds within which a body must arrive"
     )
     durability: Durability = _option(
         "CALLBACKS_DURABILITY",
         "fsync",
         _one_of("fsync", "replica", "memory"),
-        "what a 200 rests on: `fsync`, `replica` or `memory`",
+        "where a callback is stored before the 200: `fsync` (on disk), `replica` (also on a replica) or `memory`",
     )
     dedupe_seconds: int = _option(
-        "CALLBACKS_DEDUPE_SECONDS", "86400", _integer(1, 366 * 86400), "how long an event is remembered"
+        "CALLBACKS_DEDUPE_SECONDS",
+        "86400",
+        _integer(1, 366 * 86400),
+        "seconds for which an event is remembered, to recognise repetitions",
     )
     handlers: tuple[str, ...] = _option(
-        "CALLBACKS_HANDLERS", "log", _names, "names of installed handlers and dotted modules, comma-separated"
+        "CALLBACKS_HANDLERS", "log", _names, "installed handlers and dotted modules, separated by commas"
     )
-    # Checked by the handler itself: what others of the machine mean by it must not keep this service from starting.
+    # Checked by the handler itself: another program on this machine may use the variable for something else.
     database_url: str = _option(
         "DATABASE_URL",
         "sqlite:///var/callbacks.db",
         _text,
-        "where the `sql` handler keeps messages: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`",
+        "database of the `sql` handler: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`",
     )
     stream_url: str = _option(
         "CALLBACKS_STREAM_URL",
         "",
         _text,
-        "the Redis of the `stream` handler, any address that `REDIS_URL` may be",
-        shown_default="none: that of `REDIS_URL`",
+        "Redis of the `stream` handler, a URL as in `REDIS_URL`",
+        shown_default="none: `REDIS_URL` is used",
     )
-    stream_key: str = _option("CALLBACKS_STREAM_KEY", "callbacks", _text, "the stream that it adds to")
+    stream_key: str = _option(
+        "CALLBACKS_STREAM_KEY", "callbacks", _text, "stream to which the `stream` handler adds events"
+    )
     stream_maxlen: str = _option(
-        "CALLBACKS_STREAM_MAXLEN", "100000", _text, "about how many entries the stream keeps; empty: all"
+        "CALLBACKS_STREAM_MAXLEN", "100000", _text, "approximate number of entries that the stream keeps; empty: all"
     )
-    jsonl_dir: str = _option("CALLBACKS_JSONL_DIR", "./var/events", _text, "where the `jsonl` handler writes its files")
+    jsonl_dir: str = _option(
+        "CALLBACKS_JSONL_DIR", "./var/events", _text, "folder for the files of the `jsonl` handler"
+    )
     jsonl_max_bytes: str = _option(
-        "CALLBACKS_JSONL_MAX_BYTES", str(64 << 20), _text, "a file that would grow larger is closed, another begun"
+        "CALLBACKS_JSONL_MAX_BYTES",
+        str(64 << 20),
+        _text,
+        "maximum size of such a file; after that a new one is started",
     )
-    jsonl_gzip: str = _option(
-        "CALLBACKS_JSONL_GZIP", "false", _text, "`true`: its closed files are packed, for `zgrep` and the like"
-    )
+    jsonl_gzip: str = _option("CALLBACKS_JSONL_GZIP", "false", _text, "`true`: compress the finished files")
     # Checked by the handler too; `CALLBACKS_FORWARD_<NAME>_URL` and so on make further targets (its `targets`).
     forward_url: str = _option(
-        "CALLBACKS_FORWARD_URL", "", _text, "where the `forward` handler posts each event, signed", shown_default="none"
+        "CALLBACKS_FORWARD_URL",
+        "",
+        _text,
+        "URL to which the `forward` handler posts each event, signed",
+        shown_default="none",
     )
     forward_secrets: str = _option(
         "CALLBACKS_FORWARD_SECRETS",
         "",
         _text,
-        "with what it signs: `whsec_…`, several for rotation; `none`: unsigned",
-        shown_default="none: the handler refuses to start",
+        "secrets that sign these requests: `whsec_…`, several for rotation; `none`: unsigned",
+        shown_default="none; required by the handler",
     )
     spool_dir: str = _option(
-        "CALLBACKS_SPOOL_DIR", "./var/spool", _text, "where callbacks wait while Redis is away; empty: no spool"
+        "CALLBACKS_SPOOL_DIR",
+        "./var/spool",
+        _text,
+        "folder in which callbacks wait while Redis is unavailable; empty: no spool",
     )
     spool_max_bytes: int = _option(
         "CALLBACKS_SPOOL_MAX_BYTES",
         str(1 << 30),
         _integer(1 << 20, 10**15 - 1),
-        "how much that folder may hold, of all web processes together",
+        "maximum size of the spool, of all web processes together",
     )
     run_dir: str = _option(
         "CALLBACKS_RUN_DIR",
         "./var/run",
         _text,
-        "where workers note what their handlers have finished, so that none of it comes again; empty: nowhere",
+        "folder of the completion journals, which keep finished events from being delivered twice; empty: none",
     )
     quarantine_max_bytes: int = _option(
         "CALLBACKS_QUARANTINE_MAX_BYTES",
         str(256 << 20),
         _integer(1 << 20, 10**15 - 1),
-        "how much of Redis's memory the quarantine may hold; beyond it the oldest are dropped",
+        "maximum size of the quarantine in Redis; beyond it the oldest entries are dropped",
     )
     dead_letter_max_bytes: int = _option(
         "CALLBACKS_DEAD_LETTER_MAX_BYTES",
         str(256 << 20),
         _integer(1 << 20, 10**15 - 1),
-        "how much the dead letters of one handler may hold there, likewise",
+        "maximum size of the dead letters of each handler in Redis; beyond it the oldest are dropped",
     )
-    ops_host: str = _option("CALLBACKS_OPS_HOST", "127.0.0.1", _text, "the address of the operators' page")
+    ops_host: str = _option("CALLBACKS_OPS_HOST", "127.0.0.1", _text, "address on which the operators' page listens")
     ops_password: str = _option(
         "CALLBACKS_OPS_PASSWORD",
         "",
         _password,
-        "what signs in there, 12 characters or more; without it the page is on the loopback address only",
+        "password of the operators' page, at least 12 characters; without it the page is on a loopback address only",
         shown_default="none",
     )
-    ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "the port of the operators' page")
+    ops_port: int = _option("CALLBACKS_OPS_PORT", "8081", _integer(0, 65535), "port of the operators' page")
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
         "INFO",
         _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
-        "the service's own log, on standard error",
+        "level of the service's own log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
     )
     log_file: str = _option(
-        "CALLBACKS_LOG_FILE", "", _text, "where the `log` handler writes", shown_default="standard output"
+        "CALLBACKS_LOG_FILE", "", _text, "file to which the `log` handler writes", shown_default="standard output"
     )
     log_numbers: str = _option(
         "CALLBACKS_LOG_NUMBERS",
         "masked",
         _one_of("masked", "full"),
-        "`full`: the `log` handler writes whole phone numbers",
+        "`masked`, or `full`: the `log` handler writes whole phone numbers",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SettingRow:
-    """One line of the table of settings."""
+    """A row of the table of settings."""
 
     variable: str
     default: str
     help: str
 
 
-# Where a secret may stand in a file instead, as containers and systemd hand them over.
+# The secrets that may be in a file instead, as containers and systemd provide them.
 _FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD"))
-# An empty value of these says something; of the others it is as good as none.
+# An empty value of these has a meaning; of all others it is the same as none.
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
 
 def table_rows() -> tuple[SettingRow, ...]:
-    """Give every setting as the README shows it."""
+    """Return every setting as the documentation shows it."""
     rows: list[SettingRow] = []
     for field in dataclasses.fields(Settings):
         variable = field.metadata["variable"]
         rows.append(SettingRow(variable, field.metadata["shown_default"], field.metadata["help"]))
         if variable in _FROM_FILE:
-            rows.append(SettingRow(f"{variable}_FILE", "none", f"a file that holds `{variable}`, instead of that"))
+            rows.append(SettingRow(f"{variable}_FILE", "none", f"file that holds `{variable}`"))
     return tuple(rows)
 
 
-# Which variables only the web process, only the operators' page, only workers, and only handlers read.
+# The variables that only the web process, only the operators' page, only workers, or only handlers read.
 WEB_VARIABLES: Final[tuple[str, ...]] = (
     "PORT",
     "WEB_CONCURRENCY",
@@ -333,11 +350,10 @@ def load(
     needs: tuple[Variable, ...] = (),
     unused: Collection[str] = (),
 ) -> Settings:
-    """Read the settings from `environ` (None: this process's environment).
+    """Return the settings of `environ` (None: this process's environment).
 
-    `needs` names the variables without which the caller cannot work, `unused` those that it does not read: where they
-    are wrong they have their defaults, as somebody else's mistake. Raises ConfigurationError, which names every fault
-    at once.
+    `needs` names the variables that must be set, `unused` those that the caller does not read: a wrong one of these has
+    its default. Raises ConfigurationError, which names all mistakes at once.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -356,7 +372,7 @@ def load(
         if given is None:
             values[field.name] = () if field.name == "tokens" else ""
             if variable in needs:
-                problems.append(f"{variable} is not set. It is: {field.metadata['help']}")
+                problems.append(f"{variable} is not set. Its meaning: {field.metadata['help']}")
             continue
         try:
             values[field.name] = field.metadata["parse"](given.strip())
@@ -377,20 +393,20 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _read_variable(environ: Mapping[str, str], variable: str) -> str | None:
-    """Give what is said of `variable`, by itself or by a file. Raises ValueError in words that hold no secret."""
+    """Return the value of `variable`, or of its file. Raises ValueError, whose message has no secret."""
     given = environ.get(variable)
     file = environ.get(f"{variable}_FILE", "").strip() if variable in _FROM_FILE else ""
     if not file:
         return given
     if given is not None and given.strip():
-        raise ValueError(f"{variable} and {variable}_FILE are both set: which one counts? Take one away")
+        raise ValueError(f"{variable} and {variable}_FILE are both set; remove one of them")
     try:
-        held = Path(file).read_text(encoding="utf-8").strip()
+        content = Path(file).read_text(encoding="utf-8").strip()
     except OSError as exc:
         raise ValueError(f"{variable}_FILE: {file} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError:
-        # Not chained: it quotes what it could not read.
-        raise ValueError(f"{variable}_FILE: {file} is no text in UTF-8") from None
-    if not held:
+        # Not chained: it quotes the bytes that it could not read.
+        raise ValueError(f"{variable}_FILE: {file} is not text in UTF-8") from None
+    if not content:
         raise ValueError(f"{variable}_FILE: {file} is empty")
-    return held
+    return content

@@ -1,13 +1,13 @@
-"""Traces: one for a callback, from its POST over the commit and its expansion to each delivery of its events.
+"""Traces: one for a callback, from its POST through the commit and its expansion to each delivery of its events.
 
-It finds its way by W3C's `traceparent`, written where every release reads past it: a callback in its job, and an event
-in its deliveries, is a JSON array in the order of the fields, and msgspec ignores what follows the last one. Only what
-is sampled carries it, so nothing else is stored differently by a byte, and a process that was not told to trace works
-on it as on any other. (Ids derived from what both sides know were the other way: a callback and its events have no
-digest in common that the web process could make without reading every record, and two posts of the same body in one
-millisecond would be one. A field of the job's hash would have to be split by the script that fans events out.)
+W3C's `traceparent` carries a trace from process to process. A callback in its job, and an event in its deliveries, is
+a JSON array in the order of the fields, and msgspec ignores what follows the last one: there it stands. Only a sampled
+callback or event has it; all others are stored without a byte more, and a process without traces reads both alike.
+(Two other ways were rejected. An id derived from what both sides know: a callback and its events have no digest in
+common that the web process could compute without reading every record, and two posts of the same body in one
+millisecond would be one. A field of the job's hash: the script that fans events out would have to split it.)
 
-Nothing here imports OpenTelemetry before its own variables ask for it (`is_enabled`).
+Nothing here imports OpenTelemetry unless its own variables ask for it (`is_enabled`).
 """
 
 import importlib
@@ -24,10 +24,10 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_E
 
 
 def start(scope: str) -> "Tracer | None":
-    """Give what makes this process's spans, as the instrumentation scope `scope`; None if nobody asked for traces.
+    """Return the tracer of this process for the instrumentation scope `scope`; None if traces are not asked for.
 
-    None too, with a line in the log, if the packages are missing or their variables are wrong: a service without
-    traces is better than none. What is started here ends with its `close`.
+    None too, with a line in the log, if the packages are missing or their variables are wrong: the service must work
+    without traces. The caller ends the tracer with its `close`.
     """
     if not is_enabled():
         return None
@@ -36,15 +36,15 @@ def start(scope: str) -> "Tracer | None":
     except ModuleNotFoundError as exc:
         log.warning("action=traces_off missing=%s: pip install 'callbacks[otel]'", exc.name)
     except (ValueError, LookupError, OSError, ImportError) as exc:
-        # Their texts may quote a variable, and one of these holds the collector's password.
-        log.warning("action=traces_off error=%s: look at the variables OTEL_*", type(exc).__name__)
+        # Without their texts: these may quote a variable, and one variable holds the collector's password.
+        log.warning("action=traces_off error=%s: check the variables OTEL_*", type(exc).__name__)
     else:
         return tracer
     return None
 
 
 def messaging_attributes(queue: str, operation: str, *, kind: Literal["send", "process"]) -> dict[str, str | int]:
-    """Give the attributes of a span that puts into a queue or works on what was in one.
+    """Return the attributes of a span that sends messages to a queue or processes messages from one.
 
     See OpenTelemetry's semantic conventions for messaging: `operation` is our word for it, `kind` theirs.
     """
@@ -57,9 +57,9 @@ def messaging_attributes(queue: str, operation: str, *, kind: Literal["send", "p
 
 
 def is_enabled() -> bool:
-    """Whether OpenTelemetry's variables ask for traces: an exporter is named, or an endpoint, and nothing disabled.
+    """Return whether OpenTelemetry's variables ask for traces: an exporter or endpoint is named, and not disabled.
 
-    See its specification, "Environment Variable Specification".
+    See OpenTelemetry's "Environment Variable Specification".
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False

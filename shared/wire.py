@@ -1,52 +1,75 @@
 """Reading a body: is it JSON, is it one of the gateway's two callbacks, and which of its records can be read.
 
-Told apart here, and nowhere else: a body that is not JSON (`NotJson`: worth a repetition), a callback that is
-JSON but not the documented shape (`UnexpectedShape`: no repetition helps), and a bundle of which only some records
-cannot be read (`RecordFault`s: its siblings go on). Unknown keys, statuses and channels are never a fault.
+This module alone decides between a body that is not JSON (`NotJson`: the sender should repeat it), a callback that is
+JSON but not the documented shape (`UnexpectedShape`: no repetition helps), and a bundle of which some records cannot
+be read (`RecordFault`s: the others are accepted). Unknown keys, statuses and channels are never a fault.
 
-`check` and `read` judge by the same steps, so that whatever the web process accepts becomes events in a worker, and
-what is replayed from the quarantine does not land there again.
+The web process calls `check`, the workers call `read`. Both judge by the same steps, so whatever the web process
+accepts becomes events in a worker, and what is replayed from the quarantine does not return there. A small body in
+which nothing is unusual is decoded at once. Any other is parsed part by part, in steps: a body of 16 MiB takes no step
+of more than about 50 ms, and most take less than one.
 """
 
-from collections.abc import Collection
-from typing import Any, Final, cast
+from collections.abc import Collection, Iterator, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from shared import bodies, json_reader
-from shared.bodies import Kind, RecordFault, decode_text, summarize
+from shared import json_reader
 from shared.cooperative import Stepwise, run_to_end
+from shared.errors import UnexpectedShape
 from shared.schema import (
+    CallbackKeys,
     DocumentedReplyCallback,
     DocumentedStatusCallback,
     Record,
     ReplyCallback,
-    ReplyMessage,
     StatusCallback,
     StatusEnvelope,
 )
 
-__all__ = [
-    "Callback",
-    "Kind",
-    "Record",
-    "RecordFault",
-    "ReplyCallback",
-    "ReplyMessage",
-    "Shape",
-    "StatusEnvelope",
-    "check",
-    "check_stepwise",
-    "decode_text",
-    "read",
-    "status_envelope",
-    "summarize",
-]
+Kind: TypeAlias = Literal["status", "reply"]
+
+# A body up to this size is checked at once: 2 ms if nothing is unusual, 10 ms if each record is.
+SMALL_BODY_BYTES: Final = 64 << 10
+# The work of a step: 0.2 ms if nothing is unusual, 3 ms if each record is.
+RECORDS_PER_STEP: Final = 500
+# Up to this number each unreadable record is reported. With more of them the whole callback is quarantined.
+MAX_FAULTS: Final = 1000
+MAX_EXTRA_BYTES: Final = 1 << 20
+
+# Up to this size `data` may have any number of elements.
+_MAX_UNCOUNTED_BYTES: Final = 1 << 20
+_SHORTEST_RECORD_BYTES: Final = len(b'{"message_id":1,"status":"A"},')
+# The envelope's texts are copied into each record of a body (4 MiB hold 130,000): a long text would fill Redis. The
+# gateway's own texts, of 36 and at most 255 characters with 50,000 records, stay below this, however they are escaped.
+_MAX_ENVELOPE_CHARACTERS: Final = 16 << 20
+_BOM: Final = b"\xef\xbb\xbf"
+_STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
+
+_encode = msgspec.json.Encoder().encode
+_decode_any = msgspec.json.Decoder().decode
+_decode_keys = msgspec.json.Decoder(CallbackKeys).decode
+_decode_status = msgspec.json.Decoder(StatusCallback).decode
+_decode_reply = msgspec.json.Decoder(ReplyCallback).decode
+_decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
+_decode_documented_reply = msgspec.json.Decoder(DocumentedReplyCallback).decode
+_decode_parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(min_length=1)]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_record = msgspec.json.Decoder(Record).decode
+_decode_records = msgspec.json.Decoder(list[Record]).decode
+
+
+class RecordFault(Struct, frozen=True):
+    """A record that cannot be read: its place in `data`, and why, with the JSON path."""
+
+    index: int
+    error: str
 
 
 class Shape(Struct, frozen=True, gc=False):
-    """What the web process needs to know of a body: its kind, how many records, and which are unreadable."""
+    """What the web process needs to know of a body: its kind, how many records, and which of them are unreadable."""
 
     kind: Kind
     records: int
@@ -54,11 +77,11 @@ class Shape(Struct, frozen=True, gc=False):
 
 
 class Callback(Struct, frozen=True, gc=False):
-    """A body read for good: envelope, and each readable record typed, with the object it was read from.
+    """A body as `read` returns it: the envelope, and each readable record, typed, with the object it was read from.
 
-    `records` may be decoded anew, a few at a time, whenever they are gone through. `extra` are the envelope's unknown
-    keys (none, if all the events together would carry more than 1 MiB of them). `unreadable` is the callback as if
-    only the records at fault had come (empty without any): what goes to the quarantine, to be read again one day.
+    `records` may be decoded anew, a few at a time, by each iteration. `extra` are the envelope's unknown keys; none, if
+    all the events together would carry more than MAX_EXTRA_BYTES of them. `unreadable` is the callback with only the
+    records at fault (empty without any): this is quarantined, and can be read again later.
     """
 
     kind: Kind
@@ -69,76 +92,65 @@ class Callback(Struct, frozen=True, gc=False):
     unreadable: bytes = b""
 
 
-# A body up to this size is checked at once: 2 ms where nothing is unusual, 10 ms where each record is.
-SMALL_BODY_BYTES: Final = 64 << 10
-
-_STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
-MAX_EXTRA_BYTES: Final = 1 << 20
-_encode = msgspec.json.Encoder().encode
-_decode_any = msgspec.json.Decoder().decode
-_decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
-_decode_documented_reply = msgspec.json.Decoder(DocumentedReplyCallback).decode
-_decode_status = msgspec.json.Decoder(StatusCallback).decode
-_decode_reply = msgspec.json.Decoder(ReplyCallback).decode
-
-
 def check(body: bytes, kind: Kind | None) -> Shape:
-    """Return the shape of `body`, posted where `kind` belongs (None: where either may come); what came counts.
+    """Return the shape of `body`, posted as `kind` (None: as either). The shape has the kind that the body shows.
 
-    Raises NotJson, or UnexpectedShape when nothing of it can be read as an event.
+    Raises NotJson, or UnexpectedShape if nothing of it can be read as an event.
     """
     if kind is None or len(body) > SMALL_BODY_BYTES:
         return run_to_end(check_stepwise(body, kind))
-    decode_text(body)
+    json_reader.decode_text(body)
     try:
         if kind == "status":
             return Shape(kind, len(_decode_documented_status(body).data))
         _decode_documented_reply(body)
         return Shape(kind, 1)
     except (msgspec.DecodeError, RecursionError):
-        return _check_new_keys(body, kind)
+        return _check_with_unknown_keys(body, kind)
 
 
 def check_stepwise(body: bytes, kind: Kind | None) -> Stepwise[Shape]:
-    """Check `body` in steps of a few milliseconds, with the result and the errors of `check`."""
-    parsed = yield from bodies.parse(body, kind)
+    """Do as `check`, in steps of a few milliseconds."""
+    parsed = yield from parse(body, kind)
     return Shape(parsed.kind, max(1, len(parsed.parts)), parsed.faults)
 
 
 def read(body: bytes, kind: Kind | None) -> Callback:
-    """Read `body` whole, for the making of events. Raises NotJson and UnexpectedShape, as `check` does."""
+    """Return all of `body`, to make events of it. Raises NotJson and UnexpectedShape, as `check` does."""
     if kind is not None and len(body) <= SMALL_BODY_BYTES:
-        usual = _read_usual(body, kind)
-        if usual is not None:
-            return usual
+        callback = _read_at_once(body, kind)
+        if callback is not None:
+            return callback
     return _read_in_parts(body, kind)
 
 
-def status_envelope(callback: Callback) -> StatusEnvelope:
-    """Return the envelope of a callback of kind "status"."""
-    return cast(StatusEnvelope, callback.envelope)
+def summarize(faults: Sequence[RecordFault], *, limit: int = 3) -> Iterator[str]:
+    """Yield the errors of the first few unreadable records, and how many more there are."""
+    yield from (fault.error for fault in faults[:limit])
+    if len(faults) > limit:
+        yield f"and {len(faults) - limit} more records"
 
 
-def _check_new_keys(body: bytes, kind: Kind) -> Shape:
-    """Check a body that has keys which nobody documented: in them anything may stand, except nesting without end."""
+# At once
+
+
+def _check_with_unknown_keys(body: bytes, kind: Kind) -> Shape:
+    """Check a body with undocumented keys. They may hold anything that is not nested too deeply."""
     records = 1
     try:
         if kind == "status":
             records = len(_decode_status(body).data)
         elif not _decode_reply(body).reply_message_id:
-            return run_to_end(check_stepwise(body, kind))  # which finds out whether it is one
+            return run_to_end(check_stepwise(body, kind))  # which decides whether it is a reply
     except (msgspec.DecodeError, RecursionError):
         return run_to_end(check_stepwise(body, kind))  # which says what is wrong
     run_to_end(json_reader.check_nesting(body, records=records))
     return Shape(kind, records)
 
 
-def _read_usual(body: bytes, kind: Kind) -> Callback | None:
-    """Read a small callback in which nothing is unusual, as nearly all are: in half the time, with one result.
-
-    None for every other, which is read part by part. So few records cannot carry too much of the envelope's texts.
-    """
-    decode_text(body)
+def _read_at_once(body: bytes, kind: Kind) -> Callback | None:
+    """Read a small callback in which nothing is unusual, in half the time; None for any other."""
+    json_reader.decode_text(body)
     try:
         callback = _decode_status(body) if kind == "status" else _decode_reply(body)
         value = _decode_any(body)
@@ -153,29 +165,174 @@ def _read_usual(body: bytes, kind: Kind) -> Callback | None:
         return Callback("reply", callback, ((callback, value),), {})
     if not value.keys() <= _STATUS_KEYS:
         return None
-    known = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
-    return Callback("status", known, tuple(zip(callback.data, value["data"], strict=True)), {})
+    envelope = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
+    return Callback("status", envelope, tuple(zip(callback.data, value["data"], strict=True)), {})
+
+
+# Part by part
+
+
+class ParsedBody(Struct, frozen=True):
+    """A body whose records were found and judged: those at fault are named, and none is decoded yet.
+
+    `around_bytes` is the size of what stands around `data`.
+    """
+
+    kind: Kind
+    body: bytes
+    envelope: StatusEnvelope | ReplyCallback
+    parts: list[msgspec.Raw]
+    faults: tuple[RecordFault, ...]
+    around_bytes: int = 0
+
+
+def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
+    """Parse `body`, posted as `kind`. Raises NotJson, and UnexpectedShape if no record of it can be read."""
+    json_reader.decode_text(body)
+    yield
+    body = yield from json_reader.replace_lone_surrogates(body.removeprefix(_BOM))
+    keys = json_reader.decode(_decode_keys, body, "$")
+    yield
+    if _kind_of(keys, kind) == "reply":
+        yield from json_reader.check_nesting(body, records=1)
+        return ParsedBody("reply", body, json_reader.read_struct(ReplyCallback, _decode_reply, body, "$"), [], ())
+    if keys.data is msgspec.UNSET:
+        raise UnexpectedShape("missing required key: $.data")
+    parts = yield from _split_records(bytes(keys.data))
+    yield
+    yield from json_reader.check_nesting(body, records=len(parts))
+    faults = yield from _find_faults(parts)
+    if len(faults) == len(parts):
+        raise UnexpectedShape("; ".join(summarize(faults)))
+    envelope = _envelope(keys, records=len(parts) - len(faults))
+    return ParsedBody("status", body, envelope, parts, faults, len(body) - len(keys.data))
+
+
+def _kind_of(keys: CallbackKeys, posted_as: Kind | None) -> Kind:
+    is_status = keys.data is not msgspec.UNSET
+    # Both kinds may have a `req_uuid`, so with `data` only the message's own id makes it a reply.
+    is_reply = _has_value(keys.reply_message_id) or (
+        not is_status and not (keys.reply_message_id is msgspec.UNSET and keys.req_uuid is msgspec.UNSET)
+    )
+    kind: Kind | None = "status" if is_status else "reply" if is_reply else None
+    if posted_as is None:
+        if kind is None:
+            raise UnexpectedShape("neither a status callback ($.data) nor a reply ($.reply_message_id): $")
+        return kind
+    # If the two URLs were swapped, or one was configured for both, nothing is lost.
+    return posted_as if kind is None or (is_status if posted_as == "status" else is_reply) else kind
+
+
+def _has_value(part: msgspec.Raw | msgspec.UnsetType) -> bool:
+    return not isinstance(part, msgspec.UnsetType) and bytes(part) not in (b"null", b'""', b"[]", b"{}")
+
+
+def _split_records(data: bytes) -> Stepwise[list[msgspec.Raw]]:
+    """Split `data` into its records, undecoded. Each takes 80 bytes and 70 ns; 16 MiB of "{}," would be 6 million."""
+    if len(data) > _MAX_UNCOUNTED_BYTES and data.startswith(b"[") and data.count(b",") > len(data) // 16:
+        has_too_many = yield from json_reader.has_more_elements(data, len(data) // _SHORTEST_RECORD_BYTES + MAX_FAULTS)
+        if has_too_many:
+            raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: $.data")
+    return json_reader.decode(_decode_parts, data, "$.data")
+
+
+def _find_faults(parts: Sequence[msgspec.Raw]) -> Stepwise[tuple[RecordFault, ...]]:
+    """Find the unreadable records. A step is decoded at once, and one by one only if that fails."""
+    faults: list[RecordFault] = []
+    for begin in range(0, len(parts), RECORDS_PER_STEP):
+        step = parts[begin : begin + RECORDS_PER_STEP]
+        try:
+            _decode_records(_join(step))
+        except msgspec.DecodeError:
+            faults += (fault for index, part in enumerate(step, begin) if (fault := _fault_of(part, index)) is not None)
+            if len(faults) > MAX_FAULTS:
+                why = "; ".join(summarize(faults[: MAX_FAULTS + 1]))
+                raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: {why}") from None
+        yield
+    return tuple(faults)
+
+
+def _fault_of(part: msgspec.Raw, index: int) -> RecordFault | None:
+    try:
+        _read_record(part, index)
+    except UnexpectedShape as exc:
+        return RecordFault(index, str(exc))
+    return None
+
+
+def _read_record(part: msgspec.Raw, index: int = 0) -> Record:
+    return json_reader.read_struct(Record, _decode_record, part, f"$.data[{index}]")
+
+
+def _envelope(keys: CallbackKeys, *, records: int) -> StatusEnvelope:
+    given = {"api_job_id": keys.api_job_id, "client_job_id": keys.client_job_id}
+    values = {
+        key: json_reader.decode(_decode_any, part, f"$.{key}")
+        for key, part in given.items()
+        if not isinstance(part, msgspec.UnsetType)
+    }
+    envelope = json_reader.convert(values, StatusEnvelope, "$")
+    # The length of the text, not of its JSON: \u00fc is one character, and takes one in the events.
+    characters = sum(0 if value is None else len(str(value)) for value in (envelope.api_job_id, envelope.client_job_id))
+    if characters * records > _MAX_ENVELOPE_CHARACTERS:
+        raise UnexpectedShape("api_job_id and client_job_id are too long for so many records: $.data")
+    return envelope
 
 
 def _read_in_parts(body: bytes, kind: Kind | None) -> Callback:
-    parsed = run_to_end(bodies.parse(body, kind))
+    parsed = run_to_end(parse(body, kind))
     if parsed.kind == "reply":
         raw = json_reader.read_raw_object(parsed.body)
         return Callback("reply", parsed.envelope, ((cast(ReplyCallback, parsed.envelope), raw),), {})
-    records = bodies.ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults))
+    records = ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults))
     extra, unreadable = _extra(parsed, records=len(records)), b""
     if parsed.faults:
-        given = json_reader.read_members(parsed.body, "$")
-        bad = msgspec.Raw(bodies.json_array([parsed.parts[fault.index] for fault in parsed.faults]))
-        unreadable = _encode({**given, "data": bad})
+        members = json_reader.read_members(parsed.body, "$")
+        at_fault = msgspec.Raw(_join([parsed.parts[fault.index] for fault in parsed.faults]))
+        unreadable = _encode({**members, "data": at_fault})
     return Callback("status", parsed.envelope, records, extra, parsed.faults, unreadable)
 
 
-def _extra(parsed: bodies.ParsedBody, *, records: int) -> dict[str, Any]:
-    """Return the unknown keys next to `data`, as every event of the bundle carries them, if that is not too much."""
+def _extra(parsed: ParsedBody, *, records: int) -> dict[str, Any]:
+    """Return the unknown keys next to `data`, which every event carries; none, if that is too much."""
     if parsed.around_bytes > 2 * MAX_EXTRA_BYTES:
         return {}  # before each of millions of keys becomes an object
     unknown = {k: part for k, part in json_reader.read_members(parsed.body, "$").items() if k not in _STATUS_KEYS}
     if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > MAX_EXTRA_BYTES:
         return {}
     return {key: json_reader.read_value_or_text(part) for key, part in unknown.items()}
+
+
+class ReadableRecords(Struct, frozen=True):
+    """The readable records of a bundle, decoded a step at a time: all at once would fill a worker's memory."""
+
+    parts: list[msgspec.Raw]
+    at_fault: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.parts) - len(self.at_fault)
+
+    def __iter__(self) -> Iterator[tuple[Record, dict[str, Any]]]:
+        for begin in range(0, len(self.parts), RECORDS_PER_STEP):
+            step = self.parts[begin : begin + RECORDS_PER_STEP]
+            if self.at_fault:
+                step = [part for index, part in enumerate(step, start=begin) if index not in self.at_fault]
+            yield from _decode_step(step)
+
+    def __contains__(self, item: object) -> bool:
+        return any(item == each for each in self)
+
+
+def _decode_step(parts: Sequence[msgspec.Raw]) -> Iterator[tuple[Record, dict[str, Any]]]:
+    array = _join(parts)
+    if json_reader.count_brackets(array) - len(parts) <= json_reader.MAX_DEPTH:
+        try:
+            return zip(_decode_records(array), _decode_objects(array), strict=True)
+        except msgspec.DecodeError:
+            pass
+    return ((_read_record(part), json_reader.read_raw_object(part)) for part in parts)
+
+
+def _join(parts: Sequence[msgspec.Raw]) -> bytes:
+    """Return the JSON array of `parts`."""
+    return b"[%b]" % b",".join(parts)

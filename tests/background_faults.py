@@ -26,7 +26,7 @@ def names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("task", "thread", "loop", "attempt")
+        and node.func.attr in ("start_task", "make_thread", "loop", "attempt")
         and node.args
         and isinstance(node.args[0], ast.Constant)
         and isinstance(node.args[0].value, str)
@@ -76,7 +76,7 @@ def install() -> None:
     folder = Path(os.environ[_VARIABLE])
     make, task, attempt = Background.loop, Background.start_task, Loop.attempt
 
-    def noted(self: Background, name: str, **options: Any) -> Loop:
+    def recorded(self: Background, name: str, **options: Any) -> Loop:
         (folder / "seen" / name).touch()
         return make(self, name, **options)
 
@@ -101,7 +101,7 @@ def install() -> None:
 
         return attempt(self, round_of_it, **options)
 
-    Background.loop = noted  # type: ignore[method-assign]
+    Background.loop = recorded  # type: ignore[method-assign]
     Background.start_task = broken_task  # type: ignore[method-assign]
     Loop.attempt = broken_attempt  # type: ignore[method-assign]
 

@@ -42,15 +42,15 @@ class Collector:
     raw: bytes = b""
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that send a process's spans here, at once."""
+        """Return the variables that send a process's spans here, at once."""
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
     def named(self, name: str) -> list[Span]:
-        """Give the spans of one name, in the order in which they arrived."""
+        """Return the spans of one name, in the order in which they arrived."""
         return [span for span in self.spans if span.name == name]
 
     def one(self, name: str) -> Span:
-        """Give the only span of a name, when it has arrived: each process exports its own, in an order of no one's."""
+        """Return the only span of a name, when it has arrived: processes export theirs in any order."""
         until(lambda: self.named(name), f"a span {name}")
         (span,) = self.named(name)
         return span

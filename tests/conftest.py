@@ -2,18 +2,17 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Final, TypeAlias
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.redis_server import RedisServer, require
-
-StartRedis: TypeAlias = Callable[..., RedisServer]
-
-_OTHERS: Final = ("REDIS_URL", "DATABASE_URL", "PORT", "HOST", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS")
+from tests.environment import stripped_environment
+from tests.redis_server import RedisServer, StartRedis, require
+from tests.small_disk import mounted_disk
+from tests.web_process import StartWeb, WebProcess, callbacks_web
 
 # Two busy cores make any example slow now and then; no test asserts a time.
 hypothesis.settings.register_profile("ours", deadline=None)
@@ -25,15 +24,6 @@ def _stripped_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what a developer's shell may say about servers that are not ours."""
     for name in set(os.environ) - set(stripped_environment()):
         monkeypatch.delenv(name)
-
-
-def stripped_environment() -> dict[str, str]:
-    """Give this process's environment without what names servers, addresses or secrets."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CALLBACKS_", "OTEL_")) and name not in _OTHERS
-    }
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,7 +43,7 @@ def _session_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_server(_session_redis: RedisServer) -> RedisServer:
-    """Give the session's server, empty. A test that kills it or changes its configuration asks `start_redis`."""
+    """Return the session's server, empty. A test that kills it or changes its configuration asks `start_redis`."""
     with _session_redis.client() as client:
         client.flushall()
     return _session_redis
@@ -61,7 +51,7 @@ def redis_server(_session_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def start_redis() -> Iterator[StartRedis]:
-    """Give a function that starts a server of the test's own: `start_redis({"maxmemory": "20mb"})`."""
+    """Yield a function that starts a server of the test's own: `start_redis({"maxmemory": "20mb"})`."""
     require()
     with ExitStack() as servers:
 
@@ -69,3 +59,52 @@ def start_redis() -> Iterator[StartRedis]:
             return servers.enter_context(RedisServer(options, port=port))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def _quick_server() -> Iterator[RedisServer]:
+    require()
+    with RedisServer({"appendonly": "no"}) as server:
+        yield server
+
+
+@pytest.fixture
+def quick_redis(_quick_server: RedisServer) -> RedisServer:
+    """Return an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
+    with _quick_server.client() as client:
+        client.flushall()
+    return _quick_server
+
+
+@pytest.fixture
+def start_web(tmp_path: Path) -> Iterator[StartWeb]:
+    """Yield a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_DURABILITY="memory")`.
+
+    `redis` is a server or a URL. `prelude` is Python that runs first in the process, to break something in it;
+    `command` is run instead of `callbacks web`.
+    """
+    started: list[WebProcess] = []
+
+    def start(
+        redis: RedisServer | str,
+        *,
+        arguments: tuple[str, ...] = ("--port", "0"),
+        prelude: str = "",
+        command: tuple[str, ...] | None = None,
+        **environment: str,
+    ) -> WebProcess:
+        log = tmp_path / f"web-{len(started)}.log"
+        process = callbacks_web(redis, log, arguments=arguments, prelude=prelude, command=command, **environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a small file system of its own: `with ballast(disk) as make_room`."""
+    with mounted_disk(tmp_path / "disk") as folder:
+        yield folder

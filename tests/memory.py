@@ -4,12 +4,12 @@ from pathlib import Path
 
 
 def resident_mib(pid: int, *, peak: bool = False) -> float:
-    """Give a process's resident memory (RSS) in MiB, now or at its highest."""
+    """Return a process's resident memory (RSS) in MiB, now or at its highest."""
     return _kib(Path(f"/proc/{pid}/status"), "VmHWM" if peak else "VmRSS") / 1024
 
 
 def proportional_mib(pid: int) -> float:
-    """Give a process's share (PSS): pages that it shares with others count in parts, so that shares can be summed."""
+    """Return a process's share (PSS): pages that it shares with others count in parts, so that shares can be summed."""
     return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss") / 1024
 
 

@@ -28,7 +28,7 @@ scrape_configs:
 
 
 def require(program: str) -> str:
-    """Give the path of `prometheus` or `promtool`; skip the test where it is missing; in CI that is a failure."""
+    """Return the path of `prometheus` or `promtool`; skip the test where it is missing; in CI that is a failure."""
     found = shutil.which(program)
     if found is None:
         message = f"no {program} on the PATH: apt-get install prometheus"
@@ -78,7 +78,7 @@ class PrometheusServer:
                 self._process.wait()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Give the series that `expression` has now. Raises ValueError with Prometheus's words if it is no query."""
+        """Return the series that `expression` has now. Raises ValueError with Prometheus's words if it is no query."""
         found: list[dict[str, Any]] = self.get("query", query=expression)["result"]
         return found
 

@@ -17,11 +17,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import pytest
 import redis
@@ -33,6 +33,8 @@ _FORBIDDEN_PORT: Final = 6379
 # Below those that Linux gives out by itself (net.ipv4.ip_local_port_range) and those that `callbacks dev` chooses from.
 _PORTS: Final = range(10_000, 28_000)
 _given: Final[set[int]] = set()
+StartRedis: TypeAlias = Callable[..., "RedisServer"]
+
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 30.0
 # redis-py gives up after five by itself, which a busy disk takes now and then.
@@ -40,10 +42,10 @@ _ANSWER_SECONDS: Final = 30.0
 
 
 def free_port() -> int:
-    """Give a port on 127.0.0.1 that is free, and that no other test on this machine is given until this process ends.
+    """Return a port on 127.0.0.1 that is free, and that no other test on this machine is given until this process ends.
 
-    It is none of those that the kernel gives to whoever asks for any: a process may take seconds to listen on it, or
-    end and start again, and nobody else has it meanwhile.
+    It is not one that the kernel gives to a process that asks for any port: the process it is for may take seconds to
+    listen on it, or end and start again, and no other process gets it meanwhile.
     """
     while True:
         port = random.choice(_PORTS)
@@ -82,13 +84,13 @@ def binary() -> Path | None:
 
 def version_of(server: Path) -> tuple[int, ...]:
     """Ask `server` for its version, (7, 0, 15) for example; (0,) if it does not run."""
-    told = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", told)
+    output = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
     return tuple(map(int, found.groups())) if found else (0,)
 
 
 def require_newer(least: tuple[int, ...]) -> Path:
-    """Give a server of version `least` or newer, or skip the test, in CI too, as Debian has none."""
+    """Return a server of version `least` or newer, or skip the test, in CI too, as Debian has none."""
     named = os.environ.get("NEWER_REDIS_SERVER")
     if named is not None and version_of(Path(named)) < least:
         pytest.fail(f"NEWER_REDIS_SERVER: {named} is no server of version {least} or newer")
@@ -154,7 +156,7 @@ class RedisServer:
         return (self.folder / "redis.log").read_text(errors="replace")
 
     def client(self, **options: Any) -> "redis.Redis":
-        """Give a new client, which answers in text unless told otherwise. Close it, or use it in a `with`."""
+        """Return a new client, which answers in text unless told otherwise. Close it, or use it in a `with`."""
         return redis.Redis.from_url(
             self.url, **{"decode_responses": True, "socket_timeout": _ANSWER_SECONDS, **options}
         )

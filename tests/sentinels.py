@@ -69,12 +69,12 @@ class FailingOver:
         return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self._ports)}/{SERVICE}/0"
 
     def primary(self) -> RedisServer:
-        """Give the server that the majority of the Sentinels call the primary."""
-        told = [int(state["port"]) for state in self._states()]
-        return self._servers[max(told, key=told.count)]
+        """Return the server that the majority of the Sentinels call the primary."""
+        fields = [int(state["port"]) for state in self._states()]
+        return self._servers[max(fields, key=fields.count)]
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
-        """Give the replica that is online at `primary`."""
+        """Return the replica that is online at `primary`."""
         with primary.client() as client:
             ports = [int(replica["port"]) for replica in _replicas(client)]
         return self._servers[ports[0]]
@@ -90,7 +90,7 @@ class FailingOver:
         """Start an empty replica of `primary`, and give it when it is online."""
         replica = self._start({"replicaof": f"127.0.0.1 {primary.port}"})
         with primary.client() as client:
-            until(lambda: replica.port in {int(told["port"]) for told in _replicas(client)}, "a replica online")
+            until(lambda: replica.port in {int(fields["port"]) for fields in _replicas(client)}, "a replica online")
         return replica
 
     def promoted(self, old: RedisServer) -> RedisServer:
@@ -110,7 +110,7 @@ class FailingOver:
         for port, state in zip(self._ports, self._states(), strict=True):
             if state["flags"] != "master":
                 return False
-            known = {int(told["port"]): told for told in self._ask(port, "REPLICAS")}
+            known = {int(fields["port"]): fields for fields in self._ask(port, "REPLICAS")}
             if known.get(replica.port, {}).get("master-link-status") != "ok":
                 return False
         return True
@@ -146,7 +146,7 @@ class FailingOver:
             self._stack.callback(_end, process)
 
     def _states(self) -> list[dict[str, Any]]:
-        """Give what each Sentinel says of the primary; nothing for one that does not answer yet."""
+        """Return what each Sentinel says of the primary; nothing for one that does not answer yet."""
         states = []
         for port in self._ports:
             try:
@@ -157,8 +157,8 @@ class FailingOver:
 
     def _ask(self, port: int, what: str) -> list[dict[str, Any]]:
         with redis.Redis(port=port, decode_responses=True) as client:
-            told: Any = client.execute_command("SENTINEL", what, SERVICE)
-        several = told if isinstance(told, list) and isinstance(told[0], (list, dict)) else [told]
+            fields: Any = client.execute_command("SENTINEL", what, SERVICE)
+        several = fields if isinstance(fields, list) and isinstance(fields[0], (list, dict)) else [fields]
         return [dict(one) if isinstance(one, dict) else dict(zip(one[::2], one[1::2], strict=True)) for one in several]
 
 
@@ -167,8 +167,8 @@ def _knows(state: dict[str, Any]) -> bool:
 
 
 def _replicas(client: "redis.Redis") -> list[dict[str, Any]]:
-    told: dict[str, Any] = client.info("replication")
-    found = [told[f"slave{number}"] for number in range(int(told["connected_slaves"]))]
+    fields: dict[str, Any] = client.info("replication")
+    found = [fields[f"slave{number}"] for number in range(int(fields["connected_slaves"]))]
     return [replica for replica in found if replica["state"] == "online"]
 
 
@@ -178,7 +178,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    """Wait until `true()`, for a generous while; a server that is away just now is no answer."""
+    """Wait until `true()`, at most 60 seconds; a server that is unavailable now counts as false."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         try:

@@ -1,8 +1,8 @@
 """The decorator that makes a function a handler, and the declaration that it leaves on the function.
 
-Declaring checks everything that can be checked without an event, at once. It enters the function nowhere: a
-declaration is found only by whoever reads the module that holds the function (`workers.registry`), so importing a
-handler has no effect, and a test calls the function as it stands.
+Declaring checks at once everything that can be checked without an event. It registers the function nowhere:
+`workers.registry` finds declarations by reading the modules that hold them, so importing a handler has no effect, and a
+test calls the function as it is.
 """
 
 import inspect
@@ -20,11 +20,11 @@ from workers.filters import EventKind
 
 # What a worker process opens before a handler's first event and closes after its last.
 Lifespan: TypeAlias = Callable[[], AbstractContextManager[Any] | AbstractAsyncContextManager[Any]]
-# Reads what a handler needs of its environment, or raises ValueError.
+# Reads what a handler needs from its environment, or raises ValueError.
 Settings: TypeAlias = Callable[[], object]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The function's one attribute of ours.
+# The attribute that the decorator sets on the function.
 ATTRIBUTE: Final = "callbacks_handler"
 # A name is part of a queue's name, of Redis keys and of metric labels.
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -34,7 +34,7 @@ _KINDS: Final[dict[object, EventKind]] = {ReportEvent: "report", ReplyEvent: "re
 class HandlerError(ConfigurationError):
     """A handler is declared wrongly or cannot be found; the message names it and what is wrong.
 
-    `entry` is the one of CALLBACKS_HANDLERS that brought it, and `problem` what is wrong, without that.
+    `entry` is the entry of CALLBACKS_HANDLERS that names it, and `problem` is what is wrong, without the entry.
     """
 
     def __init__(self, problem: str, *, entry: str | None = None) -> None:
@@ -44,7 +44,7 @@ class HandlerError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
-    """What a handler's author declared, checked. A filter that is None lets everything pass."""
+    """What a handler's author declared, checked. A filter that is None matches everything."""
 
     name: str
     function: Callable[[Any], Any]
@@ -67,7 +67,7 @@ class Handler:
         return _location(self.function)
 
     def wants(self, event: Event) -> bool:
-        """Tell whether the handler is to have `event`. Statuses and finality are asked of reports only."""
+        """Return whether the handler is to have `event`. The filters `statuses` and `final` apply to reports only."""
         return filters.matches(self, event)
 
 
@@ -90,32 +90,32 @@ def handler(
     `kinds`: ReportEvent, ReplyEvent or both. `name` (the function's by default; 1 to 64 of a-z, A-Z, 0-9, "_",
     "-") names its queue, `deliver-<name>`; it must outlive a renaming of the function while events wait there.
     `statuses`, `channels`, `sources`: only events with one of these; `final`: only reports that are, or are not,
-    final. With both kinds, `statuses` and `final` narrow the reports and let every reply pass.
+    final. With both kinds, `statuses` and `final` filter the reports, and every reply passes.
 
-    Up to `attempts` calls are made for an event that fails. A call may take `timeout_seconds`, then it is ended by
+    An event that fails is tried up to `attempts` times. A call may take `timeout_seconds`, then it is ended by
     HandlerTimeout (`def`) or by cancellation (`async def`). `concurrency` is how many events one process works on at
-    once, above 1 only for `async def` without `batch`. With `batch` the argument is a list of events, the time is
-    the whole list's, and a list that fails is taken apart: the handler is called again with lists of one event.
+    once, above 1 only for `async def` without `batch`. With `batch` the argument is a list of events, the timeout is
+    for the whole list, and a list that fails is split: the handler is called again with lists of one event.
 
     `lifespan` is for pools and clients: a function without arguments, made by contextlib.contextmanager or, for an
     `async def` handler only, contextlib.asynccontextmanager. Each worker process enters it once, before the handler's
     first event (an async one on the loop of the calls), and leaves it when it stops; what it yields is ignored. It may
-    take `timeout_seconds` to open and 5 s, or less if they are less, to close. If it fails to open the process ends and
-    is started again, with growing distance; no event loses an attempt by that.
+    take `timeout_seconds` to open, and the same but at most 5 s to close. If it fails to open, the process ends and is
+    restarted, after a longer time each time; no event loses an attempt.
 
-    `settings` reads what the handler needs of the environment and of files: a function without arguments, which raises
-    ValueError with a sentence that names the variable; what it returns is ignored. The handler's own worker processes
-    call it before the lifespan, and so do `callbacks check` and `handlers try`. A process that only has to know which
-    events the handler wants does not call it. What a module reads when it is imported, every process reads.
+    `settings` reads what the handler needs from the environment and from files: a function without arguments, which
+    raises ValueError with a sentence that names the variable; what it returns is ignored. The handler's own worker
+    processes call it before the lifespan, and so do `callbacks check` and `handlers try`. A process that only needs to
+    know which events the handler wants does not call it. What a module reads on import, every process reads.
 
-    To return is to be done; to raise is to fail. Retry, Reject and Pause say more, raised or returned; any other value
-    is ignored. Retry: this event again later; Reject: this event never. Pause: the target is away, for every event;
-    no attempt is lost, and the handler's whole queue waits, in all its processes. When the time is over one event is
-    tried first, alone (a batch handler gets a list of one). If it is done or rejected all go on; if it pauses again
-    the pause goes on for the new time; if it fails that is its own attempt, and the pause goes on for as long again.
-    An event is frozen, and `event.raw` is to be left as it is.
+    A call that returns has succeeded; one that raises has failed. Retry, Reject and Pause say more, raised or returned;
+    any other value is ignored. Retry: this event again later. Reject: never this event again. Pause: the target is
+    unavailable for every event; no attempt is lost, and the handler's whole queue waits, in all its processes. When the
+    time is over one event is tried first, alone (a batch handler gets a list of one). If it succeeds or is rejected,
+    the queue continues; if it pauses again, the pause continues for the new time; if it fails, that is its own attempt,
+    and the pause continues for as long again. An event is frozen, and `event.raw` must not be changed.
 
-    A function is one handler: for two, write two functions. Raises HandlerError, naming function and option.
+    A function is one handler: for two, write two functions. Raise HandlerError, naming function and option.
     """
 
     def declare(function: Function) -> Function:
@@ -133,7 +133,7 @@ def handler(
         if not problem and (not isinstance(called, str) or not _NAME.fullmatch(called)):
             problem = f"name must be 1 to 64 of a-z, A-Z, 0-9, '_' and '-', not {called!r}"
         if not problem and concurrency > 1 and (batch or not is_async):
-            problem = f"concurrency={concurrency} is for `async def` without batch=True only"
+            problem = f"concurrency={concurrency} is only for `async def` without batch=True"
         if problem:
             raise HandlerError(f"{_location(function)}: {problem}")
         declaration = Handler(
@@ -163,17 +163,17 @@ def handler(
 
 
 def _shape(function: object, *, batch: object) -> tuple[str, bool]:
-    """Give what is wrong with a handler's function, if anything, and whether it is async."""
+    """Return what is wrong with a handler's function, "" if nothing, and whether it is async."""
     if not inspect.isfunction(function):
-        return "is no function; a handler is a `def` or an `async def`", False
+        return "must be a function (def or async def)", False
     if hasattr(function, ATTRIBUTE):
-        return "is a handler already; write a second function for a second handler", False
+        return "is a handler already: write a second function for a second handler", False
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        return "is a generator, whose body would never run: no `yield` in a handler", False
+        return "is a generator, whose body would never run: remove the `yield`", False
     try:
         inspect.signature(function).bind(object())
     except TypeError:
-        return f"must take one argument, the {'list of events' if batch is True else 'event'}, and no more", False
+        return f"must take exactly one argument, the {'list of events' if batch is True else 'event'}", False
     return "", inspect.iscoroutinefunction(function)
 
 
@@ -182,13 +182,13 @@ def _kinds_problem(kinds: tuple[object, ...], *, statuses: object, final: object
         return "name the kinds of event it takes: ReportEvent, ReplyEvent or both"
     for kind in kinds:
         if not isinstance(kind, type) or kind not in _KINDS:
-            return f"{kind!r} is no kind of event: ReportEvent and ReplyEvent are"
+            return f"{kind!r} is not a kind of event: use ReportEvent or ReplyEvent"
     if len(set(kinds)) < len(kinds):
         return "names a kind of event twice"
     if ReportEvent not in kinds:
         for option, value in (("statuses", statuses), ("final", final)):
             if value is not None:
-                return f"{option} is for reports, and it takes only replies"
+                return f"{option} applies to reports only, and the handler takes only replies"
     return ""
 
 
@@ -199,7 +199,7 @@ def _filters_problem(**filters: object) -> str:
         if isinstance(values, str | bytes) or not isinstance(values, Collection):
             return f"{option} must be a set of texts such as {{'…'}}, not {values!r}"
         if not values:
-            return f"{option} is empty, so nothing would ever pass: leave it out for all"
+            return f"{option} is empty, so no event would pass: leave it out for all events"
         for value in values:
             if not isinstance(value, str) or not value:
                 return f"{option} must hold texts, not {value!r}"
@@ -229,8 +229,8 @@ def _lifespan_problem(lifespan: object, *, is_async: bool) -> str:
     if lifespan is None:
         return ""
     if not inspect.isroutine(lifespan):
-        return f"lifespan must be the function that opens, not {lifespan!r}"
-    # What contextlib's decorators wrap is found below whatever other decorators are put around it.
+        return f"lifespan must be a function that opens it (a context manager), not {lifespan!r}"
+    # unwrap finds what contextlib's decorators wrap, below any other decorators.
     body = inspect.unwrap(lifespan)
     opens_async = inspect.isasyncgenfunction(body)
     if body is lifespan or not (opens_async or inspect.isgeneratorfunction(body)):

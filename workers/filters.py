@@ -1,6 +1,6 @@
-"""Which events a handler is to have: all that `expand` needs to know of it, and can be handed from process to process.
+"""Which events a handler wants: all that expand workers know of it. One process can pass it to another.
 
-The handler's module, its settings and what it costs to import them are the business of the handler's own workers.
+Only the handler's own workers import its module and read its settings.
 """
 
 from typing import Literal, Protocol, TypeAlias
@@ -31,7 +31,7 @@ class _Named(_Declared, Protocol):
 
 
 class Filters(Struct, frozen=True, kw_only=True):
-    """A handler's name and its filters. A filter that is None lets everything pass."""
+    """A handler's name and its filters. A filter that is None matches everything."""
 
     name: str
     kinds: frozenset[EventKind]
@@ -46,7 +46,7 @@ class Filters(Struct, frozen=True, kw_only=True):
 
 
 def from_handler(handler: _Named) -> Filters:
-    """Return the filters of a handler as it is declared."""
+    """Return the filters that a handler was declared with."""
     return Filters(
         name=handler.name,
         kinds=handler.kinds,
@@ -58,7 +58,7 @@ def from_handler(handler: _Named) -> Filters:
 
 
 def matches(filters: _Declared, event: Event) -> bool:
-    """Return whether `event` passes. Statuses and finality are asked of reports only."""
+    """Return whether `event` matches. The filters `statuses` and `final` apply to reports only."""
     if event.kind not in filters.kinds:
         return False
     if filters.channels is not None and event.channel not in filters.channels:

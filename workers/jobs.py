@@ -1,4 +1,4 @@
-"""The two jobs that RQ runs, by the dotted names that the queues hold; and what a worker process needs for them.
+"""The two functions that RQ runs, by the dotted names that stand in the jobs; and what a worker process needs for them.
 
 The names are a stored format: jobs enqueued by one release run in the next.
 """
@@ -21,7 +21,7 @@ class WorkerNotPrepared(Exception):
 
 def prepare(*, expander: Expander | None = None, deliverer: Deliverer | None = None) -> None:
     """Set up this process, once, before its worker starts."""
-    global _expander, _deliverer  # RQ calls the jobs by name, so what they need is the process's
+    global _expander, _deliverer  # RQ calls the functions by name, so what they need is global
     _expander, _deliverer = expander, deliverer
 
 

@@ -1,6 +1,6 @@
-"""One worker process, for one queue: started by the supervisor and watched by it.
+"""One worker process for one queue, which the supervisor starts and watches.
 
-It prepares for its queue, works until it is told to stop, and ends by itself when its supervisor is gone.
+It prepares for its queue, works until it is asked to stop, and ends by itself when its supervisor is gone.
 """
 
 import argparse
@@ -28,24 +28,24 @@ from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
+from workers.failures.failed_jobs import FailedJob
 from workers.filters import Filters, from_handler
 from workers.runtime.exit_codes import EXIT_CONFIGURATION, EXIT_FAILURE
 from workers.runtime.journal_folder import JournalFolder
-from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
 log = logging.getLogger("callbacks.worker")
 
 
 def main() -> int:
-    """Work on one queue; give the exit code: 0 after a stop, 1 after trouble, 2 if it could not be set up."""
+    """Work on one queue; return the exit code: 0 after a stop, 1 after an error, 2 if it could not be set up."""
     parser = argparse.ArgumentParser(prog="workers.process", description=main.__doc__)
     parser.add_argument("queue")
     parser.add_argument("--name", required=True, help="the worker's name in RQ")
-    parser.add_argument("--entry", help="the entry of CALLBACKS_HANDLERS that brings the queue's handler; else any")
-    parser.add_argument("--filters", help="which events the handlers want, as JSON; else their modules are asked")
-    parser.add_argument("--lifeline", type=int, help="a pipe that the supervisor holds open as long as it lives")
-    parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long it may take to stop after that")
+    parser.add_argument("--entry", help="the entry of CALLBACKS_HANDLERS with the queue's handler; default: any")
+    parser.add_argument("--filters", help="which events the handlers want, as JSON; default: as their modules say")
+    parser.add_argument("--lifeline", type=int, help="a pipe that the supervisor holds open while it is alive")
+    parser.add_argument("--grace-seconds", type=float, default=30.0, help="how long the stop may take after that")
     options = parser.parse_args()
     logs.configure()
     if options.lifeline is not None:
@@ -56,11 +56,11 @@ def main() -> int:
         log.error("action=worker_misconfigured queue=%s error=%s", options.queue, exc)
         return EXIT_CONFIGURATION
     except LifespanFailed as exc:
-        # No event has been touched; the supervisor starts it again, ever more slowly while this goes on.
+        # No event was called. The supervisor restarts this process, after a longer time each time.
         log.error("action=handler_lifespan_failed handler=%s cause=%s", exc.handler, exc.cause)
         return EXIT_FAILURE
     except redis.RedisError as exc:
-        # Whatever it had in hands is given back by the supervisor, who will start it again.
+        # The supervisor requeues this process's job and restarts it.
         log.warning("action=redis_unavailable queue=%s error=%s", options.queue, exc)
         return EXIT_FAILURE
 
@@ -70,7 +70,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
         needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
     )
     library_parts.check("redis", "rq")
-    # Before the handlers, which find it where OpenTelemetry's own functions look.
+    # Before the handlers, which get it from OpenTelemetry's own functions.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")
     wanted: Sequence[Filters] = ()
     handler: Handler | None = None
@@ -81,26 +81,26 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     connection = connections.connect(loaded.redis_url)
     journal = JournalFolder.from_run_dir(loaded.run_dir).open(name)
     background = Background()
-    worker = QueueWorker(queue, name=name, connection=connection, journal=journal)
-    steps = Steps(connection, is_stopping=lambda: worker.stopping)
+    worker = QueueWorker(queue, name=name, connection=connection, journal=journal, read_failed_job=FailedJob)
     caller: Caller | None = None
     metrics = Metrics()
     metrics_push = MetricsPush(metrics, loaded.redis_url, background=background)
     if handler is None:
         expander = Expander(
-            steps=steps,
+            connection=connection,
             handlers=wanted,
             dedupe_seconds=loaded.dedupe_seconds,
+            is_stopping=lambda: worker.stopping,
             spans=None if tracer is None else ExpandSpans(tracer),
         )
         jobs.prepare(expander=expander)
     else:
         spans = None if tracer is None else CallSpans(tracer, handler, queue=queue)
-        # Without its lifespan the handler lacks what that opened: the worker stops, and is started again with another.
+        # Without its lifespan the handler lacks what that opened, so the worker stops and is restarted with a new one.
         caller = Caller(handler, spans=spans, on_lifespan_end=lambda: worker.request_stop(signal.SIGTERM, None))
         jobs.prepare(
             deliverer=Deliverer(
-                steps=steps,
+                connection=connection,
                 handler=handler,
                 caller=caller,
                 journal=journal,
@@ -109,7 +109,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
                 spans=spans,
             )
         )
-    # RQ sets the same when the work begins: here a stop is noted while a lifespan opens, which is then left in order.
+    # RQ sets the same when it starts. This is for a stop while a lifespan opens, which is then closed properly.
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, worker.request_stop)
     metrics_push.start()
@@ -129,7 +129,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
 
 
 def _load_filters(entries: Sequence[str], *, given: str | None) -> Sequence[Filters]:
-    """Return what events are for whom. What is `given` spares this process the handlers' modules and their trouble."""
+    """Return which events the handlers want; with `given`, this process does not import the handlers' modules."""
     if given is not None:
         return msgspec.json.decode(given, type=list[Filters])
     loaded = registry.load_each(entries, with_settings=False)
@@ -139,7 +139,7 @@ def _load_filters(entries: Sequence[str], *, given: str | None) -> Sequence[Filt
 
 
 def _load_handler(queue: str, entries: Sequence[str]) -> Handler:
-    """Return the queue's handler, with its settings read; what is wrong with another one does not matter."""
+    """Return the queue's handler, with its settings read; errors of other handlers do not matter."""
     loaded = registry.load_each(entries, with_settings=False)
     for entry, handlers in loaded.handlers.items():
         for handler in handlers:
@@ -154,16 +154,16 @@ def _load_handler(queue: str, entries: Sequence[str]) -> Handler:
 
 
 def _watch_lifeline(lifeline: int, *, grace_seconds: float) -> None:
-    """Stop as on SIGTERM when the other end of the pipe is closed: whoever held it died without a word.
+    """Stop as on SIGTERM when the other end of the pipe is closed, because the supervisor has died.
 
-    After `grace_seconds` there is nobody left who would kill this process, so it ends itself, whatever it waits for.
+    No supervisor is left that would kill this process after `grace_seconds`, so it then ends itself.
     """
 
     def wait() -> None:
         try:
             os.read(lifeline, 1)
         finally:
-            # Whatever ended the wait: without a lifeline this process would outlive its supervisor.
+            # Even after an error: without the pipe this process would outlive its supervisor.
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(grace_seconds)
             os._exit(EXIT_FAILURE)

@@ -1,8 +1,8 @@
-"""Finding the handlers that CALLBACKS_HANDLERS names: all of them, or an error that says which one and why.
+"""Finds the handlers that CALLBACKS_HANDLERS names: all of them, or an error that says which one is missing and why.
 
-An entry is first looked for among the installed entry points of the group `callbacks.handlers` (whose value is a
-module, or module:function), then as a dotted module, in the current folder too. So a name that an installed
-package claims wins over a module of that name.
+An entry is first searched among the installed entry points of the group `callbacks.handlers` (whose value is a
+module, or module:function), then as a dotted module, in the current folder too. So an installed
+package wins over a module of the same name.
 """
 
 import importlib
@@ -25,23 +25,23 @@ GROUP: Final = "callbacks.handlers"
 
 
 def installed_names() -> tuple[str, ...]:
-    """Give the names under which installed packages offer handlers, sorted."""
+    """Return the names under which installed packages offer handlers, sorted."""
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The handlers of each entry that gives some, and what is wrong with each of the others."""
+    """The handlers of each entry that has any, and what is wrong with each of the others."""
 
     handlers: Mapping[str, tuple[Handler, ...]]
     problems: Mapping[str, HandlerError]
 
 
 def load_each(names: Sequence[str], *, with_settings: bool) -> LoadResult:
-    """Import what `names` names, each by itself: what is wrong with one hides no other.
+    """Import the entries `names`, each independently of errors of the others.
 
-    `with_settings` also reads each handler's own settings. A handler whose name an earlier entry has taken is a problem
-    of its own entry.
+    `with_settings` also reads each handler's own settings. A handler with the name of a handler of an earlier entry is
+    a problem of its own entry.
     """
     handlers: dict[str, tuple[Handler, ...]] = {}
     problems: dict[str, HandlerError] = {}
@@ -61,23 +61,23 @@ def load_each(names: Sequence[str], *, with_settings: bool) -> LoadResult:
 
 
 def read_settings(handler: Handler, *, entry: str) -> None:
-    """Read what the handler needs of its environment. Raises HandlerError."""
+    """Read what the handler needs from its environment. Raise HandlerError."""
     if handler.settings is None:
         return
     try:
         handler.settings()
-    except (Exception, SystemExit) as exc:  # an author's code, as when a module is imported
+    except (Exception, SystemExit) as exc:  # it is the author's code, which may raise anything
         problem = f"{exc}" if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"
         raise HandlerError(f"its settings: {problem}", entry=entry) from exc
 
 
 def load(names: Sequence[str]) -> tuple[Handler, ...]:
-    """Import what `names` names, and give its handlers: in the order of `names`, then of each module.
+    """Import the entries `names`, and return their handlers, in the order of `names`, then of each module.
 
-    A module's handlers are the decorated functions that it, or a module below it, defines; one that it merely
-    imports from elsewhere is another module's, to be named by that. Naming the same handler twice is naming it
-    once. Raises HandlerError for a name that is unknown or cannot be imported, for a module without handlers, for two
-    handlers of one name, and for wrong settings of one.
+    A module's handlers are the decorated functions that it, or a module below it, defines. One that it only imports
+    from another module belongs to that one. Naming the same handler twice is naming it once. Raise HandlerError for a
+    name that is unknown or cannot be imported, for a module without handlers, for two handlers with one name, and for
+    wrong settings of one.
     """
     loaded = load_each(names, with_settings=True)
     for problem in loaded.problems.values():
@@ -86,7 +86,7 @@ def load(names: Sequence[str]) -> tuple[Handler, ...]:
 
 
 def _load_entry(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...]:
-    """Import what an entry names, and return its handlers that are not among the others."""
+    """Import an entry, and return those of its handlers that are not among the others."""
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
@@ -95,7 +95,7 @@ def _load_entry(entry: str, others: Mapping[str, Handler]) -> tuple[Handler, ...
         other = others.get(found.name) or handlers.get(found.name) or found
         if other is not found:
             raise HandlerError(
-                f"{found.location} and {other.location} are both named {found.name!r}; give one of them another name=…",
+                f"{found.location} and {other.location} are both named {found.name!r}: give one of them another name=…",
                 entry=entry,
             )
         if found.name not in others:
@@ -121,7 +121,7 @@ def _import(entry: str, name: str) -> ModuleType:
         module = importlib.import_module(name)
     except HandlerError as exc:
         raise HandlerError(exc.problem, entry=entry) from exc
-    except (Exception, SystemExit) as exc:  # importing runs the author's code, so anything may come
+    except (Exception, SystemExit) as exc:  # importing runs the author's code, which may raise anything
         if problem := reserved_names.explain_error(exc):
             raise HandlerError(problem, entry=entry) from exc
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
@@ -131,7 +131,7 @@ def _import(entry: str, name: str) -> ModuleType:
                 entry=entry,
             ) from exc
         if isinstance(exc, ValueError) and entry in installed_names():
-            # So the handlers of packages say what is wrong with their settings: nothing is broken.
+            # Handlers of packages report wrong settings like this: nothing is broken.
             raise HandlerError(f"its settings: {exc}", entry=entry) from exc
         raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
     if problem := reserved_names.check_imports(before):
@@ -144,7 +144,7 @@ def _hint(entry: str, error: ModuleNotFoundError) -> str:
         return "; name it without the .py"
     if "is not a package" in str(error):
         return "; name the module, not the function in it"
-    if entry in installed_names():  # what its package says of itself is wrong
+    if entry in installed_names():  # its package's own metadata are wrong
         return ""
     return did_you_mean(
         entry, (*installed_names(), *(module.name for module in pkgutil.iter_modules([str(Path.cwd())])))
@@ -177,7 +177,7 @@ def _handlers_in_module(entry: str, module: ModuleType) -> list[Handler]:
 
 
 def _declaration_of(entry: str, value: object) -> Handler | None:
-    # Functions only: other objects may answer for any attribute.
+    # Functions only: other objects may have any attribute.
     declared = getattr(value, ATTRIBUTE, None) if inspect.isfunction(value) else None
     if not isinstance(declared, Handler):
         return None

@@ -1,7 +1,7 @@
-"""What a handler's module says when it means a module of its project and gets one of the service.
+"""The error of a handler's module that imports a module of its project, and gets one of the service with the same name.
 
-The names of the service's packages are the service's in its processes (`callbacks.own_packages`). A project may have
-modules of these names, but no handler can import them: it would get the service's, at once or in mid-call.
+In the service's processes the names of its packages are reserved (`callbacks.own_packages`). A project may have modules
+with these names, but no handler can import them: it would get the service's, at once or during a call.
 """
 
 import ast
@@ -14,19 +14,19 @@ from typing import Final
 
 from callbacks import own_packages
 
-# What a handler imports of the service; everything else that bears one of the names is meant to be the project's.
+# What handlers import from the service. Any other import of a reserved name means a module of the project.
 _PUBLIC: Final = "callbacks"
 
 
 def check_entry(entry: str) -> str:
-    """Return what is wrong with an entry of CALLBACKS_HANDLERS that means a module of a taken name; "" if nothing."""
+    """Return what is wrong with an entry of CALLBACKS_HANDLERS that means a module of a reserved name, or ""."""
     name = entry.partition(".")[0]
     foreign = _find_foreign(name)
     return "" if foreign is None or (_is_found(entry) and entry != name) else _problem("", name, foreign)
 
 
 def explain_error(error: BaseException) -> str:
-    """Return what is wrong if the import of a handler failed of a taken name; "" if it failed of something else."""
+    """Return what is wrong if a reserved name made the import of a handler fail; "" if something else did."""
     if isinstance(error, ImportError):
         wanted = error.name or ""
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
@@ -41,7 +41,7 @@ def explain_error(error: BaseException) -> str:
 def check_imports(before: Collection[str]) -> str:
     """Return what is wrong with the modules of the project that were imported since `before`; "" if nothing.
 
-    Their source is read, as an import within a function has not been carried out.
+    Their source is read, because an import inside a function has not run yet.
     """
     foreign_paths = {name: foreign for name in own_packages.NAMES if (foreign := _find_foreign(name)) is not None}
     if not foreign_paths:
@@ -58,8 +58,8 @@ def check_imports(before: Collection[str]) -> str:
 
 def _problem(where: str, name: str, foreign: Path) -> str:
     return (
-        f"{where}the name {name!r} is taken by this service, so a handler cannot import {foreign}; "
-        "rename it, or move it into a package of another name"
+        f"{where}the name {name!r} is reserved for this service, so a handler cannot import {foreign}: "
+        "rename it, or move it into a package with another name"
     )
 
 
@@ -68,14 +68,14 @@ def _find_foreign(name: str) -> Path | None:
 
 
 def _is_in_project(path: Path, foreign_paths: Collection[Path]) -> bool:
-    """Whether a module lies in a project that has modules of taken names, and is not a library installed there."""
+    """Return whether a module is in a project that has modules with reserved names, and not an installed library."""
     if "site-packages" in path.parts:
         return False
     return any(path.absolute().is_relative_to(foreign.parent) for foreign in foreign_paths)
 
 
 def _own_imports(path: Path, names: Collection[str]) -> Iterator[tuple[int, str]]:
-    """Yield the imports of a source file, by line, that mean a module of the project by a name of the service."""
+    """Yield the imports of a source file, by line, that mean a module of the project with a reserved name."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             wanted = [alias.name for alias in node.names if alias.name != _PUBLIC]

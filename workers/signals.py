@@ -1,21 +1,21 @@
-"""What a handler says beyond "done" and "failed", and what it hears when its time is up.
+"""What a handler can say besides success and failure, and the exception that it gets when its time is up.
 
 Exception
-├── Retry            the handler: not now, give me this event again
-├── Pause            the handler: my target is away, give me nothing for a while
-└── Reject           the handler: never again, set this event aside
+├── Retry            by the handler: try this event again later
+├── Pause            by the handler: the target is unavailable, send no event for a while
+└── Reject           by the handler: never this event again, it becomes a dead letter
 BaseException
-└── HandlerTimeout   us, inside the handler: your time is up, clean up and leave
+└── HandlerTimeout   by the service, inside the handler: the time is up, clean up and return
 """
 
 import math
 
 
 class Retry(Exception):
-    """Asks for another attempt: raise it, or return it. It counts as an attempt.
+    """Ask for another attempt: raise it, or return it. It counts as an attempt.
 
-    `after_seconds` is when, at the earliest; more than 30 days is 30 days, None leaves it to the handler's back-off.
-    `reason` stands in the dead letter if this was the last attempt. Raises ValueError for a time that is negative or no
+    `after_seconds` is the least time until then; more than 30 days is 30 days, None is the usual backoff.
+    `reason` is in the dead letter if this was the last attempt. Raise ValueError for a time that is negative or not a
     number.
     """
 
@@ -28,11 +28,11 @@ class Retry(Exception):
 
 
 class Pause(Exception):
-    """Says that the handler's target is away: raise it, or return it. No attempt is spent.
+    """Say that the handler's target is unavailable: raise it, or return it. It does not count as an attempt.
 
     The handler's whole queue waits for `after_seconds`, in all its worker processes; less than a second is a second,
-    more than a day a day. Then one event is tried first. `reason` is shown to operators, so it names no person.
-    Raises ValueError for a time that is negative or no number.
+    more than a day is a day. Then one event is tried first. Operators see the `reason`, so it must not name a person.
+    Raise ValueError for a time that is negative or not a number.
     """
 
     def __init__(self, after_seconds: float, reason: str = "") -> None:
@@ -43,7 +43,7 @@ class Pause(Exception):
 
 
 class Reject(Exception):
-    """Sets the event aside at once, as a dead letter with this `reason`: raise it, or return it."""
+    """Make the event a dead letter at once, with this `reason`: raise it, or return it."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -51,10 +51,10 @@ class Reject(Exception):
 
 
 class HandlerTimeout(BaseException):
-    """Raised inside a handler whose `timeout_seconds` are over, and again and again while it goes on.
+    """Raised inside a handler whose `timeout_seconds` are over, repeatedly until the handler ends.
 
-    No Exception, as CancelledError is none, so that a handler's own `except Exception` does not keep it running;
-    `finally` and `with` clean up as ever.
+    Like CancelledError it is not an Exception, so a handler's own `except Exception` does not catch it; `finally` and
+    `with` clean up as usual.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -63,6 +63,6 @@ class HandlerTimeout(BaseException):
 
 
 def _check_seconds(value: object) -> None:
-    # Comparing takes any int, and no NaN is within.
+    # The comparison works for any int, and is false for NaN.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f"after_seconds must be a number of seconds from 0, not {value!r}")

@@ -12,10 +12,11 @@ from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
 from shared import connections, logs, queues
 from workers.admin import handler_catalog, queue_state
-from workers.admin.drain import QueueDrainMaintenance
+from workers.admin.drain import QueueDrain
 from workers.admin.queue_state import QueueState
 from workers.runtime import pause
 from workers.runtime.journal_folder import JournalFolder
+from workers.runtime.maintenance import Maintenance
 from workers.runtime.supervisor import Supervisor
 
 # For settling results after a stop, as in `callbacks worker deliver`.
@@ -58,11 +59,12 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
         os.environ["CALLBACKS_HANDLERS"] = source or next(one.entry for one in found if one.handler is handler)
         logs.configure()
         connection = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        maintenance = QueueDrainMaintenance(
-            name,
+        on_progress = _DrainProgress(name, PauseNotice(connection, name))
+        maintenance = Maintenance(
+            [queues.delivery_queue(name)],
             connection=connection,
-            on_progress=_DrainProgress(name, PauseNotice(connection, name)),
             journals=JournalFolder.from_run_dir(loaded.run_dir),
+            tasks={"maintenance_drain": QueueDrain(name, connection=connection, on_progress=on_progress)},
         )
         with handler_argument.record(client, "drain", name, number=waits.total) as progress:
             code = Supervisor(

@@ -1,4 +1,4 @@
-"""`callbacks ops`: the operators' page. Without a password it listens on loopback addresses only."""
+"""`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
 import ipaddress
 import socket
@@ -19,10 +19,10 @@ from shared.errors import ConfigurationError
 @click.option("--host", help="The address to listen on, instead of CALLBACKS_OPS_HOST.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of CALLBACKS_OPS_PORT.")
 def ops(host: str | None, port: int | None) -> None:
-    """Run the operators' page, which shows and controls the service.
+    """Serve web pages that show the state of the service.
 
-    It listens on 127.0.0.1. Another --host needs CALLBACKS_OPS_PASSWORD. To reach it from elsewhere, use an SSH tunnel,
-    or a proxy with HTTPS.
+    They listen on 127.0.0.1. Another --host needs CALLBACKS_OPS_PASSWORD. To reach them from elsewhere, use an SSH
+    tunnel or a proxy with HTTPS.
     """
     logs.configure()
     unknown_settings.log_warnings()
@@ -36,8 +36,8 @@ def ops(host: str | None, port: int | None) -> None:
         listening.close()
         raise ConfigurationError(
             [
-                f"CALLBACKS_OPS_PASSWORD is not set, and others can reach {host}, where events are shown: "
-                "set it, or listen on 127.0.0.1"
+                f"CALLBACKS_OPS_PASSWORD is not set, and other machines can reach {host}, where events are shown. "
+                "Set it, or listen on 127.0.0.1"
             ]
         )
     click.echo(f"the operators' page: {ports.format_url(listening)}/")
@@ -45,7 +45,7 @@ def ops(host: str | None, port: int | None) -> None:
     server = _Server(
         uvicorn.Config(
             app,
-            # Strangers can reach the port even if a password is required.
+            # Anybody can reach the port, also with a password set.
             http=_Protocol,
             ws="none",
             log_config=None,
@@ -61,13 +61,13 @@ def ops(host: str | None, port: int | None) -> None:
 
 
 class _Protocol(HttpProtocol):
-    """The public edge's protocol, with more time for a client that downloads 4 MiB, the largest body, at 300 kbit/s."""
+    """The web process's protocol, patient enough to download 4 MiB, the largest body, at 300 kbit/s."""
 
     max_unread_checks = 8
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which would otherwise wait for streams that never end."""
+    """uvicorn's server, which would otherwise wait for endless streams."""
 
     def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
         super().__init__(config)

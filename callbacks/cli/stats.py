@@ -1,4 +1,4 @@
-"""`callbacks stats`: how many messages have which status, by job and by day, from the tables of `sql`."""
+"""`callbacks stats`: counts of messages by job and day, from the tables of the handler `sql`."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,7 +11,7 @@ from callbacks.cli.command import Command
 from callbacks.cli.terminal_text import short
 from workers.handlers.sql.history import Stats, Totals
 
-# More jobs than people read; --json has them all.
+# Nobody reads more; --json has all.
 _MAX_JOBS: Final = 20
 
 
@@ -21,11 +21,11 @@ _MAX_JOBS: Final = 20
     type=message_history.Age(),
     default="7d",
     show_default=True,
-    help="Messages first received since then: 30m, 2h, 7d.",
+    help="Messages first seen since: 30m, 2h, 7d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def stats(*, since: datetime, as_json: bool) -> None:
-    """Count messages by their current status, for each day and job, with the share and time of delivery."""
+    """Count messages by current status for each day and job; show the delivery rate and time."""
     with message_history.open_history() as found:
         totals = found.stats(since=since)
     click.echo(message_history.to_json(totals) if as_json else "\n".join(_as_text(totals)))

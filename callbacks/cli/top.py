@@ -1,4 +1,4 @@
-"""`callbacks top`: how the service is right now, in the terminal, looked at again every other second until q or Ctrl-C.
+"""`callbacks top`: the current status of the service in the terminal, refreshed every two seconds until q or Ctrl-C.
 
 It shows what the operators' page *Now* shows. While Redis is unavailable it says so and keeps the last status.
 """
@@ -30,12 +30,12 @@ from shared import connections, settings
 from shared.events import rfc3339
 
 REFRESH_SECONDS: Final = 2.0
-# For a pipe or a file, which have no width of their own.
+# The width for a pipe or a file.
 _PIPE_COLUMNS: Final = 100
 
 
 class StatusReader:
-    """Looks at the service again and again, over one connection."""
+    """Reads the status over one connection."""
 
     def __init__(self, loaded: settings.Settings) -> None:
         self._settings = loaded
@@ -44,7 +44,7 @@ class StatusReader:
         self._audit_cache = AuditCache(self._client, every_seconds=AUDIT_EVERY_SECONDS)
 
     def read(self) -> ServiceStatus:
-        """Look. Raises redis.RedisError."""
+        """Return the current status. Raises redis.RedisError."""
         return service_status.read_status(self._client, self._settings, self._audit_cache)
 
     def close(self) -> None:
@@ -53,21 +53,21 @@ class StatusReader:
 
 
 @click.command(cls=Command)
-@click.option("--once", is_flag=True, help="Print it once and end; exit 1 if Redis does not answer.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or with --every one a line.")
+@click.option("--once", is_flag=True, help="Print the status once and exit; exit 1 if Redis does not answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or with --every one object per line.")
 @click.option(
     "--every",
     "every_seconds",
     type=click.FloatRange(0.5, 3600),
     default=REFRESH_SECONDS,
     show_default=True,
-    help="Seconds from one look to the next.",
+    help="Seconds between refreshes.",
 )
 @click.pass_context
 def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) -> None:
     """Show callbacks per second, queues, handlers, workers, Redis and the audit, until q or Ctrl-C.
 
-    Into a pipe it prints once.
+    In a pipe it prints once.
     """
     reader = StatusReader(settings.load(needs=("REDIS_URL",)))
     is_asked_for_more = ctx.get_parameter_source("every_seconds") is click.core.ParameterSource.COMMANDLINE
@@ -88,7 +88,7 @@ def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) 
 
 
 def to_json_object(found: ServiceStatus) -> dict[str, Any]:
-    """Give `found` as JSON carries it: its times as every JSON of ours has them, and whether Redis is durable."""
+    """Return the status as a JSON object: with its time in RFC 3339, and whether Redis is durable."""
     fields: dict[str, Any] = msgspec.to_builtins(found)
     return fields | {"at": rfc3339(found.at), "durable": found.durable}
 
@@ -101,7 +101,7 @@ def _print_once(reader: StatusReader, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(to_json_object(found)))
         return
-    # As wide as the terminal; COLUMNS says more.
+    # As wide as the terminal, or as COLUMNS says.
     console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_COLUMNS)
     console.print(render_status(found, columns=console.width))
 
@@ -111,12 +111,12 @@ def _print_lines(reader: StatusReader, every_seconds: float) -> None:
         try:
             click.echo(msgspec.json.encode(to_json_object(reader.read())))
         except redis.RedisError as exc:
-            click.echo(f"{reader.redis_url} is away ({type(exc).__name__})", err=True)
+            click.echo(f"{reader.redis_url} is unavailable ({type(exc).__name__})", err=True)
         time.sleep(every_seconds)
 
 
 def _run_screen(reader: StatusReader, every_seconds: float) -> None:
-    """Draw until q is pressed."""
+    """Refresh the screen until q is pressed."""
     console = Console()
     last: ServiceStatus | None = None
     with _raw_keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
@@ -124,7 +124,7 @@ def _run_screen(reader: StatusReader, every_seconds: float) -> None:
             try:
                 last, problem = reader.read(), ""
             except redis.RedisError as exc:
-                problem = f"{reader.redis_url} is away ({type(exc).__name__})"
+                problem = f"{reader.redis_url} is unavailable ({type(exc).__name__})"
             live.update(_render(last, problem, columns=console.width), refresh=True)
             if _wait_for_quit(keyboard, every_seconds):
                 return
@@ -133,16 +133,16 @@ def _run_screen(reader: StatusReader, every_seconds: float) -> None:
 def _render(last: ServiceStatus | None, problem: str, *, columns: int) -> RenderableType:
     parts: list[RenderableType] = []
     if problem:
-        seen = "" if last is None else f"; what follows is of {last.at:%H:%M:%S} UTC"
+        seen = "" if last is None else f"; the status below is from {last.at:%H:%M:%S} UTC"
         parts.append(Text(f"{problem}{seen}", style="bold red"))
     if last is not None:
         parts.append(render_status(last, columns=columns))
-    return Group(*parts, Text("q ends it", style="dim"))
+    return Group(*parts, Text("q: quit", style="dim"))
 
 
 @contextmanager
 def _raw_keyboard() -> Iterator[int | None]:
-    """Give the keyboard, whose keys are read as they are pressed; None where there is none."""
+    """Yield the file descriptor of the keyboard in raw mode; None if stdin is not a terminal."""
     if not sys.stdin.isatty():
         yield None
         return
@@ -156,11 +156,11 @@ def _raw_keyboard() -> Iterator[int | None]:
 
 
 def _wait_for_quit(keyboard: int | None, seconds: float) -> bool:
-    """Wait so long, or until q is pressed."""
+    """Wait `seconds` or until q is pressed; return whether it was."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         ready, _, _ = select.select([] if keyboard is None else [keyboard], [], [], left)
-        # Nothing at all is a terminal that is gone.
+        # An empty read means that the terminal is closed.
         if keyboard is not None and ready and os.read(keyboard, 64) in (b"", b"q", b"Q"):
             return True
     return False

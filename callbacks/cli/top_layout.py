@@ -1,4 +1,4 @@
-"""What `callbacks top` prints: a `Now` as a picture of text for a terminal of any width."""
+"""The text that `callbacks top` prints for a status, for a terminal of any width."""
 
 import itertools
 import math
@@ -20,12 +20,12 @@ from shared.recent_rate import AcknowledgeTimes, Bucket
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _GOOD, _BAD, _FAINT, _WARN = "green", "bold red", "dim", "yellow"
-# More fill any terminal; --json has them all.
+# More would not fit on a screen; --json has all.
 _MAX_HANDLERS_SHOWN: Final = 20
 
 
 def render_status(now: ServiceStatus, *, columns: int) -> RenderableType:
-    """Draw `now` for a terminal so wide."""
+    """Return `now` for a terminal of `columns` characters."""
     return Group(*_parts(now, columns))
 
 
@@ -46,16 +46,16 @@ def _recent_rate(buckets: Sequence[Bucket], rate: float, columns: int) -> Iterat
     width = max(1, min(columns, len(buckets)))
     peaks = _peaks([bucket.callbacks_per_second for bucket in buckets], width)
     most = max(peaks, default=0.0)
-    yield Text(f"{rate:,.1f} callbacks/s in the last minute, at most {most:,.1f}/s in the last hour")
-    # Rounded up: whatever is not nothing is to be seen.
+    yield Text(f"{rate:,.1f} callbacks/s in the last minute, peak {most:,.1f}/s in the last hour")
+    # Rounded up, so that any rate above zero is visible.
     heights = [math.ceil(peak / (most or 1.0) * (len(_BARS) - 1)) for peak in peaks]
     yield Text("".join(_BARS[height] for height in heights), style="cyan")
     yield Text(f"{'an hour ago':<{max(0, width - 3)}}now" if width > len("an hour ago") + 3 else "", style=_FAINT)
 
 
 def _peaks(rates: Sequence[float], width: int) -> list[float]:
-    """Give the greatest of each of `width` stretches: a rush of seconds is not to be averaged away."""
-    edges = [len(rates) * place // width for place in range(width + 1)]
+    """Return the maximum of each of `width` parts, so that a peak of seconds stays visible."""
+    edges = [len(rates) * index // width for index in range(width + 1)]
     return [max(rates[first:last]) for first, last in itertools.pairwise(edges)]
 
 
@@ -115,10 +115,10 @@ def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
 
 def _state(at: HandlerStatus) -> Text:
     if at.paused_by == "operator":
-        return Text("off", style=_WARN)
+        return Text("paused", style=_WARN)
     if at.paused_by:
         return Text("paused", style=_WARN)
-    return Text("on") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
+    return Text("active") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
 
 
 def _summary(now: ServiceStatus) -> Iterator[RenderableType]:
@@ -127,12 +127,12 @@ def _summary(now: ServiceStatus) -> Iterator[RenderableType]:
 
 
 def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
-    """Say how the rest is, what is wrong in red."""
+    """Yield the lines on Redis, processes, quarantine and audit, each with its style; problems are red."""
     limit = f" of {quantities.format_size(now.max_bytes)}" if now.max_bytes else ", no limit"
     if now.durable:
-        yield f"redis         keeps what it acknowledges; {quantities.format_size(now.used_bytes)}{limit}", _GOOD
+        yield f"redis         durable; {quantities.format_size(now.used_bytes)}{limit}", _GOOD
     else:
-        yield f"redis         does not keep what it acknowledges; {quantities.format_size(now.used_bytes)}{limit}", _BAD
+        yield f"redis         not durable; {quantities.format_size(now.used_bytes)}{limit}", _BAD
     for finding in now.findings:
         if not finding.ok:
             yield f"              {finding}", _BAD
@@ -140,7 +140,7 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     states = ", ".join(sorted({spool.state for spool in now.spools}))
     bad = {spool.state for spool in now.spools} & {"filling", "full", "failing"}
     web = f"{now.web_processes:,} web, {now.workers:,} workers"
-    spools = f"; spools: {states}, {held:,} callbacks" if now.spools else "; no web process tells its state"
+    spools = f"; spools: {states}, {held:,} callbacks" if now.spools else "; no web process reports its state"
     yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
     yield f"quarantine    {now.quarantined:,}", _BAD if now.quarantined else ""
     yield _balance(now.balance)
@@ -148,10 +148,10 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
 
 def _balance(balance: Balance | None) -> tuple[str, str]:
     if balance is None:
-        return "audit         not taken while very much waits", _FAINT
+        return "audit         not run while very many jobs wait", _FAINT
     age = f"({quantities.format_age(balance.age_seconds)})"
     if balance.balances:
         return f"audit         balances {age}", _GOOD
     if balance.moving:
-        return "audit         moves too fast to be added up", _FAINT
-    return f"audit         does not balance: {balance.difference:,} are nowhere, or twice {age}", _BAD
+        return "audit         changes too fast for an exact sum", _FAINT
+    return f"audit         does not balance: {balance.difference:,} lost or counted twice {age}", _BAD

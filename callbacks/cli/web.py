@@ -1,6 +1,7 @@
-"""`callbacks web`: serves the public edge, in this process or in several that share its port.
+"""`callbacks web`: receives callbacks, in this process or in several that share its port.
 
-Exit 0: drained after SIGTERM or Ctrl-C. 2: the configuration is wrong, or the port is not available.
+Exit 0: stopped by SIGTERM or Ctrl-C, with every request answered. 2: the configuration is wrong, or the address cannot
+be used.
 """
 
 import math
@@ -17,18 +18,20 @@ from ingest.app import create_app
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 
-# Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). The side that closes first may
-# lose a request that is on its way, so it must not be us.
+# Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). We must not close first: a
+# request may be on its way.
 _KEEP_ALIVE_SECONDS: Final = 75
-# The longest time of a request that has begun: its body (CALLBACKS_BODY_TIMEOUT_SECONDS, 10), a connection to Redis
-# (3), a commit (5), and 2 to spare. 20 s by default, of the 30 that Kubernetes and Heroku give from SIGTERM to
+# How long a request may take once its body (CALLBACKS_BODY_TIMEOUT_SECONDS, 10) has arrived: a connection to Redis (3),
+# a commit (5), and 2 to spare. Together 20 s by default, of the 30 that Kubernetes and Heroku allow between SIGTERM and
 # SIGKILL. A process without requests stops at once.
 _COMMIT_SECONDS: Final = 3 + 5 + 2
 
 
 @click.command(cls=Command)
 @click.option("--host", help="The address to listen on, instead of HOST.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of PORT; 0 means any free port.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen on, instead of PORT; 0 takes a free one."
+)
 def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
@@ -66,16 +69,16 @@ def web(host: str | None, port: int | None) -> None:
 
 
 class _Processes(Multiprocess):
-    """uvicorn's supervisor, which would otherwise keep the port open while its processes drain, without answering."""
+    """uvicorn's supervisor, except that it closes the port before its processes drain: clients shall not wait there."""
 
     def terminate_all(self) -> None:
-        """Stop listening here too, then ask every process to end."""
+        """Stop listening in this process too, then ask every process to end."""
         for listening in self.sockets:
             listening.close()
         super().terminate_all()
 
 
 def app() -> Starlette:
-    """Return the application, in a process that uvicorn started; logging is not configured there yet."""
+    """Return the application, after setting up the log of this process, which uvicorn started."""
     logs.configure()
     return create_app()

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 import msgspec
@@ -15,18 +14,17 @@ from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
-from workers.expand import known_handlers
+from workers.expand import known_handlers, subscriptions
 from workers.expand.known_handlers import KnownHandlers
-from workers.expand.subscriptions import SubscriptionMaintenance
 from workers.failures.retention import FailureTrimmer
 from workers.runtime.journal_folder import JournalFolder
-from workers.runtime.maintenance import Maintenance
+from workers.runtime.maintenance import Maintenance, MaintenanceTask
 from workers.runtime.supervisor import Supervisor, WorkerSpec
 
-# What an event's handler may still need when the stop comes, with the default time-out of 30 s, and some more
-# for what is settled after it. Platforms that kill after 10 s lose nothing by it: the job is then run again.
+# How long settling may take after the calls in progress have finished. A platform that kills after 10 s loses nothing:
+# the job is then run again.
 _SETTLE_SECONDS = 10.0
-# A supervisor waits for Redis no longer than this: it must hear in time that it is to stop, or that a worker died.
+# A supervisor waits for Redis no longer than this, because it must notice a stop or the death of a worker in time.
 _REDIS_TIMEOUT_SECONDS = 5.0
 
 
@@ -40,7 +38,7 @@ def worker() -> None:
 def expand(processes: int) -> None:
     """Expand callbacks into events.
 
-    These are handed to the queues of the handlers that want them.
+    The events go to the queues of the handlers that want them.
     """
     loaded = _settings()
     known = _known(loaded)
@@ -54,7 +52,7 @@ def expand(processes: int) -> None:
 @worker.command(cls=Command)
 @click.option("--handler", "names", multiple=True, metavar="NAME", help="Only this handler; may be repeated.")
 @click.option(
-    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes a handler."
+    "--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="How many processes per handler."
 )
 def deliver(names: tuple[str, ...], processes: int) -> None:
     """Deliver events to their handlers.
@@ -101,26 +99,23 @@ def _supervise(
     loaded: settings.Settings, specs: Sequence[WorkerSpec], *, grace_seconds: float, known: KnownHandlers | None = None
 ) -> int:
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
-    journals = JournalFolder.from_run_dir(loaded.run_dir)
     failure_trimmer = FailureTrimmer(
         connection=connection,
         quarantine_max_bytes=loaded.quarantine_max_bytes,
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
     )
     background = Background()
-    keeping: dict[str, Any] = {
-        "connection": connection,
-        "journals": journals,
-        "failure_trimmer": failure_trimmer,
-        "background": background,
-    }
-    queue_names = [spec.queue for spec in specs]
-    maintenance = (
-        SubscriptionMaintenance(queue_names, filters=known.filters, **keeping)
-        if known is not None
-        else Maintenance(queue_names, **keeping)
+    tasks: dict[str, MaintenanceTask] = {"maintenance_trimming": failure_trimmer}
+    if known is not None:
+        tasks |= subscriptions.maintenance_tasks(known.filters, connection=connection)
+    maintenance = Maintenance(
+        [spec.queue for spec in specs],
+        connection=connection,
+        journals=JournalFolder.from_run_dir(loaded.run_dir),
+        tasks=tasks,
+        background=background,
     )
-    # It counts nothing, and is silent unless a task of maintenance keeps failing.
+    # It counts nothing, and pushes only that a task of maintenance keeps failing.
     metrics_push = MetricsPush(Metrics(), loaded.redis_url, background=background)
     metrics_push.start()
     try:

@@ -1,1 +1,1 @@
-"""The operators' side: what the service is doing, on a port of its own."""
+"""The operators' service: the state of the service, on its own port."""

@@ -1,12 +1,12 @@
-"""What every request to the operators' page passes before an endpoint sees it, in one place.
+"""The access rules that every request to the operators' pages must pass, in one place.
 
-    metrics, audit, health, files of the page    open to all: they show no event
-    no password is set                           the Host must name this machine; everybody is "local"
-    a password is set                            only sign-in is open; the rest asks for a session
-    anything but GET and HEAD                    must send a form of ours: same origin, and its token
-    GET and HEAD from another site               only where somebody follows a link: no image, script or fetch
+    metrics, audit, health, files of the page    open to all: they show no events
+    no password is set                           the Host must name this machine; every user is "local"
+    a password is set                            only sign-in is open; all else needs a session
+    anything but GET and HEAD                    must be a form of this service: same origin and CSRF token
+    GET and HEAD from another site               only when a user follows a link: no image, script or fetch
 
-Every answer leaves with the headers that keep a browser from running, framing, guessing at or keeping what it shows.
+Every response has headers that keep a browser from running, framing, sniffing or storing its content.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ from callbacks.ops.html.rendering import render_notice
 
 OPEN_PATHS: Final = frozenset(("/metrics", "/audit", "/livez", "/readyz"))
 SIGN_IN_PATH: Final = "/sign-in"
-# The query of a page that asks again by itself: nobody need be sitting there, so that the session still ends.
+# The query of automatic refreshes. They do not renew the session, since nobody may be watching.
 REFRESH: Final = "refresh"
 
 _SAFE_METHODS: Final = frozenset(("GET", "HEAD"))
@@ -53,7 +53,7 @@ class AccessMiddleware:
         self._revoked = revoked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through, or answer it."""
+        """Pass the request on, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,7 +61,9 @@ class AccessMiddleware:
             await self._app(scope, receive, _with_headers(send))
             return
         if not self._sessions.is_required and not self._origin.is_local_host(scope):
-            answer = PlainTextResponse("Without a password this page is there as 127.0.0.1 and localhost only.\n", 421)
+            answer = PlainTextResponse(
+                "Without CALLBACKS_OPS_PASSWORD this service answers only as 127.0.0.1 and localhost.\n", 421
+            )
             await answer(scope, receive, _with_headers(send))
             return
         request_session = await self._load_session(scope)
@@ -69,7 +71,7 @@ class AccessMiddleware:
         await (response or self._app)(scope, receive, self._with_cookie(request_session, scope, send))
 
     async def _load_session(self, scope: Scope) -> RequestSession:
-        """Find the session that the browser's cookie holds, or begin one for nobody."""
+        """Return the session in the browser's cookie, or a new one that is not signed in."""
         cookies = Request(scope).cookies
         given = self._sessions.verify(cookies.get(self._sessions.cookie_name(secure=self._origin.is_https(scope)), ""))
         if given is not None and await self._revoked.is_revoked(given):
@@ -86,12 +88,12 @@ class AccessMiddleware:
     async def _check(
         self, request_session: RequestSession, scope: Scope, receive: Receive
     ) -> tuple[Response | None, Receive]:
-        """Give an answer if the request goes no further; and from where the endpoint is to read it."""
+        """Return a response if the request is refused, and the `receive` that the endpoint must use."""
         request = Request(scope)
         is_safe = scope["method"] in _SAFE_METHODS
         is_known = bool(request_session.session.name) or not self._sessions.is_required
         if is_safe and not self._origin.allows_read(scope):
-            return PlainTextResponse("This is not for pages of other sites.\n", 403), receive
+            return PlainTextResponse("Requests from pages of other sites are refused.\n", 403), receive
         if not is_known and scope["path"] != SIGN_IN_PATH:
             return _redirect_to_sign_in(request) if is_safe else render_notice(
                 request, 401, "Please sign in", _SESSION_ENDED
@@ -100,20 +102,20 @@ class AccessMiddleware:
             return None, receive
         if not self._origin.allows_form(scope):
             return render_notice(
-                request, 403, "Nothing was done", "That came from another site, not from a page here."
+                request, 403, "Nothing was changed", "The form came from another site, not from a page of this service."
             ), receive
         try:
             body = await forms.parse(
                 scope, receive, max_bytes=forms.MAX_BYTES if is_known else forms.MAX_BYTES_SIGNED_OUT
             )
         except forms.FormError as exc:
-            return render_notice(request, exc.status_code, "Nothing was done", str(exc)), receive
+            return render_notice(request, exc.status_code, "Nothing was changed", str(exc)), receive
         if not self._sessions.verify_csrf_token(request_session.session, forms.field(request, "csrf")):
-            return render_notice(request, 403, "Nothing was done", _STALE_FORM), receive
+            return render_notice(request, 403, "Nothing was changed", _STALE_FORM), receive
         return None, _replay_body(body, receive)
 
     def _with_cookie(self, request_session: RequestSession, scope: Scope, send: Send) -> Send:
-        """Send with our headers, and with the session if it is not what the browser has."""
+        """Return a `send` that adds the security headers, and the cookie if the session has changed."""
         secure = self._origin.is_https(scope)
 
         async def send_with_cookie(message: Message) -> None:
@@ -125,14 +127,12 @@ class AccessMiddleware:
         return _with_headers(send_with_cookie)
 
 
-_SESSION_ENDED: Final = "Your session has ended. Sign in, then do it again."
-_STALE_FORM: Final = (
-    "The form was older than your session, or not one of ours. Go back, load the page anew, and try again."
-)
+_SESSION_ENDED: Final = "Your session has ended. Sign in, then try again."
+_STALE_FORM: Final = "The form is older than your session. Go back, reload the page, and try again."
 
 
 def _is_automatic(scope: Scope) -> bool:
-    """Tell whether nobody need be sitting there: a page looks again, or its script connects again."""
+    """Return whether a page or its script sent the request by itself."""
     return REFRESH.encode() in scope["query_string"].split(b"&") or _wants_stream(scope)
 
 
@@ -149,7 +149,7 @@ def _redirect_to_sign_in(request: Request) -> Response:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """Give the body once more, to who may want to read it in another way."""
+    """Return a `receive` that yields the body again for the endpoint."""
     given = False
 
     async def receive_again() -> Message:

@@ -1,6 +1,6 @@
-"""The operators' side, assembled: the page behind its guard; /metrics, the audit as JSON, and health beside it.
+"""The operators' service, assembled: the pages behind access control; /metrics, /audit and health without it.
 
-The page shows events to who may see it; the rest shows numbers and names of handlers, never an event or a token.
+The pages show events to signed-in users; the rest shows numbers and handler names, never an event or a token.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from shared.settings import Settings
 
 
 def create_app(settings: Settings) -> Starlette:
-    """Assemble the page for the Redis that `settings` names."""
+    """Return the application for the Redis in `settings`."""
     client = connections.connect(settings.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
     sessions, revoked = SessionSigner(settings.ops_password), RevokedSessions(client)
     access: dict[str, Any] = {
@@ -88,7 +88,7 @@ def create_app(settings: Settings) -> Starlette:
         exception_handlers={redis.RedisError: _redis_error, HTTPException: _http_error},
         lifespan=lifespan,
     )
-    # Whoever serves this ends them before it waits for connections to close.
+    # The server closes them before it waits for connections to end.
     app.state.streams = streams
     return app
 
@@ -116,7 +116,7 @@ def _audit(client: redis.Redis) -> Callable[[Request], Any]:
 
 def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
     try:
-        # An extra: the page is there without it.
+        # An extra: the pages work without it.
         from callbacks.ops.prometheus import CONTENT_TYPE, ServiceCollector  # noqa: PLC0415
     except ModuleNotFoundError as exc:
         if exc.name != "prometheus_client":
@@ -140,7 +140,7 @@ async def _livez(_: Request) -> Response:
 
 
 def _readyz(client: redis.Redis, background: Background) -> Callable[[Request], Any]:
-    # A replica answers too, and may be behind for good.
+    # A replica answers too, and may be permanently behind.
     role_checks = SingleFlight(functools.partial(check_role, client))
 
     async def endpoint(_: Request) -> Response:
@@ -162,22 +162,22 @@ def _unavailable(check: str, why: str) -> Response:
 
 async def _redis_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, redis.OutOfMemoryError):
-        return render_notice(request, 503, "Redis is full, so nothing was done", _REDIS_FULL)
+        return render_notice(request, 503, "Redis is full, nothing was changed", _REDIS_FULL)
     return render_page(
         request, "redis_unavailable.html", status_code=503, headers={"retry-after": "5"}, error=type(exc).__name__
     )
 
 
 _REDIS_FULL: Final = (
-    "It takes nothing new, not even the note of who did what that each act here begins with. Dropping makes room, and "
-    "works without it on the command line: callbacks dead drop, callbacks quarantine drop."
+    "Redis accepts no new data, not even the entry in the action log that each action here starts with. Free memory on "
+    "the command line, which needs no such entry: callbacks dead drop, callbacks quarantine drop."
 )
 
 
 async def _http_error(request: Request, exc: Exception) -> Response:
     status_code = exc.status_code if isinstance(exc, HTTPException) else 500
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
-    title = "There is no such page" if status_code == 404 else f"That was not understood ({status_code})"  # noqa: PLR2004
-    answer = render_notice(request, status_code, title, "The address may be old, or mistyped.")
+    title = "Page not found" if status_code == 404 else f"Bad request ({status_code})"  # noqa: PLR2004
+    answer = render_notice(request, status_code, title, "The address may be outdated or mistyped.")
     answer.headers.update(headers)
     return answer

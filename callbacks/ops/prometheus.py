@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus: read from Redis at each scrape; while Redis is away it says that, with 200.
+"""`/metrics` for Prometheus: read from Redis at each scrape; while Redis is unavailable it says so, with 200.
 
-The audit reads every waiting job, so it is taken once a minute at most, and not while very many wait: its age tells.
+The audit reads every waiting job, so it runs at most once a minute, and not while very many wait. A metric has its age.
 """
 
 import threading
@@ -34,16 +34,16 @@ class ServiceCollector(Collector):
         self._registry.register(self)
 
     def exposition(self) -> bytes:
-        """Give all of it as Prometheus's text format, version 0.0.4."""
+        """Return all metrics in Prometheus's text format, version 0.0.4."""
         with self._lock:
             return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Name nothing in advance: that would read Redis."""
+        """Return nothing: describing metrics would read Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read Redis and give what is there; nothing but `callbacks_redis_up` while it does not answer."""
+        """Yield the metrics read from Redis; only `callbacks_redis_up` while it does not answer."""
         try:
             found = snapshot.read_snapshot(self._connection, self._level)
             balance = self._audit_cache.get(found.jobs)
@@ -58,6 +58,6 @@ class ServiceCollector(Collector):
 
 def _audit_metrics(balance: Balance) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "callbacks_audit_difference", "Records and events that are nowhere, or twice.", value=balance.difference
+        "callbacks_audit_difference", "Records and events that are lost or counted twice.", value=balance.difference
     )
-    yield GaugeMetricFamily("callbacks_audit_age_seconds", "Age of that sum.", value=balance.age_seconds)
+    yield GaugeMetricFamily("callbacks_audit_age_seconds", "Age of the last audit.", value=balance.age_seconds)

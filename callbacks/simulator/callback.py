@@ -1,4 +1,4 @@
-"""One callback as it is planned: what each of its attempts will send.
+"""A planned callback: what each of its attempts will send.
 
 Reports are sent again as they were. A reply gets a new req_uuid with every attempt: "req_uuid is
 unique for every callback, including retries" (specification, "Message reply callback").
@@ -14,13 +14,13 @@ from callbacks.simulator.payloads import ReplyBody, ReplyKey, ReportKey, StatusB
 CallbackKind: TypeAlias = Literal["status", "reply"]
 
 ATTEMPTS = 3
-"""Then the callback is discarded (specification, "Callback failure")."""
+"""After these the callback is discarded (specification, "Callback failure")."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class EncodedBody(Struct, frozen=True):
-    """A request body, encoded, and the natural keys of the records in it."""
+    """An encoded request body, and the natural keys of its records."""
 
     data: bytes
     reports: tuple[ReportKey, ...] = ()

@@ -1,7 +1,7 @@
-"""What is sent, and in which order: bundles, repeats, and callbacks that overtake each other.
+"""What is sent, and in which order: bundles, repeats, and callbacks out of order.
 
-Pure: the same options and start give the same bytes in the same order. Everything is encoded here,
-before the clock of a run starts.
+Deterministic: the same options and start give the same bytes in the same order. Everything is encoded here, before the
+clock of a run starts.
 """
 
 import random
@@ -19,17 +19,17 @@ from callbacks.simulator.payloads import ReplyBody, Report, StatusBody
 from callbacks.simulator.traffic import generate_traffic, random_uuid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Repeats follow within so many callbacks: near enough that some meet their original still under way.
+# Repeats follow within this many callbacks, so that some arrive while their original is in progress.
 _REPEATED_WITHIN = 50.0
-# A callback out of order moves by up to a quarter of the campaign, but far enough to matter in a small one.
+# A callback out of order moves by up to a quarter of the campaign, in a small one by up to eight places.
 _MOVED_WITHIN = 0.25
-_MOVED_AT_LEAST_WITHIN = 8.0
+_MIN_MOVED_WITHIN = 8.0
 
 _Position: TypeAlias = tuple[float, PlannedCallback]
 
 
 class Campaign(Struct, frozen=True):
-    """Callbacks in sending order, repeats included, and how many distinct events they tell of."""
+    """Callbacks in sending order, repeats included, and the number of distinct events in them."""
 
     callbacks: tuple[PlannedCallback, ...]
     reports: int
@@ -37,15 +37,15 @@ class Campaign(Struct, frozen=True):
 
 
 def plan(options: CampaignOptions, *, start_at: datetime) -> Campaign:
-    """Return the campaign whose first event happens at `start_at` or soon after, all within `traffic.SPAN`.
+    """Return the campaign whose events occur within `traffic.SPAN` of `start_at`.
 
-    Another start gives other ids, so that a second campaign of the same seed does not look like a
-    repeat of the first. Raises InvalidOption if `start_at` has no time zone.
+    Another start gives other ids, so that a second campaign with the same seed is not a repeat of the first. Raise
+    InvalidOption if `start_at` has no time zone.
     """
     if start_at.tzinfo is None:
         raise InvalidOption("start_at", start_at.isoformat(), "must have a time zone")
     start_ms = (start_at - _EPOCH) // timedelta(milliseconds=1)
-    rng = random.Random(f"{options.seed}/{start_ms}")  # noqa: S311 - to be repeated, not to be secret
+    rng = random.Random(f"{options.seed}/{start_ms}")  # noqa: S311 - reproducible, not secret
     traffic = generate_traffic(options, rng=rng, start_ms=start_ms)
 
     bodies: list[StatusBody | ReplyBody] = [
@@ -74,13 +74,13 @@ def _bundles(reports: tuple[Report, ...], bundle: tuple[int, int], rng: random.R
 
 
 def _send_ms(body: StatusBody | ReplyBody) -> int:
-    # A bundle is sent when its last report is known.
+    # A bundle is sent after its last report.
     return body.data[-1].micro_timestamp if isinstance(body, StatusBody) else body.micro_timestamp
 
 
 def _originals(bodies: list[StatusBody | ReplyBody], options: CampaignOptions, rng: random.Random) -> list[_Position]:
     moved = set(_share(len(bodies), options.out_of_order, rng))
-    reach = max(_MOVED_AT_LEAST_WITHIN, _MOVED_WITHIN * len(bodies))
+    reach = max(_MIN_MOVED_WITHIN, _MOVED_WITHIN * len(bodies))
     slots: list[_Position] = []
     for index, body in enumerate(bodies):
         position = float(index)
@@ -108,7 +108,7 @@ def _reply_retries(
     options: CampaignOptions,
     rng: random.Random,
 ) -> list[_Position]:
-    """Send the same replies again under a new req_uuid, as if the gateway had missed our 200."""
+    """Send the same replies again with a new req_uuid, as if the gateway had missed our 200."""
     replies = [(slot[0], body) for slot, body in zip(originals, bodies, strict=True) if isinstance(body, ReplyBody)]
     return [
         (

@@ -1,6 +1,6 @@
-"""One callback's attempts and what follows from them: acknowledged, to be sent again, or discarded.
+"""The attempts of one callback, and its state: acknowledged, to be sent again, or discarded.
 
-Knows nothing of connections and clocks; `posting` makes the attempts, `agenda` does the waiting.
+Knows nothing of connections and clocks: `http_client` makes the attempts, `schedule` waits.
 """
 
 from datetime import datetime
@@ -18,27 +18,27 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
 
     ended_at: datetime
     latency_ms: float
-    """From the start of the request to the head of the answer, or to the failure."""
+    """From the start of the request to the head of the response, or to the failure."""
     status: int | None = None
-    """The HTTP status, if the receiver gave one."""
+    """The HTTP status, if there was a response."""
     reason: str | None = None
-    """Why the attempt failed, in a word or two: `status 503`, `timeout` …; None: it was acknowledged."""
+    """Why the attempt failed: `status 503`, `timeout` …; None: it was acknowledged."""
 
 
 class CallbackDelivery(Struct):
-    """A callback on its way."""
+    """The delivery of one callback."""
 
     callback: PlannedCallback
     attempts: list[Attempt] = []
 
     @property
     def body(self) -> EncodedBody:
-        """What the next attempt sends."""
+        """The body of the next attempt."""
         return self.callback.bodies[len(self.attempts)]
 
     @property
     def last_body(self) -> EncodedBody:
-        """What the latest attempt sent."""
+        """The body of the latest attempt."""
         return self.callback.bodies[len(self.attempts) - 1]
 
     @property
@@ -48,5 +48,5 @@ class CallbackDelivery(Struct):
 
     @property
     def is_finished(self) -> bool:
-        """Whether it was acknowledged, or has failed for the last time and is discarded."""
+        """Whether it was acknowledged, or discarded after the last attempt."""
         return self.is_acknowledged or len(self.attempts) == len(self.callback.bodies)

@@ -1,18 +1,18 @@
-"""What can stop the simulator. A receiver that fails is no error here: it is what the summary counts.
+"""The errors that stop the simulator. A receiver that fails is not an error here; the summary counts its failures.
 
 SimulatorError
-├── InvalidOption   wrong usage: correct the value and start again
-├── LedgerNotWritten   the run ended, because it could no longer say what it had sent
-└── LedgerNotReadable   the file is no ledger, or a line of it is damaged
+├── InvalidOption      wrong usage: correct the value
+├── LedgerNotWritten   the run ended, because it could not record what it sent
+└── LedgerNotReadable  the file is not a ledger, or a line is damaged
 """
 
 
 class SimulatorError(Exception):
-    """The simulator cannot go on."""
+    """The simulator cannot continue."""
 
 
 class InvalidOption(SimulatorError):
-    """An option has a value it cannot have."""
+    """An option has an invalid value."""
 
     def __init__(self, option: str, value: object, reason: str) -> None:
         super().__init__(f"{option}={value}: {reason}")

@@ -1,7 +1,7 @@
-"""Sends a campaign: so many connections, each taking what is next until nothing is left.
+"""Sends a campaign over several connections, each of which takes the next callback until none is left.
 
-Time is bounded: every attempt ends by its time-out, and a callback has at most three of them with a
-fixed wait after each failure.
+The time is bounded: each attempt has a time-out, and a callback has at most three attempts with a fixed delay after
+each failure.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from callbacks.simulator.summary import RunCounter, RunProgress, RunSummary
 
 OnProgress: TypeAlias = Callable[[RunProgress], None]
 
-# Told by the clock, not by the callback: telling costs the sending nothing.
+# Progress is reported at this interval, not for each callback, so that it does not slow down the sending.
 _PROGRESS_SECONDS = 0.1
 
 
@@ -36,10 +36,9 @@ async def run(
 ) -> RunSummary:
     """Send all callbacks of `campaign` to `target`; return when each is acknowledged or discarded.
 
-    `on_progress` is called about ten times a second and once at the end. Setting `stop` ends the run
-    at once: requests under way are broken off and counted as unfinished. With one connection and no
-    failure, callbacks arrive in the campaign's order. Raises InvalidOption for an unusable CA file and
-    LedgerNotWritten.
+    `on_progress` is called about ten times a second and once at the end. Setting `stop` ends the run at once: requests
+    in progress are cancelled and counted as unfinished. With one connection and no failure, callbacks arrive in the
+    campaign's order. Raise InvalidOption for an unusable CA file, and LedgerNotWritten.
     """
     options = options or DeliveryOptions()
     counter = RunCounter(planned=len(campaign.callbacks))
@@ -80,7 +79,7 @@ async def _until_done_or_stopped(
     on_progress: OnProgress | None,
     stop: asyncio.Event | None,
 ) -> bool:
-    """Return whether `stop` came first; raise what the sending raised. No task is left behind."""
+    """Return whether `stop` came first; raise what the sending raised. All tasks have ended on return."""
     sent = asyncio.create_task(sending)
     tasks: list[asyncio.Task[object]] = [sent]
     if stop is not None:
@@ -97,7 +96,7 @@ async def _until_done_or_stopped(
 
 
 async def _run_all(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run all; the first to fail ends the others."""
+    """Run all; if one fails, cancel the others."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)

@@ -1,7 +1,7 @@
-"""One attempt: a POST as the gateway makes it, and the word for how it ended.
+"""Makes one attempt: a POST as the gateway sends it, and how it ended.
 
-Success is exactly HTTP 200. Redirects are not followed, the answer's body is ignored, certificates
-are verified (specification, "Callback response by client", "SSL Support").
+Only HTTP 200 is a success. Redirects are not followed, the response's body is ignored, and certificates are verified
+(specification, "Callback response by client", "SSL Support").
 """
 
 import ssl
@@ -18,16 +18,16 @@ from callbacks.simulator.options import DeliveryOptions
 
 _HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "callbacks-simulator"}
 _SKIPPED_HEADERS = ("Accept", "Accept-Encoding")
-# Below the 5 s after which uvicorn closes an idle connection: a POST must not meet the closing.
+# Shorter than the 5 s after which uvicorn closes an idle connection, so that no POST uses a closing one.
 _KEEP_ALIVE_SECONDS = 4.0
-# An answer's body is read only to use its connection again; beyond this a new connection is cheaper.
+# A response's body is read only to use the connection again; beyond this size a new connection is cheaper.
 _ANSWER_BYTES = 65_536
 
 
 def open_session(options: DeliveryOptions) -> aiohttp.ClientSession:
     """Return a session with `options.connections` connections; needs a running loop.
 
-    Raises InvalidOption("ca", …) if the file cannot be read or holds no certificate.
+    Raise InvalidOption("ca", …) if the file cannot be read or has no certificate.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -45,7 +45,7 @@ def open_session(options: DeliveryOptions) -> aiohttp.ClientSession:
 
 
 async def post(session: aiohttp.ClientSession, url: URL, body: bytes) -> Attempt:
-    """Send `body` once and tell how that ended; never raises for what the receiver or the network did."""
+    """Send `body` once and return how that ended. Errors of the receiver or the network are not raised."""
     status: int | None = None
     reason: str | None = None
     started = time.perf_counter()

@@ -1,8 +1,8 @@
-"""The simulator's book: a line of JSON for each callback that was acknowledged or discarded.
+"""The ledger: a line of JSON for each callback that was acknowledged or discarded.
 
-It holds enough to compare a receiver event by event without knowing how the campaign was made. A
-callback under way when a run is interrupted has no line. Several runs may share a file, even at once:
-each line is one write to a file opened for appending.
+It holds enough to compare a receiver event by event without knowing the campaign. A callback in progress when a run is
+interrupted has no line. Several runs may share a file, even at the same time: each line is one write to a file opened
+for appending.
 """
 
 import os
@@ -20,7 +20,7 @@ from callbacks.simulator.delivery import Attempt, CallbackDelivery
 from callbacks.simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
 from callbacks.simulator.payloads import ReplyKey, ReportKey
 
-# It holds numbers and texts, of people too where a real URL was tested.
+# It may hold personal data, if a real system was tested.
 _FILE_MODE: Final = 0o640
 
 
@@ -39,13 +39,13 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     replies: tuple[ReplyKey, ...]
     """reply_message_id and req_uuid of the last attempt; empty for reports."""
     req_uuids: tuple[str, ...]
-    """The req_uuid of each attempt of a reply, the last one being that of `body`; empty for reports."""
+    """The req_uuid of each attempt of a reply, the last one that of `body`; empty for reports."""
     body: str
     """The body as the last attempt sent it."""
 
 
 class UniqueEvents(Struct, frozen=True):
-    """What a receiver must have, once each."""
+    """The events that a receiver must have, each once."""
 
     reports: frozenset[ReportKey]
     replies: frozenset[str]
@@ -53,7 +53,7 @@ class UniqueEvents(Struct, frozen=True):
 
 
 class Ledger:
-    """Appends lines to `path`, each at once; a context manager. Raises InvalidOption("ledger", …)."""
+    """Appends lines to `path`, each in one write; a context manager. Raise InvalidOption("ledger", …)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class Ledger:
         os.close(self._file)
 
     def write(self, delivery: CallbackDelivery) -> None:
-        """Append the line of a delivery that is over; raises LedgerNotWritten."""
+        """Append the line of a finished delivery. Raise LedgerNotWritten."""
         line = self._encode(_entry(delivery)) + b"\n"
         try:
             written = os.write(self._file, line)
@@ -85,8 +85,8 @@ class Ledger:
 def read(path: Path) -> list[LedgerEntry]:
     """Return the lines of a ledger in the order they were written.
 
-    A last line without its end, as a run that is still writing may leave it, is not returned. Raises
-    LedgerNotReadable, which names the line, and OSError.
+    An incomplete last line, which a run may be writing, is not returned. Raise LedgerNotReadable, which names the line,
+    and OSError.
     """
     decode = msgspec.json.Decoder(LedgerEntry).decode
     *lines, _unfinished = path.read_bytes().split(b"\n")

@@ -1,4 +1,4 @@
-"""What a campaign and its sending can be told. Values are checked once, here, for library and command alike."""
+"""The options of a campaign and of its sending. Values are checked here, for the library and the command."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from callbacks.simulator.errors import InvalidOption
 
-# Bodies are encoded before the clock starts: a million destinations are about 1 GB of them.
+# Bodies are encoded before the clock starts: for a million destinations they take about 1 GB.
 MAX_DESTINATIONS = 1_000_000
 MAX_CONNECTIONS = 10_000
 MAX_SECONDS = 86_400
@@ -14,12 +14,12 @@ RATES = (0.001, 1_000_000)
 
 
 class CampaignOptions(Struct, frozen=True, kw_only=True):
-    """What is sent. Shares lie between 0 and 1; raises InvalidOption."""
+    """What is sent. Shares lie between 0 and 1. Raise InvalidOption."""
 
     destinations: int = 1000
-    """Numbers that get one message each."""
+    """Phone numbers, each of which gets one message."""
     bundle: tuple[int, int] = (1, 20)
-    """Fewest and most reports in one callback; the last bundle of a job holds what is left."""
+    """Minimum and maximum of reports in one callback; the last bundle of a job holds the rest."""
     duplicates: float = 0.1
     """Share of callbacks that are sent a second time, byte for byte."""
     out_of_order: float = 0.1
@@ -40,24 +40,24 @@ class CampaignOptions(Struct, frozen=True, kw_only=True):
         _require_range("replies", self.replies, 0, MAX_DESTINATIONS)
         for share in ("duplicates", "out_of_order", "seen", "undelivered", "reply_retries"):
             _require_range(share, getattr(self, share), 0, 1)
-        fewest, most = self.bundle
-        if not 1 <= fewest <= most:
-            raise InvalidOption("bundle", f"{fewest}-{most}", "must be MIN-MAX with 1 <= MIN <= MAX")
+        minimum, maximum = self.bundle
+        if not 1 <= minimum <= maximum:
+            raise InvalidOption("bundle", f"{minimum}-{maximum}", "must be MIN-MAX with 1 <= MIN <= MAX")
 
 
 class DeliveryOptions(Struct, frozen=True, kw_only=True):
-    """How it is sent. Raises InvalidOption."""
+    """How it is sent. Raise InvalidOption."""
 
     rate: float = 0.0
-    """Callbacks begun per second, retries not counted; 0 is as fast as the receiver answers."""
+    """New callbacks per second, without retries; 0: as fast as the receiver answers."""
     connections: int = 8
-    """Requests under way at once."""
+    """Requests in flight at most."""
     retry_seconds: float = 300.0
-    """Wait after a failed attempt (specification, "Callback failure": five minutes)."""
+    """Delay after a failed attempt (specification, "Callback failure": five minutes)."""
     timeout_seconds: float = 30.0
-    """How long one attempt may take, connecting included."""
+    """Time-out of one attempt, connecting included."""
     ca: Path | None = None
-    """A file of PEM certificates trusted besides the system's."""
+    """A file of PEM certificates that are trusted in addition to the system's."""
 
     def __post_init__(self) -> None:
         if self.rate != 0 and not RATES[0] <= self.rate <= RATES[1]:
@@ -67,7 +67,7 @@ class DeliveryOptions(Struct, frozen=True, kw_only=True):
         _require_range("timeout_seconds", self.timeout_seconds, 0.001, MAX_SECONDS)
 
 
-def _require_range(option: str, value: float, least: float, most: float) -> None:
-    # Written so that NaN, which compares false with everything, is refused too.
-    if not least <= value <= most:
-        raise InvalidOption(option, value, f"must lie between {least} and {most:,}")
+def _require_range(option: str, value: float, minimum: float, maximum: float) -> None:
+    # Written so that NaN, which compares false with everything, is rejected too.
+    if not minimum <= value <= maximum:
+        raise InvalidOption(option, value, f"must lie between {minimum} and {maximum:,}")

@@ -1,4 +1,4 @@
-"""Where callbacks are sent: the receiver's URLs, and the only form of them that may be redacted_url."""
+"""The URLs that callbacks are sent to, and their redacted form for messages."""
 
 import re
 from dataclasses import dataclass, field
@@ -30,13 +30,13 @@ class ReceiverUrls:
 def parse_urls(base: str, *, single_url: bool = False) -> ReceiverUrls:
     """Return the target under `base`: BASE/status and BASE/reply, or BASE itself for both.
 
-    Raises InvalidOption("url", …), whose text masks what may be secret.
+    Raise InvalidOption("url", …), whose text redacts what may be secret.
     """
     redacted_url = redact_url(base)
     try:
         url = URL(base)
     except ValueError:
-        # Not chained: the driver's message quotes the URL whole.
+        # Without a cause, whose message quotes the whole URL.
         raise InvalidOption("url", redacted_url, "is not a URL") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise InvalidOption("url", redacted_url, "must begin with http:// or https:// and name a host")
@@ -46,7 +46,9 @@ def parse_urls(base: str, *, single_url: bool = False) -> ReceiverUrls:
         return ReceiverUrls(url, url, redacted_url)
     path = url.raw_path.rstrip("/")
     if path.endswith(("/status", "/reply")):
-        raise InvalidOption("url", redacted_url, "must be the base, without /status or /reply (or say --single-url)")
+        raise InvalidOption(
+            "url", redacted_url, "must be the base URL without /status or /reply: remove it, or use --single-url"
+        )
     status, reply = (url.with_path(f"{path}/{kind}", encoded=True, keep_query=True) for kind in ("status", "reply"))
     return ReceiverUrls(status, reply, redacted_url)
 

@@ -1,7 +1,7 @@
-"""What is sent next, and when: new callbacks at their pace, failed ones after their wait.
+"""What is sent next, and when: new callbacks at their rate, failed ones after their delay.
 
-Retries that are due go first. A retry that waits holds up nobody: senders take other callbacks
-meanwhile, and only when nothing else is left does one of them wait for it.
+Due retries go first. A retry that is not due delays nothing: senders take other callbacks, and wait for it only when
+nothing else is left.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from callbacks.simulator.delivery import CallbackDelivery
 
 
 class SendSchedule:
-    """The callbacks of one run that are not over yet; belongs to the running loop."""
+    """The unfinished callbacks of one run; bound to the running loop."""
 
     def __init__(self, callbacks: Iterable[PlannedCallback], *, rate: float, retry_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -22,14 +22,14 @@ class SendSchedule:
         self._interval_seconds = 1 / rate if rate else 0.0
         self._next_new_at = self._loop.time()
         self._retry_seconds = retry_seconds
-        # All wait equally long, so they come due in the order they failed in.
+        # All have the same delay, so they become due in the order in which they failed.
         self._retries: deque[tuple[float, CallbackDelivery]] = deque()
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
 
     async def next_delivery(self) -> CallbackDelivery | None:
-        """Wait for the next delivery and return it; None when all are over."""
-        # One sender waits, the others stand in line behind it: a thousand of them do not all wake for one slot.
+        """Wait for the next delivery and return it; None when all are finished."""
+        # One sender waits, the others queue for the lock: so a thousand senders do not all wake up for one delivery.
         async with self._lock:
             while self._unfinished:
                 now = self._loop.time()
@@ -42,12 +42,12 @@ class SendSchedule:
         return None
 
     def retry(self, delivery: CallbackDelivery) -> None:
-        """Put a failed delivery back, to be taken again after the wait."""
+        """Schedule a failed delivery again after the delay."""
         self._retries.append((self._loop.time() + self._retry_seconds, delivery))
         self._changed.set()
 
     def finish(self) -> None:
-        """Note that one delivery is over."""
+        """Record that one delivery is finished."""
         self._unfinished -= 1
         if not self._unfinished:
             self._changed.set()

@@ -1,4 +1,4 @@
-"""What a run came to, counted while it runs and summed up at its end."""
+"""Counts a run while it runs, and summarizes it at the end."""
 
 import math
 from array import array
@@ -12,23 +12,23 @@ from callbacks.simulator.delivery import Attempt, CallbackDelivery
 
 
 class RunProgress(Struct, frozen=True, kw_only=True):
-    """Where a run stands; counts of callbacks."""
+    """The progress of a run, in callbacks."""
 
     planned: int
     acknowledged: int
     discarded: int
     waiting: int
-    """Sent, failed, and waiting to be sent again."""
+    """Failed, and waiting to be sent again."""
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
-    """What a run came to. Counts are of callbacks unless they say otherwise."""
+    """The result of a run. Counts are of callbacks unless they say otherwise."""
 
     planned: int
     sent: int
-    """With at least one attempt that came to an end."""
+    """With at least one finished attempt."""
     repeats: int
-    """Of `sent`: planned repeats."""
+    """Planned repeats among `sent`."""
     acknowledged: int
     discarded: int
     unfinished: int
@@ -41,12 +41,12 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     """Distinct replies, by reply_message_id, in acknowledged callbacks."""
     attempts: int
     failed_attempts: dict[str, int]
-    """How many attempts failed, by reason, the most frequent first."""
+    """Failed attempts by reason, the most frequent first."""
     seconds: float
     rate: float
-    """Acknowledged callbacks per second of the whole run, waits for retries included."""
+    """Acknowledged callbacks per second of the whole run, delays before retries included."""
     p50_ms: float | None
-    """Time to acknowledgement, in the middle; None if nothing was acknowledged."""
+    """Median time to acknowledgement; None if nothing was acknowledged."""
     p99_ms: float | None
     max_ms: float | None
     interrupted: bool
@@ -63,7 +63,7 @@ class RunCounter:
         self._acknowledged = list[EncodedBody]()
 
     def count(self, delivery: CallbackDelivery) -> None:
-        """Count the latest attempt of `delivery`, and its end if this was the end."""
+        """Count the latest attempt of `delivery`, and its end if it is finished."""
         attempt: Attempt = delivery.attempts[-1]
         self._attempts += 1
         if len(delivery.attempts) == 1:
@@ -77,7 +77,7 @@ class RunCounter:
         self._discarded += delivery.is_finished
 
     def progress(self) -> RunProgress:
-        """Return where the run stands."""
+        """Return the progress of the run."""
         acknowledged = len(self._acknowledged)
         return RunProgress(
             planned=self._planned,
@@ -87,7 +87,7 @@ class RunCounter:
         )
 
     def summary(self, *, seconds: float, interrupted: bool) -> RunSummary:
-        """Return what the run came to after `seconds`."""
+        """Return the summary of the run, which took `seconds`."""
         acknowledged = len(self._acknowledged)
         latencies_ms = sorted(self._latencies_ms)
         return RunSummary(

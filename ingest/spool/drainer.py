@@ -1,7 +1,7 @@
-"""Draining: what waits in the spool goes to Redis, oldest first, as long as Redis holds what is asked of it.
+"""The drainer: moves what waits in the spool to Redis, oldest first, whenever the durability gate is open.
 
-A row leaves the spool only after Redis has it durably. A crash in between sends it twice, which the workers' dedupe
-absorbs. New callbacks go straight to Redis meanwhile.
+A row leaves the spool only after Redis has it durably. After a crash in between it is sent twice, and the workers
+recognise the second as a repetition. New callbacks go straight to Redis meanwhile.
 """
 
 import asyncio
@@ -10,25 +10,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from ingest import log
+from ingest.durability_gate import Gate
 from ingest.group_commit import Store
 from ingest.spool.folder import DrainBatch, SpoolFolder
-from ingest.spool.report import Gate, SpoolReport
+from ingest.spool.report import SpoolReport
 from ingest.spool.spool import SpoolRow
 from ingest.spool.thread import SpoolThread
 from shared.errors import StoreUnavailable
 
-# What a dead process has left is found this soon; and a disk that failed is tried again.
+# How often the folder is searched for spools of dead processes, and a disk that failed is tried again.
 CHECK_SECONDS: Final = 3.0
-# How soon it is noticed that something waits and may go.
+# How often it is checked whether something waits and the gate is open.
 TICK_SECONDS: Final = 0.2
-# After Redis has refused a batch: so long is nothing drained.
+# For how long nothing is drained after Redis has refused a batch.
 PAUSE_SECONDS: Final = 1.0
-# When so many rows were refused one by one, it is not the rows.
-_ENOUGH: Final = 3
+# If this many rows in a row are refused one by one, the rows are not the cause.
+_MAX_REFUSED_ROWS: Final = 3
 
 
 class SpoolDrainer:
-    """Drains `folder` into `store` while `run` runs; everything that blocks is done in `thread`."""
+    """Drains `folder` into `store` while `run` runs. Everything that blocks is done in `thread`."""
 
     def __init__(self, folder: SpoolFolder, thread: SpoolThread, store: Store, gate: Gate, report: SpoolReport) -> None:
         self._folder = folder
@@ -38,73 +39,73 @@ class SpoolDrainer:
         self._report = report
 
     async def run(self) -> None:
-        """Drain whenever there is something to drain, until cancelled."""
-        next_look_seconds = 0.0
+        """Drain whenever something waits, until cancelled."""
+        next_check_seconds = 0.0
         while True:
-            moved = False
+            is_moved = False
             try:
-                if time.monotonic() >= next_look_seconds:
-                    next_look_seconds = time.monotonic() + CHECK_SECONDS
-                    await self._look()
-                if self._folder.backlog.callbacks and self._may():
-                    moved = await self._step()
+                if time.monotonic() >= next_check_seconds:
+                    next_check_seconds = time.monotonic() + CHECK_SECONDS
+                    await self._check_folder()
+                if self._folder.backlog.callbacks and self._may_drain():
+                    is_moved = await self._drain_batch()
             except StoreUnavailable as exc:
                 self._report.failed(exc)
             except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
                 log.unexpected_error("drain", exc)
                 await asyncio.sleep(CHECK_SECONDS)
-            if not moved:
+            if not is_moved:
                 await asyncio.sleep(TICK_SECONDS)
 
-    def _may(self) -> bool:
+    def _may_drain(self) -> bool:
         return self._gate.blocked_reason is None and not self._report.redis_refused_within(PAUSE_SECONDS)
 
-    async def _look(self) -> None:
+    async def _check_folder(self) -> None:
         await self._thread.run(self._folder.take_over_orphans)
         self._report.leftovers_found()
         if self._report.state == "failing":
             await self._thread.run(self._folder.probe)
             self._report.disk_recovered()
 
-    async def _step(self) -> bool:
-        """Drain one load; whether any of it is in Redis now. Raises StoreUnavailable if the disk fails."""
-        load = await self._thread.run(self._folder.next_batch)
-        if load is None:
-            self._report.drained(0)  # what was left was damaged
+    async def _drain_batch(self) -> bool:
+        """Drain one batch. Return whether any of it is in Redis now. Raises StoreUnavailable if the disk fails."""
+        batch = await self._thread.run(self._folder.next_batch)
+        if batch is None:
+            self._report.drained(0)  # what remained was damaged
             return False
-        if len(load.rows) == 1 or not await self._write(load.rows):
-            return await self._one_by_one(load)
-        await self._remove(load, load.rows)
+        if len(batch.rows) == 1 or not await self._write(batch.rows):
+            return await self._drain_one_by_one(batch)
+        await self._remove(batch, batch.rows)
         return True
 
-    async def _one_by_one(self, load: DrainBatch) -> bool:
-        """Drain the rows of a load that was not taken as a whole: one of them must not hold back the others."""
+    async def _drain_one_by_one(self, batch: DrainBatch) -> bool:
+        """Drain the rows of a batch that was not taken as a whole, so that one row does not hold back the others."""
         moved = refused = 0
-        faulty: list[SpoolRow] = []
-        for row in load.rows:
+        failed: list[SpoolRow] = []
+        for row in batch.rows:
             try:
-                taken = await self._write([row])
-            except _Faulty:
-                faulty.append(row)
-                taken = False
-            if taken:
+                is_written = await self._write([row])
+            except _RowFailed:
+                failed.append(row)
+                is_written = False
+            if is_written:
                 moved += 1
-                await self._remove(load, [row])
+                await self._remove(batch, [row])
             else:
                 refused += 1
-            if self._gate.blocked_reason is not None or (refused == _ENOUGH and not moved):
+            if self._gate.blocked_reason is not None or (refused == _MAX_REFUSED_ROWS and not moved):
                 break
         if not moved:
-            # It may be anything, and they stay in their order.
-            await self._thread.run(self._folder.rewind, load)
+            # The cause may be anything, so the rows stay in their order.
+            await self._thread.run(self._folder.rewind, batch)
             return False
-        for row in faulty:
-            await self._thread.run(self._folder.move_to_file, load, row, "faulty")
+        for row in failed:
+            await self._thread.run(self._folder.move_to_file, batch, row, "failed")
             self._report.drained(0)
         return True
 
     async def _write(self, rows: Sequence[SpoolRow]) -> bool:
-        """Whether Redis has taken `rows`. Raises _Faulty for a single row with which something else is wrong."""
+        """Return whether Redis has taken `rows`. Raises _RowFailed if a single row causes an unexpected error."""
         try:
             await self._store.write([entry for row in rows for entry in row.entries])
         except StoreUnavailable as exc:
@@ -112,17 +113,17 @@ class SpoolDrainer:
             return False
         except Exception as exc:  # the declared boundary around a batch's commit
             log.unexpected_error("drain", exc)
-            self._report.redis_refused("a fault of ours")
+            self._report.redis_refused("unexpected error")
             if len(rows) == 1:
-                raise _Faulty from exc
+                raise _RowFailed from exc
             return False
         self._report.redis_accepted()
         return True
 
-    async def _remove(self, load: DrainBatch, rows: Sequence[SpoolRow]) -> None:
-        await self._thread.run(self._folder.remove, load, rows)
+    async def _remove(self, batch: DrainBatch, rows: Sequence[SpoolRow]) -> None:
+        await self._thread.run(self._folder.remove, batch, rows)
         self._report.drained(sum(len(row.entries) for row in rows))
 
 
-class _Faulty(Exception):
-    """The row is refused by our own code."""
+class _RowFailed(Exception):
+    """Our own code fails on this row."""

@@ -1,7 +1,7 @@
-"""The file of a spool: an SQLite database that one process holds, and that is put aside when it is malformed.
+"""The file of a spool: an SQLite database that one process holds, and that is renamed when it is malformed.
 
-The lock stands in a file beside it and ends with the process, the database does not: so another process can take it
-over. A lock's file is never removed, or two processes could hold two files of that name. Everything here blocks.
+The lock is on a second file. It ends with the process and the database does not, so another process can take it over.
+The lock's file is never removed, or two processes could hold two files of that name. Everything here blocks.
 """
 
 import errno
@@ -17,8 +17,8 @@ from ingest import log
 from shared.batches import now_ms
 from shared.errors import StoreUnavailable
 
-# One connection, so SQLite needs no shared memory, which a full disk could turn into a SIGBUS. FULL: in WAL mode a
-# commit is then one fsync, of the log. fullfsync is for macOS, whose fsync leaves data in the disk's own cache.
+# EXCLUSIVE: with one connection SQLite needs no shared memory, which a full disk could turn into a SIGBUS. FULL: in WAL
+# mode a commit is then one fsync, of the log. fullfsync is for macOS, whose fsync leaves data in the disk's own cache.
 _PRAGMAS: Final = (
     "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
@@ -35,117 +35,123 @@ _Result = TypeVar("_Result")
 
 
 class DiskUnavailable(StoreUnavailable):
-    """The spool's disk does not do what it should; the message is the error's name."""
+    """The spool's disk fails. The message is the name of the error."""
 
 
 class SpoolMalformed(DiskUnavailable):
-    """SQLite says that the file is damaged, or none of its own."""
+    """SQLite says that the file is damaged, or not a database."""
 
 
 class SpoolFile:
-    """The database at `path`, opened when it is needed, with an empty table where there was none.
+    """The database at `path`, opened when it is needed, and created if it is missing.
 
-    `opened` is called with each new connection. `epoch` counts them: an id of one epoch means nothing in another.
+    `on_open` is called with each new connection. `epoch` counts them: a row's id is valid in its epoch only.
     """
 
-    def __init__(self, path: Path, lock: int, opened: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(self, path: Path, lock: int, on_open: Callable[[sqlite3.Connection], None]) -> None:
         self.path = path
         self.epoch = 0
         self._lock = lock
-        self._opened = opened
+        self._on_open = on_open
         self._db: sqlite3.Connection | None = None
         self._inode = 0
 
     @classmethod
-    def acquire(cls, path: Path, opened: Callable[[sqlite3.Connection], None], *, make: bool) -> Self | None:
-        """Hold the file; None if another process has it, or if there is none and `make` is false. Raises Failing."""
+    def acquire(cls, path: Path, on_open: Callable[[sqlite3.Connection], None], *, make: bool) -> Self | None:
+        """Lock and open the file. Return None if another process holds it, or if it is missing and not `make`.
+
+        Raises DiskUnavailable.
+        """
         try:
             lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise DiskUnavailable(name(exc)) from exc
-        taken = None
+            raise DiskUnavailable(error_name(exc)) from exc
+        acquired = None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if make or path.exists():
-                taken = cls(path, lock, opened)
-                taken.begin()
+                acquired = cls(path, lock, on_open)
+                acquired.open_or_replace()
         except BlockingIOError:
             return None
-        except _SpoolLocked:  # someone has deleted the lock's file, but not the database
-            taken = None
+        except _SpoolLocked:  # somebody has deleted the lock's file, but not the database
+            acquired = None
         except OSError as exc:
-            taken = None
-            raise DiskUnavailable(name(exc)) from exc
+            acquired = None
+            raise DiskUnavailable(error_name(exc)) from exc
         except BaseException:
-            taken = None
+            acquired = None
             raise
         finally:
-            if taken is None:
+            if acquired is None:
                 os.close(lock)
-        return taken
+        return acquired
 
-    def begin(self) -> None:
-        """Open the file, or a new one if nothing in it can be read. Raises Failing."""
+    def open_or_replace(self) -> None:
+        """Open the file, or replace it by a new one if it is malformed. Raises DiskUnavailable."""
         try:
-            self.do(lambda _db: None)
+            self.run(lambda _db: None)
         except SpoolMalformed as exc:
             self.replace_malformed(exc)
 
-    def do(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Do `work` with the database. Raises Failing, of which Malformed wants the file to be put aside."""
+    def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Return what `work` returns, called with the database.
+
+        Raises DiskUnavailable; after SpoolMalformed the caller should call `replace_malformed`.
+        """
         try:
             return work(self._connected())
         except (sqlite3.Error, OSError) as exc:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
-                raise _SpoolLocked(name(exc)) from exc
-            raise (SpoolMalformed if is_malformed(exc) else DiskUnavailable)(name(exc)) from exc
+                raise _SpoolLocked(error_name(exc)) from exc
+            raise (SpoolMalformed if is_malformed(exc) else DiskUnavailable)(error_name(exc)) from exc
 
     def replace_malformed(self, why: SpoolMalformed) -> None:
-        """Keep the file under another name, and begin a new one. Raises Failing."""
+        """Rename the file, and open a new one. Raises DiskUnavailable."""
         self._disconnect()
-        aside = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
-        log.logger.error("action=spool_malformed file=%s error=%s moved_to=%s", self.path.name, why, aside.name)
+        renamed = self.path.with_name(f"{self.path.stem}-{now_ms()}.malformed")
+        log.logger.error("action=spool_malformed file=%s error=%s moved_to=%s", self.path.name, why, renamed.name)
         try:
-            self.path.rename(aside)
+            self.path.rename(renamed)
             with suppress(FileNotFoundError):
-                # SQLite finds a log by its name, and `sqlite3 FILE .recover` may want it.
-                _wal(self.path).rename(_wal(aside))
+                # SQLite finds a log by its name, and `sqlite3 FILE .recover` may need it.
+                _wal(self.path).rename(_wal(renamed))
         except OSError as exc:
-            raise DiskUnavailable(name(exc)) from exc
-        self.do(lambda _db: None)
+            raise DiskUnavailable(error_name(exc)) from exc
+        self.run(lambda _db: None)
 
     def pages_bytes(self, *, free: bool) -> int:
-        """How large the database is, with or without the pages that hold nothing. Raises Failing."""
+        """Return the size of the database, with or without its `free` pages. Raises DiskUnavailable."""
 
         def measure(db: sqlite3.Connection) -> int:
-            pages = _number(db, "page_count") - (0 if free else _number(db, "freelist_count"))
-            return pages * _number(db, "page_size")
+            pages = _pragma(db, "page_count") - (0 if free else _pragma(db, "freelist_count"))
+            return pages * _pragma(db, "page_size")
 
-        return self.do(measure)
+        return self.run(measure)
 
     def probe(self) -> None:
-        """Write something that changes nothing. Raises Failing."""
-        self.do(lambda db: db.execute("PRAGMA user_version = 1").close())
+        """Write a value that changes nothing, to see whether the disk works. Raises DiskUnavailable."""
+        self.run(lambda db: db.execute("PRAGMA user_version = 1").close())
 
-    def is_there(self) -> bool:
-        """Whether the file still has its name: one that was deleted by hand is gone when the process ends."""
+    def exists(self) -> bool:
+        """Return whether the file still has its name. If somebody deleted it, it ends with this process."""
         try:
             return self.path.stat().st_ino == self._inode
         except OSError:
             return False
 
-    def renew(self) -> None:
-        """Give all of the file back to the disk, which needs no room there, and begin a new one. Raises Failing."""
+    def recreate(self) -> None:
+        """Delete the file, which needs no room on the disk, and open a new one. Raises DiskUnavailable."""
         self._unlink()
-        self.do(lambda _db: None)
+        self.run(lambda _db: None)
 
     def close(self) -> None:
-        """Give the file and its lock back; what is in it stays."""
+        """Close the file and release its lock. What is in it stays."""
         self._disconnect()
         os.close(self._lock)
 
     def discard(self) -> None:
-        """Remove the file, and give its lock back."""
+        """Delete the file and release its lock."""
         self._unlink()
         os.close(self._lock)
 
@@ -153,13 +159,13 @@ class SpoolFile:
         if self._db is not None:
             return self._db
         if not self.path.exists():
-            write_new(self.path, b"")  # SQLite would make it readable for everyone
+            write_new(self.path, b"")  # SQLite would make it readable for all users
         db = sqlite3.connect(self.path, isolation_level=None, timeout=0)
         try:
             for pragma in _PRAGMAS:
                 db.execute(pragma).close()
             db.execute(_SCHEMA).close()
-            self._opened(db)
+            self._on_open(db)
             self._inode = self.path.stat().st_ino
         except BaseException:
             db.close()
@@ -175,9 +181,9 @@ class SpoolFile:
 
     def _unlink(self) -> None:
         self._disconnect()
-        if self.is_there():
+        if self.exists():
             with suppress(OSError):
-                # The log first: a new database of the same name must not meet an old one's.
+                # The log first: a new database of this name must not find the log of an old one.
                 _wal(self.path).unlink(missing_ok=True)
                 self.path.unlink()
 
@@ -187,12 +193,12 @@ class _SpoolLocked(DiskUnavailable):
 
 
 def is_malformed(exc: Exception) -> bool:
-    """Whether SQLite says that the file is damaged, or none of its own."""
+    """Return whether SQLite says that the file is damaged, or not a database."""
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF in _MALFORMED
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that only we may read, and make it and its name durable; or leave nothing. Raises OSError."""
+    """Write a file that only this user may read, and make it and its name durable; or leave nothing. Raises OSError."""
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(opened, "wb") as file:
@@ -215,15 +221,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def name(exc: Exception) -> str:
-    """Name an error of the disk, such as ENOSPC or SQLITE_FULL, without what its message may quote."""
+def error_name(exc: Exception) -> str:
+    """Return the name of a disk's error, such as ENOSPC or SQLITE_FULL. Its message may quote data."""
     if isinstance(exc, OSError) and exc.errno is not None:
         return errno.errorcode.get(exc.errno, str(exc.errno))
     return str(getattr(exc, "sqlite_errorname", type(exc).__name__))
 
 
-def _number(db: sqlite3.Connection, pragma: str) -> int:
-    with closing(db.execute(f"PRAGMA {pragma}")) as found:
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    with closing(db.execute(f"PRAGMA {name}")) as found:
         return int(found.fetchone()[0])
 
 

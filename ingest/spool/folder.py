@@ -1,7 +1,7 @@
-"""The folder of the spools: this process's own, and those of dead processes, which it takes over to drain them.
+"""The folder of spools: this process's own, and those of dead processes, which it takes over and drains.
 
-Spools are numbered; a process takes the first that nobody holds, whatever is still in it. Several processes share the
-folder, and its limit counts what all of them hold. Everything here blocks: it is called in one thread.
+Spools are numbered. A process takes the first one that no process holds, whatever is in it. Several processes share the
+folder, and its limit applies to all of them together. Everything here blocks: it is called in one thread.
 """
 
 import os
@@ -14,22 +14,22 @@ from typing import Final
 
 from ingest import log
 from ingest.group_commit import BatchEntry
-from ingest.spool.file import DiskUnavailable, SpoolMalformed, fsync_folder, name
+from ingest.spool.file import DiskUnavailable, SpoolMalformed, error_name, fsync_folder
 from ingest.spool.spool import Spool, SpoolRow, pack
 from shared.errors import StoreUnavailable
 
 _NAME: Final = re.compile(r"spool-[0-9]+\.db")
 # Far more than the processes of one machine.
-_MOST: Final = 1000
+_MAX_SPOOLS: Final = 1000
 
 
 class SpoolFull(StoreUnavailable):
-    """The folder holds as many bytes as it may: room comes when Redis takes what waits."""
+    """The folder holds as many bytes as it may. There is room again when Redis takes what waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for Redis: how many callbacks, since when (ms since 1970), and how many bytes the folder holds."""
+    """What waits for Redis: how many callbacks, the time of the oldest (ms since 1970), the bytes in the folder."""
 
     callbacks: int = 0
     oldest_ms: int | None = None
@@ -38,14 +38,14 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class DrainBatch:
-    """What one commit can take of the oldest that waits."""
+    """The oldest waiting rows, as many as one commit takes."""
 
     spool: Spool
     rows: Sequence[SpoolRow]
 
 
 class SpoolFolder:
-    """The spools that this process holds. `backlog` may be read in any thread."""
+    """The spools that this process holds. `backlog` may be read from any thread."""
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
         self.path = path
@@ -53,67 +53,70 @@ class SpoolFolder:
         self.backlog = Backlog()
         self._own: Spool | None = None
         self._others: list[Spool] = []
-        self._told: set[Path] = set()
+        self._reported: set[Path] = set()
 
     def open(self) -> None:
-        """Make the folder where it is missing, and take a spool of our own. Raises Failing."""
-        self._ours()
+        """Make the folder if it is missing, and acquire a spool of our own. Raises DiskUnavailable."""
+        self._own_spool()
         self._measure()
 
     def append(self, batch: Sequence[BatchEntry]) -> None:
-        """Store `batch`; afterwards it is on disk. Raises Full and Failing."""
+        """Store `batch` durably. Raises SpoolFull and DiskUnavailable."""
         packed = pack(batch)
-        own = self._ours()
+        own = self._own_spool()
         if self._size_bytes() + len(packed.entries) > self.limit_bytes:
-            raise SpoolFull(f"the spool holds its {self.limit_bytes} bytes")
+            raise SpoolFull(f"the spool has reached its limit of {self.limit_bytes} bytes")
         try:
             own.append(packed)
         except SpoolMalformed:
-            self._ours().append(packed)
+            self._own_spool().append(packed)
         self._measure()
 
     def take_over_orphans(self) -> None:
-        """Take over what dead processes have left, and see that our own spool can be written. Raises Failing."""
-        own = self._ours()
+        """Take over the spools of dead processes, and make sure that we have one of our own. Raises DiskUnavailable."""
+        own = self._own_spool()
         held = {own.file.path, *(spool.file.path for spool in self._others)}
         for path in self._spools():
             if path not in held:
                 self._take_over(path)
-        self._let_go()
+        self._discard_empty()
         self._measure()
 
     def probe(self) -> None:
-        """Write something, to see whether the disk does what it should again. Raises Failing."""
-        self._ours().file.probe()
+        """Write something, to see whether the disk works again. Raises DiskUnavailable."""
+        self._own_spool().file.probe()
 
     def next_batch(self) -> DrainBatch | None:
-        """Give what to drain next, of dead processes first; None at the end, then from the start. Raises Failing."""
-        for spool in [*self._others, self._ours()]:
+        """Return what to drain next, from dead processes first. After the last one return None, then start again.
+
+        Raises DiskUnavailable.
+        """
+        for spool in [*self._others, self._own_spool()]:
             rows = spool.read()
             if rows:
                 return DrainBatch(spool, rows)
         self._measure()
         return None
 
-    def rewind(self, load: DrainBatch) -> None:
-        """Give the same load again next time."""
-        load.spool.rewind()
+    def rewind(self, batch: DrainBatch) -> None:
+        """Make `next_batch` return this batch again."""
+        batch.spool.rewind()
 
-    def remove(self, load: DrainBatch, rows: Sequence[SpoolRow]) -> None:
-        """Forget `rows` of `load`: Redis has them. Raises Failing."""
+    def remove(self, batch: DrainBatch, rows: Sequence[SpoolRow]) -> None:
+        """Delete `rows` of `batch`, which Redis has. Raises DiskUnavailable."""
         try:
-            load.spool.remove(rows)
+            batch.spool.remove(rows)
         finally:
-            self._let_go()
+            self._discard_empty()
             self._measure()
 
-    def move_to_file(self, load: DrainBatch, row: SpoolRow, why: str) -> None:
-        """Put a row of `load` into a file of its own, where it is in nobody's way. Raises Failing."""
-        load.spool.move_to_file(row, why)
+    def move_to_file(self, batch: DrainBatch, row: SpoolRow, why: str) -> None:
+        """Move a row of `batch` to a file of its own, so that it is not drained. Raises DiskUnavailable."""
+        batch.spool.move_to_file(row, why)
         self._measure()
 
     def close(self) -> None:
-        """Let go of every spool. What is in them stays for the next process; empty ones are removed."""
+        """Close every spool. What is in them stays for the next process; empty ones are deleted."""
         held = self._held()
         self._own, self._others = None, []
         for spool in held:
@@ -122,55 +125,55 @@ class SpoolFolder:
             else:
                 spool.file.discard()
 
-    def _ours(self) -> Spool:
-        if self._own is not None and (self._own.damaged or not self._own.file.is_there()):
-            # What is in it is drained as far as it can be read. If someone has deleted it under our feet, that is
-            # possible until this process ends.
+    def _own_spool(self) -> Spool:
+        if self._own is not None and (self._own.damaged or not self._own.file.exists()):
+            # It is drained as far as it can be read. If somebody has deleted its file, that is possible until this
+            # process ends.
             self._others.append(self._own)
             self._own = None
         if self._own is None:
-            self._own = self._take()
+            self._own = self._acquire()
         return self._own
 
-    def _take(self) -> Spool:
+    def _acquire(self) -> Spool:
         try:
             if not self.path.is_dir():
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 fsync_folder(self.path.parent)
         except OSError as exc:
-            raise DiskUnavailable(name(exc)) from exc
-        for number in range(_MOST):
+            raise DiskUnavailable(error_name(exc)) from exc
+        for number in range(_MAX_SPOOLS):
             spool = Spool.acquire(self.path / f"spool-{number}.db", make=True)
             if spool is not None and not spool.damaged:
                 return spool
             if spool is not None:
                 self._others.append(spool)
-        raise DiskUnavailable(f"{_MOST} other processes hold spools")
+        raise DiskUnavailable(f"{_MAX_SPOOLS} other processes hold spools")
 
     def _take_over(self, path: Path) -> None:
         try:
             spool = Spool.acquire(path, make=False)
         except DiskUnavailable as exc:
-            # Another user's perhaps. It is tried again, and told once.
-            if path not in self._told:
-                self._told.add(path)
+            # Perhaps it is another user's. It is tried again, and logged once.
+            if path not in self._reported:
+                self._reported.add(path)
                 log.logger.error("action=spool_takeover_failed file=%s error=%s", path.name, exc)
             return
         if spool is not None:
             log.logger.info("action=spool_taken_over file=%s callbacks=%d", path.name, spool.callbacks)
             self._others.append(spool)
 
-    def _let_go(self) -> None:
+    def _discard_empty(self) -> None:
         for spool in [spool for spool in self._others if not spool.batches]:
             spool.file.discard()
             self._others.remove(spool)
 
     def _spools(self) -> list[Path]:
         try:
-            # SQLite would wait for ever for what a named pipe of that name holds.
+            # SQLite would wait for data of a named pipe without end.
             return sorted(path for path in self.path.iterdir() if _NAME.fullmatch(path.name) and not path.is_fifo())
         except OSError as exc:
-            raise DiskUnavailable(name(exc)) from exc
+            raise DiskUnavailable(error_name(exc)) from exc
 
     def _held(self) -> list[Spool]:
         return [*self._others, *filter(None, [self._own])]
@@ -184,15 +187,15 @@ class SpoolFolder:
         )
 
     def _size_bytes(self) -> int:
-        """Add up the folder: of our spools what they hold, of everything else the files.
+        """Return the size of the folder: of our spools the used pages, of everything else the files.
 
-        SQLite's logs are left out: they are written over again and again, at 4 MiB each or a batch more.
+        SQLite's logs do not count: they are reused, and have 4 MiB each or one batch more.
         """
         held = self._held()
         ours = {spool.file.path.name for spool in held}
         size_bytes = 0
         for spool in held:
-            with suppress(DiskUnavailable):  # whoever writes to it next is told
+            with suppress(DiskUnavailable):  # the next write to it raises it
                 size_bytes += spool.file.pages_bytes(free=False)
         try:
             with os.scandir(self.path) as found:
@@ -201,5 +204,5 @@ class SpoolFolder:
                         with suppress(FileNotFoundError):
                             size_bytes += entry.stat(follow_symlinks=False).st_size
         except OSError as exc:
-            raise DiskUnavailable(name(exc)) from exc
+            raise DiskUnavailable(error_name(exc)) from exc
         return size_bytes

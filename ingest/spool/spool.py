@@ -1,7 +1,7 @@
-"""One spool: batches of callbacks on the local disk, in order, for as long as Redis does not take them.
+"""One spool: batches of callbacks on the local disk, in order, until Redis has taken them.
 
-What was appended is on disk, and stays until it is removed. A damaged record is set aside raw, and is never in the
-way of the rest. Everything here blocks: it is called in one thread, which is not the event loop's.
+What was appended is on disk, and stays until it is removed. A damaged row is moved to a file of its own, as it is, and
+never blocks the rest. Everything here blocks: it is called in one thread, which is not the event loop's.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ import msgspec
 
 from ingest import log
 from ingest.group_commit import MAX_BYTES, MAX_CALLBACKS, BatchEntry
-from ingest.spool.file import DiskUnavailable, SpoolFile, SpoolMalformed, is_malformed, name, write_new
+from ingest.spool.file import DiskUnavailable, SpoolFile, SpoolMalformed, error_name, is_malformed, write_new
 from shared.batches import Accepted, Quarantined, TracedAccepted, drop_empty_trace, now_ms
 
-# An empty file larger than this is given back to the disk; a smaller one is used again.
+# An empty file larger than this is deleted; a smaller one is used again.
 _SMALL_BYTES: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch as it is stored: msgpack of two lists, as its two kinds of entry are committed apart anyway."""
+    """A batch as it is stored: msgpack of two lists, one for each of the two kinds of entries."""
 
     callbacks: int
     oldest_ms: int
@@ -34,7 +34,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class SpoolRow:
-    """A stored batch, read, and found to be what was written."""
+    """A stored batch that was read, and is what was written."""
 
     id: int
     epoch: int
@@ -51,11 +51,11 @@ class _Damaged:
 
 
 def pack(batch: Sequence[BatchEntry]) -> Packed:
-    """Give `batch` as it is stored."""
-    kept = [entry for entry in batch if isinstance(entry, Accepted)]
+    """Return `batch` as it is stored."""
+    accepted = [entry for entry in batch if isinstance(entry, Accepted)]
     quarantined = [entry for entry in batch if isinstance(entry, Quarantined)]
     oldest_ms = min(entry.received_ms for entry in batch)
-    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((kept, quarantined)))
+    return Packed(len(batch), oldest_ms, msgspec.msgpack.encode((accepted, quarantined)))
 
 
 class Spool:
@@ -66,20 +66,20 @@ class Spool:
         self.batches = 0
         self.callbacks = 0
         self.oldest_ms: int | None = None
-        # SQLite has found damage further on. What stands before it is drained, and nothing more is appended.
+        # SQLite has found damage in the file. What comes before it is drained, and nothing more is appended.
         self.damaged = False
         self._cursor = 0
-        # Rows that are dealt with but could not be deleted: on a full disk even that needs room. They are passed over
-        # until all the file can go, which needs none.
+        # Rows that are done but could not be deleted: on a full disk even that needs room. They are skipped until the
+        # whole file can be deleted, which needs none.
         self._undeleted: set[int] = set()
-        # Damaged rows that could not be written elsewhere; they stay.
-        self._left: set[int] = set()
+        # Damaged rows that could not be moved to a file; they stay.
+        self._unmovable: set[int] = set()
 
     @classmethod
     def acquire(cls, path: Path, *, make: bool) -> Self | None:
-        """Open the spool at `path`; None if another process has it, or if there is none and `make` is false.
+        """Open the spool at `path`. Return None if another process holds it, or if it is missing and not `make`.
 
-        Raises Failing.
+        Raises DiskUnavailable.
         """
         spool = cls()
         file = SpoolFile.acquire(path, spool._count, make=make)
@@ -89,11 +89,14 @@ class Spool:
         return spool
 
     def append(self, batch: Packed) -> None:
-        """Store `batch`; afterwards it is on disk. Raises Failing; Malformed means that another file would do."""
+        """Store `batch` durably. Raises DiskUnavailable.
+
+        After SpoolMalformed another file may take it.
+        """
         sql = "INSERT INTO batches (callbacks, oldest_ms, digest, entries) VALUES (?, ?, ?, ?)"
         row = (batch.callbacks, batch.oldest_ms, _digest(batch.entries), batch.entries)
         try:
-            self.file.do(lambda db: db.execute(sql, row).close())
+            self.file.run(lambda db: db.execute(sql, row).close())
         except SpoolMalformed:
             self.damaged = True
             raise
@@ -103,14 +106,14 @@ class Spool:
             self.oldest_ms = batch.oldest_ms
 
     def read(self) -> list[SpoolRow]:
-        """Give the next rows, in order, as many as make one commit; none at the end, and then from the start again.
+        """Return the next rows, in order, as many as one commit takes. After the last return none, then start again.
 
-        They stay until they are removed. Damaged ones are set aside on the way. Raises Failing.
+        They stay until they are removed. Damaged rows are moved to files. Raises DiskUnavailable.
         """
         rows: list[SpoolRow] = []
         damaged: list[_Damaged] = []
         try:
-            self.file.do(lambda db: self._read(db, rows, damaged))
+            self.file.run(lambda db: self._read(db, rows, damaged))
         except SpoolMalformed as exc:
             self.file.replace_malformed(exc)
         for row in damaged:
@@ -120,16 +123,16 @@ class Spool:
         return rows
 
     def rewind(self) -> None:
-        """Read from the oldest row on again."""
+        """Read from the oldest row again."""
         self._cursor = 0
 
     def remove(self, rows: Sequence[SpoolRow]) -> None:
-        """Forget `rows`, which are kept elsewhere now. Raises Failing if no new file can be begun."""
+        """Delete `rows`, which are stored elsewhere now. Raises DiskUnavailable if no new file can be made."""
         current = [row for row in rows if row.epoch == self.file.epoch]
-        self._forget([row.id for row in current], sum(len(row.entries) for row in current))
+        self._delete_rows([row.id for row in current], sum(len(row.entries) for row in current))
 
     def move_to_file(self, row: SpoolRow, why: str) -> None:
-        """Put `row` into a file beside, as it is stored, and forget it. Raises Failing like `remove`."""
+        """Move `row`, as it is stored, to a file next to the spool. Raises DiskUnavailable as `remove` does."""
         self._move_to_file(_Damaged(row.id, row.epoch, len(row.entries), row.raw), why)
 
     def _count(self, db: sqlite3.Connection) -> None:
@@ -137,7 +140,7 @@ class Spool:
         self.oldest_ms = None
         self.damaged = False
         self._undeleted.clear()
-        self._left.clear()
+        self._unmovable.clear()
         sql = "SELECT CAST(callbacks AS INTEGER), CAST(oldest_ms AS INTEGER) FROM batches ORDER BY id"
         try:
             with closing(db.execute(sql)) as found:
@@ -149,20 +152,20 @@ class Spool:
         except sqlite3.DatabaseError as exc:
             if not self.batches or not is_malformed(exc):
                 raise
-            # At least one more, which cannot be seen: so it is never taken for empty.
+            # At least one more row, which cannot be read: so the spool never counts as empty.
             self.damaged = True
             self.batches += 1
             self.callbacks += 1
 
     def _read(self, db: sqlite3.Connection, rows: list[SpoolRow], damaged: list[_Damaged]) -> None:
         callbacks = size_bytes = 0
-        # CAST, as damage can make anything of a value's type.
+        # CAST, as damage can change the type of a value.
         sql = """SELECT id, CAST(callbacks AS INTEGER), CAST(digest AS BLOB), CAST(entries AS BLOB)
             FROM batches WHERE id > ? ORDER BY id"""
         try:
             with closing(db.execute(sql, (self._cursor,))) as found:
                 for number, inside, digest, raw in found:
-                    if number not in self._undeleted and number not in self._left:
+                    if number not in self._undeleted and number not in self._unmovable:
                         callbacks += inside
                         size_bytes += len(raw)
                         if rows and (callbacks > MAX_CALLBACKS or size_bytes > MAX_BYTES):
@@ -182,31 +185,31 @@ class Spool:
         if row.epoch != self.file.epoch:
             return
         path = self.file.path
-        beside = path.with_name(f"{path.stem}-{row.id}-{now_ms()}.{why}")
-        about = f"file={path.name} record={row.id} callbacks={row.callbacks} why={why}"
+        target = path.with_name(f"{path.stem}-{row.id}-{now_ms()}.{why}")
+        fields = f"file={path.name} record={row.id} callbacks={row.callbacks} why={why}"
         try:
-            write_new(beside, row.raw)
+            write_new(target, row.raw)
         except OSError as exc:
-            log.logger.error("action=spool_record %s not_moved=%s", about, name(exc))
-            self._left.add(row.id)
+            log.logger.error("action=spool_record %s not_moved=%s", fields, error_name(exc))
+            self._unmovable.add(row.id)
             return
-        log.logger.error("action=spool_record %s moved_to=%s", about, beside.name)
-        self._forget([row.id], row.callbacks)
+        log.logger.error("action=spool_record %s moved_to=%s", fields, target.name)
+        self._delete_rows([row.id], row.callbacks)
 
-    def _forget(self, numbers: Sequence[int], callbacks: int) -> None:
+    def _delete_rows(self, numbers: Sequence[int], callbacks: int) -> None:
         self.batches -= len(numbers)
         self.callbacks -= callbacks
         self._undeleted.update(numbers)
         with suppress(DiskUnavailable):
-            self.file.do(self._delete)
+            self.file.run(self._delete)
         if self.batches:
             with suppress(DiskUnavailable):
-                self.oldest_ms = self.file.do(self._oldest)
+                self.oldest_ms = self.file.run(self._oldest)
             return
         self.oldest_ms = None
         self._cursor = 0
-        if self.file.is_there() and (self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES):
-            self.file.renew()
+        if self.file.exists() and (self._undeleted or self.file.pages_bytes(free=True) > _SMALL_BYTES):
+            self.file.recreate()
 
     def _delete(self, db: sqlite3.Connection) -> None:
         numbers = list(self._undeleted)
@@ -224,10 +227,10 @@ def _unpack(raw: bytes, digest: bytes) -> Sequence[BatchEntry] | None:
     if _digest(raw) != digest:
         return None
     try:
-        kept, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
+        accepted, quarantined = msgspec.msgpack.decode(raw, type=tuple[list[TracedAccepted], list[Quarantined]])
     except msgspec.DecodeError:
         return None
-    return [*map(drop_empty_trace, kept), *quarantined]
+    return [*map(drop_empty_trace, accepted), *quarantined]
 
 
 def _digest(raw: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""The store that never has to refuse: Redis, and the spool on the local disk for what Redis does not take.
+"""The store with a fallback: Redis, and the spool on the local disk for what Redis does not take.
 
-A batch that Redis has not taken, or of which nobody knows, is on the local disk before its senders hear 200; it may
-then be stored twice, which the workers' dedupe absorbs. Only if the disk does not take it either, it is refused.
+A batch that Redis has not taken, or may not have taken, is on the local disk before its senders get 200. It may then be
+stored twice; the workers recognise the second as a repetition. It is refused only if the disk does not take it either.
 """
 
 import asyncio
@@ -10,23 +10,24 @@ from contextlib import suppress
 from typing import Final
 
 from ingest import log
+from ingest.durability_gate import Gate
 from ingest.group_commit import BatchEntry, Store
-from ingest.shutdown import stop
+from ingest.shutdown import cancel
 from ingest.spool.drainer import SpoolDrainer
 from ingest.spool.folder import SpoolFolder
-from ingest.spool.report import Gate, SpoolReport
+from ingest.spool.report import SpoolReport
 from ingest.spool.thread import SpoolThread
 from shared.background import Background
 from shared.errors import StoreUnavailable
 
-_FAULT: Final = "a fault while it was stored"
+_UNEXPECTED: Final = "unexpected error while it was stored"
 
 
 class FallbackStore:
     """Writes batches to `redis`, and to `folder` (None: no spool) what `redis` does not take.
 
-    `drain_to` leads to the same Redis over a connection of its own: on one connection a live commit would have to wait
-    for the answer to a drained one. So they take turns in Redis, batch by batch, and a live one waits for one at most.
+    `drain_to` is the same Redis over a connection of its own: on one connection a live commit would have to wait for
+    the reply to a drained one. In Redis the two take turns, so a live batch waits for one drained batch at most.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class FallbackStore:
         self._draining: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open the spool and begin to drain what is in it. A disk that fails is told, and tried again later."""
+        """Open the spool and start draining it. A disk that fails is reported, and tried again later."""
         if self._folder is None:
             return
         try:
@@ -56,8 +57,8 @@ class FallbackStore:
         except StoreUnavailable as exc:
             self.report.failed(exc)
         self.report.leftovers_found()
-        drain = SpoolDrainer(self._folder, self._thread, self._drain_to, self._gate, self.report)
-        self._draining = self._background.start_task("drain", drain.run)
+        drainer = SpoolDrainer(self._folder, self._thread, self._drain_to, self._gate, self.report)
+        self._draining = self._background.start_task("drain", drainer.run)
 
     async def write(self, batch: Sequence[BatchEntry]) -> None:
         """Make `batch` durable in Redis or on the local disk. Raises StoreUnavailable."""
@@ -68,19 +69,19 @@ class FallbackStore:
             await self._spool(batch, exc)
         except Exception as exc:  # noqa: BLE001 # the declared boundary around a batch's commit
             log.unexpected_error("redis", exc)
-            self.report.redis_refused(_FAULT)
-            await self._spool(batch, StoreUnavailable(_FAULT))
+            self.report.redis_refused(_UNEXPECTED)
+            await self._spool(batch, StoreUnavailable(_UNEXPECTED))
         else:
             self.report.redis_accepted()
 
     async def close(self) -> None:
-        """Stop draining and let go of the spool; what is in it stays for the next start. Close both stores."""
+        """Stop draining, and close the spool and both stores. What is in the spool stays for the next start."""
         if self._draining is not None:
-            await stop(self._draining)
+            await cancel(self._draining)
         if self._folder is not None:
-            left = self._folder.backlog.callbacks
-            if left:
-                log.logger.warning("action=spool_not_drained callbacks=%d", left)
+            waiting = self._folder.backlog.callbacks
+            if waiting:
+                log.logger.warning("action=spool_not_drained callbacks=%d", waiting)
             with suppress(StoreUnavailable):
                 await self._thread.run(self._folder.close)
         self._thread.close()

@@ -1,4 +1,4 @@
-"""The thread in which the spool is worked on, as a disk that is slow or hangs must not hold up the event loop."""
+"""The thread in which the spool is read and written: a slow disk must not block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from ingest import log
 from ingest.spool.file import DiskUnavailable
 from shared.errors import StoreUnavailable
 
-# An fsync takes milliseconds, on a busy disk up to a second. Senders wait behind this, so it is no longer than
-# what they wait for Redis.
+# An fsync takes milliseconds, on a busy disk up to a second. Senders wait for it, so the limit is as that of Redis.
 TIMEOUT_SECONDS: Final = 5.0
+
+_HANGS: Final = "the disk does not respond"
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -27,30 +28,31 @@ class SpoolThread:
     async def run(
         self, function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Result:
-        """Give what `function` gives, or raises. Raises Failing if that takes longer than TIMEOUT_SECONDS.
+        """Return what `function` returns, or raise what it raises.
 
-        It is then done all the same, later. Until it is, nothing else is begun.
+        Raises DiskUnavailable if it takes longer than TIMEOUT_SECONDS. The call then ends later, and until it has ended
+        every further call raises DiskUnavailable.
         """
         if self._late is not None and not self._late.done():
-            raise DiskUnavailable("the disk hangs")
-        doing = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
+            raise DiskUnavailable(_HANGS)
+        call = asyncio.get_running_loop().run_in_executor(self._executor, lambda: function(*args, **kwargs))
         try:
-            done, _ = await asyncio.wait([doing], timeout=TIMEOUT_SECONDS)
+            done, _ = await asyncio.wait([call], timeout=TIMEOUT_SECONDS)
         finally:
-            if not doing.done():
-                doing.add_done_callback(_log_unread)
+            if not call.done():
+                call.add_done_callback(_log_late_error)
         if not done:
-            self._late = doing
-            raise DiskUnavailable("the disk hangs")
-        return doing.result()
+            self._late = call
+            raise DiskUnavailable(_HANGS)
+        return call.result()
 
     def close(self) -> None:
-        """Take nothing more. What is under way is done."""
+        """Accept no further calls. One that is under way is completed."""
         self._executor.shutdown(wait=False)
 
 
-def _log_unread(doing: asyncio.Future[Any]) -> None:
-    """Log what a call raised for which nobody waits any more. That the disk fails is said where it matters."""
-    exc = None if doing.cancelled() else doing.exception()
+def _log_late_error(call: asyncio.Future[Any]) -> None:
+    """Log what a call raised that nobody awaits any more. A failing disk is reported by the next call."""
+    exc = None if call.cancelled() else call.exception()
     if exc is not None and not isinstance(exc, StoreUnavailable):
         log.unexpected_error("spool", exc)

@@ -1,1 +1,1 @@
-"""OpenTelemetry spans of the web process, or nothing where they are not asked for."""
+"""OpenTelemetry spans of the web process, or nothing if they are not asked for."""

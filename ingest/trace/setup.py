@@ -1,6 +1,6 @@
-"""Where the application is assembled, this puts the spans of `ingest/trace/spans.py` around its parts, or nothing.
+"""Puts the spans of `ingest/trace/spans.py` around the parts of the application, if traces are asked for.
 
-Without traces every part stays what it is, so they cost nothing.
+Without traces every part stays as it is, so they cost nothing.
 """
 
 from typing import TYPE_CHECKING
@@ -16,58 +16,58 @@ if TYPE_CHECKING:
 
 
 class Untraced:
-    """Leaves everything as it is."""
+    """Wraps nothing."""
 
     def redis(self, store: Store) -> Store:
-        """Give the store that leads to Redis."""
+        """Return `store`, which writes to Redis, with its spans."""
         return store
 
     def drain(self, store: Store) -> Store:
-        """Give the store that takes what waited in the spool."""
+        """Return `store`, which takes what waited in the spool, with its spans."""
         return store
 
     def commit(self, store: Store) -> GroupCommit:
-        """Give the group commit into `store`, in which the store given to `redis` stands somewhere."""
+        """Return the group commit into `store`, which wraps the store that was given to `redis`."""
         return GroupCommit(store)
 
     def post(self, handler: RequestHandler, *, route: str, addresses: AddressRules) -> RequestHandler:  # noqa: ARG002 # as below
-        """Give the handler of POSTs to `route`."""
+        """Return `handler`, which answers POSTs to `route`, with its spans."""
         return handler
 
     def close(self) -> None:
-        """Export what is left. Blocks, for a second or so at most."""
+        """Export the remaining spans. Blocks for a second or so at most."""
 
 
 class Traces(Untraced):
-    """Records them all with `tracer`."""
+    """Wraps every part to record its spans with `tracer`."""
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
         self._redis: TrackedStore | None = None
 
     def redis(self, store: Store) -> Store:
-        """Give the store that leads to Redis."""
+        """Return `store`, which writes to Redis, with its spans."""
         self._redis = TrackedStore(store)
         return self._redis
 
     def drain(self, store: Store) -> Store:
-        """Give the store that takes what waited in the spool."""
+        """Return `store`, which takes what waited in the spool, with its spans."""
         return TracedDrain(store, tracer=self._tracer)
 
     def commit(self, store: Store) -> GroupCommit:
-        """Give the group commit into `store`, in which the store given to `redis` stands somewhere."""
+        """Return the group commit into `store`, which wraps the store that was given to `redis`."""
         return TracedCommit(store, redis=self._redis or TrackedStore(store), tracer=self._tracer)
 
     def post(self, handler: RequestHandler, *, route: str, addresses: AddressRules) -> RequestHandler:
-        """Give the handler of POSTs to `route`."""
+        """Return `handler`, which answers POSTs to `route`, with its spans."""
         return TracedPost(handler, route=route, tracer=self._tracer, addresses=addresses).handle
 
     def close(self) -> None:
-        """Export what is left. Blocks, for a second or so at most."""
+        """Export the remaining spans. Blocks for a second or so at most."""
         self._tracer.close()
 
 
 def start() -> Untraced:
-    """Give what OpenTelemetry's variables ask for."""
+    """Return the wrapper that OpenTelemetry's variables ask for."""
     tracer = tracing.start("callbacks.web")
     return Untraced() if tracer is None else Traces(tracer)

@@ -1,11 +1,11 @@
 """A callback's trace in the web process: the spans POST and commit, and where it waited in the spool, drain.
 
-They are wrapped around the handler, the group commit and the stores where the application is put together, and only
-where OpenTelemetry was asked for; the way of a callback itself knows nothing of them. The commit's span goes along
-with the callback, as the parent of what becomes of it.
+They are wrapped around the handler, the group commit and the stores when the application is assembled, and only if
+OpenTelemetry was asked for; the wrapped parts know nothing of them. The callback carries the commit's span along, as
+the parent of its later spans.
 
-A `traceparent` is believed where X-Forwarded-For is, from CALLBACKS_TRUSTED_PROXIES, and then is the POST's parent;
-from anybody else it is ignored, as it decides what is recorded.
+A `traceparent` is believed from the same proxies as X-Forwarded-For (CALLBACKS_TRUSTED_PROXIES), and is then the POST's
+parent. From anybody else it is ignored, as it decides what is recorded.
 """
 
 import time
@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.types import Receive, Scope
 
-from ingest.answers import Answer
+from ingest.answers import Answer, Refused
 from ingest.endpoint import RequestHandler
 from ingest.group_commit import BatchEntry, GroupCommit, PendingEntry, Store
-from ingest.problems import Refused
 from ingest.sources import AddressRules
 from shared import queues, tracing
 from shared.batches import Accepted, TracedAccepted, counted_kind
@@ -31,14 +30,14 @@ if TYPE_CHECKING:
 
 _SERVER_ERROR: Final = 500
 # A traceparent of version 00 has 55 characters, and of later ones hardly many more (W3C Trace Context, section 3.2).
-_LONGEST_PARENT: Final = 128
+_MAX_PARENT_BYTES: Final = 128
 
 # The recorded POST that this task answers.
 _posting: ContextVar["Span | None"] = ContextVar("posting", default=None)
 
 
 class TracedPost:
-    """Handles a request as `handler` does, in a span; `route` is its path with the token's name for the token."""
+    """Handles a request as `handler` does, in a span. `route` is the path with a placeholder for the token."""
 
     def __init__(self, handler: RequestHandler, *, route: str, tracer: "Tracer", addresses: AddressRules) -> None:
         self._handler = handler
@@ -48,7 +47,7 @@ class TracedPost:
         self._addresses = addresses
 
     async def handle(self, scope: Scope, receive: Receive) -> Answer:
-        """Handle one request. Raises what `handler` raises."""
+        """Return the answer to one request. Raises what `handler` raises."""
         span = self._tracer.start_span(self._name, "server", parent=self._parent(scope), attributes=self._attributes)
         if not span.is_recording():
             return await self._handler(scope, receive)
@@ -70,7 +69,7 @@ class TracedPost:
         for name, value in scope["headers"]:
             if name == b"traceparent":
                 client = scope["client"]
-                is_believed = len(value) <= _LONGEST_PARENT and self._addresses.trusts(client[0] if client else None)
+                is_believed = len(value) <= _MAX_PARENT_BYTES and self._addresses.trusts(client[0] if client else None)
                 return value.decode("latin-1") if is_believed else ""
         return ""
 
@@ -78,15 +77,15 @@ class TracedPost:
         if status:
             span.set_attribute("http.response.status_code", status)
         if not status or status >= _SERVER_ERROR:
-            # Without a status there was no answer: the sender is gone, or a fault of ours became a 503 further out.
+            # Without a status there was no answer here: the client disconnected, or an unexpected error becomes a 503.
             self._tracer.mark_failed(span, str(status) if status else "unanswered")
         span.end()
 
 
 class TracedCommit(GroupCommit):
-    """A group commit that records how long a callback took in it, with how many others, and where it was kept.
+    """A group commit that records how long each callback took, with how many others, and where it was stored.
 
-    `redis` is the store inside `store` that leads to Redis: what `store` took and `redis` did not is in the spool.
+    `redis` is the store inside `store` that writes to Redis. What `store` took and `redis` did not is in the spool.
     """
 
     def __init__(self, store: Store, *, redis: "TrackedStore", tracer: "Tracer") -> None:
@@ -140,15 +139,15 @@ class TracedCommit(GroupCommit):
         this = self._commits
         await super()._commit(batch)
         if self._commits != this:
-            return  # each was committed alone after a fault, and has been told of there
-        # Whoever waits goes on only after this.
+            return  # after an error each was committed alone, and its span set there
+        # The waiting requests continue only after this.
         for waiting, span in opened:
             if not waiting.done.cancelled() and waiting.done.exception() is None:
                 span.set_attribute("callbacks.destination", "redis" if self._redis.wrote else "spool")
 
 
 class TrackedStore:
-    """Writes to `store`, and notes when that took a batch."""
+    """Writes to `store`, and remembers that it took a batch."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -165,14 +164,14 @@ class TrackedStore:
 
 
 class TracedDrain:
-    """Writes to `store` what waited in the spool, and records when it took it."""
+    """Writes to `store` what waited in the spool, and records a span for each callback."""
 
     def __init__(self, store: Store, *, tracer: "Tracer") -> None:
         self._store = store
         self._tracer = tracer
 
     async def write(self, batch: Sequence[BatchEntry]) -> None:
-        """Make `batch` durable. Raises StoreUnavailable, and then nothing is recorded."""
+        """Make `batch` durable. Raises StoreUnavailable, and then records nothing."""
         began_ns = time.time_ns()
         await self._store.write(batch)
         first: Span | None = None

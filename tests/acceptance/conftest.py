@@ -5,13 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import REPOSITORY, Running, started
+from tests.acceptance.processes import HANDLERS, TOKEN, Running, started
 from tests.collector import Collector, collecting
 from tests.redis_server import RedisServer, free_port
-
-TOKEN = "acceptance-token-4b1d"
-# What has a process call the handlers of `traced_handlers`, wherever it is started.
-HANDLERS = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PYTHONPATH": str(REPOSITORY)}
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def start(tmp_path: Path, redis_server: RedisServer, port: int) -> Iterator[Call
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """Give a collector of spans. A process whose variables are its `environment()` traces."""
+    """Yield a collector of spans. A process whose variables are its `environment()` traces."""
     with collecting() as collector:
         yield collector
 

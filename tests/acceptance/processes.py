@@ -16,6 +16,9 @@ from typing import Any, Final
 REPOSITORY: Final = Path(__file__).parents[2]
 CALLBACKS: Final = str(Path(sys.executable).with_name("callbacks"))
 WAIT_SECONDS: Final = 60.0
+TOKEN: Final = "acceptance-token-4b1d"
+# Makes a process call the handlers of `traced_handlers`, in whatever folder it is started.
+HANDLERS: Final = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PYTHONPATH": str(REPOSITORY)}
 
 
 class Running:
@@ -72,7 +75,7 @@ class Running:
 
 @contextmanager
 def started(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., Running]]:
-    """Give a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
+    """Yield a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
     with ExitStack() as stack:
         number = 0
 
@@ -103,7 +106,7 @@ def run(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None
 
 
 def get(url: str) -> tuple[int, Any]:
-    """Give the status and the JSON of an answer; (0, None) if nobody answers."""
+    """Return the status and the JSON of an answer; (0, None) if nobody answers."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status, json.load(answer)
@@ -115,7 +118,7 @@ def get(url: str) -> tuple[int, Any]:
 
 
 def descendants_of(folder: Path) -> dict[int, str]:
-    """Give the processes that work in `folder` or below, by pid: none is the right answer after an end."""
+    """Return the processes that work in `folder` or below, by pid: none is the right answer after an end."""
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():

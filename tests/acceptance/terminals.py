@@ -52,7 +52,7 @@ class Terminal:
             time.sleep(0.05)
 
     def wait(self) -> int:
-        """Give its exit code, when all that it wrote has been read."""
+        """Return its exit code, when all that it wrote has been read."""
         code = self.process.wait(WAIT_SECONDS)
         self._reader.join(WAIT_SECONDS)
         return code
@@ -77,7 +77,7 @@ class Terminal:
 def in_terminal(
     *arguments: str, cwd: Path, environment: Mapping[str, str], columns: int = 100, rows: int = 40
 ) -> Iterator[Terminal]:
-    """Give `callbacks …` in a terminal, and end it."""
+    """Yield `callbacks …` in a terminal, and end it."""
     terminal = Terminal(*arguments, cwd=cwd, environment=environment, columns=columns, rows=rows)
     try:
         yield terminal

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from callbacks.simulator import ledger
 from shared import audit, events
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, Running, get
+from tests.acceptance.processes import CALLBACKS, TOKEN, Running, get
 from tests.certificates import self_signed
 from tests.redis_server import RedisServer
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import REPOSITORY, Running, get, run
+from tests.acceptance.processes import REPOSITORY, TOKEN, Running, get, run
 
 EXAMPLE = REPOSITORY / "examples" / "callbacks-unreachable"
 

@@ -13,8 +13,7 @@ import pytest
 
 from shared import audit, batches
 from tests import commit_pipeline
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import INTERRUPT, WAIT_SECONDS, Running, get, run
+from tests.acceptance.processes import INTERRUPT, TOKEN, WAIT_SECONDS, Running, get, run
 from tests.redis_server import RedisServer
 
 HANDLERS = """

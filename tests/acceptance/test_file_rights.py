@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, REPOSITORY, Running, started
-from tests.conftest import StartRedis
-from tests.redis_server import free_port, require
+from tests.acceptance.processes import CALLBACKS, REPOSITORY, TOKEN, Running, started
+from tests.redis_server import StartRedis, free_port, require
 
 Start = Callable[..., Running]
 UMASKS = ("022", "000")

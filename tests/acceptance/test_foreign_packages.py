@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, Running, get, run, started
+from tests.acceptance.processes import CALLBACKS, TOKEN, Running, get, run, started
 from tests.redis_server import RedisServer, free_port, require
 
 PACKAGES = ("workers", "shared", "ops", "ingest", "simulator")

@@ -4,8 +4,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running
+from tests.acceptance.processes import TOKEN, Running
 from tests.redis_server import free_port
 
 HANDLER = """

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from shared import audit
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get
+from tests.acceptance.processes import TOKEN, Running, get
 from tests.redis_server import RedisServer
 
 REPORT_FIELDS: Final = (

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, REPOSITORY, Running, assert_nothing_left, get
+from tests.acceptance.processes import CALLBACKS, REPOSITORY, TOKEN, Running, assert_nothing_left, get
 from tests.redis_server import free_port
 
 BODY = (REPOSITORY / "tests" / "payloads" / "status_bundle.json").read_bytes()

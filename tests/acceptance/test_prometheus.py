@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import REPOSITORY, Running
+from tests.acceptance.processes import REPOSITORY, TOKEN, Running
 from tests.prometheus_server import PrometheusServer, require
 from tests.redis_server import free_port
 
@@ -49,7 +48,7 @@ def callback(number: int) -> bytes:
 
 @pytest.fixture
 def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iterator[PrometheusServer]:
-    """Give a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
+    """Yield a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
     require("prometheus")
     web = start("web")
     web.wait_for_output("listening on")
@@ -79,7 +78,7 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
 
 
 def metrics(expression: str) -> set[str]:
-    """Give the names of metrics that an expression speaks of."""
+    """Return the names of metrics that an expression speaks of."""
     return set(re.findall(r"\b(?:callbacks_[a-z_]+|up)\b(?!\()", re.sub(r'"[^"]*"', '""', expression)))
 
 
@@ -97,7 +96,7 @@ def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(p
         for name in metrics(rule["query"]):
             assert prometheus.query(name), f"{rule['name']} waits for {name}, which is not there"
         assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
-        assert rule["annotations"]["runbook_url"] == f"deploy/README.md#{rule['name'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['name'].lower()}"
         assert rule["labels"]["severity"] in {"critical", "warning"}
 
 

@@ -10,11 +10,9 @@ import pytest
 import redis
 
 from shared import audit
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get
-from tests.conftest import StartRedis
+from tests.acceptance.processes import TOKEN, Running, get
 from tests.forwarder import Forwarder
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
 
 HANDLER = """
 from callbacks import ReportEvent, Retry, handler

@@ -8,8 +8,7 @@ import pytest
 
 from callbacks.simulator import ledger
 from shared import audit
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get, run
+from tests.acceptance.processes import TOKEN, Running, get, run
 from tests.postgres_server import PostgresServer, require
 from tests.redis_server import RedisServer
 

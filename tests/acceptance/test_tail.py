@@ -11,12 +11,10 @@ from typing import Any, TypeAlias
 import httpx
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import CALLBACKS, INTERRUPT, Running, get, run
+from tests.acceptance.processes import CALLBACKS, INTERRUPT, TOKEN, Running, get, run
 from tests.acceptance.terminals import in_terminal
-from tests.conftest import StartRedis
-from tests.integration.conftest import until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import until
 
 Start: TypeAlias = Callable[..., Running]
 

@@ -11,12 +11,10 @@ from typing import TypeAlias
 import httpx
 import pytest
 
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import REPOSITORY, Running, get, run
+from tests.acceptance.processes import REPOSITORY, TOKEN, Running, get, run
 from tests.acceptance.terminals import in_terminal
-from tests.conftest import StartRedis
-from tests.integration.conftest import report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import report, until
 
 Start: TypeAlias = Callable[..., Running]
 _LEAVES_THE_SCREEN = "\x1b[?1049l"

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import HANDLERS, TOKEN
-from tests.acceptance.processes import started
+from tests.acceptance.processes import HANDLERS, TOKEN, started
 from tests.acceptance.traced_handlers import RECIPIENT, TEXT
 from tests.acceptance.traced_service import POST, Start, post_reports, report, send, service
 from tests.collector import Collector, Span
-from tests.conftest import StartRedis
 from tests.integration.runtime.pools import until
+from tests.redis_server import StartRedis
 
 
 def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: int, collector: Collector) -> None:

@@ -9,8 +9,7 @@ from typing import Final, TypeAlias
 import pytest
 
 from shared import keys
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running
+from tests.acceptance.processes import TOKEN, Running
 from tests.integration.runtime.pools import until
 from tests.redis_server import RedisServer
 

@@ -7,12 +7,11 @@ from typing import Final
 import pytest
 
 from shared import keys, queues
-from tests.acceptance.conftest import HANDLERS
+from tests.acceptance.processes import HANDLERS
 from tests.acceptance.traced_service import POST, Start, delivered, post_reports, report, send
 from tests.collector import Collector
-from tests.conftest import StartRedis
 from tests.integration.runtime.pools import until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
 
 NOWHERE: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 

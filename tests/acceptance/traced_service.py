@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from shared import keys
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running
+from tests.acceptance.processes import TOKEN, Running
 from tests.acceptance.traced_handlers import NAMES, RECIPIENT, TEXT
 from tests.redis_server import RedisServer
 
@@ -44,7 +43,7 @@ def send(port: int, body: bytes, *, token: str = TOKEN, path: str = "status", **
 
 
 def delivered(server: RedisServer) -> int:
-    """Give how many reports each handler has by now: what that has that has least."""
+    """Return how many reports each handler has by now: what that has that has least."""
     with server.client() as client:
         counts = client.hgetall(keys.COUNTS)
     return min(int(counts.get(keys.handler_counter(name, "report", "delivered"), 0)) for name in NAMES)

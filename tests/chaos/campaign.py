@@ -11,8 +11,7 @@ from typing import Final
 
 from callbacks.simulator import ledger
 from shared import audit, events
-from tests.acceptance.conftest import TOKEN
-from tests.acceptance.processes import Running, get
+from tests.acceptance.processes import TOKEN, Running, get
 from tests.redis_server import RedisServer
 
 _LEDGER: Final = "ledger.jsonl"
@@ -60,7 +59,7 @@ class Outcome:
         return self.expected - self.times.keys()
 
     @property
-    def figures(self) -> dict[str, int]:
+    def totals(self) -> dict[str, int]:
         """Callbacks: acknowledged, discarded; attempts that were refused. Events: sent, lost, come once more."""
         return {
             "acknowledged": sum(entry.acknowledged for entry in self.entries),
@@ -73,7 +72,7 @@ class Outcome:
 
 
 def environment(redis_url: str, port: int, **more: str) -> dict[str, str]:
-    """Give the environment of a service that one gateway may call."""
+    """Return the environment of a service that one gateway may call."""
     return {
         "REDIS_URL": redis_url,
         "PORT": str(port),
@@ -84,7 +83,7 @@ def environment(redis_url: str, port: int, **more: str) -> dict[str, str]:
 
 
 def recorded_environment(folder: Path, redis_url: str, port: int, **more: str) -> dict[str, str]:
-    """Give the environment of a service whose one handler writes down in `folder` what it has."""
+    """Return the environment of a service whose one handler writes down in `folder` what it has."""
     (folder / "recorder.py").write_text(_RECORDER)
     return environment(redis_url, port, CALLBACKS_HANDLERS="recorder", **more)
 
@@ -98,7 +97,7 @@ def gateway(start: Callable[..., Running], port: int, *options: str, seed: int) 
 
 
 def load(start: Callable[..., Running], port: int, *, seconds: float, seed: int) -> Running:
-    """Play the gateway for about so many seconds, and have it write down what it heard."""
+    """Play the gateway for about `seconds`, and have it write down the answers."""
     # Of each destination come 2.9 reports, those sent twice included, and ten are in a callback.
     destinations = max(50, int(seconds * _CALLBACKS_A_SECOND * 10 / 2.9))
     return gateway(
@@ -134,9 +133,9 @@ def outcome(folder: Path) -> Outcome:
     return Outcome(tuple(entries), frozenset(expected), calls)
 
 
-def tell(figures: dict[str, object], record_property: Callable[[str, object], None] | None = None) -> None:
+def report_totals(totals: dict[str, object], record_property: Callable[[str, object], None] | None = None) -> None:
     """Print the figures of a run as one line of JSON, and put them into the report of the tests."""
-    sys.stdout.write(json.dumps(figures) + "\n")
-    for name, value in figures.items():
+    sys.stdout.write(json.dumps(totals) + "\n")
+    for name, value in totals.items():
         if record_property is not None:
             record_property(name, str(value))  # which ends as text in any report, and has to pass between processes

@@ -4,10 +4,6 @@ import os
 
 import pytest
 
-from tests.integration.conftest import start_web
-
-__all__ = ["start_web"]
-
 
 @pytest.fixture
 def chaos_seconds() -> float:

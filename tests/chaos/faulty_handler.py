@@ -1,8 +1,8 @@
-"""A handler whose behavior is set from outside, event by event, and a worker for it that dies where it is told to.
+"""A handler whose behavior is set from outside, event by event, and a worker for it that can be killed at a point.
 
-It writes down, one line each and at once, that it has an event ("had") and what it said of it: "done", "fails",
-"rejects". In the behavior "kills" it ends its process while it has the event, once; in the behavior "dooms" the process dies
-when it has done with it, before Redis hears of that, once.
+For each call it writes a line at once: that it has an event ("had"), and its result: "done", "fails", "rejects". With
+the behavior "kills" it kills its process while it has the event, once; with "dooms" the process dies after the call,
+before Redis learns of the result, once.
 """
 
 import os
@@ -26,7 +26,7 @@ def faulty(event: ReportEvent | ReplyEvent) -> None:
     """Take one event at a time."""
     behavior = _behavior_file(event.id)
     found = behavior.read_text() if behavior.exists() else "willing"
-    _note(event.id, "had")
+    _record(event.id, "had")
     if found in ("kills", "dooms"):
         behavior.unlink()
     if found == "dooms":
@@ -34,12 +34,12 @@ def faulty(event: ReportEvent | ReplyEvent) -> None:
     if found == "kills":
         os.kill(os.getpid(), signal.SIGKILL)
     if found == "rejects":
-        _note(event.id, "rejects")
+        _record(event.id, "rejects")
         raise Reject("as the behavior says")
     if found == "fails":
-        _note(event.id, "fails")
+        _record(event.id, "fails")
         raise RuntimeError("as the behavior says")
-    _note(event.id, "done")
+    _record(event.id, "done")
 
 
 def set_behavior(event_id: str, behavior: Behavior) -> None:
@@ -50,12 +50,12 @@ def set_behavior(event_id: str, behavior: Behavior) -> None:
 
 
 def said(event_id: str) -> list[str]:
-    """Give what the handler said of an event, call by call."""
+    """Return what the handler said of an event, call by call."""
     return [what for found, what in _lines() if found == event_id and what != "had"]
 
 
 def known() -> set[str]:
-    """Give the ids of all events that the handler ever had."""
+    """Return the ids of all events that the handler ever had."""
     return {event_id for event_id, _ in _lines()}
 
 
@@ -83,7 +83,7 @@ def _lines() -> Iterable[tuple[str, str]]:
     return ((event_id, what) for event_id, what in recorders.read_lines(_file()))
 
 
-def _note(event_id: str, what: str) -> None:
+def _record(event_id: str, what: str) -> None:
     recorders.append_lines(_file(), f"{event_id} {what}")
 
 

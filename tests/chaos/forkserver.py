@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.acceptance.processes import REPOSITORY
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 
 _PRELOADED: Final = (
     "callbacks.cli.main",
@@ -32,11 +32,11 @@ _PRELOADED: Final = (
     "workers.process",
 )
 _PRELOADED_TOO: Final = ("uvicorn.loops.uvloop", "uvicorn.lifespan.on", "httptools", "tests.chaos.recorder")
-# Module, name, seconds there instead of so many more. None of them decides what is kept or given back, only when.
+# Module, name, seconds instead of more. None of them decides what is kept or requeued, only when.
 _SHORTER_WAITS: Final = (
     ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
     ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
-    ("ingest.health", "RECHECK_SECONDS", 0.05),
+    ("ingest.durability_gate", "RECHECK_SECONDS", 0.05),
     ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.25),
     ("workers.runtime.worker", "_RETRY_SECONDS", 0.05),
     ("workers.runtime.redis_retry", "_RETRY_SECONDS", 0.05),
@@ -77,7 +77,7 @@ class ForkServer:
         return int(self._process.stdout.readline())
 
     def processes(self) -> dict[int, str]:
-        """Give the role of those that run by pid: what was started here is a "parent", its children are "worker"."""
+        """Return the role of those that run by pid: what was started here is a "parent", its children are "worker"."""
         parents = children(self._process.pid)
         return {child: "worker" for parent in parents for child in children(parent)} | dict.fromkeys(parents, "parent")
 
@@ -92,7 +92,7 @@ class ForkServer:
 
 
 def children(pid: int) -> list[int]:
-    """Give the pids of the children of a process that has one thread which starts them."""
+    """Return the pids of the children of a process that has one thread which starts them."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
@@ -178,7 +178,7 @@ def _main() -> None:
             raise ValueError(f"{module}.{name} would be slowed down")
         setattr(found, name, seconds)
     subprocess.Popen = _ForkedWorker  # type: ignore[assignment,misc]
-    # What stays for ever is looked at by no collection, so that forks do not copy it for that.
+    # No collection reads what stays for the process's life, so that forks do not copy it for that.
     gc.collect()
     gc.freeze()
     os.chdir(sys.argv[1])

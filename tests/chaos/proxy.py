@@ -149,7 +149,7 @@ class _Connection:
         while data := await self._reader.read(_READ_BYTES):
             pending += data
             for command in _whole_values(pending):
-                if self._passage.meets(self._role) and not await self._goes_on():
+                if self._passage.meets(self._role) and not await self._apply_plan():
                     return
                 if self._to_redis.is_closing():
                     return
@@ -159,7 +159,7 @@ class _Connection:
                     await asyncio.Future()  # the way back ends it
             await self._to_redis.drain()
 
-    async def _goes_on(self) -> bool:
+    async def _apply_plan(self) -> bool:
         """Do what the plan says at its command; whether Redis is to hear it."""
         plan = self._passage.plan
         if plan is not None and plan.fault == "killed":
@@ -192,7 +192,7 @@ def _whole_values(pending: bytearray) -> Iterator[bytes]:
 
 
 def value_end(data: bytes | bytearray, start: int) -> int | None:
-    """Give where the RESP value that begins at `start` ends (RESP2 and 3); None while it is not all there."""
+    """Return where the RESP value that begins at `start` ends (RESP2 and 3); None while it is not all there."""
     line = data.find(b"\r\n", start)
     if line < 0:
         return None

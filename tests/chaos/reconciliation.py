@@ -13,12 +13,12 @@ from tests.chaos.stages import HANDLER, Stage
 class Reconciliation:
     """What is wrong, and what a kill has excused.
 
-    `in_hands` counts calls that a SIGKILL ended, `repeated` events that came again though the recorder was done with
+    `interrupted` counts calls that a SIGKILL ended, `repeated` events that came again though the recorder was done with
     them: excused for the last one that a killed process had, wrong for any other.
     """
 
     wrong: list[str] = field(default_factory=list)
-    in_hands: int = 0
+    interrupted: int = 0
     repeated: int = 0
 
 
@@ -38,7 +38,7 @@ def reconcile(scenario: Scenario, stage: Stage) -> Reconciliation:
         if outcomes and outcomes[0] != recorder.HAD:
             said[event].append((outcomes[0], is_last))
         elif is_last:
-            found.in_hands += 1
+            found.interrupted += 1
         else:
             found.wrong.append(f"{event}: its call never ended, and nobody was killed in it")
     _compare(stage, said, scenario.acknowledged, found)

@@ -36,5 +36,5 @@ def recorder(event: ReportEvent | ReplyEvent) -> None:
 
 
 def read(file: Path) -> list[tuple[str, int, str]]:
-    """Give the lines that were written: event, pid, what happened."""
+    """Return the lines that were written: event, pid, what happened."""
     return [(event_id, int(pid), what) for event_id, pid, what in read_lines(file)]

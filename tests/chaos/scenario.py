@@ -103,7 +103,7 @@ class Scenario:
         return (self._folder / "log.txt").read_text(errors="replace")
 
     def state(self) -> State:
-        """Give what Redis holds now."""
+        """Return what Redis holds now."""
         of_processes = (b"rq:worker", b"rq:scheduler")  # which are not there any more
         found = tuple(
             (key, max(0, self.client.pttl(key)), self.client.dump(key) or b"")
@@ -159,7 +159,7 @@ class Scenario:
                     return
 
     def insist(self, done: Callable[[], bool], *arguments: str) -> None:
-        """Run a command, again if it was in vain, as whoever looks at what it did would."""
+        """Run a command, again if it had no effect, as an operator would who checks."""
         for _ in range(_TRIES):
             pid = self.run(*arguments, watched=True)
             self.until(lambda pid=pid: not alive(pid), "the command ends")  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """The journey of a few callbacks, cut into stages: in each, one part of the service talks to Redis through the proxy.
 
-Everybody else has a connection of his own, so that in each stage all that was let in comes to its end.
+All others have connections of their own, so that each stage ends with everything done that was accepted.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ HANDLER: Final = "recorder"
 
 
 def _status(*records: tuple[str, str]) -> Callback:
-    """Give a status callback with a report for each (message, order to the recorder)."""
+    """Return a status callback with a report for each (message, order to the recorder)."""
     body = {"data": [record(message, client_message_id=order) for message, order in records]}
     ids = tuple(
         events.report_id("gateway", message, "VIBER", "DELIVRD", "35699000001", 1443165176020, 0)
@@ -60,7 +60,7 @@ class Stage:
 
 
 def stages(scenario: Scenario) -> tuple[Stage, ...]:
-    """Give the stages, with the states that they begin with: made by going all the way once, undisturbed."""
+    """Return the stages, with the states that they begin with: made by going all the way once, undisturbed."""
     scenario.begin(State())
     scenario.start("web")
     for callback in CALLBACKS:
@@ -85,14 +85,14 @@ def stages(scenario: Scenario) -> tuple[Stage, ...]:
     delivered = scenario.state()
     smooth = {event: ("done",) for callback in CALLBACKS for event in callback.events}
     rough = smooth | {RETRY: ("retry", "done"), DEAD: ("dead",)}
-    let_in = rough | dict.fromkeys(_READABLE_NOW.events, ("done",))
+    with_replayed = rough | dict.fromkeys(_READABLE_NOW.events, ("done",))
     return (
         Stage("commit", State(), _commit, smooth),
         Stage("drain", State(), _drain, smooth),
         Stage("expand", posted, _expand, smooth),
         Stage("deliver", expanded, _deliver, rough, dead_letters=1),
         Stage("dead replay", delivered, _replay_dead, rough | {DEAD: ("dead", "done")}),
-        Stage("quarantine replay", delivered, _replay_quarantined, let_in, dead_letters=1),
+        Stage("quarantine replay", delivered, _replay_quarantined, with_replayed, dead_letters=1),
     )
 
 

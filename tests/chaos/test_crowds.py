@@ -16,10 +16,10 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from ingest.protocol import MAX_HEADS_BYTES
-from tests.chaos.campaign import tell
-from tests.integration.conftest import TOKEN, StartWeb, WebProcess, report
+from tests.chaos.campaign import report_totals
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, report
 
 WHOLE = "CHAOS_SECONDS" in os.environ
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
@@ -33,7 +33,7 @@ BODIES_MIB = 3 * 64
 # A head is given up on after 15 to 30 s, a body after 10.
 GIVEN_UP_SECONDS = 90.0
 # Nobody can fill the log: ten lines of the start, and one in ten seconds for each of a few kinds of refusal.
-MOST_LINES = 40
+MAX_LINES = 40
 # The tests' own files, and the web process's.
 RESERVED_FILES = 500
 
@@ -51,7 +51,7 @@ def many_files() -> Iterator[int]:
 def crowd_the_door(
     start_web: StartWeb, redis_server: RedisServer, many_files: int, record_property: Callable[[str, object], None]
 ) -> Callable[..., set[int]]:
-    """Give what brings a crowd of a kind, sees it go, and tells with which status others were answered meanwhile."""
+    """Return what brings a crowd of a kind, sees it go, and tells with which status others were answered meanwhile."""
 
     def crowd_the_door(kind: str, sent: bytes, *, few: int, many: int, expected_mib: float) -> set[int]:
         number = min(many if WHOLE else few, many_files - RESERVED_FILES)
@@ -108,7 +108,7 @@ def _crowded(
         served = [_served(web, number) for number in range(1, 21)]
         during_mib = resident_mib(web.process.pid)
         answers = _ends(crowd)
-    figures: dict[str, object] = {
+    totals: dict[str, object] = {
         "crowd": kind,
         "connections": number,
         "before_mib": round(before_mib),
@@ -117,14 +117,14 @@ def _crowded(
         "ended_after_seconds": round(time.monotonic() - began),
         "answers": answers,
     }
-    tell(figures, record_property)
+    report_totals(totals, record_property)
     assert answers["still open"] == 0
     assert set(answers) <= {"408", "503", "closed", "still open"}
     assert during_mib - before_mib < ANY_LOAD_MIB + number * CONNECTION_MIB + expected_mib
     assert web.post(report(0)).status_code == 200
     assert web.process.poll() is None
     assert "Traceback" not in web.output
-    assert web.output.count("\n") < MOST_LINES
+    assert web.output.count("\n") < MAX_LINES
     return set(served)
 
 

@@ -3,10 +3,10 @@ callbacks meets each fault once, and every time nothing acknowledged is lost, no
 
 How points are counted: an undisturbed run of each stage (see `stages`) counts, on the wire, the commands of the process
 that the stage watches, from its very first one until nothing moves any more, a supervisor's and its worker's apart. No
-two runs are quite the same, as whoever waits asks Redis again and again, and so a few points at the end of a stage are
+two runs are quite the same, as a waiting process polls Redis, and so a few points at the end of a stage are
 never reached by the run that was to be spoiled there: these are counted, and must stay few.
 
-`make chaos` tries all points; without CHAOS_SECONDS it is every so many-th, and CHAOS_SEED says with which to begin.
+`make chaos` tries all points; without CHAOS_SECONDS it is every 29th, and CHAOS_SEED says with which to begin.
 """
 
 import json
@@ -32,8 +32,8 @@ from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proxy finds out by /proc whose a connection is")
 
-_LANES: Final = 4
-# In short: every so many-th, of which each fault has its share, as 29 is no multiple of 3.
+_SCENARIOS: Final = 4
+# In short: every 29th; each fault gets its share, as 29 is not a multiple of 3.
 _STRIDE: Final = 29
 _LOG_CHARACTERS: Final = 2000
 _NOT_REACHED: Final = "not reached"
@@ -55,10 +55,10 @@ class Point:
 
 @pytest.fixture
 def scenarios(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Iterator[list[Scenario]]:
-    """Give several services that know nothing of each other: most of a run is waiting."""
+    """Yield several services that know nothing of each other: most of a run is waiting."""
     with ExitStack() as stack:
         made = []
-        for number in range(_LANES):
+        for number in range(_SCENARIOS):
             folder = tmp_path / f"scenario-{number}"
             folder.mkdir()
             server = start_redis({"appendonly": "yes", "appendfsync": "always"})
@@ -85,35 +85,35 @@ def test_a_fault_at_any_command_loses_nothing_and_doubles_nothing(
 
     book = _try_all(scenarios, tried)
 
-    figures = {
+    totals = {
         "commands": {stage.name: dict(counts) for stage, counts in counted.items()},
         "points": len(points),
-        **book.figures,
+        **book.totals,
         "wrong": len(book.wrong),
     }
-    sys.stdout.write(json.dumps(figures) + "\n")
-    for name, value in figures.items():
+    sys.stdout.write(json.dumps(totals) + "\n")
+    for name, value in totals.items():
         record_property(name, value)
     assert all(counts for counts in counted.values())
     assert not book.wrong, "\n".join(book.wrong)
-    met = {fault: book.figures[fault] for fault in FAULTS}
+    met = {fault: book.totals[fault] for fault in FAULTS}
     assert all(met.values()), "a fault that no run has met"
-    assert sum(met.values()) + book.figures[_NOT_REACHED] + book.figures[_BROKEN_OFF] == len(tried)
-    assert book.figures[_NOT_REACHED] <= len(tried) * _SHARE_NOT_REACHED
+    assert sum(met.values()) + book.totals[_NOT_REACHED] + book.totals[_BROKEN_OFF] == len(tried)
+    assert book.totals[_NOT_REACHED] <= len(tried) * _SHARE_NOT_REACHED
 
 
 class _Book:
     """What became of the points that were tried. Several threads may write into it."""
 
     def __init__(self) -> None:
-        self.figures: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()
         self.wrong: list[str] = []
         self._lock = threading.Lock()
 
-    def add(self, *wrong: str, **figures: int) -> None:
+    def add(self, *wrong: str, **totals: int) -> None:
         """Take note of one point: what is wrong with it, and what it counts as."""
         with self._lock:
-            self.figures.update(figures)
+            self.totals.update(totals)
             self.wrong.extend(wrong)
 
 
@@ -165,7 +165,7 @@ def _try(scenario: Scenario, point: Point, book: _Book) -> None:
         *wrong,
         **{
             point.plan.fault if scenario.passage.met else _NOT_REACHED: 1,
-            "in hands when killed": found.in_hands,
+            "in hands when killed": found.interrupted,
             "last event of a killed process repeated": found.repeated,
         },
     )

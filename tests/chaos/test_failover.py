@@ -46,8 +46,8 @@ class Failovers:
 
     def destination(self) -> str:
         """Say where callbacks are kept now."""
-        _, told = get(f"http://127.0.0.1:{self.port}/readyz")
-        return str(told["destination"]) if told else "none"
+        _, readiness = get(f"http://127.0.0.1:{self.port}/readyz")
+        return str(readiness["destination"]) if readiness else "none"
 
     def over(self, old: RedisServer) -> None:
         """Have the replica take over from `old`, which is gone since now, and come to rest with a new replica."""
@@ -67,7 +67,7 @@ class Failovers:
 def failing_over(
     folder: Path, *, seconds: float, seed: int, options: Mapping[str, str] | None = None
 ) -> Iterator[Failovers]:
-    """Give a service on a Redis that fails over, and begin the load."""
+    """Yield a service on a Redis that fails over, and begin the load."""
     require()
     port = free_port()
     with FailingOver(options or {}) as redis:
@@ -84,12 +84,12 @@ def sum_up(run: Failovers, folder: Path, record_property: Callable[[str, object]
     run.gateway.wait(600)
     sums = campaign.rest(run.redis.primary(), run.port, revive=run.fleet.revive)
     outcome = campaign.outcome(folder)
-    figures: dict[str, object] = {
+    totals: dict[str, object] = {
         "kills": run.failovers,
-        **outcome.figures,
+        **outcome.totals,
         "seconds_until_redis_again": run.seconds_away,
     }
-    campaign.tell(figures, record_property)
+    campaign.report_totals(totals, record_property)
     assert outcome.expected
     assert not outcome.lost
     for times in _times_of_each(outcome.calls).values():
@@ -101,7 +101,7 @@ def sum_up(run: Failovers, folder: Path, record_property: Callable[[str, object]
 
 
 def _times_of_each(calls: Iterable[Call]) -> dict[str, list[float]]:
-    """Give for each event when the handler had it (unix time in seconds)."""
+    """Return for each event when the handler had it (unix time in seconds)."""
     times: dict[str, list[float]] = {}
     for call in calls:
         times.setdefault(call.event_id, []).append(call.at)

@@ -4,12 +4,9 @@ With `appendfsync always` a Redis that cannot write its file ends at once, as it
 platform starts it again and again. With everysec it lives on, and refuses to write (MISCONF) until there is room.
 """
 
-import os
 import random
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +18,9 @@ from tests.chaos import campaign
 from tests.chaos.fleet import Fleet
 from tests.redis_server import RedisServer, free_port, require, require_newer
 from tests.sentinels import until
+from tests.small_disk import ballast
 
-_DISK_BYTES: Final = 160 << 20
-# What the service writes in a few seconds.
-_LEFT_BYTES: Final = 1 << 20
-# The disk is full for so long, until the spool has so many callbacks; but they are to come within a generous while.
+# For how long the disk is full at least, how many callbacks the spool has then, and for how long they are waited for.
 _FULL_SECONDS: Final = 3.0
 _IN_SPOOL: Final = 20
 _FILLING_SECONDS: Final = 60.0
@@ -33,39 +28,8 @@ _FILLING_SECONDS: Final = 60.0
 _LOAD_SECONDS: Final = {"always": 8.0, "everysec": 2.0}
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a small file system of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("mounting a file system is not permitted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-@contextmanager
-def ballast(disk: Path) -> Iterator[Callable[[], None]]:
-    """Leave little room on the disk, until what is given is called."""
-    file = disk / "ballast"
-    with file.open("wb") as opened:
-        os.posix_fallocate(opened.fileno(), 0, _free_bytes(disk) - _LEFT_BYTES)
-    try:
-        yield file.unlink
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _free_bytes(disk: Path) -> int:
-    left = os.statvfs(disk)
-    return left.f_bavail * left.f_frsize
-
-
 def last_write(server: RedisServer) -> str:
-    """Give what it says of its file, "ok" or "err"; "" where it has ended. (PING is refused like a write.)"""
+    """Return what it says of its file, "ok" or "err"; "" where it has ended. (PING is refused like a write.)"""
     with server.client() as client, suppress(redis.RedisError):
         return str(client.info("persistence")["aof_last_write_status"])
     return ""
@@ -79,11 +43,11 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
     port = free_port()
     environment = campaign.recorded_environment(tmp_path, server.url, port)
 
-    def told() -> Any:
+    def output() -> Any:
         return get(f"http://127.0.0.1:{port}/readyz")[1]
 
     def waiting() -> int:
-        return int(told()["checks"]["spool"]["waiting_callbacks"])
+        return int(output()["checks"]["spool"]["waiting_callbacks"])
 
     restarts = 0
     with server, ballast(disk) as make_room, started(tmp_path, environment) as start:
@@ -102,7 +66,7 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
             fleet.revive()
             time.sleep(0.5)
         in_spool = waiting()
-        until(lambda: "redis" not in told()["destination"], "callbacks kept in the spool")
+        until(lambda: "redis" not in output()["destination"], "callbacks kept in the spool")
         make_room()
         if not last_write(server):
             server.restart()
@@ -111,10 +75,10 @@ def test_a_full_disk_of_redis_costs_no_callback(tmp_path: Path, disk: Path, chao
         fleet.stop()
 
     outcome = campaign.outcome(tmp_path)
-    figures = outcome.figures
-    campaign.tell({**figures, "in_spool": in_spool, "restarts": restarts})
+    totals = outcome.totals
+    campaign.report_totals({**totals, "in_spool": in_spool, "restarts": restarts})
     assert outcome.expected
     assert not outcome.lost
-    assert figures["discarded"] == figures["refused"] == 0
-    assert figures["doubled"] == 0
+    assert totals["discarded"] == totals["refused"] == 0
+    assert totals["doubled"] == 0
     assert sums.balances

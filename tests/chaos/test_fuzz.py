@@ -24,7 +24,7 @@ _PIECES: Final = (
 
 
 def mutated(chance: random.Random) -> bytes:
-    """Give a payload with a few of its bytes cut, doubled, swapped or replaced."""
+    """Return a payload with a few of its bytes cut, doubled, swapped or replaced."""
     body = bytearray(chance.choice(_PAYLOADS))
     for _ in range(chance.randint(1, 4)):
         begin = chance.randrange(len(body) + 1)

@@ -15,13 +15,13 @@ import httpx
 from shared import audit, wire
 from shared.errors import NotJson, UnexpectedShape
 from tests.chaos.test_fuzz import mutated
-from tests.integration.conftest import TOKEN, StartWeb, WebProcess, report
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, report
 
 BODIES = int(os.environ.get("FUZZ_SOCKET_BODIES", "1500"))
 REQUESTS = max(1000, BODIES // 5)
-# What README.md says that the gateway is answered, and no other: above all no 5xx but 503.
+# What docs/guarantees.md says that the gateway is answered, and no other: above all no 5xx but 503.
 DOCUMENTED = {200, 400, 403, 404, 405, 408, 413, 415, 431, 503}
 # Python's and the allocator's own caches fill within the first requests, some MiB; a leak of one of the bodies
 # (500 bytes) or one of the requests' objects (4 KiB) for each request would be more than this after 20,000.
@@ -117,23 +117,23 @@ class Growth:
 
 def _as_foretold(body: bytes, kind: wire.Kind | None, answer: httpx.Response, expected: Counter[str]) -> bool:
     """Whether the answer is what the reader itself says of the body; counts what has to be in the audit for it."""
-    told = {"status": "report", "reply": "reply", None: "unknown"}
+    output = {"status": "report", "reply": "reply", None: "unknown"}
     if not body:
         return answer.status_code == 400
     try:
         shape = wire.check(body, kind)
     except NotJson:
-        expected.update((f"{told[kind]} received", f"{told[kind]} quarantined"))
+        expected.update((f"{output[kind]} received", f"{output[kind]} quarantined"))
         return answer.status_code == 400
     except UnexpectedShape:
-        expected.update((f"{told[kind]} received", f"{told[kind]} quarantined"))
+        expected.update((f"{output[kind]} received", f"{output[kind]} quarantined"))
         return answer.status_code == 200 and answer.json()["status"] == "quarantined"
-    expected[f"{told[shape.kind]} received"] += shape.records
+    expected[f"{output[shape.kind]} received"] += shape.records
     return answer.status_code == 200 and answer.json().get("quarantined", 0) == len(shape.faults)
 
 
 def _mutilated(chance: random.Random) -> bytes:
-    """Give a request, or two, with a few bytes of its line, headers or framing cut, doubled, swapped or replaced."""
+    """Return a request, or two, with a few bytes of its line, headers or framing cut, doubled, swapped or replaced."""
     body = report(chance.randrange(1000))
     if chance.random() < 0.5:
         framed = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:20], body[20:]))
@@ -153,8 +153,8 @@ def _mutilated(chance: random.Random) -> bytes:
         else:
             sent[begin] = chance.randrange(256)
     if chance.random() < 0.3:  # lines are where it hurts
-        place = sent.find(b"\r\n") + 2
-        sent[place:place] = chance.choice(PIECES)
+        position = sent.find(b"\r\n") + 2
+        sent[position:position] = chance.choice(PIECES)
     if chance.random() < 0.1:
         sent[: sent.find(b" ")] = chance.choice((b"PUT", b"HEAD", b"CONNECT", b"TRACE", b"post", b"NOTHING"))
     if chance.random() < 0.2:

@@ -1,7 +1,7 @@
-"""The service against a small model of it: whatever is done in whatever order, each event ends where the model has it.
+"""The service against a small model of it: whatever happens in whatever order, each event ends where the model has it.
 
-Callbacks come and are repeated, workers and Redis are killed, the handler changes its behavior, operators let in again and
-drop what was set aside. Hypothesis makes up the sequences, and shortens those that show something wrong.
+Callbacks arrive and are repeated, workers and Redis are killed, the handler changes its behavior, operators replay and
+discard failures. Hypothesis generates the sequences, and shortens those that show a fault.
 """
 
 import os
@@ -39,7 +39,7 @@ _SECONDS_AN_EXAMPLE: Final = 1.5
 # An exchange with Redis at which a worker dies: it pops its first job at the 15th or so, and with one job makes 50.
 _EXCHANGES: Final = st.integers(15, 50)
 _STAGES: Final = st.sampled_from(["expand", NAME])
-# An entry of a shelf, or all of them.
+# One failure of a list, or all of them.
 _CHOICE: Final = st.none() | st.integers(0, 20)
 _BEHAVIORS: Final[st.SearchStrategy[Behavior]] = st.sampled_from(
     ("willing", "fails", "rejects", "kills", "dooms", "willing")
@@ -75,7 +75,7 @@ class Model:
 
 
 def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
-    """Give the machine over a Redis and a folder, both its own."""
+    """Return the machine over a Redis and a folder, both its own."""
 
     class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -98,7 +98,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             for number, behavior in messages:
                 event_id = _id_of(status(record(str(number), how)))
                 if event_id not in self.model.events:
-                    self._set_mood(event_id, behavior)
+                    self._set_behavior(event_id, behavior)
             self._keep(status(*records, *([{"no": "record"}] if unreadable else [])))
 
         @rule(number=st.integers(0, 3), request=st.integers(0, 2))
@@ -145,11 +145,11 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             stage_run.requeue_leftovers(process.name)
 
         @rule(choice=st.integers(0, 20), behavior=_BEHAVIORS)
-        def replays_a_dead_letter_in_another_mood(self, choice: int, behavior: Behavior) -> None:
+        def replays_a_dead_letter_with_another_behavior(self, choice: int, behavior: Behavior) -> None:
             chosen = self._chosen(_DEAD, choice)
             assert not isinstance(chosen, ListSnapshot)
             for event_id in chosen:
-                self._set_mood(event_id, behavior)
+                self._set_behavior(event_id, behavior)
             self._replay(_DEAD, chosen)
 
         @rule(choice=_CHOICE)
@@ -200,7 +200,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             if stage != "expand":
                 FaultyHandlerRun(server.url, "expand").whole()
 
-        def _set_mood(self, event_id: str, behavior: Behavior) -> None:
+        def _set_behavior(self, event_id: str, behavior: Behavior) -> None:
             """Only while it is not under way: or nobody would know whether it meets the old behavior or the new one."""
             set_behavior(event_id, behavior)
             self.model.behaviors[event_id] = behavior
@@ -212,7 +212,7 @@ def machine(server: RedisServer, folder: Path) -> type[RuleBasedStateMachine]:
             return {row.id: self.store.read_quarantined(row.id) for row in self.store.list_quarantine()}
 
         def _chosen(self, failure_list: FailureList, choice: int | None) -> Selection:
-            """Choose one entry of a shelf, or all of them (None)."""
+            """Choose one failure of a list, or all of them (None)."""
             if choice is None:
                 return self.store.snapshot(failure_list)
             ids = [

@@ -35,15 +35,15 @@ def test_random_kills_lose_nothing_and_double_nothing(
         fleet.stop()
 
     outcome = campaign.outcome(tmp_path)
-    campaign.tell({"kills": Counter(fleet.kills), **outcome.figures}, record_property)
+    campaign.report_totals({"kills": Counter(fleet.kills), **outcome.totals}, record_property)
     assert outcome.expected
     assert not outcome.lost
-    in_hands = Counter(event_id for pid, event_id in _last_of_each(outcome.calls).items() if pid in fleet.killed)
+    interrupted = Counter(event_id for pid, event_id in _last_of_each(outcome.calls).items() if pid in fleet.killed)
     again = Counter({event_id: number - 1 for event_id, number in outcome.times.items() if number > 1})
-    assert again <= in_hands, "it came again, and no process was killed that had it in hands"
+    assert again <= interrupted, "it came again, and no process was killed that had it in hands"
     assert sums.balances
 
 
 def _last_of_each(calls: Iterable[Call]) -> dict[int, str]:
-    """Give the last event that each process had, by process id."""
+    """Return the last event that each process had, by process id."""
     return {call.pid: call.event_id for call in calls}

@@ -54,7 +54,7 @@ def test_memory_is_flat_under_a_steady_load_and_redis_gives_back_all_of_it(
         parts["web"].until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "/readyz")
         _load(start, port, destinations=50, seed=1).wait()
         campaign.rest(redis, port)
-        keys, redis_before_mib = _standing(client)
+        keys, redis_before_mib = _redis_state(client)
         watched = _pids(parts) | {"redis": redis.pid}
 
         gateway = _load(start, port, destinations=int(SECONDS * CALLBACKS_A_SECOND / CALLBACKS_A_DESTINATION), seed=2)
@@ -65,7 +65,7 @@ def test_memory_is_flat_under_a_steady_load_and_redis_gives_back_all_of_it(
             time.sleep(SAMPLE_SECONDS)
         assert gateway.wait() == 0, gateway.output
         sums = campaign.rest(redis, port)
-        left, redis_after_mib = _standing(client, like=(keys, redis_before_mib))
+        left, redis_after_mib = _redis_state(client, like=(keys, redis_before_mib))
         still = _pids(parts) | {"redis": redis.pid}
 
     third = len(samples) // 3
@@ -73,7 +73,7 @@ def test_memory_is_flat_under_a_steady_load_and_redis_gives_back_all_of_it(
         {name: statistics.median(sample[name] for sample in part) for name in samples[0]}
         for part in (samples[third : 2 * third], samples[2 * third :])
     )
-    figures: dict[str, object] = {
+    totals: dict[str, object] = {
         "seconds": SECONDS,
         "samples": len(samples),
         "received": sums.received,
@@ -84,7 +84,7 @@ def test_memory_is_flat_under_a_steady_load_and_redis_gives_back_all_of_it(
         "redis_after_mib": round(redis_after_mib, 2),
         "keys": [len(keys), len(left)],
     }
-    campaign.tell(figures, record_property)
+    campaign.report_totals(totals, record_property)
     assert len(samples) >= 10
     assert sums.balances
     assert still == watched, "a process was started anew"
@@ -105,19 +105,19 @@ def _load(start: Callable[..., Running], port: int, *, destinations: int, seed: 
 
 
 def _pids(parts: dict[str, Running]) -> dict[str, int]:
-    """Give the processes of every part: its first, and those that it started."""
+    """Return the processes of every part: its first, and those that it started."""
     pids = {}
     for name, running in parts.items():
         pids[name] = running.process.pid
-        for place, child in enumerate(sorted(children(running.process.pid))):
-            pids[f"{name} {place}"] = child
+        for number, child in enumerate(sorted(children(running.process.pid))):
+            pids[f"{name} {number}"] = child
     return pids
 
 
-def _standing(
+def _redis_state(
     client: "redis_client.Redis", *, like: tuple[set[bytes], float] | None = None
 ) -> tuple[set[bytes], float]:
-    """Give the keys of Redis and its size in MiB, once nothing of a callback is left, and all is `like` before."""
+    """Return the keys of Redis and its size in MiB, once nothing of a callback is left, and all is `like` before."""
     deadline = time.monotonic() + REST_SECONDS
     while True:
         keys, mib = set(client.scan_iter(count=1000)), _redis_mib(client)

@@ -17,7 +17,7 @@ UNREADABLE: Final = (REPOSITORY / "tests" / "payloads" / "status_unreadable.json
 
 
 def environment(redis_url: str, port: int, folder: Path) -> dict[str, str]:
-    """Give what every process of one service is started with."""
+    """Return what every process of one service is started with."""
     return {
         "REDIS_URL": redis_url,
         "PORT": str(port),

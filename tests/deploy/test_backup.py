@@ -1,6 +1,5 @@
 """The runbook's backup and restore: what was acknowledged is there again, elsewhere, and the audit balances."""
 
-import re
 import subprocess
 from pathlib import Path
 
@@ -8,22 +7,19 @@ import pytest
 
 from shared import audit
 from tests.acceptance.processes import get, run, started
-from tests.conftest import StartRedis
-from tests.deploy.deployment import DEPLOY, TOKEN, environment
-from tests.redis_server import RedisServer, free_port
+from tests.deploy.deployment import TOKEN, environment
+from tests.docs.pages import Block, with_blocks
+from tests.redis_server import RedisServer, StartRedis, free_port
 
-RUNBOOK = (DEPLOY / "README.md").read_text()
-
-
-def commands(heading: str) -> str:
-    """Give the first block of commands under a heading of the runbook."""
-    found = re.search(rf"^#+ {heading}\n(?:.*?\n)*?```sh\n(.*?)```", RUNBOOK, re.MULTILINE | re.DOTALL)
-    assert found, heading
-    return found.group(1)
+PAGE = "docs/operations.md"
 
 
 @pytest.mark.skipif(not Path("/usr/bin/redis-cli").exists(), reason="no redis-cli")
-def test_a_copy_of_a_running_redis_starts_elsewhere_and_goes_on(start_redis: StartRedis, tmp_path: Path) -> None:
+@with_blocks(PAGE, "Backup")
+def test_a_copy_of_a_running_redis_starts_elsewhere_and_continues(
+    start_redis: StartRedis, tmp_path: Path, blocks: list[Block]
+) -> None:
+    (block,) = blocks
     server, port, backup = start_redis(), free_port(), tmp_path / "backup"
     with started(tmp_path, environment(server.url, port, tmp_path)) as start:
         web = start("web")
@@ -38,7 +34,7 @@ def test_a_copy_of_a_running_redis_starts_elsewhere_and_goes_on(start_redis: Sta
             expand.until(lambda: audit.run(client).waiting == 0, "all to be expanded")
             before = audit.run(client)
 
-        script = commands("Backup").replace("/var/lib/redis", str(server.folder)).replace("/srv/backup", str(backup))
+        script = block.text.replace("/var/lib/redis", str(server.folder)).replace("/srv/backup", str(backup))
         done = subprocess.run(
             ["sh", "-euc", script],
             env={"PATH": "/usr/bin:/bin", "REDIS_URL": server.url},
@@ -62,9 +58,10 @@ def test_a_copy_of_a_running_redis_starts_elsewhere_and_goes_on(start_redis: Sta
         assert run("audit", cwd=tmp_path, environment={"REDIS_URL": restored.url}).returncode == 0
 
 
-def test_no_rewrite_begins_while_files_are_copied() -> None:
-    """Else a manifest could name files that the copy does not have."""
-    script = commands("Backup")
+@with_blocks(PAGE, "Backup")
+def test_no_rewrite_begins_while_files_are_copied(blocks: list[Block]) -> None:
+    """Otherwise a manifest could name files that the copy does not have."""
+    script = blocks[0].text
 
     assert script.index("auto-aof-rewrite-percentage 0") < script.index("in_progress") < script.index("cp -a")
     assert script.index("cp -a") < script.index("auto-aof-rewrite-percentage 100")

@@ -11,9 +11,8 @@ import yaml
 
 from shared import settings
 from tests.acceptance.processes import REPOSITORY, get, run, started
-from tests.conftest import StartRedis
 from tests.deploy.deployment import DEPLOY, environment
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
 
 MANIFESTS = [
     (path.name, document)

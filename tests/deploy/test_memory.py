@@ -7,10 +7,9 @@ import yaml
 
 from shared import batches, keys, settings
 from tests.acceptance.processes import Running, descendants_of, started
-from tests.conftest import StartRedis
 from tests.deploy.deployment import DEPLOY, environment
 from tests.memory import resident_mib
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
 
 # A quarter of the largest body, of the smallest records, which take most for each byte; in real ones there is less.
 SHARE: Final = 4

@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer, free_port
 
 @pytest.fixture
 def browser(redis_server: RedisServer, tmp_path: Path) -> Iterator[httpx.Client]:
-    """Give a client that says where its forms come from, as browsers do."""
+    """Yield a client that says where its forms come from, as browsers do."""
     if shutil.which("nginx") is None:
         pytest.skip("no nginx on the PATH")
     port, ops_port, pem = free_port(), free_port(), self_signed(tmp_path)

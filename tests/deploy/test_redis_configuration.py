@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from tests.acceptance.processes import run
-from tests.conftest import StartRedis
 from tests.deploy.deployment import DEPLOY, TOKEN
+from tests.redis_server import StartRedis
 
 CONFIGURATION = DEPLOY / "redis" / "redis.conf"
 # The opposite of what the file says, so that it is the file that mends it.

@@ -2,10 +2,8 @@
 
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -14,79 +12,30 @@ from callbacks import ReportEvent
 from shared import audit, live
 from shared.live import Listening
 from tests.acceptance.processes import get, run, started
-from tests.conftest import StartRedis
-from tests.deploy.deployment import BUNDLE, DEPLOY, TOKEN, UNREADABLE, environment, post
+from tests.deploy.deployment import BUNDLE, TOKEN, UNREADABLE, environment, post
+from tests.deploy.redis_rights import (
+    BULK_ACTION_RIGHTS,
+    FEED_RIGHTS,
+    METRICS_RIGHTS,
+    SIGN_OUT_RIGHTS,
+    denied,
+    rights,
+    url,
+    without,
+)
 from tests.integration.harness import open_harness, statuses
 from tests.integration.scripted_handlers import other
 from tests.redis_server import RedisServer, free_port
 
-TEXT = (DEPLOY / "redis" / "users.conf").read_text()
-RULES = {line.split()[1]: line.split()[2:] for line in TEXT.splitlines() if line.startswith("user ")}
-# For the feed of live events, which has a test of its own below.
-OF_THE_FEED = {"&cb:live:*", "+subscribe", "+pubsub|numsub"}
-# Without CONFIG GET Redis is believed; WAIT is for a level with a replica.
-SELDOM = {"+wait", "+config|get"}
-# Without these callbacks are kept as ever, and /metrics shows less; that they suffice, the campaign shows.
-OF_THE_METRICS = {
-    "~cb:metrics",
-    "~cb:metrics:*",
-    "~cb:recent-rate",
-    "+evalsha",
-    "+script|load",
-    "+time",
-    "+zrem",
-    "+zremrangebyscore",
-}
-# For signing out, which has tests of its own: tests/deploy/test_redis_rights_of_sign_out.py.
-OF_SIGN_OUT = {"~cb:revoked-session:*"}
-# Without these the page shows all that it shows: tests/deploy/test_redis_rights_of_bulk_actions.py.
-OF_THE_ACTS = {word for word in RULES["ops"] if word.startswith(("~", "%W~"))} - OF_SIGN_OUT | {
-    *("+watch", "+eval", "+evalsha", "+script|load", "+script|exists", "+hset", "+hincrby", "+rpush", "+sadd", "+set"),
-    *("+expire", "+zadd", "+zrem", "+del", "+unlink", "+decrby"),
-}
 
-
-def rights(user: str) -> list[str]:
-    return [word for word in RULES[user] if word[0] in "+%~&" and word not in SELDOM]
-
-
-@pytest.fixture
-def server(start_redis: StartRedis, tmp_path: Path) -> RedisServer:
-    """Start a server with the users of the file, and one more, by whom the tests look on."""
-    users = tmp_path / "users.conf"
-    users.write_text(TEXT.replace("user default off", "user default on nopass"))
-    return start_redis({"include": str(users)})
-
-
-def url(server: RedisServer, user: str) -> str:
-    return f"redis://{user}:CHANGE-ME-{user}@127.0.0.1:{server.port}/0"
-
-
-def denied(client: redis.Redis) -> list[tuple[str, str]]:
-    # What redis-py asks by itself, and shrugs off: its name and version, for CLIENT LIST.
-    return [(str(e["username"]), str(e["object"])) for e in client.acl_log() if e["object"] != "client|setinfo"]
-
-
-def setuser(client: redis.Redis, user: str, rules: list[str]) -> None:
-    command: Any = client.execute_command  # which carries no types
-    command("ACL", "SETUSER", user, "reset", *rules)
-
-
-@contextmanager
-def without(client: redis.Redis, user: str, right: str) -> Iterator[None]:
-    """Take one right away, and give it back."""
-    kept = [word for word in RULES[user] if word != right]
-    setuser(client, user, kept)
-    client.acl_log_reset()
-    yield
-    setuser(client, user, RULES[user])
-
-
-def test_a_small_campaign_goes_through_and_nothing_is_denied(server: RedisServer, tmp_path: Path) -> None:
+def test_a_small_campaign_goes_through_and_nothing_is_denied(restricted_redis: RedisServer, tmp_path: Path) -> None:
     port, ops_port = free_port(), free_port()
-    with started(tmp_path, environment(url(server, "worker"), port, tmp_path)) as start, server.client() as client:
-        web = start("web", REDIS_URL=url(server, "web"))
-        ops = start("ops", REDIS_URL=url(server, "ops"), CALLBACKS_OPS_PORT=str(ops_port))
+    with (
+        started(tmp_path, environment(url(restricted_redis, "worker"), port, tmp_path)) as start,
+        restricted_redis.client() as client,
+    ):
+        web = start("web", REDIS_URL=url(restricted_redis, "web"))
+        ops = start("ops", REDIS_URL=url(restricted_redis, "ops"), CALLBACKS_OPS_PORT=str(ops_port))
         workers = [start("worker", "expand"), start("worker", "deliver")]
         web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
         base = f"http://127.0.0.1:{port}"
@@ -98,21 +47,24 @@ def test_a_small_campaign_goes_through_and_nothing_is_denied(server: RedisServer
         assert get(f"http://127.0.0.1:{ops_port}/audit")[1]["balances"] is True
         with urllib.request.urlopen(f"http://127.0.0.1:{ops_port}/metrics") as metrics:
             assert b"callbacks_" in metrics.read()
-        as_worker = {"REDIS_URL": url(server, "worker")}
+        as_worker = {"REDIS_URL": url(restricted_redis, "worker")}
         dropped = run("quarantine", "drop", "--all", "--yes", cwd=tmp_path, environment=as_worker)
         assert dropped.returncode == 0, dropped.stderr
-        assert run("audit", cwd=tmp_path, environment={"REDIS_URL": url(server, "ops")}).returncode == 0
+        assert run("audit", cwd=tmp_path, environment={"REDIS_URL": url(restricted_redis, "ops")}).returncode == 0
         assert [process.stop() for process in (web, *workers)] == [0, 0, 0]
         assert denied(client) == []
 
 
-def test_the_web_process_needs_each_of_its_rights(server: RedisServer, tmp_path: Path) -> None:
+def test_the_web_process_needs_each_of_its_rights(restricted_redis: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    with started(tmp_path, environment(url(server, "web"), port, tmp_path)) as start, server.client() as client:
+    with (
+        started(tmp_path, environment(url(restricted_redis, "web"), port, tmp_path)) as start,
+        restricted_redis.client() as client,
+    ):
         web = start("web", CALLBACKS_SPOOL_DIR="")
         for right in rights("web"):
-            if right in OF_THE_METRICS:
+            if right in METRICS_RIGHTS:
                 continue
             web.until(lambda: get(f"{base}/readyz")[0] == 200, "readiness")
             with without(client, "web", right):
@@ -123,8 +75,8 @@ def test_the_web_process_needs_each_of_its_rights(server: RedisServer, tmp_path:
                 assert 503 in answers, right
 
 
-def test_the_web_process_cannot_read_what_was_sent(server: RedisServer) -> None:
-    with redis.Redis.from_url(url(server, "web")) as client:
+def test_the_web_process_cannot_read_what_was_sent(restricted_redis: RedisServer) -> None:
+    with redis.Redis.from_url(url(restricted_redis, "web")) as client:
         for command in (
             ("HGET", "rq:job:x", "data"),
             ("LRANGE", "rq:queue:expand", 0, 1),
@@ -135,10 +87,13 @@ def test_the_web_process_cannot_read_what_was_sent(server: RedisServer) -> None:
                 client.execute_command(*command)
 
 
-def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServer, tmp_path: Path) -> None:
+def test_the_operators_page_reads_and_needs_each_of_its_rights(restricted_redis: RedisServer, tmp_path: Path) -> None:
     port = free_port()
     page = f"http://127.0.0.1:{port}"
-    with started(tmp_path, environment(url(server, "ops"), port, tmp_path)) as start, server.client() as client:
+    with (
+        started(tmp_path, environment(url(restricted_redis, "ops"), port, tmp_path)) as start,
+        restricted_redis.client() as client,
+    ):
         # Something to be counted, so that every kind of key is read.
         client.hset("cb:counts", mapping={"report.received": 1, "report.unique": 1, "report.queued:log": 1})
         client.rpush("rq:queue:deliver-log", "a")
@@ -146,11 +101,13 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServ
         ops = start("ops", CALLBACKS_OPS_PORT=str(port))
         ops.until(lambda: get(f"{page}/audit")[0] == 200, "the page")
         # INFO and TIME are for /metrics, which the campaign above reads under these rights, PING for a quiet feed.
-        for right in set(rights("ops")) - {"+info", "+time", "+ping"} - OF_THE_FEED - OF_THE_ACTS - OF_SIGN_OUT:
+        for right in (
+            set(rights("ops")) - {"+info", "+time", "+ping"} - FEED_RIGHTS - BULK_ACTION_RIGHTS - SIGN_OUT_RIGHTS
+        ):
             with without(client, "ops", right):
                 # For a moment it may still tell what it has just looked up.
                 ops.until(lambda: 503 in {get(f"{page}/audit")[0], get(f"{page}/readyz")[0]}, right)
-    with redis.Redis.from_url(url(server, "ops")) as reader:
+    with redis.Redis.from_url(url(restricted_redis, "ops")) as reader:
         for command in (("SET", "cb:s:seen", 1), ("DEL", "cb:s:seen"), ("LPOP", "rq:queue:expand"), ("FLUSHALL",)):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 reader.execute_command(*command)
@@ -158,11 +115,14 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(server: RedisServ
 
 @pytest.mark.parametrize("right", ["~rq:*", "~cb:*", "+@read", "+@write", "+evalsha", "+multi", "+exec"])
 def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
-    right: str, server: RedisServer, tmp_path: Path
+    right: str, restricted_redis: RedisServer, tmp_path: Path
 ) -> None:
     port = free_port()
-    with started(tmp_path, environment(url(server, "worker"), port, tmp_path)) as start, server.client() as client:
-        web = start("web", REDIS_URL=url(server, "web"))
+    with (
+        started(tmp_path, environment(url(restricted_redis, "worker"), port, tmp_path)) as start,
+        restricted_redis.client() as client,
+    ):
+        web = start("web", REDIS_URL=url(restricted_redis, "web"))
         web.until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "readiness")
         assert post(f"http://127.0.0.1:{port}")[0] == 200
         with without(client, "worker", right):
@@ -174,17 +134,17 @@ def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
             lacking.stop()
 
         workers = [start("worker", "expand"), start("worker", "deliver")]
-        with server.client(decode_responses=False) as counted:
+        with restricted_redis.client(decode_responses=False) as counted:
             workers[0].until(lambda: audit.run(counted).pending == 0, "rest")
             assert audit.run(counted).balances
 
 
-def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(server: RedisServer) -> None:
+def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(restricted_redis: RedisServer) -> None:
     def heard(number: int) -> bool:
         """Whether an event that a worker expands comes through."""
         with (
-            closing(live.listen_sync(url(server, "ops"), idle_seconds=0.5)) as feed,
-            open_harness(url(server, "worker"), other) as harness,
+            closing(live.listen_sync(url(restricted_redis, "ops"), idle_seconds=0.5)) as feed,
+            open_harness(url(restricted_redis, "worker"), other) as harness,
         ):
             if next(feed) != Listening():
                 return False
@@ -192,7 +152,7 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
             harness.expand()
             return isinstance(next(feed), ReportEvent)
 
-    with server.client() as client:
+    with restricted_redis.client() as client:
         assert heard(0)
         assert denied(client) == []
         for number, (user, right) in enumerate(
@@ -202,4 +162,4 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
                 assert not heard(number), right
         for right in ("&cb:live:*", "+subscribe"):
             with without(client, "ops", right), pytest.raises(redis.exceptions.NoPermissionError):
-                next(live.listen_sync(url(server, "ops")))
+                next(live.listen_sync(url(restricted_redis, "ops")))

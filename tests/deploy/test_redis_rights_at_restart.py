@@ -12,6 +12,7 @@ import redis
 from shared import audit
 from tests.acceptance.processes import get, started
 from tests.deploy.deployment import BUNDLE, DEPLOY, environment, post
+from tests.docs import pages
 from tests.redis_server import RedisServer, free_port, require
 
 
@@ -59,9 +60,8 @@ def test_nobody_signs_in_as_the_default_user(server: AsDelivered) -> None:
 
 
 def test_the_admin_may_do_what_the_runbook_asks_of_redis(server: AsDelivered) -> None:
-    asked = re.findall(
-        r'^(?:while )?redis-cli -u "\$REDIS_URL" ([^|\n]+)', (DEPLOY / "README.md").read_text(), re.MULTILINE
-    )
+    runbook = pages.text("docs/operations.md")
+    asked = re.findall(r'^(?:while )?redis-cli -u "\$REDIS_URL" ([^|\n]+)', runbook, re.MULTILINE)
     assert len(asked) > 3
     with server.client() as client:
         command: Any = client.execute_command

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from shared import connections, keys
-from tests.deploy.test_redis_rights import OF_THE_ACTS, denied, server, setuser, url, without  # noqa: F401
+from tests.deploy.redis_rights import BULK_ACTION_RIGHTS, denied, url, without
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness
 from tests.redis_server import RedisServer
@@ -19,8 +19,8 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def harness(server: RedisServer) -> Iterator[Harness]:  # noqa: F811
-    harness = Harness(server.url, refusing)
+def harness(restricted_redis: RedisServer) -> Iterator[Harness]:
+    harness = Harness(restricted_redis.url, refusing)
     with closing(harness.connection):
         yield harness
 
@@ -58,20 +58,20 @@ def run_action(client: redis.Redis, task: Task, handler: str | None) -> None:
 
 
 @pytest.mark.parametrize("user", ["ops", "worker"])  # the command line does the same, as a worker
-def test_all_that_the_page_offers_is_allowed(harness: Harness, server: RedisServer, user: str) -> None:  # noqa: F811
-    run_every_action(harness, url(server, user))
+def test_all_that_the_page_offers_is_allowed(harness: Harness, restricted_redis: RedisServer, user: str) -> None:
+    run_every_action(harness, url(restricted_redis, user))
 
-    with server.client() as client:
+    with restricted_redis.client() as client:
         assert denied(client) == []
 
 
-@pytest.mark.parametrize("right", sorted(OF_THE_ACTS))
+@pytest.mark.parametrize("right", sorted(BULK_ACTION_RIGHTS))
 def test_each_right_is_needed(
-    harness: Harness, server: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, restricted_redis: RedisServer, right: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 2)  # so that old acts go
     monkeypatch.setattr(bulk_action, "_FAILURES_PER_STEP", 1)
-    with server.client() as client, without(client, "ops", right):
+    with restricted_redis.client() as client, without(client, "ops", right):
         with pytest.raises(redis.RedisError):
-            run_every_action(harness, url(server, "ops"))
+            run_every_action(harness, url(restricted_redis, "ops"))
         assert denied(client), right

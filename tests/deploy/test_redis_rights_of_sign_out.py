@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.acceptance.processes import started
-from tests.deploy.test_redis_rights import denied, server, url, without  # noqa: F401 # the fixture
+from tests.deploy.redis_rights import denied, url, without
 from tests.ops.running_service import PASSWORD, Service
 from tests.ops.sign_in import client_of, sign_in, token
 from tests.redis_server import RedisServer
@@ -15,12 +15,12 @@ from tests.redis_server import RedisServer
 @pytest.mark.parametrize("right", ["~cb:revoked-session:*", "+set", None])
 def test_what_was_signed_out_of_is_noted_for_all_processes(
     right: str | None,
-    server: RedisServer,  # noqa: F811
+    restricted_redis: RedisServer,
     tmp_path: Path,
 ) -> None:
-    environment = {"REDIS_URL": url(server, "ops"), "CALLBACKS_OPS_PASSWORD": PASSWORD}
-    with started(tmp_path, environment) as start, server.client() as client:
-        service = Service(server, start, tmp_path)
+    environment = {"REDIS_URL": url(restricted_redis, "ops"), "CALLBACKS_OPS_PASSWORD": PASSWORD}
+    with started(tmp_path, environment) as start, restricted_redis.client() as client:
+        service = Service(restricted_redis, start, tmp_path)
         service.start_ops()
         with client_of(service) as page:
             sign_in(page)

@@ -7,9 +7,8 @@ from cryptography import x509
 
 from tests.acceptance.processes import get, run, started
 from tests.certificates import HERE, self_signed
-from tests.conftest import StartRedis
 from tests.deploy.deployment import TOKEN, environment, post
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
 
 
 def tls_server(start_redis: StartRedis, folder: Path, *names: x509.GeneralName) -> tuple[str, Path]:

@@ -1,34 +1,13 @@
-"""What integration tests stand on: real `callbacks web` processes, and what they left in Redis."""
+"""What integration tests stand on: the session's web process, and the harness that runs workers in this process."""
 
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
-import httpx
-import msgspec
 import pytest
 
-from shared import keys, queues
-from shared.batches import Accepted
-from tests.conftest import StartRedis, stripped_environment
 from tests.redis_server import RedisServer, require
+from tests.web_process import WebProcess, callbacks_web
 from workers.deliver import delivery
-
-__all__ = ["StartRedis"]
-
-TOKEN: Final = "tok-9f8e7d6c5b4a"
-MAX_BODY_BYTES: Final = 64 << 10
-
-_PAYLOADS: Final = Path(__file__).parents[1] / "payloads"
-_REPOSITORY: Final = Path(__file__).parents[2]
-_START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 60.0
-
-StartWeb: TypeAlias = Callable[..., "WebProcess"]
 
 
 @pytest.fixture(scope="session")
@@ -39,17 +18,17 @@ def _web_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def _session_web(_web_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebProcess"]:
-    process = _callbacks_web(_web_redis, tmp_path_factory.mktemp("web") / "web.log")
+def _session_web(_web_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebProcess]:
+    process = callbacks_web(_web_redis, tmp_path_factory.mktemp("web") / "web.log")
     yield process
     process.end()
 
 
 @pytest.fixture
 def redis_server(request: pytest.FixtureRequest) -> RedisServer:
-    """Give an empty server: that of the session's web process to the tests that ask for `web`, to no other.
+    """Return an empty server: that of the session's web process to the tests that ask for `web`, to no other.
 
-    The process tells its figures and its state every two seconds, whoever looks.
+    The process writes its metrics and its state to Redis every two seconds.
     """
     server: RedisServer = request.getfixturevalue("_web_redis" if "web" in request.fixturenames else "_session_redis")
     with server.client() as client:
@@ -58,188 +37,21 @@ def redis_server(request: pytest.FixtureRequest) -> RedisServer:
 
 
 @pytest.fixture
-def web(_session_web: "WebProcess", redis_server: RedisServer) -> "WebProcess":
-    """Give the session's web process, on `redis_server`. It takes bodies of up to MAX_BODY_BYTES."""
+def web(_session_web: WebProcess, redis_server: RedisServer) -> WebProcess:
+    """Return the session's web process, on `redis_server`. It takes bodies of up to MAX_BODY_BYTES."""
     assert _session_web.process.poll() is None, _session_web.output
     return _session_web
 
 
 @pytest.fixture
-def start_web(tmp_path: Path) -> Iterator[StartWeb]:
-    """Give a function that starts `callbacks web` on a free port: `start_web(redis, CALLBACKS_DURABILITY="memory")`.
-
-    `redis` is a server or a URL. `prelude` is Python that runs first in the process, to break something in it;
-    `command` is run instead of `callbacks web`.
-    """
-    started: list[WebProcess] = []
-
-    def start(
-        redis: RedisServer | str,
-        *,
-        arguments: tuple[str, ...] = ("--port", "0"),
-        prelude: str = "",
-        command: tuple[str, ...] | None = None,
-        **environment: str,
-    ) -> WebProcess:
-        log = tmp_path / f"web-{len(started)}.log"
-        process = _callbacks_web(redis, log, arguments=arguments, prelude=prelude, command=command, **environment)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.end()
-
-
-def _callbacks_web(
-    redis: RedisServer | str,
-    log: Path,
-    *,
-    arguments: tuple[str, ...] = ("--port", "0"),
-    prelude: str = "",
-    command: tuple[str, ...] | None = None,
-    **environment: str,
-) -> "WebProcess":
-    program = f"{prelude}\nfrom callbacks.cli.web import web\nweb(prog_name='callbacks web')"
-    return WebProcess(
-        command or (sys.executable, "-c", program, *arguments),
-        {
-            "REDIS_URL": redis if isinstance(redis, str) else redis.url,
-            "CALLBACKS_TOKENS": f"gateway={TOKEN}",
-            "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
-            "CALLBACKS_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
-            "CALLBACKS_SPOOL_DIR": "",
-            **environment,
-        },
-        log,
-    )
-
-
-class WebProcess:
-    """A process that serves callbacks, its output in a file."""
-
-    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("wb") as output:
-            # A session of its own: the tests' Ctrl-C is not its.
-            self.process = subprocess.Popen(
-                command,
-                cwd=_REPOSITORY,
-                env={**stripped_environment(), **environment, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        """All that it has printed and logged."""
-        return self._log.read_text(errors="replace")
-
-    @property
-    def url(self) -> str:
-        """The address that it said it listens on."""
-        until(lambda: "listening on " in self.output or self.process.poll() is not None)
-        assert "listening on " in self.output, self.output
-        return self.output.partition("listening on ")[2].split()[0]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
-    def client(self) -> httpx.Client:
-        """Give a client of it; the environment's proxies are none of its business."""
-        return httpx.Client(base_url=self.url, trust_env=False, timeout=30)
-
-    def post(self, body: bytes, path: str = "status", **headers: str) -> httpx.Response:
-        """Post one callback with the right token."""
-        with self.client() as client:
-            return client.post(
-                f"/callbacks/{TOKEN}/{path}".rstrip("/"),
-                content=body,
-                headers={"content-type": "application/json; charset=utf-8", **headers},
-            )
-
-    def ready(self) -> bool:
-        """Whether it says that callbacks are kept now."""
-        with self.client() as client:
-            return client.get("/readyz").status_code == 200
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to end, wait until it has, and give its exit code."""
-        self.process.send_signal(how)
-        return self.process.wait(_STOP_SECONDS)
-
-    def end(self) -> None:
-        """End it, however it is."""
-        if self.process.poll() is not None:
-            return
-        try:
-            self.stop()
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def until(true: Callable[[], object], *, seconds: float = _START_SECONDS) -> None:
-    """Wait until `true()`, for a generous while."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
-def payload(name: str) -> bytes:
-    """Give a body as the gateway sends it."""
-    return (_PAYLOADS / f"{name}.json").read_bytes()
-
-
-def report(number: int) -> bytes:
-    """Give a small status callback, different for each number."""
-    return b'{"data":[{"message_id":"%d","status":"DELIVRD","type":"SMS","to":"35699000001"}]}' % number
-
-
-def jobs(server: RedisServer) -> list[list[Accepted]]:
-    """Give the callbacks of every job that waits to be expanded, oldest first."""
-    with server.client(decode_responses=False) as client:
-        ids = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
-        found = []
-        for job_id in ids:
-            data = client.hget(keys.job(job_id.decode()), "data")
-            assert data is not None
-            version, callbacks = queues.parse_arguments(data)
-            assert version == queues.PAYLOAD_VERSION
-            found.append(msgspec.convert(callbacks, list[Accepted]))
-        return found
-
-
-def kept(server: RedisServer) -> list[Accepted]:
-    """Give every callback that waits to be expanded, oldest first."""
-    return [callback for job in jobs(server) for callback in job]
-
-
-def quarantine(server: RedisServer) -> list[dict[str, str]]:
-    """Give the entries of the quarantine, oldest first."""
-    with server.client() as client:
-        return [client.hgetall(keys.quarantined(entry)) for entry in client.zrange(keys.QUARANTINE, 0, -1)]
-
-
-def counts(server: RedisServer) -> dict[str, int]:
-    """Give the counters of the audit."""
-    with server.client() as client:
-        return {name: int(value) for name, value in client.hgetall(keys.COUNTS).items()}
-
-
-@pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the ids of the jobs that this process runs for a handler, as it runs them."""
-    noted: list[str] = []
+    """Return the ids of the jobs that this process runs for a handler, as it runs them."""
+    job_ids: list[str] = []
     run = delivery.Deliverer.run
 
-    def note(self: delivery.Deliverer, **options: Any) -> None:
-        noted.append(options["job_id"])
+    def record_run(self: delivery.Deliverer, **options: Any) -> None:
+        job_ids.append(options["job_id"])
         run(self, **options)
 
-    monkeypatch.setattr(delivery.Deliverer, "run", note)
-    return noted
+    monkeypatch.setattr(delivery.Deliverer, "run", record_run)
+    return job_ids

@@ -32,7 +32,7 @@ from workers.runtime.journal_folder import JournalFolder
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
 
 _PAUSE_SECONDS: Final = 0.01
-_LONGEST_SECONDS: Final = 60.0
+_MAX_SECONDS: Final = 60.0
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.integration.faults"])
@@ -141,7 +141,7 @@ class StageRun:
         receiving, sending = _processes.Pipe(duplex=False)
         process = self._started(at, fault, name, sending)
         sending.close()
-        process.join(_LONGEST_SECONDS)
+        process.join(_MAX_SECONDS)
         if process.is_alive():
             process.kill()
             process.join()
@@ -173,12 +173,12 @@ class StageRun:
 
 
 def check_at_once(monkeypatch: Any) -> None:
-    """Let housekeeping of this process look again at once."""
+    """Let maintenance in this process check again at once."""
     monkeypatch.setattr(maintenance, "_CHECK_SECONDS", 0.0)
 
 
 def journals() -> JournalFolder:
-    """Give the workers' notebooks, beside the file in which the recorders write."""
+    """Return the workers' notebooks, beside the file in which the recorders write."""
     calls = os.environ.get(recorders.VARIABLE, os.devnull)
     return JournalFolder() if calls == os.devnull else JournalFolder(Path(calls).parent / "run")
 
@@ -218,7 +218,7 @@ def _run_stage(harness: Harness, stage: str, handlers: Sequence[Callable[..., An
 
 def join_all(processes: Sequence["multiprocessing.process.BaseProcess"]) -> None:
     """Wait until all have ended."""
-    deadline = time.monotonic() + _LONGEST_SECONDS
+    deadline = time.monotonic() + _MAX_SECONDS
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():

@@ -10,7 +10,7 @@ from typing import Any
 
 from callbacks import Event
 from shared import events
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 
 REPOSITORY = Path(__file__).parents[2]
 # Each line on stdin is a batch; the answer is that it was taken, or what went wrong.
@@ -61,7 +61,7 @@ class Process:
         return out.splitlines()
 
     def ended(self) -> int:
-        """Give its exit code; minus the number of the signal that killed it."""
+        """Return its exit code; minus the number of the signal that killed it."""
         self._process.communicate(timeout=120)
         return self._process.returncode
 
@@ -71,12 +71,12 @@ class Process:
 
 
 def of_folder(folder: Path) -> list[Path]:
-    """Give the files of events, the oldest first."""
+    """Return the files of events, the oldest first."""
     return sorted(folder.glob("events-*.jsonl*"), key=lambda path: path.name.removesuffix(".gz"))
 
 
 def lines(folder: Path) -> list[str]:
-    """Give every line of every file, packed or not, in the order in which they were written."""
+    """Return every line of every file, packed or not, in the order in which they were written."""
     found: list[str] = []
     for path in of_folder(folder):
         data = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
@@ -86,7 +86,7 @@ def lines(folder: Path) -> list[str]:
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
-    """Give every line as a reader of JSON lines sees it."""
+    """Return every line as a reader of JSON lines sees it."""
     return [json.loads(line) for line in lines(folder)]
 
 

@@ -5,27 +5,27 @@ dies, or loses its connection, at a given Redis command (`tests.integration.faul
 """
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
-import pytest
 import redis
 
 from shared import audit, connections, keys, queues
 from shared.batches import Accepted, Quarantined
 from tests import commit_pipeline
-from tests.redis_server import RedisServer, require
 from workers import jobs
 from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
 from workers.deliver.delivery import Deliverer
 from workers.expand.expansion import Expander
+from workers.failures.failed_jobs import FailedJob
 from workers.runtime.completion_journal import CompletionJournal
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance
-from workers.runtime.steps import Steps
 from workers.runtime.worker import QueueWorker
 
 DEDUPE_SECONDS: Final = 3600
@@ -35,6 +35,16 @@ _KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
 _KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+
+
+@dataclass(frozen=True)
+class HandlerTotals:
+    """How many events of one handler are delivered, dead, waiting and missing."""
+
+    delivered: int = 0
+    dead: int = 0
+    waiting: int = 0
+    missing: int = 0
 
 
 class TestWorker(QueueWorker):
@@ -75,7 +85,7 @@ class Harness:
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
         """Expand what waits, until nothing does."""
         connection = connection or self.connection
-        expander = Expander(steps=Steps(connection), handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
+        expander = Expander(connection=connection, handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
         jobs.prepare(expander=expander)
         worker = self.worker(queues.EXPAND, connection=connection, name=name)
         worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
@@ -96,7 +106,7 @@ class Harness:
         with Caller(handler) as caller, closing(self._journals.open(name)) as journal:
             jobs.prepare(
                 deliverer=Deliverer(
-                    steps=Steps(connection),
+                    connection=connection,
                     handler=handler,
                     caller=caller,
                     journal=journal,
@@ -107,7 +117,7 @@ class Harness:
             worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
 
     def waiting_jobs(self, queue: str) -> list[str]:
-        """Give the ids of the jobs that wait in a queue, first to last."""
+        """Return the ids of the jobs that wait in a queue, first to last."""
         return [job_id.decode() for job_id in self.connection.lrange(keys.rq_queue(queue), 0, -1)]
 
     def worker(
@@ -123,6 +133,7 @@ class Harness:
             name=name or worker_name(queue),
             connection=connection or self.connection,
             journal=journal or CompletionJournal(),
+            read_failed_job=FailedJob,
         )
 
     def maintenance(self, *functions: Callable[..., Any]) -> Maintenance:
@@ -132,18 +143,24 @@ class Harness:
     def audit(self) -> audit.Audit:
         return audit.run(self.connection)
 
+    def totals(self, handler: Callable[..., Any] | str) -> HandlerTotals:
+        """Return the audit's totals of one handler; all are 0 before it has had an event."""
+        name = handler if isinstance(handler, str) else declaration_of(handler).name
+        found = next((one for one in self.audit().handlers if one.handler == name), None)
+        return HandlerTotals(found.delivered, found.dead, found.waiting, found.missing) if found else HandlerTotals()
+
     def counters(self) -> dict[str, int]:
-        """Give the counters that are not zero."""
+        """Return the counters that are not zero."""
         raw = self.connection.hgetall(keys.COUNTS)
         return {name.decode(): int(number) for name, number in raw.items() if int(number)}
 
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
-        """Give the events in each job that waits in the handler's queue."""
+        """Return the events in each job that waits in the handler's queue."""
         ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
         return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
 
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
-        """Give the ids of the events that wait in the handler's queue."""
+        """Return the ids of the events that wait in the handler's queue."""
         return [event[1] for events in self.waiting_events(function) for event in events]
 
     def quarantine(self) -> list[dict[str, str]]:
@@ -153,7 +170,7 @@ class Harness:
         return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
     def leftover_keys(self) -> set[str]:
-        """Give the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
+        """Return the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
         kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 
@@ -165,24 +182,9 @@ class Harness:
         ]
 
 
-@pytest.fixture(scope="session")
-def _quick_server() -> Iterator[RedisServer]:
-    require()
-    with RedisServer({"appendonly": "no"}) as server:
-        yield server
-
-
-@pytest.fixture
-def quick_redis(_quick_server: RedisServer) -> RedisServer:
-    """Give an empty server that writes nothing to the disk, for tests that kill thousands of workers but never it."""
-    with _quick_server.client() as client:
-        client.flushall()
-    return _quick_server
-
-
 @contextmanager
 def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int = DEDUPE_SECONDS) -> Iterator[Harness]:
-    """Give a bench, and close what it opened."""
+    """Yield a bench, and close what it opened."""
     made = Harness(url, *functions, dedupe_seconds=dedupe_seconds)
     with ExitStack() as stack:
         stack.callback(made.connection.close)
@@ -190,9 +192,21 @@ def open_harness(url: str, *functions: Callable[..., Any], dedupe_seconds: int =
 
 
 def declaration_of(function: Callable[..., Any]) -> Handler:
-    """Give what @handler left on the function."""
+    """Return what @handler left on the function."""
     declaration: Handler = getattr(function, ATTRIBUTE)
     return declaration
+
+
+def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
+    """Make the scheduled retries due and promote them; return for each after how many seconds it was due."""
+    queue = queues.delivery_queue(declaration_of(function).name)
+    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
+    for job_id, _ in scheduled:
+        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
+    keeper = harness.maintenance(function)
+    keeper.tick([])
+    keeper.close()
+    return [due - time.time() for _, due in scheduled]
 
 
 def worker_name(queue: str) -> str:
@@ -201,7 +215,7 @@ def worker_name(queue: str) -> str:
 
 
 def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, Any]:
-    """Give one record of a status callback."""
+    """Return one record of a status callback."""
     return {
         "type": "VIBER",
         "message_id": message_id,
@@ -216,13 +230,13 @@ def record(message_id: str, status: str = "DELIVRD", **more: Any) -> dict[str, A
 
 
 def status(*records: object, source: str = "gw", **envelope: Any) -> Accepted:
-    """Give a status callback as the web process keeps it."""
+    """Return a status callback as the web process keeps it."""
     body = json.dumps({"api_job_id": "5fa8f6c9-8f5d-4b5e-9c5f-0f2d6a1c7b11", **envelope, "data": records})
     return Accepted("status", source, RECEIVED_MS, len(records), body)
 
 
 def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> list[Accepted]:
-    """Give callbacks that report each of these messages once, `bundle` of them in each."""
+    """Return callbacks that report each of these messages once, `bundle` of them in each."""
     return [
         status(*(record(message_id, **more) for message_id in message_ids[first : first + bundle]))
         for first in range(0, len(message_ids), bundle)
@@ -230,7 +244,7 @@ def statuses(message_ids: Sequence[str], *, bundle: int = 10, **more: Any) -> li
 
 
 def reply(reply_message_id: str | None, req_uuid: str | None = None, text: str = "yes") -> Accepted:
-    """Give a reply callback as the web process keeps it."""
+    """Return a reply callback as the web process keeps it."""
     body: dict[str, Any] = {
         **({} if reply_message_id is None else {"reply_message_id": reply_message_id}),
         "channel": "VIBER",

@@ -42,12 +42,12 @@ NAMED: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": whole,
 
 
 def calls(handler: str) -> Counter[str]:
-    """Give how often this handler was called with each event, by the event's id."""
+    """Return how often this handler was called with each event, by the event's id."""
     return Counter(event_id for name, event_id in _lines() if name == handler)
 
 
 def total() -> int:
-    """Give how many lines there are."""
+    """Return how many lines there are."""
     return sum(1 for _ in _lines())
 
 
@@ -59,7 +59,7 @@ def append_lines(file: Path, *lines: str) -> None:
 
 
 def read_lines(file: Path) -> list[list[str]]:
-    """Give the words of each line."""
+    """Return the words of each line."""
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 

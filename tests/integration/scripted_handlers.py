@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callbacks import ReportEvent, handler
-from tests.integration.harness import Harness, declaration_of, statuses
+from tests.integration.harness import Harness, statuses
 
 
 class HandlerScript:
@@ -44,12 +44,6 @@ def accept_and_expand(harness: Harness, *message_ids: str) -> None:
     """Have these events wait at each handler, in one job."""
     harness.accept(*statuses(message_ids))
     harness.expand()
-
-
-def handler_totals(harness: Harness, function: Callable[..., Any]) -> tuple[int, int, int, int]:
-    """Give how many events are delivered, dead, waiting and missing."""
-    (found,) = (one for one in harness.audit().handlers if one.handler == declaration_of(function).name)
-    return found.delivered, found.dead, found.waiting, found.missing
 
 
 def fail_for(*message_ids: str) -> Callable[[ReportEvent], None]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 from tests.ops import browser_windows
 from tests.ops.browser_windows import Opened
 from tests.ops.running_service import PASSWORD, Service, send_some_of_each, served

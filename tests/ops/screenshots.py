@@ -1,4 +1,4 @@
-"""The README's pictures, taken of an operators' page that runs: `python -m tests.ops.screenshots URL HANDLER`.
+"""The pictures of docs/operations.md, taken of a running page: `python -m tests.ops.screenshots URL HANDLER`.
 
 It is to be one with made-up traffic: what a picture shows is seen by all. HANDLER is one that has dead letters.
 """

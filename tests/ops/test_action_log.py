@@ -7,9 +7,8 @@ import pytest
 import redis
 
 from shared import keys
-from tests.conftest import StartRedis
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
-from tests.redis_server import RedisServer
+from tests.integration.harness import Harness, open_harness
+from tests.redis_server import RedisServer, StartRedis
 from workers.admin.action_log import (
     Action,
     ActionLog,
@@ -24,7 +23,7 @@ from workers.failures.cursor import Cursor, FailureFilter
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url) as made:
         yield made
 

@@ -10,13 +10,13 @@ from click.testing import CliRunner, Result
 from callbacks.cli.main import main
 from shared import keys
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.admin.action_log import ActionLog
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     monkeypatch.setenv("REDIS_URL", quick_redis.url)
     with open_harness(quick_redis.url, refusing) as made:
         yield made

@@ -9,7 +9,7 @@ import redis
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from shared import connections, keys
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
-from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, BulkActionState, NothingToResume, RemainingWork, Task
@@ -20,7 +20,7 @@ MANY = 350
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing) as made:
         yield made
 

@@ -54,7 +54,7 @@ def test_markup_stays_text() -> None:
 
 
 def test_a_long_text_is_cut_and_says_by_how_much() -> None:
-    assert shown("<" * 5000, 10) == "<" * 10 + "… and 4,990 characters more"
+    assert shown("<" * 5000, 10) == "<" * 10 + "… and 4,990 more characters"
 
 
 def test_nothing_is_a_dash() -> None:

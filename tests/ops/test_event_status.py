@@ -7,18 +7,9 @@ import pytest
 
 from callbacks import ReportEvent, Retry, handler
 from shared import keys, queues
-from tests.conftest import StartRedis
 from tests.integration.failures.failure_lists import die, ids, refusing
-from tests.integration.harness import (  # noqa: F401
-    RECEIVED_MS,
-    Harness,
-    _quick_server,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-)
-from tests.redis_server import RedisServer
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness, record, status
+from tests.redis_server import RedisServer, StartRedis
 from workers.admin import event_status
 from workers.admin.event_status import EventStatus
 
@@ -35,7 +26,7 @@ def choosy(event: ReportEvent) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing, other, choosy) as made:
         yield made
 

@@ -7,14 +7,14 @@ import pytest
 
 from shared import keys
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
-from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.failures import search
 from workers.failures.search import SearchCursor, SearchPage
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing) as made:
         yield made
 

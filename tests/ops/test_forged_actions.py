@@ -34,12 +34,12 @@ def test_a_number_that_is_none_or_beyond_all_measure_is_refused(service: Service
     assert standing(service) == before
 
 
-@pytest.mark.parametrize("entry_id", NO_ENTRY, ids=ascii)
+@pytest.mark.parametrize("failure_id", NO_ENTRY, ids=ascii)
 @pytest.mark.parametrize("step", ["confirm", "act"])
 def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, failure_id: str) -> None:
     before = standing(service)
     for failure_list in ("/quarantine", "/dead-letters/crm"):
-        assert act(service, f"{failure_list}/{step}", do="drop-ticked", id=failure_id)[0] == 400
+        assert act(service, f"{failure_list}/{step}", do="drop-selected", id=failure_id)[0] == 400
     assert standing(service) == before
 
 
@@ -60,6 +60,6 @@ def test_while_redis_is_full_it_is_said_that_nothing_was_done_and_what_makes_roo
         finally:
             client.config_set("maxmemory", most)
     assert status == 503
-    assert "Redis is full, so nothing was done" in text
+    assert "Redis is full, nothing was changed" in text
     assert "callbacks quarantine drop" in text
     assert standing(service) == before

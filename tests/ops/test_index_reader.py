@@ -6,7 +6,7 @@ import pytest
 
 from shared import keys
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
-from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
 from workers.failures.failure_list import QUARANTINE, dead_letters_of
@@ -15,7 +15,7 @@ ALL = FailureFilter()
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing) as made:
         yield made
 

@@ -53,7 +53,7 @@ def test_numbers_are_masked_unless_somebody_asks(service: Service, window: Opene
     expect(page.get_by_role("row").nth(1)).to_contain_text("356*****400")
     assert "35699000400" not in page.content()
 
-    page.get_by_label("Whole numbers").check()
+    page.get_by_label("Full numbers").check()
     page.get_by_role("button", name="Show").click()
 
     expect(page.get_by_role("row").nth(1)).to_contain_text("35699000400")
@@ -115,7 +115,7 @@ def test_paused_it_stands_still_and_catches_up_after(service: Service, window: O
     expect(other.get_by_role("row").nth(1)).to_contain_text("m-1102")
     expect(page.get_by_role("row").nth(1)).to_contain_text("m-1101")
 
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
 
     expect(page.get_by_role("row").nth(1)).to_contain_text("m-1102")
 

@@ -68,7 +68,7 @@ def post(service: Service, message_id: str, status: str, second: int, **more: ob
 
 
 def find(page: Page, wanted: str) -> None:
-    page.get_by_label("Id or phone number").fill(wanted)
+    page.get_by_label("ID or phone number").fill(wanted)
     page.get_by_role("button", name="Find").click()
 
 
@@ -114,10 +114,10 @@ def test_it_says_what_became_of_each_event_at_each_handler(known: Service, windo
     expect(statuses).to_have_count(1 + 3)
     fates = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
     assert [fate[1:] for fate in fates] == [["ledger: delivered", "sql: delivered"]] * 3
-    assert fates[0][0] == "crm: delivered, or left out (that is not known: its filters left out 1 event)"
-    assert [fate[0] for fate in fates[1:]] == ["crm: dead letter", "crm: failed, to be tried again"]
+    assert fates[0][0] == "crm: delivered or filtered out (cannot tell: its filters excluded 1 event)"
+    assert [fate[0] for fate in fates[1:]] == ["crm: dead letter", "crm: failed, retry scheduled"]
     statuses.nth(2).get_by_role("link", name="dead letter").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("A dead letter of crm")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Dead letter of crm")
     expect(page.get_by_label("The event")).to_contain_text('"message_id": "m-2"')
 
 
@@ -133,7 +133,7 @@ def test_all_messages_of_a_job_or_to_a_number_are_found(known: Service, window: 
     expect(links).to_have_count(2)
     page.get_by_role("link", name="m-1").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Message m-1")
-    page.get_by_role("button", name="All to this number").click()
+    page.get_by_role("button", name="All messages to this number").click()
     expect(page.get_by_role("heading", level=1)).not_to_have_text("Message m-1")
     expect(links).to_have_count(2)
     assert sorted(links.all_inner_texts()) == ["m-1", "m-2"]
@@ -154,7 +154,7 @@ def test_what_only_redis_knows_is_found_there(known: Service, window: Opened) ->
     page = window(known.ops_url).open("/messages")
     find(page, "m-77")
 
-    expect(page.get_by_text("know no such message")).to_be_visible()
+    expect(page.get_by_text("contain no such message")).to_be_visible()
     page.get_by_role("link", name="In quarantine").click()
     expect(page.get_by_label("Body as received")).to_contain_text("m-77")
 
@@ -175,13 +175,13 @@ def test_of_a_message_of_which_very_much_was_said_a_page_shows_the_first(known: 
     page = window(known.ops_url).open("/messages?id=m-many")
     statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
     expect(statuses).to_have_count(1 + message_history.MAX_EVENTS)
-    expect(page.get_by_text("There is more than these")).to_have_count(0)
+    expect(page.get_by_text("Only the first 200")).to_have_count(0)
 
     assert known.post(orjson.dumps({"data": said[-1:]})) == 200
     known.rest()
     page.reload()
 
-    expect(page.get_by_text("There is more than these, the first 200 of a kind")).to_be_visible()
+    expect(page.get_by_text("Only the first 200 statuses and replies")).to_be_visible()
     expect(statuses).to_have_count(1 + message_history.MAX_EVENTS)
     assert_everybody_can_use(page, "message with very much")
 
@@ -192,7 +192,7 @@ def test_where_the_handler_sql_is_not_in_use_it_says_how_to_have_it_and_finds_wh
     page = window(service.ops_url).open("/messages")
     find(page, "m-20")
 
-    expect(page.get_by_role("heading", name="The past of messages is not known here")).to_be_visible()
+    expect(page.get_by_role("heading", name="Message history is not available")).to_be_visible()
     expect(page.get_by_role("main")).to_contain_text("name sql in CALLBACKS_HANDLERS")
     expect(page.get_by_role("link", name="Dead letter of crm")).to_be_visible()
     assert_everybody_can_use(page, "messages without sql")

@@ -19,21 +19,21 @@ light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "d
 def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
     page = window(service.ops_url, size=size, dark=dark).open("/")
 
-    expect(page.get_by_text("Up to date by itself.")).to_be_visible()
+    expect(page.get_by_text("Updated automatically.")).to_be_visible()
     assert_everybody_can_use(page, f"now {'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}")
 
 
 def test_it_says_what_there_is_to_know_of_each_part(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/")
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("! It works; 2 things to know")
-    expect(page.get_by_role("link", name="4 dead letters: replay or drop.")).to_have_attribute("href", "/dead-letters")
+    expect(page.get_by_role("heading", level=1)).to_have_text("! Working, with 2 warnings")
+    expect(page.get_by_role("link", name="4 dead letters. Replay or drop.")).to_have_attribute("href", "/dead-letters")
     crm = page.get_by_role("table", name="Handlers").get_by_role("row", name="crm")
-    expect(crm.get_by_role("cell")).to_have_text(["✓ on", "21", "1", "1", "4", "1"])
+    expect(crm.get_by_role("cell")).to_have_text(["✓ active", "21", "1", "1", "4", "1"])
     expand = page.get_by_role("table", name="Queues").get_by_role("row", name="expand")
     for column in range(3):
         expect(expand.get_by_role("cell").nth(column)).to_have_text("0")
-    expect(page.locator("#tiles")).to_contain_text("✓ it balances")
+    expect(page.locator("#tiles")).to_contain_text("✓ balances")
     expect(page.locator("#redis")).to_contain_text("✓ appendfsync always")
     expect(page.locator("#spool")).to_contain_text("✓ empty")
 
@@ -47,13 +47,13 @@ def test_the_chart_says_in_words_what_it_shows(service: Service, window: Opened)
 
 def test_it_keeps_itself_up_to_date_and_the_focus_where_it_was(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/")
-    expect(page.get_by_text("Up to date by itself.")).to_be_visible()
-    page.get_by_role("link", name="2 entries").focus()
+    expect(page.get_by_text("Updated automatically.")).to_be_visible()
+    page.get_by_role("link", name="2 failures").focus()
 
     with service.redis.client() as client:
         client.zadd(keys.QUARANTINE, {"made-up": time.time() * 1000})
         try:
-            expect(page.get_by_role("link", name="3 entries")).to_be_focused()
+            expect(page.get_by_role("link", name="3 failures")).to_be_focused()
         finally:
             client.zrem(keys.QUARANTINE, "made-up")
 
@@ -61,13 +61,13 @@ def test_it_keeps_itself_up_to_date_and_the_focus_where_it_was(service: Service,
 def test_it_can_be_paused(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/")
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_text("Paused: this is how it was.")).to_be_visible()
+    expect(page.get_by_text("Paused: this is not updated.")).to_be_visible()
     before = page.locator("#asof").inner_text()
 
     page.wait_for_timeout(5000)
     assert page.locator("#asof").inner_text() == before
 
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.locator("#asof")).not_to_have_text(before)
 
 
@@ -75,7 +75,7 @@ def test_it_works_without_a_script_and_asks_again_by_itself(service: Service, wi
     opened = window(service.ops_url, size=PHONE, javascript=False)
     page = opened.open("/")
 
-    expect(page.get_by_role("heading", level=1)).to_contain_text("It works; 2 things to know")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Working, with 2 warnings")
     expect(page.get_by_role("button", name="Pause")).to_be_hidden()
     keep_picture(page, "now phone light no script")
     page.wait_for_url("**/?refresh")

@@ -45,7 +45,7 @@ def test_the_chart_is_a_step_for_each_bucket_below_a_round_number() -> None:
     assert chart.edge == "M0 100H1V25H3V62.5H4"
     assert chart.area == f"{chart.edge}V100H0Z"
     assert chart.summary == (
-        "375 callbacks in the last hour, 9.4 per second on average; the most were 15 per second, in the 10 seconds "
+        "375 callbacks in the last hour, 9.4 per second on average; at most 15 per second, in the 10 seconds "
         "from 00:00:10 UTC."
     )
 
@@ -53,4 +53,4 @@ def test_the_chart_is_a_step_for_each_bucket_below_a_round_number() -> None:
 def test_an_hour_of_nothing_says_so() -> None:
     chart = charts.draw_recent_rate([Bucket(0, 0), Bucket(10, 0)])
     assert (chart.edge, chart.labels) == ("M0 100H2", ("1", "0.5", "0"))
-    assert chart.summary == "No callback came in the hour before 00:00:20 UTC."
+    assert chart.summary == "No callback arrived in the hour before 00:00:20 UTC."

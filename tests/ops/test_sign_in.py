@@ -27,7 +27,7 @@ def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened, size: t
     opened = window(guarded.ops_url, size=size, dark=dark)
     page = opened.open("/live")
     opened.sign_in("not the password")
-    expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong password.")
     assert_everybody_can_use(page, f"sign in {how}")
 
     opened.sign_in(PASSWORD)
@@ -48,7 +48,7 @@ def test_a_keyboard_is_enough_to_sign_in_and_to_reach_everything(guarded: Servic
         page.keyboard.type(words)
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Up to date by itself.")).to_be_visible()
+    expect(page.get_by_text("Updated automatically.")).to_be_visible()
 
     wanted = page.locator("a:visible, button:visible, input:visible, select:visible").count()
     reached = set()

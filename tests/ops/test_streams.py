@@ -8,10 +8,10 @@ import httpx
 from playwright.sync_api import expect
 
 from callbacks.ops.pages.event_streams import MAX_STREAMS
-from tests.conftest import StartRedis
 from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use
 from tests.ops.running_service import PASSWORD, Service, served
 from tests.ops.sign_in import client_of, sign_in, token
+from tests.redis_server import StartRedis
 
 
 class Followed:
@@ -74,7 +74,7 @@ def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
     ):
         page = window(service.ops_url, size=PHONE).open("/")
         heading = page.get_by_role("heading", level=1)
-        expect(heading).to_contain_text("1 thing needs you now")
+        expect(heading).to_contain_text("1 problem needs action now")
 
         redis.stop()
 
@@ -86,7 +86,7 @@ def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
             assert "Traceback" not in answer.text
         assert_everybody_can_use(page, "redis away phone light")
         redis.start()
-        expect(heading).to_contain_text("needs you now")
+        expect(heading).to_contain_text("action now")
         assert client.get("/").status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Bodies of status callbacks, byte by byte, and what both readers say of a body that is not the documented shape."""
+"""Status callbacks, byte by byte, and the error of both readers for an unexpected shape."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from shared.wire import Kind
 
 
 def body_with(keys: bytes) -> bytes:
-    """Give a status callback whose one record holds `keys` too, byte by byte."""
+    """Return a status callback whose one record also has `keys`, byte by byte."""
     return b'{"data":[{"message_id":"1","status":"DELIVRD",' + keys + b"}]}"
 
 

@@ -1,15 +1,14 @@
-"""Spools as processes open them and leave them when they die, and a Redis that does as it is told."""
+"""Spools as processes open them and leave them when they die, and a fake Redis that tests control."""
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from ingest.group_commit import BatchEntry
-from ingest.spool import drainer
 from ingest.spool.folder import DrainBatch, SpoolFolder
 from ingest.spool.store import FallbackStore
 from shared.batches import Accepted
@@ -24,31 +23,15 @@ def bodies(entries: Sequence[BatchEntry]) -> list[str]:
     return [entry.body if isinstance(entry, Accepted) else entry.body.decode() for entry in entries]
 
 
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[..., SpoolFolder]]:
-    """Give a function that opens the folder once more, as another process would."""
-    folders: list[SpoolFolder] = []
-
-    def open_folder(*, limit_bytes: int = 1 << 30) -> SpoolFolder:
-        folder = SpoolFolder(tmp_path / "spool", limit_bytes=limit_bytes)
-        folder.open()
-        folders.append(folder)
-        return folder
-
-    yield open_folder
-    for folder in folders:
-        folder.close()
-
-
 def died(folder: SpoolFolder) -> None:
-    """Let go of the files as a killed process does: the locks end, nothing is tidied up."""
+    """Release the files as a killed process does: the locks end, and nothing is cleaned up."""
     for spool in folder._held():
         spool.file.close()
     folder._own, folder._others = None, []
 
 
 def drained(folder: SpoolFolder) -> list[str]:
-    """Take everything out, and give it in the order in which it came."""
+    """Remove everything, and return it in its order."""
     found: list[str] = []
     while (load := folder.next_batch()) is not None:
         found += [body for row in load.rows for body in bodies(row.entries)]
@@ -57,7 +40,7 @@ def drained(folder: SpoolFolder) -> list[str]:
 
 
 def next_load(folder: SpoolFolder) -> DrainBatch:
-    """Give what is to be drained next; there has to be something."""
+    """Return what is to be drained next. There must be something."""
     load = folder.next_batch()
     assert load is not None
     return load
@@ -70,13 +53,13 @@ def damage(path: Path, sql: str) -> None:
 
 
 class Redis:
-    """A store and a gate that do as they are told."""
+    """A store and a gate that tests control."""
 
     def __init__(self) -> None:
         self.blocked_reason: str | None = None
         self.refuses = ""
         self.poison = ""
-        self.faulty = ""
+        self.fails_on = ""
         self.batches: list[list[str]] = []
         self.asked = 0
 
@@ -88,21 +71,21 @@ class Redis:
             raise StoreUnavailable(self.refuses)
         if self.poison in bodies(batch):
             raise StoreUnavailable("ResponseError ERR")
-        if self.faulty in bodies(batch):
-            raise KeyError(self.faulty)
+        if self.fails_on in bodies(batch):
+            raise KeyError(self.fails_on)
         self.batches.append(bodies(batch))
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Close nothing."""
 
     @property
-    def kept(self) -> list[str]:
+    def accepted(self) -> list[str]:
         return [body for batch in self.batches for body in batch]
 
 
 @asynccontextmanager
 async def running(redis: Redis, folder: SpoolFolder | None) -> AsyncIterator[FallbackStore]:
-    """Run a store that drains."""
+    """Run a store and its drainer."""
     store = FallbackStore(redis, redis, redis, folder)
     await store.open()
     try:
@@ -112,25 +95,17 @@ async def running(redis: Redis, folder: SpoolFolder | None) -> AsyncIterator[Fal
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Wait until `true()`, for a generous while."""
+    """Wait until `true()`, for up to 30 seconds."""
     async with asyncio.timeout(30):
-        while not true():  # noqa: ASYNC110 # what is waited for tells nobody
+        while not true():  # noqa: ASYNC110 # what it waits for sets no event
             await asyncio.sleep(0.001)
 
 
 def spool(path: Path, *, limit_bytes: int = 1 << 30) -> SpoolFolder:
-    """Give a folder of spools that is not open yet."""
+    """Return a folder of spools that is not open yet."""
     return SpoolFolder(path / "spool", limit_bytes=limit_bytes)
 
 
 def lines(caplog: pytest.LogCaptureFixture, action: str = "spool") -> list[str]:
-    """Give what was logged of an action."""
+    """Return the log lines of an action."""
     return [record.getMessage() for record in caplog.records if record.getMessage().startswith(f"action={action} ")]
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let draining look again at once."""
-    monkeypatch.setattr(drainer, "TICK_SECONDS", 0.001)
-    monkeypatch.setattr(drainer, "PAUSE_SECONDS", 0.005)
-    monkeypatch.setattr(drainer, "CHECK_SECONDS", 0.005)

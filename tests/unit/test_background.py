@@ -1,4 +1,4 @@
-"""Loops that outlive what nobody foresaw: begun again, logged once, named while they keep failing (I10)."""
+"""Loops that outlive unexpected exceptions: restarted, logged once, and reported while they keep failing (I10)."""
 
 import asyncio
 import gc
@@ -10,12 +10,12 @@ import pytest
 
 from shared import background, uncaught
 from shared.background import Background, Loop
-from shared.exception_log import EVERY_SECONDS
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS
 from tests.clock import Clock
 
 
 class Broken(Exception):
-    """What nobody foresaw."""
+    """An unexpected exception."""
 
 
 MESSAGE = "35699000001"
@@ -40,21 +40,21 @@ async def until(true: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_a_task_that_fails_is_begun_again_and_logged_with_its_places_but_no_message(
+def test_a_task_that_fails_is_restarted_and_logged_with_its_places_but_no_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    begun: list[int] = []
+    starts: list[int] = []
 
     async def run() -> None:
-        begun.append(1)
-        if len(begun) == 1:
+        starts.append(1)
+        if len(starts) == 1:
             fail()
         await asyncio.Event().wait()
 
     async def check() -> None:
         work = Background()
         task = work.start_task("drain", run)
-        await until(lambda: len(begun) == 2)
+        await until(lambda: len(starts) == 2)
         assert work.failing() == {}, "once may be chance"
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -68,7 +68,7 @@ def test_a_task_that_fails_is_begun_again_and_logged_with_its_places_but_no_mess
     assert MESSAGE not in line
 
 
-def test_one_that_keeps_failing_is_named_logged_once_and_well_again_after_a_while(
+def test_a_task_that_keeps_failing_is_reported_and_healthy_again_after_a_while(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "MAX_PAUSE_SECONDS", 0.01)
@@ -94,13 +94,13 @@ def test_one_that_keeps_failing_is_named_logged_once_and_well_again_after_a_whil
     assert len(lines(caplog, "loop_failed")) == 1
 
 
-def test_a_cancellation_that_nobody_asked_for_ends_no_task(caplog: pytest.LogCaptureFixture) -> None:
-    """What it awaits was cancelled by another, as a driver may do with a future of its own."""
-    begun: list[int] = []
+def test_a_cancelled_future_does_not_end_the_task_that_awaits_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what it awaits was cancelled, as a driver may do with a future of its own."""
+    starts: list[int] = []
 
     async def run() -> None:
-        begun.append(1)
-        if len(begun) == 1:
+        starts.append(1)
+        if len(starts) == 1:
             cancelled = asyncio.get_running_loop().create_future()
             cancelled.cancel()
             await cancelled
@@ -108,7 +108,7 @@ def test_a_cancellation_that_nobody_asked_for_ends_no_task(caplog: pytest.LogCap
 
     async def check() -> None:
         task = Background().start_task("drain", run)
-        await until(lambda: len(begun) == 2)
+        await until(lambda: len(starts) == 2)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -127,7 +127,7 @@ def test_a_task_that_returns_has_ended() -> None:
     asyncio.run(check())
 
 
-def test_a_thread_goes_on_with_its_next_round(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_thread_continues_with_its_next_round(caplog: pytest.LogCaptureFixture) -> None:
     ending, rounds, well = threading.Event(), [0], threading.Event()
 
     def step() -> None:
@@ -148,7 +148,7 @@ def test_a_thread_goes_on_with_its_next_round(caplog: pytest.LogCaptureFixture) 
     assert lines(caplog, "loop_recovered") == ["action=loop_recovered loop=metrics_push failures=3"]
 
 
-def test_pauses_grow_to_a_bound_and_begin_anew_when_it_was_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_to_a_limit_and_are_reset_once_the_loop_was_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.1)
     clock = Clock()
     loop = Loop("drain", now_seconds=clock)
@@ -160,12 +160,14 @@ def test_pauses_grow_to_a_bound_and_begin_anew_when_it_was_well(monkeypatch: pyt
     assert loop.failed(Broken()) == 0.1
 
 
-def test_what_keeps_failing_is_logged_again_a_minute_later_with_how_often(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_keeps_failing_is_logged_again_after_a_minute_with_a_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     clock = Clock()
     loop = Loop("drain", now_seconds=clock)
     for _ in range(5):
         loop.attempt(fail)
-    clock.seconds += EVERY_SECONDS
+    clock.seconds += EXCEPTION_INTERVAL_SECONDS
     loop.attempt(fail)
 
     assert [line.split()[2] for line in lines(caplog, "loop_failed")] == ["count=1", "count=5"]
@@ -174,12 +176,12 @@ def test_what_keeps_failing_is_logged_again_a_minute_later_with_how_often(caplog
     assert loop.error is None
 
 
-def test_what_a_step_may_raise_is_raised() -> None:
+def test_exceptions_of_the_types_reraise_are_raised() -> None:
     with pytest.raises(Broken):
         Loop("maintenance").attempt(fail, reraise=(Broken,))
 
 
-def test_a_thread_of_anybody_that_ends_by_an_exception_is_logged(
+def test_an_exception_that_ends_a_thread_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", uncaught._in_thread)
@@ -192,7 +194,9 @@ def test_a_thread_of_anybody_that_ends_by_an_exception_is_logged(
     assert MESSAGE not in line
 
 
-def test_what_a_destructor_raises_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_destructor_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Closing:
         def __del__(self) -> None:
             fail()
@@ -205,7 +209,7 @@ def test_what_a_destructor_raises_is_logged(caplog: pytest.LogCaptureFixture, mo
     assert line.startswith("action=uncaught where=destructor")
 
 
-def test_a_task_that_nobody_awaits_and_a_callback_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_exceptions_in_a_callback_and_in_a_task_that_nobody_awaits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         fail()
 
@@ -226,7 +230,7 @@ def test_a_task_that_nobody_awaits_and_a_callback_are_logged(caplog: pytest.LogC
     assert all("Broken\n" in line and MESSAGE not in line for line in found)
 
 
-def test_a_loop_that_somebody_watches_is_left_to_them() -> None:
+def test_an_exception_handler_that_is_set_already_stays() -> None:
     async def check() -> None:
         loop = asyncio.get_running_loop()
         theirs = lambda _loop, _context: None  # noqa: E731
@@ -237,7 +241,7 @@ def test_a_loop_that_somebody_watches_is_left_to_them() -> None:
     asyncio.run(check())
 
 
-def test_what_is_logged_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     Loop("drain").failed(Broken())
 
     assert [record.levelno for record in caplog.records] == [logging.ERROR]

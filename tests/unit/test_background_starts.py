@@ -1,4 +1,4 @@
-"""Every place of the product that begins a task, a thread or a pool of threads stands in one table (I10)."""
+"""Every place of the product that starts a task, a thread or a pool of threads is in one table (I10)."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from shared import background
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 _PACKAGES: Final = ("callbacks", "ingest", "shared", "workers")
-# By the name under which each is called, how the table calls it.
+# The names that start one, with the table's word for each.
 _CALLS: Final = {
     "create_task": "create_task",
     "ensure_future": "ensure_future",
@@ -29,15 +29,15 @@ _CALLS: Final = {
     "run_in_thread": "Thread",
     "start_new_thread": "Thread",
 }
-# Those of `shared.background`, by the object on which they are called.
+# Those of `shared.background`, with the table's word for each.
 _BACKGROUND: Final = {"start_task": "task", "make_thread": "thread", "loop": "loop"}
 
 
 def test_the_table_names_every_place_and_no_other() -> None:
     documented, found = _documented(), _found()
 
-    assert found - documented == set(), "begun somewhere, and not in the table"
-    assert documented - found == set(), "in the table, and begun nowhere"
+    assert found - documented == set(), "started, but not in the table"
+    assert documented - found == set(), "in the table, but started nowhere"
 
 
 def _documented() -> set[tuple[str, str]]:

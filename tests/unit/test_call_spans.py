@@ -1,4 +1,4 @@
-"""What a handler's calls leave in traces: each end of a call has its word, and no call is different for it."""
+"""The spans of a handler's calls: each outcome has its name, and tracing changes no call."""
 
 import asyncio
 import contextvars
@@ -25,7 +25,7 @@ TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 class Traced:
-    """A handler that is called as a worker that traces calls it, and the spans that this leaves."""
+    """A handler that is called as in a worker with tracing, and the spans of these calls."""
 
     def __init__(self, function: Callable[[Any], Any], **options: Any) -> None:
         decorated = handler(ReportEvent, name="mine", **options)(function)
@@ -41,13 +41,13 @@ class Traced:
         *events: Event,
         attempt: int = 1,
         sampled: bool = True,
-        most: int = 100,
+        max_outcomes: int = 100,
         before: Sequence[Event] = (),
         joining: Sequence[Event] = (),
     ) -> list[Outcome]:
-        """Call it with these events, as one run, behind those that are expected already; end with `most` outcomes.
+        """Call it with these events, as one run, behind those that were added before; end after `max_outcomes`.
 
-        While they are in hands those `joining` are, which are recorded.
+        The events `joining` join while calls are in flight; they are recorded.
         """
         outcomes: list[Outcome] = []
         self.spans.add([(event, attempt, TRACE if sampled else "") for event in events])
@@ -60,10 +60,10 @@ class Traced:
             return joined
 
         run = self._caller.call(called, more=more)
-        with self._caller, closing(run) as told:  # type: ignore[type-var] # it is a generator
-            for _, outcome in self.spans.end_calls(called, told):
+        with self._caller, closing(run) as results:  # type: ignore[type-var] # it is a generator
+            for _, outcome in self.spans.end_calls(called, results):
                 outcomes.append(outcome)
-                if len(outcomes) == most:
+                if len(outcomes) == max_outcomes:
                     break
         self.spans.end()
         return outcomes
@@ -74,7 +74,7 @@ class Traced:
 
     @property
     def words(self) -> list[Any]:
-        """Give what became of each call, as its span says."""
+        """The outcome of each call, as its span names it."""
         return [(span.attributes or {})["callbacks.outcome"] for span in self.finished]
 
 
@@ -98,7 +98,7 @@ def raising(error: BaseException) -> Callable[[Any], None]:
         (raising(SystemExit("secret")), 1, "retried", "SystemExit"),
     ],
 )
-def test_each_end_of_a_call_has_its_word_and_no_text(
+def test_each_outcome_has_its_name_in_the_span_and_no_message(
     function: Callable[[Any], Any], attempt: int, word: str, error_type: str | None
 ) -> None:
     traced = Traced(function, attempts=3)
@@ -110,14 +110,14 @@ def test_each_end_of_a_call_has_its_word_and_no_text(
     assert "secret" not in span.to_json()
 
 
-def test_events_that_join_a_run_are_recorded_like_those_that_began_it() -> None:
+def test_events_that_join_a_run_are_recorded_like_its_first_ones() -> None:
     traced = Traced(lambda _: None)
     traced.spans.add([(began := report(), 2, TRACE)])
     traced.call(report(), before=[began])
     assert [(span.attributes or {})["callbacks.attempt"] for span in traced.finished] == [2, 1]
 
 
-def test_the_call_of_an_event_that_joins_a_run_in_which_none_was_recorded_has_its_end() -> None:
+def test_the_span_of_an_event_that_joins_a_run_without_recorded_events_is_ended() -> None:
     began, joins = report(), report()
     joined = asyncio.Event()
 
@@ -141,17 +141,17 @@ def test_a_call_over_its_time_is_retried_as_a_time_out() -> None:
     assert (traced.finished[0].attributes or {})["error.type"] == "HandlerTimeout"
 
 
-def test_a_call_that_was_broken_off_is_interrupted_and_one_not_begun_leaves_nothing() -> None:
+def test_a_cancelled_call_is_interrupted_and_a_call_not_started_leaves_no_span() -> None:
     async def wait(event: ReportEvent) -> None:
         if event.message_id != "quick":
             await asyncio.sleep(60)
 
     traced = Traced(wait, concurrency=2)
-    traced.call(report(message_id="quick"), report(message_id="slow"), report(message_id="later"), most=1)
+    traced.call(report(message_id="quick"), report(message_id="slow"), report(message_id="later"), max_outcomes=1)
     assert sorted(traced.words) == ["delivered", "interrupted"]
 
 
-def test_an_event_that_was_never_called_can_be_told_of() -> None:
+def test_an_event_that_was_not_called_can_be_recorded() -> None:
     traced = Traced(lambda _: None)
     event = report()
     traced.spans.add([(event, 1, TRACE)])
@@ -165,7 +165,7 @@ def test_what_is_not_sampled_leaves_no_span() -> None:
     assert traced.finished == ()
 
 
-def test_a_traceback_shows_the_handlers_frames_alone() -> None:
+def test_a_traceback_shows_only_the_handlers_frames() -> None:
     def fail(_: Any) -> None:
         raise ValueError("no")
 
@@ -179,7 +179,7 @@ def test_a_traceback_shows_the_handlers_frames_alone() -> None:
         assert outcome.cause.startswith("ValueError at test_call_spans.py:")
 
 
-def test_a_call_runs_in_the_context_that_it_has_without_traces_but_for_the_span() -> None:
+def test_a_call_runs_in_the_same_context_as_without_traces_except_for_the_span() -> None:
     kept: contextvars.ContextVar[int] = contextvars.ContextVar("kept", default=0)
     seen: list[tuple[int, str]] = []
 

@@ -1,4 +1,4 @@
-"""Calling a handler: one outcome for each event, whatever the handler does, and no event's trouble is another's."""
+"""Calling a handler: each event has one outcome, whatever the handler does, and no failure affects another event."""
 
 import asyncio
 import functools
@@ -25,12 +25,12 @@ from workers.runtime.outcome import (
 )
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
-# A time-out that is meant to be over, though not for what takes no time even on a busy machine, and one that is not.
+# A time-out that is to expire, but not for a call that takes no time even on a busy machine; and one that is not.
 SHORT, LONG = 0.5, 30.0
 
 
 def reports(number: int) -> list[Event]:
-    """Give events whose message ids are "0", "1", "2" and so on."""
+    """Return events whose message ids are "0", "1", "2" and so on."""
     return [
         ReportEvent(
             id=f"r{i}", source="main", api_job_id=None, client_job_id=None, message_id=str(i), client_message_id=None,
@@ -49,11 +49,11 @@ def caller(function: Callable[[Any], Any], **options: Any) -> Caller:
 def outcomes(
     function: Callable[[Any], Any], events: list[Event], *, singly: bool = False, **options: Any
 ) -> list[Outcome]:
-    """Give the outcomes in the order of the events, each of which must have one."""
+    """Return the outcomes in the order of the events, each of which must have one."""
     with caller(function, **options) as calls:
-        told = list(calls.call(events, singly=singly))
-    assert sorted(index for index, _ in told) == list(range(len(events)))
-    return [outcome for _, outcome in sorted(told, key=lambda pair: pair[0])]
+        results = list(calls.call(events, singly=singly))
+    assert sorted(index for index, _ in results) == list(range(len(events)))
+    return [outcome for _, outcome in sorted(results, key=lambda pair: pair[0])]
 
 
 def outcome(function: Callable[[Any], Any], **options: Any) -> Outcome:
@@ -82,7 +82,7 @@ def as_async(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return wrapper
 
 
-# What goes for `def` goes for `async def`.
+# The same holds for `def` and `async def`.
 both = pytest.mark.parametrize("made", [lambda function: function, as_async], ids=["def", "async def"])
 Made = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
 
@@ -96,7 +96,7 @@ def test_a_handler_that_returns_is_done_whatever_it_returns(made: Made) -> None:
 
 
 @both
-def test_each_event_is_handed_over_once_and_in_order(made: Made) -> None:
+def test_each_event_is_passed_once_and_in_order(made: Made) -> None:
     seen: list[Event] = []
 
     def take(event: Event) -> None:
@@ -158,7 +158,7 @@ def test_nothing_that_a_handler_raises_ends_the_worker(
 
 
 @both
-def test_only_keyboard_interrupt_goes_through(made: Made) -> None:
+def test_only_keyboard_interrupt_is_raised(made: Made) -> None:
     def take(event: ReportEvent) -> None:
         if event.message_id == "1":
             raise KeyboardInterrupt
@@ -171,17 +171,20 @@ def test_only_keyboard_interrupt_goes_through(made: Made) -> None:
 
 
 @both
-def test_a_coroutine_that_nobody_runs_is_no_success(made: Made) -> None:
+def test_a_returned_coroutine_is_a_failure(made: Made) -> None:
     async def inner(event: Event) -> None: ...
 
     def take(event: Event) -> Any:
         return inner(event)
 
     failed = failure(made(take))
-    assert failed.error == f"TypeError: {__name__}.{take.__qualname__} returned a coroutine that nobody runs"
+    assert failed.error == (
+        f"TypeError: {__name__}.{take.__qualname__} returned a coroutine, which is never run; "
+        "a handler must be a plain def or async def"
+    )
 
 
-# --- what is told of a failure
+# --- the text of a failure
 
 
 def raise_deep_down() -> None:
@@ -189,19 +192,19 @@ def raise_deep_down() -> None:
 
 
 @both
-def test_the_traceback_begins_at_the_handler(made: Made) -> None:
+def test_the_traceback_starts_at_the_handler(made: Made) -> None:
     def take(event: Event) -> None:
         raise_deep_down()
 
-    told = failure(made(take)).traceback
-    assert told.startswith("Traceback (most recent call last):\n")
-    assert told.endswith("LookupError: down here\n")
-    assert "in raise_deep_down" in told
-    assert "workers/deliver/call/caller.py" not in told
-    assert "workers/deliver/call/timeout.py" not in told
+    traceback = failure(made(take)).traceback
+    assert traceback.startswith("Traceback (most recent call last):\n")
+    assert traceback.endswith("LookupError: down here\n")
+    assert "in raise_deep_down" in traceback
+    assert "workers/deliver/call/caller.py" not in traceback
+    assert "workers/deliver/call/timeout.py" not in traceback
 
 
-def test_texts_are_cut_to_size_and_the_traceback_keeps_its_end() -> None:
+def test_texts_are_truncated_and_the_traceback_keeps_its_end() -> None:
     def take(event: Event) -> None:
         raise ValueError("ä" * 100_000 + "the end")
 
@@ -228,15 +231,15 @@ class Unspeakable(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [(Unspeakable(), "Unspeakable: <exception str() failed>"), (ValueError("\ud83d"), "ValueError: \\ud83d")],
 )
-def test_what_cannot_be_told_or_stored_is_told_in_another_way(error: Exception, told: str) -> None:
+def test_a_message_that_cannot_be_written_or_stored_is_replaced(error: Exception, message: str) -> None:
     def take(event: Event) -> None:
         raise error
 
     failed = failure(take)
-    assert failed.error.endswith(told)
+    assert failed.error.endswith(message)
     failed.traceback.encode()
 
 
@@ -269,16 +272,14 @@ def test_a_batch_handler_gets_one_list(made: Made) -> None:
 
 
 @both
-def test_a_batch_handler_is_not_called_for_nothing(made: Made) -> None:
+def test_a_batch_handler_is_not_called_with_an_empty_list(made: Made) -> None:
     assert outcomes(made(rejecting("called")), [], batch=True) == []
     assert outcomes(made(rejecting("called")), []) == []
 
 
 @both
 @pytest.mark.parametrize("answer", [ValueError("one is bad"), Reject("one is bad")])
-def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_event_alone(
-    made: Made, answer: Exception
-) -> None:
+def test_a_batch_that_fails_is_split_and_then_only_the_bad_event_fails(made: Made, answer: Exception) -> None:
     def take(events: list[ReportEvent]) -> None:
         if any(event.message_id == "1" for event in events):
             raise answer
@@ -294,20 +295,20 @@ def test_a_batch_that_fails_is_to_be_taken_apart_and_then_fails_for_the_bad_even
 
 
 @both
-def test_a_batch_whose_handler_asks_for_another_attempt_or_a_pause_is_not_taken_apart(made: Made) -> None:
-    for answer, told in ((Retry(5, "busy"), RetryRequested(5, "busy")), (Pause(60, "shut"), Paused(60, "shut"))):
+def test_a_batch_whose_handler_asks_for_a_retry_or_a_pause_is_not_split(made: Made) -> None:
+    for answer, expected in ((Retry(5, "busy"), RetryRequested(5, "busy")), (Pause(60, "shut"), Paused(60, "shut"))):
 
         def take(_events: list[ReportEvent], answer: Exception = answer) -> None:
             raise answer
 
-        assert outcomes(made(take), reports(3), batch=True) == [told] * 3
+        assert outcomes(made(take), reports(3), batch=True) == [expected] * 3
 
 
-def test_a_batch_of_one_needs_no_taking_apart() -> None:
+def test_a_batch_of_one_is_not_split() -> None:
     assert outcome(rejecting("no"), batch=True) == Rejected("no")
 
 
-def test_the_cause_of_a_failure_says_what_was_raised_and_where_and_nothing_of_its_message() -> None:
+def test_the_cause_of_a_failure_has_type_and_line_and_no_message() -> None:
     def take(event: Event) -> None:
         raise ValueError('no\n  File "/orders/+35699000001", line 12, in pay')
 
@@ -317,8 +318,8 @@ def test_the_cause_of_a_failure_says_what_was_raised_and_where_and_nothing_of_it
     assert "35699000001" not in cause
 
 
-def test_a_keyboard_interrupt_is_an_error_like_any_other_where_ctrl_c_is_not_heeded() -> None:
-    """A worker has its own handler for SIGINT, so there nobody but the handler can have raised it."""
+def test_a_keyboard_interrupt_is_a_failure_in_a_worker() -> None:
+    """A worker has its own signal handler for SIGINT, so there only the handler can have raised it."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
 

@@ -1,4 +1,4 @@
-"""Calls side by side, and how calling comes to an end: when told to stop, and when the one who asked goes away."""
+"""Concurrent calls, and how calling ends: when asked to stop, and when the iterator is closed."""
 
 import asyncio
 import contextlib
@@ -12,34 +12,34 @@ from tests.unit.test_caller import LONG, SHORT, Made, both, caller, keep_in, out
 from workers.runtime.outcome import DONE, Failed
 
 
-def test_async_calls_run_side_by_side_up_to_the_limit_and_start_in_order() -> None:
-    running = most = 0
+def test_async_calls_run_concurrently_up_to_the_limit_and_start_in_order() -> None:
+    running = max_running = 0
     started: list[str] = []
 
     async def take(event: ReportEvent) -> None:
-        nonlocal running, most
+        nonlocal running, max_running
         started.append(event.message_id)
         running += 1
-        most = max(most, running)
+        max_running = max(max_running, running)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         running -= 1
 
     assert outcomes(take, reports(20), concurrency=4) == [DONE] * 20
-    assert most == 4
+    assert max_running == 4
     assert started == [str(i) for i in range(20)]
 
 
-def test_an_outcome_is_given_as_soon_as_it_is_known() -> None:
+def test_an_outcome_is_yielded_as_soon_as_it_is_known() -> None:
     async def take(event: ReportEvent) -> None:
         if event.message_id == "0":
-            await heard.wait()
+            await is_released.wait()
 
-    heard = asyncio.Event()
+    is_released = asyncio.Event()
     with caller(take, concurrency=2) as calls:
         run = calls.call(reports(2))
         assert next(run) == (1, DONE)
-        heard.set()
+        is_released.set()
         assert list(run) == [(0, DONE)]
 
 
@@ -56,8 +56,8 @@ def test_concurrent_failures_are_each_events_own() -> None:
             case "4":
                 raise asyncio.CancelledError
 
-    told = outcomes(take, reports(6), concurrency=6, timeout_seconds=SHORT)
-    assert [outcome.kind if isinstance(outcome, Failed) else "" for outcome in told] == [
+    results = outcomes(take, reports(6), concurrency=6, timeout_seconds=SHORT)
+    assert [outcome.kind if isinstance(outcome, Failed) else "" for outcome in results] == [
         "", "exception", "timeout", "exit", "cancelled", "",
     ]  # fmt: skip
 
@@ -95,40 +95,40 @@ def test_the_event_loop_lives_from_batch_to_batch_and_ends_with_the_caller() -> 
     assert all(task.cancelled() for task in forgotten)
 
 
-# --- more that comes while calls are under way
+# --- events that join while calls are in flight
 
 
 class QueueState:
-    """Events that wait behind those of a run, and how many it asked for, each time."""
+    """Events that wait behind those of a run, and how many the run asked for, each time."""
 
     def __init__(self, *waiting: Event) -> None:
         self.waiting = list(waiting)
         self.asked: list[int] = []
 
-    def more(self, most: int) -> list[Event]:
-        self.asked.append(most)
-        given, self.waiting = self.waiting[:most], self.waiting[most:]
+    def more(self, free_slots: int) -> list[Event]:
+        self.asked.append(free_slots)
+        given, self.waiting = self.waiting[:free_slots], self.waiting[free_slots:]
         return given
 
 
-def test_a_run_asks_for_an_event_for_each_hand_that_is_free() -> None:
-    heard = asyncio.Event()
+def test_a_run_asks_for_an_event_for_each_free_slot() -> None:
+    is_released = asyncio.Event()
 
     async def take(event: ReportEvent) -> None:
         if event.message_id == "4":
-            heard.set()
-        await heard.wait()
+            is_released.set()
+        await is_released.wait()
 
     first, second, *others = reports(5)
     behind = QueueState(*others)
     with caller(take, concurrency=5) as calls:
-        told = dict(calls.call([first, second], more=behind.more))
+        results = dict(calls.call([first, second], more=behind.more))
 
-    assert told == dict.fromkeys(range(5), DONE)
+    assert results == dict.fromkeys(range(5), DONE)
     assert behind.asked == [3]
 
 
-def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
+def test_events_that_join_when_the_worker_is_to_stop_are_not_called() -> None:
     seen: list[str] = []
 
     async def take(event: ReportEvent) -> None:
@@ -144,8 +144,8 @@ def test_what_came_with_the_wish_to_stop_is_not_called() -> None:
     assert seen == ["0"]
 
 
-def test_nothing_joins_a_call_that_goes_on_although_its_time_is_over() -> None:
-    # A run that goes on looks well to the watchdog, which is to end a process that cannot get rid of a call.
+def test_no_event_joins_while_a_call_runs_over_its_time() -> None:
+    # A run that continues keeps disarming the watchdog, which is to end a process that cannot end a call.
     asked: list[int] = []
     behind = QueueState()
 
@@ -162,7 +162,7 @@ def test_nothing_joins_a_call_that_goes_on_although_its_time_is_over() -> None:
     assert set(asked) == {asked[0]}
 
 
-def test_an_interrupt_ends_the_calls_under_way_whoever_was_to_be_asked() -> None:
+def test_an_interrupt_ends_the_calls_in_flight() -> None:
     ended: list[str] = []
 
     async def take(event: ReportEvent) -> None:
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_the_calls_under_way_whoever_was_to_be_asked() -> None
 
 @both
 @pytest.mark.parametrize("options", [{}, {"batch": True, "singly": True}])
-def test_once_told_to_stop_no_call_starts(made: Made, options: dict[str, Any]) -> None:
+def test_after_a_stop_no_call_starts(made: Made, options: dict[str, Any]) -> None:
     seen: list[Any] = []
     singly = options.get("singly", False)
     with caller(made(keep_in(seen)), batch=options.get("batch", False)) as calls:
@@ -195,14 +195,14 @@ def test_once_told_to_stop_no_call_starts(made: Made, options: dict[str, Any]) -
 
 
 @both
-def test_once_told_to_stop_no_batch_starts(made: Made) -> None:
+def test_after_a_stop_no_batch_starts(made: Made) -> None:
     seen: list[Any] = []
     with caller(made(keep_in(seen)), batch=True) as calls:
         assert list(calls.call(reports(5), stop=lambda: True)) == []
     assert seen == []
 
 
-def test_once_told_to_stop_the_calls_under_way_are_waited_for() -> None:
+def test_after_a_stop_the_calls_in_flight_are_waited_for() -> None:
     started: list[str] = []
 
     async def take(event: ReportEvent) -> None:
@@ -210,12 +210,12 @@ def test_once_told_to_stop_the_calls_under_way_are_waited_for() -> None:
         await asyncio.sleep(SHORT)
 
     with caller(take, concurrency=3) as calls:
-        told = list(calls.call(reports(9), stop=lambda: len(started) >= 3))
+        results = list(calls.call(reports(9), stop=lambda: len(started) >= 3))
     assert started == ["0", "1", "2"]
-    assert sorted(index for index, _ in told) == [0, 1, 2]
+    assert sorted(index for index, _ in results) == [0, 1, 2]
 
 
-def test_closing_early_cancels_the_calls_under_way_and_waits_for_their_end() -> None:
+def test_closing_early_cancels_the_calls_in_flight_and_waits_for_their_end() -> None:
     ended: list[str] = []
 
     async def take(event: ReportEvent) -> None:
@@ -236,7 +236,7 @@ def test_closing_early_cancels_the_calls_under_way_and_waits_for_their_end() -> 
         assert list(calls.call([])) == []
 
 
-def test_closing_early_between_blocking_calls_starts_no_more() -> None:
+def test_closing_early_between_blocking_calls_starts_no_further_call() -> None:
     seen: list[Any] = []
     with caller(keep_in(seen)) as calls:
         run = calls.call(reports(3))

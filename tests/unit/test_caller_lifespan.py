@@ -1,4 +1,4 @@
-"""What a handler opens is open around its calls, is closed behind them, and cannot hold up a process for ever."""
+"""What a handler's lifespan opens is open during its calls, closed afterwards, and cannot block a process."""
 
 import asyncio
 import logging
@@ -27,47 +27,47 @@ def caller(function: Callable[[Any], Any], lifespan: Any, *, timeout_seconds: fl
     return Caller(getattr(decorated, ATTRIBUTE))
 
 
-def test_it_is_entered_once_before_the_first_event_and_left_after_the_last() -> None:
-    told: list[str] = []
+def test_it_is_opened_once_before_the_first_event_and_closed_after_the_last() -> None:
+    recorded: list[str] = []
 
     @contextmanager
     def opened() -> Iterator[None]:
-        told.append("opened")
+        recorded.append("opened")
         yield
-        told.append("closed")
+        recorded.append("closed")
 
-    with caller(lambda event: told.append(event.message_id), opened) as calls:
+    with caller(lambda event: recorded.append(event.message_id), opened) as calls:
         list(calls.call(reports(2)))
         list(calls.call(reports(1)))
     calls.close()
 
-    assert told == ["opened", "0", "1", "0", "closed"]
+    assert recorded == ["opened", "0", "1", "0", "closed"]
 
 
-def test_an_async_one_lives_in_one_task_on_the_loop_of_the_calls_and_is_closed_before_it() -> None:
-    told: list[Any] = []
+def test_an_async_one_runs_in_one_task_on_the_loop_of_the_calls_and_is_closed_before_the_loop() -> None:
+    recorded: list[Any] = []
 
     async def close() -> None:
-        told.append((asyncio.get_running_loop(), "closed"))
+        recorded.append((asyncio.get_running_loop(), "closed"))
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[None]:
         task = asyncio.current_task()
-        # A task group refuses to be left by another task than it was entered by.
+        # A task group must be left by the task that entered it.
         async with asyncio.TaskGroup() as group:
-            told.append((asyncio.get_running_loop(), "opened"))
+            recorded.append((asyncio.get_running_loop(), "opened"))
             yield
             group.create_task(close())
         assert asyncio.current_task() is task
 
     async def call(event: ReportEvent) -> None:
-        told.append((asyncio.get_running_loop(), event.message_id))
+        recorded.append((asyncio.get_running_loop(), event.message_id))
 
     with caller(call, opened) as calls:
         list(calls.call(reports(2)))
 
-    assert [word for _, word in told] == ["opened", "0", "1", "closed"]
-    assert len({id(loop) for loop, _ in told}) == 1
+    assert [word for _, word in recorded] == ["opened", "0", "1", "closed"]
+    assert len({id(loop) for loop, _ in recorded}) == 1
 
 
 def failing(secret: str) -> None:
@@ -110,7 +110,7 @@ async def async_clinging() -> AsyncIterator[None]:
 
 
 def uncalled(*, is_async: bool) -> Callable[[Any], Any]:
-    """Give a function, a new one, as each is one handler."""
+    """Return a new function, as each function is one handler."""
 
     def plain(event: ReportEvent) -> None:
         raise AssertionError("it was called")
@@ -132,7 +132,9 @@ def uncalled(*, is_async: bool) -> Callable[[Any], Any]:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_cannot_be_opened_says_type_and_place_and_no_text(is_async: bool, lifespan: Any, cause: str) -> None:
+def test_a_lifespan_that_cannot_be_opened_reports_type_and_line_and_no_message(
+    is_async: bool, lifespan: Any, cause: str
+) -> None:
     with pytest.raises(LifespanFailed) as caught, caller(uncalled(is_async=is_async), lifespan, timeout_seconds=SHORT):
         raise AssertionError("it says that it is open")
 
@@ -167,7 +169,7 @@ def plain_breaking() -> Iterator[None]:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_goes_wrong_while_it_is_left_is_logged_and_harms_nothing(
+def test_an_error_while_closing_is_logged_and_affects_no_event(
     is_async: bool, lifespan: Any, cause: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifespans, "CLOSE_SECONDS", SHORT)
@@ -179,12 +181,12 @@ def test_what_goes_wrong_while_it_is_left_is_logged_and_harms_nothing(
     assert "35699000001" not in caplog.text
 
 
-# --- a pause is an outcome of its own
+# --- a pause is an outcome
 
 
 @pytest.mark.parametrize("way", ["raised", "returned"])
 @pytest.mark.parametrize("batch", [False, True])
-def test_a_pause_is_told_of_each_event_that_the_call_had(way: str, batch: bool) -> None:
+def test_a_pause_is_the_outcome_of_each_event_of_the_call(way: str, batch: bool) -> None:
     def away(_: Any) -> Any:
         pause = Pause(30, "moving house")
         if way == "raised":
@@ -195,7 +197,7 @@ def test_a_pause_is_told_of_each_event_that_the_call_had(way: str, batch: bool) 
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 1.0), (0.2, 1.0), (7, 7.0), (1e12, 86_400.0), (LARGEST, 86_400.0)])
-def test_a_pause_is_a_second_at_least_and_a_day_at_most_and_its_reason_is_cut(asked: float, given: float) -> None:
+def test_a_pause_is_at_least_a_second_and_at_most_a_day_and_its_reason_is_truncated(asked: float, given: float) -> None:
     (outcome,) = outcomes(lambda _: Pause(asked, "ö" * 1000), reports(1), name="it")
 
     assert isinstance(outcome, Paused)
@@ -203,8 +205,8 @@ def test_a_pause_is_a_second_at_least_and_a_day_at_most_and_its_reason_is_cut(as
     assert len(outcome.reason.encode()) <= REASON_BYTES
 
 
-def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A task of its group failed: the handler works on without what the lifespan had opened."""
+def test_one_that_ends_too_early_is_logged_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A task of its group failed: the handler then lacks what the lifespan opened."""
     ended: list[str] = []
     number = "35699000001"
 
@@ -242,5 +244,5 @@ def test_one_that_ends_while_it_is_to_be_open_is_logged_and_told(caplog: pytest.
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, None), (0, 0.0), (7, 7.0), (1e12, MONTH), (LARGEST, MONTH)])
-def test_a_retry_comes_within_30_days(asked: float | None, given: float | None) -> None:
+def test_a_retry_is_due_within_30_days(asked: float | None, given: float | None) -> None:
     assert outcomes(lambda _: Retry(asked, "busy"), reports(1), name="it") == [RetryRequested(given, "busy")]

@@ -1,4 +1,4 @@
-"""A handler's time: over for `def` and `async def` alike, told again to who goes on, and no other alarm is lost."""
+"""A handler's time limit: for `def` and `async def` alike, repeated while the call continues; other alarms are kept."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ def test_a_handler_may_clean_up_when_its_time_is_over() -> None:
     assert cleaned == ["def", "async def"]
 
 
-def test_a_handler_that_catches_every_exception_is_ended_all_the_same() -> None:
+def test_a_handler_that_catches_every_exception_is_still_ended() -> None:
     def take(event: Event) -> None:
         while True:
             with contextlib.suppress(Exception):
@@ -76,7 +76,7 @@ def test_a_handler_that_catches_every_exception_is_ended_all_the_same() -> None:
     assert failure(take, timeout_seconds=SHORT).kind == "timeout"
 
 
-def test_a_handler_that_swallows_its_time_out_is_told_again() -> None:
+def test_a_handler_that_swallows_its_time_out_gets_it_again() -> None:
     def take(event: Event) -> None:
         with contextlib.suppress(HandlerTimeout):
             time.sleep(LONG)
@@ -91,7 +91,7 @@ def test_a_handler_that_swallows_its_time_out_is_told_again() -> None:
     assert failure(take_async, timeout_seconds=SHORT).kind == "timeout"
 
 
-def test_a_handler_that_heard_its_time_out_and_returned_is_done() -> None:
+def test_a_handler_that_catches_its_time_out_and_returns_is_done() -> None:
     def take(event: Event) -> None:
         with contextlib.suppress(HandlerTimeout):
             time.sleep(LONG)
@@ -105,25 +105,25 @@ def test_a_handler_that_heard_its_time_out_and_returned_is_done() -> None:
 
 
 @both
-def test_a_handlers_own_timeout_error_is_no_time_out_of_ours(made: Made) -> None:
+def test_a_handlers_own_timeout_error_is_an_exception(made: Made) -> None:
     def take(event: Event) -> None:
         raise TimeoutError("the database")
 
     assert failure(made(take)).kind == "exception"
 
 
-def test_a_batch_has_one_time_for_all_of_it() -> None:
+def test_a_batch_has_one_time_limit() -> None:
     def take(events: list[Event]) -> None:
         time.sleep(LONG)
 
-    told = outcomes(take, reports(2), batch=True, timeout_seconds=SHORT)
-    assert told[0] == told[1]
-    assert isinstance(told[0], Split)
-    assert isinstance(told[0].cause, Failed)
-    assert told[0].cause.kind == "timeout"
+    results = outcomes(take, reports(2), batch=True, timeout_seconds=SHORT)
+    assert results[0] == results[1]
+    assert isinstance(results[0], Split)
+    assert isinstance(results[0].cause, Failed)
+    assert results[0].cause.kind == "timeout"
 
 
-def test_an_alarm_that_was_set_before_goes_on_after_the_call_and_never_rings_inside() -> None:
+def test_an_alarm_that_was_set_before_continues_after_the_call_and_never_fires_inside() -> None:
     inside, rang = False, []
 
     def outer(_signum: int, _frame: FrameType | None) -> None:
@@ -152,7 +152,7 @@ def test_an_alarm_that_was_set_before_goes_on_after_the_call_and_never_rings_ins
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_limit_inside_a_limit_leaves_the_outer_one_standing() -> None:
+def test_a_limit_inside_a_limit_leaves_the_outer_one_set() -> None:
     def limited(timeout_seconds: float, function: Callable[[None], None]) -> None:
         with Alarm(timeout_seconds) as clock:
             clock.call(function, None)
@@ -169,7 +169,7 @@ def test_a_limit_inside_a_limit_leaves_the_outer_one_standing() -> None:
         limited(1.5, outer)
 
 
-def test_each_call_has_all_its_time_however_many_came_before() -> None:
+def test_each_call_has_its_full_time_after_any_number_of_calls() -> None:
     with Alarm(SHORT) as clock:
         began = time.monotonic()
         while time.monotonic() - began < 3 * SHORT:

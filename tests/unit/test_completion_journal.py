@@ -19,70 +19,70 @@ WORKER = "deliver-log-0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> JournalFolder:
+def journals(tmp_path: Path) -> JournalFolder:
     return JournalFolder(tmp_path / "run")
 
 
-def test_what_is_noted_can_be_read_by_others(books: JournalFolder) -> None:
-    with closing(books.open(WORKER)) as book:
-        book.begin(JOBS)
-        book.record(1, 0)
-        book.record(0, 70_000)
-        book.record(1, 3)
+def test_other_processes_can_read_what_is_recorded(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(1, 0)
+        journal.record(0, 70_000)
+        journal.record(1, 3)
 
-        assert books.read(WORKER) == book.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
-
-
-def test_what_is_settled_is_noted_no_more(books: JournalFolder) -> None:
-    with closing(books.open(WORKER)) as book:
-        book.begin(JOBS)
-        book.record(0, 1)
-        book.record(0, 2)
-        book.clear()
-        book.record(1, 5)
-
-        assert books.read(WORKER) == {JOBS[1]: frozenset([5])}
+        assert journals.read(WORKER) == journal.read() == {JOBS[0]: frozenset([70_000]), JOBS[1]: frozenset([0, 3])}
 
 
-def test_the_notes_of_one_run_are_none_of_the_next(books: JournalFolder) -> None:
-    with closing(books.open(WORKER)) as book:
-        book.begin(JOBS)
-        book.record(1, 0)
-        book.begin(["c" * 32])
+def test_what_is_settled_is_no_longer_recorded(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(0, 1)
+        journal.record(0, 2)
+        journal.clear()
+        journal.record(1, 5)
 
-        assert books.read(WORKER) == {}
-
-
-def test_a_full_one_says_so_and_takes_notes_again_when_it_is_cleared(books: JournalFolder) -> None:
-    with closing(books.open(WORKER)) as book:
-        book.begin(JOBS)
-        for place in range(MAX_COMPLETIONS):
-            assert not book.is_full
-            book.record(0, place)
-
-        assert book.is_full
-        assert books.read(WORKER) == {JOBS[0]: frozenset(range(MAX_COMPLETIONS))}
-        book.clear()
-        assert not book.is_full
+        assert journals.read(WORKER) == {JOBS[1]: frozenset([5])}
 
 
-def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(books: JournalFolder) -> None:
-    with closing(books.open(WORKER)) as book:
-        book.begin(["x" * 300_000, "y" * 300_000])
-        assert book.is_full
+def test_the_records_of_one_run_are_not_those_of_the_next(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(1, 0)
+        journal.begin(["c" * 32])
 
-        book.begin(JOBS)
-        assert not book.is_full
+        assert journals.read(WORKER) == {}
 
 
-def test_notes_survive_a_sigkill_and_show_who_died(books: JournalFolder, tmp_path: Path) -> None:
+def test_a_full_journal_says_so_and_takes_records_again_after_it_is_cleared(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(JOBS)
+        for position in range(MAX_COMPLETIONS):
+            assert not journal.is_full
+            journal.record(0, position)
+
+        assert journal.is_full
+        assert journals.read(WORKER) == {JOBS[0]: frozenset(range(MAX_COMPLETIONS))}
+        journal.clear()
+        assert not journal.is_full
+
+
+def test_more_jobs_than_it_can_name_leave_it_full_for_that_run_alone(journals: JournalFolder) -> None:
+    with closing(journals.open(WORKER)) as journal:
+        journal.begin(["x" * 300_000, "y" * 300_000])
+        assert journal.is_full
+
+        journal.begin(JOBS)
+        assert not journal.is_full
+
+
+def test_records_survive_a_sigkill_and_show_which_worker_died(journals: JournalFolder, tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
 from workers.runtime.journal_folder import JournalFolder
-book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
-book.begin({JOBS!r})
-book.record(0, 7)
+journal = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+journal.begin({JOBS!r})
+journal.record(0, 7)
 print("noted", flush=True)
 input()
 """
@@ -91,57 +91,57 @@ input()
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "noted\n"
-        assert list(books.list_workers()) == [(WORKER, True)]
+        assert list(journals.list_workers()) == [(WORKER, True)]
         worker.kill()
 
-    assert list(books.list_workers()) == [(WORKER, False)]
-    assert books.read(WORKER) == {JOBS[0]: frozenset([7])}
-    books.remove(WORKER)
-    assert list(books.list_workers()) == []
+    assert list(journals.list_workers()) == [(WORKER, False)]
+    assert journals.read(WORKER) == {JOBS[0]: frozenset([7])}
+    journals.remove(WORKER)
+    assert list(journals.list_workers()) == []
 
 
-def test_closed_with_nothing_noted_it_leaves_no_file(books: JournalFolder, tmp_path: Path) -> None:
-    book = books.open(WORKER)
-    book.begin(JOBS)
-    book.record(0, 0)
-    book.clear()
-    book.close()
-    book.close()
+def test_closed_without_records_it_leaves_no_file(journals: JournalFolder, tmp_path: Path) -> None:
+    journal = journals.open(WORKER)
+    journal.begin(JOBS)
+    journal.record(0, 0)
+    journal.clear()
+    journal.close()
+    journal.close()
 
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_closed_with_notes_it_leaves_them_to_others(books: JournalFolder, tmp_path: Path) -> None:
-    book = books.open(WORKER)
-    book.begin(JOBS)
-    book.record(0, 4)
-    book.close()
+def test_closed_with_records_it_leaves_its_file(journals: JournalFolder, tmp_path: Path) -> None:
+    journal = journals.open(WORKER)
+    journal.begin(JOBS)
+    journal.record(0, 4)
+    journal.close()
 
-    assert list(books.list_workers()) == [(WORKER, False)]
-    assert books.read(WORKER) == {JOBS[0]: frozenset([4])}
-    assert not books.is_expired(WORKER)
+    assert list(journals.list_workers()) == [(WORKER, False)]
+    assert journals.read(WORKER) == {JOBS[0]: frozenset([4])}
+    assert not journals.is_expired(WORKER)
     os.utime(tmp_path / "run" / WORKER, (0, 0))
-    assert books.is_expired(WORKER)
+    assert journals.is_expired(WORKER)
 
 
-def test_a_file_cut_short_or_missing_has_no_notes(books: JournalFolder, tmp_path: Path) -> None:
-    assert books.read(WORKER) == {}
+def test_a_file_cut_short_or_missing_has_no_records(journals: JournalFolder, tmp_path: Path) -> None:
+    assert journals.read(WORKER) == {}
     (tmp_path / "run").mkdir()
     for content in (b"", b"abc", bytes(100)):
         (tmp_path / "run" / WORKER).write_bytes(content)
 
-        assert books.read(WORKER) == {}
+        assert journals.read(WORKER) == {}
 
 
-def test_a_half_made_file_is_removed_when_it_is_old(books: JournalFolder, tmp_path: Path) -> None:
+def test_a_half_made_file_is_removed_when_it_is_old(journals: JournalFolder, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     half = tmp_path / "run" / f".{WORKER}"
     half.touch()
-    assert list(books.list_workers()) == []
+    assert list(journals.list_workers()) == []
     assert half.exists(), "its worker may be about to lock it"
 
     os.utime(half, (0, 0))
-    assert list(books.list_workers()) == []
+    assert list(journals.list_workers()) == []
 
     assert not half.exists()
 
@@ -168,37 +168,37 @@ def others_files(folder: Path) -> list[Path]:
 
 
 def test_nothing_of_others_in_the_folder_is_removed_or_taken_for_a_workers(
-    books: JournalFolder, tmp_path: Path
+    journals: JournalFolder, tmp_path: Path
 ) -> None:
     paths = others_files(tmp_path / "run")
 
-    assert list(books.list_workers()) == []
+    assert list(journals.list_workers()) == []
     for path in paths:
-        assert books.read(path.name) == {}
+        assert journals.read(path.name) == {}
 
     assert sorted((tmp_path / "run").iterdir()) == paths
     assert (tmp_path / "run" / ".env").read_text() == "somebody's"
 
 
 def test_nothing_of_others_in_the_folder_is_opened(
-    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journals: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others_files(tmp_path / "run")
     opened: list[object] = []
     monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
 
-    list(books.list_workers())
+    list(journals.list_workers())
 
     assert opened == []
 
 
 @pytest.mark.parametrize("name", ["../secret", ".env", "/etc/passwd", ""])
-def test_only_a_workers_name_is_discarded(books: JournalFolder, tmp_path: Path, name: str) -> None:
+def test_only_a_file_with_a_workers_name_is_removed(journals: JournalFolder, tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".env").touch()
     (tmp_path / "secret").touch()
 
-    books.remove(name)
+    journals.remove(name)
 
     assert (tmp_path / "run" / ".env").exists()
     assert (tmp_path / "secret").exists()
@@ -209,20 +209,20 @@ def test_where_no_file_can_be_had_it_works_without_and_says_so(
 ) -> None:
     (tmp_path / "run").write_text("not a folder")
 
-    with closing(JournalFolder(tmp_path / "run").open(WORKER)) as book:
-        book.begin(JOBS)
-        book.record(1, 2)
+    with closing(JournalFolder(tmp_path / "run").open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(1, 2)
 
-        assert book.read() == {JOBS[1]: frozenset([2])}
+        assert journal.read() == {JOBS[1]: frozenset([2])}
     assert "action=journal_not_created" in caplog.text
 
 
 def test_an_empty_setting_has_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with closing(JournalFolder.from_run_dir("").open(WORKER)) as book:
-        book.begin(JOBS)
-        book.record(0, 0)
+    with closing(JournalFolder.from_run_dir("").open(WORKER)) as journal:
+        journal.begin(JOBS)
+        journal.record(0, 0)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -233,24 +233,24 @@ def test_a_jobs_field_holds_what_several_runs_have_added() -> None:
 
 
 def test_a_file_that_a_crash_of_the_machine_left_says_nothing(
-    books: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journals: JournalFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    book = books.open(WORKER)
-    book.begin(JOBS)
-    book.record(1, 0)
-    book.close()
+    journal = journals.open(WORKER)
+    journal.begin(JOBS)
+    journal.record(1, 0)
+    journal.close()
     whole = (tmp_path / "run" / WORKER).read_bytes()
 
     (tmp_path / "run" / WORKER).write_bytes(bytes(4096) + whole[4096:])
-    assert books.read(WORKER) == {}, "a page of it is lost"
+    assert journals.read(WORKER) == {}, "a page of it is lost"
     (tmp_path / "run" / WORKER).write_bytes(whole)
-    assert books.read(WORKER) == {JOBS[1]: frozenset([0])}
+    assert journals.read(WORKER) == {JOBS[1]: frozenset([0])}
     monkeypatch.setattr(completion_journal, "_boot_id", lambda: "another")
-    assert books.read(WORKER) == {}
+    assert journals.read(WORKER) == {}
 
 
-def test_a_file_that_cannot_be_removed_is_told_once_and_left(
-    books: JournalFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_be_removed_is_logged_once_and_left(
+    journals: JournalFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
@@ -258,20 +258,22 @@ def test_a_file_that_cannot_be_removed_is_told_once_and_left(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / WORKER).touch()
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert list(books.list_workers()) == [(WORKER, False)]
+    assert list(journals.list_workers()) == [(WORKER, False)]
 
-    books.remove(WORKER)
+    journals.remove(WORKER)
 
-    assert list(books.list_workers()) == []
+    assert list(journals.list_workers()) == []
     assert caplog.text.count("action=journal_not_removed") == 1
 
 
-def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(books: JournalFolder, tmp_path: Path) -> None:
+def test_a_child_that_a_handler_forks_does_not_keep_a_dead_workers_lock(
+    journals: JournalFolder, tmp_path: Path
+) -> None:
     script = f"""
 import os, sys, time
 from pathlib import Path
 from workers.runtime.journal_folder import JournalFolder
-book = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
+journal = JournalFolder(Path({str(tmp_path / "run")!r})).open({WORKER!r})
 if os.fork() == 0:
     print(os.getpid(), flush=True)
     time.sleep(60)
@@ -282,14 +284,14 @@ os._exit(0)
         child = int(worker.stdout.readline())
         worker.wait()
         try:
-            assert list(books.list_workers()) == [(WORKER, False)]
+            assert list(journals.list_workers()) == [(WORKER, False)]
         finally:
             os.kill(child, signal.SIGKILL)
 
 
-def test_one_without_a_file_takes_notes_too() -> None:
-    with closing(CompletionJournal()) as book:
-        book.begin(JOBS)
-        book.record(0, 0)
+def test_a_journal_without_a_file_takes_records_too() -> None:
+    with closing(CompletionJournal()) as journal:
+        journal.begin(JOBS)
+        journal.record(0, 0)
 
-        assert book.read() == {JOBS[0]: frozenset([0])}
+        assert journal.read() == {JOBS[0]: frozenset([0])}

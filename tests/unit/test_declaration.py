@@ -155,22 +155,22 @@ def test_a_handler_wants_only_its_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "told"),
+    ("kinds", "words"),
     [
         ((), "name the kinds of event"),
-        (("report",), "'report' is no kind of event"),
-        ((Event,), "is no kind of event"),
+        (("report",), "'report' is not a kind of event"),
+        ((Event,), "is not a kind of event"),
         ((ReportEvent, ReportEvent), "names a kind of event twice"),
-        ((ReportEvent, dict), "is no kind of event"),
-        (([],), "[] is no kind of event"),
+        ((ReportEvent, dict), "is not a kind of event"),
+        (([],), "[] is not a kind of event"),
     ],
 )
-def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], told: str) -> None:
-    assert told in refusal(lambda event: None, *kinds)
+def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], words: str) -> None:
+    assert words in refusal(lambda event: None, *kinds)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "words"),
     [
         ({"name": ""}, "name must be 1 to 64 of a-z"),
         ({"name": "a b"}, "not 'a b'"),
@@ -182,7 +182,7 @@ def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], told: str) -> None:
         ({"statuses": "SEEN"}, "statuses must be a set of texts such as {'…'}, not 'SEEN'"),
         ({"statuses": b"SEEN"}, "statuses must be a set"),
         ({"statuses": 7}, "statuses must be a set"),
-        ({"statuses": set()}, "statuses is empty, so nothing would ever pass"),
+        ({"statuses": set()}, "statuses is empty, so no event would pass"),
         ({"statuses": {7}}, "statuses must hold texts, not 7"),
         ({"statuses": {""}}, "statuses must hold texts, not ''"),
         ({"statuses": [["SEEN"]]}, "statuses must hold texts"),
@@ -202,25 +202,25 @@ def test_wrong_kinds_are_refused(kinds: tuple[Any, ...], told: str) -> None:
         ({"timeout_seconds": "30"}, "timeout_seconds must be"),
         ({"timeout_seconds": None}, "timeout_seconds must be"),
         ({"concurrency": 0}, "concurrency must be a whole number from 1, not 0"),
-        ({"concurrency": 2}, "concurrency=2 is for `async def` without batch=True only"),
+        ({"concurrency": 2}, "concurrency=2 is only for `async def` without batch=True"),
         ({"batch": "yes"}, "batch must be True or False"),
     ],
 )
-def test_a_wrong_option_is_refused_at_once_with_the_handlers_name(options: dict[str, Any], told: str) -> None:
+def test_a_wrong_option_is_refused_at_once_with_the_handlers_name(options: dict[str, Any], words: str) -> None:
     message = refusal(take, ReportEvent, **options)
     assert message.startswith(f"{__name__}.take: ")
-    assert told in message
+    assert words in message
     assert not hasattr(take, ATTRIBUTE)
 
 
 def test_concurrency_is_not_for_batches() -> None:
-    assert "concurrency=2 is for" in refusal(take_async, ReportEvent, batch=True, concurrency=2)
+    assert "concurrency=2 is only for" in refusal(take_async, ReportEvent, batch=True, concurrency=2)
 
 
 @pytest.mark.parametrize("option", [{"statuses": {"SEEN"}}, {"final": True}])
 def test_what_only_reports_have_is_refused_for_replies_alone(option: dict[str, Any]) -> None:
     message = refusal(take, ReplyEvent, **option)
-    assert f"{next(iter(option))} is for reports, and it takes only replies" in message
+    assert f"{next(iter(option))} applies to reports only, and the handler takes only replies" in message
 
 
 def none() -> None: ...
@@ -241,29 +241,29 @@ class OnClass:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "words"),
     [
-        (none, "none: must take one argument, the event"),
-        (two, "two: must take one argument"),
-        (by_keyword, "must take one argument"),
-        (needs_keyword, "must take one argument"),
-        (OnClass.method, "OnClass.method: must take one argument"),
-        (OnClass, "is no function"),
-        (OnClass(), "is no function"),
-        (functools.partial(two, more=1), "is no function"),
-        (7, "7: is no function"),
-        (None, "None: is no function"),
+        (none, "none: must take exactly one argument, the event"),
+        (two, "two: must take exactly one argument"),
+        (by_keyword, "must take exactly one argument"),
+        (needs_keyword, "must take exactly one argument"),
+        (OnClass.method, "OnClass.method: must take exactly one argument"),
+        (OnClass, "must be a function"),
+        (OnClass(), "must be a function"),
+        (functools.partial(two, more=1), "must be a function"),
+        (7, "7: must be a function"),
+        (None, "None: must be a function"),
         (generator, "is a generator, whose body would never run"),
         (async_generator, "is a generator"),
         (lambda event: None, "name must be 1 to 64 of a-z, A-Z, 0-9, '_' and '-', not '<lambda>'"),
     ],
 )
-def test_what_cannot_be_called_with_one_event_is_refused(function: Any, told: str) -> None:
-    assert told in refusal(function, ReportEvent)
+def test_what_cannot_be_called_with_one_event_is_refused(function: Any, words: str) -> None:
+    assert words in refusal(function, ReportEvent)
 
 
-def test_a_batch_handler_is_told_that_it_takes_a_list() -> None:
-    assert "must take one argument, the list of events" in refusal(none, ReportEvent, batch=True)
+def test_the_error_for_a_batch_handler_says_that_it_takes_a_list() -> None:
+    assert "must take exactly one argument, the list of events" in refusal(none, ReportEvent, batch=True)
 
 
 def test_a_function_is_one_handler() -> None:

@@ -1,4 +1,4 @@
-"""Events: what they carry of what the gateway said, and that a queue changes nothing of it."""
+"""Events: which of the gateway's values they have, and that a queue changes none of them."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from shared.events import Event, ReplyEvent, ReportEvent
 from tests.unit.example_events import RECEIVED, REPLY, REPORT, STATUS, read, reply, report
 
 
-def test_a_report_carries_what_the_gateway_said() -> None:
+def test_a_report_has_the_gateways_values() -> None:
     event = report()
     assert event == ReportEvent(
         id=event.id,
@@ -36,7 +36,7 @@ def test_a_report_carries_what_the_gateway_said() -> None:
     )
 
 
-def test_a_reply_carries_what_the_gateway_said() -> None:
+def test_a_reply_has_the_gateways_values() -> None:
     event = reply()
     assert event == ReplyEvent(
         id=event.id,
@@ -99,7 +99,7 @@ def test_absent_null_and_empty_are_none(key: str, field: str, absent: str | None
     assert getattr(report(**{key: absent}), field) is None
 
 
-def test_what_stands_beside_data_is_part_of_raw_and_the_records_own_keys_win() -> None:
+def test_unknown_keys_next_to_data_are_in_raw_and_the_records_own_keys_win() -> None:
     (event,) = read({**STATUS, "account": 7, "type": "outer"})
     assert event.raw == {"account": 7, **REPORT}
 
@@ -130,7 +130,7 @@ unknown_keys = st.text(st.characters(exclude_categories=["Cs"])).map("x-".__add_
 
 
 @given(st.dictionaries(unknown_keys, numbers))
-def test_an_event_comes_out_of_a_queue_as_it_went_in(extra: dict[str, Any]) -> None:
+def test_an_event_is_decoded_as_it_was_encoded(extra: dict[str, Any]) -> None:
     original: list[Event] = [report(**extra), reply(**extra)]
     encoded = b"[" + b",".join(events.encode(event) for event in original) + b"]"
     assert events.decode(encoded) == original
@@ -157,14 +157,14 @@ PAYLOADS = Path(__file__).parent.parent / "payloads"
         ),
     ],
 )
-def test_the_callbacks_of_the_senders_other_gateways_become_the_same_events(
+def test_callbacks_of_the_sibling_gateways_become_the_same_events(
     payload: str, expected: list[tuple[object, ...]]
 ) -> None:
     found = read((PAYLOADS / f"{payload}.json").read_bytes())
     assert all(isinstance(event, ReportEvent) for event in found)
-    told = [
+    lines = [
         (e.channel, e.status, e.is_final, e.sender, e.error_code, e.occurred_at)
         for e in found
         if isinstance(e, ReportEvent)
     ]
-    assert told == expected
+    assert lines == expected

@@ -1,4 +1,4 @@
-"""What events are known by: the same for the same said in any way, another for anything else."""
+"""The identity of events: the same for the same values in any form, another for other values."""
 
 import json
 import random
@@ -19,7 +19,7 @@ Said: TypeAlias = tuple[str, str, str | None, str, str | None, int | None, int |
 
 
 @given(said, said)
-def test_reports_are_the_same_event_exactly_if_the_seven_are_the_same(one: Said, two: Said) -> None:
+def test_two_reports_are_the_same_event_exactly_if_the_seven_values_are_equal(one: Said, two: Said) -> None:
     assert (events.report_id(*one) == events.report_id(*two)) == (one == two)
 
 
@@ -37,7 +37,7 @@ def test_reports_are_the_same_event_exactly_if_the_seven_are_the_same(one: Said,
         {"to": None},
     ],
 )
-def test_a_report_that_says_something_else_is_another_event(changed: dict[str, Any]) -> None:
+def test_a_report_with_other_values_is_another_event(changed: dict[str, Any]) -> None:
     assert report(**changed).id != report().id
 
 
@@ -52,7 +52,7 @@ def test_a_report_that_says_something_else_is_another_event(changed: dict[str, A
         {"client_message_id": "c-2", "brand_new": [1, 2, 3]},
     ],
 )
-def test_a_report_retold_in_another_way_is_the_same_event(retold: dict[str, Any]) -> None:
+def test_a_report_with_the_same_values_in_another_form_is_the_same_event(retold: dict[str, Any]) -> None:
     assert report(**retold).id == report().id
 
 
@@ -76,7 +76,7 @@ def test_another_source_makes_another_event_and_neither_job_nor_time_of_receipt_
     assert read_again("other") != report().id
 
 
-def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_other() -> None:
+def test_a_reply_is_identified_by_its_message_id_or_else_by_its_req_uuid() -> None:
     for missing in (None, ""):
         known = reply(reply_message_id=missing, req_uuid="1")
         assert (known.kind, known.reply_message_id) == ("reply", None)
@@ -84,26 +84,26 @@ def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_othe
     assert reply(req_uuid="another", message={"text": "another"}).id == reply().id
     assert reply(reply_message_id=14466445287300014999).id == reply().id
     assert reply(reply_message_id="2").id != reply().id
-    # Three families of marks share one room in Redis.
+    # Three families of marks share one key space in Redis.
     assert (
         len({events.request_id("s", "1"), events.reply_id("s", "1"), events.report_id("s", "1", None, "", None, 0, 0)})
         == 3
     )
 
 
-def test_an_id_is_short_and_fit_for_keys_and_headers() -> None:
+def test_an_id_is_short_and_safe_in_keys_and_headers() -> None:
     assert len(report().id) == 24
     assert set(report().id) <= set("0123456789abcdef")
 
 
 def test_ids_stay_the_same_from_version_to_version() -> None:
-    # Another derivation would make every event of the last day new once more.
+    # With other ids every event of the last day would be new again.
     report_id = events.report_id("main", "14466445287300014003", "SMS", "DELIVRD", "35679000123", 1443165174145, 0)
     assert report_id == "eeb85e8c38dd6bb337133520"
     assert events.reply_id("main", "14466445287300014999") == "864758d5627fd170bc1ac511"
 
 
-def test_recipients_that_are_no_numbers_are_told_apart_by_their_text() -> None:
+def test_recipients_that_are_not_numbers_are_distinguished_by_their_text() -> None:
     recipients = ["Alpha", "Beta", "\u0663\u0665", "\u0663\u0666", "356*****001", "356*****002", None, "35699001"]
 
     def known_by(recipient: str | None) -> str:

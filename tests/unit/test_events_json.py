@@ -1,4 +1,4 @@
-"""The one JSON form in which events leave: their keys, one line whatever the text, times to the millisecond."""
+"""The one JSON form of events: their keys, one line whatever the text, times to the millisecond."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ def test_the_json_is_one_line_whatever_the_text(character: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_comes_back_from_the_json(text: str) -> None:
+def test_any_text_survives_the_json(text: str) -> None:
     line = reply(message={"text": text}).to_json()
     assert line.splitlines() == [line]
     assert json.loads(line)["text"] == (text or None)

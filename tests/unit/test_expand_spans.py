@@ -1,4 +1,4 @@
-"""The spans of expanding: each counts its own callback's events and records, and links with the first of its run."""
+"""The spans of expansion: each counts its own callback's events and records and links to the first of its run."""
 
 from collections.abc import Iterator
 
@@ -10,8 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from shared.batches import Accepted, TracedAccepted
 from shared.tracer import Tracer
+from workers.expand.fan_out import FanOutGroup, RecordResult
 from workers.expand.spans import ExpandSpans
-from workers.runtime.settlement import FanOutEvent, FanOutGroup, Item, NewFailure
+from workers.runtime.settlement import FanOutEvent, NewFailure
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNREADABLE = {name: NewFailure(f"key of {name}", name, 1, 60, {}, "report", 2) for name in ("a", "b")}
@@ -32,11 +33,11 @@ def spans(exporter: InMemorySpanExporter) -> ExpandSpans:
     return ExpandSpans(Tracer(provider, "tests"))
 
 
-def expand(spans: ExpandSpans, *items: Item, trace: str = PARENT) -> list[Item]:
+def expand(spans: ExpandSpans, *items: RecordResult, trace: str = PARENT) -> list[RecordResult]:
     return spans.wrap(lambda _: list(items))(TracedAccepted("status", "gw", 1, 1, "{}", trace))
 
 
-def mask_of(items: list[Item]) -> str:
+def mask_of(items: list[RecordResult]) -> str:
     (offer,) = (item for item in items if isinstance(item, FanOutEvent))
     return offer.mask
 
@@ -62,7 +63,9 @@ def test_each_callback_counts_its_own_events_and_unreadable_records(
     assert not one.links
 
 
-def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
+def test_callbacks_that_are_not_recorded_are_counted_by_no_span(
+    spans: ExpandSpans, exporter: InMemorySpanExporter
+) -> None:
     recorded = mask_of(expand(spans, OFFER))
     other = expand(spans, OFFER, UNREADABLE["a"], trace="")
 
@@ -73,7 +76,7 @@ def test_what_is_not_recorded_among_them_is_nobodys(spans: ExpandSpans, exporter
     assert [numbers(span) for span in exporter.get_finished_spans()] == [(1, 0, 0)]
 
 
-def test_a_callback_that_no_step_kept_was_interrupted(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
+def test_a_callback_that_was_not_fanned_out_was_interrupted(spans: ExpandSpans, exporter: InMemorySpanExporter) -> None:
     expand(spans, OFFER)
     spans.end()
 

@@ -1,4 +1,4 @@
-"""Redis first, the spool behind it, and what operators are told, with a Redis that does as it is told."""
+"""Redis first, then the spool, and what operators see, with a fake Redis that tests control."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tests.unit.spools import Redis, callback, lines, running, spool, until
 pytestmark = pytest.mark.usefixtures("hurried")
 
 
-def test_what_redis_takes_never_sees_the_spool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_batches_that_redis_takes_are_not_spooled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
         async with running(redis, spool(tmp_path)) as store:
@@ -31,7 +31,7 @@ def test_what_redis_takes_never_sees_the_spool(tmp_path: Path, caplog: pytest.Lo
     assert lines(caplog) == []
 
 
-def test_while_the_gate_is_closed_redis_is_not_asked_and_afterwards_it_has_everything_in_order(
+def test_while_the_gate_is_closed_redis_is_not_used_and_afterwards_it_has_everything_in_order(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -60,7 +60,7 @@ def test_while_the_gate_is_closed_redis_is_not_asked_and_afterwards_it_has_every
     ]
 
 
-def test_what_redis_refuses_though_it_seems_well_is_spooled_and_told(tmp_path: Path) -> None:
+def test_batches_that_redis_refuses_with_an_open_gate_are_spooled_and_reported(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.refuses = "ResponseError MISCONF"
@@ -73,14 +73,12 @@ def test_what_redis_refuses_though_it_seems_well_is_spooled_and_told(tmp_path: P
             redis.refuses = ""
             await until(lambda: store.report.state == "drained")
             assert set(store.report.checks()) == {"spool"}
-            assert redis.kept == ["a"]
+            assert redis.accepted == ["a"]
 
     asyncio.run(scenario())
 
 
-def test_what_nobody_takes_is_refused_and_counted_and_the_spool_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_batches_that_no_store_takes_are_refused_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.blocked_reason = "away"
@@ -97,13 +95,13 @@ def test_what_nobody_takes_is_refused_and_counted_and_the_spool_goes_on(
             assert check["refused"]["since"].endswith("Z")
             assert 0 < check["refused"]["gateway_gives_up_in_seconds"] <= 600
             assert store.report.destination() == "none"
-            await store.write([callback("small too")])  # it fits; the state does not change with every batch
+            await store.write([callback("small too")])  # it fits, but the state does not change with every batch
             assert store.report.state == "full"
             redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
             assert store.report.checks()["spool"]["ok"]
             assert store.report.checks()["spool"]["refused"]["callbacks"] == 6
-            assert redis.kept == ["small", "small too"]
+            assert redis.accepted == ["small", "small too"]
 
     asyncio.run(scenario())
     assert [line.split()[1] for line in lines(caplog)] == ["state=filling", "state=full"]
@@ -119,7 +117,7 @@ def test_without_a_spool_refusals_are_counted_too(caplog: pytest.LogCaptureFixtu
             with pytest.raises(StoreUnavailable, match="away"):
                 await store.write([callback("a")])
             check = store.report.checks()["spool"]
-            assert check["ok"]  # nothing is wrong with what is not there
+            assert check["ok"]  # a spool that is not configured does not fail
             assert check["detail"].startswith("none")
             assert check["refused"]["callbacks"] == 1
             assert store.report.destination() == "none"
@@ -129,7 +127,7 @@ def test_without_a_spool_refusals_are_counted_too(caplog: pytest.LogCaptureFixtu
     assert len(lines(caplog, "spool_refused")) == 1
 
 
-def test_a_spool_that_cannot_be_opened_matters_when_it_is_needed_and_mends_itself(
+def test_a_spool_that_cannot_be_opened_matters_only_when_it_is_needed_and_recovers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -151,7 +149,7 @@ def test_a_spool_that_cannot_be_opened_matters_when_it_is_needed_and_mends_itsel
             await store.write([callback("c")])
             redis.blocked_reason = None
             await until(lambda: store.report.state == "drained")
-            assert redis.kept == ["a", "c"]
+            assert redis.accepted == ["a", "c"]
 
     asyncio.run(scenario())
     states = [line.split()[1] for line in lines(caplog)]
@@ -159,7 +157,7 @@ def test_a_spool_that_cannot_be_opened_matters_when_it_is_needed_and_mends_itsel
     assert len(states) <= 3
 
 
-def test_a_spool_that_failed_while_redis_is_well_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_spool_that_failed_while_redis_works_is_checked_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
         (tmp_path / "spool").write_text("in the way")
@@ -171,7 +169,7 @@ def test_a_spool_that_failed_while_redis_is_well_is_looked_at_again(tmp_path: Pa
     asyncio.run(scenario())
 
 
-def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_hangs_delays_no_sender_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on = threading.Event()
 
     async def scenario() -> None:
@@ -189,19 +187,19 @@ def test_a_disk_that_hangs_holds_up_nobody_for_long(tmp_path: Path, monkeypatch:
             with monkeypatch.context() as impatient:
                 impatient.setattr(thread, "TIMEOUT_SECONDS", 0.05)
                 for body in "ab":
-                    with pytest.raises(DiskUnavailable, match="hangs"):
+                    with pytest.raises(DiskUnavailable, match="does not respond"):
                         await store.write([callback(body)])
             goes_on.set()
             await until(lambda: store._thread._late is not None and store._thread._late.done())
-            assert folder.backlog.callbacks == 1  # the second was not even begun
+            assert folder.backlog.callbacks == 1  # the second was not even started
             await store.write([callback("c")])
             redis.blocked_reason = None
-            await until(lambda: redis.kept == ["a", "c"])
+            await until(lambda: redis.accepted == ["a", "c"])
 
     asyncio.run(scenario())
 
 
-def test_a_batch_that_cannot_be_written_down_is_left_to_group_commit(tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_packed_is_left_to_the_group_commit(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.blocked_reason = "away"

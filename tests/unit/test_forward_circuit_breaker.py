@@ -1,4 +1,4 @@
-"""When a target is away: how many failures it takes, how long its queue waits, and who pays for it."""
+"""The circuit breaker of a target: when its queue pauses, for how long, and which events lose an attempt."""
 
 import pytest
 
@@ -16,28 +16,28 @@ def breaker(clock: Clock) -> CircuitBreaker:
     return CircuitBreaker(clock=clock)
 
 
-def fail(breaker: CircuitBreaker, event_id: str, asked: float | None = None) -> float | None:
-    """Fail with one event from beginning to end."""
-    return breaker.record_failure(breaker.begin(), event_id, retry_after_seconds=asked)
+def fail(breaker: CircuitBreaker, event_id: str, retry_after: float | None = None) -> float | None:
+    """Begin a call for one event and let it fail."""
+    return breaker.record_failure(breaker.begin(), event_id, retry_after_seconds=retry_after)
 
 
-def refuse(breaker: CircuitBreaker, event_id: str, asked: float | None = None) -> float | None:
-    """Have one event refused, from beginning to end."""
-    return breaker.record_failure(breaker.begin(), event_id, retry_after_seconds=asked, is_refusal=True)
+def refuse(breaker: CircuitBreaker, event_id: str, retry_after: float | None = None) -> float | None:
+    """Begin a call for one event and let it be refused."""
+    return breaker.record_failure(breaker.begin(), event_id, retry_after_seconds=retry_after, is_refusal=True)
 
 
 def test_it_takes_five_failures_in_a_row(breaker: CircuitBreaker) -> None:
     assert [fail(breaker, str(n)) for n in range(FAILURES)] == [None] * 4 + [5.0]
 
 
-def test_a_success_between_begins_the_row_anew(breaker: CircuitBreaker) -> None:
+def test_a_success_resets_the_count(breaker: CircuitBreaker) -> None:
     for n in range(20):
         assert fail(breaker, str(n)) is None
         if n % 4 == 3:
             breaker.record_success()
 
 
-def test_each_failed_probe_doubles_the_pause_up_to_five_minutes_and_a_success_forgets_it(
+def test_each_failed_probe_doubles_the_pause_up_to_five_minutes_and_a_success_resets_it(
     breaker: CircuitBreaker,
 ) -> None:
     pauses = [fail(breaker, str(n)) for n in range(13)]
@@ -48,7 +48,7 @@ def test_each_failed_probe_doubles_the_pause_up_to_five_minutes_and_a_success_fo
     assert [fail(breaker, str(n)) for n in range(5)] == [None] * 4 + [5.0]
 
 
-def test_calls_that_were_under_way_end_in_the_same_pause(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_calls_in_flight_end_in_the_same_pause(breaker: CircuitBreaker, clock: Clock) -> None:
     begun = [breaker.begin() for _ in range(32)]
     found = []
     for n, one in enumerate(begun):
@@ -56,12 +56,12 @@ def test_calls_that_were_under_way_end_in_the_same_pause(breaker: CircuitBreaker
         clock.seconds += 0.25
 
     assert found[:5] == [None] * 4 + [5.0]
-    assert found[5:9] == [4.75, 4.5, 4.25, 4.0], "what is left of it"
-    assert found[-1] == 1.0, "even if its time is over: they say nothing new"
+    assert found[5:9] == [4.75, 4.5, 4.25, 4.0], "the rest of the pause"
+    assert found[-1] == 1.0, "even after its end, because they say nothing new"
     assert fail(breaker, "probe") == 10.0
 
 
-def test_an_event_that_fails_as_the_probe_again_pays_with_an_attempt_so_that_another_gets_its_turn(
+def test_an_event_that_fails_as_the_probe_twice_loses_an_attempt_and_another_becomes_the_probe(
     breaker: CircuitBreaker,
 ) -> None:
     for n in range(5):
@@ -71,19 +71,19 @@ def test_an_event_that_fails_as_the_probe_again_pays_with_an_attempt_so_that_ano
     assert fail(breaker, "other") == 40.0
 
 
-def test_a_target_that_asks_for_time_gets_it_at_once(breaker: CircuitBreaker) -> None:
-    assert fail(breaker, "1", asked=17.0) == 17.0
-    assert fail(breaker, "2", asked=30.0) == 30.0
-    assert fail(breaker, "3") == 5.0, "its own pauses are counted apart"
+def test_retry_after_pauses_at_once(breaker: CircuitBreaker) -> None:
+    assert fail(breaker, "1", retry_after=17.0) == 17.0
+    assert fail(breaker, "2", retry_after=30.0) == 30.0
+    assert fail(breaker, "3") == 5.0, "Retry-After does not lengthen the backoff"
     breaker.record_success()
     assert fail(breaker, "4") is None
 
 
-def test_it_may_not_ask_for_none_at_all(breaker: CircuitBreaker) -> None:
-    assert fail(breaker, "1", asked=0.0) == 1.0
+def test_a_retry_after_of_zero_pauses_for_a_second(breaker: CircuitBreaker) -> None:
+    assert fail(breaker, "1", retry_after=0.0) == 1.0
 
 
-def test_a_call_that_began_before_the_target_was_well_again_counts_as_any_failure(breaker: CircuitBreaker) -> None:
+def test_a_call_that_began_before_the_target_recovered_counts_as_any_failure(breaker: CircuitBreaker) -> None:
     old = breaker.begin()
     for n in range(5):
         fail(breaker, str(n))
@@ -100,12 +100,12 @@ def test_refusals_pause_as_failures_do_and_both_count_together(breaker: CircuitB
     assert fail(breaker, "e") == 5.0
 
 
-def test_one_event_that_is_refused_again_and_again_pauses_nothing(breaker: CircuitBreaker) -> None:
-    assert [refuse(breaker, "alone") for _ in range(50)] == [None] * 50
+def test_one_event_that_is_refused_repeatedly_pauses_nothing(breaker: CircuitBreaker) -> None:
+    assert [refuse(breaker, "only") for _ in range(50)] == [None] * 50
     assert breaker.failures == 1
 
 
-def test_refusals_that_were_under_way_end_in_the_same_pause(breaker: CircuitBreaker) -> None:
+def test_refusals_in_flight_end_in_the_same_pause(breaker: CircuitBreaker) -> None:
     begun = [breaker.begin() for _ in range(32)]
 
     found = [breaker.record_failure(one, str(n), is_refusal=True) for n, one in enumerate(begun)]
@@ -113,21 +113,23 @@ def test_refusals_that_were_under_way_end_in_the_same_pause(breaker: CircuitBrea
     assert found == [None] * 4 + [5.0] * 28
 
 
-def test_a_probe_that_is_refused_pays_at_once_and_every_fourth_lengthens_the_pause(breaker: CircuitBreaker) -> None:
+def test_a_refused_probe_loses_an_attempt_and_every_fourth_lengthens_the_pause(breaker: CircuitBreaker) -> None:
     for n in range(FAILURES):
         refuse(breaker, str(n))
 
     assert [refuse(breaker, f"probe {n}") for n in range(9)] == [None, None, None, 10.0, None, None, None, 20.0, None]
 
 
-def test_a_target_that_says_it_is_gone_is_left_alone_at_once_and_another_event_asks_the_next_time(
+def test_a_target_that_is_gone_is_paused_at_once_and_another_event_is_the_next_probe(
     breaker: CircuitBreaker,
 ) -> None:
-    assert refuse(breaker, "1", asked=300.0) == 300.0
-    assert refuse(breaker, "1", asked=300.0) is None
+    assert refuse(breaker, "1", retry_after=300.0) == 300.0
+    assert refuse(breaker, "1", retry_after=300.0) is None
 
 
-def test_a_target_that_refuses_many_in_a_row_and_accepts_others_is_paused_ever_less(breaker: CircuitBreaker) -> None:
+def test_a_target_that_refuses_many_in_a_row_and_accepts_others_is_paused_less_and_less(
+    breaker: CircuitBreaker,
+) -> None:
     rows = []
     for turn in range(8):
         row = 0
@@ -139,7 +141,7 @@ def test_a_target_that_refuses_many_in_a_row_and_accepts_others_is_paused_ever_l
     assert rows == [5, 10, 20, 40, 80, 160, 320, MAX_REFUSALS]
 
 
-def test_a_target_that_has_refused_nothing_for_a_while_is_as_a_new_one(breaker: CircuitBreaker) -> None:
+def test_a_target_that_has_refused_nothing_for_a_while_starts_from_zero(breaker: CircuitBreaker) -> None:
     for n in range(FAILURES):
         refuse(breaker, str(n))
     for _ in range(100):
@@ -148,7 +150,7 @@ def test_a_target_that_has_refused_nothing_for_a_while_is_as_a_new_one(breaker: 
     assert [refuse(breaker, str(n)) for n in range(FAILURES)] == [None] * 4 + [5.0]
 
 
-def test_a_longer_row_is_for_refusals_alone(breaker: CircuitBreaker) -> None:
+def test_only_refusals_need_the_longer_row(breaker: CircuitBreaker) -> None:
     for n in range(FAILURES):
         refuse(breaker, str(n))
     breaker.record_success()

@@ -43,7 +43,7 @@ def test_without_a_time_of_the_gateways_it_is_when_it_was_received() -> None:
 
 
 @pytest.mark.parametrize("message_id", ["", "a\x00b", "a\x7f", "\x85", "\ufdd0", "\U0001ffff"])
-def test_a_message_id_that_no_attribute_may_hold_stands_in_the_data_alone(message_id: str) -> None:
+def test_a_message_id_that_no_attribute_may_hold_is_in_the_data_only(message_id: str) -> None:
     event = msgspec.structs.replace(report(), message_id=message_id)
 
     assert "subject" not in written(event)

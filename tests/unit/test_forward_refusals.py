@@ -1,4 +1,4 @@
-"""When a refusal is the event's own: after several over a while, between which the target accepted others."""
+"""When a refusal concerns the event: after several over some time, while the target accepted others."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def accept_another(refusals: RefusalTracker, clock: Clock) -> None:
     refusals.record_accepted(refusals.begin(), "another")
 
 
-def test_an_event_that_is_refused_while_others_are_accepted_is_refused_for_good_in_the_end(
+def test_an_event_that_is_refused_while_others_are_accepted_is_finally_refused_for_good(
     refusals: RefusalTracker, clock: Clock
 ) -> None:
     found = []
@@ -60,14 +60,14 @@ def test_refusals_within_a_moment_are_not_enough_however_many(refusals: RefusalT
         assert refusals.record_refused("good") is False
 
 
-def test_an_event_that_was_accepted_begins_anew(refusals: RefusalTracker, clock: Clock) -> None:
+def test_an_event_that_was_accepted_starts_from_zero(refusals: RefusalTracker, clock: Clock) -> None:
     for _ in range(MAX_REFUSALS - 1):
-        refusals.record_refused("faulty")
+        refusals.record_refused("unsteady")
         accept_another(refusals, clock)
         clock.seconds += MIN_SECONDS
-    refusals.record_accepted(refusals.begin(), "faulty")
+    refusals.record_accepted(refusals.begin(), "unsteady")
 
-    assert refusals.record_refused("faulty") is None
+    assert refusals.record_refused("unsteady") is None
 
 
 def test_it_remembers_ten_thousand_events_and_the_oldest_go_first(refusals: RefusalTracker, clock: Clock) -> None:

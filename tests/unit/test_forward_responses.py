@@ -1,4 +1,4 @@
-"""How long a target asks to be left alone, and what is told of an answer's body."""
+"""The pause that a target asks for with Retry-After, and what is kept of a response's body."""
 
 import random
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
         ("Fri, 31 Dec 9999 23:59:59 -2359", 3600.0),
     ],
 )
-def test_a_time_that_was_asked_for_is_read_and_bounded(value: str, seconds: float) -> None:
+def test_retry_after_is_parsed_and_bounded(value: str, seconds: float) -> None:
     assert parse_retry_after(value, now=NOW) == seconds
 
 
@@ -67,26 +67,26 @@ def test_no_value_of_retry_after_makes_it_raise() -> None:
         assert seconds is None or 0 <= seconds <= 3600, value
 
 
-def test_only_answers_that_speak_of_the_whole_service_may_ask_for_time() -> None:
-    asked = {
-        status: verdict.retry_after_seconds
+def test_retry_after_counts_only_for_statuses_that_concern_the_whole_service() -> None:
+    pauses = {
+        status: result.retry_after_seconds
         for status in range(400, 600)
-        if status != 410  # it asks for none, and is given some
-        if isinstance(verdict := interpret_response(Response(status, "9", b""), now=NOW), TargetFailed)
+        if status != 410  # Gone has a pause of its own
+        if isinstance(result := interpret_response(Response(status, "9", b""), now=NOW), TargetFailed)
     }
 
-    assert {status for status, seconds in asked.items() if seconds is not None} == {429, 503}
+    assert {status for status, seconds in pauses.items() if seconds is not None} == {429, 503}
 
 
-def test_what_is_kept_of_a_body_is_its_beginning_and_does_nothing_to_a_terminal() -> None:
-    verdict = interpret_response(Response(400, None, b"\x1b]0;owned\x07\n" + "é".encode() * MAX_BODY_BYTES), now=NOW)
+def test_only_the_start_of_a_body_is_kept_and_it_cannot_control_a_terminal() -> None:
+    result = interpret_response(Response(400, None, b"\x1b]0;owned\x07\n" + "é".encode() * MAX_BODY_BYTES), now=NOW)
 
-    assert isinstance(verdict, EventRefused)
-    assert verdict.reason.startswith("answered 400: ]0;owned  éé")
-    assert verdict.reason.isprintable()
-    assert len(verdict.reason.encode()) <= MAX_BODY_BYTES + 20
+    assert isinstance(result, EventRefused)
+    assert result.reason.startswith("answered 400: ]0;owned  éé")
+    assert result.reason.isprintable()
+    assert len(result.reason.encode()) <= MAX_BODY_BYTES + 20
 
 
-def test_bytes_that_are_no_text_are_told_as_what_can_be_read_of_them() -> None:
+def test_bytes_that_are_not_text_are_replaced() -> None:
     assert printable(b"\xff\xfeabc\x00\x80") == "\ufffd\ufffdabc \ufffd"
     assert printable("\u202eevil".encode()) == "evil"

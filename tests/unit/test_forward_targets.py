@@ -1,4 +1,4 @@
-"""The variables of the handler `forward`: what they make of it, and what is told where they are wrong."""
+"""The variables of the handler `forward`: the targets they describe, and the errors of wrong ones."""
 
 import importlib
 import logging
@@ -62,7 +62,7 @@ def test_everything_can_be_said_of_it(tmp_path: Path) -> None:
     assert target.headers == {"X-Key": "a=b"}
 
 
-def test_further_targets_are_handlers_of_their_own() -> None:
+def test_each_named_target_is_a_handler_of_its_own() -> None:
     found = targets.read_targets({**environ(NAMED, KINDS="reply"), **environ(), **environ("CALLBACKS_FORWARD_CA_")})
 
     assert [target.name for target in found] == ["forward", "forward-ca", "forward-crm_eu"]
@@ -79,7 +79,7 @@ def test_secrets_may_stand_in_a_file_and_be_several(tmp_path: Path) -> None:
     assert target.secrets == (SECRET, other)
 
 
-def test_nothing_secret_is_shown() -> None:
+def test_secrets_are_redacted() -> None:
     (target,) = targets.read_targets(
         environ(URL="https://me:pa55@crm.example:8443/h00k?key=k3y", HEADERS="X-Key=v4lue")
     )
@@ -90,7 +90,7 @@ def test_nothing_secret_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"URL": "crm.example"}, "URL: must begin with https:// (or http://) and a host"),
         ({"URL": "ftp://crm.example/"}, "URL: must begin with https:// (or http://) and a host"),
@@ -99,20 +99,20 @@ def test_nothing_secret_is_shown() -> None:
         ({"URL": "https://crm.example:99999/"}, "URL: has a port that is not from 1 to 65535"),
         ({"URL": "https://crm.example:x/"}, "URL: cannot be read: write https://host/path"),
         ({"URL": "https://crm.ex\x01ample/"}, "URL: cannot be read: write https://host/path"),
-        ({"URL": "http://127.0.0.1/"}, "URL: its host is not a public address; if that is meant: "),
-        ({"URL": "http://[::ffff:10.0.0.1]/"}, "URL: its host is not a public address; if that is meant: "),
-        ({"URL": "http://localhost:3000/"}, "URL: its host is not a public address; if that is meant: "),
+        ({"URL": "http://127.0.0.1/"}, "URL: its host is not a public address: correct it, or set "),
+        ({"URL": "http://[::ffff:10.0.0.1]/"}, "URL: its host is not a public address: correct it, or set "),
+        ({"URL": "http://localhost:3000/"}, "URL: its host is not a public address: correct it, or set "),
         ({"SECRETS": "hunter2"}, "SECRETS: secret 1 must be whsec_ and 24 to 64 bytes in base64; make one with: "),
         ({"SECRETS": f"{SECRET},whsec_AAAA"}, "SECRETS: secret 2 must be whsec_ and 24 to 64 bytes"),
         ({"SECRETS": "whsec_" + "!" * 32}, "SECRETS: secret 1 must be whsec_"),
         ({"SECRETS": ","}, "SECRETS: holds no secret; make one with: "),
-        ({"SECRETS": ""}, "SECRETS: is not set, and without a signature nobody could tell our events from others'"),
+        ({"SECRETS": ""}, "SECRETS: is not set, so the target could not verify where a request comes from"),
         ({"SECRETS_FILE": "/dev/null"}, "SECRETS_FILE: holds no secret"),
         ({"SECRETS": "", "SECRETS_FILE": "/nowhere"}, "SECRETS_FILE: '/nowhere' cannot be read: No such file"),
         ({"KINDS": "reports"}, "KINDS: must be report, reply, or both with a comma between them, not 'reports'"),
-        ({"STATUSES": ","}, "STATUSES: names nothing"),
-        ({"KINDS": "reply", "STATUSES": "SEEN"}, "STATUSES: is for reports"),
-        ({"KINDS": "reply", "FINAL": "true"}, "FINAL: is for reports"),
+        ({"STATUSES": ","}, "STATUSES: is an empty list"),
+        ({"KINDS": "reply", "STATUSES": "SEEN"}, "STATUSES: applies to reports only"),
+        ({"KINDS": "reply", "FINAL": "true"}, "FINAL: applies to reports only"),
         ({"FINAL": "yes"}, "FINAL: must be true or false, not 'yes'"),
         ({"CA": "/nowhere"}, "CA: '/nowhere' cannot be used: No such file or directory"),
         ({"CA": "/dev/null"}, "CA: '/dev/null' cannot be used: it holds no certificate in PEM"),
@@ -123,30 +123,32 @@ def test_nothing_secret_is_shown() -> None:
         ({"HEADERS": "X-Key=a\x0bb"}, "HEADERS: entry 1 must be Name=value"),
         ({"HEADERS": "A=b,Host=c"}, "HEADERS: Host is set by the handler itself"),
         ({"HEADERS": "Webhook-Id=c"}, "HEADERS: Webhook-Id is set by the handler itself"),
-        ({"STATUES": "SEEN"}, "STATUES: is no setting of the handler forward: it has URL, SECRETS, "),
+        ({"STATUES": "SEEN"}, "STATUES: is not a setting of the handler forward; its settings end in URL, SECRETS, "),
     ],
 )
 @pytest.mark.parametrize("prefix", [targets.PREFIX, NAMED])
-def test_a_wrong_value_is_told_in_one_sentence_that_names_its_variable(
-    prefix: str, options: dict[str, str], told: str
+def test_a_wrong_value_gives_one_message_that_names_its_variable(
+    prefix: str, options: dict[str, str], message: str
 ) -> None:
-    assert [line for line in problems(environ(prefix, **options)) if line.startswith(f"{prefix}{told}")]
+    assert [line for line in problems(environ(prefix, **options)) if line.startswith(f"{prefix}{message}")]
 
 
-def test_all_that_is_wrong_is_told_at_once_and_no_secret_with_it() -> None:
-    told = problems({**environ(SECRETS="hunter2", FINAL="x"), f"{NAMED}SECRETS": SECRET, f"{NAMED}HEADERS": "t0ken"})
+def test_all_errors_are_reported_at_once_without_secrets() -> None:
+    messages = problems(
+        {**environ(SECRETS="hunter2", FINAL="x"), f"{NAMED}SECRETS": SECRET, f"{NAMED}HEADERS": "t0ken"}
+    )
 
-    assert [line.partition(":")[0] for line in told] == [
+    assert [line.partition(":")[0] for line in messages] == [
         "CALLBACKS_FORWARD_FINAL",
         "CALLBACKS_FORWARD_SECRETS",
         f"{NAMED}HEADERS",
         f"{NAMED}URL",
     ]
-    assert not any(secret in line for line in told for secret in ("hunter2", SECRET, "t0ken"))
+    assert not any(secret in line for line in messages for secret in ("hunter2", SECRET, "t0ken"))
 
 
-def test_without_any_target_it_is_told_what_is_missing() -> None:
-    assert problems({}) == ["CALLBACKS_FORWARD_URL: is not set; it is the address of the service to forward events to"]
+def test_without_a_target_the_missing_variable_is_named() -> None:
+    assert problems({}) == ["CALLBACKS_FORWARD_URL: is not set: set it to the URL of the service that gets the events"]
     assert problems({"CALLBACKS_FORWARD_URL": "  "}) == problems({})
 
 

@@ -1,4 +1,4 @@
-"""Group commit without Redis: who shares a batch, who hears of what, and what happens at the end."""
+"""Group commit without Redis: what shares a batch, what each caller gets, and what happens at the end."""
 
 import asyncio
 from collections import deque
@@ -14,8 +14,8 @@ from shared.batches import Accepted
 from shared.errors import StoreUnavailable
 
 
-class FailureList:
-    """A store in memory that writes when it is told to, and fails as it is told to."""
+class MemoryStore:
+    """A store in memory whose writes and failures the test controls."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -36,7 +36,7 @@ class FailureList:
         self.batches.append(bodies)
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Close nothing."""
 
 
 def callback(body: str) -> Accepted:
@@ -48,133 +48,135 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_idle_a_callback_is_committed_alone_at_once() -> None:
+def test_without_load_a_callback_is_committed_alone_at_once() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
         await commit.accept(callback("a"), 1)
         await commit.accept(callback("b"), 1)
-        assert shelf.batches == [["a"], ["b"]]
+        assert store.batches == [["a"], ["b"]]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_those_that_arrive_during_a_commit_share_the_next() -> None:
+def test_callbacks_that_arrive_during_a_commit_share_the_next() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        shelf.may_write.clear()
+        store.may_write.clear()
         first = asyncio.create_task(commit.accept(callback("first"), 1))
-        await shelf.writing.wait()
+        await store.writing.wait()
         others = [asyncio.create_task(commit.accept(callback(str(number)), 1)) for number in range(100)]
         await settle()
         assert not first.done()
-        shelf.may_write.set()
+        store.may_write.set()
         await asyncio.gather(first, *others)
-        assert shelf.batches == [["first"], [str(number) for number in range(100)]]
+        assert store.batches == [["first"], [str(number) for number in range(100)]]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_nobody_is_told_before_the_store_has_written() -> None:
+def test_no_caller_returns_before_the_store_has_written() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        shelf.may_write.clear()
+        store.may_write.clear()
         keeping = asyncio.create_task(commit.accept(callback("a"), 1))
-        await shelf.writing.wait()
+        await store.writing.wait()
         await settle()
         assert not keeping.done()
-        shelf.may_write.set()
+        store.may_write.set()
         await keeping
-        assert shelf.batches == [["a"]]
+        assert store.batches == [["a"]]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_a_batch_that_is_not_kept_is_told_to_each_of_its_senders_and_the_next_goes_on() -> None:
+def test_a_refused_batch_is_reported_to_each_caller_and_the_next_is_committed() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        shelf.fails = StoreUnavailable("no room", retry_after_seconds=7)
-        told = await asyncio.gather(*(commit.accept(callback(body), 1) for body in "abc"), return_exceptions=True)
-        assert [(type(exc), str(exc), getattr(exc, "retry_after_seconds", 0)) for exc in told] == [
+        store.fails = StoreUnavailable("no room", retry_after_seconds=7)
+        outcomes = await asyncio.gather(*(commit.accept(callback(body), 1) for body in "abc"), return_exceptions=True)
+        assert [(type(exc), str(exc), getattr(exc, "retry_after_seconds", 0)) for exc in outcomes] == [
             (StoreUnavailable, "no room", 7)
         ] * 3
-        assert len({id(exc) for exc in told}) == 3
-        shelf.fails = None
+        assert len({id(exc) for exc in outcomes}) == 3
+        store.fails = None
         await commit.accept(callback("d"), 1)
-        assert shelf.batches == [["d"]]
+        assert store.batches == [["d"]]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_one_that_breaks_the_store_does_not_take_its_siblings_along(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_breaks_the_store_does_not_affect_the_rest_of_its_batch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        shelf.poison = "text of a person"
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        store.poison = "text of a person"
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        told = await asyncio.gather(
+        outcomes = await asyncio.gather(
             *(commit.accept(callback(body), 1) for body in ("a", "text of a person", "c")), return_exceptions=True
         )
-        assert [type(outcome) for outcome in told] == [type(None), StoreUnavailable, type(None)]
-        assert shelf.batches == [["a"], ["c"]]
+        assert [type(outcome) for outcome in outcomes] == [type(None), StoreUnavailable, type(None)]
+        assert store.batches == [["a"], ["c"]]
         commit.close()
         await running
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=commit KeyError" in caplog.text
+    assert "action=unexpected_error where=commit count=1 KeyError" in caplog.text
     assert "text of a person" not in caplog.text
 
 
-def test_a_sender_that_goes_away_harms_nobody_and_its_callback_is_kept() -> None:
+def test_a_cancelled_caller_affects_no_other_and_its_callback_is_committed() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        shelf.may_write.clear()
+        store.may_write.clear()
         keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abc"]
-        await shelf.writing.wait()
+        await store.writing.wait()
         keeping[0].cancel()
         keeping[1].cancel()
         await settle()
-        shelf.may_write.set()
+        store.may_write.set()
         await keeping[2]
-        assert shelf.batches == [["a", "b", "c"]]
+        assert store.batches == [["a", "b", "c"]]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_at_the_end_what_waits_is_committed_and_nothing_more_is_taken() -> None:
+def test_at_the_end_what_waits_is_committed_and_nothing_more_is_accepted() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf, max_callbacks=2)
+        store = MemoryStore()
+        commit = GroupCommit(store, max_callbacks=2)
         running = asyncio.create_task(commit.run())
-        shelf.may_write.clear()
+        store.may_write.clear()
         keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abcde"]
-        await shelf.writing.wait()
+        await store.writing.wait()
         commit.close()
         with pytest.raises(StoreUnavailable):
             await commit.accept(callback("late"), 1)
-        shelf.may_write.set()
+        store.may_write.set()
         await running
         await asyncio.gather(*keeping)
-        assert shelf.batches == [["a", "b"], ["c", "d"], ["e"]]
+        assert store.batches == [["a", "b"], ["c", "d"], ["e"]]
 
     asyncio.run(scenario())
 
@@ -195,18 +197,18 @@ def test_batches_keep_the_order_and_both_limits(sizes: list[int], max_callbacks:
             size_bytes = sum(one.size_bytes for one in batch)
             assert len(batch) <= max_callbacks
             assert size_bytes <= max_bytes or len(batch) == 1
-            if following is not None:  # no batch is smaller than it has to be
+            if following is not None:  # no batch is smaller than it must be
                 assert len(batch) == max_callbacks or size_bytes + following[0].size_bytes > max_bytes
 
     asyncio.run(scenario())
 
 
-def test_a_commit_that_was_cancelled_by_another_is_repeated_and_loses_nobody() -> None:
+def test_a_commit_whose_future_was_cancelled_is_repeated_one_by_one() -> None:
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf)
+        store = MemoryStore()
+        commit = GroupCommit(store)
         running = asyncio.create_task(commit.run())
-        write, calls = shelf.write, [0]
+        write, calls = store.write, [0]
 
         async def write_at_second_try(batch: Sequence[BatchEntry]) -> None:
             calls[0] += 1
@@ -214,23 +216,23 @@ def test_a_commit_that_was_cancelled_by_another_is_repeated_and_loses_nobody() -
                 raise asyncio.CancelledError
             await write(batch)
 
-        shelf.write = write_at_second_try  # type: ignore[method-assign]
+        store.write = write_at_second_try  # type: ignore[method-assign]
         await asyncio.gather(*(commit.accept(callback(body), 1) for body in "ab"))
-        assert sorted(body for batch in shelf.batches for body in batch) == ["a", "b"]
+        assert sorted(body for batch in store.batches for body in batch) == ["a", "b"]
         commit.close()
         await running
 
     asyncio.run(scenario())
 
 
-def test_whatever_ends_it_nobody_waits_for_an_answer_that_does_not_come() -> None:
+def test_however_the_commit_ends_no_caller_waits_without_end() -> None:
     class Broken(BaseException):
         """Not even an Exception."""
 
     async def scenario() -> None:
-        shelf = FailureList()
-        commit = GroupCommit(shelf, max_callbacks=1)
-        shelf.may_write.clear()
+        store = MemoryStore()
+        commit = GroupCommit(store, max_callbacks=1)
+        store.may_write.clear()
         work = Background()
 
         async def run() -> None:
@@ -241,14 +243,14 @@ def test_whatever_ends_it_nobody_waits_for_an_answer_that_does_not_come() -> Non
 
         running = work.start_task("group_commit", run, on_failure=commit.fail_pending)
         keeping = [asyncio.create_task(commit.accept(callback(body), 1)) for body in "abc"]
-        await shelf.writing.wait()
-        shelf.fails = Broken()  # type: ignore[assignment]
-        shelf.may_write.set()
-        told = await asyncio.gather(*keeping, return_exceptions=True)
-        assert [type(one) for one in told] == [StoreUnavailable] * 3
-        shelf.fails = None
+        await store.writing.wait()
+        store.fails = Broken()  # type: ignore[assignment]
+        store.may_write.set()
+        outcomes = await asyncio.gather(*keeping, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+        store.fails = None
         await commit.accept(callback("d"), 1)
-        assert shelf.batches == [["d"]]
+        assert store.batches == [["d"]]
         commit.close()
         await running
 

@@ -102,11 +102,11 @@ def test_a_message_that_did_not_arrive_is_refunded_once_whatever_is_said_of_it_l
 
 
 def test_a_reply_is_answered(receiver: Receiver) -> None:
-    asked = samples.reply("Hello", sender="35600000001")
+    event = samples.reply("Hello", sender="35600000001")
 
-    given = (asked, samples.reply(None), samples.reply("Hi", sender=None), samples.report())
+    given = (event, samples.reply(None), samples.reply("Hi", sender=None), samples.report())
     assert outcomes(everyday.answer, *given) == ["done", "done", "done", "filtered"]
-    assert receiver.posts == [(asked.id, {"to": "35600000001", "text": everyday.THANKS})]
+    assert receiver.posts == [(event.id, {"to": "35600000001", "text": everyday.THANKS})]
 
 
 def test_nobody_is_answered_twice_within_an_hour(receiver: Receiver) -> None:

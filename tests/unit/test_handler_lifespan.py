@@ -1,4 +1,4 @@
-"""What a handler's `lifespan` may be is told where it is declared, in words."""
+"""A wrong `lifespan` is refused where the handler is declared, with a message."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -39,12 +39,12 @@ def declare(lifespan: Any, *, is_async: bool = False) -> Any:
 
 
 @pytest.mark.parametrize(("lifespan", "is_async"), [(pool, False), (pool, True), (client, True), (None, False)])
-def test_a_lifespan_is_kept_as_it_is(lifespan: Any, is_async: bool) -> None:
+def test_a_lifespan_is_declared_unchanged(lifespan: Any, is_async: bool) -> None:
     assert declare(lifespan, is_async=is_async) is lifespan
 
 
 @pytest.mark.parametrize(
-    ("lifespan", "told"),
+    ("lifespan", "message"),
     [
         (client, "client is async, which only an `async def` handler can have"),
         (forgotten, "forgotten must be made by contextlib.contextmanager or contextlib.asynccontextmanager: put one"),
@@ -54,11 +54,11 @@ def test_a_lifespan_is_kept_as_it_is(lifespan: Any, is_async: bool) -> None:
     ],
     ids=["async at a plain def", "not decorated", "with an argument", "called already", "a name"],
 )
-def test_a_lifespan_that_cannot_be_one_is_refused(lifespan: Any, told: str) -> None:
+def test_a_lifespan_that_cannot_be_one_is_refused(lifespan: Any, message: str) -> None:
     with pytest.raises(HandlerError, match="plain: lifespan") as caught:
         declare(lifespan)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "5", None, True])

@@ -1,4 +1,4 @@
-"""Reading a body piece by piece: the limits, the time-box, and the account of what is held."""
+"""Reading a body piece by piece: the limits of size and time, and the count of bytes in flight."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from ingest.answers import Refused
 from ingest.body import DISCARD_BYTES, REQUEST_BYTES, ClientDisconnected, InFlight, discard, read
-from ingest.problems import Refused
 
 Receive = Callable[[], Awaitable[Message]]
 GONE: Message = {"type": "http.disconnect"}
@@ -20,7 +20,7 @@ def part(body: bytes, *, more: bool) -> Message:
 
 
 def client(*messages: Message, late: bool = False) -> Receive:
-    """Give what receives these messages, one after the other; `late`: each after a turn of the event loop."""
+    """Return a function that receives these messages in order; `late`: each after a turn of the event loop."""
     left = list(messages)
 
     async def receive() -> Message:
@@ -38,7 +38,7 @@ def read_all(receive: Receive, in_flight: InFlight, *, limit_bytes: int = 100, t
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.booleans())
-def test_a_body_is_read_however_it_is_cut(pieces: list[bytes], late: bool) -> None:
+def test_a_body_is_read_in_any_pieces(pieces: list[bytes], late: bool) -> None:
     messages = [part(piece, more=place < len(pieces) - 1) for place, piece in enumerate(pieces)]
     in_flight, whole = InFlight(1 << 20), b"".join(pieces)
     if len(whole) <= 100:
@@ -51,7 +51,7 @@ def test_a_body_is_read_however_it_is_cut(pieces: list[bytes], late: bool) -> No
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_body_that_stops_coming_is_refused_in_time(late: bool) -> None:
+def test_a_body_that_stops_arriving_times_out(late: bool) -> None:
     in_flight = InFlight(1 << 20)
     for messages in ((), (part(b"{", more=True),)):
         with pytest.raises(Refused, match="too-slow"):
@@ -60,7 +60,7 @@ def test_a_body_that_stops_coming_is_refused_in_time(late: bool) -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_client_that_goes_away_leaves_nothing_behind(late: bool) -> None:
+def test_a_client_that_disconnects_leaves_nothing_reserved(late: bool) -> None:
     in_flight = InFlight(1 << 20)
     for messages in ((GONE,), (part(b"{", more=True), GONE)):
         with pytest.raises(ClientDisconnected):
@@ -68,7 +68,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(late: bool) -> None:
         assert in_flight.held_bytes == 0
 
 
-def test_a_cancelled_read_leaves_nothing_behind() -> None:
+def test_a_cancelled_read_leaves_nothing_reserved() -> None:
     async def scenario(receive: Receive) -> int:
         in_flight = InFlight(1 << 20)
         reading = asyncio.create_task(read(receive, limit_bytes=100, timeout_seconds=30, in_flight=in_flight))
@@ -84,7 +84,7 @@ def test_a_cancelled_read_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_what_is_in_flight_is_bounded_before_it_grows(late: bool) -> None:
+def test_the_limit_in_flight_is_checked_before_memory_grows(late: bool) -> None:
     in_flight = InFlight(REQUEST_BYTES + 10)
     for messages in ((part(b"x" * 11, more=False),), (part(b"x" * 6, more=True), part(b"x" * 6, more=False))):
         with pytest.raises(Refused, match="overload"):
@@ -97,7 +97,7 @@ def test_what_is_in_flight_is_bounded_before_it_grows(late: bool) -> None:
     assert in_flight.held_bytes == 0
 
 
-def test_draining_ends_with_the_body_with_the_client_and_with_patience() -> None:
+def test_discarding_ends_with_the_body_the_client_or_the_limits() -> None:
     async def scenario() -> None:
         await discard(client(part(b"x", more=True), part(b"x", more=False)))
         await discard(client(part(b"x", more=True), GONE))

@@ -44,7 +44,7 @@ def failing(found: tuple[Finding, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("level", ["memory", "fsync", "replica"])
-def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
+def test_a_well_configured_redis_passes_at_every_level(level: Durability) -> None:
     assert failing(evaluate_config(level, CONFIG, INFO)) == set()
 
 
@@ -67,7 +67,7 @@ def test_a_redis_as_it_should_be_holds_every_level(level: Durability) -> None:
         ({}, {"used_memory": 90, "maxmemory": 100}, "memory"),
     ],
 )
-def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info: dict[str, Any], name: str) -> None:
+def test_each_failed_check_is_named_with_a_remedy(config: dict[str, str], info: dict[str, Any], name: str) -> None:
     found = evaluate_config("fsync", CONFIG | config, INFO | info)
     assert failing(found) == {name}
     assert all(finding.remedy for finding in found if not finding.ok)
@@ -80,19 +80,19 @@ def test_each_shortcoming_is_named_with_what_to_do(config: dict[str, str], info:
         {"aof_base_size": 89, "cmdstat_config|set": {"calls": 1}, "second_repl_offset": 7},
     ],
 )
-def test_a_file_that_is_complete_holds_while_it_is_rewritten(info: dict[str, Any]) -> None:
+def test_a_complete_file_passes_during_a_rewrite(info: dict[str, Any]) -> None:
     rewritten = INFO | {"aof_rewrite_in_progress": 1} | info
     assert failing(evaluate_config("fsync", CONFIG, rewritten)) == set()
     assert failing(evaluate_config("fsync", None, rewritten)) == set()
 
 
-def test_memory_asks_for_a_primary_and_nothing_else() -> None:
+def test_level_memory_needs_only_a_primary() -> None:
     anything = CONFIG | {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru"}
     assert failing(evaluate_config("memory", anything, INFO)) == set()
     assert failing(evaluate_config("memory", anything, INFO | {"role": "slave"})) == {"role"}
 
 
-def test_replica_asks_for_one_that_is_online() -> None:
+def test_level_replica_needs_an_online_replica() -> None:
     syncing = INFO | {"slave0": {"state": "wait_bgsave"}}
     none = {key: value for key, value in INFO.items() if key != "slave0"}
     assert failing(evaluate_config("replica", CONFIG, syncing)) == {"replicas"}
@@ -100,7 +100,7 @@ def test_replica_asks_for_one_that_is_online() -> None:
     assert failing(evaluate_config("fsync", CONFIG, none)) == set()
 
 
-def test_where_config_is_forbidden_info_speaks_and_what_it_cannot_say_is_said() -> None:
+def test_if_config_is_forbidden_info_counts_and_the_rest_is_unverified() -> None:
     found = evaluate_config("fsync", None, INFO)
     assert failing(found) == set()
     assert [finding.name for finding in found if finding.remedy] == ["appendfsync"]
@@ -108,7 +108,7 @@ def test_where_config_is_forbidden_info_speaks_and_what_it_cannot_say_is_said() 
     assert failing(evaluate_config("fsync", None, INFO | {"maxmemory_policy": "volatile-lru"})) == {"maxmemory_policy"}
 
 
-def test_an_info_that_says_nothing_holds_nothing() -> None:
+def test_an_empty_info_fails() -> None:
     assert failing(evaluate_config("replica", None, {})) == {
         "role",
         "appendonly",
@@ -122,43 +122,41 @@ def test_an_info_that_says_nothing_holds_nothing() -> None:
     ("config", "shown"),
     [
         ({"appendfsync": "everysec"}, "everysec; each commit waits"),
-        ({"no-appendfsync-on-rewrite": "yes"}, "always, but not while the file is rewritten; each commit waits"),
-        (None, "cannot be seen, CONFIG is forbidden here; each commit waits"),
+        ({"no-appendfsync-on-rewrite": "yes"}, "always, but not during a rewrite of the file; each commit waits"),
+        (None, "unknown, as CONFIG is forbidden here; each commit waits"),
     ],
 )
-def test_where_a_commit_can_wait_for_its_fsync_always_is_not_demanded(
-    config: dict[str, str] | None, shown: str
-) -> None:
+def test_if_a_commit_can_wait_for_its_fsync_always_is_not_required(config: dict[str, str] | None, shown: str) -> None:
     configured = None if config is None else CONFIG | config
     found = evaluate_config("fsync", configured, INFO, can_wait=True)
     assert failing(found) == set()
     [fsync] = [finding for finding in found if finding.remedy]
     assert fsync.detail.startswith(shown)
-    # What waiting does not mend: the workers' own writes.
+    # Waiting does not protect the workers' own writes.
     assert "rolled back" in fsync.remedy
     assert "delivered twice" in fsync.remedy
     assert choose_barrier("fsync", configured, can_wait=True) == Barrier(synced=True)
     assert choose_barrier("replica", configured, can_wait=True) == Barrier(synced=True, replicas=1)
 
 
-def test_a_file_that_is_never_synced_is_nothing_to_wait_for() -> None:
+def test_appendfsync_no_fails_even_with_waitaof() -> None:
     assert failing(evaluate_config("fsync", CONFIG | {"appendfsync": "no"}, INFO, can_wait=True)) == {"appendfsync"}
 
 
-def test_no_commit_waits_for_what_holds_without_waiting() -> None:
+def test_a_commit_waits_only_if_it_must() -> None:
     for can_wait in (False, True):
         assert choose_barrier("fsync", CONFIG, can_wait=can_wait) == Barrier()
         assert choose_barrier("replica", CONFIG, can_wait=can_wait) == Barrier(replicas=1)
         assert choose_barrier("memory", CONFIG | {"appendfsync": "everysec"}, can_wait=can_wait) == Barrier()
 
 
-def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
+def test_no_barrier_uses_a_command_that_the_server_lacks() -> None:
     assert choose_barrier("fsync", None, can_wait=False) == Barrier()
     assert choose_barrier("replica", None, can_wait=False) == Barrier(replicas=1)
 
 
-class CompletionJournal:
-    """A pipeline that only writes down what it is asked."""
+class RecordingPipeline:
+    """A pipeline that only records its commands."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -170,39 +168,39 @@ class CompletionJournal:
         self.asked.append(("info", section))
 
     def execute_command(self, name: str, *numbers: int) -> None:
-        # Nothing is waited for by who only asks whether waiting is possible.
+        # The probe for WAITAOF waits for nothing.
         assert numbers == (0, 0, 0)
         self.asked.append(("command", name))
 
 
-def test_the_answers_are_read_in_the_order_of_the_questions() -> None:
-    notebook = CompletionJournal()
-    query(notebook)
+def test_replies_are_read_in_the_order_of_the_commands() -> None:
+    pipeline = RecordingPipeline()
+    query(pipeline)
     config = CONFIG | {"appendfsync": "everysec"}
     replies: list[Any] = [
         {name: config.get(name, "0")} if kind == "config" else INFO if kind == "info" else [1, 1]
-        for kind, name in notebook.asked
+        for kind, name in pipeline.asked
     ]
     assert failing(evaluate("replica", replies)) == set()
     assert read_barrier("replica", replies) == Barrier(synced=True, replicas=1)
-    assert notebook.asked[-1] == ("command", "WAITAOF")
+    assert pipeline.asked[-1] == ("command", "WAITAOF")
     # A server before 7.2 does not know the command; a managed one may not allow it.
     for refusal in (redis.ResponseError("unknown command"), redis.exceptions.NoPermissionError("NOPERM")):
         assert failing(evaluate("replica", [*replies[:-1], refusal])) == {"appendfsync"}
         assert read_barrier("replica", [*replies[:-1], refusal]) == Barrier(replicas=1)
 
 
-def test_a_forbidden_config_and_a_forbidden_info_are_told_apart() -> None:
+def test_a_forbidden_config_differs_from_a_forbidden_info() -> None:
     refused = redis.ResponseError("NOPERM")
     configured: list[Any] = [refused] * len(CONFIG_PARAMETERS)
-    told: list[Any] = [INFO] * len(INFO_SECTIONS)
-    assert failing(evaluate("fsync", [*configured, *told, refused])) == set()
-    assert failing(evaluate("fsync", [*configured, *told, [1, 0]])) == set()
-    assert read_barrier("fsync", [*configured, *told, [1, 0]]) == Barrier(synced=True)
+    sections: list[Any] = [INFO] * len(INFO_SECTIONS)
+    assert failing(evaluate("fsync", [*configured, *sections, refused])) == set()
+    assert failing(evaluate("fsync", [*configured, *sections, [1, 0]])) == set()
+    assert read_barrier("fsync", [*configured, *sections, [1, 0]]) == Barrier(synced=True)
     assert failing(evaluate("fsync", [*configured, *[refused] * len(INFO_SECTIONS), [1, 0]])) == {"redis"}
 
 
-def test_a_redis_on_which_jobs_could_be_lost_is_named() -> None:
+def test_a_redis_that_is_too_old_fails() -> None:
     assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": "6.0.16"})) == {"version"}
     for version in ("6.2.14", "7.0.15", "10.1.0"):
         assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": version})) == set()

@@ -1,4 +1,4 @@
-"""Answering: what is done where there is nobody left to hear the answer."""
+"""Answering when the client is no longer there."""
 
 import asyncio
 import socket
@@ -7,10 +7,9 @@ import pytest
 import uvloop
 from starlette.types import Message, Receive, Scope
 
-from ingest import answers, problems
+from ingest import answers
 from ingest.answers import Answer
 from ingest.endpoint import Endpoint
-from ingest.log import RateLimitedLog
 
 SCOPE: Scope = {"type": "http", "method": "POST", "headers": []}
 
@@ -20,8 +19,8 @@ async def body_that_never_comes() -> Message:
     raise AssertionError
 
 
-@pytest.mark.parametrize("answer", [answers.ACCEPTED, problems.not_found(), problems.store_unavailable(30)])
-def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_nothing(
+@pytest.mark.parametrize("answer", [answers.ACCEPTED, answers.not_found(), answers.store_unavailable(30)])
+def test_an_answer_on_a_closed_connection_is_logged_in_a_line_and_raises_nothing(
     answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -34,9 +33,9 @@ def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_not
             return answer
 
         async def send(_message: Message) -> None:
-            transport.write(b"x")  # uvloop raises RuntimeError where it is closed, asyncio says nothing
+            transport.write(b"x")  # uvloop raises RuntimeError if it is closed, asyncio does nothing
 
-        await Endpoint("here", handler, limited_log=RateLimitedLog())(SCOPE, body_that_never_comes, send)
+        await Endpoint("here", handler)(SCOPE, body_that_never_comes, send)
         theirs.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -45,19 +44,19 @@ def test_an_answer_on_a_connection_that_is_gone_is_told_in_a_line_and_raises_not
     assert "Traceback" not in caplog.text
 
 
-def test_the_end_of_the_time_for_draining_ends_the_reading_of_a_refused_body_without_a_word_too_many(
+def test_the_end_of_the_time_to_drain_ends_the_discarding_of_a_refused_body(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def scenario() -> list[Message]:
         sent: list[Message] = []
 
         async def handler(_scope: Scope, _receive: Receive) -> Answer:
-            return problems.too_large(1)
+            return answers.body_too_large(1)
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        endpoint = Endpoint("here", handler, limited_log=RateLimitedLog())
+        endpoint = Endpoint("here", handler)
         answering = asyncio.create_task(endpoint(SCOPE, body_that_never_comes, send))
         await asyncio.sleep(0.01)
         answering.cancel()

@@ -1,4 +1,4 @@
-"""A task is stopped even if the library that it waits in swallows a cancellation."""
+"""A task is cancelled even if the library in which it waits swallows a cancellation."""
 
 import asyncio
 
@@ -7,8 +7,8 @@ import pytest
 from ingest import shutdown
 
 
-def test_a_task_that_loses_its_first_cancellation_is_stopped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutdown, "_AGAIN_SECONDS", 0.01)
+def test_a_task_that_loses_its_first_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "_CANCEL_INTERVAL_SECONDS", 0.01)
     lost: list[bool] = []
 
     async def deaf_once() -> None:
@@ -21,9 +21,9 @@ def test_a_task_that_loses_its_first_cancellation_is_stopped_all_the_same(monkey
     async def scenario() -> None:
         task = asyncio.create_task(deaf_once())
         await asyncio.sleep(0)
-        await shutdown.stop(task)
+        await shutdown.cancel(task)
         assert task.cancelled()
-        await shutdown.stop(task)  # a second time does nothing
+        await shutdown.cancel(task)  # the second call does nothing
 
     asyncio.run(scenario())
     assert lost == [True]

@@ -1,4 +1,4 @@
-"""Which addresses may post, whose X-Forwarded-For is believed, and which token is whose."""
+"""Which addresses may post, whose X-Forwarded-For is believed, and which source a token identifies."""
 
 import ipaddress
 
@@ -55,11 +55,11 @@ def test_another_address_may_not(allowed: str, peer: str) -> None:
     assert not rules(allowed).decide(peer).allowed
 
 
-def test_the_verdict_names_the_address_as_it_was_understood() -> None:
+def test_the_decision_names_the_address_as_it_was_read() -> None:
     assert rules().decide("::ffff:10.1.2.3") == AddressDecision(allowed=False, label="10.1.2.3")
 
 
-def test_a_connection_without_an_address_may_post_only_where_any_address_may() -> None:
+def test_a_connection_without_an_address_may_post_only_if_any_address_may() -> None:
     assert rules("*").decide(None).allowed
     assert not rules("0.0.0.0/0").decide(None).allowed
     assert not rules(GATEWAY, "*").decide(None, [GATEWAY.encode()]).allowed
@@ -69,7 +69,7 @@ def test_x_forwarded_for_is_never_believed_from_a_stranger() -> None:
     assert not rules(trusted="10.0.0.0/8").decide("192.0.2.1", [GATEWAY.encode()]).allowed
 
 
-def test_x_forwarded_for_takes_nothing_from_the_gateway_when_it_connects_itself() -> None:
+def test_x_forwarded_for_of_the_gateway_itself_is_ignored() -> None:
     assert rules(trusted="10.0.0.0/8").decide(GATEWAY, [b"192.0.2.1"]).allowed
 
 
@@ -113,7 +113,7 @@ def test_from_a_trusted_proxy_the_first_untrusted_from_the_right_is_the_client(f
         [b"1" * 10_000],
     ],
 )
-def test_what_a_client_wrote_further_left_or_nobody_can_read_does_not_help(forwarded: list[bytes]) -> None:
+def test_entries_further_left_and_unreadable_entries_do_not_help_a_stranger(forwarded: list[bytes]) -> None:
     assert not rules(trusted="10.0.0.0/8").decide("10.0.0.1", forwarded).allowed
 
 
@@ -122,7 +122,7 @@ def test_when_all_are_trusted_the_leftmost_is_the_client() -> None:
     assert not rules("10.0.0.7", "10.0.0.0/8").decide("10.0.0.1", [b"10.0.0.9, 10.0.0.7"]).allowed
 
 
-def test_a_trusted_proxy_that_tells_nothing_is_itself_the_client() -> None:
+def test_a_trusted_proxy_without_the_header_is_itself_the_client() -> None:
     assert not rules(trusted="10.0.0.0/8").decide("10.0.0.1").allowed
     assert rules("10.0.0.1", "10.0.0.0/8").decide("10.0.0.1").allowed
 
@@ -132,7 +132,7 @@ addresses = st.ip_addresses()
 
 @st.composite
 def entries(draw: st.DrawFn) -> tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Give an address, and one of the ways in which a proxy may write it."""
+    """Return an address, and one of the notations in which a proxy may write it."""
     address = draw(addresses)
     port = draw(st.none() | st.integers(0, 65535))
     space = draw(st.sampled_from(["", " ", "\t "]))
@@ -146,7 +146,7 @@ def entries(draw: st.DrawFn) -> tuple[str, ipaddress.IPv4Address | ipaddress.IPv
 
 
 @given(entries())
-def test_however_a_proxy_writes_an_address_it_is_read(
+def test_every_notation_of_an_address_is_read(
     entry: tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address],
 ) -> None:
     written, meant = entry
@@ -154,12 +154,12 @@ def test_however_a_proxy_writes_an_address_it_is_read(
 
 
 @given(st.text() | st.text(alphabet="0123456789.:[]%abcdef, "))
-def test_no_entry_whatever_it_says_raises(entry: str) -> None:
+def test_no_entry_raises(entry: str) -> None:
     parse_address(entry)
 
 
 @given(st.lists(st.binary()), st.text())
-def test_no_header_whatever_it_says_makes_a_stranger_the_gateway(forwarded: list[bytes], peer: str) -> None:
+def test_no_header_makes_a_stranger_the_gateway(forwarded: list[bytes], peer: str) -> None:
     rules(trusted="10.0.0.1").decide("10.0.0.1", forwarded)
     assert not rules(trusted="10.0.0.1").decide("192.0.2.1", forwarded).allowed
     rules().decide(peer, forwarded)
@@ -170,7 +170,7 @@ def test_no_header_whatever_it_says_makes_a_stranger_the_gateway(forwarded: list
     addresses,
     st.lists(st.sampled_from(["junk", "1.2.3", ""])),
 )
-def test_what_stands_left_of_the_client_changes_nothing(
+def test_entries_to_the_left_of_the_client_change_nothing(
     chain: list[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]],
     client: ipaddress.IPv4Address | ipaddress.IPv6Address,
     junk: list[str],
@@ -184,15 +184,15 @@ def test_what_stands_left_of_the_client_changes_nothing(
     assert judged.decide("10.0.0.1", [",".join(written).encode()]) == AddressDecision(allowed=True, label=str(client))
 
 
-def test_a_token_tells_who_posts() -> None:
+def test_a_token_identifies_its_source() -> None:
     tokens = Tokens([Token("old", "s1"), Token("new", "s2"), Token("third", "é€")])
     assert [tokens.source(given) for given in ("s1", "s2", "é€")] == ["old", "new", "third"]
 
 
 @pytest.mark.parametrize("given", ["", "s", "s11", "S1", "s1 ", "s1\n", "s1\0", "é", "\ud800", "old", "old=s1"])
-def test_nothing_else_is_a_token(given: str) -> None:
+def test_any_other_text_is_not_a_token(given: str) -> None:
     assert Tokens([Token("old", "s1")]).source(given) is None
 
 
-def test_without_tokens_nobody_has_one() -> None:
+def test_without_tokens_no_text_is_one() -> None:
     assert Tokens([]).source("") is None

@@ -1,4 +1,4 @@
-"""The spans of callbacks that are committed together: each has its own, and says with how many others and where to."""
+"""The spans of callbacks that are committed together: each has its own, with the batch's size and the destination."""
 
 import asyncio
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Taking:
 
 
 class Faulty(Taking):
-    """A store with a fault where a batch has several; it passes on to `redis` what comes alone, but for the first."""
+    """A store that fails for a batch of several; a single entry, except the first, goes to `redis`."""
 
     def __init__(self, redis: Store) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Faulty(Taking):
         await super().write(batch)
 
 
-def kept(number: int) -> Accepted:
+def accepted(number: int) -> Accepted:
     return Accepted("status", "gw", 1, 1, f"{number}")
 
 
@@ -56,8 +56,8 @@ def unreadable() -> Quarantined:
     return Quarantined(kind="status", source="gw", received_ms=1, error="no", body=b"{")
 
 
-def posted(taking: Taking, *entries: BatchEntry, faulty: bool = False) -> list[ReadableSpan]:
-    """Post all of `entries` at once; give the spans of their commits in the order of their beginning."""
+def posted(taking: Taking, *entries: BatchEntry, failing: bool = False) -> list[ReadableSpan]:
+    """Post all of `entries` at once. Return the spans of their commits in the order of their start."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -65,7 +65,7 @@ def posted(taking: Taking, *entries: BatchEntry, faulty: bool = False) -> list[R
 
     async def run() -> None:
         redis = TrackedStore(taking)
-        commit = TracedCommit(Faulty(redis) if faulty else redis, redis=redis, tracer=tracer)
+        commit = TracedCommit(Faulty(redis) if failing else redis, redis=redis, tracer=tracer)
 
         async def post(entry: BatchEntry) -> None:
             async def handle(_scope: Scope, _receive: Receive) -> Answer:
@@ -92,21 +92,21 @@ def about(span: ReadableSpan) -> tuple[Any, Any]:
     return attributes.get("messaging.batch.message_count"), attributes.get("callbacks.destination")
 
 
-def test_those_of_one_batch_count_it_and_are_linked_with_the_first() -> None:
-    spans = posted(Taking(), kept(0), kept(1), kept(2))
+def test_spans_of_one_batch_have_its_size_and_link_to_the_first() -> None:
+    spans = posted(Taking(), accepted(0), accepted(1), accepted(2))
     assert [about(span) for span in spans] == [(3, "redis")] * 3
     assert [[link.context for link in span.links] for span in spans] == [[], [spans[0].context], [spans[0].context]]
     assert len({span.context.trace_id for span in spans if span.context}) == 3
 
 
-def test_those_that_are_committed_one_by_one_after_a_fault_say_so() -> None:
-    spans = posted(Taking(), kept(0), kept(1), faulty=True)
+def test_spans_after_an_error_show_that_each_was_committed_alone() -> None:
+    spans = posted(Taking(), accepted(0), accepted(1), failing=True)
     assert [about(span) for span in spans] == [(1, "spool"), (1, "redis")]
 
 
-def test_a_callback_takes_its_commits_span_along_and_the_quarantine_needs_none() -> None:
+def test_an_accepted_callback_carries_its_commits_span_and_a_quarantined_one_does_not() -> None:
     taking = Taking()
-    first, second = posted(taking, kept(0), unreadable())
+    first, second = posted(taking, accepted(0), unreadable())
     ((callback, entry),) = taking.batches
     assert isinstance(callback, TracedAccepted)
     assert first.context is not None

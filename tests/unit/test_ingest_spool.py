@@ -21,7 +21,7 @@ from shared.batches import Quarantined
 from tests.unit.spools import bodies, callback, died, drained, next_load
 
 
-def test_what_was_appended_comes_back_whole_and_in_order(opened: Callable[..., SpoolFolder]) -> None:
+def test_batches_are_read_whole_and_in_order(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     quarantined = Quarantined(kind=None, source="gateway", received_ms=5, error="what", body=b"\xff\x00")
     folder.append([callback("a"), callback("💬\x00", received_ms=7)])
@@ -35,13 +35,13 @@ def test_what_was_appended_comes_back_whole_and_in_order(opened: Callable[..., S
     assert (folder.backlog.callbacks, folder.backlog.oldest_ms) == (3, 1)
 
 
-def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> None:
+def test_a_batch_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     folder.append([callback("a")])
     folder.append([callback("b")])
     for _ in range(2):
         assert [bodies(row.entries) for row in next_load(folder).rows] == [["a"], ["b"]]
-        assert folder.next_batch() is None  # the end; and from the start again
+        assert folder.next_batch() is None  # the end; the next call starts again
     load = next_load(folder)
     folder.remove(load, load.rows[:1])
     folder.rewind(load)
@@ -50,7 +50,7 @@ def test_it_stays_until_it_is_removed(opened: Callable[..., SpoolFolder]) -> Non
     assert folder.backlog.oldest_ms is None
 
 
-def test_a_process_that_comes_later_finds_what_one_that_died_has_left(opened: Callable[..., SpoolFolder]) -> None:
+def test_a_later_process_finds_what_a_dead_one_left(opened: Callable[..., SpoolFolder]) -> None:
     first = opened()
     first.append([callback("a")])
     died(first)
@@ -60,7 +60,7 @@ def test_a_process_that_comes_later_finds_what_one_that_died_has_left(opened: Ca
     assert drained(second) == ["a", "b"]
 
 
-def test_what_was_appended_outlives_a_process_that_is_killed_at_once(tmp_path: Path) -> None:
+def test_appended_batches_survive_a_kill_of_the_process(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -78,14 +78,14 @@ def test_what_was_appended_outlives_a_process_that_is_killed_at_once(tmp_path: P
     folder.close()
 
 
-def test_each_process_has_a_spool_of_its_own_and_takes_over_those_of_the_dead(
+def test_each_process_has_its_own_spool_and_takes_over_those_of_dead_processes(
     opened: Callable[..., SpoolFolder],
 ) -> None:
     first, second, third = opened(), opened(), opened()
     for folder, body in ((first, "1"), (second, "2"), (third, "3")):
         folder.append([callback(body)])
     third.take_over_orphans()
-    assert third.backlog.callbacks == 1  # nobody is dead
+    assert third.backlog.callbacks == 1  # no process is dead
     died(first)
     died(second)
     third.take_over_orphans()
@@ -95,15 +95,15 @@ def test_each_process_has_a_spool_of_its_own_and_takes_over_those_of_the_dead(
     assert [path.name for path in sorted(third.path.glob("*.db"))] == ["spool-2.db"]
 
 
-def test_at_the_end_an_empty_spool_is_removed_and_a_full_one_stays(opened: Callable[..., SpoolFolder]) -> None:
+def test_on_close_an_empty_spool_is_deleted_and_any_other_stays(opened: Callable[..., SpoolFolder]) -> None:
     empty, full = opened(), opened()
     full.append([callback("a")])
     empty.close()
     full.close()
     assert [path.name for path in full.path.glob("*.db*")] == ["spool-1.db"]
-    again = opened()
-    again.take_over_orphans()
-    assert drained(again) == ["a"]
+    later = opened()
+    later.take_over_orphans()
+    assert drained(later) == ["a"]
 
 
 def test_only_its_owner_may_read_it(opened: Callable[..., SpoolFolder]) -> None:
@@ -124,11 +124,11 @@ def test_a_commit_is_fsynced(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     for pragma, value in (("synchronous", 2), ("journal_mode", "wal"), ("locking_mode", "exclusive")):
         [spool] = folder._held()
-        told = spool.file.do(partial(_told, pragma))
-        assert told == value
+        found = spool.file.run(partial(_read_pragma, pragma))
+        assert found == value
 
 
-def test_a_file_that_was_deleted_by_hand_is_still_drained_and_a_new_one_is_begun(
+def test_a_file_that_somebody_deleted_is_still_drained_and_a_new_one_is_made(
     opened: Callable[..., SpoolFolder],
 ) -> None:
     folder = opened()
@@ -155,7 +155,7 @@ def test_two_processes_never_hold_one_file_even_if_its_lock_was_deleted(opened: 
     assert drained(first) == ["a"]
 
 
-def test_beyond_its_limit_it_is_full_until_something_was_drained(opened: Callable[..., SpoolFolder]) -> None:
+def test_beyond_its_limit_the_spool_is_full_until_something_is_drained(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened(limit_bytes=200_000)
     for _ in range(15):
         folder.append([callback("x" * 10_000)])
@@ -174,7 +174,7 @@ def test_the_limit_counts_what_other_processes_hold(opened: Callable[..., SpoolF
         second.append([callback("x" * 20_000)])
 
 
-def test_disk_space_is_given_back_once_it_is_drained(opened: Callable[..., SpoolFolder]) -> None:
+def test_disk_space_is_freed_once_the_spool_is_drained(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     for _ in range(20):
         folder.append([callback("x" * 100_000)])
@@ -186,7 +186,7 @@ def test_disk_space_is_given_back_once_it_is_drained(opened: Callable[..., Spool
     assert drained(folder) == ["after"]
 
 
-def test_rows_that_cannot_be_deleted_are_not_given_again_and_go_with_the_file(
+def test_rows_that_cannot_be_deleted_are_not_read_again_and_are_deleted_with_the_file(
     opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = opened()
@@ -209,7 +209,7 @@ def test_rows_that_cannot_be_deleted_are_not_given_again_and_go_with_the_file(
     assert opened().backlog.callbacks == 0
 
 
-def test_a_folder_that_cannot_be_made_is_told_by_its_errors_name(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_by_the_name_of_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for place in (tmp_path / "file", tmp_path / "file" / "spool"):
         folder = SpoolFolder(place, limit_bytes=1 << 30)
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_made_is_told_by_its_errors_name(tmp_path: Path)
         folder.close()
 
 
-def test_it_works_as_soon_as_the_folder_can_be_made(tmp_path: Path) -> None:
+def test_the_spool_works_as_soon_as_the_folder_can_be_made(tmp_path: Path) -> None:
     in_the_way = tmp_path / "spool"
     in_the_way.write_text("in the way")
     folder = SpoolFolder(in_the_way, limit_bytes=1 << 30)
@@ -234,7 +234,7 @@ def test_it_works_as_soon_as_the_folder_can_be_made(tmp_path: Path) -> None:
     folder.close()
 
 
-def test_a_dead_ones_spool_that_cannot_be_opened_is_told_once_and_is_in_nobodys_way(
+def test_an_orphaned_spool_that_cannot_be_opened_is_logged_once_and_blocks_nothing(
     opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = opened()
@@ -246,7 +246,7 @@ def test_a_dead_ones_spool_that_cannot_be_opened_is_told_once_and_is_in_nobodys_
     assert drained(folder) == ["a"]
 
 
-def test_what_is_no_file_of_ours_in_the_folder_is_in_nobodys_way(opened: Callable[..., SpoolFolder]) -> None:
+def test_other_files_in_the_folder_block_nothing(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     os.mkfifo(folder.path / "spool-7.db")
     (folder.path / "circle").symlink_to("circle")
@@ -257,17 +257,17 @@ def test_what_is_no_file_of_ours_in_the_folder_is_in_nobodys_way(opened: Callabl
     assert drained(folder) == ["a"]
 
 
-def test_there_is_an_end_to_the_number_of_spools(
-    opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spool_folder, "_MOST", 2)
+def test_the_number_of_spools_is_limited(opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_folder, "_MAX_SPOOLS", 2)
     opened(), opened()
     with pytest.raises(DiskUnavailable):
         opened()
 
 
 @given(sizes=st.lists(st.lists(st.integers(0, 3000), min_size=1, max_size=300), min_size=1, max_size=8))
-def test_a_load_is_what_one_commit_can_take(tmp_path_factory: pytest.TempPathFactory, sizes: list[list[int]]) -> None:
+def test_a_drained_batch_is_what_one_commit_takes(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[list[int]]
+) -> None:
     folder = SpoolFolder(tmp_path_factory.mktemp("spool"), limit_bytes=1 << 30)
     for batch in sizes:
         folder.append([callback("x" * size) for size in batch])
@@ -286,6 +286,6 @@ def test_a_batch_is_stored_with_the_time_of_its_oldest() -> None:
     assert pack([callback("a", received_ms=9), callback("b", received_ms=3)]).oldest_ms == 3
 
 
-def _told(pragma: str, db: sqlite3.Connection) -> object:
+def _read_pragma(pragma: str, db: sqlite3.Connection) -> object:
     [(value,)] = db.execute(f"PRAGMA {pragma}").fetchall()
     return value

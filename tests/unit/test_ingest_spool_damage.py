@@ -1,4 +1,4 @@
-"""A spool whose file is damaged: the rest is drained, and nothing that was there is thrown away."""
+"""A spool whose file is damaged: the rest is drained, and no byte of it is lost."""
 
 import sqlite3
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from tests.unit.spools import callback, damage, drained, next_load
         "UPDATE batches SET entries = CAST(x'ff' AS TEXT) WHERE id = 2",
     ],
 )
-def test_a_damaged_record_is_set_aside_raw_and_the_rest_goes_on(
+def test_a_damaged_row_is_moved_to_a_file_and_the_rest_is_drained(
     opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
     first = opened()
@@ -39,7 +39,7 @@ def test_a_damaged_record_is_set_aside_raw_and_the_rest_goes_on(
     assert second.backlog.callbacks == 0
 
 
-def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
+def test_a_damaged_row_that_cannot_be_moved_stays_and_the_rest_is_drained(
     opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = opened()
@@ -63,7 +63,7 @@ def test_a_damaged_record_that_cannot_be_set_aside_stays_and_the_rest_goes_on(
     assert len(list(third.path.glob("*.damaged"))) == 1
 
 
-def test_a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun(
+def test_a_file_that_is_not_a_database_is_renamed_and_a_new_one_made(
     opened: Callable[..., SpoolFolder], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = opened()
@@ -78,7 +78,7 @@ def test_a_file_that_is_no_database_is_kept_aside_and_a_new_one_begun(
     assert f"moved_to={aside.name}" in caplog.text
 
 
-def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_kept_aside(
+def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_renamed(
     opened: Callable[..., SpoolFolder],
 ) -> None:
     first = opened()
@@ -101,26 +101,26 @@ def test_a_file_that_is_damaged_in_its_middle_is_drained_up_to_there_and_kept_as
     assert len(list(second.path.glob("*.db"))) == 1
 
 
-def test_what_comes_after_damage_was_met_goes_to_another_file(
+def test_after_damage_is_found_new_batches_go_to_another_file(
     opened: Callable[..., SpoolFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = opened()
     folder.append([callback("a")])
     [spool] = folder._held()
-    works = spool.file.do
+    works = spool.file.run
 
     def malformed(work: Callable[[sqlite3.Connection], object]) -> object:
-        monkeypatch.setattr(spool.file, "do", works)
+        monkeypatch.setattr(spool.file, "run", works)
         raise SpoolMalformed("SQLITE_CORRUPT")
 
     monkeypatch.setattr(folder, "_size_bytes", lambda: 0)
-    monkeypatch.setattr(spool.file, "do", malformed)
+    monkeypatch.setattr(spool.file, "run", malformed)
     folder.append([callback("b")])
     assert len(folder._held()) == 2
     assert drained(folder) == ["a", "b"]
 
 
-def test_rows_of_a_file_that_is_gone_remove_nothing_from_the_new_one(opened: Callable[..., SpoolFolder]) -> None:
+def test_rows_of_a_replaced_file_delete_nothing_from_the_new_one(opened: Callable[..., SpoolFolder]) -> None:
     folder = opened()
     folder.append([callback("old")])
     load = next_load(folder)

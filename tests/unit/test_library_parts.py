@@ -1,4 +1,4 @@
-"""What the code overrides, calls and writes of its libraries stands in a table, and the installed releases have it."""
+"""Parts of libraries that the code overrides, calls or writes are in a table, and the installed releases have them."""
 
 import ast
 import functools
@@ -23,7 +23,7 @@ DOCUMENTED = {"_mapping", "_exit"}
 
 @functools.cache
 def sources() -> dict[str, ast.Module]:
-    """Give the syntax trees of the service's modules, by name."""
+    """Return the syntax trees of the service's modules, by name."""
     return {
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): ast.parse(path.read_text())
         for package in PACKAGES
@@ -39,7 +39,7 @@ def in_table() -> set[str]:
 
 @functools.cache
 def own_classes() -> list[tuple[type[Any], list[type[Any]], ast.ClassDef]]:
-    """Give the service's classes that stand on a class of these libraries, with these."""
+    """Return the service's classes that inherit from a class of these libraries, with that class."""
     classes = []
     for module, tree in sources().items():
         if not any(imported.partition(".")[0] in LIBRARIES for imported in imports(tree)):
@@ -59,12 +59,12 @@ def imports(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
-            # A class of ours may stand on another one of ours.
+            # A class of ours may inherit from another of ours.
             if node.module == "ingest.protocol":
                 yield "uvicorn"
 
 
-def test_the_classes_that_stand_on_a_library_are_found() -> None:
+def test_the_classes_that_inherit_from_a_library_are_found() -> None:
     names = {found.__name__ for found, _, _ in own_classes()}
 
     assert {"QueueWorker", "HttpProtocol", "PinnedBackend", "_Processes", "_Server"} <= names
@@ -95,7 +95,7 @@ def test_what_they_use_or_set_of_what_they_inherit_is_in_the_table() -> None:
     assert {name for name in used if not name.startswith("__")} <= in_table()
 
 
-def test_every_private_name_that_is_nowhere_ours_is_in_the_table() -> None:
+def test_every_private_name_that_is_not_ours_is_in_the_table() -> None:
     ours: set[str] = set()
     used: set[str] = set()
     for tree in sources().values():
@@ -111,17 +111,17 @@ def test_every_private_name_that_is_nowhere_ours_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_the_installed_release_has_all_of_it(name: Name) -> None:
+def test_the_installed_release_has_every_part(name: Name) -> None:
     library_parts.check(name)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_the_line_that_was_tested_is_that_of_the_project(name: Name) -> None:
+def test_the_tested_versions_are_those_of_the_project(name: Name) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["forward"]]
 
-    assert f"{name}{LIBRARIES[name].line}" in wanted
-    assert re.search(r",<[0-9.]+$", LIBRARIES[name].line)
+    assert f"{name}{LIBRARIES[name].versions}" in wanted
+    assert re.search(r",<[0-9.]+$", LIBRARIES[name].versions)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_line_that_was_tested_is_that_of_the_project(name: Name) -> None:
         ({"rq.utils": "as_prose"}, "rq.utils.as_prose"),
     ],
 )
-def test_what_a_release_lacks_is_named_with_what_to_install(
+def test_a_missing_part_is_named_with_the_versions_to_install(
     monkeypatch: pytest.MonkeyPatch, parts: dict[str, str], missing: str
 ) -> None:
     monkeypatch.setitem(LIBRARIES, "rq", Library(">=3.0,<3.1", parts))

@@ -1,4 +1,4 @@
-"""What the wire's values mean, however they were spelled: times, senders, absent and empty, numbers as text."""
+"""What the values of a record mean, however they are written: times, senders, absent values, numbers as text."""
 
 import json
 from typing import Any
@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import normalize, wire
-from shared.wire import Record
+from shared.schema import Record
 
 
 def record(**keys: Any) -> Record:
-    """Read one report that has these keys beside the two that it must have."""
+    """Return a report with these keys, in addition to the two required ones."""
     return records({"message_id": "1", "status": "DELIVRD", **keys})[0]
 
 
@@ -41,13 +41,13 @@ def records(*reports: dict[str, Any]) -> list[Record]:
         ({"timestamp": ""}, None),
         ({"timestamp": None}, None),
         ({}, None),
-        # .NET's and Java's "no date" is the year 1; before it there is no date at all.
+        # The "no date" of .NET and Java is the year 1; earlier times are not dates.
         ({"timestamp": -62135596800}, -62135596800000),
         ({"timestamp": -99999999999}, None),
         ({"micro_timestamp": -99999999999999}, None),
     ],
 )
-def test_the_unit_of_a_time_is_told_by_its_magnitude(keys: dict[str, Any], unix_ms: int | None) -> None:
+def test_the_unit_of_a_time_follows_from_its_size(keys: dict[str, Any], unix_ms: int | None) -> None:
     assert normalize.unix_ms(record(**keys)) == unix_ms
 
 
@@ -72,7 +72,7 @@ def test_one_moment_in_any_unit_is_the_same_moment(seconds: int, ms: int, us: in
         ({}, None),
     ],
 )
-def test_the_sender_stands_under_one_of_three_keys(keys: dict[str, Any], sender: str | None) -> None:
+def test_the_sender_is_in_one_of_three_keys(keys: dict[str, Any], sender: str | None) -> None:
     assert normalize.sender(record(**keys)) == sender
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shared import progress
 
-places = st.frozensets(st.integers(0, 200))
+positions = st.frozensets(st.integers(0, 200))
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ def test_the_first_ones_are_counted_and_the_others_named(settled: set[int], text
     assert progress.parse(text) == settled
 
 
-@given(places)
+@given(positions)
 def test_what_was_written_is_read_and_counted(settled: frozenset[int]) -> None:
     assert progress.parse(progress.to_text(settled)) == settled
     assert progress.count(progress.to_text(settled)) == len(settled)
 
 
-@given(places, places)
+@given(positions, positions)
 def test_two_states_never_have_one_text(one: frozenset[int], other: frozenset[int]) -> None:
     assert (progress.to_text(one) == progress.to_text(other)) == (one == other)
 

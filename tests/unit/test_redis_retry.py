@@ -14,9 +14,9 @@ from workers.runtime import redis_retry
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    told: list[float] = []
-    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=told.append))
-    return told
+    pauses: list[float] = []
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=pauses.append))
+    return pauses
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:
@@ -59,7 +59,7 @@ def test_a_settlement_waits_while_redis_cannot_take_it(error: Exception, pauses:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_waiting_does_not_mend_is_raised(error: redis.RedisError, pauses: list[float]) -> None:
+def test_errors_that_waiting_does_not_help_are_raised(error: redis.RedisError, pauses: list[float]) -> None:
     with pytest.raises(type(error)):
         redis_retry.retry_while_unavailable(failing(1, error))
     assert not pauses

@@ -19,7 +19,7 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Give a way to write files into a folder that is the current one, and is not on the path."""
+    """Yield a function that writes files into a folder that is the current one, and is not on the path."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     before = set(sys.modules)
@@ -112,23 +112,23 @@ def test_a_name_that_several_packages_claim_is_refused(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("point", "told"),
+    ("point", "words"),
     [
         ("acme:missing", "has no attribute 'missing'"),
         ("acme:plain", "acme:plain is not decorated with @handler"),
         ("gone", "No module named 'gone'"),
     ],
 )
-def test_a_broken_entry_point_is_told(write: Write, point: str, told: str) -> None:
+def test_a_broken_entry_point_is_reported(write: Write, point: str, words: str) -> None:
     write("acme.py", "def plain(event): ...\n")
     install(write, "acme", f"acme-hook = {point}")
     message = str(refusal("acme-hook"))
     assert "'acme-hook'" in message
-    assert told in message
+    assert words in message
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.at.all", "shop.nowhere"])
-def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str) -> None:
+def test_an_unknown_name_is_reported_with_what_is_installed(write: Write, name: str) -> None:
     write("shop/__init__.py", "")
     message = str(refusal(name))
     assert f"{name!r}: is neither an installed handler (" in message
@@ -136,7 +136,7 @@ def test_an_unknown_name_is_told_with_what_is_installed(write: Write, name: str)
     assert "nor a module on the path" in message
 
 
-def test_a_misspelt_name_is_told_with_what_it_may_have_meant(write: Write) -> None:
+def test_a_misspelt_name_is_reported_with_what_it_may_mean(write: Write) -> None:
     write("refunds.py", REFUNDS)
     write("acme.py", "")
     install(write, "acme", "acme-hook = gone")
@@ -147,7 +147,7 @@ def test_a_misspelt_name_is_told_with_what_it_may_have_meant(write: Write) -> No
     assert "did you mean" not in str(refusal("acme-hook"))
 
 
-def test_a_file_or_a_function_in_place_of_a_module_is_told_as_such(write: Write) -> None:
+def test_a_file_or_a_function_instead_of_a_module_is_reported_as_such(write: Write) -> None:
     write("shop.py", HEAD + "@handler(ReportEvent)\ndef refund(event): ...\n")
 
     assert "name it without the .py" in str(refusal("shop.py"))
@@ -179,7 +179,9 @@ def plain(event): ...
 )
 
 
-def test_a_handlers_own_settings_are_read_by_whoever_calls_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handlers_own_settings_are_read_by_the_processes_that_call_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("acme.py", SETTINGS)
 
     assert str(refusal("acme")) == "CALLBACKS_HANDLERS: 'acme': its settings: ACME_URL: is not set"
@@ -209,7 +211,7 @@ def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "told"),
+    ("text", "error", "words"),
     [
         ("import nowhere_at_all", ModuleNotFoundError, "No module named 'nowhere_at_all'"),
         ("from json import nothing", ImportError, "cannot import name 'nothing' from 'json'"),
@@ -218,18 +220,18 @@ def test_what_is_wrong_with_one_entry_hides_no_other(write: Write) -> None:
         ("raise SystemExit('no licence')", SystemExit, "no licence"),
     ],
 )
-def test_a_broken_import_is_told_in_its_own_words_with_its_traceback(
-    write: Write, text: str, error: type[BaseException], told: str
+def test_a_broken_import_is_reported_in_its_own_words_with_its_traceback(
+    write: Write, text: str, error: type[BaseException], words: str
 ) -> None:
     write("broken.py", text)
     refused = refusal("broken")
     assert f"'broken': cannot be imported: {error.__name__}: " in str(refused)
-    assert told in str(refused)
+    assert words in str(refused)
     assert type(refused.__cause__) is error
     assert refused.__cause__.__traceback__ is not None
 
 
-def test_a_wrong_declaration_is_told_with_entry_and_function(write: Write) -> None:
+def test_a_wrong_declaration_is_reported_with_entry_and_function(write: Write) -> None:
     write("refunds.py", HEAD + "@handler(ReportEvent, attempts=0)\ndef refund(event): ...\n")
     assert str(refusal("refunds")) == (
         "CALLBACKS_HANDLERS: 'refunds': refunds.refund: attempts must be a whole number from 1, not 0"
@@ -293,9 +295,7 @@ def test_objects_that_answer_for_any_attribute_are_no_handlers(write: Write) -> 
         "def later():\n    import ingest.app",
     ],
 )
-def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
-    write: Write, tmp_path: Path, text: str
-) -> None:
+def test_a_module_of_the_project_by_a_name_of_the_service_is_refused(write: Write, tmp_path: Path, text: str) -> None:
     for name in ("workers", "shared", "ingest"):
         write(f"{name}/__init__.py", "")
     write("workers/tasks.py", "def send(): ...")
@@ -304,11 +304,11 @@ def test_a_module_of_the_project_by_a_name_of_the_service_is_refused_as_taken(
 
     message = str(refusal("refunds"))
 
-    taken = next(name for name in ("workers", "shared", "ingest") if f"name '{name}' is taken" in message)
-    assert f"a handler cannot import {tmp_path / taken}; rename it, or move it" in message
+    reserved = next(name for name in ("workers", "shared", "ingest") if f"name '{name}' is reserved" in message)
+    assert f"a handler cannot import {tmp_path / reserved}: rename it, or move it" in message
 
 
-def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Path) -> None:
+def test_the_line_that_imports_a_reserved_name_is_named(write: Write, tmp_path: Path) -> None:
     write("shared.py", "")
     write("shop/__init__.py", "")
     write("shop/prices.py", "\n\ndef price():\n    import shared\n")
@@ -318,13 +318,13 @@ def test_the_line_that_imports_a_taken_name_is_named(write: Write, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("file", "entry"), [("ingest.py", "ingest"), ("shared/orders.py", "shared.orders")])
-def test_a_handlers_module_of_a_taken_name_is_refused_as_taken(write: Write, file: str, entry: str) -> None:
+def test_a_handlers_module_with_a_reserved_name_is_refused(write: Write, file: str, entry: str) -> None:
     write(file, REFUNDS)
 
-    assert f"the name '{entry.partition('.')[0]}' is taken by this service" in str(refusal(entry))
+    assert f"the name '{entry.partition('.')[0]}' is reserved for this service" in str(refusal(entry))
 
 
-def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
+def test_modules_with_reserved_names_that_no_handler_imports_are_nobodys_trouble(write: Write) -> None:
     for name in ("workers", "shared", "ops", "cli"):
         write(f"{name}/__init__.py", "raise RuntimeError")
     write("shop/__init__.py", "")
@@ -334,7 +334,7 @@ def test_modules_of_taken_names_that_no_handler_imports_are_nobodys_trouble(writ
     assert names("shop.refunds") == ["refund", "audit"]
 
 
-def test_the_built_in_handlers_are_found_where_a_project_has_modules_of_taken_names(write: Write) -> None:
+def test_the_built_in_handlers_are_found_where_a_project_has_modules_with_reserved_names(write: Write) -> None:
     write("workers/__init__.py", "raise RuntimeError")
 
     assert names("log", "workers.handlers.jsonl.handler") == ["log", "jsonl"]

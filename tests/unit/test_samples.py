@@ -76,9 +76,9 @@ def test_all_samples_can_be_given_the_same_field() -> None:
     assert {event.text for event in found if isinstance(event, ReplyEvent)} == {"Hello"}
 
 
-def test_a_field_that_there_is_not_is_named() -> None:
+def test_an_unknown_field_is_named() -> None:
     for make in (samples.report, samples.reply, samples.named):
-        with pytest.raises(TypeError, match=r"no field to give: recipent; there are .*recipient"):
+        with pytest.raises(TypeError, match=r"unknown fields: recipent; known are .*recipient"):
             make(recipent="1")
 
 

@@ -1,4 +1,4 @@
-"""The settings: what each variable means, what is told of a wrong value, and that no secret is shown."""
+"""The settings: what each variable means, the error of a wrong value, and that no secret is shown."""
 
 import dataclasses
 import ipaddress
@@ -71,7 +71,7 @@ def test_a_variable_is_read(variable: str, given: str, field: str, value: Any) -
     "variable",
     [row.variable for row in settings.table_rows() if row.variable not in ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")],
 )
-def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
+def test_an_empty_value_is_the_same_as_none(variable: str) -> None:
     assert settings.load({variable: "  "}) == settings.load({})
 
 
@@ -113,7 +113,7 @@ def test_an_empty_value_is_as_good_as_none(variable: str) -> None:
         ("CALLBACKS_HANDLERS", ","),
     ],
 )
-def test_a_wrong_value_is_told_with_its_variables_name_and_without_its_secrets(variable: str, given: str) -> None:
+def test_a_wrong_value_is_reported_with_the_variables_name_and_without_secrets(variable: str, given: str) -> None:
     (problem,) = problems({variable: given})
     assert problem.startswith(f"{variable}: ")
     assert SECRET not in problem
@@ -125,11 +125,11 @@ def test_a_wrong_redis_url_is_not_repeated_as_it_may_hold_a_password() -> None:
     assert "redis://" in problem
 
 
-def test_every_fault_is_told_at_once() -> None:
-    told = problems(
+def test_all_mistakes_are_reported_at_once() -> None:
+    messages = problems(
         {"PORT": "x", "CALLBACKS_DURABILITY": "y", "CALLBACKS_HANDLERS": "z!"}, "REDIS_URL", "CALLBACKS_TOKENS"
     )
-    assert {problem.split()[0].rstrip(":") for problem in told} == {
+    assert {problem.split()[0].rstrip(":") for problem in messages} == {
         "PORT", "CALLBACKS_DURABILITY", "CALLBACKS_HANDLERS", "REDIS_URL", "CALLBACKS_TOKENS",
     }  # fmt: skip
 
@@ -182,10 +182,10 @@ def test_the_table_explains_every_setting_once() -> None:
         "redis://",
     ],
 )
-def test_an_address_that_redis_could_not_use_is_refused_without_being_repeated(url: str) -> None:
+def test_a_url_that_redis_cannot_use_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         settings.load({"REDIS_URL": url})
-    assert str(error.value).startswith("REDIS_URL: must be an address")
+    assert str(error.value).startswith("REDIS_URL: must be a URL")
     assert "se/cret" not in str(error.value)
 
 
@@ -198,12 +198,12 @@ def test_an_address_that_redis_could_not_use_is_refused_without_being_repeated(u
         "redis+sentinel://:pw@h1:26379,[::1]:26380,h3/service/1",
     ],
 )
-def test_an_address_that_redis_can_use_is_taken(url: str) -> None:
+def test_a_url_that_redis_can_use_is_accepted(url: str) -> None:
     assert settings.load({"REDIS_URL": url}).redis_url == url
 
 
 @pytest.mark.parametrize("password", ["hunter2", "x" * 11, "x" * 257])
-def test_a_password_that_is_too_short_or_too_long_is_refused_without_being_repeated(password: str) -> None:
+def test_a_password_that_is_too_short_or_too_long_is_refused_without_being_quoted(password: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^CALLBACKS_OPS_PASSWORD: must have 12 to 256 characters") as error:
         settings.load({"CALLBACKS_OPS_PASSWORD": password})
     assert password not in str(error.value)
@@ -216,7 +216,7 @@ def test_the_password_of_the_page_is_in_no_repr() -> None:
 
 
 @pytest.mark.parametrize("given", [{"PORT": "http"}, {"DATABASE_URL_FILE": "/nowhere"}, {"CALLBACKS_TOKENS": "/"}])
-def test_what_the_caller_does_not_read_may_be_wrong_and_has_its_default(given: dict[str, str]) -> None:
+def test_a_variable_that_the_caller_does_not_read_may_be_wrong(given: dict[str, str]) -> None:
     (variable,) = (name.removesuffix("_FILE") for name in given)
 
     assert settings.load(given, unused=(variable,)) == settings.load({})
@@ -224,7 +224,7 @@ def test_what_the_caller_does_not_read_may_be_wrong_and_has_its_default(given: d
         settings.load(given)
 
 
-def test_every_variable_that_only_some_read_is_a_setting() -> None:
+def test_the_lists_of_variables_name_only_settings() -> None:
     variables = {row.variable for row in settings.table_rows()}
 
     for names in (

@@ -45,7 +45,7 @@ def test_secrets_are_masked(url: str, redacted_url: str) -> None:
         ("http://127.0.0.1/callbacks/s3cr3t#top", "must not have a fragment (#…)"),
         (
             "http://127.0.0.1/callbacks/s3cr3t/reply",
-            "must be the base, without /status or /reply (or say --single-url)",
+            "must be the base URL without /status or /reply: remove it, or use --single-url",
         ),
     ],
 )

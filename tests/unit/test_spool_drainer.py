@@ -1,4 +1,4 @@
-"""Draining: in order, only what Redis has leaves the spool, and one row does not hold back the others."""
+"""Draining: in order; only what Redis has leaves the spool; one row does not hold back the others."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tests.unit.spools import Redis, callback, running, spool, until
 pytestmark = pytest.mark.usefixtures("hurried")
 
 
-def test_what_waits_at_the_end_is_drained_by_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_backlog_at_the_end_is_drained_by_the_next_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.blocked_reason = "away"
@@ -21,7 +21,7 @@ def test_what_waits_at_the_end_is_drained_by_the_next(tmp_path: Path, caplog: py
             await store.write([callback("a")])
         redis.blocked_reason = None
         async with running(redis, spool(tmp_path)) as store:
-            await until(lambda: redis.kept == ["a"] and store.report.state == "drained")
+            await until(lambda: redis.accepted == ["a"] and store.report.state == "drained")
 
     asyncio.run(scenario())
     assert "action=spool_not_drained callbacks=1" in caplog.text
@@ -59,51 +59,51 @@ def test_a_row_that_redis_refuses_does_not_hold_back_the_others(tmp_path: Path) 
             for body in ("a", "poison", "c"):
                 await store.write([callback(body)])
             redis.poison, redis.blocked_reason = "poison", None
-            await until(lambda: set(redis.kept) == {"a", "c"})
+            await until(lambda: set(redis.accepted) == {"a", "c"})
             await store.write([callback("d")])
             await until(lambda: store.report.checks()["spool"]["waiting_callbacks"] == 1)
             redis.poison = ""
             await until(lambda: store.report.state == "drained")
-            assert sorted(redis.kept) == ["a", "c", "d", "poison"]
+            assert sorted(redis.accepted) == ["a", "c", "d", "poison"]
 
     asyncio.run(scenario())
 
 
-def test_a_row_that_breaks_our_own_code_is_set_aside_raw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_row_on_which_our_own_code_fails_is_moved_to_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             for body in ("a", "text of a person", "c"):
                 await store.write([callback(body)])
-            redis.faulty, redis.blocked_reason = "text of a person", None
+            redis.fails_on, redis.blocked_reason = "text of a person", None
             await until(lambda: store.report.state == "drained")
-            assert redis.kept == ["a", "c"]
+            assert redis.accepted == ["a", "c"]
 
     asyncio.run(scenario())
-    [aside] = (tmp_path / "spool").glob("*.faulty")
+    [aside] = (tmp_path / "spool").glob("*.failed")
     assert b"text of a person" in aside.read_bytes()
     assert "text of a person" not in caplog.text
 
 
-def test_a_fault_that_hits_everything_sets_nothing_aside(tmp_path: Path) -> None:
+def test_an_error_with_every_row_moves_none_to_a_file(tmp_path: Path) -> None:
     async def scenario() -> None:
         redis = Redis()
         redis.blocked_reason = "away"
         async with running(redis, spool(tmp_path)) as store:
             for _ in range(5):
                 await store.write([callback("same")])
-            redis.faulty, redis.blocked_reason = "same", None
+            redis.fails_on, redis.blocked_reason = "same", None
             await until(lambda: redis.asked > 8)
             assert store.report.checks()["spool"]["waiting_callbacks"] == 5
-            redis.faulty = ""
-            await until(lambda: redis.kept == ["same"] * 5)
+            redis.fails_on = ""
+            await until(lambda: redis.accepted == ["same"] * 5)
 
     asyncio.run(scenario())
-    assert list((tmp_path / "spool").glob("*.faulty")) == []
+    assert list((tmp_path / "spool").glob("*.failed")) == []
 
 
-def test_an_unexpected_error_is_told_and_draining_goes_on(
+def test_an_unexpected_error_is_logged_and_draining_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     private = "text of a person"
@@ -122,8 +122,8 @@ def test_an_unexpected_error_is_told_and_draining_goes_on(
             await store.write([callback("a")])
             monkeypatch.setattr(folder, "next_batch", broken)
             redis.blocked_reason = None
-            await until(lambda: redis.kept == ["a"])
+            await until(lambda: redis.accepted == ["a"])
 
     asyncio.run(scenario())
-    assert "action=unexpected_error where=drain KeyError" in caplog.text
+    assert "action=unexpected_error where=drain count=1 KeyError" in caplog.text
     assert private not in caplog.text

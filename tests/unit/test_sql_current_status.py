@@ -1,4 +1,4 @@
-"""The lattice: which of a message's statuses is its current one, whatever order they came in."""
+"""Which of a message's statuses is the current one, in whatever order they came."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ GATEWAYS = ("ACCEPTD", "UNKNOWN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "D
 
 
 def status(name: str, seconds: float | None = 0, **columns: Any) -> TableRow:
-    """Give a row of `statuses`, of a report that happened so many seconds after noon (None: it does not say)."""
+    """Return a row of `statuses` for a report that occurred `seconds` after noon (None: no time)."""
     occurred_at = None if seconds is None else NOON + timedelta(seconds=seconds)
     return {
         "event_id": f"{name}-{seconds}",
@@ -53,7 +53,7 @@ SEVEN = (
 )
 
 
-def test_all_5040_orders_of_seven_statuses_end_alike() -> None:
+def test_all_5040_orders_of_seven_statuses_have_the_same_result() -> None:
     ends = {tuple(current(*order).items()) for order in itertools.permutations(SEVEN)}
     (end,) = ends
     row = dict(end)
@@ -75,7 +75,7 @@ def test_a_message_that_expired_and_was_then_delivered_by_sms_ends_as_delivered(
 
 @pytest.mark.parametrize("first", GATEWAYS)
 @pytest.mark.parametrize("second", GATEWAYS)
-def test_the_order_of_the_gateways_table_comes_before_time(first: str, second: str) -> None:
+def test_the_rank_of_a_status_comes_before_its_time(first: str, second: str) -> None:
     orders = {
         "ACCEPTD": 1,
         "UNKNOWN": 1,
@@ -90,12 +90,12 @@ def test_the_order_of_the_gateways_table_comes_before_time(first: str, second: s
     assert current(status(first, 0), status(second, 0.001))["status"] == winner
 
 
-def test_of_statuses_of_one_order_the_latest_counts_and_one_without_time_least() -> None:
+def test_of_statuses_with_one_rank_the_latest_is_current_and_one_without_time_comes_last() -> None:
     assert current(status("UNDELIV", 5), status("EXPIRED", 4))["status"] == "UNDELIV"
     assert current(status("UNDELIV", None), status("EXPIRED", -(10**10)))["status"] == "EXPIRED"
 
 
-def test_an_unknown_status_is_progress_it_hides_no_end_and_shows_when_it_is_the_latest() -> None:
+def test_an_unknown_status_counts_as_progress_and_hides_no_final_status() -> None:
     assert current(status("ACCEPTD", 0), status("ROUTED", 1))["status"] == "ROUTED"
     assert current(status("ACCEPTD", 1), status("ROUTED", 0))["status"] == "ACCEPTD"
     assert current(status("UNDELIV", 0), status("ROUTED", 1))["status"] == "UNDELIV"
@@ -107,7 +107,7 @@ def test_each_message_has_a_row_of_its_own_sorted_by_id() -> None:
 
 
 @pytest.mark.parametrize("time", [datetime(1, 1, 1, tzinfo=UTC), NOON, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)])
-def test_standings_compare_as_times_do_from_the_first_year_to_the_last(time: datetime) -> None:
+def test_status_ranks_sort_as_times_do_from_the_first_year_to_the_last(time: datetime) -> None:
     def status_rank(at: datetime | None) -> str:
         return current_status.status_rank("ACCEPTD", at, "")
 
@@ -127,12 +127,12 @@ rows = st.builds(
 
 
 @given(st.lists(rows, min_size=1, max_size=6), st.randoms(use_true_random=False))
-def test_neither_order_nor_grouping_nor_repetition_changes_the_end(found: list[TableRow], random: Any) -> None:
-    # The same event says the same each time.
+def test_order_grouping_and_repetition_do_not_change_the_result(found: list[TableRow], random: Any) -> None:
+    # The same event has the same row each time.
     statuses = list({row["event_id"]: row for row in found}.values())
     end = current(*statuses)
-    again = [*statuses, random.choice(statuses)]
-    random.shuffle(again)
-    cut = random.randint(1, len(again))
-    parts = [current(*part) for part in (again[:cut], again[cut:]) if part]
+    repeated = [*statuses, random.choice(statuses)]
+    random.shuffle(repeated)
+    cut = random.randint(1, len(repeated))
+    parts = [current(*part) for part in (repeated[:cut], repeated[cut:]) if part]
     assert reduce(current_status.merge, parts) == end

@@ -1,4 +1,4 @@
-"""DATABASE_URL: what it may be, and that nothing ever shows its password. And the texts that columns hold."""
+"""DATABASE_URL: valid values, and no message with its password. And the texts that columns hold."""
 
 import json
 import os

@@ -67,10 +67,10 @@ def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -
 def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
     told = rendered(NOW)
 
-    assert "1,234.5 callbacks/s in the last minute, at most 2,000.0/s in the last hour" in told
+    assert "1,234.5 callbacks/s in the last minute, peak 2,000.0/s in the last hour" in told
     assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in told
-    assert "refund            1,234,567        9         0     0  on" in told
-    assert "redis         keeps what it acknowledges; 300 MiB of 2 GiB" in told
+    assert "refund            1,234,567        9         0     0  active" in told
+    assert "redis         durable; 300 MiB of 2 GiB" in told
     assert "2 web, 4 workers; spools: drained, none, 0 callbacks" in told
     assert "audit         balances (4 s ago)" in told
 
@@ -90,7 +90,7 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
     nothing = AcknowledgeTimes(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None)
     told = rendered(replace(NOW, recent_rate=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0))
 
-    assert "0.0 callbacks/s in the last minute, at most 0.0/s" in told
+    assert "0.0 callbacks/s in the last minute, peak 0.0/s" in told
     assert "nothing in the last 5 minutes" in told
     assert "█" not in told
 
@@ -98,18 +98,18 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"balance": None}, "audit         not taken while very much waits"),
+        ({"balance": None}, "audit         not run while very many jobs wait"),
         (
             {"balance": Balance(balances=False, moving=False, difference=3, age_seconds=90.0)},
-            "audit         does not balance: 3 are nowhere, or twice (1 min ago)",
+            "audit         does not balance: 3 lost or counted twice (1 min ago)",
         ),
-        ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "moves too fast"),
+        ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "changes too fast"),
         ({"findings": (Finding("appendonly", ok=False, detail="no", remedy="mend"),)}, "appendonly: no (mend)"),
-        ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "does not keep what it acknowledges"),
+        ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "not durable"),
         ({"spools": (SpoolStatus("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
-        ({"spools": ()}, "no web process tells its state"),
+        ({"spools": ()}, "no web process reports its state"),
         ({"quarantined": 5}, "quarantine    5"),
-        ({"handlers": (at_handler(paused_by="operator"),)}, "  off"),
+        ({"handlers": (at_handler(paused_by="operator"),)}, "  paused"),
         ({"handlers": (at_handler(paused_by="handler"),)}, "  paused"),
         ({"handlers": (at_handler(workers=0),)}, "  no worker"),
         ({"handlers": tuple(at_handler(f"h{number}") for number in range(25))}, "5 more handlers"),

@@ -3,7 +3,7 @@
 from shared import tracebacks
 
 
-def test_a_chain_that_leads_back_to_itself_ends() -> None:
+def test_a_cyclic_chain_of_exceptions_ends() -> None:
     first, second = ValueError("a number"), KeyError("a text")
     first.__cause__, second.__cause__ = second, first
 

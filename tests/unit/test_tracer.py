@@ -1,4 +1,4 @@
-"""Spans are exported beside the service: whatever becomes of an exporter, nobody waits for it but a bounded end."""
+"""Spans are exported in the background: nothing waits for an exporter, except the end, for a limited time."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 class Hanging(SpanExporter):
-    """Exports nothing, and does not end either, before `released`."""
+    """Neither exports nor ends before `released`."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -39,7 +39,7 @@ def hanging() -> Iterator[Hanging]:
     exporter.released.set()
 
 
-def test_neither_a_span_nor_the_end_of_a_process_waits_for_an_exporter_that_hangs(hanging: Hanging) -> None:
+def test_neither_a_span_nor_the_end_of_a_process_waits_for_a_hanging_exporter(hanging: Hanging) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(hanging, max_queue_size=10, max_export_batch_size=5))
     tracer = Tracer(provider, "test")
@@ -60,7 +60,7 @@ def test_neither_a_span_nor_the_end_of_a_process_waits_for_an_exporter_that_hang
 
 
 @pytest.mark.parametrize("parent", ["", "nonsense", f"00-{'0' * 32}-{'b' * 16}-01", f"00-{'a' * 32}-{'b' * 16}"])
-def test_without_a_valid_parent_a_span_begins_a_trace(parent: str) -> None:
+def test_without_a_valid_parent_a_span_starts_a_trace(parent: str) -> None:
     tracer = Tracer(TracerProvider(shutdown_on_exit=False), "test")
     span = tracer.start_span("span", "server", parent=parent)
     assert tracer.traceparent(span)[3:35] not in ("a" * 32, "0" * 32)
@@ -68,7 +68,7 @@ def test_without_a_valid_parent_a_span_begins_a_trace(parent: str) -> None:
     assert tracer.traceparent(child)[:35] == tracer.traceparent(span)[:35]
 
 
-def test_an_event_carries_its_trace_where_no_reader_of_events_sees_it() -> None:
+def test_an_events_trace_is_invisible_to_its_readers() -> None:
     event = report()
     encoded = events.encode(event)
     traced = events.with_trace(encoded, TRACE)

@@ -7,7 +7,8 @@ import pytest
 
 from shared import normalize, wire
 from shared.errors import NotJson
-from shared.wire import Kind, Record, ReplyCallback
+from shared.schema import Record, ReplyCallback, ReplyMessage, StatusEnvelope
+from shared.wire import Kind
 from tests.unit.bodies import body_with, check_error
 
 STATUS = b"""{
@@ -38,7 +39,7 @@ def test_a_status_callback_is_read_as_specified(kind: Kind | None) -> None:
 
     callback = wire.read(STATUS, kind)
 
-    assert callback.envelope == wire.StatusEnvelope(
+    assert callback.envelope == StatusEnvelope(
         api_job_id="8de46f30-6b0f-4a5f-9b3a-6c7f0e9fbd6a", client_job_id="autumn"
     )
     ((report, raw),) = callback.records
@@ -57,7 +58,7 @@ def test_a_reply_is_read_as_specified(kind: Kind | None) -> None:
 
     assert isinstance(reply, ReplyCallback)
     assert reply.reply_message_id == "14466445287300014999"
-    assert reply.message == wire.ReplyMessage(text="Grüße 👋🏽 שלום")
+    assert reply.message == ReplyMessage(text="Grüße 👋🏽 שלום")
     assert raw == json.loads(REPLY)
 
 
@@ -74,7 +75,7 @@ def test_an_id_given_as_a_number_beyond_64_bits_is_its_digits() -> None:
     assert raw["message_id"] == 123456789012345678901234567890
 
 
-def test_unknown_statuses_channels_and_keys_are_kept() -> None:
+def test_unknown_statuses_channels_and_keys_are_accepted() -> None:
     body = (
         b'{"data":[{"message_id":"1","status":"READ","type":"RCS","price":{"eur":1.5}}],"account":7,"api_job_id":"j"}'
     )
@@ -130,7 +131,7 @@ def test_a_bad_record_leaves_its_siblings() -> None:
         (b'{"reply_message_id":"1","message":{"text":5}}', "Expected str | null, got int: $.message.text"),
     ],
 )  # fmt: skip
-def test_what_is_not_the_documented_shape_is_told_with_its_path(body: bytes, error: str) -> None:
+def test_an_unexpected_shape_is_reported_with_its_path(body: bytes, error: str) -> None:
     assert check_error(body) == error
 
 
@@ -139,7 +140,7 @@ def test_a_callback_posted_where_the_other_kind_belongs_is_read_as_what_it_is() 
     assert read_whole(STATUS, "reply") == read_whole(STATUS, "status")
 
 
-def test_of_many_bad_records_the_first_three_are_told() -> None:
+def test_of_many_bad_records_the_first_three_are_named() -> None:
     error = check_error(b'{"data":[1,2,3,4,5]}')
     assert error.count("Expected object, got int") == 3
     assert error.endswith("and 2 more records")
@@ -173,20 +174,20 @@ def test_a_time_beyond_every_unit_is_a_fault(number: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["status", "reply", None])
-def test_what_is_not_json_or_not_utf_8_is_told_apart(body: bytes, kind: Kind | None) -> None:
+def test_a_body_that_is_not_json_or_not_utf_8_is_not_an_unexpected_shape(body: bytes, kind: Kind | None) -> None:
     with pytest.raises(NotJson):
         wire.check(body, kind)
     with pytest.raises(NotJson):
         wire.read(body, kind)
 
 
-def test_what_is_not_utf_8_is_told_with_the_place() -> None:
+def test_invalid_utf_8_is_reported_with_its_position() -> None:
     with pytest.raises(NotJson, match="invalid start byte at byte 6"):
         wire.check(b'{"a":"\xff"}', None)
 
 
 @pytest.mark.parametrize("kind", ["status", None])
-def test_a_byte_order_mark_is_passed_over(kind: Kind | None) -> None:
+def test_a_byte_order_mark_is_skipped(kind: Kind | None) -> None:
     assert wire.check(b"\xef\xbb\xbf" + STATUS, kind) == wire.Shape("status", 1)
     assert read_whole(b"\xef\xbb\xbf" + STATUS, kind) == read_whole(STATUS, kind)
 
@@ -202,7 +203,7 @@ def test_a_byte_order_mark_is_passed_over(kind: Kind | None) -> None:
         (rb"\uD83D\uDE00", "\U0001f600"),
     ],
 )
-def test_half_an_emoji_costs_that_character_and_no_more(escaped: bytes, text: str) -> None:
+def test_half_an_emoji_becomes_one_replacement_character(escaped: bytes, text: str) -> None:
     body = b'{"reply_message_id":"1","message":{"text":"%s"}}' % escaped
     assert wire.check(body, "reply") == wire.Shape("reply", 1)
     reply = wire.read(body, None).envelope
@@ -211,7 +212,7 @@ def test_half_an_emoji_costs_that_character_and_no_more(escaped: bytes, text: st
     assert reply.message.text == text
 
 
-def test_of_a_key_given_twice_the_last_counts() -> None:
+def test_of_a_repeated_key_the_last_counts() -> None:
     callback = wire.read(b'{"reply_message_id":"1","reply_message_id":"2"}', None)
     assert isinstance(callback.envelope, ReplyCallback)
     assert callback.envelope.reply_message_id == "2"

@@ -1,4 +1,4 @@
-"""What the web process accepts, a worker makes events of: whatever stands in the fields, and however large a bundle is.
+"""What the web process accepts becomes events in a worker, whatever the fields hold and however large a bundle is.
 
 The web process answers 200 by what `check` says, and never sees the callback again.
 """
@@ -13,13 +13,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared import bodies, events, wire
+from shared import events, wire
 from shared.errors import NotJson, UnexpectedShape
 from shared.schema import Record, ReplyCallback, StatusEnvelope
 from shared.wire import Kind
 
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
-# As they stand in the body, byte by byte.
+# As they are in the body, byte by byte.
 ODD: Final = [
     b"null", b"true", b'""', b'" "', b"0", b"-0", b"1.5", b"1e400", b"-1e999999999", b"{}", b"[]", b'{"a":1e400}',
     b"9" * 17, b"9" * 18, b"-" + b"9" * 19, b"9" * 4299, b"9" * 4300, b"9" * 4301, b"-" + b"9" * 4300,
@@ -38,14 +38,14 @@ def keys_of(struct: type[msgspec.Struct]) -> list[bytes]:
 
 
 def assert_agreed(body: bytes, kind: Kind | None) -> None:
-    """Hold that what `check` says of `body` is what becomes of it in a worker."""
+    """Assert that a worker makes of `body` what `check` says of it."""
     try:
         shape = wire.check(body, kind)
     except (NotJson, UnexpectedShape) as exc:
         with pytest.raises(type(exc)):
             wire.read(body, kind)
         return
-    # The worker reads it as the kind that `check` found, which is what is kept with it.
+    # The worker reads it as the kind that `check` found, which is stored with it.
     callback = wire.read(body, shape.kind)
     made = list(events.from_callback(callback, source="fortytwo", received_at=NOW))
     assert (callback.kind, callback.faults) == (shape.kind, shape.faults)
@@ -106,7 +106,7 @@ def test_any_odd_values_in_a_reply(keys: dict[bytes, bytes], kind: Kind) -> None
     assert_agreed(members(keys), kind)
 
 
-@given(around, report, st.integers(0, 3 * bodies.RECORDS_PER_STEP), st.sampled_from(KINDS))
+@given(around, report, st.integers(0, 3 * wire.RECORDS_PER_STEP), st.sampled_from(KINDS))
 def test_odd_values_in_one_record_of_a_large_bundle(
     around: dict[bytes, bytes], odd: dict[bytes, bytes], index: int, kind: Kind
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_documented_bundle_becomes_events_however_its_letters_are_escaped(lett
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("records", "readable"), [(8_192, True), (8_193, False)])
-def test_what_the_envelope_would_bring_into_redis_is_refused_by_both(
+def test_an_envelope_that_is_too_large_for_redis_is_refused_by_both(
     kind: Kind | None, records: int, readable: bool
 ) -> None:
     ids = {b"api_job_id": b'"%b"' % (b"a" * 1024), b"client_job_id": b'"%b"' % (rb"\u00fc" * 1024)}
@@ -150,9 +150,9 @@ def test_what_the_envelope_would_bring_into_redis_is_refused_by_both(
         assert wire.check(body, kind) == wire.Shape("status", records)
         assert len(wire.read(body, kind).records) == records
         return
-    for look in (wire.check, wire.read):
+    for check in (wire.check, wire.read):
         with pytest.raises(UnexpectedShape, match="too long for so many records"):
-            look(body, kind)
+            check(body, kind)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What no gateway sends: nesting and numbers without end, rubbish by the thousand; the reader stays within bounds."""
+"""Bodies that no gateway sends: endless nesting and numbers, thousands of bad records; reading them is limited."""
 
 import contextlib
 import json
@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from shared import json_reader, normalize, wire
 from shared.errors import NotJson, UnexpectedShape
-from shared.wire import Kind, Record
+from shared.schema import Record
+from shared.wire import Kind
 from tests.unit.bodies import body_with, check_error
 
 
 @pytest.mark.parametrize("kind", ["status", "reply", None])
 @pytest.mark.parametrize("nest", [(b"[", b"]"), (b'{"a":', b"}")])
-def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nest: tuple[bytes, bytes]) -> None:
+def test_endless_nesting_is_refused(kind: Kind | None, nest: tuple[bytes, bytes]) -> None:
     deep = body_with(b'"x":' + nest[0] * 100_000 + b"1" + nest[1] * 100_000)
     with pytest.raises((UnexpectedShape, NotJson)):
         wire.check(deep, kind)
@@ -26,7 +27,7 @@ def test_nesting_without_end_is_refused_and_nothing_worse(kind: Kind | None, nes
 
 
 @pytest.mark.parametrize("number", [b"1" * 5000, b"1e400", b"-1e999999999"])
-def test_a_number_beyond_reason_stays_its_text_where_nobody_knows_the_key(number: bytes) -> None:
+def test_an_enormous_number_in_an_unknown_key_stays_text(number: bytes) -> None:
     body = body_with(b'"x":' + number)
     [(_, raw)] = wire.read(body, None).records
     assert raw["x"] == number.decode()
@@ -34,7 +35,7 @@ def test_a_number_beyond_reason_stays_its_text_where_nobody_knows_the_key(number
     assert check_error(body_with(b'"error_code":' + number)).endswith("out of range: $.data[0].error_code")
 
 
-def test_what_is_nested_deeper_than_has_a_meaning_stays_its_text() -> None:
+def test_a_value_nested_too_deeply_stays_text() -> None:
     deep = b"[" * (json_reader.MAX_DEPTH + 1) + b"]" * (json_reader.MAX_DEPTH + 1)
     wide = b"[" + b",".join([b"[]"] * 1000) + b"]"
     body = b'{"data":[{"message_id":"1","status":"SEEN","x":%s},{"message_id":"2","status":"SEEN","x":%s}]}'
@@ -45,7 +46,7 @@ def test_what_is_nested_deeper_than_has_a_meaning_stays_its_text() -> None:
 
 @pytest.mark.parametrize("kind", ["status", "reply", None])
 @pytest.mark.parametrize("depth", [json_reader.MAX_NESTING - 3, json_reader.MAX_NESTING, 900, 950, 1000])
-def test_how_deep_the_caller_stands_changes_no_verdict(kind: Kind | None, depth: int) -> None:
+def test_the_depth_of_the_callers_stack_changes_no_result(kind: Kind | None, depth: int) -> None:
     nest = b"[" * depth + b"]" * depth
     status = b'{"data":[%s],"x":%s}' % (b",".join([b'{"message_id":"1","status":"SEEN"}'] * 600), nest)
     for body in (body_with(b'"x":' + nest), status, b'{"reply_message_id":"1","x":%s}' % nest):
@@ -56,7 +57,7 @@ def test_how_deep_the_caller_stands_changes_no_verdict(kind: Kind | None, depth:
 
 
 def is_read(reader: Callable[[bytes, Kind | None], object], body: bytes, kind: Kind | None, frames: int) -> bool:
-    """Whether `body` is read by a caller that stands so many frames deeper than this one."""
+    """Return whether `body` is read by a caller with this many more stack frames."""
     if frames:
         return is_read(reader, body, kind, frames - 1)
     try:
@@ -76,7 +77,7 @@ reports = st.dictionaries(keys, json_values) | json_values
 
 
 @given(st.lists(reports, max_size=5), st.dictionaries(st.text(), json_values, max_size=3))
-def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], around: dict[str, Any]) -> None:
+def test_each_record_is_read_or_is_a_fault_by_itself(data: list[Any], around: dict[str, Any]) -> None:
     body = json.dumps({**around, "data": data}).encode("utf-8", "surrogatepass")
     try:
         callback = wire.read(body, None)
@@ -96,19 +97,19 @@ def test_any_records_are_read_or_are_faults_each_for_itself(data: list[Any], aro
     st.binary() | json_values.map(lambda value: json.dumps(value).encode()), st.sampled_from(["status", "reply", None])
 )
 def test_no_body_raises_anything_but_the_two_errors(body: bytes, kind: Kind | None) -> None:
-    for look in (wire.check, wire.read):
+    for check in (wire.check, wire.read):
         with contextlib.suppress(NotJson, UnexpectedShape):
-            look(body, kind)
+            check(body, kind)
 
 
-def test_an_unknown_key_that_cannot_be_read_costs_nobody_anything() -> None:
+def test_an_unreadable_unknown_key_costs_no_record() -> None:
     body = b'{"data":[{"message_id":"1","status":"SEEN"}],"35679123456":1e999,"deep":%s}' % (b"[" * 200 + b"]" * 200)
     callback = wire.read(body, "status")
     assert len(callback.records) == 1
     assert callback.extra["35679123456"] == "1e999"
 
 
-def test_what_stands_beside_the_records_does_not_multiply_with_them() -> None:
+def test_unknown_keys_next_to_the_records_are_not_multiplied_by_them() -> None:
     records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 1000)
     callback = wire.read(b'{"data":[%s],"new":"%s"}' % (records, b"x" * 100_000), "status")
     assert (len(callback.records), callback.extra) == (1000, {})
@@ -116,12 +117,12 @@ def test_what_stands_beside_the_records_does_not_multiply_with_them() -> None:
     assert error == "Expected str of length <= 1024: $.client_job_id"
 
 
-def test_a_bundle_of_rubbish_is_given_up_on_as_a_whole() -> None:
+def test_a_bundle_with_too_many_faults_is_refused_as_a_whole() -> None:
     error = check_error(b'{"data":[{"message_id":"1","status":"SEEN"}%s]}' % (b",{}" * 100_000))
     assert error.startswith("more than 1000 records cannot be read: missing required key: $.data[1].message_id")
 
 
-def test_the_envelope_s_texts_do_not_multiply_beyond_reason() -> None:
+def test_the_copies_of_the_envelopes_texts_are_limited() -> None:
     records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 15_000)
     escaped = rb"\u0001" * 1000
     body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (escaped, escaped, records)

@@ -1,4 +1,4 @@
-"""A large body is checked in steps: the web process serves everybody else between them."""
+"""A large body is checked in steps: the web process serves other requests between them."""
 
 import asyncio
 import functools
@@ -11,16 +11,15 @@ from starlette.types import Message
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, GroupCommit
-from ingest.log import RateLimitedLog
 from ingest.sources import AddressRules, Tokens
-from shared import bodies, json_reader, lone_surrogates, wire
+from shared import json_reader, wire
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.settings import ANY_NETWORK, Token
 from tests.unit.bodies import check_error
 
 RECORD: Final = b'{"message_id":"1","status":"SEEN"}'
-RECORDS: Final = 20 * bodies.RECORDS_PER_STEP
+RECORDS: Final = 20 * wire.RECORDS_PER_STEP
 
 
 def bundle(*others: bytes, records: int = RECORDS) -> bytes:
@@ -48,28 +47,28 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
         return decode(part)
 
     for name in ("_decode_record", "_decode_records"):
-        monkeypatch.setattr(bodies, name, functools.partial(counted, getattr(bodies, name)))
+        monkeypatch.setattr(wire, name, functools.partial(counted, getattr(wire, name)))
     most = steps = 0
     for _ in wire.check_stepwise(bundle(*others), "status"):
         most, decoded, steps = max(most, decoded), 0, steps + 1
-    # All together, and then, where one is at fault, each by itself.
-    assert bodies.RECORDS_PER_STEP <= most <= 2 * bodies.RECORDS_PER_STEP
-    assert steps > RECORDS // bodies.RECORDS_PER_STEP
+    # All at once, and then, if one is at fault, one by one.
+    assert wire.RECORDS_PER_STEP <= most <= 2 * wire.RECORDS_PER_STEP
+    assert steps > RECORDS // wire.RECORDS_PER_STEP
 
 
-def test_what_is_wrong_with_thousands_of_records_is_said_in_steps_too() -> None:
+def test_the_faults_of_thousands_of_records_are_found_in_steps() -> None:
     rubbish = b'{"data":[%s]}' % b",".join([RECORD, *[b"{}"] * 400_000])
     assert check_error(rubbish) == "more than 1000 records cannot be read: $.data"
     assert steps_of(wire.check_stepwise(rubbish, None)) > 5
 
 
-def test_halves_of_pairs_are_looked_for_in_steps() -> None:
+def test_lone_surrogates_are_replaced_in_steps() -> None:
     text = rb"\ud83d" * 100_000
-    assert steps_of(lone_surrogates.replace_lone_surrogates(text)) > 4
-    assert run_to_end(lone_surrogates.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
+    assert steps_of(json_reader.replace_lone_surrogates(text)) > 4
+    assert run_to_end(json_reader.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
 
 
-def test_nesting_is_measured_in_steps_and_not_where_it_cannot_be_deep() -> None:
+def test_nesting_is_measured_in_steps_and_only_if_it_may_be_deep() -> None:
     wide = b"[%s]" % b",".join([b"[]"] * 100_000)
     assert steps_of(json_reader.check_nesting(wide, records=0)) > 4
     assert steps_of(json_reader.check_nesting(bundle(), records=RECORDS)) == 1
@@ -84,7 +83,7 @@ def test_elements_are_counted_without_making_them(array: bytes, elements: int) -
 
 
 class Instant:
-    """A store that is done at once."""
+    """A store that returns at once."""
 
     async def write(self, batch: Sequence[BatchEntry]) -> None:
         assert len(batch) == 1
@@ -107,7 +106,6 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
             in_flight=in_flight,
             max_body_bytes=len(body),
             body_timeout_seconds=60,
-            limited_log=RateLimitedLog(),
         )
         served = 0
 
@@ -131,4 +129,4 @@ def test_others_are_served_while_the_web_process_checks_a_large_body() -> None:
 
     status, served = asyncio.run(scenario())
     assert status == 200
-    assert served > RECORDS // bodies.RECORDS_PER_STEP
+    assert served > RECORDS // wire.RECORDS_PER_STEP

@@ -11,8 +11,10 @@
 local backfilled_prefix, backfilled_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
-local head, tail, fields, description, job_prefix = next_text(), next_text(), next_list(), next_text(), next_text()
-local max_events, ids = next_number(), next_list()
+local job = {
+  head = next_text(), tail = next_text(), fields = next_list(), about = next_text(), prefix = next_text(),
+  max_events = next_number(), ids = next_list(),
+}
 local now = now_ms()
 
 require_counters(KEYS[1])
@@ -51,19 +53,5 @@ end
 
 for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
 for kind, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], kind, number) end
-local used = 0
-for first = 1, #events, max_events do
-  local last = math.min(first + max_events - 1, #events)
-  used = used + 1
-  local id, size = ids[used], last - first + 1
-  redis.call('HSET', job_prefix .. id, unpack(fields))
-  redis.call(
-    'HSET', job_prefix .. id,
-    'data', head .. table.concat(events, ',', first, last) .. tail,
-    'description', size .. description,
-    'items', size
-  )
-  redis.call('RPUSH', KEYS[3], id)
-end
-if used > 0 then redis.call('SADD', KEYS[2], KEYS[3]) end
+enqueue_events(KEYS[2], KEYS[3], events, job)
 return {#events, already_enqueued, already_fanned_out}

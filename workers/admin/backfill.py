@@ -44,7 +44,9 @@ class Backfill:
         self._queue = queues.delivery_queue(handler)
         self._offers = offers
         self._dedupe_seconds = dedupe_seconds
-        self._script = connection.register_script(scripts.load("types", "arguments", "clock", "admin/backfill"))
+        self._script = connection.register_script(
+            scripts.load("types", "arguments", "clock", "enqueue", "admin/backfill")
+        )
 
     def enqueue(
         self, past: Iterable[Event], *, before_each: Callable[[], None] = lambda: None

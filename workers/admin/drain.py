@@ -1,46 +1,42 @@
-"""Maintenance for `callbacks handlers drain`: stops the supervisor when the handler's queue is empty."""
+"""Emptying the queue of a handler: its supervisor ends when nothing is left."""
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import redis
 
-from shared import queues
 from workers.admin import queue_state
 from workers.admin.queue_state import QueueState
-from workers.runtime.maintenance import Maintenance
 
 _CHECK_SECONDS: Final = 1.0
 
 
-class QueueDrainMaintenance(Maintenance):
-    """Maintains the queue of `handler`, and about every second calls `on_progress` with its state."""
+class QueueDrain:
+    """A task of maintenance: about each second, calls `on_progress` with what still waits for `handler`."""
 
-    def __init__(
-        self, handler: str, *, connection: redis.Redis, on_progress: Callable[[QueueState], None], **more: Any
-    ) -> None:
-        super().__init__([queues.delivery_queue(handler)], connection=connection, **more)
+    def __init__(self, handler: str, *, connection: redis.Redis, on_progress: Callable[[QueueState], None]) -> None:
+        self._connection = connection
         self._handler = handler
         self._on_progress = on_progress
         self._check_at = 0.0
 
-    def tick(self, workers: Iterable[str]) -> None:
-        """Do what is due; once the queue is empty, send this process SIGTERM, which stops its supervisor.
+    @property
+    def is_due(self) -> bool:
+        """Whether a second has passed since the last check."""
+        return time.monotonic() >= self._check_at
 
-        Raises redis.RedisError if Redis is unavailable.
+    def tick(self) -> None:
+        """Report what waits. Once nothing does, stop this process's supervisor, as SIGTERM would.
+
+        Raise redis.RedisError.
         """
-        super().tick(workers)
-        if time.monotonic() >= self._check_at:
-            self._check_at = time.monotonic() + _CHECK_SECONDS
-            self.attempt("maintenance_drain", self._progress)
-
-    def _progress(self) -> None:
+        self._check_at = time.monotonic() + _CHECK_SECONDS
         try:
             self._on_progress(queue_state.read_state(self._connection, self._handler))
         finally:
-            # Also if the progress could not be read or printed.
+            # Even if the report failed.
             if queue_state.is_empty(self._connection, self._handler):
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -1,76 +1,71 @@
-"""What becomes of an event after an attempt: delivered, tried again later, or dead; and what to write down for it."""
+"""Retrying: what becomes of an event after an attempt, when its retry is due, and how the retry is made.
+
+1. Attempt: `RetryPolicy.decide`. A handler that returns has the event. If it raises, the event is retried while
+   attempts of the handler's `attempts` are left; after the last one, or after Reject, it becomes a dead letter.
+2. Backoff: `backoff_seconds`, unless the handler raised Retry with a time of its own.
+3. Scheduling: a retry is a job of one event, with the number of its attempt and the status "scheduled"
+   (`_retry_job`). The step that settles the failed attempt (`settle.lua`) writes the job and enters it, by the time it
+   is due, in RQ's registry of scheduled jobs of the handler's queue (`keys.rq_scheduled`).
+4. Promotion: a supervisor's maintenance calls `JobTransitions.promote_due` (`workers/runtime/job_transitions.py`,
+   `promote.lua`), which moves the jobs that are due to the end of the queue. So no worker waits for a retry.
+
+A job that fails as a whole by an error of this service is another matter: see `workers/failures/failed_jobs.py`.
+"""
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from rq.job import JobStatus
 
-from shared import events, keys, queues
+from shared import events, queues
 from workers.declaration import Handler
 from workers.deliver.run import EventOutcome
+from workers.deliver.settle import ScheduledRetry
 from workers.failures import dead_letters
-from workers.runtime.outcome import Done, Failed, InternalError, Outcome, Rejected, RetryRequested
-from workers.runtime.settlement import NewFailure, ScheduledRetry
+from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
+from workers.runtime.settlement import NewFailure
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 
 
 def backoff_seconds(attempt: int) -> float:
-    """Give the pause after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, an hour at most.
+    """Return how long to wait after a failed attempt (1 is the first): 1, 4, 16, 64, … seconds, at most an hour.
 
-    Eight attempts so cover about an hour and a half. A tenth is left to chance, so that events that failed together
-    do not come back together.
+    So eight attempts take about an hour and a half. A tenth is random, so that events that failed together are not
+    retried together.
     """
-    # Any larger power of 4 is past the longest wait, and a very large one past what a float holds.
+    # Any larger power of 4 exceeds the maximum, and a very large one exceeds what a float holds.
     power = min(attempt - 1, 6)
-    return min(4.0**power, _MAX_BACKOFF_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # no secret
+    return min(4.0**power, _MAX_BACKOFF_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # not a secret
 
 
 class RetryPolicy:
-    """What becomes of the events of one settlement. `actions` counts log lines, by action and cause.
+    """What comes after an attempt at one handler.
 
-    `encode` gives the form in which an event waits for its next attempt.
+    `encode` returns the form in which an event waits for its next attempt.
     """
 
     def __init__(self, handler: Handler, *, encode: Callable[[events.Event], bytes] = events.encode) -> None:
         self._handler = handler
         self._encode = encode
-        self.counts: Counter[str] = Counter()
-        self.actions: Counter[tuple[str, str]] = Counter()
-        self.dead: list[NewFailure] = []
-        self.later: list[ScheduledRetry] = []
 
-    def decide(self, ended: EventOutcome) -> None:
-        """Decide on an event: delivered, dead, or tried again."""
+    def decide(self, ended: EventOutcome) -> NewFailure | ScheduledRetry | None:
+        """Return the event's dead letter or its retry; None if it is delivered."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
-            self._add_dead_letter(dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt), outcome)
-        elif isinstance(outcome, Done):
-            self.counts[keys.handler_counter(name, event.kind, "delivered")] += 1
-        elif isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
-            self._add_dead_letter(dead_letters.from_event(name, event, attempt, outcome), outcome)
-        else:
-            wait = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
-            self.actions["event_retried", _cause(outcome)] += 1
-            self.later.append(
-                _retry_job(name, self._encode(event), attempt + 1, backoff_seconds(attempt) if wait is None else wait)
-            )
-
-    def _add_dead_letter(self, letter: NewFailure, outcome: Outcome) -> None:
-        # Counted as dead by the step that keeps it, or as dropped where one of its name is there.
-        self.actions["event_dead", _cause(outcome)] += 1
-        self.dead.append(letter)
-
-
-def _cause(outcome: Outcome) -> str:
-    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()
+            return dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt)
+        if isinstance(outcome, Done):
+            return None
+        if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
+            return dead_letters.from_event(name, event, attempt, outcome)
+        asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
+        seconds = backoff_seconds(attempt) if asked is None else asked
+        return _retry_job(name, self._encode(event), attempt + 1, seconds)
 
 
 def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> ScheduledRetry:
-    job_id = queues.new_job_id()
     fields = queues.delivery_job(
         handler,
         [encoded],
@@ -78,4 +73,4 @@ def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float)
         status=JobStatus.SCHEDULED,
         description=f"1 event for {handler}, attempt {attempt}",
     )
-    return ScheduledRetry(job_id, time.time() + after_seconds, fields)
+    return ScheduledRetry(queues.new_job_id(), time.time() + after_seconds, fields)

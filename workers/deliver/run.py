@@ -1,4 +1,7 @@
-"""One run of a deliver worker: the events of the jobs that it took along, and how far each of those jobs is settled."""
+"""One run of a deliver worker: the events of the jobs that it claimed, and how far each of those jobs is settled.
+
+A run owns its pause state (`probe`) and its pace: how many events have an outcome, and in how many seconds.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,13 +10,18 @@ from typing import Any
 from msgspec import Struct
 
 from shared import events, progress
+from workers.deliver.pause_probe import ProbeState
 from workers.runtime import outcome as outcomes
+from workers.runtime.claim import ClaimedJob
 from workers.runtime.outcome import DONE, InternalError, Outcome
-from workers.runtime.settlement import ClaimedJob, Settlement
+from workers.runtime.settlement import Settlement
 
 
 class _JobProgress(Struct):
-    """One job's part of a run: its number there, its settled items' places, how many it has, its progress so far."""
+    """One job of a run: its number in the run, the indices of its settled events, how many events it has.
+
+    `stored_progress` is how far it is settled in Redis.
+    """
 
     number: int
     claimed: ClaimedJob
@@ -27,14 +35,14 @@ class _JobProgress(Struct):
 
 
 class EventOutcome(Struct, frozen=True, gc=False):
-    """What became of an event; `position` is None where the handler was not called by this run.
+    """The outcome of the event with this `index` in its job; `position` is None if this run did not call the handler.
 
-    Where it cannot be read, `event` is None, and `decoded` is what a JSON decoder made of it.
+    For an event that cannot be read, `event` is None and `decoded` is what the JSON decoder returned.
     """
 
     position: int | None
     job: _JobProgress
-    place: int
+    index: int
     attempt: int
     outcome: Outcome
     event: events.Event | None = None
@@ -42,97 +50,116 @@ class EventOutcome(Struct, frozen=True, gc=False):
 
 
 class Run:
-    """The events of one run in order, what became of them, and how far all of them are settled.
+    """The events of one run in order, their outcomes, and how far they are settled.
 
-    The first portion is the running job's own; `worker` is who runs it, by name.
+    The first claimed job is the running job's own; `worker` is the name of the worker that runs it.
     """
 
     def __init__(self, claimed_jobs: Sequence[ClaimedJob], *, worker: str) -> None:
         self.job_id = claimed_jobs[0].job_id
         self.worker = worker
+        # How many workers have died of the job since it last made progress.
+        self.deaths = claimed_jobs[0].deaths
+        self.probe = ProbeState(is_probe=claimed_jobs[0].is_probe)
         self.started_at = self.settled_at = time.monotonic()
+        # How many events have an outcome of this run.
+        self.recorded = 0
         self.coalesced_bytes = 0
-        # Whether jobs may have been taken that this run does not go on with; only its own job's next run finds them.
+        # Whether jobs may have been coalesced that are not part of this run: only the job's next run finds them.
         self.needs_another_run = False
         self.events: list[events.Event] = []
         self.attempts: list[int] = []
-        self.recorded = 0
         self._origins: list[tuple[_JobProgress, int]] = []
         self._jobs: list[_JobProgress] = []
-        # What became of events, and is not settled. First what was finished in the hands of a worker that died.
+        # Outcomes that are not settled. First those of events that a worker finished before it died.
         self._unsettled: list[EventOutcome] = []
         self._recorded_positions: set[int] = set()
         self.add(claimed_jobs)
 
     def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
-        """Take further jobs into the run; give the positions of their events."""
+        """Add further jobs to the run; return the positions of their events."""
         first = len(self.events)
         for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
             _version, _handler, attempt, encoded = claimed.arguments
             if claimed.items and len(encoded) != claimed.items:
                 raise ValueError(f"the job has {len(encoded)} events and was counted as {claimed.items}")
             job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), len(encoded), claimed.progress)
-            places = [place for place in range(job.size) if place not in job.settled]
-            for place, event in zip(places, _read_events([encoded[place] for place in places]), strict=True):
+            open_indices = [index for index in range(job.size) if index not in job.settled]
+            found = _read_events([encoded[index] for index in open_indices])
+            for index, event in zip(open_indices, found, strict=True):
                 if isinstance(event, InternalError):
-                    self._unsettled.append(EventOutcome(None, job, place, attempt, event, decoded=encoded[place]))
-                elif place in claimed.finished:
-                    self._unsettled.append(EventOutcome(None, job, place, attempt, DONE, event))
+                    self._unsettled.append(EventOutcome(None, job, index, attempt, event, decoded=encoded[index]))
+                elif index in claimed.finished:
+                    self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event))
                 else:
                     self.events.append(event)
                     self.attempts.append(attempt)
-                    self._origins.append((job, place))
+                    self._origins.append((job, index))
             self._jobs.append(job)
             self.coalesced_bytes += claimed.size_bytes
         return range(first, len(self.events))
 
     @property
     def job_ids(self) -> list[str]:
-        """The jobs, by their numbers."""
+        """The ids of the jobs, by their numbers."""
         return [job.claimed.job_id for job in self._jobs]
 
     @property
+    def seconds(self) -> float:
+        """How long the run takes so far."""
+        return time.monotonic() - self.started_at
+
+    @property
+    def events_per_second(self) -> float:
+        """The run's pace: events with an outcome, per second."""
+        return self.recorded / self.seconds
+
+    @property
     def is_settled(self) -> bool:
-        """Whether all of it is."""
+        """Whether all events of all jobs are settled."""
         return all(job.is_settled for job in self._jobs)
 
+    def is_due(self, settle_seconds: float) -> bool:
+        """Return whether the last settlement was at least `settle_seconds` ago."""
+        return time.monotonic() - self.settled_at >= settle_seconds
+
     def record(self, position: int, outcome: Outcome) -> None:
-        """Note what became of an event."""
-        job, place = self._origins[position]
+        """Record the outcome of the event at a position."""
+        job, index = self._origins[position]
         self._unsettled.append(
-            EventOutcome(position, job, place, self.attempts[position], outcome, self.events[position])
+            EventOutcome(position, job, index, self.attempts[position], outcome, self.events[position])
         )
         self._recorded_positions.add(position)
         self.recorded += 1
 
     def without_outcome(self, positions: Iterable[int]) -> list[int]:
-        """Return those of these positions of whose events nobody knows what became of them."""
+        """Return those of the positions whose events have no outcome yet."""
         return [position for position in positions if position not in self._recorded_positions]
 
     def traced_events(self, positions: Iterable[int]) -> Iterator[tuple[events.Event, int, str]]:
-        """Give each event with its attempt and with the traceparent that came along, "" where none did."""
+        """Yield each event with its attempt and the traceparent that it was enqueued with, "" if it has none."""
         for position in positions:
-            job, place = self._origins[position]
-            trace = events.read_trace(job.claimed.arguments[3][place])
+            job, index = self._origins[position]
+            trace = events.read_trace(job.claimed.arguments[3][index])
             yield self.events[position], self.attempts[position], trace
 
     def origin(self, position: int) -> tuple[int, int]:
-        """Give the number of the job that brought an event, and the event's place in it."""
-        job, place = self._origins[position]
-        return job.number, place
+        """Return the number of the event's job in the run, and the event's index in that job."""
+        job, index = self._origins[position]
+        return job.number, index
 
     def pop_unsettled(self) -> list[EventOutcome]:
-        """Return what became of events since the last time, once."""
+        """Return the outcomes since the last call, each once."""
         ended, self._unsettled = self._unsettled, []
         return ended
 
     def settlements(self, ended: Iterable[EventOutcome]) -> list[Settlement]:
-        """Return how these settle the jobs that brought them. Changes nothing: see `mark_settled`."""
-        places: dict[int, set[int]] = {}
+        """Return how these outcomes settle their jobs. Changes nothing: see `mark_settled`."""
+        indices: dict[int, set[int]] = {}
         for one in ended:
-            places.setdefault(one.job.number, set()).add(one.place)
+            indices.setdefault(one.job.number, set()).add(one.index)
         found: list[Settlement] = []
-        for number, those in places.items():
+        for number, those in indices.items():
             job = self._jobs[number]
             settled = job.settled | those
             now = progress.to_text(settled)
@@ -140,26 +167,26 @@ class Run:
         return found
 
     def mark_settled(self, ended: Iterable[EventOutcome]) -> None:
-        """Note that these are settled."""
+        """Mark the events of these outcomes as settled."""
         jobs: dict[int, _JobProgress] = {}
         for one in ended:
-            one.job.settled.add(one.place)
+            one.job.settled.add(one.index)
             jobs[one.job.number] = one.job
         for job in jobs.values():
             job.stored_progress = progress.to_text(job.settled)
 
 
 def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | InternalError]:
-    """Return the events; for each that cannot be read, why."""
+    """Return the events; in place of one that cannot be read, the failure."""
     try:
         return events.from_arrays(arrays)
-    except Exception:  # noqa: BLE001 # one of them: which one, the loop shows
+    except Exception:  # noqa: BLE001 # one of them: the loop finds out which one
         return [_read_event(decoded) for decoded in arrays]
 
 
 def _read_event(decoded: Any) -> events.Event | InternalError:
     try:
         (event,) = events.from_arrays([decoded])
-    except Exception as exc:  # noqa: BLE001 # it cannot be worked on, whatever it is
+    except Exception as exc:  # noqa: BLE001 # whatever it is, nobody can work on this event
         return outcomes.internal_error(exc)
     return event

@@ -1,5 +1,4 @@
--- Write down what became of events at their handler: counted, set aside, or to be tried again later, and what that says
--- of the handler's pause: one step.
+-- Settle events of one handler in one step: count them, write dead letters and retries, and change the handler's pause.
 --
 -- KEYS  1 counters   2 index of the handler's dead letters   3 registry of jobs scheduled for the handler's queue
 --       4 the handler's pause
@@ -7,10 +6,10 @@
 --       counts: counter, number
 --       dead letters: the counter of dead letters, that of dropped ones, key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
---       the pause: '' (nothing to say), 'paused' (the handler asked for it), or the probe's 'resumed', 'failed', and
---       'untried'; for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
--- Gives {1, 1 if the handler is paused now, 'paused' or 'resumed' if this made it so, for how many ms or after how many},
--- or {0} if the settlement is refused
+--       the pause: '' (no change), 'paused' (the handler asked for it), or of the probe 'resumed', 'failed', 'untried';
+--       for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
+-- Returns {1, 1 if the handler is paused now, 'paused' or 'resumed' if this step changed it, ms for which it is or was
+-- paused}, or {0} if the settlement is refused
 local function answer(changed, ms)
   local pause = read_pause(KEYS[4])
   return {1, pause and is_paused_for(pause, run) and 1 or 0, changed, ms}
@@ -36,7 +35,7 @@ for i = 1, next_number() do
   require_type('hash', letters[i].key)
 end
 for _, letter in ipairs(letters) do
-  -- An event that comes again after its mark has run out may die again, and is kept once: the earlier entry is dropped.
+  -- A repeated event whose mark has expired may become a dead letter again: it replaces the earlier one.
   count(redis.call('EXISTS', letter.key) == 1 and letter.dropped or letter.dead, 1)
   add_failure(KEYS[2], letter.key, letter.id, letter.ms, letter.seconds, letter.fields)
 end
@@ -50,10 +49,10 @@ end
 write_counts(KEYS[1])
 settle()
 
-local change, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
+local kind, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
 local pause, now = read_pause(KEYS[4]), now_ms()
 
-local function extend_by(ms)
+local function pause_for(ms)
   redis.call('HSET', KEYS[4], 'after_ms', ms)
   redis.call('HINCRBY', KEYS[4], 'times', 1)
   redis.call('HDEL', KEYS[4], 'probe')
@@ -61,26 +60,26 @@ local function extend_by(ms)
   return answer('paused', ms)
 end
 
-if change == '' or (pause and pause.by == 'operator') then
+if kind == '' or (pause and pause.by == 'operator') then
   return answer('', 0)
-elseif change == 'paused' then
+elseif kind == 'paused' then
   if not pause then
     redis.call('HSET', KEYS[4], 'by', by, 'since_ms', now, 'reason', reason)
-    return extend_by(after_ms)
+    return pause_for(after_ms)
   elseif pause.probe == run then
     redis.call('HSET', KEYS[4], 'by', by, 'reason', reason)
-    return extend_by(after_ms)
+    return pause_for(after_ms)
   elseif now + after_ms > pause.until_ms then
-    -- A call that began before the pause, or that does not know of it: it is the same pause.
+    -- A call that started before the pause, or without knowing of it: the same pause lasts longer.
     redis.call('HSET', KEYS[4], 'after_ms', after_ms)
     extend_until(KEYS[4], now + after_ms, kept_ms)
   end
-elseif pause and change == 'resumed' then
+elseif pause and kind == 'resumed' then
   redis.call('DEL', KEYS[4])
   return answer('resumed', now - pause.since_ms)
 elseif pause and pause.probe == run then
-  if change == 'failed' then return extend_by(pause.after_ms) end
-  redis.call('HDEL', KEYS[4], 'probe')  -- it came to no call: another one tries, at once
+  if kind == 'failed' then return pause_for(pause.after_ms) end
+  redis.call('HDEL', KEYS[4], 'probe')  -- the probe made no call: another run may try at once
   extend_until(KEYS[4], now, kept_ms)
 end
 return answer('', 0)

@@ -1,40 +1,37 @@
-"""What became of a run's events is written down: all at once, and if that fails, in halves, until one event is alone.
+"""The outcomes of a run's events are settled: all at once; if that fails, in halves, until one event is alone.
 
-That one becomes a dead letter with the traceback, whatever had become of it. The others are settled as they are.
+That event becomes a dead letter with the traceback, whatever its outcome was. The others are settled as they are.
 """
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
-from shared import events
+from shared import events, keys
 from shared.metrics import Metrics
 from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
-from workers.deliver.pause_probe import ProbeState
 from workers.deliver.retries import RetryPolicy
 from workers.deliver.run import EventOutcome, Run
+from workers.deliver.settle import NO_CHANGE, PauseChange, ScheduledRetry, SettleResult, SettleStep
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry
 from workers.runtime.completion_journal import CompletionJournal
-from workers.runtime.outcome import InternalError
-from workers.runtime.settlement import NO_CHANGE, PauseChange, SettleResult
-from workers.runtime.steps import StaleRun, Steps
+from workers.runtime.outcome import Failed, InternalError, Outcome
+from workers.runtime.run_errors import SettlementFailed, StaleRun
+from workers.runtime.settlement import NewFailure
 
 T = TypeVar("T")
 
 log = logging.getLogger("callbacks.deliver")
 
-# So many events of which nothing can be written down, each alone: it is not the events' doing, then.
+# If this many events, each alone, cannot be settled, the events are not the cause.
 MAX_STUCK: Final = 3
-
-
-class SettlementFailed(Exception):
-    """What became of events could not be written down, and that is not one event's doing: the cause says why."""
 
 
 def failed_event(error: Exception, *, handler: str) -> InternalError:
@@ -45,91 +42,127 @@ def failed_event(error: Exception, *, handler: str) -> InternalError:
 
 
 def halves(items: list[T]) -> list[list[T]]:
-    """Return the first and the second half of a list; of a list of one, that."""
+    """Return the first and the second half of a list; of a list of one, that list alone."""
     middle = len(items) // 2
     return [half for half in (items[:middle], items[middle:]) if half]
+
+
+class _Decisions(Struct):
+    """What one settlement writes. `actions` counts events by the action and the cause of their log line."""
+
+    counts: Counter[str]
+    actions: Counter[tuple[str, str]]
+    dead: list[NewFailure]
+    later: list[ScheduledRetry]
 
 
 class Settler:
     """Settles the runs of one handler in this process."""
 
     def __init__(
-        self, *, steps: Steps, handler: Handler, journal: CompletionJournal, metrics: Metrics, spans: CallSpans | None
+        self,
+        *,
+        settle_step: SettleStep,
+        handler: Handler,
+        journal: CompletionJournal,
+        metrics: Metrics,
+        spans: CallSpans | None,
     ) -> None:
-        self._steps = steps
+        self._settle_step = settle_step
         self._handler = handler
         self._journal = journal
         self._metrics = metrics
-        self._spans = spans
+        self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
-    def settle(self, run: Run, probe: ProbeState) -> None:
-        """Write down what became of events since the last time; all of it at once, if nothing is wrong with one.
+    def settle(self, run: Run) -> None:
+        """Settle the outcomes since the last call; all at once, unless one of them cannot be settled.
 
-        Raises StaleRun, redis.RedisError where Redis is unavailable, and SettlementFailed.
+        Raise StaleRun, redis.RedisError if Redis is unavailable, and SettlementFailed.
         """
         left = deque([run.pop_unsettled()])
-        if not left[0] and not probe.has_change:
+        if not left[0] and not run.probe.has_change:
             return
-        change = probe.pop_change()
+        change = run.probe.pop_change()
         stuck: list[SettlementFailed] = []
         while left:
             ended = left.popleft()
             try:
-                policy, settled = self._write(run, ended, change)
+                decisions, settled = self._write(run, ended, change)
             except Exception as exc:
                 if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
                     raise
                 try:
                     left.extendleft(reversed(self._split(ended, exc)))
-                except SettlementFailed as unsettled:
-                    stuck.append(unsettled)
+                except SettlementFailed as failed:
+                    stuck.append(failed)
                     if len(stuck) == MAX_STUCK:
                         raise
                 continue
-            # What is settled is never settled again, whatever goes wrong from here on.
+            # What is settled must never be settled again, whatever fails from here on.
             run.mark_settled(ended)
             by, change = change.by, NO_CHANGE
-            probe.observe_settlement(settled)
-            self._log(policy)
-            if settled.change == "paused":
-                log.warning(
-                    "action=handler_paused handler=%s seconds=%.0f by=%s", self._handler.name, settled.seconds, by
-                )
-            elif settled.change == "resumed":
-                log.info("action=handler_resumed handler=%s seconds=%.0f", self._handler.name, settled.seconds)
+            run.probe.observe_settlement(settled)
+            self._report(decisions)
+            self._log_pause(settled, by)
         if stuck:
             raise stuck[0]
         run.settled_at = time.monotonic()
         self._journal.clear()
 
     def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
-        """Return what to write down instead, where that failed: each half, or that one event as a dead letter."""
+        """Return what to settle instead, after `error`: each half, or the one event as a dead letter."""
         if len(ended) > 1:
             return halves(ended)
         if not ended or isinstance(ended[0].outcome, InternalError):
-            # Not the event's doing, then.
+            # The event is not the cause, then.
             raise SettlementFailed(SettlementFailed.__doc__) from error
         return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
 
-    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[RetryPolicy, SettleResult]:
-        policy = RetryPolicy(
-            self._handler, encode=events.encode if self._spans is None else self._spans.encode_with_trace
-        )
-        for one in ended:
-            policy.decide(one)
-        settled = self._steps.settle(
+    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
+        decisions = self._decide(ended)
+        settled = self._settle_step.settle(
             run_id=run.job_id,
             handler=self._handler.name,
             settlements=run.settlements(ended),
-            counts=policy.counts,
-            dead=policy.dead,
-            later=policy.later,
+            counts=decisions.counts,
+            dead=decisions.dead,
+            later=decisions.later,
             change=change,
         )
-        return policy, settled
+        return decisions, settled
 
-    def _log(self, policy: RetryPolicy) -> None:
-        for name, number in (("retried", len(policy.later)), ("dead", len(policy.dead))):
+    def _decide(self, ended: Sequence[EventOutcome]) -> _Decisions:
+        """Return what becomes of the events, by the handler's retry policy."""
+        counts: Counter[str] = Counter()
+        actions: Counter[tuple[str, str]] = Counter()
+        dead: list[NewFailure] = []
+        later: list[ScheduledRetry] = []
+        for one in ended:
+            decided = self._policy.decide(one)
+            if isinstance(decided, ScheduledRetry):
+                actions["event_retried", _cause(one.outcome)] += 1
+                later.append(decided)
+            elif decided is not None:
+                # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
+                actions["event_dead", _cause(one.outcome)] += 1
+                dead.append(decided)
+            elif one.event is not None:
+                counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
+        return _Decisions(counts, actions, dead, later)
+
+    def _report(self, decisions: _Decisions) -> None:
+        for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
-        for (action, cause), number in policy.actions.items():
+        for (action, cause), number in decisions.actions.items():
             log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
+
+    def _log_pause(self, settled: SettleResult, by: str) -> None:
+        name, seconds = self._handler.name, settled.seconds
+        if settled.change == "paused":
+            log.warning("action=handler_paused handler=%s seconds=%.0f by=%s", name, seconds, by)
+        elif settled.change == "resumed":
+            log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
+
+
+def _cause(outcome: Outcome) -> str:
+    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()

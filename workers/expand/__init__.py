@@ -1,1 +1,1 @@
-"""Callbacks become events: read, told apart into new and known, and put on the queue of each handler."""
+"""Callbacks become events: they are read, deduplicated, and put on the queue of each handler that wants them."""

@@ -3,34 +3,35 @@
 -- KEYS  1 counters   2 RQ's set of queues   3 index of the quarantine   4 what the feed of live events had this second
 -- ARGV  settlements (see settlement.lua), then
 --       lifetime of a mark in seconds, prefix of a mark
---       channel of the live events, most events and most bytes of them in a second (see live.lua)
---       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, most events a job,
+--       channel of the live events, maximum of events and of bytes per second (see live.lua)
+--       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, maximum of events per job,
 --                 prefix of a job's hash, ids for its jobs
---       groups of events: kind, mask ('1' at the place of each handler that wants them), marks of each, how many,
---                         and of each its marks and itself
+--       groups of events: kind, mask (for each handler '1' if it wants them), number of marks of each, how many
+--                         events, and each event's marks and the event
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
 --       the counter of new replies whose request was known
--- Gives {1, new events, duplicates, {new events of each group}, new replies whose request was known}, or {0} if the
--- settlement is refused; of a repeated one nobody knows any more, so that is {1, 0, 0, {}, 0}
+-- Returns {1, new events, duplicates, {new events of each group}, new replies whose request was known}, or {0} if the
+-- settlement is refused. For a repeated settlement the numbers are not known any more: {1, 0, 0, {}, 0}
 if is_repeated() then return {1, 0, 0, {}, 0} end
 if not is_current() then return {0} end
 require_keys(KEYS[1], KEYS[3])
 require_type('set', KEYS[2])
 
 local mark_seconds, mark_prefix = next_number(), next_text()
-local channel, most_live, most_live_bytes = next_text(), next_number(), next_number()
--- Where in ARGV the new events stand, if somebody wants to see them.
+local channel, max_live, max_live_bytes = next_text(), next_number(), next_number()
+-- The positions of the new events in ARGV, if anybody listens.
 local live = is_watched(channel) and {}
 local handlers = {}
 for i = 1, next_number() do
   handlers[i] = {
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
-    most = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
+    max_events = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
   }
+  handlers[i].about = ' events for ' .. handlers[i].name
   require_type('list', handlers[i].queue)
 end
 
--- By kind. What is done for each event reads ARGV at its place, and makes no text but the mark's key.
+-- By kind. The work for each event reads ARGV at its position, and creates no string except the mark's key.
 local new, duplicate, new_of_groups, reused = {}, {}, {}, 0
 for group = 1, next_number() do
   local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
@@ -40,8 +41,8 @@ for group = 1, next_number() do
   end
   local unseen = 0
   for _ = 1, number do
-    -- The first mark decides. A second one is that of a reply's request: with another reply it is no repetition, but a
-    -- fault of the sender. NX leaves the lifetime of the marks that stand.
+    -- The first mark decides. The second is that of a reply's request: seen with another reply, it is not a repetition
+    -- but an error of the sender. NX keeps the lifetime of existing marks.
     local seen = not redis.call('SET', mark_prefix .. ARGV[position + 1], '1', 'EX', mark_seconds, 'NX')
     if marks > 1 and not redis.call('SET', mark_prefix .. ARGV[position + 2], '1', 'EX', mark_seconds, 'NX') then
       if not seen then reused = reused + 1 end
@@ -76,24 +77,7 @@ for kind, number in pairs(new) do
   end
 end
 
-for _, handler in ipairs(handlers) do
-  local used = 0
-  for first = 1, #handler.events, handler.most do
-    local last = math.min(first + handler.most - 1, #handler.events)
-    used = used + 1
-    local id, size = handler.ids[used], last - first + 1
-    local key = handler.prefix .. id
-    redis.call('HSET', key, unpack(handler.fields))
-    redis.call(
-      'HSET', key,
-      'data', handler.head .. table.concat(handler.events, ',', first, last) .. handler.tail,
-      'description', size .. ' events for ' .. handler.name,
-      'items', size
-    )
-    redis.call('RPUSH', handler.queue, id)
-  end
-  if used > 0 then redis.call('SADD', KEYS[2], handler.queue) end
-end
+for _, handler in ipairs(handlers) do enqueue_events(KEYS[2], handler.queue, handler.events, handler) end
 
 for _ = 1, next_number() do
   local kind, number, key, id = next_text(), next_number(), next_text(), next_text()
@@ -104,5 +88,5 @@ end
 if reused > 0 then count(next_text(), reused) end
 write_counts(KEYS[1])
 settle()
-if live and #live > 0 then pcall(publish, channel, KEYS[4], live, most_live, most_live_bytes) end
+if live and #live > 0 then pcall(publish, channel, KEYS[4], live, max_live, max_live_bytes) end
 return {1, new_events, duplicates, new_of_groups, reused}

@@ -1,23 +1,28 @@
-"""What a supervisor knows of the handlers when it starts: their names and filters, and what is wrong with the others.
+"""The handlers that a supervisor knows when it starts: their names and filters, and what is wrong with the others.
 
-Their settings are not read here: that is the business of each handler's own workers.
+Events go to the queue of a handler even while its module cannot be imported: so none is lost, and no other handler has
+to wait. For that, the filters of each entry of CALLBACKS_HANDLERS are saved in Redis as they were when its module could
+last be imported: a field for each entry in `cb:filters`, the JSON array of its handlers' filters.
+
+The handlers' settings are not read here: only each handler's own workers read them.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 import redis
 from msgspec import Struct
 
+from shared import keys
 from workers import registry
-from workers.expand import filters_store
 from workers.filters import Filters, from_handler
 from workers.runtime.redis_retry import retry_while_unavailable
 
 log = logging.getLogger("callbacks.supervisor")
 
-# Of a handler whose module cannot be imported now, so that nobody knows its own.
+# For a handler whose module cannot be imported now, so that its own time-out is unknown.
 _TIMEOUT_SECONDS: Final = 30.0
 
 
@@ -30,7 +35,7 @@ class KnownHandlers(Struct, frozen=True):
 
     @property
     def by_name(self) -> dict[str, tuple[str, Filters]]:
-        """Each handler by its name: the entry that brings it, and its filters."""
+        """Each handler by its name: its entry and its filters."""
         return {one.name: (entry, one) for entry, found in self.filters.items() for one in found}
 
     def timeout_seconds(self, name: str) -> float:
@@ -39,28 +44,25 @@ class KnownHandlers(Struct, frozen=True):
 
 
 def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
-    """Import the handlers' modules, each by itself, and say what is wrong with one.
+    """Import the handlers' modules, each independently, and report what is wrong with each.
 
-    Of one that cannot be imported, what it brought when it last could is known. Of one that never could nothing is, and
-    its events are not offered to it, as if it were not named. `connection` is used for that only.
+    For an entry that cannot be imported, the filters that were saved last are used. If none were saved, its handlers
+    get no events, as if it were not named. `connection` is used for these filters only.
     """
     found = registry.load_each(entries, with_settings=False)
     imported = {
         entry: tuple(from_handler(handler) for handler in handlers) for entry, handlers in found.handlers.items()
     }
     names_imported = {filters.name for handlers in imported.values() for filters in handlers}
+    saved = _load_filters(connection, list(found.problems)) if found.problems else {}
     stored = {
-        # A handler that has moved to a module that could be imported is what it is there.
+        # A handler that has moved to a module that could be imported has the filters of that module.
         entry: tuple(filters for filters in handlers if filters.name not in names_imported)
-        for entry, handlers in (
-            _load_stored_filters(connection, list(found.problems)) if found.problems else {}
-        ).items()
+        for entry, handlers in saved.items()
     }
     for entry, error in found.problems.items():
-        names = ",".join(filters.name for filters in stored.get(entry, ()))
-        log.error(
-            "action=handler_import_failed entry=%s handlers=%s error=%s", entry, names or "unknown", error.problem
-        )
+        names = ",".join(filters.name for filters in stored.get(entry, ())) or "unknown"
+        log.error("action=handler_import_failed entry=%s handlers=%s error=%s", entry, names, error.problem)
     known = stored | imported
     return KnownHandlers(
         filters={entry: known[entry] for entry in dict.fromkeys(entries) if entry in known},
@@ -69,6 +71,21 @@ def load(entries: Sequence[str], connection: redis.Redis) -> KnownHandlers:
     )
 
 
-def _load_stored_filters(connection: redis.Redis, entries: Sequence[str]) -> dict[str, tuple[Filters, ...]]:
-    """Return what Redis holds of `entries`; wait while it is unavailable: without it, events would bypass them."""
-    return retry_while_unavailable(lambda: filters_store.load(connection, entries))
+def save_filters(connection: redis.Redis, filters: Mapping[str, Sequence[Filters]]) -> None:
+    """Save the filters of these entries. Raise redis.RedisError."""
+    if filters:
+        words = [word for entry, found in filters.items() for word in (entry, msgspec.json.encode(list(found)))]
+        connection.hset(keys.FILTERS, items=words)
+
+
+def _load_filters(connection: redis.Redis, entries: Sequence[str]) -> dict[str, tuple[Filters, ...]]:
+    """Return the saved filters of these entries; wait while Redis is unavailable, or events would miss the handlers."""
+    texts = retry_while_unavailable(lambda: [connection.hget(keys.FILTERS, entry) for entry in entries])
+    found: dict[str, tuple[Filters, ...]] = {}
+    for entry, text in zip(entries, texts, strict=True):
+        try:
+            if text is not None:
+                found[entry] = msgspec.json.decode(text, type=tuple[Filters, ...])
+        except msgspec.MsgspecError:  # of another release
+            continue
+    return found

@@ -1,28 +1,34 @@
-"""Callbacks become items, record by record, in order: events to offer, and what cannot be read, to be set aside.
+"""Callbacks become items, record by record, in order: events to fan out, and records that go to the quarantine.
 
-One of the places where everything is caught: whatever the reading of a callback raises, it is taken apart and read one
-record at a time, and the record that raises it again is set aside with the traceback. The others go on.
+One of the places where everything is caught: whatever the reading of a callback raises, the callback is split and read
+one record at a time. The record that raises it again is quarantined with the traceback; the others become events.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec import Raw, Struct
 
-from shared import batches, events, wire
+from shared import events, wire
+from shared.batches import Accepted
 from shared.errors import NotJson, UnexpectedShape
 from workers.declaration import Handler
-from workers.expand import bundle
+from workers.expand.fan_out import RecordResult
 from workers.expand.spans import ExpandSpans
 from workers.failures import quarantine
 from workers.filters import Filters
 from workers.runtime import outcome
-from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, Item, NewFailure
+from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, NewFailure
 
 log = logging.getLogger("callbacks.expand")
 
 _MAX_MASKS: Final = 4096
+_JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
+_decode_envelope: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_records: Final = msgspec.json.Decoder(list[Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class RecordReader:
@@ -33,76 +39,74 @@ class RecordReader:
         self._masks: dict[tuple[object, ...], str] = {}
         self._read_traced = self._read_callback if spans is None else spans.wrap(self._read_callback)
 
-    def read_items(self, kept: batches.Accepted, *, skip: int = 0, has_killed: bool = False) -> Iterator[Item]:
-        """Yield what a callback's records are, without the first `skip`, which an earlier run has settled.
+    def read_items(self, accepted: Accepted, *, skip: int = 0, has_killed: bool = False) -> Iterator[RecordResult]:
+        """Yield the items of a callback's records, without the first `skip` records, which an earlier run has settled.
 
-        Together they always stand for `kept.records` records. A callback of which workers have died is not read.
+        Together the items always stand for `accepted.records - skip` records. A callback that killed workers
+        (`has_killed`) is quarantined unread.
         """
-        left = kept.records - skip
+        left = accepted.records - skip
         if has_killed:
             error = f"{MAX_DEATHS} workers died while they read it"
-            yield quarantine.new_failure(kept, error, quarantine.encoded_body(kept), records=left)
+            yield quarantine.new_failure(accepted, error, quarantine.encoded_body(accepted), records=left)
             return
         if not skip:
-            yield from self._read_or_split(kept)
+            yield from self._read_or_split(accepted)
             return
-        for item in self._read_or_split(kept):
+        for item in self._read_or_split(accepted):
             records = item.records if isinstance(item, NewFailure) else 1
             if skip >= records:
                 skip -= records
                 continue
-            # An earlier run may have set the same records aside in other portions.
+            # An earlier run may have quarantined the same records in other groups.
             yield (
                 msgspec.structs.replace(item, records=records - skip) if skip and isinstance(item, NewFailure) else item
             )
             skip = 0
 
-    def _read_or_split(self, kept: batches.Accepted) -> list[Item]:
-        for read in (
-            self._read_traced,
-            self._read_callback,
-        ):  # a trace that cannot be recorded is no reason to set it aside
+    def _read_or_split(self, accepted: Accepted) -> list[RecordResult]:
+        # A trace that cannot be recorded is no reason to quarantine the callback: so it is read without, too.
+        for read in (self._read_traced, self._read_callback):
             try:
-                items = read(kept)
+                items = read(accepted)
             except Exception as exc:  # noqa: BLE001 # the boundary
                 error = exc
             else:
                 return items
-        log.error("action=callback_split records=%d cause=%s", kept.records, outcome.internal_error(error).cause)
-        parts = bundle.split(kept)
-        if parts is None or kept.records == 1:
-            return [quarantine.from_failed_callback(kept, error, records=kept.records)]
-        return [self._read_record(parts.slice(place, place + 1)) for place in range(kept.records)]
+        log.error("action=callback_split records=%d cause=%s", accepted.records, outcome.internal_error(error).cause)
+        parts = split_records(accepted)
+        if parts is None or accepted.records == 1:
+            return [quarantine.from_failed_callback(accepted, error, records=accepted.records)]
+        return [self._read_record(parts.slice(index, index + 1)) for index in range(accepted.records)]
 
-    def _read_record(self, kept: batches.Accepted) -> Item:
+    def _read_record(self, accepted: Accepted) -> RecordResult:
         try:
-            (item,) = self._read_callback(kept)
+            (item,) = self._read_callback(accepted)
         except Exception as exc:  # noqa: BLE001 # the boundary
-            return quarantine.from_failed_callback(kept, exc, records=1)
+            return quarantine.from_failed_callback(accepted, exc, records=1)
         return item
 
-    def _read_callback(self, kept: batches.Accepted) -> list[Item]:
-        body = kept.body.encode()
+    def _read_callback(self, accepted: Accepted) -> list[RecordResult]:
+        body = accepted.body.encode()
         try:
-            callback = wire.read(body, kept.kind)
+            callback = wire.read(body, accepted.kind)
         except (NotJson, UnexpectedShape) as exc:
-            # The web process looks only as far as it must; whatever it let pass is set aside here, whole.
-            return [quarantine.new_failure(kept, str(exc), body, records=kept.records)]
-        received_at = events.utc_time(kept.received_ms)
-        offers: list[Item] = [
-            self._offer(event) for event in events.from_callback(callback, source=kept.source, received_at=received_at)
-        ]
-        items = [*_merge_in_order(kept, callback, offers)] if callback.faults else offers
+            # The web process checks no more than it must. What it accepted and cannot be read is quarantined whole.
+            return [quarantine.new_failure(accepted, str(exc), body, records=accepted.records)]
+        received_at = events.utc_time(accepted.received_ms)
+        found = events.from_callback(callback, source=accepted.source, received_at=received_at)
+        offers: list[RecordResult] = [self._offer(event) for event in found]
+        items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
-        if records != kept.records:
-            raise ValueError(f"{records} records were read of a callback that was accepted as {kept.records}")
+        if records != accepted.records:
+            raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
         return items
 
     def _offer(self, event: events.Event) -> FanOutEvent:
         return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
 
     def _handler_mask(self, event: events.Event) -> str:
-        # All that a handler's filters look at; a campaign's events differ in little of it.
+        # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.
         traits: tuple[object, ...]
         if event.kind == "report":
             traits = (event.source, event.channel, event.status, event.is_final)
@@ -111,47 +115,85 @@ class RecordReader:
         mask = self._masks.get(traits)
         if mask is None:
             mask = "".join("1" if handler.wants(event) else "0" for handler in self._handlers)
-            if len(self._masks) >= _MAX_MASKS:  # statuses and channels are the sender's words
+            if len(self._masks) >= _MAX_MASKS:  # the sender chooses statuses and channels
                 self._masks.clear()
             self._masks[traits] = mask
         return mask
 
 
+class CallbackRecords(Struct, frozen=True):
+    """The records of a callback, as received, and the other keys of its JSON object."""
+
+    accepted: Accepted
+    envelope: dict[str, Raw]
+    records: list[Raw]
+
+    def slice(self, first: int, last: int) -> Accepted:
+        """Return the records from `first` up to, not including, `last` as a callback of their own, of the same job."""
+        value: dict[str, Any] = {**self.envelope, "data": self.records[first:last]}
+        return Accepted(
+            self.accepted.kind,
+            self.accepted.source,
+            self.accepted.received_ms,
+            last - first,
+            str(_encode(value), encoding="utf-8"),
+        )
+
+
+def split_records(accepted: Accepted) -> CallbackRecords | None:
+    """Return the records of a callback; None if it has no list of records, or not as many as were counted."""
+    try:
+        envelope = _decode_envelope(accepted.body.removeprefix("\ufeff").encode())
+        records = _decode_records(envelope.pop("data"))
+    except Exception:  # noqa: BLE001 # whatever the reason, the callback stays whole
+        return None
+    if len(records) != accepted.records:
+        return None
+    extra_bytes = sum(len(key) + len(bytes(value)) for key, value in envelope.items() if key not in _JOB_KEYS)
+    if extra_bytes * len(records) > wire.MAX_EXTRA_BYTES:
+        envelope = {key: value for key, value in envelope.items() if key in _JOB_KEYS}
+    return CallbackRecords(accepted, envelope, records)
+
+
 def _marks(event: events.Event) -> tuple[str, ...]:
-    """Return the mark by which an event is known; for a reply, behind it, the one that shows a reused `req_uuid`."""
+    """Return the mark by which an event is known as seen; a reply has a second one, which shows a reused `req_uuid`."""
     if event.kind == "reply" and event.reply_message_id is not None and event.req_uuid is not None:
         return (event.id, events.carrier_id(event.source, event.req_uuid))
     return (event.id,)
 
 
-def _merge_in_order(kept: batches.Accepted, callback: wire.Callback, offers: Sequence[Item]) -> Iterator[Item]:
-    """Yield the events and, where they stood among them, the records that cannot be read: neighbours together.
+def _merge_in_order(
+    accepted: Accepted, callback: wire.Callback, offers: Sequence[RecordResult]
+) -> Iterator[RecordResult]:
+    """Yield the events and, between them, the records that cannot be read, adjacent ones as one item.
 
-    So a count of records always says which of them are settled, whoever reads the callback next, and how.
+    In the order of the records: so a number of settled records always means the same records, also
+    in a later run.
     """
-    parts = bundle.split(kept)
+    parts = split_records(accepted)
     if parts is None:
         yield from offers
         error = "; ".join(wire.summarize(callback.faults))
-        yield quarantine.new_failure(kept, error, callback.unreadable, records=len(callback.faults))
+        yield quarantine.new_failure(accepted, error, callback.unreadable, records=len(callback.faults))
         return
     others = iter(offers)
-    place = 0
+    index = 0
     for first, last in _adjacent_ranges([fault.index for fault in callback.faults]):
-        yield from (next(others) for _ in range(first - place))
+        yield from (next(others) for _ in range(first - index))
         error = "; ".join(wire.summarize([fault for fault in callback.faults if first <= fault.index < last]))
-        yield quarantine.new_failure(kept, error, parts.slice(first, last).body.encode(), records=last - first)
-        place = last
+        yield quarantine.new_failure(accepted, error, parts.slice(first, last).body.encode(), records=last - first)
+        index = last
     yield from others
 
 
-def _adjacent_ranges(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _adjacent_ranges(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield (first, last + 1) of each run of consecutive indices."""
     first = last = -1
-    for place in places:
-        if place != last:
+    for index in indices:
+        if index != last:
             if last >= 0:
                 yield first, last
-            first = place
-        last = place + 1
+            first = index
+        last = index + 1
     if last >= 0:
         yield first, last

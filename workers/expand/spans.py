@@ -1,7 +1,8 @@
-"""The spans of expanding: one for each callback whose trace is recorded, from its reading to the step that kept it.
+"""The spans of expansion: one for each callback whose trace is recorded, from its reading to its fan-out.
 
-Its parent is the commit, and it is the parent of its events' deliveries. It counts what the step in Redis made of its
-own events, which therefore are a group of their own there. Callbacks of one run are linked with the first of them.
+Its parent is the span of the commit, and it is the parent of its events' deliveries. It says how many of its events
+were new; so that the fan-out can count them, they are a group of their own there. The callbacks of one run are linked
+with the first of them.
 """
 
 import time
@@ -13,17 +14,18 @@ from msgspec import Struct
 
 from shared import events, queues, tracing
 from shared.batches import Accepted, TracedAccepted, counted_kind
-from workers.runtime.settlement import FanOutGroup, Item, NewFailure
+from workers.expand.fan_out import FanOutGroup, RecordResult
+from workers.runtime.settlement import NewFailure
 
 if TYPE_CHECKING:
     from shared.tracer import Tracer
 
-# Behind the mask, where the script looks at no handler's place.
+# Follows the mask, whose first characters alone stand for handlers.
 _MARK: Final = "#"
 
 
 class _OpenSpan(Struct):
-    """The span of a callback that is being expanded, what became of its records so far, and when they were kept."""
+    """The span of a callback in expansion, the outcomes of its records so far, and when they were fanned out."""
 
     span: Any
     new: int = 0
@@ -33,48 +35,48 @@ class _OpenSpan(Struct):
 
 
 class ExpandSpans:
-    """Records what one process expands."""
+    """Records the callbacks that one process expands."""
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
         self._open: list[_OpenSpan] = []
-        # By the ids under which records of theirs are set aside.
+        # By the ids under which records of theirs are quarantined.
         self._unreadable: dict[str, _OpenSpan] = {}
 
     def begin(self) -> None:
-        """Begin a run."""
+        """Start a run."""
         self._open = []
         self._unreadable = {}
 
-    def wrap(self, read: Callable[[Accepted], list[Item]]) -> Callable[[Accepted], list[Item]]:
-        """Give `read` with the beginning of a span around each callback that is recorded."""
+    def wrap(self, read: Callable[[Accepted], list[RecordResult]]) -> Callable[[Accepted], list[RecordResult]]:
+        """Return `read` so that it starts a span for each callback that is recorded."""
 
-        def recorded(kept: Accepted) -> list[Item]:
-            if not isinstance(kept, TracedAccepted) or not kept.trace:
-                return read(kept)
+        def recorded(accepted: Accepted) -> list[RecordResult]:
+            if not isinstance(accepted, TracedAccepted) or not accepted.trace:
+                return read(accepted)
             began_ns = time.time_ns()
-            return self._begin(kept, read(kept), began_ns)
+            return self._begin(accepted, read(accepted), began_ns)
 
         return recorded
 
     def record_fan_out(self, groups: Iterable[FanOutGroup], unreadable: Iterable[NewFailure]) -> None:
-        """Take note of what one step in Redis made of its events, and of what it set aside."""
+        """Record the result of one fan-out: how many events were new, and which records were quarantined."""
         now_ns = time.time_ns()
         for group in groups:
             number = group.mask.partition(_MARK)[2]
             if number:
                 opened = self._open[int(number)]
                 opened.new += group.new
-                opened.duplicate += group.offered - group.new
+                opened.duplicate += group.total - group.new
                 opened.ended_ns = now_ns
-        for entry in unreadable:
-            if entry.failure_id in self._unreadable:
-                opened = self._unreadable[entry.failure_id]
-                opened.quarantined += entry.records
+        for failure in unreadable:
+            if failure.failure_id in self._unreadable:
+                opened = self._unreadable[failure.failure_id]
+                opened.quarantined += failure.records
                 opened.ended_ns = now_ns
 
     def end(self) -> None:
-        """End the run. What is not in Redis by now is somebody else's to expand."""
+        """End the run. Callbacks that are not fanned out by now are left to the job's next run."""
         for opened in self._open:
             if opened.ended_ns is None:
                 self._tracer.mark_failed(opened.span, "interrupted")
@@ -89,17 +91,17 @@ class ExpandSpans:
             opened.span.end(opened.ended_ns)
         self.begin()
 
-    def _begin(self, kept: TracedAccepted, items: Sequence[Item], began_ns: int) -> list[Item]:
+    def _begin(self, accepted: TracedAccepted, items: Sequence[RecordResult], began_ns: int) -> list[RecordResult]:
         span = self._tracer.start_span(
             "expand",
             "consumer",
-            parent=kept.trace,
+            parent=accepted.trace,
             start_ns=began_ns,
             attributes=tracing.messaging_attributes(queues.EXPAND, "expand", kind="process")
             | {
-                "callbacks.source": kept.source,
-                "callbacks.kind": counted_kind(kept.kind),
-                "callbacks.records": kept.records,
+                "callbacks.source": accepted.source,
+                "callbacks.kind": counted_kind(accepted.kind),
+                "callbacks.records": accepted.records,
             },
         )
         if self._open:
@@ -107,7 +109,7 @@ class ExpandSpans:
         opened, number = _OpenSpan(span), len(self._open)
         self._open.append(opened)
         trace = self._tracer.traceparent(span)
-        marked: list[Item] = []
+        marked: list[RecordResult] = []
         for item in items:
             if isinstance(item, NewFailure):
                 self._unreadable[item.failure_id] = opened

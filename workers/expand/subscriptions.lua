@@ -1,9 +1,9 @@
--- Note from when on handlers are offered all events, and until when: see subscriptions.py for the text of a field.
+-- Write from when and until when handlers are offered all events: see subscriptions.py for the format of a field.
 --
--- KEYS  1 when each handler was offered events   2 counters
+-- KEYS  1 the subscriptions   2 counters
 -- ARGV  how many ms ago this supervisor started, '1' if no expand worker is older than it, the handlers' names
 local now = now_ms()
-local is_named = {}
+local is_subscribed = {}
 
 local function had_events(name)
   for _, kind in ipairs({'report', 'reply', 'unknown'}) do
@@ -15,7 +15,7 @@ end
 
 for i = 3, #ARGV do
   local name = ARGV[i]
-  is_named[name] = true
+  is_subscribed[name] = true
   local text = redis.call('HGET', KEYS[1], name)
   if not text then
     text = had_events(name) and '0-' or '?'
@@ -29,7 +29,7 @@ end
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local name, text = all[i], all[i + 1]
-  if not is_named[name] then
+  if not is_subscribed[name] then
     if text == '?' then
       redis.call('HDEL', KEYS[1], name)
     elseif text:match('%?$') then

@@ -1,19 +1,20 @@
-"""When each handler was offered all new events: what `callbacks backfill` must not give it a second time.
+"""When each handler was subscribed: from when to when it was offered all new events.
 
-A handler is offered events from when every expand worker knows it, until the first that does not starts. During a
-restart of several, one after the other, some know it and some do not: that time does not count as offered, so its
-events can be given again, but none can be missed. In Redis, a field for each handler in `cb:subscriptions`:
+`callbacks backfill` must not give a handler these events a second time. A subscription begins when every expand worker
+knows the handler, and ends when the first one starts that does not. While several are restarted one after the other,
+some know it and some do not: that time does not count, so its events can be given again, and none can be missed. In
+Redis, a field for each handler in `cb:subscriptions`:
 
     1795000000000-                              from this time on (ms since 1970, Redis's clock)
     1795000000000-1795100000000,1795200000000-  it was named, then not, then again
-    ?                                           named, but older expand workers are still at work
-    0-                                          it had events before this was noted: from nobody knows when
+    ?                                           named, but older expand workers are still running
+    0-                                          it had events before subscriptions were recorded: start unknown
 """
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import redis
 from msgspec import Struct
@@ -21,19 +22,19 @@ from rq.utils import as_text, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared import keys, queues
-from workers.expand import filters_store
+from workers.expand import known_handlers
 from workers.filters import Filters
 from workers.runtime import scripts
-from workers.runtime.maintenance import Maintenance
+from workers.runtime.maintenance import MaintenanceTask
+from workers.runtime.oom_fallback import OomFallbackRedis
 
 _CHECK_SECONDS: Final = 1.0
 
 
 class Subscriptions(Struct, frozen=True):
-    """The times (ms since 1970, the second is infinite while it lasts) in which a handler was offered all events.
+    """The times (ms since 1970; the second is infinite while it lasts) in which a handler was offered all events.
 
-    `is_pending`: older expand workers, which do not know it, are still at work. `is_unknown`: it had events before its
-    times were noted.
+    `is_pending`: older expand workers, which do not know the handler, are still running.
     """
 
     times: tuple[tuple[float, float], ...]
@@ -41,23 +42,23 @@ class Subscriptions(Struct, frozen=True):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether it had events before its times were noted."""
+        """Whether the handler had events before its subscriptions were recorded."""
         return any(begin == 0 for begin, _ in self.times)
 
     @property
     def since_ms(self) -> float | None:
-        """From when on it is offered events now, in ms; None if it is not."""
+        """Start of the current subscription, in ms; None if there is none."""
         return self.times[-1][0] if self.times and math.isinf(self.times[-1][1]) else None
 
 
 def find(connection: redis.Redis, handler: str) -> Subscriptions | None:
-    """Give when a handler was offered events; None if no expand worker has known it. Raises redis.RedisError."""
+    """Return a handler's subscriptions; None if no expand worker has known it. Raise redis.RedisError."""
     text = connection.hget(keys.SUBSCRIPTIONS, handler)
     return None if text is None else parse(as_text(text))
 
 
 def parse(text: str) -> Subscriptions:
-    """Read a field of `cb:subscriptions`."""
+    """Return the subscriptions that a field of `cb:subscriptions` holds."""
     times: list[tuple[float, float]] = []
     for part in text.split(","):
         begin, _, end = part.partition("-")
@@ -66,37 +67,38 @@ def parse(text: str) -> Subscriptions:
     return Subscriptions(tuple(times), is_pending=text.endswith("?"))
 
 
-class SubscriptionMaintenance(Maintenance):
-    """Maintenance of the queue "expand", which also notes what handlers its workers know, by entry with filters."""
+def maintenance_tasks(
+    filters: Mapping[str, Sequence[Filters]], *, connection: redis.Redis
+) -> dict[str, MaintenanceTask]:
+    """Return what a supervisor of expand workers does once: save the filters by entry, and write the subscriptions."""
+    names = [one.name for found in filters.values() for one in found]
+    return {
+        "maintenance_filters": FilterWriter(filters, connection=connection),
+        "maintenance_subscriptions": SubscriptionWriter(names, connection=connection),
+    }
 
-    def __init__(
-        self,
-        queue_names: Sequence[str],
-        *,
-        filters: Mapping[str, Sequence[Filters]],
-        connection: redis.Redis,
-        **more: Any,
-    ) -> None:
-        super().__init__(queue_names, connection=connection, **more)
+
+class FilterWriter:
+    """Saves the filters of the handlers that the expand workers of this supervisor know, once."""
+
+    def __init__(self, filters: Mapping[str, Sequence[Filters]], *, connection: redis.Redis) -> None:
         self._filters = filters
-        self._are_filters_saved = False
-        self._writer = SubscriptionWriter(
-            [one.name for found in filters.values() for one in found], connection=connection
-        )
+        self._connection = OomFallbackRedis(connection)
+        self._is_written = False
 
-    def tick(self, workers: Any) -> None:
-        """Do what is due. Raises redis.RedisError where Redis is unavailable."""
-        super().tick(workers)
-        if not self._are_filters_saved:
-            self._are_filters_saved = self.attempt(
-                "maintenance_filters", lambda: filters_store.save(self._connection, self._filters)
-            )
-        if self._writer.is_due:
-            self.attempt("maintenance_subscriptions", self._writer.tick)
+    @property
+    def is_due(self) -> bool:
+        """Whether the filters are not saved yet."""
+        return not self._is_written
+
+    def tick(self) -> None:
+        """Save the filters. Raise redis.RedisError."""
+        known_handlers.save_filters(self._connection, self._filters)
+        self._is_written = True
 
 
 class SubscriptionWriter:
-    """Notes that the expand workers of this supervisor, started with it, offer events to `handlers`."""
+    """Records that the expand workers of this supervisor, started with it, offer events to `handlers`."""
 
     def __init__(self, handlers: Sequence[str], *, connection: redis.Redis) -> None:
         self._handlers = handlers
@@ -109,23 +111,23 @@ class SubscriptionWriter:
 
     @property
     def is_due(self) -> bool:
-        """Whether `tick` has something to do: it has until no older worker is there any more."""
+        """Whether `tick` has something to do: until no older worker is running any more."""
         return not self._is_written and time.monotonic() >= self._check_at
 
     def tick(self) -> None:
-        """Note what is to be noted. Raises redis.RedisError."""
+        """Write what is due. Raise redis.RedisError."""
         if not self.is_due:
             return
         now = time.monotonic()
         self._check_at = now + _CHECK_SECONDS
-        is_alone = not any(birth < self._started for birth in worker_start_times(self._connection))
+        is_oldest = not any(started < self._started for started in worker_start_times(self._connection))
         elapsed_ms = int((now - self._began) * 1000)
-        self._script(keys=[keys.SUBSCRIPTIONS, keys.COUNTS], args=[elapsed_ms, int(is_alone), *self._handlers])
-        self._is_written = is_alone
+        self._script(keys=[keys.SUBSCRIPTIONS, keys.COUNTS], args=[elapsed_ms, int(is_oldest), *self._handlers])
+        self._is_written = is_oldest
 
 
 def worker_start_times(connection: redis.Redis) -> list[float]:
-    """Give when the expand workers that are alive were started, in unix time (s). Raises redis.RedisError."""
+    """Return when the running expand workers were started, in unix time (s). Raise redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         for worker in connection.smembers(WORKERS_BY_QUEUE_KEY % queues.EXPAND):
             pipe.hget(worker, "birth")

@@ -82,7 +82,7 @@ class FailedJob:
         if sum(failure.records for failure in failures) != self.remaining:
             failures = [self._job_failure(error)]
         return Replacement(
-            self._failure_index(), entries=failures, handler=None if self._queue == queues.EXPAND else self._handler()
+            self._failure_index(), failures=failures, handler=None if self._queue == queues.EXPAND else self._handler()
         )
 
     def _item_failures(self, error: BaseException) -> list[NewFailure]:

@@ -18,7 +18,6 @@ if redis.call('DEL', KEYS[1]) == 0 then return 0 end
 redis.call('DECRBY', KEYS[3], bytes)
 for i = 3, position, 2 do redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1]) end
 local queue, job, id = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
-redis.call('HSET', job, unpack(ARGV, position + 4))
-redis.call('RPUSH', queue, id)
+enqueue(queue, job, id, {unpack(ARGV, position + 4)})
 redis.call('SADD', KEYS[5], queue)
 return 1

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from msgspec import Struct
 
-from shared import batches, events, keys, queues, wire
+from shared import batches, events, json_reader, keys, queues, wire
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from workers.failures import failure
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
@@ -33,7 +33,7 @@ class ReplayScript:
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection = connection
-        self._script = connection.register_script(scripts.load("types", "failures/replay"))
+        self._script = connection.register_script(scripts.load("types", "enqueue", "failures/replay"))
 
     def run(self, failure_list: FailureList, plans: Sequence[tuple[str, ReplayPlan]]) -> list[bool]:
         """Replay the failures of these ids; return for each whether it was there. Raises redis.RedisError."""
@@ -53,7 +53,7 @@ def plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[byt
 def _plan_expansion(callback: QuarantinedCallback) -> ReplayPlan:
     shape = _check_shape(callback)
     accepted = batches.Accepted(
-        shape.kind, callback.source, callback.received_ms, shape.records, wire.decode_text(callback.body)
+        shape.kind, callback.source, callback.received_ms, shape.records, json_reader.decode_text(callback.body)
     )
     changes: Counter[str] = Counter()
     # It was counted as the kind that its URL named, and is counted again as the kind that its body has.

@@ -1,1 +1,1 @@
-"""The handlers that come with the service. They use the public interface alone, as anybody's do."""
+"""The handlers that come with the service. They use the public interface only, as yours would."""

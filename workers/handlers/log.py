@@ -1,10 +1,10 @@
-"""The handler `log`: every event as one JSON line, on standard output or at the end of a file.
+"""The handler `log`: writes each event as one JSON line to standard output or to a file.
 
-    CALLBACKS_LOG_FILE      where the lines go; standard output where it is empty or missing
-    CALLBACKS_LOG_NUMBERS   masked (the default): 35679*****123 for a phone number; full: as it came
+    CALLBACKS_LOG_FILE      the file to append to; unset or empty: standard output
+    CALLBACKS_LOG_NUMBERS   masked (default): phone numbers look like 35679*****123; full: numbers as received
 
-These lines are data that the user asked for, so a reply's text stands in them; point them where such texts may
-be. An event is written again where its first write failed half-way: readers who count go by its `id`.
+The lines contain the texts of replies: store them where such texts are allowed. If a write fails half-way, the event
+is written again, so count distinct `id`s, not lines.
 """
 
 import fcntl
@@ -19,12 +19,12 @@ from typing import Final, Self
 from callbacks import Event, ReplyEvent, ReportEvent, handler
 from workers.handlers.mask import mask_event
 
-# People's own files: the service's group may read them, others may not.
+# The lines hold personal data: the service's group may read them, others may not.
 _FILE_MODE: Final = 0o640
 
 
 class LineWriter:
-    """Writes events as lines, to `path` (None: standard output), with numbers masked or not."""
+    """Writes events as lines to `path` (None: standard output), with phone numbers masked or in full."""
 
     def __init__(self, path: Path | None, *, masked: bool) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class LineWriter:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the two variables. Raises ValueError, which names the variable that is wrong."""
+        """Return the writer that the two variables describe. Raise ValueError, which names the wrong variable."""
         numbers = environ.get("CALLBACKS_LOG_NUMBERS", "").strip() or "masked"
         if numbers not in ("masked", "full"):
             raise ValueError(f"CALLBACKS_LOG_NUMBERS: must be masked or full, not {numbers!r}")
@@ -47,7 +47,7 @@ class LineWriter:
         return cls(path, masked=numbers == "masked")
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the events' lines at once, into a file whole, whatever other processes write there. Raises OSError."""
+        """Write the events' lines in one piece, even if other processes write to the same file. Raise OSError."""
         lines = (mask_event(event) if self.masked else event for event in events)
         data = "".join(event.to_json() + "\n" for event in lines).encode()
         if self.path is None:
@@ -58,7 +58,7 @@ class LineWriter:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Append `data` while nobody else of ours does; make the file, and its folders, if it is not there (any more)."""
+    """Append `data` under a lock on the file. Create the file and its folders if they are missing."""
     try:
         target = _open(path)
     except FileNotFoundError:
@@ -66,10 +66,10 @@ def _append(path: Path, data: bytes) -> None:
         target = _open(path)
     try:
         if stat.S_ISREG(os.fstat(target).st_mode):
-            fcntl.flock(target, fcntl.LOCK_EX)  # given back when it is closed
+            fcntl.flock(target, fcntl.LOCK_EX)  # released by close
             size = os.fstat(target).st_size
             if size and os.pread(target, 1, size - 1) != b"\n":
-                data = b"\n" + data  # a process was killed, or the disk full, in the middle of a line: leave it there
+                data = b"\n" + data  # leave the incomplete line of a killed process or a full disk
         view = memoryview(data)
         while view:
             view = view[os.write(target, view) :]
@@ -81,7 +81,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
 
 
-# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+# Read at the first event, not on import: processes that do not run this handler import the module too.
 @functools.cache
 def _writer() -> LineWriter:
     return LineWriter.from_environ(os.environ)

@@ -1,22 +1,22 @@
-"""Events without whole phone numbers: for what people read, as the lines of the handler `log` and `callbacks tail`."""
+"""Masks phone numbers in what people read: the lines of the handler `log`, `callbacks tail`, the operators' page."""
 
 import re
 from typing import Any, Final
 
 from callbacks import Event
 
-# Where a record of either kind carries a number or a sender's name.
+# The keys of a record that hold a number or a sender's name.
 _NUMBER_KEYS: Final = frozenset(("to", "from", "sms_from", "viber_from"))
-# Numbers have 7 to 15 digits (gateway's integrations); fewer are short codes, which belong to nobody.
+# Phone numbers have 7 to 15 digits (gateway's integrations). Shorter ones are short codes, not personal data.
 _MIN_DIGITS: Final = 7
 _HIDDEN_DIGITS: Final = 5
-# A value that nobody can hold (nested without end, a number without end) stands in `raw` as its JSON text, and may have
-# numbers anywhere in it. A GUID in braces is none of these.
+# A value that cannot be decoded (nested too deeply, a number too long) is kept in `raw` as its JSON text, which may
+# contain phone numbers anywhere. A GUID in braces does not match.
 _JSON_TEXT: Final = re.compile(r"""\{\s*["}]|\[""")
 
 
 def mask_event(event: Event) -> Event:
-    """Give `event` without whole phone numbers, neither in its fields nor in what was received."""
+    """Return a copy of `event` with phone numbers masked in its fields and in `raw`."""
     numbers = {number for number in (event.sender, event.recipient) if number is not None}
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     for name, value in fields.items():
@@ -29,32 +29,32 @@ def mask_event(event: Event) -> Event:
 def mask_number(value: str) -> str:
     """Hide the middle of a phone number, at least five digits of it: 3567912345123 becomes 35679*****123.
 
-    A text with fewer than seven digits is no phone number ("Fortytwo", the short code 12345) and stays.
+    A text with fewer than seven digits ("Fortytwo", the short code 12345) is not a phone number and stays.
     """
     digits = sum(character.isdigit() for character in value)
     if digits < _MIN_DIGITS:
         return value
     last = min(3, digits - _HIDDEN_DIGITS)
     first = min(5, digits - _HIDDEN_DIGITS - last)
-    shown, seen = [], 0
+    characters, seen = [], 0
     for character in value:
         if character.isdigit():
             seen += 1
-            shown.append(character if seen <= first or seen > digits - last else "*")
+            characters.append(character if seen <= first or seen > digits - last else "*")
         else:
-            shown.append(character)
-    return "".join(shown)
+            characters.append(character)
+    return "".join(characters)
 
 
 def _masked_raw(raw: dict[str, Any], numbers: set[str]) -> dict[str, Any]:
-    """Copy `raw` with its numbers masked: under the known keys, and wherever the event's own two stand alone."""
+    """Return a copy of `raw` with masked numbers: under the known keys, and every value equal to one in `numbers`."""
     copy = dict(raw)
-    # No recursion: a record may be nested almost as deeply as Python's stack allows.
+    # Not recursive: a record may be nested almost as deeply as Python's stack allows.
     open_nodes: list[tuple[dict[str, Any] | list[Any], bool]] = [(copy, False)]
     while open_nodes:
         node, within_number = open_nodes.pop()
-        places: list[tuple[Any, Any]] = list(node.items() if isinstance(node, dict) else enumerate(node))
-        for key, value in places:
+        items: list[tuple[Any, Any]] = list(node.items() if isinstance(node, dict) else enumerate(node))
+        for key, value in items:
             is_number = within_number or key in _NUMBER_KEYS
             if isinstance(value, dict | list):
                 node[key] = value.copy()

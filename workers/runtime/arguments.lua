@@ -1,4 +1,4 @@
--- Shared beginning of the scripts that read their arguments one after the other.
+-- Fragment for the scripts that read their arguments one after the other.
 local position = 0
 
 local function next_text()

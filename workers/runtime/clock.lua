@@ -1,4 +1,4 @@
--- Shared beginning of the scripts that tell the time. It is Redis's own: the hosts' clocks need not agree.
+-- Fragment for the scripts that need the time. It is Redis's own, because the hosts' clocks need not agree.
 local function now_ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

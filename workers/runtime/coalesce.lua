@@ -1,9 +1,9 @@
--- Shared beginning of the scripts that take waiting jobs along with a running one, behind clock.lua and pause_state.lua.
--- Nothing is lost between the queue and the list of the jobs taken along.
+-- Fragment for the scripts that claim waiting jobs for a running one. Behind clock.lua, pause_state.lua and
+-- requeue_coalesced.lua. A job moves from the queue to the list of coalesced jobs in one step, so none is lost between.
 --
--- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the running job's hash   4 the handler's pause, if
+-- KEYS  1 the queue's list   2 list of the coalesced jobs   3 the running job's hash   4 the handler's pause, if
 --       the queue is a handler's
--- ARGV  1 most items   2 most bytes of data   3 prefix of a job's hash   4 prefix of a list of jobs taken along
+-- ARGV  1 max items   2 max bytes of data   3 prefix of a job's hash   4 prefix of a list of coalesced jobs
 local max_items, max_bytes, prefix, coalesced_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local items, bytes = 0, 0
 local result = {}
@@ -14,22 +14,22 @@ local function read_job(id)
   return {
     data = job[1],
     items = tonumber(job[2] or 1),
-    counted = job[2] or '',
+    stored_items = job[2] or '',
     progress = job[3] or '0',
     finished = job[4] or '',
-    is_isolated = job[5] or job[6] or job[7],  -- a worker died of it, could not read it, or failed with it
+    is_isolated = job[5] or job[6] or job[7],  -- a worker died with it, could not read it, or failed with it
   }
 end
 
--- Enter {id, progress, data, finished, items} in the result.
+-- Adds {id, progress, data, finished, items} to the result.
 local function add(id, job)
   claimed[prefix .. id] = true
-  result[#result + 1] = {id, job.progress, job.data, job.finished, job.counted}
+  result[#result + 1] = {id, job.progress, job.data, job.finished, job.stored_items}
   items = items + job.items
   bytes = bytes + #job.data
 end
 
--- Take what waits, first to last, while it fits; the first of all fits always.
+-- Claims what waits, first to last, while it fits. The first of all always fits.
 local function claim_waiting()
   while items < max_items and bytes < max_bytes do
     local id = redis.call('LINDEX', KEYS[1], 0)
@@ -39,19 +39,20 @@ local function claim_waiting()
     if claimed[prefix .. id] then
       redis.call('LPOP', KEYS[1])
     elseif not job.data then
-      redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ passes over such ids too
-      while redis.call('LMOVE', coalesced, KEYS[1], 'RIGHT', 'LEFT') do end
+      redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ skips such ids too
+      requeue_coalesced(coalesced, KEYS[1])
     elseif items > 0 and (items + job.items > max_items or bytes + #job.data > max_bytes) then
       break
     elseif job.is_isolated then
       break
     elseif job.progress == tostring(job.items) then
-      break  -- all of it is settled, so no settlement comes that would end it: its own run does
+      break  -- all of it is settled, so no settlement would end it: its own run does
     elseif redis.call('EXISTS', coalesced) == 1 then
-      break  -- an earlier run of it took others along, which wait for its own next run: ended here, it would lose them
+      break  -- an earlier run of it coalesced others, which wait for its own next run: ended here, it would lose them
     else
       redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
       add(id, job)
     end
   end
 end
+

@@ -1,11 +1,5 @@
--- Carry out commands, all of them in one step. Behind allow_oom.lua.
+-- Run commands, all of them in one step. Behind allow_oom.lua and run_commands.lua.
 --
--- ARGV  each command as its number of words and the words
--- Gives their replies
-local replies, position = {}, 1
-while position <= #ARGV do
-  local last = position + tonumber(ARGV[position])
-  replies[#replies + 1] = redis.call(unpack(ARGV, position + 1, last))
-  position = last + 1
-end
-return replies
+-- ARGV  the commands, see run_commands.lua
+-- Returns their replies
+return run_commands(1)

@@ -1,13 +1,13 @@
 """What a handler has finished and Redis does not know yet, in a file that outlives its worker.
 
 Settling takes a round trip and an fsync, so it is done a few times a second. What the handler finishes in between is
-noted here: one store of eight bytes into a page of the file, which no SIGKILL takes back, at a tenth of the price of a
-system call. Whoever gives a dead worker's job back reads the notes (see `maintenance`), so that the job's next run
-calls the handler again with nothing but what was in its hands. What is settled needs no note, so no fsync is needed
-either: only where the whole machine goes down are notes lost.
+recorded here: one store of eight bytes into a page of the file, which survives a SIGKILL and costs a tenth of a system
+call. Maintenance reads the journal when it requeues a dead worker's job, so the job's next run calls the handler again
+only with what was in flight. What is settled needs no record, so no fsync is needed either: records are lost only if
+the whole machine goes down.
 
-A worker locks its file for as long as it lives: a file that nobody locks is a dead worker's. After a crash of the
-machine the file may hold anything, so notes of another boot are none.
+A worker locks its file while it lives: a file without a lock is a dead worker's. After a crash of the machine the file
+may hold anything, so records of another boot are ignored.
 """
 
 import fcntl
@@ -24,76 +24,76 @@ import msgspec
 
 from shared import progress
 
-# Places of finished items, by the id of the job that brought them.
+# Positions of finished items, by the id of their job.
 Completions: TypeAlias = Mapping[str, frozenset[int]]
 
-# The file: the length of a JSON array of the boot's id and the jobs' ids, the array, and then the notes, eight bytes
-# each. A note is the job's number and, in its lower half, the item's place in the job plus one; so the first zero ends
-# the notes.
+# The file: the length of a JSON array of the boot's id and the jobs' ids, the array, then the records, eight bytes
+# each. A record is the job's number and, in its lower half, the item's position in the job plus one, so the first zero
+# ends the records.
 _RECORD_BYTES: Final = 8
 _JOBS_BYTES: Final = 512 << 10
 MAX_COMPLETIONS: Final = 1 << 14
 _SIZE_BYTES: Final = _RECORD_BYTES + _JOBS_BYTES + MAX_COMPLETIONS * _RECORD_BYTES
 _FIRST_RECORD: Final = (_RECORD_BYTES + _JOBS_BYTES) // _RECORD_BYTES
 _POSITION_BITS: Final = 32
-# While a file is made it is nobody's yet: it gets its name when it is locked.
+# A new file has this in front of its name until it is locked.
 UNLOCKED_PREFIX: Final = "."
 _BLANK: Final = memoryview(bytes(MAX_COMPLETIONS * _RECORD_BYTES)).cast("Q")
 
 
 def parse_finished(text: str) -> frozenset[int]:
-    """Read a job's field `finished`: the places of what runs that died had finished of it, one after the other."""
+    """Return the positions in a job's field `finished`: what runs that died had finished, one text for each run."""
     return frozenset().union(*(progress.parse(positions) for positions in text.split(";") if positions))
 
 
 class CompletionJournal:
-    """One worker's notes. Without a file (`path` None) they end with the process."""
+    """The journal of one worker. Without a file (`path` None) it ends with the process."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._descriptor = -1 if path is None else _create_locked(path)
         self._map = mmap.mmap(self._descriptor, _SIZE_BYTES)
-        # Stored as whole words: the processor finishes one or has not begun, wherever a SIGKILL falls.
+        # Stored as whole words, which a SIGKILL cannot cut in half.
         self._words = memoryview(self._map).cast("Q")
-        # A child that a handler forks would hold the lock beyond our death.
+        # A child that a handler forks would hold the lock beyond the worker's death.
         os.register_at_fork(after_in_child=self._release)
         self._used = 0
         self._max_completions = MAX_COMPLETIONS
 
     @property
     def is_full(self) -> bool:
-        """Whether it takes no further note until what it has is settled."""
+        """Whether it takes no further record until its records are settled."""
         return self._used >= self._max_completions
 
     def begin(self, job_ids: Sequence[str]) -> None:
-        """Begin the notes of a run over these jobs."""
-        # The old notes first: with the new jobs they would say something else.
+        """Begin the records of a run over these jobs."""
+        # The old records first: with the new jobs they would mean something else.
         self.clear()
         jobs = msgspec.json.encode([_boot_id(), *job_ids])
         self._max_completions = MAX_COMPLETIONS
         if len(jobs) > _JOBS_BYTES:
-            # Ids of ours fit many times over. With longer ones, by another's hand, each item is settled at once.
+            # Ids of this service fit many times over. With longer ones, made by hand, each item is settled at once.
             self._max_completions, jobs = 0, msgspec.json.encode([_boot_id()])
         self._map[_RECORD_BYTES : _RECORD_BYTES + len(jobs)] = jobs
         self._words[0] = len(jobs)
 
     def record(self, job: int, position: int) -> None:
-        """Note that the item at `place` of the run's job number `job` is finished. Not while it is full."""
+        """Record that the item at `place` of the run's job number `job` is finished. Not while it is full."""
         self._words[_FIRST_RECORD + self._used] = job << _POSITION_BITS | position + 1
         self._used += 1
 
     def clear(self) -> None:
-        """Forget the notes: what they say is settled."""
-        # Torn by a kill, this leaves notes that are settled too, and nobody writes behind them any more.
+        """Delete the records: what they say is settled."""
+        # If a kill cuts this short, records that are settled remain, and nothing is written behind them any more.
         self._words[_FIRST_RECORD : _FIRST_RECORD + self._used] = _BLANK[: self._used]
         self._used = 0
 
     def read(self) -> Completions:
-        """Give the notes."""
+        """Return the finished items."""
         return parse(self._map[:])
 
     def close(self) -> None:
-        """Let go of the file, and remove it if nothing is noted in it. May be called twice."""
+        """Close the file, and remove it if it has no records. May be called twice."""
         if self._map.closed:
             return
         if self._path is not None and not self._used:
@@ -115,7 +115,7 @@ def _create_locked(path: Path) -> int:
     descriptor = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Room for all of it now: a page that finds none later would end the process.
+        # Allocated now: a page without room on the disk would end the process later.
         os.posix_fallocate(descriptor, 0, _SIZE_BYTES)
         unnamed.rename(path)
     except OSError:
@@ -134,7 +134,7 @@ def _boot_id() -> str:
 
 
 def parse(data: bytes) -> Completions:
-    """Read the notes out of a file's content. Raises ValueError and IndexError if it is no notebook's."""
+    """Return the finished items in a file's content. Raise ValueError and IndexError if it is not a journal."""
     words = memoryview(data[: len(data) // _RECORD_BYTES * _RECORD_BYTES]).cast("Q")
     found: defaultdict[int, set[int]] = defaultdict(set)
     for word in words[_FIRST_RECORD:]:

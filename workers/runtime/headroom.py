@@ -1,16 +1,16 @@
-"""What workers may still make of Redis's memory: fan-out waits, and a failing handler is paused, before it is full.
+"""How workers keep Redis from running out of memory: fan-out waits, and a failing handler is paused, before it is full.
 
-A failed event needs four times the memory of one that waits: it becomes a job of its own, or a dead letter with its
-traceback. Above `memory.FAILURES_SHARE` a handler may leave such behind only as far as what it delivers makes room for
-it. One that cannot is paused: its events stay in their jobs, as they are, and no attempt is spent. It goes on by itself
-when there is room, or when the one event that is tried now and then is delivered.
+A failed event needs four times the memory of a waiting one: it becomes a job of its own, or a dead letter with its
+traceback. Above `memory.FAILURES_SHARE` a handler may add such failures only as far as what it delivers makes room for
+them. Beyond that it is paused: its events stay in their jobs and lose no attempt. It is resumed when there is room, or
+when the one event that is tried every 30 seconds is delivered.
 """
 
 import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -20,23 +20,29 @@ from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, Ret
 
 log = logging.getLogger("callbacks.worker")
 
-# Redis is asked at most so often, by one process.
+# How long a process uses what Redis said of its memory.
 _MAX_AGE_SECONDS: Final = 0.25
 _POLL_SECONDS: Final = 0.5
-# So far below the share it has to be before a handler that was paused fails again, or it would be paused every second.
+# A paused handler is resumed only this far below the share: it would otherwise be paused again within a second.
 _RESUME_BELOW: Final = memory.FAILURES_SHARE - 0.05
-# How often one event is tried all the same.
+# How often one event is tried while Redis is full.
 _PAUSE_SECONDS: Final = 30.0
 # Of an ordinary event, on Redis 7.0: one that waits holds 430 bytes, a retry 1.5 to 2 KB, a dead letter 1.2 KB and its
 # texts.
 _BYTES_PER_DELIVERED: Final = 400
 _BYTES_PER_FAILURE: Final = 2000
-# What a handler that has delivered for long may leave behind before it counts.
+# What a handler that has delivered many events may add before its failures count.
 _MAX_CREDIT_BYTES: Final = 100 * _BYTES_PER_FAILURE
 
 
+def read_memory(connection: redis.Redis) -> Memory:
+    """Return how much memory Redis uses. Raise redis.RedisError."""
+    info: Any = connection.info("memory")
+    return memory.parse_info(info)
+
+
 class Headroom:
-    """How full Redis is, as `read` told a moment ago, and with what this process has put in since."""
+    """How full Redis is, as `read` said a moment ago, and with what this process has added since."""
 
     def __init__(self, read: Callable[[], Memory]) -> None:
         self._read = read
@@ -54,11 +60,11 @@ class Headroom:
         return Memory(self._memory.used_bytes + self._added_bytes, self._memory.max_bytes).share
 
     def add(self, size_bytes: int) -> None:
-        """Note what this process is about to put in."""
+        """Count what this process is about to add."""
         self._added_bytes += size_bytes
 
     def wait_for_fan_out(self, *, is_stopping: Callable[[], bool]) -> bool:
-        """Wait until events may be fanned out; return whether they may, or the worker is to stop before."""
+        """Wait until events may be fanned out; return False if the worker has to stop before."""
         is_waiting = False
         while (share := self.share()) >= memory.FAN_OUT_SHARE:
             if is_stopping():
@@ -73,16 +79,16 @@ class Headroom:
 
 
 class FailureLimit:
-    """What one handler may leave behind of its failures, in one process."""
+    """How much memory the failures of one handler may take, in one process."""
 
     def __init__(self, headroom: Headroom) -> None:
         self._headroom = headroom
         self._credit_bytes = 0
 
     def apply(self, outcome: Outcome, *, is_probe: bool) -> Outcome:
-        """Return the outcome of a call, or a pause instead where it would make Redis too full.
+        """Return the outcome of a call, or a pause instead if it would make Redis too full.
 
-        A probe's failure counts, whatever it needs: another event has its turn the next time.
+        A probe's failure always counts, so that the next probe tries another event.
         """
         if isinstance(outcome, Done):
             self._credit_bytes = min(self._credit_bytes + _BYTES_PER_DELIVERED, _MAX_CREDIT_BYTES)
@@ -99,7 +105,7 @@ class FailureLimit:
         return Paused(_PAUSE_SECONDS, _reason(share), by="memory")
 
     def has_recovered(self) -> bool:
-        """Whether a handler that was paused for its failures may have some again."""
+        """Return whether a handler that was paused for lack of memory may be resumed."""
         return self._headroom.share() < _RESUME_BELOW
 
 

@@ -1,22 +1,20 @@
-"""Doing the same for many, so that one that fails keeps none of the others from their turn."""
+"""Doing the same for many items, so that one that fails does not delay the others."""
 
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-import redis
+from workers.runtime.redis_retry import UNAVAILABLE
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
-# Redis does not answer: it would not for the next one either.
-UNAVAILABLE: Final = (redis.ConnectionError, redis.TimeoutError)
-# Of thousands that fail alike these few say why.
+# If thousands fail alike, these few say why.
 _MAX_RAISED: Final = 10
 
 
-def run_for_each(items: Iterable[Item], do: Callable[[Item], object]) -> None:
+def run_for_each(items: Iterable[T], do: Callable[[T], object]) -> None:
     """Call `do` for each of `items`, and raise what some of them raised after the last, as an ExceptionGroup.
 
-    While Redis is unavailable nothing more is tried, and its error is raised at once.
+    If Redis is unavailable, its error is raised at once: the next item would fail alike.
     """
     raised: list[Exception] = []
     for item in items:
@@ -24,7 +22,7 @@ def run_for_each(items: Iterable[Item], do: Callable[[Item], object]) -> None:
             do(item)
         except UNAVAILABLE:
             raise
-        except Exception as exc:  # noqa: BLE001 # the others get their turn before it is raised
+        except Exception as exc:  # noqa: BLE001 # the others have their turn before it is raised
             raised.append(exc)
     if raised:
         raise ExceptionGroup(f"{len(raised)} failed", raised[:_MAX_RAISED])

@@ -1,8 +1,8 @@
-"""Where a job is: waiting in its queue, popped, or running. It moves from one place to the next in one step (I3).
+"""The states of a job: waiting in its queue, popped, running, scheduled. Each transition is one step (I3).
 
-RQ writes the same keys, in several commands, and takes nobody's word that a run still holds its job. Here only whoever
-finds the job in its old place moves it: a job that two have given up for dead is put back once, and one that was
-given back is not started by the worker that popped it.
+RQ changes the same keys in several commands, and does not check that a run still holds its job. Here a job moves only
+from the state in which the caller believes it to be: one that two supervisors requeue is in the queue once, and one
+that was requeued is not started by the worker that had popped it.
 """
 
 import logging
@@ -19,35 +19,37 @@ from workers.runtime import scripts
 from workers.runtime.completion_journal import Completions
 from workers.runtime.settlement import Argument, Replacement, append_list, failure_arguments, flatten
 
-# A job that fails as a whole is tried again after 1, 4, 16, 60, 60, … seconds: soon enough for whoever repairs what it
-# fails by.
+# A job that fails as a whole is retried after 1, 4, 16, 60, 60, … seconds: soon enough after the cause is repaired.
 MAX_WAIT_SECONDS: Final = 60.0
 
 log = logging.getLogger("callbacks.worker")
 
 _MAX_LOGGED_CHARACTERS: Final = 80
-# Each is logged once; beyond so many they are logged again.
+# Each is logged once. With more than these, they are logged again.
 _MAX_UNREADABLE: Final = 100
 
 
 class JobTransitions:
-    """The moves, for the jobs of one queue, over one connection. Each raises redis.RedisError."""
+    """The transitions of the jobs of one queue, over one connection. Each method raises redis.RedisError."""
 
     def __init__(self, queue: str, *, connection: redis.Redis) -> None:
         self._queue = queue
         self._connection: Any = connection
         self._unreadable: set[tuple[str, str]] = set()
-        self._start = connection.register_script(scripts.load("allow_oom", "start"))
-        self._requeue = connection.register_script(scripts.load("allow_oom", "types", "requeue"))
+        fragments = ("allow_oom", "types", "requeue_coalesced")
+        self._start = connection.register_script(
+            scripts.load("allow_oom", "run_commands", "requeue_coalesced", "start")
+        )
+        self._requeue = connection.register_script(scripts.load(*fragments, "requeue"))
         self._replace = connection.register_script(
-            scripts.load("allow_oom", "types", "arguments", "settlement", "replace")
+            scripts.load(*fragments, "arguments", "settlement", "enqueue", "replace")
         )
         self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote"))
         self._renew = connection.register_script(scripts.load("allow_oom", "renew"))
-        self._requeue_orphan = connection.register_script(scripts.load("allow_oom", "types", "requeue_orphan"))
+        self._requeue_orphan = connection.register_script(scripts.load(*fragments, "requeue_orphan"))
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
-        """Enter a popped job as running, by `commands` of RQ; False if it is popped no more, so not to be run."""
+        """Start a popped job by `commands` of RQ; return False if it is no longer popped and so must not run."""
         arguments: list[Any] = [job_id]
         for command in commands:
             arguments += (len(command), *command)
@@ -60,7 +62,7 @@ class JobTransitions:
         return bool(self._start(keys=key_names, args=arguments))
 
     def list_executions(self, worker: str) -> list[Execution]:
-        """Return the runs that Redis says a worker has. What is not the name of a run is logged, and passed over."""
+        """Return the runs that Redis says a worker has. What is not the name of a run is logged and skipped."""
         found: list[Execution] = []
         for member in self._connection.smembers(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
             try:
@@ -79,7 +81,7 @@ class JobTransitions:
         log.warning("action=execution_unreadable queue=%s worker=%s member=%s", self._queue, worker, shown)
 
     def parse_execution(self, member: Any, worker: str) -> Execution:
-        """Return a run as RQ's registries name it, <job id>:<execution id>. Raises ValueError for anything else."""
+        """Return a run as RQ's registries name it, <job id>:<execution id>. Raise ValueError for anything else."""
         job_id, _, run_id = as_text(member).partition(":")
         if not job_id or not run_id or ":" in run_id:
             raise ValueError("not <job id>:<execution id>")
@@ -94,13 +96,13 @@ class JobTransitions:
         died: bool = False,
         with_coalesced: bool = False,
     ) -> bool:
-        """End a run, and put its job back if the run still held it; tell whether it did.
+        """End a run, and put its job back into the queue if the run still held it; return whether it did.
 
-        `finished` is what the run's handler had done beyond what is settled: the job's next run settles it as done.
-        `with_taken`: the jobs that it took along go back too, behind it; else they wait for its next run.
-        "later" counts a failure: the job waits, longer each time, and it and those that it took along run alone.
+        `finished` is what the run's handler had finished beyond what is settled: the job's next run settles it as done.
+        `with_coalesced`: the jobs that it coalesced go back too, behind it; otherwise they wait for its next run.
+        "later" counts a failure: the job waits, longer each time, and it and those that it coalesced run alone.
         """
-        notes = [
+        completions = [
             word for job_id, positions in finished.items() for word in (keys.job(job_id), progress.to_text(positions))
         ]
         return bool(
@@ -118,34 +120,34 @@ class JobTransitions:
                     time.time(),
                     MAX_WAIT_SECONDS,
                     keys.job(""),
-                    *notes,
+                    *completions,
                 ],
             )
         )
 
-    def replace(self, execution: Execution, substitute: Replacement) -> bool:
-        """End a run and put something else in its job's place, if the run still held the job; return whether it did."""
+    def replace(self, execution: Execution, replacement: Replacement) -> bool:
+        """End a run and put the replacement in the place of its job, if the run held that; return whether it did."""
         arguments: list[Argument] = [keys.job(execution.job_id), "", 0, execution.job_id, execution.id]
         append_list(
             arguments,
-            [(*substitute.counters(entry), entry.records, *failure_arguments(entry)) for entry in substitute.entries],
+            [(*replacement.counters(each), each.records, *failure_arguments(each)) for each in replacement.failures],
         )
         jobs: list[tuple[Argument, ...]]
-        jobs = [(keys.job(job_id), job_id, *flatten(fields)) for job_id, fields in substitute.jobs]
+        jobs = [(keys.job(job_id), job_id, *flatten(fields)) for job_id, fields in replacement.jobs]
         append_list(arguments, jobs)
         return bool(
             self._replace(
                 keys=[
                     *self._run_keys(execution),
                     keys.COUNTS,
-                    substitute.index,
+                    replacement.index,
                 ],
                 args=arguments,
             )
         )
 
     def _run_keys(self, execution: Execution) -> list[str]:
-        """Return the keys in which a run and its job stand, in the order of the scripts that end a run."""
+        """Return the keys of a run and its job, in the order of the scripts that end a run."""
         return [
             keys.rq_started(self._queue),
             keys.job(execution.job_id),
@@ -157,13 +159,14 @@ class JobTransitions:
         ]
 
     def has_coalesced(self, job_id: str) -> bool:
-        """Tell whether there are jobs that a run of this one took along, and that are not settled."""
+        """Return whether a run of this job coalesced jobs that are not settled."""
         return bool(self._connection.exists(keys.coalesced(job_id)))
 
     def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int, stopping: bool = False) -> bool:
-        """Give a run `lease_seconds` more; False if it has ended. Who runs it is known for `runs_seconds`.
+        """Extend a run's lease to `lease_seconds` from now; return False if it has ended.
 
-        `stopping`: its worker was asked to stop, so that from now on its end counts as no death.
+        The keys that say who runs it live for `runs_seconds`. `stopping`: its worker was asked to stop, so from now on
+        its end does not count as a death.
         """
         return bool(
             self._renew(
@@ -179,12 +182,12 @@ class JobTransitions:
         )
 
     def promote_due(self, *, limit: int) -> None:
-        """Move the jobs that are due, at most so many, from the registry of scheduled jobs to the queue."""
+        """Move the jobs that are due, at most `limit`, from the registry of scheduled jobs to the queue."""
         registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
         self._promote(keys=[registry, queue], args=[time.time(), limit, keys.job("")])
 
     def requeue_orphan(self, job_id: str) -> bool:
-        """Put a job that was popped and not started back to the front; tell whether it stood there still."""
+        """Put a job that was popped and not started back to the front; return whether it was still in that state."""
         return bool(
             self._requeue_orphan(
                 keys=[

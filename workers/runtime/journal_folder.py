@@ -1,7 +1,7 @@
-"""The folder of the workers' notebooks on this machine: who left one behind, and who lives.
+"""The folder with the completion journals of this machine's workers, which shows who is alive and who has died.
 
-The folder may be anybody's, such as /run or the current one. So a file is ours by its name, `<queue>-<32 hex digits>`,
-and only if it is a regular file: nothing else there is opened, locked or removed.
+Others may use the folder too, such as /run or the current one. A file is a journal if it is a regular file named
+`<queue>-<32 hex digits>`: nothing else there is opened, locked or removed.
 """
 
 import fcntl
@@ -21,17 +21,17 @@ log = logging.getLogger("callbacks.worker")
 
 _UNLOCKED_SECONDS: Final = 60.0
 _EXPIRY_SECONDS: Final = 86_400.0
-# As the supervisor names its workers; with the mark in front while the worker has not locked it.
+# As the supervisor names its workers; with the prefix until the worker has locked it.
 _QUEUE: Final = rf"(?:{queues.EXPAND}|{queues.delivery_queue('[A-Za-z0-9_-]{1,64}')})"
 _NAME: Final = re.compile(rf"{re.escape(UNLOCKED_PREFIX)}?{_QUEUE}-[0-9a-f]{{32}}")
-# A named pipe would keep whoever opens it waiting, and a symbolic link leads to somebody else's file.
+# Opening a named pipe would block, and a symbolic link may lead to a file of another program.
 _SAFE_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class JournalFolder:
-    """The notebooks of the workers on this machine, in a folder; None: there are none.
+    """The journals of the workers on this machine, in a folder; None: there are none.
 
-    Workers of several services may share it. Their names are unique.
+    Workers of several services may share it, because their names are unique.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -40,11 +40,11 @@ class JournalFolder:
 
     @classmethod
     def from_run_dir(cls, run_dir: str) -> Self:
-        """Give those in the folder that CALLBACKS_RUN_DIR names; empty: none."""
+        """Return the folder that CALLBACKS_RUN_DIR names; empty: no folder."""
         return cls(Path(run_dir) if run_dir else None)
 
     def open(self, worker: str) -> CompletionJournal:
-        """Give a worker its notebook; one without a file where none can be had."""
+        """Return a worker's new journal; one without a file if none can be made."""
         if self._folder is None:
             return CompletionJournal()
         try:
@@ -55,7 +55,7 @@ class JournalFolder:
             return CompletionJournal()
 
     def read(self, worker: str) -> Completions:
-        """Give what a worker that ended has noted."""
+        """Return what a worker that has ended recorded as finished."""
         if self._folder is None or not _NAME.fullmatch(worker):
             return {}
         try:
@@ -67,7 +67,7 @@ class JournalFolder:
             return {}
 
     def list_workers(self) -> Iterator[tuple[str, bool]]:
-        """Give the names of the workers that have a notebook here, whosoever they are, and whether they live."""
+        """Yield the names of all workers that have a journal here, of any service, and whether they are alive."""
         try:
             paths = list(self._folder.iterdir()) if self._folder is not None else []
         except OSError:
@@ -77,18 +77,18 @@ class JournalFolder:
                 continue
             if path.name.startswith(UNLOCKED_PREFIX):
                 if _age_seconds(path) > _UNLOCKED_SECONDS:
-                    self.remove(path.name)  # its worker never came to lock it
+                    self.remove(path.name)  # its worker never locked it
             elif path.name not in self._not_removed:
                 yield path.name, not _is_unlocked(path)
 
     def is_expired(self, worker: str) -> bool:
-        """Tell whether a dead worker's notebook may go although nobody knows the worker: it is empty, or a day old."""
+        """Return whether the journal of a dead worker that Redis does not know may go: it is empty, or a day old."""
         return not self.read(worker) or (
             self._folder is not None and _age_seconds(self._folder / worker) > _EXPIRY_SECONDS
         )
 
     def remove(self, worker: str) -> None:
-        """Throw a dead worker's notebook away: Redis has what it says."""
+        """Remove a dead worker's journal: Redis has what it says."""
         if self._folder is None or not _NAME.fullmatch(worker):
             return
         try:
@@ -116,7 +116,7 @@ def _is_unlocked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # Looked at again: between its name and here it may have become another file.
+        # Checked again: it may have been replaced since its name was read.
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             return False
         fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,20 +1,20 @@
-"""What a supervisor does for its queues while its workers work: due retries, leases, and dead workers' jobs.
+"""What a supervisor does for its queues while its workers work: leases, dead workers' jobs, orphans, due retries.
 
-Retries wait in RQ's registry of scheduled jobs. RQ's scheduler would be one more process beside every worker, and moves
-a job that another one has moved meanwhile a second time; here it is one step of any supervisor. A worker busy in its
-handler cannot renew its own lease; its supervisor, who sees that it lives, does, or, if that one died, another on its
-machine. Four ways lead back into the queue: the supervisor saw the worker die; both died, and left
-the worker's notebook on this machine; the lease ran out, as the machine is gone; the job was popped, and for a second
-nobody started it.
+Retries wait in RQ's registry of scheduled jobs. RQ's scheduler would be one more process for every worker, and moves a
+job a second time that another one has moved meanwhile; here any supervisor promotes them, in one step. A worker that is
+busy in its handler cannot renew its own lease: its supervisor does, which sees that it is alive, or, if that has died,
+another one on its machine. A job is requeued in four cases: the supervisor saw its worker die; both died and left the
+worker's journal on this machine; its lease ended, because the machine is gone; it was popped and not started for a
+second.
 
-Each task is by itself, and so is each worker, job and shelf within it: one that fails, as there is something in Redis
-that should not be, is logged and keeps none of the others waiting. Only where Redis does not answer all of them wait.
+Each task is isolated, and so is each worker, job and list within it: if one fails, because something in Redis is not as
+it should be, that is logged and delays none of the others. Only if Redis does not answer, all of them wait.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol
 
 import redis
 from rq import Queue
@@ -25,12 +25,11 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 from shared import keys, queues
 from shared.background import Background
 from shared.primary import check_role
-from workers.failures.retention import FailureTrimmer
-from workers.runtime.isolation import UNAVAILABLE, run_for_each
+from workers.runtime.isolation import run_for_each
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.oom_fallback import OomFallbackRedis
-from workers.runtime.redis_retry import is_temporary
+from workers.runtime.redis_retry import UNAVAILABLE, is_temporary
 from workers.runtime.worker import LEASE_SECONDS, RUNS_SECONDS
 
 log = logging.getLogger("callbacks.supervisor")
@@ -38,15 +37,29 @@ log = logging.getLogger("callbacks.supervisor")
 _CHECK_SECONDS: Final = 1.0
 _RENEW_SECONDS: Final = 10.0
 _EXPIRE_SECONDS: Final = 5.0
-# What could not be given back is tried again after this.
+# When what could not be requeued is tried again.
 _RETRY_SECONDS: Final = 5.0
 _MAX_PROMOTED: Final = 1000
-# While Redis was away no lease could be renewed. Whoever lives gets the time to do it before leases end again.
+# While Redis was unavailable no lease could be renewed. All supervisors get this time for it before leases end again.
 _GRACE_SECONDS: Final = 2 * _RENEW_SECONDS
 
 
+class MaintenanceTask(Protocol):
+    """A further task of maintenance, with a schedule of its own."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `tick` has something to do now."""
+
+    def tick(self) -> None:
+        """Do what is due, in less than a second. Raise redis.RedisError; other exceptions are logged."""
+
+
 class Maintenance:
-    """Keeps `queue_names` over a connection of its own; how its tasks go is told to `background`."""
+    """Maintains `queue_names` over a connection of its own, and runs further `tasks`, each by its name in the log.
+
+    `background` counts the failures of each task.
+    """
 
     def __init__(
         self,
@@ -54,39 +67,39 @@ class Maintenance:
         *,
         connection: redis.Redis,
         journals: JournalFolder | None = None,
-        failure_trimmer: FailureTrimmer | None = None,
+        tasks: Mapping[str, MaintenanceTask] | None = None,
         background: Background | None = None,
     ) -> None:
         self.background = background or Background()
         self._own_connection = connection
         self._connection: Any = OomFallbackRedis(connection)
-        self._failure_trimmer = failure_trimmer
+        self._tasks = dict(tasks or {})
         self._journals = journals or JournalFolder()
         self._queue_names = sorted(set(queue_names))
         self._transitions = {name: JobTransitions(name, connection=connection) for name in self._queue_names}
         self._popped: dict[str, set[bytes]] = {}
-        # By name: whether it died of what it worked on, for all we know.
+        # By name: whether its end counts as a death, because nothing had asked it to stop.
         self._dead: dict[str, bool] = {}
         self._stopping = False
         self._reap_at = self._check_at = self._renew_at = 0.0
         self._expire_at = time.monotonic() + _GRACE_SECONDS
 
     def record_exit(self, worker: str) -> None:
-        """Note that a worker's process has ended: its jobs go back to their queues at the next tick."""
+        """Record that a worker's process has ended: its jobs are requeued at the next tick."""
         self._dead[worker] = not self._stopping
         self._reap_at = 0.0
 
     def begin_stop(self) -> None:
-        """Note that the workers were asked to stop: what ends them from now on is the stop, and nothing they work on.
+        """Record that the workers were asked to stop: from now on their end does not count as a death.
 
-        Redis hears of it at the next tick: should all of this pool be killed before it ends, others count no death.
+        The next tick writes it to Redis, for other supervisors: this pool may be killed before it has stopped.
         """
         self._stopping, self._renew_at = True, 0.0
 
     def tick(self, workers: Iterable[str]) -> None:
-        """Do what is due; `workers` are the names of those alive.
+        """Do what is due; `workers` are the names of the live ones.
 
-        Raises redis.RedisError where Redis is unavailable; what else may be wrong is logged.
+        Raise redis.RedisError if Redis is unavailable; other errors are logged.
         """
         try:
             self._tick(workers)
@@ -95,7 +108,7 @@ class Maintenance:
             raise
 
     def close(self) -> None:
-        """Give back what is left to give back."""
+        """Requeue the jobs of dead workers that are left, and close the connection."""
         try:
             if self._dead:
                 self.attempt("maintenance_dead_workers", self._reap_dead_workers)
@@ -103,22 +116,22 @@ class Maintenance:
             self._own_connection.close()
 
     def attempt(self, task: str, step: Callable[[], object]) -> bool:
-        """Do a task; whether all of it went well. Raises redis.RedisError where Redis is unavailable."""
+        """Do a task; return whether all of it succeeded. Raise redis.RedisError if Redis is unavailable."""
         return self.background.loop(task).attempt(step, reraise=UNAVAILABLE) == 0
 
     def _tick(self, workers: Iterable[str]) -> None:
         now = time.monotonic()
         if self._dead and now >= self._reap_at:
             self.attempt("maintenance_dead_workers", self._reap_dead_workers)
-        # Before anything expires: leases end by the wall clock, which may have been set, and these workers live.
+        # Before anything expires: leases end by the wall clock, which may have been set, and these workers are alive.
         if now >= min(self._renew_at, self._expire_at):
             alive = set(workers)
-            # A worker that had just popped a job when it was asked to stop may still begin it.
+            # A worker that had just popped a job when it was asked to stop may still start it.
             self._renew_at = now + (_CHECK_SECONDS if self._stopping else _RENEW_SECONDS)
             self.attempt("maintenance_leases", lambda: self._renew_leases(alive))
         if now >= self._expire_at:
             self._expire_at = now + _EXPIRE_SECONDS
-            # Where nothing is to be written a replica answers like a primary.
+            # Without a write a replica answers like a primary.
             self.attempt("maintenance_role", lambda: check_role(self._connection))
             self.attempt("maintenance_expired_leases", lambda: run_for_each(self._queue_names, self._requeue_expired))
             self.attempt("maintenance_worker_registry", lambda: run_for_each(self._queue_names, self._clean_registry))
@@ -127,14 +140,15 @@ class Maintenance:
             self.attempt("maintenance_abandoned_workers", self._check_abandoned_workers)
             self.attempt("maintenance_orphans", lambda: run_for_each(self._queue_names, self._requeue_orphans))
             self.attempt("maintenance_due_retries", lambda: run_for_each(self._queue_names, self._promote_due))
-        if self._failure_trimmer is not None and self._failure_trimmer.is_due:
-            self.attempt("maintenance_trimming", self._failure_trimmer.tick)
+        for name, task in self._tasks.items():
+            if task.is_due:
+                self.attempt(name, task.tick)
 
     def _is_ours(self, worker: str) -> bool:
         return _queue_of(worker) in self._transitions
 
     def _check_abandoned_workers(self) -> None:
-        """Give back what workers had whose supervisors died with them, before those could do it."""
+        """Requeue the jobs of workers whose supervisors died with them."""
         dead = len(self._dead)
         try:
             run_for_each(self._journals.list_workers(), self._check_journal)
@@ -149,14 +163,14 @@ class Maintenance:
         if self._connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)):
             self._dead.setdefault(worker, True)
             self._reap_at = 0.0
-        elif self._journals.is_expired(worker):  # else its Redis may be another one
+        elif self._journals.is_expired(worker):  # otherwise it may belong to another Redis
             self._journals.remove(worker)
 
     def _renew_leases(self, ours: set[str]) -> None:
-        neighbours = {worker for worker, lives in self._journals.list_workers() if lives and self._is_ours(worker)}
+        others = {worker for worker, lives in self._journals.list_workers() if lives and self._is_ours(worker)}
         try:
             run_for_each(
-                neighbours | ours, lambda worker: self._renew_lease(worker, stopping=self._stopping and worker in ours)
+                others | ours, lambda worker: self._renew_lease(worker, stopping=self._stopping and worker in ours)
             )
         except ExceptionGroup as exc:
             if exc.subgroup(is_temporary) is not None:
@@ -164,7 +178,7 @@ class Maintenance:
             raise
 
     def _postpone_expiry(self) -> None:
-        """Let no lease end before everybody, on other machines too, had the time to renew those of the living."""
+        """End no lease until all supervisors, on other machines too, have had time to renew those of live workers."""
         self._renew_at, self._expire_at = 0.0, time.monotonic() + _GRACE_SECONDS
 
     def _renew_lease(self, worker: str, *, stopping: bool) -> None:
@@ -177,7 +191,7 @@ class Maintenance:
         )
 
     def _reap_dead_workers(self) -> None:
-        # Together with those that could not be given back before; none of them keeps another waiting.
+        # Together with those that failed before; none of them delays another.
         self._reap_at = time.monotonic() + _RETRY_SECONDS
         try:
             run_for_each(list(self._dead.items()), self._reap_worker)
@@ -234,5 +248,5 @@ class Maintenance:
 
 
 def _queue_of(worker: str) -> str:
-    """Give the queue of a worker named by the supervisor: <queue>-<32 hexadecimal digits>."""
+    """Return the queue of a worker named by the supervisor: <queue>-<32 hexadecimal digits>."""
     return worker.rpartition("-")[0]

@@ -1,7 +1,7 @@
-"""What became of an event at a handler: one frozen value for each, in which nothing of the handler lives on.
+"""The outcome of an event at a handler: a frozen value that refers to no object of the handler.
 
-Texts of errors are cut to size, as they are kept in Redis, and carry no local variables; what an exception's own
-message holds they do hold, so they belong in dead letters and never in a log line.
+Texts of errors are truncated, because Redis stores them, and contain no local variables. They do contain the
+exception's message, so they belong in dead letters and never in a log line.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ FailureKind: TypeAlias = Literal["exception", "timeout", "cancelled", "exit"]
 
 ERROR_BYTES: Final = 1024
 TRACEBACK_BYTES: Final = 8192
-# A pause's reason stands in one line for an operator.
+# An operator reads a pause's reason on one line.
 REASON_BYTES: Final = 256
-# A shorter pause would be a busy loop; after a longer one nobody would find out that the target is back.
+# A shorter pause would be a busy loop; during a longer one nobody would notice that the target is available again.
 _MIN_PAUSE_SECONDS: Final = 1.0
 _MAX_PAUSE_SECONDS: Final = 86_400.0
-# What is set aside is kept for as long. A retry after centuries would be one that nobody waits for, of memory held.
+# As long as failures are kept. A retry after centuries would only take memory.
 _MAX_RETRY_SECONDS: Final = 30 * 86_400.0
 
 
@@ -33,10 +33,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised. `error` is "Type: message", `traceback` is the handler's frames and what they called.
+    """The handler raised an exception. `error` is "Type: message", `traceback` begins with the handler's frames.
 
     `kind`: an "exception", its "timeout", "cancelled" (a CancelledError that was not ours) or "exit" (SystemExit).
-    `cause` is the type and the place ("ValueError at orders.py:12"): all of it that a log line may say (I9).
+    `cause` is the type and the line ("ValueError at orders.py:12"): all that a log line may say (I9).
     """
 
     error: str
@@ -47,12 +47,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class InternalError(Failed):
-    """This service failed with the event, not its handler: it is set apart at once, as each attempt would fail."""
+    """This service failed with the event, not its handler: it is a dead letter at once, as each attempt would fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """The handler asked for another attempt, after so many seconds; None: after the usual back-off."""
+    """The handler asked for another attempt after `after_seconds`; None: after the usual backoff."""
 
     after_seconds: float | None
     reason: str
@@ -60,16 +60,16 @@ class RetryRequested:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The handler will never take the event."""
+    """The handler will never accept the event."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The handler's target is away: its queue waits for so long, and the event has not been tried at all.
+    """The handler's target is unavailable: its queue waits for `after_seconds`, and the event loses no attempt.
 
-    By "memory": it failed, and Redis has no room for what that would leave behind; it counts as not tried.
+    By "memory": the event failed, and Redis has no room for the failure; it counts as not tried.
     """
 
     after_seconds: float
@@ -79,9 +79,9 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The batch that held the event failed as a whole, by `cause`: call the handler with each event alone.
+    """The event's batch failed as a whole, by `cause`: the handler is to be called with each event alone.
 
-    A batch whose handler asked for another attempt has not failed by any of its events: they are each RetryRequested.
+    If the handler of a batch asks for another attempt, no event caused that: each of them is RetryRequested.
     """
 
     cause: Failed | Rejected
@@ -95,11 +95,11 @@ DONE: Final = Done()
 def from_exception(
     error: BaseException, *, hidden: frozenset[str] = frozenset()
 ) -> Failed | RetryRequested | Rejected | Paused:
-    """Give the outcome of a call that raised `error`. Frames of the files `hidden` stay out of the traceback."""
+    """Return the outcome of a call that raised `error`. The traceback leaves out frames of the files `hidden`."""
     if isinstance(error, Retry | Reject | Pause):
         try:
             return _from_signal(error)
-        except Exception as broken:  # noqa: BLE001 # a signal may be made in any way: then it is its author's error
+        except Exception as broken:  # noqa: BLE001 # a signal may be wrong in any way: that is its author's error
             error = broken.with_traceback(error.__traceback__)
     kind: FailureKind = "exception"
     if isinstance(error, HandlerTimeout):
@@ -117,15 +117,17 @@ def internal_error(error: BaseException) -> InternalError:
 
 
 def _describe(error: BaseException, hidden: frozenset[str]) -> tuple[str, str]:
-    """Return the text and the traceback of an exception, each cut to size. Raises nothing."""
+    """Return the text and the traceback of an exception, each truncated. Raise nothing."""
     try:
         # traceback's own texts: they survive an exception whose str() raises.
         found = traceback.TracebackException.from_exception(error)
         found.stack = traceback.StackSummary.from_list([frame for frame in found.stack if frame.filename not in hidden])
         text = "".join(found.format_exception_only()).strip()
         return _truncate(text, ERROR_BYTES), _truncate("".join(found.format()), TRACEBACK_BYTES, end=True)
-    except Exception as exc:  # noqa: BLE001 # a chain of a thousand causes, no memory: its type alone has to do
-        return type(error).__name__, f"{type(error).__name__}: no traceback, as writing it raised {type(exc).__name__}"
+    except Exception as exc:  # noqa: BLE001 # a chain of a thousand causes, no memory: the type has to be enough
+        return type(
+            error
+        ).__name__, f"{type(error).__name__}: no traceback, because formatting it raised {type(exc).__name__}"
 
 
 def _cause(error: BaseException, hidden: frozenset[str]) -> str:
@@ -138,11 +140,11 @@ def _cause(error: BaseException, hidden: frozenset[str]) -> str:
 
 
 def _from_signal(error: Retry | Reject | Pause) -> RetryRequested | Rejected | Paused:
-    """Give what a signal says. Raises whatever it raises, and ValueError where its time is none."""
+    """Return what a signal says. Raise what the signal raises, and ValueError if its time is not a number."""
     if isinstance(error, Reject):
         return Rejected(_truncate(str(error), ERROR_BYTES))
     max_seconds = _MAX_RETRY_SECONDS if isinstance(error, Retry) else _MAX_PAUSE_SECONDS
-    # Cut before it is a float: an int may be larger than any. A time that is not a number stays what it is.
+    # Limited before it becomes a float: an int may be too large for one. NaN stays NaN.
     seconds = None if error.after_seconds is None else float(max(min(error.after_seconds, max_seconds), 0))
     if seconds is not None and math.isnan(seconds):
         raise ValueError(f"after_seconds must be a number of seconds, not {seconds!r}")
@@ -154,7 +156,7 @@ def _from_signal(error: Retry | Reject | Pause) -> RetryRequested | Rejected | P
 
 
 def _truncate(text: str, max_bytes: int, *, end: bool = False) -> str:
-    """Give at most so many bytes of `text` in UTF-8, its beginning or its end, without lone surrogates."""
+    """Return the beginning or the end of `text`, at most `max_bytes` in UTF-8, without lone surrogates."""
     data = text.encode("utf-8", "backslashreplace")
     if len(data) > max_bytes:
         mark = "…".encode()

@@ -1,18 +1,18 @@
-"""A handler's pause, as operators and the command line see it and change it.
+"""A handler's pause, as operators and the command line read it and change it.
 
-A handler pauses its queue by Pause; then it stands here until one event is done again. An operator's pause has no end
-but `resume`. Workers meet a pause where they claim a job (`claim.lua`), and set or end one where they settle
-(`workers/deliver/settle.lua`); all times are Redis's own.
+A handler pauses its queue by Pause; the pause lasts until one event succeeds. An operator's pause lasts until `resume`.
+Workers check for a pause when they claim jobs (`claim.lua`), and set or end one when they settle
+(`workers/deliver/settle.lua`). All times are Redis's own.
 
     cb:paused:<handler>    by         "handler", "operator", or "memory": see `headroom`
                            since_ms   when it began
                            until_ms   when the next event is tried; while one is, when another may be
-                           after_ms   how long it goes on if that fails
+                           after_ms   how long it continues if that fails
                            times      how often it was asked for: first, and by each probe that failed
                            probe      the hash of the job that is trying one event now
-                           reason     the handler's, cut to size
+                           reason     the handler's, truncated
 
-The key is kept PAUSE_KEPT_SECONDS beyond `until_ms`, and an operator's for ever.
+The key lives until PAUSE_KEPT_SECONDS after `until_ms`; an operator's pause has no lifetime.
 """
 
 import math
@@ -34,9 +34,9 @@ _END_MEMORY_PAUSE_LUA: Final = scripts.load("end_memory_pause")
 
 
 class PauseState(Struct, frozen=True, kw_only=True):
-    """Why a handler gets no events. `until` is when the next one is tried, None for an operator's pause.
+    """Why a handler gets no events. `until` is when the next event is tried; None for an operator's pause.
 
-    `seconds_left` to that moment: 0 if it is over, and only nothing has come since, infinite for an operator's pause.
+    `seconds_left` is the time until then: 0 if it is over and no event has come yet, infinite for an operator's.
     """
 
     by: PausedBy
@@ -49,7 +49,7 @@ class PauseState(Struct, frozen=True, kw_only=True):
 
 
 def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
-    """Tell how a handler is paused, if it is. Raises redis.RedisError."""
+    """Return how a handler is paused; None if it is not. Raise redis.RedisError."""
     with connection.pipeline(transaction=False) as pipe:
         pipe.time()
         pipe.hgetall(keys.paused(handler))
@@ -73,26 +73,26 @@ def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
 
 
 def seconds_left(connection: redis.Redis, handler: str) -> float:
-    """Give for how long nothing may be taken for a handler, at least. Raises redis.RedisError."""
+    """Return for how many seconds no job may be claimed for a handler, at least. Raise redis.RedisError."""
     pausing = read_state(connection, handler)
     return 0.0 if pausing is None else pausing.seconds_left
 
 
 def pause(connection: redis.Redis, handler: str) -> None:
-    """Pause a handler until `resume`: what comes for it waits in its queue. Raises redis.RedisError.
+    """Pause a handler until `resume`: new events wait in its queue. Raise redis.RedisError.
 
-    Workers notice at their next settlement, so within a call or two; calls under way are let end.
+    Workers notice at their next settlement, so within a call or two; calls in progress finish.
     """
     client: Any = connection
     client.eval(_PAUSE_LUA, 1, keys.paused(handler))
 
 
 def resume(connection: redis.Redis, handler: str) -> bool:
-    """End any pause of a handler, without a probe; tell whether there was one. Raises redis.RedisError."""
+    """End any pause of a handler, without a probe; return whether there was one. Raise redis.RedisError."""
     return bool(connection.delete(keys.paused(handler)))
 
 
 def end_memory_pause(connection: redis.Redis, handler: str) -> bool:
-    """End a handler's pause, if it is one for want of memory; return whether it was. Raises redis.RedisError."""
+    """End a handler's pause if lack of memory caused it; return whether it did. Raise redis.RedisError."""
     client: Any = connection
     return bool(client.eval(_END_MEMORY_PAUSE_LUA, 1, keys.paused(handler)))

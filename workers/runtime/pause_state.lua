@@ -1,4 +1,4 @@
--- Shared beginning of the scripts that look at a handler's pause (`keys.paused`; see running/pauses.py), behind clock.lua.
+-- Fragment for the scripts that read a handler's pause (`keys.paused`; its fields are in pause.py). Behind clock.lua.
 local function read_pause(key)
   local fields = redis.call('HMGET', key, 'by', 'until_ms', 'after_ms', 'probe', 'since_ms')
   if not fields[1] then return nil end
@@ -11,7 +11,7 @@ local function read_pause(key)
   }
 end
 
--- Whether nobody may call the handler now but `run`, if that is the one that tries whether the target is back.
+-- Returns whether `run` may not call the handler now. The probe may.
 local function is_paused_for(pause, run)
   return pause.by == 'operator' or (pause.until_ms > now_ms() and pause.probe ~= run)
 end
@@ -20,3 +20,4 @@ local function extend_until(key, ms, kept_ms)
   redis.call('HSET', key, 'until_ms', ms)
   redis.call('PEXPIREAT', key, ms + kept_ms)
 end
+

@@ -1,4 +1,4 @@
-"""Waiting for Redis as long as it is unavailable, where what is done cannot be undone and so has to be written down."""
+"""Waiting while Redis is unavailable, where what was done cannot be undone and so has to be written down."""
 
 import logging
 import re
@@ -12,29 +12,31 @@ log = logging.getLogger("callbacks.worker")
 
 T = TypeVar("T")
 
-# How Redis says that it will not write now: out of memory, a replica, no disk, too few replicas, and the like. Inside
+# Redis does not answer.
+UNAVAILABLE: Final = (redis.ConnectionError, redis.TimeoutError)
+# How Redis says that it cannot write now: out of memory, a replica, no disk, too few replicas, and the like. Inside
 # a script some servers put the code in the middle of their sentence.
 _NOT_NOW: Final = re.compile(r"(?:^|-)(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY)\b")
 _RETRY_SECONDS: Final = 0.5
-# How long a worker that is to stop waits for Redis. What it could not settle is in its notebook.
+# How long a worker that has to stop waits for Redis. What it could not settle is in its completion journal.
 STOP_WAIT_SECONDS: Final = 3.0
 
 
 def never_stopping() -> bool:
-    """Say of a worker that nobody stops that it goes on."""
+    """Return False: the `is_stopping` of work that nothing stops."""
     return False
 
 
 def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], bool] = never_stopping) -> T:
-    """Repeat `call` until Redis carries it out; it must be one that may be carried out twice.
+    """Repeat `call` until Redis carries it out, and return its result; it must be safe to carry out twice.
 
-    Raises redis.RedisError where waiting would not help, or has lasted STOP_WAIT_SECONDS since the worker is to stop.
+    Raise redis.RedisError if waiting does not help, or has lasted STOP_WAIT_SECONDS since `is_stopping()`.
     """
     is_waiting = False
     stop_asked_at: float | None = None
     while True:
         try:
-            done = call()
+            result = call()
         except redis.RedisError as exc:
             if not is_temporary(exc):
                 raise
@@ -49,17 +51,17 @@ def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], 
             continue
         if is_waiting:
             log.warning("action=redis_available")
-        return done
+        return result
 
 
 def is_unavailable(exc: BaseException) -> bool:
     """Return whether `exc` says that Redis cannot be used now, whatever is asked of it."""
-    return isinstance(exc, redis.ConnectionError | redis.TimeoutError) or is_temporary(exc)
+    return isinstance(exc, UNAVAILABLE) or is_temporary(exc)
 
 
 def is_temporary(exc: BaseException) -> bool:
-    """Return whether this says that Redis is away or will not write now, so that waiting helps."""
-    passing = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+    """Return whether `exc` says that Redis is unavailable or cannot write now, so that waiting helps."""
+    temporary = (*UNAVAILABLE, redis.OutOfMemoryError, redis.ReadOnlyError)
     if isinstance(exc, (redis.AuthenticationError, redis.exceptions.AuthorizationError)):
         return False
-    return isinstance(exc, passing) or (isinstance(exc, redis.RedisError) and _NOT_NOW.search(str(exc)) is not None)
+    return isinstance(exc, temporary) or (isinstance(exc, redis.RedisError) and _NOT_NOW.search(str(exc)) is not None)

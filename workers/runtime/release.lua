@@ -1,9 +1,9 @@
--- Put a job that was taken along, and that this release cannot read, back to the end of its queue. From now on it runs
--- alone: nobody else takes it along, to leave it again.
+-- Put a coalesced job that this release cannot read back to the end of its queue. From now on it runs alone: no other
+-- run coalesces it, only to release it again.
 --
--- KEYS  1 the queue's list   2 the list of the jobs taken along   3 the job's hash
+-- KEYS  1 the queue's list   2 list of the coalesced jobs   3 the job's hash
 -- ARGV  1 the job's id
--- Gives 1 if the job is in the queue by this, else 0
+-- Returns 1 if this has put the job into the queue, else 0
 require_type('list', KEYS[1])
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
 if redis.call('HEXISTS', KEYS[3], 'data') == 0 then return 0 end

@@ -1,13 +1,13 @@
--- Shared beginning of the scripts that settle items of jobs; what reads its arguments is in arguments.lua.
+-- Fragment for the scripts that settle items of jobs. Behind arguments.lua and types.lua.
 --
--- A settlement moves the progress of one or more jobs. It is refused whole if any of them is not where the caller
--- believes it to be: then another worker has gone on with the job meanwhile, and what the caller did is void.
--- The running job's hash, and what this settlement is called: a second call of that name, after an answer that got
--- lost, changes nothing.
+-- A settlement moves the progress of one or more jobs. All of it is refused if any of them is not where the caller
+-- believes it to be: then another worker has taken over the job, and what the caller did is void.
+--
+-- The running job's hash, and the name of this settlement: a second call with that name, after a lost answer, changes
+-- nothing.
 local run, name = next_text(), next_text()
 
--- Each: the job's hash, its id, progress before and after, and, where it ends a job that was taken along, the list
--- it was taken to ('' otherwise).
+-- Each: the job's hash, its id, progress before and after, and, if it ends a coalesced job, the list of those ('' if not).
 local settlements = {}
 for i = 1, next_number() do
   settlements[i] = {job = next_text(), id = next_text(), from = next_text(), to = next_text(), coalesced = next_text()}
@@ -29,7 +29,7 @@ end
 
 local function settle()
   redis.call('HSET', run, 'settlement', name)
-  -- Whatever kills workers, or fails, has not been met on this stretch; where nothing is settled there was none.
+  -- What kills workers, or fails, is not among these items. Where nothing is settled that is unknown.
   if #settlements > 0 then redis.call('HDEL', run, 'deaths', 'failures') end
   for _, s in ipairs(settlements) do
     if s.coalesced == '' then
@@ -41,7 +41,7 @@ local function settle()
   end
 end
 
--- Before anything is written. `is_current` has read the jobs' own hashes.
+-- To be called before anything is written. `is_current` has read the jobs' own hashes.
 local function require_keys(counters, index)
   require_counters(counters)
   require_type('zset', index)
@@ -62,13 +62,13 @@ local function write_counts(key)
   for field, number in pairs(counts) do redis.call('HINCRBY', key, field, number) end
 end
 
--- keys.FAILURE_OVERHEAD_BYTES and keys.failures_bytes. What is set aside here weighs as much as what shared/batches.py sets aside:
--- tests/integration/failures/test_retention.py holds the two against each other.
+-- keys.FAILURE_OVERHEAD_BYTES and keys.failures_bytes. A failure added here counts as many bytes as one that
+-- shared/batches.py adds: a test compares the two.
 local FAILURE_OVERHEAD_BYTES = 768
 local BYTES_SUFFIX = ':bytes'
 
 -- Adds a hash to an index by time, and its bytes (as in shared/batches.py) to those of the index. The lifetime is for
--- the case that nobody drops it in time.
+-- the case that it is never dropped.
 local function add_failure(index, key, id, time_ms, lifetime_seconds, fields)
   local bytes = FAILURE_OVERHEAD_BYTES
   for _, part in ipairs(fields) do bytes = bytes + #part end
@@ -77,3 +77,4 @@ local function add_failure(index, key, id, time_ms, lifetime_seconds, fields)
   redis.call('EXPIRE', key, lifetime_seconds)
   redis.call('ZADD', index, time_ms, id)
 end
+

@@ -1,37 +1,21 @@
-"""What the atomic steps of `settling` take and give: shares of jobs, what is settled of them, what comes of that."""
+"""What settling steps have in common: how far a step settles each job, the failures that it adds, its arguments.
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+The scripts read the arguments with `arguments.lua` and `settlement.lua`.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from shared import keys
+from workers.runtime.claim import ClaimedJob
 
 Argument: TypeAlias = str | bytes | int | float
 
-# So many workers may die of one callback, or of one event at its handler; then it is set aside.
+# A callback with which this many workers died goes to the quarantine, an event at its handler becomes a dead letter.
 MAX_DEATHS: Final = 3
-
-
-class ClaimedJob(Struct, frozen=True):
-    """A job's share of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
-
-    `coalesced` says that the job was coalesced, so its hash is ours to delete; the running job's is RQ's. Its data
-    has `size_bytes`; that of the running job is not counted. `items` is how many it was enqueued with, 0 if that is
-    unknown. `deaths` counts the workers that died in the midst of it since it last made progress; `finished` are the
-    places of what a handler did in their hands. `is_probe` says of the running job that its handler's pause is over, if
-    one event, which this run has to try first, goes well.
-    """
-
-    job_id: str
-    progress: str
-    arguments: list[Any]
-    coalesced: bool
-    size_bytes: int = 0
-    deaths: int = 0
-    finished: frozenset[int] = frozenset()
-    is_probe: bool = False
-    items: int = 0
 
 
 class Settlement(Struct, frozen=True):
@@ -43,45 +27,11 @@ class Settlement(Struct, frozen=True):
     ends: bool
 
 
-class DeliveryPlan(Struct, frozen=True):
-    """How to enqueue events for one handler: most events for one job, and ids for as many jobs as it may take."""
-
-    handler: str
-    max_events: int
-    job_ids: tuple[str, ...]
-
-
-class FanOutEvent(Struct, frozen=True, gc=False):
-    """An event offered to the handlers: its marks, the handlers that want it as a mask of 0 and 1, its JSON."""
-
-    kind: keys.CountedKind
-    marks: tuple[str, ...]
-    mask: str
-    event: bytes
-
-
-class FanOutGroup(Struct, frozen=True):
-    """Events of one mask that were offered together: how many, and how many of them were new."""
-
-    mask: str
-    offered: int
-    new: int
-
-
-class FanOutResult(Struct, frozen=True):
-    """What one step made of events; `groups` is empty where its answer got lost and it was asked again.
-
-    `reused` are the new replies whose `req_uuid` another reply had before.
-    """
-
-    new: int
-    duplicate: int
-    groups: tuple[FanOutGroup, ...]
-    reused: int = 0
-
-
 class NewFailure(Struct, frozen=True):
-    """An entry of the quarantine or of the dead letters: the hash's key, its id and time in the index, its fields."""
+    """A quarantined callback or a dead letter to add: its hash's key, its id and time in the index, its fields.
+
+    `lifetime_seconds` is when Redis deletes it should nothing of ours do so. It stands for `records` of the callback.
+    """
 
     key: str
     failure_id: str
@@ -92,77 +42,69 @@ class NewFailure(Struct, frozen=True):
     records: int = 1
 
 
-# One record of a batch, read: an event to offer; or what to set aside, which stands for `records` of them.
-Item: TypeAlias = FanOutEvent | NewFailure
+class FanOutEvent(Struct, frozen=True, gc=False):
+    """An event read from a callback: its marks, which handlers want it as a mask of 0 and 1, its JSON."""
+
+    kind: keys.CountedKind
+    marks: tuple[str, ...]
+    mask: str
+    event: bytes
 
 
 class Replacement(Struct, frozen=True):
-    """What takes the place of a job that failed: jobs, each with its id and fields, or entries of an index.
+    """What takes the place of a job that failed: jobs, each with its id and fields, or failures of one `index`.
 
-    The entries are dead letters of `handler`, or quarantined callbacks where that is None.
+    The failures are dead letters of `handler`, or quarantined callbacks if it is None.
     """
 
     index: str
     jobs: Sequence[tuple[str, Mapping[str, Argument]]] = ()
-    entries: Sequence[NewFailure] = ()
+    failures: Sequence[NewFailure] = ()
     handler: str | None = None
 
-    def counters(self, entry: NewFailure) -> tuple[str, str]:
-        """Return the counter of entries of this kind, and that of dropped ones."""
+    def counters(self, failure: NewFailure) -> tuple[str, str]:
+        """Return the names of two counters: that of failures of this kind, and that of dropped ones."""
         if self.handler is None:
-            return keys.counter(entry.kind, "quarantined"), keys.counter(entry.kind, "dropped")
-        return keys.handler_counter(self.handler, entry.kind, "dead"), keys.handler_counter(
-            self.handler, entry.kind, "dropped"
-        )
+            return keys.counter(failure.kind, "quarantined"), keys.counter(failure.kind, "dropped")
+        return dead_letter_counters(self.handler, failure.kind)
 
 
-class ScheduledRetry(Struct, frozen=True):
-    """A job that is to run later: its id, when (unix seconds), and the fields of its hash."""
-
-    job_id: str
-    due: float
-    fields: Mapping[str, Argument]
+def dead_letter_counters(handler: str, kind: keys.CountedKind) -> tuple[str, str]:
+    """Return the names of a handler's counters of dead letters, and of dropped ones."""
+    return keys.handler_counter(handler, kind, "dead"), keys.handler_counter(handler, kind, "dropped")
 
 
-class PauseChange(Struct, frozen=True):
-    """What a settlement says of its handler's pause (see `workers/deliver/settle.lua`): "" is nothing.
-
-    "paused": the handler asked for `after_seconds`, or, by "memory", Redis has no room for its failures. Of the probe:
-    it was "resumed", "failed", or came to no call.
-    """
-
-    kind: Literal["", "paused", "resumed", "failed", "untried"] = ""
-    after_seconds: float = 0.0
-    reason: str = ""
-    by: Literal["handler", "memory"] = "handler"
-
-
-NO_CHANGE: Final = PauseChange()
-
-
-class SettleResult(Struct, frozen=True):
-    """What a settlement found: whether the handler is paused now, and whether this settlement did or ended that.
-
-    `seconds` is how long the pause lasts that it set, or lasted that it ended.
-    """
-
-    is_paused: bool
-    change: Literal["", "paused", "resumed"]
-    seconds: float
+def settlement_arguments(run_id: str, settlements: Iterable[Settlement]) -> list[Argument]:
+    """Return the first arguments of a script that settles: the run, a name for this call, and the settlements."""
+    arguments: list[Argument] = [keys.job(run_id), uuid.uuid4().hex]
+    append_list(
+        arguments,
+        [
+            (
+                keys.job(s.claimed.job_id),
+                s.claimed.job_id,
+                s.start,
+                s.end,
+                keys.coalesced(run_id) if s.ends and s.claimed.coalesced else "",
+            )
+            for s in settlements
+        ],
+    )
+    return arguments
 
 
-def failure_arguments(entry: NewFailure) -> tuple[Argument, ...]:
-    """Return an entry as the scripts read it."""
-    return (entry.key, entry.failure_id, entry.time_ms, entry.lifetime_seconds, *flatten(entry.fields))
+def failure_arguments(failure: NewFailure) -> tuple[Argument, ...]:
+    """Return a failure as the scripts read it."""
+    return (failure.key, failure.failure_id, failure.time_ms, failure.lifetime_seconds, *flatten(failure.fields))
 
 
 def flatten(fields: Mapping[str, Argument]) -> tuple[Argument, ...]:
-    """Return the fields of a hash as the scripts read a list: how many words, and the words."""
+    """Return the fields of a hash as the scripts read a list: the number of words, then the words."""
     return (2 * len(fields), *(part for pair in fields.items() for part in pair))
 
 
-def append_list(arguments: list[Argument], entries: Sequence[Sequence[Argument]]) -> None:
-    """Add entries to a script's arguments: how many, and the words of each."""
-    arguments.append(len(entries))
-    for entry in entries:
-        arguments.extend(entry)
+def append_list(arguments: list[Argument], rows: Sequence[Sequence[Argument]]) -> None:
+    """Append rows to a script's arguments: how many there are, then the words of each."""
+    arguments.append(len(rows))
+    for row in rows:
+        arguments.extend(row)

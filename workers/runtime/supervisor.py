@@ -1,11 +1,11 @@
-"""The parent of worker processes: starts them, starts them again when they end, and stops them in bounded time.
+"""The parent of worker processes: starts them, restarts them when they end, and stops them in bounded time.
 
-It works on no job itself. What it owes to the queues while it watches is `maintenance`'s.
+It runs no jobs itself. What the queues need meanwhile is the task of `maintenance`.
 
-Stopping, from SIGTERM: a worker notices within WAIT_SECONDS (1 s), finishes the event that its handler has in hands
-(at most the handler's time-out, 30 s unless set), and settles. After `grace_seconds` whoever is left is killed;
-its job is given back to its queue like any dead worker's, but counts no death: it was cut off, and did not die of what
-it worked on. Redis knows of the stop, for a platform that kills us all before that.
+Stopping, from SIGTERM: a worker notices within WAIT_SECONDS (1 s), finishes its calls in progress (at most the
+handler's timeout, 30 s unless set), and settles. After `grace_seconds` the supervisor kills the workers that are left;
+their jobs are requeued like any dead worker's, but that does not count as a death, because no item caused it. Redis
+knows of the stop, in case the platform kills all processes before that.
 """
 
 import contextlib
@@ -28,24 +28,24 @@ from workers.runtime.maintenance import Maintenance
 log = logging.getLogger("callbacks.supervisor")
 
 _TICK_SECONDS: Final = 0.2
-# A worker that ends soon after its start is started again at ever greater distance, up to this.
+# A worker that ends soon after its start is restarted after a longer time each time, up to this.
 _MAX_RESTART_SECONDS: Final = 10.0
-# One whose settings or module are wrong waits for a person, or for a file that is being replaced.
+# One whose settings or module are wrong needs a person, or a file that is being replaced.
 _MAX_RESTART_OF_MISCONFIGURED_SECONDS: Final = 60.0
 _HEALTHY_AFTER_SECONDS: Final = 30.0
 
 
 class WorkerSpec(Struct, frozen=True):
-    """What a worker process is for: the queue, and what else its command line says."""
+    """What a worker process is to do: its queue, and further options of its command line."""
 
     queue: str
     options: tuple[str, ...] = ()
 
 
 class _Slot(Struct):
-    """A worker's place: what it is for, the process that holds it now, and when the next may start.
+    """One worker to keep running: its process, and when the next one may start.
 
-    `was_fit`: a process has worked there, whatever became of it. `is_unfit`: the last one could not be set up.
+    `was_usable`: one of its processes has worked. `is_misconfigured`: the last one could not be set up.
     """
 
     spec: WorkerSpec
@@ -63,7 +63,7 @@ class _Slot(Struct):
 
 
 class Supervisor:
-    """Keeps a worker process in each place: one place for each of `jobs`, of which a queue alone is one too."""
+    """Keeps one worker process running for each of `specs`; the name of a queue stands for a spec without options."""
 
     def __init__(self, specs: Sequence[WorkerSpec | str], *, maintenance: Maintenance, grace_seconds: float) -> None:
         self._slots = [_Slot(WorkerSpec(spec) if isinstance(spec, str) else spec) for spec in specs]
@@ -74,10 +74,10 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Keep the workers running until SIGTERM or SIGINT; give the exit code."""
+        """Keep the workers running until SIGTERM or SIGINT; return the exit code."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._request_stop)
-        # The workers hold the reading end: it shows them our end, however we come to it.
+        # The workers hold the reading end, which shows them the end of this process, whatever its cause.
         reading, writing = os.pipe()
         try:
             while not self._stopping:
@@ -89,7 +89,7 @@ class Supervisor:
             try:
                 self._stop_all()
             finally:
-                # Should anything have gone wrong there: the workers see this, and end.
+                # If the stop failed: the workers see this, and end.
                 os.close(reading)
                 os.close(writing)
         return self._exit_code
@@ -107,18 +107,18 @@ class Supervisor:
             slot.is_misconfigured = code == EXIT_CONFIGURATION
             slot.was_usable |= not slot.is_misconfigured or now - slot.started_at > _HEALTHY_AFTER_SECONDS
             if not any(_is_or_was_usable(one, now) for one in self._slots):
-                # None was ever fit, and none would be the next time: whoever started us has to see that. Where one is
-                # fit, or was, its neighbours' settings and a file that is being replaced are no reason to stop.
+                # None was ever usable, and none would be the next time, which this process's exit code has to show. If
+                # one is usable, or was, the others' settings or a file that is being replaced are no reason to stop.
                 self._stopping, self._exit_code = True, code
                 return
             slot.failures = 0 if now - slot.started_at > _HEALTHY_AFTER_SECONDS else slot.failures + 1
             max_seconds = _MAX_RESTART_OF_MISCONFIGURED_SECONDS if slot.is_misconfigured else _MAX_RESTART_SECONDS
-            # From 2**10 on it is the slowest anyway, and past 2**1023 no float holds it.
+            # From 2**10 on it is the maximum anyway, and a float overflows past 2**1023.
             slot.restart_at = now + min(0.1 * 2 ** min(slot.failures, 10), max_seconds)
         if now >= slot.restart_at:
             try:
                 self._start(slot, lifeline=lifeline)
-            except OSError as exc:  # no memory, or no process more: those that live go on
+            except OSError as exc:  # no memory, or too many processes: the other workers continue
                 slot.failures += 1
                 slot.restart_at = now + _MAX_RESTART_SECONDS
                 log.error("action=worker_start_failed queue=%s error=%s", slot.queue, exc)
@@ -126,11 +126,11 @@ class Supervisor:
     def _start(self, slot: _Slot, *, lifeline: int) -> None:
         slot.name = f"{slot.queue}-{uuid.uuid4().hex}"
         command = launcher.command("workers.process", slot.queue, "--name", slot.name, *slot.spec.options)
-        # A session of its own keeps a Ctrl-C at the terminal from reaching it beside our own signal.
+        # In a session of its own it does not get the terminal's Ctrl-C as well as the supervisor's signal.
         slot.process = subprocess.Popen(  # noqa: S603 # our own module
             [*command, "--lifeline", str(lifeline), "--grace-seconds", str(self._grace_seconds)],
             pass_fds=(lifeline,),
-            # What a handler prints shows when it is printed, in a file or a container's log too.
+            # What a handler prints is visible at once, in a file or a container's log too.
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -147,11 +147,11 @@ class Supervisor:
     def _run_maintenance(self) -> None:
         self._attempt(lambda: self._maintenance.tick([slot.name for slot in self._slots if slot.process is not None]))
 
-    def _attempt(self, keep: Callable[[], object]) -> None:
-        # Redis away is the workers' trouble, who will say so; there is nothing to keep until it is back. And whatever
-        # else is wrong, the workers go on.
+    def _attempt(self, task: Callable[[], object]) -> None:
+        # While Redis is unavailable the workers say so, and there is nothing to maintain. Whatever else is wrong, the
+        # workers continue.
         with contextlib.suppress(redis.RedisError):
-            self._loop.attempt(keep, reraise=(redis.RedisError,))
+            self._loop.attempt(task, reraise=(redis.RedisError,))
 
     def _stop_all(self) -> None:
         for slot in self._slots:
@@ -170,7 +170,7 @@ class Supervisor:
                 code = slot.process.poll()
                 if code is not None:
                     self._reap(slot, code)
-            # Whoever takes long to end still needs its lease.
+            # A worker that takes long to end still needs its lease.
             self._run_maintenance()
             time.sleep(_TICK_SECONDS)
         self._attempt(self._maintenance.close)

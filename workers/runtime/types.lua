@@ -1,5 +1,5 @@
--- Shared beginning of the scripts that write. Redis rolls nothing back: what would fail half-way through a script, a key of
--- another type for one, is found here before the first write.
+-- Fragment for the scripts that write. Redis rolls nothing back, so what would fail half-way through a script, such as a key
+-- of another type, is found here before the first write.
 local function require_type(kind, ...)
   for _, key in ipairs({...}) do
     local found = redis.call('TYPE', key).ok
@@ -9,7 +9,7 @@ local function require_type(kind, ...)
   end
 end
 
--- HINCRBY and INCRBY fail at what is not an integer, and at the end of 64 bits.
+-- HINCRBY and INCRBY fail if the value is not an integer, or would exceed 64 bits.
 local function require_integer(value, where)
   if value and (not value:match('^%-?%d+$') or #value > 18) then
     error('ERR ' .. where .. ' holds a value that is not a count: correct or delete it', 0)
@@ -20,3 +20,4 @@ local function require_counters(key)
   require_type('hash', key)
   for _, value in ipairs(redis.call('HVALS', key)) do require_integer(value, key) end
 end
+

@@ -1,15 +1,15 @@
-"""RQ's SimpleWorker, with the few changes without which a stop, or Redis away, would lose or double work.
+"""RQ's SimpleWorker, with the few changes without which a stop, or an unavailable Redis, would lose or repeat work.
 
-It works in its own process (warm connections, no fork), listens to exactly one queue (only then RQ pops crash-safely,
-with BLMOVE), and starts and puts back jobs by `places` alone. It ends where RQ would end it: whoever started it starts
-it again, and looks after the jobs of those that died. See `supervisor`, `maintenance`.
+It runs jobs in its own process (warm connections, no fork), listens to exactly one queue (only then RQ pops
+crash-safely, with BLMOVE), and starts and requeues jobs by `job_transitions` alone. It ends where RQ would end it: its
+supervisor restarts it and requeues its job. See `supervisor`, `maintenance`.
 """
 
 import logging
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import redis
 from rq import Queue, SimpleWorker
@@ -20,20 +20,20 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
-from workers.failures.failed_jobs import FailedJob
-from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
-from workers.runtime.redis_retry import is_unavailable, retry_while_unavailable
-from workers.runtime.steps import StaleRun
+from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while_unavailable
+from workers.runtime.run_errors import RunPaused, StaleRun, Unfinished
+from workers.runtime.settlement import Replacement
 
 log = logging.getLogger("callbacks.worker")
 
-# A job whose worker and supervisor are both gone is given to another one after this. The supervisor renews it.
+# A job whose worker and supervisor are both gone is requeued after this. The supervisor renews it.
 LEASE_SECONDS: Final = 45
-# How long Redis remembers what a worker runs; whoever finds it dead, or ends the run, deletes it.
+# How long Redis keeps what a worker runs, unless the end of the run deletes it before.
 RUNS_SECONDS: Final = 86_400
-# How long an idle worker waits in one BLMOVE, so how long it may take to notice that it is to stop.
+# How long an idle worker waits in one BLMOVE, so how long it may take to notice a stop.
 WAIT_SECONDS: Final = 1
 _RETRY_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 5.0
@@ -41,38 +41,49 @@ _CHECK_SECONDS: Final = 5.0
 ExceptionInfo: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
-class Unfinished(Exception):
-    """The worker is to stop: what is left of the job goes back to the front of its queue."""
+class ReplaceableJob(Protocol):
+    """A job whose run has just failed."""
+
+    @property
+    def failures(self) -> int:
+        """How many of its runs failed since it last made progress, this one included."""
+
+    def replacement(self, error: BaseException, completions: Completions) -> Replacement | None:
+        """Return what takes its place, or None: it is retried as it is. `completions`: what its handler finished."""
 
 
-class RunPaused(Unfinished):
-    """The queue's handler is paused: likewise, with all that the run took along, and then the worker waits.
-
-    `seconds_left` tells for how long, at least, whenever it is asked; at 0 the worker takes a job again.
-    """
-
-    def __init__(self, seconds_left: Callable[[], float]) -> None:
-        self.seconds_left = seconds_left
-        super().__init__("the handler is paused")
+# Reads a job whose run has just failed, by its queue and its id. Raises redis.RedisError.
+ReadFailedJob: TypeAlias = Callable[[redis.Redis, str, str], ReplaceableJob]
 
 
 class _NoAlarm(BaseDeathPenalty):
-    """No time limit for a job: handlers have limits of their own, and an alarm could strike in mid-settlement."""
+    """No time limit for a job: handlers have limits of their own, and an alarm could go off during a settlement."""
 
     def setup_death_penalty(self) -> None:
         """Set no alarm."""
 
     def cancel_death_penalty(self) -> None:
-        """Leave alone whatever alarm a handler's limit has set."""
+        """Do nothing, so the alarm of a handler's limit stays."""
 
 
 class QueueWorker(SimpleWorker):
-    """A worker for one queue, named so that its supervisor finds its running job."""
+    """A worker for one queue, named so that its supervisor finds its running job.
+
+    `read_failed_job` says what becomes of a job whose run failed by an error of this service.
+    """
 
     death_penalty_class = _NoAlarm
 
-    def __init__(self, queue: str, *, name: str, connection: redis.Redis, journal: CompletionJournal) -> None:
-        # RQ's own commands are those that a worker cannot do without: it starts, pops, and ends jobs by them.
+    def __init__(
+        self,
+        queue: str,
+        *,
+        name: str,
+        connection: redis.Redis,
+        journal: CompletionJournal,
+        read_failed_job: ReadFailedJob,
+    ) -> None:
+        # RQ's own commands must work while Redis is full: a worker starts, pops, and ends jobs by them.
         unrefused = OomFallbackRedis(connection)
         super().__init__(
             [Queue(queue, connection=unrefused, serializer=queues.JsonSerializer)],
@@ -83,6 +94,7 @@ class QueueWorker(SimpleWorker):
         )
         self._transitions = JobTransitions(queue, connection=connection)
         self._journal = journal
+        self._read_failed_job = read_failed_job
         self._stopping = False
         self._finished_execution: Execution | None = None
         self._check_at = 0.0
@@ -99,31 +111,31 @@ class QueueWorker(SimpleWorker):
         return WAIT_SECONDS
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 # RQ's signature
-        """Note that it is to stop. RQ would raise out of the wait for a job, and so lose sight of one just popped."""
+        """Record that it has to stop. RQ would raise out of the wait for a job, and so lose one just popped."""
         self._stopping = self._stop_requested = True
 
     def subscribe(self) -> None:
-        """Do nothing: RQ's commands would need a thread and a connection, and the supervisor starts and stops us."""
+        """Do nothing: RQ's commands would need a thread and a connection, and the supervisor stops workers."""
 
     @property
     def should_run_maintenance_tasks(self) -> bool:
-        """Never: RQ's maintenance puts dead workers' jobs back, whether somebody else just did or not."""
+        """False: RQ's maintenance requeues dead workers' jobs even if a supervisor just did."""
         return False
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a job until one comes, however long Redis is away, or until it is to stop."""
-        is_unavailable_now = False
+        """Wait for a job, however long Redis is unavailable, until one comes or the worker has to stop."""
+        was_unavailable = False
         while not self._stopping:
             try:
-                # While a handler is paused nothing is popped, so RQ has to hear of the worker less often.
+                # While a handler is paused nothing is popped, so fewer heartbeats are enough.
                 if self._seconds_paused is None or time.monotonic() >= self._check_at:
                     self.heartbeat()
                 self._requeue_stale_executions()
                 if self._seconds_paused is not None and (seconds := self._seconds_paused()) > 0:
                     if timeout is None:
-                        return None  # who works in a burst is done: nothing can be taken
+                        return None  # a burst worker is done: nothing can be claimed
                     time.sleep(min(seconds, WAIT_SECONDS))
                     continue
                 self._seconds_paused = None
@@ -138,13 +150,13 @@ class QueueWorker(SimpleWorker):
             except DequeueTimeout:
                 if max_idle_time is not None:
                     return None
-                is_unavailable_now = False
+                was_unavailable = False
                 continue
-            except (redis.ConnectionError, redis.TimeoutError) as exc:
-                # A job that was popped into the lost answer is given back by the supervisor.
-                if not is_unavailable_now:
+            except UNAVAILABLE as exc:
+                # If the lost answer held a popped job, the supervisor requeues it.
+                if not was_unavailable:
                     log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, exc)
-                is_unavailable_now = True
+                was_unavailable = True
                 time.sleep(_RETRY_SECONDS)
                 continue
             if found is not None:
@@ -153,10 +165,10 @@ class QueueWorker(SimpleWorker):
         raise StopRequested
 
     def _requeue_stale_executions(self) -> None:
-        """Put back what Redis says this worker runs, while it runs nothing.
+        """Requeue what Redis says this worker runs, while it runs nothing.
 
-        Where Redis falls back to an earlier state, a failover to a replica that was behind for one, a job that was
-        done is running once more: for ever, as long as its supervisor renews the lease.
+        If Redis falls back to an earlier state, as by a failover to a replica that was behind, a finished job is
+        running again, and its supervisor would renew the lease forever.
         """
         now = time.monotonic()
         if now < self._check_at:
@@ -167,8 +179,8 @@ class QueueWorker(SimpleWorker):
                 log.warning("action=job_requeued queue=%s job=%s", self.queues[0].name, execution.job_id)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run the job that was popped, unless it was given to somebody else meanwhile."""
-        with self.connection.pipeline() as pipe:  # collects RQ's commands: nothing is sent through it
+        """Run the job that was popped, unless it was given to another worker meanwhile."""
+        with self.connection.pipeline() as pipe:  # only collects RQ's commands, and sends nothing
             execution = Execution.create(job, LEASE_SECONDS, pipeline=pipe, worker_name=self.name)
             self.set_state(WorkerStatus.BUSY, pipeline=pipe)
             self.heartbeat(pipeline=pipe)
@@ -186,10 +198,10 @@ class QueueWorker(SimpleWorker):
         self.set_state(WorkerStatus.IDLE)
 
     def prepare_job_execution(self, *_: Any, **__: Any) -> None:
-        """Do nothing: `execute_job` has entered the job as running already, in the step that started it."""
+        """Do nothing: `execute_job` has already entered the job as running, in the step that started it."""
 
     def teardown(self) -> None:
-        """Put back what a broken run left behind, and sign off; without Redis, the supervisor does both."""
+        """Requeue what a run has left, and sign off; if Redis is unavailable, the supervisor does both."""
         try:
             for execution in list(self.executions.values()):
                 self._transitions.requeue(execution, to="front", finished=self._journal.read())
@@ -198,22 +210,22 @@ class QueueWorker(SimpleWorker):
             log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, exc)
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:
-        # Where Redis fell back in mid-run, jobs that were settled stand in the list once more. Nobody would find them
-        # there when this job is gone; its next run does.
+        # If Redis fell back during the run, jobs that were settled are in the list of coalesced jobs again. Without
+        # this job they would be lost there; its next run claims them.
         if self._transitions.has_coalesced(job.id):
             raise Unfinished
         self._finished_execution = execution
         super()._finalize_success(job, queue, execution, return_value)
 
     def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: ExceptionInfo) -> None:
-        # RQ would write the whole job anew, whether it is still there or not. Here the job goes back to its queue
-        # with the progress that it has made, if this run still holds it; so whatever is settled stays settled.
+        # RQ would rewrite the whole job, even one that is gone. Here the job goes back to its queue with its progress,
+        # if this run still holds it, so what is settled stays settled.
         error, to_front = exc_info[1], True
         if isinstance(error, RunPaused):
             self._seconds_paused = error.seconds_left
         if execution is self._finished_execution:
-            # All is done, and only RQ's own last transaction has no answer. If that was carried out, there is nothing
-            # to put back; if not, the job's next run finds nothing left to do.
+            # All is done, and only the answer to RQ's last transaction is missing. If it was carried out, there is
+            # nothing to requeue; if not, the job's next run has nothing to do.
             log.warning("action=job_end_unconfirmed queue=%s job=%s error=%s", queue.name, job.id, error)
         elif isinstance(error, StaleRun):
             log.warning("action=job_run_stale queue=%s job=%s", queue.name, job.id)
@@ -229,36 +241,35 @@ class QueueWorker(SimpleWorker):
                 execution,
                 to="front" if to_front else "back",
                 finished=self._journal.read(),
-                # A pause may last for hours. What waits, waits where RQ shows it and where all find it after that.
+                # A pause may last for hours: they wait in the queue, where RQ shows them and any run finds them.
                 with_coalesced=isinstance(error, RunPaused),
             ),
             execution,
         )
 
     def _end_failed(self, job: Job, queue: Queue, execution: Execution, error: BaseException) -> None:
-        """End a run that failed by an error of this service: the ladder of `failed_jobs` says what comes of its job."""
-        notes = self._journal.read()
+        """End a run that failed by an error of this service: retry its job later, or replace it."""
+        completions = self._journal.read()
 
         def end() -> bool:
-            failed = FailedJob(self.connection, queue.name, job.id)
-            substitute = failed.replacement(error, notes)
+            failed = self._read_failed_job(self.connection, queue.name, job.id)
+            replacement = failed.replacement(error, completions)
             name, job_id = queue.name, job.id
             log.error("action=job_failed queue=%s job=%s failures=%d", name, job_id, failed.failures, exc_info=error)
-            if substitute is None:
-                return self._transitions.requeue(execution, to="later", finished=notes)
-            if substitute.jobs:
-                log.warning("action=job_split queue=%s job=%s items=%d", name, job_id, len(substitute.jobs))
+            if replacement is None:
+                return self._transitions.requeue(execution, to="later", finished=completions)
+            if replacement.jobs:
+                log.warning("action=job_split queue=%s job=%s items=%d", name, job_id, len(replacement.jobs))
             else:
-                log.error(
-                    "action=job_moved_to_failures queue=%s job=%s entries=%d", name, job_id, len(substitute.entries)
-                )
+                number = len(replacement.failures)
+                log.error("action=job_moved_to_failures queue=%s job=%s failures=%d", name, job_id, number)
             try:
-                return self._transitions.replace(execution, substitute)
+                return self._transitions.replace(execution, replacement)
             except Exception as exc:
                 if is_unavailable(exc):
                     raise
                 log.error("action=job_replace_failed queue=%s job=%s", name, job_id, exc_info=exc)
-                return self._transitions.requeue(execution, to="later", finished=notes)
+                return self._transitions.requeue(execution, to="later", finished=completions)
 
         self._end_run(end, execution)
 

@@ -1,1 +1,1 @@
-"""A worker without a queue, and checks that every handler should pass: offered as `callbacks.testing`."""
+"""A worker without a queue, and checks that each handler should pass: published as `callbacks.testing`."""

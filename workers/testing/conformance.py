@@ -1,4 +1,4 @@
-"""What every handler should stand, as tests: subclass `Conformance` in a test module of your own.
+"""Checks that each handler should pass: subclass `Conformance` in a test module of yours.
 
 class TestRefund(Conformance):
     handler = refund
@@ -17,39 +17,39 @@ from callbacks import samples
 from shared.events import Event
 from workers.declaration import ATTRIBUTE, Handler
 from workers.signals import Reject
-from workers.testing import open_resources, task_tracking
+from workers.testing import open_resources, task_tracker
 from workers.testing.interruption import Interrupted, can_be_interrupted
 from workers.testing.sample_events import ODD, ORDINARY, incomplete_samples_for, samples_for
 from workers.testing.worker import Result, Worker
 
-# A handler has fewer places where it can be interrupted, or shows its fault before.
+# A handler has fewer points where it can be interrupted, or fails the check earlier.
 _MAX_INTERRUPTIONS: Final = 200
 
 
 class Conformance:
-    """Eight checks of one handler, each a test. Say which in `handler`, and how to see what it did in `effects`.
+    """Eight checks of one handler, each a test. Set `handler`, and return what it has done from `effects`.
 
-    Where something has to be made first, override the fixture `callbacks_handler` instead of `handler`: what it gives
-    is the handler, and what it keeps in `self` is there in `effects`. The checks hand over some thousand events.
+    If something has to be prepared first, override the fixture `callbacks_handler` instead of `handler`: it returns the
+    handler, and what it stores in `self` is available in `effects`. The checks deliver about a thousand events.
     """
 
     handler: ClassVar[Callable[..., Any]]
 
     def effects(self) -> Collection[object]:
-        """Give what the handler has done so far, everything that whoever relies on it would count: rows, lines, posts.
+        """Return everything that the handler has done so far: rows, lines, requests.
 
-        An event that was done leaves as many whether it came once or twice, alone or with others. Where the other
-        side knows repetitions by the event's `id`, count ids.
+        An event must have the same effects whether it came once or twice, on its own or with others. If the other side
+        detects repetitions by the event's `id`, return distinct ids.
         """
         raise NotImplementedError(f"{type(self).__name__} must say what its handler has done: def effects(self)")
 
     def bad_events(self) -> Sequence[Event]:
-        """Give events that the handler refuses or fails at, if there are such: they may harm no other."""
+        """Return events that the handler rejects or fails at, if there are any: they must not affect other events."""
         return ()
 
     @pytest.fixture
     def callbacks_handler(self) -> Callable[..., Any]:
-        """Give the handler; what has to be made for it, a subclass makes here."""
+        """Return the handler; override it to prepare what the handler needs."""
         found = inspect.getattr_static(self, "handler", None)
         if found is None:
             pytest.fail(f"{type(self).__name__} must say which handler it tests: handler = …")
@@ -58,27 +58,27 @@ class Conformance:
 
     @pytest.fixture
     def callbacks_declaration(self, callbacks_handler: Callable[..., Any]) -> Handler:
-        """Give what @handler left on it."""
+        """Return the declaration that @handler attached."""
         declared = getattr(callbacks_handler, ATTRIBUTE, None)
         if not isinstance(declared, Handler):
             pytest.fail(f"{callbacks_handler!r} is not decorated with @handler")
         return declared
 
     def test_every_event_is_handled_or_rejected_with_a_reason(self, callbacks_declaration: Handler) -> None:
-        """No event that may come makes it fail; one that it does not take it refuses with a reason."""
+        """No event makes the handler fail; an event that it does not accept is rejected with a reason."""
         ordinary = [name for name in samples.NAMES if name not in ODD]
         _expect_handled(callbacks_declaration, samples_for(callbacks_declaration, ordinary))
 
     def test_odd_texts_are_handled_or_rejected_with_a_reason(self, callbacks_declaration: Handler) -> None:
-        """NUL, emoji, right to left, line breaks, quotes and 100,000 characters do not make it fail."""
+        """NUL, emoji, right-to-left text, line breaks, quotes and 100,000 characters do not make the handler fail."""
         _expect_handled(callbacks_declaration, samples_for(callbacks_declaration, ODD))
 
     def test_any_field_may_be_missing(self, callbacks_declaration: Handler) -> None:
-        """It does not fail where a field that may be None is."""
+        """An optional field that is None does not make the handler fail."""
         _expect_handled(callbacks_declaration, incomplete_samples_for(callbacks_declaration))
 
     def test_an_unknown_status_is_handled_or_rejected_with_a_reason(self, callbacks_declaration: Handler) -> None:
-        """A status or a channel that the gateway will add one day does not make it fail."""
+        """A new status or channel of the gateway does not make the handler fail."""
         statuses, source = ("FORWARDED_TWICE", "read", "1", "ж" * 300), _source(callbacks_declaration)
         events: dict[str, Event] = {
             f"status {status[:20]}": samples.report(status, source=source) for status in statuses
@@ -87,82 +87,86 @@ class Conformance:
         events["reply by RCS"] = samples.reply(channel="RCS", source=source)
         wanted = {name: event for name, event in events.items() if callbacks_declaration.wants(event)}
         if not wanted:
-            pytest.skip("its filters let no unknown status or channel pass")
+            pytest.skip("its filters exclude unknown statuses and channels")
         _expect_handled(callbacks_declaration, wanted)
 
     def test_the_same_event_twice_is_one_effect(self, callbacks_declaration: Handler) -> None:
-        """An event that comes again, to the same process or after it died to another, changes nothing more."""
+        """A repeated event, in the same process or in another one after it died, has no second effect."""
         events = list(samples_for(callbacks_declaration).values())
         before = self._count()
         with Worker(callbacks_declaration) as worker:
             done = [event for event in events if worker.deliver(event).outcome == "done"]
             once = self._effects()
             if not done:
-                pytest.fail("it took none of the samples, so that nothing could be tested")
+                pytest.fail("the handler accepted none of the samples, so nothing could be tested")
             if len(once) == before:
-                pytest.fail(f"effects() shows nothing of {len(done)} events that were done: what did the handler do?")
-            _expect_done_again([worker.deliver(event) for event in done])
+                pytest.fail(
+                    f"effects() shows no effect of {len(done)} events that were done: return what the handler did"
+                )
+            _expect_done_twice([worker.deliver(event) for event in done])
             _expect_same(once, self._effects(), "came twice to one process")
         with Worker(callbacks_declaration) as worker:
-            _expect_done_again(worker.deliver_all(done))
+            _expect_done_twice(worker.deliver_all(done))
         _expect_same(once, self._effects(), "came again to another process, together")
 
     def test_a_bad_event_harms_no_other(self, callbacks_declaration: Handler) -> None:
-        """What it does with events one by one it does with all of them together, too, whatever is between them."""
+        """Events have the same results one by one and all together, also next to bad events."""
         bad = [event for event in self.bad_events() if callbacks_declaration.wants(event)]
         with Worker(callbacks_declaration) as worker:
             before = self._count()
-            alone = {name: worker.deliver(event).outcome for name, event in samples_for(callbacks_declaration).items()}
-            left_alone = self._count() - before
+            singly = {name: worker.deliver(event).outcome for name, event in samples_for(callbacks_declaration).items()}
+            singly_count = self._count() - before
             fresh = samples_for(callbacks_declaration)
             mixed = [*bad, *fresh.values()]
             before = self._count()
             results = worker.deliver_all(mixed)
-            left_together = self._count() - before
+            together_count = self._count() - before
         together = {name: result.outcome for name, result in zip(fresh, results[len(bad) :], strict=True)}
-        differing = {name: (alone[name], together[name]) for name in alone if alone[name] != together[name]}
+        differing = {name: (singly[name], together[name]) for name in singly if singly[name] != together[name]}
         if differing:
-            status = "; ".join(f"{name}: {first} alone, {then} together" for name, (first, then) in differing.items())
-            pytest.fail(f"other events change what becomes of one: {status}")
+            changes = "; ".join(
+                f"{name}: {first} one by one, {then} together" for name, (first, then) in differing.items()
+            )
+            pytest.fail(f"the result of an event depends on the others: {changes}")
         if any(result.outcome == "done" for result in results[: len(bad)]):
-            pytest.fail("bad_events() gave an event that the handler took")
-        if left_alone != left_together:
-            pytest.fail(f"events one by one left {left_alone} effects, the same kinds together {left_together}")
+            pytest.fail("bad_events() returned an event that the handler accepted")
+        if singly_count != together_count:
+            pytest.fail(f"events one by one had {singly_count} effects, the same together {together_count}")
 
     def test_ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt(
         self, callbacks_declaration: Handler
     ) -> None:
-        """A time-out may end it at any place: it does not hide that, and the next attempt makes the effect whole."""
+        """After a time-out at any point the event is not done, and the next attempt completes the effect."""
         if not can_be_interrupted(callbacks_declaration):
-            pytest.skip(f"there is no source of {callbacks_declaration.location}")
+            pytest.skip(f"the source of {callbacks_declaration.location} is not available")
         expected = self._growth(callbacks_declaration, _plain(callbacks_declaration))
-        for place in range(1, _MAX_INTERRUPTIONS):
+        for point in range(1, _MAX_INTERRUPTIONS):
             events = _plain(callbacks_declaration)
-            interrupted = Interrupted(callbacks_declaration, at=place)
+            interrupted = Interrupted(callbacks_declaration, at=point)
             before = self._count()
             with Worker(interrupted.handler) as worker:
                 results = worker.deliver_all(events)
             if not interrupted.was_interrupted:
                 return
-            again = [event for event, result in zip(events, results, strict=True) if result.outcome != "done"]
-            _expect_done(callbacks_declaration, again)
+            retried = [event for event, result in zip(events, results, strict=True) if result.outcome != "done"]
+            _expect_done(callbacks_declaration, retried)
             grown = self._count() - before
             if grown != expected:
-                how = "called itself done" if not again else "came again"
+                how = "was done" if not retried else "was retried"
                 pytest.fail(
-                    f"ended at the {place}. place by a time-out, it {how} and left {grown} effects, not {expected}"
+                    f"interrupted by a time-out at point {point}, it {how} and had {grown} effects, not {expected}"
                 )
 
     def test_nothing_is_left_open(self, callbacks_declaration: Handler) -> None:
-        """When its process stops, no thread, no task, no file and no connection of it is left."""
+        """When the process stops, the handler leaves no thread, task, file or connection open."""
         before = open_resources.list_open()
-        watched, left_tasks = task_tracking.track(callbacks_declaration)
+        watched, left_tasks = task_tracker.track(callbacks_declaration)
         for _ in range(2):
             with Worker(watched) as worker:
                 worker.deliver_all(_plain(callbacks_declaration))
         left = [*left_tasks, *open_resources.find_left_open(before)]
         if left:
-            pytest.fail(f"left open when its worker had stopped: {'; '.join(left)}")
+            pytest.fail(f"still open after the worker stopped: {'; '.join(left)}")
 
     def _effects(self) -> list[str]:
         return sorted(map(repr, self.effects()))
@@ -177,7 +181,7 @@ class Conformance:
 
 
 def _plain(declared: Handler) -> list[Event]:
-    """Give an ordinary event of each of its kinds, or two for a batch handler."""
+    """Return an ordinary event of each of its kinds, or two for a batch handler."""
     return [event for _ in range(2 if declared.batch else 1) for event in samples_for(declared, ORDINARY).values()]
 
 
@@ -203,16 +207,18 @@ def _expect_done(declared: Handler, events: Sequence[Event]) -> None:
         results = worker.deliver_all(events)
     for result in results:
         if result.outcome != "done":
-            pytest.fail(f"it does not take an ordinary event: {result}\n{result.traceback}", pytrace=False)
+            pytest.fail(f"the handler does not accept an ordinary event: {result}\n{result.traceback}", pytrace=False)
 
 
-def _expect_done_again(results: Sequence[Result]) -> None:
+def _expect_done_twice(results: Sequence[Result]) -> None:
     for result in results:
         if result.outcome != "done":
-            pytest.fail(f"an event that it had done would become a dead letter when it comes again: {result}")
+            pytest.fail(
+                f"an event that was done is not done when it comes again, and would become a dead letter: {result}"
+            )
 
 
 def _expect_same(once: list[str], then: list[str], how: str) -> None:
     if once != then:
         more = [effect for effect in then if effect not in once] or then
-        pytest.fail(f"events that {how} left {len(then)} effects, not {len(once)}, or others: {more[:3]}")
+        pytest.fail(f"events that {how} had {len(then)} effects, not {len(once)}, or different ones: {more[:3]}")

@@ -1,9 +1,9 @@
-"""Handlers that are interrupted at a chosen place, as a time-out does at any.
+"""Interrupts a handler at a chosen point, as a time-out may at any point.
 
-A time-out is HandlerTimeout raised at whatever line a `def` is at, or the cancellation of an `async def` at an `await`.
-Here the place is chosen: the nth line of the handler's own file that is reached, each counted once, or the nth time
-that it waits. Left alone are cleaning up (`finally`, `except`) and the `try` behind an acquired lock: a time-out there
-is possible, but nobody can write a handler that survives it at each line.
+A time-out raises HandlerTimeout at the current line of a `def`, or cancels an `async def` at an `await`. Here the point
+is chosen: the nth line of the handler's own file that is reached, each counted once, or the nth wait. Cleanup
+(`finally`, `except`) and the `try` after an acquired lock are not interrupted: a time-out is possible there too, but no
+handler can survive it at each of these lines.
 """
 
 import ast
@@ -20,7 +20,7 @@ from workers.signals import HandlerTimeout
 
 
 class Interrupted:
-    """A handler that is interrupted at its nth place (1 is the first); `was_interrupted` says whether it got there."""
+    """A handler that is interrupted at its nth point, from 1; `was_interrupted` says whether it got there."""
 
     def __init__(self, handler: Handler, *, at: int) -> None:
         self._inner = handler
@@ -56,7 +56,7 @@ class Interrupted:
 
     @types.coroutine
     def _run_until_interrupted(self, call: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Run `call`, and cancel its task when it begins to wait for the nth time."""
+        """Run `call`, and cancel its task when it waits for the nth time."""
         step: Callable[[Any], Any] = call.send
         given: Any = None
         waited = 0
@@ -79,7 +79,7 @@ class Interrupted:
 
 
 def can_be_interrupted(handler: Handler) -> bool:
-    """Tell whether its places are known: of an `async def` always, of a `def` where its source is."""
+    """Return whether the handler can be interrupted: an `async def` always, a `def` if its source is available."""
     return handler.is_async or bool(linecache.getlines(handler.function.__code__.co_filename))
 
 
@@ -95,6 +95,6 @@ def _cleanup_lines(node: ast.AST) -> Iterator[int]:
             yield from range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
     elif isinstance(node, ast.ExceptHandler):
         yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
-    # A function's own line is only where a generator or a coroutine begins.
+    # The line of a `def` itself is reached only where a generator or a coroutine begins.
     elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         yield node.lineno

@@ -1,4 +1,4 @@
-"""What a process has open: threads, and files, sockets and pipes (on systems that show them in /proc or /dev/fd)."""
+"""What a process has open: threads, and files, sockets and pipes (on systems that list them in /proc or /dev/fd)."""
 
 import gc
 import os
@@ -7,21 +7,21 @@ import time
 from typing import Final
 
 _FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
-# A thread that was told to end may take a moment for it.
+# A thread that was asked to stop may take a moment.
 _WAIT_SECONDS: Final = 5.0
 
 
 def find_left_open(before: frozenset[str]) -> list[str]:
-    """Give what is open now and was not `before`, in words; what is on its way to its end is waited for."""
+    """Return descriptions of what is open now and was not `before`; wait up to 5 s for it to close."""
     deadline = time.monotonic() + _WAIT_SECONDS
-    gc.collect()  # what nobody holds any more is as good as closed
+    gc.collect()  # closes files and sockets that are not referenced any more
     while (left := list_open() - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     return sorted(left)
 
 
 def list_open() -> frozenset[str]:
-    """Give the threads and the open files of this process, in words."""
+    """Return descriptions of this process's threads and open files."""
     threads = {f"thread {thread.name} ({thread.ident})" for thread in threading.enumerate()}
     return frozenset(threads | set(_open_descriptors()))
 
@@ -33,7 +33,7 @@ def _open_descriptors() -> list[str]:
         try:
             target = os.readlink(f"{folder}/{number}")  # noqa: PTH115 # as above
         except OSError:
-            continue  # the one that listed the folder
+            continue  # the descriptor that listed the folder
         if not target.startswith("/dev/"):
             found.append(f"descriptor {number}: {target}")
     return found

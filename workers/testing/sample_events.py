@@ -1,4 +1,4 @@
-"""Sample events that a handler wants: as they are where its filters let them pass, else changed so that they do."""
+"""Sample events that a handler wants: unchanged if they match its filters, else changed so that they match."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,31 +8,31 @@ from callbacks import samples
 from shared.events import Event, ReportEvent
 from workers.declaration import Handler
 
-# Of each kind the most ordinary.
+# The most ordinary sample of each kind.
 ORDINARY = ("delivered", "reply")
 ODD = ("odd-report", "long-report", "emoji", "right-to-left", "nul", "odd-reply", "long-reply")
 _STATUSES = ("DELIVRD", "ACCEPTD")  # one that is final, one that is not
 
 
 def samples_for(handler: Handler, names: Sequence[str] = samples.NAMES) -> dict[str, Event]:
-    """Give fresh samples that `handler` wants, by name: of those of its kinds all, or those with one of `names`."""
-    passing = _passing_fields(handler)
+    """Return new samples that `handler` wants, by name; only those in `names`."""
+    matching = _matching_fields(handler)
     found: dict[str, Event] = {}
     for name in names:
         event = samples.one(name)
         if not handler.wants(event):
-            event = samples.one(name, **passing)
+            event = samples.one(name, **matching)
         if handler.wants(event):
             found[name] = event
     return found
 
 
 def incomplete_samples_for(handler: Handler) -> dict[str, Event]:
-    """Give events that lack one field each, of those that may be missing, as far as `handler` wants them."""
-    passing = _passing_fields(handler)
+    """Return events that `handler` wants, each without one of the optional fields."""
+    matching = _matching_fields(handler)
     found: dict[str, Event] = {}
     for kind, make in (("report", samples.report), ("reply", samples.reply)):
-        known = passing if kind == "report" else {key: value for key, value in passing.items() if key != "status"}
+        known = matching if kind == "report" else {key: value for key, value in matching.items() if key != "status"}
         for field in make().__struct_fields__:
             if field not in (
                 "id",
@@ -47,8 +47,8 @@ def incomplete_samples_for(handler: Handler) -> dict[str, Event]:
     return {name: event for name, event in found.items() if handler.wants(event)}
 
 
-def _passing_fields(handler: Handler) -> dict[str, Any]:
-    """Give fields with which an event passes the filters of `handler`: only those that it filters by."""
+def _matching_fields(handler: Handler) -> dict[str, Any]:
+    """Return values of the fields that `handler` filters by, with which an event matches."""
     statuses = sorted(handler.statuses or _STATUSES)
     channels = sorted(handler.channels or ("VIBER",))
     sources = sorted(handler.sources or ("samples",))

@@ -1,7 +1,7 @@
-"""A worker of one handler without a queue: it calls the handler as a worker process does, and says what became of it.
+"""A worker of one handler without a queue: it calls the handler as a worker process does and returns the results.
 
-The calls are the service's own (`workers.deliver.call`). What needs a queue is left out: no failed event is tried
-again, and a pause ends with the events that were handed over together.
+The calls are those of the service (`workers.deliver.call`). What needs a queue is missing: a failed event is not
+retried, and a pause ends after the events that were delivered together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,19 @@ from workers.declaration import ATTRIBUTE, Handler
 from workers.deliver.call.caller import Caller
 from workers.runtime.outcome import Done, Failed, Outcome, Paused, Rejected, RetryRequested, Split
 
-Verdict: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "filtered"]
+OutcomeName: TypeAlias = Literal["done", "retry", "rejected", "failed", "paused", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one event.
 
-    `outcome`: "done"; "retry", "rejected", "paused": the handler said so; "failed": it raised something else, or its
-    time was over; "filtered": its filters leave the event out, so it was not called. `reason` is the handler's, or the
-    error as "Type: message". `after_seconds`: when the handler wants to be called again, None where it did not say.
+    `outcome`: "done"; "retry", "rejected", "paused": the handler raised Retry, Reject or Pause; "failed": it raised
+    something else or timed out; "filtered": its filters exclude the event, so it was not called. `reason` is the
+    handler's, or the error as "Type: message". `after_seconds` is the delay that the handler asked for, or None.
     """
 
-    outcome: Verdict
+    outcome: OutcomeName
     reason: str = ""
     after_seconds: float | None = None
     event: Event = field(kw_only=True, repr=False)
@@ -34,10 +34,10 @@ class Result:
 
 
 class Worker:
-    """A worker of `handler`, a function decorated with @handler; a context manager, for a process's main thread.
+    """A worker of `handler`, a function decorated with @handler; a context manager, for the main thread.
 
-    As long as it is open the handler's `lifespan` is, and an async handler's event loop. Use it in a plain `def`: it
-    runs a loop of its own. Raises TypeError for a function that is no handler.
+    While it is entered, the handler's `lifespan` is entered and an async handler's event loop runs. Use it in a plain
+    `def`, because it runs a loop of its own. Raise TypeError for a function that is not a handler.
     """
 
     def __init__(self, handler: Callable[..., Any] | Handler) -> None:
@@ -61,20 +61,20 @@ class Worker:
             caller.__exit__(kind, error, trace)
 
     def deliver(self, event: Event) -> Result:
-        """Hand over one event; a batch handler gets a list with this one."""
+        """Deliver one event and return the result; a batch handler gets a list of one."""
         (result,) = self.deliver_all([event])
         return result
 
     def deliver_all(self, events: Sequence[Event]) -> list[Result]:
-        """Hand over events that wait together, and give a result for each, in their order.
+        """Deliver events that wait together and return a result for each, in their order.
 
-        A batch handler gets one list of those that it wants; if that fails, lists of one.
+        A batch handler gets one list of the events that it wants; if that fails, lists of one.
         """
-        wanted = [place for place, event in enumerate(events) if self._handler.wants(event)]
-        outcomes = self._outcomes([events[place] for place in wanted])
+        wanted = [index for index, event in enumerate(events) if self._handler.wants(event)]
+        outcomes = self._outcomes([events[index] for index in wanted])
         results = [Result("filtered", event=event) for event in events]
-        for place, outcome in zip(wanted, outcomes, strict=True):
-            results[place] = _result(events[place], outcome)
+        for index, outcome in zip(wanted, outcomes, strict=True):
+            results[index] = _result(events[index], outcome)
         return results
 
     def _outcomes(self, events: Sequence[Event]) -> list[Outcome]:
@@ -82,19 +82,19 @@ class Worker:
             raise RuntimeError("the worker is not open: with Worker(handler) as worker: …")
         found: dict[int, Outcome] = {}
         split: list[int] = []
-        for place, outcome in self._caller.call(events, stop=lambda: _pause(found) is not None):
+        for index, outcome in self._caller.call(events, stop=lambda: _pause(found) is not None):
             if isinstance(outcome, Split):
-                split.append(place)
+                split.append(index)
             else:
-                found[place] = outcome
+                found[index] = outcome
         singly = self._caller.call(
-            [events[place] for place in split], singly=True, stop=lambda: _pause(found) is not None
+            [events[index] for index in split], singly=True, stop=lambda: _pause(found) is not None
         )
         for index, outcome in singly:
             found[split[index]] = outcome
-        # What was not called any more waits with the event that paused.
+        # Events that were not delivered after a pause are paused too.
         paused = _pause(found)
-        return [found[place] if paused is None else found.get(place, paused) for place in range(len(events))]
+        return [found[index] if paused is None else found.get(index, paused) for index in range(len(events))]
 
 
 def _pause(found: Mapping[int, Outcome]) -> Paused | None:
@@ -112,4 +112,4 @@ def _result(event: Event, outcome: Outcome) -> Result:
         return Result("rejected", outcome.reason, event=event)
     if isinstance(outcome, Failed):
         return Result("failed", outcome.error, event=event, traceback=outcome.traceback)
-    raise TypeError(f"{outcome!r} is no end of a call")
+    raise TypeError(f"{outcome!r} is not an outcome of a call")

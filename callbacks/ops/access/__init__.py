@@ -1,1 +1,1 @@
-"""Who asks, and whether they may: addresses, attempts at the password, sessions and their end. It knows no page."""
+"""Access: client addresses, sign-in limits, sessions and their revocation. It knows no page."""

@@ -1,7 +1,7 @@
-"""Sessions that were signed out of: a copy of their cookie, wherever it was made, opens nothing any more.
+"""Sessions that were signed out: a copy of their cookie is no longer valid anywhere.
 
-They are noted in Redis for all processes, until they would have ended by themselves, and in this one's memory: while
-Redis is away signing out still works here, and there is no event to be seen elsewhere.
+They are stored in Redis for all processes until they would have expired, and in the memory of this one. While Redis is
+unavailable sign-out still works here, and other processes have no event to show.
 """
 
 import redis
@@ -12,14 +12,14 @@ from shared import keys
 
 
 class RevokedSessions:
-    """The sessions that ended early. `client` is shared with the endpoints."""
+    """The sessions that were revoked. `client` is shared with the endpoints."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._local: set[str] = set()
 
     async def revoke(self, session: Session) -> None:
-        """End a session everywhere."""
+        """Revoke a session for all processes."""
         self._local.add(session.identity)
         try:
             await run_in_threadpool(self._client.set, keys.revoked_session(session.identity), 1, ex=MAX_SECONDS)
@@ -27,7 +27,7 @@ class RevokedSessions:
             return
 
     async def is_revoked(self, session: Session) -> bool:
-        """Tell whether a session has ended early."""
+        """Return whether a session was revoked."""
         if not session.name or session.identity in self._local:
             return bool(session.name)
         try:

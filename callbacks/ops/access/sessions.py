@@ -1,9 +1,8 @@
-"""Who looks at the page: sealed into a cookie, so that every process with the same password agrees on it.
+"""Sessions of users in a signed cookie, so that every process with the same password accepts them.
 
-The seal's key is derived from the password, hence a change of the password ends every session. It is derived slowly
-(scrypt), since whoever steals a cookie could otherwise try passwords against it at home. Without a password there is
-nobody to tell apart: whoever reaches the loopback address is "local", the key is this process's own, and the cookie is
-there for the forms' tokens alone.
+The signing key is derived from the password: a new password ends every session. The derivation is slow (scrypt), since
+a thief of a cookie could otherwise try passwords against it offline. Without a password every user who reaches the
+loopback address is "local", the key belongs to this process, and the cookie serves CSRF tokens only.
 """
 
 import base64
@@ -20,19 +19,19 @@ from starlette.types import Scope
 
 LOCAL: Final = "local"
 NAME_CHARACTERS: Final = 64
-# A session ends after so long without a request by hand, and after so long in any case: a shift.
+# A session ends after this time without a request by a user, and in any case after a shift.
 IDLE_SECONDS: Final = 2 * 3600
 MAX_SECONDS: Final = 12 * 3600
-# The cookie is written anew at most so often.
+# The cookie is renewed at most once in this time.
 RENEW_SECONDS: Final = 60
 
-# OWASP's least for scrypt, 16 MiB and some 50 ms, once at the start.
+# OWASP's minimum for scrypt: 16 MiB and about 50 ms, once at the start.
 _SCRYPT: Final = {"n": 1 << 14, "r": 8, "p": 1}
 _KEY: Final = "callbacks.visit"
 
 
 class Session(Struct, frozen=True, array_like=True):
-    """A visit. `name` is who signed in, empty for nobody yet; the times are in seconds of Unix time."""
+    """A session. `name` is the user, empty before sign-in; times are in seconds of Unix time."""
 
     identity: str
     name: str
@@ -41,42 +40,42 @@ class Session(Struct, frozen=True, array_like=True):
 
 
 class SessionSigner:
-    """Makes sessions, seals them and opens them; all of it in memory and in no time."""
+    """Creates, signs and verifies sessions in memory."""
 
     def __init__(self, password: str) -> None:
         self.is_required = bool(password)
         salt = b"callbacks ops: sessions"
         self._key = hashlib.scrypt(password.encode(), salt=salt, **_SCRYPT) if password else secrets.token_bytes(64)
         self._password = self._digest("password", password)
-        # Ports share their host's cookies: two services on one machine must not take each other's away.
+        # Ports of one host share cookies: two services on one machine must not overwrite each other's.
         self._cookie = f"callbacks-{self._digest('cookie', '').hex()[:8]}"
 
     def verify_password(self, received: str) -> bool:
-        """Tell whether this is the password; the time that takes says nothing about it."""
+        """Return whether this is the password, in constant time."""
         return self.is_required and hmac.compare_digest(self._digest("password", received), self._password)
 
     def create(self, name: str = "") -> Session:
-        """Give a new session: for `name`, who has just signed in, or for nobody yet."""
+        """Return a new session for `name`, or one that is not signed in."""
         now = int(time.time())
         return Session(secrets.token_urlsafe(18), name, now, now)
 
     def cookie_name(self, *, secure: bool) -> str:
-        """Name the cookie. On HTTPS no other host of the domain, and nobody on HTTP, can set one of that name."""
+        """Return the name of the cookie. With HTTPS no other host of the domain, and no HTTP response, can set it."""
         return f"__Host-{self._cookie}" if secure else self._cookie
 
     def cookie_header(self, session: Session, *, secure: bool) -> str:
-        """Give the header that keeps a session in the browser."""
-        # Lax, not Strict: who follows a link from a chat is signed in. No GET changes anything.
+        """Return the Set-Cookie header for a session."""
+        # Lax, not Strict: a user who follows a link from a chat stays signed in. No GET changes anything.
         kept = f"{self.cookie_name(secure=secure)}={self.sign(session)}; Path=/; HttpOnly; SameSite=Lax"
         return f"{kept}; Max-Age={MAX_SECONDS}{'; Secure' if secure else ''}"
 
     def sign(self, session: Session) -> str:
-        """Give what the cookie holds."""
+        """Return the value of the cookie."""
         content = base64.urlsafe_b64encode(msgspec.json.encode(session)).decode()
         return f"{content}.{self._digest('seal', content).hex()}"
 
     def verify(self, cookie: str) -> Session | None:
-        """Give the session of a cookie; None if we did not seal it, or its time is over."""
+        """Return the session in a cookie; None if the signature is wrong or the session has expired."""
         content, _, seal = cookie.partition(".")
         if not hmac.compare_digest(self._digest("seal", content).hex().encode(), seal.encode()):
             return None
@@ -84,22 +83,22 @@ class SessionSigner:
         return None if self.seconds_left(session) <= 0 else session
 
     def seconds_left(self, session: Session) -> float:
-        """Tell how long a session has to go if nothing is asked in it any more."""
+        """Return the seconds until a session expires if no request follows."""
         now = time.time()
         idle = IDLE_SECONDS if session.name else MAX_SECONDS
         left = session.seen_seconds + idle - now
         return min(left, session.started_seconds + MAX_SECONDS - now) if session.name else left
 
     def renew(self, session: Session) -> Session:
-        """Give the session as it is after a request by hand."""
+        """Return the session as it is after a request by a user."""
         return msgspec.structs.replace(session, seen_seconds=int(time.time()))
 
     def csrf_token(self, session: Session) -> str:
-        """Give what a form must send along to be one of ours."""
+        """Return the CSRF token that a form must send."""
         return self._digest("form", session.identity).hex()
 
     def verify_csrf_token(self, session: Session, received: str) -> bool:
-        """Tell whether a form sent it along."""
+        """Return whether a form sent the right CSRF token."""
         return hmac.compare_digest(self.csrf_token(session).encode(), received.encode("utf-8", "surrogatepass"))
 
     def _digest(self, purpose: str, text: str) -> bytes:
@@ -107,40 +106,40 @@ class SessionSigner:
 
 
 class RequestSession:
-    """The session of one request; an endpoint that puts another in its place signs in or out."""
+    """The session of one request. An endpoint replaces it to sign in or out."""
 
     def __init__(self, session: Session, received: Session | None, token: str) -> None:
         self.session = session
         self.received = received
-        """What the browser has."""
+        """The session that the browser sent."""
         self.token = token
 
     def attach(self, scope: Scope) -> None:
-        """Let the functions below find it."""
+        """Store it in the scope for the functions below."""
         scope[_KEY] = self
 
 
 def request_session(request: Request) -> RequestSession | None:
-    """Give the visit of a request; None where no session is asked for."""
+    """Return the session of a request; None on paths that need none."""
     found: RequestSession | None = request.scope.get(_KEY)
     return found
 
 
 def operator(request: Request) -> str:
-    """Give who acts: the name given at sign-in, or "local" where no password is set."""
+    """Return the user: the name from sign-in, or "local" without a password."""
     found = request_session(request)
     return (found and found.session.name) or LOCAL
 
 
 def signed_in(request: Request) -> bool:
-    """Tell whether somebody signed in, so that there is something to sign out of."""
+    """Return whether a user is signed in."""
     found = request_session(request)
     return found is not None and bool(found.session.name)
 
 
 def csrf_token(request: Request) -> str:
-    """Give the token that a form of this request's answer must send along."""
+    """Return the CSRF token for a form in the response. Raise LookupError on open paths."""
     found = request_session(request)
     if found is None:
-        raise LookupError("a page that is open to all has no forms")
+        raise LookupError("a path without a session cannot have a form")
     return found.token

@@ -1,7 +1,7 @@
-"""How often a password may be tried: some wrong ones per address and minutes, and some in all.
+"""Limits wrong passwords: per address, and in total against guessing from many addresses.
 
-Many addresses could otherwise guess together. The limit in all must not lock out those who are at home here, so an
-address from which somebody signed in is bound by its own limit alone. Each process counts for itself.
+The total limit must not lock out regular users, so it does not apply to an address from which a user signed in before.
+Each process counts for itself.
 """
 
 import math
@@ -13,12 +13,12 @@ from typing import Final
 PERIOD_SECONDS: Final = 600.0
 MAX_PER_ADDRESS: Final = 10
 MAX_TOTAL: Final = 200
-# Strangers only push each other out, and the limit in all holds for them.
+# Unknown addresses push out only each other; the total limit applies to them.
 _MAX_ADDRESSES: Final = 4096
 
 
 class SignInLimiter:
-    """Counts wrong passwords. `clock` gives seconds that only grow."""
+    """Counts wrong passwords. `clock` returns monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class SignInLimiter:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def wait_seconds(self, address: str) -> int:
-        """Tell how long `address` has to wait before it may try again; 0: it may now."""
+        """Return how many seconds `address` must wait before the next try; 0 if it may try now."""
         own = _seconds_left(self._by_address.get(address, deque()), MAX_PER_ADDRESS, self._clock())
         all_left = 0 if address in self._known else _seconds_left(self._total, MAX_TOTAL, self._clock())
         return max(own, all_left)
@@ -42,7 +42,7 @@ class SignInLimiter:
             self._by_address.popitem(last=False)
 
     def record_success(self, address: str) -> None:
-        """Remember that somebody signed in from there."""
+        """Record that a user signed in from there."""
         self._known[address] = None
         self._known.move_to_end(address)
         if len(self._known) > _MAX_ADDRESSES:

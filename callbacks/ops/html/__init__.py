@@ -1,1 +1,1 @@
-"""How any page is made and its forms are read: templates, files that go with them, strangers' words made safe."""
+"""HTML: templates, static files, forms, and escaping of untrusted text."""

@@ -1,4 +1,4 @@
-"""The few files that the page brings along, from memory, each under an address that changes with its content."""
+"""Static files, served from memory, each at a URL that changes with its content."""
 
 import functools
 import hashlib
@@ -22,15 +22,15 @@ def _files() -> dict[str, tuple[bytes, str]]:
 
 
 def asset_url(name: str) -> str:
-    """Give the address of a file of callbacks/ops/html/static. Raises KeyError if there is none of that name."""
+    """Return the URL of a file in callbacks/ops/html/static. Raise KeyError if it does not exist."""
     return f"/static/{name}?v={_files()[name][1]}"
 
 
 async def serve(request: Request) -> Response:
-    """Answer GET /static/{name}: to be kept for ever where the address names this very content."""
+    """Answer GET /static/{name}; the browser caches it permanently if the URL names this content."""
     name = request.path_params["name"]
     if name not in _files():
-        return PlainTextResponse("There is no such file.\n", 404)
+        return PlainTextResponse("File not found.\n", 404)
     content, digest = _files()[name]
     kept = _A_YEAR if request.query_params.get("v") == digest else "no-cache"
     return Response(content, media_type=_TYPES[name[name.rindex(".") :]], headers={"cache-control": kept})

@@ -1,7 +1,7 @@
-"""What strangers wrote, made safe to look at: characters that one cannot see, or that turn the text around, are named.
+"""Untrusted text made safe to read: invisible and direction-changing characters are shown by their number.
 
 A right-to-left override lets `fdp.exe` read as `exe.pdf`, a control character moves a terminal's cursor once the text
-is copied there, and a zero-width space makes two different words look the same. (Unicode TR 36, section 2; Boucher and
+is copied there, and a zero-width space makes two different words appear equal. (Unicode TR 36, section 2; Boucher and
 Anderson, "Trojan Source", 2021.)
 """
 
@@ -15,14 +15,14 @@ from markupsafe import Markup, escape
 _CATEGORIES: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 # Persian is written with the first of them, and families of emoji are joined by the second.
 _PLAIN: Final = frozenset("\t\n\u200c\u200d")
-# Whoever is not among these is looked at closer; nearly all text is.
+# Only other characters need a closer check; nearly all text has none.
 _SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
 
 
 def escape_visibly(text: object, most: int | None = None) -> Markup:
-    """Give `text` as HTML that shows each such character by its number, as in U+202E, and keeps its direction inside.
+    """Return `text` as HTML that shows each such character by its number, as in U+202E, and isolates its direction.
 
-    Beyond `most` characters it is cut, and says by how much. `None` is an en dash.
+    It is cut after `most` characters, and says how many are missing. `None` becomes an en dash.
     """
     if text is None:
         return Markup("\u2013")
@@ -38,7 +38,7 @@ def escape_visibly(text: object, most: int | None = None) -> Markup:
         done = found.end()
     parts.append(str(escape(shown[done:])))
     left = len(whole) - len(shown)
-    rest = f'<span class="cut">… and {left:,} characters more</span>' if left else ""
+    rest = f'<span class="cut">… and {left:,} more characters</span>' if left else ""
     return Markup(f"<bdi>{''.join(parts)}</bdi>{rest}")  # noqa: S704 # every part of it was escaped above
 
 

@@ -1,4 +1,4 @@
-"""What a form sends: read once, by `callbacks.ops.access_middleware`, within limits, and handed to the endpoint.
+"""Form bodies: read once, by `callbacks.ops.access_middleware`, within limits, for the endpoint to use.
 
 Forms here are `application/x-www-form-urlencoded` and have no files, so no library is needed to read them.
 """
@@ -17,7 +17,7 @@ from shared.errors import CallbacksError
 Form: TypeAlias = Mapping[str, Sequence[str]]
 
 MAX_BYTES: Final = 1 << 20
-# A name and a password: strangers can send that much each, on any number of connections.
+# A name and a password. Anybody can send this much, on any number of connections.
 MAX_BYTES_SIGNED_OUT: Final = 16 << 10
 _MAX_FIELDS: Final = 10_000
 _TIMEOUT_SECONDS: Final = 10.0
@@ -34,21 +34,21 @@ class FormError(CallbacksError):
 
 
 def fields(request: Request) -> Form:
-    """Give the fields of the form that this request sent, each with all its values, in order."""
+    """Return the fields of the request's form, each with all its values in order."""
     given: Form = request.scope[_KEY]
     return given
 
 
 def field(request: Request, name: str) -> str:
-    """Give the first value of a field, without blanks around it; empty if there is none."""
+    """Return the first value of a field, stripped; empty if the field is missing."""
     return (fields(request).get(name) or ("",))[0].strip()
 
 
 async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read the body and keep its fields for `form`; give it as it was. Raises Unreadable."""
+    """Read the body, store its fields for `fields`, and return the body. Raises FormError."""
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != _TYPE:
-        raise FormError(f"A form is {_TYPE}.", 415)
+        raise FormError(f"A form must be {_TYPE}.", 415)
     body = bytearray()
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -58,7 +58,7 @@ async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -
                     raise FormError("The form was cut short.", 400)
                 body += message.get("body", b"")
                 if len(body) > max_bytes:
-                    raise FormError(f"This form has at most {max_bytes:,} bytes.", 413)
+                    raise FormError(f"A form may have at most {max_bytes:,} bytes.", 413)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
@@ -66,6 +66,6 @@ async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -
     try:
         fields = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise FormError(f"A form has at most {_MAX_FIELDS:,} fields.", 413) from None
+        raise FormError(f"A form may have at most {_MAX_FIELDS:,} fields.", 413) from None
     scope[_KEY] = fields
     return bytes(body)

@@ -1,7 +1,7 @@
-"""HTML: templates, made from the values that an endpoint gives, with everything escaped that a stranger wrote.
+"""Renders templates with the values of an endpoint; all values are escaped.
 
-A name that a template uses and nobody gave is an error, never an empty place. What may hold invisible or direction-
-turning characters goes through the filter `harmless`; see `callbacks.ops.html.escaping`.
+A name that a template uses and that was not passed is an error. Text that may have invisible or direction-changing
+characters goes through the filter `visible`; see `callbacks.ops.html.escaping`.
 """
 
 import functools
@@ -29,24 +29,24 @@ NAVIGATION: Final = (
 def render_page(
     request: Request, template: str, /, *, status_code: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
-    """Give the page that `template`, a file of callbacks/ops/html/templates, makes of `context`."""
+    """Return the page that `template`, a file in callbacks/ops/html/templates, makes from `context`."""
     common = {"request": request, "operator": sessions.operator(request), "signed_in": sessions.signed_in(request)}
     return HTMLResponse(templates().get_template(template).render(**common, **context), status_code, headers)
 
 
 def render_notice(request: Request, status_code: int, title: str, text: str) -> Response:
-    """Give a page that says one thing: why there is no other."""
+    """Return a page with one message, usually an error."""
     return render_page(request, "notice.html", status_code=status_code, title=title, text=text)
 
 
 def render_fragment(template: str, /, **context: Any) -> str:
-    """Give a part of a page that is the same for everybody who looks at it."""
+    """Return a part of a page that is the same for all users."""
     return templates().get_template(template).render(**context)
 
 
 @functools.cache
 def templates() -> Environment:
-    """Give the templates, read and compiled once."""
+    """Return the templates, loaded and compiled once."""
     found = Environment(
         loader=PackageLoader("callbacks.ops.html"),
         autoescape=True,
@@ -72,5 +72,5 @@ def templates() -> Environment:
 
 
 def csrf_field(request: Request) -> Markup:
-    """Give the hidden field that every form needs; `callbacks.ops.access_middleware` refuses a POST without it."""
+    """Return the hidden CSRF field of a form; `callbacks.ops.access_middleware` refuses a POST without it."""
     return Markup('<input type="hidden" name="csrf" value="{}">').format(sessions.csrf_token(request))

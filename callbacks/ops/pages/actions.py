@@ -1,4 +1,4 @@
-"""The page *Actions*: what operators did, on the page and on the command line, and how what is under way is going."""
+"""The page *Actions*: the actions of operators on these pages and on the command line, and their progress."""
 
 import redis
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ _ROWS = 50
 
 
 def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
-    """Give the page's routes."""
+    """Return the page's routes."""
     action_log = ActionLog(client)
 
     def list_actions(request: Request) -> Response:
@@ -35,7 +35,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
     def show(request: Request) -> Response:
         action_id = request.path_params["action_id"]
-        # Beside what is noted of an act, under the same prefix, stands what is none.
+        # Other keys have the same prefix; the check keeps them from being read as actions.
         state = bulk_actions.get_state(action_id) if is_failure_id(action_id) else None
         if state is None:
             raise HTTPException(404)
@@ -62,9 +62,9 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         try:
             rest = bulk_actions.resume(request.path_params["action_id"], operator(request))
         except NothingToResume as exc:
-            return render_notice(request, 409, "There is nothing to go on with", str(exc))
+            return render_notice(request, 409, "Nothing to resume", str(exc))
         except TooManyActions as exc:
-            return render_notice(request, 503, "Nothing was done", str(exc))
+            return render_notice(request, 503, "Nothing was changed", str(exc))
         bulk_actions.wait(rest, seconds=1.0)
         return RedirectResponse(f"/actions/{rest}", 303)
 
@@ -77,7 +77,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
 
 def _back(where: str) -> str:
-    """Give the address of the shelf, or of the handlers."""
+    """Return the path of the failure list or of the handlers."""
     kind, _, handler = where.partition(":")
     if kind == "quarantine":
         return "/quarantine"

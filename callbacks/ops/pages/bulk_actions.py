@@ -1,6 +1,6 @@
-"""The hands of the page: threads that carry acts out beside the requests, a few at a time.
+"""Runs bulk actions in background threads, a few at a time.
 
-A request begins an act and answers at once; what is left of it stands in Redis, so that it outlives this process, too.
+A request starts an action and answers at once. The remaining work is stored in Redis, so that it outlives this process.
 """
 
 import logging
@@ -11,22 +11,22 @@ from typing import Final
 import redis
 
 from shared.errors import CallbacksError
-from shared.exception_log import ExceptionLog
+from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from workers.admin.action_log import Action
 from workers.admin.bulk_action import BulkActions, BulkActionState, RemainingWork
 
 log = logging.getLogger("callbacks.operators")
 
-# Redis and the workers have other things to do.
+# More would slow Redis and the workers down.
 _MAX_RUNNING: Final = 4
 
 
 class TooManyActions(CallbacksError):
-    """So much is being done that nothing more can be begun: wait until some of it has ended."""
+    """Too many actions are running: wait until one has ended, then try again."""
 
 
 class BulkActionRunner:
-    """Carries acts out. Every method may raise redis.RedisError."""
+    """Runs bulk actions. Every method may raise redis.RedisError."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._actions = BulkActions(client)
@@ -34,7 +34,7 @@ class BulkActionRunner:
         self._pool = ThreadPoolExecutor(_MAX_RUNNING, thread_name_prefix="act")
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
-        self._exceptions = ExceptionLog()
+        self._limited_log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 
     def start(self, action: Action, work: RemainingWork, action_id: str) -> None:
         """Note an act and begin with it. Raises Busy, and AlreadyStarted."""
@@ -49,7 +49,7 @@ class BulkActionRunner:
         return rest
 
     def get_state(self, action_id: str) -> BulkActionState | None:
-        """Tell how an act stands; None if nothing is known of it."""
+        """Return the state of an action; None if it does not exist."""
         return self._actions.get_state(action_id)
 
     def stop(self, action_id: str) -> None:
@@ -83,7 +83,7 @@ class BulkActionRunner:
         except redis.RedisError as exc:
             log.warning("action=bulk_action_interrupted id=%s error=%s", action_id, type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 # nobody reads what the pool's future holds
-            self._exceptions.write(f"action=bulk_action_failed id={action_id}", exc)
+            self._limited_log.exception(f"action=bulk_action_failed id={action_id}", exc)
         finally:
             with self._lock:
                 self._running.pop(action_id, None)

@@ -1,4 +1,4 @@
-"""The page *Dead letters*: the handlers, what each gave up on, and why. A replay goes to the own handler alone."""
+"""The page *Dead letters*: the events that each handler failed to process, and why. A replay goes to that handler."""
 
 from typing import Final
 from urllib.parse import quote
@@ -32,7 +32,7 @@ BASE: Final = "/dead-letters"
 
 
 def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
-    """Give the page's routes."""
+    """Return the page's routes."""
     pages = FailurePages(client, bulk_actions)
 
     def overview(request: Request) -> Response:
@@ -53,7 +53,7 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
     def run(request: Request) -> Response:
         return pages.run_action(request, _named_list(client, request)[0])
 
-    def entry(request: Request) -> Response:
+    def show(request: Request) -> Response:
         failure_list, labels = _named_list(client, request)
         failure_id = request.path_params["failure_id"]
         try:
@@ -85,13 +85,13 @@ def routes(client: redis.Redis, settings: Settings, *, bulk_actions: BulkActionR
         Route(one, list_failures),
         Route(f"{one}/confirm", confirm, methods=["POST"]),
         Route(f"{one}/actions", run, methods=["POST"]),
-        Route(f"{one}/{{failure_id}}", entry),
+        Route(f"{one}/{{failure_id}}", show),
         Route(f"{one}/{{failure_id}}/event", event),
     ]
 
 
 def _named_list(client: redis.Redis, request: Request) -> tuple[FailureList, ListLabels]:
-    """Give the shelf that the address names."""
+    """Return the failure list of the handler in the path, and its labels. Raise 404 for an unknown handler."""
     handler = request.path_params["handler"]
     if handler not in handler_names(client):
         raise HTTPException(404)
@@ -105,7 +105,7 @@ def _named_list(client: redis.Redis, request: Request) -> tuple[FailureList, Lis
 
 
 def _read(client: redis.Redis, failure_list: FailureList, failure_id: str) -> tuple[failure.DeadLetterRow, str, str]:
-    """Give a dead letter's row, its traceback, and its event as JSON, also one that a newer release wrote."""
+    """Return a dead letter's row, its traceback and its event as JSON; an event that cannot be decoded, as stored."""
     if not is_failure_id(failure_id):
         raise FailureNotFound
     ((_, values),) = store.read_fields(client, failure_list, [failure_id], failure.DEAD_LETTER_FIELDS)

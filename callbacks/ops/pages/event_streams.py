@@ -1,7 +1,7 @@
-"""Server-sent events: what happens, told to a page that stays open.
+"""Server-sent events for pages that stay open.
 
-A connection is a task and holds no thread. It ends when the browser goes, when the process stops, when its session
-ends, or when nobody reads it, and there are so many at most.
+A connection is a task and uses no thread. It ends when the browser disconnects, the process stops, the session ends or
+the browser stops reading. The number of connections is limited.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Browsers open a handful each; a wall of screens has some dozens.
+# A browser opens a few; a wall of screens has some dozens.
 MAX_STREAMS: Final = 64
-# A proxy takes a connection on which nothing moves for dead after a minute or so.
+# Proxies close a connection that is idle for about a minute.
 _KEEPALIVE_SECONDS: Final = 15.0
-# Nobody reads any more, if what is sent does not leave in so long.
+# The browser has stopped reading if a message cannot be sent within this time.
 _SEND_SECONDS: Final = 20.0
 _HEADERS: Final = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    # nginx would gather it into larger parts.
+    # Else nginx would buffer it.
     (b"x-accel-buffering", b"no"),
 ]
 
@@ -35,13 +35,13 @@ class EventStreams:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """End all of them: the process stops."""
+        """Close all connections; called when the process stops."""
         self._closing.set()
 
     def respond(self, request: Request, events: AsyncGenerator[str, None]) -> ASGIApp:
-        """Tell `events`, made by `event`, to whoever asks; 503 if there are too many who listen."""
+        """Return a response that sends `events`, each made by `format_event`; 503 if there are too many connections."""
         if not self._free or self._closing.is_set():
-            return PlainTextResponse("Too many pages listen. Try later.\n", 503, {"retry-after": "30"})
+            return PlainTextResponse("Too many open pages. Try again later.\n", 503, {"retry-after": "30"})
 
         async def stream(_scope: Scope, receive: Receive, send: Send) -> None:
             with self._reserve():
@@ -76,7 +76,7 @@ class EventStreams:
             while await self._is_session_valid(request):
                 following = following or asyncio.ensure_future(anext(events))
                 done, _ = await asyncio.wait([following], timeout=_KEEPALIVE_SECONDS)
-                text = ": still here\n\n"
+                text = ": keep-alive\n\n"
                 if done:
                     try:
                         text = following.result()
@@ -93,7 +93,7 @@ class EventStreams:
 
 
 def format_event(name: str, text: str) -> str:
-    """Make one event, as the HTML standard, section 9.2, has it."""
+    """Return one event in the format of the HTML standard, section 9.2."""
     return f"event: {name}\n" + "".join(f"data: {line}\n" for line in text.splitlines()) + "\n"
 
 

@@ -1,8 +1,8 @@
-"""What the pages of the quarantine and of a handler's dead letters have in common: list, entry, confirmation, act.
+"""The pages that the quarantine and the dead letters of a handler share: list, confirmation, action.
 
-A list shows a page's worth, newest first, and looks at a bounded number of entries for it, however many there are. An
-act is confirmed on a page of its own, which says how many of what and what will happen, and is carried out beside the
-requests (`callbacks.ops.pages.bulk_actions`). No GET changes anything.
+A list shows one page, newest first, and scans a bounded number of failures for it. An action is confirmed on a page of
+its own, which says how many failures it changes and how. It then runs in the background
+(`callbacks.ops.pages.bulk_actions`). No GET changes anything.
 """
 
 import re
@@ -31,21 +31,21 @@ from workers.failures.store import FailureStore
 
 ROWS: Final = 50
 KINDS: Final = ("", "status", "reply", "unknown")
-# What a browser and a person can do with; the whole is there to be downloaded.
+# A page shows this much; the whole text can be downloaded.
 SHOWN_CHARACTERS: Final = 20_000
-# Most acts have ended by then, and the answer tells how.
+# Most actions end within this time, and the response then shows the result.
 _WAIT_SECONDS: Final = 1.0
-# A confirmation counts what matches among so many; an act itself goes through all.
+# A confirmation scans at most this many failures to count matches; the action itself scans all.
 _MAX_COUNTED: Final = 2 * MAX_SCANNED
-# All ids of entries are hexadecimal; beside the entries, under the same prefix, stands what is none.
+# Ids of failures are hexadecimal. Keys with the same prefix that are not failures are not.
 _ID: Final = re.compile(r"[0-9a-f]{1,64}")
-# Milliseconds since 1970, or entries: Redis counts exactly as far as that.
+# Milliseconds since 1970, or a number of failures. Redis represents integers of this length exactly.
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _FILTER_CHARACTERS: Final = 200
 
 
 class ListLabels(Struct, frozen=True, kw_only=True):
-    """How a shelf is called on its pages: its address, title, what one and several of its entries are."""
+    """The words for a failure list on its pages: path, title, and the singular and plural of its failures."""
 
     path: str
     title: str
@@ -53,12 +53,12 @@ class ListLabels(Struct, frozen=True, kw_only=True):
     plural: str
 
     def count(self, number: int) -> str:
-        """Say how many entries."""
+        """Return the number with its noun, as in "2 dead letters of crm"."""
         return f"{number:,} {self.singular if number == 1 else self.plural}"
 
 
 class FailurePages:
-    """The pages of a shelf over one client; which shelf it is comes with each request."""
+    """Renders the pages of failure lists. Each call names the list."""
 
     def __init__(self, client: redis.Redis, bulk_actions: BulkActionRunner) -> None:
         self._client = client
@@ -67,7 +67,7 @@ class FailurePages:
         self._bulk_actions = bulk_actions
 
     def list_page(self, request: Request, failure_list: FailureList, labels: ListLabels, **more: Any) -> Response:
-        """Answer with a page of the list, from the place that the query names."""
+        """Return a page of the list, from the cursor in the query."""
         query = request.query_params
         failure_filter = _parse_filter(
             {name: query.get(name, "") for name in ("error", "source", "kind")}, failure_list
@@ -91,20 +91,20 @@ class FailurePages:
         )
 
     def confirm_page(self, request: Request, failure_list: FailureList, labels: ListLabels, **more: Any) -> Response:
-        """Answer a form of the list with the question whether that is meant."""
+        """Return the page that asks to confirm the action chosen on the list."""
         task, scope = _parse_button(request)
         failure_filter = _parse_filter(
             {name: field(request, name) for name in ("error", "source", "kind")}, failure_list
         )
-        standing = self._store.snapshot(failure_list)
-        ids = _parse_ids(request) if scope == "ticked" else ()
+        snapshot = self._store.snapshot(failure_list)
+        ids = _parse_ids(request) if scope == "selected" else ()
         rows = self._index_reader.read_named(failure_list, ids)
         number: int | None = len(rows)
         scanned = 0
         if scope == "all":
-            number, scanned = self._count(failure_list, failure_filter, standing.size, int(standing.until_ms))
-        if scope == "ticked" and not ids:
-            return render_notice(request, 400, "Nothing is ticked", "Go back and tick what you mean, or choose all.")
+            number, scanned = self._count(failure_list, failure_filter, snapshot.size, int(snapshot.until_ms))
+        if scope == "selected" and not ids:
+            return render_notice(request, 400, "Nothing is selected", "Go back and select failures, or choose all.")
         return render_page(
             request,
             "confirm.html",
@@ -115,23 +115,23 @@ class FailurePages:
             rows=rows,
             gone=len(ids) - len(rows),
             number=number,
-            size=standing.size,
+            size=snapshot.size,
             scanned=scanned,
             failure_filter=failure_filter,
-            until_ms=int(standing.until_ms),
+            until_ms=int(snapshot.until_ms),
             action_id=action_log.new_id(),
             **more,
         )
 
     def run_action(self, request: Request, failure_list: FailureList) -> Response:
-        """Begin what was confirmed, and lead on to the page that shows how it goes."""
+        """Start the confirmed action and redirect to its page."""
         task, scope = _parse_button(request)
         action_id = field(request, "action_id")
         if len(action_id) != len(action_log.new_id()) or not set(action_id) <= set("0123456789abcdef"):
             raise HTTPException(400)
         number = _parse_number(field(request, "number")) if field(request, "number") else None
         work = RemainingWork(task=task, handler=failure_list.handler)
-        if scope == "ticked":
+        if scope == "selected":
             work = msgspec.structs.replace(work, ids=_parse_ids(request))
             chosen, number = action_log.describe_ids(len(work.ids)), len(work.ids)
         else:
@@ -147,16 +147,16 @@ class FailurePages:
         try:
             self._bulk_actions.start(action, work, action_id)
         except AlreadyStarted:
-            pass  # a double click: it leads to the same page
+            pass  # a double click: both lead to the same page
         except TooManyActions as exc:
-            return render_notice(request, 503, "Nothing was done", str(exc))
+            return render_notice(request, 503, "Nothing was changed", str(exc))
         self._bulk_actions.wait(action_id, seconds=_WAIT_SECONDS)
         return RedirectResponse(f"/actions/{action_id}", 303)
 
     def _count(
         self, failure_list: FailureList, failure_filter: FailureFilter, size: int, until_ms: int
     ) -> tuple[int | None, int]:
-        """Count what matches, and how many were looked at for it; None if there are too many to be looked through."""
+        """Return how many failures match, None if there are too many to scan, and how many were scanned."""
         if failure_filter.matches_all:
             return size, size
         part = self._index_reader.read_rows(
@@ -166,12 +166,12 @@ class FailurePages:
 
 
 def is_failure_id(text: str) -> bool:
-    """Tell whether an address or a form names what may be an entry of a shelf."""
+    """Return whether `text` has the form of a failure's id."""
     return _ID.fullmatch(text) is not None
 
 
 def download(name: str, content: bytes) -> Response:
-    """Give content that strangers wrote as a file of plain text, which no browser shows, runs or takes for another."""
+    """Return untrusted content as a plain text file that a browser downloads and never renders or runs."""
     plain = "".join(character if character.isalnum() or character in "-_" else "_" for character in name)
     headers = {
         "content-disposition": f'attachment; filename="{plain}.txt"',
@@ -181,9 +181,9 @@ def download(name: str, content: bytes) -> Response:
 
 
 def render_not_found(request: Request, exc: FailureNotFound, labels: ListLabels) -> Response:
-    """Answer for an entry that is not there (any more)."""
+    """Return the 404 page for a failure that does not exist."""
     return render_notice(
-        request, 404, f"This {labels.singular} is not there", f"{exc} It was replayed, dropped, or let go by its age."
+        request, 404, f"This {labels.singular} does not exist", f"{exc} It was replayed, dropped or has expired."
     )
 
 
@@ -208,10 +208,10 @@ def _url(labels: ListLabels, failure_filter: FailureFilter, **more: str) -> str:
 
 
 def _parse_button(request: Request) -> tuple[Task, str]:
-    """Read a button, as in "replay-ticked" or "drop-all"."""
+    """Return task and scope of the button, as in "replay-selected" or "drop-all"."""
     name, _, scope = field(request, "do").partition("-")
     for task in get_args(Task):
-        if name == task and scope in ("ticked", "all"):
+        if name == task and scope in ("selected", "all"):
             return task, scope
     raise HTTPException(400)
 

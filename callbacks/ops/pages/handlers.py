@@ -1,4 +1,4 @@
-"""Turning a handler off and on, from the page *Dead letters*: each asked on a page of its own, and in the trail."""
+"""Pause and resume a handler, linked from the page *Dead letters*: confirmed on a page, and logged as an action."""
 
 from typing import Final, Literal
 
@@ -20,7 +20,7 @@ _WHAT: Final[tuple[Literal["resume", "pause"], ...]] = ("resume", "pause")
 
 
 def routes(client: redis.Redis, _: Settings) -> list[Route]:
-    """Give the routes."""
+    """Return the routes."""
     action_log = ActionLog(client)
 
     def ask(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The page *Live*: events as they pass, the newest on top."""
+"""The page *Live*: new events as they arrive, the newest first."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -18,7 +18,7 @@ from workers.handlers.mask import mask_number
 
 
 def routes(live_feed: LiveFeed, streams: EventStreams) -> Sequence[Route]:
-    """Give the page, its answer to a filter, and the events with which a script keeps it up to date."""
+    """Return the routes of the page, also for a filter, and of the event stream that keeps it up to date."""
 
     async def show(request: Request) -> Response:
         form = live_filter_form.parse_form(forms.fields(request)) if request.method == "POST" else LiveFilterForm()

@@ -1,7 +1,7 @@
-"""Hears the feed of live events once for everybody who looks at the page *Live*, and remembers the newest.
+"""Listens to the feed of live events once for all viewers of the page *Live*, and keeps the newest.
 
-It listens from the first look until a while after the last one, so a page that works without a script, and looks every
-few seconds, misses nothing; a service that nobody watches is not listened to, and pays nothing (see `shared.live`).
+It listens from the first request until a minute after the last one, so that a page without scripts, which reloads every
+few seconds, misses nothing. While nobody watches it does not listen, and the service pays nothing (see `shared.live`).
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from shared import live
 from shared.background import Background
 from shared.events import Event
 
-# What a page shows; older events are to be found under Messages.
+# As many as a page shows; older events are under Messages.
 MAX_EVENTS: Final = 200
 _LINGER_SECONDS: Final = 60.0
-# What comes within this is told together.
+# Events that arrive within this time are sent together.
 _GATHER_SECONDS: Final = 0.25
 
 _logger: Final = logging.getLogger("callbacks.ops")
 
 
 class LiveFeed:
-    """The one listener of a process, for the Redis at `url`."""
+    """The only listener of a process, for the Redis at `url`."""
 
     def __init__(self, url: str, background: Background | None = None) -> None:
         self._url = url
@@ -34,20 +34,20 @@ class LiveFeed:
         self._newest: deque[tuple[int, Event]] = deque(maxlen=MAX_EVENTS)
         self._count = 0
         self._omitted = 0
-        self._state = "Listening begins…"
+        self._state = "Connecting…"
         self._changed = asyncio.Event()
         self._viewed_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def newest(self) -> tuple[list[Event], str]:
-        """Give the newest events, the newest first, and how the listening goes. Begins to listen if nobody did."""
+        """Return the newest events, newest first, and the state of the feed as text. Start listening if needed."""
         self._viewed_at = asyncio.get_running_loop().time()
         if self._task is None or self._task.done():
             self._task = self._background.start_task("live_events", self._run)
         return [event for _, event in reversed(self._newest)], self._state
 
     async def updates(self) -> AsyncGenerator[tuple[list[Event], str], None]:
-        """Give the events that came since the last time, the newest first, and how it goes; at first the remembered."""
+        """Yield the events since the last time, newest first, and the state; the first time all that are kept."""
         seen = 0
         while True:
             _, state = self.newest()
@@ -78,7 +78,7 @@ class LiveFeed:
                     break
         except redis.RedisError as exc:
             _logger.warning("action=live_feed_refused error=%s", type(exc).__name__)
-            self._set_state(f"Redis does not let this page listen ({type(exc).__name__}).")
+            self._set_state(f"Redis does not allow this page to listen ({type(exc).__name__}).")
             await asyncio.sleep(_LINGER_SECONDS / 6)
         finally:
             await heard.aclose()
@@ -89,11 +89,11 @@ class LiveFeed:
                 return
             case live.Omitted(number):
                 self._omitted += number
-                self._set_state(f"Listening; {self._omitted:,} more came too fast to be shown.")
+                self._set_state(f"Listening; {self._omitted:,} events were not shown because too many arrived at once.")
             case live.Listening():
                 self._set_state("Listening.")
             case live.FeedUnavailable(error):
-                self._set_state(f"Redis is away ({error}); what comes meanwhile is not shown here.")
+                self._set_state(f"Redis is unavailable ({error}); events that arrive until it is back are not shown.")
             case _:
                 self._count += 1
                 self._newest.append((self._count, one))

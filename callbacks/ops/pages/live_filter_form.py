@@ -1,4 +1,4 @@
-"""Which of the live events are asked for by the fields of the page's form."""
+"""The filter form of the page *Live*."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -12,7 +12,7 @@ _MAX_CHARACTERS: Final = 64
 
 
 class LiveFilterForm(Struct, frozen=True, kw_only=True):
-    """What stands in the form; an empty text asks for nothing. `whole_numbers`: people's numbers are not masked."""
+    """The fields of the form; an empty field filters nothing. `whole_numbers`: phone numbers are not masked."""
 
     kind: str = ""
     status: str = ""
@@ -21,14 +21,14 @@ class LiveFilterForm(Struct, frozen=True, kw_only=True):
     whole_numbers: bool = False
 
     def filter(self) -> LiveFilter:
-        """Give the filter that it describes."""
+        """Return the filter that the form describes."""
         return LiveFilter(
             kinds=_word(self.kind), statuses=_word(self.status), channels=_word(self.channel), number=self.recipient
         )
 
 
 def parse_form(form: Mapping[str, Sequence[str]]) -> LiveFilterForm:
-    """Read a form; what it does not say, or says too long, is empty."""
+    """Parse a form; a field that is missing or too long is empty."""
 
     def field(name: str) -> str:
         given = (form.get(name) or ("",))[0].strip()

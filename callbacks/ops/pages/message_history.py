@@ -1,6 +1,6 @@
-"""What the handler `sql` has kept of messages, where it is in use: found by an id or a number, for the page *Messages*.
+"""The message history of the handler `sql`, if it is in use: found by an id or a number, for the page *Messages*.
 
-Reads only. Where its database or its libraries are not there, that is said in words, and is no error of the page.
+It only reads. If the database or its libraries are missing, the result says so; the page still works.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from workers.handlers.sql.history import Message, Timeline
 
 MAX_MESSAGES: Final = 50
-# Statuses of one message, and replies: far more than any has.
+# Statuses of one message, or replies to it: far more than a message has.
 MAX_EVENTS: Final = 200
 
 
 class MessageHistory(Struct, frozen=True, kw_only=True):
     """What was found: timelines of those that an id names, `total` of them in all; the latest messages to a number.
 
-    `problem` says why nothing can be known, and is empty otherwise.
+    `problem` says why there is no history; it is empty otherwise.
     """
 
     timelines: tuple["Timeline", ...] = ()
@@ -35,7 +35,7 @@ class MessageHistory(Struct, frozen=True, kw_only=True):
 
 
 def find_messages(settings: Settings, wanted: str, *, number: str = "") -> MessageHistory:
-    """Look for messages by any of their ids, and, if `number` is given, by the number they went to."""
+    """Find messages by any of their ids and, if `number` is given, by their recipient."""
     try:
         # An extra: the page is there without it.
         from workers.handlers.sql import history  # noqa: PLC0415
@@ -51,5 +51,5 @@ def find_messages(settings: Settings, wanted: str, *, number: str = "") -> Messa
             rows = found.messages(recipient=number, statuses=(), since=None, limit=MAX_MESSAGES) if number else ()
             return MessageHistory(timelines=tuple(timelines), total=total, messages=tuple(rows))
     except (DatabaseUnavailable, ValueError) as exc:
-        # The words of both hold no password.
+        # Neither text contains a password.
         return MessageHistory(problem=str(exc))

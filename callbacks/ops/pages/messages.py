@@ -49,7 +49,7 @@ class Delivery(Struct, frozen=True):
 
 
 def routes(client: redis.Redis, settings: Settings) -> list[Route]:
-    """Give the page's routes."""
+    """Return the page's routes."""
 
     def show(request: Request) -> Response:
         wanted = request.query_params.get("id", "").strip()
@@ -99,7 +99,7 @@ def _render_results(
 
 
 def _digits(text: str) -> str:
-    """Give the digits of a number as people write it; empty if it is none."""
+    """Return the digits of a phone number as people write it; empty if it is not a number."""
     bare = _SEPARATORS.sub("", text[: _MAX_CHARACTERS + 1])
     return "".join(str(int(digit)) for digit in bare).removeprefix("00") if bare.isdecimal() else ""
 
@@ -109,7 +109,7 @@ def _empty() -> dict[str, Any]:
 
 
 def _rows(found: MessageHistory) -> list[Any]:
-    """Give the messages of a list, each once."""
+    """Return the messages of the list, each once."""
     messages = [timeline.message for timeline in found.timelines]
     named = {message.message_id for message in messages}
     return [*messages, *(message for message in found.messages if message.message_id not in named)]
@@ -139,13 +139,13 @@ def _delivery(at: event_status.HandlerEventStatuses, event_id: str, status: Even
 
 def _doubts(at: event_status.HandlerEventStatuses) -> Iterator[str]:
     if at.filtered:
-        yield f"its filters left out {_events(at.filtered)}"
+        yield f"its filters excluded {_events(at.filtered)}"
     if at.dropped:
         yield f"{_events(at.dropped)} of its own {'was' if at.dropped == 1 else 'were'} dropped"
     if at.since_ms is None:
-        yield "it is not known since when it has been offered events"
+        yield "the start of its subscription is not known"
     elif not at.filtered and not at.dropped:
-        yield "it may have come before the handler did"
+        yield "it may have arrived before the handler existed"
 
 
 def _events(number: int) -> str:
@@ -153,6 +153,6 @@ def _events(number: int) -> str:
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:
-    """Give a record as received, on several lines, as far as a page can show it."""
+    """Return a record as received, indented, and how many characters a page shows."""
     text = msgspec.json.format(bytes(raw), indent=2).decode(errors="replace")
     return {"text": text, "most": _MAX_RAW_CHARACTERS}

@@ -14,7 +14,7 @@ from callbacks.ops.pages.now_feed import NowFeed
 
 
 def routes(feed: NowFeed, streams: EventStreams) -> Sequence[Route]:
-    """Give the page, and the events with which a script keeps it up to date."""
+    """Return the routes of the page and of the event stream that keeps it up to date."""
 
     async def show(request: Request) -> Response:
         html = Markup(await feed.html())  # noqa: S704 # a template made it

@@ -1,4 +1,4 @@
-"""Looks at the service for everybody who watches the page *Now*: once for all of them, and only while there are any."""
+"""The content of the page *Now*: read once for all who watch it, and only while somebody does."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,12 +15,12 @@ from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStat
 from callbacks.ops.status.single_flight import SingleFlight
 from shared.settings import Settings
 
-# Processes tell their figures every two seconds (shared.metrics_push).
+# Processes push their metrics every two seconds (shared.metrics_push).
 REFRESH_SECONDS: Final = 2.0
 
 
 class NowFeed:
-    """Gives the part of the page that changes, as HTML."""
+    """Renders the changing part of the page as HTML."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
@@ -31,11 +31,11 @@ class NowFeed:
         self._calls = SingleFlight(render, seconds=REFRESH_SECONDS / 2)
 
     async def html(self) -> str:
-        """Give it as it is now, or was a moment ago. Raises redis.RedisError."""
+        """Return the current content, at most one second old. Raises redis.RedisError."""
         return await self._calls.get()
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """Give it again and again, as server-sent events, through Redis's absence too."""
+        """Yield the content every two seconds as server-sent events; while Redis is unavailable, a notice instead."""
         while True:
             try:
                 html = await self.html()

@@ -1,4 +1,4 @@
-"""The page *Quarantine*: callbacks that could not be read, with what was wrong with each, and its body as received."""
+"""The page *Quarantine*: callbacks that could not be read, each with its error and its body as received."""
 
 import redis
 from starlette.requests import Request
@@ -26,7 +26,7 @@ _LABELS = ListLabels(
 
 
 def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) -> list[Route]:
-    """Give the page's routes."""
+    """Return the page's routes."""
     pages = FailurePages(client, bulk_actions)
     store = FailureStore(client)
 
@@ -39,7 +39,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
     def run(request: Request) -> Response:
         return pages.run_action(request, QUARANTINE)
 
-    def entry(request: Request) -> Response:
+    def show(request: Request) -> Response:
         try:
             found = _read(store, request.path_params["failure_id"])
         except FailureNotFound as exc:
@@ -67,7 +67,7 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
         Route(base, list_failures),
         Route(f"{base}/confirm", confirm, methods=["POST"]),
         Route(f"{base}/actions", run, methods=["POST"]),
-        Route(f"{base}/{{failure_id}}", entry),
+        Route(f"{base}/{{failure_id}}", show),
         Route(f"{base}/{{failure_id}}/body", body),
     ]
 

@@ -1,4 +1,4 @@
-"""Sign-in and sign-out: a name, which the trail of actions shows, and the one password of the page."""
+"""Sign-in and sign-out: a name, which the action log shows, and the password of the service."""
 
 import asyncio
 import logging
@@ -18,15 +18,15 @@ from callbacks.ops.html import forms
 from callbacks.ops.html.rendering import render_page
 
 _logger: Final = logging.getLogger("callbacks.ops")
-# A path of ours and nothing that a browser might take for another host.
+# A path of this service, and nothing that a browser could take for another host.
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-_WRONG: Final = "That is not the password."
-_BAD_NAME: Final = f"Give a name of 1 to {NAME_CHARACTERS} letters, digits, blanks and . _ - @."
+_WRONG: Final = "Wrong password."
+_BAD_NAME: Final = f"Enter a name of 1 to {NAME_CHARACTERS} letters, digits, spaces and . _ - @."
 _NAME: Final = re.compile(rf"[\w.@-][\w .@-]{{0,{NAME_CHARACTERS - 1}}}")
 
 
 class SignInPages:
-    """The endpoints of it."""
+    """The endpoints of sign-in and sign-out."""
 
     def __init__(self, *, sessions: SessionSigner, origin: RequestOrigin, revoked: RevokedSessions) -> None:
         self._sessions = sessions
@@ -35,7 +35,7 @@ class SignInPages:
         self._limiter = SignInLimiter()
 
     def routes(self) -> list[Route]:
-        """Give where they are."""
+        """Return the routes."""
         return [
             Route("/sign-in", self._form, methods=["GET"]),
             Route("/sign-in", self._sign_in, methods=["POST"]),
@@ -79,7 +79,7 @@ class SignInPages:
         return RedirectResponse("/sign-in", 303)
 
     def _start_session(self, request: Request, name: str) -> None:
-        """Begin a session with an identity of its own, which nobody can have known before."""
+        """Start a session with a new id, which nobody can have known before."""
         request_session = sessions.request_session(request)
         if request_session is not None:
             request_session.session = self._sessions.create(name)

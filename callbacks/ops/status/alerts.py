@@ -1,6 +1,6 @@
-"""What of all that is known now deserves a look, the worst first: so that nobody has to read every figure at night.
+"""Problems and warnings for the page *Now*, the worst first, so that nobody must read every number.
 
-Each sentence says what is, and what to do or where to look; the runbook in deploy/README.md says more.
+Each sentence says what is wrong, and what to do; the runbook, docs/operations.md, says more.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from shared import queues
 
 AlertLevel: TypeAlias = Literal["bad", "warn"]
 
-# Expanding takes milliseconds; a minute is a fifth of the gateway's patience.
+# Expanding takes milliseconds; a minute is a fifth of the gateway's retry interval.
 _MAX_WAIT_SECONDS: Final = 60.0
 # From 0.9 on callbacks go to the spool (shared.durability): that is trouble, and before it there is time to act.
 _FULL_SHARE: Final = 0.9
@@ -22,7 +22,7 @@ _NEARLY_FULL_SHARE: Final = 0.75
 
 
 class Alert(Struct, frozen=True):
-    """One thing that deserves a look; `path` is the page that shows it."""
+    """A problem ("bad") or a warning ("warn"); `path` is the page that shows more."""
 
     level: AlertLevel
     text: str
@@ -30,7 +30,7 @@ class Alert(Struct, frozen=True):
 
 
 def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
-    """Give them all, the bad before those that are only worth knowing."""
+    """Return all alerts, problems before warnings."""
     found = [
         *_audit(now),
         *_redis(now),
@@ -47,13 +47,13 @@ def _audit(now: ServiceStatus) -> Iterator[Alert]:
     balance = now.balance
     if balance is not None and not balance.balances and not balance.moving:
         lost = format_count(balance.difference, "record or event is", "records or events are")
-        yield Alert("bad", f"The audit does not balance: {lost} nowhere, or there twice. Run `callbacks audit`.")
+        yield Alert("bad", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`.")
 
 
 def _redis(now: ServiceStatus) -> Iterator[Alert]:
     for finding in now.findings:
         if not finding.ok:
-            yield Alert("bad", f"Redis does not keep what it should, {finding}.")
+            yield Alert("bad", f"Redis is not durable: {finding}.")
     share = now.used_bytes / now.max_bytes if now.max_bytes else 0.0
     if share >= _NEARLY_FULL_SHARE:
         level: AlertLevel = "bad" if share >= _FULL_SHARE else "warn"
@@ -62,22 +62,24 @@ def _redis(now: ServiceStatus) -> Iterator[Alert]:
 
 def _processes(now: ServiceStatus) -> Iterator[Alert]:
     if not now.web_processes:
-        yield Alert("bad", "No web process has been heard of for 15 s: nobody seems to take callbacks.")
+        yield Alert(
+            "bad", "No web process has reported for 15 s: callbacks may not be received. Start `callbacks web`."
+        )
     for queue in now.queues:
         if queue.workers or (queue.name != queues.EXPAND and queue.paused_by == "operator"):
             continue
         jobs = queue.waiting + queue.scheduled
         level: AlertLevel = "bad" if jobs or queue.name == queues.EXPAND else "warn"
         wait = f", and {format_count(jobs, 'job waits', 'jobs wait')}" if jobs else ""
-        yield Alert(level, f"No worker listens to the queue {queue.name}{wait}.")
+        yield Alert(level, f"No worker serves the queue {queue.name}{wait}. Start one.")
 
 
 def _failing(now: ServiceStatus) -> Iterator[Alert]:
     for one in now.failing:
         yield Alert(
             "bad",
-            f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}): "
-            "action=loop_failed in its log says where.",
+            f"In the process {one.process} {one.loop.replace('_', ' ')} keeps failing ({one.error}). "
+            "See action=loop_failed in its log.",
         )
 
 
@@ -89,9 +91,9 @@ def _spools(now: ServiceStatus) -> Iterator[Alert]:
 
 
 _SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, str], ...]] = (
-    ("failing", "bad", "cannot be written to: look at its disk."),
-    ("full", "bad", "full: while Redis is away callbacks are refused."),
-    ("filling", "warn", "holding callbacks until Redis takes them."),
+    ("failing", "bad", "cannot be written. Check the disk."),
+    ("full", "bad", "full. Callbacks are refused while Redis is unavailable."),
+    ("filling", "warn", "holding callbacks until Redis accepts them."),
 )
 
 
@@ -101,21 +103,23 @@ def _waiting(now: ServiceStatus) -> Iterator[Alert]:
     for queue in now.queues:
         if queue.oldest_seconds > _MAX_WAIT_SECONDS and not queue.paused_by:
             age = format_duration(queue.oldest_seconds)
-            yield Alert("warn", f"The first job in the queue {queue.name} has waited {age}.")
+            yield Alert("warn", f"The oldest job in the queue {queue.name} has waited for {age}.")
 
 
 def _paused(handler: HandlerStatus) -> Iterator[Alert]:
     waiting = format_count(handler.waiting, "event")
     if handler.paused_by == "operator":
-        yield Alert("warn", f"The handler {handler.handler} is off, as an operator asked for; {waiting} waiting.")
+        yield Alert("warn", f"The handler {handler.handler} is paused by an operator; {waiting} waiting.")
     elif handler.paused_by:
-        yield Alert("warn", f"The handler {handler.handler} has paused itself: its target is away; {waiting} waiting.")
+        yield Alert(
+            "warn", f"The handler {handler.handler} has paused itself, its target is unavailable; {waiting} waiting."
+        )
 
 
 def _failures(now: ServiceStatus) -> Iterator[Alert]:
     dead = sum(handler.dead for handler in now.handlers)
     if dead:
-        yield Alert("warn", f"{format_count(dead, 'dead letter')}: replay or drop.", "/dead-letters")
+        yield Alert("warn", f"{format_count(dead, 'dead letter')}. Replay or drop.", "/dead-letters")
     if now.quarantined:
         entries = f"{format_number(now.quarantined)} in quarantine"
-        yield Alert("warn", f"{entries}: read, then replay or drop.", "/quarantine")
+        yield Alert("warn", f"{entries}. Read, then replay or drop.", "/quarantine")

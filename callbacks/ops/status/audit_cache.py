@@ -1,6 +1,6 @@
-"""The audit for those who look again and again: its last result and its age, taken anew as seldom as it has to be.
+"""Keeps the last result of the audit and its age, for callers that need it often.
 
-It reads every waiting job, so it is not taken while very many wait, nor for more than a small share of the time.
+The audit reads every waiting job, so it does not run while very many wait, nor for more than a small share of the time.
 """
 
 import threading
@@ -12,16 +12,16 @@ from msgspec import Struct
 
 from shared import audit
 
-# About a second's reading.
+# Reading these takes about a second.
 MAX_JOBS: Final = 20_000
-# So often as to take at most this share of the time of whoever looks.
+# The audit takes at most this share of the caller's time.
 _MAX_TIME_SHARE: Final = 0.05
 
 
 class Balance(Struct, frozen=True, kw_only=True):
-    """What the audit found: whether all adds up, how many records and events are nowhere or twice, and its age.
+    """The result of an audit: whether it balances, how many records and events are lost or counted twice, and its age.
 
-    With `moving`, things moved while they were added up, so that a difference means nothing yet.
+    With `moving`, events moved during the audit, so that a difference means nothing yet.
     """
 
     balances: bool
@@ -31,7 +31,7 @@ class Balance(Struct, frozen=True, kw_only=True):
 
 
 class AuditCache:
-    """Takes the audit over `connection` now and then. `look` may be called in any thread."""
+    """Runs the audit over `connection` when due. `get` may be called in any thread."""
 
     def __init__(self, connection: redis.Redis, *, every_seconds: float) -> None:
         self._connection = connection
@@ -42,10 +42,10 @@ class AuditCache:
         self._next_at = float("-inf")
 
     def get(self, jobs: int) -> Balance | None:
-        """Give the last balance that tells something, a new one if it is time; None if there is none yet.
+        """Return the last conclusive balance, a new one if it is due; None if there is none yet.
 
-        `jobs` is how many there are now. While things move, what does not add up means nothing, and the balance before
-        it stays. Raises redis.RedisError.
+        `jobs` is how many there are now. While events move a difference means nothing, and the balance before is
+        kept. Raises redis.RedisError.
         """
         with self._lock:
             if time.monotonic() >= self._next_at and jobs <= MAX_JOBS:
@@ -64,7 +64,7 @@ class AuditCache:
         try:
             sums = audit.run(self._connection, max_jobs=MAX_JOBS)
         except audit.TooManyJobs:
-            # Running jobs took more along than stand in the queues.
+            # Running jobs have coalesced more jobs than wait in the queues.
             ended_at = time.monotonic()
             self._next_at = ended_at + (ended_at - started_at) / _MAX_TIME_SHARE
             return
@@ -81,7 +81,7 @@ class AuditCache:
         if is_conclusive:
             self._next_at = ended_at + max(self._every_seconds, (ended_at - started_at) / _MAX_TIME_SHARE)
         else:
-            # It is worth another try before long.
+            # Try again soon.
             self._next_at = ended_at + (ended_at - started_at) / _MAX_TIME_SHARE
 
 

@@ -1,7 +1,7 @@
-"""A reading of Redis as Prometheus wants it: every metric's name, help and labels.
+"""The metrics of a snapshot for Prometheus: names, help and labels.
 
-Labels are kinds, outcomes, statuses of ours, handlers, queues, names of tokens: what we choose or the operator does,
-and of each at most so many. Never a number, a text, an address or a token (I9).
+Labels are kinds, outcomes, states, handlers, queues and names of tokens, each limited in number. Never a phone number,
+a text, an address or a token (I9).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues
 from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR, SIZE_BUCKETS, SUM_UNIT
 
-# Tokens come and go in rotations, and their names stay counted: beyond so many they are one.
+# Tokens are rotated, and the names of old ones stay counted: beyond this number they are one series.
 MAX_SOURCES: Final = 32
 OTHER: Final = "other"
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
@@ -24,7 +24,7 @@ _Rows: TypeAlias = list[tuple[tuple[str, ...], int]]
 
 
 def build(snapshot: Snapshot) -> Iterator[Metric]:
-    """Give all of it but the audit."""
+    """Yield all metrics except those of the audit."""
     yield from _records(snapshot)
     yield from _handlers(snapshot)
     yield from _web(snapshot.metrics)
@@ -38,11 +38,11 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _records(snapshot: Snapshot) -> Iterator[Metric]:
     counts = snapshot.counts
-    # What is set aside goes down where an operator replays or drops it, so it is a gauge.
+    # A replay or drop makes the number of quarantined records smaller, so it is a gauge.
     for outcome, name, text in (
         ("received", "records_received", "Reports and replies received."),
-        ("unique", "events", "Records that were seen for the first time."),
-        ("duplicate", "duplicate_records", "Records that were seen before."),
+        ("unique", "events", "Records seen for the first time (events)."),
+        ("duplicate", "duplicate_records", "Records seen before."),
     ):
         found = CounterMetricFamily(f"callbacks_{name}", text, labels=("kind",))
         for kind in KINDS:
@@ -50,35 +50,37 @@ def _records(snapshot: Snapshot) -> Iterator[Metric]:
         yield found
     dropped = sum(counts.get(keys.counter(kind, "dropped"), 0) for kind in KINDS)
     quarantined = sum(counts.get(keys.counter(kind, "quarantined"), 0) for kind in KINDS)
-    yield _gauge("callbacks_quarantine_failures", "Callbacks and records in the quarantine now.", snapshot.quarantined)
-    yield _gauge("callbacks_quarantined_records", "Records set aside, neither replayed nor dropped.", quarantined)
+    yield _gauge("callbacks_quarantine_failures", "Failures in the quarantine now.", snapshot.quarantined)
+    yield _gauge("callbacks_quarantined_records", "Records in the quarantine now.", quarantined)
     reused = counts.get(keys.REUSED_REQ_UUIDS, 0)
-    yield _counter("callbacks_reused_req_uuids", "Replies under the req_uuid of another reply: delivered.", reused)
+    yield _counter(
+        "callbacks_reused_req_uuids", "Replies with the req_uuid of another reply; they are delivered.", reused
+    )
     yield _counter("callbacks_quarantine_dropped_records", "Records dropped from the quarantine.", dropped)
 
 
 def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
     deliveries = CounterMetricFamily(
-        "callbacks_deliveries", "Events by handler and what became of them.", labels=("handler", "outcome")
+        "callbacks_deliveries", "Events by handler and outcome.", labels=("handler", "outcome")
     )
-    letters = GaugeMetricFamily("callbacks_dead_letters", "Dead letters that are kept now.", labels=("handler",))
+    letters = GaugeMetricFamily("callbacks_dead_letters", "Dead letters now.", labels=("handler",))
     waiting = GaugeMetricFamily(
-        "callbacks_handler_waiting_events", "Events a handler has yet to be done with.", labels=("handler",)
+        "callbacks_handler_waiting_events", "Events that wait for a handler, retries included.", labels=("handler",)
     )
-    retried = CounterMetricFamily("callbacks_retries", "Events to be tried again later.", labels=("handler",))
+    retried = CounterMetricFamily("callbacks_retries", "Retries of events scheduled.", labels=("handler",))
     for handler, entries in snapshot.dead.items():
         at = snapshot.deliveries_at(handler)
         deliveries.add_metric((handler, "delivered"), at["delivered"])
         deliveries.add_metric((handler, "filtered"), at["filtered"])
         deliveries.add_metric((handler, "dropped"), at["dropped"])
-        # Not the audit's: that goes down with each replay, which a counter must not.
+        # Not the audit's counter: it decreases with each replay, which a Prometheus counter must not.
         deliveries.add_metric((handler, "dead_letter"), snapshot.metrics.get(f"dead{SEPARATOR}{handler}", 0))
         letters.add_metric((handler,), entries)
         waiting.add_metric((handler,), snapshot.events_waiting(handler))
         retried.add_metric((handler,), snapshot.metrics.get(f"retried{SEPARATOR}{handler}", 0))
     seconds = HistogramMetricFamily(
         "callbacks_handler_duration_seconds",
-        "Seconds an event takes at its handler, as the mean of a run.",
+        "Seconds per event in the handler, as the mean of a run.",
         labels=("handler",),
     )
     for handler in snapshot.dead:
@@ -87,10 +89,12 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
-    received = CounterMetricFamily("callbacks_accepted", "Callbacks kept.", labels=("kind", "source"))
+    received = CounterMetricFamily("callbacks_accepted", "Callbacks accepted.", labels=("kind", "source"))
     for labels, number in _limit_sources(_rows(metrics, "accepted", words=2)):
         received.add_metric(labels, number)
-    answers = CounterMetricFamily("callbacks_responses", "Answers to posted callbacks by status.", labels=("code",))
+    answers = CounterMetricFamily(
+        "callbacks_responses", "Responses to posted callbacks by HTTP status.", labels=("code",)
+    )
     codes = {code: number for (code,), number in _rows(metrics, "responses", words=1)}
     for code in sorted({"200", "503", *codes}):
         answers.add_metric((code,), codes.get(code, 0))
@@ -116,7 +120,7 @@ def _rows(metrics: Mapping[str, int], part: str, *, words: int) -> _Rows:
 
 
 def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:
-    """Give rows of kind and source in which sources beyond MOST_SOURCES, those with the least, are one."""
+    """Yield rows of kind and source; the smallest sources beyond MAX_SOURCES become "other"."""
     by_source: dict[str, int] = {}
     for (_, source), number in rows:
         by_source[source] = by_source.get(source, 0) + number
@@ -144,15 +148,15 @@ def _add_histogram(
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
     jobs = GaugeMetricFamily(
-        "callbacks_queue_jobs", "Jobs of a queue: waiting, running, or to come later.", labels=("queue", "state")
+        "callbacks_queue_jobs", "Jobs of a queue: waiting, running or scheduled.", labels=("queue", "state")
     )
     oldest = GaugeMetricFamily(
-        "callbacks_queue_oldest_job_age_seconds", "Age of the job that waits first in a queue.", labels=("queue",)
+        "callbacks_queue_oldest_job_age_seconds", "Age of the oldest waiting job of a queue.", labels=("queue",)
     )
-    workers = GaugeMetricFamily("callbacks_workers", "Worker processes of a queue that live.", labels=("queue",))
+    workers = GaugeMetricFamily("callbacks_workers", "Live worker processes of a queue.", labels=("queue",))
     paused = GaugeMetricFamily(
         "callbacks_queue_paused",
-        "1: the queue waits as its handler or an operator asked for, or as it fails and Redis has no memory for that.",
+        "1: the queue is paused by its handler, by an operator, or because Redis has no memory for its retries.",
         labels=("queue", "by"),
     )
     for queue in snapshot.queues[: MAX_HANDLERS + 1]:
@@ -167,19 +171,19 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
     arrived = sum(counts.get(keys.counter(kind, "received"), 0) for kind in KINDS)
     settled = sum(counts.get(keys.counter(kind, o), 0) for kind in KINDS for o in _OUTCOMES if o != "received")
     yield _gauge(
-        "callbacks_expand_waiting_records", f"Records the queue {queues.EXPAND} still holds.", arrived - settled
+        "callbacks_expand_waiting_records", f"Records that wait in the queue {queues.EXPAND}.", arrived - settled
     )
 
 
 def _spools(snapshot: Snapshot) -> Iterator[Metric]:
     spools = snapshot.spools
-    yield _gauge("callbacks_web_processes", "Web processes that told their state lately.", len(spools))
+    yield _gauge("callbacks_web_processes", "Web processes that reported within 15 seconds.", len(spools))
     yield _gauge("callbacks_spool_callbacks", "Callbacks in spools.", sum(spool.callbacks for spool in spools))
-    yield _gauge("callbacks_spool_bytes", "What spools hold.", sum(spool.size_bytes for spool in spools))
-    # Processes of one machine share a folder and its limit, which is the same everywhere as it is a setting.
+    yield _gauge("callbacks_spool_bytes", "Bytes in spools.", sum(spool.size_bytes for spool in spools))
+    # Processes of one machine share a folder and its limit, a setting that is equal everywhere.
     limit = max((spool.limit_bytes for spool in spools), default=0)
-    yield _gauge("callbacks_spool_limit_bytes", "What the spools of one machine may hold.", limit)
-    states = GaugeMetricFamily("callbacks_spool_state", "Web processes whose spool is so.", labels=("state",))
+    yield _gauge("callbacks_spool_limit_bytes", "Size limit of the spools of one machine.", limit)
+    states = GaugeMetricFamily("callbacks_spool_state", "Web processes by the state of their spool.", labels=("state",))
     for state in SPOOL_STATES:
         states.add_metric((state,), sum(spool.state == state for spool in spools))
     yield states
@@ -187,15 +191,15 @@ def _spools(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _redis(snapshot: Snapshot) -> Iterator[Metric]:
     held = all(finding.ok for finding in snapshot.findings)
-    yield _gauge("callbacks_redis_durable", "1: Redis keeps what it acknowledges, as asked.", int(held))
+    yield _gauge("callbacks_redis_durable", "1: Redis is as durable as CALLBACKS_DURABILITY requires.", int(held))
     checks = GaugeMetricFamily(
-        "callbacks_redis_durability_check_passed", "1: this check of Redis holds.", labels=("check",)
+        "callbacks_redis_durability_check_passed", "1: this durability check of Redis passed.", labels=("check",)
     )
     for finding in snapshot.findings:
         checks.add_metric((finding.name,), int(finding.ok))
     yield checks
-    yield _gauge("callbacks_redis_memory_used_bytes", "What Redis uses.", snapshot.used_bytes)
-    yield _gauge("callbacks_redis_memory_max_bytes", "What Redis may use; 0: no limit.", snapshot.max_bytes)
+    yield _gauge("callbacks_redis_memory_used_bytes", "Memory that Redis uses.", snapshot.used_bytes)
+    yield _gauge("callbacks_redis_memory_max_bytes", "Memory limit of Redis; 0: none.", snapshot.max_bytes)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -1,4 +1,4 @@
-"""Quantities as people read them: durations, sizes, rates and amounts, with units and no more digits than help."""
+"""Durations, sizes, rates and numbers as people read them, with units and few digits."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ _FEW: Final = 10
 
 
 def format_duration(seconds: float | None) -> str:
-    """Give "3.2 ms", "1.4 s", "5 min", "2 h 10 min" or "3 d 4 h"; a dash for None."""
+    """Return "3.2 ms", "1.4 s", "5 min", "2 h 10 min" or "3 d 4 h"; a dash for None."""
     if seconds is None:
         return UNKNOWN
     if seconds < 1:
@@ -25,12 +25,12 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """Give "just now" or "12 s ago"."""
+    """Return "just now" or "12 s ago"."""
     return f"{format_duration(int(seconds))} ago" if seconds >= 1 else "just now"
 
 
 def format_size(number: int) -> str:
-    """Give "512 bytes", "1.2 MiB" or "34 GiB"."""
+    """Return "512 bytes", "1.2 MiB" or "34 GiB"."""
     value, unit = float(number), 0
     while value >= 1024 and unit < len(_BINARY) - 1:  # noqa: PLR2004 # KiB
         value, unit = value / 1024, unit + 1
@@ -38,17 +38,17 @@ def format_size(number: int) -> str:
 
 
 def format_rate(per_second: float) -> str:
-    """Give "0.3", "4.7" or "1,250"; what is not quite nothing is "below 0.1"."""
+    """Return "0.3", "4.7" or "1,250"; a rate that rounds to zero is "below 0.1"."""
     return "below 0.1" if 0 < per_second < 0.05 else _digits(per_second)  # noqa: PLR2004 # what rounds to nothing
 
 
 def format_number(number: int) -> str:
-    """Give "1,234,567"."""
+    """Return "1,234,567"."""
     return f"{number:,}"
 
 
 def format_count(number: int, one: str, many: str = "") -> str:
-    """Give "1 job" or "1,200 jobs"."""
+    """Return "1 job" or "1,200 jobs"."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 

@@ -1,7 +1,7 @@
-"""How the service is right now, as one value: what the page *Now* shows and `callbacks top` prints.
+"""The current status of the service as one value: the page *Now* shows it and `callbacks top` prints it.
 
-Read from Redis alone, in a handful of round trips however much waits there; nothing is changed. No event, no number of
-a person, no token and no address is in it.
+It is read from Redis only, in a few round trips however many jobs wait; nothing is changed. It holds no event, phone
+number, token or address.
 """
 
 from datetime import datetime
@@ -24,12 +24,11 @@ _RATE_BUCKETS: Final = 6
 
 
 class HandlerStatus(Struct, frozen=True, kw_only=True):
-    """What became of events at one handler; all but `paused_by` and `workers` count events.
+    """The status of one handler; all but `paused_by` and `workers` count events.
 
-    `delivered` since ever; `waiting` those it has yet to be done with, the `retrying` among them: they failed, and
-    wait for their next attempt; `dead` its dead letters. `paused_by` is who lets its queue wait: the "handler", whose
-    target is away, an "operator", "memory" (it fails, and Redis has no room for its retries), or "". `workers` is how
-    many processes of it live.
+    `delivered` is the total; `waiting` includes `retrying`, the events that failed and wait for their next attempt;
+    `dead` counts dead letters. `paused_by` is "handler" (its target is unavailable), "operator", "memory" (its events
+    fail, and Redis has no space for their retries), or "". `workers` is the number of live processes.
     """
 
     handler: str
@@ -42,11 +41,11 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
 
 
 class ServiceStatus(Struct, frozen=True, kw_only=True):
-    """All of it, at the time `at` of Redis.
+    """The status at the time `at` of Redis.
 
     `last_hour` are its buckets, oldest first; the newest ended a few seconds ago. `callbacks_per_second` is the mean of
-    the last minute of them. `queues` begin with "expand"; their figures but the age count jobs, of which each holds
-    many events. `quarantined` counts entries. `balance` is None while it is not known, as where very much waits.
+    the last minute of them. `queues` begin with "expand"; they count jobs, of which each holds many
+    events. `quarantined` counts failures. `balance` is None while it is not known, as when very many jobs wait.
     """
 
     at: datetime
@@ -72,10 +71,10 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
 
 def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache | None = None) -> ServiceStatus:
-    """Look at the service. Raises redis.RedisError.
+    """Return the current status. Raises redis.RedisError.
 
-    Whoever looks again and again keeps an `Auditing` of AUDIT_EVERY_SECONDS and hands it in: then the audit is taken
-    only so often. Without one it is taken at each look, unless very much waits.
+    A caller that reads it repeatedly passes an `AuditCache` of AUDIT_EVERY_SECONDS, which limits how often the audit
+    runs. Without one it runs each time, unless very many jobs wait.
     """
     found = snapshot.read_snapshot(client, settings.durability)
     if audit_cache is None:
@@ -110,7 +109,7 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
                 handler=handler,
                 delivered=found.deliveries_at(handler)["delivered"],
                 waiting=found.events_waiting(handler),
-                retrying=queue.scheduled,  # each job that is to come later holds one event
+                retrying=queue.scheduled,  # each scheduled job holds one event
                 dead=dead,
                 paused_by=queue.paused_by,
                 workers=queue.workers,

@@ -1,7 +1,7 @@
-"""One look at Redis for all who ask meanwhile, so that asking very often, or while Redis hangs, costs one thread.
+"""One call at a time for all concurrent callers, so that many requests, or a hanging Redis, use one thread.
 
-Some of what is asked here needs no password. Hundreds who ask at once would otherwise take all threads of the pages,
-and, while Redis hangs, wait one after the other.
+Some requests need no password. Hundreds at once would otherwise take all threads of the pages and, while Redis hangs,
+wait one after the other.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ import anyio.to_thread
 
 Result = TypeVar("Result")
 
-# What was found holds for so many times as long as it took, so that looking takes a quarter of the time at most.
+# A result is kept for this many times as long as the call took, so that calls take a quarter of the time at most.
 _HOLD_FACTOR: Final = 3.0
 
 
 class SingleFlight(Generic[Result]):
-    """Calls `look`, in a thread of its own, at most once at a time; what it finds holds for `seconds` at least."""
+    """Runs `call` in a thread of its own, one call at a time; a result is kept for at least `seconds`."""
 
     def __init__(self, call: Callable[[], Result], *, seconds: float = 0.0) -> None:
         self._call = call
@@ -29,7 +29,7 @@ class SingleFlight(Generic[Result]):
         self._started_at = self._holds_until = float("-inf")
 
     async def get(self) -> Result:
-        """Return what a look found that began after this was called, or a moment before; raise what it raised."""
+        """Return the result of a call that started after this request, or a kept one; raise what it raised."""
         clock = asyncio.get_running_loop().time
         called_at = clock()
         async with self._lock:
@@ -48,8 +48,8 @@ class SingleFlight(Generic[Result]):
         try:
             found = (await anyio.to_thread.run_sync(self._call, limiter=self._thread),)
             self._holds_until = clock() + max(self._seconds, _HOLD_FACTOR * (clock() - started_at))
-        except Exception as exc:  # noqa: BLE001 # it is raised to all who wait
-            # Those who wait hear of it at once; whoever comes now is to hear when Redis is back.
+        except Exception as exc:  # noqa: BLE001 # it is raised for all that wait
+            # All that wait get the error at once; later requests call again.
             found, self._holds_until = exc, float("-inf")
         self._started_at = started_at
         return found

@@ -1,4 +1,4 @@
-"""What a scrape reads of Redis, in three round trips however much waits there. Changes nothing."""
+"""A snapshot of the service's state in Redis, read in three round trips however many jobs wait. It changes nothing."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_rate import RecentRate
 from shared.settings import Durability
 
-# More handlers, or processes, than any deployment has: beyond it they are not shown, so that series do not multiply.
+# More handlers, or processes, than a deployment has. Others are not shown, which limits the number of series.
 MAX_HANDLERS: Final = 100
 _MAX_PROCESSES: Final = 1000
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
@@ -73,20 +73,20 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         return sum(queue.waiting + queue.running + queue.scheduled for queue in self.queues)
 
     def deliveries_at(self, handler: str) -> dict[keys.DeliveryOutcome, int]:
-        """Give how many events had each outcome at a handler, of every kind."""
+        """Return how many events of all kinds had each outcome at a handler."""
         return {
             outcome: sum(self.counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
             for outcome in OUTCOMES
         }
 
     def events_waiting(self, handler: str) -> int:
-        """Give how many events a handler has yet to be done with."""
+        """Return how many events wait for a handler, retries included."""
         at = self.deliveries_at(handler)
         return at["queued"] - at["delivered"] - at["dead"] - at["dropped"]
 
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
-    """Read it. Raises redis.RedisError."""
+    """Read a snapshot. Raises redis.RedisError."""
     counts, metrics, quarantined, processes, hour, (seconds, microseconds), *answers = _read_first(connection)
     info: dict[str, Any] = {}
     for answer in answers:

@@ -1,1 +1,1 @@
-"""Which numbers no message reaches any more: a package of its own, with a handler for the callbacks service."""
+"""A package with a handler for the callbacks service: it lists numbers that messages no longer reach."""

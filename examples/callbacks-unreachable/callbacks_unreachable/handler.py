@@ -1,6 +1,6 @@
-"""The handler `unreachable`: which numbers the last three messages did not reach, in SQLite.
+"""The handler `unreachable`: lists, in SQLite, the numbers that the last three messages did not reach.
 
-UNREACHABLE_FILE   var/unreachable.db where it is missing
+UNREACHABLE_FILE   the file of the database; default: var/unreachable.db
 """
 
 import os
@@ -12,12 +12,12 @@ from typing import Final
 
 from callbacks import Pause, ReportEvent, handler
 
-# Read when the module is loaded, so that a wrong value stops the start and not the thousandth event.
+# Read on import, so that a wrong value stops the start and not the first event.
 FILE: Final = Path(os.environ.get("UNREACHABLE_FILE") or "var/unreachable.db")
 if FILE.is_dir():
     raise ValueError(f"UNREACHABLE_FILE: {str(FILE)!r} is a folder, not a file")
 
-# Reports are only ever added, and the list follows from them: in whatever order they come, and however often.
+# Rows are only added, and the list is a view of them: so the order and the repetition of reports do not matter.
 _TABLES: Final = """
     CREATE TABLE IF NOT EXISTS reports (id TEXT PRIMARY KEY, recipient TEXT, at REAL, reached INTEGER);
     CREATE INDEX IF NOT EXISTS reports_of ON reports (recipient, at DESC);
@@ -31,35 +31,35 @@ _open: list[sqlite3.Connection] = []
 
 @contextmanager
 def database() -> Iterator[None]:
-    """Keep one connection for as long as the worker process lives."""
+    """Keep one connection open while the worker process runs."""
     FILE.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(FILE, timeout=10)) as connection:
-        connection.executescript(f"PRAGMA journal_mode=WAL; {_TABLES}")
-        _open.append(connection)
+    with closing(sqlite3.connect(FILE, timeout=10)) as opened:
+        opened.executescript(f"PRAGMA journal_mode=WAL; {_TABLES}")
+        _open.append(opened)
         try:
             yield
         finally:
             _open.clear()
 
 
-def connected() -> sqlite3.Connection:
-    """Give that connection."""
+def connection() -> sqlite3.Connection:
+    """Return the open connection."""
     return _open[0]
 
 
 @handler(ReportEvent, final=True, batch=True, lifespan=database)
 def unreachable(events: Sequence[ReportEvent]) -> None:
-    """Note for each message that ended whether it reached its recipient."""
+    """Record for each final report whether the message reached its recipient."""
     rows = [
         (event.id, event.recipient, (event.occurred_at or event.received_at).timestamp(), _reached(event))
         for event in events
         if event.recipient is not None
     ]
     try:
-        with connected() as connection:
-            connection.executemany("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", rows)
+        with connection() as transaction:
+            transaction.executemany("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", rows)
     except sqlite3.OperationalError as exc:
-        # The disk is full, or somebody locks the file: no event can be kept now, so none loses an attempt.
+        # The disk is full or the file is locked, for all events alike: wait, so that no event loses an attempt.
         raise Pause(after_seconds=30, reason=f"{FILE.name}: {exc}") from exc
 
 

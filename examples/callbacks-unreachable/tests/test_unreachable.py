@@ -1,4 +1,4 @@
-"""The handler `unreachable`, tested with what comes with callbacks: fixtures, and the checks of `Conformance`."""
+"""The handler `unreachable`, tested with the fixtures and the `Conformance` checks that come with callbacks."""
 
 import sqlite3
 from collections.abc import Callable, Collection
@@ -38,7 +38,7 @@ class TestUnreachable(Conformance):
         return rows(self.path, "SELECT id FROM reports")
 
 
-def test_a_number_is_unreachable_after_three_failures_and_no_more_after_a_delivery(
+def test_a_number_is_unreachable_after_three_failures_until_the_next_delivery(
     callbacks_report: Callable[..., ReportEvent], file: Path
 ) -> None:
     def reports(*statuses: str, recipient: str) -> list[ReportEvent]:
@@ -52,9 +52,9 @@ def test_a_number_is_unreachable_after_three_failures_and_no_more_after_a_delive
     assert rows(file, "SELECT recipient FROM unreachable") == [("35600000001",)]
 
 
-def test_it_pauses_while_somebody_locks_the_file(callbacks_report: Callable[..., ReportEvent], file: Path) -> None:
+def test_it_pauses_while_the_file_is_locked(callbacks_report: Callable[..., ReportEvent], file: Path) -> None:
     with Worker(handler.unreachable) as worker, closing(sqlite3.connect(file)) as other:
-        handler.connected().execute("PRAGMA busy_timeout = 1")
+        handler.connection().execute("PRAGMA busy_timeout = 1")
         other.execute("BEGIN IMMEDIATE")
         result = worker.deliver(callbacks_report())
 

@@ -8,7 +8,7 @@ import pytest
 
 from callbacks import samples
 from shared import keys
-from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import open_harness
 from tests.redis_server import RedisServer
 from workers.admin.backfill import Backfill
 from workers.expand.subscriptions import Subscriptions
@@ -29,7 +29,7 @@ DAY = 24 * HOUR
     ],
 )
 def test_a_handler_subscribed_an_hour_ago_misses_no_event_and_gets_none_twice(
-    quick_redis: RedisServer,  # noqa: F811
+    quick_redis: RedisServer,
     marked_for: float,
     now_is: int,
     received_ago: float,

@@ -83,7 +83,7 @@ def test_success_is_reported_with_what_was_printed(folder: Path) -> None:
     ("order", "words"),
     [
         ("raises", "failed, it raised: ValueError: invalid literal"),
-        ("hangs", "failed, its time was up: "),
+        ("hangs", "failed, it timed out: "),
         ("exits", "failed, it called exit(): SystemExit"),
     ],
 )
@@ -100,9 +100,9 @@ def test_an_error_is_reported_with_its_traceback_and_exit_code_1(folder: Path, o
 @pytest.mark.parametrize(
     ("text", "outcome", "words"),
     [
-        ("retry", "retry", "asks for another attempt: busy A worker would try again after 5 s, up to 8 attempts."),
-        ("reject", "rejected", "rejected: spam A worker would set it aside as a dead letter at once."),
-        ("pause", "paused", "asks for a pause of 60 s: shut A worker would let its whole queue wait so long."),
+        ("retry", "retry", "asks for a retry: busy A worker would retry it after 5 s, up to 8 attempts."),
+        ("reject", "rejected", "rejected: spam A worker would make it a dead letter at once."),
+        ("pause", "paused", "asks for a pause of 60 s: shut A worker would pause the handler for that long."),
     ],
 )
 def test_a_retry_a_pause_or_a_rejection_is_reported_with_exit_code_1(

@@ -13,8 +13,8 @@ import pytest
 from callbacks import samples
 from shared import events, keys, queues
 from tests.acceptance.processes import run, started
-from tests.integration.harness import Harness, open_harness, statuses
-from tests.integration.scripted_handlers import accept_and_expand, fail_for, handler_totals, other, script, single
+from tests.integration.harness import HandlerTotals, Harness, open_harness, statuses
+from tests.integration.scripted_handlers import accept_and_expand, fail_for, other, script, single
 from tests.redis_server import RedisServer
 from workers.admin import purge as purge_module
 from workers.admin.purge import Purger, StillRunning
@@ -152,7 +152,7 @@ def test_the_queue_of_a_paused_handler_is_kept_and_delivered_when_it_is_resumed(
         assert "resumes it" in command(named="shop").stdout
         ended = command("resume", "single", named="shop")
         assert ended.stdout.startswith("'single' is resumed; 3 events")
-        worker.until(lambda: handler_totals(harness, single)[0] == 3, "the delivery of what waited")
+        worker.until(lambda: harness.totals(single).delivered == 3, "the delivery of what waited")
     assert calls.read_text().split() == ["1", "2", "3"]
     assert harness.audit().balances
     assert command("resume", "single", named="shop").stdout.startswith("'single' was not paused; 0 events")
@@ -176,7 +176,7 @@ def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declar
     calls = (tmp_path / "calls").read_text().split()
     assert sorted(calls) == sorted(["1", "late", *(str(number) for number in range(2, 150))])
     assert calls[-1] == "late"
-    assert handler_totals(harness, single) == (150, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=150)
     assert command("drain", "single", "--from", "shop").stdout == "Nothing waits for 'single'.\n"
 
 
@@ -196,7 +196,7 @@ def test_a_drain_reports_a_pause_and_continues_after_it(
         harness.connection.hset(keys.paused("single"), "until_ms", now_ms)
         assert drain.wait() == 0
         assert drain.output.count("is paused") == 1
-    assert handler_totals(harness, single) == (1, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1)
 
 
 def test_purged_events_count_as_dropped_also_scheduled_ones(
@@ -205,7 +205,7 @@ def test_purged_events_count_as_dropped_also_scheduled_ones(
     accept_and_expand(harness, "1", "2", "3")
     script.act = fail_for("2")
     harness.deliver(single)
-    assert handler_totals(harness, single) == (2, 0, 1, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=1)
     accept_and_expand(harness, "4", "5")
 
     assert command("purge", "single", "--yes", named="shop").returncode == 2
@@ -213,12 +213,12 @@ def test_purged_events_count_as_dropped_also_scheduled_ones(
     assert refused.returncode == 2
     assert "No handler 'singel' is known (did you mean 'single'?)" in refused.stderr
     assert command("purge", "single").returncode == 1  # nobody said yes
-    assert handler_totals(harness, single) == (2, 0, 3, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=3)
     ended = command("purge", "single", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "dropped: 3\n")
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
     assert harness.counters()["report.dropped:single"] == 3
-    assert handler_totals(harness, other) == (0, 0, 5, 0)
+    assert harness.totals(other) == HandlerTotals(waiting=5)
     assert not [key for key in harness.leftover_keys() if "single" in key]
     assert len(harness.leftover_keys()) == len(harness.waiting_jobs(queues.delivery_queue("other"))) + 1
 
@@ -242,12 +242,12 @@ def test_running_jobs_are_not_purged_and_those_of_a_dead_worker_are(harness: Har
     purger = Purger(harness.connection, "single")
     with pytest.raises(StillRunning, match="1 of the jobs"):
         purger.prepare()
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
 
     harness.connection.zadd(registry, {started_at: time.time() - 1})
     purger.prepare()
     assert sum(part.events for part in purger.run()) == 2
-    assert handler_totals(harness, single) == (0, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals()
 
 
 def test_settled_and_finished_events_are_not_dropped_and_coalesced_ones_are(harness: Harness) -> None:
@@ -259,11 +259,11 @@ def test_settled_and_finished_events_are_not_dropped_and_coalesced_ones_are(harn
     harness.connection.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "delivered"), 1)
     harness.connection.lrem(QUEUE, 1, second)
     harness.connection.rpush(keys.coalesced(first), second)
-    assert handler_totals(harness, single) == (1, 0, 5, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, waiting=5)
 
     assert sum(part.events for part in Purger(harness.connection, "single").run()) == 5
     assert harness.counters()["report.dropped:single"] == 4
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
     assert not harness.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
 
 
@@ -317,12 +317,12 @@ def test_a_killed_purge_has_purged_a_part_and_the_next_run_purges_the_rest(
         running.until(lambda: harness.connection.llen(QUEUE) < jobs, "a first part")
         running.process.send_signal(signal.SIGKILL)
         running.wait()
-    delivered, dead, left, missing = handler_totals(harness, single)
-    assert (delivered, dead, missing) == (0, 0, 0)
+    left = harness.totals(single).waiting
+    assert harness.totals(single) == HandlerTotals(waiting=left)
     assert 0 < left < jobs
 
     assert command("purge", "single", "--yes").stdout == f"dropped: {left:,}\n"
-    assert handler_totals(harness, single) == (0, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals()
     assert harness.counters()["report.dropped:single"] == jobs
     assert harness.leftover_keys() == set()
     assert not harness.connection.sismember(keys.RQ_QUEUES, QUEUE)

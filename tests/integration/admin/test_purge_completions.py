@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, worker_name
 from tests.integration.runtime.test_maintenance import started
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin.purge import Purger
 from workers.runtime.journal_folder import JournalFolder
@@ -19,7 +19,7 @@ QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
@@ -46,7 +46,7 @@ def test_after_a_cancelled_purge_a_finished_event_is_not_delivered_again(
     harness.deliver(single)
 
     assert script.called == ["2"]
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
 
 
 def test_a_finished_event_counts_as_delivered_and_the_rest_as_dropped(
@@ -57,4 +57,4 @@ def test_a_finished_event_counts_as_delivered_and_the_rest_as_dropped(
     list(purger.run())
 
     assert harness.counters()["report.dropped:single"] == 1
-    assert handler_totals(harness, single) == (1, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.harness import HandlerTotals, Harness, open_harness
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin.purge import Purger, StillRunning
 from workers.expand.subscriptions import SubscriptionWriter
@@ -15,7 +15,7 @@ from workers.runtime import pause
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, single, other, whole) as made:
         accept_and_expand(made, "1", "2")
@@ -34,7 +34,7 @@ def test_while_a_worker_is_running_the_handler_must_be_paused(harness: Harness) 
     worker.register_death()
     Purger(harness.connection, "single").prepare()
 
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
 
 
 def test_while_expand_workers_offer_it_events_the_handler_must_be_paused(harness: Harness) -> None:

@@ -15,16 +15,16 @@ import msgspec
 import pytest
 
 from benchmarks import backlog, bodies, contestants, goals, load_generator, machine, measurements, open_loop, table, wrk
+from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
-from benchmarks.testbed import REPOSITORY, MeasurementFailed, TargetUrl, Testbed
 from ingest.group_commit import MAX_BYTES
 from shared import audit
 from tests import postgres_server
 from tests.redis_server import require
 
-TABLES = ("acknowledge", "drain", "whole", "memory", "standing", "forward", "throughput_of_handlers", "growth")
-FIGURES_MACHINE = Machine(
+TABLES = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
+MACHINE = Machine(
     cores=2,
     cpu="a processor",
     kernel="6.1",
@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tupl
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_each_command_measures_and_keeps_its_raw_figures(
+def test_each_command_measures_and_saves_its_measurements(
     made: tuple[Path, dict[str, tuple[int, str]]], name: str
 ) -> None:
     folder, ended = made
@@ -84,7 +84,7 @@ def test_each_command_measures_and_keeps_its_raw_figures(
     assert results.machine.disk not in {"tmpfs", "ramfs"}
 
 
-def test_every_goal_finds_its_figures_in_what_the_commands_keep(
+def test_every_goal_finds_its_measurements_in_what_the_commands_save(
     made: tuple[Path, dict[str, tuple[int, str]]],
 ) -> None:
     """But those that want peers, another scale, or what the tiny one leaves out."""
@@ -146,7 +146,7 @@ def test_a_goal_whose_peer_is_absent_is_open_not_met() -> None:
 
 
 @pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
-def test_a_file_without_the_marks_is_left_alone(text: str) -> None:
+def test_a_file_without_the_marks_is_not_changed(text: str) -> None:
     with pytest.raises(ValueError, match="needs the lines"):
         table.replace_table(text, "a table")
 
@@ -166,7 +166,7 @@ def test_contestants_take_turns() -> None:
     assert [sample["turn"] for sample in series[1].samples] == [2, 4, 6]
 
 
-def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_figure() -> None:
+def test_a_peer_that_fails_is_absent_with_the_reason_and_has_no_measurement() -> None:
     absent: dict[str, str] = {}
     tries: list[int] = []
 
@@ -211,54 +211,54 @@ def test_bodies_are_distinct_and_of_one_size() -> None:
 
 
 @pytest.fixture(scope="module")
-def testbed() -> Iterator[Testbed]:
+def deployment() -> Iterator[Deployment]:
     require()
-    with Testbed() as opened:
+    with Deployment() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def web(testbed: Testbed) -> TargetUrl:
-    return testbed.web()
+def web(deployment: Deployment) -> TargetUrl:
+    return deployment.web()
 
 
 @pytest.mark.skipif(bool(machine.missing("wrk")), reason="there is no wrk on the PATH")
-def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(testbed: Testbed, web: TargetUrl) -> None:
-    testbed.redis.flushall()
+def test_wrk_sends_callbacks_that_nobody_sent_before_and_each_is_kept(deployment: Deployment, web: TargetUrl) -> None:
+    deployment.redis.flushall()
 
     load = wrk.load(web, connections=8, seconds=1, threads=2)
 
-    ids, kept = at_rest(testbed)
+    ids, kept = at_rest(deployment)
     assert load.requests * bodies.REPORTS <= kept <= (load.requests + 8) * bodies.REPORTS
     assert "warning" not in str(load)
     assert len(ids) == len(set(ids)) == kept
 
 
 @pytest.mark.skipif(bool(machine.missing("cc")), reason="there is no C compiler")
-def test_the_c_program_does_so_too(testbed: Testbed, web: TargetUrl) -> None:
-    testbed.redis.flushall()
+def test_the_c_program_does_so_too(deployment: Deployment, web: TargetUrl) -> None:
+    deployment.redis.flushall()
 
     requests, _rate = load_generator.blast(web, 8, 0.5, 0)
 
-    kept = audit.run(testbed.redis).received
+    kept = audit.run(deployment.redis).received
     assert kept == requests * bodies.REPORTS, "it waits for all of its answers"
-    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
     assert len(ids) == len(set(ids)) == kept
 
 
-def test_the_open_loop_does_so_too_and_at_its_rate(testbed: Testbed, web: TargetUrl) -> None:
-    testbed.redis.flushall()
+def test_the_open_loop_does_so_too_and_at_its_rate(deployment: Deployment, web: TargetUrl) -> None:
+    deployment.redis.flushall()
 
     sent = open_loop.send(web, rate=200, seconds=0.5, first=7)
 
     assert (sent.sent, sent.not_200) == (100, 0)
     assert sent.due_ns(7) == sent.start_ns
     assert sent.due_ns(107) - sent.start_ns == 500_000_000
-    ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
+    ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
     assert sorted({bodies.number_of(each) for each in ids}) == list(range(7, 107))
 
 
-def test_answers_other_than_200_are_no_figures(web: TargetUrl) -> None:
+def test_answers_other_than_200_are_not_measured(web: TargetUrl) -> None:
     wrong = TargetUrl(web.port, "/callbacks/wrong/status")
 
     if not machine.missing("wrk"):
@@ -273,37 +273,37 @@ def test_answers_other_than_200_are_no_figures(web: TargetUrl) -> None:
 @pytest.mark.parametrize("connections", [1, 256])
 def test_the_open_loop_counts_from_when_a_callback_was_due(connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that stands still for half a second makes all wait that were due meanwhile, not only the one it had."""
-    monkeypatch.setattr(open_loop, "MOST_CONNECTIONS", connections)
+    monkeypatch.setattr(open_loop, "MAX_CONNECTIONS", connections)
 
-    with standing_still(0.5) as url:
+    with hanging_server(0.5) as url:
         sent = open_loop.send(url, rate=100, seconds=0.4, first=0)
 
     assert sent.not_200 == 0
     assert sent.acknowledged_p50_ms > 100, "half of them were due more than 0.3 s before it went on"
 
 
-def test_acknowledged_callbacks_that_are_not_in_redis_are_no_figures(testbed: Testbed) -> None:
-    testbed.redis.flushall()
-    backlog.fill(testbed.redis, 5)
+def test_acknowledged_callbacks_that_are_not_in_redis_are_not_measured(deployment: Deployment) -> None:
+    deployment.redis.flushall()
+    backlog.fill(deployment.redis, 5)
 
-    contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=5, connections=1)
+    contestants.check_stored(contestants.OURSELVES, deployment, before=0, requests=5, connections=1)
     for requests in (6, 3):
         with pytest.raises(MeasurementFailed, match="Redis has 5"):
-            contestants.check_stored(contestants.OURSELVES, testbed, before=0, requests=requests, connections=1)
+            contestants.check_stored(contestants.OURSELVES, deployment, before=0, requests=requests, connections=1)
 
 
-def test_waiting_callbacks_are_committed_as_a_commit_would(testbed: Testbed) -> None:
-    testbed.redis.flushall()
-    backlog.fill(testbed.redis, 90, per_job=40)
-    assert backlog.job_sizes(testbed.redis) == [40, 40, 10]
+def test_waiting_callbacks_are_committed_as_a_commit_would(deployment: Deployment) -> None:
+    deployment.redis.flushall()
+    backlog.fill(deployment.redis, 90, per_job=40)
+    assert backlog.job_sizes(deployment.redis) == [40, 40, 10]
 
-    testbed.redis.flushall()
-    backlog.fill(testbed.redis, 3, per_job=40, reports=5000)
-    assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(testbed)] == [True, True, True]
+    deployment.redis.flushall()
+    backlog.fill(deployment.redis, 3, per_job=40, reports=5000)
+    assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(deployment)] == [True, True, True]
 
 
 def test_what_is_left_when_a_stage_ends() -> None:
-    with Testbed() as opened:
+    with Deployment() as opened:
         folder, part = opened.folder, opened.start("a sleeper", ["sleep", "60"])
         assert folder.is_dir()
 
@@ -325,27 +325,27 @@ def at_64(**rates: list[float]) -> Results:
     series = [Series(names[who], [{"requests/s": rate} for rate in all_rates]) for who, all_rates in rates.items()]
     comparisons = [Comparison("64 connections", series)]
     return Results(
-        table="acknowledge", measured_at="2026-01-01", scale="full", machine=FIGURES_MACHINE, comparisons=comparisons
+        table="acknowledge", measured_at="2026-01-01", scale="full", machine=MACHINE, comparisons=comparisons
     )
 
 
-def waiting_data(testbed: Testbed) -> list[str]:
-    """Give the data of every waiting job, as text."""
-    ids = [job_id.decode() for job_id in testbed.redis.lrange("rq:queue:expand", 0, -1)]
-    return [testbed.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
+def waiting_data(deployment: Deployment) -> list[str]:
+    """Return the data of every waiting job, as text."""
+    ids = [job_id.decode() for job_id in deployment.redis.lrange("rq:queue:expand", 0, -1)]
+    return [deployment.redis.hget(f"rq:job:{job_id}", "data").decode() for job_id in ids]
 
 
-def at_rest(testbed: Testbed) -> tuple[list[str], int]:
-    """Give the ids of all reports that wait, and how many were received, once nothing comes in any more."""
+def at_rest(deployment: Deployment) -> tuple[list[str], int]:
+    """Return the ids of all reports that wait, and how many were received, once nothing comes in any more."""
     while True:
-        kept = audit.run(testbed.redis).received
-        ids = re.findall(r"14466\d{15}", "".join(waiting_data(testbed)))
-        if audit.run(testbed.redis).received == kept:
+        kept = audit.run(deployment.redis).received
+        ids = re.findall(r"14466\d{15}", "".join(waiting_data(deployment)))
+        if audit.run(deployment.redis).received == kept:
             return ids, kept
 
 
 @contextmanager
-def standing_still(seconds: float) -> Iterator[TargetUrl]:
+def hanging_server(seconds: float) -> Iterator[TargetUrl]:
     """Serve on a thread: take everything in, answer nothing for a while, then everything."""
     started = time.monotonic()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -10,24 +10,12 @@ from rq import Queue
 from rq.job import JobStatus
 
 from shared import queues
-from tests.integration.conftest import (
-    TOKEN,
-    StartRedis,
-    StartWeb,
-    WebProcess,
-    counts,
-    jobs,
-    kept,
-    payload,
-    quarantine,
-    report,
-    until,
-)
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report, until
 
 
 def post_all(web: WebProcess, bodies: list[bytes], *, connections: int = 100) -> list[int]:
-    """Post `bodies` over many connections at once; gives the statuses."""
+    """Post `bodies` over many connections at once, and return the statuses."""
 
     async def connection(mine: list[bytes]) -> list[int]:
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
@@ -43,13 +31,15 @@ def post_all(web: WebProcess, bodies: list[bytes], *, connections: int = 100) ->
 
     async def post() -> list[int]:
         shares = [bodies[place::connections] for place in range(connections)]
-        return [status for told in await asyncio.gather(*map(connection, shares)) for status in told]
+        return [
+            status for statuses_of_one in await asyncio.gather(*map(connection, shares)) for status in statuses_of_one
+        ]
 
     return asyncio.run(post())
 
 
 def request(body: bytes) -> bytes:
-    """Give the bytes of a callback's request."""
+    """Return the bytes of a callback's request."""
     return b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (
         TOKEN.encode(),
         len(body),
@@ -60,7 +50,7 @@ def request(body: bytes) -> bytes:
 @pytest.mark.parametrize(
     "body", [report(1), payload("status_unreadable"), b"not JSON"], ids=["kept", "quarantined", "not JSON"]
 )
-def test_i1_nobody_hears_anything_while_redis_has_not_answered(
+def test_i1_no_response_is_sent_before_redis_has_answered(
     start_web: StartWeb, start_redis: StartRedis, body: bytes
 ) -> None:
     server = start_redis()
@@ -80,7 +70,7 @@ def test_i1_nobody_hears_anything_while_redis_has_not_answered(
     assert len(kept(server)) + len(quarantine(server)) == 2
 
 
-def test_i1_what_was_acknowledged_outlives_a_kill_of_redis_at_any_moment(
+def test_i1_acknowledged_callbacks_survive_a_kill_of_redis_at_any_moment(
     start_web: StartWeb, start_redis: StartRedis
 ) -> None:
     server = start_redis()
@@ -117,7 +107,7 @@ def test_i1_what_was_acknowledged_outlives_a_kill_of_redis_at_any_moment(
     assert not {report(mark) for mark in acknowledged} - found
 
 
-def test_i1_a_single_callback_is_on_disk_when_its_200_is_heard(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_i1_a_single_callback_is_on_disk_when_its_200_arrives(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(server)
     for number in range(5):
@@ -151,7 +141,7 @@ def test_a_job_is_one_that_rq_can_read(web: WebProcess, redis_server: RedisServe
         )
 
 
-def test_kept_and_quarantined_share_commits(web: WebProcess, redis_server: RedisServer) -> None:
+def test_accepted_and_quarantined_callbacks_share_commits(web: WebProcess, redis_server: RedisServer) -> None:
     bodies = [report(number) for number in range(50)] + [payload("status_unreadable")] * 50
     assert post_all(web, bodies) == [200] * 100
     assert len(kept(redis_server)) == 50
@@ -162,7 +152,9 @@ def test_kept_and_quarantined_share_commits(web: WebProcess, redis_server: Redis
     }
 
 
-def test_clients_that_vanish_during_their_commit_harm_nobody(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_clients_that_disconnect_during_their_commit_affect_no_other(
+    start_web: StartWeb, start_redis: StartRedis
+) -> None:
     server = start_redis()
     web = start_web(server)
     assert web.ready()

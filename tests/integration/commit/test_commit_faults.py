@@ -1,4 +1,4 @@
-"""What Redis can answer to a commit beside yes: full, read-only, gone, no replica; and what its senders then hear."""
+"""Commits that Redis refuses: full, read-only, unavailable, without a replica; and what their senders get."""
 
 import socket
 import threading
@@ -8,17 +8,9 @@ from contextlib import contextmanager, suppress
 
 from shared import keys
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import (
-    StartRedis,
-    StartWeb,
-    counts,
-    kept,
-    payload,
-    report,
-    until,
-)
 from tests.integration.harness import open_harness
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import StartWeb, counts, kept, payload, report, until
 
 
 def test_a_full_redis_refuses_and_keeps_what_it_has(start_web: StartWeb, start_redis: StartRedis) -> None:
@@ -62,7 +54,7 @@ def test_a_connection_that_broke_while_idle_costs_no_callback(start_web: StartWe
     assert "action=commit_failed" not in web.output
 
 
-def test_a_commit_whose_answer_got_lost_is_repeated_once_and_counted_as_often_as_it_is_there(
+def test_a_commit_whose_reply_was_lost_is_repeated_once_and_counted_as_often_as_it_is_stored(
     start_web: StartWeb, start_redis: StartRedis
 ) -> None:
     server = start_redis()
@@ -81,7 +73,7 @@ def test_a_commit_whose_answer_got_lost_is_repeated_once_and_counted_as_often_as
     assert (sums.unique, sums.duplicate, sums.missing) == (2, 1, 0)
 
 
-def test_replica_level_rests_on_a_replica_that_has_it(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_level_replica_needs_a_replica_that_has_the_callback(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis({"repl-diskless-sync-delay": "0"})
     replica = start_redis({"replicaof": f"127.0.0.1 {server.port}", "replica-read-only": "yes"})
     web = start_web(server, CALLBACKS_DURABILITY="replica")
@@ -103,7 +95,7 @@ def test_replica_level_rests_on_a_replica_that_has_it(start_web: StartWeb, start
     assert web.post(report(4)).status_code == 200
 
 
-def test_no_error_of_redis_puts_a_body_into_the_log(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_no_redis_error_writes_a_body_to_the_log(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     with server.client() as client:
         client.set(keys.COUNTS, "not a hash")

@@ -1,4 +1,4 @@
-"""Where Redis answers before it has synced (everysec, or nobody knows), a commit waits for its own fsync: WAITAOF.
+"""If Redis answers before it has synced (everysec, or an unknown setting), a commit waits for its fsync: WAITAOF.
 
 These need Redis 7.2 or newer. A rewrite of the file is used to hold back the fsync: with no-appendfsync-on-rewrite
 Redis syncs nothing as long as it goes on.
@@ -13,9 +13,9 @@ from typing import Any, Final, Self, TypeAlias
 import pytest
 
 from tests.acceptance.processes import run
-from tests.integration.conftest import StartWeb, WebProcess, kept, quarantine, report, until
 from tests.integration.spool.spool_checks import configure, drained, readiness
 from tests.redis_server import RedisServer, require_newer
+from tests.web_process import StartWeb, WebProcess, kept, quarantine, report, until
 
 StartNewer: TypeAlias = Callable[..., RedisServer]
 
@@ -24,7 +24,7 @@ HELD_BACK: Final = {"appendfsync": "everysec", "no-appendfsync-on-rewrite": "yes
 
 @pytest.fixture
 def start_newer() -> Iterator[StartNewer]:
-    """Give a function that starts a server which has WAITAOF."""
+    """Return a function that starts a server with WAITAOF."""
     newer = require_newer((7, 2))
     with ExitStack() as servers:
         yield lambda **options: servers.enter_context(
@@ -34,7 +34,7 @@ def start_newer() -> Iterator[StartNewer]:
 
 @contextmanager
 def unsynced(server: RedisServer) -> Iterator[None]:
-    """Let Redis sync nothing meanwhile: a rewrite of its file goes on, and takes for ever with each key."""
+    """Keep Redis from syncing in this context: a rewrite of its file runs, and takes a long time for each key."""
     with server.client() as client:
         client.set("slow", 1)
         client.config_set("rdb-key-save-delay", 100_000_000)
@@ -43,7 +43,7 @@ def unsynced(server: RedisServer) -> Iterator[None]:
         try:
             yield
         finally:
-            # A child that is told to save nothing is ended at once, and what was held back is synced.
+            # Without save points the child process ends at once, and the delayed data are synced.
             client.config_set("appendonly", "no")
             until(lambda: not rewriting(client))
             client.config_set("rdb-key-save-delay", 0)
@@ -56,11 +56,11 @@ def rewriting(client: Any) -> bool:
 
 
 class Notes:
-    """What a server is asked while this is open, in words."""
+    """The commands that a server gets while this is open."""
 
     def __init__(self, server: RedisServer) -> None:
         self._client = server.client()
-        monitored: Any = self._client  # redis-py's own answer carries no type
+        monitored: Any = self._client  # redis-py's reply has no type
         self._monitor = monitored.monitor()
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class Notes:
         self._client.close()
 
     def waits(self) -> set[str]:
-        """Give what commits waited for since the last time; that there were any, and nothing of who only asks."""
+        """Return what commits have waited for since the last call, without the gate's own commands."""
         self._client.echo("over")
         said = []
         for note in self._monitor.listen():
@@ -88,7 +88,7 @@ def fsync_check(web: WebProcess) -> dict[str, Any]:
     return found
 
 
-def test_with_everysec_a_commit_waits_and_always_is_not_demanded(start_newer: StartNewer, start_web: StartWeb) -> None:
+def test_with_everysec_a_commit_waits_and_always_is_not_required(start_newer: StartNewer, start_web: StartWeb) -> None:
     server = start_newer(appendfsync="everysec")
     web = start_web(server)
     until(web.ready)
@@ -102,7 +102,7 @@ def test_with_everysec_a_commit_waits_and_always_is_not_demanded(start_newer: St
     assert web.output.count("action=durability_unverified") == 1
 
 
-def test_i1_nobody_hears_200_before_the_fsync(start_newer: StartNewer, start_web: StartWeb) -> None:
+def test_i1_no_200_is_sent_before_the_fsync(start_newer: StartNewer, start_web: StartWeb) -> None:
     server = start_newer(**HELD_BACK)
     web = start_web(server)
     until(web.ready)
@@ -133,7 +133,7 @@ def test_what_is_not_synced_in_time_goes_to_the_spool(
 
 
 @pytest.mark.parametrize("appendfsync", ["everysec", "always"])
-def test_where_config_is_forbidden_a_commit_waits_whatever_it_may_be(
+def test_if_config_is_forbidden_a_commit_waits_for_its_fsync(
     start_newer: StartNewer, start_web: StartWeb, appendfsync: str
 ) -> None:
     server = start_newer(appendfsync=appendfsync)
@@ -144,10 +144,10 @@ def test_where_config_is_forbidden_a_commit_waits_whatever_it_may_be(
     with Notes(server) as notes:
         assert web.post(report(1)).status_code == 200
         assert notes.waits() == {"WAITAOF 1 0 4000"}
-    assert fsync_check(web)["detail"].startswith("cannot be seen, CONFIG is forbidden here; each commit waits")
+    assert fsync_check(web)["detail"].startswith("unknown, as CONFIG is forbidden here; each commit waits")
 
 
-def test_with_always_nothing_is_waited_for_as_that_is_cheaper(start_newer: StartNewer, start_web: StartWeb) -> None:
+def test_with_always_a_commit_does_not_wait(start_newer: StartNewer, start_web: StartWeb) -> None:
     server = start_newer()
     web = start_web(server)
     until(web.ready)
@@ -160,7 +160,7 @@ def test_with_always_nothing_is_waited_for_as_that_is_cheaper(start_newer: Start
         assert notes.waits() == {"WAITAOF 1 0 4000"}
 
 
-def test_a_file_that_is_never_synced_is_below_the_level(start_newer: StartNewer, start_web: StartWeb) -> None:
+def test_appendfsync_no_is_below_the_level(start_newer: StartNewer, start_web: StartWeb) -> None:
     server = start_newer(appendfsync="no")
     web = start_web(server)
     assert not fsync_check(web)["ok"]
@@ -177,7 +177,7 @@ def test_replica_level_waits_for_the_replicas_fsync_too(start_newer: StartNewer,
         assert web.post(report(1)).status_code == 200
         assert notes.waits() == {"WAITAOF 1 1 4000"}
     assert len(kept(replica)) == 1
-    # It has the callback, and no file: that is not what was asked.
+    # The replica has the callback, but no file: that is not enough.
     configure(replica, "appendonly", "no")
     assert web.post(report(2)).status_code == 503
     assert "error='ResponseError NOREPLICAS'" in web.output

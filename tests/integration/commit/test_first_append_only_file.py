@@ -1,4 +1,4 @@
-"""An append-only file counts once it is complete: until its first rewrite is done, nothing of it outlives a crash."""
+"""An append-only file counts once it is complete: before its first rewrite is done, nothing in it survives a crash."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ import redis
 
 from shared import durability
 from tests.acceptance.processes import run
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, kept, report, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, StartWeb, kept, report, until
 
 KEYS: Final = 1000
 # A second for each key: the rewrite takes longer than any test, until its process is ended and the next one is quick.
@@ -28,14 +28,14 @@ def filled(server: RedisServer) -> RedisServer:
 
 
 def begin(server: RedisServer) -> None:
-    """Turn the append-only file on, as an operator does; its first rewrite then never ends by itself."""
+    """Turn the append-only file on, as an operator does. Its first rewrite then never ends by itself."""
     with server.client() as client:
         client.config_set("appendonly", "yes")
         assert client.info("persistence")["aof_rewrite_in_progress"] == 1
 
 
 def complete(server: RedisServer) -> None:
-    """Let the rewrite end: what is under way is ended, and the next one is quick."""
+    """Let the rewrite end: kill the one under way, and make the next one quick."""
     with server.client() as client:
         client.config_set("rdb-key-save-delay", 0)
         children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
@@ -46,7 +46,7 @@ def complete(server: RedisServer) -> None:
             persistence = client.info("persistence")
             if persistence["aof_base_size"] > 0:
                 return not persistence["aof_rewrite_in_progress"]
-            with suppress(redis.ResponseError):  # it is under way: Redis begins a first one again by itself
+            with suppress(redis.ResponseError):  # it runs already: Redis restarts a first one by itself
                 client.bgrewriteaof()
             return False
 
@@ -54,13 +54,13 @@ def complete(server: RedisServer) -> None:
 
 
 def start_again(server: RedisServer) -> None:
-    """Start with an append-only file, whatever it was started with before."""
+    """Start with an append-only file, whatever the configuration was before."""
     server.options["appendonly"] = "yes"
     server.start()
 
 
 def failing(server: RedisServer) -> dict[str, str]:
-    """Return what does not hold there, with what was seen."""
+    """Return the failed checks, with what was found."""
     with server.client() as client:
         pipe = client.pipeline(transaction=False)
         durability.query(pipe)
@@ -68,7 +68,7 @@ def failing(server: RedisServer) -> dict[str, str]:
     return {finding.name: finding.detail for finding in found if not finding.ok}
 
 
-def test_nothing_is_accepted_before_the_first_file_is_complete_and_what_is_accepted_then_outlives_a_crash(
+def test_nothing_is_accepted_before_the_first_file_is_complete_and_callbacks_accepted_then_survive_a_crash(
     start_redis: StartRedis, start_web: StartWeb
 ) -> None:
     server = filled(start_redis({**SLOW, "appendonly": "no"}))
@@ -86,7 +86,7 @@ def test_nothing_is_accepted_before_the_first_file_is_complete_and_what_is_accep
     assert [callback.body.encode() for callback in kept(server)] == [report(2)]
 
 
-def test_a_crash_before_the_first_file_is_complete_loses_nothing_that_was_accepted(
+def test_a_crash_before_the_first_file_is_complete_loses_no_accepted_callback(
     start_redis: StartRedis, start_web: StartWeb, tmp_path: Path
 ) -> None:
     server = filled(start_redis({**SLOW, "appendonly": "no"}))
@@ -101,7 +101,7 @@ def test_a_crash_before_the_first_file_is_complete_loses_nothing_that_was_accept
         assert client.dbsize() < KEYS, "the crash lost what it was to lose"
 
 
-def test_a_replica_that_is_promoted_before_its_own_file_is_complete_does_not_hold(start_redis: StartRedis) -> None:
+def test_a_replica_promoted_before_its_own_file_is_complete_fails_the_check(start_redis: StartRedis) -> None:
     primary = filled(start_redis())
     replica = start_redis({**SLOW, "replicaof": f"127.0.0.1 {primary.port}"})
     with replica.client() as client:
@@ -122,7 +122,7 @@ def test_a_rewrite_that_waits_for_a_snapshot_is_not_complete_either(start_redis:
     server.kill()
 
 
-def test_a_file_that_was_there_from_the_start_holds_while_it_is_rewritten(start_redis: StartRedis) -> None:
+def test_a_file_that_existed_from_the_start_passes_during_a_rewrite(start_redis: StartRedis) -> None:
     server = filled(start_redis(SLOW))
     with server.client() as client:
         client.bgrewriteaof()
@@ -150,7 +150,7 @@ def test_the_check_says_what_to_wait_for(start_redis: StartRedis, tmp_path: Path
 
 
 @pytest.mark.parametrize("parameter", ["appendonly", "appendfsync", "maxmemory-policy"])
-def test_a_remedy_outlives_a_restart(start_redis: StartRedis, parameter: str) -> None:
+def test_a_remedy_survives_a_restart(start_redis: StartRedis, parameter: str) -> None:
     wrong = {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru"}[parameter]
     server = start_redis({parameter: wrong})
     with server.client() as client:

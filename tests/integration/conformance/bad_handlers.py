@@ -17,8 +17,8 @@ import pytest
 from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler, samples
 from callbacks.testing import Conformance
 
-EVERY, ODD = "every_event_is_taken_or_refused_in_words", "odd_texts_are_taken_or_refused_in_words"
-MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_taken_or_refused_in_words"
+EVERY, ODD = "every_event_is_handled_or_rejected_with_a_reason", "odd_texts_are_handled_or_rejected_with_a_reason"
+MISSING, UNKNOWN = "any_field_may_be_missing", "an_unknown_status_is_handled_or_rejected_with_a_reason"
 TWICE, OTHERS = "the_same_event_twice_is_one_effect", "a_bad_event_harms_no_other"
 TIMEOUT = "ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt"
 OPEN = "nothing_is_left_open"
@@ -36,7 +36,7 @@ class Case(Conformance):
     caught_by: ClassVar[frozenset[str]] = frozenset()
 
 
-class Kept(Case):
+class Stored(Case):
     def effects(self) -> Collection[object]:
         return list(KEPT)
 
@@ -47,7 +47,7 @@ def shout(event: ReplyEvent) -> None:
     keep(event)
 
 
-class TestFailsAtStickers(Kept):
+class TestFailsAtStickers(Stored):
     handler = shout
     caught_by = frozenset({EVERY, MISSING})
 
@@ -58,7 +58,7 @@ def by_first_digit(event: ReportEvent) -> None:
     keep(event)
 
 
-class TestFailsWithoutRecipient(Kept):
+class TestFailsWithoutRecipient(Stored):
     handler = by_first_digit
     caught_by = frozenset({EVERY, MISSING})
 
@@ -69,7 +69,7 @@ def latin(event: ReplyEvent) -> None:
     keep(event)
 
 
-class TestFailsAtOddTexts(Kept):
+class TestFailsAtOddTexts(Stored):
     handler = latin
     caught_by = frozenset({ODD})
 
@@ -81,7 +81,7 @@ def silent(event: ReplyEvent) -> None:
     keep(event)
 
 
-class TestRefusesWithoutAWord(Kept):
+class TestRefusesWithoutAWord(Stored):
     handler = silent
     caught_by = frozenset({EVERY, MISSING})
 
@@ -94,7 +94,7 @@ def known_statuses(event: ReportEvent) -> None:
     keep(event)
 
 
-class TestFailsAtUnknownStatuses(Kept):
+class TestFailsAtUnknownStatuses(Stored):
     handler = known_statuses
     caught_by = frozenset({UNKNOWN})
 
@@ -104,7 +104,7 @@ def counted_twice(event: ReportEvent) -> None:
     KEPT.append(event.id)
 
 
-class TestCountsRepetitions(Kept):
+class TestCountsRepetitions(Stored):
     handler = counted_twice
     caught_by = frozenset({TWICE})
 
@@ -116,7 +116,7 @@ def fails_at_repetitions(event: ReportEvent) -> None:
     KEPT.append(event.id)
 
 
-class TestFailsAtRepetitions(Kept):
+class TestFailsAtRepetitions(Stored):
     handler = fails_at_repetitions
     caught_by = frozenset({TWICE})
 
@@ -126,7 +126,7 @@ def idle(_event: ReportEvent) -> None:
     return
 
 
-class TestDoesNothing(Kept):
+class TestDoesNothing(Stored):
     handler = idle
     caught_by = frozenset({TWICE})
 
@@ -136,7 +136,7 @@ def never(_event: ReportEvent) -> None:
     raise Retry(after_seconds=60)
 
 
-class TestTakesNothing(Kept):
+class TestTakesNothing(Stored):
     handler = never
     caught_by = frozenset({TWICE, TIMEOUT})
 
@@ -149,21 +149,21 @@ def until_the_first_odd_one(events: Sequence[Event]) -> None:
         keep(event)
 
 
-class TestDropsTheRestOfABatch(Kept):
+class TestDropsTheRestOfABatch(Stored):
     handler = until_the_first_odd_one
     caught_by = frozenset({OTHERS})
 
 
 @handler(ReportEvent, batch=True)
-def first_alone(events: Sequence[Event]) -> None:
+def first_only(events: Sequence[Event]) -> None:
     if any(event.kind == "report" and event.status == "POISON" for event in events):
         return  # as if nothing were in this batch
     for event in events:
         keep(event)
 
 
-class TestLosesTheNeighboursOfABadEvent(Kept):
-    handler = first_alone
+class TestLosesTheNeighboursOfABadEvent(Stored):
+    handler = first_only
     caught_by = frozenset({OTHERS})
 
     def bad_events(self) -> Sequence[Event]:
@@ -179,7 +179,7 @@ def hides_timeouts(event: ReportEvent) -> None:
         pass
 
 
-class TestHidesTimeouts(Kept):
+class TestHidesTimeouts(Stored):
     handler = hides_timeouts
     caught_by = frozenset({TIMEOUT})
 
@@ -195,7 +195,7 @@ def marks_first(event: ReportEvent) -> None:
     KEPT.append(event.id)
 
 
-class TestMarksBeforeItActs(Kept):
+class TestMarksBeforeItActs(Stored):
     handler = marks_first
     caught_by = frozenset({TIMEOUT})
 
@@ -209,7 +209,7 @@ async def hides_cancellation(event: ReplyEvent) -> None:
     keep(event)
 
 
-class TestHidesCancellation(Kept):
+class TestHidesCancellation(Stored):
     handler = hides_cancellation
     caught_by = frozenset({TIMEOUT})
 
@@ -220,7 +220,7 @@ def leaves_thread(event: ReportEvent) -> None:
     keep(event)
 
 
-class TestLeavesThreads(Kept):
+class TestLeavesThreads(Stored):
     handler = leaves_thread
     caught_by = frozenset({OPEN})
 
@@ -236,7 +236,7 @@ def leaves_socket(event: ReportEvent) -> None:
     keep(event)
 
 
-class TestLeavesSockets(Kept):
+class TestLeavesSockets(Stored):
     handler = leaves_socket
     caught_by = frozenset({OPEN})
 
@@ -247,7 +247,7 @@ async def leaves_task(event: ReportEvent) -> None:
     keep(event)
 
 
-class TestLeavesTasks(Kept):
+class TestLeavesTasks(Stored):
     handler = leaves_task
     caught_by = frozenset({OPEN})
 
@@ -293,7 +293,7 @@ async def good_async(event: Event) -> None:
     await asyncio.to_thread(keep, event)
 
 
-class TestGoodAsync(Kept):
+class TestGoodAsync(Stored):
     @pytest.fixture
     def callbacks_handler(self) -> object:
         return good_async

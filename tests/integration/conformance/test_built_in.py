@@ -50,7 +50,7 @@ class TestSql(BuiltIn):
     @pytest.fixture
     def callbacks_handler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         self.path = tmp_path / "callbacks.db"
-        return self.load(monkeypatch, "sql.handler", "keep", DATABASE_URL=f"sqlite:///{self.path}")
+        return self.load(monkeypatch, "sql.handler", "sql", DATABASE_URL=f"sqlite:///{self.path}")
 
     def effects(self) -> Collection[object]:
         if not self.path.exists():
@@ -64,7 +64,7 @@ class TestJsonl(BuiltIn):
     @pytest.fixture
     def callbacks_handler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         self.folder = tmp_path / "events"
-        return self.load(monkeypatch, "jsonl.handler", "keep", CALLBACKS_JSONL_DIR=str(self.folder))
+        return self.load(monkeypatch, "jsonl.handler", "jsonl", CALLBACKS_JSONL_DIR=str(self.folder))
 
     def effects(self) -> Collection[object]:
         return [line for file in self.folder.glob("*.jsonl") for line in file.read_bytes().splitlines()]
@@ -74,7 +74,7 @@ class TestStream(BuiltIn):
     @pytest.fixture
     def callbacks_handler(self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         self.server = redis_server
-        return self.load(monkeypatch, "stream.handler", "add", CALLBACKS_STREAM_URL=redis_server.url)
+        return self.load(monkeypatch, "stream.handler", "stream", CALLBACKS_STREAM_URL=redis_server.url)
 
     def effects(self) -> Collection[object]:
         with self.server.client() as client:

@@ -1,4 +1,4 @@
-"""The suite catches a handler's fault with the check that is about it, and finds none where there is none."""
+"""The suite finds each fault of a handler with the right check, and finds none where there is none."""
 
 import ast
 import re
@@ -18,21 +18,21 @@ CASES = {
 }
 
 
-def test_each_fault_is_caught_by_the_checks_that_are_about_it_and_by_no_other(
+def test_each_fault_is_found_by_the_right_checks_and_by_no_other(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")  # so that the reason is on the line
     source = Path(bad_handlers.__file__).read_text(encoding="utf-8")
     pytester.makepyfile(test_bad=source)
 
-    told = pytester.runpytest_subprocess("-W", "error", "-rfE", "--tb=no", "-q").stdout.str()
+    output = pytester.runpytest_subprocess("-W", "error", "-rfE", "--tb=no", "-q").stdout.str()
 
     failed: dict[str, set[str]] = {name: set() for name in CASES}
-    for name, check in re.findall(r"^FAILED test_bad\.py::(\w+)::test_(\w+) - Failed: ", told, re.MULTILINE):
+    for name, check in re.findall(r"^FAILED test_bad\.py::(\w+)::test_(\w+) - Failed: ", output, re.MULTILINE):
         failed[name].add(check)
-    assert f"{sum(map(len, failed.values()))} failed" in told  # and none for another reason than the check's own
-    assert failed == {name: set(case.caught_by) for name, case in CASES.items()}, told
-    # Each check has a handler that it alone, or with another, catches.
+    assert f"{sum(map(len, failed.values()))} failed" in output  # each for the reason of its check
+    assert failed == {name: set(case.caught_by) for name, case in CASES.items()}, output
+    # Each check finds at least one of the handlers.
     assert set().union(*failed.values()) == {
         node.name.removeprefix("test_")
         for node in ast.walk(ast.parse(Path(conformance.__file__).read_text(encoding="utf-8")))
@@ -41,25 +41,25 @@ def test_each_fault_is_caught_by_the_checks_that_are_about_it_and_by_no_other(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("pass", "TestIt must say which handler it tests: handler = "),
         ("handler = print", "is not decorated with @handler"),
-        ("handler = keep", "TestIt must say what its handler has done: def effects"),
+        ("handler = accept", "TestIt must say what its handler has done: def effects"),
     ],
 )
-def test_what_is_missing_in_a_subclass_is_said(pytester: pytest.Pytester, body: str, said: str) -> None:
+def test_what_a_subclass_lacks_is_named(pytester: pytest.Pytester, body: str, message: str) -> None:
     pytester.makepyfile(
         f"""
         from callbacks import ReportEvent, handler
         from callbacks.testing import Conformance
 
         @handler(ReportEvent)
-        def keep(event): ...
+        def accept(event): ...
 
         class TestIt(Conformance):
             {body}
         """
     )
 
-    pytester.runpytest_subprocess("-W", "error", "-k", "twice").stdout.fnmatch_lines([f"*{said}*"])
+    pytester.runpytest_subprocess("-W", "error", "-k", "twice").stdout.fnmatch_lines([f"*{message}*"])

@@ -55,7 +55,7 @@ def run(pytester: pytest.Pytester, tests: str, *, passed: int) -> None:
     result.assert_outcomes(passed=passed)
 
 
-def test_it_tells_what_a_worker_would_make_of_each_event(pytester: pytest.Pytester) -> None:
+def test_it_returns_what_a_worker_would_make_of_each_event(pytester: pytest.Pytester) -> None:
     tests = """
         import pytest
         from handlers import decide
@@ -78,7 +78,7 @@ def test_it_tells_what_a_worker_would_make_of_each_event(pytester: pytest.Pytest
     run(pytester, tests, passed=6)
 
 
-def test_it_takes_a_batch_apart_as_a_worker_does(pytester: pytest.Pytester) -> None:
+def test_it_splits_a_batch_as_a_worker_does(pytester: pytest.Pytester) -> None:
     tests = """
         from handlers import CALLS, together
 
@@ -183,7 +183,7 @@ def test_a_project_with_workers_of_its_own_tests_them(tmp_path: Path, how: str) 
 
 def test_a_worker_of_ours_is_refused_in_words_where_workers_is_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "workers.testing.worker", None)
-    monkeypatch.setattr(own_packages, "other", lambda _name: Path("shop/workers"))
+    monkeypatch.setattr(own_packages, "find_foreign", lambda _name: Path("shop/workers"))
 
     with pytest.raises(pytest.UsageError, match="imports shop/workers as 'workers' instead of this service's package"):
         pytest_plugin._worker()

@@ -1,4 +1,4 @@
-"""Every form of REDIS_URL leads to the same server, for workers and for the web process alike."""
+"""Every form of REDIS_URL works for the workers and the web process."""
 
 import asyncio
 import socket
@@ -10,8 +10,7 @@ import redis
 
 from shared import connections
 from shared.primary import Demoted
-from tests.conftest import StartRedis
-from tests.redis_server import RedisServer, free_port, require
+from tests.redis_server import RedisServer, StartRedis, free_port, require
 from tests.sentinels import until
 
 
@@ -45,7 +44,7 @@ def test_so_does_the_web_process(server: RedisServer) -> None:
     assert [asyncio.run(visit(url)) for url in urls(server)] == [1, 2]
 
 
-def test_a_name_that_leads_elsewhere_by_now_is_resolved_anew_when_its_server_is_demoted(
+def test_a_host_name_is_resolved_again_when_its_server_is_demoted(
     start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()

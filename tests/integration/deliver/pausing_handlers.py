@@ -1,4 +1,4 @@
-"""Handlers whose target is away as long as a file is there, and some that open something: all write down what they do.
+"""Handlers whose target is unavailable while a file exists, and some with a lifespan: all record their calls.
 
 The file is CALLBACKS_RECORDER_FILE with ".unavailable" appended; it holds the seconds to pause for. For each call they
 write a line to CALLBACKS_RECORDER_FILE: what, the process, the event's message id.
@@ -20,7 +20,7 @@ def unavailable_file() -> Path:
 
 
 def recorded_lines(what: str) -> list[list[str]]:
-    """Give (process, message) of each line about `what`."""
+    """Return (process, message) of each line about `what`."""
     return [rest for word, *rest in read_lines(Path(os.environ[VARIABLE])) if word == what]
 
 
@@ -30,7 +30,7 @@ def _record(what: str, message_id: str) -> None:
 
 @handler(ReportEvent, attempts=3, timeout_seconds=5)
 def distant(event: ReportEvent) -> None:
-    """Ask for a pause while the target is away; "sleeps" is a call that takes its time, "kills" ends the process."""
+    """Ask for a pause while the target is unavailable; "sleeps" is a slow call, "kills" ends the process."""
     _record("called", event.message_id)
     if event.client_message_id == "kills":
         os._exit(9)

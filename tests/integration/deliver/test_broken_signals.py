@@ -1,6 +1,6 @@
-"""A Pause, Retry or Reject that its author has made wrongly is that call's failure, and breaks nothing else.
+"""A wrongly made Pause, Retry or Reject is the failure of that call, and has no other effect.
 
-Otherwise the job comes back to its queue for ever, an event and an ERROR a second, with no attempt burnt.
+Otherwise the job comes back to its queue without end, an event and an ERROR a second, with no attempt burnt.
 """
 
 from typing import Any
@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry
-from tests.integration.harness import _quick_server, open_harness, quick_redis  # noqa: F401
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.harness import HandlerTotals, open_harness
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 
 NAN = float("nan")
 
 
 class Unmade(Pause):
-    """Calls no `super().__init__`, so it says nothing of what a Pause says."""
+    """Does not call `super().__init__`, so it lacks the attributes of a Pause."""
 
     def __init__(self) -> None:
         pass
 
 
 class Mute(Reject):
-    """Cannot be written out."""
+    """Has a `__str__` that raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -47,8 +47,8 @@ def changed(signal: Any, **fields: Any) -> Any:
         pytest.param(Mute(), id="a refusal without words"),
     ],
 )
-def test_the_event_waits_dies_or_is_tried_again_and_the_one_before_it_is_delivered(
-    quick_redis: RedisServer,  # noqa: F811
+def test_the_event_is_retried_or_dead_and_the_one_before_it_is_delivered(
+    quick_redis: RedisServer,
     signal: Exception,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -65,5 +65,5 @@ def test_the_event_waits_dies_or_is_tried_again_and_the_one_before_it_is_deliver
         harness.deliver(single, max_jobs=1)
 
         assert "action=job_failed" not in caplog.text
-        delivered, dead, waiting, missing = handler_totals(harness, single)
-        assert (delivered, dead + waiting, missing) == (1, 1, 0)
+        totals = harness.totals(single)
+        assert totals in (HandlerTotals(delivered=1, dead=1), HandlerTotals(delivered=1, waiting=1))

@@ -1,28 +1,17 @@
-"""Events reach their handler: done, tried again alone with back-off, taken apart, and set aside at the end."""
+"""Events reach their handler: delivered, retried alone with backoff, split, and dead letters after the last attempt."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
-from shared import events, keys, queues
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    reply,
-    statuses,
-)
+from shared import events, keys
+from tests.integration.harness import HandlerTotals, Harness, due_now, open_harness, reply
 from tests.integration.scripted_handlers import (
     accept_and_expand,
     fail_for,
-    handler_totals,
     other,
     script,
     single,
@@ -35,26 +24,14 @@ Call = Callable[[ReportEvent], None]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
-
-
-def due_now(harness: Harness, function: Callable[..., Any]) -> list[float]:
-    """Let the time of what is to be tried again come; give for each the seconds that it was away."""
-    queue = queues.delivery_queue(declaration_of(function).name)
-    scheduled = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1, withscores=True)
-    for job_id, _ in scheduled:
-        harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() - 1})
-    keeper = harness.maintenance(function)
-    keeper.tick([])
-    keeper.close()
-    return [due - time.time() for _, due in scheduled]
 
 
 def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:
@@ -63,10 +40,10 @@ def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:
     harness.deliver(single)
 
     assert script.called == ["1", "2", "3"]
-    assert handler_totals(harness, single) == (3, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3)
 
 
-def test_one_run_takes_along_the_deliveries_behind_it(harness: Harness) -> None:
+def test_one_run_coalesces_the_jobs_behind_it(harness: Harness) -> None:
     for n in range(20):
         accept_and_expand(harness, str(n))
 
@@ -75,16 +52,16 @@ def test_one_run_takes_along_the_deliveries_behind_it(harness: Harness) -> None:
     assert script.calls == [["0"], [str(n) for n in range(1, 20)]], (
         "twenty jobs: one to see how fast it is, then the rest"
     )
-    assert handler_totals(harness, whole) == (20, 0, 0, 0)
+    assert harness.totals(whole) == HandlerTotals(delivered=20)
 
 
-def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attempt(harness: Harness) -> None:
+def test_a_failing_event_waits_alone_for_its_next_attempt(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = fail_for("2")
 
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (2, 0, 1, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=1)
     (seconds,) = due_now(harness, single)
     assert 0 < seconds <= 1.1
     ((again,),) = harness.waiting_events(single)
@@ -92,10 +69,10 @@ def test_a_failing_event_leaves_its_siblings_and_waits_alone_for_its_next_attemp
     script.act = fail_for()
     harness.deliver(single)
     assert script.called == ["1", "2", "3", "2"]
-    assert handler_totals(harness, single) == (3, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3)
 
 
-def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(harness: Harness) -> None:
+def test_the_backoff_grows_and_after_the_last_attempt_the_event_is_a_dead_letter(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     script.act = fail_for("2")
 
@@ -107,7 +84,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(h
 
     assert 0 < first <= 1.1 < second <= 4.4
     assert script.called == ["1", "2", "2", "2"]
-    assert handler_totals(harness, single) == (1, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, dead=1)
     (letter,) = harness.dead_letters("single")
     assert letter["error"] == "RuntimeError: no 2 today"
     assert letter["attempts"] == "3"
@@ -118,7 +95,7 @@ def test_the_pauses_grow_and_after_the_last_attempt_the_event_is_a_dead_letter(h
     assert 0 < harness.connection.ttl(keys.dead_letter("single", event.id)) <= keys.FAILURE_EXPIRY_SECONDS
 
 
-def test_a_handler_that_asks_for_time_gets_it(harness: Harness) -> None:
+def test_a_handler_chooses_when_the_retry_is_due(harness: Harness) -> None:
     accept_and_expand(harness, "1")
 
     def act(event: ReportEvent) -> None:
@@ -133,7 +110,7 @@ def test_a_handler_that_asks_for_time_gets_it(harness: Harness) -> None:
     due_now(harness, single)
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (0, 1, 0, 0), "it counts as an attempt"
+    assert harness.totals(single) == HandlerTotals(dead=1), "it counts as an attempt"
     assert harness.dead_letters("single")[0]["error"] == "closed for lunch"
 
 
@@ -148,19 +125,19 @@ def test_a_rejected_event_is_a_dead_letter_at_once(harness: Harness) -> None:
 
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (1, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, dead=1)
     (letter,) = harness.dead_letters("single")
     assert (letter["error"], letter["attempts"], letter["traceback"]) == ("never", "1", "")
 
 
-def test_a_batch_that_fails_is_taken_apart_and_only_the_failing_event_is_tried_again(harness: Harness) -> None:
+def test_a_batch_that_fails_is_split_and_only_the_failing_event_is_retried(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = fail_for("2")
 
     harness.deliver(whole)
 
     assert script.calls == [["1", "2", "3"], ["1"], ["2"], ["3"]]
-    assert handler_totals(harness, whole) == (2, 0, 1, 0)
+    assert harness.totals(whole) == HandlerTotals(delivered=2, waiting=1)
 
 
 def test_an_event_that_failed_before_does_not_fail_the_next_batch(
@@ -177,10 +154,10 @@ def test_an_event_that_failed_before_does_not_fail_the_next_batch(
     harness.deliver(whole)
 
     assert script.calls == [["2", "3"], ["1"]]
-    assert handler_totals(harness, whole) == (2, 0, 1, 0)
+    assert harness.totals(whole) == HandlerTotals(delivered=2, waiting=1)
 
 
-def test_the_trouble_of_one_handler_changes_nothing_for_another(harness: Harness) -> None:
+def test_the_failures_of_one_handler_change_nothing_for_another(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     before = harness.connection.lrange(keys.rq_queue("deliver-other"), 0, -1)
     script.act = fail_for("1", "2", "3")
@@ -191,23 +168,23 @@ def test_the_trouble_of_one_handler_changes_nothing_for_another(harness: Harness
     due_now(harness, single)
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (0, 3, 0, 0)
+    assert harness.totals(single) == HandlerTotals(dead=3)
     assert harness.connection.lrange(keys.rq_queue("deliver-other"), 0, -1) == before
-    assert handler_totals(harness, other) == (0, 0, 3, 0)
+    assert harness.totals(other) == HandlerTotals(waiting=3)
     harness.deliver(other)
-    assert handler_totals(harness, other) == (3, 0, 0, 0)
-    assert handler_totals(harness, single) == (0, 3, 0, 0)
+    assert harness.totals(other) == HandlerTotals(delivered=3)
+    assert harness.totals(single) == HandlerTotals(dead=3)
     assert not harness.dead_letters("other")
 
 
-def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis: RedisServer) -> None:  # noqa: F811
-    at_once, most, called = 0, 0, []
+def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redis: RedisServer) -> None:
+    at_once, max_at_once, called = 0, 0, []
 
     @handler(ReplyEvent, concurrency=4)
     async def chat(event: ReplyEvent) -> None:
-        nonlocal at_once, most
+        nonlocal at_once, max_at_once
         at_once += 1
-        most = max(most, at_once)
+        max_at_once = max(max_at_once, at_once)
         await asyncio.sleep(0.01)
         at_once -= 1
         called.append(event.reply_message_id or "")
@@ -218,7 +195,7 @@ def test_an_async_handler_works_on_as_many_events_at_once_as_it_said(quick_redis
 
         harness.deliver(chat)
 
-        assert most == 4
+        assert max_at_once == 4
         assert sorted(called) == sorted(f"m{n}" for n in range(20))
-        assert handler_totals(harness, chat) == (20, 0, 0, 0)
+        assert harness.totals(chat) == HandlerTotals(delivered=20)
         assert harness.leftover_keys() == set()

@@ -1,4 +1,4 @@
-"""Delivery that is disturbed: killed in a handler or between, cut off from Redis, overtaken. No event is lost, and none
+"""Delivery with faults: killed in a handler or between, disconnected from Redis, overtaken. No event is lost, and none
 is handed over twice but those that a killed process had in hands."""
 
 import json
@@ -16,44 +16,30 @@ from callbacks import ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
-from workers.deliver import delivery
-from workers.runtime import redis_retry, steps
+from workers.deliver import delivery, settle
+from workers.runtime import redis_retry
 
 _WAIT_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
-def _witnessed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _calls_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     faults.check_at_once(monkeypatch)
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
 
 def accept_and_expand(harness: Harness, *orders: str) -> None:
-    """Have an event for each of these orders wait at each handler, in one job."""
+    """Enqueue an event for each of these orders for each handler, in one job."""
     harness.accept(status(*(record(str(n), client_message_id=order) for n, order in enumerate(orders))))
     harness.expand()
-
-
-def handler_totals(harness: Harness, name: str) -> tuple[int, int, int, int]:
-    (found,) = (one for one in harness.audit().handlers if one.handler == name)
-    return found.delivered, found.dead, found.waiting, found.missing
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -64,7 +50,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def left_at(harness: Harness, name: str) -> set[str]:
-    """Give what is left of the jobs of one handler."""
+    """Return the keys that are left of the jobs of one handler."""
     others = {other for other in recorders.NAMED if other != name}
     expected = {keys.rq_queue(queues.delivery_queue(other)) for other in others}
     expected |= {keys.job(job_id) for other in others for job_id in harness.waiting_jobs(queues.delivery_queue(other))}
@@ -72,7 +58,7 @@ def left_at(harness: Harness, name: str) -> set[str]:
 
 
 def retried(harness: Harness, name: str) -> set[str]:
-    """Give the ids of the events that wait for another attempt."""
+    """Return the ids of the events that wait for a retry."""
     ids = harness.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
     return {
         event[1]
@@ -97,8 +83,8 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(harness: Harness, name
     prepare()
     fault_points = stage_run.fault_points()
     undisturbed = recorders.calls(name)
-    expected = (4, 1, 1, 0)  # delivered, dead, to be tried again, missing
-    assert handler_totals(harness, name) == expected
+    expected = HandlerTotals(delivered=4, dead=1, waiting=1)
+    assert harness.totals(name) == expected
 
     for at in fault_points:
         prepare()
@@ -106,7 +92,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(harness: Harness, name
         stage_run.run_with_fault_and_rerun(at, fault)
 
         where = f"{fault} at exchange {at} of {fault_points}"
-        assert handler_totals(harness, name) == expected, where
+        assert harness.totals(name) == expected, where
         assert harness.connection.zcard(keys.rq_scheduled(queues.delivery_queue(name))) == 1, where
         assert len(harness.dead_letters(name)) == 1, where
         assert len(left_at(harness, name)) == 2, f"{where}: more than the retry and its place"
@@ -132,11 +118,11 @@ def test_a_process_killed_in_its_handler_repeats_that_event_alone(harness: Harne
     stage_run.run_with_fault_and_rerun(0, "killed")
 
     assert sorted(recorders.calls("single").values()) == [1, 1, 1, 1, 2]
-    assert handler_totals(harness, "single") == (5, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=5)
     assert left_at(harness, "single") == set()
 
 
-def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(harness: Harness) -> None:
+def test_events_that_a_killed_process_had_just_finished_are_not_repeated(harness: Harness) -> None:
     for n in range(3):
         harness.accept(*statuses([f"{n}-{m}" for m in range(100)], bundle=100))
     harness.accept(*statuses(["last"], client_message_id="kills"))
@@ -144,15 +130,15 @@ def test_what_a_killed_process_had_finished_a_moment_ago_does_not_come_again(har
     stage_run = StageRun(harness.url, "single")
 
     stage_run.run_with_fault(0, "killed")
-    assert handler_totals(harness, "single")[0] < 301, "some of it was not settled"
+    assert harness.totals("single").delivered < 301, "some of it was not settled"
     stage_run.run()
 
     assert sorted(recorders.calls("single").values()) == [1] * 300 + [2]
-    assert handler_totals(harness, "single") == (301, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=301)
     assert left_at(harness, "single") == set()
 
 
-def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(harness: Harness) -> None:
+def test_finished_events_are_not_repeated_when_the_next_process_dies_at_once_too(harness: Harness) -> None:
     def prepare() -> None:
         harness.connection.flushall()
         Path(os.environ[recorders.VARIABLE]).unlink(missing_ok=True)
@@ -168,23 +154,25 @@ def test_what_was_finished_is_remembered_when_the_next_process_dies_at_once_too(
         stage_run.run()
 
         assert sorted(recorders.calls("single").values()) == [1, 1, 1, 2], f"killed again at exchange {at}"
-        assert handler_totals(harness, "single") == (4, 0, 0, 0)
+        assert harness.totals("single") == HandlerTotals(delivered=4)
 
 
-def test_the_slow_first_event_of_a_killed_process_does_not_bring_its_siblings_back(harness: Harness) -> None:
+def test_a_slow_first_event_of_a_killed_process_does_not_repeat_the_others(harness: Harness) -> None:
     accept_and_expand(harness, "sleeps:20", *["sleeps:0.05"] * 30)
     stage_run = StageRun(harness.url, "several")
     process = stage_run.start()
-    until(lambda: handler_totals(harness, "several")[0] >= 20)
+    until(lambda: harness.totals("several").delivered >= 20)
 
     stage_run.killed(process)
 
-    delivered, _, waiting, missing = handler_totals(harness, "several")
-    assert (waiting, missing) == (31 - delivered, 0), "only these come again"
+    delivered = harness.totals("several").delivered
+    assert harness.totals("several") == HandlerTotals(delivered=delivered, waiting=31 - delivered), (
+        "only these come again"
+    )
     assert recorders.total() - delivered < 20, "the slow one, and what was done in the last moment"
 
 
-def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(harness: Harness) -> None:
+def test_jobs_coalesced_by_a_killed_process_are_run_next(harness: Harness) -> None:
     accept_and_expand(harness, "")
     for n in range(5):
         harness.accept(*statuses([f"{n}-{m}" for m in range(4)], client_message_id="kills" if n == 2 else ""))
@@ -198,7 +186,7 @@ def test_jobs_taken_along_by_a_killed_process_are_the_next_ones(harness: Harness
     calls = recorders.calls("single")
     assert len(calls) == 21
     assert sorted(calls.values()) == [1] * 17 + [2] * 4, "nothing but what killed comes again"
-    assert handler_totals(harness, "single") == (21, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=21)
     assert left_at(harness, "single") == set()
 
 
@@ -210,10 +198,10 @@ def test_two_processes_share_the_work_of_a_handler(harness: Harness) -> None:
     faults.join_all([stage_run.start(), stage_run.start()])
 
     assert set(recorders.calls("single").values()) == {1}
-    assert handler_totals(harness, "single") == (3000, 0, 0, 0)
+    assert harness.totals("single") == HandlerTotals(delivered=3000)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_a_run_whose_job_another_worker_owns_stops_calling(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent)
@@ -233,53 +221,51 @@ def test_a_run_whose_job_another_has_gone_on_with_stops_calling(quick_redis: Red
     assert called == ["1", "4"], "what the other run has settled is its own"
 
 
-def test_a_settlement_that_is_sent_twice_counts_once_and_breaks_nothing_off(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_settlement_that_is_sent_twice_counts_once(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(call: Callable[[], Any], **_: Any) -> Any:
         call()  # carried out, and its answer lost
         return call()
 
-    monkeypatch.setattr(steps, "retry_while_unavailable", twice)
+    monkeypatch.setattr(settle, "retry_while_unavailable", twice)
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     accept_and_expand(harness, *["sleeps:0.01", "sleeps:0.03"] * 10, "rejects", "fails")
 
     harness.deliver(recorders.several)
 
     assert set(recorders.calls("several").values()) == {1}
-    assert handler_totals(harness, "several") == (20, 1, 1, 0)
+    assert harness.totals("several") == HandlerTotals(delivered=20, dead=1, waiting=1)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-several")) == 1
 
 
 @pytest.mark.parametrize("refusal", ["NOREPLICAS", "READONLY"])
-def test_while_redis_refuses_to_write_nothing_is_handed_over_twice(
+def test_while_redis_refuses_to_write_no_event_is_called_twice(
     start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, refusal: str
 ) -> None:
     called: list[str] = []
 
     @handler(ReportEvent)
-    def patient(event: ReportEvent) -> None:
+    def waits_for_redis(event: ReportEvent) -> None:
         called.append(event.message_id)
         if refusal == "NOREPLICAS":
             admin.config_set("min-replicas-to-write", "1")
         else:
             admin.replicaof("127.0.0.1", "1")
 
-    def mended(seconds: float) -> None:
+    def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             admin.config_set("min-replicas-to-write", "0")
             admin.replicaof("NO", "ONE")
 
     pauses: list[float] = []
-    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=mended))
+    monkeypatch.setattr(redis_retry, "time", SimpleNamespace(sleep=sleep))
     server = start_redis({"appendonly": "no"})
-    with open_harness(server.url, patient) as harness, redis.Redis.from_url(server.url) as admin:
+    with open_harness(server.url, waits_for_redis) as harness, redis.Redis.from_url(server.url) as admin:
         harness.accept(*statuses(["1"]))
         harness.expand()
 
-        harness.deliver(patient)
+        harness.deliver(waits_for_redis)
 
         assert called == ["1"]
         assert len(pauses) >= 3
-        assert handler_totals(harness, "patient") == (1, 0, 0, 0)
+        assert harness.totals("waits_for_redis") == HandlerTotals(delivered=1)

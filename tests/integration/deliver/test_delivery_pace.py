@@ -1,4 +1,4 @@
-"""How much one process takes on of what waits for its handler, when it settles, and how it stops."""
+"""How much one process claims of what waits for its handler, when it settles, and how it stops."""
 
 import time
 from collections.abc import Iterator
@@ -7,11 +7,10 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness
 from tests.integration.scripted_handlers import (
     accept_and_expand,
     fail_for,
-    handler_totals,
     other,
     script,
     single,
@@ -22,24 +21,24 @@ from workers.deliver import delivery
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
 
-def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(harness: Harness) -> None:
+def test_a_stop_settles_what_is_done_and_requeues_the_rest_at_the_front(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3", "4")
     accept_and_expand(harness, "5")
 
     harness.deliver(single, stop_when=lambda: len(script.called) == 2, max_jobs=1)
 
     assert script.called == ["1", "2"]
-    assert handler_totals(harness, single) == (2, 0, 3, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=3)
     assert not harness.connection.exists(keys.rq_started("deliver-single"))
     assert not harness.connection.exists(keys.rq_scheduled("deliver-single")), (
         "an event that was not tried has not failed"
@@ -52,13 +51,13 @@ def test_a_stop_settles_what_is_done_and_puts_the_rest_back_at_the_front(harness
     }
 
 
-def test_a_stop_before_anything_began_changes_nothing(harness: Harness) -> None:
+def test_a_stop_before_the_first_call_changes_nothing(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
 
     harness.deliver(single, stop_when=lambda: True, max_jobs=1)
 
     assert script.called == []
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
     harness.deliver(single)
     assert script.called == ["1", "2"]
 
@@ -67,14 +66,14 @@ def test_what_is_done_is_settled_while_the_rest_runs(harness: Harness, monkeypat
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     accept_and_expand(harness, "1", "2", "3")
     waiting: list[int] = []
-    script.act = lambda _event: waiting.append(handler_totals(harness, single)[2])
+    script.act = lambda _event: waiting.append(harness.totals(single).waiting)
 
     harness.deliver(single)
 
     assert waiting == [3, 2, 1]
 
 
-def test_a_process_begins_with_one_job_to_see_how_fast_its_handler_is(harness: Harness) -> None:
+def test_a_process_starts_with_one_job_to_measure_its_handler(harness: Harness) -> None:
     for n in range(3):
         accept_and_expand(harness, str(n))
 
@@ -95,12 +94,12 @@ def test_a_slow_handler_leaves_work_to_a_second_process(harness: Harness) -> Non
     )
 
 
-def test_a_fast_handler_takes_ever_more_along(harness: Harness, runs: list[str]) -> None:
+def test_a_fast_handler_coalesces_ever_more(harness: Harness, runs: list[str]) -> None:
     accept_and_expand(harness, *(str(n) for n in range(5000)))
 
     harness.deliver(other)
 
-    assert handler_totals(harness, other) == (5000, 0, 0, 0)
+    assert harness.totals(other) == HandlerTotals(delivered=5000)
     assert len(runs) < 20, "fifty jobs"
 
 
@@ -110,17 +109,17 @@ def test_five_thousand_failures_are_five_thousand_retries(harness: Harness) -> N
 
     harness.deliver(single)
 
-    assert handler_totals(harness, single) == (0, 0, 5000, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=5000)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-single")) == 5000
 
 
 @handler(ReportEvent, concurrency=4)
 async def many(event: ReportEvent) -> None:
-    """Take it."""
+    """Accept it."""
 
 
-def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
-    quick_redis: RedisServer,  # noqa: F811
+def test_a_concurrent_handler_starts_with_several_rounds(
+    quick_redis: RedisServer,
     runs: list[str],
 ) -> None:
     with open_harness(quick_redis.url, many) as harness:
@@ -129,5 +128,5 @@ def test_who_works_on_many_at_once_takes_some_rounds_along_at_once(
 
         harness.deliver(many)
 
-        assert handler_totals(harness, many)[0] == 16
+        assert harness.totals(many).delivered == 16
     assert len(runs) == 1

@@ -1,4 +1,4 @@
-"""A run that goes on takes more of what waits: a slow call keeps only itself waiting, and nothing is lost by it."""
+"""A run in progress claims more of what waits: a slow call delays no other event, and nothing is lost by it."""
 
 import asyncio
 import os
@@ -12,27 +12,17 @@ from callbacks import Pause, ReportEvent, handler
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
-from tests.integration.scripted_handlers import handler_totals
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.redis_server import RedisServer
 from workers.deliver import delivery, prefetch
 
-# A run begins with eight rounds of what it works on at once.
+# A run starts with eight rounds of concurrent calls.
 AT_FIRST = 8 * 4
 WORKER = "somebody"
 
 
 class Calls:
-    """What the handler of these tests was called with, and what it does with it."""
+    """What the handler of these tests was called with, and what it does then."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -57,39 +47,39 @@ async def waits(event: ReportEvent) -> None:
 
 @handler(ReportEvent, concurrency=2, timeout_seconds=0.2)
 async def stays(event: ReportEvent) -> None:
-    """Hear of nothing."""
+    """Do nothing."""
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     calls.__init__()  # type: ignore[misc]
     with open_harness(quick_redis.url, waits) as made:
         yield made
 
 
 def accept_and_expand(harness: Harness, *message_ids: str) -> None:
-    """Have each of these events wait in a job of its own."""
+    """Enqueue each of these events in a job of its own."""
     for message_id in message_ids:
         harness.accept(*statuses([message_id]))
         harness.expand()
 
 
-def test_a_slow_call_does_not_hold_up_what_waits_behind_its_run(harness: Harness, runs: list[str]) -> None:
+def test_a_slow_call_does_not_delay_the_jobs_behind_its_run(harness: Harness, runs: list[str]) -> None:
     calls.last = "40"
     accept_and_expand(harness, *(str(n) for n in range(41)))
 
     harness.deliver(waits)
 
     assert sorted(calls.made, key=int) == [str(n) for n in range(41)], "each was called once"
-    assert handler_totals(harness, waits) == (41, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=41)
     assert len(runs) == 1
     assert harness.leftover_keys() == set()
 
 
-def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(harness: Harness) -> None:
+def test_events_that_arrive_during_a_slow_call_are_claimed_although_no_other_call_ends(harness: Harness) -> None:
     calls.last = "1"
     accept_and_expand(harness, "0", "1")
     (late,) = harness.waiting_jobs("deliver-waits")[1:]
@@ -104,10 +94,12 @@ def test_what_comes_while_a_call_is_slow_is_seen_although_no_other_call_ends(har
     harness.deliver(waits)
 
     assert calls.made == ["0", "1"]
-    assert handler_totals(harness, waits) == (2, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=2)
 
 
-def test_a_run_takes_no_more_than_its_limit(harness: Harness, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_claims_no_more_than_its_limit(
+    harness: Harness, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prefetch, "MAX_ITEMS", 36)
     calls.last = "35"
     accept_and_expand(harness, *(str(n) for n in range(50)))
@@ -115,20 +107,20 @@ def test_a_run_takes_no_more_than_its_limit(harness: Harness, runs: list[str], m
     harness.deliver(waits)
 
     assert len(runs) == 2
-    assert handler_totals(harness, waits) == (50, 0, 0, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=50)
 
 
-def test_a_worker_that_is_to_stop_takes_no_more(harness: Harness) -> None:
+def test_a_worker_that_is_to_stop_claims_no_more(harness: Harness) -> None:
     accept_and_expand(harness, *(str(n) for n in range(50)))
     calls.last = "10"
 
     harness.deliver(waits, stop_when=lambda: "31" in calls.made, max_jobs=1)
 
     assert len(calls.made) == AT_FIRST
-    assert handler_totals(harness, waits) == (AT_FIRST, 0, 50 - AT_FIRST, 0)
+    assert harness.totals(waits) == HandlerTotals(delivered=AT_FIRST, waiting=50 - AT_FIRST)
 
 
-def test_a_paused_handler_takes_no_more(harness: Harness) -> None:
+def test_a_paused_handler_claims_no_more(harness: Harness) -> None:
     asked: list[str] = []
     paused = asyncio.Event()
 
@@ -150,10 +142,10 @@ def test_a_paused_handler_takes_no_more(harness: Harness) -> None:
         made.deliver(pauses, max_jobs=1)
 
         assert len(asked) == AT_FIRST
-        assert handler_totals(made, pauses) == (AT_FIRST - 1, 0, 50 - AT_FIRST + 1, 0)
+        assert made.totals(pauses) == HandlerTotals(delivered=AT_FIRST - 1, waiting=50 - AT_FIRST + 1)
 
 
-def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_it_was_taken(harness: Harness) -> None:
+def test_events_in_flight_are_not_called_again_when_redis_falls_back_to_before_their_claim(harness: Harness) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=4)
@@ -170,13 +162,13 @@ def test_what_is_in_hands_is_not_called_again_where_redis_falls_back_to_before_i
         made.deliver(falls_back)
 
         assert called == ["0", "1"]
-        assert handler_totals(made, falls_back) == (2, 0, 0, 0)
+        assert made.totals(falls_back) == HandlerTotals(delivered=2)
         assert made.leftover_keys() == set()
 
 
-@pytest.mark.parametrize("place", ["its queue", "the run's list"])
-def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, place: str
+@pytest.mark.parametrize("key", ["its queue", "the run's list"])
+def test_events_settled_before_redis_fell_back_are_repeated_by_the_next_run(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setattr(delivery, "_SETTLE_SECONDS", 0.0)
     called: list[str] = []
@@ -189,7 +181,7 @@ def test_what_a_run_settled_before_redis_fell_back_is_done_again_by_the_next(
                 await asyncio.sleep(0.01)
             made.connection.restore(keys.job(second), 0, before)
             made.connection.rpush(
-                keys.rq_queue("deliver-falls_back") if place == "its queue" else keys.coalesced(first), second
+                keys.rq_queue("deliver-falls_back") if key == "its queue" else keys.coalesced(first), second
             )
             await asyncio.sleep(0.3)
 
@@ -211,7 +203,7 @@ def test_what_is_done_is_settled_while_a_call_is_slow(harness: Harness) -> None:
     async def slow(event: ReportEvent) -> None:
         while event.message_id == "0" and not settled:
             await asyncio.sleep(0.01)
-            settled.extend(filter(None, [handler_totals(made, slow)[0]]))
+            settled.extend(filter(None, [made.totals(slow).delivered]))
 
     with open_harness(harness.url, slow) as made:
         accept_and_expand(made, "0", "1")
@@ -221,7 +213,7 @@ def test_what_is_done_is_settled_while_a_call_is_slow(harness: Harness) -> None:
         assert settled == [1]
 
 
-def test_a_worker_that_cannot_get_rid_of_a_call_dies_of_it_although_it_looks_for_more(harness: Harness) -> None:
+def test_a_worker_that_cannot_end_a_call_dies_although_it_prefetches(harness: Harness) -> None:
     with open_harness(harness.url, stays) as made:
         accept_and_expand(made, "0")
         (job,) = made.waiting_jobs("deliver-stays")
@@ -262,8 +254,8 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing(
         where = f"{fault} at exchange {at}"
         called = recorders.calls("several")
         assert len(called) == 50, where
-        assert handler_totals(harness, recorders.several) == (50, 0, 0, 0), where
+        assert harness.totals(recorders.several) == HandlerTotals(delivered=50), where
         assert called.total() - 50 <= (declaration_of(recorders.several).concurrency if fault == "killed" else 0), where
-        taken = list(harness.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
-        assert taken == [], where
+        coalesced = list(harness.connection.scan_iter(match=f"{keys.COALESCED_PREFIX}*"))
+        assert coalesced == [], where
         assert harness.waiting_jobs(queues.delivery_queue("several")) == [], where

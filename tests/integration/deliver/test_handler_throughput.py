@@ -1,4 +1,4 @@
-"""The table of the handlers' throughput is made on a tiny scale; events that did not arrive make no figure."""
+"""The throughput table is made on a tiny scale; events that did not arrive are not counted."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import library_loops, throughput_of_handlers
+from benchmarks.deployment import REPOSITORY
 from benchmarks.measurements import OURS
-from benchmarks.testbed import REPOSITORY
 from tests import postgres_server
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 from tests.redis_server import RedisServer
 
 
-def test_each_handler_and_each_loop_takes_every_event(tmp_path: Path) -> None:
+def test_each_handler_and_each_loop_receives_every_event(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.throughput_of_handlers", "--scale", "tiny", "--save", str(tmp_path)]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=240)
 
@@ -35,7 +35,7 @@ def test_each_handler_and_each_loop_takes_every_event(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["stream", "jsonl"])
-def test_events_that_were_there_before_make_no_figure(redis_server: RedisServer, tmp_path: Path, name: str) -> None:
+def test_events_that_existed_before_are_not_measured(redis_server: RedisServer, tmp_path: Path, name: str) -> None:
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_JSONL_DIR": str(tmp_path)}
     (tmp_path / "events-before.jsonl").write_text("{}\n")
     with redis_server.client() as client:

@@ -1,4 +1,4 @@
-"""One handler's settings, its module and its files change nothing for another, nor for who only hands it its events."""
+"""One handler's settings, module and files change nothing for other handlers, nor for the expand workers."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ import pytest
 from shared import keys, queues
 from tests.certificates import self_signed
 from tests.integration.forward.services import SECRET, Service, says, serving
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 
-# A handler of somebody's own, whose module reads what it needs when it is imported.
+# A user's own handler, whose module reads what it needs when it is imported.
 SHOP = """
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url) as made:
         yield made
 
@@ -85,12 +85,12 @@ def bring(harness: Harness, *message_ids: str) -> None:
 
 
 def worker_of(command: Command, queue: str) -> int:
-    """Give the pid of the worker of a queue that the supervisor started last."""
+    """Return the pid of the worker of a queue that the supervisor started last."""
     found = [line for line in command.log.splitlines() if f"action=worker_started queue={queue} " in line]
     return int(found[-1].rpartition("pid=")[2])
 
 
-def test_a_file_of_one_handler_that_cannot_be_read_for_a_while_is_no_others_trouble(
+def test_an_unreadable_file_of_one_handler_does_not_affect_others(
     harness: Harness, start: Start, tmp_path: Path
 ) -> None:
     start("expand")
@@ -124,7 +124,7 @@ def test_a_file_of_one_handler_that_cannot_be_read_for_a_while_is_no_others_trou
     assert harness.audit().balances
 
 
-def test_a_wrong_setting_at_the_start_stops_that_handlers_workers_and_loses_it_nothing(
+def test_a_wrong_setting_at_the_start_stops_only_that_handlers_workers_and_loses_no_event(
     harness: Harness, start: Start
 ) -> None:
     wrong = {"CALLBACKS_FORWARD_SECRETS": "short", "CALLBACKS_HANDLERS": "log,forward"}
@@ -143,7 +143,7 @@ def test_a_wrong_setting_at_the_start_stops_that_handlers_workers_and_loses_it_n
     until(lambda: delivered(harness, "forward") == 2, "what waited is delivered")
 
 
-def test_what_hands_out_events_needs_no_handlers_settings(harness: Harness, start: Start) -> None:
+def test_expand_workers_need_no_handlers_settings(harness: Harness, start: Start) -> None:
     expand = start("expand", CALLBACKS_FORWARD_CA="/nowhere", CALLBACKS_JSONL_GZIP="perhaps", DATABASE_URL="what?",
                    CALLBACKS_STREAM_MAXLEN="-1", CALLBACKS_LOG_NUMBERS="some",
                    CALLBACKS_HANDLERS="log,forward,jsonl,sql,stream")  # fmt: skip
@@ -155,7 +155,7 @@ def test_what_hands_out_events_needs_no_handlers_settings(harness: Harness, star
     assert "unusable" not in expand.log
 
 
-def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(
+def test_the_events_of_a_module_that_cannot_be_imported_any_more_wait(
     harness: Harness, start: Start, tmp_path: Path
 ) -> None:
     expand = start("expand")
@@ -181,9 +181,7 @@ def test_a_module_that_cannot_be_imported_any_more_has_its_events_wait(
     assert deliver.stop() == 0
 
 
-def test_a_module_that_could_never_be_imported_is_as_if_it_were_not_named(
-    harness: Harness, start: Start, tmp_path: Path
-) -> None:
+def test_a_module_that_could_never_be_imported_gets_no_events(harness: Harness, start: Start, tmp_path: Path) -> None:
     (tmp_path / "key").unlink()
     expand, deliver = start("expand"), start("deliver")
     bring(harness, "1")
@@ -201,7 +199,7 @@ def test_a_module_that_could_never_be_imported_is_as_if_it_were_not_named(
         pytest.param({"CALLBACKS_HANDLERS": "forward", "CALLBACKS_FORWARD_CA": "/nowhere"}, id="no settings"),
     ],
 )
-def test_where_no_handler_can_be_had_the_workers_end_with_2(start: Start, changed: dict[str, str]) -> None:
+def test_without_a_usable_handler_the_workers_exit_with_2(start: Start, changed: dict[str, str]) -> None:
     deliver = start("deliver", **changed)
 
     assert deliver.process.wait(60) == 2
@@ -209,7 +207,7 @@ def test_where_no_handler_can_be_had_the_workers_end_with_2(start: Start, change
     assert "Traceback" not in deliver.log
 
 
-def test_what_the_workers_do_not_read_may_be_wrong(harness: Harness, start: Start) -> None:
+def test_settings_that_workers_do_not_read_may_be_wrong(harness: Harness, start: Start) -> None:
     others = {
         "CALLBACKS_TOKENS": "/",
         "CALLBACKS_ALLOWED_IPS": "everywhere",

@@ -1,4 +1,4 @@
-"""A call that is longer than the grace of a deploy: its worker was stopped, and did not die of the event."""
+"""A call that is longer than the grace period of a deploy: its worker was stopped, and did not die of the event."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from shared import keys, queues
 from tests.integration import recorders
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status
 from tests.integration.runtime.pools import Command, Hurried, until
 from tests.redis_server import RedisServer
 from workers.runtime.settlement import MAX_DEATHS
@@ -21,7 +21,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, recorders.single) as made:
         yield made
@@ -63,7 +63,7 @@ def stopped_by_its_supervisor(_: Harness, start: Start, calls: int) -> None:
 
 
 def stopped_by_the_platform(harness: Harness, start: Start, calls: int) -> None:
-    """Ask the supervisor to stop, and kill all processes before it can do what it does at the end of its grace."""
+    """Ask the supervisor to stop, and kill all processes before its grace period ends."""
     command = start()
     until(lambda: recorders.total() == calls, "the handler was called")
     command.process.send_signal(signal.SIGTERM)
@@ -72,7 +72,7 @@ def stopped_by_the_platform(harness: Harness, start: Start, calls: int) -> None:
 
 
 @pytest.mark.parametrize("deploy", [stopped_by_its_supervisor, stopped_by_the_platform])
-def test_deploys_that_cut_a_call_off_make_no_dead_letter_of_its_event(
+def test_deploys_that_kill_a_call_do_not_make_its_event_a_dead_letter(
     harness: Harness, start: Start, tmp_path: Path, deploy: Callable[[Harness, Start, int], None]
 ) -> None:
     accept_and_expand(harness, f"waits:{tmp_path / 'go'}")
@@ -89,7 +89,7 @@ def test_deploys_that_cut_a_call_off_make_no_dead_letter_of_its_event(
     assert (harness.audit().balances, harness.leftover_keys()) == (True, set())
 
 
-def test_an_event_that_kills_its_workers_is_set_aside_after_three_however_many_deploys_come_between(
+def test_an_event_that_kills_three_workers_is_a_dead_letter_whatever_deploys_come_between(
     harness: Harness, start: Start
 ) -> None:
     accept_and_expand(harness, "always-kills")
@@ -98,7 +98,7 @@ def test_an_event_that_kills_its_workers_is_set_aside_after_three_however_many_d
         until(lambda: recorders.total() >= number or harness.dead_letters("single"), "a worker died")  # noqa: B023 # at once
         assert command.stop() == 0
     start()
-    until(lambda: harness.dead_letters("single"), "it is set aside")
+    until(lambda: harness.dead_letters("single"), "it is a dead letter")
 
     (letter,) = harness.dead_letters("single")
     assert letter["error"] == f"{MAX_DEATHS} workers died while the handler had it"

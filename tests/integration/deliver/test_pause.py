@@ -1,4 +1,4 @@
-"""A handler whose target is away: its queue waits, no attempt is lost, one event is tried first, the sums come out."""
+"""A handler whose target is unavailable: its queue waits, no attempt is lost, one event is tried first, sums agree."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry, handler
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, declaration_of, open_harness, quick_redis, statuses  # noqa: F401
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, statuses
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.admin import queue_state
 from workers.deliver import prefetch
@@ -21,12 +21,12 @@ Act = Callable[[ReportEvent], Any]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told() -> None:
+def _clear_script() -> None:
     script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other, whole) as made:
         yield made
 
@@ -48,7 +48,7 @@ def rejecting(event: ReportEvent) -> None:
 
 
 def over(harness: Harness, function: Callable[..., Any] = single) -> None:
-    """Let the pause's time be over."""
+    """Make the time of the pause be over."""
     key = keys.paused(declaration_of(function).name)
     assert harness.connection.hset(key, "until_ms", 1) == 0
 
@@ -58,7 +58,7 @@ def state(harness: Harness, function: Callable[..., Any] = single) -> pause.Paus
 
 
 def unburnt(harness: Harness, function: Callable[..., Any] = single) -> bool:
-    """Tell whether the handler's jobs wait where RQ shows them, at their first attempt, with no death on them."""
+    """Return whether the handler's jobs wait in its queue, at their first attempt, without a death."""
     queue = queues.delivery_queue(declaration_of(function).name)
     jobs = harness.waiting_jobs(queue)
     return (
@@ -81,7 +81,7 @@ def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
         harness.deliver(single)
 
     assert script.called == ["1", "2"], "what comes behind it is not tried"
-    assert handler_totals(harness, single) == (1, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, waiting=2)
     assert unburnt(harness)
     found = state(harness)
     assert found is not None
@@ -92,7 +92,7 @@ def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
     assert harness.audit().balances
 
 
-def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(harness: Harness) -> None:
+def test_during_a_pause_the_handler_is_not_called_and_other_handlers_are(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     script.act = away
     harness.deliver(single)
@@ -102,12 +102,12 @@ def test_while_it_lasts_nobody_calls_the_handler_and_other_handlers_go_on(harnes
     harness.deliver(other)
 
     assert script.called == ["1"]
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
-    assert handler_totals(harness, other) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
+    assert harness.totals(other) == HandlerTotals(delivered=2)
     assert unburnt(harness)
 
 
-def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
+def test_coalesced_jobs_wait_in_the_queue_again_in_their_order(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
@@ -119,19 +119,17 @@ def test_jobs_that_were_taken_along_wait_in_the_queue_again_in_their_order(
 
     first = [events[0][5] for events in harness.waiting_events(single)]
     assert first == ["0", "2", "4", "6"], "the run's own job comes first; what of it is settled stays settled"
-    assert handler_totals(harness, single) == (3, 0, 5, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3, waiting=5)
     assert unburnt(harness)
     over(harness)
     script.act = lambda _event: None
     harness.deliver(single)
     assert script.called == ["0", "1", "2", "3", "3", "4", "5", "6", "7"]
-    assert handler_totals(harness, single) == (8, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=8)
 
 
 @pytest.mark.parametrize("ends", [lambda _event: None, rejecting], ids=["done", "rejected"])
-def test_the_first_event_after_it_ends_it_and_all_go_on(
-    harness: Harness, ends: Act, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_event_after_a_pause_ends_it(harness: Harness, ends: Act, caplog: pytest.LogCaptureFixture) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = away
     harness.deliver(single)
@@ -143,13 +141,11 @@ def test_the_first_event_after_it_ends_it_and_all_go_on(
 
     assert state(harness) is None
     assert script.called == ["1", "1", "2", "3"]
-    delivered, dead, *rest = handler_totals(harness, single)
-    assert (delivered, dead) == ((0, 3) if ends is rejecting else (3, 0))
-    assert rest == [0, 0]
+    assert harness.totals(single) == (HandlerTotals(dead=3) if ends is rejecting else HandlerTotals(delivered=3))
     assert "action=handler_resumed handler=single seconds=" in caplog.text
 
 
-def test_a_probe_that_pauses_again_goes_on_with_the_new_time(harness: Harness) -> None:
+def test_a_probe_that_asks_for_a_pause_prolongs_it_by_the_new_time(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     script.act = away
     harness.deliver(single)
@@ -169,14 +165,12 @@ def test_a_probe_that_pauses_again_goes_on_with_the_new_time(harness: Harness) -
     assert 2900 < found.seconds_left <= 3000
     assert (found.since, found.times, found.reason, found.is_probing) == (began.since, 2, "moving farther", False)
     assert script.called == ["1", "1"]
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
     assert unburnt(harness)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("as it was told"), Retry(after_seconds=900)], ids=["failed", "retry"])
-def test_a_probe_that_fails_burns_its_own_attempt_and_the_pause_goes_on_for_as_long(
-    harness: Harness, error: Exception
-) -> None:
+def test_a_probe_that_fails_loses_its_own_attempt_and_prolongs_the_pause(harness: Harness, error: Exception) -> None:
     accept_and_expand(harness, "1", "2")
     script.act = away
     harness.deliver(single)
@@ -195,10 +189,10 @@ def test_a_probe_that_fails_burns_its_own_attempt_and_the_pause_goes_on_for_as_l
     assert found.times == 2
     assert script.called == ["1", "1"], "the other one has not been tried"
     assert harness.connection.zcard(keys.rq_scheduled("deliver-single")) == 1
-    assert handler_totals(harness, single) == (0, 0, 2, 0)
+    assert harness.totals(single) == HandlerTotals(waiting=2)
 
 
-def test_a_batch_that_pauses_is_not_taken_apart_and_its_probe_is_a_list_of_one(harness: Harness) -> None:
+def test_a_batch_that_pauses_is_not_split_and_its_probe_is_a_list_of_one(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3")
     script.act = away
     harness.deliver(whole)
@@ -213,10 +207,10 @@ def test_a_batch_that_pauses_is_not_taken_apart_and_its_probe_is_a_list_of_one(h
     harness.deliver(whole)
 
     assert script.calls[2:] == [["1"], ["2", "3"]]
-    assert handler_totals(harness, whole) == (3, 0, 0, 0)
+    assert harness.totals(whole) == HandlerTotals(delivered=3)
 
 
-def test_of_concurrent_calls_those_under_way_are_kept(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_concurrent_calls_in_flight_at_a_pause_are_finished(quick_redis: RedisServer) -> None:
     called: list[str] = []
 
     @handler(ReportEvent, concurrency=32)
@@ -233,7 +227,7 @@ def test_of_concurrent_calls_those_under_way_are_kept(quick_redis: RedisServer) 
         harness.deliver(several)
 
         assert called == [str(n) for n in range(32)]
-        assert handler_totals(harness, several) == (31, 0, 69, 0)
+        assert harness.totals(several) == HandlerTotals(delivered=31, waiting=69)
         assert unburnt(harness, several)
 
 
@@ -256,7 +250,7 @@ def test_a_calls_own_pause_does_not_shorten_one_that_another_process_asked_for(h
     assert found.times == 1
 
 
-def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(harness: Harness) -> None:
+def test_an_operators_pause_stops_a_run_at_its_next_settlement_and_lasts_until_resumed(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2", "3", "4")
 
     def act(event: ReportEvent) -> None:
@@ -273,15 +267,15 @@ def test_off_stops_a_run_at_its_next_settlement_has_no_end_and_on_ends_it(harnes
     assert (found.by, found.until) == ("operator", None)
     assert harness.connection.ttl(keys.paused("single")) == -1
     harness.deliver(single)
-    assert handler_totals(harness, single) == (1, 1, 2, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, dead=1, waiting=2)
     assert unburnt(harness)
     assert pause.resume(harness.connection, "single")
     assert not pause.resume(harness.connection, "single")
     harness.deliver(single)
-    assert handler_totals(harness, single) == (3, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3, dead=1)
 
 
-def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(harness: Harness) -> None:
+def test_neither_a_pause_nor_a_probe_changes_an_operators_pause(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     script.act = away
     harness.deliver(single)
@@ -294,10 +288,10 @@ def test_neither_a_pause_nor_a_probe_changes_what_an_operator_said(harness: Harn
     assert found is not None
     assert found.by == "operator"
     assert script.called == ["1", "1"]
-    assert handler_totals(harness, single) == (1, 0, 1, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=1, waiting=1)
 
 
-def test_a_probe_that_is_told_to_stop_leaves_it_to_another_at_once(harness: Harness) -> None:
+def test_a_probe_that_has_to_stop_leaves_the_probe_to_another_run_at_once(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     script.act = away
     harness.deliver(single)
@@ -311,7 +305,7 @@ def test_a_probe_that_is_told_to_stop_leaves_it_to_another_at_once(harness: Harn
     assert (found.seconds_left, found.is_probing) == (0, False)
 
 
-def test_a_pause_outlives_its_end_by_a_day_and_no_more(harness: Harness) -> None:
+def test_a_pause_is_kept_for_a_day_after_its_end(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     script.act = away
 
@@ -320,7 +314,7 @@ def test_a_pause_outlives_its_end_by_a_day_and_no_more(harness: Harness) -> None
     assert 0 < harness.connection.ttl(keys.paused("single")) - keys.PAUSE_KEPT_SECONDS <= 600
 
 
-def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(harness: Harness) -> None:
+def test_a_retry_after_centuries_is_due_within_30_days(harness: Harness) -> None:
     accept_and_expand(harness, "1")
 
     def much_later(event: ReportEvent) -> None:
@@ -335,7 +329,7 @@ def test_a_retry_after_longer_than_anybody_lives_comes_within_30_days(harness: H
     assert queue_state.read_state(harness.connection, "single").next_attempt_at is not None
 
 
-def test_the_deaths_of_workers_stand_until_something_is_settled(harness: Harness) -> None:
+def test_the_deaths_of_workers_count_until_an_event_is_settled(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     (job,) = harness.waiting_jobs("deliver-single")
     harness.connection.hset(keys.job(job), "deaths", 1)

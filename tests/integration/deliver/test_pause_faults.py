@@ -1,4 +1,4 @@
-"""A pause, and the probe that ends it, disturbed at every exchange with Redis: nothing is lost, no attempt either."""
+"""A pause, and the probe that ends it, with a fault at every exchange with Redis: no event and no attempt is lost."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.deliver.pausing_handlers import distant, recorded_lines, unavailable_file
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status
 from tests.redis_server import RedisServer
 from workers.runtime import pause
 
@@ -17,7 +17,7 @@ _QUEUE = "deliver-distant"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     faults.check_at_once(monkeypatch)
     with open_harness(quick_redis.url, distant) as made:
@@ -25,7 +25,7 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def accept_and_expand(harness: Harness, *, paused: bool) -> None:
-    """Have three events wait, in two jobs; `paused`: of a pause that is over, with the target back."""
+    """Enqueue three events, in two jobs; `paused`: the handler's pause is over, and its target is back."""
     harness.connection.flushall()
     Path(f"{unavailable_file()}".removesuffix(".unavailable")).unlink(missing_ok=True)
     unavailable_file().write_text("600")
@@ -42,7 +42,7 @@ def target_is_back(harness: Harness) -> None:
     harness.connection.hset(keys.paused("distant"), "until_ms", 1)
 
 
-def figures(harness: Harness) -> tuple[int, int, int, int]:
+def totals(harness: Harness) -> tuple[int, int, int, int]:
     (found,) = harness.audit().handlers
     return found.delivered, found.dead, found.waiting, found.missing
 
@@ -55,11 +55,11 @@ def attempts(harness: Harness) -> set[int]:
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
-def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(harness: Harness, fault: Fault) -> None:
+def test_a_fault_at_any_exchange_of_a_pause_loses_no_event_and_no_attempt(harness: Harness, fault: Fault) -> None:
     stage_run = StageRun(harness.url, "distant", handlers=[distant])
     accept_and_expand(harness, paused=False)
     fault_points = stage_run.fault_points()
-    assert figures(harness) == (0, 0, 3, 0)
+    assert totals(harness) == (0, 0, 3, 0)
 
     for at in fault_points:
         accept_and_expand(harness, paused=False)
@@ -67,13 +67,13 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_nothing_and_burns_no_attempt(h
         stage_run.run_with_fault_and_rerun(at, fault)
 
         where = f"{fault} at exchange {at} of {fault_points}"
-        assert figures(harness) == (0, 0, 3, 0), where
+        assert totals(harness) == (0, 0, 3, 0), where
         assert (len(harness.waiting_jobs(_QUEUE)), attempts(harness)) == (2, {1}), where
         assert pause.read_state(harness.connection, "distant") is not None, where
         assert 1 <= len(recorded_lines("called")) <= 2, where
         target_is_back(harness)
         stage_run.run()
-        assert figures(harness) == (3, 0, 0, 0), where
+        assert totals(harness) == (3, 0, 0, 0), where
 
 
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
@@ -83,7 +83,7 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
     stage_run = StageRun(harness.url, "distant", handlers=[distant])
     accept_and_expand(harness, paused=True)
     fault_points = stage_run.fault_points()
-    assert figures(harness) == (3, 0, 0, 0)
+    assert totals(harness) == (3, 0, 0, 0)
 
     for at in fault_points:
         accept_and_expand(harness, paused=True)
@@ -94,7 +94,7 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
         stage_run.run()
 
         where = f"{fault} at exchange {at} of {fault_points}"
-        assert figures(harness) == (3, 0, 0, 0), where
+        assert totals(harness) == (3, 0, 0, 0), where
         assert pause.read_state(harness.connection, "distant") is None, where
         assert len(recorded_lines("called")) <= 1 + 3 + 1, f"{where}: more than what was in hands came again"
         assert harness.leftover_keys() == set(), where

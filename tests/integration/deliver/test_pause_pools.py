@@ -1,4 +1,4 @@
-"""Pauses and lifespans with worker processes as they are run: some are killed, and nothing is asserted of how long."""
+"""Pauses and lifespans in real worker processes, some of which are killed. No durations are asserted."""
 
 import os
 import signal
@@ -19,16 +19,7 @@ from tests.integration.deliver.pausing_handlers import (
     unavailable_file,
     unready,
 )
-from tests.integration.harness import (  # noqa: F401
-    Harness,
-    _quick_server,
-    declaration_of,
-    open_harness,
-    quick_redis,
-    record,
-    status,
-    statuses,
-)
+from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, record, status, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 from workers.runtime import pause
@@ -37,7 +28,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, distant, opening, connecting, unready) as made:
         yield made
@@ -56,17 +47,11 @@ def start(harness: Harness, tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def brought_apart(harness: Harness, *orders: str) -> None:
-    """Have an event for each of these orders wait, each in a job of its own."""
+def accept_and_expand_each(harness: Harness, *orders: str) -> None:
+    """Enqueue an event for each of these orders, each in a job of its own."""
     for n, order in enumerate(orders, 1):
         harness.accept(status(record(str(n), client_message_id=order)))
         harness.expand()
-
-
-def at(harness: Harness, function: Callable[..., object] = distant) -> tuple[int, int, int]:
-    (found,) = (one for one in harness.audit().handlers if one.handler == declaration_of(function).name)
-    assert harness.audit().moving or found.missing == 0
-    return found.delivered, found.dead, found.waiting
 
 
 def is_paused(harness: Harness, *, times: int = 1) -> bool:
@@ -83,14 +68,14 @@ def cpu_ticks(pid: int) -> int:
     return int(words[11]) + int(words[12])
 
 
-def test_all_processes_wait_and_one_alone_tries_one_event(harness: Harness, start: Start) -> None:
+def test_all_processes_wait_and_only_one_tries_one_event(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     command = start(distant, 3)
     until(
         lambda: harness.connection.scard("rq:workers:deliver-distant") == 3,
         "they are there: none comes after the pause",
     )
-    brought_apart(harness, *["sleeps"] * 9)
+    accept_and_expand_each(harness, *["sleeps"] * 9)
     until(lambda: len(recorded_lines("called")) == 3, "each has one in hands")
     until(
         lambda: is_paused(harness) and not harness.connection.zcard(keys.rq_started("deliver-distant")),
@@ -109,16 +94,14 @@ def test_all_processes_wait_and_one_alone_tries_one_event(harness: Harness, star
     over(harness)
     until(lambda: len(recorded_lines("called")) > before + 1, "somebody tries again")
     unavailable_file().unlink()
-    until(lambda: at(harness) == (9, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=9), "all is delivered")
 
     assert command.stop() == 0
     assert len(recorded_lines("called")) == before + 1 + 9
     assert harness.audit().balances
 
 
-def test_workers_at_rest_in_a_pause_ask_redis_a_few_times_a_second_and_stop_when_told(
-    harness: Harness, start: Start
-) -> None:
+def test_paused_workers_poll_redis_a_few_times_a_second_and_stop_when_asked(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     harness.accept(*statuses(["1"]))
     harness.expand()
@@ -137,12 +120,10 @@ def test_workers_at_rest_in_a_pause_ask_redis_a_few_times_a_second_and_stop_when
     assert harness.connection.hget(keys.paused("distant"), "times") == before
     assert len(recorded_lines("called")) == 1
     assert command.stop() == 0
-    assert at(harness) == (0, 0, 1)
+    assert harness.totals(distant) == HandlerTotals(waiting=1)
 
 
-def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lease_is_over(
-    harness: Harness, start: Start
-) -> None:
+def test_a_probe_that_is_killed_loses_nothing_and_another_tries_after_its_lease(harness: Harness, start: Start) -> None:
     unavailable_file().write_text("600")
     harness.accept(status(record("1", client_message_id="sleeps"), record("2")))
     harness.expand()
@@ -158,7 +139,7 @@ def test_a_probe_that_is_killed_loses_nothing_and_another_one_tries_when_its_lea
     os.kill(int(recorded_lines("called")[-1][0]), signal.SIGKILL)
     unavailable_file().unlink()
     over(harness)
-    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=2), "all is delivered")
 
     assert [message for _, message in recorded_lines("called")] == ["1", "1", "1", "2"]
     assert pause.read_state(harness.connection, "distant") is None
@@ -175,13 +156,15 @@ def test_a_worker_killed_right_after_its_pause_loses_nothing(harness: Harness, s
 
     unavailable_file().unlink()
     over(harness)
-    until(lambda: at(harness) == (5, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=5), "all is delivered")
     assert harness.audit().balances
 
 
-def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(harness: Harness, start: Start) -> None:
+def test_an_event_that_kills_its_worker_is_the_only_dead_letter_during_a_pause_too(
+    harness: Harness, start: Start
+) -> None:
     unavailable_file().write_text("600")
-    brought_apart(harness, "", "", "", "kills")
+    accept_and_expand_each(harness, "", "", "", "kills")
     start(distant)
     until(lambda: is_paused(harness), "it is paused")
     until(lambda: len(harness.waiting_jobs("deliver-distant")) == 4, "all wait")
@@ -192,14 +175,14 @@ def test_an_event_that_kills_its_worker_dies_alone_under_a_pause_too(harness: Ha
     def lived() -> bool:
         if is_paused(harness):
             over(harness)  # nobody has to wait for the leases of those that died
-        return at(harness) == (3, 1, 0)
+        return harness.totals(distant) == HandlerTotals(delivered=3, dead=1)
 
     until(lived, "one is dead, the others are delivered")
     assert [message for _, message in recorded_lines("called")].count("4") == 3
     assert harness.audit().balances
 
 
-def test_an_operator_switches_a_handler_off_and_on_again(harness: Harness, start: Start) -> None:
+def test_an_operator_pauses_and_resumes_a_handler(harness: Harness, start: Start) -> None:
     pause.pause(harness.connection, "distant")
     harness.accept(*statuses(["1", "2"]))
     harness.expand()
@@ -209,21 +192,21 @@ def test_an_operator_switches_a_handler_off_and_on_again(harness: Harness, start
     clock = harness.connection.time()[0]
     until(lambda: harness.connection.time()[0] >= clock + 2, "some seconds are over")
     assert recorded_lines("called") == []
-    assert at(harness) == (0, 0, 2)
+    assert harness.totals(distant) == HandlerTotals(waiting=2)
 
     assert pause.resume(harness.connection, "distant")
 
-    until(lambda: at(harness) == (2, 0, 0), "all is delivered")
+    until(lambda: harness.totals(distant) == HandlerTotals(delivered=2), "all is delivered")
 
 
 @pytest.mark.parametrize("function", [opening, connecting], ids=["def", "async def"])
-def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work_under_way(
+def test_a_lifespan_is_opened_once_in_each_process_and_closed_at_a_stop_with_calls_in_flight(
     harness: Harness, start: Start, function: Callable[..., object]
 ) -> None:
     command = start(function, 2)
     there = f"rq:workers:deliver-{declaration_of(function).name}"
     until(lambda: harness.connection.scard(there) == 2, "they are there, so that neither takes all of it along")
-    brought_apart(harness, *[""] * 20)
+    accept_and_expand_each(harness, *[""] * 20)
     until(lambda: len({process for process, _ in recorded_lines("called")}) == 2, "both are at work")
 
     assert command.stop() == 0
@@ -231,13 +214,15 @@ def test_a_lifespan_is_entered_once_in_each_process_and_left_at_a_stop_with_work
     assert sorted(recorded_lines("opened")) == sorted(recorded_lines("closed"))
     assert {process for process, _ in recorded_lines("opened")} == {process for process, _ in recorded_lines("called")}
     assert len(recorded_lines("opened")) == 2
-    assert at(harness, function)[0] == len(recorded_lines("called")), "each call that began was let end, and is settled"
+    assert harness.totals(function).delivered == len(recorded_lines("called")), (
+        "each call that began was let end, and is settled"
+    )
     assert (recorded_lines("called-elsewhere"), recorded_lines("closed-elsewhere")) == ([], []), (
         "all of it is on one loop"
     )
 
 
-def test_what_cannot_be_opened_ends_its_process_which_is_started_again_and_no_event_is_touched(
+def test_a_process_whose_lifespan_cannot_be_opened_is_restarted_and_no_event_loses_an_attempt(
     harness: Harness, start: Start
 ) -> None:
     unavailable_file().write_text("")
@@ -245,14 +230,17 @@ def test_what_cannot_be_opened_ends_its_process_which_is_started_again_and_no_ev
     harness.expand()
     command = start(unready)
     until(lambda: len(recorded_lines("tried")) >= 3, "it is started again and again")
-    assert at(harness, unready) == (0, 0, 1)
+    assert harness.totals(unready) == HandlerTotals(waiting=1)
     assert command.process.poll() is None, "the supervisor goes on"
     unavailable_file().unlink()
 
-    until(lambda: at(harness, unready) == (1, 0, 0), "it is delivered, although it has one attempt only")
+    until(
+        lambda: harness.totals(unready) == HandlerTotals(delivered=1),
+        "it is delivered, although it has one attempt only",
+    )
 
     assert (
-        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_witnesses.py:"
+        "action=handler_lifespan_failed handler=unready cause=ConnectionRefusedError at pausing_handlers.py:"
         in command.log
     )
     assert "35699000001" not in command.log

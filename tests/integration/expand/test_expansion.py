@@ -22,24 +22,24 @@ from tests.integration.harness import (
 )
 from tests.redis_server import RedisServer
 from workers.expand import expansion
-from workers.runtime import steps as settling
+from workers.expand.fan_out import FanOutStep
 
 _PAYLOADS = Path(__file__).parents[2] / "payloads"
 
 
 @handler(ReportEvent, ReplyEvent)
 def everything(event: ReportEvent | ReplyEvent) -> None:
-    """Take all there is."""
+    """Accept everything."""
 
 
 @handler(ReportEvent, statuses={"UNDELIV"})
 def failures(event: ReportEvent) -> None:
-    """Take what will not arrive."""
+    """Accept final failures."""
 
 
 @handler(ReplyEvent)
 def chat(event: ReplyEvent) -> None:
-    """Take replies."""
+    """Accept replies."""
 
 
 def test_each_record_of_a_callback_becomes_an_event_for_each_handler_that_wants_it(redis_server: RedisServer) -> None:
@@ -138,7 +138,7 @@ def test_reports_that_differ_in_what_the_gateway_said_are_different_events(redis
     ],
 )
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a batch each"])
-def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_other(  # noqa: PLR0917 # a table's columns
+def test_a_reply_is_identified_by_its_message_id_or_else_by_its_req_uuid(  # noqa: PLR0917 # a table's columns
     redis_server: RedisServer,
     replies: list[tuple[str | None, str | None]],
     unique: int,
@@ -159,7 +159,7 @@ def test_a_reply_is_known_by_its_message_and_by_its_request_where_it_has_no_othe
         assert ("action=req_uuid_reused" in caplog.text) == bool(reused)
 
 
-def test_a_reused_req_uuid_is_warned_of_at_most_once_a_minute(
+def test_a_reused_req_uuid_is_logged_at_most_once_a_minute(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expansion, "MAX_CHUNK_WRITES", 2)
@@ -171,7 +171,7 @@ def test_a_reused_req_uuid_is_warned_of_at_most_once_a_minute(
         assert (harness.counters()[keys.REUSED_REQ_UUIDS], caplog.text.count("action=req_uuid_reused")) == (8, 1)
 
 
-def test_what_two_sources_say_alike_are_two_events(redis_server: RedisServer) -> None:
+def test_equal_reports_of_two_sources_are_two_events(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, everything) as harness:
         for source in ("one", "other"):
             harness.accept(
@@ -198,14 +198,14 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
         return one
 
     steps: list[tuple[int, int]] = []
-    fan_out = settling.Steps.fan_out
+    fan_out = FanOutStep.fan_out
 
-    def counted(self: settling.Steps, **options: Any) -> Any:
+    def counted(self: FanOutStep, **options: Any) -> Any:
         written = sum(1 + offer.mask.count("1") for offer in options["events"])
         steps.append((written, sum(len(offer.event) for offer in options["events"]) * number))
         return fan_out(self, **options)
 
-    monkeypatch.setattr(settling.Steps, "fan_out", counted)
+    monkeypatch.setattr(FanOutStep, "fan_out", counted)
     with open_harness(redis_server.url, *(named(f"h{n}") for n in range(number))) as harness:
         harness.accept(*statuses([str(n) for n in range(2000)], bundle=500))
         harness.accept(*statuses([f"large {n}" for n in range(20)], bundle=1, client_message_id="x" * 900_000))
@@ -218,7 +218,7 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
         assert max(size for _, size in steps) <= expansion.MAX_CHUNK_BYTES + one_event * number
 
 
-def test_an_event_is_new_again_once_it_is_forgotten(redis_server: RedisServer) -> None:
+def test_an_event_is_new_again_once_its_mark_has_expired(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, chat, everything, dedupe_seconds=100) as harness:
         harness.accept(status(record("1")), reply("m1", "q1"))
         harness.expand()
@@ -237,7 +237,9 @@ def test_an_event_is_new_again_once_it_is_forgotten(redis_server: RedisServer) -
         assert harness.audit().unique == 3
 
 
-def test_unreadable_records_are_set_aside_with_their_paths_and_their_siblings_go_on(redis_server: RedisServer) -> None:
+def test_unreadable_records_are_quarantined_with_their_paths_and_the_others_become_events(
+    redis_server: RedisServer,
+) -> None:
     with open_harness(redis_server.url, everything) as harness:
         body = status(record("1"), {"status": "SEEN"}, record("2"), record("3", status=""))
 
@@ -247,9 +249,9 @@ def test_unreadable_records_are_set_aside_with_their_paths_and_their_siblings_go
         assert len(harness.waiting_event_ids(everything)) == 2
         entries = harness.quarantine()
         assert sum(int(entry["records"]) for entry in entries) == 2
-        told = " ".join(entry["error"] for entry in entries)
-        assert "$.data[1].message_id" in told
-        assert "$.data[3].status" in told
+        failure_fields = " ".join(entry["error"] for entry in entries)
+        assert "$.data[1].message_id" in failure_fields
+        assert "$.data[3].status" in failure_fields
         assert {(entry["kind"], entry["source"], entry["received_ms"]) for entry in entries} == {
             ("status", "gw", str(RECEIVED_MS))
         }
@@ -258,7 +260,7 @@ def test_unreadable_records_are_set_aside_with_their_paths_and_their_siblings_go
 
 
 @pytest.mark.parametrize("body", ["no JSON", '{"data":7}', '{"data":[{"status":"SEEN"}]}', "[]"])
-def test_a_body_that_cannot_be_read_at_all_is_set_aside_whole(redis_server: RedisServer, body: str) -> None:
+def test_an_unreadable_body_is_quarantined_whole(redis_server: RedisServer, body: str) -> None:
     with open_harness(redis_server.url, everything) as harness:
         harness.accept(status(record("1")), Accepted("status", "gw", RECEIVED_MS, 4, body), status(record("2")))
 
@@ -286,7 +288,7 @@ def test_five_thousand_events_go_to_the_handlers_in_jobs_of_a_hundred(redis_serv
         assert harness.audit().balances
 
 
-def test_one_run_takes_along_what_waits_behind_it(redis_server: RedisServer) -> None:
+def test_one_run_coalesces_what_waits_behind_it(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, everything) as harness:
         for n in range(30):
             harness.accept(status(record(str(n))))
@@ -299,7 +301,7 @@ def test_one_run_takes_along_what_waits_behind_it(redis_server: RedisServer) -> 
 
 
 @pytest.mark.parametrize("limit", ["MAX_ITEMS", "MAX_BYTES"])
-def test_a_run_takes_along_no_more_than_its_limits(
+def test_a_run_coalesces_no_more_than_its_limits(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     with open_harness(redis_server.url, everything) as harness:
@@ -315,7 +317,7 @@ def test_a_run_takes_along_no_more_than_its_limits(
         assert [len(events) for events in jobs] == [4, 4, 2], "two batches of two records fit in each run"
 
 
-def test_a_batch_larger_than_the_limits_is_expanded_all_the_same(
+def test_a_batch_larger_than_the_limits_is_still_expanded(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expansion, "MAX_ITEMS", 1)
@@ -327,7 +329,7 @@ def test_a_batch_larger_than_the_limits_is_expanded_all_the_same(
         assert len(harness.waiting_event_ids(everything)) == 50
 
 
-def test_nothing_is_left_but_marks_and_counters_once_all_is_delivered(redis_server: RedisServer) -> None:
+def test_once_all_is_delivered_only_marks_and_counters_remain(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, everything, failures, chat) as harness:
         harness.accept(*statuses([str(n) for n in range(300)]), reply("m1", "q1"), status(record("1"), record("1")))
         harness.accept(status(record("x", "UNDELIV"), {"status": 1}))
@@ -346,7 +348,7 @@ def test_nothing_is_left_but_marks_and_counters_once_all_is_delivered(redis_serv
         assert (harness.audit().balances, harness.audit().pending) == (True, 0)
 
 
-def test_a_job_of_a_newer_release_harms_nobody_else(
+def test_a_job_of_a_newer_release_does_not_affect_others(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with open_harness(redis_server.url, everything) as harness:
@@ -375,7 +377,7 @@ def test_a_job_deleted_by_hand_while_it_waited_is_passed_over(redis_server: Redi
         assert harness.audit().missing == 1, "and the audit says so"
 
 
-def test_without_a_handler_that_wants_them_events_are_counted_and_let_go(redis_server: RedisServer) -> None:
+def test_events_that_no_handler_wants_are_only_counted(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, chat) as harness:
         harness.accept(status(record("1"), record("2")))
 

@@ -1,4 +1,4 @@
-"""Expansion that is disturbed: killed, cut off, overtaken, or done by several at once. No event is lost or doubled."""
+"""Expansion with faults: killed, disconnected, overtaken, or done by several at once. No event is lost or doubled."""
 
 import random
 import time
@@ -11,11 +11,11 @@ import pytest
 from shared import keys, queues
 from tests.integration import faults, recorders
 from tests.integration.faults import Fault, StageRun
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
 from tests.redis_server import RedisServer
 from workers.expand import expansion
 from workers.runtime.job_transitions import JobTransitions
-from workers.runtime.steps import StaleRun, Steps
+from workers.runtime.run_errors import StaleRun
 
 pytestmark = pytest.mark.usefixtures("_hurried")
 
@@ -26,12 +26,12 @@ def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
 
 
-def keep_a_little_of_everything(harness: Harness) -> None:
+def accept_all_kinds(harness: Harness) -> None:
     harness.accept(status(record("1"), record("2"), record("1")), reply("m1", "q1"), reply("m1", "q2"))
     harness.accept(status(record("2"), {"no": "record"}, record("3")), reply("m1", "q3"))
     harness.accept(status(record("4")))
@@ -52,15 +52,15 @@ def assert_all_is_expanded_once(harness: Harness) -> None:
 @pytest.mark.parametrize("fault", ["killed", "unsent", "lost"])
 def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(harness: Harness, fault: Fault) -> None:
     stage_run = StageRun(harness.url, "expand")
-    keep_a_little_of_everything(harness)
+    accept_all_kinds(harness)
     fault_points = stage_run.fault_points()
     assert_all_is_expanded_once(harness)
     assert len(fault_points) > 10
 
-    # One of the three also has the exchanges before the first job is popped, which are every worker's.
+    # One of the three also covers the exchanges before the first job is popped, which all workers have.
     for at in range(1, fault_points[-1] + 1) if fault == "killed" else fault_points:
         harness.connection.flushall()
-        keep_a_little_of_everything(harness)
+        accept_all_kinds(harness)
 
         stage_run.run_with_fault_and_rerun(at, fault)
 
@@ -70,7 +70,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(ha
             raise AssertionError(f"{fault} at exchange {at} of {fault_points}") from exc
 
 
-def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(harness: Harness) -> None:
+def test_a_batch_of_several_chunks_continues_where_its_killed_run_stopped(harness: Harness) -> None:
     stage_run = StageRun(harness.url, "expand")
     seen: set[int] = set()
     harness.accept(status(record("1")))
@@ -94,7 +94,7 @@ def test_a_batch_of_several_commits_goes_on_where_its_killed_run_was(harness: Ha
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_two_processes_with_the_same_events_make_each_of_them_once(harness: Harness, seed: int) -> None:
+def test_two_processes_with_the_same_events_deliver_each_once(harness: Harness, seed: int) -> None:
     rounds = random.Random(seed)
     ids = [str(n) for n in range(400)]
     for _ in range(4):
@@ -114,7 +114,7 @@ def test_two_processes_with_the_same_events_make_each_of_them_once(harness: Harn
     assert sums.received == sums.unique + sums.duplicate == 4 * 10 * 41
 
 
-def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole(harness: Harness) -> None:
+def test_two_processes_that_expand_one_batch_of_many_chunks_lose_and_double_nothing(harness: Harness) -> None:
     for _ in range(4):
         harness.accept(*statuses([str(n) for n in range(1500)], bundle=50))
 
@@ -124,30 +124,31 @@ def test_two_processes_that_expand_one_batch_of_many_commits_each_leave_it_whole
     assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (1500, 4500, 0)
 
 
-def test_a_run_whose_job_another_has_gone_on_with_gives_up_without_harm(harness: Harness) -> None:
+def test_a_run_whose_job_another_worker_owns_ends_without_effect(harness: Harness) -> None:
     harness.accept(status(record("1")))
     job_id = harness.connection.lpop(keys.rq_queue(queues.EXPAND)).decode()
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data"))
-    stale, steps = Steps(harness.connection), Steps(harness.connection)
-    run = expansion.Expander(steps=stale, handlers=harness.handlers, dedupe_seconds=60)
-    portions = stale.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
-
-    expansion.Expander(steps=steps, handlers=harness.handlers, dedupe_seconds=60).run(
-        job_id=job_id, arguments=arguments
+    stale, other = (
+        expansion.Expander(connection=harness.connection, handlers=harness.handlers, dedupe_seconds=60)
+        for _ in range(2)
     )
-    stale.claim = lambda **_: portions  # type: ignore[method-assign]
+    step = stale._claim_step
+    claimed = step.claim(queue=queues.EXPAND, job_id=job_id, own_arguments=arguments, max_items=1, max_bytes=1)
+
+    other.run(job_id=job_id, arguments=arguments)
+    step.claim = lambda **_: claimed  # type: ignore[method-assign]
     with pytest.raises(StaleRun):
-        run.run(job_id=job_id, arguments=arguments)
+        stale.run(job_id=job_id, arguments=arguments)
 
     assert (harness.audit().unique, harness.audit().duplicate) == (1, 0)
     assert len(harness.waiting_event_ids(recorders.single)) == 1
 
 
-def test_a_job_that_took_others_along_is_not_itself_taken_along(harness: Harness) -> None:
+def test_a_job_that_coalesced_others_is_not_coalesced_itself(harness: Harness) -> None:
     for n in range(4):
         harness.accept(status(record(str(n))))
     _first, second, third, _fourth = harness.waiting_jobs(queues.EXPAND)
-    # A run of `second` took `third` along, and was put back: both are its own affair until it runs again.
+    # A run of `second` coalesced `third`, and was requeued: `third` waits for the next run of `second`.
     harness.connection.lrem(keys.rq_queue(queues.EXPAND), 1, third)
     harness.connection.rpush(keys.coalesced(second), third)
 
@@ -157,7 +158,7 @@ def test_a_job_that_took_others_along_is_not_itself_taken_along(harness: Harness
     assert not harness.connection.exists(keys.coalesced(second))
 
 
-def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(harness: Harness) -> None:
+def test_a_job_that_is_in_the_queue_twice_is_expanded_once(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.accept(status(record("2")))
     for job_id in reversed(harness.waiting_jobs(queues.EXPAND)):
@@ -168,7 +169,7 @@ def test_a_job_that_stands_in_the_queue_twice_is_expanded_once(harness: Harness)
     assert (harness.audit().unique, harness.audit().duplicate, harness.audit().missing) == (2, 0, 0)
 
 
-def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(harness: Harness) -> None:
+def test_jobs_coalesced_by_a_job_that_is_deleted_by_hand_are_still_expanded(harness: Harness) -> None:
     for n in range(3):
         harness.accept(status(record(str(n))))
     _first, second, third = harness.waiting_jobs(queues.EXPAND)
@@ -182,7 +183,7 @@ def test_what_a_job_took_along_goes_on_when_the_job_is_deleted_by_hand(harness: 
     assert harness.audit().missing == 1, "only what was deleted"
 
 
-def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(harness: Harness) -> None:
+def test_an_orphan_of_a_worker_that_died_is_requeued_after_two_checks(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.connection.lmove(keys.rq_queue(queues.EXPAND), keys.rq_intermediate(queues.EXPAND), "LEFT", "RIGHT")
     keeper = harness.maintenance()
@@ -198,9 +199,7 @@ def test_a_job_popped_by_a_worker_that_died_is_given_back_after_two_looks(harnes
 
 
 @pytest.mark.parametrize("is_expanded", [False, True], ids=["still waits", "has ended"])
-def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(
-    harness: Harness, is_expanded: bool
-) -> None:
+def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_its_new_owner(harness: Harness, is_expanded: bool) -> None:
     harness.accept(status(record("1")))
     slow: Any = harness.worker(queues.EXPAND)
     slow.register_birth()
@@ -225,23 +224,23 @@ def test_a_worker_that_was_slow_to_start_a_job_leaves_it_to_whom_it_was_given(
     keeper.close()
 
 
-def test_a_run_that_two_put_back_is_in_the_queue_once(harness: Harness) -> None:
+def test_a_job_that_is_requeued_twice_is_in_the_queue_once(harness: Harness) -> None:
     harness.accept(status(record("1")))
     worker: Any = harness.worker(queues.EXPAND)
     job, queue = worker.dequeue_job_and_maintain_ttl(None)
     runs: list[Any] = []
     worker.perform_job = lambda _job, _queue, execution: runs.append(execution)
     worker.execute_job(job, queue)
-    places = JobTransitions(queues.EXPAND, connection=harness.connection)
+    transitions = JobTransitions(queues.EXPAND, connection=harness.connection)
 
-    assert places.requeue(runs[0], to="front", finished={}, died=True)
-    assert not places.requeue(runs[0], to="front", finished={}, died=True)
+    assert transitions.requeue(runs[0], to="front", finished={}, died=True)
+    assert not transitions.requeue(runs[0], to="front", finished={}, died=True)
 
     assert harness.waiting_jobs(queues.EXPAND) == [job.id]
     assert harness.connection.hget(keys.job(job.id), "deaths") == b"1"
 
 
-def test_a_lease_that_ran_out_gives_the_job_back_once_however_many_look(
+def test_a_job_whose_lease_ran_out_is_requeued_once_by_several_supervisors(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.accept(status(record("1")))

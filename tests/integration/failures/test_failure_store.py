@@ -7,7 +7,7 @@ import pytest
 
 from shared import batches, connections, keys
 from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
-from tests.integration.harness import RECEIVED_MS, Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.failures.failure import FailureNotFound, StillUnreadable
 from workers.failures.failure_list import QUARANTINE, dead_letters_of
@@ -19,7 +19,7 @@ MANY = 1100
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing) as made:
         yield made
 

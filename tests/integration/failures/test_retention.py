@@ -9,7 +9,7 @@ import pytest
 from shared import batches, connections, events, keys, wire
 from shared.batches import Quarantined
 from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, reply, status
 from tests.redis_server import RedisServer
 from workers.failures.failure_list import QUARANTINE, dead_letters_of
 from workers.failures.retention import FailureTrimmer, TrimResult, TrimScript
@@ -20,7 +20,7 @@ DEAD = keys.dead("refusing")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, refusing) as made:
         yield made
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared import batches, keys
 from tests.integration.failures.failure_lists import checked_bytes, quarantined
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
+from tests.integration.harness import Harness, open_harness
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 
@@ -15,7 +15,7 @@ MAX_BYTES = 1 << 20
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url) as made:
         yield made
 

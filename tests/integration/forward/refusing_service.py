@@ -1,4 +1,4 @@
-"""Targets that refuse: everything for a while, or some events always."""
+"""A target that refuses everything for a while, or some events always."""
 
 import asyncio
 import json
@@ -9,26 +9,26 @@ from tests.integration.forward.services import Answer, Request, Service, says
 
 
 def message_id(request: Request) -> str:
-    """Return which event a request brings."""
+    """Return the message id in a request."""
     found: str = json.loads(request.body)["data"]["message_id"]
     return found
 
 
 def message_ids(service: Service) -> list[str]:
-    """Return which events a service has seen, in their order."""
+    """Return the message ids that a service received, in order."""
     return [message_id(request) for request in service.requests]
 
 
 @dataclass
-class Mood:
-    """What a target refuses with `status` now: everything while it `is_down`, and always what is `bad`."""
+class Refusing:
+    """What a target refuses with `status`: everything while it `is_down`, and always the events that are `bad`."""
 
     is_down: bool = False
     bad: Callable[[str], bool] = lambda _message_id: False
     status: int = 404
 
     def answer(self) -> Answer:
-        """Return how it answers."""
+        """Return the answer of the service."""
 
         async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
             refuses = self.is_down or self.bad(message_id(request))

@@ -1,4 +1,4 @@
-"""A service to forward to, on loopback, in a thread of its own. It counts connections, and answers as it is told."""
+"""A target on loopback, in a thread of its own: it counts connections and answers as a test says."""
 
 import asyncio
 import ssl
@@ -6,9 +6,11 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from callbacks import Event
+from shared import keys
+from tests.integration.harness import Harness
 from workers.handlers.forward import targets
 from workers.handlers.forward.sender import HandlerReturn, Sender
 from workers.handlers.forward.targets import Target
@@ -19,7 +21,7 @@ OTHER_SECRET: Final = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived; `headers` in small letters."""
+    """One request as it arrived; the names of `headers` are in lower case."""
 
     target: str
     headers: Mapping[str, str]
@@ -41,7 +43,7 @@ Answer: TypeAlias = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 def says(status: int, body: bytes = b"", *, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer every request alike."""
+    """Return an answer that is the same for each request."""
 
     async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
         lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}"]
@@ -52,7 +54,7 @@ def says(status: int, body: bytes = b"", *, headers: Mapping[str, str] | None = 
 
 
 def writes(data: bytes, *, then_close: bool = True) -> Answer:
-    """Answer with these bytes, whatever they are, and close or go silent."""
+    """Return an answer of these bytes, after which the connection is closed or stays silent."""
 
     async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
@@ -65,7 +67,7 @@ def writes(data: bytes, *, then_close: bool = True) -> Answer:
 
 
 def in_turn(*answers: Answer) -> Answer:
-    """Answer the first request with the first of these, and so on; the last goes on for ever."""
+    """Return an answer that uses `answers` in turn; the last one is repeated."""
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         await answers[min(request.number, len(answers)) - 1](request, writer)
@@ -75,7 +77,7 @@ def in_turn(*answers: Answer) -> Answer:
 
 @contextmanager
 def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Service]:
-    """Run a service; what it sees grows as it arrives."""
+    """Run a service; what it received grows while it runs."""
     service = Service()
     loop = asyncio.new_event_loop()
     talks: set[asyncio.Task[None]] = set()
@@ -109,7 +111,7 @@ def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0)
         for task in talks:
             task.cancel()
         await asyncio.gather(*talks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # the transports' own last words
+        await asyncio.sleep(0.01)  # let the transports close
 
     server = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
@@ -124,14 +126,14 @@ def serving(answer: Answer, *, tls: ssl.SSLContext | None = None, port: int = 0)
 
 
 def target(url: str, **options: str) -> Target:
-    """Give a target as the environment would describe it, on loopback."""
+    """Return a target on loopback, read from variables."""
     given = {"URL": url, "SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
-    (make_handler,) = targets.read_targets({f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()})
-    return make_handler
+    (found,) = targets.read_targets({f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()})
+    return found
 
 
 def sent(to: Sender | Target, *events: Event) -> list[HandlerReturn]:
-    """Send events one after the other, as a worker process does that opens the sender first."""
+    """Open a sender and send events one after the other, as a worker process does."""
     sender = Sender(to) if isinstance(to, Target) else to
 
     async def send(found: Sequence[Event]) -> list[HandlerReturn]:
@@ -139,3 +141,10 @@ def sent(to: Sender | Target, *events: Event) -> list[HandlerReturn]:
             return [await sender.send(event) for event in found]
 
     return asyncio.run(send(events))
+
+
+def deliver_after_pause(harness: Harness, function: Callable[..., Any]) -> None:
+    """Let the time of the pause be over, and deliver what can be."""
+    if harness.connection.exists(keys.paused("forward")):
+        harness.connection.hset(keys.paused("forward"), "until_ms", 1)
+    harness.deliver(function)

@@ -1,4 +1,4 @@
-"""Calls that are broken off, at any step: the next ones find the target as if nothing had been."""
+"""Calls that are cancelled at any step: the next calls work as if nothing had happened."""
 
 import asyncio
 import random
@@ -25,11 +25,11 @@ def reports(number: int) -> list[Event]:
 
 async def quick(request: Request, writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(0.002)
-    await says(200, b"taken")(request, writer)
+    await says(200, b"ok")(request, writer)
 
 
-async def broken_off_after(sender: Sender, steps: int) -> bool:
-    """Send an event and break the call off after so many steps of the loop; return whether it was still under way."""
+async def cancelled_after(sender: Sender, steps: int) -> bool:
+    """Send an event and cancel the call after `steps` steps of the loop; return whether it was still running."""
     call = asyncio.create_task(sender.send(samples.report()))
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -38,33 +38,33 @@ async def broken_off_after(sender: Sender, steps: int) -> bool:
     return isinstance(result, asyncio.CancelledError)
 
 
-async def broken_off_at_every_step(sender: Sender, *, is_new: bool) -> int:
-    """Break calls off after one step more each time, and send after each; return how many steps a whole call takes."""
+async def cancelled_at_every_step(sender: Sender, *, is_new: bool) -> int:
+    """Cancel calls after 0, 1, 2, … steps, and send an event after each; return how many steps a whole call takes."""
     async with sender.open():
         steps = 0
         while True:
             if not is_new:
-                assert await sender.send(samples.report()) is None, "so that a connection is there"
-            was_under_way = await broken_off_after(sender, steps)
+                assert await sender.send(samples.report()) is None, "which opens a connection"
+            was_under_way = await cancelled_after(sender, steps)
             assert await sender.send(samples.report()) is None, f"after {steps} steps"
             if not was_under_way:
                 return steps
             steps += 1
 
 
-@pytest.mark.parametrize("is_new", [True, False], ids=["while it is connected", "over a connection that is there"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["while it is connected", "over an open connection"])
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
-def test_a_call_may_be_broken_off_at_any_step(is_new: bool, is_tls: bool, tmp_path: Path) -> None:
+def test_a_call_may_be_cancelled_at_any_step(is_new: bool, is_tls: bool, tmp_path: Path) -> None:
     authority, context, _ = secure(tmp_path)
-    answer = says(200, b"taken", headers={"Connection": "close"} if is_new else {})
+    answer = says(200, b"ok", headers={"Connection": "close"} if is_new else {})
     with serving(answer, tls=context if is_tls else None) as service:
         to = target(service.url, CONCURRENCY="1", TIMEOUT_SECONDS="5", CA=str(authority))
 
-        assert asyncio.run(broken_off_at_every_step(Sender(to), is_new=is_new)) >= 5
+        assert asyncio.run(cancelled_at_every_step(Sender(to), is_new=is_new)) >= 5
 
 
-def test_runs_that_are_broken_off_at_any_moment_leave_every_connection_usable() -> None:
-    def broken_off(caller: Caller, events: Sequence[Event], after: int) -> None:
+def test_runs_that_end_at_any_moment_leave_every_connection_usable() -> None:
+    def end_early(caller: Caller, events: Sequence[Event], after: int) -> None:
         run = caller.call(events)
         for _ in range(after):
             next(run)
@@ -74,6 +74,6 @@ def test_runs_that_are_broken_off_at_any_moment_leave_every_connection_usable() 
         function = make_handler(target(service.url, CONCURRENCY=str(AT_ONCE), TIMEOUT_SECONDS="10"))
         with Caller(declaration_of(function)) as caller:
             for _ in range(15):
-                broken_off(caller, reports(4 * AT_ONCE), random.randint(1, 3 * AT_ONCE))
+                end_early(caller, reports(4 * AT_ONCE), random.randint(1, 3 * AT_ONCE))
 
                 assert {type(outcome) for _, outcome in caller.call(reports(2 * AT_ONCE))} == {Done}

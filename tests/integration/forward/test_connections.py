@@ -1,4 +1,4 @@
-"""Which addresses are connected to, that they are those which were looked at, and whom TLS believes."""
+"""Which addresses are connected to, that they are the checked ones, and which certificates are trusted."""
 
 import asyncio
 import ssl
@@ -20,18 +20,18 @@ PUBLIC = "93.184.215.14"
 
 
 def answering(*answers: list[str]) -> tuple[Resolve, list[str]]:
-    """Give a resolver that answers each question in turn, and the questions."""
-    asked: list[str] = []
+    """Return a resolver that uses `answers` in turn, and the list of hosts that it resolved."""
+    hosts: list[str] = []
 
     async def resolve(host: str, _port: int) -> list[str]:
-        asked.append(host)
-        return answers[min(len(asked), len(answers)) - 1]
+        hosts.append(host)
+        return answers[min(len(hosts), len(answers)) - 1]
 
-    return resolve, asked
+    return resolve, hosts
 
 
 class Diverted(httpcore.AsyncNetworkBackend):
-    """Note which address is connected to, and connect to the loopback: the internet is not here."""
+    """Records which addresses are connected to, and connects to the loopback instead."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
@@ -48,8 +48,8 @@ class Diverted(httpcore.AsyncNetworkBackend):
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", port, timeout=timeout)
 
 
-def test_a_name_that_is_public_when_looked_at_is_not_asked_again_for_the_connection() -> None:
-    resolve, asked = answering([PUBLIC], ["127.0.0.1"])
+def test_a_host_is_resolved_once_for_a_connection_so_that_it_cannot_change_in_between() -> None:
+    resolve, hosts = answering([PUBLIC], ["127.0.0.1"])
     network = Diverted()
     with serving(says(200, headers={"Connection": "close"})) as service:
         url = service.url.replace("127.0.0.1", "rebinding.example")
@@ -59,10 +59,10 @@ def test_a_name_that_is_public_when_looked_at_is_not_asked_again_for_the_connect
         found = sent(Sender(to, network=backend), samples.report(), samples.report())
 
     assert found[0] is None
-    assert isinstance(found[1], Pause), "the second connection asked anew, and what it heard was looked at"
+    assert isinstance(found[1], Pause), "the second connection resolved the host again and checked the address"
     assert "rebinding.example is at 127.0.0.1, which is not a public address" in found[1].reason
     assert network.addresses == [PUBLIC]
-    assert asked == ["rebinding.example"] * 2
+    assert hosts == ["rebinding.example"] * 2
     assert [request.headers["host"] for request in service.requests] == [url.split("/")[2]]
 
 
@@ -79,7 +79,7 @@ def test_of_several_addresses_only_public_ones_are_tried() -> None:
     assert network.addresses == [PUBLIC]
 
 
-def test_a_host_that_must_not_be_connected_to_loses_no_event_and_burns_no_attempt() -> None:
+def test_a_host_with_no_allowed_address_loses_no_event_and_no_attempt() -> None:
     resolve, _ = answering(["169.254.169.254"])
     to = target("http://metadata.example/", ALLOW_PRIVATE="false")
 
@@ -92,7 +92,7 @@ def test_a_host_that_must_not_be_connected_to_loses_no_event_and_burns_no_attemp
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "017700000001", "localhost."])
-def test_an_address_in_disguise_is_looked_at_as_what_it_is(host: str) -> None:
+def test_an_unusual_spelling_of_an_address_is_checked_too(host: str) -> None:
     with serving(says(200)) as service:
         to = target(service.url.replace("127.0.0.1", host), ALLOW_PRIVATE="false")
 
@@ -110,7 +110,7 @@ def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
         assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [None]
 
 
-def test_a_resolver_that_never_answers_has_the_time_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_never_answers_has_the_time_out_for_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(_host: str, _port: int) -> list[str]:
         await asyncio.Event().wait()
         return []
@@ -125,16 +125,16 @@ def test_a_resolver_that_never_answers_has_the_time_of_a_connection(monkeypatch:
 
 
 def secure(folder: Path, **options: Any) -> tuple[Path, ssl.SSLContext, list[str | None]]:
-    """Give a certificate, a server's context with it, and the names that clients will have asked for."""
+    """Return the path of a certificate, a server's context with it, and the list of names that clients ask for."""
     path = self_signed(folder, **options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
-    asked: list[str | None] = []
-    context.sni_callback = lambda _socket, name, _context: asked.append(name)
-    return path, context, asked
+    hosts: list[str | None] = []
+    context.sni_callback = lambda _socket, name, _context: hosts.append(name)
+    return path, context, hosts
 
 
-def test_ones_own_authority_is_believed_where_it_is_named(tmp_path: Path) -> None:
+def test_the_file_of_certificates_that_is_set_is_trusted(tmp_path: Path) -> None:
     path, tls, _ = secure(tmp_path)
     with serving(says(200), tls=tls) as service:
         assert sent(target(service.url, CA=str(path)), samples.report(), samples.report()) == [None, None]
@@ -142,15 +142,15 @@ def test_ones_own_authority_is_believed_where_it_is_named(tmp_path: Path) -> Non
     assert service.connections == 1
 
 
-def test_the_name_and_not_the_address_is_what_tls_asks_for_and_checks(tmp_path: Path) -> None:
-    path, tls, asked = secure(tmp_path, names=[x509.DNSName("receiver.example")])
+def test_tls_uses_the_name_and_not_the_address(tmp_path: Path) -> None:
+    path, tls, hosts = secure(tmp_path, names=[x509.DNSName("receiver.example")])
     resolve, _ = answering(["127.0.0.1"])
     with serving(says(200), tls=tls) as service:
         to = target(service.url.replace("127.0.0.1", "receiver.example"), CA=str(path))
 
         assert sent(Sender(to, network=PinnedBackend(allow_private=True, resolve=resolve)), samples.report()) == [None]
 
-    assert asked == ["receiver.example"]
+    assert hosts == ["receiver.example"]
     assert service.requests[0].headers["host"].startswith("receiver.example:")
 
 
@@ -162,9 +162,7 @@ def test_the_name_and_not_the_address_is_what_tls_asks_for_and_checks(tmp_path: 
         pytest.param({"names": [HERE], "expired": True}, True, id="expired"),
     ],
 )
-def test_a_certificate_that_is_wrong_is_trouble_and_nothing_is_sent(
-    options: dict[str, Any], named: bool, tmp_path: Path
-) -> None:
+def test_with_a_wrong_certificate_nothing_is_sent(options: dict[str, Any], named: bool, tmp_path: Path) -> None:
     path, tls, _ = secure(tmp_path, **options)
     with serving(says(200), tls=tls) as service:
         (found,) = sent(target(service.url, **({"CA": str(path)} if named else {})), samples.report())
@@ -174,7 +172,7 @@ def test_a_certificate_that_is_wrong_is_trouble_and_nothing_is_sent(
     assert service.requests == []
 
 
-def test_what_stands_in_the_environment_makes_nobody_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_named_by_the_environment_are_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, tls, _ = secure(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     with serving(says(200), tls=tls) as service:
@@ -183,7 +181,7 @@ def test_what_stands_in_the_environment_makes_nobody_believed(tmp_path: Path, mo
     assert isinstance(found, Retry)
 
 
-def test_a_port_that_speaks_no_tls_is_trouble() -> None:
+def test_a_port_without_tls_is_retried() -> None:
     with serving(says(200)) as service:
         (found,) = sent(target(service.url.replace("http:", "https:")), samples.report())
 

@@ -1,4 +1,4 @@
-"""What becomes of an event when its target answers otherwise than with yes, badly, or not at all."""
+"""What becomes of an event when its target refuses it, answers badly, or does not answer."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ from tests.integration.forward.services import Answer, Request, in_turn, says, s
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import HandlerReturn, Sender
 
-# Seconds: a while for what never comes, and enough for a request to go out on a busy machine.
+# Seconds: the time-out where no response comes; long enough to send a request on a busy machine.
 SHORT = "1"
 
 
@@ -27,7 +27,7 @@ def outcome(answer: Answer, **options: str) -> HandlerReturn:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_any_yes_is_done(status: int) -> None:
+def test_any_2xx_is_done(status: int) -> None:
     assert outcome(says(status)) is None
 
 
@@ -41,7 +41,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
     assert elsewhere.connections == 0
 
 
-def test_a_refusal_sets_the_event_aside_with_the_answer() -> None:
+def test_a_refused_event_is_rejected_with_the_response() -> None:
     found = outcome(says(422, b'{"error":"no such order \xff\x1b[31m"}' + b"x" * 5000))
 
     assert isinstance(found, Reject)
@@ -51,7 +51,7 @@ def test_a_refusal_sets_the_event_aside_with_the_answer() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 599, 600, 999])
-def test_trouble_of_the_target_is_no_end_of_the_event(status: int) -> None:
+def test_an_error_of_the_target_is_retried(status: int) -> None:
     found = outcome(says(status, b"busy"))
 
     assert isinstance(found, Retry)
@@ -60,7 +60,7 @@ def test_trouble_of_the_target_is_no_end_of_the_event(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_target_that_asks_for_time_is_given_it_by_the_whole_queue(status: int) -> None:
+def test_retry_after_pauses_the_whole_queue(status: int) -> None:
     found = outcome(says(status, b"secret body", headers={"Retry-After": "17"}))
 
     assert isinstance(found, Pause)
@@ -69,7 +69,7 @@ def test_a_target_that_asks_for_time_is_given_it_by_the_whole_queue(status: int)
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         pytest.param(writes(b""), "closed the connection without an answer", id="closed"),
         pytest.param(writes(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "something that is not HTTP", id="not HTTP"),
@@ -81,16 +81,16 @@ def test_a_target_that_asks_for_time_is_given_it_by_the_whole_queue(status: int)
         pytest.param(writes(b"HTTP/1.1 200 OK\r\nX: ", then_close=False), "did not answer in time", id="half a head"),
     ],
 )
-def test_an_answer_that_is_none_is_told_in_words(answer: Answer, told: str) -> None:
-    found = outcome(answer, TIMEOUT_SECONDS=SHORT if "in time" in told else "20")
+def test_a_missing_or_broken_response_is_described_in_words(answer: Answer, message: str) -> None:
+    found = outcome(answer, TIMEOUT_SECONDS=SHORT if "in time" in message else "20")
 
     assert isinstance(found, Retry)
-    assert told in found.reason
+    assert message in found.reason
     assert "SSH" not in found.reason
     assert "s3cr3t" not in found.reason
 
 
-def test_a_head_that_trickles_has_the_time_of_the_whole() -> None:
+def test_a_slow_head_counts_into_the_time_out() -> None:
     async def trickle(_request: Request, writer: asyncio.StreamWriter) -> None:
         for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Slow: " + b"x" * 10_000:
             writer.write(bytes((byte,)))
@@ -103,7 +103,7 @@ def test_a_head_that_trickles_has_the_time_of_the_whole() -> None:
     assert "did not answer in time" in found.reason
 
 
-def test_informational_answers_without_end_have_the_time_of_the_whole() -> None:
+def test_endless_informational_responses_count_into_the_time_out() -> None:
     async def hints(_request: Request, writer: asyncio.StreamWriter) -> None:
         while not writer.is_closing():
             writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
@@ -115,7 +115,7 @@ def test_informational_answers_without_end_have_the_time_of_the_whole() -> None:
 
 @contextmanager
 def resetting() -> Iterator[str]:
-    """Give the address of a listener that resets every connection once it has read something."""
+    """Yield the URL of a listener that resets the first connection after it has read something."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def reset() -> None:
@@ -130,7 +130,7 @@ def resetting() -> Iterator[str]:
         thread.join()
 
 
-def test_a_connection_that_is_reset_is_trouble() -> None:
+def test_a_reset_connection_is_retried() -> None:
     with resetting() as url:
         (found,) = sent(target(url), samples.report())
 
@@ -138,14 +138,14 @@ def test_a_connection_that_is_reset_is_trouble() -> None:
     assert "connection" in found.reason
 
 
-def test_a_port_where_nobody_listens_is_trouble() -> None:
+def test_a_refused_connection_is_retried() -> None:
     (found,) = sent(target(f"http://127.0.0.1:{free_port()}/"), samples.report())
 
     assert isinstance(found, Retry)
     assert "could not be connected to" in found.reason
 
 
-def test_a_name_that_nobody_knows_is_trouble() -> None:
+def test_an_unknown_host_is_retried() -> None:
     (found,) = sent(target("https://nobody.invalid/"), samples.report())
 
     assert isinstance(found, Retry)
@@ -153,7 +153,7 @@ def test_a_name_that_nobody_knows_is_trouble() -> None:
 
 
 def flood(status: int, service: list[int]) -> Answer:
-    """Answer with a status and a body of ten billion bytes, of which `service` counts what was taken."""
+    """Return an answer with a body of ten billion bytes; `service[0]` counts the bytes that were read."""
 
     async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 {status} OK\r\nContent-Length: 10000000000\r\n\r\n".encode())
@@ -168,14 +168,14 @@ def flood(status: int, service: list[int]) -> Answer:
 
 @pytest.mark.parametrize(("status", "kind"), [(200, type(None)), (400, Reject), (500, Retry)])
 def test_a_body_of_ten_gigabytes_is_not_read(status: int, kind: type) -> None:
-    taken = [0]
+    read = [0]
 
-    assert isinstance(outcome(flood(status, taken)), kind)
-    assert taken[0] < 64 << 20, "what the sockets' buffers hold"
+    assert isinstance(outcome(flood(status, read)), kind)
+    assert read[0] < 64 << 20, "what the sockets' buffers hold"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(200, type(None)), (400, Reject), (500, Retry)])
-def test_a_body_that_never_comes_to_its_end_changes_nothing_of_the_status(
+def test_a_body_without_end_does_not_change_the_result(
     status: int, kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sending, "BODY_SECONDS", 0.05)
@@ -187,7 +187,7 @@ def test_a_body_that_never_comes_to_its_end_changes_nothing_of_the_status(
     assert found is None or found.reason.endswith("abc")
 
 
-def test_a_body_that_is_cut_short_changes_nothing_of_the_status() -> None:
+def test_a_truncated_body_does_not_change_the_result() -> None:
     assert outcome(writes(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")) is None
 
 
@@ -240,14 +240,14 @@ def test_a_target_that_refuses_everything_is_in_trouble(status: int) -> None:
     assert found[4].reason.endswith(f"answered {status}")
 
 
-def test_an_event_that_is_refused_among_others_comes_again_when_that_says_something() -> None:
+def test_an_event_that_is_refused_among_accepted_ones_is_retried_after_thirty_seconds() -> None:
     with serving(in_turn(says(200), says(404), says(200), says(404), says(404))) as service:
         found = sent(Sender(target(service.url)), *(samples.report() for _ in range(5)))
 
     assert [one.after_seconds for one in found if isinstance(one, Retry)] == [30.0, 30.0, None]
 
 
-def test_a_refused_event_says_that_the_target_is_there() -> None:
+def test_a_refused_event_shows_that_the_target_works() -> None:
     with serving(in_turn(says(500), says(500), says(500), says(500), says(400), says(500))) as service:
         found = sent(Sender(target(service.url)), *(samples.report() for _ in range(9)))
 

@@ -1,4 +1,4 @@
-"""Answers that mean harm, or are broken: each has an outcome, none makes the handler raise or the next event wait."""
+"""Malicious or broken responses: each has an outcome; none makes the handler raise or delays the next event."""
 
 import asyncio
 import random
@@ -19,7 +19,10 @@ LITERAL: Final = (
     *(f"HTTP/1.1 200 OK\r\nContent-Length: {number}\r\n\r\nabc" for number in NUMBERS),
     *(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{number}\r\nabc\r\n" for number in NUMBERS),
     *(f"HTTP/1.1 {number} What\r\nContent-Length: 0\r\n\r\n" for number in (*NUMBERS, "000", "099", "20", "2000")),
-    *(f"HTTP/1.1 302 Found\r\nLocation: {place}\r\n\r\n" for place in (*NUMBERS, "//", "http://[", "http://\xff/")),
+    *(
+        f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"
+        for location in (*NUMBERS, "//", "http://[", "http://\xff/")
+    ),
     "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
@@ -43,12 +46,12 @@ TOKENS: Final = (
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_body_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "BODY_SECONDS", 0.05)
 
 
 def sent_after_each(answers: Sequence[bytes]) -> None:
-    """Send an event to a target that answers so, and one to the same target after it has come to its senses."""
+    """Send an event for each of `answers`, and one more when the target answers 200 again."""
     answering = [b""]
 
     async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:

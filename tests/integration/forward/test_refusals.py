@@ -1,4 +1,4 @@
-"""Targets that refuse, through real workers: one that refuses everything costs no event, one bad event no other."""
+"""Targets that refuse, with real workers: one that refuses everything loses no event, a bad event loses no other."""
 
 import asyncio
 import time
@@ -9,18 +9,15 @@ from typing import Any
 import pytest
 
 from shared import keys
-from tests.integration.deliver.test_delivery import due_now
-from tests.integration.forward.refusing_service import Mood, message_ids
-from tests.integration.forward.services import SECRET, Request, says, serving, target
-from tests.integration.forward.test_workers import start, try_again  # noqa: F401
-from tests.integration.harness import Harness, _quick_server, quick_redis, statuses  # noqa: F401
+from tests.integration.forward.refusing_service import Refusing, message_ids
+from tests.integration.forward.services import SECRET, Request, deliver_after_pause, says, serving, target
+from tests.integration.harness import HandlerTotals, Harness, due_now, statuses
 from tests.integration.runtime.pools import Command
-from tests.integration.scripted_handlers import handler_totals
 from workers.handlers.forward import refusals, targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
 
-# A pause of 5 seconds and a second one fall into it.
+# Long enough for a pause of 5 seconds and a second one.
 REFUSED_SECONDS = 7.0
 
 Start = Callable[..., Harness]
@@ -28,37 +25,37 @@ Start = Callable[..., Harness]
 
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let refusals count that come within a moment."""
-    monkeypatch.setattr(refusals, "LEAST_SECONDS", 0.0)
+    """Count refusals that follow each other at once."""
+    monkeypatch.setattr(refusals, "MIN_SECONDS", 0.0)
 
 
-def bring(harness: Harness, *message_ids: str) -> None:
+def receive(harness: Harness, *message_ids: str) -> None:
     harness.accept(*statuses(message_ids))
     harness.expand()
 
 
-def go_on(harness: Harness, function: Any) -> None:
-    """Let the time of everything come, and deliver what can be."""
+def deliver_all_due(harness: Harness, function: Any) -> None:
+    """Make all scheduled events and the pause due, and deliver."""
     due_now(harness, function)
-    try_again(harness, function)
+    deliver_after_pause(harness, function)
 
 
-def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_end(
-    start: Start,  # noqa: F811
+def test_one_event_that_is_refused_among_accepted_ones_becomes_a_dead_letter(
+    start: Start,
     no_time: None,
 ) -> None:
-    mood = Mood(bad=lambda one: one == "3")
-    with serving(mood.answer()) as service:
+    refusing = Refusing(bad=lambda one: one == "3")
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
         harness.deliver(function)
-        assert handler_totals(harness, function) == (9, 0, 1, 0), "one refusal may have any cause"
+        assert harness.totals(function) == HandlerTotals(delivered=9, waiting=1), "one refusal may have any cause"
 
         for n in range(refusals.MAX_REFUSALS - 1):
-            bring(harness, f"later-{n}")
-            go_on(harness, function)
+            receive(harness, f"later-{n}")
+            deliver_all_due(harness, function)
 
-    assert handler_totals(harness, function) == (12, 1, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=12, dead=1)
     assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 404: no such thing"
     ]
@@ -68,80 +65,80 @@ def test_one_event_that_is_refused_among_accepted_ones_is_a_dead_letter_in_the_e
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 421])
-def test_a_target_that_refuses_everything_kills_no_event_and_is_asked_one_at_a_time(
+def test_a_target_that_refuses_everything_loses_no_event_and_gets_one_at_a_time(
     status: int,
-    start: Start,  # noqa: F811
+    start: Start,
     no_time: None,
 ) -> None:
-    mood = Mood(is_down=True, status=status)
-    with serving(mood.answer()) as service:
+    refusing = Refusing(is_down=True, status=status)
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
         harness = start(function, events=100)
         harness.deliver(function)
-        asked = len(service.requests)
-        assert 32 <= asked <= 36, "those that were under way together, and those that took the place of four"
-        # Those before the fifth, and what began in the moment between the fifth's answer and the pause.
+        requests = len(service.requests)
+        assert 32 <= requests <= 36, "those in flight, and four more that replaced failed ones"
+        # Those before the fifth failure, and those that began between the fifth failure and the pause.
         assert 4 <= harness.connection.zcard(keys.rq_scheduled("deliver-forward")) <= 8, (
-            "the others have spent no attempt"
+            "the others have lost no attempt"
         )
         for n in range(12):
-            try_again(harness, function)
-            assert len(service.requests) == asked + 1 + n
+            deliver_after_pause(harness, function)
+            assert len(service.requests) == requests + 1 + n
 
-        assert handler_totals(harness, function) == (0, 0, 100, 0)
+        assert harness.totals(function) == HandlerTotals(waiting=100)
         found = pause.read_state(harness.connection, "forward")
         assert found is not None
         assert found.reason.endswith(f"answered {status}")
 
-        mood.is_down = False
+        refusing.is_down = False
         for _ in range(3):
-            go_on(harness, function)
+            deliver_all_due(harness, function)
 
-    assert handler_totals(harness, function) == (100, 0, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=100)
     assert harness.audit().balances
 
 
-def test_a_bad_event_that_is_tried_first_after_a_pause_leaves_it_to_another(
-    start: Start,  # noqa: F811
+def test_after_a_bad_probe_another_event_becomes_the_probe(
+    start: Start,
     no_time: None,
 ) -> None:
-    mood = Mood(is_down=True, bad=lambda one: one == "4")
-    with serving(mood.answer()) as service:
+    refusing = Refusing(is_down=True, bad=lambda one: one == "4")
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
         harness.deliver(function)
-        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
+        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
-        mood.is_down = False
-        try_again(harness, function)
+        refusing.is_down = False
+        deliver_after_pause(harness, function)
         assert message_ids(service)[5:] == ["4"]
-        try_again(harness, function)
+        deliver_after_pause(harness, function)
         assert message_ids(service)[6:] == ["5", "6", "7", "8", "9"]
         for n in range(refusals.MAX_REFUSALS):
-            bring(harness, f"later-{n}")
-            go_on(harness, function)
+            receive(harness, f"later-{n}")
+            deliver_all_due(harness, function)
 
-    assert handler_totals(harness, function) == (9 + refusals.MAX_REFUSALS, 1, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=9 + refusals.MAX_REFUSALS, dead=1)
 
 
-def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:  # noqa: F811
-    mood = Mood(bad=lambda one: one.startswith("bad"))
-    with serving(mood.answer()) as service:
+def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, no_time: None) -> None:
+    refusing = Refusing(bad=lambda one: one.startswith("bad"))
+    with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
         harness = start(function, events=0)
-        bring(harness, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
+        receive(harness, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
         rounds = 0
-        while handler_totals(harness, function)[1] < 60:
-            bring(harness, f"good-later-{rounds}")
-            go_on(harness, function)
+        while harness.totals(function).dead < 60:
+            receive(harness, f"good-later-{rounds}")
+            deliver_all_due(harness, function)
             rounds += 1
-            assert rounds < 120, handler_totals(harness, function)
+            assert rounds < 120, harness.totals(function)
 
-    assert handler_totals(harness, function) == (60 + rounds, 60, 0, 0)
+    assert harness.totals(function) == HandlerTotals(delivered=60 + rounds, dead=60)
     assert pause.read_state(harness.connection, "forward") is None
 
 
-def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Start) -> None:  # noqa: F811
+def test_a_target_that_is_gone_pauses_its_queue_with_that_reason(start: Start) -> None:
     with serving(says(410, b"moved out")) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
@@ -152,12 +149,12 @@ def test_a_target_that_says_it_is_gone_pauses_its_queue_which_says_so(start: Sta
     assert found is not None
     assert "says that it is gone for good" in found.reason
     assert found.seconds_left > 200
-    assert handler_totals(harness, function) == (0, 0, 10, 0)
+    assert harness.totals(function) == HandlerTotals(waiting=10)
     assert len(harness.waiting_event_ids(function)) == 10
 
 
 def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_first(
-    start: Start,  # noqa: F811
+    start: Start,
     tmp_path: Path,
 ) -> None:
     refused_until: list[float] = []
@@ -175,17 +172,17 @@ def test_five_thousand_events_all_arrive_at_a_target_that_refuses_everything_at_
         command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
             deadline = time.monotonic() + REFUSED_SECONDS + 240
-            while handler_totals(harness, function)[0] < 5_000:
-                assert time.monotonic() < deadline, (handler_totals(harness, function), command.log)
-                assert handler_totals(harness, function)[1] == 0
+            while harness.totals(function).delivered < 5_000:
+                assert time.monotonic() < deadline, (harness.totals(function), command.log)
+                assert harness.totals(function).dead == 0
                 time.sleep(0.5)
-                # Those that were refused first come again after 30 seconds.
+                # The events that were refused first are due after 30 seconds: make them due now.
                 for job_id in harness.connection.zrange(keys.rq_scheduled("deliver-forward"), 0, -1):
                     harness.connection.zadd(keys.rq_scheduled("deliver-forward"), {job_id: time.time()}, xx=True)
             assert command.stop() == 0
         finally:
             command.end()
 
-    assert handler_totals(harness, function) == (5_000, 0, 0, 0)
-    assert len(service.requests) - 5_000 < 200, "few were asked in vain"
+    assert harness.totals(function) == HandlerTotals(delivered=5_000)
+    assert len(service.requests) - 5_000 < 200, "few requests were wasted"
     assert harness.audit().balances

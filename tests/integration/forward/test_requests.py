@@ -1,4 +1,4 @@
-"""What a target is sent: a signed CloudEvent, which the libraries of others read, over few connections."""
+"""What a target gets: a signed CloudEvent that other libraries can read, over few connections."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ def verified(request: Request, secret: str = SECRET) -> object:
 
 
 @pytest.mark.parametrize("name", sorted(samples.named()))
-def test_every_kind_of_event_is_read_by_the_libraries_of_others(name: str) -> None:
+def test_every_kind_of_event_is_read_by_other_libraries(name: str) -> None:
     event = samples.named()[name]
     with serving(says(204)) as service:
         assert sent(target(service.url), event) == [None]
@@ -59,7 +59,7 @@ def test_the_request_is_what_a_receiver_expects() -> None:
     assert "transfer-encoding" not in request.headers
 
 
-def test_with_several_secrets_whoever_knows_one_is_satisfied() -> None:
+def test_with_several_secrets_each_of_them_verifies() -> None:
     with serving(says(200)) as service:
         sent(target(service.url, SECRETS=f"{SECRET}, {OTHER_SECRET}"), samples.report())
 
@@ -95,7 +95,7 @@ def test_one_connection_serves_one_event_after_the_other_whatever_was_answered()
     assert (len(service.requests), service.connections) == (20, 1)
 
 
-def test_no_more_connections_are_made_than_requests_go_at_once() -> None:
+def test_there_are_no_more_connections_than_requests_in_flight() -> None:
     with serving(says(200)) as service:
         sender = Sender(target(service.url, CONCURRENCY="3"))
 
@@ -109,7 +109,7 @@ def test_no_more_connections_are_made_than_requests_go_at_once() -> None:
     assert 1 <= service.connections <= 3
 
 
-def test_no_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(says(200)) as proxy, serving(says(200)) as service:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)

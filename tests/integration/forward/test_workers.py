@@ -1,22 +1,26 @@
-"""Forwarding through real workers: targets that are away, one beside another, and what it costs their events."""
+"""Forwarding with real workers: targets that fail next to targets that work, and what becomes of their events."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from callbacks import Event
 from callbacks.cli.ports import free_port
 from shared import keys, queues
-from tests.integration.deliver.test_delivery import due_now
-from tests.integration.forward.services import SECRET, Answer, Request, Service, says, serving, target
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.forward.services import (
+    SECRET,
+    Answer,
+    Request,
+    Service,
+    deliver_after_pause,
+    says,
+    serving,
+    target,
+)
+from tests.integration.harness import HandlerTotals, Harness, due_now
 from tests.integration.runtime.pools import Command, until
-from tests.integration.scripted_handlers import handler_totals
-from tests.redis_server import RedisServer
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
@@ -24,25 +28,8 @@ from workers.runtime import pause
 Function = Callable[[Event], Awaitable[Any]]
 
 
-@pytest.fixture
-def start(quick_redis: RedisServer) -> Iterator[Callable[..., Harness]]:  # noqa: F811
-    """Give a function that gives a bench for handlers, with events waiting at each."""
-    benches: list[Any] = []
-
-    def start(*functions: Function, events: int) -> Harness:
-        benches.append(open_harness(quick_redis.url, *functions))
-        harness: Harness = benches[-1].__enter__()
-        harness.accept(*statuses([str(n) for n in range(events)]))
-        harness.expand()
-        return harness
-
-    yield start
-    for one in benches:
-        one.__exit__(None, None, None)
-
-
 def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Function, Function]:
-    """Give the handlers of a target where nobody listens and of one that is there."""
+    """Return the handlers of a target where nothing listens and of one that works."""
     given = {"SECRETS": SECRET, "ALLOW_PRIVATE": "true", **options}
     environ = {f"CALLBACKS_FORWARD_{name}": value for name, value in given.items()}
     environ |= {f"CALLBACKS_FORWARD_CRM_{name}": value for name, value in given.items()}
@@ -51,18 +38,11 @@ def dead_and_alive(service: Service, port: int, **options: str) -> tuple[Functio
     return dead, alive
 
 
-def try_again(harness: Harness, function: Function) -> None:
-    """Let the time of the pause be over, and deliver what can be."""
-    if harness.connection.exists(keys.paused("forward")):
-        harness.connection.hset(keys.paused("forward"), "until_ms", 1)
-    harness.deliver(function)
-
-
 def message_ids(service: Service) -> list[str]:
     return [json.loads(request.body)["data"]["message_id"] for request in service.requests]
 
 
-def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start: Callable[..., Harness]) -> None:
+def test_an_unavailable_target_pauses_only_its_own_queue_and_loses_nothing(start: Callable[..., Harness]) -> None:
     port = free_port()
     with serving(says(200)) as service:
         dead, alive = dead_and_alive(service, port, CONCURRENCY="1")
@@ -71,9 +51,9 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
         harness.deliver(dead)
         harness.deliver(alive)
 
-        assert handler_totals(harness, alive) == (40, 0, 0, 0)
+        assert harness.totals(alive) == HandlerTotals(delivered=40)
         assert sorted(message_ids(service), key=int) == [str(n) for n in range(40)]
-    assert handler_totals(harness, dead) == (0, 0, 40, 0)
+    assert harness.totals(dead) == HandlerTotals(waiting=40)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4, "those before the fifth failure"
     waiting = [harness.connection.hget(keys.job(job_id), "data") for job_id in harness.waiting_jobs("deliver-forward")]
     assert [queues.parse_arguments(data)[2] for data in waiting] == [1], "all others are at their first attempt"
@@ -82,15 +62,15 @@ def test_a_target_that_is_away_stops_its_own_queue_alone_and_loses_nothing(start
     assert "could not be connected to" in found.reason
 
     with serving(says(204), port=port) as back:
-        try_again(harness, dead)
-        assert handler_totals(harness, dead) == (36, 0, 4, 0)
+        deliver_after_pause(harness, dead)
+        assert harness.totals(dead) == HandlerTotals(delivered=36, waiting=4)
         due_now(harness, dead)
         harness.deliver(dead)
         assert sorted(message_ids(back), key=int) == [str(n) for n in range(40)]
     assert harness.audit().balances
 
 
-def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Harness]) -> None:
+def test_while_a_target_fails_one_event_is_tried_each_time_and_the_pause_doubles(start: Callable[..., Harness]) -> None:
     with serving(says(500)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=20)
@@ -100,43 +80,41 @@ def test_while_it_stays_away_one_event_is_tried_each_time_and_the_pause_doubles(
         lengths = []
         for _ in range(6):
             before = len(service.requests)
-            try_again(harness, function)
+            deliver_after_pause(harness, function)
             assert len(service.requests) == before + 1
             lengths.append(int(harness.connection.hget(keys.paused("forward"), "after_ms")))
 
-    # Every second time the event that was tried pays with an attempt: it might be what is wrong.
+    # Every second probe loses an attempt, because the event itself may be the cause.
     assert lengths == [10_000, 10_000, 20_000, 20_000, 40_000, 40_000]
-    assert handler_totals(harness, function) == (0, 0, 20, 0)
+    assert harness.totals(function) == HandlerTotals(waiting=20)
     assert harness.connection.zcard(keys.rq_scheduled("deliver-forward")) == 4 + 3
 
 
-def poisoned(message_id: str, down: list[bool]) -> Answer:
+def fails_for(message_id: str, down: list[bool]) -> Answer:
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-        is_poison = json.loads(request.body)["data"]["message_id"] == message_id
-        await says(500 if down[0] or is_poison else 200)(request, writer)
+        is_bad = json.loads(request.body)["data"]["message_id"] == message_id
+        await says(500 if down[0] or is_bad else 200)(request, writer)
 
     return answer
 
 
-def test_an_event_that_the_target_always_stumbles_over_does_not_hold_up_the_others(
-    start: Callable[..., Harness],
-) -> None:
+def test_an_event_that_always_fails_does_not_hold_up_the_others(start: Callable[..., Harness]) -> None:
     down = [True]
-    with serving(poisoned("4", down)) as service:
+    with serving(fails_for("4", down)) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
         harness.deliver(function)
-        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the one that is tried first"
+        assert message_ids(service) == ["0", "1", "2", "3", "4"], "and the fifth is the probe"
 
         down[0] = False
         for _ in range(3):
-            try_again(harness, function)
+            deliver_after_pause(harness, function)
 
         assert set(message_ids(service)[-5:]) == {"5", "6", "7", "8", "9"}
-        assert handler_totals(harness, function)[0] >= 5
+        assert harness.totals(function).delivered >= 5
 
 
-def test_a_target_that_asks_for_time_is_left_alone_by_every_worker(start: Callable[..., Harness]) -> None:
+def test_retry_after_pauses_every_worker(start: Callable[..., Harness]) -> None:
     with serving(says(429, headers={"Retry-After": "600"})) as service:
         function = make_handler(target(service.url, CONCURRENCY="1"))
         harness = start(function, events=10)
@@ -156,13 +134,13 @@ def test_a_refused_event_is_a_dead_letter_with_the_answer(start: Callable[..., H
         harness = start(function, events=2)
         harness.deliver(function)
 
-    assert handler_totals(harness, function) == (0, 2, 0, 0)
+    assert harness.totals(function) == HandlerTotals(dead=2)
     assert [letter["error"].partition(" ")[2] for letter in harness.dead_letters("forward")] == [
         "answered 422: no such order"
     ] * 2
 
 
-def test_worker_processes_forward_to_each_target_what_it_asked_for(
+def test_worker_processes_forward_to_each_target_the_events_that_it_wants(
     start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     with serving(says(200)) as all_of_it, serving(says(200)) as none_of_it:
@@ -176,7 +154,7 @@ def test_worker_processes_forward_to_each_target_what_it_asked_for(
 
         command = Command(harness, tmp_path / "log", "deliver", CALLBACKS_HANDLERS="forward", **environ)
         try:
-            until(lambda: handler_totals(harness, functions[0])[0] == 300, "all is delivered")
+            until(lambda: harness.totals(functions[0]).delivered == 300, "everything to be delivered")
             assert command.stop() == 0
         finally:
             command.end()

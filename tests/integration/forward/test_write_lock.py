@@ -1,4 +1,4 @@
-"""Requests on their way at once: each goes out before the next is begun, and in one piece."""
+"""Concurrent requests: each goes out before the next is prepared, and in one piece."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ from workers.handlers.forward.signature import Signer
 AT_ONCE = 8
 
 
-class Witness(httpcore.AsyncNetworkBackend):
-    """Connects, and notes what is written and when."""
+class RecordingBackend(httpcore.AsyncNetworkBackend):
+    """Connects, and records what is written and when."""
 
-    def __init__(self, told: list[str], *, connect_seconds: float = 0.0) -> None:
-        self._told = told
+    def __init__(self, log: list[str], *, connect_seconds: float = 0.0) -> None:
+        self._log = log
         self._connect_seconds = connect_seconds
 
     async def connect_tcp(
@@ -32,18 +32,18 @@ class Witness(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self._told.append("connects")
+        self._log.append("connects")
         await asyncio.sleep(self._connect_seconds)
-        return Written(await httpcore.AnyIOBackend().connect_tcp(host, port, timeout=timeout), self._told)
+        return RecordingStream(await httpcore.AnyIOBackend().connect_tcp(host, port, timeout=timeout), self._log)
 
 
-class Written(httpcore.AsyncNetworkStream):
-    def __init__(self, stream: httpcore.AsyncNetworkStream, told: list[str]) -> None:
+class RecordingStream(httpcore.AsyncNetworkStream):
+    def __init__(self, stream: httpcore.AsyncNetworkStream, log: list[str]) -> None:
         self._stream = stream
-        self._told = told
+        self._log = log
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 # httpcore's interface
-        self._told.append("written whole" if b"POST" in buffer and buffer.endswith(b"}") else "written")
+        self._log.append("written whole" if b"POST" in buffer and buffer.endswith(b"}") else "written")
         await self._stream.write(buffer, timeout)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 # likewise
@@ -56,17 +56,17 @@ class Written(httpcore.AsyncNetworkStream):
         return self._stream.get_extra_info(info)
 
 
-def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the list in which it is noted when a request is begun."""
-    told: list[str] = []
+def record_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list that records when a request is prepared."""
+    log: list[str] = []
 
-    class Noting(Signer):
+    class RecordingSigner(Signer):
         def headers(self, event_id: str, body: str) -> Mapping[str, str]:
-            told.append("begun")
+            log.append("prepared")
             return super().headers(event_id, body)
 
-    monkeypatch.setattr(sender, "Signer", Noting)
-    return told
+    monkeypatch.setattr(sender, "Signer", RecordingSigner)
+    return log
 
 
 def sent_at_once(to: Sender, number: int) -> list[HandlerReturn]:
@@ -78,28 +78,28 @@ def sent_at_once(to: Sender, number: int) -> list[HandlerReturn]:
     return asyncio.run(send())
 
 
-def test_a_request_goes_out_whole_before_the_next_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = noted(monkeypatch)
+def test_a_request_goes_out_whole_before_the_next_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = record_requests(monkeypatch)
     with serving(says(200)) as service:
-        to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE)), network=Witness(told))
+        to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE)), network=RecordingBackend(log))
 
         assert sent_at_once(to, AT_ONCE) == [None] * 2 * AT_ONCE
 
     assert len(service.requests) == 2 * AT_ONCE
-    again = told[-2 * AT_ONCE :]  # over connections that are there by now
-    assert again == ["begun", "written whole"] * AT_ONCE
+    # Over connections that are open by now.
+    assert log[-2 * AT_ONCE :] == ["prepared", "written whole"] * AT_ONCE
 
 
-def test_nobody_waits_for_another_to_be_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = noted(monkeypatch)
+def test_no_request_waits_for_the_connection_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = record_requests(monkeypatch)
     with serving(says(200)) as service:
-        to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE)), network=Witness(told, connect_seconds=0.2))
+        to = Sender(target(service.url, CONCURRENCY=str(AT_ONCE)), network=RecordingBackend(log, connect_seconds=0.2))
         sent_at_once(to, AT_ONCE)
 
-    assert told[: 2 * AT_ONCE] == ["begun", "connects"] * AT_ONCE, "all are being connected before any is"
+    assert log[: 2 * AT_ONCE] == ["prepared", "connects"] * AT_ONCE, "all of them connect at the same time"
 
 
-def test_all_of_them_wait_for_their_answers_at_the_same_time() -> None:
+def test_requests_wait_for_their_responses_at_the_same_time() -> None:
     all_there = asyncio.Barrier(AT_ONCE)
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
@@ -112,28 +112,28 @@ def test_all_of_them_wait_for_their_answers_at_the_same_time() -> None:
         assert sent_at_once(to, AT_ONCE) == [None] * 2 * AT_ONCE
 
 
-def test_a_request_that_is_given_up_leaves_the_turn_to_the_next() -> None:
+def test_a_cancelled_request_releases_the_lock() -> None:
     with serving(says(200)) as service:
         to = Sender(target(service.url, CONCURRENCY="2"))
 
         async def send() -> list[HandlerReturn]:
             async with to.open():
-                given_up = asyncio.create_task(to.send(samples.report()))
+                cancelled = asyncio.create_task(to.send(samples.report()))
                 await asyncio.sleep(0)
-                given_up.cancel()
-                await asyncio.gather(given_up, return_exceptions=True)
+                cancelled.cancel()
+                await asyncio.gather(cancelled, return_exceptions=True)
                 return [await asyncio.wait_for(to.send(samples.report()), 10) for _ in range(3)]
 
         assert asyncio.run(send()) == [None] * 3
 
 
-def test_a_target_that_answers_and_hangs_up_while_it_is_written_to_is_heard() -> None:
-    class Deaf(Written):
+def test_a_response_that_comes_before_a_write_error_counts() -> None:
+    class Deaf(RecordingStream):
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
             await super().write(buffer, timeout)
             raise httpcore.WriteError
 
-    class Network(Witness):
+    class Network(RecordingBackend):
         async def connect_tcp(self, host: str, port: int, *rest: Any, **named: Any) -> httpcore.AsyncNetworkStream:
             return Deaf(await super().connect_tcp(host, port, *rest, **named), [])
 
@@ -143,7 +143,7 @@ def test_a_target_that_answers_and_hangs_up_while_it_is_written_to_is_heard() ->
     assert "413" in str(found)
 
 
-def test_a_target_that_stops_reading_a_large_request_keeps_no_other_waiting() -> None:
+def test_a_target_that_stops_reading_a_large_request_delays_no_other() -> None:
     large = samples.report(raw={"text": "x" * (8 << 20)})
     is_over = asyncio.Event()
 
@@ -162,7 +162,7 @@ def test_a_target_that_stops_reading_a_large_request_keeps_no_other_waiting() ->
             port = server.sockets[0].getsockname()[1]
             to = Sender(target(f"http://127.0.0.1:{port}/", CONCURRENCY="4", TIMEOUT_SECONDS="20"))
             async with to.open():
-                # Connections that are there: a request that has to wait for one has given its turn back.
+                # Open the connections first: a request that has to wait for one has released the lock.
                 await asyncio.gather(*(to.send(samples.report()) for _ in range(4)))
                 stuck = [asyncio.create_task(to.send(large)) for _ in range(3)]
                 found = [await to.send(samples.report()) for _ in range(3)]
@@ -176,4 +176,4 @@ def test_a_target_that_stops_reading_a_large_request_keeps_no_other_waiting() ->
     found, ended = asyncio.run(send())
 
     assert found == [None] * 3
-    assert not any(ended), "nobody waited for the end of these"
+    assert not any(ended), "none of the others waited for these"

@@ -1,4 +1,4 @@
-"""Bodies made to hurt: each has the documented answer, none takes the memory or the process, and the others go on."""
+"""Hostile bodies: each gets the documented answer, none exhausts the memory, and other requests are served."""
 
 import json
 import socket
@@ -9,17 +9,17 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.integration.conftest import StartWeb, WebProcess, jobs, kept, payload, quarantine, report, until
 from tests.integration.http.test_http_refusals import HEAD
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
+from tests.web_process import StartWeb, WebProcess, jobs, kept, payload, quarantine, report, until
 
 MIB = 1 << 20
 RECORD = b'{"message_id":"1","status":"SEEN"}'
 DEEP = b"[" * 100_000 + b"]" * 100_000
-# A body of 4 MiB is held three times over; as Python's objects, `{"":0}` for example, it is 26 times as large.
+# A body of 4 MiB is in memory three times; as Python objects, `{"":0}` for example, it is 26 times as large.
 ONE_BODY_MIB = 4 * (3 + 26) + 40
-# 64 MiB of bodies in flight, each three times over at most (see ingest/app.py).
+# 64 MiB of bodies in flight, each in memory three times at most (see ingest/app.py).
 IN_FLIGHT_MIB = 3 * 64 + 40
 
 
@@ -64,7 +64,7 @@ def test_strange_but_readable_is_accepted_byte_for_byte(
     ],
     ids=["a long number", "beyond a double", "a time that is true", "no data at last", "an array"],
 )
-def test_json_of_no_callback_is_quarantined_and_needs_no_repetition(
+def test_json_that_is_not_a_callback_is_quarantined_with_200(
     web: WebProcess, redis_server: RedisServer, body: bytes
 ) -> None:
     large = body if len(body) < 64_000 else body[:30_000] + body[-30_000:]
@@ -95,7 +95,7 @@ def test_json_of_no_callback_is_quarantined_and_needs_no_repetition(
         b"--x\r\nContent-Disposition: form-data; name=data\r\n\r\n{}\r\n--x--",
     ],
 )
-def test_what_is_no_json_is_refused_and_a_copy_quarantined(
+def test_a_body_that_is_not_json_is_refused_and_a_copy_quarantined(
     web: WebProcess, redis_server: RedisServer, body: bytes
 ) -> None:
     assert web.post(body).status_code == 400
@@ -127,7 +127,7 @@ def test_what_is_no_json_is_refused_and_a_copy_quarantined(
         "a number of 4 MB", "one key 240,000 times", "119,000 records",
     ],
 )  # fmt: skip
-def test_four_megabytes_of_it_are_answered_within_bounds_and_the_process_goes_on(
+def test_four_megabytes_of_anything_are_answered_in_bounded_time_and_memory(
     start_web: StartWeb, redis_server: RedisServer, body: bytes, answered: str
 ) -> None:
     assert len(body) <= 4 * MIB
@@ -142,7 +142,7 @@ def test_four_megabytes_of_it_are_answered_within_bounds_and_the_process_goes_on
     assert "action=unexpected_error" not in web.output
 
 
-def test_two_hundred_bodies_of_four_megabytes_at_once_take_no_more_than_may_be_in_flight(
+def test_two_hundred_bodies_of_four_megabytes_take_no_more_memory_than_the_limit_in_flight(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     web = start_web(redis_server, CALLBACKS_MAX_BODY_BYTES=str(4 * MIB))
@@ -151,7 +151,9 @@ def test_two_hundred_bodies_of_four_megabytes_at_once_take_no_more_than_may_be_i
     before_mib = resident_mib(web.process.pid)
 
     def post(_number: int) -> httpx.Response | None:
-        with suppress(httpx.TransportError):  # who writes more than is read of a refused body may not hear why
+        with suppress(
+            httpx.TransportError
+        ):  # a client that writes more of a refused body than is read may get no answer
             return web.post(body)
         return None
 
@@ -165,9 +167,7 @@ def test_two_hundred_bodies_of_four_megabytes_at_once_take_no_more_than_may_be_i
     assert web.post(report(1)).status_code == 200
 
 
-def test_a_body_longer_than_was_said_is_taken_as_long_as_was_said_and_the_rest_for_no_request(
-    web: WebProcess, redis_server: RedisServer
-) -> None:
+def test_bytes_after_the_announced_length_are_not_a_request(web: WebProcess, redis_server: RedisServer) -> None:
     body = report(1)
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -184,7 +184,7 @@ def test_a_body_longer_than_was_said_is_taken_as_long_as_was_said_and_the_rest_f
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_wherever_a_connection_ends_a_callback_is_kept_whole_or_not_at_all(
+def test_wherever_a_connection_ends_a_callback_is_accepted_whole_or_not_at_all(
     web: WebProcess, redis_server: RedisServer, reset: bool
 ) -> None:
     body = payload("reply")
@@ -197,12 +197,12 @@ def test_wherever_a_connection_ends_a_callback_is_kept_whole_or_not_at_all(
             connection.sendall(request[:end])
     assert (jobs(redis_server), quarantine(redis_server)) == ([], [])
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
-        connection.sendall(request)  # whole, and nobody there to hear of it
+        connection.sendall(request)  # a complete request, and the client does not read the answer
     until(lambda: kept(redis_server))
     assert [callback.body.encode() for callback in kept(redis_server)] == [body]
     assert "Traceback" not in web.output[before:]
 
 
 def peak_mib(web: WebProcess) -> float:
-    """Give the most memory that the process has had (VmHWM)."""
+    """Return the peak memory of the process (VmHWM)."""
     return resident_mib(web.process.pid, peak=True)

@@ -1,22 +1,12 @@
-"""A callback that is posted as documented: what is answered, and what is in Redis by then."""
+"""A callback that is posted as documented: the answer, and what is in Redis by then."""
 
 import json
 import socket
 
 import pytest
 
-from tests.integration.conftest import (
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    counts,
-    jobs,
-    kept,
-    payload,
-    quarantine,
-    report,
-)
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report
 
 ACCEPTED = b'{"status":"accepted"}'
 
@@ -34,7 +24,7 @@ ACCEPTED = b'{"status":"accepted"}'
         ("reply_sticker", "reply", {"reply.received": 1}),
     ],
 )
-def test_a_documented_callback_is_accepted_and_kept(
+def test_a_documented_callback_is_accepted_and_stored(
     web: WebProcess, redis_server: RedisServer, name: str, path: str, counted: dict[str, int]
 ) -> None:
     answer = web.post(payload(name), path)
@@ -67,7 +57,7 @@ def test_the_identity_encoding_is_none(web: WebProcess) -> None:
     assert web.post(payload("reply"), "reply", **{"content-encoding": "Identity"}).content == ACCEPTED
 
 
-def test_a_chunked_body_is_a_body(web: WebProcess, redis_server: RedisServer) -> None:
+def test_a_chunked_body_is_accepted(web: WebProcess, redis_server: RedisServer) -> None:
     body = payload("status_bundle")
     with web.client() as client:
         answer = client.post(
@@ -77,7 +67,7 @@ def test_a_chunked_body_is_a_body(web: WebProcess, redis_server: RedisServer) ->
     assert kept(redis_server)[0].body.encode() == body
 
 
-def test_a_body_that_comes_in_drops_is_a_body(web: WebProcess, redis_server: RedisServer) -> None:
+def test_a_body_in_many_small_pieces_is_accepted(web: WebProcess, redis_server: RedisServer) -> None:
     body = payload("reply")
     with socket.create_connection(("127.0.0.1", web.port)) as connection:
         connection.sendall(b"POST /callbacks/%s/reply HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode())
@@ -104,7 +94,7 @@ def test_pipelined_requests_are_answered_one_after_the_other(web: WebProcess, re
     assert [callback.body.encode() for callback in kept(redis_server)] == [report(number) for number in range(5)]
 
 
-def test_an_answer_is_one_packet_and_says_what_an_answer_that_ends_its_connection_says(web: WebProcess) -> None:
+def test_an_answer_is_one_packet_with_the_same_headers_as_one_that_ends_its_connection(web: WebProcess) -> None:
     heads = []
     for last in (b"", b"Connection: close\r\n"):
         with socket.create_connection(("127.0.0.1", web.port)) as connection:
@@ -138,22 +128,22 @@ def test_a_client_that_waits_for_100_continue_gets_it(web: WebProcess, redis_ser
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_bundle_with_an_unreadable_record_is_kept_whole_and_the_answer_says_so(
+def test_a_bundle_with_an_unreadable_record_is_stored_whole_and_the_answer_says_so(
     web: WebProcess, redis_server: RedisServer
 ) -> None:
     answer = web.post(payload("status_one_unreadable_record"))
     assert answer.status_code == 200
-    told = answer.json()
-    assert (told["status"], told["quarantined"]) == ("accepted", 1)
-    assert "$.data[1].status" in told["error"]
+    document = answer.json()
+    assert (document["status"], document["quarantined"]) == ("accepted", 1)
+    assert "$.data[1].status" in document["error"]
     [callback] = kept(redis_server)
     assert callback.records == 2
     assert counts(redis_server) == {"report.received": 2}
-    assert quarantine(redis_server) == []  # the workers set the record aside
+    assert quarantine(redis_server) == []  # the workers quarantine the record
 
 
 @pytest.mark.parametrize("path", ["status", ""])
-def test_a_callback_of_another_shape_is_quarantined_and_needs_no_repetition(
+def test_a_callback_of_another_shape_is_quarantined_with_200(
     web: WebProcess, redis_server: RedisServer, path: str
 ) -> None:
     answer = web.post(payload("status_unreadable"), path)
@@ -178,7 +168,7 @@ def test_a_callback_of_another_shape_is_quarantined_and_needs_no_repetition(
         (b'{"data":[{"message_id":"1","status":"SEEN","timestamp":1e999}]}', "status"),
     ],
 )
-def test_json_that_is_no_callback_is_quarantined(
+def test_json_that_is_not_a_callback_is_quarantined(
     web: WebProcess, redis_server: RedisServer, body: bytes, path: str
 ) -> None:
     answer = web.post(body, path)
@@ -188,7 +178,7 @@ def test_json_that_is_no_callback_is_quarantined(
 
 
 @pytest.mark.parametrize(("name", "path", "kind"), [("reply", "status", "reply"), ("status_bundle", "reply", "status")])
-def test_a_callback_at_the_other_url_is_taken_for_what_it_is(
+def test_a_callback_at_the_other_url_is_accepted_as_what_it_is(
     web: WebProcess, redis_server: RedisServer, name: str, path: str, kind: str
 ) -> None:
     assert web.post(payload(name), path).content == ACCEPTED
@@ -210,7 +200,7 @@ def test_a_callback_at_the_other_url_is_taken_for_what_it_is(
         b"\0",
     ],
 )
-def test_what_is_not_json_is_refused_for_a_repetition_and_a_copy_quarantined(
+def test_a_body_that_is_not_json_gets_400_and_a_copy_is_quarantined(
     web: WebProcess, redis_server: RedisServer, body: bytes
 ) -> None:
     answer = web.post(body)
@@ -222,10 +212,10 @@ def test_what_is_not_json_is_refused_for_a_repetition_and_a_copy_quarantined(
     assert jobs(redis_server) == []
 
 
-def test_an_empty_body_is_refused_and_nothing_worth_a_copy(web: WebProcess, redis_server: RedisServer) -> None:
+def test_an_empty_body_is_refused_without_a_copy(web: WebProcess, redis_server: RedisServer) -> None:
     answer = web.post(b"")
     assert answer.status_code == 400
-    assert answer.json()["detail"] == "The body is empty"
+    assert answer.json()["detail"] == "The body is empty."
     assert quarantine(redis_server) == []
 
 

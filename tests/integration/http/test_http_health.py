@@ -1,12 +1,12 @@
-"""/livez and /readyz, and callbacks while Redis is away, hangs, or is not as durable as promised."""
+"""/livez and /readyz, and callbacks while Redis is unavailable, hangs, or is not durable enough."""
 
 from contextlib import suppress
 
 import pytest
 import redis
 
-from tests.integration.conftest import StartRedis, StartWeb, WebProcess, kept, report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import StartWeb, WebProcess, kept, report, until
 
 
 def checks(web: WebProcess) -> tuple[int, dict[str, dict[str, object]]]:
@@ -16,7 +16,7 @@ def checks(web: WebProcess) -> tuple[int, dict[str, dict[str, object]]]:
 
 
 def failing(web: WebProcess) -> set[str]:
-    """Give the names of the checks that fail; that there are any is what the status says."""
+    """Return the names of the failed checks, after checking that the status agrees."""
     status, found = checks(web)
     names = {name for name, check in found.items() if not check["ok"]}
     assert (status == 503) == bool(names)
@@ -34,7 +34,7 @@ def refuses(web: WebProcess) -> bool:
 
 
 def without_waitaof(server: RedisServer) -> None:
-    """Take from a server of 7.2 or newer what an older one has not; see test_commit_waitaof.py for those."""
+    """Make a server of 7.2 or newer behave as an older one, without WAITAOF (see test_commit_waitaof.py)."""
     with server.client() as client, suppress(redis.ResponseError):
         client.execute_command("ACL", "SETUSER", "default", "-waitaof")
 
@@ -44,7 +44,7 @@ def alive(web: WebProcess) -> bool:
         return client.get("/livez").status_code == 200
 
 
-def test_when_all_is_well_both_say_so(web: WebProcess) -> None:
+def test_livez_and_readyz_are_200_if_everything_works(web: WebProcess) -> None:
     with web.client() as client:
         live, ready = client.get("/livez"), client.get("/readyz")
         assert (live.status_code, ready.status_code) == (200, 200)
@@ -69,7 +69,7 @@ def test_it_starts_without_redis_answers_503_and_recovers_by_itself(
     assert len(kept(server)) == 1
 
 
-def test_redis_killed_under_way_means_503_until_it_is_back(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_redis_killed_while_serving_means_503_until_it_is_back(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(server)
     assert web.post(report(1)).status_code == 200
@@ -129,11 +129,11 @@ def test_below_its_level_nothing_is_committed_and_readyz_names_the_check(
         client.config_set(parameter, good)
     until(web.ready)
     assert web.post(report(1)).status_code == 200
-    # A line for each change, none for each request.
+    # One line for each change, none for each request.
     assert web.output.count("action=durability ") == 2
 
 
-def test_a_level_that_is_lost_while_serving_is_noticed(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_a_level_that_is_lost_while_serving_is_reported(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(server)
     assert web.ready()
@@ -144,7 +144,7 @@ def test_a_level_that_is_lost_while_serving_is_noticed(start_web: StartWeb, star
     assert refuses(web)
 
 
-def test_a_replica_is_no_place_for_callbacks(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_a_replica_gets_no_callbacks(start_web: StartWeb, start_redis: StartRedis) -> None:
     primary = start_redis()
     replica = start_redis({"replicaof": f"127.0.0.1 {primary.port}"})
     web = start_web(replica)
@@ -152,7 +152,7 @@ def test_a_replica_is_no_place_for_callbacks(start_web: StartWeb, start_redis: S
     assert refuses(web)
 
 
-def test_where_config_is_forbidden_info_is_believed_and_what_it_cannot_tell_is_said(
+def test_if_config_is_forbidden_info_counts_and_the_unverified_check_is_reported(
     start_web: StartWeb, start_redis: StartRedis
 ) -> None:
     server = start_redis()
@@ -160,12 +160,12 @@ def test_where_config_is_forbidden_info_is_believed_and_what_it_cannot_tell_is_s
         client.execute_command("ACL", "SETUSER", "default", "-config")
     web = start_web(server)
     assert failing(web) == set()
-    assert "cannot be seen" in str(checks(web)[1]["appendfsync"])
+    assert "unknown, as CONFIG is forbidden" in str(checks(web)[1]["appendfsync"])
     assert web.post(report(1)).status_code == 200
     assert web.output.count("action=durability_unverified") == 1
 
 
-def test_memory_takes_anything_and_says_so_loudly(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_level_memory_accepts_any_redis_with_a_warning(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis({"appendonly": "no", "maxmemory-policy": "allkeys-lru"})
     web = start_web(server, CALLBACKS_DURABILITY="memory")
     assert failing(web) == set()
@@ -174,7 +174,7 @@ def test_memory_takes_anything_and_says_so_loudly(start_web: StartWeb, start_red
     assert "action=durability_memory" in web.output
 
 
-def test_a_wrong_password_is_told_as_what_it_is(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_a_wrong_password_is_reported_as_such(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis({"requirepass": "right"})
     assert isinstance(server, RedisServer)
     web = start_web(f"redis://:wrong@127.0.0.1:{server.port}/0")

@@ -1,4 +1,4 @@
-"""How much may come and how long it may take: heads, bodies, and all that is in flight, on real sockets."""
+"""Limits of size and time: headers, bodies, and everything in flight, on real sockets."""
 
 import socket
 import time
@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import (
-    MAX_BODY_BYTES,
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    jobs,
-    kept,
-    quarantine,
-    report,
-)
 from tests.integration.http.test_http_refusals import HEAD, exchange, is_problem
 from tests.redis_server import RedisServer
+from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, jobs, kept, quarantine, report
 
 
 @pytest.mark.parametrize("size_bytes", [MAX_BODY_BYTES + 1, 10 * MAX_BODY_BYTES, 8 << 20])
@@ -74,7 +65,7 @@ def test_a_client_that_never_stops_writing_is_cut_off(web: WebProcess) -> None:
     ],
     ids=["many lines", "one long line", "a long name", "trailers", "a chunk's extension"],
 )
-def test_header_lines_without_end_are_cut_off_before_they_fill_the_memory(
+def test_endless_headers_are_cut_off_before_they_fill_the_memory(
     web: WebProcess, redis_server: RedisServer, endless: bytes
 ) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
@@ -89,7 +80,7 @@ def test_header_lines_without_end_are_cut_off_before_they_fill_the_memory(
 
 @pytest.mark.parametrize("sent", [b"", b"POST /call", HEAD], ids=["nothing", "half a line", "half a head"])
 @pytest.mark.parametrize("requests_before", [0, 1])
-def test_a_head_that_never_ends_is_given_up_on(
+def test_a_head_that_never_ends_times_out(
     start_web: StartWeb, redis_server: RedisServer, requests_before: int, sent: bytes
 ) -> None:
     web = start_web(
@@ -101,28 +92,28 @@ def test_a_head_that_never_ends_is_given_up_on(
         for _ in range(requests_before):
             connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             answered = b""
-            while b'{"status":"alive"}' not in answered:  # head and body may come apart
+            while b'{"status":"alive"}' not in answered:  # head and body may arrive separately
                 received = connection.recv(4096)
                 assert received, answered
                 answered += received
         connection.sendall(sent)
         received = connection.recv(4096)
-    # An idle connection that has served ends without a word.
+    # An idle connection that has served requests ends without an answer.
     assert received.startswith(b"HTTP/1.1 408 ") or (requests_before and not sent and not received)
 
 
-def test_a_slow_body_is_no_slow_head(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_a_slow_body_is_not_a_slow_head(start_web: StartWeb, redis_server: RedisServer) -> None:
     web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 2.0")
     body = report(1)
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
         for place in range(0, len(body), 8):
             connection.sendall(body[place : place + 8])
-            time.sleep(0.4)  # all of it takes longer than a head may
+            time.sleep(0.4)  # together they take longer than the limit for a head
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_body_at_the_limit_is_taken(web: WebProcess, redis_server: RedisServer) -> None:
+def test_a_body_at_the_limit_is_accepted(web: WebProcess, redis_server: RedisServer) -> None:
     body = report(1) + b" " * (MAX_BODY_BYTES - len(report(1)))
     assert web.post(body).status_code == 200
     assert kept(redis_server)[0].body.encode() == body
@@ -135,7 +126,7 @@ def test_a_length_over_the_limit_is_refused_before_the_body_is_sent(web: WebProc
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-def test_who_expects_100_continue_hears_413_instead_and_the_connection_ends(web: WebProcess) -> None:
+def test_a_client_that_expects_100_continue_gets_413_and_the_connection_ends(web: WebProcess) -> None:
     received = exchange(web, HEAD + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in received
@@ -155,7 +146,9 @@ def test_who_expects_100_continue_hears_413_instead_and_the_connection_ends(web:
         b"Transfer-Encoding: nonsense",
     ],
 )
-def test_no_length_however_wrong_is_kept_or_does_harm(web: WebProcess, redis_server: RedisServer, lines: bytes) -> None:
+def test_a_body_with_a_wrong_length_is_not_accepted_and_does_no_harm(
+    web: WebProcess, redis_server: RedisServer, lines: bytes
+) -> None:
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         connection.sendall(HEAD + lines + b"\r\n\r\n{}{}{}")
         connection.shutdown(socket.SHUT_WR)
@@ -167,7 +160,7 @@ def test_no_length_however_wrong_is_kept_or_does_harm(web: WebProcess, redis_ser
 
 @pytest.mark.parametrize("sent", [b"", b'{"data":['])
 @pytest.mark.parametrize("promised", [b"Content-Length: 500", b"Transfer-Encoding: chunked"])
-def test_a_body_that_does_not_come_is_given_up_on(
+def test_a_body_that_does_not_arrive_times_out(
     start_web: StartWeb, redis_server: RedisServer, sent: bytes, promised: bytes
 ) -> None:
     web = start_web(redis_server, CALLBACKS_BODY_TIMEOUT_SECONDS="0.3")
@@ -182,7 +175,7 @@ def test_a_body_that_does_not_come_is_given_up_on(
     assert web.post(report(1)).status_code == 200
 
 
-def test_a_body_that_never_ends_is_given_up_on(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_a_body_that_never_ends_times_out(start_web: StartWeb, redis_server: RedisServer) -> None:
     web = start_web(redis_server, CALLBACKS_BODY_TIMEOUT_SECONDS="0.5")
     with socket.create_connection(("127.0.0.1", web.port), timeout=0.05) as connection:
         connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n")
@@ -196,7 +189,7 @@ def test_a_body_that_never_ends_is_given_up_on(start_web: StartWeb, redis_server
     assert received.startswith(b"HTTP/1.1 408 ")
 
 
-def test_too_much_in_flight_is_503_before_memory_grows_and_then_all_is_well(
+def test_too_much_in_flight_is_503_before_memory_grows_and_later_callbacks_are_accepted(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     web = start_web(
@@ -204,7 +197,7 @@ def test_too_much_in_flight_is_503_before_memory_grows_and_then_all_is_well(
         prelude="import ingest.app\ningest.app.IN_FLIGHT_BYTES = 1",
         CALLBACKS_MAX_BODY_BYTES="4096",
     )
-    # Four of the largest bodies fit: these hold their request's own share, and most of that.
+    # Four of the largest bodies fit. These hold the share of their requests, and most of that.
     holders = [socket.create_connection(("127.0.0.1", web.port), timeout=60) for _ in range(2)]
     for holder in holders:
         holder.sendall(HEAD + b"Content-Length: 4000\r\n\r\n" + b" " * 3999)
@@ -222,7 +215,7 @@ def test_too_much_in_flight_is_503_before_memory_grows_and_then_all_is_well(
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"another"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_offer_to_upgrade_is_passed_over_and_the_callback_kept(
+def test_an_offer_to_upgrade_is_ignored_and_the_callback_accepted(
     web: WebProcess, redis_server: RedisServer, protocol: bytes, chunked: bool
 ) -> None:
     body = report(1)
@@ -244,7 +237,7 @@ def test_an_offer_to_upgrade_is_passed_over_and_the_callback_kept(
     assert [callback.body.encode() for callback in kept(redis_server)] == [body]
 
 
-def test_requests_far_ahead_of_their_answers_end_the_connection_and_take_no_memory(web: WebProcess) -> None:
+def test_too_many_pipelined_requests_end_the_connection_and_take_no_memory(web: WebProcess) -> None:
     def resident_kib() -> int:
         status = Path(f"/proc/{web.process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
@@ -254,13 +247,13 @@ def test_requests_far_ahead_of_their_answers_end_the_connection_and_take_no_memo
         with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection, suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(5)
-            for _ in range(100):  # 6 MB, and never a look at what is answered
+            for _ in range(100):  # 6 MB, without reading any answer
                 connection.sendall(b"GET /readyz HTTP/1.1\r\n\r\n" * 2800)
             raise AssertionError("it took them all")
-    assert resident_kib() - before_kib < 50_000  # it was a gibibyte without the limit
+    assert resident_kib() - before_kib < 50_000  # without the limit it was a GiB
 
 
-def test_too_many_header_lines_and_what_is_no_request_are_refused_as_everything_is(web: WebProcess) -> None:
+def test_too_many_headers_and_invalid_requests_get_problem_documents(web: WebProcess) -> None:
     for sent in (b"GET /livez HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", b"garbage\r\n\r\n"):
         answered = exchange(web, sent)
         assert answered.startswith(b"HTTP/1.1 400 ")

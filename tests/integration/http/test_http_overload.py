@@ -1,4 +1,4 @@
-"""Senders who do not read, who send heads without end together, and who try to fill the log."""
+"""Clients that do not read, that send endless headers together, and that try to fill the log."""
 
 import select
 import socket
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.integration.conftest import StartWeb, WebProcess, kept, report, until
 from tests.integration.http.test_http_refusals import HEAD, exchange
 from tests.redis_server import RedisServer
+from tests.web_process import StartWeb, WebProcess, kept, report, until
 
-# The kernel would hold megabytes of answers for a reader; a few KiB will do.
+# By default the kernel buffers megabytes of answers; here only a few KiB.
 SMALL_BUFFERS = """
 import socket, callbacks.cli.ports
 usual = callbacks.cli.ports.listen
@@ -25,9 +25,9 @@ callbacks.cli.ports.listen = listen
 PING = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-# What is sent ahead of the answers ends no connection here, however seldom the server gets to read.
+# Pipelined requests end no connection here, however rarely the server reads.
 PATIENT = "import ingest.protocol\ningest.protocol.MAX_PIPELINED = 1_000_000\n"
-# Nobody waits for room: all is answered, and kept until it is read.
+# No request waits for room: all are answered, and the answers are buffered until they are read.
 ROOM_FOR_ALL = """
 made = ingest.protocol.HttpProtocol.connection_made
 def connection_made(self, transport):
@@ -35,22 +35,22 @@ def connection_made(self, transport):
     made(self, transport)
 ingest.protocol.HttpProtocol.connection_made = connection_made
 """
-# The process says that it found something unread.
+# The process prints that it found something unread.
 TELLING = """
-look = ingest.protocol.HttpProtocol._check
+check = ingest.protocol.HttpProtocol._check
 def _check(self):
-    look(self)
+    check(self)
     if self._unread_checks:
         print("found unread", flush=True)
 ingest.protocol.HttpProtocol._check = _check
 """
-# Their answers are more than the buffers of both sides hold: a few KiB.
+# Their answers exceed the buffers of both sides, a few KiB.
 MANY = 4000
 
 
 @contextmanager
 def unreading(web: WebProcess) -> Iterator[socket.socket]:
-    """Give a connection with room for hardly any answer."""
+    """Return a connection with room for hardly any answer."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(0.1)
@@ -59,7 +59,7 @@ def unreading(web: WebProcess) -> Iterator[socket.socket]:
 
 
 def send(connection: socket.socket, data: bytes) -> None:
-    """Send all of `data`, however often the other side lets us wait, unless it ends the connection."""
+    """Send all of `data`, however often it must wait, unless the server ends the connection."""
     left = memoryview(data)
     with suppress(ConnectionError):
         while left and not is_ended(connection):
@@ -68,7 +68,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 
 
 def is_ended(connection: socket.socket) -> bool:
-    """Return whether the other side has given the connection up, whatever it sent before."""
+    """Return whether the server has ended the connection, whatever it sent before."""
     poll = select.poll()
     poll.register(connection, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -79,7 +79,7 @@ def is_ended(connection: socket.socket) -> bool:
     [("", PING * 100 * MANY), (ROOM_FOR_ALL, PING.replace(b"Host", b"Connection: close\r\nHost"))],
     ids=["waiting for room", "closing"],
 )
-def test_a_connection_whose_answers_nobody_reads_is_given_up(
+def test_a_connection_on_which_no_answer_is_read_is_aborted(
     start_web: StartWeb, redis_server: RedisServer, prelude: str, last: bytes
 ) -> None:
     quick = "ingest.protocol.HEAD_SECONDS = 2.0\n"
@@ -88,7 +88,7 @@ def test_a_connection_whose_answers_nobody_reads_is_given_up(
     with unreading(web) as connection:
         send(connection, PING * MANY + last)
         until(lambda: "action=connection_aborted count=1 address=127.0.0.1" in web.output)
-        # The kernel may still keep what was answered before; nobody is there to answer more.
+        # The kernel may still hold earlier answers; the server sends no more.
         send(connection, PING * 100 * MANY)
         assert is_ended(connection)
     assert web.post(report(1)).status_code == 200
@@ -96,7 +96,7 @@ def test_a_connection_whose_answers_nobody_reads_is_given_up(
     assert "Traceback" not in web.output
 
 
-def test_who_downloads_much_can_be_given_more_patience(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_a_protocol_may_allow_more_time_for_long_downloads(start_web: StartWeb, redis_server: RedisServer) -> None:
     patient = "ingest.protocol.HEAD_SECONDS = 0.2\ningest.protocol.HttpProtocol.max_unread_checks = 1_000_000\n"
     web = start_web(redis_server, prelude=SMALL_BUFFERS + PATIENT + ROOM_FOR_ALL + TELLING + patient)
     assert web.ready()
@@ -107,21 +107,21 @@ def test_who_downloads_much_can_be_given_more_patience(start_web: StartWeb, redi
     assert "action=connection_aborted" not in web.output
 
 
-def test_who_reads_slowly_but_reads_is_answered(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_a_client_that_reads_slowly_gets_its_answers(start_web: StartWeb, redis_server: RedisServer) -> None:
     web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.HEAD_SECONDS = 2.0")
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
         for _ in range(10):
             connection.sendall(PING)
-            time.sleep(0.5)  # ten of them take longer than a head may
+            time.sleep(0.5)  # ten of these take longer than the limit for a head
             answered = b""
-            while b'"alive"' not in answered:  # head and body may come apart
+            while b'"alive"' not in answered:  # head and body may arrive separately
                 received = connection.recv(16)
                 assert received, answered
                 answered += received
     assert "action=connection_aborted" not in web.output
 
 
-def test_heads_without_end_share_a_bound_and_an_honest_head_is_taken_all_the_same(
+def test_incomplete_heads_share_a_limit_beyond_which_a_normal_head_is_still_accepted(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     web = start_web(redis_server, prelude="import ingest.protocol\ningest.protocol.MAX_HEADS_BYTES = 100_000")
@@ -147,11 +147,11 @@ def test_heads_without_end_share_a_bound_and_an_honest_head_is_taken_all_the_sam
     finally:
         for holder in holders:
             holder.close()
-    until(lambda: not refused())  # what is gone is counted no more
+    until(lambda: not refused())  # a connection that has ended is no longer counted
 
 
 @pytest.mark.parametrize(("size", "taken"), [(1, False), (15, False), (16, True), (400, True)])
-def test_a_body_in_crumbs_is_not_read_to_its_end(
+def test_a_body_in_tiny_pieces_is_not_read_to_its_end(
     start_web: StartWeb, redis_server: RedisServer, size: int, taken: bool
 ) -> None:
     web = start_web(redis_server, CALLBACKS_MAX_BODY_BYTES=str(4 << 20))
@@ -165,7 +165,7 @@ def test_a_body_in_crumbs_is_not_read_to_its_end(
             answered = connection.recv(4096)
     assert answered.startswith(b"HTTP/1.1 200 ") == taken
     assert len(kept(redis_server)) == taken
-    # The next body begins anew.
+    # The count starts again with the next body.
     assert web.post(report(2)).status_code == 200
 
 
@@ -180,9 +180,9 @@ def test_a_body_in_crumbs_is_not_read_to_its_end(
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_whatever_is_sent_a_hundred_times_is_one_line_of_the_log(web: WebProcess, sent: bytes) -> None:
+def test_any_bytes_sent_a_hundred_times_make_one_line_of_the_log(web: WebProcess, sent: bytes) -> None:
     assert web.ready()
     before = web.output.count("\n")
     for _ in range(100):
         assert exchange(web, sent)
-    assert web.output.count("\n") - before <= 3  # one in ten seconds, on a slow machine
+    assert web.output.count("\n") - before <= 3  # one line in ten seconds, on a slow machine

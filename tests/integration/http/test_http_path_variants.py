@@ -1,18 +1,18 @@
-"""One address, one spelling; one length, one type, one host: what could be read in two ways is refused."""
+"""One path has one spelling; a request has one length, type and host: anything ambiguous is refused."""
 
 import socket
 
 import pytest
 
-from tests.integration.conftest import TOKEN, WebProcess, jobs, kept, report
 from tests.integration.http.test_http_refusals import exchange
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, WebProcess, jobs, kept, report
 
 BODY = report(1)
 
 
 def request(path: str, *lines: bytes, method: bytes = b"POST", length: bool = True, body: bytes = BODY) -> bytes:
-    """Write a request that httpx would not: as it stands here, byte for byte."""
+    """Return a request that httpx would not send, byte for byte."""
     head = [b"%s %s HTTP/1.1" % (method, path.encode()), b"Connection: close", *lines]
     if length:
         head.append(b"Content-Length: %d" % len(body))
@@ -25,7 +25,7 @@ def status_of(answered: bytes) -> int:
 
 @pytest.mark.parametrize("ending", ["%0a", "%0A", "%0d%0a", "%20", "%00", "/", ";x", ";", "%3f", "%2f", "/.", "s", "%"])
 @pytest.mark.parametrize("address", [f"/callbacks/{TOKEN}/status", f"/callbacks/{TOKEN}/reply", f"/callbacks/{TOKEN}"])
-def test_an_address_with_something_behind_it_is_another_address(
+def test_a_path_with_a_suffix_is_another_path(
     web: WebProcess, redis_server: RedisServer, address: str, ending: str
 ) -> None:
     assert status_of(exchange(web, request(address + ending))) == 404
@@ -56,14 +56,12 @@ def test_an_address_with_something_behind_it_is_another_address(
         "/readyz/",
     ],
 )
-def test_another_spelling_is_another_address(web: WebProcess, redis_server: RedisServer, path: str) -> None:
+def test_another_spelling_is_another_path(web: WebProcess, redis_server: RedisServer, path: str) -> None:
     assert status_of(exchange(web, request(path))) == 404
     assert jobs(redis_server) == []
 
 
-def test_the_tokens_own_segment_may_be_encoded_as_any_client_may_encode_it(
-    web: WebProcess, redis_server: RedisServer
-) -> None:
+def test_the_token_may_be_percent_encoded(web: WebProcess, redis_server: RedisServer) -> None:
     encoded = "".join(f"%{ord(letter):02x}" for letter in TOKEN)
     assert status_of(exchange(web, request(f"/callbacks/{encoded}/status"))) == 200
     assert status_of(exchange(web, request(f"/callbacks/{encoded}%0a/status"))) == 404
@@ -95,9 +93,7 @@ def test_an_absolute_target_a_query_and_a_fragment_change_nothing(
         [b"X-A: a", b" folded"],
     ],
 )
-def test_what_two_readers_could_read_in_two_ways_is_refused(
-    web: WebProcess, redis_server: RedisServer, lines: list[bytes]
-) -> None:
+def test_an_ambiguous_request_is_refused(web: WebProcess, redis_server: RedisServer, lines: list[bytes]) -> None:
     answered = exchange(web, request(f"/callbacks/{TOKEN}/status", *lines))
     assert answered.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answered
@@ -119,7 +115,7 @@ def test_what_two_readers_could_read_in_two_ways_is_refused(
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ],
 )
-def test_a_length_that_is_none_is_refused(web: WebProcess, redis_server: RedisServer, line: bytes) -> None:
+def test_an_invalid_length_is_refused(web: WebProcess, redis_server: RedisServer, line: bytes) -> None:
     answered = exchange(web, request(f"/callbacks/{TOKEN}/status", b"Host: x", line, length=False))
     assert status_of(answered) == 400
     assert jobs(redis_server) == []
@@ -136,7 +132,7 @@ def test_a_body_in_another_transfer_coding_is_an_encoded_body(web: WebProcess, r
 @pytest.mark.parametrize(
     "damaged", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}0\r\n\r\n", b"-2\r\n{}\r\n", b"f" * 17 + b"\r\n"]
 )
-def test_a_body_whose_chunks_are_damaged_is_answered_as_what_is_no_request(
+def test_a_body_with_damaged_chunks_is_answered_as_an_invalid_request(
     web: WebProcess, redis_server: RedisServer, damaged: bytes
 ) -> None:
     line = b"Transfer-Encoding: chunked"
@@ -148,17 +144,17 @@ def test_a_body_whose_chunks_are_damaged_is_answered_as_what_is_no_request(
 
 @pytest.mark.parametrize("target", ["elsewhere:443", f"/callbacks/{TOKEN}/status"])
 @pytest.mark.parametrize("offer", [[], [b"Connection: upgrade", b"Upgrade: x"]])
-def test_connect_is_another_method_and_no_offer_to_upgrade(web: WebProcess, target: str, offer: list[bytes]) -> None:
+def test_connect_is_405_and_not_an_offer_to_upgrade(web: WebProcess, target: str, offer: list[bytes]) -> None:
     before = web.output
     lines = offer or [b"Host: x"]
     answered = exchange(web, request(target, *lines, method=b"CONNECT", length=False, body=b""))
     assert answered.startswith(b"HTTP/1.1 405 ")
     assert b"allow: POST" in answered
-    assert "Traceback" not in web.output[len(before) :]  # of a thousand lines, once
+    assert "Traceback" not in web.output[len(before) :]  # of a thousand lines, one at most
 
 
 @pytest.mark.parametrize("method", [b"TRACE", b"OPTIONS", b"HEAD", b"PROPFIND"])
-def test_no_method_but_post_is_a_callback(web: WebProcess, redis_server: RedisServer, method: bytes) -> None:
+def test_only_a_post_is_a_callback(web: WebProcess, redis_server: RedisServer, method: bytes) -> None:
     assert status_of(exchange(web, request(f"/callbacks/{TOKEN}/status", method=method))) == 405
     assert status_of(exchange(web, request("*", method=b"OPTIONS", length=False, body=b""))) == 404
     assert jobs(redis_server) == []
@@ -173,7 +169,7 @@ def test_http_1_0_is_served_and_its_connection_ends(web: WebProcess, redis_serve
     assert len(kept(redis_server)) == 1
 
 
-def test_what_follows_the_last_request_of_a_connection_is_not_read(web: WebProcess, redis_server: RedisServer) -> None:
+def test_bytes_after_the_last_request_of_a_connection_are_not_read(web: WebProcess, redis_server: RedisServer) -> None:
     sent = request(f"/callbacks/{TOKEN}/status")
     with socket.create_connection(("127.0.0.1", web.port), timeout=30) as connection:
         connection.sendall(sent * 2)

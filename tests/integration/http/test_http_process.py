@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, WebProcess, kept, report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import TOKEN, StartWeb, WebProcess, kept, report, until
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 
 
 def read_status(connection: socket.socket) -> int:
-    """Read an answer's status; 0 if the connection ended without one."""
+    """Return an answer's status; 0 if the connection ended without one."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = connection.recv(4096)
@@ -25,7 +25,7 @@ def read_status(connection: socket.socket) -> int:
 
 
 def begin(web: WebProcess, body: bytes) -> socket.socket:
-    """Begin a request and give its connection, once the server is known to wait for its body."""
+    """Start a request, and return its connection once the server waits for the body."""
     connection = socket.create_connection(("127.0.0.1", web.port), timeout=60)
     connection.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
     assert read_status(connection) == 100
@@ -42,7 +42,7 @@ def accepts(web: WebProcess) -> bool:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_signal_drains_every_request_under_way_and_exits_with_0(
+def test_a_signal_completes_every_request_under_way_and_exits_with_0(
     start_web: StartWeb, redis_server: RedisServer, how: signal.Signals, processes: str
 ) -> None:
     web = start_web(redis_server, WEB_CONCURRENCY=processes)
@@ -81,7 +81,7 @@ def test_a_commit_under_way_at_the_signal_is_finished(start_web: StartWeb, start
     assert len(kept(server)) == 10
 
 
-def test_when_the_time_for_draining_is_over_the_rest_hear_503(start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_when_the_time_to_drain_is_over_the_rest_get_503(start_web: StartWeb, start_redis: StartRedis) -> None:
     server = start_redis()
     web = start_web(
         server, prelude="from callbacks.cli import web\nweb._COMMIT_SECONDS = 0", CALLBACKS_BODY_TIMEOUT_SECONDS="0.9"
@@ -102,7 +102,7 @@ def test_when_the_time_for_draining_is_over_the_rest_hear_503(start_web: StartWe
 
 def test_a_process_without_requests_stops_at_once(start_web: StartWeb, redis_server: RedisServer) -> None:
     web = start_web(redis_server)
-    with web.client() as client:  # an idle connection is no request
+    with web.client() as client:  # an idle connection is not a request
         assert client.get("/livez").status_code == 200
         assert web.stop() == 0
     assert "action=stopped" in web.output
@@ -116,7 +116,7 @@ def test_a_second_signal_does_not_make_it_fail(start_web: StartWeb, redis_server
     assert web.process.wait(60) == 0
 
 
-def test_it_says_where_it_listens_even_when_the_port_was_left_to_chance(
+def test_it_prints_its_address_even_if_the_port_was_chosen_by_the_system(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     port = free_port()
@@ -157,7 +157,7 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
     assert "Traceback" not in web.output
 
 
-def test_a_port_that_is_taken_is_told(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_a_port_in_use_is_an_error(start_web: StartWeb, redis_server: RedisServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -167,7 +167,7 @@ def test_a_port_that_is_taken_is_told(start_web: StartWeb, redis_server: RedisSe
     assert "Traceback" not in web.output
 
 
-def test_the_edge_knows_no_worker() -> None:
+def test_the_web_process_imports_no_worker() -> None:
     program = (
         "import sys\n"
         "from ingest.app import create_app\n"
@@ -175,7 +175,7 @@ def test_the_edge_knows_no_worker() -> None:
         "print(sorted(name for name in sys.modules if name.partition('.')[0] == 'workers'))\n"
     )
     environment = {"REDIS_URL": "redis://127.0.0.1:1", "CALLBACKS_TOKENS": "gateway=x"}
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True, check=False
     )
-    assert (told.stdout, told.returncode) == ("[]\n", 0), told.stderr
+    assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr

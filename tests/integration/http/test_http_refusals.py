@@ -1,4 +1,4 @@
-"""Every refusal of the HTTP table, on real sockets: its status, its document, and that the client can read it."""
+"""Every refusal in the table of statuses, on real sockets: its status, its document, and that clients can read it."""
 
 import gzip
 import socket
@@ -6,16 +6,8 @@ import socket
 import httpx
 import pytest
 
-from tests.integration.conftest import (
-    TOKEN,
-    StartWeb,
-    WebProcess,
-    jobs,
-    payload,
-    quarantine,
-    report,
-)
 from tests.redis_server import RedisServer
+from tests.web_process import TOKEN, StartWeb, WebProcess, jobs, payload, quarantine, report
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 
@@ -72,7 +64,7 @@ def test_an_unknown_token_and_an_unknown_path_are_not_found(
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"])
 @pytest.mark.parametrize("path", ["status", "reply", ""])
-def test_another_method_is_not_allowed_and_the_answer_says_which_is(web: WebProcess, method: str, path: str) -> None:
+def test_another_method_is_405_with_the_allowed_ones(web: WebProcess, method: str, path: str) -> None:
     with web.client() as client:
         answer = client.request(method, f"/callbacks/{TOKEN}/{path}".rstrip("/"))
     assert answer.status_code == 405
@@ -89,7 +81,7 @@ def test_health_is_only_read(web: WebProcess) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
-def test_an_encoded_body_is_not_taken(web: WebProcess, redis_server: RedisServer, encoding: str) -> None:
+def test_an_encoded_body_is_refused(web: WebProcess, redis_server: RedisServer, encoding: str) -> None:
     answer = web.post(gzip.compress(report(1)), **{"content-encoding": encoding})
     assert is_problem(answer, 415, "unsupported-media")
     assert quarantine(redis_server) == []
@@ -104,11 +96,11 @@ def test_an_encoded_body_is_not_taken(web: WebProcess, redis_server: RedisServer
         "multipart/mixed",
     ],
 )
-def test_a_form_is_not_taken(web: WebProcess, media_type: str) -> None:
+def test_a_form_is_refused(web: WebProcess, media_type: str) -> None:
     assert is_problem(web.post(report(1), **{"content-type": media_type}), 415, "unsupported-media")
 
 
-def test_an_address_that_is_not_allowed_is_told_so_whatever_its_token(
+def test_an_address_that_is_not_allowed_gets_403_whatever_its_token(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     web = start_web(redis_server, CALLBACKS_ALLOWED_IPS="80.252.167.60")
@@ -142,7 +134,7 @@ def test_behind_a_trusted_proxy_the_address_comes_from_x_forwarded_for(
     assert exchange(web, several_lines).startswith(b"HTTP/1.1 403 ")
 
 
-def test_ipv6_clients_are_known_by_their_address(start_web: StartWeb, redis_server: RedisServer) -> None:
+def test_ipv6_clients_are_recognised_by_their_address(start_web: StartWeb, redis_server: RedisServer) -> None:
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -154,7 +146,7 @@ def test_ipv6_clients_are_known_by_their_address(start_web: StartWeb, redis_serv
         assert web.post(report(1)).status_code == status
 
 
-def test_an_ipv4_client_of_a_socket_for_both_is_known_by_its_ipv4_address(
+def test_an_ipv4_client_of_a_dual_stack_socket_is_recognised_by_its_ipv4_address(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     try:
@@ -167,7 +159,7 @@ def test_an_ipv4_client_of_a_socket_for_both_is_known_by_its_ipv4_address(
     assert received.startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_unexpected_exception_is_503_and_logged_without_a_word_of_the_body(
+def test_an_unexpected_exception_is_503_and_logged_without_the_body(
     start_web: StartWeb, redis_server: RedisServer
 ) -> None:
     web = start_web(
@@ -180,9 +172,9 @@ def test_an_unexpected_exception_is_503_and_logged_without_a_word_of_the_body(
         ),
     )
     answer = web.post(payload("reply"), "reply")
-    assert is_problem(answer, 503, "fault")
+    assert is_problem(answer, 503, "internal-error")
     assert int(answer.headers["retry-after"]) > 0
-    assert "action=unexpected_error where=callbacks LookupError" in web.output
+    assert "action=unexpected_error where=callbacks count=1 LookupError" in web.output
     assert "in broken" in web.output
     assert "Grazzi" not in web.output
     assert "35699000001" not in web.output

@@ -13,8 +13,8 @@ import pytest
 from callbacks import Event, samples
 from shared import settings
 from tests.integration import handler_process
-from tests.integration.conftest import until
 from tests.integration.handler_process import Process, lines, of_folder, written
+from tests.web_process import until
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.handler import EventFiles
@@ -170,7 +170,7 @@ def test_packing_leaves_alone_what_others_have_in_the_folder(place: Path) -> Non
 def test_a_worker_packs_what_it_closes_while_it_runs(place: Path) -> None:
     writer = Process(
         "workers.handlers.jsonl.handler",
-        "keep",
+        "jsonl",
         CALLBACKS_JSONL_DIR=str(place),
         CALLBACKS_JSONL_MAX_BYTES="1024",
         CALLBACKS_JSONL_GZIP="true",
@@ -190,7 +190,7 @@ def test_several_processes_write_whole_lines_each_event_once(place: Path) -> Non
     given: list[Event] = [samples.report() for _ in range(400)]
     environment = {"CALLBACKS_JSONL_DIR": str(place), "CALLBACKS_JSONL_MAX_BYTES": "50000"}
     several = [
-        Process("workers.handlers.jsonl.handler", "keep", CALLBACKS_JSONL_GZIP="true", **environment) for _ in range(4)
+        Process("workers.handlers.jsonl.handler", "jsonl", CALLBACKS_JSONL_GZIP="true", **environment) for _ in range(4)
     ]
     for process in several:
         own = chance.sample(given, len(given))  # everybody has every event, in an order of its own

@@ -11,11 +11,11 @@ import pytest
 
 from callbacks import Event, Pause, samples
 from shared import keys
-from tests.chaos.test_full_disk import ballast, disk  # noqa: F401 # a fixture
 from tests.integration.handler_process import Process, lines, of_folder, written
 from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
+from tests.small_disk import ballast
 from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.handler import EventFiles, jsonl
@@ -41,7 +41,7 @@ def ids(place: Path) -> list[str]:
 
 def process(place: Path, *, prelude: str = "", **environment: str) -> Process:
     return Process(
-        "workers.handlers.jsonl.handler", "keep", prelude=prelude, CALLBACKS_JSONL_DIR=str(place), **environment
+        "workers.handlers.jsonl.handler", "jsonl", prelude=prelude, CALLBACKS_JSONL_DIR=str(place), **environment
     )
 
 
@@ -135,7 +135,7 @@ def test_a_line_with_a_hole_does_not_count_as_kept(tmp_path: Path) -> None:
     assert lines(tmp_path)[3:] == [given[1].to_json()]
 
 
-def test_a_full_disk_leaves_nothing_half_written_and_all_events_wait(disk: Path) -> None:  # noqa: F811
+def test_a_full_disk_leaves_nothing_half_written_and_all_events_wait(disk: Path) -> None:
     small, large = some(2), [samples.reply("x" * 400_000) for _ in range(5)]
     files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(disk)})
     with files.open():
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_all_events_wait(disk: Path)
     assert ids(disk) == [event.id for event in [*small, *large]]
 
 
-def test_a_full_disk_keeps_packing_from_nothing_but_packing(disk: Path) -> None:  # noqa: F811
+def test_a_full_disk_keeps_packing_from_nothing_but_packing(disk: Path) -> None:
     given = [samples.reply(os.urandom(1_000_000).hex()) for _ in range(3)]
     writer = Writer(disk, max_bytes=1024)
     for event in given:
@@ -195,7 +195,7 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
 def test_another_process_that_hangs_in_its_turn_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_TURN_SECONDS", 0.05)
+    monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
     files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path)})
     given = some(1)
     with locked(tmp_path / ".lock"), pytest.raises(Pause, match="another process has held the lock"):

@@ -14,10 +14,9 @@ from shared import connections, keys, settings
 from shared.batches import Quarantined
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
-from tests.conftest import StartRedis
-from tests.integration.conftest import TOKEN, StartWeb, payload, report, until
 from tests.integration.harness import RECEIVED_MS, Harness, record, status
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, StartWeb, payload, report, until
 from workers.runtime import pause
 
 Series = Mapping[tuple[str, ...], float]

@@ -13,9 +13,8 @@ from shared import connections, failing_loops, keys
 from shared.background import Background
 from shared.metrics import Metrics
 from shared.metrics_push import STATE_SECONDS, MetricsPush
-from tests.conftest import StartRedis
-from tests.integration.conftest import StartWeb, report, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import StartWeb, report, until
 
 
 def told(server: RedisServer) -> dict[str, int]:

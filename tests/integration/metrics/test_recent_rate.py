@@ -9,9 +9,8 @@ import redis
 from shared import connections, keys, recent_rate
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from shared.metrics_push import MetricsPush
-from tests.conftest import StartRedis
-from tests.integration.conftest import until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import until
 
 
 def hour(server: RedisServer) -> dict[int, dict[str, int]]:

@@ -15,10 +15,9 @@ from callbacks import ReplyEvent, ReportEvent, handler
 from shared import connections, keys, live
 from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
-from tests.conftest import StartRedis
-from tests.integration.conftest import until
 from tests.integration.harness import Harness, open_harness, record, reply, status, statuses
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, StartRedis, free_port
+from tests.web_process import until
 from workers.expand import expansion
 
 

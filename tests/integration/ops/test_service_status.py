@@ -12,9 +12,8 @@ from shared import connections, keys, queues, settings
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from shared.metrics_push import MetricsPush
 from shared.recent_rate import BUCKET_SECONDS
-from tests.conftest import StartRedis
 from tests.integration.harness import Harness, record, reply, status, statuses
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
 from workers.runtime import pause
 
 

@@ -16,8 +16,9 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from shared.batches import Quarantined
-from workers.expand.chunk import Chunk
-from workers.runtime.settlement import ClaimedJob, NewFailure
+from workers.expand.fan_out import Chunk
+from workers.runtime.claim import ClaimedJob
+from workers.runtime.settlement import NewFailure
 
 # Stands in the one item that cannot be worked on, and in no other.
 MARK: Final = "the-one-in-a-thousand"
@@ -92,13 +93,13 @@ def raising(name: str, error: type[Exception]) -> Iterator[None]:
             refuse(arguments, options)
             return original(*arguments, **options)
 
-    places = list(_places(original))
-    for owner, attribute, _ in places:
+    attributes = list(_attributes_with(original))
+    for owner, attribute, _ in attributes:
         setattr(owner, attribute, wrapper)
     try:
         yield
     finally:
-        for owner, attribute, was in places:
+        for owner, attribute, was in attributes:
             setattr(owner, attribute, was)
 
 
@@ -123,7 +124,7 @@ def _functions() -> Iterator[tuple[str, Any]]:
                         yield f"{module.__name__}:{name}.{method}", defined
 
 
-def _places(original: Any) -> Iterator[tuple[Any, str, Any]]:
+def _attributes_with(original: Any) -> Iterator[tuple[Any, str, Any]]:
     for module in _modules():
         for name, value in list(vars(module).items()):
             if value is original:

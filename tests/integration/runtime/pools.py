@@ -57,7 +57,7 @@ class Command:
         return self._log.read_text()
 
     def workers(self) -> list[int]:
-        """Give the pids of the workers that it has now."""
+        """Return the pids of the workers that it has now."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listed.split()]
 

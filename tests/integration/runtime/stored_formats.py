@@ -18,7 +18,7 @@ STORED: Final = REPOSITORY / "tests" / "payloads" / "stored"
 
 
 def append_lines(connection: redis.Redis) -> dict[str, Any]:
-    """Give every key of ours and RQ's with what it holds; running workers and lifetimes are left out."""
+    """Return every key of ours and RQ's with what it holds; running workers and lifetimes are left out."""
     client: Any = connection  # whose types do not know that it answers in bytes
     kept: dict[str, Any] = {}
     for key in sorted(client.scan_iter(count=1000)):

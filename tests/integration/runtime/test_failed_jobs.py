@@ -1,4 +1,4 @@
-"""A job whose runs fail as a whole, again and again: it holds up nobody, is taken apart, and set aside at the end."""
+"""A job whose runs fail as a whole, repeatedly: it delays no other, is split, and moves to the failures at the end."""
 
 import json
 import time
@@ -10,55 +10,57 @@ import pytest
 import redis
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
 from tests.integration.runtime.test_isolation import OF_THE_JOB, OF_THE_LADDER
-from tests.integration.scripted_handlers import handler_totals, script, single
+from tests.integration.scripted_handlers import script, single
 from tests.redis_server import RedisServer
 from workers.deliver.call.caller import Caller
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 from workers.deliver.settler import Settler
+from workers.expand.fan_out import FanOutStep
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
-from workers.runtime.steps import Steps
+from workers.runtime.claim import ClaimStep
 
-# With each of these, how many records or events are set aside at the end. Where the job cannot be read to be taken
-# apart either, that is all of it. 0: what was taken along runs alone from the second run on, or it is settled already.
+# For each function, how many records or events move to the failures. If the job cannot be read to be split either, that
+# is all of it. 0: coalesced jobs run alone from the second run on, or the event is settled already.
 IN_EXPAND = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
     "workers.jobs:expand": 1,
-    "workers.expand.chunk:Chunk.add": 1,
-    "workers.expand.expansion:Expander._commit_chunk": 1,
+    "workers.expand.fan_out:Chunk.add": 1,
+    "workers.expand.expansion:Expander._fan_out_or_split": 1,
     "workers.expand.expansion:Expander._submit": 1,
     "workers.expand.expansion:Expander.run": 1,
     "workers.expand.record_reader:RecordReader._read_or_split": 1,
     "workers.expand.record_reader:RecordReader.read_items": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
 }
 IN_DELIVER = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
+    "workers.deliver.settler:Settler._decide": 1,
     "workers.deliver.settler:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,
     "workers.deliver.run:Run.mark_settled": 0,
     "workers.deliver.run:Run.settlements": 1,
     "workers.deliver.run:_read_events": 1,
     "workers.deliver.prefetch:Prefetcher.claim": 1,
-    "workers.runtime.steps:Steps._read_coalesced": 0,
-    "workers.runtime.steps:Steps.claim": 1,
+    "workers.runtime.claim:ClaimStep._read_coalesced": 0,
+    "workers.runtime.claim:ClaimStep.claim": 1,
     "workers.deliver.retries:RetryPolicy.decide": 1,
 }
-# With this nothing can be set aside at all.
-IN_SETTING_ASIDE = "workers.runtime.settlement:append_list"
+# If this raises, nothing can move to the failures at all.
+IN_MOVING_TO_FAILURES = "workers.runtime.settlement:append_list"
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 4)
@@ -67,7 +69,7 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def work(harness: Harness, stage: str) -> None:
-    """Work until nothing moves: what waits to be tried again is due at once."""
+    """Work until nothing is left to do: retries are due at once."""
     for _ in range(30):
         if stage == "expand":
             harness.expand()
@@ -86,12 +88,12 @@ def promote(harness: Harness) -> None:
     keeper.close()
 
 
-def test_every_function_that_the_isolation_of_items_leaves_out_is_tried_here() -> None:
-    assert {*IN_EXPAND, *IN_DELIVER, IN_SETTING_ASIDE} == OF_THE_JOB | OF_THE_LADDER
+def test_every_function_that_test_isolation_leaves_out_is_tried_here() -> None:
+    assert {*IN_EXPAND, *IN_DELIVER, IN_MOVING_TO_FAILURES} == OF_THE_JOB | OF_THE_LADDER
 
 
 def keep(harness: Harness, *, first: bool) -> None:
-    """Have a callback wait that no run can work on, in the first job or in one that it takes along."""
+    """Enqueue a callback that makes every run fail, in the first job or in one that is coalesced."""
     batches = [statuses(["1", MARK, "2"], bundle=1), statuses([str(n) for n in range(10, 20)], bundle=1)]
     for batch in batches if first else reversed(batches):
         harness.accept(*batch)
@@ -99,8 +101,8 @@ def keep(harness: Harness, *, first: bool) -> None:
 
 
 @pytest.mark.parametrize("function", IN_EXPAND)
-@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
-def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
+@pytest.mark.parametrize("first", [True, False], ids=["first", "coalesced"])
+def test_only_the_callback_that_makes_whole_runs_fail_is_quarantined(
     harness: Harness, function: str, first: bool
 ) -> None:
     keep(harness, first=first)
@@ -109,18 +111,18 @@ def test_a_callback_with_which_whole_runs_of_expand_fail_is_quarantined_alone(
         work(harness, "expand")
 
     sums = harness.audit()
-    # Taken along, its job is never the one of which the whole arguments are read.
-    apart = sums.quarantined
-    assert apart == IN_EXPAND[function] or (not first and apart == 0)
-    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - apart, 0, 0, True)
+    # If its job is coalesced, it is never the one whose whole arguments are read.
+    quarantined = sums.quarantined
+    assert quarantined == IN_EXPAND[function] or (not first and quarantined == 0)
+    assert (sums.unique, sums.duplicate, sums.waiting, sums.balances) == (21 - quarantined, 0, 0, True)
     for entry in harness.quarantine():
         assert MARK in entry["body"]
         assert "RecursionError" in entry["traceback"]
 
 
 @pytest.mark.parametrize("function", IN_DELIVER)
-@pytest.mark.parametrize("first", [True, False], ids=["first", "taken along"])
-def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
+@pytest.mark.parametrize("first", [True, False], ids=["first", "coalesced"])
+def test_only_the_event_that_makes_whole_runs_fail_is_a_dead_letter(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, function: str, first: bool
 ) -> None:
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
@@ -131,19 +133,19 @@ def test_an_event_with_which_whole_runs_of_deliver_fail_is_a_dead_letter_alone(
     with injection.raising(function, MemoryError):
         work(harness, "deliver")
 
-    delivered, dead, waiting, missing = handler_totals(harness, single)
+    dead = harness.totals(single).dead
     assert dead == IN_DELIVER[function] or (not first and dead == 0)
-    assert (delivered, waiting, missing) == (6 - dead, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=6 - dead, dead=dead)
     assert set(Counter(script.called).values()) == {1}, "none twice"
     for letter in harness.dead_letters("single"):
         assert MARK in letter["event"]
         assert "MemoryError" in letter["traceback"]
 
 
-def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(harness: Harness) -> None:
+def test_a_job_that_cannot_move_to_the_failures_waits_and_delays_no_other(harness: Harness) -> None:
     keep(harness, first=True)
 
-    with injection.raising(IN_SETTING_ASIDE, ValueError):
+    with injection.raising(IN_MOVING_TO_FAILURES, ValueError):
         for _ in range(8):
             harness.expand()
             promote(harness)
@@ -166,11 +168,11 @@ def test_what_cannot_even_be_set_aside_waits_and_holds_up_nobody(harness: Harnes
         b'["workers.jobs.unknown",null,[1,[]],{}]',
     ],
 )
-@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
-def test_a_job_of_an_unknown_form_is_quarantined_whole(harness: Harness, data: bytes, place: int) -> None:
+@pytest.mark.parametrize("index", [0, 1], ids=["first", "coalesced"])
+def test_a_job_of_an_unknown_format_is_quarantined_whole(harness: Harness, data: bytes, index: int) -> None:
     for n in range(3):
         harness.accept(status(record(f"{n}a"), record(f"{n}b")))
-    harness.connection.hset(keys.job(harness.waiting_jobs(queues.EXPAND)[place]), "data", data)
+    harness.connection.hset(keys.job(harness.waiting_jobs(queues.EXPAND)[index]), "data", data)
 
     work(harness, "expand")
 
@@ -189,24 +191,24 @@ def test_a_job_of_an_unknown_form_is_quarantined_whole(harness: Harness, data: b
         b'["workers.jobs.deliver",null,[1,"single",1,[]],{}]',
     ],
 )
-@pytest.mark.parametrize("place", [0, 1], ids=["first", "taken along"])
-def test_a_delivery_of_an_unknown_form_is_one_dead_letter_that_can_be_dropped(
-    harness: Harness, data: bytes, place: int
+@pytest.mark.parametrize("index", [0, 1], ids=["first", "coalesced"])
+def test_a_delivery_of_an_unknown_format_is_one_dead_letter_that_can_be_dropped(
+    harness: Harness, data: bytes, index: int
 ) -> None:
     for n in range(3):
         harness.accept(status(record(f"{n}a"), record(f"{n}b")))
         harness.expand()
-    harness.connection.hset(keys.job(harness.waiting_jobs("deliver-single")[place]), "data", data)
+    harness.connection.hset(keys.job(harness.waiting_jobs("deliver-single")[index]), "data", data)
 
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (4, 2, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=4, dead=2)
     (letter,) = harness.dead_letters("single")
     assert letter["event"] == data.decode()
     assert harness.audit().balances
 
 
-def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_delivered(harness: Harness) -> None:
+def test_an_unreadable_event_is_a_dead_letter_and_the_others_are_delivered(harness: Harness) -> None:
     harness.accept(*statuses(["1", "2", "3"]))
     harness.expand()
     (job_id,) = harness.waiting_jobs("deliver-single")
@@ -220,14 +222,14 @@ def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_siblings_are_deli
     harness.deliver(single)
 
     assert script.called == ["1", "3"]
-    assert handler_totals(harness, single) == (2, 1, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2, dead=1)
     (letter,) = harness.dead_letters("single")
     assert json.loads(letter["event"]) == events[1]
     assert "ValidationError" in letter["traceback"]
     assert harness.counters()["report.dead:single"] == 1
 
 
-def test_a_job_of_a_newer_release_waits_for_it_however_often_it_is_met(harness: Harness) -> None:
+def test_a_job_of_a_newer_release_waits_for_that_release(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.accept(status(record("2")))
     _, newer = harness.waiting_jobs(queues.EXPAND)
@@ -261,39 +263,39 @@ def test_each_wait_is_longer_than_the_one_before_up_to_a_minute(
 
 
 class FixedTime:
-    """The time that a test takes it to be."""
+    """A clock that a test sets."""
 
     @staticmethod
     def time() -> float:
         return 1_800_000_000.0
 
 
-def test_a_job_that_makes_progress_begins_the_ladder_anew(harness: Harness) -> None:
+def test_a_job_that_makes_progress_starts_the_ladder_again(harness: Harness) -> None:
     harness.accept(*statuses([str(n) for n in range(3)], bundle=1))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
     harness.connection.hset(keys.job(job_id), "failures", 3)
-    portions: list[Any] = []
-    take = Steps.claim
+    claimed: list[Any] = []
+    claim = ClaimStep.claim
 
-    def taken(self: Steps, **options: Any) -> Any:
-        portions.extend(take(self, **options))
-        return portions
+    def recorded(self: ClaimStep, **options: Any) -> Any:
+        claimed.extend(claim(self, **options))
+        return claimed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Steps, "claim", taken)
+        patch.setattr(ClaimStep, "claim", recorded)
         harness.expand()
 
-    assert [portion.job_id for portion in portions] == [job_id]
+    assert [job.job_id for job in claimed] == [job_id]
     assert harness.audit().unique == 3
 
 
 def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.accept(status(record("1")))
     (job_id,) = harness.waiting_jobs(queues.EXPAND)
-    fan_out = Steps.fan_out
+    fan_out = FanOutStep.fan_out
     refused: list[float] = []
 
-    def away(self: Steps, **options: Any) -> Any:
+    def away(self: FanOutStep, **options: Any) -> Any:
         if not refused:
             refused.append(time.monotonic())
             assert harness.connection.hget(keys.job(job_id), "failures") is None
@@ -301,7 +303,7 @@ def test_while_redis_is_unavailable_no_failure_is_counted(harness: Harness, monk
         assert harness.connection.hget(keys.job(job_id), "failures") is None
         return fan_out(self, **options)
 
-    monkeypatch.setattr(Steps, "fan_out", away)
+    monkeypatch.setattr(FanOutStep, "fan_out", away)
 
     harness.expand()
 
@@ -313,21 +315,19 @@ def test_a_fault_after_a_settlement_counts_nothing_twice(harness: Harness, monke
     harness.expand()
     faults = iter([RuntimeError])
 
-    def report(_settler: Settler, _policy: Any) -> None:
+    def report(_settler: Settler, _decisions: Any) -> None:
         for fault in faults:
             raise fault
 
-    monkeypatch.setattr(Settler, "_log", report)
+    monkeypatch.setattr(Settler, "_report", report)
     work(harness, "deliver")
 
-    assert handler_totals(harness, single) == (2, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=2)
     assert harness.audit().balances
     assert sorted(script.called) == ["1", "2"]
 
 
-def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_that_no_event_causes_makes_no_dead_letters(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.accept(*statuses([str(number) for number in range(30)]))
     harness.expand()
     with monkeypatch.context() as broken:
@@ -341,4 +341,4 @@ def test_a_fault_that_is_no_events_doing_makes_no_dead_letters(
     assert harness.dead_letters("single") == []
     promote(harness)
     work(harness, "deliver")
-    assert handler_totals(harness, single) == (30, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=30)

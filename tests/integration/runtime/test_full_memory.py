@@ -17,7 +17,7 @@ import pytest
 from shared import keys, memory, queues
 from tests.integration import recorders
 from tests.integration.admin import failing_handlers
-from tests.integration.harness import Harness, open_harness, statuses
+from tests.integration.harness import HandlerTotals, Harness, open_harness, statuses
 from tests.integration.runtime.pools import REPOSITORY, Command, until
 from tests.redis_server import RedisServer
 from workers.runtime import pause
@@ -55,7 +55,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def kept(harness: Harness, number: int) -> None:
-    """Keep callbacks with so many events, a hundred in each."""
+    """Accept callbacks with `number` events, a hundred in each."""
     harness.accept(*statuses([str(n) for n in range(number)], bundle=100))
 
 
@@ -66,12 +66,6 @@ def used(harness: Harness) -> memory.Memory:
 def limit(harness: Harness, share: float) -> None:
     """Set the maxmemory of which this share is used now."""
     harness.connection.config_set("maxmemory", int(used(harness).used_bytes / share))
-
-
-def events_at(harness: Harness, handler: str) -> tuple[int, int, int]:
-    """Return how many events are delivered, waiting and missing."""
-    found = next((one for one in harness.audit().handlers if one.handler == handler), None)
-    return (found.delivered, found.waiting, found.missing) if found is not None else (0, 0, 0)
 
 
 def hurry(harness: Harness, handler: str) -> None:
@@ -117,9 +111,9 @@ def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_deliver
 
     command = start(harness, "deliver")
 
-    until(lambda: events_at(harness, "good") == (EVENTS, 0, 0), "all of good's are delivered")
+    until(lambda: harness.totals("good") == HandlerTotals(delivered=EVENTS), "all of good's are delivered")
     until(lambda: is_paused(harness, "bad"), "bad is paused")
-    assert events_at(harness, "bad") == (0, EVENTS, 0)
+    assert harness.totals("bad") == HandlerTotals(waiting=EVENTS)
     assert used(harness).share < memory.CALLBACKS_SHARE, "so callbacks can come in"
     found = pause.read_state(harness.connection, "bad")
     assert found is not None
@@ -131,7 +125,7 @@ def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_deliver
 
     def arrived() -> bool:
         hurry(harness, "bad")
-        return events_at(harness, "bad") == (EVENTS, 0, 0)
+        return harness.totals("bad") == HandlerTotals(delivered=EVENTS)
 
     until(arrived, "all of bad's are delivered")
     until(lambda: not is_paused(harness, "bad"), "it is not paused any more")
@@ -147,7 +141,7 @@ def test_at_its_limit_workers_start_claim_settle_die_and_end(harness: Harness, s
 
     command = start(harness, "deliver")
 
-    until(lambda: events_at(harness, "good") == (500, 0, 0), "all of good's are delivered")
+    until(lambda: harness.totals("good") == HandlerTotals(delivered=500), "all of good's are delivered")
     until(lambda: is_paused(harness, "bad"), "bad is paused")
     for pid in command.workers():
         os.kill(pid, signal.SIGKILL)
@@ -156,7 +150,7 @@ def test_at_its_limit_workers_start_claim_settle_die_and_end(harness: Harness, s
     assert command.stop() == 0
     assert started(command) == 4
     assert "Traceback" not in command.log
-    assert events_at(harness, "bad") == (0, 500, 0)
+    assert harness.totals("bad") == HandlerTotals(waiting=500)
     assert harness.audit().balances
 
 
@@ -175,7 +169,7 @@ def test_at_its_limit_operators_see_why_and_pause_resume_and_discard(harness: Ha
     run(harness, "handlers", "pause", "bad")
     assert is_paused(harness, "bad")
     run(harness, "handlers", "purge", "bad", "--yes")
-    assert events_at(harness, "bad") == (0, 0, 0)
+    assert harness.totals("bad") == HandlerTotals()
     assert harness.audit().balances
 
 
@@ -205,7 +199,7 @@ def test_callbacks_are_expanded_only_while_there_is_room(harness: Harness, start
 
     harness.connection.config_set("maxmemory", 1 << 30)
 
-    until(lambda: events_at(harness, "good") == (0, 100, 0), "all are expanded")
+    until(lambda: harness.totals("good") == HandlerTotals(waiting=100), "all are expanded")
     assert "action=fan_out_resumed" in command.log
     assert harness.audit().balances
 

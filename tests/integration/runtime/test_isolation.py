@@ -1,7 +1,7 @@
-"""One item among a thousand makes a function of ours raise, whichever: it is set apart, and the others go through.
+"""One item among a thousand makes one of our functions raise: it alone becomes a failure, and the others go through.
 
 Every function that a traced run passes with the item in its arguments is tried (see `injection`), with the item in the
-first batch, in one that is taken along, and in the middle of a bundle.
+first batch, in a coalesced one, and in the middle of a bundle.
 """
 
 import asyncio
@@ -14,16 +14,15 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared.batches import Accepted
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, status, statuses
 from tests.integration.runtime import injection
 from tests.integration.runtime.injection import MARK
-from tests.integration.scripted_handlers import handler_totals
 from tests.redis_server import RedisServer
 from workers.deliver.prefetch import MAX_ITEMS, Prefetcher
 
 ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError, UnicodeEncodeError, KeyError]
 
-# What has the whole job in its arguments, or carries the item away: `test_failed_jobs` is about these.
+# Functions that have the whole job in their arguments, or make the item a failure: `test_failed_jobs` tries these.
 OF_THE_JOB: Final = {
     "shared.queues:parse_arguments",
     "shared.queues:check_version",
@@ -33,16 +32,17 @@ OF_THE_JOB: Final = {
     "workers.deliver.delivery:Deliverer.run",
     "workers.expand.expansion:Expander.run",
     "workers.deliver.prefetch:Prefetcher.claim",
-    "workers.runtime.steps:Steps._read_coalesced",
-    "workers.runtime.steps:Steps.claim",
+    "workers.runtime.claim:ClaimStep._read_coalesced",
+    "workers.runtime.claim:ClaimStep.claim",
 }
 OF_THE_LADDER: Final = {
-    "workers.expand.chunk:Chunk.add",
+    "workers.expand.fan_out:Chunk.add",
+    "workers.deliver.settler:Settler._decide",
     "workers.deliver.settler:Settler._write",
     "workers.deliver.run:Run.mark_settled",
     "workers.deliver.run:_read_events",
     "workers.deliver.run:Run.settlements",
-    "workers.expand.expansion:Expander._commit_chunk",
+    "workers.expand.expansion:Expander._fan_out_or_split",
     "workers.expand.expansion:Expander._submit",
     "workers.expand.record_reader:RecordReader._read_or_split",
     "workers.expand.record_reader:RecordReader.read_items",
@@ -50,7 +50,7 @@ OF_THE_LADDER: Final = {
     "workers.deliver.retries:RetryPolicy.decide",
 }
 IN_EXPAND: Final = [
-    "shared.bodies:decode_text",
+    "shared.json_reader:decode_text",
     "shared.events:_digest",
     "shared.events:_report",
     "shared.events:encode",
@@ -64,25 +64,25 @@ IN_EXPAND: Final = [
     "workers.expand.record_reader:RecordReader._offer",
     "workers.expand.record_reader:RecordReader._read_callback",
     "workers.expand.record_reader:_marks",
-    "workers.runtime.steps:Steps.fan_out",
-    "workers.runtime.steps:_group_events",
+    "workers.expand.fan_out:FanOutStep.fan_out",
+    "workers.expand.fan_out:_group_events",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_usual", "shared.wire:status_envelope"]
+OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
 OF_LARGE: Final = [
-    "shared.bodies:_parts",
-    "shared.bodies:parse",
+    "shared.wire:_split_records",
+    "shared.wire:parse",
     "shared.json_reader:decode",
     "shared.json_reader:read_members",
     "shared.json_reader:check_nesting",
-    "shared.lone_surrogates:replace_lone_surrogates",
+    "shared.json_reader:replace_lone_surrogates",
     "shared.wire:_extra",
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
     "shared.events:from_arrays",
     "workers.deliver.call.caller:Caller.call",
-    "workers.deliver.delivery:Deliverer._call",
+    "workers.deliver.failure_ladder:FailureLadder._call",
 ]
 OF_CALLS: Final = {
     "single": ["workers.deliver.call.timeout:Alarm.call", "workers.deliver.call.caller:Caller._call_sync"],
@@ -97,11 +97,12 @@ OF_CALLS: Final = {
     ],
 }
 
-# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, tried again later;
-# and what a whole batch is called by is not passed by an event that is called alone.
+# Delivered, dead, waiting, missing. What is raised around the call itself is the handler's failure, which is retried;
+# and an event that is called alone does not pass the function that calls a whole batch.
+ONE_DEAD: Final = HandlerTotals(delivered=999, dead=1)
 OUTCOMES: Final = {
-    "workers.deliver.call.timeout:Alarm.call": (999, 0, 1, 0),
-    "workers.deliver.call.caller:Caller._call_batch": (1000, 0, 0, 0),
+    "workers.deliver.call.timeout:Alarm.call": HandlerTotals(delivered=999, waiting=1),
+    "workers.deliver.call.caller:Caller._call_batch": HandlerTotals(delivered=1000),
 }
 
 called: Counter[str] = Counter()
@@ -122,7 +123,7 @@ def whole(events: list[ReportEvent]) -> None:
 async def several(event: ReportEvent) -> None:
     called[event.message_id] += 1
     at_once["now"] += 1
-    at_once["most"] = max(at_once.values())
+    at_once["max"] = max(at_once.values())
     await asyncio.sleep(0)
     at_once["now"] -= 1
 
@@ -131,7 +132,7 @@ HANDLERS: Final[dict[str, Callable[..., Any]]] = {"single": single, "whole": who
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with open_harness(quick_redis.url, single) as made:
@@ -143,7 +144,7 @@ def in_the_first_batch() -> list[list[Accepted]]:
     return [statuses([*ids[:200], MARK, *ids[200:]], bundle=1), statuses([str(n) for n in range(500, 1000)], bundle=50)]
 
 
-def in_a_batch_taken_along() -> list[list[Accepted]]:
+def in_a_coalesced_batch() -> list[list[Accepted]]:
     ids = [str(n) for n in range(999)]
     return [statuses(ids[:500], bundle=50), statuses(ids[500:600], bundle=1), statuses([MARK, *ids[600:]], bundle=1)]
 
@@ -153,41 +154,41 @@ def in_the_middle_of_a_bundle() -> list[list[Accepted]]:
     return [[status(*records[:500])], [status(*records[500:700], record(MARK), *records[700:])]]
 
 
-PLACES: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
+SCENARIOS: Final[dict[Callable[[], list[list[Accepted]]], list[str]]] = {
     in_the_first_batch: [*IN_EXPAND, *OF_SMALL],
-    in_a_batch_taken_along: [*IN_EXPAND, *OF_SMALL],
+    in_a_coalesced_batch: [*IN_EXPAND, *OF_SMALL],
     in_the_middle_of_a_bundle: [*IN_EXPAND, *OF_LARGE],
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_function_on_the_way_through_expand_is_left_out(
-    harness: Harness, place: Callable[[], list[list[Accepted]]]
+    harness: Harness, scenario: Callable[[], list[list[Accepted]]]
 ) -> None:
-    for batch in place():
+    for batch in scenario():
         harness.accept(*batch)
 
     passed = injection.functions_with_the_item(harness.expand)
 
-    assert passed - OF_THE_JOB - OF_THE_LADDER == set(PLACES[place])
+    assert passed - OF_THE_JOB - OF_THE_LADDER == set(SCENARIOS[scenario])
 
 
 @pytest.mark.parametrize(
-    ("place", "function", "error"),
+    ("scenario", "function", "error"),
     [
-        (place, function, error)
-        for place, functions in PLACES.items()
+        (scenario, function, error)
+        for scenario, functions in SCENARIOS.items()
         for function, error in zip(functions, itertools.cycle(ERRORS), strict=False)
     ],
 )
-def test_the_one_of_which_expanding_raises_is_quarantined_alone(
+def test_only_the_record_that_makes_expansion_raise_is_quarantined(
     harness: Harness,
-    place: Callable[[], list[list[Accepted]]],
+    scenario: Callable[[], list[list[Accepted]]],
     function: str,
     error: type[Exception],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for batch in place():
+    for batch in scenario():
         harness.accept(*batch)
 
     with injection.raising(function, error):
@@ -198,7 +199,7 @@ def test_the_one_of_which_expanding_raises_is_quarantined_alone(
     assert set(Counter(harness.waiting_event_ids(single)).values()) == {1}
     assert "action=job_failed" not in caplog.text
     if function in OF_LARGE:
-        # Its records are read one at a time then, and nothing is wrong with any of them.
+        # Then its records are read one at a time, and each can be read.
         assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (1000, 0, 0, 0)
         return
     assert (sums.unique, sums.quarantined, sums.duplicate, sums.waiting) == (999, 1, 0, 0)
@@ -218,9 +219,9 @@ def test_each_error_is_caught(harness: Harness, error: type[Exception]) -> None:
     assert (harness.audit().unique, harness.audit().quarantined, harness.audit().balances) == (2, 1, True)
 
 
-def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
+def test_a_quarantined_record_can_be_replayed_once_it_can_be_read(harness: Harness) -> None:
     harness.accept(status(record("1"), record(MARK), record("2"), client_job_id="autumn"))
-    with injection.raising("workers.runtime.steps:_group_events", ValueError):
+    with injection.raising("workers.expand.fan_out:_group_events", ValueError):
         harness.expand()
     (entry,) = harness.quarantine()
 
@@ -232,7 +233,7 @@ def test_what_was_set_apart_can_be_replayed_once_it_can_be_read(harness: Harness
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:  # noqa: F811
+def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisServer, name: str) -> None:
     with open_harness(quick_redis.url, HANDLERS[name]) as harness:
         harness.accept(*statuses(["1", MARK, "2"]))
         harness.expand()
@@ -250,10 +251,10 @@ def test_no_function_on_the_way_through_deliver_is_left_out(quick_redis: RedisSe
         for function, error in zip([*IN_DELIVER, *OF_CALLS[name]], itertools.cycle(ERRORS), strict=False)
     ],
 )
-@pytest.mark.parametrize("place", [in_the_first_batch, in_the_middle_of_a_bundle])
-def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR0917 # a table's columns
-    quick_redis: RedisServer,  # noqa: F811
-    place: Callable[[], list[list[Accepted]]],
+@pytest.mark.parametrize("scenario", [in_the_first_batch, in_the_middle_of_a_bundle])
+def test_only_the_event_that_makes_delivery_raise_is_a_dead_letter(  # noqa: PLR0917 # a table's columns
+    quick_redis: RedisServer,
+    scenario: Callable[[], list[list[Accepted]]],
     name: str,
     function: str,
     error: type[Exception],
@@ -263,16 +264,16 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
     called.clear()
     monkeypatch.setattr(Prefetcher, "_prefetch_count", lambda _self: MAX_ITEMS)
     with open_harness(quick_redis.url, HANDLERS[name]) as harness:
-        for batch in place():
+        for batch in scenario():
             harness.accept(*batch)
         harness.expand()
 
         with injection.raising(function, error):
             harness.deliver(HANDLERS[name])
 
-        expected = OUTCOMES.get(function, (999, 1, 0, 0))
-        assert handler_totals(harness, HANDLERS[name]) == expected
-        if expected == (999, 1, 0, 0):
+        expected = OUTCOMES.get(function, ONE_DEAD)
+        assert harness.totals(HANDLERS[name]) == expected
+        if expected == ONE_DEAD:
             (letter,) = harness.dead_letters(name)
             assert MARK in letter["event"]
             assert error.__name__ in letter["error"]
@@ -283,7 +284,7 @@ def test_the_one_of_which_delivering_raises_is_a_dead_letter_alone(  # noqa: PLR
         assert "action=job_failed" not in caplog.text
 
 
-def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> None:  # noqa: F811
+def test_the_others_are_still_called_concurrently(quick_redis: RedisServer) -> None:
     with open_harness(quick_redis.url, several) as harness:
         harness.accept(*statuses([*map(str, range(99)), MARK], bundle=100))
         harness.expand()
@@ -292,5 +293,5 @@ def test_the_others_are_called_at_once_as_before(quick_redis: RedisServer) -> No
         with injection.raising("workers.deliver.call.caller:Caller.call", ValueError):
             harness.deliver(several)
 
-        assert handler_totals(harness, several) == (99, 1, 0, 0)
-        assert at_once["most"] == 16
+        assert harness.totals(several) == HandlerTotals(delivered=99, dead=1)
+        assert at_once["max"] == 16

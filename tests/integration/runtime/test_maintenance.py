@@ -10,20 +10,20 @@ import pytest
 from rq.executions import Execution
 
 from shared import connections, keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
+from workers.runtime.claim import ClaimStep
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance
-from workers.runtime.steps import Steps
 from workers.runtime.worker import LEASE_SECONDS
 
 QUEUE = queues.delivery_queue("single")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single) as made:
         yield made
 
@@ -41,19 +41,19 @@ def end_lease(harness: Harness, run: Execution) -> None:
     harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
 
 
-def keeper(harness: Harness, journals: JournalFolder | None = None) -> Maintenance:
-    """Give one for which the time has come to end leases, but not yet to renew any."""
+def new_maintenance(harness: Harness, journals: JournalFolder | None = None) -> Maintenance:
+    """Return one for which the time has come to end leases, but not yet to renew any."""
     made = Maintenance([QUEUE], connection=connections.connect(harness.url), journals=journals)
     made._expire_at, made._renew_at = 0.0, time.monotonic() + 3600
     return made
 
 
-def test_a_wall_clock_that_was_set_ends_no_lease_of_a_worker_that_its_supervisor_sees(harness: Harness) -> None:
+def test_a_changed_wall_clock_ends_no_lease_of_a_worker_that_its_supervisor_sees(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     run = started(harness, worker_name(QUEUE))
     end_lease(harness, run)
 
-    with closing(keeper(harness)) as maintenance:
+    with closing(new_maintenance(harness)) as maintenance:
         maintenance.tick([run.worker_name])
 
     assert harness.waiting_jobs(QUEUE) == []
@@ -66,50 +66,50 @@ def test_a_worker_whose_supervisor_died_has_its_lease_renewed_by_another_on_its_
     accept_and_expand(harness, "1")
     run = started(harness, worker_name(QUEUE))
     end_lease(harness, run)
-    books = JournalFolder(tmp_path)
+    journals = JournalFolder(tmp_path)
 
-    with closing(books.open(run.worker_name)), closing(keeper(harness, books)) as maintenance:
+    with closing(journals.open(run.worker_name)), closing(new_maintenance(harness, journals)) as maintenance:
         maintenance.tick([])
         assert harness.waiting_jobs(QUEUE) == [], "it works on"
     end_lease(harness, run)
-    with closing(keeper(harness, books)) as maintenance:
+    with closing(new_maintenance(harness, journals)) as maintenance:
         maintenance.tick([])
 
     assert len(harness.waiting_jobs(QUEUE)) == 1, "it does no more"
 
 
-def test_whoever_finds_a_lease_ended_can_tell_whose_it_was(harness: Harness) -> None:
+def test_the_worker_of_an_ended_lease_is_known(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     run = started(harness, worker_name(QUEUE))
 
     assert harness.connection.ttl(run.key) > 100 * LEASE_SECONDS
-    with closing(keeper(harness)) as maintenance:
+    with closing(new_maintenance(harness)) as maintenance:
         maintenance.tick([run.worker_name])
     assert harness.connection.ttl(run.key) > 100 * LEASE_SECONDS, "after a renewal too"
 
 
-def test_what_was_finished_is_noted_at_each_job_whoever_has_moved_the_run_meanwhile(harness: Harness) -> None:
+def test_what_was_finished_is_recorded_at_each_job_even_if_another_moved_the_run(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     accept_and_expand(harness, "2", "3")
     first, second = harness.waiting_jobs(QUEUE)
     run = started(harness, worker_name(QUEUE))
-    places = JobTransitions(QUEUE, connection=harness.connection)
-    assert places.requeue(run, to="front", finished={})
+    transitions = JobTransitions(QUEUE, connection=harness.connection)
+    assert transitions.requeue(run, to="front", finished={})
 
-    assert not places.requeue(
+    assert not transitions.requeue(
         run, to="front", finished={first: frozenset([0]), second: frozenset([1]), "gone": frozenset([0])}
     )
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
     harness.connection.lpop(keys.rq_queue(QUEUE))
-    portions = Steps(harness.connection).claim(
+    claimed_jobs = ClaimStep(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
-    assert [portion.finished for portion in portions] == [{0}, {1}], "who takes a job along knows it too"
+    assert [portion.finished for portion in claimed_jobs] == [{0}, {1}], "who takes a job along knows it too"
     assert not harness.connection.exists(keys.job("gone"))
 
 
-def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(harness: Harness) -> None:
+def test_a_job_with_which_a_worker_died_is_never_coalesced(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     accept_and_expand(harness, "2")
     first, second = harness.waiting_jobs(QUEUE)
@@ -117,11 +117,11 @@ def test_a_job_of_which_a_worker_died_is_taken_along_by_nobody(harness: Harness)
     harness.connection.lpop(keys.rq_queue(QUEUE))
 
     arguments = queues.parse_arguments(harness.connection.hget(keys.job(first), "data"))
-    portions = Steps(harness.connection).claim(
+    claimed_jobs = ClaimStep(harness.connection).claim(
         queue=QUEUE, job_id=first, own_arguments=arguments, max_items=100, max_bytes=1 << 20
     )
 
-    assert [portion.job_id for portion in portions] == [first]
+    assert [portion.job_id for portion in claimed_jobs] == [first]
     assert harness.waiting_jobs(QUEUE) == [second]
 
 
@@ -138,7 +138,7 @@ def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to
     supervisor.tick([run.worker_name])
     end_lease(harness, run)
 
-    with closing(keeper(harness)) as elsewhere:
+    with closing(new_maintenance(harness)) as elsewhere:
         elsewhere.tick([])
 
     (job_id,) = harness.waiting_jobs(QUEUE)
@@ -146,13 +146,11 @@ def test_a_run_whose_lease_ends_counts_as_a_death_unless_its_worker_was_asked_to
     assert not harness.connection.exists(run.key)
 
 
-def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(
-    harness: Harness, tmp_path: Path
-) -> None:
+def test_a_stop_is_recorded_for_no_ended_run_and_no_worker_of_another_pool(harness: Harness, tmp_path: Path) -> None:
     accept_and_expand(harness, "1")
     journals = JournalFolder(tmp_path)
     run = started(harness, worker_name(QUEUE))
-    with closing(journals.open(run.worker_name)), closing(keeper(harness, journals)) as maintenance:
+    with closing(journals.open(run.worker_name)), closing(new_maintenance(harness, journals)) as maintenance:
         maintenance.begin_stop()
         maintenance.tick([])
         assert not harness.connection.hexists(run.key, "stopping"), "another supervisor's"
@@ -165,7 +163,7 @@ def test_a_stop_is_noted_of_no_run_that_has_ended_and_of_no_other_pools_worker(
     assert not harness.connection.exists(run.key)
 
 
-def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_all(harness: Harness) -> None:
+def test_due_jobs_move_once_however_many_supervisors_check_and_deleted_ones_not_at_all(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     (job_id,) = harness.waiting_jobs(QUEUE)
     harness.connection.lpop(keys.rq_queue(QUEUE))
@@ -183,10 +181,10 @@ def test_what_is_due_moves_once_however_many_look_and_what_was_deleted_not_at_al
 def test_a_run_that_has_ended_is_not_brought_back_by_a_renewal(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     run = started(harness, worker_name(QUEUE))
-    places = JobTransitions(QUEUE, connection=harness.connection)
-    assert places.renew(run, lease_seconds=60, runs_seconds=3600)
-    assert places.requeue(run, to="front", finished={})
+    transitions = JobTransitions(QUEUE, connection=harness.connection)
+    assert transitions.renew(run, lease_seconds=60, runs_seconds=3600)
+    assert transitions.requeue(run, to="front", finished={})
 
-    assert not places.renew(run, lease_seconds=60, runs_seconds=3600)
+    assert not transitions.renew(run, lease_seconds=60, runs_seconds=3600)
 
     assert not harness.connection.exists(run.key, keys.rq_started(QUEUE))

@@ -10,10 +10,10 @@ import pytest
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 
 from shared import connections, keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, worker_name  # noqa: F401
+from tests.integration.harness import Harness, open_harness, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, other, single
 from tests.redis_server import RedisServer
-from workers.expand.subscriptions import SubscriptionMaintenance
+from workers.expand import subscriptions
 from workers.failures.retention import FailureTrimmer
 from workers.filters import Filters
 from workers.runtime.maintenance import Maintenance
@@ -25,26 +25,28 @@ BAD = (b"no-run", b"a:b:c", b"\xff\xfe:\xff")
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer) -> Iterator[Harness]:
     with open_harness(quick_redis.url, single, other) as made:
         yield made
 
 
 @pytest.fixture
-def keeper(harness: Harness) -> Iterator[Maintenance]:
-    """Give one for which everything is due."""
+def maintenance(harness: Harness) -> Iterator[Maintenance]:
+    """Return one for which everything is due."""
     connection = connections.connect(harness.url)
     failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
-    with closing(Maintenance([QUEUE, OTHER], connection=connection, failure_trimmer=failure_trimmer)) as made:
+    with closing(
+        Maintenance([QUEUE, OTHER], connection=connection, tasks={"maintenance_trimming": failure_trimmer})
+    ) as made:
         yield made
 
 
-def tick(keeper: Maintenance, *workers: str) -> None:
+def tick(maintenance: Maintenance, *workers: str) -> None:
     """Do all of it, whatever the time."""
-    keeper._check_at = keeper._expire_at = keeper._renew_at = keeper._reap_at = 0.0
-    if keeper._failure_trimmer is not None:
-        keeper._failure_trimmer._check_at = 0.0
-    keeper.tick(workers)
+    maintenance._check_at = maintenance._expire_at = maintenance._renew_at = maintenance._reap_at = 0.0
+    for task in maintenance._tasks.values():
+        vars(task).update({name: 0.0 for name in vars(task) if name == "_check_at"})
+    maintenance.tick(workers)
 
 
 def run(harness: Harness, queue: str, name: str) -> str:
@@ -57,27 +59,27 @@ def run(harness: Harness, queue: str, name: str) -> str:
 
 
 def test_what_is_not_a_run_among_a_dead_workers_runs_keeps_none_of_its_jobs(
-    harness: Harness, keeper: Maintenance, caplog: pytest.LogCaptureFixture
+    harness: Harness, maintenance: Maintenance, caplog: pytest.LogCaptureFixture
 ) -> None:
     accept_and_expand(harness, "1")
     name = worker_name(QUEUE)
     run(harness, QUEUE, name)
     harness.connection.sadd(WORKER_EXECUTIONS_KEY_TEMPLATE.format(name), *BAD)
 
-    tick(keeper, name)
+    tick(maintenance, name)
     assert harness.waiting_jobs(QUEUE) == []
-    keeper.record_exit(name)
-    tick(keeper)
+    maintenance.record_exit(name)
+    tick(maintenance)
 
     assert len(harness.waiting_jobs(QUEUE)) == 1
     assert not harness.connection.exists(WORKER_EXECUTIONS_KEY_TEMPLATE.format(name))
-    assert keeper.background.failing() == {}
+    assert maintenance.background.failing() == {}
     lines = [record.getMessage() for record in caplog.records if "execution_unreadable" in record.getMessage()]
     assert len(lines) == len(BAD), "each is logged once"
 
 
 def test_what_is_not_a_run_among_those_whose_lease_ended_keeps_none_of_the_others(
-    harness: Harness, keeper: Maintenance, caplog: pytest.LogCaptureFixture
+    harness: Harness, maintenance: Maintenance, caplog: pytest.LogCaptureFixture
 ) -> None:
     for queue in (QUEUE, OTHER):
         harness.connection.zadd(keys.rq_started(queue), dict.fromkeys(BAD, 0))
@@ -86,19 +88,19 @@ def test_what_is_not_a_run_among_those_whose_lease_ended_keeps_none_of_the_other
     for queue, one in runs.items():
         harness.connection.zadd(keys.rq_started(queue), {one: 1})
 
-    tick(keeper)
-    assert keeper.background.failing() == {}, "once may be chance"
-    tick(keeper)
+    tick(maintenance)
+    assert maintenance.background.failing() == {}, "once may be chance"
+    tick(maintenance)
 
     assert [len(harness.waiting_jobs(queue)) for queue in (QUEUE, OTHER)] == [1, 1]
-    assert keeper.background.failing() == {"maintenance_expired_leases": "ValueError"}
+    assert maintenance.background.failing() == {"maintenance_expired_leases": "ValueError"}
     (line,) = (record.getMessage() for record in caplog.records if "loop_failed" in record.getMessage())
     assert line.startswith("action=loop_failed loop=maintenance_expired_leases count=1 ExceptionGroup")
     assert "parse_execution" in line, "the places of what raised it are there"
 
 
 def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(
-    harness: Harness, keeper: Maintenance
+    harness: Harness, maintenance: Maintenance
 ) -> None:
     accept_and_expand(harness, "1")
     accept_and_expand(harness, "2")
@@ -107,22 +109,22 @@ def test_a_job_of_another_type_keeps_no_other_from_its_queue_when_a_worker_died(
     run(harness, QUEUE, second)
     stored = harness.connection.dump(keys.job(broken))
     harness.connection.set(keys.job(broken), "no hash")
-    keeper.record_exit(second)
-    keeper.record_exit(first)
+    maintenance.record_exit(second)
+    maintenance.record_exit(first)
 
-    tick(keeper)
+    tick(maintenance)
     assert len(harness.waiting_jobs(QUEUE)) == 1
-    tick(keeper)
-    assert keeper.background.failing() == {"maintenance_dead_workers": "ResponseError"}
+    tick(maintenance)
+    assert maintenance.background.failing() == {"maintenance_dead_workers": "ResponseError"}
 
     harness.connection.restore(keys.job(broken), 0, stored, replace=True)
-    tick(keeper)
-    assert keeper.background.failing() == {}, "it is tried again"
+    tick(maintenance)
+    assert maintenance.background.failing() == {}, "it is tried again"
     assert len(harness.waiting_jobs(QUEUE)) == 2
 
 
 def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popped(
-    harness: Harness, keeper: Maintenance
+    harness: Harness, maintenance: Maintenance
 ) -> None:
     accept_and_expand(harness, "1")
     accept_and_expand(harness, "2")
@@ -130,34 +132,36 @@ def test_a_queue_of_another_type_costs_no_job_that_a_dead_worker_had_or_had_popp
     run(harness, QUEUE, name)
     harness.connection.lmove(keys.rq_queue(QUEUE), keys.rq_intermediate(QUEUE), "LEFT", "RIGHT")
     harness.connection.set(keys.rq_queue(QUEUE), "no list")
-    keeper.record_exit(name)
+    maintenance.record_exit(name)
 
     for _ in range(3):
-        tick(keeper)
-    assert keeper.background.failing().keys() == {"maintenance_dead_workers", "maintenance_orphans"}
+        tick(maintenance)
+    assert maintenance.background.failing().keys() == {"maintenance_dead_workers", "maintenance_orphans"}
 
     harness.connection.delete(keys.rq_queue(QUEUE))
     for _ in range(2):
-        tick(keeper)
+        tick(maintenance)
     assert len(harness.waiting_jobs(QUEUE)) == 2
-    assert keeper.background.failing() == {}
+    assert maintenance.background.failing() == {}
 
 
-def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(harness: Harness, keeper: Maintenance) -> None:
+def test_a_scheduled_job_of_another_type_keeps_no_other_from_its_queue(
+    harness: Harness, maintenance: Maintenance
+) -> None:
     accept_and_expand(harness, "1")
     (job_id,) = harness.waiting_jobs(QUEUE)
     harness.connection.lpop(keys.rq_queue(QUEUE))
     harness.connection.set(keys.job("broken"), "no hash")
     harness.connection.zadd(keys.rq_scheduled(QUEUE), {"broken": 1, b"\xff": 2, job_id: 3})
 
-    tick(keeper)
+    tick(maintenance)
 
     assert harness.waiting_jobs(QUEUE) == [job_id]
-    assert keeper.background.failing() == {}
+    assert maintenance.background.failing() == {}
 
 
 def test_a_queue_of_another_type_costs_no_retry_and_keeps_no_other_queue_waiting(
-    harness: Harness, keeper: Maintenance
+    harness: Harness, maintenance: Maintenance
 ) -> None:
     accept_and_expand(harness, "1")
     jobs = {queue: harness.waiting_jobs(queue)[0] for queue in (QUEUE, OTHER)}
@@ -166,31 +170,33 @@ def test_a_queue_of_another_type_costs_no_retry_and_keeps_no_other_queue_waiting
         harness.connection.zadd(keys.rq_scheduled(queue), {job_id: 1})
     harness.connection.set(keys.rq_queue(OTHER), "no list")  # the first of the two
 
-    tick(keeper)
-    tick(keeper)
+    tick(maintenance)
+    tick(maintenance)
 
     assert harness.waiting_jobs(QUEUE) == [jobs[QUEUE]]
     assert harness.connection.zscore(keys.rq_scheduled(OTHER), jobs[OTHER]) == 1, "it is still to come"
-    assert keeper.background.failing() == {"maintenance_due_retries": "ResponseError"}
+    assert maintenance.background.failing() == {"maintenance_due_retries": "ResponseError"}
     harness.connection.delete(keys.rq_queue(OTHER))
-    tick(keeper)
+    tick(maintenance)
     assert harness.waiting_jobs(OTHER) == [jobs[OTHER]]
-    assert keeper.background.failing() == {}
+    assert maintenance.background.failing() == {}
 
 
-def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(harness: Harness, keeper: Maintenance) -> None:
+def test_a_popped_job_whose_id_is_not_text_keeps_no_other_from_its_queue(
+    harness: Harness, maintenance: Maintenance
+) -> None:
     accept_and_expand(harness, "1")
     harness.connection.lmove(keys.rq_queue(QUEUE), keys.rq_intermediate(QUEUE), "LEFT", "RIGHT")
     harness.connection.rpush(keys.rq_intermediate(QUEUE), b"\xff")
 
     for _ in range(4):
-        tick(keeper)
+        tick(maintenance)
 
     assert len(harness.waiting_jobs(QUEUE)) == 1
-    assert keeper.background.failing() == {"maintenance_orphans": "UnicodeDecodeError"}
+    assert maintenance.background.failing() == {"maintenance_orphans": "UnicodeDecodeError"}
 
 
-def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_waiting(harness: Harness) -> None:
+def test_a_list_that_cannot_be_trimmed_and_a_bad_worker_delay_no_other_task(harness: Harness) -> None:
     accept_and_expand(harness, "1")
     harness.connection.hset(keys.COUNTS, keys.handler_counter("single", "report", "dead"), 0)
     harness.connection.set(keys.QUARANTINE, "no sorted set")
@@ -199,16 +205,14 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     connection = connections.connect(harness.url)
     failure_trimmer = FailureTrimmer(connection=connection, quarantine_max_bytes=1, dead_letter_max_bytes=1)
     known = {"single": [Filters(name="single", kinds=frozenset(("report",)))]}
-    keeping = SubscriptionMaintenance(
-        ["expand", QUEUE], filters=known, connection=connection, failure_trimmer=failure_trimmer
-    )
+    tasks = {"maintenance_trimming": failure_trimmer} | subscriptions.maintenance_tasks(known, connection=connection)
+    keeping = Maintenance(["expand", QUEUE], connection=connection, tasks=tasks)
     (job_id,) = harness.waiting_jobs(QUEUE)
     harness.connection.lpop(keys.rq_queue(QUEUE))
     harness.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: 1})
 
     with closing(keeping):
         for _ in range(2):
-            keeping._writer._check_at = 0.0
             tick(keeping)
 
         assert harness.waiting_jobs(QUEUE) == [job_id]
@@ -219,7 +223,7 @@ def test_a_shelf_that_cannot_be_trimmed_and_a_bad_worker_keep_no_other_task_wait
     harness.connection.delete(keys.QUARANTINE)
 
 
-def test_leases_end_for_nobody_while_redis_takes_no_renewal(harness: Harness, keeper: Maintenance) -> None:
+def test_leases_end_for_nobody_while_redis_takes_no_renewal(harness: Harness, maintenance: Maintenance) -> None:
     """Workers of other machines live too, and could not renew theirs either."""
     accept_and_expand(harness, "1")
     name, away = worker_name(QUEUE), worker_name(OTHER)
@@ -228,10 +232,10 @@ def test_leases_end_for_nobody_while_redis_takes_no_renewal(harness: Harness, ke
     harness.connection.zadd(keys.rq_started(QUEUE), {one: time.time() + 5})
     harness.connection.config_set("min-replicas-to-write", 3)
     try:
-        tick(keeper, name)
+        tick(maintenance, name)
     finally:
         harness.connection.config_set("min-replicas-to-write", 0)
-    keeper.tick([name])
+    maintenance.tick([name])
 
     assert harness.waiting_jobs(OTHER) == []
     assert harness.connection.zscore(keys.rq_started(QUEUE), one) > time.time() + 10, (
@@ -240,10 +244,10 @@ def test_leases_end_for_nobody_while_redis_takes_no_renewal(harness: Harness, ke
 
 
 def test_what_maintenance_logs_is_an_error(
-    harness: Harness, keeper: Maintenance, caplog: pytest.LogCaptureFixture
+    harness: Harness, maintenance: Maintenance, caplog: pytest.LogCaptureFixture
 ) -> None:
     harness.connection.zadd(keys.rq_started(QUEUE), {b"no-run": 0})
 
-    tick(keeper)
+    tick(maintenance)
 
     assert {record.levelno for record in caplog.records if "loop_failed" in record.getMessage()} == {logging.ERROR}

@@ -1,4 +1,4 @@
-"""A job of which all is settled goes back to its queue when its run is put on hold: it too ends, and leaves nothing."""
+"""A job of which all is settled is requeued when its run ends by a pause: it ends too, and leaves nothing."""
 
 from collections.abc import Iterator
 
@@ -6,15 +6,15 @@ import pytest
 
 from callbacks import Pause, ReportEvent
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis  # noqa: F401
-from tests.integration.scripted_handlers import accept_and_expand, handler_totals, other, script, single, whole
+from tests.integration.harness import HandlerTotals, Harness, open_harness
+from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
 from workers.deliver import prefetch
 from workers.runtime import pause
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(prefetch.Prefetcher, "_prefetch_count", lambda _self: prefetch.MAX_ITEMS)
     with open_harness(quick_redis.url, single, other, whole) as made:
@@ -26,17 +26,15 @@ def away_from_3(event: ReportEvent) -> None:
         raise Pause(600, "moving house")
 
 
-def test_it_is_taken_along_by_no_other_which_could_not_end_it(harness: Harness) -> None:
+def test_it_is_not_coalesced_by_another_run_which_could_not_end_it(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     accept_and_expand(harness, "3")
     script.act = away_from_3
     harness.deliver(single)
     settled, left = harness.waiting_jobs("deliver-single")
-    assert (harness.connection.hget(keys.job(settled), "progress"), handler_totals(harness, single)) == (
-        b"2",
-        (2, 0, 1, 0),
-    )
-    # As another process leaves them, which has put back a job of its own since.
+    assert harness.connection.hget(keys.job(settled), "progress") == b"2"
+    assert harness.totals(single) == HandlerTotals(delivered=2, waiting=1)
+    # As another process leaves them that has requeued a job of its own meanwhile.
     harness.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_queue("deliver-single"), "RIGHT", "LEFT")
     assert harness.waiting_jobs("deliver-single") == [left, settled]
 
@@ -45,5 +43,5 @@ def test_it_is_taken_along_by_no_other_which_could_not_end_it(harness: Harness) 
     for function in (single, other, whole):
         harness.deliver(function)
 
-    assert handler_totals(harness, single) == (3, 0, 0, 0)
+    assert harness.totals(single) == HandlerTotals(delivered=3)
     assert harness.leftover_keys() == set()

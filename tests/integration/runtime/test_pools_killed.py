@@ -71,7 +71,7 @@ def test_a_pool_killed_whole_goes_on_at_its_next_start_and_repeats_what_was_in_h
     assert journals(tmp_path) == []
 
 
-def test_a_pool_that_stops_while_redis_is_away_ends_soon_and_its_next_start_settles_what_was_done(
+def test_a_pool_that_stops_while_redis_is_unavailable_ends_soon_and_the_next_settles_what_was_done(
     harness: Harness, redis_server: RedisServer, start: Start, tmp_path: Path
 ) -> None:
     accept_and_expand(harness, last="sleeps:1.5")

@@ -1,6 +1,6 @@
-"""Redis falls back to where it was a moment ago: a failover to a replica that was behind, or a crash with everysec.
+"""Redis falls back to a state of a moment ago: a failover to a replica that was behind, or a crash with everysec.
 
-What workers settled in that moment is done again, so that nothing is left behind for ever.
+What workers settled in that moment is done again, so that nothing is left behind without end.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from callbacks import ReportEvent, handler
 from shared import keys
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, statuses
 from tests.redis_server import RedisServer
 from workers.runtime import worker
 
@@ -21,7 +21,7 @@ before: dict[bytes, tuple[int, bytes]] = {}
 
 @handler(ReportEvent)
 def falling_back(event: ReportEvent) -> None:
-    """Remember what is in Redis while the first event is in hands, and bring it back while the second one is."""
+    """Save the state of Redis while the first event is in flight, and restore it while the second is."""
     (connection,) = connections
     called.append(event.message_id)
     if event.message_id == "1" and not before:
@@ -38,7 +38,7 @@ def everything(connection: Any) -> Iterator[tuple[bytes, tuple[int, bytes]]]:
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     monkeypatch.setattr(worker, "_CHECK_SECONDS", 0.0)
     called.clear()
     before.clear()
@@ -47,7 +47,7 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield made
 
 
-def test_a_job_that_falls_back_under_a_worker_that_lives_on_is_done_again(harness: Harness) -> None:
+def test_a_job_that_falls_back_with_redis_is_done_again_by_its_worker(harness: Harness) -> None:
     for message_id in ("1", "2"):
         harness.accept(*statuses([message_id]))
         harness.expand()

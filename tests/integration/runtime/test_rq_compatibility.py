@@ -40,7 +40,7 @@ def queue_of(harness: Harness, name: str) -> Queue:
 
 
 def jobs_of_every_kind(harness: Harness) -> list[Job]:
-    """Give a batch as the web process writes it, a delivery as a script writes it, and a retry that is to come."""
+    """Return a batch as the web process writes it, a delivery as a script writes it, and a retry that is to come."""
     harness.accept(status(record("1")))
     harness.expand()
     harness.deliver(failing)
@@ -138,7 +138,7 @@ def test_rq_knows_the_queues_and_rq_info_tells_their_lengths(harness: Harness) -
     harness.expand()
     harness.accept(status(record("x")))
 
-    told = subprocess.run(
+    output = subprocess.run(
         [str(Path(sys.executable).with_name("rq")), "info", "--url", harness.url, "--raw"],
         capture_output=True,
         text=True,
@@ -147,8 +147,8 @@ def test_rq_knows_the_queues_and_rq_info_tells_their_lengths(harness: Harness) -
     ).stdout
 
     assert {queue.name for queue in Queue.all(harness.connection)} == {"expand", "deliver-taker", "deliver-failing"}
-    assert "queue expand 1" in told
-    assert "queue deliver-taker 3" in told
+    assert "queue expand 1" in output
+    assert "queue deliver-taker 3" in output
 
 
 def test_a_running_job_stands_where_rq_looks_for_it(harness: Harness) -> None:

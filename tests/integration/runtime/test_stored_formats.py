@@ -33,7 +33,7 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
     }
     with redis_server.client(decode_responses=False) as client:
         stored_formats.put_back(client, stored_formats.read(file))
-        # Set aside just now: what is older than a month is dropped, and the file grows older each day.
+        # As if they had failed just now: failures older than a month are dropped, and the file gets older.
         now_ms = time.time() * 1000
         for index in (keys.QUARANTINE, keys.dead("shop")):
             client.zadd(index, dict.fromkeys(client.zrange(index, 0, -1), now_ms))
@@ -57,9 +57,9 @@ def test_a_release_finishes_what_an_earlier_one_began(file: Path, redis_server: 
     assert after.balances
     delivered = {handler.handler: handler.delivered for handler in after.handlers}
     assert delivered == {"log": 4, "shop": 4}
-    told = [json.loads(line) for line in log.read_text().splitlines()]
-    assert sorted(event["kind"] for event in told) == ["reply", "report", "report", "report"]
-    assert sorted((tmp_path / "shop.txt").read_text().split()) == sorted(event["id"] for event in told)
+    output = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(event["kind"] for event in output) == ["reply", "report", "report", "report"]
+    assert sorted((tmp_path / "shop.txt").read_text().split()) == sorted(event["id"] for event in output)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)

@@ -17,7 +17,7 @@ import pytest
 
 from shared import keys, queues
 from tests.integration import recorders
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, status, statuses  # noqa: F401
+from tests.integration.harness import Harness, open_harness, record, status, statuses
 from tests.integration.runtime.pools import HANDLERS, REPOSITORY, WAIT_SECONDS, Command, Hurried, alive, until
 from tests.redis_server import RedisServer
 
@@ -25,7 +25,7 @@ Start = Callable[..., Command]
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Harness]:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
     with open_harness(quick_redis.url, *recorders.ALL) as made:
         yield made
@@ -101,7 +101,7 @@ def test_the_job_of_a_worker_that_was_killed_runs_again_at_once(harness: Harness
     assert harness.audit().balances
 
 
-def test_a_job_popped_by_a_dead_worker_is_given_back_while_others_wait(harness: Harness, start: Start) -> None:
+def test_a_job_popped_by_a_dead_worker_is_requeued_while_others_wait(harness: Harness, start: Start) -> None:
     accept_and_expand(harness, "")
     harness.connection.lmove(keys.rq_queue("deliver-single"), keys.rq_intermediate("deliver-single"), "LEFT", "RIGHT")
 
@@ -126,9 +126,7 @@ def test_a_stop_in_mid_batch_settles_what_is_done_and_cuts_nothing(harness: Harn
     assert harness.connection.hget(keys.job(harness.waiting_jobs("deliver-single")[0]), "deaths") is None
 
 
-def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_given_back(
-    harness: Harness, tmp_path: Path
-) -> None:
+def test_a_worker_that_takes_too_long_to_stop_is_killed_and_its_job_requeued(harness: Harness, tmp_path: Path) -> None:
     accept_and_expand(harness, "sleeps:50")
     command = Hurried(harness, tmp_path / "log")
     try:
@@ -204,7 +202,7 @@ def test_a_folder_for_run_files_that_others_use_too_hinders_nothing(
     assert {path.name for path in folder.iterdir()} == {".env", ".htpasswd", "pipe"}
 
 
-def test_work_goes_on_after_redis_was_away(
+def test_work_continues_after_redis_was_unavailable(
     start_redis: Callable[..., RedisServer], start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(recorders.VARIABLE, str(tmp_path / "calls"))
@@ -253,12 +251,12 @@ def test_work_begins_when_redis_comes_up_later(
     ],
 )
 def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
-    harness: Harness, start: Start, arguments: list[str], environment: dict[str, str], told: str
+    harness: Harness, start: Start, arguments: list[str], environment: dict[str, str], output: str
 ) -> None:
     command = start(harness, *arguments, **environment)
 
     assert command.process.wait(WAIT_SECONDS) == 2
-    assert told in command.log
+    assert output in command.log
     assert "Traceback" not in command.log
 
 

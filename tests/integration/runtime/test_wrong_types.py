@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from shared import keys, queues
-from tests.integration.harness import Harness, _quick_server, open_harness, quick_redis, record, reply, status, statuses  # noqa: F401
-from tests.integration.scripted_handlers import fail_for, handler_totals, other, script, single
+from tests.integration.harness import HandlerTotals, Harness, open_harness, record, reply, status, statuses
+from tests.integration.scripted_handlers import fail_for, other, script, single
 from tests.redis_server import RedisServer
 from workers.runtime import job_transitions
 
@@ -18,7 +18,7 @@ QUARANTINED = status({"no": "record"})
 
 
 @pytest.fixture
-def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:  # noqa: F811
+def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     script.__init__()  # type: ignore[misc]
     monkeypatch.setattr(job_transitions, "MAX_WAIT_SECONDS", 0)
     with open_harness(quick_redis.url, single, other) as made:
@@ -30,7 +30,7 @@ def marks(harness: Harness) -> int:
 
 
 def spoil(harness: Harness, key: str) -> None:
-    """Give a key another type."""
+    """Write another type to a key."""
     harness.connection.delete(key)
     if key.endswith(":bytes"):
         harness.connection.lpush(key, "x")
@@ -77,7 +77,7 @@ def test_a_fan_out_that_cannot_be_done_whole_marks_nothing_and_sets_nothing_asid
     harness.expand()
     harness.deliver(single)
     harness.deliver(other)
-    assert handler_totals(harness, single) == handler_totals(harness, other) == (2, 0, 0, 0)
+    assert harness.totals(single) == harness.totals(other) == HandlerTotals(delivered=2)
     sums = harness.audit()
     assert (sums.unique, sums.duplicate, sums.quarantined, sums.balances) == (3, 0, 1, True)
     assert harness.leftover_keys() == set()
@@ -121,7 +121,7 @@ def test_a_settlement_that_cannot_be_done_whole_is_done_later_without_a_second_c
     harness.deliver(single)
     harness.deliver(other)
     assert sorted(script.called) == ["1", "2", "3"]
-    assert handler_totals(harness, single) == handler_totals(harness, other) == (3, 0, 0, 0)
+    assert harness.totals(single) == harness.totals(other) == HandlerTotals(delivered=3)
     assert harness.audit().balances
 
 

@@ -1,18 +1,18 @@
-"""What the tests of the spool share: faults of Redis and their mending, and what a web process says of its spool."""
+"""What the tests of the spool share: faults of Redis and their repair, and what a web process reports of its spool."""
 
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from tests.integration.conftest import TOKEN, StartRedis, WebProcess, kept, quarantine, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
+from tests.web_process import TOKEN, WebProcess, kept, quarantine, until
 
-# Time-outs and pauses that a test need not sit through; what they do is the same.
+# Shorter time-outs and pauses for tests.
 HURRIED: Final = """
-import ingest.spool.drainer, ingest.health, ingest.redis_store
+import ingest.spool.drainer, ingest.durability_gate, ingest.redis_store
 ingest.redis_store.WEB_TIMEOUT_SECONDS = 1.0
-ingest.health.CHECK_SECONDS = ingest.health.RECHECK_SECONDS = 0.2
+ingest.durability_gate.CHECK_SECONDS = ingest.durability_gate.RECHECK_SECONDS = 0.2
 ingest.spool.drainer.CHECK_SECONDS = ingest.spool.drainer.PAUSE_SECONDS = 0.2
 """
 
@@ -20,19 +20,19 @@ Mend: TypeAlias = Callable[[], object]
 
 
 def killed(server: RedisServer, start_redis: StartRedis) -> Mend:
-    """Let Redis crash."""
+    """Kill Redis."""
     server.kill()
     return server.start
 
 
 def hanging(server: RedisServer, start_redis: StartRedis) -> Mend:
-    """Let connections stay open, and nothing be answered."""
+    """Stop Redis with its connections open, so that nothing is answered."""
     server.pause()
     return server.resume
 
 
 def out_of_memory(server: RedisServer, start_redis: StartRedis) -> Mend:
-    """Let Redis refuse what needs memory."""
+    """Make Redis refuse commands that need memory."""
     configure(server, "maxmemory", "1mb")
     return lambda: configure(server, "maxmemory", "0")
 
@@ -51,7 +51,7 @@ def read_only(server: RedisServer, start_redis: StartRedis) -> Mend:
 
 
 def misconf(server: RedisServer, start_redis: StartRedis) -> Mend:
-    """Let a snapshot fail, after which Redis refuses writes, and every check of durability still holds."""
+    """Make a snapshot fail: Redis then refuses writes, and every durability check still passes."""
     in_the_way = server.folder / "dump.rdb"
     in_the_way.mkdir()
     with server.client() as client:
@@ -67,7 +67,7 @@ def misconf(server: RedisServer, start_redis: StartRedis) -> Mend:
 
 
 def below_its_level(server: RedisServer, start_redis: StartRedis) -> Mend:
-    """Let Redis answer before it has fsynced."""
+    """Make Redis answer before it has synced."""
     configure(server, "appendfsync", "no")
     return lambda: configure(server, "appendfsync", "always")
 
@@ -79,44 +79,44 @@ def configure(server: RedisServer, parameter: str, value: str) -> None:
 
 
 def readiness(web: WebProcess) -> dict[str, Any]:
-    """Give what /readyz says; that it is ready is what the status says."""
+    """Return the document of /readyz, after checking that its status agrees."""
     with web.client() as client:
         answer = client.get("/readyz")
-    told: dict[str, Any] = answer.json()
-    assert (answer.status_code == 200) == (told["status"] == "ready")
-    assert (answer.status_code == 200) == all(check["ok"] for check in told["checks"].values())
-    return told
+    document: dict[str, Any] = answer.json()
+    assert (answer.status_code == 200) == (document["status"] == "ready")
+    assert (answer.status_code == 200) == all(check["ok"] for check in document["checks"].values())
+    return document
 
 
 def spool_of(web: WebProcess) -> dict[str, Any]:
-    """Give what /readyz says of the spool."""
+    """Return the check of the spool in /readyz."""
     check: dict[str, Any] = readiness(web)["checks"]["spool"]
     return check
 
 
 def drained(web: WebProcess) -> bool:
-    """Whether all is well again and nothing waits."""
-    told = readiness(web)
-    return bool(told["status"] == "ready" and told["checks"]["spool"]["waiting_callbacks"] == 0)
+    """Return whether the process is ready and nothing waits."""
+    document = readiness(web)
+    return bool(document["status"] == "ready" and document["checks"]["spool"]["waiting_callbacks"] == 0)
 
 
 def missing(server: RedisServer, bodies: Iterable[bytes]) -> set[bytes]:
-    """Give those of `bodies` that Redis has not."""
+    """Return those of `bodies` that are not in Redis."""
     found = {callback.body.encode() for callback in kept(server)}
     return set(bodies) - found - {entry["body"].encode() for entry in quarantine(server)}
 
 
 def states(web: WebProcess) -> list[str]:
-    """Give the states of the spool that were logged, one after the other."""
+    """Return the states of the spool that were logged, in order."""
     return re.findall(r"action=spool state=(\w+)", web.output)
 
 
 def says_nothing_private(web: WebProcess) -> None:
-    """See that no token, text or number was logged, and that nothing went wrong unexpectedly."""
+    """Assert that no token, text or number was logged, and no unexpected error."""
     for private in (TOKEN, "35699000", "3569900", "Grazzi", "Traceback", "action=unexpected_error"):
         assert private not in web.output, web.output
 
 
 def files(folder: Path, pattern: str) -> list[str]:
-    """Name the files of a spool's folder."""
+    """Return the names of the files in the spool's folder."""
     return sorted(path.name for path in folder.glob(pattern))

@@ -1,4 +1,4 @@
-"""A spool that is full, or whose disk fails: the last resort is 503, counted; and afterwards all goes on."""
+"""A spool that is full, or whose disk fails: callbacks get 503 and are counted; afterwards everything works again."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import run
-from tests.integration.conftest import StartRedis, StartWeb, WebProcess, report, until
 from tests.integration.spool.spool_checks import (
     HURRIED,
     drained,
@@ -22,12 +21,13 @@ from tests.integration.spool.spool_checks import (
     spool_of,
     states,
 )
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import StartWeb, WebProcess, report, until
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder on a file system of 2 MiB."""
+    """Return a folder on a file system of 2 MiB."""
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(
@@ -47,7 +47,7 @@ def large(number: int) -> bytes:
 
 
 def fill(web: WebProcess, first: int) -> tuple[list[bytes], int]:
-    """Post until three were refused; gives what was acknowledged, and how many were refused."""
+    """Post until three are refused. Return what was acknowledged, and how many were refused."""
     acknowledged: list[bytes] = []
     refused = 0
     for number in range(first, first + 200):
@@ -63,13 +63,13 @@ def fill(web: WebProcess, first: int) -> tuple[list[bytes], int]:
 
 
 def take_all(path: Path) -> None:
-    """Leave nothing of the disk."""
+    """Fill the disk."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         for _ in range(1000):
             file.write(b"\x00" * 4096)
 
 
-def test_beyond_its_limit_callbacks_are_refused_and_counted_until_redis_is_back(
+def test_beyond_the_limit_callbacks_are_refused_and_counted_until_redis_is_back(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -81,9 +81,9 @@ def test_beyond_its_limit_callbacks_are_refused_and_counted_until_redis_is_back(
     )
     acknowledged, refused = fill(web, 0)
     assert 10 <= len(acknowledged) <= 20
-    told = readiness(web)
-    check = told["checks"]["spool"]
-    assert told["destination"] == "none"
+    document = readiness(web)
+    check = document["checks"]["spool"]
+    assert document["destination"] == "none"
     assert not check["ok"]
     assert check["detail"].startswith("full")
     assert (check["limit_bytes"], check["waiting_callbacks"]) == (1 << 20, len(acknowledged))
@@ -99,7 +99,7 @@ def test_beyond_its_limit_callbacks_are_refused_and_counted_until_redis_is_back(
     says_nothing_private(web)
 
 
-def test_a_disk_that_fails_means_503_and_what_was_acknowledged_is_safe(
+def test_a_failing_disk_means_503_and_acknowledged_callbacks_are_safe(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -120,7 +120,9 @@ def test_a_disk_that_fails_means_503_and_what_was_acknowledged_is_safe(
     says_nothing_private(web)
 
 
-def test_a_full_disk_is_drained_and_given_back(small_disk: Path, start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_a_full_disk_is_drained_and_its_space_is_freed(
+    small_disk: Path, start_web: StartWeb, start_redis: StartRedis
+) -> None:
     port = free_port()
     folder = small_disk / "spool"
     web = start_web(f"redis://127.0.0.1:{port}/0", prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
@@ -139,7 +141,7 @@ def test_a_full_disk_is_drained_and_given_back(small_disk: Path, start_web: Star
     assert spool_of(web)["waiting_callbacks"] == 1
 
 
-def test_a_full_disk_outlives_a_kill(small_disk: Path, start_web: StartWeb, start_redis: StartRedis) -> None:
+def test_a_full_spool_survives_a_kill(small_disk: Path, start_web: StartWeb, start_redis: StartRedis) -> None:
     port = free_port()
     folder = small_disk / "spool"
     url = f"redis://127.0.0.1:{port}/0"
@@ -148,21 +150,21 @@ def test_a_full_disk_outlives_a_kill(small_disk: Path, start_web: StartWeb, star
     web.process.kill()
     web.process.wait()
     server = start_redis(port=port)
-    again = start_web(url, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
-    until(lambda: drained(again))
+    later = start_web(url, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
+    until(lambda: drained(later))
     assert missing(server, acknowledged) == set()
 
 
-def test_a_folder_that_cannot_be_made_is_no_reason_not_to_serve(
+def test_it_serves_although_the_folder_cannot_be_made(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     server = start_redis()
     web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(tmp_path / "file" / "spool"))
     assert web.post(report(1)).status_code == 200
-    told = readiness(web)
-    assert told["status"] == "ready"
-    assert told["checks"]["spool"]["detail"].startswith("failing: ENOTDIR")
+    document = readiness(web)
+    assert document["status"] == "ready"
+    assert document["checks"]["spool"]["detail"].startswith("failing: ENOTDIR")
     server.kill()
     assert web.post(report(2)).status_code == 503
     assert not spool_of(web)["ok"]
@@ -195,6 +197,6 @@ def test_check_says_whether_the_folder_can_be_written(tmp_path: Path, folder: st
     assert not (tmp_path / "spool").exists()
 
 
-def test_check_advises_against_a_limit_beyond_the_disk(tmp_path: Path) -> None:
+def test_check_warns_of_a_limit_larger_than_the_disk(tmp_path: Path) -> None:
     ended = run("check", cwd=tmp_path, environment={"CALLBACKS_SPOOL_MAX_BYTES": "9" * 15})
     assert "CALLBACKS_SPOOL_MAX_BYTES is 999999999999999, and its disk has" in ended.stdout

@@ -1,4 +1,4 @@
-"""Whatever is wrong with Redis: callbacks are answered 200, wait on the local disk, and are in Redis afterwards."""
+"""Whatever is wrong with Redis: callbacks get 200, wait on the local disk, and are in Redis afterwards."""
 
 import signal
 import threading
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import StartRedis, StartWeb, kept, payload, quarantine, report, until
 from tests.integration.spool import spool_checks as faults
 from tests.integration.spool.spool_checks import (
     HURRIED,
@@ -20,7 +19,8 @@ from tests.integration.spool.spool_checks import (
     spool_of,
     states,
 )
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import StartWeb, kept, payload, quarantine, report, until
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from tests.redis_server import free_port
         (faults.below_its_level, "appendfsync"),
     ],
 )
-def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterwards(
+def test_callbacks_posted_while_redis_fails_get_200_and_are_in_redis_afterwards(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path, fault: Any, check: str
 ) -> None:
     server = start_redis()
@@ -49,12 +49,12 @@ def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterward
         assert post_all(web, bodies[100:], connections=20) == [200] * 100
         assert web.post(payload("reply"), "reply").status_code == 200
         assert web.post(payload("status_unreadable")).json()["status"] == "quarantined"
-        told = readiness(web)
-        assert check in failing(told)
-        assert told["destination"] == "spool"
-        assert told["checks"]["spool"]["ok"]
-        assert told["checks"]["spool"]["waiting_callbacks"] >= 102
-        # Where Redis seems to be well, draining is tried in the meantime, and takes nothing away.
+        document = readiness(web)
+        assert check in failing(document)
+        assert document["destination"] == "spool"
+        assert document["checks"]["spool"]["ok"]
+        assert document["checks"]["spool"]["waiting_callbacks"] >= 102
+        # If Redis passes the checks, draining is tried meanwhile, and removes nothing.
         later_seconds = spool_of(web)["oldest_seconds"] + 1
         until(lambda: spool_of(web)["oldest_seconds"] > later_seconds)
         assert spool_of(web)["waiting_callbacks"] >= 102
@@ -67,7 +67,7 @@ def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterward
     assert len(quarantine(server)) >= 1
     assert web.post(report(1000)).status_code == 200
     assert missing(server, [report(1000)]) == set()
-    # A line for each change, none for each request.
+    # One line for each change, none for each request.
     assert set(states(web)) == {"filling", "drained"}
     assert len(states(web)) <= 8, web.output
     assert web.output.count("action=commit_failed") <= 4
@@ -77,7 +77,7 @@ def test_what_is_posted_during_a_fault_is_answered_200_and_is_in_redis_afterward
 def test_while_redis_loads_its_files_callbacks_are_spooled(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
-    # Between every 1,024 commands that it loads it tells everyone to wait.
+    # Every 1,024 commands that it loads it answers clients with LOADING.
     server = start_redis({"key-load-delay": "200"})
     with server.client() as client, client.pipeline(transaction=False) as pipe:
         for number in range(6000):
@@ -109,7 +109,7 @@ def test_while_redis_loads_its_files_callbacks_are_spooled(
     assert "loading" in web.output.lower()
 
 
-def test_it_starts_without_redis_and_takes_callbacks_from_the_first_on(
+def test_it_starts_without_redis_and_accepts_the_first_callback(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -121,11 +121,11 @@ def test_it_starts_without_redis_and_takes_callbacks_from_the_first_on(
     assert waiting["oldest_seconds"] >= 0
     server = start_redis(port=port)
     until(lambda: drained(web))
-    # In the order in which they came, and as one job: what waits is committed together.
+    # In their order, and as one job: a backlog is committed together.
     assert [callback.body.encode() for callback in kept(server)] == bodies
 
 
-def test_what_waits_at_shutdown_waits_for_the_next_start(
+def test_a_backlog_at_shutdown_waits_for_the_next_start(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -184,12 +184,12 @@ def test_without_a_spool_callbacks_are_refused_and_counted(start_web: StartWeb, 
     for _ in range(3):
         answer = web.post(report(1))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
-    told = readiness(web)
-    assert told["destination"] == "none"
-    assert told["checks"]["spool"]["refused"]["callbacks"] == 3
-    assert failing(told) == {"redis"}
+    document = readiness(web)
+    assert document["destination"] == "none"
+    assert document["checks"]["spool"]["refused"]["callbacks"] == 3
+    assert failing(document) == {"redis"}
     assert web.output.count("action=spool_refused") == 1
 
 
-def failing(told: dict[str, Any]) -> set[str]:
-    return {name for name, check in told["checks"].items() if not check["ok"]}
+def failing(document: dict[str, Any]) -> set[str]:
+    return {name for name, check in document["checks"].items() if not check["ok"]}

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests.integration.commit.test_commit_durability import post_all
-from tests.integration.conftest import TOKEN, StartRedis, StartWeb, WebProcess, kept, report, until
 from tests.integration.spool.spool_checks import HURRIED, drained, files, missing, says_nothing_private, spool_of
-from tests.redis_server import free_port
+from tests.redis_server import StartRedis, free_port
+from tests.web_process import TOKEN, StartWeb, WebProcess, kept, report, until
 
-# Kills the process at the second load that it drains: before Redis has it, after that, and once it has left the spool.
+# Kill the process at the second batch that it drains: before Redis has it, after that, or once it left the spool.
 DYING = """
 import os, signal, ingest.spool.drainer
 sends, does, loads = ingest.spool.drainer.SpoolDrainer._write, ingest.spool.drainer.SpoolDrainer._remove, []
@@ -41,7 +41,7 @@ ingest.spool.drainer.SpoolDrainer._write, ingest.spool.drainer.SpoolDrainer._rem
 
 
 def acknowledged_until_killed(web: WebProcess, first: int, enough: int) -> list[bytes]:
-    """Post from eight threads, kill the process when `enough` were acknowledged, and give all that were."""
+    """Post from eight threads, kill the process after `enough` acknowledgements, and return what was acknowledged."""
     acknowledged: list[bytes] = []
     reached = threading.Event()
 
@@ -70,7 +70,7 @@ def acknowledged_until_killed(web: WebProcess, first: int, enough: int) -> list[
     return acknowledged
 
 
-def test_i4_killed_while_it_spools_and_started_again_every_acknowledged_callback_arrives(
+def test_i4_after_kills_while_spooling_every_acknowledged_callback_arrives(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -90,7 +90,7 @@ def test_i4_killed_while_it_spools_and_started_again_every_acknowledged_callback
 
 
 @pytest.mark.parametrize(("step", "twice"), [("unsent", False), ("sent", True), ("removed", False)])
-def test_i4_killed_while_it_drains_nothing_is_missing_and_at_most_one_load_is_there_twice(
+def test_i4_after_kills_while_draining_nothing_is_missing_and_at_most_one_batch_is_stored_twice(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path, step: str, twice: bool
 ) -> None:
     port = free_port()
@@ -100,17 +100,15 @@ def test_i4_killed_while_it_drains_nothing_is_missing_and_at_most_one_load_is_th
     assert post_all(web, bodies) == [200] * len(bodies)
     server = start_redis(port=port)
     assert web.process.wait(60) == -signal.SIGKILL
-    again = start_web(url, CALLBACKS_SPOOL_DIR=folder)
-    until(lambda: drained(again))
+    later = start_web(url, CALLBACKS_SPOOL_DIR=folder)
+    until(lambda: drained(later))
     assert missing(server, bodies) == set()
-    again_sent = len(kept(server)) - len(bodies)
-    assert again_sent > 0 if twice else again_sent == 0
-    assert again_sent <= 500
+    resent = len(kept(server)) - len(bodies)
+    assert resent > 0 if twice else resent == 0
+    assert resent <= 500
 
 
-def test_two_processes_spool_side_by_side_and_the_living_one_drains_for_the_dead(
-    start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
-) -> None:
+def test_a_process_drains_the_spool_of_a_dead_one(start_web: StartWeb, start_redis: StartRedis, tmp_path: Path) -> None:
     port = free_port()
     url, folder = f"redis://127.0.0.1:{port}/0", tmp_path / "spool"
     first = start_web(url, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
@@ -121,7 +119,7 @@ def test_two_processes_spool_side_by_side_and_the_living_one_drains_for_the_dead
     assert spool_of(second)["waiting_callbacks"] == 50
     first.process.kill()
     first.process.wait()
-    until(lambda: spool_of(second)["waiting_callbacks"] == 150)  # taken over while Redis is still away
+    until(lambda: spool_of(second)["waiting_callbacks"] == 150)  # taken over while Redis is still unavailable
     server = start_redis(port=port)
     until(lambda: drained(second))
     assert missing(server, [*firsts, *seconds]) == set()
@@ -143,12 +141,12 @@ def test_processes_that_share_a_port_share_the_folder(
     assert files(folder, "*.db") == ["spool-0.db", "spool-1.db"]
     assert web.stop() == 0
     server = start_redis(port=port)
-    alone = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
-    until(lambda: not missing(server, bodies) and drained(alone))
+    survivor = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
+    until(lambda: not missing(server, bodies) and drained(survivor))
     assert len(kept(server)) == len(bodies)
 
 
-def test_a_damaged_record_is_set_aside_and_the_rest_is_drained(
+def test_a_damaged_record_is_moved_to_a_file_and_the_rest_is_drained(
     start_web: StartWeb, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -162,14 +160,14 @@ def test_a_damaged_record_is_set_aside_and_the_rest_is_drained(
         db.execute("UPDATE batches SET entries = replace(entries, x'44', x'45') WHERE id = 4")
     db.close()
     server = start_redis(port=port)
-    again = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
-    until(lambda: drained(again))
+    later = start_web(url, CALLBACKS_SPOOL_DIR=str(folder))
+    until(lambda: drained(later))
     assert missing(server, bodies) == {bodies[3]}
     [aside] = files(folder, "*.damaged")
     assert b"message_id" in (folder / aside).read_bytes()
     assert (folder / aside).stat().st_mode & 0o777 == 0o600
-    assert f"record=4 callbacks=1 why=damaged moved_to={aside}" in again.output
-    says_nothing_private(again)
+    assert f"record=4 callbacks=1 why=damaged moved_to={aside}" in later.output
+    says_nothing_private(later)
 
 
 def one_by_one(web: WebProcess, bodies: Sequence[bytes]) -> list[int]:

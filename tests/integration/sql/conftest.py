@@ -1,4 +1,4 @@
-"""What the tests of the handler `sql` stand on: an empty database of each kind, and what stands in it."""
+"""Fixtures of the handler `sql`: an empty database of each kind."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +20,13 @@ def _session_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres(_session_postgres: PostgresServer) -> PostgresServer:
-    """Give the session's server. A test that stops it starts it again."""
+    """Return the session's server. A test that stops it has to start it again."""
     return _session_postgres
 
 
 @pytest.fixture
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Database]]:
-    """Give a function that makes an empty database of one kind."""
+    """Yield a function that returns an empty database of one kind."""
     made: list[Database] = []
 
     def make(kind: str) -> Database:
@@ -44,5 +44,5 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 
 @pytest.fixture(params=BACKENDS)
 def database(request: pytest.FixtureRequest, new_database: Callable[[str], Database]) -> Database:
-    """Give an empty database, of each kind in turn."""
+    """Return an empty database of each kind in turn."""
     return new_database(request.param)

@@ -1,4 +1,4 @@
-"""A database under test: what was kept in it, and processes that keep more, and the events of these tests."""
+"""A database under test, processes that write to it, and the events of these tests."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from callbacks import Event, ReplyEvent, ReportEvent
 from shared import events
-from tests.conftest import stripped_environment
+from tests.environment import stripped_environment
 from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.handler import EventStore
 
@@ -20,7 +20,7 @@ BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
 def report(status: str = "DELIVRD", *, seconds: float | None = 0, **fields: Any) -> ReportEvent:
-    """Make a report that happened so many seconds after the beginning (None: it does not say) and came 60 s later."""
+    """Return a report that occurred `seconds` after BEGAN (None: no time) and was received 60 s later."""
     occurred_at = None if seconds is None else BEGAN + timedelta(seconds=seconds)
     given: dict[str, Any] = {
         "source": "main",
@@ -48,7 +48,7 @@ def report(status: str = "DELIVRD", *, seconds: float | None = 0, **fields: Any)
 
 
 def reply(text: str | None = "Yes", **fields: Any) -> ReplyEvent:
-    """Make a reply to the message of `report`, ten minutes after the beginning."""
+    """Return a reply to the message of `report`, ten minutes after BEGAN."""
     given: dict[str, Any] = {
         "source": "main",
         "api_job_id": "job-1",
@@ -71,7 +71,7 @@ def reply(text: str | None = "Yes", **fields: Any) -> ReplyEvent:
 
 
 class Database:
-    """One database, used by a store as the handler has it, and looked into from the side."""
+    """One database, written to as the handler does, and read directly."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -82,7 +82,7 @@ class Database:
         self.store.write(given)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        """Give what a statement of SQL answers; texts come as they stand there."""
+        """Return the rows of a SQL statement, with texts as stored."""
         engine = open_engine(self.address)
         try:
             with engine.begin() as connection:
@@ -92,7 +92,7 @@ class Database:
             engine.dispose()
 
     def table(self, name: str) -> list[dict[str, Any]]:
-        """Give a whole table, in the order of its columns' values."""
+        """Return a whole table, sorted by the values of its columns."""
         return sorted(self.rows(f"SELECT * FROM callbacks_{name}"), key=lambda row: str(list(row.values())))
 
     @property
@@ -105,7 +105,7 @@ class Database:
 
 
 def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start Python code in a process of its own, with `keep` and `events` at hand; it says what it has to on stdout."""
+    """Start Python code in a process of its own, with `sql` and `events` imported; it answers on stdout."""
     prelude = "import os, sys, time\nfrom shared import events\nfrom workers.handlers.sql.handler import sql\n"
     return subprocess.Popen(
         [sys.executable, "-c", prelude + code, *arguments],
@@ -119,5 +119,5 @@ def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[
 
 
 def encoded(given: Sequence[Event]) -> str:
-    """Give events as a process reads them: `events.decode(…)`."""
+    """Return events as a process decodes them: `events.decode(…)`."""
     return "[" + ",".join(events.encode(event).decode() for event in given) + "]"

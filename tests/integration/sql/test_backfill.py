@@ -60,9 +60,9 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
     """Return a function that runs the command and returns its JSON."""
 
     def command(*words: str) -> Any:
-        told = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
-        assert told.returncode == 0, told.stderr
-        return json.loads(told.stdout)
+        ended = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
 
     return command
 
@@ -171,10 +171,10 @@ def test_it_does_nothing_while_it_is_not_known_what_the_handler_has_had(
 ) -> None:
     if noted is not None:
         harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
-    assert told.returncode == 1
-    assert words in told.stderr
+    assert ended.returncode == 1
+    assert words in ended.stderr
     assert harness.counters() == {}
 
 
@@ -249,13 +249,13 @@ def test_an_unavailable_database_and_an_empty_one_are_reported(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
-    told = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 1
-    assert "has no messages yet" in told.stderr
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 1
+    assert "has no messages yet" in ended.stderr
 
-    told = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
-    assert told.returncode == 2
-    assert "no handler is called 'nobody'" in told.stderr
+    ended = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
+    assert ended.returncode == 2
+    assert "no handler is called 'nobody'" in ended.stderr
 
 
 def test_the_enqueued_events_are_the_same_as_the_stored_ones(

@@ -1,4 +1,4 @@
-"""When the worker process stops, the `sql` handler's connection is closed in order."""
+"""The connection of the handler `sql` is closed when the worker process stops."""
 
 from pathlib import Path
 

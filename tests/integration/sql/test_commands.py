@@ -1,4 +1,4 @@
-"""`callbacks message`, `messages` and `stats` tell what the handler `sql` has kept; `check` whether it can."""
+"""`callbacks message`, `messages` and `stats` show what the handler `sql` stored; `check` tests the database."""
 
 import csv
 import io
@@ -19,23 +19,23 @@ from tests.postgres_server import PostgresServer
 MESSAGE = "14466445287300014003"
 
 
-def asked(database: Database, *arguments: str) -> Result:
-    return told_by({"DATABASE_URL": database.url}, *arguments)
+def invoke_with(database: Database, *arguments: str) -> Result:
+    return invoke({"DATABASE_URL": database.url}, *arguments)
 
 
-def told_by(environment: Mapping[str, str], *arguments: str) -> Result:
+def invoke(environment: Mapping[str, str], *arguments: str) -> Result:
     return CliRunner(env=environment).invoke(main, arguments, prog_name="callbacks")
 
 
 def lines(database: Database, *arguments: str) -> list[Any]:
-    ended = asked(database, *arguments, "--json")
+    ended = invoke_with(database, *arguments, "--json")
     assert ended.exit_code == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 @pytest.fixture
-def told(database: Database) -> Database:
-    """Give a database with a campaign of four messages, and two replies."""
+def campaign(database: Database) -> Database:
+    """Return a database with a campaign of four messages, and three replies."""
     database.write(
         report("ACCEPTD", seconds=0, channel="INTERNAL"),
         report("EXPIRED", seconds=60, channel="VIBER", error_code=943),
@@ -50,9 +50,9 @@ def told(database: Database) -> Database:
     return database
 
 
-def test_a_message_has_its_timeline_by_any_of_its_names(told: Database) -> None:
+def test_a_message_has_its_timeline_by_any_of_its_names(campaign: Database) -> None:
     for name in (MESSAGE, "c-1"):
-        (timeline,) = lines(told, "message", name)
+        (timeline,) = lines(campaign, "message", name)
         assert timeline["message"]["status"] == "DELIVRD"
         assert [(one["status"], one["channel"], one["error_code"]) for one in timeline["statuses"]] == [
             ("ACCEPTD", "INTERNAL", 0), ("EXPIRED", "VIBER", 943), ("DELIVRD", "SMS", 0)
@@ -63,11 +63,16 @@ def test_a_message_has_its_timeline_by_any_of_its_names(told: Database) -> None:
         assert [one["text"] for one in timeline["replies"]] == ["Yes\n\x1b[31mred 👋🏽", "By number"]
 
     for name in ("job-1", "autumn"):
-        assert {one["message"]["message_id"] for one in lines(told, "message", name)} == {MESSAGE, "m-1", "m-2", "m-3"}
+        assert {one["message"]["message_id"] for one in lines(campaign, "message", name)} == {
+            MESSAGE,
+            "m-1",
+            "m-2",
+            "m-3",
+        }
 
 
-def test_people_read_when_each_status_happened_and_when_it_came(told: Database) -> None:
-    ended = run("message", MESSAGE, cwd=Path("/"), environment={"DATABASE_URL": told.url})
+def test_the_text_shows_when_each_status_occurred_and_was_received(campaign: Database) -> None:
+    ended = run("message", MESSAGE, cwd=Path("/"), environment={"DATABASE_URL": campaign.url})
 
     assert f"{MESSAGE}  DELIVRD (final)" in ended.stdout
     assert "2026-11-01T12:01:00.000Z  2026-11-01T12:02:00.000Z  EXPIRED  VIBER  error 943" in ended.stdout
@@ -75,18 +80,18 @@ def test_people_read_when_each_status_happened_and_when_it_came(told: Database) 
     assert "\x1b" not in ended.stdout
     assert ended.returncode == 0
 
-    assert "2 more messages: --limit 4" in asked(told, "message", "job-1", "--limit", "2").stdout
+    assert "2 more messages: --limit 4" in invoke_with(campaign, "message", "job-1", "--limit", "2").stdout
 
 
-def test_what_nobody_knows_is_said_so(told: Database) -> None:
-    ended = asked(told, "message", "no\0such".replace("\0", "-"))
+def test_an_unknown_message_is_reported(campaign: Database) -> None:
+    ended = invoke_with(campaign, "message", "no\0such".replace("\0", "-"))
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert "no message and no job 'no-such' is known" in ended.stderr
 
 
-def test_messages_are_chosen_by_number_status_and_age(told: Database) -> None:
+def test_messages_are_chosen_by_number_status_and_age(campaign: Database) -> None:
     def chosen(*arguments: str) -> list[str]:
-        return [one["message_id"] for one in lines(told, "messages", *arguments)]
+        return [one["message_id"] for one in lines(campaign, "messages", *arguments)]
 
     assert chosen() == [MESSAGE, "m-1", "m-3", "m-2"]  # the latest heard of first
     assert chosen("--limit", "2") == [MESSAGE, "m-1"]
@@ -94,15 +99,15 @@ def test_messages_are_chosen_by_number_status_and_age(told: Database) -> None:
     assert chosen("--to", "447700900123", "--status", "undeliv") == ["m-3"]
     assert chosen("--status", "UNDELIV", "--status", "EXPIRED") == ["m-3"]
     age = (datetime.now(UTC) - BEGAN).total_seconds()
-    told.write(report("SEEN", message_id="new", received_at=datetime.now(UTC) - timedelta(minutes=90)))
+    campaign.write(report("SEEN", message_id="new", received_at=datetime.now(UTC) - timedelta(minutes=90)))
     assert chosen("--since", "2h") == ["new"]
     assert chosen("--since", "1h") == []
     assert len(chosen("--since", f"{int(age) + 3600}s")) == 5
-    assert MESSAGE in asked(told, "messages").stdout
+    assert MESSAGE in invoke_with(campaign, "messages").stdout
 
 
-def test_csv_has_a_line_for_each_message_and_no_formula(told: Database) -> None:
-    ended = asked(told, "messages", "--csv")
+def test_csv_has_a_line_for_each_message_and_no_formula(campaign: Database) -> None:
+    ended = invoke_with(campaign, "messages", "--csv")
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
 
     assert [row["message_id"] for row in rows] == [MESSAGE, "m-1", "m-3", "m-2"]
@@ -111,12 +116,12 @@ def test_csv_has_a_line_for_each_message_and_no_formula(told: Database) -> None:
     assert rows[2]["delivered_at"] == ""
 
 
-def test_stats_count_by_job_and_day_and_tell_how_many_arrived_and_how_fast(told: Database) -> None:
-    told.write(report("UNDELIV", message_id="other", api_job_id="job-2", client_job_id=None, seconds=86400 * 2))
-    told.write(report("SEEN", message_id="old", seconds=-86400 * 3000))
-    (stats,) = lines(told, "stats", "--since", "1000w")
+def test_stats_count_by_job_and_day_and_show_delivery_rate_and_times(campaign: Database) -> None:
+    campaign.write(report("UNDELIV", message_id="other", api_job_id="job-2", client_job_id=None, seconds=86400 * 2))
+    campaign.write(report("SEEN", message_id="old", seconds=-86400 * 3000))
+    (stats,) = lines(campaign, "stats", "--since", "1000w")
     days = (datetime.now(UTC) - BEGAN).days + 2
-    (recent,) = lines(told, "stats", "--since", f"{days}d")
+    (recent,) = lines(campaign, "stats", "--since", f"{days}d")
 
     assert stats["total"]["messages"] == 6
     assert recent["total"] == {
@@ -131,7 +136,7 @@ def test_stats_count_by_job_and_day_and_tell_how_many_arrived_and_how_fast(told:
     ]  # fmt: skip
     assert recent["seconds_to_deliver"] == {"messages": 3, "p50": 4.0, "p95": 70.0}
 
-    ended = asked(told, "stats", "--since", f"{days}d")
+    ended = invoke_with(campaign, "stats", "--since", f"{days}d")
     assert "all: 5 messages, 60.0% delivered: 3 DELIVRD, 2 UNDELIV" in ended.stdout
     assert "time to deliver: 4.0 s p50, 70.0 s p95, of 3 messages" in ended.stdout
     assert "job autumn / job-1: 4 messages, 75.0% delivered" in ended.stdout
@@ -142,7 +147,7 @@ def test_stats_of_nothing_are_no_error(database: Database) -> None:
     (stats,) = lines(database, "stats")
     assert stats["total"] == {"messages": 0, "statuses": {}, "delivered": 0, "delivery_rate": None}
     assert stats["seconds_to_deliver"] == {"messages": 0, "p50": None, "p95": None}
-    assert "no messages" in asked(database, "stats").stdout
+    assert "no messages" in invoke_with(database, "stats").stdout
 
 
 @pytest.mark.parametrize("command", [["message", "x"], ["messages"], ["stats"]])
@@ -150,16 +155,16 @@ def test_a_database_without_messages_or_none_at_all_is_said_so_and_not_made(
     command: list[str], tmp_path: Path, new_database: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = told_by({}, *command)
+    ended = invoke({}, *command)
     assert ended.exit_code == 1
     assert "sqlite:///var/callbacks.db has no messages yet" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
-    ended = asked(new_database("postgresql"), *command)
+    ended = invoke_with(new_database("postgresql"), *command)
     assert (ended.exit_code, "has no messages yet" in ended.stderr) == (1, True)
 
 
-def test_wrong_usage_and_trouble_are_told_in_words_and_without_the_password() -> None:
+def test_wrong_usage_and_errors_are_described_without_the_password() -> None:
     for url, arguments, code, words in (
         ("", ["messages", "--since", "soon"], 2, "'soon' is not a duration"),
         ("", ["messages", "--since", "999999999w"], 2, "is before the year 1"),
@@ -168,7 +173,7 @@ def test_wrong_usage_and_trouble_are_told_in_words_and_without_the_password() ->
         ("mysql://u:s3cret@h/x", ["stats"], 2, "must begin with sqlite:/// or postgresql://"),
         ("postgresql://u:s3cret@127.0.0.1:1/x", ["stats"], 1, "cannot be used: connection failed"),
     ):
-        ended = told_by({"DATABASE_URL": url}, *arguments)
+        ended = invoke({"DATABASE_URL": url}, *arguments)
         assert ended.exit_code == code, ended.stderr
         assert words in ended.stderr
         assert "s3cret" not in ended.stderr

@@ -1,4 +1,4 @@
-"""Several workers at once on one database: real processes, which make the tables, write the same messages, and die."""
+"""Several workers on one database: real processes that create the tables, write the same messages, and are killed."""
 
 import itertools
 import os
@@ -9,23 +9,23 @@ import subprocess
 from callbacks import Event
 from tests.integration.sql.databases import Database, encoded, process, report
 
-# Each line on stdin is a batch; the answer to it is that it was kept, or what went wrong.
-# Without patience: two that wait for each other in a circle would else be told apart, and tried again, unseen.
+# Each line on stdin is a batch; the answer is "written", or the error. Without retries: a deadlock would otherwise be
+# retried unnoticed.
 WORKER = """
 import workers.handlers.sql.handler
-workers.handlers.sql.handler._store()._patience_seconds = 0
+workers.handlers.sql.handler._store()._retry_seconds = 0
 print("ready", flush=True)
 for line in sys.stdin:
     try:
         sql(events.decode(line))
-        print("kept", flush=True)
+        print("written", flush=True)
     except BaseException as exc:
         print(type(exc).__name__, exc, flush=True)
 """
 
 
 def start(database: Database, number: int) -> list[subprocess.Popen[str]]:
-    """Start workers that have loaded everything, and not yet opened the database."""
+    """Start workers that have imported everything and not yet opened the database."""
     workers = [process(WORKER, DATABASE_URL=database.url) for _ in range(number)]
     for worker in workers:
         assert worker.stdout is not None
@@ -33,21 +33,21 @@ def start(database: Database, number: int) -> list[subprocess.Popen[str]]:
     return workers
 
 
-def say(worker: subprocess.Popen[str], *batches: list[Event]) -> None:
+def send(worker: subprocess.Popen[str], *batches: list[Event]) -> None:
     assert worker.stdin is not None
     worker.stdin.write("".join(encoded(batch) + "\n" for batch in batches))
     worker.stdin.flush()
 
 
 def answers(workers: list[subprocess.Popen[str]]) -> set[str]:
-    """Let the workers come to their end; give what they said."""
-    told = [worker.communicate(timeout=120) for worker in workers]
-    assert [errors for _, errors in told if errors] == []
-    return {line for out, _ in told for line in out.splitlines()}
+    """Wait for the end of the workers; return their answers."""
+    outputs = [worker.communicate(timeout=120) for worker in workers]
+    assert [errors for _, errors in outputs if errors] == []
+    return {line for out, _ in outputs for line in out.splitlines()}
 
 
-def test_workers_that_make_the_tables_at_once_and_write_the_same_messages_lose_nothing(database: Database) -> None:
-    chance = random.Random(1)
+def test_workers_that_create_the_tables_together_and_write_the_same_messages_lose_nothing(database: Database) -> None:
+    rng = random.Random(1)
     names = ("ACCEPTD", "EXPIRED", "DELIVRD", "SEEN")
     given: list[Event] = [
         report(name, message_id=str(message), seconds=second)
@@ -56,40 +56,40 @@ def test_workers_that_make_the_tables_at_once_and_write_the_same_messages_lose_n
     ]
     workers = start(database, 4)
     for worker in workers:
-        # Everybody has every event, in an order and in batches of their own.
-        own = chance.sample(given, len(given))
-        say(worker, *(own[first : first + 24] for first in range(0, len(own), 24)))
+        # Each worker gets all events, in an order and in batches of its own.
+        own = rng.sample(given, len(given))
+        send(worker, *(own[first : first + 24] for first in range(0, len(own), 24)))
 
-    assert answers(workers) == {"kept"}
+    assert answers(workers) == {"written"}
     assert len(database.table("statuses")) == len(given)
     assert [row["status"] for row in database.table("messages")] == ["SEEN"] * 60
     assert database.rows("SELECT version_num FROM callbacks_schema") == [{"version_num": "0001"}]
     assert {str(row["accepted_at"])[:19] for row in database.table("messages")} == {"2026-11-01 12:00:00"}
 
 
-def test_a_worker_that_is_killed_has_kept_whole_batches_only(database: Database) -> None:
+def test_a_killed_worker_has_written_whole_batches_only(database: Database) -> None:
     batches: list[list[Event]] = [
         [report("SEEN", message_id=f"{batch}-{number}") for number in range(50)] for batch in range(40)
     ]
     (worker,) = start(database, 1)
-    say(worker, *batches)
+    send(worker, *batches)
     assert worker.stdout is not None
-    kept = len(list(itertools.islice(worker.stdout, 5)))
+    acknowledged = len(list(itertools.islice(worker.stdout, 5)))
     os.kill(worker.pid, signal.SIGKILL)
     worker.communicate(timeout=60)
 
     numbers = database.rows("SELECT message_id FROM callbacks_messages")
-    assert len(numbers) >= kept * 50
+    assert len(numbers) >= acknowledged * 50
     assert len(numbers) % 50 == 0
     assert len(database.table("statuses")) == len(numbers)
     database.write(*(event for batch in batches for event in batch))
     assert len(database.table("messages")) == 2000
 
 
-def test_a_process_that_is_forked_off_opens_a_connection_of_its_own(database: Database) -> None:
+def test_a_forked_process_opens_a_connection_of_its_own(database: Database) -> None:
     code = """
 import workers.handlers.sql.handler
-workers.handlers.sql.handler._store()._patience_seconds = 0
+workers.handlers.sql.handler._store()._retry_seconds = 0
 given = events.decode(sys.stdin.read())
 sql(given[:1])
 child = os.fork()

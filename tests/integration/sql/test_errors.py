@@ -1,4 +1,4 @@
-"""The database away, locked, full, slow or closed to us: events come again, whole, and nothing shows the password."""
+"""The database is unavailable, locked, full or slow: events are retried, and no message has the password."""
 
 import dataclasses
 import signal
@@ -24,8 +24,8 @@ from workers.handlers.sql.handler import EventStore
 from workers.runtime.outcome import DONE, RetryRequested
 
 
-def told(store: EventStore) -> str:
-    """Give why an event cannot be kept now."""
+def retry_reason(store: EventStore) -> str:
+    """Return why an event cannot be written now."""
     store._next_try = 0
     with pytest.raises(Retry) as error:
         store.write([report("SEEN")])
@@ -40,13 +40,15 @@ def server() -> PostgresServer:
     return PostgresServer()
 
 
-def test_a_server_that_goes_away_is_found_again(server: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_stops_is_used_again_when_it_is_back(
+    server: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
     with server:
         database = Database(server.new_database())
         database.write(report("ACCEPTD"))
         server.stop()
-        assert "Connection refused" in told(database.store)
-        told(database.store)
+        assert "Connection refused" in retry_reason(database.store)
+        retry_reason(database.store)
         server.start()
         database.store._next_try = 0
         database.write(report("SEEN"))
@@ -62,23 +64,23 @@ def test_a_server_that_goes_away_is_found_again(server: PostgresServer, caplog: 
 def test_a_restart_costs_no_event_an_attempt(server: PostgresServer) -> None:
     with server:
         database = Database(server.new_database())
-        patient = EventStore(database.address, retry_seconds=60)
-        patient.write([report("ACCEPTD")])
+        waiting = EventStore(database.address, retry_seconds=60)
+        waiting.write([report("ACCEPTD")])
         server.stop(signal.SIGQUIT)  # as a crash
         with ThreadPoolExecutor() as threads:
-            kept = threads.submit(patient.write, [report("SEEN")])
+            written = threads.submit(waiting.write, [report("SEEN")])
             time.sleep(0.5)
-            assert not kept.done()
+            assert not written.done()
             server.start()
-            kept.result()
-        patient.close()
+            written.result()
+        waiting.close()
 
         assert database.message["status"] == "SEEN"
 
 
-def test_while_it_is_away_not_every_call_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_it_is_unavailable_not_every_call_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), retry_seconds=0)
-    told(store)
+    retry_reason(store)
     store._next_try = time.monotonic() + 60
     opened: list[DatabaseUrl] = []
     monkeypatch.setattr("workers.handlers.sql.handler.open_engine", opened.append)
@@ -87,7 +89,7 @@ def test_while_it_is_away_not_every_call_waits_for_it(monkeypatch: pytest.Monkey
     assert opened == []
 
 
-def test_a_whole_batch_comes_again_and_is_not_tried_event_by_event() -> None:
+def test_a_whole_batch_is_retried_and_not_tried_event_by_event() -> None:
     store = EventStore(DatabaseUrl.parse(f"postgresql://u@127.0.0.1:{_closed_port()}/x"), retry_seconds=0)
 
     @handler(ReportEvent, ReplyEvent, batch=True)
@@ -101,7 +103,7 @@ def test_a_whole_batch_comes_again_and_is_not_tried_event_by_event() -> None:
     assert all(isinstance(outcome, RetryRequested) and "Connection refused" in outcome.reason for outcome in outcomes)
 
 
-def test_a_wrong_password_an_unknown_database_and_a_user_without_rights_are_told_without_the_password(
+def test_errors_of_password_database_and_rights_do_not_contain_the_password(
     postgres: PostgresServer,
 ) -> None:
     postgres.execute("CREATE USER guest PASSWORD 'p@ss/w0rd'")
@@ -116,7 +118,7 @@ def test_a_wrong_password_an_unknown_database_and_a_user_without_rights_are_told
     for wrong, words in cases.items():
         address = DatabaseUrl.parse(wrong)
         store = EventStore(address, retry_seconds=0)
-        texts = [told(store), database_check.find_problem(address)]
+        texts = [retry_reason(store), database_check.find_problem(address)]
         with pytest.raises(DatabaseUnavailable) as error, history.open_history(address):
             pass
         texts.append(str(error.value))
@@ -127,11 +129,11 @@ def test_a_wrong_password_an_unknown_database_and_a_user_without_rights_are_told
         store.close()
 
 
-def test_trouble_before_anything_is_written_is_no_events_fault(postgres: PostgresServer) -> None:
+def test_an_error_before_anything_is_written_is_not_caused_by_an_event(postgres: PostgresServer) -> None:
     database = Database(postgres.new_database())
-    # An error of the kind that an event's values make, where there is no event yet.
+    # An error as an event's values cause it, before any event is written.
     database.rows("CREATE VIEW callbacks_schema AS SELECT (1 / (random() * 0)::int)::text AS version_num")
-    assert "division by zero" in told(database.store)
+    assert "division by zero" in retry_reason(database.store)
     database.rows("DROP VIEW callbacks_schema")
     database.store._next_try = 0
     database.write(report("SEEN"))
@@ -139,20 +141,20 @@ def test_trouble_before_anything_is_written_is_no_events_fault(postgres: Postgre
     database.close()
 
 
-def test_what_is_locked_for_long_comes_again_and_then_is_kept(
+def test_what_is_locked_for_long_is_retried_and_then_written(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.write(report("ACCEPTD"))
     monkeypatch.setattr(database_url, "LOCK_SECONDS", 1)
     locking = database_url.open_engine(database.address)
-    impatient = EventStore(database.address, retry_seconds=0)
+    store = EventStore(database.address, retry_seconds=0)
     with locking.begin() as connection:
-        connection.exec_driver_sql("UPDATE callbacks_messages SET status = 'HELD'")
-        assert "lock" in told(impatient)
+        connection.exec_driver_sql("UPDATE callbacks_messages SET status = 'LOCKED'")
+        assert "lock" in retry_reason(store)
     locking.dispose()
-    impatient._next_try = 0
-    impatient.write([report("SEEN")])
-    impatient.close()
+    store._next_try = 0
+    store.write([report("SEEN")])
+    store.close()
     assert database.message["status"] == "SEEN"
 
 
@@ -163,11 +165,14 @@ def test_a_reader_and_the_writer_of_sqlite_do_not_wait_for_each_other(new_databa
         ((before,), _) = found.find("c-1", limit=1)
         database.write(report("SEEN"))
         ((after,), _) = found.find("c-1", limit=1)
-    assert (before.message.status, after.message.status) == ("ACCEPTD", "ACCEPTD")  # as it was when it began
+    assert (before.message.status, after.message.status) == (
+        "ACCEPTD",
+        "ACCEPTD",
+    )  # as of the beginning of the transaction
     assert database.rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
 
 
-def test_a_slow_server_is_given_up_and_the_handlers_alarm_leaves_a_store_that_works(
+def test_a_slow_server_times_out_and_the_store_works_afterwards(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(postgres.new_database())
@@ -186,7 +191,7 @@ def test_a_slow_server_is_given_up_and_the_handlers_alarm_leaves_a_store_that_wo
     locking.dispose()
     assert "HandlerTimeout" in getattr(outcome, "error", "")
 
-    # Its time is about what waits for ever, not about how long a write may take.
+    # With a longer time-out the write succeeds.
     with Caller(dataclasses.replace(declaration_of, timeout_seconds=30.0)) as calls:
         assert list(calls.call([report("SEEN")])) == [(0, DONE)]
     assert database.message["status"] == "SEEN"
@@ -196,13 +201,13 @@ def test_a_slow_server_is_given_up_and_the_handlers_alarm_leaves_a_store_that_wo
 def test_a_full_disk_loses_nothing(new_database: Callable[[str], Database]) -> None:
     database = new_database("sqlite")
     database.write(report("ACCEPTD"))
-    # A limit to the size of a file does to the process what a full disk does.
+    # A limit of the file size has the same effect as a full disk.
     code = """
 import resource
 from callbacks import Retry
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 import workers.handlers.sql.handler as h
-h._store()._patience_seconds = 0
+h._store()._retry_seconds = 0
 try:
     sql(events.decode(sys.stdin.read()))
 except Retry as exc:
@@ -221,15 +226,15 @@ except Retry as exc:
     assert len(database.table("messages")) == 2001
 
 
-def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_and_a_folder_that_cannot_be_created_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("This is no database. " * 100)
     no_database = DatabaseUrl.parse(f"sqlite:///{tmp_path}/file")
     no_folder = DatabaseUrl.parse(f"sqlite:///{tmp_path}/file/below/x.db")
 
-    assert "file is not a database" in told(EventStore(no_database, retry_seconds=0))
+    assert "file is not a database" in retry_reason(EventStore(no_database, retry_seconds=0))
     assert "file is not a database" in database_check.find_problem(no_database)
-    assert "file" in told(EventStore(no_folder, retry_seconds=0))
-    assert "is no folder" in database_check.find_problem(no_folder)
+    assert "file" in retry_reason(EventStore(no_folder, retry_seconds=0))
+    assert "is not a folder" in database_check.find_problem(no_folder)
 
 
 def test_a_torn_database_is_reported_and_not_overwritten(new_database: Callable[[str], Database]) -> None:
@@ -245,7 +250,7 @@ def test_a_torn_database_is_reported_and_not_overwritten(new_database: Callable[
         torn.seek(4096)
         torn.write(b"\xff" * (size - 4096))
 
-    assert "malformed" in told(database.store)
+    assert "malformed" in retry_reason(database.store)
     assert file.stat().st_size == size
 
 

@@ -1,4 +1,4 @@
-"""The tables make and upgrade themselves, and an older release does not touch a newer one's."""
+"""The tables are created and upgraded, and an older release does not touch the tables of a newer one."""
 
 import shutil
 from pathlib import Path
@@ -31,18 +31,18 @@ def upgrade():
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
-    """Give the migrations of a release to come, with one step more than this one's."""
+    """Return the folder of a future release's migrations, with one more step."""
     folder = tmp_path / "of 100% newer"
     shutil.copytree(schema.MIGRATIONS, folder)
     (folder / "versions" / "r0002_notes.py").write_text(NEXT)
     return folder
 
 
-def test_the_steps_lead_to_the_tables_that_the_code_works_with(database: Database) -> None:
+def test_the_steps_create_the_tables_that_the_code_uses(database: Database) -> None:
     engine = open_engine(database.address)
     schema.prepare(engine)
     with engine.begin() as connection:
-        # The steps name no type of ours, so what Alembic sees of types is compared, and what is indexed, and how.
+        # The steps use no types of ours, so Alembic's own comparison of types, columns and indexes is used.
         context = MigrationContext.configure(
             connection, opts={"version_table": tables.VERSION_TABLE, "compare_type": lambda *_: None}
         )
@@ -52,7 +52,7 @@ def test_the_steps_lead_to_the_tables_that_the_code_works_with(database: Databas
     assert differences == []
 
 
-def test_the_newest_step_is_the_one_that_is_waited_for() -> None:
+def test_the_newest_step_is_the_one_that_the_code_expects() -> None:
     assert max(schema._known_revisions(schema.MIGRATIONS)) == schema.HEAD
 
 
@@ -63,7 +63,7 @@ def test_the_steps_are_installed_with_the_rest() -> None:
     assert steps <= set(find_packages(str(REPOSITORY), include=["workers*"]))
 
 
-def test_a_newer_release_upgrades_what_an_older_one_has_made_and_keeps_what_stands_there(
+def test_a_newer_release_upgrades_the_tables_of_an_older_one_and_keeps_the_rows(
     database: Database, newer: Path
 ) -> None:
     database.write(report("SEEN"))
@@ -88,21 +88,21 @@ def test_an_upgrade_that_fails_has_changed_nothing(database: Database, newer: Pa
     database.write(report("ACCEPTD"))
 
 
-def test_an_older_release_says_that_the_tables_are_newer_and_leaves_them_alone(database: Database, newer: Path) -> None:
+def test_an_older_release_reports_newer_tables_and_does_not_touch_them(database: Database, newer: Path) -> None:
     engine = open_engine(database.address)
     schema.prepare(engine, migrations=newer, head="0002")
     engine.dispose()
-    told = r"of a newer release \(schema 0002; this one knows 0001\)"
+    message = r"of a newer release \(schema 0002; this release has 0001\)"
 
-    with pytest.raises(Retry, match=told):
+    with pytest.raises(Retry, match=message):
         database.write(report("SEEN"))
-    with pytest.raises(SchemaMismatch, match=told), history.open_history(database.address):
+    with pytest.raises(SchemaMismatch, match=message), history.open_history(database.address):
         raise AssertionError("it was opened")
     assert "newer release" in database_check.find_problem(database.address)
     assert database.table("messages") == []
 
 
-def test_tables_of_somebody_else_are_left_alone(database: Database) -> None:
+def test_tables_of_other_applications_are_not_touched(database: Database) -> None:
     database.rows("CREATE TABLE alembic_version (version_num VARCHAR(32))")
     database.rows("INSERT INTO alembic_version VALUES ('theirs')")
     database.rows("CREATE TABLE messages (theirs INTEGER)")
@@ -113,7 +113,7 @@ def test_tables_of_somebody_else_are_left_alone(database: Database) -> None:
     assert database.message["status"] == "SEEN"
 
 
-def test_a_table_in_the_way_is_named_and_nothing_is_half_made(database: Database) -> None:
+def test_an_existing_table_with_our_name_is_reported_and_nothing_is_half_created(database: Database) -> None:
     database.rows("CREATE TABLE callbacks_replies (theirs INTEGER)")
 
     with pytest.raises(Retry, match=r"callbacks_replies.* already exists"):
@@ -124,7 +124,7 @@ def test_a_table_in_the_way_is_named_and_nothing_is_half_made(database: Database
     assert database.message["status"] == "SEEN"
 
 
-def test_tables_that_vanish_are_made_anew(database: Database) -> None:
+def test_tables_that_were_dropped_are_created_again(database: Database) -> None:
     database.write(report("SEEN"))
     for name in ("messages", "statuses", "replies", "schema"):
         database.rows(f"DROP TABLE callbacks_{name}")
@@ -136,7 +136,7 @@ def test_tables_that_vanish_are_made_anew(database: Database) -> None:
     assert database.message["status"] == "DELIVRD"
 
 
-def test_a_database_that_cannot_hold_our_texts_is_refused_in_words(postgres: PostgresServer) -> None:
+def test_a_database_whose_encoding_cannot_store_all_texts_is_reported(postgres: PostgresServer) -> None:
     database = Database(postgres.new_database(options="ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
 
     with pytest.raises(Retry, match="its encoding is LATIN1"):

@@ -1,4 +1,4 @@
-"""The events that are read from the database are the very events that were written to it."""
+"""The events that are read from the database are equal to the events that were written to it."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def kept(
+def stored(
     database: Database, *kinds: str, since: datetime = LONG_AGO, until: datetime = FAR_AHEAD, number: int | None = None
 ) -> list[Event]:
     chosen = kinds or ("report", "reply")
@@ -40,39 +40,39 @@ def test_every_kind_of_event_comes_back_field_by_field(database: Database) -> No
     ]
     database.write(*given)
 
-    assert by_id(kept(database)) == by_id(given)
+    assert by_id(stored(database)) == by_id(given)
 
 
-def test_what_stood_beside_data_is_not_taken_for_the_records_own(database: Database) -> None:
-    beside = {"api_job_id": "a", "type": "SMS", "from": "Somebody", "timestamp": 1443165174, "price": 2**70}
+def test_keys_next_to_data_are_not_mistaken_for_keys_of_the_record(database: Database) -> None:
+    envelope = {"api_job_id": "a", "type": "SMS", "from": "Somebody", "timestamp": 1443165174, "price": 2**70}
     records = [{"message_id": "1", "status": "SEEN"}, {"message_id": "2", "status": "SEEN", "from": "Shop"}]
-    given = of_callback({**beside, "error_code": 7, "client_message_id": "c", "data": records})
+    given = of_callback({**envelope, "error_code": 7, "client_message_id": "c", "data": records})
     assert [event.sender for event in given] == [None, "Shop"]
     database.write(*given)
 
-    assert by_id(kept(database)) == by_id(given)
+    assert by_id(stored(database)) == by_id(given)
 
 
-def test_a_record_that_no_release_can_read_any_more_gives_what_its_columns_say(database: Database) -> None:
-    # Beside `data` anything may stand, also what would be no time in a record.
+def test_a_record_that_cannot_be_parsed_any_more_is_restored_from_its_columns(database: Database) -> None:
+    # A key next to `data` may have any value, also one that is not a time.
     given = of_callback({"timestamp": "soon", "data": [{"message_id": "1", "status": "SEEN", "to": "35679000123"}]})
     database.write(*given)
 
-    assert by_id(kept(database)) == by_id(given)
+    assert by_id(stored(database)) == by_id(given)
 
 
-def test_of_the_ids_of_jobs_alone_what_a_column_cannot_hold_is_lost(database: Database) -> None:
+def test_only_ids_of_jobs_that_do_not_fit_into_a_column_are_changed(database: Database) -> None:
     long, odd = samples.report(client_job_id="j" * 401), samples.report(client_job_id="a\0b")
     database.write(long, odd)
 
-    found = {event.id: event.client_job_id for event in kept(database)}
+    found = {event.id: event.client_job_id for event in stored(database)}
     assert found[odd.id] == "a␀b"
     assert found[long.id] != long.client_job_id
     assert len(found[long.id] or "") == 400
 
 
-def test_they_come_in_the_order_in_which_they_were_received_page_after_page(database: Database) -> None:
-    """Three pages and more, and many events of the same millisecond, also where a page ends."""
+def test_events_come_in_the_order_in_which_they_were_received_page_by_page(database: Database) -> None:
+    """More than three pages, and many events of the same millisecond, also at the end of a page."""
     given: list[Event] = []
     for number in range(1_300):
         received_at = BEGAN + timedelta(milliseconds=number // 450)
@@ -81,13 +81,13 @@ def test_they_come_in_the_order_in_which_they_were_received_page_after_page(data
             given.append(reply(reply_message_id=f"r{number}", received_at=received_at))
     database.write(*reversed(given))
 
-    found = kept(database)
+    found = stored(database)
     assert [event.received_at for event in found] == [event.received_at for event in given]
     assert {event.id for event in found} == {event.id for event in given}
     assert len(found) == len(given)
 
 
-def test_only_the_kinds_and_times_asked_for_are_given(database: Database) -> None:
+def test_only_the_given_kinds_and_times_are_read(database: Database) -> None:
     def at(seconds: int) -> datetime:
         return BEGAN + timedelta(seconds=seconds)
 
@@ -96,9 +96,9 @@ def test_only_the_kinds_and_times_asked_for_are_given(database: Database) -> Non
         reply(received_at=at(2)),
     )
 
-    assert [event.received_at for event in kept(database, "report", since=at(1), until=at(3))] == [at(1), at(2)]
-    assert [event.kind for event in kept(database, since=at(2), until=at(3))] in (
+    assert [event.received_at for event in stored(database, "report", since=at(1), until=at(3))] == [at(1), at(2)]
+    assert [event.kind for event in stored(database, since=at(2), until=at(3))] in (
         ["report", "reply"],
         ["reply", "report"],
     )
-    assert [event.kind for event in kept(database, "reply")] == ["reply"]
+    assert [event.kind for event in stored(database, "reply")] == ["reply"]

@@ -1,4 +1,4 @@
-"""The handler `sql` keeps what it is given, once, whatever is in it and in whatever order it comes, in any database."""
+"""The handler `sql` writes each event once, with any content and in any order, to any database."""
 
 import itertools
 import json
@@ -29,14 +29,14 @@ SEVEN: tuple[ReportEvent, ...] = (
 TABLES = ("messages", "statuses", "replies")
 
 
-def test_the_handler_is_found_and_called_as_anybodys_is(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handler_is_found_as_any_other(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/x.db")
     found: Handler
     (found,) = registry.load(["sql"])
     assert (found.name, sorted(found.kinds), found.batch, found.is_async) == ("sql", ["reply", "report"], True, False)
 
 
-def test_what_an_event_says_stands_in_the_tables(database: Database) -> None:
+def test_the_tables_hold_what_an_event_says(database: Database) -> None:
     database.write(report("ACCEPTD", seconds=0), report("DELIVRD", seconds=9, error_code=943), reply("Yes 👋🏽"))
 
     message = database.message
@@ -47,7 +47,7 @@ def test_what_an_event_says_stands_in_the_tables(database: Database) -> None:
     assert (answer["text"], answer["orig_message_id"]) == ("Yes 👋🏽", "14466445287300014003")
 
 
-def test_an_event_that_comes_again_has_one_effect(database: Database) -> None:
+def test_a_repeated_event_has_one_effect(database: Database) -> None:
     given: list[Event] = [*SEVEN, reply()]
     database.write(*given, *given)
     once = {name: database.table(name) for name in TABLES}
@@ -56,19 +56,19 @@ def test_an_event_that_comes_again_has_one_effect(database: Database) -> None:
     assert {name: database.table(name) for name in TABLES} == once
     assert [len(once[name]) for name in TABLES] == [1, 7, 1]
 
-    # A second time it comes later, at which the tables do not look, whatever new comes with it.
-    again = report("SEEN", seconds=65, channel="VIBER", received_at=datetime(2027, 1, 1, tzinfo=UTC))
-    database.write(again, report("SEEN", message_id="a new one"))
+    # A later copy of a known event changes nothing, whatever new event is in its batch.
+    copy = report("SEEN", seconds=65, channel="VIBER", received_at=datetime(2027, 1, 1, tzinfo=UTC))
+    database.write(copy, report("SEEN", message_id="a new one"))
     assert once["messages"][0] in database.table("messages")
     assert len(database.table("statuses")) == 8
 
 
-def test_every_order_and_every_cutting_into_batches_ends_alike(database: Database) -> None:
-    chance = random.Random(5040)
-    orders = chance.sample(list(itertools.permutations(range(len(SEVEN)))), 25)
+def test_every_order_and_every_split_into_batches_has_the_same_result(database: Database) -> None:
+    rng = random.Random(5040)
+    orders = rng.sample(list(itertools.permutations(range(len(SEVEN)))), 25)
     for number, order in enumerate(orders):
-        given = [_of_message(str(number), place) for place in order]
-        cut = chance.randint(0, len(given))
+        given = [_of_message(str(number), index) for index in order]
+        cut = rng.randint(0, len(given))
         database.write(*given[:cut])
         database.write(*given[cut:])
 
@@ -79,16 +79,16 @@ def test_every_order_and_every_cutting_into_batches_ends_alike(database: Databas
     assert len(database.table("statuses")) == len(orders) * len(SEVEN)
 
 
-def _of_message(message_id: str, place: int) -> ReportEvent:
-    fields = {name: getattr(SEVEN[place], name) for name in SEVEN[place].__struct_fields__}
-    return ReportEvent(**fields | {"message_id": message_id, "id": f"{message_id}-{place}"})
+def _of_message(message_id: str, index: int) -> ReportEvent:
+    fields = {name: getattr(SEVEN[index], name) for name in SEVEN[index].__struct_fields__}
+    return ReportEvent(**fields | {"message_id": message_id, "id": f"{message_id}-{index}"})
 
 
-def test_what_the_database_says_is_what_the_lattice_says(database: Database) -> None:
-    chance = random.Random(1)
+def test_the_database_and_the_code_agree_on_the_current_status(database: Database) -> None:
+    rng = random.Random(1)
     for number in range(15):
-        for place in chance.sample(range(len(SEVEN)), chance.randint(1, len(SEVEN))):
-            database.write(_of_message(str(number), place))
+        for index in rng.sample(range(len(SEVEN)), rng.randint(1, len(SEVEN))):
+            database.write(_of_message(str(number), index))
 
     engine = database.store._engine
     assert engine is not None
@@ -107,7 +107,7 @@ def test_what_the_database_says_is_what_the_lattice_says(database: Database) -> 
 HOSTILE = "a\0b ' \" ; DROP TABLE callbacks_messages; -- \\ %s %(x)s :x ? {} \u202e 👋🏽 \ufffd \x7f"
 
 
-def test_texts_of_every_kind_are_kept(database: Database) -> None:
+def test_texts_of_every_kind_are_stored(database: Database) -> None:
     names = (
         "message_id",
         "client_message_id",
@@ -126,8 +126,8 @@ def test_texts_of_every_kind_are_kept(database: Database) -> None:
 
     raws = [json.loads(row["raw"]) for row in database.table("statuses")]
     assert all({text: text} in raws for text in texts)
-    kept = {row["text"] for row in database.table("replies")}
-    assert {HOSTILE.replace("\0", "\u2400"), "👋" * 100_000, "\ufffd half"} <= kept
+    stored = {row["text"] for row in database.table("replies")}
+    assert {HOSTILE.replace("\0", "\u2400"), "👋" * 100_000, "\ufffd half"} <= stored
     assert len(database.table("messages")) == len(texts)
 
 
@@ -168,7 +168,7 @@ def test_a_code_of_64_bits_is_kept(database: Database, code: int | None) -> None
     assert database.message["error_code"] == code
 
 
-def test_a_code_that_no_column_holds_stands_in_raw(database: Database) -> None:
+def test_a_code_that_is_too_large_for_a_column_is_in_raw(database: Database) -> None:
     database.write(report(error_code=2**64, raw={"error_code": 2**64}))
     assert database.message["error_code"] is None
     assert json.loads(database.table("statuses")[0]["raw"]) == {"error_code": 2**64}
@@ -177,11 +177,11 @@ def test_a_code_that_no_column_holds_stands_in_raw(database: Database) -> None:
 @pytest.mark.parametrize(
     "time", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)]
 )
-def test_times_from_the_first_year_to_the_last_are_kept(database: Database, time: datetime) -> None:
+def test_times_from_the_first_year_to_the_last_are_stored(database: Database, time: datetime) -> None:
     database.write(report(occurred_at=time))
     database.write(report("SEEN", seconds=0))
-    kept = database.rows("SELECT occurred_at FROM callbacks_statuses WHERE status = 'DELIVRD'")[0]["occurred_at"]
-    assert str(kept)[:23].rstrip("0:.+") == str(time)[:23].rstrip("0:.+")
+    stored = database.rows("SELECT occurred_at FROM callbacks_statuses WHERE status = 'DELIVRD'")[0]["occurred_at"]
+    assert str(stored)[:23].rstrip("0:.+") == str(time)[:23].rstrip("0:.+")
 
 
 def test_more_events_than_a_statement_takes_are_one_transaction(database: Database) -> None:
@@ -189,35 +189,35 @@ def test_more_events_than_a_statement_takes_are_one_transaction(database: Databa
     assert [len(database.table(name)) for name in TABLES] == [1100, 2500, 1]
 
 
-def test_postgresql_gets_a_table_s_rows_in_one_statement_however_many_they_are(
+def test_postgresql_gets_all_rows_of_a_table_in_one_statement(
     new_database: Callable[[str], Database],
 ) -> None:
     database = new_database("postgresql")
-    database.write(reply())  # which opens it
+    database.write(reply())  # which opens the connection
     sent: list[tuple[str, int]] = []
     engine = database.store._engine
     assert engine is not None
 
-    def note(_connection: object, _cursor: object, statement: str, parameters: Sequence[Any], *_: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, parameters: Sequence[Any], *_: object) -> None:
         sent.append((statement.split(" (", maxsplit=1)[0], len(parameters)))
 
-    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    sqlalchemy.event.listen(engine, "before_cursor_execute", record)
     database.write(*(report(message_id=str(number)) for number in range(2500)))
     assert sent[1:] == [("INSERT INTO callbacks_statuses", 1), ("INSERT INTO callbacks_messages", 1)]
 
 
-def test_one_bad_event_spoils_its_batch_and_alone_is_set_aside(
+def test_one_bad_event_fails_its_batch_and_is_then_rejected(
     new_database: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = new_database("postgresql")
     bad, good = report("UNDELIV", error_code=2**63), report("SEEN")
-    # Whatever the tables refuse one day: here a code that is let through to a column which cannot hold it.
+    # Any value that the tables reject: here a code that is too large for its column.
     monkeypatch.setattr("workers.handlers.sql.writer._integer", lambda value: value)
 
     with pytest.raises(Exception, match="out of range"):
         database.write(good, bad)
     assert database.table("statuses") == []
-    with pytest.raises(Reject, match=r"the database refuses it: .*out of range"):
+    with pytest.raises(Reject, match=r"the database rejects it: .*out of range"):
         database.write(bad)
     database.write(good)
     assert database.message["status"] == "SEEN"

@@ -10,11 +10,10 @@ import pytest
 
 from callbacks import Event, Pause, redis, samples
 from shared import keys, settings
-from tests.conftest import StartRedis
 from tests.integration.faults import Faulty
 from tests.integration.harness import Harness, open_harness, reply, statuses
 from tests.integration.runtime.pools import Command, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, StartRedis
 from workers.handlers.stream.handler import EventStream
 from workers.handlers.stream.handler import stream as stream_handler
 from workers.handlers.stream.redis_stream import RedisStream
@@ -108,9 +107,9 @@ def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetim
     for event in given:
         target.add([event])
     with redis_server.client() as watching:
-        sizes = [watching.scard(f"{{callbacks}}:{name}") for name in ("ids", "before")]
+        sizes = [watching.scard(f"{{callbacks}}:{name}") for name in ("ids", "previous-ids")]
         assert 10 <= sum(sizes) < 20
-        assert all(0 < watching.ttl(f"{{callbacks}}:{name}") <= 7 * 86_400 for name in ("before",))
+        assert all(0 < watching.ttl(f"{{callbacks}}:{name}") <= 7 * 86_400 for name in ("previous-ids",))
         assert set(watching.keys()) <= {"callbacks", "{callbacks}:ids", "{callbacks}:previous-ids"}
 
     target.add(given[-10:])
@@ -200,7 +199,7 @@ def test_a_redis_that_takes_nothing_has_events_wait_and_then_has_each_once(
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("CALLBACKS_STREAM_URL", "http://:s3cret@h", "must be an address"),
+        ("CALLBACKS_STREAM_URL", "http://:s3cret@h", "must be a URL"),
         ("CALLBACKS_STREAM_KEY", "cb:mine", "are the service's own"),
         ("CALLBACKS_STREAM_MAXLEN", "0", "must be a whole number from 1, or empty for all, not '0'"),
         ("CALLBACKS_STREAM_MAXLEN", "1e6", "must be a whole number"),

@@ -1,1 +1,1 @@
-"""One handler called: in bounded time, with what it holds open, and what its end means for the events."""
+"""One handler is called: its time limit, its lifespan, and the outcome of each event."""

@@ -1,8 +1,8 @@
-"""Calling one handler with events, and telling for each what became of it.
+"""One handler is called with events; each event gets an outcome.
 
 One of the two declared boundaries where everything is caught: whatever a handler raises becomes the outcome of
-the event that it had, and of no other; Ctrl-C alone goes through, if heeded. It knows nothing of queues, retries or
-Redis. A handler's lifespan (`lifespans`) is entered where a Caller is opened, and left where it is closed.
+the event that it had, and of no other event. Only Ctrl-C passes through, outside a worker. Knows nothing of queues,
+retries or Redis. Opening a Caller enters the handler's lifespan (see `lifespan`), closing it leaves the lifespan.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import DONE, Done, Failed, Outcome, Rejected, Split
 from workers.signals import HandlerTimeout, Pause, Reject, Retry
 
-# The frames of ours that stand around every handler's.
+# Our own frames around each handler's: they are left out of its tracebacks.
 _HIDDEN: Final = frozenset((__file__, timeout.__file__, call_spans.__file__))
-# How long whoever comes after a slow call may have to wait until somebody looks.
+# How long an event that waits behind a slow call may wait before free slots are filled.
 _PREFETCH_CHECK_SECONDS: Final = 0.025
 
 
@@ -37,11 +37,11 @@ def _never() -> bool:
 
 
 class Caller:
-    """Calls one handler, for as long as a worker process lives; to be used in its main thread.
+    """Calls one handler, as long as a worker process lives. For the main thread only.
 
     An async handler keeps one event loop all that time, so that its connections survive from batch to batch. The
-    loop runs only while `call` waits for calls to finish. `spans` records its calls. `on_lifespan_end` is called should
-    the lifespan end before its time.
+    loop runs only while `call` waits for calls to finish. `spans` records the calls. `on_lifespan_end` is called if
+    the lifespan ends too early.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Caller:
         self._function = handler.function if spans is None else spans.wrap(handler.function)
         self._runner = asyncio.Runner()
         self._lifespan = Lifespan(handler, self._runner, on_end=on_lifespan_end)
-        # The calls that go on although their time is over.
+        # Calls that are still running although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
         self._raises_keyboard_interrupt = True
 
@@ -69,7 +69,7 @@ class Caller:
         self.close()
 
     def open(self) -> None:
-        """Enter the handler's lifespan. Raises LifespanFailed if that fails; then there is nothing to close."""
+        """Enter the handler's lifespan. Raise LifespanFailed if that fails; then there is nothing to close."""
         # A worker has a handler of its own for SIGINT, so there a KeyboardInterrupt is the handler's own error.
         self._raises_keyboard_interrupt = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         try:
@@ -79,7 +79,7 @@ class Caller:
             raise
 
     def close(self) -> None:
-        """Leave the lifespan, cancel what the handler left running on its loop, and close that. May be called twice."""
+        """Close the lifespan, cancel what the handler left running, and close its loop. May be called twice."""
         try:
             self._lifespan.close()
         finally:
@@ -87,7 +87,7 @@ class Caller:
 
     @property
     def can_prefetch(self) -> bool:
-        """Whether `call` asks for more: only where several calls may be under way."""
+        """Whether `call` asks for more events: only if several calls may be in flight."""
         return self.handler.is_async and not self.handler.batch and self.handler.concurrency > 1
 
     def call(
@@ -98,18 +98,21 @@ class Caller:
         stop: Callable[[], bool] = _never,
         more: Callable[[int], Sequence[Event]] | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Call the handler with `events`, and give (index, outcome) for each as soon as it is known.
+        """Call the handler with `events`; yield (index, outcome) for each as soon as it is known.
 
-        In the order given, except that concurrent calls start in it and end as they may. A batch handler gets one
-        list, and if that fails every event's outcome is Apart, unless it was the only one; if it asks for another
-        attempt or a pause, that. With `singly` it gets lists of one event each.
+        Calls start in the order given; concurrent calls end in any order. A batch handler gets one list. If that call
+        fails, the outcome of each event is Split, unless the list held one event; if it asks for a retry or a pause,
+        that is the outcome of each. With `singly` a batch handler gets lists of one event each.
 
-        `stop` is asked before each call: once it is true no call starts, those under way are waited for and
-        given, and the iterator ends. Where several calls may be under way (`can_prefetch`), `more` is asked for further
-        events while some are and others could begin, and told how many of these, so that a slow one keeps none waiting;
-        not while a call goes on although its time is over, as a run that never ended would keep it for ever. Closing
-        the iterator early cancels the calls under way, waits for their end and drops their outcomes, so their events
-        have to come again.
+        `stop` is asked before each call. Once it is true, no call starts; the calls in flight are waited for and
+        yielded, and the iterator ends.
+
+        If several calls may be in flight (`can_prefetch`), `more` is called with the number of free slots while at
+        least one call is in flight, and returns further events to call. It is not called while a call is running over
+        its time: a run that never ended would keep that call for good.
+
+        Closing the iterator early cancels the calls in flight, waits for their end and drops their outcomes: their
+        events have to be called again.
         """
         handler = self.handler
         if handler.batch and not singly:
@@ -120,19 +123,19 @@ class Caller:
         if handler.is_async:
             yield from self._call_concurrently(arguments, stop, more if self.can_prefetch else None)
             return
-        with Alarm(handler.timeout_seconds) as clock:
+        with Alarm(handler.timeout_seconds) as alarm:
             for index, argument in enumerate(arguments):
                 if stop():
                     return
-                yield index, self._call_sync(clock, argument)
+                yield index, self._call_sync(alarm, argument)
 
     def _call_batch(self, events: Sequence[Event]) -> Iterator[tuple[int, Outcome]]:
-        batch = list(events)  # the handler's own: what it does to the list is not ours
+        batch = list(events)  # the handler may change its list
         if self.handler.is_async:
             ((_, outcome),) = self._call_concurrently([batch], _never, None)
         else:
-            with Alarm(self.handler.timeout_seconds) as clock:
-                outcome = self._call_sync(clock, batch)
+            with Alarm(self.handler.timeout_seconds) as alarm:
+                outcome = self._call_sync(alarm, batch)
         if len(events) > 1 and isinstance(outcome, Failed | Rejected):
             outcome = Split(outcome)
         for index in range(len(events)):
@@ -141,13 +144,13 @@ class Caller:
     def _is_keyboard_interrupt(self, exc: BaseException) -> bool:
         return isinstance(exc, KeyboardInterrupt) and self._raises_keyboard_interrupt
 
-    def _call_sync(self, clock: Alarm, argument: Any) -> Outcome:
+    def _call_sync(self, alarm: Alarm, argument: Any) -> Outcome:
         try:
-            returned = clock.call(self._function, argument)
+            returned = alarm.call(self._function, argument)
         except BaseException as exc:
             if self._is_keyboard_interrupt(exc):
                 raise
-            # The boundary: a handler's error is its event's outcome.
+            # The boundary: a handler's error is the outcome of its event.
             return outcomes.from_exception(exc, hidden=_HIDDEN)
         return self._outcome_of_return(returned)
 
@@ -157,58 +160,62 @@ class Caller:
         loop = self._loop()
         waiting = deque(enumerate(arguments))
         number = len(waiting)
-        # Not before the first calls have begun.
-        ask_at = loop.time() + _PREFETCH_CHECK_SECONDS
+        # Not before the first calls have started.
+        prefetch_at = loop.time() + _PREFETCH_CHECK_SECONDS
         is_due = False
         running: dict[asyncio.Task[Outcome], int] = {}
         ended: list[asyncio.Task[Outcome]] = []
 
-        # asyncio.wait looks at each task before and after: with 32 under way that takes longer than many a call.
+        # asyncio.wait visits each task before and after: with 32 in flight that takes longer than many a call.
         def end(task: asyncio.Task[Outcome]) -> None:
             if task in running:
                 ended.append(task)
                 loop.stop()
 
-        def ask() -> None:
+        def prefetch() -> None:
             nonlocal is_due
             is_due = True
             loop.stop()
 
         try:
             while True:
-                while may_begin := len(running) < self.handler.concurrency and not stop():
+                while can_start := len(running) < self.handler.concurrency and not stop():
                     if waiting:
                         index, argument = waiting.popleft()
-                        # A task for each: what a call does to its task and context ends with it.
+                        # A task for each call: what the call does to its task and context ends with it.
                         task = loop.create_task(self._call_async(argument))
                         task.add_done_callback(end)
                         running[task] = index
-                    elif more is not None and running and not self._overdue and loop.time() >= ask_at:
+                    elif more is not None and running and not self._overdue and loop.time() >= prefetch_at:
                         waiting.extend(enumerate(more(self.handler.concurrency - len(running)), start=number))
                         number += len(waiting)
-                        ask_at = loop.time() + _PREFETCH_CHECK_SECONDS
+                        prefetch_at = loop.time() + _PREFETCH_CHECK_SECONDS
                     else:
                         break
                 if not running:
                     return
                 is_due = False
-                timer = loop.call_at(ask_at, ask) if may_begin and more is not None and not self._overdue else None
+                timer = (
+                    loop.call_at(prefetch_at, prefetch)
+                    if can_start and more is not None and not self._overdue
+                    else None
+                )
                 try:
                     while not ended and not is_due:
-                        # Of a task that a handler started: asyncio lets it through. Whoever awaits that task hears.
+                        # Raised in a task that the handler started. Code that awaits that task gets it too.
                         with contextlib.suppress(SystemExit):
                             loop.run_forever()
                 finally:
                     if timer is not None:
-                        timer.cancel()  # it would stop the loop under whoever uses that next
+                        timer.cancel()  # it would stop the loop in its next use
                 finished = [(running.pop(task), _result(task)) for task in ended]
                 ended.clear()
-                # What is done is told first: to note it takes no time, to settle a failure does.
+                # Successes first: they are only recorded, while a failure is settled at once, which takes time.
                 finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
                 yield from finished
         finally:
             left = list(running)
-            running.clear()  # so that the end of these stops the loop no more
+            running.clear()  # so that the end of these calls does not stop the loop
             if left:
                 self._runner.run(_cancel_all(left))
 
@@ -254,18 +261,19 @@ class Caller:
             return outcomes.from_exception(value, hidden=_HIDDEN)
         if not inspect.isawaitable(value) and not inspect.isgenerator(value) and not inspect.isasyncgen(value):
             return DONE
-        # A wrapper around an `async def`, or a forgotten `await`: nothing has run, so nothing is done.
+        # A wrapper around an `async def`, or a forgotten `await`: nothing has run, so the event is not done.
         if inspect.iscoroutine(value):
             value.close()
+        problem = f"{self.handler.location} returned a {type(value).__name__}, which is never run; "
         return outcomes.from_exception(
-            TypeError(f"{self.handler.location} returned a {type(value).__name__} that nobody runs"), hidden=_HIDDEN
+            TypeError(f"{problem}a handler must be a plain def or async def"), hidden=_HIDDEN
         )
 
 
 def _result(task: asyncio.Task[Outcome]) -> Outcome:
     try:
         return task.result()
-    except Exception as exc:  # noqa: BLE001 # an error of ours around one call must not break off the others
+    except Exception as exc:  # noqa: BLE001 # our own error around one call must not cancel the others
         return outcomes.internal_error(exc)
 
 

@@ -1,6 +1,6 @@
-"""One handler called with events here and now, as a worker calls it, with no queue and no Redis.
+"""One handler is called with events as a worker calls it, without a queue and without Redis.
 
-What became of each event is put into words; nothing is counted, and nothing comes again.
+The outcome of each event is described in a sentence. Nothing is counted and nothing is retried.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ OutcomeName: TypeAlias = Literal["done", "failed", "retry", "rejected", "paused"
 
 _FAILURES: Final = {
     "exception": "it raised",
-    "timeout": "its time was up",
+    "timeout": "it timed out",
     "cancelled": "it was cancelled, and not by its time-out",
     "exit": "it called exit()",
 }
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
-    """What one call did: to which events, for how long, and how it ended, in a word and in a sentence.
+    """One call: its events, how long it took, and its outcome, as a name and as a sentence.
 
-    `consequence` is what a worker would make of it; "" if the event is done.
+    `consequence` is what a worker would do next; "" if the event is done.
     """
 
     events: tuple[Event, ...]
@@ -43,12 +43,12 @@ class DryRun(Struct, frozen=True, kw_only=True):
 
 
 def dry_run(caller: Caller, events: Sequence[Event]) -> Iterator[DryRun]:
-    """Call the handler with the events: one by one, or as one batch, which is taken apart if it fails, as ever."""
+    """Call the handler with the events: one by one, or as one batch, which is split if it fails."""
     handler = caller.handler
     if handler.batch and len(events) > 1:
         began = time.monotonic()
-        told = list(caller.call(events))
-        outcome = told[0][1]  # of one call, so it is the same for all
+        results = list(caller.call(events))
+        outcome = results[0][1]  # of one call, so it is the same for all
         cause: Outcome = outcome.cause if isinstance(outcome, Split) else outcome
         yield _result(handler, tuple(events), cause, time.monotonic() - began)
         if not isinstance(outcome, Split):
@@ -60,27 +60,27 @@ def dry_run(caller: Caller, events: Sequence[Event]) -> Iterator[DryRun]:
 
 
 def not_ready(error: LifespanFailed, events: Sequence[Event]) -> DryRun:
-    """Say that the handler's lifespan could not be opened, so that it was called with none of the events."""
+    """Return the result for a handler that was not called, as its lifespan could not be opened."""
     outcome = outcomes.from_exception(
         error.__cause__ or error, hidden=frozenset((lifespan.__file__, contextlib.__file__))
     )
-    told = outcome.error if isinstance(outcome, Failed) else error.cause
+    problem = outcome.error if isinstance(outcome, Failed) else error.cause
     return DryRun(
         events=tuple(events),
         outcome="unready",
-        sentence=f"not called, as its lifespan could not be opened: {told}",
-        consequence="A worker would end and be started again, until it can be; no event would lose an attempt.",
+        sentence=f"not called, as its lifespan could not be opened: {problem}",
+        consequence="A worker would exit and be restarted until it can be opened; no event would lose an attempt.",
         seconds=0.0,
         traceback=outcome.traceback if isinstance(outcome, Failed) else "",
     )
 
 
 def _result(handler: Handler, events: tuple[Event, ...], outcome: Outcome, seconds: float) -> DryRun:
-    word, sentence, consequence = _describe(handler, outcome)
+    name, sentence, consequence = _describe(handler, outcome)
     traceback = outcome.traceback if isinstance(outcome, Failed) else ""
     return DryRun(
         events=events,
-        outcome=word,
+        outcome=name,
         sentence=sentence,
         consequence=consequence,
         seconds=seconds,
@@ -93,14 +93,14 @@ def _describe(handler: Handler, outcome: Outcome) -> tuple[OutcomeName, str, str
     if isinstance(outcome, Done):
         return "done", "done", ""
     if isinstance(outcome, Rejected):
-        return "rejected", f"rejected: {outcome.reason}", "A worker would set it aside as a dead letter at once."
+        return "rejected", f"rejected: {outcome.reason}", "A worker would make it a dead letter at once."
     if isinstance(outcome, Paused):
-        told = f"asks for a pause of {outcome.after_seconds:g} s: {outcome.reason or '-'}"
-        return "paused", told, "A worker would let its whole queue wait so long."
+        sentence = f"asks for a pause of {outcome.after_seconds:g} s: {outcome.reason or '-'}"
+        return "paused", sentence, "A worker would pause the handler for that long."
     if isinstance(outcome, RetryRequested):
-        wait = "after the usual back-off" if outcome.after_seconds is None else f"after {outcome.after_seconds:g} s"
-        return "retry", f"asks for another attempt: {outcome.reason}", f"A worker would try again {wait}, {attempts}."
+        wait = "after the usual backoff" if outcome.after_seconds is None else f"after {outcome.after_seconds:g} s"
+        return "retry", f"asks for a retry: {outcome.reason}", f"A worker would retry it {wait}, {attempts}."
     if isinstance(outcome, Failed):
-        told = f"failed, {_FAILURES[outcome.kind]}: {outcome.error}"
-        return "failed", told, f"A worker would try again after a while, {attempts}."
+        sentence = f"failed, {_FAILURES[outcome.kind]}: {outcome.error}"
+        return "failed", sentence, f"A worker would retry it after a backoff, {attempts}."
     return _describe(handler, outcome.cause)

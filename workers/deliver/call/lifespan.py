@@ -1,11 +1,11 @@
-"""A handler's lifespan in one worker process: opened before its first event, left when the process stops.
+"""A handler's lifespan in one worker process: opened before the first event, closed when the process stops.
 
-An async one lives in one task on the handler's own loop, from its first line to its last, as task groups and cancel
-scopes demand. Opening may take the handler's `timeout_seconds`, leaving too but CLOSE_SECONDS at most; what hangs
-longer is ended as calls are (`alarm`, cancellation), and at last by `watchdog`, with the process.
+An async lifespan runs in one task on the handler's own loop, from its first line to its last, as task groups and cancel
+scopes require. Opening may take the handler's `timeout_seconds`; closing too, but at most CLOSE_SECONDS. What takes
+longer is ended like a call (alarm or cancellation), and finally by the watchdog, which ends the process.
 
-A stop so stays in the time that a supervisor gives it, the longest time-out and 10 s: 1 s to notice it, the time-out
-of the call under way, 3 s for Redis, if that is away, 5 s here.
+So a stop takes no longer than a supervisor allows, the longest time-out and 10 s: 1 s to notice it, the time-out of the
+call in flight, 3 s for Redis if it is unavailable, 5 s here.
 """
 
 import asyncio
@@ -18,8 +18,7 @@ from typing import Any, Final
 from shared import uncaught
 from workers.declaration import Handler
 from workers.deliver.call import timeout
-from workers.deliver.call.timeout import Alarm
-from workers.deliver.call.watchdog import Watchdog
+from workers.deliver.call.timeout import Alarm, Watchdog
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
@@ -31,7 +30,7 @@ _HIDDEN: Final = frozenset((__file__, timeout.__file__, contextlib.__file__))
 
 
 class LifespanFailed(Exception):
-    """A handler's lifespan could not be opened. `cause` is the error's type and its place, all that a log may say."""
+    """A handler's lifespan could not be opened. `cause` is the error's type and its line, all that a log may show."""
 
     def __init__(self, handler: str, cause: str) -> None:
         self.handler = handler
@@ -40,10 +39,10 @@ class LifespanFailed(Exception):
 
 
 class Lifespan:
-    """What a handler's lifespan holds open. Only for the main thread; `runner` has the handler's loop.
+    """A handler's lifespan, open or closed. For the main thread only; `runner` has the handler's loop.
 
-    Should an async one end while it is to be open, as a task in its group failed, that is logged and `on_end` called:
-    the handler then works without what it opened, until the process begins again.
+    If an async lifespan ends too early, for example because a task of its group failed, that is logged and `on_end` is
+    called: the handler then lacks what the lifespan opened, until the process is started again.
     """
 
     def __init__(self, handler: Handler, runner: asyncio.Runner, *, on_end: Callable[[], None] | None = None) -> None:
@@ -53,22 +52,22 @@ class Lifespan:
         self._on_end = on_end
 
     def open(self) -> None:
-        """Enter the handler's lifespan, if it has one. Raises LifespanFailed."""
+        """Enter the handler's lifespan, if it has one. Raise LifespanFailed if that fails."""
         if self._handler.lifespan is None:
             return
         seconds = self._handler.timeout_seconds
         with _watched(seconds):
             try:
-                made = self._handler.lifespan()
-                if isinstance(made, AbstractAsyncContextManager):
-                    task = _LifespanTask(made, self._runner)
+                context = self._handler.lifespan()
+                if isinstance(context, AbstractAsyncContextManager):
+                    task = _LifespanTask(context, self._runner)
                     task.open(seconds)
                     task.on_early_end(self._on_early_end)
                     self._opened = task
                 else:
-                    with Alarm(seconds) as clock:
-                        clock.call(lambda _: made.__enter__(), None)
-                    self._opened = made
+                    with Alarm(seconds) as alarm:
+                        alarm.call(lambda _: context.__enter__(), None)
+                    self._opened = context
             except KeyboardInterrupt:
                 raise
             except BaseException as exc:
@@ -76,14 +75,14 @@ class Lifespan:
 
     def _on_early_end(self, exc: BaseException | None) -> None:
         while isinstance(exc, BaseExceptionGroup):
-            exc = exc.exceptions[0]  # what the task group was left for
+            exc = exc.exceptions[0]  # why the task group ended
         cause = "it ended by itself" if exc is None else _cause(exc)
         log.error("action=handler_lifespan_ended handler=%s cause=%s", self._handler.name, cause)
         if self._on_end is not None:
             self._on_end()
 
     def close(self) -> None:
-        """Leave it; what goes wrong is logged, and harms nothing. May be called twice."""
+        """Leave the lifespan; an error is logged, and affects no event. May be called twice."""
         opened, self._opened = self._opened, None
         if opened is None:
             return
@@ -91,53 +90,53 @@ class Lifespan:
         with _watched(seconds):
             try:
                 if isinstance(opened, _LifespanTask):
-                    opened.leave(seconds)
+                    opened.close(seconds)
                 else:
-                    with Alarm(seconds) as clock:
-                        clock.call(lambda _: opened.__exit__(None, None, None), None)
+                    with Alarm(seconds) as alarm:
+                        alarm.call(lambda _: opened.__exit__(None, None, None), None)
             except KeyboardInterrupt:
                 raise
-            except BaseException as exc:  # noqa: BLE001 # an author's code, as around a handler's call
+            except BaseException as exc:  # noqa: BLE001 # an author's code, like a handler's
                 log.warning("action=handler_lifespan_close_failed handler=%s cause=%s", self._handler.name, _cause(exc))
 
 
 class _LifespanTask:
-    """An async lifespan in a task of its own, which waits between its two ends."""
+    """An async lifespan in a task of its own, which waits from the end of opening until it is to close."""
 
-    def __init__(self, made: AbstractAsyncContextManager[Any], runner: asyncio.Runner) -> None:
-        self._made = made
+    def __init__(self, context: AbstractAsyncContextManager[Any], runner: asyncio.Runner) -> None:
+        self._context = context
         self._runner = runner
-        self._leaving = asyncio.Event()
+        self._closing = asyncio.Event()
         self._is_open = asyncio.Event()
         loop = runner.get_loop()
         uncaught.watch(loop)
         self._task = loop.create_task(self._live())
 
     async def _live(self) -> None:
-        async with self._made:
+        async with self._context:
             self._is_open.set()
-            await self._leaving.wait()
+            await self._closing.wait()
 
     def open(self, seconds: float) -> None:
-        self._run(self._opening(), seconds)
+        self._run(self._wait_until_open(), seconds)
         if not self._is_open.is_set():
-            self._task.result()  # raises what kept it from opening
+            self._task.result()  # raises the error that prevented opening
 
     def on_early_end(self, ended: Callable[[BaseException | None], None]) -> None:
-        """Call `ended` if the task ends before it is to be left, with what it raised."""
+        """Call `ended` with the error if the task ends before it is to close."""
 
         def check(task: asyncio.Task[None]) -> None:
-            if not self._leaving.is_set():
+            if not self._closing.is_set():
                 ended(asyncio.CancelledError() if task.cancelled() else task.exception())
 
         self._task.add_done_callback(check)
 
-    def leave(self, seconds: float) -> None:
-        self._leaving.set()
+    def close(self, seconds: float) -> None:
+        self._closing.set()
         self._run(asyncio.wait([self._task]), seconds)
         self._task.result()
 
-    async def _opening(self) -> None:
+    async def _wait_until_open(self) -> None:
         opened = asyncio.ensure_future(self._is_open.wait())
         try:
             await asyncio.wait([opened, self._task], return_when=asyncio.FIRST_COMPLETED)
@@ -145,7 +144,7 @@ class _LifespanTask:
             opened.cancel()
 
     def _run(self, waiting: Any, seconds: float) -> None:
-        """Wait; once the time is over cancel the task until it ends, and raise HandlerTimeout."""
+        """Wait; once the time is over, cancel the task until it ends, and raise HandlerTimeout."""
         try:
             self._runner.run(self._bounded(waiting, seconds))
         except SystemExit:
@@ -156,12 +155,12 @@ class _LifespanTask:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiting, seconds)
             return
-        while not self._task.done():  # as for a call: a task may swallow one cancellation, and not many
+        while not self._task.done():  # as for a call: a task may swallow a cancellation
             self._task.cancel()
             await asyncio.wait([self._task], timeout=timeout.repeat_seconds(seconds))
         try:
             self._task.result()
-        except BaseException as exc:  # noqa: BLE001 # where it hung is told by what ended it
+        except BaseException as exc:  # noqa: BLE001 # its traceback shows where the lifespan hung
             raise HandlerTimeout(seconds).with_traceback(exc.__traceback__) from None
         raise HandlerTimeout(seconds)
 
@@ -178,5 +177,5 @@ def _watched(seconds: float) -> Any:
 
 def _cause(error: BaseException) -> str:
     outcome = outcomes.from_exception(error, hidden=_HIDDEN)
-    # A lifespan that raises what a handler may: it opens no more for that.
+    # A lifespan that raises Retry, Pause or Reject has failed as with any other error.
     return outcome.cause if isinstance(outcome, Failed) else type(error).__name__

@@ -1,10 +1,10 @@
-"""The spans of a handler's calls: one for each event whose trace is recorded, named `deliver <handler>`.
+"""The spans of a handler's calls: one for each attempt at an event whose trace is recorded, named `deliver <handler>`.
 
-The event brings the span of its expansion, which is the parent, at each attempt anew. While the handler has the event
-its span is the current one, so that what its own code records lies below it. A batch handler's one call is a span in
-each of the events' traces; the first is the current one, and the others are linked with it.
+Its parent is the span of the event's expansion, whose traceparent the event carries. During the call the event's span
+is the current span, so that spans of the handler's own code are its children. One call of a batch handler is a span in
+the trace of each event; the first is the current span, and the others are linked with it.
 
-It knows nothing of queues. Nothing here imports OpenTelemetry: a process without traces has no CallSpans.
+Knows nothing of queues. Nothing here imports OpenTelemetry: a process without traces has no CallSpans.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ _INTERRUPTED: Final = "interrupted"
 
 
 class _Sampled(Struct):
-    """An event that is recorded: which attempt this is, its parent's traceparent, its call's span."""
+    """An event whose trace is recorded: its attempt, its parent's traceparent, and the span of its call."""
 
     event: Event
     attempt: int
@@ -35,54 +35,54 @@ class _Sampled(Struct):
 
 
 class CallSpans:
-    """Records the calls of `handler` in one process. What `wrap` gives is called instead of its function.
+    """Records the calls of `handler` in one process. What `wrap` returns is called instead of the handler's function.
 
-    `queue` is what the place is called that its events come from.
+    `queue` is the name of the queue that the events come from.
     """
 
     def __init__(self, tracer: "Tracer", handler: Handler, *, queue: str) -> None:
         self._tracer = tracer
         self._handler = handler
         self._queue = queue
-        # By identity: the handler is called with the very values that `add` was told of.
+        # By identity: the handler is called with the same objects that were passed to `add`.
         self._sampled: dict[int, _Sampled] = {}
 
     def add(self, delivered: Iterable[tuple[Event, int, str]]) -> None:
-        """Take these events into the run, each with its attempt and its traceparent ("": it is not recorded)."""
+        """Add events to the run, each with its attempt and its traceparent ("": it is not recorded)."""
         self._sampled |= {id(event): _Sampled(event, attempt, trace) for event, attempt, trace in delivered if trace}
 
     def wrap(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Give `function` with a span around each call whose event is recorded."""
+        """Return `function` with a span around each call whose event is recorded."""
         if not self._handler.is_async:
             return lambda argument: self._call(function, argument)
         return lambda argument: self._call_async(function, argument)
 
     def end_calls(
-        self, found: Sequence[Event], results: Iterator[tuple[int, Outcome]]
+        self, called: Sequence[Event], results: Iterator[tuple[int, Outcome]]
     ) -> Iterator[tuple[int, Outcome]]:
-        """Pass on what a Caller tells of `found`, and end the spans of these calls."""
+        """Yield the results that a Caller yields for `called`, and end the spans of these calls."""
         for index, outcome in results:
-            # Asked each time: the first that is recorded may join a run that goes on.
-            sampled = self._sampled.get(id(found[index])) if self._sampled else None
+            # Checked each time: the first recorded event may join the run while calls are in flight.
+            sampled = self._sampled.get(id(called[index])) if self._sampled else None
             if sampled is not None and sampled.span is not None:
                 self._end(sampled, outcome)
             yield index, outcome
 
     def record_uncalled(self, event: Event, outcome: Outcome) -> None:
-        """Record what became of an event without a call."""
+        """Record the outcome of an event that the handler was not called with."""
         sampled = self._sampled.get(id(event))
         if sampled is not None:
             self._begin([sampled])
             self._end(sampled, outcome)
 
     def encode_with_trace(self, event: Event) -> bytes:
-        """Give an event as `events.encode` does, with the trace that it came with."""
+        """Return an event as `events.encode` does, with the traceparent that it came with."""
         sampled = self._sampled.get(id(event))
         encoded = events.encode(event)
         return encoded if sampled is None else events.with_trace(encoded, sampled.trace)
 
     def end(self) -> None:
-        """End the run: of calls that were broken off it is not known what became of them, and they come again."""
+        """End the run. Calls without an outcome were interrupted; their events are called again."""
         for sampled in self._sampled.values():
             if sampled.span is not None:
                 self._finish(sampled, _INTERRUPTED)

@@ -1,9 +1,13 @@
-"""A time limit for blocking calls, by the process's one alarm clock (SIGALRM, ITIMER_REAL).
+"""The time limit of a handler's call: an alarm for blocking calls, and a watchdog for calls that hang in C code.
 
-Only the main thread can be interrupted this way. A call that hangs in C code without ever returning to Python
-hears nothing: `watchdog` ends its process.
+The alarm is the process's one timer (SIGALRM, ITIMER_REAL). It raises HandlerTimeout in the main thread, as soon as the
+call returns to Python. A call that never does is not interrupted: then the watchdog ends the process. faulthandler's
+timer is a thread in C, so it runs even then; it writes the stack of each thread (no values) to standard error. The
+supervisor requeues the job and starts another process; what hangs repeatedly moves to the failures like anything else
+that kills workers.
 """
 
+import faulthandler
 import signal
 import time
 from collections.abc import Callable
@@ -12,18 +16,20 @@ from typing import Any, Final, Self
 
 from workers.signals import HandlerTimeout
 
-# How long a call that was told its time is up may clean up before it is told again; less if its time was less.
+# How long a call may clean up after HandlerTimeout before it gets the next one; its own time-out if that is shorter.
 REPEAT_SECONDS: Final = 1.0
+# What the alarm and the event loop need to end a call in Python's own way on a busy machine.
+GRACE_SECONDS: Final = 5.0
 
 
 class Alarm:
-    """The alarm clock in our hands: while it is entered, each `call` has `timeout_seconds`.
+    """The process's timer: while it is entered, each `call` has `timeout_seconds`.
 
-    Setting the clock for each call and stopping it again would cost more than most calls do (some 15 µs). It runs on
-    from call to call instead; when it rings before its time, it is set for what is left of the call's.
+    To set the timer for each call and to stop it again would cost more than most calls do (some 15 µs). It runs on from
+    call to call instead; if it fires too early, it is set for the rest of the call's time.
 
-    An alarm that was set before is suspended meanwhile and then goes on where it would be, so it comes late, and never
-    inside a call. Entering raises ValueError in other threads than the main one.
+    A timer that was set before is suspended meanwhile and continues afterwards, so it fires late, and never inside a
+    call. Entering raises ValueError outside the main thread.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
@@ -33,10 +39,10 @@ class Alarm:
         self._is_set = False
 
     def __enter__(self) -> Self:
-        # In this order an outer alarm that rings now still finds its own signal handler.
+        # In this order an outer timer that fires now still finds its own signal handler.
         self._outer_seconds, self._outer_interval = signal.setitimer(signal.ITIMER_REAL, 0)
         self._began = time.monotonic()
-        self._outer = signal.signal(signal.SIGALRM, self._ring)
+        self._outer = signal.signal(signal.SIGALRM, self._fire)
         return self
 
     def __exit__(
@@ -52,19 +58,19 @@ class Alarm:
         """Call `function(argument)`; once its time is over, raise HandlerTimeout in it until it ends."""
         self._deadline = time.monotonic() + self._timeout_seconds
         try:
-            # Before the clock is looked at: should it ring right now, it is set anew.
+            # Before the timer is checked: should it fire right now, it is set again.
             self._inside = True
             if not self._is_set:
                 self._set(self._timeout_seconds)
             return function(argument)
         finally:
-            self._inside = False  # from here on a late ring changes nothing
+            self._inside = False  # from here on a late signal changes nothing
 
     def _set(self, seconds: float) -> None:
         self._is_set = True
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    def _ring(self, _signum: int, _frame: FrameType | None) -> None:
+    def _fire(self, _signum: int, _frame: FrameType | None) -> None:
         self._is_set = False
         if not self._inside:
             return
@@ -77,5 +83,20 @@ class Alarm:
 
 
 def repeat_seconds(timeout_seconds: float) -> float:
-    """Give the pause between two rings for a call that goes on although its time is over."""
+    """Return the seconds between two HandlerTimeouts for a call that continues although its time is over."""
     return min(REPEAT_SECONDS, timeout_seconds)
+
+
+class Watchdog:
+    """Ends this process if a call takes much longer than `timeout_seconds`."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._seconds = timeout_seconds + GRACE_SECONDS
+
+    def arm(self) -> None:
+        """Expect `arm` or `disarm` within a call's time and GRACE_SECONDS. Costs some 30 µs: not for each event."""
+        faulthandler.dump_traceback_later(self._seconds, exit=True)
+
+    def disarm(self) -> None:
+        """Expect nothing until the next `arm`."""
+        faulthandler.cancel_dump_traceback_later()

@@ -1,19 +1,19 @@
-"""The handler `forward`: events as signed CloudEvents to HTTP services of one's own, each service a target by itself.
+"""The handler `forward`: sends events as signed CloudEvents to your own HTTP services, its targets.
 
-handler      what the worker loads: a handler for each target
-declaring    a target as a handler
-targets      which targets there are: CALLBACKS_FORWARD_URL and the variables beside it
-options      what each of these variables may be
-cloud_event  an event as a CloudEvent
-signing      the signature by which a target knows that it is ours
-addresses    which addresses may be connected to, and connecting to one that was looked at and to no other
-sender       one target: one request, what becomes of the event
-lines        its connections: one for each request at a time
-turns        requests are written one after the other
-rules        what an answer, or none, means for the event and for the target: a table
-answers      an answer, or the lack of one, in words and by the rules
-refusals     which events a target refuses although it is well
-breaker      when a target is in trouble, rather than with one event: how long its queue pauses
+handler          what the worker loads: one handler for each target
+target_handler   makes the handler of one target
+targets          reads the targets from CALLBACKS_FORWARD_URL and the other CALLBACKS_FORWARD_… variables
+options          parses the value of each variable
+cloud_event      renders an event as a CloudEvent
+signature        signs requests, so that a target can verify that they are ours
+addresses        which addresses may be connected to; resolves and checks a host before connecting
+sender           sends one event to its target and decides what becomes of the event
+connection       a kept-alive HTTP connection, used by one request at a time
+write_lock       makes concurrent requests go out one after the other
+rules            the table: what a response, or none, means for the event and for the target
+responses        applies the rules to a response or a network error, and describes it in words
+refusals         tells an event that its target always refuses from a target that refuses everything
+circuit_breaker  decides when, and for how long, the queue of a failing target pauses
 """
 
 from importlib.util import find_spec

@@ -1,8 +1,8 @@
-"""Which addresses may be connected to, and connecting to one that was looked at and to no other.
+"""Which addresses may be connected to, and connections to checked addresses only.
 
-A target's host is resolved once for each connection, the answer is looked at, and the connection is made to the
-address itself, so that a name cannot be public when it is looked at and private when it is connected to. TLS and the
-Host header know nothing of this: they keep the name.
+The host of a target is resolved once for each connection, the addresses are checked, and the connection is made to the
+checked address. So a name cannot resolve to a public address for the check and to a private one for the connection
+(DNS rebinding). TLS and the Host header still use the name.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import Any, Final, TypeAlias
 
 import httpcore
 
-# Gives the addresses of a host, best first. Raises OSError.
+# Returns the addresses of a host, best first. Raises OSError.
 Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-# Public by their range, and yet a way to what is not, or to nowhere: 6to4 and Teredo carry an IPv4 address inside,
-# 168.63.129.16 is every virtual machine's host at one cloud, 192.0.0.0/24 and 192.88.99.0/24 are protocols' own,
-# 3fff::/20 is for examples.
+# In public ranges, but they lead to private addresses or nowhere: 6to4 and Teredo contain an IPv4 address,
+# 168.63.129.16 is the host of each virtual machine at one cloud provider, 192.0.0.0/24 and 192.88.99.0/24 are reserved
+# for protocols, 3fff::/20 is for documentation.
 _EXCEPTIONS: Final = tuple(
     ipaddress.ip_network(network)
     for network in ("2002::/16", "2001::/32", "3fff::/20", "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24")
@@ -27,13 +27,15 @@ _EXCEPTIONS: Final = tuple(
 
 
 class AddressNotAllowed(Exception):
-    """The host has no address that may be connected to; the message names one that may not."""
+    """The host has no allowed address; the message names one that is not allowed."""
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet: not loopback, private, link-local (where clouds keep
-    their metadata), shared (CGNAT), multicast, unspecified or reserved, nor IPv6 with an IPv4 address in it.
-    """  # noqa: D205
+    """Return whether an address is on the public internet.
+
+    Not public are loopback, private, link-local (cloud metadata), shared (CGNAT), multicast, unspecified and reserved
+    addresses, and IPv6 addresses that contain an IPv4 address. Raise ValueError if it is not an IP address.
+    """
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address) and parsed not in _GLOBAL_UNICAST:
         return False
@@ -41,19 +43,19 @@ def is_public(address: str) -> bool:
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """Ask the system for the addresses of a host."""
+    """Return the addresses of a host, as the system resolves it. Raise OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 async def warm_up() -> None:
-    """Load what the first connection would load while an event waits for it, some 20 ms."""
+    """Import what the first connection needs (about 20 ms), so that the first event does not wait for it."""
     await resolve_host("127.0.0.1", 0)
     await httpcore.AnyIOBackend().sleep(0)
 
 
 class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects as httpcore does, to addresses that were looked at."""
+    """Connects as httpcore does, but only to checked addresses."""
 
     def __init__(
         self,
@@ -74,12 +76,15 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address that answers, all of them within `timeout` seconds."""
+        """Connect to the first allowed address that accepts, within `timeout` seconds in all.
+
+        Raise AddressNotAllowed, httpcore.ConnectError or httpcore.ConnectTimeout.
+        """
         loop = asyncio.get_running_loop()
         ends = None if timeout is None else loop.time() + timeout
         addresses = await self._allowed_addresses(host, port, timeout)
         for position, address in enumerate(addresses):
-            # None may use up the time of those behind it.
+            # Each address gets an equal share of the time that is left.
             share = None if ends is None else max(ends - loop.time(), 0) / (len(addresses) - position)
             try:
                 return await self._network.connect_tcp(

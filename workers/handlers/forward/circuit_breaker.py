@@ -1,15 +1,16 @@
-"""When a target is in trouble, rather than with one event: how long its queue is to wait.
+"""Decides when the queue of a failing target pauses, and for how long.
 
-After FAILURES failures in a row the queue pauses, and the worker then tries one event, the probe. While probes fail,
-the pause doubles; a success ends it all. Three things keep it fair. Calls that were under way when the pause began say
-nothing new: they end in it too, and neither lengthen it nor spend an attempt. An event that fails as the probe a second
-time spends an attempt: it alone may be what the target stumbles over, and then another must get its turn. A probe that
-is refused spends one at once, as a refusal may well be the event's own; every fourth lengthens the pause.
+After FAILURES failures in a row the queue pauses. Then the worker tries one event, the probe. Each failed probe doubles
+the pause; a success ends it. Three rules keep this fair:
+- Calls that were in flight when the pause began wait for its end too. They neither lengthen it nor count as an attempt.
+- An event that fails as the probe a second time counts an attempt, and another event becomes the probe: the failure may
+  be caused by this one event.
+- A refused probe counts an attempt at once, as the refusal may concern this event only. Every fourth refused probe
+  lengthens the pause.
 
-A target may refuse many events of one kind, that happen to come in a row, and accept the others. A pause for that is
-needless, and costs more than the attempts that a longer row would: so each pause that refusals alone began, and that an
-accepted event ended, doubles the row that is needed, until the target has refused nothing for a while. And one event
-that is refused again and again counts once: where nothing else waits, nothing has to.
+A target may refuse many events of one kind in a row and accept all others. Pausing for that is wrong. So each pause
+that was caused by refusals only, and was ended by an accepted event, doubles the number of refusals in a row that the
+next pause needs, until the target has refused nothing for a while. An event that is refused repeatedly counts once.
 """
 
 import time
@@ -22,12 +23,12 @@ MAX_PAUSE_SECONDS: Final = 300.0
 MAX_REFUSALS: Final = 320
 _MIN_SECONDS: Final = 1.0
 _REFUSED_PROBES: Final = 4
-# With so many accepted one after the other the target refuses nothing any more.
+# After this many accepted events in a row, the number of refusals needed is reset.
 _ACCEPTED: Final = 100
 
 
 class CircuitBreaker:
-    """What is known of one target in one process."""
+    """The state of one target in one process."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -45,15 +46,15 @@ class CircuitBreaker:
 
     @property
     def failures(self) -> int:
-        """How many there are in a row."""
+        """The number of failures in a row; an event that was refused several times counts once."""
         return self._errors + len(self._refused)
 
     def begin(self) -> int:
-        """Note that a call begins; return what its end has to bring."""
+        """Return the number to pass to `record_failure` when the call that begins now fails."""
         return self._pauses
 
     def record_success(self) -> None:
-        """Note that the target answered as it should, be it that it refused an event."""
+        """Record that the target works: it accepted an event, or rejected it for good."""
         if self._is_open and self._is_by_refusals:
             self._refusals_needed = min(2 * self._refusals_needed, MAX_REFUSALS)
         self._accepted += 1
@@ -68,10 +69,10 @@ class CircuitBreaker:
     def record_failure(
         self, begun: int, event_id: str, *, retry_after_seconds: float | None = None, is_refusal: bool = False
     ) -> float | None:
-        """Note that a call failed, and return the seconds that the queue is to pause; None: the event alone waits.
+        """Record a failed call. Return for how many seconds the queue pauses, or None if only this event waits.
 
-        `asked_seconds` is how long the target itself asked for: then one failure is enough. `is_refusal`: it may be
-        the event that the target does not take.
+        `retry_after_seconds` is the pause that the target asked for: then one failure is enough. `is_refusal` says that
+        the target may refuse this event only.
         """
         if is_refusal:
             self._refused.add(event_id)
@@ -100,7 +101,7 @@ class CircuitBreaker:
         return FAILURES if self._errors else self._refusals_needed
 
     def _probes_another_event(self, event_id: str, *, is_refusal: bool) -> bool:
-        """Note that a probe failed; return whether another event is to be the next one."""
+        """Record a failed probe. Return whether another event becomes the next probe."""
         if is_refusal:
             self._refused_probes += 1
             return self._refused_probes % _REFUSED_PROBES != 0

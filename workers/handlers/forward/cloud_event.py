@@ -3,7 +3,7 @@
     {"specversion":"1.0","id":…,"source":"/callbacks/main","type":"callbacks.report","subject":MESSAGE_ID,
      "time":…,"datacontenttype":"application/json","data":{…as event.to_json()…}}
 
-`source` and `id` together name the event, as the specification wants: they are the same at every attempt.
+`source` and `id` together identify the event, as the specification requires: they are the same at every attempt.
 """
 
 import json
@@ -16,8 +16,8 @@ from callbacks import Event
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
-# Characters that no attribute may hold (specification 1.0.2, "Type System"): control characters, surrogates, and
-# those that Unicode will never assign.
+# Characters not allowed in attributes (specification 1.0.2, "Type System"): control characters, surrogates and
+# noncharacters.
 _DISALLOWED: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
@@ -26,7 +26,7 @@ _DISALLOWED: Final = re.compile(
 
 
 def render(event: Event) -> str:
-    """Write the event as a CloudEvent, on one line."""
+    """Return the event as a CloudEvent, one line of JSON."""
     attributes = {
         "specversion": "1.0",
         "id": event.id,
@@ -34,7 +34,7 @@ def render(event: Event) -> str:
         "type": f"callbacks.{event.kind}",
     }
     message_id = event.message_id if event.kind == "report" else event.reply_message_id
-    # It is optional, and `data` has it in any case.
+    # The subject is optional, and `data` has the id too.
     if message_id and not _DISALLOWED.search(message_id):
         attributes["subject"] = message_id
     attributes["time"] = _rfc3339(event.occurred_at or event.received_at)

@@ -1,9 +1,8 @@
-"""The lines to one target: each carries one request at a time, over one connection that is kept alive.
+"""A kept-alive HTTP connection to a target, used by one request at a time.
 
-A request takes its line's connection, and leaves it there after a complete answer only. However else it ends (an error,
-a time-out, a call that is broken off at any step), the connection is closed and the next request makes a new one: what
-state httpcore left it in does not matter. httpcore's own pool is not used: a call that is broken off inside its locks
-leaves a connection in it that no request gets any more.
+A connection is kept only after a complete response. After an error, a time-out or a cancellation it is closed, whatever
+state httpcore left it in, and the next request opens a new one. httpcore's own pool is not used: a call that is
+cancelled inside the pool's locks leaves a connection behind that no request gets again.
 """
 
 import asyncio
@@ -16,12 +15,12 @@ import httpcore
 
 from workers.handlers.forward.write_lock import WriteLock, WriteLockBackend
 
-# Servers close connections that were idle for 5 s and more; we do it first, so that no request meets a closing one.
+# Servers close connections that were idle for 5 s. We close them earlier, so that no request uses a closing one.
 KEEP_ALIVE_SECONDS: Final = 4.0
 
 
 class PersistentConnection:
-    """A way to the target that one request uses at a time; `turn` is that request's right to be written."""
+    """A connection for one request at a time, reopened when needed; `turn` is that request's right to be written."""
 
     def __init__(
         self, origin: httpcore.Origin, *, tls: ssl.SSLContext, network: httpcore.AsyncNetworkBackend, lock: asyncio.Lock
@@ -35,7 +34,7 @@ class PersistentConnection:
 
     @contextlib.asynccontextmanager
     async def use(self) -> AsyncIterator["ConnectionUse"]:
-        """Yield the connection for one request, a new one if need be; it is kept if that use of it is complete."""
+        """Yield the connection for one request. Open it if needed; keep it if the use is marked complete."""
         connection, self._connection = self._connection, None
         if connection is None or connection.is_closed() or connection.has_expired():
             self._close()
@@ -56,13 +55,13 @@ class PersistentConnection:
                 self._close()
 
     async def aclose(self) -> None:
-        """Close what is open, and wait until all is closed."""
+        """Close the connection and wait until it is closed."""
         self._connection = None
         self._close()
         await asyncio.gather(*self._closing)
 
     def _close(self) -> None:
-        # A task of its own: a call that is broken off may be broken off again while it waits for the end of this.
+        # In a task of its own, because a cancelled call may be cancelled again while it waits for the close.
         if (stream := self._network.pop_stream()) is not None:
             task = asyncio.create_task(_close_stream(stream))
             self._closing.add(task)
@@ -77,7 +76,7 @@ class ConnectionUse:
         self.is_complete = False
 
     def mark_complete(self) -> None:
-        """Note that the answer was read to its end, so that another request may follow on the same connection."""
+        """Say that the response was read to its end, so that the next request may use the connection."""
         self.is_complete = True
 
 

@@ -6,8 +6,8 @@ import os
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler
 
-# Only what says which events each target gets: where they go, and with what they are signed, its own workers read. The
-# handlers are found where any are: among the module's own values.
+# Reads only which events each target gets. Its URL and secrets are read by the workers that run its handler. Handlers
+# are found among the values of a module.
 globals().update(
     {
         options.name.replace("-", "_"): make_handler(

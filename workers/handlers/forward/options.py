@@ -1,4 +1,4 @@
-"""What each variable of a target may be. Each function reads one value, or raises ValueError and quotes no secret."""
+"""Parses the value of each variable of a target. A wrong value raises ValueError, whose text quotes no secret."""
 
 import base64
 import re
@@ -18,13 +18,13 @@ _KINDS: Final[Mapping[str, EventClass]] = {"report": ReportEvent, "reply": Reply
 _MAX_SECONDS: Final = 300.0
 _MAX_CONCURRENCY: Final = 512
 _MAX_PORT: Final = 65535
-# RFC 9110, 5.6.2; and the headers that are this handler's own.
+# RFC 9110, 5.6.2. The handler itself sets the headers below.
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _OWN_HEADERS: Final = frozenset(("host", "content-type", "content-length", "transfer-encoding", "connection", "expect"))
 
 
 def url(value: str) -> httpx.URL:
-    """Read an address of http or https. It may hold what is secret anywhere, so errors quote nothing of it."""
+    """Parse an http or https URL. Any part of it may be secret, so errors quote nothing of it."""
     try:
         read = httpx.URL(value)
     except (httpx.InvalidURL, ValueError, TypeError):
@@ -32,14 +32,14 @@ def url(value: str) -> httpx.URL:
     if read.scheme not in ("http", "https") or not read.host:
         raise ValueError("must begin with https:// (or http://) and a host")
     if read.fragment:
-        raise ValueError("has a fragment (#…), which is never sent")
+        raise ValueError("has a fragment (#…), which is never sent: remove it")
     if read.port is not None and not 1 <= read.port <= _MAX_PORT:
         raise ValueError(f"has a port that is not from 1 to {_MAX_PORT}")
     return read
 
 
 def kinds(value: str) -> tuple[EventClass, ...]:
-    """Read which kinds of event are wanted."""
+    """Parse the kinds of event: report, reply, or both."""
     names = words(value)
     if not names <= set(_KINDS):
         raise ValueError(f"must be report, reply, or both with a comma between them, not {value!r}")
@@ -47,22 +47,22 @@ def kinds(value: str) -> tuple[EventClass, ...]:
 
 
 def words(value: str) -> frozenset[str]:
-    """Read texts with commas between them."""
+    """Parse words separated by commas."""
     found = frozenset(filter(None, (part.strip() for part in value.split(","))))
     if not found:
-        raise ValueError("names nothing, so nothing would ever pass: leave it out for all")
+        raise ValueError("is an empty list, so no event would match: unset it to match all")
     return found
 
 
 def boolean(value: str) -> bool:
-    """Read true or false."""
+    """Parse true or false."""
     if value not in ("true", "false"):
         raise ValueError(f"must be true or false, not {value!r}")
     return value == "true"
 
 
 def ca_file(value: str) -> Path:
-    """Read the name of a file with certificates in PEM, and see that it holds some."""
+    """Return the path of a file of PEM certificates. Raise ValueError if it has none."""
     try:
         ssl.create_default_context(cafile=value)
     except OSError as exc:
@@ -72,34 +72,34 @@ def ca_file(value: str) -> Path:
 
 
 def seconds(value: str) -> float:
-    """Read a time in seconds."""
+    """Parse a number of seconds."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", value) or not 0 < float(value) <= _MAX_SECONDS:
         raise ValueError(f"must be a number of seconds above 0 and up to {_MAX_SECONDS:g}, not {value!r}")
     return float(value)
 
 
 def concurrency(value: str) -> int:
-    """Read how many events are sent at once."""
+    """Parse how many events are in flight at most."""
     if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= _MAX_CONCURRENCY:
         raise ValueError(f"must be a whole number from 1 to {_MAX_CONCURRENCY}, not {value!r}")
     return int(value)
 
 
 def headers(value: str) -> Mapping[str, str]:
-    """Read further headers, Name=value with commas between them."""
+    """Parse additional headers: Name=value, separated by commas."""
     found: dict[str, str] = {}
     for position, part in enumerate(value.split(","), start=1):
         name, equals, content = (piece.strip() for piece in part.partition("="))
         if not equals or not _HEADER_NAME.fullmatch(name) or not re.fullmatch(r"[\x20-\x7e]+", content):
             raise ValueError(f"entry {position} must be Name=value, in ASCII and without a comma")
         if name.lower() in _OWN_HEADERS or name.lower().startswith("webhook-"):
-            raise ValueError(f"{name} is set by the handler itself")
+            raise ValueError(f"{name} is set by the handler itself: remove it")
         found[name] = content
     return found
 
 
 def basic_auth_header(address: httpx.URL) -> Mapping[str, str]:
-    """Give the header that says user and password of an address, if it has them (RFC 7617)."""
+    """Return the Authorization header for the user and password in a URL (RFC 7617); empty if it has none."""
     if not address.userinfo:
         return {}
     pair = f"{address.username}:{address.password}".encode()

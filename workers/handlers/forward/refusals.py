@@ -1,11 +1,11 @@
-"""Which events a target refuses although it is well: it accepts others meanwhile.
+"""Tells an event that its target always refuses from a target that refuses everything.
 
-A target that is being deployed, or whose address is wrong, refuses everything; so a refusal alone says nothing of the
-event. An event has to be refused again and again, and in between the target has to have accepted requests that began
-after the refusal before: then it is the event. All of it takes longer than a deployment in which some of the target's
-instances refuse what others accept.
+A target that is being deployed, or whose URL is wrong, refuses everything, so one refusal says nothing about the event.
+The event is the cause if it was refused several times while the target accepted other requests in between. That takes
+longer than a deployment in which some instances of the target refuse what others accept.
 
-This is known to one process and not kept. Where an event comes again to another one, it takes more attempts.
+Each process knows only its own calls, and nothing is stored. An event that is retried in another process needs more
+attempts.
 """
 
 import time
@@ -15,9 +15,9 @@ from typing import Final
 
 MAX_REFUSALS: Final = 4
 MIN_SECONDS: Final = 90.0
-# How soon an event comes again that was refused while others were accepted: so that it is known in about that time.
+# When an event that was refused while others were accepted is retried.
 RETRY_SECONDS: Final = 30.0
-# Some 300 bytes each. What is forgotten begins anew.
+# About 300 bytes each. A forgotten event starts from zero.
 _REMEMBERED: Final = 10_000
 
 
@@ -29,7 +29,7 @@ class _RefusedEvent:
 
 
 class RefusalTracker:
-    """What one process knows of a target's refusals. Times are seconds of `clock`."""
+    """The refusals of one target in one process. Times are seconds of `clock`."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -37,18 +37,19 @@ class RefusalTracker:
         self._known: dict[str, _RefusedEvent] = {}
 
     def begin(self) -> float:
-        """Return when a call begins, for `accepted`."""
+        """Return the time at which a call begins, for `record_accepted`."""
         return self._clock()
 
     def record_accepted(self, begun: float, event_id: str) -> None:
-        """Note that an event was accepted, by a call that began then."""
+        """Record that an event was accepted by a call that began at `begun`."""
         self._accepted_at = max(self._accepted_at, begun)
         self._known.pop(event_id, None)
 
     def record_refused(self, event_id: str) -> bool | None:
-        """Note that an event was refused. Return whether the target will never take it; None: that cannot be known.
+        """Record that an event was refused. Return whether the target will never accept it; None if unknown.
 
-        It cannot, if nothing that began after the event's last refusal was accepted: the target may refuse everything.
+        It is unknown if no call that began after the event's last refusal was accepted: the target may then refuse
+        everything.
         """
         now = self._clock()
         refused = self._known.pop(event_id, None)

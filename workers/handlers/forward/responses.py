@@ -1,7 +1,7 @@
-"""What an answer of a target, or the lack of one, says in words, and what it means by the rules (`rules`).
+"""Describes a target's response, or a network error, in words, and applies the rules (`rules`) to it.
 
-A refused event becomes a dead letter with the answer's status and the beginning of its body. A pause is shown to
-operators and logged, so `brief` carries neither body, nor path, nor query.
+A refused event becomes a dead letter with the status and the start of the body. A pause is shown to operators and
+logged, so `brief` contains no body, path or query.
 """
 
 import email.utils
@@ -15,23 +15,23 @@ import httpcore
 from workers.handlers.forward import rules
 from workers.handlers.forward.rules import EventEffect, TargetEffect
 
-# Of an answer's body, this much is kept.
+# How much of a response's body is kept.
 MAX_BODY_BYTES: Final = 2048
 MAX_PAUSE_SECONDS: Final = 3600.0
-# How often a target that said that it is gone is asked again.
+# How often a target that answered 410 (Gone) is tried.
 GONE_PAUSE_SECONDS: Final = 300.0
 
-# What may happen to a request instead of an answer. ssl.SSLError and socket.gaierror are OSErrors; so is TimeoutError.
+# The errors of a request. ssl.SSLError, socket.gaierror and TimeoutError are OSErrors.
 NETWORK_ERRORS: Final = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError)
 
-# Ten digits are three hundred years, and no date has more than 40 characters; more would only cost time to read.
+# Ten digits are three hundred years, and a date has at most 40 characters. Longer values are not parsed.
 _SECONDS: Final = re.compile(r"[0-9]{1,10}")
 _MAX_DATE_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What was heard of an answer: `body_start` is at most BODY_BYTES of its body."""
+    """A response: `body_start` is the first MAX_BODY_BYTES of its body at most."""
 
     status: int
     retry_after: str | None
@@ -40,21 +40,21 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The target has the event."""
+    """The target accepted the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventRefused:
-    """The target will never take the event."""
+    """The target will never accept the event."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class TargetFailed:
-    """The target could not take the event now; `asked_seconds` is the pause that it asked for.
+    """The target could not accept the event now; `retry_after_seconds` is the pause that it asked for.
 
-    `is_refusal`: by what it answered it takes nothing, or not this event.
+    `is_refusal` says that the response refuses this event, or every event.
     """
 
     brief: str
@@ -66,30 +66,30 @@ class TargetFailed:
 SendResult: TypeAlias = Sent | EventRefused | TargetFailed
 
 
-def interpret_response(answer: Response, *, now: datetime) -> SendResult:
-    """Return what an answer means."""
-    asked = None if answer.retry_after is None else parse_retry_after(answer.retry_after, now=now)
-    rule = rules.find_rule(answer.status, has_retry_after=asked is not None)
-    brief = f"answered {answer.status}"
-    text = printable(answer.body_start)
+def interpret_response(response: Response, *, now: datetime) -> SendResult:
+    """Return what a response means."""
+    seconds = None if response.retry_after is None else parse_retry_after(response.retry_after, now=now)
+    rule = rules.find_rule(response.status, has_retry_after=seconds is not None)
+    brief = f"answered {response.status}"
+    text = printable(response.body_start)
     reason = f"{brief}: {text}" if text else brief
     if rule.event is EventEffect.DELIVERED:
         return Sent()
     if rule.event is EventEffect.DEAD_LETTER:
         return EventRefused(reason)
     if rule.target is TargetEffect.GONE:
-        brief += ": it says that it is gone for good; correct its URL, or remove the target"
+        brief += ": the target says that it is gone for good; correct its URL or remove the target"
         return TargetFailed(brief, reason, GONE_PAUSE_SECONDS, is_refusal=True)
     return TargetFailed(
         brief,
         reason,
-        asked if rule.target is TargetEffect.RETRY_AFTER else None,
+        seconds if rule.target is TargetEffect.RETRY_AFTER else None,
         is_refusal=rule.event is EventEffect.REFUSED,
     )
 
 
 def interpret_error(error: Exception) -> TargetFailed:
-    """Tell what it means that there is no answer. Of what the target sent, nothing is quoted."""
+    """Return what a network error means. Nothing that the target sent is quoted."""
     text = str(error)
     match error:
         case httpcore.RemoteProtocolError() if "disconnected" in text:
@@ -110,10 +110,7 @@ def interpret_error(error: Exception) -> TargetFailed:
 
 
 def parse_retry_after(retry_after: str, *, now: datetime) -> float | None:
-    """Read a Retry-After, in seconds or as an HTTP date (RFC 9110, 10.2.3); None if it is neither.
-
-    The target may write anything: whatever cannot be read is as good as left out.
-    """
+    """Return the seconds of a Retry-After header (RFC 9110, 10.2.3: seconds or an HTTP date); None if it is neither."""
     value = retry_after.strip()
     if _SECONDS.fullmatch(value):
         return min(float(value), MAX_PAUSE_SECONDS)
@@ -128,6 +125,6 @@ def parse_retry_after(retry_after: str, *, now: datetime) -> float | None:
 
 
 def printable(data: bytes) -> str:
-    """Give bytes of unknown origin as text that does nothing to a terminal."""
+    """Return bytes of unknown origin as printable text, which cannot control a terminal."""
     text = data[:MAX_BODY_BYTES].decode("utf-8", "replace")
     return "".join(character if character.isprintable() else " " for character in text).strip()

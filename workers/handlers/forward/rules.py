@@ -1,9 +1,9 @@
-"""What an answer means for its event, and what it means for its target: the one place where that is decided.
+"""What a response means for the event and for the target: the only place where that is decided.
 
-An answer that says "not this event" makes that event a dead letter at once. One that would be the same for every event
-(the address is wrong, a key is not accepted, an ingress has no service behind it) speaks of the target: the event comes
-again, and only an event that is refused while the target accepts others is a dead letter (`refusals`). The first rule
-that fits holds. `workers/handlers/README.md` has the same table.
+A response that refuses this one event makes it a dead letter at once. A response that every event would get (wrong URL,
+wrong key, an ingress without a service) concerns the target: the event is retried, and becomes a dead letter only if it
+is refused while the target accepts others (`refusals`). The first matching rule applies. docs/built-in-handlers.md
+has the same table.
 """
 
 from collections.abc import Container
@@ -23,7 +23,7 @@ class EventEffect(Enum):
 
 
 class TargetEffect(Enum):
-    """What is thought of the target."""
+    """What it says about the target."""
 
     HEALTHY = "is well"
     FAILING = "five in a row pause the queue"
@@ -33,7 +33,7 @@ class TargetEffect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table; `answers` is how the documentation names them."""
+    """One row of the table; `answers` is the text in the documentation."""
 
     answers: str
     statuses: Container[int | None]
@@ -42,7 +42,7 @@ class Rule:
     has_retry_after: bool = False
 
 
-# 425 is "too early": the request may come again as it is (RFC 8470).
+# 425 is Too Early: the same request may be sent again (RFC 8470).
 _BUSY: Final = (408, 425, 429)
 _ANY: Final = (None, *range(1000))
 
@@ -60,5 +60,5 @@ RULES: Final = (
 
 
 def find_rule(status: int | None, *, has_retry_after: bool = False) -> Rule:
-    """Return the rule for an answer, None for the lack of one; `asks_for_time`: with a Retry-After that can be read."""
+    """Return the rule for a status (None: no response); `has_retry_after`: with a readable Retry-After."""
     return next(r for r in RULES if status in r.statuses and (has_retry_after or not r.has_retry_after))

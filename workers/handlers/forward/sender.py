@@ -1,7 +1,7 @@
-"""One target: its connections, one request for each event, and what becomes of the event.
+"""Sends events to one target, one request for each, and decides what becomes of the event.
 
-An event is sent over a connection that is kept alive, as long as the worker process lives; nothing is taken from the
-environment (no proxy, no .netrc), no redirect is followed, and of an answer no more is read than is of use.
+Connections are kept alive as long as the worker process lives. Nothing is read from the environment (no proxy, no
+.netrc), redirects are not followed, and only the start of a response's body is read.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from workers.handlers.forward.targets import Target
 
 HandlerReturn: TypeAlias = Retry | Reject | Pause | None
 
-# A host that is there is connected to within this; it is part of the target's whole time.
+# The limit for connecting. It is part of the target's time-out.
 CONNECT_SECONDS: Final = 5.0
 # An answer's body is read for the sake of its beginning, and of the connection, which can serve again after its end.
 BODY_SECONDS: Final = 1.0
 _MAX_READ_BYTES: Final = 64 << 10
-# How soon a host whose address may not be connected to is looked at again.
+# When a host without an allowed address is tried again.
 ADDRESS_PAUSE_SECONDS: Final = 60.0
 
 
@@ -56,10 +56,10 @@ class Sender:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Keep connections to the target, and close them at the end."""
+        """Open connections to the target when needed, and close them at the end."""
         ca = self.target.ca
         tls = ssl.create_default_context(cafile=ca) if ca else httpx.create_ssl_context(trust_env=False)
-        # The one last used is used next, so that no more are kept alive than are of use.
+        # The connection that was used last is used next, so that no more than necessary are kept alive.
         self._connections = asyncio.LifoQueue()
         lock = asyncio.Lock()
         await addresses.warm_up()
@@ -72,12 +72,12 @@ class Sender:
         self._connections = None
 
     async def send(self, event: Event) -> HandlerReturn:
-        """Send one event; return what is to become of it, None if the target has it."""
+        """Send one event. Return None if the target accepted it, else what happens to the event."""
         pauses, began = self._breaker.begin(), self._refusals.begin()
         try:
             result = await self._deliver(event)
         except addresses.AddressNotAllowed as exc:
-            # What is wrong is the configuration, or the DNS: no event is to suffer for it, and none would fare better.
+            # The configuration or the DNS is wrong, which concerns all events: no attempt is counted.
             return Pause(ADDRESS_PAUSE_SECONDS, f"{self.target.name}: {exc}; if that is meant, set its ALLOW_PRIVATE")
         match result:
             case Sent():
@@ -98,7 +98,7 @@ class Sender:
             if is_final:
                 return Reject(reason)
             if is_final is not None:
-                # It is known that others are accepted: this says nothing of the target.
+                # The target accepts other events: this refusal says nothing about the target.
                 return Retry(RETRY_SECONDS, reason)
             after_seconds = None
         seconds = self._breaker.record_failure(
@@ -148,9 +148,9 @@ class Sender:
 
 
 async def _read_body_start(response: httpcore.Response) -> tuple[bytes, bool]:
-    """Read what an answer's body begins with; return it, and whether the body was read to its end.
+    """Return the start of a response's body, and whether the body was read to its end.
 
-    However it ends changes nothing for the event: the status is known.
+    A failure here changes nothing for the event, because the status is known.
     """
     body_start, size = b"", 0
     try:

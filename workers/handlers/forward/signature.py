@@ -1,6 +1,6 @@
-"""The signature of Standard Webhooks: symmetric (`v1`), with every secret valid now, so that one can be rotated.
+"""The symmetric signature (`v1`) of Standard Webhooks, made with each valid secret, so that secrets can be rotated.
 
-A secret is written as the specification has it, `whsec_` and 24 to 64 bytes in base64. None is ever shown.
+A secret is written as in the specification: `whsec_` and 24 to 64 bytes in base64. No secret appears in any message.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import Final
 from standardwebhooks import Webhook
 
 HOW_TO_MAKE: Final = 'make one with: echo "whsec_$(openssl rand -base64 32)", and give it to the receiver too'
-# What says that nothing is to be signed.
+# The value that turns signatures off.
 UNSIGNED: Final = "none"
 
 _PREFIX: Final = "whsec_"
@@ -23,7 +23,7 @@ _MAX_BYTES: Final = 64
 
 
 def parse_secrets(value: str) -> tuple[str, ...]:
-    """Read secrets, separated by commas or white space; `none` gives none. Raises ValueError, quoting nothing."""
+    """Parse secrets, separated by commas or white space; `none`: no secrets. Raise ValueError, which quotes nothing."""
     if value == UNSIGNED:
         return ()
     found = tuple(dict.fromkeys(filter(None, re.split(r"[\s,]+", value))))
@@ -41,7 +41,7 @@ def parse_secrets(value: str) -> tuple[str, ...]:
 
 
 def read_secrets_file(value: str) -> tuple[str, ...]:
-    """Read secrets from a file, one on each line. Raises ValueError, quoting nothing of it."""
+    """Return the secrets in a file, one on each line. Raise ValueError, which quotes nothing of it."""
     try:
         text = Path(value).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -50,13 +50,13 @@ def read_secrets_file(value: str) -> tuple[str, ...]:
 
 
 class Signer:
-    """Signs with each of the secrets; with none it gives the headers without a signature."""
+    """Signs with each of the secrets; without secrets the headers have no signature."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._webhooks = tuple(Webhook(key) for key in keys)
 
     def headers(self, event_id: str, body: str) -> Mapping[str, str]:
-        """Give the three headers for one request that is sent now."""
+        """Return the headers for a request that is sent now: id, timestamp and, with secrets, signature."""
         now = datetime.now(UTC)
         headers = {"webhook-id": event_id, "webhook-timestamp": str(int(now.timestamp()))}
         if self._webhooks:
@@ -65,7 +65,7 @@ class Signer:
 
 
 def _decoded_size(text: str) -> int:
-    """Give how many bytes base64 stands for, padded or not; 0 if it is none."""
+    """Return the number of bytes that a base64 text encodes, padded or not; 0 if it is not base64."""
     try:
         return len(base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True))
     except (binascii.Error, ValueError):
@@ -73,4 +73,4 @@ def _decoded_size(text: str) -> int:
 
 
 def _reason(error: Exception) -> str:
-    return error.strerror or "" if isinstance(error, OSError) else "it is no text"
+    return error.strerror or "" if isinstance(error, OSError) else "it is not text"

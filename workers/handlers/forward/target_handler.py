@@ -1,4 +1,4 @@
-"""A target as a handler: its declaration, by what the environment says of it."""
+"""Makes the handler of one target."""
 
 import functools
 import logging
@@ -12,10 +12,10 @@ from workers.handlers.forward.targets import Target, TargetOptions
 
 log = logging.getLogger("callbacks.forward")
 
-# The usual back-off is at an hour from the seventh on, so these outlive an outage of half a day and more, in which
-# most attempts are saved by pauses anyway.
+# The backoff reaches one hour at the seventh attempt, so 24 attempts outlast an outage of more than half a day. Pauses
+# save most of them anyway.
 ATTEMPTS: Final = 24
-# Beyond the target's own time: for the answer's body, and for closing. So that limit is never met.
+# Added to the target's time-out, for reading the body and closing, so that a call never reaches the handler's limit.
 _MARGIN_SECONDS: Final = 10.0
 
 
@@ -24,7 +24,7 @@ def make_handler(options: Target) -> Callable[[Event], Awaitable[HandlerReturn]]
 @overload
 def make_handler(options: TargetOptions, read: Callable[[], Target]) -> Callable[[Event], Awaitable[HandlerReturn]]: ...
 def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Callable[[Event], Awaitable[HandlerReturn]]:
-    """Make the handler of one target; `read` gives all of it, and is called before the first event."""
+    """Return the handler of one target. `read` returns the whole target; it is called before the first event."""
 
     @functools.cache
     def sender() -> Sender:
@@ -54,6 +54,6 @@ def make_handler(options: Any, read: Callable[[], Target] | None = None) -> Call
     async def forward(event: Event) -> HandlerReturn:
         return await sender().send(event)
 
-    # Where it is found, for whoever looks for its place.
+    # So that messages name the place where the handler is found.
     forward.__module__, forward.__qualname__ = f"{__package__}.handler", options.name
     return forward

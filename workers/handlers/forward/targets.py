@@ -1,18 +1,18 @@
-"""Which targets there are. A target is a handler of its own, with a queue of its own, so its trouble is its own.
+"""Reads the targets from the environment. Each target is a handler with a queue of its own, independent of the others.
 
-    CALLBACKS_FORWARD_URL            the target of the handler `forward`
-    CALLBACKS_FORWARD_CRM_URL        that of the handler `forward-crm`; any name will do, of A-Z, 0-9 and _
-    …_SECRETS, …_SECRETS_FILE        with what requests are signed: whsec_…, several for rotation; `none`: unsigned
+    CALLBACKS_FORWARD_URL            the URL of the target of the handler `forward`
+    CALLBACKS_FORWARD_CRM_URL        that of the handler `forward-crm`; any name of A-Z, 0-9 and _ may be used
+    …_SECRETS, …_SECRETS_FILE        the secrets that sign requests: whsec_…, several for rotation; `none`: unsigned
     …_KINDS                          report, reply; both by default
     …_STATUSES, _CHANNELS, _SOURCES  only events with one of these
-    …_FINAL                          true: only final reports; false: only those that are not
-    …_CA                             a file of the certificates that alone are trusted, instead of the public ones
-    …_ALLOW_PRIVATE                  true: the address may be one that is not public
-    …_TIMEOUT_SECONDS                how long an answer may take, from connecting on; 20
-    …_CONCURRENCY                    how many requests at once; 32
-    …_HEADERS                        further headers, Name=value with commas between them
+    …_FINAL                          true: only final reports; false: only reports that are not final
+    …_CA                             a file of the only trusted certificates, instead of the public ones
+    …_ALLOW_PRIVATE                  true: the URL's address may be private
+    …_TIMEOUT_SECONDS                limit for connecting and the response; 20
+    …_CONCURRENCY                    requests in flight at most; 32
+    …_HEADERS                        additional headers: Name=value, separated by commas
 
-Whatever else begins so is a mistake in writing, and is told as one.
+Any other variable that begins with CALLBACKS_FORWARD_ is reported as an error.
 """
 
 import ipaddress
@@ -32,17 +32,17 @@ TIMEOUT_SECONDS: Final = 20.0
 CONCURRENCY: Final = 32
 
 _VARIABLE: Final = re.compile(rf"{PREFIX}(?:([A-Z0-9][A-Z0-9_]{{0,54}}?)_)?({'|'.join(options.PARSERS)})")
-# What Kubernetes sets in every container of a namespace in which a service is called callbacks-forward….
+# Kubernetes sets these in every container of a namespace that has a Service named callbacks-forward….
 _SERVICE_LINK: Final = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)|PORT)(?:_[A-Z0-9_]+)?")
 
 
-# What a process reads that only has to know which events a target gets.
+# The options that say which events a target gets. All processes that know the handlers read them.
 _HANDLER_OPTIONS: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOptions:
-    """Which events one service gets, and how many at once: what the environment says of it, checked."""
+    """Which events one target gets and how many at once; checked values of the environment."""
 
     name: str
     kinds: tuple[options.EventClass, ...] = (ReportEvent, ReplyEvent)
@@ -56,7 +56,7 @@ class TargetOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target(TargetOptions):
-    """One service, and which events it gets: all that the environment says of it, checked."""
+    """One target: all checked values of the environment."""
 
     url: httpx.URL = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
@@ -66,14 +66,14 @@ class Target(TargetOptions):
 
     @property
     def redacted_url(self) -> str:
-        """The address for logs and messages: without user and password, path (which may be a secret) and query."""
+        """The URL for logs and messages: without user, password, path (which may be secret) and query."""
         return f"{self.url.scheme}://{self.url.netloc.decode('ascii')}"
 
 
 def read_targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
-    """Give the targets that `environ` describes, `forward` first.
+    """Return the targets that `environ` describes, `forward` first.
 
-    Raises ValueError, with one line for each fault, which names its variable.
+    Raise ValueError with one line for each error, which names its variable.
     """
     given, problems = _group_variables(environ)
     targets = [_build_target(name, values, problems) for name, values in sorted(given.items())]
@@ -83,9 +83,9 @@ def read_targets(environ: Mapping[str, str]) -> tuple[Target, ...]:
 
 
 def read_target(environ: Mapping[str, str], name: str) -> Target:
-    """Give the target of the handler called `name`. What is wrong with another does not matter. Raises ValueError."""
+    """Return the target of the handler called `name`; errors of other targets are ignored. Raise ValueError."""
     given, problems = _group_variables(environ)
-    # A variable that is misspelt may be meant for this target, unless it begins as another's do.
+    # A misspelled variable may be meant for this target, unless it begins with another target's name.
     others = tuple(f"{PREFIX}{other}_" for other in given if other and _handler_name(other) != name)
     problems = [problem for problem in problems if not problem.startswith(others)]
     targets = [_build_target(other, given[other], problems) for other in given if _handler_name(other) == name]
@@ -95,7 +95,7 @@ def read_target(environ: Mapping[str, str], name: str) -> Target:
 
 
 def read_options(environ: Mapping[str, str]) -> tuple[TargetOptions, ...]:
-    """Give which events each target gets, `forward` first, and read no more of it than that. Raises ValueError."""
+    """Return which events each target gets, `forward` first; read only that. Raise ValueError."""
     given, problems = _group_variables(environ)
     if not given:
         raise ValueError("\n".join(problems))
@@ -112,7 +112,7 @@ def read_options(environ: Mapping[str, str]) -> tuple[TargetOptions, ...]:
 
 
 def _group_variables(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Give the variables of each target, by its name and the option, and what is wrong with their names."""
+    """Return the variables of each target, by its name and the option, and the errors in their names."""
     given: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for variable, value in sorted(environ.items()):
@@ -120,11 +120,13 @@ def _group_variables(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, st
             continue
         match = _VARIABLE.fullmatch(variable)
         if match is None:
-            problems.append(f"{variable}: is no setting of the handler forward: it has {', '.join(options.PARSERS)}")
+            problems.append(
+                f"{variable}: is not a setting of the handler forward; its settings end in {', '.join(options.PARSERS)}"
+            )
         else:
             given.setdefault(match[1] or "", {})[match[2]] = value.strip()
     if not given and not problems:
-        problems.append(f"{PREFIX}URL: is not set; it is the address of the service to forward events to")
+        problems.append(f"{PREFIX}URL: is not set: set it to the URL of the service that gets the events")
     return given, problems
 
 
@@ -144,7 +146,11 @@ def _parse_options(given: Mapping[str, str], prefix: str, problems: list[str]) -
         except ValueError as exc:
             problems.append(f"{prefix}{option}: {exc}")
     if ReportEvent not in values.get("kinds", (ReportEvent,)):
-        problems += [f"{prefix}{option}: is for reports" for option in ("STATUSES", "FINAL") if option in given]
+        problems += [
+            f"{prefix}{option}: applies to reports only, and KINDS excludes them"
+            for option in ("STATUSES", "FINAL")
+            if option in given
+        ]
     return values
 
 
@@ -155,14 +161,14 @@ def _build_target(name: str, given: Mapping[str, str], problems: list[str]) -> T
     if "URL" not in given:
         problems.append(f"{prefix}URL: is not set, though {prefix}{min(given)} is")
     if "SECRETS" in given and "SECRETS_FILE" in given:
-        problems.append(f"{prefix}SECRETS: is set and so is {prefix}SECRETS_FILE: leave one of them out")
+        problems.append(f"{prefix}SECRETS: both it and {prefix}SECRETS_FILE are set: unset one of them")
     elif "SECRETS" not in given and "SECRETS_FILE" not in given:
         problems.append(
-            f"{prefix}SECRETS: is not set, and without a signature nobody could tell our events from others'; "
-            f"{signature.HOW_TO_MAKE}; {signature.UNSIGNED}: do not sign"
+            f"{prefix}SECRETS: is not set, so the target could not verify where a request comes from; "
+            f"{signature.HOW_TO_MAKE}; or set it to {signature.UNSIGNED}, to send unsigned requests"
         )
     if "url" in values and not values.get("allow_private", False) and _is_private(values["url"].host):
-        problems.append(f"{prefix}URL: its host is not a public address; if that is meant: {prefix}ALLOW_PRIVATE=true")
+        problems.append(f"{prefix}URL: its host is not a public address: correct it, or set {prefix}ALLOW_PRIVATE=true")
     if len(problems) > before:
         return None
     values["secrets"] = values.pop("secrets_file", ()) or values.get("secrets", ())
@@ -171,7 +177,7 @@ def _build_target(name: str, given: Mapping[str, str], problems: list[str]) -> T
 
 
 def _is_private(host: str) -> bool:
-    """Tell whether a host is known not to be public without asking anybody; names are looked at when they are used."""
+    """Return whether a host is certainly private. Names are not resolved here, but when they are connected to."""
     try:
         return not addresses.is_public(str(ipaddress.ip_address(host)))
     except ValueError:

@@ -1,12 +1,12 @@
-"""Requests are written one after the other, each in one piece, although many are on their way at once.
+"""Makes concurrent requests go out one after the other, each in one piece.
 
-When many answers come at the same moment, asyncio works on all of the next requests by turns, a step of each, so that
-the first of them goes out about when the last does, and the answers come back at the same moment again: with 32 at a
-time the target stands idle for a fifth of the time (measured in benchmarks/forward.py). A request whose turn it is
-goes out before the next is begun, so the answers come spread over time and find the process ready.
+Without it, when many responses arrive at the same moment, asyncio prepares all the next requests step by step in turn:
+the first goes out almost when the last does, and the responses arrive at the same moment again. With 32 in flight the
+target is then idle for a fifth of the time (measured in benchmarks/forward.py). With the lock a request goes out before
+the next is prepared, so the responses arrive spread over time.
 
-Nobody keeps the turn while the other side is waited for: a large request is written without it, and what is not written
-at once, because the target does not read, loses it.
+The lock is not held while the process waits for the target: a large request is written without it, and a request that
+cannot be written at once, because the target does not read, releases it.
 """
 
 import asyncio
@@ -17,26 +17,26 @@ from typing import Any, Final
 
 import httpcore
 
-# A request that is larger goes out in several pieces: what waits here is memory.
+# A larger request goes out in several pieces, to limit the memory of the buffer.
 _MAX_BUFFER_BYTES: Final = 64 << 10
-# To sign and write a request takes a millisecond: after so long it is the target that is waited for.
+# Signing and writing a request takes a millisecond. After this time the process is waiting for the target.
 _MAX_SECONDS: Final = 1.0
 
 
 class WriteLock:
-    """The right of one connection to prepare and write a request. All that share `lock` have it one after the other."""
+    """Held by one connection while it prepares and writes a request; all connections share `lock`."""
 
     def __init__(self, lock: asyncio.Lock) -> None:
         self._lock = lock
         self._end: asyncio.TimerHandle | None = None
 
     async def acquire(self) -> None:
-        """Wait for it. It is given back after a second at the latest."""
+        """Wait for the lock. It is released after one second at the latest."""
         await self._lock.acquire()
         self._end = asyncio.get_running_loop().call_later(_MAX_SECONDS, self.release)
 
     def release(self) -> None:
-        """Let the next one have it, if this one has it still."""
+        """Release the lock if this connection still holds it."""
         if self._end is not None:
             self._end.cancel()
             self._end = None
@@ -44,7 +44,7 @@ class WriteLock:
 
 
 class WriteLockBackend(httpcore.AsyncNetworkBackend):
-    """Connects as `network` does, and gives the turn back while it waits: for a connection, then for each answer."""
+    """Connects as `network` does, and releases the lock while it waits for the connection and for each response."""
 
     def __init__(self, network: httpcore.AsyncNetworkBackend, write_lock: WriteLock) -> None:
         self._network = network
@@ -54,7 +54,7 @@ class WriteLockBackend(httpcore.AsyncNetworkBackend):
     def pop_stream(self) -> httpcore.AsyncNetworkStream | None:
         """Return the stream that was connected last, for the caller to close; None if it was released before.
 
-        It is the one below TLS, so closing it closes the connection however far that has come.
+        It is the stream below TLS, so closing it closes the connection in any state.
         """
         stream, self._stream = self._stream, None
         return stream
@@ -67,7 +67,7 @@ class WriteLockBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect."""
+        """Connect without the lock. Raise what `network` raises."""
         self._write_lock.release()
         stream = await self._network.connect_tcp(
             host, port, timeout=timeout, local_address=local_address, socket_options=socket_options
@@ -77,7 +77,7 @@ class WriteLockBackend(httpcore.AsyncNetworkBackend):
 
 
 class _BufferedStream(httpcore.AsyncNetworkStream):
-    """Keeps what is written until an answer is asked for: head and body of a request are then one system call."""
+    """Buffers what is written until a response is read: head and body of a request are then one system call."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, write_lock: WriteLock) -> None:
         self._stream = stream
@@ -92,7 +92,7 @@ class _BufferedStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 # likewise
         if self._waiting:
-            # As httpcore does with an error while it writes: the target may have answered before it hung up.
+            # As httpcore treats write errors: the target may have answered before it closed the connection.
             with contextlib.suppress(httpcore.WriteError):
                 await self._flush(timeout)
         self._write_lock.release()

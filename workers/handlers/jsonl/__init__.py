@@ -1,8 +1,8 @@
-"""The handler `jsonl`: every event as one line of JSON, in files that are begun anew by day and by size.
+"""The handler `jsonl`: appends each event as a line of JSON to files that rotate by day and by size.
 
-handler      what the worker calls: the settings, and what an error of the disk means for the events
-writing      one batch of events at the end of the newest file, each once, and on the disk
-known        which events the files hold
-folder       the files' names, which is the newest, and whose turn it is to write
-packing      gzip of the files that are closed
+handler       what the worker loads: the settings, and what an error of the disk means for the events
+writer        appends a batch of events to the newest file, each once, and syncs it to the disk
+recent_ids    the ids of the events that the files hold
+folder        the names of the files, the newest file, and the lock for writing
+gzip_worker   compresses closed files
 """

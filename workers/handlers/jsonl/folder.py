@@ -1,12 +1,12 @@
-"""The folder: the files' names, which is the newest, and whose turn it is to write.
+"""The folder: the names of the files, the newest file, and the lock for writing.
 
-    events-2026-11-23T191650.123Z.jsonl       begun at that time (UTC); the newest is written, by all processes in turn
-    events-2026-11-22T000000.007Z.jsonl       closed: it may not be written any more (its mode says so), only read
-    events-2026-11-21T000000.012Z.jsonl.gz    closed, and packed
-    .lock                                     held by the process whose turn it is
+    events-2026-11-23T191650.123Z.jsonl       started at that time (UTC); all processes write to the newest in turn
+    events-2026-11-22T000000.007Z.jsonl       closed: its mode allows reading only
+    events-2026-11-21T000000.012Z.jsonl.gz    closed and compressed
+    .lock                                     locked by the process that writes
 
-A name is never given twice, so a file may be moved away as soon as it is closed. A file whose name
-holds no time of the calendar, or one that leaves none for a newer file, is not ours: it is neither read nor written.
+A name is never used twice, so a file may be moved away as soon as it is closed. A file whose name has no valid time, or
+a time that allows no later one, is not ours: it is neither read nor written.
 """
 
 import fcntl
@@ -23,20 +23,20 @@ from typing import Final
 GZIP_SUFFIX: Final = ".gz"
 _NAME: Final = re.compile(r"events-([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}\.[0-9]{3}Z)\.jsonl(\.gz)?")
 _STAMP: Final = "%Y-%m-%dT%H%M%S.%f"
-# People's own texts and numbers: the service's group may read them, others may not.
+# The files hold personal data: the service's group may read them, others may not.
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 _WRITE_BITS: Final = 0o222
-# A turn is a write and an fsync: milliseconds, on a slow disk a second.
+# The lock is held for a write and an fsync: milliseconds, or a second on a slow disk.
 _LOCK_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.001
 
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Wait until nobody else writes there, and keep it so. Makes the folder. Raises OSError, TimeoutError after 30 s.
+    """Hold the folder's lock for writing; create the folder if it is missing. Raise OSError, TimeoutError after 30 s.
 
-    The lock goes with the process, however that ends.
+    The system releases the lock if the process dies.
     """
     try:
         lock = _open_lock(folder)
@@ -51,30 +51,32 @@ def lock_folder(folder: Path) -> Iterator[None]:
             time.sleep(_POLL_SECONDS)
         yield
     finally:
-        os.close(lock)  # which gives the lock back
+        os.close(lock)  # which releases the lock
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Give the files of ours, the oldest first."""
+    """Return our files, oldest first. Raise OSError."""
     with os.scandir(folder) as entries:
         return sorted((Path(entry.path) for entry in entries if _is_ours(entry.name)), key=start_stamp)
 
 
 def start_stamp(path: Path) -> str:
-    """Give when a file of ours was begun, as its name says; it sorts as the times do."""
+    """Return the start time in a file's name; these texts sort as the times do. "" if the file is not ours."""
     found = _NAME.fullmatch(path.name)
     return found[1] if found else ""
 
 
 def day_stamp(moment: datetime) -> str:
-    """Give the first letters of the stamp of every file that is begun on that day."""
+    """Return the first characters of the start stamp of each file of that day (UTC)."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d")
 
 
 def create_file(folder: Path, moment: datetime, *, after: str) -> tuple[Path, int]:
-    """Make a file, newer by its name than `after`, and give it open. Its name is on the disk when this returns."""
+    """Create a file with a later name than `after` and sync the name; return path and descriptor. Raise OSError."""
     while (name := _format_time(moment)) <= after:
-        moment = max(moment, _parse_time(after)) + timedelta(milliseconds=1)  # the clock was set back, or we are quick
+        moment = max(moment, _parse_time(after)) + timedelta(
+            milliseconds=1
+        )  # the clock was set back, or two files start in a millisecond
     path = folder / f"events-{name}.jsonl"
     opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
     sync_folder(folder)
@@ -82,24 +84,24 @@ def create_file(folder: Path, moment: datetime, *, after: str) -> tuple[Path, in
 
 
 def reopen_file(path: Path) -> int:
-    """Open a file that is there, to go on with it."""
+    """Return a descriptor that appends to an existing file; sync its name. Raise OSError."""
     opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    sync_folder(path.parent)  # who made it may have died before he did this
+    sync_folder(path.parent)  # the process that created it may have died before its sync
     return opened
 
 
 def mark_closed(opened: int) -> None:
-    """Say in the file's mode that nothing more comes."""
+    """Make the file read-only, which marks it as closed."""
     os.fchmod(opened, os.fstat(opened).st_mode & 0o777 & ~_WRITE_BITS)
 
 
 def is_closed(status: os.stat_result) -> bool:
-    """Tell whether a file may not be written any more."""
+    """Return whether a file is read-only, that is closed."""
     return not status.st_mode & _WRITE_BITS
 
 
 def has_name(path: Path, opened: int) -> bool:
-    """Tell whether the open file still has its name: it may have been moved away, or removed."""
+    """Return whether `path` is still the open file: it may have been moved away or removed."""
     try:
         return os.path.samestat(path.stat(), os.fstat(opened))
     except FileNotFoundError:
@@ -107,7 +109,7 @@ def has_name(path: Path, opened: int) -> bool:
 
 
 def find_open_file(paths: Sequence[Path]) -> Path | None:
-    """Give the last of these files, unless it is closed or has just been taken away."""
+    """Return the last of these files, or None if it is closed or was just removed."""
     try:
         return paths[-1] if paths and not is_closed(paths[-1].stat()) else None
     except FileNotFoundError:
@@ -115,7 +117,7 @@ def find_open_file(paths: Sequence[Path]) -> Path | None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the folder's names on the disk."""
+    """Sync the folder's names to the disk. Raise OSError."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)
@@ -135,7 +137,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _open_lock(folder: Path) -> int:
-    # Each time anew: a lock that was inherited from a parent would be held by both.
+    # Opened each time: a lock on a descriptor inherited from a parent would be held by both processes.
     return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
 
 

@@ -1,7 +1,7 @@
-"""gzip of the files that are closed, on a thread of its own, so that no event waits for it.
+"""Compresses closed files on a thread of its own, so that no event waits for it.
 
-A file is there whole at every moment, unpacked or packed: the packed one is written under another name, brought to the
-disk, and given its name in one step; only then the other goes. Who reads in between sees the same lines twice.
+A file is complete at every moment, plain or compressed: the compressed file is written under another name, synced and
+renamed in one step; only then the plain file is removed. A reader in between sees the same lines twice.
 """
 
 import fcntl
@@ -21,15 +21,15 @@ log = logging.getLogger("callbacks.jsonl")
 
 _UNFINISHED: Final = ".part"
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-# What has such a name and is a named pipe would keep us waiting; where a symbolic link leads is not ours.
+# Neither wait for the writer of a named pipe nor follow a symbolic link, which leads to files that are not ours.
 _SOURCE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES: Final = 1 << 20
-# What could not be packed, as the disk was full, is tried again after this.
+# When files that could not be compressed, for example on a full disk, are tried again.
 _RETRY_SECONDS: Final = 60.0
 
 
 class GzipWorker:
-    """Packs what is closed in one folder, from `start` to `stop`, whoever closed it and whenever."""
+    """Compresses all closed files of one folder from `start` to `stop`, also those closed by other processes."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -39,18 +39,18 @@ class GzipWorker:
         self._log_at = 0.0
 
     def start(self) -> None:
-        """Begin with what is there."""
+        """Start the thread, which begins with the files that are closed already."""
         self._stopping = False
         self._wanted.set()
         self._thread = threading.Thread(target=self._work, name="jsonl-gzip", daemon=True)
         self._thread.start()
 
     def notify(self) -> None:
-        """Say that a file was closed."""
+        """Say that a file was closed, so that it is compressed now."""
         self._wanted.set()
 
     def stop(self) -> None:
-        """End within a moment; what is half packed is thrown away, for the next."""
+        """Stop the thread at once. A half-compressed file is removed; the next start compresses it."""
         self._stopping = True
         self._wanted.set()
         if self._thread is not None:
@@ -58,22 +58,22 @@ class GzipWorker:
             self._thread = None
 
     def compress_closed(self) -> None:
-        """Pack what is closed, unless another process is at it; raise what went wrong first, after the last file."""
+        """Compress all closed files, unless another process does so. Raise the first error after the last file."""
         try:
             lock = os.open(self._directory / ".gzip-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except FileNotFoundError:
-            return  # nothing was written yet
+            return  # no event was written yet
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in self._directory.glob(f"events-*{_UNFINISHED}"):
-                if folder.start_stamp(left.with_suffix("")) and not left.is_dir():  # others may have such files too
-                    left.unlink(missing_ok=True)  # of a process that died
+                if folder.start_stamp(left.with_suffix("")) and not left.is_dir():  # only files with our names
+                    left.unlink(missing_ok=True)  # left by a process that died
             raised: list[Exception] = []
             for path in folder.list_files(self._directory):
                 if path.suffix != folder.GZIP_SUFFIX and not path.is_symlink() and not self._stopping:
                     try:
                         self._compress(path)
-                    except Exception as exc:  # noqa: BLE001 # one file keeps none of the others waiting
+                    except Exception as exc:  # noqa: BLE001 # an error in one file must not stop the others
                         raised.append(exc)
             if raised:
                 raise raised[0]
@@ -90,11 +90,11 @@ class GzipWorker:
                 self.compress_closed()
             except OSError as exc:
                 log.warning("action=gzip_failed folder=%s error=%s", self._directory, exc.strerror)
-            except Exception as exc:  # noqa: BLE001 # the thread outlives what nobody foresaw
-                self._log_unforeseen(exc)
+            except Exception as exc:  # noqa: BLE001 # the thread survives unexpected errors
+                self._log_unexpected(exc)
 
-    def _log_unforeseen(self, exc: Exception) -> None:
-        # With its traceback, so not each time that a file is closed.
+    def _log_unexpected(self, exc: Exception) -> None:
+        # With a traceback, so not for each closed file.
         if time.monotonic() >= self._log_at:
             self._log_at = time.monotonic() + _RETRY_SECONDS
             log.error("action=gzip_failed folder=%s error=%s", self._directory, type(exc).__name__, exc_info=exc)

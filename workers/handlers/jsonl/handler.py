@@ -1,11 +1,11 @@
-"""The handler `jsonl`: every event as one line of JSON in files, for grep, jq, DuckDB, pandas, and for keeping.
+"""The handler `jsonl`: writes each event as a line of JSON to files, for grep, jq, DuckDB, pandas or archiving.
 
     CALLBACKS_JSONL_DIR         the folder, ./var/events by default
-    CALLBACKS_JSONL_MAX_BYTES   a file that would grow beyond it is closed (64 MiB); so is yesterday's, by UTC
-    CALLBACKS_JSONL_GZIP        true: closed files are packed
+    CALLBACKS_JSONL_MAX_BYTES   a file is closed before it grows beyond this (64 MiB), and at midnight UTC
+    CALLBACKS_JSONL_GZIP        true: closed files are compressed
 
-A line is on the disk before its event counts as delivered. An event that comes again has one line, unless 50,000 others
-came in between; readers who must be certain go by `id`. While the disk takes nothing, all events wait.
+A line is on the disk before its event counts as delivered. A repeated event has one line, unless 50,000 others came in
+between; for certainty, count distinct `id`s. While the disk cannot be written, the queue pauses.
 """
 
 import functools
@@ -22,15 +22,15 @@ from workers.handlers.jsonl.writer import Writer
 
 _DEFAULT_MAX_BYTES: Final = 64 << 20
 _MIN_BYTES: Final = 1 << 10
-# Packed files are read whole to know what is in them.
+# Compressed files are read whole to find the ids in them.
 _MAX_BYTES: Final = 1 << 30
-# A disk that is full is looked at again this often, with one event.
+# How often one event is tried while the disk is full.
 _PAUSE_SECONDS: Final = 15.0
 _TIMEOUT_SECONDS: Final = 60
 
 
 class EventFiles:
-    """The files of one folder, for as long as a worker process lives."""
+    """The files of one folder in one worker process."""
 
     def __init__(self, directory: Path, *, max_bytes: int, packed: bool) -> None:
         self.directory = directory
@@ -41,7 +41,7 @@ class EventFiles:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the three variables. Raises ValueError, which names the variable that is wrong."""
+        """Return the files that the three variables describe. Raise ValueError, which names the wrong variable."""
 
         def given(name: str) -> str:
             return environ.get(name, "").strip()
@@ -65,7 +65,7 @@ class EventFiles:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Pack closed files meanwhile, if that is wanted, and close what was opened at the end."""
+        """Compress closed files while this is entered, if set so; close the open file at the end."""
         if self.packed:
             self._gzip.start()
         try:
@@ -75,15 +75,15 @@ class EventFiles:
             self._writer.close()
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the events. Raises Pause while the disk takes none."""
+        """Write the events. Raise Pause while the disk cannot be written."""
         try:
             self._writer.write(events)
         except OSError as exc:
-            # Not `from`: the reason says all, and a full disk is no error of the handler's.
+            # `from None`: the reason says it all, and a full disk is not a bug in the handler.
             raise Pause(_PAUSE_SECONDS, f"{self.directory}: {exc.strerror or exc}") from None
 
 
-# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+# Read at the first event, not on import: processes that do not run this handler import the module too.
 @functools.cache
 def _files() -> EventFiles:
     return EventFiles.from_environ(os.environ)
@@ -91,7 +91,7 @@ def _files() -> EventFiles:
 
 @contextmanager
 def lifespan() -> Iterator[None]:
-    """Keep the files of this process."""
+    """Hold this process's files while the worker runs."""
     with _files().open():
         yield
 

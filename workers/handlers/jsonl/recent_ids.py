@@ -1,7 +1,7 @@
-"""Which events the files hold: the ids of the latest, in memory, and how they are read from the files themselves.
+"""The ids of the latest events in the files: kept in memory, and read from the files themselves.
 
-A worker that dies has its batch come again, to another process, which knows it by what stands in the files. So
-nothing has to be kept beside them.
+When a worker dies its batch is delivered again to another process, which finds the ids in the files. So no separate
+record of ids is needed.
 """
 
 import gzip
@@ -15,17 +15,17 @@ from typing import Final
 
 from workers.handlers.jsonl import folder
 
-# Several times what the processes of a handler hold in their hands, at most 5,000 events each; 100 bytes for each.
+# Several times the events in flight of a handler's processes, at most 5,000 each. An id takes 100 bytes.
 MAX_RECENT_IDS: Final = 50_000
 _TAIL_BYTES: Final = 64 << 20
-# A line that is whole, as `event.to_json()` begins it. A machine that crashed may leave zeros in lines.
+# A complete line, as `event.to_json()` writes it. A crash of the machine may leave zeros in lines.
 _LINE: Final = re.compile(rb'^\{"kind":"re(?:port|ply)","id":"([^"\\]+)"[^\0\n]*\}$', re.MULTILINE)
 _END: Final = b"}\n"
 _BLOCK_BYTES: Final = 1 << 20
 
 
 class RecentIds:
-    """The ids of at least the last REMEMBERED events, and of at most twice as many."""
+    """The ids of at least the last `max_ids` events, and of at most twice as many."""
 
     def __init__(self, *, max_ids: int = MAX_RECENT_IDS) -> None:
         self._max_ids = max_ids
@@ -36,14 +36,14 @@ class RecentIds:
         return event_id in self._current or event_id in self._previous
 
     def add(self, ids: Iterable[str]) -> None:
-        """Enter ids, the latest last."""
+        """Add ids, oldest first."""
         for event_id in ids:
             self._current.add(event_id)
             if len(self._current) >= self._max_ids:
                 self._current, self._previous = set(), self._current
 
     def load(self, paths: Iterable[Path]) -> None:
-        """Enter what stands in files, of which the newest come first, until enough is known."""
+        """Add the ids in files, given newest first, until there are `max_ids`. Raise OSError."""
         older: list[deque[str]] = []
         left = self._max_ids
         for path in paths:
@@ -56,9 +56,9 @@ class RecentIds:
 
 
 def read_ids(opened: int, first: int, end: int) -> Iterator[str]:
-    """Give the ids in a part of an open file, both ends of which are at lines; of a very long part, in its last."""
+    """Yield the ids between two ends of lines in an open file; of more than 64 MiB, only those in the last 64 MiB."""
     start = max(first, end - _TAIL_BYTES)
-    rest = b"" if start == first else b"?"  # which makes no line of what may be the end of one
+    rest = b"" if start == first else b"?"  # so that the end of a line does not match as a line
     while start < end and (data := os.pread(opened, min(_BLOCK_BYTES, end - start), start)):
         start += len(data)
         lines, newline, rest = (rest + data).rpartition(b"\n")
@@ -66,14 +66,14 @@ def read_ids(opened: int, first: int, end: int) -> Iterator[str]:
 
 
 def last_line_end(opened: int, size: int) -> int:
-    """Give the position behind the last whole line of an open file."""
+    """Return the position after the last complete line of an open file."""
     end = size
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
         found = os.pread(opened, end - start, start).rfind(_END)
         if found >= 0:
             return start + found + len(_END)
-        end = start + 1 if start else 0  # the two characters may lie on both sides
+        end = start + 1 if start else 0  # the two characters may be in different blocks
     return 0
 
 
@@ -90,10 +90,10 @@ def _read_file_ids(path: Path) -> Iterable[str]:
                 os.close(opened)
     except FileNotFoundError:
         packed = path.with_name(path.name + folder.GZIP_SUFFIX)
-        if packed != path and packed.exists():  # it was packed just now
+        if packed != path and packed.exists():  # it was compressed just now
             yield from _read_file_ids(packed)
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        return  # somebody else's work: what it holds cannot be known
+        return  # not written by us: its ids are unknown
 
 
 def _find_ids(data: bytes) -> list[str]:

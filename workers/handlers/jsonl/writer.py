@@ -1,8 +1,8 @@
-"""One batch of events at the end of the newest file: each event once, whole lines only, on the disk when it returns.
+"""Appends a batch of events to the newest file: each event once, in complete lines, synced to the disk on return.
 
-Several processes write in turns. Each reads what the others have added since its own last turn, so that an event that
-was written by a process that died is not written again by the next. Whatever fails leaves the file as it was; what a
-process that was killed left of a line is cut off before anything is added.
+Several processes write in turn. Each first reads what the others have added, so that an event written by a process that
+died is not written again. After an error the file is as it was before; a partial line, left by a killed process, is
+removed before anything is added.
 """
 
 import logging
@@ -28,7 +28,7 @@ def _now() -> datetime:
 class Writer:
     """Writes events into one folder's files of at most `max_bytes` (a longer line has a file of its own).
 
-    `on_closed` is called when a file was closed, `now` gives the time.
+    `on_closed` is called when a file was closed; `now` returns the time.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Writer:
         self._path: Path | None = None
         self._opened = -1
         self._read_to = 0
-        # What a process that was killed had written may not be on the disk yet.
+        # Lines of a killed process may not be on the disk yet.
         self._needs_sync = False
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the events that are not there yet. Raises OSError; what was written then is whole, or not there."""
+        """Write the events that are not in the files yet. Raise OSError; then only complete lines were written."""
         lines = {event.id: (event.to_json() + "\n").encode() for event in events}
         with folder.lock_folder(self.directory):
             today = folder.day_stamp(self._now())
@@ -73,14 +73,14 @@ class Writer:
                 self._needs_sync = False
 
     def close(self) -> None:
-        """Let go of the file; the next call opens it again."""
+        """Close the file; the next call opens it again."""
         if self._opened >= 0:
             os.close(self._opened)
         self._path, self._opened, self._read_to = None, -1, 0
         self._recent = RecentIds()
 
     def _catch_up(self) -> None:
-        """Have the newest file open, mended, and know what stands in it and in those since our own last turn."""
+        """Open the newest file without a partial line, and read the ids that were added since our last turn."""
         if self._path is not None:
             self._read()
             if not folder.is_closed(os.fstat(self._opened)) and folder.has_name(self._path, self._opened):
@@ -97,7 +97,7 @@ class Writer:
             self._opened, self._path, self._read_to, self._needs_sync = -1, None, 0, False
 
     def _read(self) -> None:
-        """Read what stands in the open file behind what we know of it; a line that is not whole is cut off."""
+        """Read the new ids in the open file; remove a partial line at its end."""
         size = os.fstat(self._opened).st_size
         if size == self._read_to:
             return
@@ -113,7 +113,7 @@ class Writer:
         self._needs_sync = True
 
     def _append(self, ids: list[str], lines: dict[str, bytes]) -> None:
-        """Add lines to the open file, all or none, and have them on the disk."""
+        """Append lines to the open file, all or none, and sync them."""
         if not ids:
             return
         rest = memoryview(b"".join(lines[event_id] for event_id in ids))
@@ -123,14 +123,14 @@ class Writer:
                 rest = rest[os.write(self._opened, rest) :]
             os.fdatasync(self._opened)
         except BaseException:
-            # The disk is full, or our time is up. Without this the next turn would cut off what is not whole.
+            # The disk is full, or the handler timed out: remove what was written, complete lines too.
             os.ftruncate(self._opened, self._read_to)
             raise
         self._read_to, self._needs_sync = size, False
         self._recent.add(ids)
 
     def _start_file(self) -> None:
-        """Close the file that is open, if any, and begin the next."""
+        """Close the open file, if any, and start the next."""
         last = ""
         if self._path is not None:
             if self._needs_sync:

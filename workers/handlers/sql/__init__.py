@@ -1,15 +1,16 @@
-"""The handler `sql`: the status of each message, its whole history and the replies, in SQLite or PostgreSQL.
+"""The handler `sql`: keeps each message's current status, its history and the replies in SQLite or PostgreSQL.
 
-handler      what the worker calls: patience with the database, and what its errors mean for the events
-writing      one batch of events into the tables, once
-lattice      which of a message's statuses is its current one
-texts        what a column of text can hold
-tables       the tables as this release reads and writes them
-schema       making and upgrading them, by the steps in `migrations`
-connecting   DATABASE_URL, and connections
-trouble      what may go wrong
-history      reading: what `callbacks message`, `messages` and `stats` show
-past         reading: the events themselves, for `callbacks backfill`
+handler         what the worker loads: retries while the database is unavailable, and what its errors mean for events
+writer          writes a batch of events to the tables, each once
+current_status  which of a message's statuses is the current one
+texts           makes texts that every database can store
+tables          the tables as this release reads and writes them
+schema          creates and upgrades the tables with the steps in `migrations`
+database_url    parses DATABASE_URL and opens connections
+database_check  finds what is wrong with the database, for `callbacks check`
+errors          the errors of the database
+history         reads messages and totals, for `callbacks message`, `messages` and `stats`
+stored_events   reads the events themselves, for `callbacks backfill`
 """
 
 from importlib.util import find_spec

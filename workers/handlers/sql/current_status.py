@@ -1,8 +1,8 @@
-"""Which of a message's statuses is its current one, whatever order they came in and however often.
+"""Which of a message's statuses is the current one, in whatever order and how often they came.
 
-What `messages` says of a message is made of its statuses by taking, column by column, the greatest or the least.
-Neither the order of that nor repetition changes the result, so any number of workers may do it at once, each with
-the statuses that it has, and the database can do the last step in one upsert (`writing`).
+The row of a message is made from its statuses by taking the maximum or the minimum of each column. Order and repetition
+do not change the result. So several workers may do it at the same time, each with the statuses that it has, and the
+database does the last step in one upsert (`writer`).
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ from typing import Any, Final, TypeAlias
 TableRow: TypeAlias = dict[str, Any]
 
 ACCEPTED: Final = "ACCEPTD"
-# A message with one of these has arrived.
+# A message with one of these was delivered.
 DELIVERED: Final = frozenset(("DELIVRD", "SEEN"))
 
-# The order among one message's statuses (the gateway's integrations): that it will not arrive is overruled by a later
-# arrival, as a message plan can fall back to the other channel.
+# The ranks of a message's statuses (the gateway's integrations): a delivery overrules a failure, because a message plan
+# can fall back to the other channel.
 _RANKS: Final = {
     "ACCEPTD": 1,
     "UNKNOWN": 1,
@@ -28,13 +28,13 @@ _RANKS: Final = {
     "DELIVRD": 3,
     "SEEN": 4,
 }
-# A status that we do not know is taken for progress: it must never hide an end that we do know, and among those that
-# are not final the latest is what the user wants to see.
+# An unknown status counts as progress: it must never hide a known final status. Among statuses that are not final the
+# latest is shown.
 _UNKNOWN_RANK: Final = 1
 
 # Columns of `messages` that go with the current status,
 CURRENT_COLUMNS: Final = ("status_rank", "status", "is_final", "status_at", "channel", "error_code", "sender", "source")
-# those that hold the greatest of all that was said (in practice it is the same each time, or missing),
+# columns that hold the maximum of all statuses (in practice all are equal or missing),
 MAX_COLUMNS: Final = (
     "api_job_id",
     "client_job_id",
@@ -43,7 +43,7 @@ MAX_COLUMNS: Final = (
     "last_at",
     "last_received_at",
 )
-# and those that hold the least.
+# and columns that hold the minimum.
 MIN_COLUMNS: Final = ("first_at", "first_received_at", "accepted_at", "delivered_at")
 
 _YEAR_1: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -51,21 +51,21 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def rank(status: str) -> int:
-    """Give a status's place in the order, from 1."""
+    """Return the rank of a status, from 1."""
     return _RANKS.get(status, _UNKNOWN_RANK)
 
 
 def status_rank(status: str, occurred_at: datetime | None, event_id: str) -> str:
-    """Give a text that is the greater the more a status counts: by order, then by the gateway's time, then by id.
+    """Return a text that sorts by rank, then by the gateway's time, then by event id; the greatest is current.
 
-    A status without a time counts less than any with one. The id only makes sure that two workers agree.
+    A status without a time sorts before any with one. The id makes sure that all workers agree.
     """
     ms = 0 if occurred_at is None else (occurred_at - _YEAR_1) // _MILLISECOND + 1
     return f"{rank(status)}:{ms:013x}:{event_id}"
 
 
 def message_row(status: TableRow) -> TableRow:
-    """Give what `messages` says of a message of which this row of `statuses` is all that is known."""
+    """Return the row of `messages` for a message with this one row of `statuses`."""
     at = status["occurred_at"]
     return {
         "message_id": status["message_id"],
@@ -91,7 +91,7 @@ def message_row(status: TableRow) -> TableRow:
 
 
 def merge(one: TableRow, other: TableRow) -> TableRow:
-    """Give what two rows of the same message say together: commutative, associative, idempotent."""
+    """Return the row for both rows of the same message; commutative, associative, idempotent."""
     joined = dict(other if other["status_rank"] > one["status_rank"] else one)
     for column in MAX_COLUMNS:
         joined[column] = _pick_value(max, one[column], other[column])
@@ -101,7 +101,7 @@ def merge(one: TableRow, other: TableRow) -> TableRow:
 
 
 def message_rows(statuses: Iterable[TableRow]) -> list[TableRow]:
-    """Give one row of `messages` for each message that `statuses` speak of, sorted by its id."""
+    """Return one row of `messages` for each message in `statuses`, sorted by message id."""
     found: dict[str, TableRow] = {}
     for status in statuses:
         row = message_row(status)

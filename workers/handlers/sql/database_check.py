@@ -1,4 +1,4 @@
-"""Whether the database can be used, in words and without changing anything: for `callbacks check`."""
+"""Finds what is wrong with the database without changing anything, for `callbacks check`."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from workers.handlers.sql.errors import translate_error
 
 
 def find_problem(address: DatabaseUrl) -> str:
-    """Give what is wrong with the database at `address`; "" if nothing is."""
+    """Return what is wrong with the database at `address`; "" if nothing is."""
     if address.file is not None:
         if found := _find_file_problem(address.file):
             return found
         if not address.file.exists():
-            return ""  # it is made at the first use
+            return ""  # it is created at the first use
     engine = open_engine(address, read_only=True)
     try:
         with engine.connect() as connection:
@@ -39,9 +39,9 @@ def _find_schema_problem(connection: Connection) -> str:
     user = connection.scalar(text("SELECT current_user"))
     if state != "current":
         may = connection.scalar(text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
-        return "" if may else f"the user {user!r} may not make tables there: GRANT CREATE ON SCHEMA"
+        return "" if may else f"the user {user!r} may not create tables there: GRANT CREATE ON SCHEMA"
     for table in tables.metadata.sorted_tables:
-        # Of several privileges in one string any would do; all are needed.
+        # One query each: with several privileges in one call, one of them would be enough.
         for privilege in ("SELECT", "INSERT", "UPDATE"):
             query = text("SELECT has_table_privilege(:table, :privilege)")
             if not connection.scalar(query, {"table": table.name, "privilege": privilege}):
@@ -54,5 +54,5 @@ def _find_file_problem(file: Path) -> str:
         return "" if os.access(file, os.R_OK | os.W_OK) else f"{file} cannot be written"
     nearest = next(path for path in file.absolute().parents if path.exists())
     if not nearest.is_dir():
-        return f"{nearest} is no folder"
+        return f"{nearest} is not a folder"
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written"

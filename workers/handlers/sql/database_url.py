@@ -1,6 +1,6 @@
-"""DATABASE_URL: what it may be, how it is shown, and connections to what it names.
+"""Parses DATABASE_URL, shows it without secrets, and opens connections to the database.
 
-No text made here carries its password, not even when what was written is no URL at all.
+No message made here contains the password, not even if the value is not a URL.
 """
 
 import os
@@ -17,22 +17,22 @@ from sqlalchemy.exc import ArgumentError
 
 DEFAULT_URL: Final = "sqlite:///var/callbacks.db"
 
-# Together they are below the handler's own limit, so that the database's words are heard and not the alarm.
+# Together shorter than the handler's own time-out, so that the error is the database's and not a time-out.
 CONNECT_SECONDS: Final = 5
 LOCK_SECONDS: Final = 10
 STATEMENT_SECONDS: Final = 30
 
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
-# People's own texts and numbers: the service's group may read them, others may not.
+# The file holds personal data: the service's group may read it, others may not.
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
 
 
 def read_url(environ: Mapping[str, str]) -> str:
-    """Give DATABASE_URL, or what the file holds that DATABASE_URL_FILE names. Raises OSError.
+    """Return DATABASE_URL, or the content of the file that DATABASE_URL_FILE names. Raise OSError.
 
-    The settings, which every process reads first, have seen to it that not both are set and that the file is one.
+    The settings, which every process reads first, have checked that only one of the two is set.
     """
     file = environ.get("DATABASE_URL_FILE", "").strip()
     return Path(file).read_text(encoding="utf-8") if file else environ.get("DATABASE_URL", "")
@@ -40,13 +40,13 @@ def read_url(environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """A DATABASE_URL that was found to be well-formed."""
+    """A valid DATABASE_URL."""
 
     url: URL = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a DATABASE_URL. Raises ValueError, which names the variable and quotes nothing secret."""
+        """Parse a DATABASE_URL. Raise ValueError, which names the variable and quotes nothing secret."""
         text = text.strip() or DEFAULT_URL
         scheme, separator, rest = text.partition("://")
         if not separator or scheme not in _POSTGRESQL + _SQLITE:
@@ -57,7 +57,7 @@ class DatabaseUrl:
         except (ArgumentError, ValueError):
             url = None
         if url is None or "@" in (url.host or ""):
-            # Not `from`: the cause quotes what could be the password.
+            # Without a cause, which would quote the value and perhaps the password.
             raise ValueError(
                 "DATABASE_URL: cannot be read: write postgresql://user:password@host:5432/name, and %40 for an @ "
                 "in the password, %2F for a /, and so on"
@@ -79,17 +79,17 @@ class DatabaseUrl:
 
     @property
     def file(self) -> Path | None:
-        """The file, if it is SQLite's."""
+        """The path of SQLite's file; None for PostgreSQL."""
         return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
 
     @property
     def redacted_url(self) -> str:
-        """The address for logs and messages: without password and options."""
+        """The URL for logs and messages, without password and options."""
         bare = self.url.set(drivername=self.url.get_backend_name()).set(query={})
         return bare.render_as_string(hide_password=True)
 
     def redact(self, text: str) -> str:
-        """Give `text` without the secrets that the address holds, however they were spelled."""
+        """Return `text` without the URL's secrets, in plain or percent-encoded form."""
         secrets = [str(value) for key, value in self.url.query.items() if "pass" in key]
         if self.url.password:
             secrets.append(self.url.password)
@@ -100,17 +100,17 @@ class DatabaseUrl:
 
 
 def open_engine(address: DatabaseUrl, *, read_only: bool = False) -> Engine:
-    """Give an engine with one connection, which is made when it is first used and is this process's own.
+    """Return an engine with one connection, opened at the first use; each process needs its own engine.
 
-    With `read_only` transactions take no lock for writing; else SQLite's folder and file are made.
+    With `read_only`, transactions take no write lock. Otherwise SQLite's folder and file are created.
     """
     if address.file is not None:
         return _sqlite(address, address.file, read_only=read_only)
     options: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "application_name": "callbacks",
-        "tcp_user_timeout": STATEMENT_SECONDS * 1000,  # a host that is gone without a word is noticed
-        "prepare_threshold": None,  # poolers between us and the server know no prepared statements
+        "tcp_user_timeout": STATEMENT_SECONDS * 1000,  # detect a host that disappeared without closing the connection
+        "prepare_threshold": None,  # connection poolers do not support prepared statements
     }
     engine = create_engine(
         address.url,
@@ -124,7 +124,7 @@ def open_engine(address: DatabaseUrl, *, read_only: bool = False) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # For this transaction alone: behind a pooler the session is not ours.
+        # For this transaction only: behind a connection pooler the session is shared.
         connection.exec_driver_sql(
             "SELECT set_config('TimeZone', 'UTC', true), "
             f"set_config('lock_timeout', '{LOCK_SECONDS}s', true), "
@@ -150,24 +150,24 @@ def _sqlite(address: DatabaseUrl, file: Path, *, read_only: bool) -> Engine:
     def make_file(*_: object) -> None:
         if read_only:
             return
-        # SQLite would make it readable for everyone. Its -wal and -shm get the file's own mode. One that is there
-        # must not be opened here: closing it would take away the locks that SQLite has on it in this process.
+        # SQLite would make it readable for everyone. Its -wal and -shm files get the same mode. An existing file must
+        # not be opened here: closing it would release the locks that SQLite holds on it in this process.
         with suppress(FileExistsError):
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE))
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say so
+        connection.isolation_level = None  # we begin transactions explicitly
         if read_only:
             return
-        # Readers and the writer do not wait for each other. It is a property of the file, so it is asked for once.
+        # With WAL, readers and the writer do not wait for each other. It is a property of the file, set once.
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # what is committed survives the machine's crash
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A transaction that reads and then writes could not wait for another's: its snapshot would be too old.
+        # A transaction that reads first and then writes would fail on a stale snapshot instead of waiting.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine

@@ -1,8 +1,8 @@
-"""What may go wrong with the database, and what it means for the events.
+"""The errors of the database, and what they mean for the events.
 
-EventRejected       no repetition helps: the event is to be found in its batch, and set aside alone
-DatabaseUnavailable    the database is away, locked, full, slow or not ours: all events again, later
-└── SchemaMismatch  its tables are those of a newer release, or of somebody else
+EventRejected        a retry cannot help: the event that causes it becomes a dead letter
+DatabaseUnavailable  the database is down, locked, full, slow or not permitted: all events are retried
+└── SchemaMismatch   its tables are those of another release
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from sqlalchemy import exc
 
 
 class EventRejected(Exception):
-    """The database refuses what the event holds."""
+    """The database rejects the values of an event."""
 
 
 class DatabaseUnavailable(Exception):
@@ -25,14 +25,14 @@ class SchemaMismatch(DatabaseUnavailable):
 def translate_error(
     error: BaseException, redact: Callable[[str], str], *, is_writing: bool = False
 ) -> EventRejected | DatabaseUnavailable:
-    """Give our own error for one of SQLAlchemy, a driver or the system; `clean` takes passwords out of its words.
+    """Return our error for one of SQLAlchemy, a driver or the system; `redact` removes passwords from its text.
 
-    Only what goes wrong while events are written (`is_writing`) can be the doing of one of them.
+    Only an error while events are written (`is_writing`) can be caused by one of them.
     """
     if isinstance(error, DatabaseUnavailable):
         return error
     cause = error.orig if isinstance(error, exc.DBAPIError) and error.orig is not None else error
-    # The first line says what it is; further ones quote values.
+    # The first line says what is wrong; further lines quote values.
     words = next(iter(str(cause).strip().splitlines()), "") or type(cause).__name__
     if is_writing and _is_caused_by_event(error, cause):
         return EventRejected(redact(words))

@@ -1,9 +1,9 @@
-"""The handler `sql`: every event into the database that DATABASE_URL names, a batch in one transaction.
+"""The handler `sql`: writes each event to the database in DATABASE_URL, a batch in one transaction.
 
     DATABASE_URL    sqlite:///var/callbacks.db (the default), or postgresql://user:password@host:5432/name
 
-The tables make and upgrade themselves at the first use. An event that comes twice has one effect. Where the database
-itself is in trouble all events come again later; where it refuses what one event holds, that event alone is set aside.
+The tables are created and upgraded at the first use. A repeated event has one effect. While the database is unavailable
+all events are retried; if it rejects the values of one event, only that event becomes a dead letter.
 """
 
 import functools
@@ -25,17 +25,17 @@ from workers.handlers.sql.writer import write_events
 
 log = logging.getLogger("callbacks.sql")
 
-# A database that restarts is back within this, and then no event loses an attempt.
+# A restart of the database takes less than this, so no event loses an attempt.
 RETRY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.2
-# Connecting (5 s), waiting for a lock (10 s), one statement (30 s): each gives up by itself before this.
+# Longer than the time-outs for connecting (5 s), a lock (10 s) and a statement (30 s).
 _TIMEOUT_SECONDS: Final = 60
-# The usual back-off is at an hour from the seventh on, so these outlive an outage of half a day and more.
+# The backoff reaches one hour at the seventh attempt, so 24 attempts outlast an outage of more than half a day.
 _ATTEMPTS: Final = 24
 
 
 class EventStore:
-    """Keeps events in one database, for as long as a worker process lives; a process forked off it opens its own."""
+    """Writes events to one database. A forked process opens a connection of its own."""
 
     def __init__(self, address: DatabaseUrl, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self.address = address
@@ -48,10 +48,10 @@ class EventStore:
         self._reason = ""
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the events. Raises Retry while the database cannot take any; for what an event holds, as `_rejection`.
+        """Write the events. Raise Retry while the database is unavailable; see `_rejection` for rejected values.
 
-        The first trouble is waited out for a while; then it is said once, and until the database is back each call
-        tries no more than once, and not at all right after one that failed.
+        At the first error the write is retried for `retry_seconds`. Then a warning is logged once, and until the
+        database is available again each call tries once, or not at all shortly after a failed one.
         """
         began = time.monotonic()
         if began < self._next_try:
@@ -64,7 +64,7 @@ class EventStore:
                     is_writing = True
                     write_events(connection, events)
             except (SQLAlchemyError, DatabaseUnavailable, OSError, ValueError, OverflowError) as exc:
-                # Not `from`: what a driver says may hold the password or a person's text. Ours is cleaned.
+                # Raised without a cause: a driver's message may contain the password or personal data.
                 error = translate_error(exc, self.address.redact, is_writing=is_writing)
             else:
                 self._record_available()
@@ -78,14 +78,14 @@ class EventStore:
             time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
+        """Close the connection; the next call opens a new one."""
         if self._engine is not None:
-            # A connection that was inherited is the parent's: it is let go of, not closed.
+            # A connection inherited by fork belongs to the parent: drop it without closing it.
             self._engine.dispose(close=self._pid == os.getpid())
         self._engine, self._is_prepared, self._pid = None, False, os.getpid()
 
     def _prepared_engine(self) -> Engine:
-        """Give the engine, with tables that are those of this release."""
+        """Return the engine, after the tables were created or upgraded."""
         if self._pid != os.getpid():
             self.close()
         if self._engine is None:
@@ -96,7 +96,7 @@ class EventStore:
         return self._engine
 
     def _record_unavailable(self, error: DatabaseUnavailable, *, took_seconds: float) -> None:
-        self.close()  # and with the next connection look at the tables anew
+        self.close()  # the next connection checks the tables again
         now = time.monotonic()
         self._reason = f"{self.address.redacted_url}: {error}"
         self._next_try = now + max(1.0, took_seconds)
@@ -111,11 +111,11 @@ class EventStore:
 
 
 def _rejection(error: EventRejected, events: Sequence[Event]) -> Exception:
-    """Give what to raise: of a batch, that it be taken apart; of one event, that it be set aside."""
-    return Reject(f"the database refuses it: {error}") if len(events) == 1 else error
+    """Return what to raise: for a batch the error, so that it is split; for one event a Reject."""
+    return Reject(f"the database rejects it: {error}") if len(events) == 1 else error
 
 
-# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+# Read at the first event, not on import: processes that do not run this handler import the module too.
 @functools.cache
 def _store() -> EventStore:
     return EventStore(DatabaseUrl.parse(read_url(os.environ)))
@@ -123,7 +123,7 @@ def _store() -> EventStore:
 
 @contextmanager
 def lifespan() -> Iterator[None]:
-    """Close the connection when the worker process stops. It is opened at the first use, whenever there is trouble."""
+    """Close the connection when the worker process stops. It is opened at the first use."""
     try:
         yield
     finally:
@@ -141,5 +141,5 @@ def lifespan() -> Iterator[None]:
     settings=_store,
 )
 def sql(events: Sequence[Event]) -> None:
-    """Write each event of the batch, all or none."""
+    """Write the events of the batch, all or none."""
     _store().write(events)

@@ -1,6 +1,6 @@
-"""Reading what the handler `sql` has kept: one message's timeline, lists of messages, and their figures.
+"""Reads what the handler `sql` has stored: the timeline of a message, lists of messages, and totals.
 
-Nothing is written, neither tables nor the file of SQLite. Errors of the database are DatabaseUnavailable, in words.
+Nothing is created or changed, not even SQLite's file. Errors of the database become DatabaseUnavailable.
 """
 
 from collections import Counter, defaultdict
@@ -19,12 +19,12 @@ from workers.handlers.sql.database_url import DatabaseUrl, open_engine
 from workers.handlers.sql.errors import DatabaseUnavailable, SchemaMismatch, translate_error
 from workers.handlers.sql.tables import messages, replies, statuses
 
-# A statement names at most so many messages; SQLite's and PostgreSQL's own limits are far beyond.
+# How many messages one statement names, far below the limits of SQLite and PostgreSQL.
 _CHUNK: Final = 500
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """What is known of one message now. Times are UTC; `first_at` and `last_at` the gateway's, `…received_at` ours."""
+    """A message with its current status. Times are UTC; `…received_at` are ours, all others the gateway's."""
 
     message_id: str
     status: str
@@ -47,7 +47,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """One status that a message reached, with the record as received."""
+    """One status of a message, with the record as received."""
 
     event_id: str
     message_id: str
@@ -61,7 +61,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """One recipient's message, with the callback as received."""
+    """One reply, with the callback as received."""
 
     event_id: str
     reply_message_id: str
@@ -78,9 +78,9 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 class Timeline(Struct, frozen=True, omit_defaults=True):
-    """A message, every status it reached in the order of the gateway's times, and the replies to it.
+    """A message, its statuses in the order of the gateway's times, and the replies to it.
 
-    `is_cut` where there are more of them than were asked for.
+    `is_cut` says that there are more of them than the limit.
     """
 
     message: Message
@@ -90,7 +90,7 @@ class Timeline(Struct, frozen=True, omit_defaults=True):
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """Messages by their current status; `delivery_rate` is the part that arrived (DELIVRD, SEEN), from 0 to 1."""
+    """Messages by their current status; `delivery_rate` is the share of DELIVRD and SEEN, from 0 to 1."""
 
     messages: int
     statuses: dict[str, int]
@@ -99,7 +99,7 @@ class Totals(Struct, frozen=True, kw_only=True):
 
 
 class JobTotals(Struct, frozen=True, kw_only=True):
-    """The figures of one send request."""
+    """The totals of one send request."""
 
     api_job_id: str | None
     client_job_id: str | None
@@ -107,14 +107,14 @@ class JobTotals(Struct, frozen=True, kw_only=True):
 
 
 class DayTotals(Struct, frozen=True, kw_only=True):
-    """The figures of the messages first heard of on one day, in UTC."""
+    """The totals of the messages whose first report came on one day (UTC)."""
 
     day: str
     totals: Totals
 
 
 class DeliveryTimes(Struct, frozen=True, kw_only=True):
-    """Seconds from ACCEPTD to DELIVRD (or SEEN), by the gateway's times, of the `messages` that have both."""
+    """Seconds from ACCEPTD to DELIVRD or SEEN, by the gateway's times, of the `messages` that have both."""
 
     messages: int
     p50: float | None
@@ -122,7 +122,7 @@ class DeliveryTimes(Struct, frozen=True, kw_only=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """All the figures; jobs with the newest first, days with the oldest."""
+    """All totals: days oldest first, jobs newest first."""
 
     total: Totals
     seconds_to_deliver: DeliveryTimes
@@ -131,13 +131,13 @@ class Stats(Struct, frozen=True, kw_only=True):
 
 
 class History:
-    """Questions to a database that is open; made by `open_history`."""
+    """Reads messages over an open connection; made by `open_history`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def find(self, identifier: str, *, limit: int, max_events: int | None = None) -> tuple[list[Timeline], int]:
-        """Give the timelines of the messages that `identifier` names, at most `most` of them, and how many it names.
+        """Return the timelines of at most `limit` messages that `identifier` names, and how many it names.
 
         Of a message at most `max_events` statuses are read, and as many replies: nobody bounds what a sender says of
         one. It may be a message's id, a client's id of a message, or a job's id, ours or the client's.
@@ -161,7 +161,7 @@ class History:
     def messages(
         self, *, recipient: str | None, statuses: Sequence[str], since: datetime | None, limit: int
     ) -> Iterator[Message]:
-        """Give messages to `recipient`, now at one of `statuses`, heard of since then: latest heard of first."""
+        """Yield messages to `recipient` with one of `statuses` that had a report since then, latest report first."""
         query = _columns(messages, Message).order_by(messages.c.last_received_at.desc(), messages.c.message_id)
         if recipient is not None:
             query = query.where(messages.c.recipient == texts.storable_key(recipient))
@@ -173,7 +173,7 @@ class History:
         return map(_message, rows)
 
     def stats(self, *, since: datetime) -> Stats:
-        """Add up the messages that were first heard of since then."""
+        """Return the totals of the messages whose first report came since then."""
         recent = messages.c.first_received_at >= since
         return Stats(
             total=_totals(dict(self._counts(recent)[()])),
@@ -191,23 +191,23 @@ class History:
         )
 
     def _timelines(self, found: Sequence[Message], max_events: int | None) -> Iterator[Timeline]:
-        # One more than is given, of all these messages together, to see whether there are any.
-        most_rows = None if max_events is None else max_events + 1
+        # One more than the limit, of all these messages together, to see whether there are more.
+        max_rows = None if max_events is None else max_events + 1
         reached: defaultdict[str, list[Status]] = defaultdict(list)
         query = (
             _columns(statuses, Status)
             .where(statuses.c.message_id.in_([message.message_id for message in found]))
             .order_by(statuses.c.occurred_at.nulls_last(), statuses.c.received_at, statuses.c.event_id)
-            .limit(most_rows)
+            .limit(max_rows)
         )
         for row in self._connection.execute(query):
             reached[row.message_id].append(Status(**_with_raw(row)))
         answers: defaultdict[tuple[str | None, ...], list[Reply]] = defaultdict(list)
-        for row in self._connection.execute(_replies_to(found).limit(most_rows)):
+        for row in self._connection.execute(_replies_to(found).limit(max_rows)):
             reply = Reply(**_with_raw(row))
             answers[_reply_key(reply)].append(reply)
         for message in found:
-            # A reply without the message's id is told by job and number.
+            # A reply without the message's id is matched by job and number.
             by_number = answers[message.api_job_id, message.recipient] if message.recipient else []
             own = sorted([*answers[message.message_id,], *by_number], key=lambda reply: reply.received_at)
             own_statuses = reached[message.message_id]
@@ -215,7 +215,7 @@ class History:
             yield Timeline(message, own_statuses[:max_events], own[:max_events], is_cut)
 
     def _counts(self, recent: ColumnElement[bool], *groups: Any) -> dict[tuple[Any, ...], Counter[str]]:
-        """Count current statuses in each group; the group last heard of comes first."""
+        """Count current statuses in each group, the group with the newest message first."""
         query = (
             select(*groups, messages.c.status, func.count(), func.max(messages.c.first_received_at).label("newest"))
             .where(recent)
@@ -236,7 +236,7 @@ class History:
         query = select(seconds).where(timed).order_by(seconds)
 
         def percentile(percent: int) -> float | None:
-            # The nearest rank: the least time within which so many of a hundred arrived.
+            # The nearest rank: the shortest time within which this percentage arrived.
             rank = -(-number * percent // 100)
             found = self._connection.scalar(query.limit(1).offset(rank - 1)) if number else None
             return None if found is None else round(float(found), 3)
@@ -260,14 +260,14 @@ class History:
 
 @contextmanager
 def open_history(address: DatabaseUrl) -> Iterator[History]:
-    """Give the history in the database at `address`, as it is at this moment. Raises DatabaseUnavailable."""
+    """Yield the history in the database at `address`, as of now. Raise DatabaseUnavailable."""
     with open_connection(address) as connection:
         yield History(connection)
 
 
 @contextmanager
 def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
-    """Give a connection that reads the tables of this release at `address`. Raises DatabaseUnavailable."""
+    """Yield a connection that reads the tables of this release at `address`. Raise DatabaseUnavailable."""
     if address.file is not None and not address.file.exists():
         raise DatabaseUnavailable(_no_messages_text(address))
     engine = open_engine(address, read_only=True)
@@ -289,7 +289,7 @@ def open_connection(address: DatabaseUrl) -> Iterator[Connection]:
         return
     finally:
         engine.dispose()
-    # Not `from`: what a driver says may hold the password.
+    # Raised without a cause: a driver's message may contain the password.
     raise DatabaseUnavailable(f"{address.redacted_url} cannot be used: {error}")
 
 

@@ -1,7 +1,7 @@
-"""Making the tables and upgrading them, by Alembic's steps in `migrations`: by itself, by one process at a time.
+"""Creates and upgrades the tables with Alembic's steps in `migrations`, by one process at a time.
 
-Everything happens in one transaction under a lock, so a process that starts meanwhile waits and then finds it done,
-and one that is killed has done nothing.
+Everything happens in one transaction under a lock: a process that starts at the same time waits and then finds the
+tables ready, and a process that is killed has changed nothing.
 """
 
 from pathlib import Path
@@ -15,18 +15,18 @@ from workers.handlers.sql.tables import VERSION_TABLE
 SchemaState: TypeAlias = Literal["absent", "older", "current", "newer"]
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-# The newest step there: what this release works with. A test holds it against the folder.
+# The newest step, which this release works with. A test compares it with the folder.
 HEAD: Final = "0001"
 
-# Of PostgreSQL's advisory locks, ours: "callback" in ASCII.
+# The number of our advisory lock in PostgreSQL: "callback" in ASCII.
 _LOCK: Final = int.from_bytes(b"callback")
 _version: Final = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
 
 
 def prepare(engine: Engine, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> None:
-    """See to it that the tables are those of this release.
+    """Create or upgrade the tables to those of this release.
 
-    Raises SchemaMismatch where they are a newer one's or where texts cannot be kept, and SQLAlchemyError.
+    Raise SchemaMismatch if the tables are newer or the encoding cannot store all texts, and SQLAlchemyError.
     """
     with engine.begin() as connection:  # in SQLite this is the lock
         if problem := find_encoding_problem(connection):
@@ -42,7 +42,7 @@ def prepare(engine: Engine, *, migrations: Path = MIGRATIONS, head: str = HEAD) 
 
 
 def read_state(connection: Connection, *, migrations: Path = MIGRATIONS, head: str = HEAD) -> SchemaState:
-    """Tell how the tables stand to this release; nothing is changed."""
+    """Return how the tables compare with this release; change nothing."""
     found = _revision(connection)
     if found is None:
         return "absent"
@@ -52,19 +52,19 @@ def read_state(connection: Connection, *, migrations: Path = MIGRATIONS, head: s
 
 
 def find_encoding_problem(connection: Connection) -> str:
-    """Give why a database cannot keep our texts, whatever its tables; "" if it can."""
+    """Return why a database cannot store all texts; "" if it can."""
     if connection.dialect.name == "postgresql":
         encoding = connection.scalar(text("SHOW server_encoding"))
         if encoding != "UTF8":
-            return f"its encoding is {encoding}, which has no place for most texts: CREATE DATABASE … ENCODING 'UTF8'"
+            return f"its encoding is {encoding}, which cannot store all texts: CREATE DATABASE … ENCODING 'UTF8'"
     return ""
 
 
 def newer_schema_text(connection: Connection, *, head: str = HEAD) -> str:
-    """Give the sentence for tables of a newer release."""
+    """Return the message for tables of a newer release."""
     return (
-        f"its tables are of a newer release (schema {_revision(connection)}; this one knows {head}): "
-        "start the newer release, or name another database"
+        f"its tables are of a newer release (schema {_revision(connection)}; this release has {head}): "
+        "start the newer release or use another database"
     )
 
 
@@ -74,7 +74,7 @@ def _revision(connection: Connection) -> str | None:
     return connection.scalar(select(_version.c.version_num))
 
 
-# Alembic takes 0.2 s to import, which only a change of the schema has to pay.
+# Importing Alembic takes 0.2 s, so it is imported only when the schema changes.
 def _known_revisions(migrations: Path) -> frozenset[str]:
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 

@@ -1,9 +1,9 @@
-"""The events that the handler `sql` has kept, as they were when it got them, in the order in which they were received.
+"""The events that the handler `sql` has stored, as it received them, in the order in which they were received.
 
-An event is read anew from its record (`raw`). What a column holds as it would be written for that event is the event's
-own; where the two differ, the column is believed: the record also carries what stood beside `data` in its callback.
-Columns alone cannot give an event back, as texts in them are cut and cleaned (`texts`); so the ids of jobs, which stand
-beside the record, come back as their columns have them: whole up to 400 characters, NUL as its picture.
+An event is parsed again from its record (`raw`). Then its fields are compared with the columns: where a column differs
+from what would be written for the parsed event, the column's value is used. The columns alone are not enough, because
+long texts are cut in them (`texts`). The ids of jobs are not part of the record, so they are restored from their
+columns: complete up to 400 characters, NUL as ␀.
 """
 
 import heapq
@@ -19,15 +19,15 @@ from workers.handlers.sql import history, writer
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.tables import replies, statuses
 
-# A page of long texts is some tens of MiB. Between two pages no transaction is open, however long the reader takes.
+# A page of long texts takes some tens of MiB. No transaction is open between two pages, however slow the reader is.
 _PAGE_ROWS: Final = 500
-# A column that is called otherwise than the event's field.
+# Columns whose name differs from the event's field.
 _FIELDS: Final = {"event_id": "id"}
 _TABLES: Final[dict[str, Any]] = {"report": statuses, "reply": replies}
 
 
 def count_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime, until: datetime) -> int:
-    """Count the events of these kinds that were received from `since` to before `until`. Raises DatabaseUnavailable."""
+    """Return how many events of these kinds came from `since` to before `until`. Raise DatabaseUnavailable."""
     with history.open_connection(address) as connection:
         counts = (
             connection.scalar(select(func.count()).select_from(table).where(*_within(table, since, until)))
@@ -38,9 +38,9 @@ def count_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetim
 
 
 def read_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime, until: datetime) -> Iterator[Event]:
-    """Give these events, in the order in which they were received, read as they are asked for.
+    """Yield these events in the order in which they were received; pages are read when needed.
 
-    Raises DatabaseUnavailable, also in the midst of it.
+    Raise DatabaseUnavailable, also between two events.
     """
     tables = [table for kind, table in _TABLES.items() if kind in kinds]
     rows = heapq.merge(*(_rows(address, table, since, until) for table in tables), key=lambda row: row["received_at"])
@@ -48,7 +48,7 @@ def read_events(address: DatabaseUrl, *, kinds: Collection[str], since: datetime
 
 
 def restore_event(row: dict[str, Any]) -> Event:
-    """Give the event that a row of `statuses` or `replies` stands for."""
+    """Return the event of a row of `statuses` or `replies`."""
     raw = msgspec.json.decode(row["raw"])
     metadata = {"source": row["source"], "received_at": row["received_at"]}
     known = {_FIELDS.get(column, column): value for column, value in row.items()} | {"raw": raw}
@@ -61,7 +61,7 @@ def restore_event(row: dict[str, Any]) -> Event:
 
 
 def _with_column_values(event: Event, row: dict[str, Any], known: dict[str, Any]) -> Event:
-    """Give `event` with the values of those columns that would not be what they are if it were the one written."""
+    """Return `event` with the values of those columns that differ from what would be written for it."""
     written = writer.event_row(event)
     differing = (_FIELDS.get(column, column) for column in row if column != "raw" and written[column] != row[column])
     return msgspec.structs.replace(event, **{field: known[field] for field in differing})

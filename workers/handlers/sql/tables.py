@@ -1,6 +1,6 @@
-"""The tables as this release reads and writes them; `migrations` makes them, and a test compares the two.
+"""The tables as this release reads and writes them. `migrations` creates them; a test compares the two.
 
-Their names begin with `callbacks_`, so that they can live in a database that has tables of its own. Times are UTC.
+Their names begin with `callbacks_`, so that the database may have other tables too. Times are UTC.
 Texts compare by code point everywhere: PostgreSQL's collation "C", SQLite's BINARY, Python's str.
 """
 
@@ -9,24 +9,24 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, Column, DateTime, Dialect, Index, MetaData, Table, Text, TypeDecorator
 
-# Alembic's own, here under a name that no other user of Alembic in the same database has.
+# Alembic's version table, with a name that differs from those of other applications in the same database.
 VERSION_TABLE: Final = "callbacks_schema"
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time with its zone in Python; in SQLite, which has no times, text in UTC: 2015-09-25 07:12:54.145000."""
+    """A time with its zone in Python; text in UTC in SQLite, which has no times: 2015-09-25 07:12:54.145000."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the time to write."""
+        """Return the value to write."""
         if value is None or dialect.name != "sqlite":
             return value
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Give the time that was read."""
+        """Return the time that was read."""
         if value is None:
             return None
         time: datetime = value
@@ -34,13 +34,13 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 def text_type() -> Text:
-    """Give the type of texts."""
+    """Return the column type of texts."""
     return Text().with_variant(Text(collation="C"), "postgresql")
 
 
 metadata: Final = MetaData()
 
-# One row for each message: what is known of it now (`lattice`).
+# One row for each message, with its current status (`current_status`).
 messages: Final = Table(
     "callbacks_messages",
     metadata,
@@ -72,7 +72,7 @@ messages: Final = Table(
     Index("callbacks_messages_last_received_at", "last_received_at"),
 )
 
-# One row for each report: every status that any message reached.
+# One row for each report.
 statuses: Final = Table(
     "callbacks_statuses",
     metadata,
@@ -95,7 +95,7 @@ statuses: Final = Table(
     Index("callbacks_statuses_received_at", "received_at"),
 )
 
-# One row for each recipient's message.
+# One row for each reply.
 replies: Final = Table(
     "callbacks_replies",
     metadata,

@@ -1,7 +1,7 @@
-"""One batch of events into the tables: each event's effect once, in the transaction that the caller opened.
+"""Writes a batch of events to the tables, each with one effect, in the caller's transaction.
 
-Two workers may write the same messages at the same time. An event is whose insert succeeds (its id is the primary
-key); a message's row is changed by an upsert that takes the greatest and the least, under the row's own lock.
+Several workers may write the same messages at the same time. Only the worker whose insert succeeds applies an event
+(its id is the primary key); a message's row is changed by an upsert with maxima and minima, under the row's lock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ _MAX_INTEGER: Final = 2**63 - 1
 
 
 def write_events(connection: Connection, events: Iterable[Event]) -> None:
-    """Write `events`, of which any may have been written before, by us or by somebody else at this moment.
+    """Write `events`; any of them may have been written before, or be written by another process now.
 
-    Rows go in sorted by their keys, so that two workers wait for each other in the same order, never in a circle.
+    Rows are written in the order of their keys, so that workers cannot deadlock.
     """
     statuses: dict[str, TableRow] = {}
     replies: dict[str, TableRow] = {}
@@ -36,7 +36,7 @@ def write_events(connection: Connection, events: Iterable[Event]) -> None:
 
 
 def event_row(event: Event) -> TableRow:
-    """Give the row that is to stand for an event in its own table, `statuses` or `replies`."""
+    """Return the row of an event in its table, `statuses` or `replies`."""
     return _status_row(event) if event.kind == "report" else _reply_row(event)
 
 
@@ -80,12 +80,12 @@ def _reply_row(event: ReplyEvent) -> TableRow:
 
 
 def _integer(value: int | None) -> int | None:
-    """Give what a column of 64 bits holds; a code beyond them stands in `raw` alone."""
+    """Return `value` if it fits into 64 bits, else None; `raw` has it in any case."""
     return value if value is not None and -_MAX_INTEGER <= value <= _MAX_INTEGER else None
 
 
 def _insert_new(connection: Connection, table: Table, rows: dict[str, TableRow]) -> list[TableRow]:
-    """Insert the rows whose event is not there, and give those."""
+    """Insert the rows of events that are not in the table, and return those."""
     statement, values = _insert_statement(connection, table, [rows[event_id] for event_id in sorted(rows)])
     statement = statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(table.c.event_id)
     return [rows[event_id] for event_id in connection.execute(statement, values).scalars()]
@@ -103,16 +103,16 @@ def _upsert(connection: Connection, rows: list[TableRow]) -> None:
         changes[name] = case((new[name] < old[name], new[name]), else_=func.coalesce(old[name], new[name]))
     statement = statement.on_conflict_do_update(index_elements=["message_id"], set_=changes)
     if connection.dialect.name == "sqlite":
-        # What is returned is of no use, but makes SQLAlchemy send a thousand rows in a statement instead of one.
+        # The result is not used, but RETURNING makes SQLAlchemy send a thousand rows in a statement instead of one.
         statement = statement.returning(old.message_id)
     connection.execute(statement, values).close()
 
 
 def _insert_statement(connection: Connection, table: Table, rows: Sequence[TableRow]) -> tuple[Any, Any]:
-    """Give an INSERT of the rows in their order, to be completed, and the values to execute it with.
+    """Return an INSERT of the rows in their order, to be completed, and its parameters.
 
-    PostgreSQL gets all rows as one parameter, in JSON. With a parameter for each value a thousand rows are 15,000 of
-    them, and their names, found anew in every statement, took three quarters of the handler's time (P13).
+    PostgreSQL gets all rows as one parameter in JSON. With one parameter for each value, a thousand rows have 15,000,
+    and handling their names took three quarters of the handler's time (P13).
     """
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table), rows
@@ -122,6 +122,6 @@ def _insert_statement(connection: Connection, table: Table, rows: Sequence[Table
         .table_valued(*(column(each.name, each.type) for each in table.columns), name="given")
         .render_derived(with_types=True)
     )
-    # Without this it would be in their order too, but nobody promises it.
+    # PostgreSQL keeps the order without this too, but does not guarantee it.
     chosen = select(*(given.c[name] for name in names)).order_by(*(given.c[key.name] for key in table.primary_key))
     return postgresql.insert(table).from_select(names, chosen), {"rows": msgspec.json.encode(rows).decode()}

@@ -1,5 +1,5 @@
-"""The handler `stream`: every event as one entry of a Redis stream.
+"""The handler `stream`: adds each event as one entry to a Redis stream.
 
-handler   what the worker calls: the settings, and what an error of Redis means for the events
-target    the stream: entries that are added once, in one round trip for a batch
+handler        what the worker loads: the settings, and what an error of Redis means for the events
+redis_stream   adds each event once, with one round trip for a batch
 """

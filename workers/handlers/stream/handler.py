@@ -1,11 +1,11 @@
-"""The handler `stream`: every event as one entry of a Redis stream, for any consumer that speaks Redis.
+"""The handler `stream`: adds each event as one entry to a Redis stream, for any consumer of Redis streams.
 
-    CALLBACKS_STREAM_URL      the Redis: redis://, rediss://, unix:// or redis+sentinel://; REDIS_URL's by default
+    CALLBACKS_STREAM_URL      the Redis: redis://, rediss://, unix:// or redis+sentinel://; default: REDIS_URL
     CALLBACKS_STREAM_KEY      the stream, `callbacks` by default
-    CALLBACKS_STREAM_MAXLEN   about how many entries it keeps, the latest: 100,000, some 80 MB; empty: all
+    CALLBACKS_STREAM_MAXLEN   about how many of the latest entries are kept: 100,000 (about 80 MB); empty: all
 
-An entry's fields are `id`, `kind` and `event`, the one JSON. An event that comes again has one entry, unless 100,000
-others came in between. While that Redis is away, full, or may only be read, all events wait.
+An entry has the fields `id`, `kind` and `event` (the JSON of the event). A repeated event has one entry, unless 100,000
+others came in between. While that Redis is unavailable, full or read-only, the queue pauses.
 """
 
 import functools
@@ -22,19 +22,19 @@ from callbacks import redis as connections
 from workers.handlers.stream.redis_stream import RedisStream
 
 _KEY: Final = "callbacks"
-# Where it is REDIS_URL's, the stream takes memory that the service itself may need.
+# Bounded by default: in the Redis of REDIS_URL the stream uses memory that the service itself may need.
 _DEFAULT_MAXLEN: Final = "100000"
-# How the service's own keys begin.
+# The service's own keys begin with these.
 _RESERVED_PREFIXES: Final = ("cb:", "rq:")
-# A Redis that restarts or fails over is back in seconds; one that is full, or was named wrongly, needs a person.
+# A restart or failover of Redis takes seconds. A wrong key or a missing URL needs an operator.
 _PAUSE_SECONDS: Final = 3.0
 _LONG_PAUSE_SECONDS: Final = 30.0
-# Connecting (3 s) and one answer (30 s) give up before this.
+# Longer than the time-outs for connecting (3 s) and for one reply (30 s).
 _TIMEOUT_SECONDS: Final = 60
 
 
 class EventStream:
-    """Adds events to one stream, for as long as a worker process lives."""
+    """Adds events to one stream in one worker process."""
 
     def __init__(self, url: str, key: str, *, max_entries: int | None) -> None:
         self._url = url
@@ -44,7 +44,7 @@ class EventStream:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables. Raises ValueError, which names the one that is wrong and quotes nothing secret."""
+        """Return the stream that the variables describe. Raise ValueError, which names the wrong variable."""
         url = environ.get("CALLBACKS_STREAM_URL", "").strip() or environ.get("REDIS_URL", "").strip()
         if url:
             try:
@@ -53,7 +53,9 @@ class EventStream:
                 raise ValueError(f"CALLBACKS_STREAM_URL: {exc}") from None
         key = environ.get("CALLBACKS_STREAM_KEY", "").strip() or _KEY
         if key.startswith(_RESERVED_PREFIXES):
-            raise ValueError(f"CALLBACKS_STREAM_KEY: {key!r}: keys that begin with cb: or rq: are the service's own")
+            raise ValueError(
+                f"CALLBACKS_STREAM_KEY: {key!r} keys that begin with cb: or rq: are the service's own: use another"
+            )
         max_entries = environ.get("CALLBACKS_STREAM_MAXLEN", _DEFAULT_MAXLEN).strip()
         if max_entries and (not re.fullmatch(r"[0-9]{1,15}", max_entries) or int(max_entries) < 1):
             raise ValueError(
@@ -63,14 +65,14 @@ class EventStream:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Close at the end what was opened."""
+        """Close the connection at the end."""
         try:
             yield
         finally:
             self.close()
 
     def add(self, events: Sequence[Event]) -> None:
-        """Add the events. Raises Pause while Redis takes none."""
+        """Add the events. Raise Pause while Redis accepts none."""
         if not self._url:
             raise Pause(_LONG_PAUSE_SECONDS, "neither CALLBACKS_STREAM_URL nor REDIS_URL is set")
         if self._client is None:
@@ -79,10 +81,10 @@ class EventStream:
             RedisStream(self._client, self._key, max_entries=self._max_entries).add(events)
         except (redis.RedisError, OSError) as exc:
             self.close()
-            # Not `from`: it is no error of the handler's, and the reason says all of it.
+            # `from None`: the reason says it all, and it is not a bug in the handler.
             raise self._pause(exc) from None
         except BaseException:
-            self.close()  # our time is up: an answer may still come, and would be taken for the next one's
+            self.close()  # after a time-out a late reply would be read as the reply to the next command
             raise
 
     def close(self) -> None:
@@ -100,7 +102,7 @@ class EventStream:
         return Pause(_PAUSE_SECONDS, f"{where}: {words}")
 
 
-# Read once, before the first event. Not when the module is loaded: others than this handler's workers load it too.
+# Read at the first event, not on import: processes that do not run this handler import the module too.
 @functools.cache
 def _stream() -> EventStream:
     return EventStream.from_environ(os.environ)
@@ -108,7 +110,7 @@ def _stream() -> EventStream:
 
 @contextmanager
 def lifespan() -> Iterator[None]:
-    """Keep the connection of this process."""
+    """Hold this process's connection while the worker runs."""
     with _stream().open():
         yield
 

@@ -1,18 +1,18 @@
-// What makes the lists and the acts handier where scripts run; without them every page works as well.
+// Conveniences of the failure and action pages. Every page also works without scripts.
 "use strict";
 
-// One box ticks all of a page.
+// One checkbox selects all on the page.
 for (const head of document.querySelectorAll("table.entries th.tick")) {
   const boxes = head.closest("table").querySelectorAll("td.tick input");
   const all = document.createElement("input");
   all.type = "checkbox";
-  all.setAttribute("aria-label", "Tick all on this page");
+  all.setAttribute("aria-label", "Select all on this page");
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; });
   head.replaceChildren(all);
 }
 
-// An act that is under way is looked at again, until it has ended.
-const again = async () => {
+// Refresh a running action until it has ended.
+const refresh = async () => {
   const shown = document.getElementById("action");
   const address = shown && shown.dataset.refresh;
   if (!address) return;
@@ -20,7 +20,7 @@ const again = async () => {
     const answer = await fetch(address, { headers: { accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("action");
     if (page && page.dataset.refresh) {
-      // Only what changes, so that the button that is in focus stays.
+      // Replace only what changes, so that a focused button keeps the focus.
       for (const part of ["[role=status]", "progress"]) {
         const [now, then] = [page.querySelector(part), shown.querySelector(part)];
         if (now && then) then.replaceWith(now);
@@ -28,7 +28,7 @@ const again = async () => {
     } else if (page) {
       shown.replaceWith(page);
     }
-  } catch { /* asked again below: the page says what it knew last */ }
-  setTimeout(again, 1000);
+  } catch { /* tried again below; the page keeps its last state */ }
+  setTimeout(refresh, 1000);
 };
-setTimeout(again, 1000);
+setTimeout(refresh, 1000);

@@ -1,20 +1,20 @@
-// Keeps a page up to date with what the server sends: HTML that it has made, put in place of what stood there before.
-//   data-follow="URL"   the element that is kept up to date; in a form's page, data-form="ID" names what is sent along
-//   data-pause="ID"     the button that stops it
-// The stream is read with fetch, not EventSource: its form is posted, so that no number of a person stands in a URL.
+// Keep a page up to date: replace its content by the HTML that the server sends.
+//   data-follow="URL"   the element to update; data-form="ID" names a form whose fields are sent with the request
+//   data-pause="ID"     the button that pauses updates
+// fetch reads the stream, not EventSource: the form is posted, so that no phone number appears in a URL.
 "use strict";
 
 const RETRY_MS = 3000;
-const MOST_ROWS = 200;
+const MAX_ROWS = 200;
 
-const place = document.querySelector("[data-follow]");
+const target = document.querySelector("[data-follow]");
 const state = document.querySelector("[data-state]");
-const pause = document.getElementById(place.dataset.pause);
-const form = document.getElementById(place.dataset.form);
+const pause = document.getElementById(target.dataset.pause);
+const form = document.getElementById(target.dataset.form);
 let stopped = new AbortController();
 let paused = false;
 
-function say(text) {
+function showState(text) {
   if (state.textContent !== text) state.textContent = text;
 }
 
@@ -25,14 +25,14 @@ function parsed(html) {
 // Only the parts that differ are replaced, so that a selection or the focus elsewhere stays.
 function replace(html) {
   const fresh = parsed(html);
-  const same = fresh.children.length === place.children.length
-    && [...fresh.children].every((part, index) => part.id === place.children[index].id);
+  const same = fresh.children.length === target.children.length
+    && [...fresh.children].every((part, index) => part.id === target.children[index].id);
   if (!same) {
-    place.replaceChildren(...fresh.childNodes);
+    target.replaceChildren(...fresh.childNodes);
     return;
   }
   [...fresh.children].forEach((part, index) => {
-    const old = place.children[index];
+    const old = target.children[index];
     if (old.isEqualNode(part)) return;
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     old.replaceWith(part);
@@ -41,16 +41,16 @@ function replace(html) {
 }
 
 function add(html) {
-  place.prepend(...parsed(`<table><tbody>${html}</tbody></table>`).querySelectorAll("tr"));
-  while (place.children.length > MOST_ROWS) place.lastElementChild.remove();
+  target.prepend(...parsed(`<table><tbody>${html}</tbody></table>`).querySelectorAll("tr"));
+  while (target.children.length > MAX_ROWS) target.lastElementChild.remove();
 }
 
 function begin(html) {
-  place.replaceChildren();
+  target.replaceChildren();
   add(html);
 }
 
-const receive = { html: replace, all: begin, rows: add, state: say };
+const receive = { html: replace, all: begin, rows: add, state: showState };
 
 function take(block) {
   let name = "";
@@ -81,7 +81,7 @@ async function follow() {
   while (!own.signal.aborted) {
     try {
       const body = form ? new URLSearchParams(new FormData(form)) : undefined;
-      const answer = await fetch(place.dataset.follow, {
+      const answer = await fetch(target.dataset.follow, {
         method: form ? "POST" : "GET", body, signal: own.signal, headers: { accept: "text/event-stream" },
       });
       if (answer.status === 401 || answer.status === 403) {
@@ -89,14 +89,14 @@ async function follow() {
         return;
       }
       if (answer.ok) {
-        say("Up to date by itself.");
+        showState("Updated automatically.");
         await read(answer);
       }
     } catch {
       if (own.signal.aborted) return;
     }
     if (!own.signal.aborted) {
-      say("No connection: this is old. Trying again…");
+      showState("Connection lost: this may be out of date. Reconnecting…");
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
   }
@@ -106,10 +106,10 @@ pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
   pause.setAttribute("aria-pressed", String(paused));
-  pause.textContent = paused ? "Go on" : "Pause";
+  pause.textContent = paused ? "Resume" : "Pause";
   if (paused) {
     stopped.abort();
-    say("Paused: this is how it was.");
+    showState("Paused: this is not updated.");
   } else {
     follow();
   }

@@ -1,4 +1,4 @@
-"""What Alembic runs around the steps: they go into the transaction that `workers.handlers.sql.schema` has opened."""
+"""Runs Alembic's steps in the transaction that `workers.handlers.sql.schema` opened."""
 
 from alembic import context
 

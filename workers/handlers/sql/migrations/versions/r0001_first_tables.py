@@ -84,8 +84,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Give up: an older release would lose what the newer one has kept."""
-    raise NotImplementedError("there is no way back to an older schema but a backup")
+    """Raise NotImplementedError: an older schema would lose data."""
+    raise NotImplementedError("the schema cannot be downgraded: restore a backup")
 
 
 def _index(table: str, column: str, *more: str) -> None:

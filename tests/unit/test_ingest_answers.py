@@ -1,23 +1,23 @@
-"""The problem documents: each outcome's status, and what no document shows."""
+"""The answers: each outcome's status, and what no answer shows."""
 
 import orjson
 import pytest
 
-from ingest import problems
+from ingest import answers
 from ingest.answers import ACCEPTED, Answer, partly_quarantined, quarantined
 
 EVERY = {
-    "not-json": problems.not_json("byte 4", source="gateway"),
-    "address-not-allowed": problems.address_not_allowed("192.0.2.1"),
-    "not-found": problems.not_found(),
-    "method-not-allowed": problems.method_not_allowed("GET", ("POST",)),
-    "too-slow": problems.too_slow(10.0),
-    "too-large": problems.too_large(1024),
-    "head-too-large": problems.head_too_large(1024),
-    "unsupported-media": problems.form(),
-    "store-unavailable": problems.store_unavailable(30),
-    "overload": problems.overload(),
-    "fault": problems.fault(),
+    "not-json": answers.not_json("byte 4", source="gateway"),
+    "address-not-allowed": answers.address_not_allowed("192.0.2.1"),
+    "not-found": answers.not_found(),
+    "method-not-allowed": answers.method_not_allowed("GET", ("POST",)),
+    "too-slow": answers.body_too_slow(10.0),
+    "too-large": answers.body_too_large(1024),
+    "head-too-large": answers.head_too_large(1024),
+    "unsupported-media": answers.form_not_supported(),
+    "store-unavailable": answers.store_unavailable(30),
+    "overload": answers.overload(),
+    "internal-error": answers.internal_error(),
 }
 
 
@@ -42,22 +42,22 @@ def header(answer: Answer, name: str) -> str | None:
         ("unsupported-media", 415),
         ("store-unavailable", 503),
         ("overload", 503),
-        ("fault", 503),
+        ("internal-error", 503),
     ],
 )
 def test_each_outcome_has_its_status_and_an_rfc_9457_document(name: str, status: int) -> None:
     answer = EVERY[name]
-    told = document(answer)
-    assert isinstance(told, dict)
-    assert answer.status == answer.start["status"] == told["status"] == status
-    assert told["type"] == f"urn:problem-type:callbacks:{name}"
-    assert set(told) == {"type", "title", "status", "detail"}
+    problem = document(answer)
+    assert isinstance(problem, dict)
+    assert answer.status == answer.start["status"] == problem["status"] == status
+    assert problem["type"] == f"urn:problem-type:callbacks:{name}"
+    assert set(problem) == {"type", "title", "status", "detail"}
     assert header(answer, "content-type") == "application/problem+json"
     assert header(answer, "content-length") == str(len(answer.body["body"]))
 
 
-@pytest.mark.parametrize("name", ["store-unavailable", "overload", "fault"])
-def test_what_a_repetition_mends_says_when_to_repeat(name: str) -> None:
+@pytest.mark.parametrize("name", ["store-unavailable", "overload", "internal-error"])
+def test_an_answer_after_which_a_retry_may_help_says_when(name: str) -> None:
     assert header(EVERY[name], "retry-after") == "30"
 
 
@@ -66,8 +66,8 @@ def test_every_503_has_retry_after() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVERY))
-def test_the_connection_ends_exactly_where_a_body_may_be_left_on_it(name: str) -> None:
-    assert (header(EVERY[name], "connection") == "close") == EVERY[name].unread
+def test_the_connection_ends_exactly_if_a_body_may_remain_on_it(name: str) -> None:
+    assert (header(EVERY[name], "connection") == "close") == EVERY[name].body_unread
 
 
 def test_an_answer_can_be_written_before_there_is_a_request() -> None:
@@ -79,7 +79,7 @@ def test_an_answer_can_be_written_before_there_is_a_request() -> None:
 
 
 def test_405_says_what_is_allowed() -> None:
-    assert header(problems.method_not_allowed("PUT", ("GET", "HEAD")), "allow") == "GET, HEAD"
+    assert header(answers.method_not_allowed("PUT", ("GET", "HEAD")), "allow") == "GET, HEAD"
 
 
 def test_the_403_names_the_address() -> None:
@@ -87,7 +87,7 @@ def test_the_403_names_the_address() -> None:
 
 
 def test_an_unknown_token_and_an_unknown_path_look_alike() -> None:
-    assert problems.not_found() == problems.not_found()
+    assert answers.not_found() == answers.not_found()
 
 
 def test_the_answers_that_are_200() -> None:

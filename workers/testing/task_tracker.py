@@ -1,6 +1,7 @@
-"""Tasks that a handler leaves running on its event loop when its worker has stopped.
+"""Finds tasks that a handler leaves running on its event loop when its worker has stopped.
 
-Its own are those that its calls or its lifespan began, or that one of these began; others on the loop are the worker's.
+The handler's tasks are those started by its calls, by its lifespan, or by one of its tasks. Other tasks are the
+worker's.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from workers.declaration import Handler
 
 
 def track(handler: Handler) -> tuple[Handler, list[str]]:
-    """Give `handler` so that the list beside it has, once its worker is closed, the tasks that ran on, in words."""
+    """Return a tracked copy of `handler`, and a list that names its running tasks after its worker was closed."""
     left: list[str] = []
     if not handler.is_async:
         return handler, left
@@ -31,7 +32,7 @@ def track(handler: Handler) -> tuple[Handler, list[str]]:
         _add_current_task(own)
         async with _as_async(nullcontext() if handler.lifespan is None else handler.lifespan()):
             yield
-        # After the handler's own, which may have ended what its calls had begun.
+        # After the handler's own lifespan, which may end tasks that its calls started.
         running = {task for task in own if not task.done()} - {asyncio.current_task()}
         left.extend(f"task {task.get_name()}: {task.get_coro()!r}" for task in running)
 

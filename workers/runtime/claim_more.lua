@@ -1,13 +1,12 @@
--- Give a run that goes on more of the jobs that wait in its queue. Nothing, if it has lost its job meanwhile: whoever
--- goes on with that job would not know of them. Nothing either while the handler is paused, or until it is claimed that the
--- pause is over.
+-- Claim more waiting jobs for a run in progress. Claims nothing if the run has lost its job, because the worker that has
+-- taken over that job would not know of them, and nothing while the handler is paused or its pause is being probed.
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
--- Gives {{id, progress, data, finished, items}, …}
+-- Returns {{id, progress, data, finished, items}, …}
 local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'isolated')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
--- A job that killed a worker or failed runs alone, as in claim.lua: others would count as its progress.
+-- A job with which a worker died, or that failed, runs alone, as in claim.lua: others would count as its progress.
 if own[4] or own[5] or own[6] then return result end
 if read_pause(KEYS[4]) then return result end
 if redis.call('LLEN', KEYS[1]) == 0 then return result end

@@ -1,7 +1,7 @@
 """What a repetition runs on: a fresh Redis, as durable as production's, and real processes; gone when it ends.
 
 Everything a stage starts is on 127.0.0.1 at free ports, keeps its files in one temporary folder on a disk, and ends
-with whoever started it, however that one ends (see callbacks/cli/exit_with_parent.py).
+when the process that started it, however that one ends (see callbacks/cli/exit_with_parent.py).
 """
 
 import os
@@ -34,7 +34,7 @@ class MeasurementFailed(Exception):
     """A measurement that did not do what it was to measure, so that its figure would mean nothing."""
 
 
-class TestbedProcess:
+class DeployedProcess:
     """A process of a stage."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -51,7 +51,7 @@ class TestbedProcess:
         return self._log.read_text(errors="replace")
 
     def process_ids(self) -> Iterator[int]:
-        """Give its pid and those of its children."""
+        """Yield its pid and those of its children."""
         yield self.pid
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         yield from map(int, listed.split())
@@ -74,12 +74,14 @@ class TestbedProcess:
             child_processes.stop(self.process, seconds=_STOP_SECONDS)
 
 
-class Testbed:
+class Deployment:
     """A Redis and the processes beside it.
 
     Redis rewrites its file when it has doubled: that is production, and comes at moments of its own. Comparisons of
     a few seconds switch it off for all contestants alike (`rewrites=False`).
     """
+
+    __test__ = False  # its name does not make it a class of tests
 
     def __init__(self, *, rewrites: bool = False) -> None:
         self._rewrites = rewrites
@@ -109,7 +111,7 @@ class Testbed:
 
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, *, nice: int = 0
-    ) -> TestbedProcess:
+    ) -> DeployedProcess:
         """Start a process in the repository's folder, with REDIS_URL set; stopped in reverse order at the end."""
         self._number += 1
         log = self.folder / f"{self._number}.log"
@@ -122,11 +124,11 @@ class Testbed:
                 | dict(environment or {}),
                 output=output,
             )
-        started = TestbedProcess(name, process, log)
+        started = DeployedProcess(name, process, log)
         self._stack.callback(started.stop)
         return started
 
-    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> TestbedProcess:
+    def callbacks(self, *arguments: str, handlers: str = "benchmarks.handlers", **environment: str) -> DeployedProcess:
         """Start `callbacks …`."""
         settings = {
             "CALLBACKS_TOKENS": f"benchmark={TOKEN}",
@@ -142,11 +144,11 @@ class Testbed:
         )
 
     def web(self, *, processes: int = 1) -> "TargetUrl":
-        """Start `callbacks web`, wait until it answers, and give where status callbacks go."""
+        """Start `callbacks web`, wait until it answers, and return the URL of status callbacks."""
         return self.web_process(processes=processes)[0]
 
-    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, TestbedProcess]":
-        """Do the same, and give the process too."""
+    def web_process(self, *, processes: int = 1, **environment: str) -> "tuple[TargetUrl, DeployedProcess]":
+        """Do the same, and return the process too."""
         url = TargetUrl(free_port(), f"/callbacks/{TOKEN}/status")
         started = self.callbacks("web", "--port", str(url.port), WEB_CONCURRENCY=str(processes), **environment)
         started.wait_until(url.answers, "its first answer")
@@ -164,7 +166,7 @@ class TargetUrl:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def answers(self) -> bool:
-        """Tell whether somebody listens."""
+        """Return whether the server answers."""
         with socket.socket() as probe:
             probe.settimeout(1.0)
             if probe.connect_ex(("127.0.0.1", self.port)) != 0:
@@ -177,7 +179,7 @@ class TargetUrl:
                 return False
 
     def request(self, body: bytes) -> bytes:
-        """Give the POST of `body`, as the gateway sends it."""
+        """Return the POST of `body`, as the gateway sends it."""
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -1,0 +1,61 @@
+"""The parts of pages that are made from the code and from the benchmarks' results: `make docs` writes them.
+
+Each part is between two marks, `<!-- NAME: … -->` and `<!-- /NAME -->`. A test fails if a part is not what would be
+written now.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from benchmarks import sizing, summary, table
+from benchmarks.command import RESULTS
+from shared import settings
+from tests.docs import pages
+from workers.handlers.forward.rules import RULES
+
+_WORDS: Final = ("none", "standard output")
+
+
+def settings_table() -> Iterator[str]:
+    """Yield the table of all settings."""
+    yield "| variable | default | meaning |"
+    yield "|---|---|---|"
+    for row in settings.table_rows():
+        default = row.default if row.default.startswith(_WORDS) else f"`{row.default}`"
+        yield f"| `{row.variable}` | {default} | {row.help} |"
+
+
+def forward_table() -> Iterator[str]:
+    """Yield the table of what the handler `forward` makes of an answer."""
+    yield "| `forward` receives | the event | the target |"
+    yield "|---|---|---|"
+    for row in RULES:
+        yield f"| {row.answers} | {row.event.value} | {row.target.value} |"
+
+
+# Page, first mark, and what is between it and its end.
+PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
+    ("README.md", table.BEGIN_SUMMARY, lambda: summary.lines(table.read(RESULTS))),
+    ("docs/performance.md", table.BEGIN, lambda: table.lines(table.read(RESULTS))),
+    ("docs/performance.md", table.BEGIN_SIZING, lambda: sizing.lines(table.read(RESULTS))),
+    ("docs/settings.md", "<!-- settings: made by make docs -->", settings_table),
+    ("docs/built-in-handlers.md", "<!-- forward: made by make docs -->", forward_table),
+)
+
+
+def written(text: str, begin: str, lines: Iterator[str]) -> str:
+    """Return `text` with the lines between the mark and its end."""
+    name = begin.split()[1].rstrip(":")
+    return table.replace_table(text, "\n".join(lines), begin=begin, end=f"<!-- /{name} -->")
+
+
+def main() -> None:
+    """Write each part into its page."""
+    for page, begin, lines in PARTS:
+        path = Path(pages.REPOSITORY / page)
+        path.write_text(written(path.read_text(encoding="utf-8"), begin, lines()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

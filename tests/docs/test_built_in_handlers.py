@@ -1,0 +1,56 @@
+"""docs/built-in-handlers.md is so: its handlers and options are those of the code, its settings make a handler."""
+
+import json
+import re
+import shutil
+from importlib.metadata import entry_points, metadata
+from pathlib import Path
+
+import pytest
+
+from tests.docs import pages
+from tests.docs.pages import Block, with_blocks
+from tests.docs.shell import shell
+from workers.handlers.forward import options, targets
+
+PAGE = "docs/built-in-handlers.md"
+
+
+def test_its_table_names_the_handlers_that_come_with_the_service() -> None:
+    named = [cells[0].strip("`") for cells in pages.rows(PAGE, "name", "what it does", "a repeated event")]
+    installed = {point.name for point in entry_points(group="callbacks.handlers") if point.value.startswith("workers.")}
+
+    assert set(named) == installed
+    for name in named:
+        assert any(heading.startswith(f"`{name}`") for heading in pages.headings(PAGE)), f"{name} has no section"
+
+
+@with_blocks(PAGE, "`sql`: every message in a database", "`forward`: events to your HTTP services")
+def test_its_settings_make_a_handler(blocks: list[Block], tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl on the PATH")
+    for block, name in zip(blocks, ("sql", "forward"), strict=True):
+        install, *exports = block.text.splitlines()
+        listed = shell("\n".join([*exports, "callbacks handlers --json"]), tmp_path)
+
+        lines = [json.loads(line) for line in listed.stdout.splitlines()]
+        assert [line["name"] for line in lines if line["kind"] == "named"] == [name], listed.stderr
+        assert_extras(install)
+
+
+def assert_extras(install: str) -> None:
+    (extras,) = re.findall(r"^pip install '\.\[([\w,]+)\]'$", install)
+    offered = metadata("callbacks").get_all("Provides-Extra", [])
+    for extra in extras.split(","):
+        assert extra in offered
+
+
+def test_its_options_of_a_target_are_those_of_the_code() -> None:
+    rows = pages.rows(PAGE, "option", "default", "meaning")
+    named = {name for cells in rows for name in re.findall(r"`_(\w+)`", cells[0])}
+
+    assert named == set(options.PARSERS)
+    defaults = {cells[0].strip("`"): cells[1] for cells in rows}
+    assert defaults["_TIMEOUT_SECONDS"] == f"{targets.TIMEOUT_SECONDS:.0f}"
+    assert defaults["_CONCURRENCY"] == str(targets.CONCURRENCY)
+    assert f"up to {targets.CONCURRENCY} at the same time" in pages.text(PAGE)

@@ -1,0 +1,26 @@
+"""docs/guarantees.md is so: its tables have the settings and the statuses of the code."""
+
+import re
+from typing import get_args
+
+from ingest import answers
+from shared import settings
+from tests.docs import pages
+
+PAGE = "docs/guarantees.md"
+
+
+def test_its_table_has_each_level_of_durability() -> None:
+    rows = pages.rows(PAGE, "`CALLBACKS_DURABILITY`", "a 200 survives", "it does not survive")
+
+    assert [re.findall(r"`(\w+)`", cells[0])[0] for cells in rows] == list(get_args(settings.Durability))
+    assert "(default)" in rows[0][0]
+    assert settings.load({}).durability == "fsync"
+
+
+def test_its_table_has_each_status_that_the_web_process_answers() -> None:
+    rows = pages.rows(PAGE, "case", "answer")
+    statuses = {int(status) for cells in rows for status in re.findall(r"\b[2-5]\d\d\b", cells[1])}
+    answered = {value.status for value in vars(answers).values() if isinstance(value, answers._Problem)}
+
+    assert statuses == answered | {200}

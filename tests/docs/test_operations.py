@@ -1,0 +1,92 @@
+"""docs/operations.md, the runbook: a section for each alert, and commands and numbers that are real."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from shared import memory
+from tests.acceptance.processes import REPOSITORY, run
+from tests.deploy.deployment import TOKEN
+from tests.docs import pages
+from tests.docs.pages import Block, with_blocks
+from tests.integration.runtime import stored_formats
+from tests.redis_server import RedisServer
+from workers.runtime import headroom
+
+PAGE = "docs/operations.md"
+ALERTS = (REPOSITORY / "deploy" / "prometheus" / "alerts.yml").read_text()
+# Of each alert, where it sends the person whom it wakes.
+LINKS = re.findall(r"alert: (\w+)\n(?:.*\n)*?\s+runbook_url: docs/operations\.md#(\w+)", ALERTS)
+
+
+def test_there_are_alerts() -> None:
+    assert len(LINKS) > 10
+    assert len(LINKS) == ALERTS.count("alert: ")
+
+
+@pytest.mark.parametrize(("alert", "anchor"), LINKS)
+def test_each_alert_leads_to_its_section(alert: str, anchor: str) -> None:
+    assert anchor == alert.lower()
+    assert len(pages.section(PAGE, alert)) > 50
+
+
+@with_blocks(PAGE, "Many dead letters", "CallbacksQuarantineGrowing", "CallbacksAuditDifference")
+def test_each_command_runs(blocks: list[Block], redis_server: RedisServer, tmp_path: Path) -> None:
+    environment = {"REDIS_URL": redis_server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"}
+    for command in (line for block in blocks for line in block.text.splitlines()):
+        program, *words = shlex.split(command.replace("HANDLER", "shop"))
+        with redis_server.client(decode_responses=False) as client:
+            client.flushall()
+            if "HANDLER" in command:
+                stored_formats.put_back(
+                    client, stored_formats.read(stored_formats.STORED / "0.1.0.json")
+                )  # with dead letters of `shop`
+
+        ended = run(*words, cwd=tmp_path, environment=environment)
+
+        assert program == "callbacks"
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@with_blocks(PAGE, "Rotating tokens and passwords")
+def test_a_user_of_redis_may_have_two_passwords_for_a_while(blocks: list[Block], redis_server: RedisServer) -> None:
+    (block,) = blocks
+    (line,) = re.findall(r"ACL SETUSER .*$", block.text, re.MULTILINE)
+    with redis_server.client() as client:
+        command: Any = client.execute_command
+        command("ACL", "SETUSER", "web", "on", ">old")
+        command(*shlex.split(line))
+        for password in ("old", "NEW-PASSWORD"):
+            with (
+                redis_server.client(username="web", password=password) as web,
+                pytest.raises(redis.exceptions.NoPermissionError),
+            ):
+                web.get("x")  # signed in, and allowed nothing
+        with redis_server.client(username="web", password="third") as web, pytest.raises(redis.AuthenticationError):
+            web.get("x")
+        client.acl_deluser("web")
+
+
+def test_its_shares_of_memory_are_those_of_the_code() -> None:
+    shares = [cells[0] for cells in pages.rows(PAGE, "share of `maxmemory`", "what stops")]
+
+    assert shares == [
+        *(f"{share * 100:.0f} %" for share in (memory.FAILURES_SHARE, memory.CALLBACKS_SHARE, memory.FAN_OUT_SHARE)),
+        "never",
+    ]
+    text = pages.section(PAGE, "CallbacksRedisMemory")
+    assert f"Above {memory.CALLBACKS_SHARE * 100:.0f} %" in text
+    assert f"It resumes below {headroom._RESUME_BELOW * 100:.0f} %" in text
+    assert f"one is tried every {headroom._PAUSE_SECONDS:.0f} s" in text
+
+
+def test_its_picture_is_there() -> None:
+    sources = re.findall(r'(?:src|srcset)="([^"]+)"', pages.text(PAGE))
+
+    assert len(sources) == 3
+    for source in sources:
+        assert (REPOSITORY / "docs" / source).is_file(), source

@@ -1,0 +1,216 @@
+"""Events are fanned out in chunks: the new ones are marked, counted and enqueued for each handler that wants them (I2).
+
+A chunk holds items of one or more jobs, in order, and the ends of jobs; one step settles all of it.
+
+One Lua script does all of it; this module knows the order of its arguments. What is done cannot be undone, so the step
+waits while Redis is unavailable, and a second call after a lost answer changes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, Self, TypeAlias
+
+import redis
+from msgspec import Struct
+
+from shared import keys, live, queues
+from shared.batches import Accepted
+from workers.runtime import headroom, scripts
+from workers.runtime.claim import ClaimedJob
+from workers.runtime.headroom import Headroom
+from workers.runtime.redis_retry import never_stopping, retry_while_unavailable
+from workers.runtime.run_errors import StaleRun
+from workers.runtime.settlement import (
+    Argument,
+    FanOutEvent,
+    NewFailure,
+    Settlement,
+    append_list,
+    failure_arguments,
+    flatten,
+    settlement_arguments,
+)
+
+# What a record of a batch was read as: an event, or a failure that stands for one or more records.
+RecordResult: TypeAlias = FanOutEvent | NewFailure
+
+# Stands for the events where the script puts them; no handler's name contains it.
+_EVENTS: Final = b'"\\u0000"'
+
+
+class DeliveryPlan(Struct, frozen=True):
+    """How to enqueue events for one handler: the most events for a job, and ids for as many jobs as it may take."""
+
+    handler: str
+    max_events: int
+    job_ids: tuple[str, ...]
+
+
+class FanOutGroup(Struct, frozen=True):
+    """Events with the same mask that were fanned out together: how many, and how many of them were new."""
+
+    mask: str
+    total: int
+    new: int
+
+
+class FanOutResult(Struct, frozen=True):
+    """What one step made of events; `groups` is empty if its answer was lost and it was sent again.
+
+    `reused` is how many of the new replies have a `req_uuid` that another reply had before.
+    """
+
+    new: int
+    duplicate: int
+    groups: tuple[FanOutGroup, ...]
+    reused: int = 0
+
+
+class ChunkItem(Struct, frozen=True, gc=False):
+    """An item with its job and the job's progress before it; without an item, the end of the job.
+
+    `origin` is the callback without its body, which may be large.
+    """
+
+    claimed: ClaimedJob
+    start: int
+    origin: Accepted | None = None
+    read: RecordResult | None = None
+
+    @property
+    def end(self) -> int:
+        """The job's progress after the item."""
+        if self.read is None:
+            return self.start
+        return self.start + (self.read.records if isinstance(self.read, NewFailure) else 1)
+
+
+class Chunk:
+    """Items that are settled together. It is full with `max_events` items, or with `max_bytes` of events."""
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self.items: list[ChunkItem] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further item may be added."""
+        return len(self.items) >= self._max_events or self._bytes >= self._max_bytes
+
+    def add(self, item: ChunkItem) -> None:
+        """Add the item that follows the last one."""
+        self.items.append(item)
+        if isinstance(item.read, FanOutEvent):
+            self._bytes += len(item.read.event)
+
+    def with_items(self, *items: ChunkItem) -> Self:
+        """Return a chunk with the same limits and these items."""
+        chunk = type(self)(max_events=self._max_events, max_bytes=self._max_bytes)
+        for item in items:
+            chunk.add(item)
+        return chunk
+
+    def halves(self) -> tuple[Self, Self]:
+        """Return its first and its second half: fanned out one after the other, they have the same effect."""
+        middle = len(self.items) // 2
+        return self.with_items(*self.items[:middle]), self.with_items(*self.items[middle:])
+
+    @property
+    def offers(self) -> list[FanOutEvent]:
+        """Its events."""
+        return [item.read for item in self.items if isinstance(item.read, FanOutEvent)]
+
+    @property
+    def unreadable(self) -> list[NewFailure]:
+        """Its records that go to the quarantine."""
+        return [item.read for item in self.items if isinstance(item.read, NewFailure)]
+
+    def settlements(self) -> list[Settlement]:
+        """Return the progress of each job, before and after."""
+        found: list[Settlement] = []
+        first: ChunkItem | None = None
+        for item, following in zip(self.items, [*self.items[1:], None], strict=True):
+            first = first or item
+            if following is None or following.claimed is not item.claimed:
+                ends = item.read is None
+                found.append(Settlement(item.claimed, str(first.start), str(item.end), ends=ends))
+                first = None
+        return found
+
+
+class FanOutStep:
+    """The script, loaded over one connection. `is_stopping()` says whether the worker was asked to stop."""
+
+    def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never_stopping) -> None:
+        self._is_stopping = is_stopping
+        self._headroom = Headroom(partial(headroom.read_memory, connection))
+        self._live = (live.channel(connection), live.MAX_EVENTS_PER_SECOND, live.MAX_BYTES_PER_SECOND)
+        self._script = connection.register_script(
+            scripts.load("types", "arguments", "settlement", "enqueue", "expand/live", "expand/fan_out")
+        )
+
+    def wait_for_room(self) -> bool:
+        """Wait until Redis has room for a fan-out; return False if the worker has to stop before."""
+        return self._headroom.wait_for_fan_out(is_stopping=self._is_stopping)
+
+    def fan_out(
+        self,
+        *,
+        run_id: str,
+        settlements: Iterable[Settlement],
+        mark_seconds: int,
+        deliveries: Iterable[DeliveryPlan],
+        events: Sequence[FanOutEvent],
+        unreadable: Sequence[NewFailure],
+    ) -> FanOutResult:
+        """Enqueue the new ones of `events` for the handlers that want them, and quarantine what is `unreadable`.
+
+        Raise StaleRun if another run has settled any of these items, and redis.RedisError.
+        """
+        arguments = settlement_arguments(run_id, settlements)
+        arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
+        append_list(arguments, [_plan_arguments(plan) for plan in deliveries])
+        groups = _group_events(events)
+        append_list(arguments, groups)
+        append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
+        arguments.append(keys.REUSED_REQ_UUIDS)
+        is_current, *numbers = retry_while_unavailable(
+            lambda: self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE], args=arguments),
+            is_stopping=self._is_stopping,
+        )
+        if not is_current:
+            raise StaleRun
+        new, duplicate, new_of_groups, reused = numbers
+        # Where `_group_events` puts them: the mask, and how many there are.
+        results = tuple(
+            FanOutGroup(str(group[1]), int(group[3]), number)
+            for group, number in zip(groups, new_of_groups, strict=False)
+        )
+        return FanOutResult(new, duplicate, results, reused)
+
+
+def _plan_arguments(plan: DeliveryPlan) -> tuple[Argument, ...]:
+    queue = queues.delivery_queue(plan.handler)
+    # The events are in the middle of the job's data, so the script needs its two ends.
+    head, tail = queues.encode_delivery(plan.handler, [_EVENTS]).split(_EVENTS)
+    fields = queues.job_fields(queue=queue, function=queues.DELIVER_JOB, description="")
+    return (
+        plan.handler,
+        keys.rq_queue(queue),
+        head,
+        tail,
+        *flatten(fields),
+        plan.max_events,
+        keys.job(""),
+        len(plan.job_ids),
+        *plan.job_ids,
+    )
+
+
+def _group_events(events: Sequence[FanOutEvent]) -> list[list[Argument]]:
+    """Group events that differ only in their marks and JSON: the fewer words, the less Redis has to parse."""
+    groups: dict[tuple[str, str, int], list[Argument]] = {}
+    for event in events:
+        groups.setdefault((event.kind, event.mask, len(event.marks)), []).extend((*event.marks, event.event))
+    return [[kind, mask, marks, len(words) // (marks + 1), *words] for (kind, mask, marks), words in groups.items()]

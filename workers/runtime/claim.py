@@ -1,0 +1,140 @@
+"""A run claims jobs: the one that RQ has popped, and as many of those waiting behind it as fit.
+
+Each step is one Lua script, so a job is always either in its queue or on the list of exactly one run.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import redis
+from msgspec import Struct
+
+from shared import keys, progress, queues
+from workers.runtime import completion_journal, scripts
+from workers.runtime.run_errors import HandlerPaused, StaleRun
+
+log = logging.getLogger("callbacks.worker")
+
+_PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
+
+
+class ClaimedJob(Struct, frozen=True):
+    """A job of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
+
+    `coalesced`: it was claimed with the running job, so this service deletes its hash; RQ deletes the running job's.
+    `size_bytes` is the size of its data, 0 for the running job. `items` is how many it was enqueued with, 0 if
+    unknown. `deaths`: how many workers died with it since it last made progress. `finished`: the positions of the items
+    that handlers finished in those workers. `is_probe`: the handler's pause is over if one event, which this run
+    tries first, succeeds.
+    """
+
+    job_id: str
+    progress: str
+    arguments: list[Any]
+    coalesced: bool
+    size_bytes: int = 0
+    deaths: int = 0
+    finished: frozenset[int] = frozenset()
+    is_probe: bool = False
+    items: int = 0
+
+
+class ClaimStep:
+    """The scripts that claim jobs, loaded over one connection. Each method raises redis.RedisError."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        fragments = ("allow_oom", "clock", "pause_state", "requeue_coalesced", "coalesce")
+        self._claim = connection.register_script(scripts.load(*fragments, "claim"))
+        self._claim_more = connection.register_script(scripts.load(*fragments, "claim_more"))
+        self._release = connection.register_script(scripts.load("allow_oom", "types", "release"))
+
+    def claim(
+        self,
+        *,
+        queue: str,
+        job_id: str,
+        own_arguments: Sequence[Any],
+        max_items: int,
+        max_bytes: int,
+        handler: str = "",
+        lease_seconds: float = 0.0,
+    ) -> list[ClaimedJob]:
+        """Claim the running job and those waiting behind it, up to the limits; return all of them, that job first.
+
+        A job that this release cannot read goes to the end of the queue, where it will run alone. After a pause the run
+        that tries one event is the only one for `lease_seconds`. Raise StaleRun if the running job is gone, and
+        HandlerPaused while the `handler` named is paused.
+        """
+        settled, *rest = self._claim(
+            keys=[
+                keys.rq_queue(queue),
+                keys.coalesced(job_id),
+                keys.job(job_id),
+                *([keys.paused(handler)] if handler else []),
+            ],
+            args=[
+                max_items,
+                max_bytes,
+                keys.job(""),
+                keys.COALESCED_PREFIX,
+                math.ceil(lease_seconds * 1000),
+                _PAUSE_KEPT_MS,
+            ],
+        )
+        if settled is None:
+            raise StaleRun
+        if settled == 0:
+            raise HandlerPaused(HandlerPaused.__doc__)
+        deaths, finished, is_probe, items, *others = rest
+        running = ClaimedJob(
+            job_id,
+            settled.decode(),
+            queues.check_version(own_arguments),
+            coalesced=False,
+            deaths=deaths,
+            finished=completion_journal.parse_finished(finished.decode()),
+            is_probe=bool(is_probe),
+            items=int(items or 0),
+        )
+        return [running, *self._read_coalesced(queue, job_id, others)]
+
+    def claim_more(
+        self, *, queue: str, job_id: str, worker: str, max_items: int, max_bytes: int, handler: str
+    ) -> list[ClaimedJob]:
+        """Claim more of the waiting jobs for a handler's run that is in progress in `worker`; return them.
+
+        Returns none if the run has lost its job or the handler is paused. After a redis.RedisError nobody knows whether
+        jobs were claimed, so the running job has to be requeued: its next run finds them.
+        """
+        key_names = [keys.rq_queue(queue), keys.coalesced(job_id), keys.job(job_id), keys.paused(handler)]
+        found = self._claim_more(
+            keys=key_names, args=[max_items, max_bytes, keys.job(""), keys.COALESCED_PREFIX, worker]
+        )
+        return self._read_coalesced(queue, job_id, found)
+
+    def release(self, queue: str, job_id: str, other: str, error: Exception) -> None:
+        """Put `other`, a coalesced job that cannot be read, back into the queue, where it will run alone."""
+        log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other, error)
+        self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
+
+    def _read_coalesced(self, queue: str, job_id: str, found: Iterable[Sequence[bytes]]) -> list[ClaimedJob]:
+        claimed_jobs = []
+        for other, settled, data, finished, items in found:
+            try:
+                claimed = ClaimedJob(
+                    other.decode(),
+                    settled.decode(),
+                    queues.parse_arguments(data),
+                    coalesced=True,
+                    finished=completion_journal.parse_finished(finished.decode()),
+                    size_bytes=len(data),
+                    items=int(items or 0),
+                )
+                progress.parse(claimed.progress)
+            except Exception as exc:  # noqa: BLE001 # one job that cannot be read must not delay the others
+                self.release(queue, job_id, other.decode(), exc)
+                continue
+            claimed_jobs.append(claimed)
+        return claimed_jobs
