@@ -1,4 +1,4 @@
-"""`callbacks backfill`: a new handler is given the past, each event once, and the audit balances."""
+"""`callbacks backfill`: a new handler gets past events, each once, and the audit balances."""
 
 import json
 import signal
@@ -68,7 +68,7 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
 
 
 def known_from_now_on(harness: Harness) -> None:
-    """Have an expand worker start that offers the handler all events."""
+    """Start an expand worker that offers the handler all events."""
     SubscriptionWriter([declaration_of(fresh).name], connection=harness.connection).tick()
 
 
@@ -88,7 +88,7 @@ def totals(
     return read | {"enqueued": enqueued, "already_enqueued": already_enqueued, "already_fanned_out": already_fanned_out}
 
 
-def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
+def test_a_new_handler_gets_past_events_that_match_its_filters_and_none_twice(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -114,7 +114,7 @@ def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
     assert all(0 < harness.connection.ttl(key) <= keys.BACKFILLED_SECONDS for key in given)
 
 
-def test_only_the_kind_and_the_times_asked_for_are_given(
+def test_only_the_given_kind_and_times_are_enqueued(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -125,7 +125,7 @@ def test_only_the_kind_and_the_times_asked_for_are_given(
     assert backfill("--since", "30m") == totals(already_enqueued=1)
 
 
-def test_what_the_handler_was_fanned_out_the_usual_way_is_left_out(
+def test_events_that_the_handler_was_offered_when_they_arrived_are_left_out(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
@@ -148,7 +148,7 @@ def test_what_the_handler_was_fanned_out_the_usual_way_is_left_out(
     assert harness.audit().balances
 
 
-def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
+def test_events_that_it_missed_while_it_was_not_named_are_enqueued_and_no_others(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     now = int(time.time() * 1000)
@@ -207,7 +207,7 @@ def test_killed_while_it_runs_and_run_again_it_gives_each_event_once(
     assert harness.audit().handlers[0].delivered == 2_600
 
 
-def test_it_ends_when_all_is_given_however_much_of_it_waits(
+def test_it_ends_when_everything_is_enqueued_however_much_waits(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -217,7 +217,7 @@ def test_it_ends_when_all_is_given_however_much_of_it_waits(
     assert sum(map(len, harness.waiting_events(fresh))) == 1_000
 
 
-def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothing(
+def test_it_reports_that_the_handler_is_paused(
     harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
@@ -258,7 +258,7 @@ def test_an_unavailable_and_an_empty_database_are_reported(
     assert "no handler is called 'nobody'" in ended.stderr
 
 
-def test_what_is_enqueued_are_the_very_events(
+def test_the_enqueued_events_are_the_same_as_the_stored_ones(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -278,7 +278,7 @@ def test_what_is_enqueued_are_the_very_events(
     assert sorted(got, key=lambda event: event.id) == sorted(given, key=lambda event: event.id)
 
 
-def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(harness: Harness) -> None:
+def test_workers_that_do_not_know_the_handler_delay_its_subscription(harness: Harness) -> None:
     old: Any = harness.worker(queues.EXPAND)
     old.register_birth()
     begins = SubscriptionWriter(["fresh"], connection=harness.connection)
@@ -306,7 +306,7 @@ def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(harne
     assert len(recorded.times) == 2
 
 
-def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_one(harness: Harness) -> None:
+def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.expand()
     known_from_now_on(harness)
@@ -316,7 +316,7 @@ def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_
     assert recorded.is_unknown
 
 
-def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
+def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     with started(tmp_path, setting) as start:
