@@ -61,7 +61,7 @@ def test_once_says_what_a_running_service_did(
     assert "\x1b" not in picture.stdout
     assert "audit         balances" in picture.stdout
     assert "1 web, 2 workers" in picture.stdout
-    assert run("top", cwd=tmp_path, environment=environment).stdout.count("acknowledges") == 1  # into a pipe: once
+    assert run("top", cwd=tmp_path, environment=environment).stdout.count("durable") == 1  # into a pipe: once
 
 
 @pytest.mark.parametrize("arguments", [("--once",), ("--json",), ()])
@@ -81,9 +81,9 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 ) -> None:
     environment = {"REDIS_URL": redis_server.url}
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment=environment, columns=80) as top:
-        top.wait_for_output("acknowledges", times=3)
+        top.wait_for_output("durable", times=3)
         top.press(b"x")  # any other key does nothing
-        top.wait_for_output("acknowledges", times=5)
+        top.wait_for_output("durable", times=5)
         top.press(key)
 
         assert top.wait() == 0
@@ -94,7 +94,7 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 def test_in_a_terminal_a_redis_that_goes_away_is_said_and_it_goes_on(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis()
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment={"REDIS_URL": server.url}) as top:
-        top.wait_for_output("acknowledges")
+        top.wait_for_output("durable")
         server.kill()
         top.wait_for_output(f"127.0.0.1:{server.port}/0 is unavailable (ConnectionError); the status below is from")
         server.start()
