@@ -72,9 +72,10 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=
     live_feed_refused   Redis does not let the operators' page listen to live events: error=
     operator_action_started
-                        an operator replays, drops, pauses or resumes: id= who= by= what= where= chosen= number=
+                        an operator starts an action (replay, drop, pause, resume, purge, drain): id= who= by= what=
+                        where= chosen= number=
     operator_action_ended
-                        that is done, was stopped, or failed: id= who= what= where= state= done= failed= why=
+                        an action was done, stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted
                         Redis failed during an action: id= error=; the page offers to resume it
     bulk_action_failed  an action stopped on an unexpected error: id= count=, and the lines of code; the page offers to

@@ -1,7 +1,7 @@
-"""`callbacks simulate URL`: plays the gateway against a receiver and says how that went.
+"""`callbacks simulate URL`: sends callbacks to a receiver as the gateway would, and prints a summary.
 
-Exit 0: all acknowledged. 1: something was discarded, or the ledger could not be kept. 2: wrong usage.
-130 and 143: ended by Ctrl-C or SIGTERM, with the summary so far.
+Exit 0: all acknowledged. 1: a callback was discarded, or the ledger could not be written. 2: wrong usage.
+130 and 143: stopped by Ctrl-C or SIGTERM, with the summary so far.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ def _bundle(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 
 def _moment(_context: click.Context, _option: click.Parameter, value: str | None) -> datetime:
-    # Nothing the campaign tells of lies in the future.
+    # No time in the campaign lies in the future.
     if value is None:
         return datetime.now(UTC) - SPAN
     try:
@@ -53,12 +53,12 @@ def _moment(_context: click.Context, _option: click.Parameter, value: str | None
 
 
 def _number(name: str, default: float, text: str) -> Callable[[_F], _F]:
-    # Limits are not click's affair: the field that the option fills has its own rule.
+    # click checks no limits here: the field that the option sets has its own rule.
     return click.option(name, type=type(default), default=default, help=text, show_default=True)
 
 
 class _Discreet(click.Command):
-    """Keeps the token of a misplaced URL out of click's own complaints, which quote what they do not understand."""
+    """Keeps the token of a misplaced URL out of click's own errors, which quote unknown arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -69,8 +69,8 @@ class _Discreet(click.Command):
 
 @click.command(cls=_Discreet)
 @click.argument("url")
-@click.option("--single-url", is_flag=True, help="Send reports and replies alike to URL itself.")
-@_number("--destinations", _CAMPAIGN.destinations, "Numbers that get one message each.")
+@click.option("--single-url", is_flag=True, help="Send both reports and replies to URL itself.")
+@_number("--destinations", _CAMPAIGN.destinations, "Recipients, with one message each.")
 @click.option(
     "--bundle",
     metavar="MIN-MAX",
@@ -80,23 +80,23 @@ class _Discreet(click.Command):
     help="Reports in one callback.",
 )
 @_number("--seen", _CAMPAIGN.seen, "Share of destinations that send SEEN.")
-@_number("--undelivered", _CAMPAIGN.undelivered, "Share of destinations that never get their message.")
-@_number("--replies", _CAMPAIGN.replies, "Messages sent back by recipients.")
+@_number("--undelivered", _CAMPAIGN.undelivered, "Share of destinations whose message is not delivered.")
+@_number("--replies", _CAMPAIGN.replies, "Replies sent by recipients.")
 @_number("--reply-retries", _CAMPAIGN.reply_retries, "Share of replies sent again under a new req_uuid.")
 @_number("--duplicates", _CAMPAIGN.duplicates, "Share of callbacks sent a second time.")
 @_number("--out-of-order", _CAMPAIGN.out_of_order, "Share of callbacks sent out of order.")
-@_number("--seed", _CAMPAIGN.seed, "Decides all chance.")
+@_number("--seed", _CAMPAIGN.seed, "Seed of all random values.")
 @click.option(
     "--start-at",
     metavar="TIME",
     callback=_moment,
     help=f"When the campaign happened; the same seed and time send the same bytes.  [default: {SPAN} ago]",
 )
-@_number("--rate", _DELIVERY.rate, "Callbacks per second; 0 is as fast as it goes.")
-@_number("--connections", _DELIVERY.connections, "Requests under way at once.")
-@_number("--retry-seconds", _DELIVERY.retry_seconds, "Wait after a failed attempt.")
-@_number("--timeout-seconds", _DELIVERY.timeout_seconds, "How long one attempt may take.")
-@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="Trust these certificates (PEM) too.")
+@_number("--rate", _DELIVERY.rate, "Callbacks per second; 0 means no limit.")
+@_number("--connections", _DELIVERY.connections, "Concurrent requests.")
+@_number("--retry-seconds", _DELIVERY.retry_seconds, "Seconds to wait after a failed attempt.")
+@_number("--timeout-seconds", _DELIVERY.timeout_seconds, "Maximum duration of one attempt.")
+@click.option("--ca", metavar="FILE", type=click.Path(path_type=Path), help="Also trust these certificates (PEM).")
 @click.option(
     "--ledger", metavar="FILE", type=click.Path(path_type=Path), help="Append what was sent and acknowledged."
 )
@@ -112,11 +112,11 @@ def simulate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Send a campaign's callbacks to a receiver, as the gateway would.
+    """Send a simulated campaign's callbacks to a receiver, as the gateway would.
 
-    URL is the callback base, such as http://127.0.0.1:8080/callbacks/TOKEN: reports go to URL/status,
-    replies to URL/reply. Exactly 200 is success; anything else is sent again after a wait, three
-    attempts in all. Exit 1 if anything was discarded.
+    URL is the base of the callback URLs, such as http://127.0.0.1:8080/callbacks/TOKEN: reports go to URL/status,
+    replies to URL/reply. Only 200 is success; anything else is sent again after a wait, with three attempts in total.
+    Exit 1 if a callback was discarded.
     """
     try:
         urls = parse_urls(url, single_url=single_url)
@@ -161,7 +161,7 @@ def _run(
         try:
             return await run(campaign, urls, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
         finally:
-            # uvloop would leave its handlers behind, and the process deaf to both signals.
+            # uvloop would leave its handlers installed, and the process would ignore both signals.
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
@@ -192,7 +192,7 @@ def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
 
 
 def _raise_bad_parameter(invalid: InvalidOption) -> NoReturn:
-    """Name the option as it is spelled here, and its value."""
+    """Raise click.BadParameter with the option's name on the command line, and its value."""
     name = "URL" if invalid.option == "url" else "--" + invalid.option.replace("_", "-")
     raise click.BadParameter(f"{invalid.value} {invalid.reason}.", param_hint=name) from invalid
 

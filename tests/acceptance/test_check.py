@@ -1,4 +1,4 @@
-"""`callbacks check` says in words what is wrong, and what to do about it."""
+"""`callbacks check` says what is wrong, and what to do about it."""
 
 import json
 from collections.abc import Callable
@@ -127,7 +127,7 @@ def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     assert "10.0.0.0/8" not in ended.stdout
 
 
-def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer, tmp_path: Path) -> None:
+def test_a_handler_paused_by_an_operator_and_one_paused_by_itself(redis_server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from callbacks import ReportEvent, handler\n"
         "@handler(ReportEvent)\ndef one(event): ...\n"
@@ -155,7 +155,7 @@ def test_a_handler_that_is_off_and_one_that_is_paused(redis_server: RedisServer,
     ) in ended.stdout
 
 
-def test_what_is_wrong_with_one_handler_hides_no_other(tmp_path: Path) -> None:
+def test_an_error_of_one_handler_does_not_hide_the_others(tmp_path: Path) -> None:
     environment = {"CALLBACKS_HANDLERS": "forward,jsonl", "CALLBACKS_FORWARD_URL": "https://crm.example"}
 
     ended = run("check", cwd=tmp_path, environment=environment)

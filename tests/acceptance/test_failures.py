@@ -1,4 +1,4 @@
-"""Nothing disappears: what could not be read or delivered is listed, shown, replayed or dropped, and adds up."""
+"""Nothing disappears: what could not be read or delivered is listed, shown, replayed or dropped; the audit balances."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def report(number: int) -> bytes:
 def service(
     start: Callable[..., Running], tmp_path: Path, port: int, redis_server: RedisServer
 ) -> Callable[[bytes, str], Any]:
-    """Return a function that posts a body to the running service and waits until nothing moves any more."""
+    """Return a function that posts a body to the running service and waits until nothing moves."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     web = start("web")
     start("worker", "expand", CALLBACKS_HANDLERS="handlers")
@@ -65,7 +65,7 @@ def service(
 
 
 def at_rest(server: RedisServer) -> audit.Audit:
-    """Wait until nothing moves; the sum comes out then, always."""
+    """Wait until nothing moves, and check that the audit balances."""
     deadline = time.monotonic() + WAIT_SECONDS
     with server.client(decode_responses=False) as client:
         while True:
@@ -141,7 +141,7 @@ def test_a_dropped_dead_letter_is_counted_as_dropped(
     assert at_rest(redis_server) == sums
 
 
-def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
+def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
     service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     assert service(b'{"data":[{"message_id":"1"}]}')["status"] == "quarantined"
@@ -169,7 +169,7 @@ def test_what_could_not_be_read_is_kept_raw_and_dropped_only_by_hand(
     assert lines(command(tmp_path, redis_server, "quarantine", "list", "--json")) == []
 
 
-def test_what_can_be_read_after_all_is_replayed_the_normal_way(
+def test_what_can_be_read_now_is_replayed_the_normal_way(
     service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "mended").touch()
@@ -188,7 +188,7 @@ def test_what_can_be_read_after_all_is_replayed_the_normal_way(
     assert len(written(tmp_path / "picky.txt")) == 1
 
 
-def test_a_choice_must_be_made(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_ids_or_all_must_be_given(tmp_path: Path, redis_server: RedisServer) -> None:
     for words in (["quarantine", "replay"], ["quarantine", "drop", "x", "--all"], ["dead", "replay", "log"]):
         ended = command(tmp_path, redis_server, *words)
 
@@ -196,7 +196,7 @@ def test_a_choice_must_be_made(tmp_path: Path, redis_server: RedisServer) -> Non
         assert "--all" in ended.stderr
 
 
-def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
+def test_a_replay_of_all_can_be_interrupted_and_continued(
     start: Callable[..., Running], redis_server: RedisServer
 ) -> None:
     number = 20_000
@@ -224,13 +224,13 @@ def test_a_replay_of_all_may_be_interrupted_and_goes_on_with_what_is_left(
 
 
 def quarantined(number: int) -> batches.Quarantined:
-    """Return a callback as an earlier release may have left it, which could not read what this one can."""
+    """Quarantine a callback that an earlier release could not read and this one can."""
     return batches.Quarantined(
         kind=None, source="acceptance", received_ms=batches.now_ms(), error="an older rule", body=report(number)
     )
 
 
-def test_the_log_says_what_a_handler_raised_and_where_and_nothing_of_the_event(
+def test_the_log_says_what_a_handler_raised_and_where_without_the_event(
     start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "failing.py").write_text(

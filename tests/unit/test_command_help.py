@@ -1,4 +1,4 @@
-"""The lists of commands say what each is for, whole: what click would cut off ends in three dots."""
+"""The lists of commands describe each in a whole sentence: click ends what it truncates with three dots."""
 
 import click
 import pytest
@@ -9,7 +9,7 @@ from callbacks.cli.main import main
 GROUPS = ("worker", "handlers", "dead", "quarantine")
 
 
-def test_these_are_the_commands_that_have_commands() -> None:
+def test_these_are_the_groups_of_commands() -> None:
     context = click.Context(main)
     names = main.list_commands(context)
 
@@ -17,7 +17,7 @@ def test_these_are_the_commands_that_have_commands() -> None:
 
 
 @pytest.mark.parametrize("group", ["", *GROUPS])
-def test_no_command_is_explained_by_half_a_sentence(group: str) -> None:
+def test_no_description_of_a_command_is_truncated(group: str) -> None:
     told = CliRunner().invoke(main, [*group.split(), "--help"])
 
     assert told.exit_code == 0
@@ -26,7 +26,7 @@ def test_no_command_is_explained_by_half_a_sentence(group: str) -> None:
     assert "..." not in listed
 
 
-def test_the_audit_says_what_it_counts_and_when_its_sum_comes_out() -> None:
+def test_the_audit_says_what_it_counts_and_when_it_balances() -> None:
     told = " ".join(CliRunner().invoke(main, ["audit", "--help"]).output.split())
 
     assert "It counts records" in told

@@ -1,4 +1,4 @@
-"""Events from a file: lines of an event's JSON, or a callback's body; what is neither is told in words."""
+"""Events from a file: lines of an event's JSON, or a callback's body; anything else is an error in words."""
 
 import json
 
@@ -11,20 +11,20 @@ from workers.admin.event_input import NoEvents
 
 
 @pytest.mark.parametrize("name", samples.NAMES)
-def test_the_line_of_an_event_gives_the_event_again(name: str) -> None:
+def test_the_line_of_an_event_is_read_as_the_same_event(name: str) -> None:
     event = samples.named()[name]
 
     assert event_input.parse(event.to_json().encode()) == [event]
 
 
-def test_several_lines_are_several_events_and_empty_ones_are_none() -> None:
+def test_several_lines_are_several_events_and_empty_lines_are_ignored() -> None:
     events: list[Event] = [samples.report(), samples.reply()]
     text = "\n\n".join(event.to_json() for event in events) + "\n"
 
     assert event_input.parse(text.encode()) == events
 
 
-def test_a_callback_gives_every_event_of_it_however_its_body_is_laid_out() -> None:
+def test_every_event_of_a_callback_is_read_however_its_body_is_formatted() -> None:
     two = {**STATUS, "data": [REPORT, {**REPORT, "status": "SEEN"}]}
     for body in (json.dumps(two), json.dumps(two, indent=2), "\ufeff" + json.dumps(two)):
         found = event_input.parse(body.encode())
@@ -36,9 +36,9 @@ def test_a_callback_gives_every_event_of_it_however_its_body_is_laid_out() -> No
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b" \n", "nothing in it"),
+        (b" \n", "the file is empty"),
         (b"{", "JSON"),
-        (b"\xff\xfe{}", "no JSON"),
+        (b"\xff\xfe{}", "not JSON"),
         (b"[1]", "object"),
         (b'{"a": 1}', "neither a status callback"),
         (b'{"data": [{"message_id": "1", "status": "SEEN"}, {"message_id": "2"}]}', "$.data[1].status"),
@@ -47,7 +47,7 @@ def test_a_callback_gives_every_event_of_it_however_its_body_is_laid_out() -> No
         (b'{"data": [{"message_id": "1", "status": "SEEN"}]}\nnonsense', "line 2: "),
     ],
 )
-def test_what_is_no_event_is_told_in_words(text: bytes, words: str) -> None:
+def test_what_is_not_an_event_is_an_error_in_words(text: bytes, words: str) -> None:
     with pytest.raises(NoEvents) as error:
         event_input.parse(text)
 

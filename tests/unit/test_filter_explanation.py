@@ -1,4 +1,4 @@
-"""Why a handler is not given an event: the words say the same as the filters do."""
+"""Why a handler's filters leave out an event: the words agree with the filters."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ FILTERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("kinds", [(ReportEvent,), (ReplyEvent,), (ReportEvent, ReplyEvent)])
-def test_there_is_a_reason_for_exactly_those_events_that_are_not_wanted(
+def test_there_is_a_reason_exactly_for_events_that_do_not_match(
     kinds: tuple[Any, ...], filters: dict[str, Any]
 ) -> None:
     if ReportEvent not in kinds:
@@ -35,7 +35,7 @@ def test_there_is_a_reason_for_exactly_those_events_that_are_not_wanted(
         assert (not list(filter_explanation.explain(declaration_of(some), event))) == declaration_of(some).wants(event)
 
 
-def test_the_reason_names_the_filter_and_what_came() -> None:
+def test_the_reason_names_the_filter_and_the_value() -> None:
     @handler(ReportEvent, statuses={"UNDELIV", "REJECTD"}, channels={"SMS"}, sources={"main"}, final=False)
     def some(event: ReportEvent) -> None:
         """Take some."""

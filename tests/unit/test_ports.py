@@ -8,11 +8,11 @@ from callbacks.cli import ports
 from tests.redis_server import free_port
 
 
-def test_a_free_port_is_none_that_the_system_gives_to_outgoing_connections() -> None:
+def test_a_free_port_is_not_one_for_outgoing_connections() -> None:
     assert {ports.free_port() in range(28_000, 32_768) for _ in range(200)} == {True}
 
 
-def test_a_port_that_is_in_use_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     free = free_port()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(ports, "_FREE_PORTS", [taken.getsockname()[1], free])

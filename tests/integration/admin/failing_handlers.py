@@ -15,4 +15,4 @@ def bad(event: ReportEvent) -> None:
 
 @handler(ReportEvent, attempts=8)
 def good(event: ReportEvent) -> None:
-    """Have no trouble."""
+    """Succeed."""

@@ -1,4 +1,4 @@
-"""The audit finds what waits wherever it stands, and says how much is missing where something was taken away."""
+"""The audit finds what waits in each of RQ's keys, and says how much is missing if something was removed."""
 
 import time
 from collections.abc import Iterator
@@ -27,17 +27,17 @@ def harness(redis_server: RedisServer) -> Iterator[Harness]:
 
 
 def moved(harness: Harness, queue: str, to: str) -> str:
-    """Move the queue's first job to another of RQ's places, as RQ does between two steps."""
+    """Move the queue's first job to another of RQ's keys, as RQ does between two steps."""
     job_id = harness.waiting_jobs(queue)[0]
     harness.connection.lrem(keys.rq_queue(queue), 1, job_id)
-    places = {
+    moves = {
         "intermediate": lambda: harness.connection.rpush(keys.rq_intermediate(queue), job_id),
         "started": lambda: harness.connection.zadd(keys.rq_started(queue), {f"{job_id}:run": time.time() + 60}),
         "scheduled": lambda: harness.connection.zadd(keys.rq_scheduled(queue), {job_id: time.time() + 60}),
         "failed": lambda: harness.connection.zadd(keys.rq_failed(queue), {job_id: time.time() + 60}),
         "queue": lambda: harness.connection.rpush(keys.rq_queue(queue), job_id),
     }
-    places[to]()
+    moves[to]()
     return job_id
 
 
@@ -73,20 +73,20 @@ def test_every_record_is_accounted_for_at_each_stage(harness: Harness) -> None:
     assert sums.records["unknown"].quarantined == 2
 
 
-@pytest.mark.parametrize("place", ["queue", "intermediate", "started", "scheduled", "failed"])
+@pytest.mark.parametrize("rq_key", ["queue", "intermediate", "started", "scheduled", "failed"])
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_what_waits_is_found_in_each_of_rqs_places(harness: Harness, queue: str, place: str) -> None:
+def test_what_waits_is_found_in_each_of_rqs_keys(harness: Harness, queue: str, rq_key: str) -> None:
     harness.accept(status(record("1"), record("2")))
     if queue != queues.EXPAND:
         harness.expand()
 
-    moved(harness, queue, place)
+    moved(harness, queue, rq_key)
 
     assert (harness.audit().pending, harness.audit().balances) == (2, True)
 
 
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_what_a_running_job_took_along_is_found(harness: Harness, queue: str) -> None:
+def test_jobs_coalesced_into_a_running_job_are_found(harness: Harness, queue: str) -> None:
     for n in range(3):
         harness.accept(status(record(str(n))))
         if queue != queues.EXPAND:
@@ -99,7 +99,7 @@ def test_what_a_running_job_took_along_is_found(harness: Harness, queue: str) ->
     assert (harness.audit().pending, harness.audit().balances) == (3, True)
 
 
-def test_what_is_settled_waits_no_more(harness: Harness) -> None:
+def test_settled_items_do_not_count_as_waiting(harness: Harness) -> None:
     harness.accept(status(*(record(str(n)) for n in range(10))))
     harness.expand()
     (job_id,) = harness.waiting_jobs("deliver-taker")
@@ -112,7 +112,7 @@ def test_what_is_settled_waits_no_more(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("queue", ["expand", "deliver-taker"])
-def test_a_job_deleted_by_hand_is_missed(harness: Harness, queue: str) -> None:
+def test_the_items_of_a_job_deleted_by_hand_are_missing(harness: Harness, queue: str) -> None:
     harness.accept(status(record("1"), record("2"), record("3")))
     harness.accept(status(record("4")))
     if queue != queues.EXPAND:
@@ -127,7 +127,7 @@ def test_a_job_deleted_by_hand_is_missed(harness: Harness, queue: str) -> None:
     assert sums.missing + sum(at.missing for at in sums.handlers) == number
 
 
-def test_an_event_too_many_is_told_too(harness: Harness) -> None:
+def test_an_extra_event_is_reported(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.expand()
     harness.deliver(taker)
@@ -150,7 +150,7 @@ def test_thousands_of_waiting_jobs_are_added_up(harness: Harness) -> None:
     assert (harness.audit().waiting, harness.audit().missing) == (5000, 0)
 
 
-def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_which_counts_as_dropped(
+def test_a_second_dead_letter_of_an_event_replaces_the_first_which_counts_as_dropped(
     harness: Harness,
 ) -> None:
     harness.accept(status(record("1", to="rejected")), status(record("2", to="rejected")))
@@ -168,7 +168,7 @@ def test_an_event_that_dies_a_second_time_takes_the_place_of_its_dead_letter_whi
     assert len(harness.dead_letters("taker")) == at_taker.dead
 
 
-def test_it_counts_so_within_one_settlement_too(harness: Harness) -> None:
+def test_it_does_so_within_one_settlement_too(harness: Harness) -> None:
     harness.accept(status(record("1", to="rejected")), status(record("1", to="rejected")))
     harness.expand()
     queue = queues.delivery_queue("taker")

@@ -1,4 +1,4 @@
-"""What a handler was offered the usual way is told right where CALLBACKS_DEDUPE_SECONDS was changed meanwhile, too."""
+"""A backfill knows which events a handler was offered, also if CALLBACKS_DEDUPE_SECONDS was changed meanwhile."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ DAY = 24 * HOUR
         pytest.param(DAY, 7 * DAY, HOUR / 2, True, id="raised, received since"),
     ],
 )
-def test_a_handler_that_has_been_offered_events_for_an_hour_misses_none_and_has_none_twice(
+def test_a_handler_subscribed_an_hour_ago_misses_no_event_and_gets_none_twice(
     quick_redis: RedisServer,
     marked_for: float,
     now_is: int,

@@ -1,4 +1,4 @@
-"""`callbacks handlers try`: one handler, called here and now as a worker calls it, without Redis."""
+"""`callbacks handlers try`: a handler is called as a worker calls it, without Redis."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def report(**fields: str) -> str:
     return samples.report("UNDELIV", **fields).to_json()
 
 
-def test_it_says_that_it_is_done_and_shows_what_was_printed(folder: Path) -> None:
+def test_success_is_reported_with_what_was_printed(folder: Path) -> None:
     event = samples.report("UNDELIV")
     told = attempt(folder, "refund", event=event.to_json())
 
@@ -87,7 +87,7 @@ def test_it_says_that_it_is_done_and_shows_what_was_printed(folder: Path) -> Non
         ("exits", "failed, it called exit(): SystemExit"),
     ],
 )
-def test_a_failure_is_told_with_its_traceback_and_ends_with_1(folder: Path, order: str, words: str) -> None:
+def test_an_error_is_reported_with_its_traceback_and_exit_code_1(folder: Path, order: str, words: str) -> None:
     told = attempt(folder, "refund", event=report(client_message_id=order))
 
     assert told.returncode == 1
@@ -105,7 +105,9 @@ def test_a_failure_is_told_with_its_traceback_and_ends_with_1(folder: Path, orde
         ("pause", "paused", "asks for a pause of 60 s: shut A worker would pause the handler for that long."),
     ],
 )
-def test_what_a_handler_asks_for_is_told_and_ends_with_1(folder: Path, text: str, outcome: str, words: str) -> None:
+def test_a_retry_a_pause_or_a_rejection_is_reported_with_exit_code_1(
+    folder: Path, text: str, outcome: str, words: str
+) -> None:
     told = attempt(folder, "answer", "--json", event=samples.reply(text).to_json())
 
     assert told.returncode == 1
@@ -114,7 +116,7 @@ def test_what_a_handler_asks_for_is_told_and_ends_with_1(folder: Path, text: str
     assert f"{one['sentence']} {one['consequence']}" == words
 
 
-def test_an_event_that_its_filters_keep_from_it_is_not_given_to_it_but_by_force(folder: Path) -> None:
+def test_an_event_that_the_filters_leave_out_reaches_the_handler_only_with_force(folder: Path) -> None:
     told = attempt(folder, "refund", "--sample", "delivered")
     assert told.returncode == 1
     assert "its filters keep this from it: it takes statuses={'UNDELIV'}, and this is 'DELIVRD'" in told.stdout
@@ -125,7 +127,7 @@ def test_an_event_that_its_filters_keep_from_it_is_not_given_to_it_but_by_force(
     assert "refunding" in forced.stdout
 
 
-def test_a_batch_handler_gets_all_events_of_a_callback_and_the_batch_is_taken_apart_if_it_fails(folder: Path) -> None:
+def test_a_batch_handler_gets_all_events_of_a_callback_and_a_failing_batch_is_split(folder: Path) -> None:
     records = [{"message_id": str(number), "status": status} for number, status in enumerate(["ACCEPTD", "SEEN"])]
     told = attempt(folder, "archive", "--json", event=json.dumps({"data": records}))
 
@@ -138,13 +140,13 @@ def test_a_batch_handler_gets_all_events_of_a_callback_and_the_batch_is_taken_ap
     ]
 
 
-def test_its_lifespan_is_opened_before_and_left_after_it(folder: Path) -> None:
+def test_its_lifespan_is_opened_before_and_closed_after_it(folder: Path) -> None:
     told = attempt(folder, "pooled", "--sample", "seen")
 
     assert [line.partition(",")[0] for line in told.stdout.splitlines()] == ["opened", "called", "✓ pooled", "closed"]
 
 
-def test_a_lifespan_that_cannot_be_opened_is_told_and_the_handler_not_called(folder: Path) -> None:
+def test_a_lifespan_that_fails_is_reported_and_the_handler_is_not_called(folder: Path) -> None:
     told = attempt(folder, "unready", "--sample", "seen")
 
     assert told.returncode == 1
@@ -153,7 +155,7 @@ def test_a_lifespan_that_cannot_be_opened_is_told_and_the_handler_not_called(fol
     assert "called\n" not in told.stdout
 
 
-def test_a_handler_that_nobody_has_named_is_found_where_it_is_said_to_be(folder: Path) -> None:
+def test_a_handler_that_is_not_named_is_found_in_the_given_module(folder: Path) -> None:
     (folder / "other.py").write_text(HANDLERS.replace("def archive", "def elsewhere"))
     told = attempt(folder, "elsewhere", "--from", "other", "--sample", "delivered")
 
@@ -174,14 +176,14 @@ def test_a_handler_that_nobody_has_named_is_found_where_it_is_said_to_be(folder:
         (["refund", "--from", "nowhere", "--sample", "reply"], "nowhere"),
     ],
 )
-def test_wrong_usage_is_told_and_ends_with_2(folder: Path, words: list[str], complaint: str) -> None:
+def test_wrong_usage_is_reported_with_exit_code_2(folder: Path, words: list[str], complaint: str) -> None:
     told = attempt(folder, *words)
 
     assert told.returncode == 2
     assert complaint in told.stderr
 
 
-def test_a_body_that_is_no_callback_is_told_in_whole_sentences(folder: Path) -> None:
+def test_a_body_that_is_not_a_callback_is_reported_in_sentences(folder: Path) -> None:
     told = attempt(folder, "refund", event='{"a": 1}')
 
     assert told.returncode == 2

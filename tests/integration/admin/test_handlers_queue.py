@@ -1,4 +1,4 @@
-"""What becomes of a handler's queue when it is off or removed: it is kept, emptied, or discarded, and adds up."""
+"""The queue of a paused or removed handler: it is kept, drained, or purged, and the audit balances."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def harness(redis_server: RedisServer) -> Iterator[Harness]:
 
 @pytest.fixture
 def command(redis_server: RedisServer, tmp_path: Path) -> Callable[..., "CompletedProcess[str]"]:
-    """Give a function that runs `callbacks handlers …` where `single` is declared in the module `shop`."""
+    """Return a function that runs `callbacks handlers …` where `single` is declared in the module `shop`."""
     (tmp_path / "shop.py").write_text(HANDLERS)
 
     def run_it(*words: str, named: str = "log") -> "CompletedProcess[str]":
@@ -58,7 +58,7 @@ def rows(ended: "CompletedProcess[str]") -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in map(json.loads, ended.stdout.splitlines())}
 
 
-def test_the_list_says_what_waits_for_each_and_what_was_left_by_those_removed(
+def test_the_list_has_the_queue_of_each_handler_and_of_removed_ones(
     harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
     harness.accept(*statuses(["1", "2", "3"]))
@@ -113,7 +113,7 @@ def test_the_list_shows_any_time_that_redis_holds(
     assert queue["paused"]["since"] == "1970-01-01T00:00:00.000Z"
 
 
-def test_the_list_names_a_broken_module_and_hides_no_other(
+def test_the_list_names_a_broken_module_and_still_lists_the_others(
     command: Callable[..., "CompletedProcess[str]"], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.py").write_text("1 / 0")
@@ -125,7 +125,7 @@ def test_the_list_names_a_broken_module_and_hides_no_other(
     assert rows(command("--json", named="broken,shop"))["broken"]["declared"] is None
 
 
-def test_the_list_says_what_it_knows_without_redis(tmp_path: Path, redis_server: RedisServer) -> None:
+def test_the_list_works_without_redis(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "shop.py").write_text(HANDLERS)
     for url, code in (("", 0), ("redis://127.0.0.1:1/0", 1)):
         environment = {"CALLBACKS_HANDLERS": "shop"} | ({"REDIS_URL": url} if url else {})
@@ -135,7 +135,7 @@ def test_the_list_says_what_it_knows_without_redis(tmp_path: Path, redis_server:
         assert "single: shop.single" in ended.stdout
 
 
-def test_the_queue_of_a_handler_that_is_off_is_kept_and_delivered_when_it_is_on_again(
+def test_the_queue_of_a_paused_handler_is_kept_and_delivered_when_it_is_resumed(
     harness: Harness, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     accept_and_expand(harness, "1", "2")
@@ -180,7 +180,7 @@ def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declar
     assert command("drain", "single", "--from", "shop").stdout == "Nothing waits for 'single'.\n"
 
 
-def test_a_drain_says_that_the_handler_has_paused_and_goes_on_when_it_is_over(
+def test_a_drain_reports_a_pause_and_continues_after_it(
     harness: Harness, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "shop.py").write_text(HANDLERS)
@@ -199,7 +199,7 @@ def test_a_drain_says_that_the_handler_has_paused_and_goes_on_when_it_is_over(
     assert harness.totals(single) == HandlerTotals(delivered=1)
 
 
-def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again(
+def test_purged_events_count_as_dropped_also_scheduled_ones(
     harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
     accept_and_expand(harness, "1", "2", "3")
@@ -223,7 +223,7 @@ def test_what_is_discarded_is_counted_as_dropped_also_what_was_to_be_tried_again
     assert len(harness.leftover_keys()) == len(harness.waiting_jobs(queues.delivery_queue("other"))) + 1
 
 
-def test_a_named_handler_may_be_discarded_when_it_is_off(
+def test_a_named_handler_can_be_purged_while_it_is_paused(
     harness: Harness, command: Callable[..., "CompletedProcess[str]"]
 ) -> None:
     accept_and_expand(harness, "1")
@@ -233,7 +233,7 @@ def test_a_named_handler_may_be_discarded_when_it_is_off(
     assert json.loads(ended.stdout) == {"dropped": 1, "unreadable_jobs": 0, "left": 0}
 
 
-def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(harness: Harness) -> None:
+def test_running_jobs_are_not_purged_and_those_of_a_dead_worker_are(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     started_at = f"{harness.waiting_jobs(queues.delivery_queue('single'))[0]}:run"
     registry = keys.rq_started(queues.delivery_queue("single"))
@@ -250,8 +250,8 @@ def test_what_runs_is_not_discarded_and_what_a_dead_worker_left_is(harness: Harn
     assert harness.totals(single) == HandlerTotals()
 
 
-def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_along_is(harness: Harness) -> None:
-    """One event was settled, one finished by a worker that died, which had taken another job along."""
+def test_settled_and_finished_events_are_not_dropped_and_coalesced_ones_are(harness: Harness) -> None:
+    """One event was settled, and one finished by a worker that died; another job was coalesced into its job."""
     accept_and_expand(harness, "1", "2", "3", "4")
     accept_and_expand(harness, "5", "6")
     first, second = harness.waiting_jobs(queues.delivery_queue("single"))
@@ -267,7 +267,7 @@ def test_what_was_settled_or_finished_before_is_not_dropped_and_what_was_taken_a
     assert not harness.connection.exists(keys.job(first), keys.job(second), keys.coalesced(first))
 
 
-def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(harness: Harness) -> None:
+def test_a_job_that_a_worker_claimed_meanwhile_is_not_changed(harness: Harness) -> None:
     harness.accept(*statuses([str(number) for number in range(3)], bundle=1))
     harness.expand()
     accept_and_expand(harness, "a")
@@ -282,7 +282,7 @@ def test_a_job_that_a_worker_took_meanwhile_is_left_to_it(harness: Harness) -> N
     assert "report.dropped:single" not in harness.counters()
 
 
-def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
+def test_jobs_of_a_newer_release_stay_and_do_not_stop_the_purge(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge_module, "_JOBS_PER_READ", 1)
@@ -299,7 +299,7 @@ def test_what_this_release_cannot_read_stays_and_hides_nothing_behind_it(
     assert harness.audit().balances
 
 
-def test_a_drop_that_is_killed_has_dropped_a_part_and_goes_on_when_it_is_run_again(
+def test_a_killed_purge_has_purged_a_part_and_the_next_run_purges_the_rest(
     harness: Harness, command: Callable[..., "CompletedProcess[str]"], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     encoded = events.encode(samples.report())

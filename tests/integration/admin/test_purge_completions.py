@@ -1,4 +1,4 @@
-"""What a dead worker had finished: `callbacks handlers purge` counts it as delivered, and gives it to nobody again."""
+"""Events that a dead worker finished: `callbacks handlers purge` counts them as delivered; nobody gets them again."""
 
 import time
 from collections.abc import Iterator
@@ -26,31 +26,33 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:
 
 
 @pytest.fixture
-def books(harness: Harness, tmp_path: Path) -> JournalFolder:
-    """Give the notebooks in which a worker has noted the first of two events before it died; its lease is over."""
+def journals(harness: Harness, tmp_path: Path) -> JournalFolder:
+    """Return journals in which a dead worker recorded the first of two events; its lease has expired."""
     made = JournalFolder(tmp_path / "run")
     accept_and_expand(harness, "1", "2")
     (job,) = harness.waiting_jobs(QUEUE)
     run = started(harness, worker_name(QUEUE))
-    with closing(made.open(run.worker_name)) as book:
-        book.begin([job])
-        book.record(0, 0)
+    with closing(made.open(run.worker_name)) as journal:
+        journal.begin([job])
+        journal.record(0, 0)
     harness.connection.zadd(keys.rq_started(QUEUE), {run.composite_key: time.time() - 1})
     return made
 
 
-def test_an_operator_who_thinks_better_of_it_has_it_delivered_to_nobody_a_second_time(
-    harness: Harness, books: JournalFolder
+def test_after_a_cancelled_purge_a_finished_event_is_not_delivered_again(
+    harness: Harness, journals: JournalFolder
 ) -> None:
-    Purger(harness.connection, "single", journals=books).prepare()
+    Purger(harness.connection, "single", journals=journals).prepare()
     harness.deliver(single)
 
     assert script.called == ["2"]
     assert harness.totals(single) == HandlerTotals(delivered=2)
 
 
-def test_it_is_counted_as_delivered_and_the_rest_as_dropped(harness: Harness, books: JournalFolder) -> None:
-    purger = Purger(harness.connection, "single", journals=books)
+def test_a_finished_event_counts_as_delivered_and_the_rest_as_dropped(
+    harness: Harness, journals: JournalFolder
+) -> None:
+    purger = Purger(harness.connection, "single", journals=journals)
     purger.prepare()
     list(purger.run())
 

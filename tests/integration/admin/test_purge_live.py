@@ -1,4 +1,4 @@
-"""What waits for a handler at work is not discarded, whatever CALLBACKS_HANDLERS is in the operator's shell."""
+"""Events of an active handler are not discarded, whatever CALLBACKS_HANDLERS is in the operator's shell."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:
         yield made
 
 
-def test_while_a_worker_listens_it_must_be_off(harness: Harness) -> None:
+def test_while_a_worker_is_running_the_handler_must_be_paused(harness: Harness) -> None:
     worker: Any = harness.worker(queues.delivery_queue("single"))
     worker.register_birth()
     with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
@@ -37,7 +37,7 @@ def test_while_a_worker_listens_it_must_be_off(harness: Harness) -> None:
     assert harness.totals(single) == HandlerTotals(waiting=2)
 
 
-def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_listens_now(harness: Harness) -> None:
+def test_while_expand_workers_offer_it_events_the_handler_must_be_paused(harness: Harness) -> None:
     SubscriptionWriter(["single"], connection=harness.connection).tick()
     with pytest.raises(StillRunning, match="first `callbacks handlers pause single`"):
         Purger(harness.connection, "single").prepare()
@@ -47,7 +47,7 @@ def test_while_expand_workers_offer_it_events_it_must_be_off_though_no_worker_li
     Purger(harness.connection, "single").prepare()
 
 
-def test_a_pause_of_its_own_is_not_enough(harness: Harness) -> None:
+def test_a_pause_by_the_handler_itself_is_not_enough(harness: Harness) -> None:
     SubscriptionWriter(["single"], connection=harness.connection).tick()
     harness.connection.hset(keys.paused("single"), mapping={"by": "handler", "since_ms": 1, "until_ms": 1 << 42})
 

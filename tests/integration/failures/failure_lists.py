@@ -1,4 +1,4 @@
-"""Filling the shelves as the service does, and adding up what stands on them."""
+"""Fill the lists of failures as the service does, and count what they hold."""
 
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
 from shared import keys
@@ -15,7 +15,7 @@ def refusing(event: ReportEvent | ReplyEvent) -> None:
 
 
 def die(harness: Harness, *message_ids: str) -> None:
-    """Let a report of each message become a dead letter of `refusing`."""
+    """Make a report of each message a dead letter of `refusing`."""
     harness.accept(status(*(record(message_id) for message_id in message_ids)))
     harness.expand()
     harness.deliver(refusing)
@@ -33,14 +33,14 @@ def quarantined(number: int, *, body: bytes = b"", at_ms: int = RECEIVED_MS, rec
 
 
 def ids(harness: Harness, index: str) -> list[str]:
-    """Give the ids in an index, oldest first."""
+    """Return the ids in an index, oldest first."""
     return [failure_id.decode() for failure_id in harness.connection.zrange(index, 0, -1)]
 
 
-def weighed(harness: Harness, index: str) -> int:
-    """Give the bytes of a shelf, after adding them up anew."""
-    told = int(harness.connection.get(keys.failures_bytes(index)) or 0)
-    assert told == sum(
+def checked_bytes(harness: Harness, index: str) -> int:
+    """Return the stored bytes of a list, after checking that they are the sum of its failures' bytes."""
+    stored_bytes = int(harness.connection.get(keys.failures_bytes(index)) or 0)
+    assert stored_bytes == sum(
         int(harness.connection.hget(keys.failure(index, each), "bytes") or 0) for each in ids(harness, index)
     )
-    return told
+    return stored_bytes

@@ -1,4 +1,4 @@
-"""The shelves, listed, replayed and dropped in bounded memory: each entry that stood there at the start, once."""
+"""Failures are listed, replayed and dropped in bounded memory: each that was there at the start, once."""
 
 import threading
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared import batches, connections, keys
-from tests.integration.failures.failure_lists import die, ids, quarantined, refusing, weighed
+from tests.integration.failures.failure_lists import checked_bytes, die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness, open_harness
 from tests.redis_server import RedisServer
 from workers.failures.failure import FailureNotFound, StillUnreadable
@@ -14,7 +14,7 @@ from workers.failures.failure_list import QUARANTINE, dead_letters_of
 from workers.failures.store import FailureStore
 
 DEAD = dead_letters_of("refusing")
-# More than the shelves read at once, so that they have to go on from where they were.
+# More than the store reads at once, so that it has to continue.
 MANY = 1100
 
 
@@ -33,7 +33,7 @@ def fill(harness: Harness, *numbers: int, at_ms: int = RECEIVED_MS) -> None:
     harness.accept(quarantined=[quarantined(number, at_ms=at_ms + number) for number in numbers])
 
 
-def test_a_list_gives_each_entry_once_oldest_first(harness: Harness, store: FailureStore) -> None:
+def test_a_list_has_each_failure_once_oldest_first(harness: Harness, store: FailureStore) -> None:
     fill(harness, *range(MANY))
     die(harness, *map(str, range(MANY)))
 
@@ -55,7 +55,7 @@ def test_a_list_reads_no_bodies(harness: Harness, store: FailureStore) -> None:
     assert harness.connection.info("stats")["total_net_output_bytes"] - before < 100_000
 
 
-def test_all_are_replayed_and_what_comes_in_meanwhile_stays(harness: Harness, store: FailureStore) -> None:
+def test_all_are_replayed_and_failures_added_meanwhile_stay(harness: Harness, store: FailureStore) -> None:
     fill(harness, *range(MANY))
     chosen = store.snapshot(QUARANTINE)
     replaying = store.replay(QUARANTINE, chosen)
@@ -69,10 +69,10 @@ def test_all_are_replayed_and_what_comes_in_meanwhile_stays(harness: Harness, st
     sums = harness.audit()
     assert sums.records["report"].received == sums.unique == MANY
     assert (sums.quarantined, sums.balances) == (5, True)
-    assert weighed(harness, keys.QUARANTINE) > 0
+    assert checked_bytes(harness, keys.QUARANTINE) > 0
 
 
-def test_a_dead_letter_that_dies_again_meanwhile_is_not_replayed_again(harness: Harness, store: FailureStore) -> None:
+def test_a_dead_letter_that_fails_again_meanwhile_is_not_replayed_twice(harness: Harness, store: FailureStore) -> None:
     die(harness, *map(str, range(MANY)))
     done = 0
     for step in store.replay(DEAD, store.snapshot(DEAD)):
@@ -85,7 +85,7 @@ def test_a_dead_letter_that_dies_again_meanwhile_is_not_replayed_again(harness: 
     assert harness.audit().balances
 
 
-def test_all_are_dropped_and_what_comes_in_meanwhile_stays(harness: Harness, store: FailureStore) -> None:
+def test_all_are_dropped_and_failures_added_meanwhile_stay(harness: Harness, store: FailureStore) -> None:
     die(harness, *map(str, range(MANY)))
     dropping = store.drop(DEAD, store.snapshot(DEAD))
     done = next(dropping).done
@@ -98,7 +98,7 @@ def test_all_are_dropped_and_what_comes_in_meanwhile_stays(harness: Harness, sto
     assert (at.dead, at.dropped, at.missing) == (1, MANY, 0)
 
 
-def test_what_still_cannot_be_read_stays_and_is_told_once(harness: Harness, store: FailureStore) -> None:
+def test_what_still_cannot_be_read_stays_and_is_reported_once(harness: Harness, store: FailureStore) -> None:
     harness.accept(quarantined=[quarantined(number, body=b"{}" if number % 2 else b"") for number in range(600)])
     steps = list(store.replay(QUARANTINE, store.snapshot(QUARANTINE)))
 
@@ -109,7 +109,7 @@ def test_what_still_cannot_be_read_stays_and_is_told_once(harness: Harness, stor
     assert (harness.audit().quarantined, harness.audit().balances) == (300, True)
 
 
-def test_a_dead_letter_of_a_newer_release_keeps_no_other_from_being_replayed(
+def test_a_dead_letter_of_a_newer_release_does_not_stop_others_from_being_replayed(
     harness: Harness, store: FailureStore
 ) -> None:
     die(harness, "1", "2")
@@ -124,7 +124,7 @@ def test_a_dead_letter_of_a_newer_release_keeps_no_other_from_being_replayed(
         store.read_dead_letter("refusing", newer)
 
 
-def test_what_is_gone_is_a_failure_only_where_it_was_named(harness: Harness, store: FailureStore) -> None:
+def test_a_missing_failure_is_an_error_only_if_it_was_named(harness: Harness, store: FailureStore) -> None:
     fill(harness, 1, 2, 3, 4)
     gone, left, last, lost = ids(harness, keys.QUARANTINE)
     harness.connection.delete(keys.quarantined(gone), keys.quarantined(lost))
@@ -146,7 +146,7 @@ def test_large_bodies_are_read_a_few_at_a_time(harness: Harness, store: FailureS
     assert [step.done for step in store.replay(QUARANTINE, store.snapshot(QUARANTINE))] == [2, 2, 2]
 
 
-def test_of_several_who_replay_the_same_entries_one_does_each(harness: Harness) -> None:
+def test_concurrent_replays_of_the_same_failures_replay_each_once(harness: Harness) -> None:
     fill(harness, *range(MANY))
     chosen = ids(harness, keys.QUARANTINE)
     done: list[int] = []
@@ -162,4 +162,4 @@ def test_of_several_who_replay_the_same_entries_one_does_each(harness: Harness) 
         thread.join()
 
     assert sum(done) == len(harness.waiting_jobs("expand")) == MANY
-    assert (weighed(harness, keys.QUARANTINE), harness.audit().balances) == (0, True)
+    assert (checked_bytes(harness, keys.QUARANTINE), harness.audit().balances) == (0, True)

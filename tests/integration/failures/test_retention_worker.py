@@ -1,4 +1,4 @@
-"""A running `callbacks worker` keeps the shelves within their bytes, while they fill."""
+"""A running `callbacks worker` keeps the lists of failures within their bytes, while they fill."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from shared import batches, keys
-from tests.integration.failures.failure_lists import quarantined, weighed
+from tests.integration.failures.failure_lists import checked_bytes, quarantined
 from tests.integration.harness import Harness, open_harness
 from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 
-MOST = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 @pytest.fixture
@@ -21,21 +21,21 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:
 
 
 @pytest.mark.parametrize("stage", ["expand", "deliver"])
-def test_a_worker_s_supervisor_trims(harness: Harness, tmp_path: Path, stage: str) -> None:
+def test_a_supervisor_trims(harness: Harness, tmp_path: Path, stage: str) -> None:
     for first in range(0, 3000, 500):
         harness.accept(quarantined=[quarantined(n, at_ms=batches.now_ms()) for n in range(first, first + 500)])
-    assert weighed(harness, keys.QUARANTINE) > 2 * MOST
+    assert checked_bytes(harness, keys.QUARANTINE) > 2 * MAX_BYTES
 
-    command = Command(harness, tmp_path / "worker.log", stage, CALLBACKS_QUARANTINE_MAX_BYTES=str(MOST))
+    command = Command(harness, tmp_path / "worker.log", stage, CALLBACKS_QUARANTINE_MAX_BYTES=str(MAX_BYTES))
     try:
         until(
-            lambda: int(harness.connection.get(keys.failures_bytes(keys.QUARANTINE))) <= MOST,
+            lambda: int(harness.connection.get(keys.failures_bytes(keys.QUARANTINE))) <= MAX_BYTES,
             "the quarantine is too full",
         )
-        until(lambda: "action=failures_dropped list=quarantine" in command.log, "nothing was said")
+        until(lambda: "action=failures_dropped list=quarantine" in command.log, "nothing was logged")
         assert command.stop() == 0
     finally:
         command.end()
-    assert MOST // 2 < weighed(harness, keys.QUARANTINE) <= MOST
+    assert MAX_BYTES // 2 < checked_bytes(harness, keys.QUARANTINE) <= MAX_BYTES
     assert harness.audit().balances
     assert harness.audit().dropped == 3000 - len(harness.quarantine())

@@ -1,4 +1,4 @@
-"""`callbacks backfill`: a new handler is given the past, each event once, and the audit balances."""
+"""`callbacks backfill`: a new handler gets past events, each once, and the audit balances."""
 
 import json
 import signal
@@ -68,15 +68,15 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
 
 
 def known_from_now_on(harness: Harness) -> None:
-    """Have an expand worker start that offers the handler all events."""
+    """Start an expand worker that offers the handler all events."""
     SubscriptionWriter([declaration_of(fresh).name], connection=harness.connection).tick()
 
 
 def of_the_past(number: int, **fields: Any) -> list[Event]:
     began = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     return [
-        report(message_id=f"m{place}", received_at=began + timedelta(milliseconds=place), **fields)
-        for place in range(number)
+        report(message_id=f"m{location}", received_at=began + timedelta(milliseconds=location), **fields)
+        for location in range(number)
     ]
 
 
@@ -88,7 +88,7 @@ def totals(
     return read | {"enqueued": enqueued, "already_enqueued": already_enqueued, "already_fanned_out": already_fanned_out}
 
 
-def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
+def test_a_new_handler_gets_past_events_that_match_its_filters_and_none_twice(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -114,7 +114,7 @@ def test_a_new_handler_is_given_what_it_wants_of_the_past_and_nothing_twice(
     assert all(0 < harness.connection.ttl(key) <= keys.BACKFILLED_SECONDS for key in given)
 
 
-def test_only_the_kind_and_the_times_asked_for_are_given(
+def test_only_the_given_kind_and_times_are_enqueued(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -125,7 +125,7 @@ def test_only_the_kind_and_the_times_asked_for_are_given(
     assert backfill("--since", "30m") == totals(already_enqueued=1)
 
 
-def test_what_the_handler_was_fanned_out_the_usual_way_is_left_out(
+def test_events_that_the_handler_was_offered_when_they_arrived_are_left_out(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     """Also what was received before it was known and waited to be expanded, and what became a dead letter."""
@@ -148,7 +148,7 @@ def test_what_the_handler_was_fanned_out_the_usual_way_is_left_out(
     assert harness.audit().balances
 
 
-def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
+def test_events_that_it_missed_while_it_was_not_named_are_enqueued_and_no_others(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     now = int(time.time() * 1000)
@@ -163,14 +163,14 @@ def test_what_it_missed_while_it_was_not_named_is_given_and_the_rest_is_not(
 
 
 @pytest.mark.parametrize(
-    ("noted", "words"),
+    ("recorded", "words"),
     [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before its subscription was recorded")],
 )
 def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
-    harness: Harness, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
+    harness: Harness, setting: dict[str, str], tmp_path: Path, recorded: str | None, words: str
 ) -> None:
-    if noted is not None:
-        harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
+    if recorded is not None:
+        harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", recorded)
     ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert ended.returncode == 1
@@ -178,7 +178,7 @@ def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
     assert harness.counters() == {}
 
 
-def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
+def test_killed_while_it_runs_and_run_again_it_gives_each_event_once(
     harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -186,7 +186,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     database.write(*past)
     queue = keys.rq_queue(queues.delivery_queue("fresh"))
     with started(tmp_path, setting) as start:
-        # It waits in the midst, as it may not give more before what it gave is delivered.
+        # It waits while it runs, as it may not give more before what it gave is delivered.
         running: Running = start("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
         running.until(lambda: harness.connection.llen(queue) == 10, "a first step")
         time.sleep(0.5)
@@ -207,7 +207,7 @@ def test_killed_in_the_midst_and_run_again_it_gives_each_event_once(
     assert harness.audit().handlers[0].delivered == 2_600
 
 
-def test_it_ends_when_all_is_given_however_much_of_it_waits(
+def test_it_ends_when_everything_is_enqueued_however_much_waits(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -217,7 +217,7 @@ def test_it_ends_when_all_is_given_however_much_of_it_waits(
     assert sum(map(len, harness.waiting_events(fresh))) == 1_000
 
 
-def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothing(
+def test_it_reports_that_the_handler_is_paused(
     harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
@@ -245,7 +245,7 @@ def test_it_says_that_the_handler_is_off_or_paused_as_else_it_seems_to_do_nothin
         assert running.output.count("'fresh' is ") == 2
 
 
-def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
+def test_an_unavailable_and_an_empty_database_are_reported(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
@@ -258,7 +258,7 @@ def test_a_database_that_is_away_and_one_that_has_nothing_are_said_so(
     assert "no handler is called 'nobody'" in ended.stderr
 
 
-def test_what_is_enqueued_are_the_very_events(
+def test_the_enqueued_events_are_the_same_as_the_stored_ones(
     harness: Harness, database: Database, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -278,45 +278,45 @@ def test_what_is_enqueued_are_the_very_events(
     assert sorted(got, key=lambda event: event.id) == sorted(given, key=lambda event: event.id)
 
 
-def test_workers_that_do_not_know_the_handler_keep_its_time_from_beginning(harness: Harness) -> None:
+def test_workers_that_do_not_know_the_handler_delay_its_subscription(harness: Harness) -> None:
     old: Any = harness.worker(queues.EXPAND)
     old.register_birth()
     begins = SubscriptionWriter(["fresh"], connection=harness.connection)
     begins.tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert (noted.is_pending, noted.times) == (True, ())
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert (recorded.is_pending, recorded.times) == (True, ())
 
     old.register_death()
     begins._check_at = 0.0
     begins.tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert not noted.is_pending
-    assert noted.since_ms is not None
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert not recorded.is_pending
+    assert recorded.since_ms is not None
 
     SubscriptionWriter(["other"], connection=harness.connection).tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert noted.since_ms is None
-    assert len(noted.times) == 1
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert recorded.since_ms is None
+    assert len(recorded.times) == 1
     SubscriptionWriter(["other", "fresh"], connection=harness.connection).tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert len(noted.times) == 2
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert len(recorded.times) == 2
 
 
-def test_a_handler_that_had_events_before_this_was_noted_is_not_taken_for_a_new_one(harness: Harness) -> None:
+def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(harness: Harness) -> None:
     harness.accept(status(record("1")))
     harness.expand()
     known_from_now_on(harness)
 
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert noted.is_unknown
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert recorded.is_unknown
 
 
-def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
+def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     with started(tmp_path, setting) as start:
@@ -324,7 +324,7 @@ def test_an_expand_worker_notes_from_when_on_its_handlers_are_offered_events(
         expand.until(lambda: subscriptions.find(harness.connection, "fresh"), "a note")
         harness.accept(status(record("1")))
         expand.until(lambda: harness.waiting_jobs(queues.delivery_queue("fresh")), "an event")
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert (noted.is_pending, noted.is_unknown) == (False, False)
-    assert noted.since_ms is not None
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert (recorded.is_pending, recorded.is_unknown) == (False, False)
+    assert recorded.since_ms is not None
