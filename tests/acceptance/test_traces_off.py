@@ -37,7 +37,7 @@ sys.meta_path.insert(0, Missing())
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "output"),
     [
         ({}, "imported []"),
         ({**ASKED, "OTEL_SDK_DISABLED": "true"}, "imported []"),

@@ -129,7 +129,7 @@ def test_a_collector_that_is_unavailable_or_hangs_harms_nothing(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "output"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "action=traces_off error=LookupError"),
         ({**NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "action=traces_off error=LookupError"),

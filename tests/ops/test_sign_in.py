@@ -244,7 +244,7 @@ def test_without_a_password_forms_need_their_token_too(service: Service) -> None
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "output"),
     [
         ({}, "CALLBACKS_OPS_PASSWORD is not set, and others can reach 0.0.0.0"),
         ({"CALLBACKS_OPS_PASSWORD": "hunter2"}, "CALLBACKS_OPS_PASSWORD: must have 12 to 256 characters"),
