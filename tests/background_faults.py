@@ -12,18 +12,29 @@ from pathlib import Path
 from typing import Any, Final
 
 REPOSITORY: Final = Path(__file__).parents[1]
-_VARIABLE: Final = "CALLBACKS_BROKEN_LOOPS"
+_VARIABLE: Final = "BROKEN_LOOPS_FOLDER"
 _PACKAGES: Final = ("callbacks", "ingest", "shared", "workers")
 MESSAGE: Final = "35699000001"
 
 
 def names() -> set[str]:
-    """Return the names of all background loops of the product, as its code has them."""
-    return {
-        node.args[0].value
+    """Return the names of all background loops of the product, as its code has them.
+
+    A loop is started by its name; a further task of maintenance is named by its key in a dictionary.
+    """
+    nodes = [
+        node
         for package in _PACKAGES
         for path in (REPOSITORY / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    keys = {
+        key.value for node in nodes if isinstance(node, ast.Dict) for key in node.keys if isinstance(key, ast.Constant)
+    }
+    tasks = {key for key in keys if isinstance(key, str) and key.startswith("maintenance_")}
+    return tasks | {
+        node.args[0].value
+        for node in nodes
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("start_task", "make_thread", "loop", "attempt")

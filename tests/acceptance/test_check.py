@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written(variable: str, redis_server: RedisServe
     ended = run("check", cwd=tmp_path, environment={**TOKENS, "REDIS_URL": redis_server.url, variable: "file/folder"})
 
     assert f"{variable}: file/folder cannot be written" in ended.stdout
-    assert "name another" in ended.stdout
+    assert "set another" in ended.stdout
 
 
 def test_a_handler_that_cannot_be_imported(redis_server: RedisServer, tmp_path: Path) -> None:

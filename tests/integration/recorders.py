@@ -1,4 +1,4 @@
-"""Handlers that write down, in the file CALLBACKS_RECORDER_FILE, each call they got: one line, so that no call is lost.
+"""Handlers that write down, in the file RECORDER_FILE, each call they got: one line, so that no call is lost.
 
 What else they do, the event says in its `client_message_id`: "fails" and "rejects" do what they say; "kills" kills the
 process, the first time, "always-kills" each time; "sleeps:0.5" sleeps; "waits:PATH" waits until that file exists.
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from callbacks import Reject, ReplyEvent, ReportEvent, handler
 
-VARIABLE: Final = "CALLBACKS_RECORDER_FILE"
+VARIABLE: Final = "RECORDER_FILE"
 
 
 @handler(ReportEvent, ReplyEvent, attempts=3)

@@ -1,4 +1,4 @@
-"""Two handlers of the same events: `bad` fails until the file CALLBACKS_RECORDER_FILE is there, `good` never does."""
+"""Two handlers of the same events: `bad` fails until the file RECORDER_FILE is there, `good` never does."""
 
 import os
 from pathlib import Path

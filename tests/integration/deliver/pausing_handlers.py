@@ -1,7 +1,7 @@
 """Handlers whose target is unavailable while a file exists, and some with a lifespan: all record their calls.
 
-The file is CALLBACKS_RECORDER_FILE with ".unavailable" appended; it holds the seconds to pause for. For each call they
-write a line to CALLBACKS_RECORDER_FILE: what, the process, the event's message id.
+The file is RECORDER_FILE with ".unavailable" appended; it holds the seconds to pause for. For each call they
+write a line to RECORDER_FILE: what, the process, the event's message id.
 """
 
 import asyncio
