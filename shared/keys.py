@@ -151,7 +151,7 @@ def action_runner(action_id: str) -> str:
 
 
 def metrics_of(process: str) -> str:
-    """Name what a process told last of its figures."""
+    """Name the hash of the last metrics push of a process."""
     return f"{METRICS}:{process}"
 
 

@@ -78,9 +78,9 @@ async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[FeedI
             try:
                 await pubsub.subscribe(channel(client))
                 await _check_role(client)
-                async for heard in _receive(pubsub, client, idle_seconds):
+                async for items in _receive(pubsub, client, idle_seconds):
                     is_unavailable = False
-                    yield heard
+                    yield items
             except (redis.AuthenticationError, redis.exceptions.AuthorizationError):
                 raise
             except (redis.ConnectionError, redis.TimeoutError) as exc:
@@ -98,10 +98,10 @@ async def listen(url: str, *, idle_seconds: float = 1.0) -> AsyncGenerator[FeedI
 def listen_sync(url: str, *, idle_seconds: float = 1.0) -> Generator[FeedItem, None, None]:
     """Yield the same for synchronous callers."""
     with asyncio.Runner() as runner:
-        heard = listen(url, idle_seconds=idle_seconds)
+        items = listen(url, idle_seconds=idle_seconds)
 
         async def following() -> FeedItem:
-            return await anext(heard)
+            return await anext(items)
 
         while True:
             yield runner.run(following())

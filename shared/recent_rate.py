@@ -133,11 +133,11 @@ def estimate_percentile(
     if not total:
         return None
     sums = list(accumulate(counts))
-    place = bisect_left(sums, share * total)
-    if place >= len(bounds):
+    index = bisect_left(sums, share * total)
+    if index >= len(bounds):
         return bounds[-1]
-    below, least = (sums[place - 1], bounds[place - 1]) if place else (0, 0.0)
-    return least + (bounds[place] - least) * (share * total - below) / counts[place]
+    below, least = (sums[index - 1], bounds[index - 1]) if index else (0, 0.0)
+    return least + (bounds[index] - least) * (share * total - below) / counts[index]
 
 
 def _acknowledged(buckets: Iterable[Mapping[str, Any]]) -> AcknowledgeTimes:

@@ -33,7 +33,7 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
 
 
 @quarantine.command(cls=Command)
-@click.argument("entry_id", metavar="ID")
+@click.argument("failure_id", metavar="ID")
 @failure_options.json_option
 def show(*, failure_id: str, as_json: bool) -> None:
     """Show one callback: what is wrong with it, and its body as received."""

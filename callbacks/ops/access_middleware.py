@@ -21,7 +21,7 @@ from callbacks.ops.access.request_origin import RequestOrigin
 from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import RENEW_SECONDS, RequestSession, SessionSigner
 from callbacks.ops.html import forms
-from callbacks.ops.html.rendering import render_notice
+from callbacks.ops.html.renderer import render_notice
 
 OPEN_PATHS: Final = frozenset(("/metrics", "/audit", "/livez", "/readyz"))
 SIGN_IN_PATH: Final = "/sign-in"

@@ -24,7 +24,7 @@ from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import SessionSigner, request_session
 from callbacks.ops.access_middleware import AccessMiddleware
 from callbacks.ops.html import assets
-from callbacks.ops.html.rendering import render_notice, render_page
+from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.event_streams import EventStreams

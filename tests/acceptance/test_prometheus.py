@@ -115,8 +115,8 @@ def _dashboard() -> dict[str, Any]:
 def test_no_two_panels_of_the_dashboard_lie_on_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in _dashboard()["panels"]:
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        index = panel["gridPos"]
+        cells = {(index["x"] + x, index["y"] + y) for x in range(index["w"]) for y in range(index["h"])}
         assert max(x for x, _ in cells) < 24
         assert not cells & taken, panel["title"]
         taken |= cells

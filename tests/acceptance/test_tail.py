@@ -42,7 +42,7 @@ def send(start: Start, port: int) -> Callable[..., None]:
     return post_all
 
 
-def told(tail: Running) -> list[dict[str, Any]]:
+def lines(tail: Running) -> list[dict[str, Any]]:
     return [json.loads(line) for line in tail.output.splitlines() if line.startswith("{")]
 
 
@@ -84,7 +84,7 @@ def test_filters_choose_and_count_ends_it(start: Start, send: Callable[..., None
 
     for wanted, tail in tails.items():
         assert tail.wait() == 0
-        [event] = told(tail)
+        [event] = lines(tail)
         assert (event.get("message_id") or event.get("reply_message_id")) == wanted
         assert ("35699000002" in tail.output) == (wanted == "m4")
         assert NUMBER not in tail.output
@@ -94,7 +94,7 @@ def test_an_event_as_json_is_what_handlers_write(start: Start, send: Callable[..
     start("worker", "deliver", "--handler", "log")
     tail = start("tail", "--json", "--count", "1")
     tail.wait_for_output("Listening to")
-    send(report("m1", note=["\u2028", NUMBER]))
+    send(report("m1", notice=["\u2028", NUMBER]))
     assert tail.wait() == 0
     written = tmp_path / "events.jsonl"
     until(lambda: written.exists() and written.read_text().endswith("\n"))
@@ -171,11 +171,11 @@ def test_of_very_many_at_once_it_says_how_many_it_did_not_show(start: Start, sen
 def test_a_redis_that_does_not_let_it_in_is_named(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis({"requirepass": "right"})
 
-    told = run("tail", cwd=tmp_path, environment={"REDIS_URL": server.url.replace("right", "wrong-password")})
+    lines = run("tail", cwd=tmp_path, environment={"REDIS_URL": server.url.replace("right", "wrong-password")})
 
-    assert told.returncode == 1
-    assert f"redis://127.0.0.1:{server.port}/0 cannot be used" in told.stderr
-    assert "wrong-password" not in told.stderr
+    assert lines.returncode == 1
+    assert f"redis://127.0.0.1:{server.port}/0 cannot be used" in lines.stderr
+    assert "wrong-password" not in lines.stderr
 
 
 def test_a_redis_that_is_not_there_is_waited_for(start: Start) -> None:

@@ -32,7 +32,7 @@ def test_once_says_what_a_running_service_did(
     for number in range(5):
         httpx.post(f"{base}/callbacks/{TOKEN}", content=report(number), trust_env=False, timeout=30).raise_for_status()
 
-    def told() -> dict[str, object]:
+    def output() -> dict[str, object]:
         found = run("top", "--json", cwd=tmp_path, environment=environment)
         assert found.returncode == 0, found.stderr
         [line] = found.stdout.splitlines()
@@ -41,7 +41,7 @@ def test_once_says_what_a_running_service_did(
     seen: dict[str, object] = {}
 
     def is_all_there() -> bool:
-        now = told()
+        now = output()
         seen.update(now)
         handlers, acknowledged = now["handlers"], now["acknowledged"]
         assert isinstance(handlers, list)
@@ -53,7 +53,7 @@ def test_once_says_what_a_running_service_did(
         until(is_all_there)
     except AssertionError:
         pytest.fail(f"it did not come true: {seen}")
-    now = told()
+    now = output()
     assert (now["durable"], now["quarantined"], now["workers"]) == (True, 0, 2)
     assert str(now["at"]).endswith("Z")
     picture = run("top", "--once", cwd=tmp_path, environment=environment)
@@ -61,18 +61,18 @@ def test_once_says_what_a_running_service_did(
     assert "\x1b" not in picture.stdout
     assert "audit         balances" in picture.stdout
     assert "1 web, 2 workers" in picture.stdout
-    assert run("top", cwd=tmp_path, environment=environment).stdout.count("acknowledges") == 1  # into a pipe: once
+    assert run("top", cwd=tmp_path, environment=environment).stdout.count("durable") == 1  # into a pipe: once
 
 
 @pytest.mark.parametrize("arguments", [("--once",), ("--json",), ()])
-def test_once_ends_with_1_while_redis_is_away(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_once_ends_with_1_while_redis_is_unavailable(arguments: tuple[str, ...], tmp_path: Path) -> None:
     port = free_port()
 
-    told = run("top", *arguments, cwd=tmp_path, environment={"REDIS_URL": f"redis://:s3cret@127.0.0.1:{port}/0"})
+    output = run("top", *arguments, cwd=tmp_path, environment={"REDIS_URL": f"redis://:s3cret@127.0.0.1:{port}/0"})
 
-    assert told.returncode == 1
-    assert f"redis://127.0.0.1:{port}/0 cannot be used" in told.stderr
-    assert "s3cret" not in told.stdout + told.stderr
+    assert output.returncode == 1
+    assert f"redis://127.0.0.1:{port}/0 cannot be used" in output.stderr
+    assert "s3cret" not in output.stdout + output.stderr
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
@@ -81,9 +81,9 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 ) -> None:
     environment = {"REDIS_URL": redis_server.url}
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment=environment, columns=80) as top:
-        top.wait_for_output("acknowledges", times=3)
+        top.wait_for_output("durable", times=3)
         top.press(b"x")  # any other key does nothing
-        top.wait_for_output("acknowledges", times=5)
+        top.wait_for_output("durable", times=5)
         top.press(key)
 
         assert top.wait() == 0
@@ -94,12 +94,12 @@ def test_in_a_terminal_it_looks_again_and_again_and_a_key_ends_it(
 def test_in_a_terminal_a_redis_that_goes_away_is_said_and_it_goes_on(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis()
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment={"REDIS_URL": server.url}) as top:
-        top.wait_for_output("acknowledges")
+        top.wait_for_output("durable")
         server.kill()
-        top.wait_for_output(f"127.0.0.1:{server.port}/0 is away (ConnectionError); what follows is of")
+        top.wait_for_output(f"127.0.0.1:{server.port}/0 is unavailable (ConnectionError); the status below is from")
         server.start()
-        seen = top.output.count("is away")
-        until(lambda: "acknowledges" in top.output.rpartition("is away")[2].partition("\x1b[H")[2])
+        seen = top.output.count("is unavailable")
+        until(lambda: "durable" in top.output.rpartition("is unavailable")[2].partition("\x1b[H")[2])
         assert seen
         top.press(b"q")
         assert top.wait() == 0
@@ -128,7 +128,7 @@ def test_as_json_again_and_again_it_is_a_line_a_look_until_nobody_reads(
 def test_without_rich_it_says_what_to_install(redis_server: RedisServer, tmp_path: Path) -> None:
     program = "import sys; sys.modules['rich'] = None; from callbacks.cli.main import main; main(['top'])"
 
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
         env={"REDIS_URL": redis_server.url},
@@ -137,7 +137,7 @@ def test_without_rich_it_says_what_to_install(redis_server: RedisServer, tmp_pat
         check=False,
     )
 
-    assert told.returncode == 1
-    assert "pip install 'callbacks[ops]'" in told.stderr
+    assert output.returncode == 1
+    assert "pip install 'callbacks[ops]'" in output.stderr
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert any(need.startswith("rich>") for need in extras["ops"])

@@ -146,7 +146,7 @@ def test_callbacks_of_one_run_keep_their_traces_and_are_linked(traced: Start, po
         ]
 
 
-def test_a_trace_goes_on_after_its_worker_was_killed_in_the_midst_of_a_call(
+def test_a_trace_goes_on_after_its_worker_was_killed_during_a_call(
     traced: Start, port: int, collector: Collector
 ) -> None:
     service(traced)

@@ -19,7 +19,7 @@ ASKED: Final = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 WEB: Final = "from callbacks.cli.web import web; web(prog_name='callbacks web')"
 WORKER: Final = "from workers.process import main; sys.exit(main())"
 # Tells at its end what it has imported. (redis-py imports what measures, not what traces, wherever it is installed.)
-TELLING: Final = """
+ASKING: Final = """
 import atexit, sys
 ITS = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "shared.tracer", "requests")
 atexit.register(lambda: print("imported", sorted(sys.modules.keys() & set(ITS)), flush=True))
@@ -37,7 +37,7 @@ sys.meta_path.insert(0, Missing())
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "output"),
     [
         ({}, "imported []"),
         ({**ASKED, "OTEL_SDK_DISABLED": "true"}, "imported []"),
@@ -47,10 +47,10 @@ sys.meta_path.insert(0, Missing())
     ],
 )
 def test_what_traces_is_imported_only_where_its_variables_ask_for_traces(
-    start: Start, port: int, redis_server: RedisServer, variables: dict[str, str], told: str
+    start: Start, port: int, redis_server: RedisServer, variables: dict[str, str], output: str
 ) -> None:
-    for process in _processes(start, port, redis_server, TELLING, **variables):
-        assert told in process.output
+    for process in _processes(start, port, redis_server, ASKING, **variables):
+        assert output in process.output
 
 
 @pytest.mark.parametrize(("variables", "lines"), [({}, 0), (ASKED, 1)])

@@ -101,7 +101,7 @@ def test_a_callback_that_cannot_be_kept_is_an_error_of_its_commit_and_of_its_pos
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_collector_that_is_away_or_hangs_harms_nothing(
+def test_a_collector_that_is_unavailable_or_hangs_harms_nothing(
     start: Start, port: int, redis_server: RedisServer, *, hangs: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -129,7 +129,7 @@ def test_a_collector_that_is_away_or_hangs_harms_nothing(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "output"),
     [
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "action=traces_off error=LookupError"),
         ({**NOWHERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "action=traces_off error=LookupError"),
@@ -140,7 +140,7 @@ def test_a_collector_that_is_away_or_hangs_harms_nothing(
     ],
 )
 def test_variables_that_ask_for_no_traces_or_for_impossible_ones_leave_the_service_as_it_is(
-    start: Start, port: int, variables: dict[str, str], told: str
+    start: Start, port: int, variables: dict[str, str], output: str
 ) -> None:
     web = start("web", **variables)
     web.wait_for_output("listening on")
@@ -148,5 +148,5 @@ def test_variables_that_ask_for_no_traces_or_for_impossible_ones_leave_the_servi
     post_reports(port, report(1))
 
     assert web.stop() == 0
-    assert (told in web.output) if told else ("callbacks.traces" not in web.output)
-    assert web.output.count("callbacks.traces") == (1 if told else 0)
+    assert (output in web.output) if output else ("callbacks.traces" not in web.output)
+    assert web.output.count("callbacks.traces") == (1 if output else 0)

@@ -66,8 +66,8 @@ def test_its_handler_is_called_by_the_commands_after_it(blocks: list[Block], tmp
 
         def reports() -> dict[str, int]:
             audited = shell(f"{export}\ncallbacks audit --json", tmp_path)
-            arrivals: dict[str, int] = json.loads(audited.stdout)["arrivals"]["report"]
-            return arrivals
+            totals: dict[str, int] = json.loads(audited.stdout)["records"]["report"]
+            return totals
 
         dev.until(lambda: reports()["duplicate"] >= BUNDLE_REPORTS, "the repeated bundle to be known")
         assert dev.output.count("14466445287300014004") == 1, "a repeat is shown"

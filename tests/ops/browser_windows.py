@@ -28,7 +28,7 @@ _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str:
-    """Give the path of the browser; skip the test where there is none; in CI (CI=true) that is a failure."""
+    """Return the path of the browser; skip the test where there is none; in CI (CI=true) that is a failure."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         message = f"none of {', '.join(_NAMES)} is on the PATH"
@@ -55,7 +55,7 @@ class Window:
         """Errors and warnings of its console, and of its scripts."""
         self.asked: list[str] = []
         """The addresses of all requests."""
-        self.page.on("console", lambda said: self._note(said.type, said.text))
+        self.page.on("console", lambda said: self._record(said.type, said.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
 
@@ -75,7 +75,7 @@ class Window:
         assert self.complaints == []
         assert {urlsplit(url).netloc for url in self.asked} <= {urlsplit(self.base).netloc}
 
-    def _note(self, kind: str, text: str) -> None:
+    def _record(self, kind: str, text: str) -> None:
         # The browser's own word for an answer that is not well; which answers are right is for the tests to say.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.complaints.append(text)
@@ -86,7 +86,7 @@ Opened = Callable[..., Window]
 
 @contextmanager
 def windows(browser: Browser) -> Iterator[Opened]:
-    """Give a function that opens windows: `window(base, size=PHONE, dark=True, javascript=False)`; check each."""
+    """Return a function that opens windows: `window(base, size=PHONE, dark=True, javascript=False)`; check each."""
     opened: list[Window] = []
 
     def window(base: str, *, size: tuple[int, int] = WIDE, dark: bool = False, javascript: bool = True) -> Window:

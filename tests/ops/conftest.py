@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[Opened]:
-    """Give a function that opens a window: `window(service.ops_url, size=PHONE, dark=True, javascript=False)`."""
+    """Return a function that opens a window: `window(service.ops_url, size=PHONE, dark=True, javascript=False)`."""
     with browser_windows.windows(browser) as opened:
         yield opened
 
@@ -40,7 +40,7 @@ def _module_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def service(_module_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give a service that has had some traffic of every kind, for all tests of a module; its page has no password."""
+    """Return a service that has had some traffic of every kind, for all tests of a module; its page has no password."""
     with _without_settings(), served(tmp_path_factory.mktemp("service"), _module_redis) as service:
         send_some_of_each(service)
         yield service
@@ -48,7 +48,7 @@ def service(_module_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def guarded(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give a service without workers whose page asks for PASSWORD, of the test's own."""
+    """Return a service without workers whose page asks for PASSWORD, of the test's own."""
     folder = tmp_path_factory.mktemp("guarded")
     with served(folder, redis_server, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
         yield service

@@ -8,7 +8,7 @@ from tests.ops.running_service import PASSWORD, Service
 
 
 def client_of(service: Service) -> httpx.Client:
-    """Give a client of the page, with cookies of its own."""
+    """Return a client of the page, with cookies of its own."""
     return httpx.Client(base_url=service.ops_url, timeout=30)
 
 

@@ -38,8 +38,8 @@ def action(**more: object) -> Action:
 
 
 def only(log: ActionLog) -> LoggedAction:
-    (noted,) = log.list_newest(limit=9).items
-    return noted
+    (logged,) = log.list_newest(limit=9).items
+    return logged
 
 
 def test_an_act_is_noted_before_anything_is_done_and_again_at_its_end(log: ActionLog) -> None:
@@ -85,25 +85,25 @@ def test_the_newest_come_first_a_page_at_a_time(log: ActionLog) -> None:
     cursor: Cursor | None = None
     while True:
         part = log.list_newest(after=cursor, limit=2)
-        numbers += [noted.number for noted in part.items if noted.number is not None]
+        numbers += [logged.number for logged in part.items if logged.number is not None]
         cursor = part.next_cursor
         if cursor is None:
             break
     assert sorted(numbers) == [0, 1, 2, 3, 4]  # acts of one millisecond are in no order
 
 
-def test_no_more_than_so_many_are_kept(harness: Harness, log: ActionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_than_the_limit_are_kept(harness: Harness, log: ActionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "ACTIONS_KEPT", 3)
     for number in range(6):
         log.end(log.start(action(number=number)), action(), ActionProgress(), state="done")
 
     kept = {key.decode() for key in harness.connection.scan_iter(f"{keys.ACTIONS}*")}
     assert len(log.list_newest(limit=9).items) == 3
-    assert kept == {keys.ACTIONS, *(keys.action(noted.action_id) for noted in log.list_newest(limit=9).items)}
+    assert kept == {keys.ACTIONS, *(keys.action(logged.action_id) for logged in log.list_newest(limit=9).items)}
     assert all(harness.connection.ttl(key) > 0 for key in kept - {keys.ACTIONS})
 
 
-def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
+def test_neither_action_log_nor_log_holds_a_text_or_a_whole_number(
     harness: Harness, log: ActionLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "callbacks.operators")
@@ -111,21 +111,21 @@ def test_neither_trail_nor_log_holds_a_text_or_a_whole_number(
     with log.record(action(who='35699000001" \u202e\nadmin', chosen=words)):
         pass
 
-    noted = only(log)
-    assert (noted.who, noted.chosen) == (
+    logged = only(log)
+    assert (logged.who, logged.chosen) == (
         "(number)    admin",
         "all with source gw, error contains a text of 19 characters",
     )
     kept = b"".join(
         value for key in harness.connection.scan_iter() if b":" in key[3:] for value in fields(harness, key)
     )
-    logged = "\n".join(caplog.messages)
+    lines = "\n".join(caplog.messages)
     assert [message.split()[0] for message in caplog.messages] == [
         "action=operator_action_started",
         "action=operator_action_ended",
     ]
     for hidden in ("35699000001", "no such", "\u202e"):
-        assert hidden not in logged
+        assert hidden not in lines
         assert hidden.encode() not in kept
 
 
@@ -148,7 +148,7 @@ def test_what_is_chosen_is_said_in_words() -> None:
     assert describe_ids(3) == "3 by id"
 
 
-def test_while_redis_is_full_it_is_done_all_the_same(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
+def test_while_redis_is_full_it_is_done_anyway(start_redis: StartRedis, caplog: pytest.LogCaptureFixture) -> None:
     server = start_redis()
     with redis.Redis.from_url(server.url) as client:
         client.config_set("maxmemory", "1")

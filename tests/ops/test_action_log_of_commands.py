@@ -1,4 +1,4 @@
-"""What the command line does to shelves and handlers is in the trail too, with the user who ran it."""
+"""The command line's actions on failures and handlers are in the action log too, with the user who ran them."""
 
 import getpass
 import json
@@ -26,8 +26,8 @@ def callbacks(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def told(harness: Harness) -> list[tuple[object, ...]]:
-    """Give what is noted, newest first."""
+def list_actions(harness: Harness) -> list[tuple[object, ...]]:
+    """Return what is noted, newest first."""
     acts = ActionLog(harness.connection).list_newest(limit=9).items
     assert all((act.who, act.by) == (getpass.getuser(), "command") for act in acts)
     return [(act.what, act.where, act.chosen, act.number, act.state, act.done, act.failed) for act in acts]
@@ -39,12 +39,12 @@ def test_replaying_and_dropping_are_noted(harness: Harness) -> None:
     harness.accept(quarantined=[quarantined(1), quarantined(2)])
 
     assert json.loads(callbacks("dead", "replay", "refusing", first, "--json").output)["replayed"] == 1
-    assert told(harness) == [("replay", "dead:refusing", "1 by id", 1, "done", 1, 0)]
+    assert list_actions(harness) == [("replay", "dead:refusing", "1 by id", 1, "done", 1, 0)]
     assert callbacks("dead", "drop", "refusing", "--all", "--yes").exit_code == 0
     assert callbacks("quarantine", "drop", "0badc0de", "--yes").exit_code == 1
     assert callbacks("quarantine", "replay", "--all").exit_code == 0
 
-    assert sorted(told(harness), key=str) == [
+    assert sorted(list_actions(harness), key=str) == [
         ("drop", "dead:refusing", "all", 2, "done", 2, 0),
         ("drop", "quarantine", "1 by id", 1, "done", 0, 1),
         ("replay", "dead:refusing", "1 by id", 1, "done", 1, 0),
@@ -56,7 +56,7 @@ def test_what_an_operator_thinks_better_of_is_not_noted(harness: Harness) -> Non
     harness.accept(quarantined=[quarantined(1)])
 
     assert CliRunner().invoke(main, ["quarantine", "drop", "--all"], input="n\n").exit_code == 1
-    assert told(harness) == []
+    assert list_actions(harness) == []
 
 
 def test_turning_a_handler_off_and_on_and_discarding_are_noted(harness: Harness) -> None:
@@ -68,7 +68,7 @@ def test_turning_a_handler_off_and_on_and_discarding_are_noted(harness: Harness)
     assert callbacks("handlers", "purge", "refusing", "--yes").exit_code == 0
     assert callbacks("handlers", "resume", "refusing").exit_code == 0
 
-    assert sorted((row for row in told(harness) if row[1] == "handler:refusing"), key=str) == [
+    assert sorted((row for row in list_actions(harness) if row[1] == "handler:refusing"), key=str) == [
         ("purge", "handler:refusing", "", 1, "done", 1, 0),
         ("pause", "handler:refusing", "", None, "done", 0, 0),
         ("resume", "handler:refusing", "", None, "done", 0, 0),

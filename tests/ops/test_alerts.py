@@ -34,17 +34,17 @@ WELL = ServiceStatus(
 )
 
 
-def told(**changes: Any) -> list[tuple[str, str]]:
+def alerts_of(**changes: Any) -> list[tuple[str, str]]:
     return [(matter.level, matter.text) for matter in find_alerts(msgspec.structs.replace(WELL, **changes))]
 
 
 def test_where_all_is_well_nothing_is_said() -> None:
-    assert told() == []
+    assert alerts_of() == []
 
 
 @pytest.mark.parametrize("balance", [None, msgspec.structs.replace(BALANCE, balances=False, moving=True, difference=9)])
 def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) -> None:
-    assert told(balance=balance) == []
+    assert alerts_of(balance=balance) == []
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
     ],
 )
 def test_each_trouble_is_said_in_words(changes: dict[str, Any], level: str, words: str) -> None:
-    ((found, text),) = told(**changes)
+    ((found, text),) = alerts_of(**changes)
     assert found == level
     assert words in text
 
 
 def test_the_worst_comes_first() -> None:
-    assert [level for level, _ in told(quarantined=1, web_processes=0)] == ["bad", "warn"]
+    assert [level for level, _ in alerts_of(quarantined=1, web_processes=0)] == ["bad", "warn"]
 
 
 def test_a_queue_that_an_operator_turned_off_needs_no_worker() -> None:
     off = msgspec.structs.replace(QUEUE, name="deliver-crm", workers=0, waiting=5, paused_by="operator")
-    assert told(queues=(off,)) == []
+    assert alerts_of(queues=(off,)) == []

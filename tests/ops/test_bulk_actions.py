@@ -31,8 +31,8 @@ def actions(harness: Harness) -> BulkActions:
 
 
 def fill(harness: Harness, number: int, *, first: int = 0) -> None:
-    places = range(first, first + number)
-    harness.accept(quarantined=[quarantined(place, at_ms=RECEIVED_MS + place) for place in places])
+    totals = range(first, first + number)
+    harness.accept(quarantined=[quarantined(each, at_ms=RECEIVED_MS + each) for each in totals])
 
 
 def begin(actions: BulkActions, work: RemainingWork, *, number: int | None = None) -> str:
@@ -40,14 +40,14 @@ def begin(actions: BulkActions, work: RemainingWork, *, number: int | None = Non
     return actions.start(Action(who="anna", by="page", what=work.task, where=where, chosen="all", number=number), work)
 
 
-def look(actions: BulkActions, action_id: str) -> BulkActionState:
+def state_of(actions: BulkActions, action_id: str) -> BulkActionState:
     state = actions.get_state(action_id)
     assert state is not None
     return state
 
 
 class After:
-    """Says "stop" after it was asked so many times."""
+    """Says "stop" after it was asked this many times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -71,8 +71,8 @@ def test_all_that_match_are_done_and_the_rest_and_what_came_later_stay(
     )
     actions.run(action_id, is_stopping=bool)
 
-    noted = look(actions, action_id).action
-    assert (noted.state, noted.done, noted.failed) == ("done", MANY // 2, 0)
+    logged = state_of(actions, action_id).action
+    assert (logged.state, logged.done, logged.failed) == ("done", MANY // 2, 0)
     assert len(ids(harness, keys.QUARANTINE)) == MANY // 2 + 1
     assert len(harness.waiting_jobs("expand")) == (MANY // 2 if task == "replay" else 0)
     assert harness.audit().balances
@@ -93,7 +93,7 @@ def test_named_entries_are_done_and_one_that_is_gone_is_a_failure(harness: Harne
     action_id = begin(actions, RemainingWork(task="replay", handler="refusing", ids=tuple(named)))
     actions.run(action_id, is_stopping=bool)
 
-    state = look(actions, action_id)
+    state = state_of(actions, action_id)
     assert (state.action.state, state.action.done, state.action.failed) == ("done", 118, 2)
     assert state.work is not None
     assert sorted(failure_id for failure_id, _ in state.work.errors) == sorted((named[5], named[7]))
@@ -106,14 +106,14 @@ def test_an_act_that_was_stopped_is_gone_on_with_by_who_wants_to(harness: Harnes
 
     actions.run(action_id, is_stopping=After(2))
 
-    stopped = look(actions, action_id)
+    stopped = state_of(actions, action_id)
     assert (stopped.action.state, stopped.action.done, stopped.is_running) == ("stopped", 200, False)
     assert len(ids(harness, keys.QUARANTINE)) == MANY - 200
     rest = actions.resume(action_id, "berta")
     actions.run(rest, is_stopping=bool)
-    noted = look(actions, rest).action
-    assert (noted.who, noted.number, noted.done, noted.state) == ("berta", MANY - 200, MANY - 200, "done")
-    assert noted.chosen == "rest: all"
+    logged = state_of(actions, rest).action
+    assert (logged.who, logged.number, logged.done, logged.state) == ("berta", MANY - 200, MANY - 200, "done")
+    assert logged.chosen == "rest: all"
     assert ids(harness, keys.QUARANTINE) == []
     assert (harness.audit().dropped, harness.audit().balances) == (MANY, True)
     for nothing_left in (action_id, rest, "none"):
@@ -128,7 +128,7 @@ def test_a_stop_that_is_asked_for_ends_it_after_the_part_under_way(harness: Harn
 
     actions.run(action_id, is_stopping=bool)
 
-    assert (look(actions, action_id).action.state, look(actions, action_id).action.done) == ("stopped", 100)
+    assert (state_of(actions, action_id).action.state, state_of(actions, action_id).action.done) == ("stopped", 100)
 
 
 def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(
@@ -146,7 +146,7 @@ def test_one_who_was_killed_leaves_an_act_that_is_begun_and_another_goes_on(
     with pytest.raises(SystemExit):
         actions.run(action_id, is_stopping=killed)
 
-    held = look(actions, action_id)
+    held = state_of(actions, action_id)
     assert (held.action.state, held.action.done, held.is_running) == ("running", 200, True)
     with pytest.raises(NothingToResume):
         actions.resume(action_id, "berta")
@@ -159,21 +159,23 @@ def test_of_several_who_carry_an_act_out_at_once_one_does(harness: Harness, acti
     fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="replay", handler=None, cursor=ALL))
 
-    def carry_out() -> None:
+    def run() -> None:
         with connections.connect(harness.url) as connection:
             BulkActions(connection).run(action_id, is_stopping=bool)
 
-    threads = [threading.Thread(target=carry_out) for _ in range(3)]
+    threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert look(actions, action_id).action.done == len(harness.waiting_jobs("expand")) == MANY
+    assert state_of(actions, action_id).action.done == len(harness.waiting_jobs("expand")) == MANY
     assert harness.audit().balances
 
 
-def test_whoever_was_silent_for_too_long_leaves_it_to_who_went_on(harness: Harness, actions: BulkActions) -> None:
+def test_a_runner_that_was_silent_for_too_long_leaves_it_to_the_one_that_resumed(
+    harness: Harness, actions: BulkActions
+) -> None:
     fill(harness, MANY)
     action_id = begin(actions, RemainingWork(task="drop", handler=None, cursor=ALL))
     others: list[str] = []
@@ -206,8 +208,8 @@ def test_when_redis_fails_amid_it_the_act_says_how_far_it_came(harness: Harness,
     with pytest.raises(redis.ResponseError):
         actions.run(action_id, is_stopping=full)
 
-    noted = look(actions, action_id).action
-    assert (noted.state, noted.done, noted.why) == ("failed", 200, "ResponseError")
+    logged = state_of(actions, action_id).action
+    assert (logged.state, logged.done, logged.why) == ("failed", 200, "ResponseError")
 
 
 def test_nothing_of_what_is_left_to_do_lives_longer_than_a_day(harness: Harness, actions: BulkActions) -> None:

@@ -119,11 +119,11 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(h
 def test_what_a_handler_does_not_want_is_not_called_delivered(harness: Harness) -> None:
     harness.accept(status(record("1")), status(record("2", status="SEEN")))
     harness.expand()
-    unwanted, _ = harness.waiting_event_ids(refusing)
+    excluded, _ = harness.waiting_event_ids(refusing)
     offered(harness, "choosy", since_ms=RECEIVED_MS)
     harness.deliver(choosy)
 
-    assert status_at(harness, unwanted, "choosy") == "gone"
+    assert status_at(harness, excluded, "choosy") == "gone"
 
 
 def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
@@ -165,7 +165,7 @@ def test_a_job_of_a_newer_release_hides_no_other(harness: Harness) -> None:
     assert status_at(harness, other_id, "refusing") == "waiting"
 
 
-def test_while_redis_is_full_it_is_told_all_the_same(start_redis: StartRedis) -> None:
+def test_while_redis_is_full_it_is_told_anyway(start_redis: StartRedis) -> None:
     with open_harness(start_redis().url, refusing) as harness:
         harness.accept(status(record("1")))
         harness.expand()

@@ -224,9 +224,9 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
         # They failed again, having been tried again, and nobody else heard of it.
         assert (after["crm"].dead, after["crm"].queued) == (3, before["crm"].queued)
         assert after["ledger"] == before["ledger"]
-        (noted,) = ActionLog(client).list_newest(limit=9).items
-        assert (noted.who, noted.what, noted.where, noted.chosen) == ("anna", "replay", "dead:crm", "2 by id")
-        assert (noted.number, noted.done, noted.state) == (2, 2, "done")
+        (logged,) = ActionLog(client).list_newest(limit=9).items
+        assert (logged.who, logged.what, logged.where, logged.chosen) == ("anna", "replay", "dead:crm", "2 by id")
+        assert (logged.number, logged.done, logged.state) == (2, 2, "done")
 
 
 @with_and_without_scripts
@@ -288,12 +288,12 @@ def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Ope
             page.get_by_role("button", name="Drop 2").click()
             expect(page.get_by_role("heading", level=1)).to_have_text("Redis is full, nothing was changed")
             expect(page.get_by_role("main")).to_contain_text("callbacks quarantine drop")
-            told = run(
+            output = run(
                 *("quarantine", "drop", "--all", "--yes"),
                 cwd=fresh.folder,
                 environment={"REDIS_URL": fresh.redis.url},
             )
-            assert (told.returncode, told.stdout) == (0, "dropped: 2\n"), told.stderr
+            assert (output.returncode, output.stdout) == (0, "dropped: 2\n"), output.stderr
         finally:
             client.config_set("maxmemory", before)
 

@@ -1,4 +1,4 @@
-"""Looking for a message on the shelves, a bounded part at a time, and each entry once."""
+"""Searching the failures for a message, a bounded part at a time, each failure once."""
 
 import json
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ def test_bodies_are_read_within_bounds_and_one_that_is_larger_alone(
     assert scanned == [2, 2, 1, 1]
 
 
-def test_a_shelf_that_is_gone_begins_anew(harness: Harness) -> None:
+def test_a_failure_list_that_is_gone_begins_anew(harness: Harness) -> None:
     harness.accept(quarantined=[quarantined(1)])
 
     assert search.search(harness.connection, "35699000001", start=SearchCursor("dead:gone")).scanned == 1

@@ -20,7 +20,7 @@ def act(service: Service, path: str, **fields: Any) -> tuple[int, str]:
         return answer.status_code, answer.text
 
 
-def standing(service: Service) -> tuple[object, ...]:
+def state(service: Service) -> tuple[object, ...]:
     with connections.connect(service.redis.url) as client:
         sums = audit.run(client)
         return client.zcard(keys.QUARANTINE), client.zcard(keys.ACTIONS), sums.dropped, sums.balances
@@ -29,31 +29,33 @@ def standing(service: Service) -> tuple[object, ...]:
 @pytest.mark.parametrize("wrong", ["9" * 16, "9" * 5000, "-1", "1.5", "\u0663", "x"], ids=ascii)
 @pytest.mark.parametrize("field", ["number", "until_ms"])
 def test_a_number_that_is_none_or_beyond_all_measure_is_refused(service: Service, field: str, wrong: str) -> None:
-    before = standing(service)
+    before = state(service)
     assert act(service, "/quarantine/actions", do="drop-all", **{field: wrong})[0] == 400
-    assert standing(service) == before
+    assert state(service) == before
 
 
 @pytest.mark.parametrize("failure_id", NO_ENTRY, ids=ascii)
 @pytest.mark.parametrize("step", ["confirm", "act"])
 def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, failure_id: str) -> None:
-    before = standing(service)
+    before = state(service)
     for failure_list in ("/quarantine", "/dead-letters/crm"):
         assert act(service, f"{failure_list}/{step}", do="drop-selected", id=failure_id)[0] == 400
-    assert standing(service) == before
+    assert state(service) == before
 
 
 @pytest.mark.parametrize(
     "path", ["/quarantine/bytes", "/quarantine/bytes/body", "/dead-letters/crm/bytes", "/dead-letters/crm/bytes/event"]
 )
-def test_what_is_no_entry_is_not_there_and_no_reason_to_say_that_redis_is_away(service: Service, path: str) -> None:
+def test_what_is_no_entry_is_not_there_and_no_reason_to_say_that_redis_is_unavailable(
+    service: Service, path: str
+) -> None:
     with client_of(service) as client:
         assert client.get(path).status_code == 404
 
 
 def test_while_redis_is_full_it_is_said_that_nothing_was_done_and_what_makes_room(service: Service) -> None:
     with service.redis.client() as client:
-        before, most = standing(service), client.config_get("maxmemory")["maxmemory"]
+        before, most = state(service), client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", client.info("memory")["used_memory"] // 2)
         try:
             status, text = act(service, "/quarantine/actions", do="drop-all")
@@ -62,4 +64,4 @@ def test_while_redis_is_full_it_is_said_that_nothing_was_done_and_what_makes_roo
     assert status == 503
     assert "Redis is full, nothing was changed" in text
     assert "callbacks quarantine drop" in text
-    assert standing(service) == before
+    assert state(service) == before

@@ -1,4 +1,4 @@
-"""Going through a shelf: newest first, each entry once, whatever comes and goes meanwhile, in bounded work."""
+"""Paging through a failure list: newest first, each failure once, whatever changes meanwhile, in bounded work."""
 
 from collections.abc import Iterator
 
@@ -155,8 +155,8 @@ def test_what_is_no_place_is_refused(text: str) -> None:
 
 def fill(harness: Harness, number: int) -> None:
     """Fill the quarantine up to a number, straight in Redis."""
-    standing = harness.connection.zcard(keys.QUARANTINE)
-    for first in range(standing, number, 1000):
+    state = harness.connection.zcard(keys.QUARANTINE)
+    for first in range(state, number, 1000):
         entries = [quarantined(each, at_ms=RECEIVED_MS + each) for each in range(first, min(first + 1000, number))]
         harness.accept(quarantined=entries)
 

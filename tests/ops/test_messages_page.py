@@ -29,7 +29,7 @@ ORDER = ("ACCEPTD", "DELIVRD", "SEEN")
 
 @pytest.fixture(scope="module")
 def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give a service with the handler sql, which has heard of some messages."""
+    """Return a service with the handler sql, which has heard of some messages."""
     with _session_redis.client() as client:
         client.flushall()
     folder = tmp_path_factory.mktemp("known")
@@ -112,10 +112,10 @@ def test_it_says_what_became_of_each_event_at_each_handler(known: Service, windo
     statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
 
     expect(statuses).to_have_count(1 + 3)
-    fates = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
-    assert [fate[1:] for fate in fates] == [["ledger: delivered", "sql: delivered"]] * 3
-    assert fates[0][0] == "crm: delivered or filtered out (cannot tell: its filters excluded 1 event)"
-    assert [fate[0] for fate in fates[1:]] == ["crm: dead letter", "crm: failed, retry scheduled"]
+    statuses_of = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
+    assert [items[1:] for items in statuses_of] == [["ledger: delivered", "sql: delivered"]] * 3
+    assert statuses_of[0][0] == "crm: delivered or filtered out (cannot tell: its filters excluded 1 event)"
+    assert [items[0] for items in statuses_of[1:]] == ["crm: dead letter", "crm: failed, retry scheduled"]
     statuses.nth(2).get_by_role("link", name="dead letter").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Dead letter of crm")
     expect(page.get_by_label("The event")).to_contain_text('"message_id": "m-2"')

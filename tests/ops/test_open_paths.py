@@ -31,11 +31,11 @@ def test_it_reads_no_more_than_so_much_however_many_jobs_wait(guarded: Service, 
     with guarded.redis.client() as client, httpx.Client(base_url=guarded.ops_url, timeout=60) as asking:
         client.config_resetstat()
         answer = asking.get(path)
-        told: Any = client.info("stats")
+        stats: Any = client.info("stats")
 
     assert answer.status_code == status
-    assert told["total_commands_processed"] < MAX_JOBS + OTHERS
-    assert told["total_net_output_bytes"] < (MAX_JOBS + OTHERS) * JOB_BYTES
+    assert stats["total_commands_processed"] < MAX_JOBS + OTHERS
+    assert stats["total_net_output_bytes"] < (MAX_JOBS + OTHERS) * JOB_BYTES
 
 
 def test_the_audit_says_that_too_many_jobs_wait_and_comes_back_when_they_are_done(guarded: Service) -> None:

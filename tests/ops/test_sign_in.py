@@ -244,7 +244,7 @@ def test_without_a_password_forms_need_their_token_too(service: Service) -> None
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "output"),
     [
         ({}, "CALLBACKS_OPS_PASSWORD is not set, and others can reach 0.0.0.0"),
         ({"CALLBACKS_OPS_PASSWORD": "hunter2"}, "CALLBACKS_OPS_PASSWORD: must have 12 to 256 characters"),
@@ -252,10 +252,10 @@ def test_without_a_password_forms_need_their_token_too(service: Service) -> None
     ids=["no password", "a short one"],
 )
 def test_it_refuses_to_be_reached_by_others_without_a_good_password(
-    service: Service, environment: dict[str, str], told: str
+    service: Service, environment: dict[str, str], output: str
 ) -> None:
     where = {"REDIS_URL": service.redis.url, "CALLBACKS_OPS_HOST": "0.0.0.0", "CALLBACKS_OPS_PORT": str(free_port())}
     ended = run("ops", cwd=service.folder, environment={**where, **environment})
     assert ended.returncode == 2
-    assert told in ended.stderr
+    assert output in ended.stderr
     assert "hunter2" not in ended.stderr

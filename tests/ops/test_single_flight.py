@@ -15,7 +15,7 @@ from tests.ops.test_streams import threads
 MANY = 50
 
 
-class Look:
+class SlowCall:
     """A look that takes until it is told to end; the first of them fails if `fails`."""
 
     def __init__(self, *, fails: bool = False) -> None:
@@ -38,42 +38,42 @@ class Look:
         return self.calls
 
 
-async def asked_by_many(single_flight: SingleFlight[int], look: Look) -> list[int | BaseException]:
+async def asked_by_many(single_flight: SingleFlight[int], call: SlowCall) -> list[int | BaseException]:
     """Let one ask, and many more while the look for that one is under way."""
     first = asyncio.create_task(single_flight.get())
-    await asyncio.to_thread(look.begun.wait)
+    await asyncio.to_thread(call.begun.wait)
     others = [asyncio.create_task(single_flight.get()) for _ in range(MANY)]
     await asyncio.sleep(0)
-    look.end.set()
+    call.end.set()
     return await asyncio.gather(first, *others, return_exceptions=True)
 
 
 def test_those_who_ask_during_a_look_share_one() -> None:
-    look = Look()
-    told = asyncio.run(asked_by_many(SingleFlight(look), look))
-    assert look.most_at_once == 1
+    call = SlowCall()
+    results = asyncio.run(asked_by_many(SingleFlight(call), call))
+    assert call.most_at_once == 1
     # The one that was under way, or another after it.
-    assert look.calls <= 2
-    assert set(told) <= {1, 2}
+    assert call.calls <= 2
+    assert set(results) <= {1, 2}
 
 
 def test_what_was_found_holds_for_as_long_as_was_said() -> None:
-    look = Look()
-    assert asyncio.run(asked_by_many(SingleFlight(look, seconds=3600), look)) == [1] * (MANY + 1)
+    call = SlowCall()
+    assert asyncio.run(asked_by_many(SingleFlight(call, seconds=3600), call)) == [1] * (MANY + 1)
 
 
 def test_a_failure_is_told_to_all_who_wait_and_to_nobody_after_them() -> None:
-    look = Look(fails=True)
-    single_flight = SingleFlight(look, seconds=3600)
+    call = SlowCall(fails=True)
+    single_flight = SingleFlight(call, seconds=3600)
 
     async def asked() -> int:
-        told = await asked_by_many(single_flight, look)
-        assert {type(one) for one in told} == {redis.TimeoutError}
-        look.fails_with = None
+        results = await asked_by_many(single_flight, call)
+        assert {type(one) for one in results} == {redis.TimeoutError}
+        call.fails_with = None
         return await single_flight.get()
 
     # One for the first, one for all who waited, one for who came later.
-    assert asyncio.run(asked()) == look.calls == 3
+    assert asyncio.run(asked()) == call.calls == 3
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/audit", "/readyz"])
@@ -91,8 +91,8 @@ def test_many_strangers_who_ask_while_redis_hangs_take_no_thread_each(guarded: S
 
 
 def test_what_nobody_foresaw_is_raised_to_all_who_wait_of_one_look() -> None:
-    look = Look()
-    look.fails_with = RuntimeError
-    told = asyncio.run(asked_by_many(SingleFlight(look), look))
-    assert {type(one) for one in told} == {RuntimeError}
-    assert look.calls <= 2
+    call = SlowCall()
+    call.fails_with = RuntimeError
+    results = asyncio.run(asked_by_many(SingleFlight(call), call))
+    assert {type(one) for one in results} == {RuntimeError}
+    assert call.calls <= 2

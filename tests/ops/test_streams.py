@@ -1,4 +1,4 @@
-"""What a page that stays open costs and how it ends; and what is to be seen while Redis is away."""
+"""What a page that stays open costs and how it ends; and what is to be seen while Redis is unavailable."""
 
 from contextlib import ExitStack
 from itertools import islice
@@ -29,7 +29,7 @@ def threads(service: Service) -> int:
     return len(list(Path(f"/proc/{service.ops.process.pid}/task").iterdir()))
 
 
-def test_so_many_may_stay_open_without_a_thread_each_and_no_more(service: Service) -> None:
+def test_a_limited_number_may_stay_open_without_a_thread_each_and_no_more(service: Service) -> None:
     limits = httpx.Limits(max_connections=2 * MAX_STREAMS)
     with ExitStack() as stack, httpx.Client(base_url=service.ops_url, limits=limits, timeout=30) as client:
         streams = [Followed(stack, client) for _ in range(MAX_STREAMS)]
@@ -64,7 +64,7 @@ def test_they_end_with_the_session(guarded: Service) -> None:
         assert len(list(islice(followed.texts, 20))) < 20, "it goes on"
 
 
-def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
+def test_while_redis_is_unavailable_the_page_says_so_and_comes_back_by_itself(
     start_redis: StartRedis, window: Opened, tmp_path: Path
 ) -> None:
     redis = start_redis()
@@ -90,7 +90,7 @@ def test_while_redis_is_away_the_page_says_so_and_comes_back_by_itself(
         assert client.get("/").status_code == 200
 
 
-def test_while_redis_is_away_one_can_sign_in_and_out(start_redis: StartRedis, tmp_path: Path) -> None:
+def test_while_redis_is_unavailable_one_can_sign_in_and_out(start_redis: StartRedis, tmp_path: Path) -> None:
     redis = start_redis()
     with (
         served(tmp_path, redis, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service,

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from shared import audit, events, keys
-from tests.ops import filling
+from tests.ops import many_failures
 from tests.ops.browser_windows import Opened
 from tests.ops.running_service import Service, served
 from tests.redis_server import StartRedis
@@ -41,8 +41,8 @@ PAGES = (
     "/quarantine",
     "/dead-letters",
     "/dead-letters/crm",
-    f"/quarantine?after={filling.NEWEST_MS - 100}-{100:024x}",
-    f"/dead-letters/crm?after={filling.NEWEST_MS - 100}-{'f' * 24}",
+    f"/quarantine?after={many_failures.NEWEST_MS - 100}-{100:024x}",
+    f"/dead-letters/crm?after={many_failures.NEWEST_MS - 100}-{'f' * 24}",
     "/quarantine?error=valueerror&source=gw&kind=unknown",
     "/messages?id=nowhere",
 )
@@ -53,14 +53,14 @@ def test_pages_cost_no_more(service: Service, page: httpx.Client) -> None:
     with service.redis.client() as client:
         for number in (2_000, VERY_MANY):
             client.flushall()
-            filling.quarantine(client, number)
-            filling.dead_letters(client, "crm", number, events.encode(report()))
+            many_failures.quarantine(client, number)
+            many_failures.dead_letters(client, "crm", number, events.encode(report()))
             costs[number] = []
             for path in PAGES:
                 page.get(path)  # which may load a script
-                costs[number].append(filling.cost(client, page, path))
+                costs[number].append(many_failures.cost(client, page, path))
             form = {"do": "drop-all", "csrf": csrf(page, "/quarantine")}
-            costs[number].append(filling.cost(client, page, "/quarantine/confirm", **form))
+            costs[number].append(many_failures.cost(client, page, "/quarantine/confirm", **form))
             assert f"{number:,}" in page.post("/quarantine/confirm", data=form).text
 
     for path, (calls, size), (many_calls, many_size) in zip(
@@ -75,25 +75,25 @@ def test_a_filter_that_hardly_lets_anything_through_looks_at_a_part_and_offers_t
     service: Service, page: httpx.Client
 ) -> None:
     with service.redis.client() as client:
-        filling.quarantine(client, VERY_MANY)
-        calls, size = filling.cost(client, page, "/quarantine?error=never")
+        many_failures.quarantine(client, VERY_MANY)
+        calls, size = many_failures.cost(client, page, "/quarantine?error=never")
 
     assert calls < 6_000
     assert size < 3_000_000
-    told = page.get("/quarantine?error=never").text
-    assert "None of the next 5,000 failures has" in told
-    assert re.search(r'href="/quarantine\?error=never&amp;after=\d+-[0-9a-f]+">Look further', told)
+    output = page.get("/quarantine?error=never").text
+    assert "None of the next 5,000 failures has" in output
+    assert re.search(r'href="/quarantine\?error=never&amp;after=\d+-[0-9a-f]+">Look further', output)
 
 
 def test_how_many_match_is_said_as_far_as_it_was_counted(service: Service, page: httpx.Client) -> None:
     with service.redis.client() as client:
-        filling.quarantine(client, VERY_MANY)
+        many_failures.quarantine(client, VERY_MANY)
         form = {"do": "drop-all", "csrf": csrf(page, "/quarantine"), "error": "rare"}
-        calls, _ = filling.cost(client, page, "/quarantine/confirm", **form)
+        calls, _ = many_failures.cost(client, page, "/quarantine/confirm", **form)
 
-    told = page.post("/quarantine/confirm", data=form).text
-    assert "only the newest 10,000 were looked at" in told
-    assert "<b>All</b> of the 200,000 are gone through" in told
+    output = page.post("/quarantine/confirm", data=form).text
+    assert "only the newest 10,000 were looked at" in output
+    assert "<b>All</b> of the 200,000 are gone through" in output
     assert calls < 11_000
 
 
@@ -102,7 +102,7 @@ def test_all_of_very_many_are_dropped_in_parts_while_a_page_shows_how_it_goes(
     service: Service, window: Opened, javascript: bool
 ) -> None:
     with service.redis.client(decode_responses=False) as client:
-        filling.quarantine(client, VERY_MANY // 4)
+        many_failures.quarantine(client, VERY_MANY // 4)
         at = window(service.ops_url, javascript=javascript)
         shown = at.open("/quarantine")
 
@@ -121,7 +121,7 @@ def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_be
     service: Service, window: Opened
 ) -> None:
     with service.redis.client(decode_responses=False) as client:
-        filling.quarantine(client, VERY_MANY // 2)
+        many_failures.quarantine(client, VERY_MANY // 2)
         shown = window(service.ops_url).open("/quarantine")
         shown.get_by_role("group", name="All", exact=True).get_by_role("button", name="Replay…").click()
         shown.get_by_role("button", name="Replay 100,000").click()

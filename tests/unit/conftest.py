@@ -1,12 +1,20 @@
-"""What unit tests of the spool share."""
+"""What unit tests share."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ingest import log
 from ingest.spool import drainer
 from ingest.spool.folder import SpoolFolder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_logged_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test see the first line of every kind, whatever others logged in this process."""
+    for limited in (log.limited, log._unexpected):
+        monkeypatch.setattr(limited, "_kinds", {})
 
 
 @pytest.fixture

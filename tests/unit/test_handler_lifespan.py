@@ -49,8 +49,11 @@ def test_a_lifespan_is_declared_unchanged(lifespan: Any, is_async: bool) -> None
         (client, "client is async, which only an `async def` handler can have"),
         (forgotten, "forgotten must be made by contextlib.contextmanager or contextlib.asynccontextmanager: put one"),
         (pool_of, "pool_of must take no argument"),
-        (pool(), "lifespan must be the function that opens, not <contextlib._GeneratorContextManager"),
-        ("pool", "lifespan must be the function that opens, not 'pool'"),
+        (
+            pool(),
+            "lifespan must be a function that opens it (a context manager), not <contextlib._GeneratorContextManager",
+        ),
+        ("pool", "lifespan must be a function that opens it (a context manager), not 'pool'"),
     ],
     ids=["async at a plain def", "not decorated", "with an argument", "called already", "a name"],
 )

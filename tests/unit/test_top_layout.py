@@ -20,13 +20,13 @@ QUIET = [Bucket(10 * number, 0) for number in range(360)]
 
 
 def at_handler(name: str = "refund", **more: Any) -> HandlerStatus:
-    figures: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0, "paused_by": ""}
-    return HandlerStatus(handler=name, **(figures | {"workers": 1} | more))
+    fields: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0, "paused_by": ""}
+    return HandlerStatus(handler=name, **(fields | {"workers": 1} | more))
 
 
 def queue(name: str = "expand", **more: Any) -> QueueStatus:
-    figures: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "scheduled": 0, "oldest_seconds": 0.0}
-    return QueueStatus(name=name, **(figures | {"workers": 2} | more))
+    fields: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "scheduled": 0, "oldest_seconds": 0.0}
+    return QueueStatus(name=name, **(fields | {"workers": 2} | more))
 
 
 NOW = ServiceStatus(
@@ -65,14 +65,14 @@ def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -
 
 
 def test_it_says_how_much_came_and_how_fast_it_was_acknowledged() -> None:
-    told = rendered(NOW)
+    output = rendered(NOW)
 
-    assert "1,234.5 callbacks/s in the last minute, peak 2,000.0/s in the last hour" in told
-    assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in told
-    assert "refund            1,234,567        9         0     0  active" in told
-    assert "redis         durable; 300 MiB of 2 GiB" in told
-    assert "2 web, 4 workers; spools: drained, none, 0 callbacks" in told
-    assert "audit         balances (4 s ago)" in told
+    assert "1,234.5 callbacks/s in the last minute, peak 2,000.0/s in the last hour" in output
+    assert "p50 2.1 ms  p99 1.5 s  (70,000 in the last 5 minutes)" in output
+    assert "refund            1,234,567        9         0     0  active" in output
+    assert "redis         durable; 300 MiB of 2 GiB" in output
+    assert "2 web, 4 workers; spools: drained, none, 0 callbacks" in output
+    assert "audit         balances (4 s ago)" in output
 
 
 def test_a_rush_of_ten_seconds_is_seen_at_every_width() -> None:
@@ -88,11 +88,13 @@ def test_little_beside_much_is_not_nothing() -> None:
 
 def test_an_hour_of_nothing_is_drawn_too() -> None:
     nothing = AcknowledgeTimes(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None)
-    told = rendered(replace(NOW, recent_rate=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0))
+    output = rendered(
+        replace(NOW, recent_rate=tuple(QUIET), acknowledged=nothing, handlers=(), callbacks_per_second=0.0)
+    )
 
-    assert "0.0 callbacks/s in the last minute, peak 0.0/s" in told
-    assert "nothing in the last 5 minutes" in told
-    assert "█" not in told
+    assert "0.0 callbacks/s in the last minute, peak 0.0/s" in output
+    assert "nothing in the last 5 minutes" in output
+    assert "█" not in output
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,10 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
             "audit         does not balance: 3 lost or counted twice (1 min ago)",
         ),
         ({"balance": Balance(balances=False, moving=True, difference=3, age_seconds=0.0)}, "changes too fast"),
-        ({"findings": (Finding("appendonly", ok=False, detail="no", remedy="mend"),)}, "appendonly: no (mend)"),
+        (
+            {"findings": (Finding("appendonly", ok=False, detail="no", remedy="correct it"),)},
+            "appendonly: no (correct it)",
+        ),
         ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "not durable"),
         ({"spools": (SpoolStatus("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
         ({"spools": ()}, "no web process reports its state"),
@@ -121,7 +126,7 @@ def test_what_is_not_as_it_should_be_is_said(more: dict[str, Any], said: str) ->
 
 
 def test_a_handlers_name_steers_no_terminal() -> None:
-    told = rendered(replace(NOW, handlers=(at_handler("\x1b[2J[red]x\x9b"),)))
+    output = rendered(replace(NOW, handlers=(at_handler("\x1b[2J[red]x\x9b"),)))
 
-    assert all(one.isprintable() or one == "\n" for one in told)
-    assert "[red]x" in told  # and is no markup
+    assert all(one.isprintable() or one == "\n" for one in output)
+    assert "[red]x" in output  # and is no markup

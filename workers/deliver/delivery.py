@@ -24,8 +24,7 @@ from workers.deliver.call.timeout import Watchdog
 from workers.deliver.failure_ladder import FailureLadder, Outcomes, ends_run
 from workers.deliver.prefetch import Prefetcher
 from workers.deliver.run import Run
-from workers.deliver.settle import SettleStep
-from workers.deliver.settler import Settler
+from workers.deliver.settle import Settler, SettleStep
 from workers.runtime import headroom, pause
 from workers.runtime import outcome as outcomes
 from workers.runtime.claim import ClaimStep

@@ -1,7 +1,29 @@
-"""What one run knows of its handler's pause: whether it is the probe, what others have to know, whether it must end."""
+"""What one run knows of its handler's pause: whether it is the probe, what others have to know, whether it must end.
 
-from workers.deliver.settle import NO_CHANGE, PauseChange, SettleResult
+The pause itself is in Redis (see `workers/runtime/pause.py`); the settlements of runs change it (`settle.lua`).
+"""
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
 from workers.runtime.outcome import Done, Outcome, Paused, Rejected
+
+
+class PauseChange(Struct, frozen=True):
+    """What a settlement changes of its handler's pause (see `settle.lua`); the kind "" is nothing.
+
+    "paused": the handler asked for `after_seconds`, or, by "memory", Redis has no room for its failures. "resumed" and
+    "failed" are the outcome of the probe; "untried": the probe's event was not called.
+    """
+
+    kind: Literal["", "paused", "resumed", "failed", "untried"] = ""
+    after_seconds: float = 0.0
+    reason: str = ""
+    by: Literal["handler", "memory"] = "handler"
+
+
+NO_CHANGE: Final = PauseChange()
 
 
 class ProbeState:
@@ -42,6 +64,6 @@ class ProbeState:
         change, self._change = self._change, NO_CHANGE
         return change
 
-    def observe_settlement(self, settled: SettleResult) -> None:
+    def observe_settlement(self, *, is_paused: bool) -> None:
         """Take over what a settlement has found: another process may have paused the handler meanwhile."""
-        self.is_paused = self.is_paused or settled.is_paused
+        self.is_paused = self.is_paused or is_paused

@@ -14,18 +14,18 @@ A job that fails as a whole by an error of this service is another matter: see `
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec import Struct
 from rq.job import JobStatus
 
 from shared import events, queues
 from workers.declaration import Handler
 from workers.deliver.run import EventOutcome
-from workers.deliver.settle import ScheduledRetry
 from workers.failures import dead_letters
 from workers.runtime.outcome import Done, InternalError, Rejected, RetryRequested
-from workers.runtime.settlement import NewFailure
+from workers.runtime.settlement import Argument, NewFailure
 
 _MAX_BACKOFF_SECONDS: Final = 3600.0
 
@@ -39,6 +39,14 @@ def backoff_seconds(attempt: int) -> float:
     # Any larger power of 4 exceeds the maximum, and a very large one exceeds what a float holds.
     power = min(attempt - 1, 6)
     return min(4.0**power, _MAX_BACKOFF_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # not a secret
+
+
+class ScheduledRetry(Struct, frozen=True):
+    """The job of a retry: its id, when it is due (unix time in seconds), and the fields of its hash."""
+
+    job_id: str
+    due: float
+    fields: Mapping[str, Argument]
 
 
 class RetryPolicy:

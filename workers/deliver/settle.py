@@ -1,22 +1,37 @@
-"""The outcomes of events at one handler are settled: counted, dead letters added, retries scheduled, its pause changed.
+"""The outcomes of a run's events are settled: counted, made dead letters or retries; the handler's pause is changed.
 
-One Lua script does all of it; this module knows the order of its arguments. What is done cannot be undone, so the step
-waits while Redis is unavailable, and a second call after a lost answer changes nothing.
+`Settler` settles all outcomes at once; if that fails, in halves, until one event is alone. That event becomes a dead
+letter with the traceback, whatever its outcome was; the others are settled as they are.
+
+`SettleStep` is the Lua script that does it in one step. What is done cannot be undone, so the step waits while Redis is
+unavailable, and a second call after a lost answer changes nothing.
 """
 
+import logging
 import math
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
+import msgspec
 import redis
 from msgspec import Struct
 
-from shared import keys, queues
-from workers.runtime import scripts
+from shared import events, keys, queues
+from shared.metrics import Metrics
+from workers.declaration import Handler
+from workers.deliver.call.spans import CallSpans
+from workers.deliver.pause_probe import NO_CHANGE, PauseChange
+from workers.deliver.retries import RetryPolicy, ScheduledRetry
+from workers.deliver.run import EventOutcome, Run
+from workers.runtime import outcome as outcomes
+from workers.runtime import redis_retry, scripts
+from workers.runtime.completion_journal import CompletionJournal
+from workers.runtime.outcome import Failed, InternalError, Outcome
 from workers.runtime.redis_retry import never_stopping, retry_while_unavailable
-from workers.runtime.run_errors import StaleRun
+from workers.runtime.run_errors import SettlementFailed, StaleRun
 from workers.runtime.settlement import (
-    Argument,
     NewFailure,
     Settlement,
     append_list,
@@ -26,37 +41,32 @@ from workers.runtime.settlement import (
     settlement_arguments,
 )
 
+T = TypeVar("T")
+
+log = logging.getLogger("callbacks.deliver")
+
 _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
+# If this many events, each alone, cannot be settled, the events are not the cause.
+MAX_STUCK: Final = 3
 
 
-class ScheduledRetry(Struct, frozen=True):
-    """A job that is to run later: its id, when (unix time in seconds), and the fields of its hash."""
-
-    job_id: str
-    due: float
-    fields: Mapping[str, Argument]
-
-
-class PauseChange(Struct, frozen=True):
-    """What a settlement says of its handler's pause (see `settle.lua`); the kind "" is nothing.
-
-    "paused": the handler asked for `after_seconds`, or, by "memory", Redis has no room for its failures. "resumed" and
-    "failed" are the outcome of the probe; "untried": the probe's event was not called.
-    """
-
-    kind: Literal["", "paused", "resumed", "failed", "untried"] = ""
-    after_seconds: float = 0.0
-    reason: str = ""
-    by: Literal["handler", "memory"] = "handler"
+def failed_event(error: Exception, *, handler: str) -> InternalError:
+    """Return the outcome of an event with which this service itself failed, and log it."""
+    outcome = outcomes.internal_error(error)
+    log.error("action=event_failed handler=%s cause=%s", handler, outcome.cause)
+    return outcome
 
 
-NO_CHANGE: Final = PauseChange()
+def halves(items: list[T]) -> list[list[T]]:
+    """Return the first and the second half of a list; of a list of one, that list alone."""
+    middle = len(items) // 2
+    return [half for half in (items[:middle], items[middle:]) if half]
 
 
 class SettleResult(Struct, frozen=True):
-    """What a settlement found: whether the handler is paused now, and whether this settlement began or ended that.
+    """What a settlement found: whether the handler is paused now, and whether this settlement started or ended that.
 
-    `seconds` is how long the pause lasts that it began, or lasted that it ended.
+    `seconds` is how long the pause that it started will last, or the pause that it ended has lasted.
     """
 
     is_paused: bool
@@ -84,7 +94,7 @@ class SettleStep:
         later: Sequence[ScheduledRetry],
         change: PauseChange = NO_CHANGE,
     ) -> SettleResult:
-        """Write down what became of deliveries, and what that changes of the handler's pause.
+        """Settle events of one handler, and change its pause.
 
         `counts`: what to add, by counter. Raise StaleRun if another run has settled any of these items, and
         redis.RedisError.
@@ -105,3 +115,124 @@ class SettleStep:
             raise StaleRun
         is_paused, changed, ms = found
         return SettleResult(bool(is_paused), changed.decode(), ms / 1000)
+
+
+class _Decisions(Struct):
+    """What one settlement writes. `actions` counts events by the action and the cause of their log line."""
+
+    counts: Counter[str]
+    actions: Counter[tuple[str, str]]
+    dead: list[NewFailure]
+    later: list[ScheduledRetry]
+
+
+class Settler:
+    """Settles the runs of one handler in this process."""
+
+    def __init__(
+        self,
+        *,
+        settle_step: SettleStep,
+        handler: Handler,
+        journal: CompletionJournal,
+        metrics: Metrics,
+        spans: CallSpans | None,
+    ) -> None:
+        self._settle_step = settle_step
+        self._handler = handler
+        self._journal = journal
+        self._metrics = metrics
+        self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
+
+    def settle(self, run: Run) -> None:
+        """Settle the outcomes since the last call; all at once, unless one of them cannot be settled.
+
+        Raise StaleRun, redis.RedisError if Redis is unavailable, and SettlementFailed.
+        """
+        left = deque([run.pop_unsettled()])
+        if not left[0] and not run.probe.has_change:
+            return
+        change = run.probe.pop_change()
+        stuck: list[SettlementFailed] = []
+        while left:
+            ended = left.popleft()
+            try:
+                decisions, settled = self._write(run, ended, change)
+            except Exception as exc:
+                if isinstance(exc, StaleRun) or redis_retry.is_unavailable(exc):
+                    raise
+                try:
+                    left.extendleft(reversed(self._split(ended, exc)))
+                except SettlementFailed as failed:
+                    stuck.append(failed)
+                    if len(stuck) == MAX_STUCK:
+                        raise
+                continue
+            # What is settled must never be settled again, whatever fails from here on.
+            run.mark_settled(ended)
+            by, change = change.by, NO_CHANGE
+            run.probe.observe_settlement(is_paused=settled.is_paused)
+            self._report(decisions)
+            self._log_pause(settled, by)
+        if stuck:
+            raise stuck[0]
+        run.settled_at = time.monotonic()
+        self._journal.clear()
+
+    def _split(self, ended: list[EventOutcome], error: Exception) -> list[list[EventOutcome]]:
+        """Return what to settle instead, after `error`: each half, or the one event as a dead letter."""
+        if len(ended) > 1:
+            return halves(ended)
+        if not ended or isinstance(ended[0].outcome, InternalError):
+            # The event is not the cause, then.
+            raise SettlementFailed(SettlementFailed.__doc__) from error
+        return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
+
+    def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
+        decisions = self._decide(ended)
+        settled = self._settle_step.settle(
+            run_id=run.job_id,
+            handler=self._handler.name,
+            settlements=run.settlements(ended),
+            counts=decisions.counts,
+            dead=decisions.dead,
+            later=decisions.later,
+            change=change,
+        )
+        return decisions, settled
+
+    def _decide(self, ended: Sequence[EventOutcome]) -> _Decisions:
+        """Return what becomes of the events, by the handler's retry policy."""
+        counts: Counter[str] = Counter()
+        actions: Counter[tuple[str, str]] = Counter()
+        dead: list[NewFailure] = []
+        later: list[ScheduledRetry] = []
+        for one in ended:
+            decided = self._policy.decide(one)
+            if isinstance(decided, ScheduledRetry):
+                actions["event_retried", _cause(one.outcome)] += 1
+                later.append(decided)
+            elif decided is not None:
+                # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
+                actions["event_dead", _cause(one.outcome)] += 1
+                dead.append(decided)
+            elif one.event is not None:
+                counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
+        return _Decisions(counts, actions, dead, later)
+
+    def _report(self, decisions: _Decisions) -> None:
+        for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
+            self._metrics.add((name, self._handler.name), number)
+        for (action, cause), number in decisions.actions.items():
+            log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
+
+    def _log_pause(self, settled: SettleResult, by: str) -> None:
+        name, seconds = self._handler.name, settled.seconds
+        if settled.change == "paused":
+            log.warning("action=handler_paused handler=%s seconds=%.0f by=%s", name, seconds, by)
+        elif settled.change == "resumed":
+            log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
+
+
+def _cause(outcome: Outcome) -> str:
+    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()

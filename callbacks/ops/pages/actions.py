@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.access.sessions import operator
-from callbacks.ops.html.rendering import render_notice, render_page
+from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
 from callbacks.ops.pages.failure_pages import is_failure_id
 from shared.settings import Settings

@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse, Response
 
 from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.forms import field, fields
-from callbacks.ops.html.rendering import render_notice, render_page
+from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.access.sessions import operator
-from callbacks.ops.html.rendering import render_page
+from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages.dead_letters import BASE
 from shared.settings import Settings
 from workers.admin.action_log import Action, ActionLog

@@ -8,7 +8,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from callbacks.ops.html import forms
-from callbacks.ops.html.rendering import render_fragment, render_page
+from callbacks.ops.html.renderer import render_fragment, render_page
 from callbacks.ops.pages import live_filter_form
 from callbacks.ops.pages.event_streams import EventStreams, format_event
 from callbacks.ops.pages.live_feed import MAX_EVENTS, LiveFeed

@@ -70,9 +70,9 @@ class LiveFeed:
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time
-        heard = live.listen(self._url)
+        items = live.listen(self._url)
         try:
-            async for one in heard:
+            async for one in items:
                 self._receive(one)
                 if clock() - self._viewed_at > _LINGER_SECONDS:
                     break
@@ -81,7 +81,7 @@ class LiveFeed:
             self._set_state(f"Redis does not allow this page to listen ({type(exc).__name__}).")
             await asyncio.sleep(_LINGER_SECONDS / 6)
         finally:
-            await heard.aclose()
+            await items.aclose()
 
     def _receive(self, one: live.FeedItem) -> None:
         match one:

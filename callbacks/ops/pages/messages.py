@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.html.forms import field
-from callbacks.ops.html.rendering import render_page
+from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from shared.settings import Settings
@@ -36,7 +36,7 @@ _MAX_RAW_CHARACTERS: Final = 20_000
 _NUMBER: Final = re.compile(r"[1-9][0-9]{6,14}")
 _SEPARATORS: Final = re.compile(r"[\W_]")
 # What may be somebody's number however it is written: an address is no place for it.
-_LOOKS_LIKE_NUMBER: Final = re.compile(r"[0-9]{7,}")
+_MAY_BE_NUMBER: Final = re.compile(r"[0-9]{7,}")
 
 
 class Delivery(Struct, frozen=True):
@@ -64,7 +64,7 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
     def search(request: Request) -> Response:
         wanted = field(request, "wanted")
         digits = _digits(wanted)
-        if _LOOKS_LIKE_NUMBER.fullmatch(digits):
+        if _MAY_BE_NUMBER.fullmatch(digits):
             number = digits if _NUMBER.fullmatch(digits) else ""
             return _render_results(client, settings, request, wanted, number=number, cursor=field(request, "cursor"))
         return RedirectResponse(f"/messages?id={quote(wanted, safe='')}" if wanted else "/messages", 303)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from callbacks.ops.html.rendering import render_page
+from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.now_feed import NowFeed
 

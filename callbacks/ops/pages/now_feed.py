@@ -7,7 +7,7 @@ from typing import Final
 import redis
 
 from callbacks.ops.html import charts
-from callbacks.ops.html.rendering import render_fragment
+from callbacks.ops.html.renderer import render_fragment
 from callbacks.ops.pages.event_streams import format_event
 from callbacks.ops.status import alerts, service_status
 from callbacks.ops.status.audit_cache import AuditCache

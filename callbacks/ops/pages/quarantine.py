@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from callbacks.ops.html.rendering import render_page
+from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.failure_pages import (
     SHOWN_CHARACTERS,

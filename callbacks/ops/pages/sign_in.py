@@ -15,7 +15,7 @@ from callbacks.ops.access.revoked_sessions import RevokedSessions
 from callbacks.ops.access.sessions import NAME_CHARACTERS, SessionSigner
 from callbacks.ops.access.sign_in_limiter import SignInLimiter
 from callbacks.ops.html import forms
-from callbacks.ops.html.rendering import render_page
+from callbacks.ops.html.renderer import render_page
 
 _logger: Final = logging.getLogger("callbacks.ops")
 # A path of this service, and nothing that a browser could take for another host.

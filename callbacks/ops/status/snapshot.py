@@ -38,7 +38,7 @@ class SpoolStatus(Struct, frozen=True):
 class QueueStatus(Struct, frozen=True, kw_only=True):
     """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
 
-    `paused_by` is who lets it wait: its "handler", whose target is away, an "operator", "memory" (it fails, and
+    `paused_by` tells who paused it: its "handler", whose target is unavailable, an "operator", "memory" (it fails, and
     Redis has no room for its retries), or "".
     """
 

@@ -22,119 +22,121 @@ from workers.handlers.jsonl.recent_ids import RecentIds
 from workers.handlers.jsonl.writer import Writer
 
 
-def keep(place: Path, *events: Event, **options: str) -> None:
+def keep(directory: Path, *events: Event, **options: str) -> None:
     """Keep events as a worker does that is started for them and then stopped."""
-    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(place), **options})
+    files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(directory), **options})
     with files.open():
         files.write(events)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     return tmp_path / "new folder" / "events"
 
 
-def test_each_event_is_one_line_that_any_reader_of_json_lines_understands(place: Path) -> None:
+def test_each_event_is_one_line_that_any_reader_of_json_lines_understands(directory: Path) -> None:
     given = samples.named()
 
-    keep(place, *given.values())
+    keep(directory, *given.values())
 
-    (path,) = of_folder(place)
+    (path,) = of_folder(directory)
     assert path.read_text().splitlines() == [event.to_json() for event in given.values()]
     with path.open(encoding="utf-8") as read:
         assert [json.loads(line)["id"] for line in read] == [event.id for event in given.values()]
-    assert {line["kind"] for line in written(place)} == {"report", "reply"}
+    assert {line["kind"] for line in written(directory)} == {"report", "reply"}
     assert handler_process.mode(path) == 0o640
 
 
-def test_an_event_that_comes_twice_has_one_line(place: Path) -> None:
+def test_an_event_that_comes_twice_has_one_line(directory: Path) -> None:
     first, second, third = samples.report(), samples.reply(), samples.report()
 
-    writer = Writer(place, max_bytes=1 << 20)
+    writer = Writer(directory, max_bytes=1 << 20)
     writer.write([first, second, first])
     writer.write([second, third])
-    keep(place, first, second, third)  # another process
+    keep(directory, first, second, third)  # another process
     writer.write([third])
 
-    assert [line["id"] for line in written(place)] == [first.id, second.id, third.id]
+    assert [line["id"] for line in written(directory)] == [first.id, second.id, third.id]
 
 
-def test_what_stands_in_closed_and_packed_files_is_known_too(place: Path) -> None:
+def test_what_stands_in_closed_and_packed_files_is_known_too(directory: Path) -> None:
     given = [samples.report() for _ in range(30)]
     for event in given:
-        keep(place, event, CALLBACKS_JSONL_MAX_BYTES="1024")
-    GzipWorker(place).compress_closed()
-    assert {path.suffix for path in of_folder(place)[:-1]} == {".gz"}
+        keep(directory, event, CALLBACKS_JSONL_MAX_BYTES="1024")
+    GzipWorker(directory).compress_closed()
+    assert {path.suffix for path in of_folder(directory)[:-1]} == {".gz"}
 
-    keep(place, *given)
+    keep(directory, *given)
 
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
 
 
-def test_a_file_is_closed_before_it_grows_too_large_and_then_only_read(place: Path) -> None:
+def test_a_file_is_closed_before_it_grows_too_large_and_then_only_read(directory: Path) -> None:
     given = [samples.report() for _ in range(100)]
     long = samples.reply("x" * 20_000)
 
     for first in range(0, 100, 25):
-        keep(place, *given[first : first + 25], CALLBACKS_JSONL_MAX_BYTES="10000")
-    keep(place, long, samples.report(), CALLBACKS_JSONL_MAX_BYTES="10000")
+        keep(directory, *given[first : first + 25], CALLBACKS_JSONL_MAX_BYTES="10000")
+    keep(directory, long, samples.report(), CALLBACKS_JSONL_MAX_BYTES="10000")
 
-    *closed, newest = of_folder(place)
+    *closed, newest = of_folder(directory)
     sizes = [path.stat().st_size for path in closed]
     assert len(closed) > 5
     assert [size for size in sizes if size > 10_000] == [len(long.to_json()) + 1], "a longer line has its own file"
     assert min(sizes[:-2]) > 8_000, "files are filled"
     assert {handler_process.mode(path) for path in closed} == {0o440}
     assert handler_process.mode(newest) == 0o640
-    assert [line["id"] for line in written(place)][:100] == [event.id for event in given]
+    assert [line["id"] for line in written(directory)][:100] == [event.id for event in given]
 
 
-def test_a_new_day_has_a_new_file_by_utc(place: Path) -> None:
+def test_a_new_day_has_a_new_file_by_utc(directory: Path) -> None:
     moment = datetime(2026, 11, 23, 23, 59, 59, 999_000, tzinfo=UTC)
-    writer = Writer(place, max_bytes=1 << 20, now=lambda: moment)
+    writer = Writer(directory, max_bytes=1 << 20, now=lambda: moment)
     given = [samples.report() for _ in range(4)]
 
     writer.write(given[:2])
     moment += timedelta(milliseconds=1)
     writer.write(given[:2])
-    assert [path.name for path in of_folder(place)] == ["events-2026-11-23T235959.999Z.jsonl"], "nothing new to write"
+    assert [path.name for path in of_folder(directory)] == ["events-2026-11-23T235959.999Z.jsonl"], (
+        "nothing new to write"
+    )
     writer.write(given)
 
-    assert [path.name for path in of_folder(place)] == [
+    assert [path.name for path in of_folder(directory)] == [
         "events-2026-11-23T235959.999Z.jsonl",
         "events-2026-11-24T000000.000Z.jsonl",
     ]
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
 
 
-def test_a_clock_that_is_set_back_makes_no_older_file_and_no_name_twice(place: Path) -> None:
+def test_a_clock_that_is_set_back_makes_no_older_file_and_no_name_twice(directory: Path) -> None:
     moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
-    writer = Writer(place, max_bytes=1024, now=lambda: moment)
+    writer = Writer(directory, max_bytes=1024, now=lambda: moment)
     given = [samples.report() for _ in range(6)]
 
     for event in given:
         writer.write([event])
         moment -= timedelta(days=1)
 
-    names = [path.name for path in of_folder(place)]
+    names = [path.name for path in of_folder(directory)]
     assert names[:2] == ["events-2026-11-23T120000.000Z.jsonl", "events-2026-11-23T120000.001Z.jsonl"]
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
 
 
-def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(place: Path) -> None:
+def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(directory: Path) -> None:
     given = [samples.report() for _ in range(40)]
     for event in given[:30]:
-        keep(place, event, CALLBACKS_JSONL_MAX_BYTES="4096")
-    *closed, newest = of_folder(place)
-    left = place / "events-2026-01-01T000000.000Z.jsonl.gz.part"
+        keep(directory, event, CALLBACKS_JSONL_MAX_BYTES="4096")
+    *closed, newest = of_folder(directory)
+    left = directory / "events-2026-01-01T000000.000Z.jsonl.gz.part"
     left.write_bytes(gzip.compress(b"x" * 1000)[:50])
     # It died between giving the packed one its name and removing the other.
     closed[1].with_name(closed[1].name + ".gz").write_bytes(gzip.compress(closed[1].read_bytes()))
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in closed}
 
     for event in given[30:]:
-        keep(place, event, CALLBACKS_JSONL_MAX_BYTES="4096", CALLBACKS_JSONL_GZIP="true")
-    GzipWorker(place).compress_closed()
+        keep(directory, event, CALLBACKS_JSONL_MAX_BYTES="4096", CALLBACKS_JSONL_GZIP="true")
+    GzipWorker(directory).compress_closed()
 
     assert not left.exists()
     for path in closed:
@@ -142,36 +144,36 @@ def test_closed_files_are_packed_and_what_a_packer_that_died_left_is_cleared(pla
         assert not path.exists()
         assert (gzip.decompress(packed.read_bytes()), packed.stat().st_mtime_ns) == before[path.name]
         assert handler_process.mode(packed) == 0o440
-    assert [path.suffix for path in of_folder(place)[-1:]] == [".jsonl"]
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
+    assert [path.suffix for path in of_folder(directory)[-1:]] == [".jsonl"]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
     assert newest.name.startswith("events-")
 
 
-def test_packing_leaves_alone_what_others_have_in_the_folder(place: Path) -> None:
-    place.mkdir(parents=True)
-    closed = place / "events-2026-01-02T000000.000Z.jsonl"
+def test_packing_leaves_alone_what_others_have_in_the_folder(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    closed = directory / "events-2026-01-02T000000.000Z.jsonl"
     closed.write_text("{}\n")
     closed.chmod(0o440)
-    theirs = place / "events-of-the-party.part"
+    theirs = directory / "events-of-the-party.part"
     theirs.write_text("somebody's")
-    (place / "events-2026-01-01T000000.000Z.jsonl.part").mkdir()
-    os.mkfifo(place / "events-2026-01-01T000000.001Z.jsonl", 0o440)
-    (place / "events-2026-01-01T000000.002Z.jsonl").symlink_to(theirs.name)
-    others = set(place.iterdir()) - {closed}
+    (directory / "events-2026-01-01T000000.000Z.jsonl.part").mkdir()
+    os.mkfifo(directory / "events-2026-01-01T000000.001Z.jsonl", 0o440)
+    (directory / "events-2026-01-01T000000.002Z.jsonl").symlink_to(theirs.name)
+    others = set(directory.iterdir()) - {closed}
 
-    GzipWorker(place).compress_closed()
+    GzipWorker(directory).compress_closed()
 
-    assert others <= set(place.iterdir())
+    assert others <= set(directory.iterdir())
     assert theirs.read_text() == "somebody's"
     assert not closed.exists()
     assert closed.with_name(closed.name + ".gz").exists()
 
 
-def test_a_worker_packs_what_it_closes_while_it_runs(place: Path) -> None:
+def test_a_worker_packs_what_it_closes_while_it_runs(directory: Path) -> None:
     writer = Process(
         "workers.handlers.jsonl.handler",
         "jsonl",
-        CALLBACKS_JSONL_DIR=str(place),
+        CALLBACKS_JSONL_DIR=str(directory),
         CALLBACKS_JSONL_MAX_BYTES="1024",
         CALLBACKS_JSONL_GZIP="true",
     )
@@ -179,16 +181,16 @@ def test_a_worker_packs_what_it_closes_while_it_runs(place: Path) -> None:
     writer.say(*([event] for event in given))
     assert [writer.answer() for _ in given] == ["taken"] * 5
 
-    until(lambda: len([path for path in of_folder(place) if path.suffix == ".gz"]) == 4)
-    until(lambda: len(of_folder(place)) == 5)
+    until(lambda: len([path for path in of_folder(directory) if path.suffix == ".gz"]) == 4)
+    until(lambda: len(of_folder(directory)) == 5)
     assert writer.answers() == []
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
 
 
-def test_several_processes_write_whole_lines_each_event_once(place: Path) -> None:
+def test_several_processes_write_whole_lines_each_event_once(directory: Path) -> None:
     chance = random.Random(1)
     given: list[Event] = [samples.report() for _ in range(400)]
-    environment = {"CALLBACKS_JSONL_DIR": str(place), "CALLBACKS_JSONL_MAX_BYTES": "50000"}
+    environment = {"CALLBACKS_JSONL_DIR": str(directory), "CALLBACKS_JSONL_MAX_BYTES": "50000"}
     several = [
         Process("workers.handlers.jsonl.handler", "jsonl", CALLBACKS_JSONL_GZIP="true", **environment) for _ in range(4)
     ]
@@ -197,42 +199,42 @@ def test_several_processes_write_whole_lines_each_event_once(place: Path) -> Non
         process.say(*(own[first : first + 16] for first in range(0, len(own), 16)))
 
     assert [set(process.answers()) for process in several] == [{"taken"}] * 4
-    found = written(place)
+    found = written(directory)
     assert sorted(line["id"] for line in found) == sorted(event.id for event in given)
-    assert len(of_folder(place)) > 5
+    assert len(of_folder(directory)) > 5
     expected = {event.id: event.to_json() for event in given}
-    assert all(line == expected[json.loads(line)["id"]] for line in lines(place))
+    assert all(line == expected[json.loads(line)["id"]] for line in lines(directory))
 
 
-def test_files_may_be_moved_away_and_even_the_folder(place: Path, tmp_path: Path) -> None:
-    writer = Writer(place, max_bytes=1 << 20)
+def test_files_may_be_moved_away_and_even_the_folder(directory: Path, tmp_path: Path) -> None:
+    writer = Writer(directory, max_bytes=1 << 20)
     given = [samples.report() for _ in range(4)]
     writer.write(given[:1])
-    of_folder(place)[0].rename(tmp_path / "moved")
+    of_folder(directory)[0].rename(tmp_path / "moved")
     writer.write(given[:2])
-    assert [line["id"] for line in written(place)] == [given[1].id]
+    assert [line["id"] for line in written(directory)] == [given[1].id]
 
-    of_folder(place)[0].unlink()
+    of_folder(directory)[0].unlink()
     writer.write(given[2:3])
-    place.rename(tmp_path / "moved folder")
+    directory.rename(tmp_path / "moved folder")
     writer.write(given[3:])
 
-    assert [line["id"] for line in written(place)] == [given[3].id]
+    assert [line["id"] for line in written(directory)] == [given[3].id]
     assert [line["id"] for line in written(tmp_path / "moved folder")] == [given[2].id]
 
 
-def test_a_process_stays_at_the_newest_file_whoever_began_it(place: Path) -> None:
-    one, other = Writer(place, max_bytes=3000), Writer(place, max_bytes=3000)
+def test_a_process_uses_the_newest_file_even_if_another_started_it(directory: Path) -> None:
+    one, other = Writer(directory, max_bytes=3000), Writer(directory, max_bytes=3000)
     given = [samples.report() for _ in range(40)]
     for first in range(0, 40, 2):
         one.write(given[first : first + 1])
         other.write(given[max(0, first - 5) : first + 2])
 
-    assert [line["id"] for line in written(place)] == [event.id for event in given]
-    assert [handler_process.mode(path) for path in of_folder(place)][-2:] == [0o440, 0o640]
+    assert [line["id"] for line in written(directory)] == [event.id for event in given]
+    assert [handler_process.mode(path) for path in of_folder(directory)][-2:] == [0o440, 0o640]
 
 
-def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) -> None:
+def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(directory: Path) -> None:
     known = RecentIds(max_ids=10)
     known.add(str(number) for number in range(1000))
     assert all(str(number) in known for number in range(990, 1000))
@@ -240,9 +242,9 @@ def test_what_is_remembered_is_bounded_and_reaches_far_enough_back(place: Path) 
 
     given = [samples.report() for _ in range(30)]
     for first in range(0, 30, 5):
-        keep(place, *given[first : first + 5], CALLBACKS_JSONL_MAX_BYTES="1024")
+        keep(directory, *given[first : first + 5], CALLBACKS_JSONL_MAX_BYTES="1024")
     of_files = RecentIds(max_ids=10)
-    of_files.load(reversed(folder.list_files(place)))
+    of_files.load(reversed(folder.list_files(directory)))
     assert all(event.id in of_files for event in given[20:])
     assert sum(event.id in of_files for event in given) < 20
 

@@ -10,12 +10,12 @@ from callbacks import samples
 from workers.handlers.jsonl.writer import Writer
 
 
-def closed_files(place: Path) -> list[Path]:
+def closed_files(directory: Path) -> list[Path]:
     """Have some files there, of which all but one are closed."""
-    writer = Writer(place, max_bytes=1)
+    writer = Writer(directory, max_bytes=1)
     writer.write([samples.report() for _ in range(3)])
     writer.close()
-    return sorted(place.glob("events-*"))[:-1]
+    return sorted(directory.glob("events-*"))[:-1]
 
 
 def with_a_broken_stream(path: Path) -> None:
@@ -53,15 +53,15 @@ def test_events_are_written_beside_it(tmp_path: Path, damaged: Callable[[Path], 
     ],
 )
 def test_a_file_whose_name_holds_no_time_is_not_ours(tmp_path: Path, name: str) -> None:
-    stray = tmp_path / name
-    stray.write_bytes(b"")
-    stray.chmod(0o440)
+    foreign = tmp_path / name
+    foreign.write_bytes(b"")
+    foreign.chmod(0o440)
     event = samples.report()
 
     Writer(tmp_path, max_bytes=1 << 20).write([event])
 
-    assert stray.read_bytes() == b""
-    (written,) = (path for path in tmp_path.glob("events-*.jsonl") if path != stray)
+    assert foreign.read_bytes() == b""
+    (written,) = (path for path in tmp_path.glob("events-*.jsonl") if path != foreign)
     assert event.id.encode() in written.read_bytes()
 
 

@@ -35,13 +35,13 @@ def some(number: int) -> list[Event]:
     return [samples.report() for _ in range(number)]
 
 
-def ids(place: Path) -> list[str]:
-    return [line["id"] for line in written(place)]
+def ids(directory: Path) -> list[str]:
+    return [line["id"] for line in written(directory)]
 
 
-def process(place: Path, *, prelude: str = "", **environment: str) -> Process:
+def process(directory: Path, *, prelude: str = "", **environment: str) -> Process:
     return Process(
-        "workers.handlers.jsonl.handler", "jsonl", prelude=prelude, CALLBACKS_JSONL_DIR=str(place), **environment
+        "workers.handlers.jsonl.handler", "jsonl", prelude=prelude, CALLBACKS_JSONL_DIR=str(directory), **environment
     )
 
 
@@ -192,7 +192,7 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
     assert ids(tmp_path) == [event.id for event in given]
 
 
-def test_another_process_that_hangs_in_its_turn_is_not_waited_for_for_ever(
+def test_a_process_that_hangs_with_the_lock_is_not_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "_LOCK_SECONDS", 0.05)
@@ -233,10 +233,10 @@ def harness(redis_server: RedisServer) -> Iterator[Harness]:
 def test_workers_that_are_killed_again_and_again_write_each_event_once(
     harness: Harness, tmp_path: Path, processes: int
 ) -> None:
-    place = tmp_path / "events"
+    directory = tmp_path / "events"
     environment = {
         "CALLBACKS_HANDLERS": "workers.handlers.jsonl.handler",
-        "CALLBACKS_JSONL_DIR": str(place),
+        "CALLBACKS_JSONL_DIR": str(directory),
         "CALLBACKS_JSONL_MAX_BYTES": "500000",
         "CALLBACKS_JSONL_GZIP": "true",
     }
@@ -247,7 +247,7 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
     arguments = ("deliver", "--handler", "jsonl", "--processes", str(processes))
 
     def size() -> int:
-        return sum(path.stat().st_size for path in of_folder(place)) if place.exists() else 0
+        return sum(path.stat().st_size for path in of_folder(directory)) if directory.exists() else 0
 
     with ExitStack() as stack:
         for number in range(4):
@@ -261,7 +261,7 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
         until(lambda: delivered(harness) == 4001, "all is delivered")
         assert last.stop() == 0
 
-    assert Counter(Counter(ids(place)).values()) == {1: 4001}
+    assert Counter(Counter(ids(directory)).values()) == {1: 4001}
     assert harness.connection.exists(keys.dead("jsonl")) == 0
 
 

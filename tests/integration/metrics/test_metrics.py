@@ -1,4 +1,4 @@
-"""`/metrics` of the operators' page over a real Redis: what stands there after traffic, and while Redis is away."""
+"""`/metrics` of the operators' page over a real Redis: after traffic, and while Redis is unavailable."""
 
 import asyncio
 from collections.abc import Mapping
@@ -114,7 +114,7 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
 
 def test_the_state_of_web_processes_is_summed_over_those_that_live(redis_server: RedisServer) -> None:
     spools = [{"state": state, "callbacks": 5, "bytes": 100, "limit_bytes": 1000} for state in ("filling", "full")]
-    pushes = [MetricsPush(Metrics(), redis_server.url, state=told.copy) for told in spools]
+    pushes = [MetricsPush(Metrics(), redis_server.url, state=states.copy) for states in spools]
     for metrics_push in pushes:
         metrics_push.push()
     found = scrape(redis_server.url)
@@ -125,8 +125,8 @@ def test_the_state_of_web_processes_is_summed_over_those_that_live(redis_server:
     assert found["callbacks_spool_state"]["full",] == found["callbacks_spool_state"]["filling",] == 1
     pushes[0].close()
     with redis_server.client() as client:
-        [(name, told)] = client.zrange(keys.METRICS_PROCESSES, 0, -1, withscores=True)
-        client.zadd(keys.METRICS_PROCESSES, {name: told - 60})
+        [(name, states)] = client.zrange(keys.METRICS_PROCESSES, 0, -1, withscores=True)
+        client.zadd(keys.METRICS_PROCESSES, {name: states - 60})
     assert scrape(redis_server.url)["callbacks_web_processes"][()] == 0
     pushes[1].close()
 
@@ -170,7 +170,9 @@ def test_memory_used_and_allowed_are_what_redis_says(start_redis: StartRedis) ->
     assert 0 < found["callbacks_redis_memory_used_bytes"][()] < 50 << 20
 
 
-def test_while_redis_is_away_that_is_all_there_is_to_say_and_all_is_back_with_it(start_redis: StartRedis) -> None:
+def test_while_redis_is_unavailable_that_is_all_there_is_to_say_and_all_is_back_with_it(
+    start_redis: StartRedis,
+) -> None:
     server = start_redis()
     with connections.connect(server.url) as client:
         metrics = ServiceCollector(client, "fsync")

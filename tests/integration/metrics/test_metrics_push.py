@@ -17,13 +17,13 @@ from tests.redis_server import RedisServer, StartRedis, free_port
 from tests.web_process import StartWeb, report, until
 
 
-def told(server: RedisServer) -> dict[str, int]:
+def pushed(server: RedisServer) -> dict[str, int]:
     with server.client() as client:
         return {name: int(number) for name, number in client.hgetall(keys.METRICS).items()}
 
 
 def received(server: RedisServer) -> int:
-    return told(server).get("accepted|report|gateway", 0)
+    return pushed(server).get("accepted|report|gateway", 0)
 
 
 def test_what_several_processes_count_adds_up_and_each_growth_is_told_once(redis_server: RedisServer) -> None:
@@ -38,7 +38,7 @@ def test_what_several_processes_count_adds_up_and_each_growth_is_told_once(redis
     one.histogram(("commit",), (0.5,)).observe(0.25)
     first.close()
     second.close()
-    assert told(redis_server) == {"responses|200": 13, "commit|le|0.5": 1, "commit|sum": 250_000}
+    assert pushed(redis_server) == {"responses|200": 13, "commit|le|0.5": 1, "commit|sum": 250_000}
 
 
 def test_a_telling_whose_answer_was_lost_is_repeated_and_added_once(start_redis: StartRedis) -> None:
@@ -52,15 +52,15 @@ def test_a_telling_whose_answer_was_lost_is_repeated_and_added_once(start_redis:
     with pytest.raises(redis.RedisError):
         metrics_push.push()
     server.resume()
-    until(lambda: told(server) == {"responses|200": 6})  # it has come through, and nobody knows
+    until(lambda: pushed(server) == {"responses|200": 6})  # it has come through, and nobody knows
     metrics.add(("responses", 200), 10)
     metrics_push.push()
     metrics_push.push()
-    assert told(server) == {"responses|200": 16}
+    assert pushed(server) == {"responses|200": 16}
     metrics_push.close()
 
 
-def test_what_was_counted_while_redis_was_away_is_told_when_it_is_back(start_redis: StartRedis) -> None:
+def test_what_was_counted_while_redis_was_unavailable_is_told_when_it_is_back(start_redis: StartRedis) -> None:
     server = start_redis()
     metrics = Metrics()
     metrics_push = MetricsPush(metrics, server.url)
@@ -73,7 +73,7 @@ def test_what_was_counted_while_redis_was_away_is_told_when_it_is_back(start_red
             metrics_push.push()
     server.start()
     metrics_push.close()
-    assert told(server) == {"responses|200": 1, "responses|503": 3}
+    assert pushed(server) == {"responses|200": 1, "responses|503": 3}
 
 
 def test_a_process_ends_though_redis_never_comes_back() -> None:
@@ -110,7 +110,7 @@ def test_two_web_processes_add_up_and_one_that_is_killed_takes_nothing_that_was_
     one.post(b"no JSON")
     # Its end tells what was not told yet.
     assert one.stop() == 0
-    found = told(redis_server)
+    found = pushed(redis_server)
     assert found["accepted|report|gateway"] == 21  # what is no JSON is kept as well, in the quarantine
     assert found["responses|200"] == 20
     assert found["responses|400"] == 1
@@ -118,7 +118,7 @@ def test_two_web_processes_add_up_and_one_that_is_killed_takes_nothing_that_was_
     assert sum(number for name, number in found.items() if name.startswith("batch|le")) <= 21
 
 
-def test_a_web_process_tells_after_redis_was_away_what_it_refused_meanwhile(
+def test_a_web_process_tells_after_redis_was_unavailable_what_it_refused_meanwhile(
     start_redis: StartRedis, start_web: StartWeb
 ) -> None:
     server = start_redis()
@@ -132,7 +132,7 @@ def test_a_web_process_tells_after_redis_was_away_what_it_refused_meanwhile(
     until(web.ready)
     assert web.post(report(4)).status_code == 200
     until(lambda: received(server) == 2)
-    assert told(server)["responses|503"] == 3
+    assert pushed(server)["responses|503"] == 3
 
 
 def test_a_killed_process_is_no_longer_among_those_that_tell_their_state(redis_server: RedisServer) -> None:
@@ -170,7 +170,7 @@ def test_a_push_that_fails_by_what_nobody_foresaw_is_repeated_and_named(
     metrics.add(("responses", 200))
     metrics_push.start()
     until(lambda: work.failing() == {"metrics_push": "RuntimeError"})
-    until(lambda: told(redis_server) == {"responses|200": 1})
+    until(lambda: pushed(redis_server) == {"responses|200": 1})
     until(lambda: work.failing() == {})
     metrics_push.close()
 

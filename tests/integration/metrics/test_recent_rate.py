@@ -14,7 +14,7 @@ from tests.web_process import until
 
 
 def hour(server: RedisServer) -> dict[int, dict[str, int]]:
-    """Give what is held, by bucket."""
+    """Return what is held, by bucket."""
     with server.client() as client:
         held = [json.loads(text) for text in client.hgetall(keys.RECENT_RATE).values()]
     return {counts.pop("bucket"): counts for counts in held}
@@ -65,7 +65,7 @@ def test_a_telling_that_is_repeated_is_in_the_hour_once(start_redis: StartRedis)
     metrics_push.close()
 
 
-def test_what_grew_while_redis_was_away_is_spread_over_that_time(redis_server: RedisServer) -> None:
+def test_what_grew_while_redis_was_unavailable_is_spread_over_that_time(redis_server: RedisServer) -> None:
     add(redis_server, now=100_000, seconds=60, ended=25, callbacks=1000)
 
     found = hour(redis_server)

@@ -28,17 +28,17 @@ def everything(event: ReportEvent | ReplyEvent) -> None:
 
 @contextmanager
 def listening(url: str) -> Iterator[Iterator[FeedItem]]:
-    """Give what is heard, once somebody listens."""
-    with closing(live.listen_sync(url, idle_seconds=0.05)) as heard:
-        assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
-        yield heard
+    """Yield the items of the feed, once it is listening."""
+    with closing(live.listen_sync(url, idle_seconds=0.05)) as items:
+        assert next(one for one in items if not isinstance(one, Idle)) == Listening()
+        yield items
 
 
-def heard_of(heard: Iterator[FeedItem], number: int) -> tuple[list[Event], int]:
-    """Give the next events until so many were shown or not shown."""
+def read_items(items: Iterator[FeedItem], number: int) -> tuple[list[Event], int]:
+    """Return the next events until this many were shown or omitted."""
     events: list[Event] = []
     hidden = 0
-    for one in heard:
+    for one in items:
         if isinstance(one, ReportEvent | ReplyEvent):
             events.append(one)
         elif isinstance(one, Omitted):
@@ -54,25 +54,25 @@ def expanded(harness: Harness, *message_ids: str, **more: Any) -> None:
 
 
 def test_who_listens_hears_each_new_event_once_and_no_duplicate(redis_server: RedisServer) -> None:
-    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as items:
         harness.accept(status(record("1"), record("2", "UNDELIV"), record("1")), reply("r1", "q1", text="yes"))
         harness.expand()
         harness.accept(status(record("2", "UNDELIV"), record("3")))
         harness.expand()
 
-        events, hidden = heard_of(heard, 4)
+        events, hidden = read_items(items, 4)
 
-        told = [event.message_id if event.kind == "report" else event.text for event in events]
-        assert (sorted(map(str, told)), hidden) == (["1", "2", "3", "yes"], 0)
+        received = [event.message_id if event.kind == "report" else event.text for event in events]
+        assert (sorted(map(str, received)), hidden) == (["1", "2", "3", "yes"], 0)
         assert {event.id for event in events} == set(harness.waiting_event_ids(everything))
-        assert isinstance(next(heard), Idle)
+        assert isinstance(next(items), Idle)
 
 
 def test_of_very_many_a_second_only_some_are_shown_and_the_others_are_counted(redis_server: RedisServer) -> None:
-    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as items:
         expanded(harness, *map(str, range(1000)))
 
-        events, hidden = heard_of(heard, 1000)
+        events, hidden = read_items(items, 1000)
 
         assert (len(events), hidden) == (live.MAX_EVENTS_PER_SECOND, 1000 - live.MAX_EVENTS_PER_SECOND)
         assert len(harness.waiting_event_ids(everything)) == 1000
@@ -81,12 +81,12 @@ def test_of_very_many_a_second_only_some_are_shown_and_the_others_are_counted(re
 def test_the_second_is_that_of_all_workers_together(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, everything) as harness, open_harness(redis_server.url, everything) as other:
         for number in range(50):  # until both fall into one second
-            with listening(redis_server.url) as heard:
-                expanded(harness, *(f"{number}-{place}" for place in range(80)))
+            with listening(redis_server.url) as items:
+                expanded(harness, *(f"{number}-{each}" for each in range(80)))
                 first = harness.connection.hget(keys.LIVE, "second")
-                expanded(other, *(f"{number}-{place}" for place in range(80, 160)))
+                expanded(other, *(f"{number}-{each}" for each in range(80, 160)))
                 second = harness.connection.hget(keys.LIVE, "second")
-                events, hidden = heard_of(heard, 160)
+                events, hidden = read_items(items, 160)
             if first == second and len(events) > 80:
                 break
 
@@ -94,12 +94,12 @@ def test_the_second_is_that_of_all_workers_together(redis_server: RedisServer) -
 
 
 def test_events_that_are_too_large_for_the_feed_are_counted_alone(redis_server: RedisServer) -> None:
-    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as heard:
+    with open_harness(redis_server.url, everything) as harness, listening(redis_server.url) as items:
         large = "x" * (live.MAX_BYTES_PER_SECOND + 1)
         harness.accept(status(record("1"), record("2", text=large), record("3")))
         harness.expand()
 
-        events, hidden = heard_of(heard, 3)
+        events, hidden = read_items(items, 3)
 
         assert [event.raw["message_id"] for event in events] == ["1", "3"]
         assert hidden == 1
@@ -110,25 +110,25 @@ def test_a_feed_belongs_to_one_database_of_a_server(redis_server: RedisServer) -
     with (
         open_harness(redis_server.url, everything) as harness,
         open_harness(other, everything) as o,
-        listening(other) as heard,
+        listening(other) as items,
     ):
         expanded(harness, "here")
         expanded(o, "there")
 
-        events, _ = heard_of(heard, 1)
+        events, _ = read_items(items, 1)
 
         assert [event.raw["message_id"] for event in events] == ["there"]
 
 
 def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_server: RedisServer) -> None:
     def commands_of(number: int) -> tuple[Counter[str], Counter[str]]:
-        """Give what a worker sends for a batch, and what its scripts call: by the name of the command."""
+        """Return what a worker sends for a batch, and what its scripts call: by the name of the command."""
         with (
             open_harness(redis_server.url, everything) as harness,
             redis_server.client() as client,
             client.monitor() as monitor,
         ):
-            harness.accept(*statuses([f"{number}-{place}" for place in range(2500)]))
+            harness.accept(*statuses([f"{number}-{each}" for each in range(2500)]))
             harness.expand()
             client_id = f"the end of {number}"
             harness.connection.echo(client_id)
@@ -136,7 +136,7 @@ def test_who_works_sends_the_same_commands_whether_anybody_listens_or_not(redis_
             while client_id not in (line := monitor.next_command())["command"]:
                 by_port[line["client_port"]][line["command"].split()[0].upper()] += 1
         called = by_port.pop("")  # what scripts call
-        # Whoever else may look at this server meanwhile asks for INFO, and changes nothing.
+        # Other clients of this server only send INFO.
         return sum((sent for sent in by_port.values() if set(sent) != {"INFO"}), Counter()), called
 
     commands_of(0)  # and Redis has the scripts
@@ -177,14 +177,14 @@ def test_a_worker_that_may_not_tell_expands_as_ever(
         command: Any = client.execute_command
         command("ACL", "SETUSER", "worker", "on", ">secret", "resetchannels", *kept)
     url = server.url.replace("redis://", "redis://worker:secret@")
-    with open_harness(url, everything) as harness, listening(server.url) as heard:
+    with open_harness(url, everything) as harness, listening(server.url) as items:
         harness.accept(*statuses(["1", "2"]))
         harness.expand(max_jobs=1)
 
         assert "job_failed" not in caplog.text
         assert len(harness.waiting_event_ids(everything)) == 2
         assert harness.audit().balances
-        assert isinstance(next(heard), Idle)
+        assert isinstance(next(items), Idle)
 
 
 def test_who_may_not_listen_is_told_so(start_redis: StartRedis) -> None:
@@ -211,7 +211,7 @@ def test_a_listener_that_never_reads_holds_up_nobody(redis_server: RedisServer) 
         began = harness.connection.time()[0]
         for number in range(20):
             large = "x" * 20_000
-            harness.accept(status(*(record(f"{number}-{place}", text=large) for place in range(100))))
+            harness.accept(status(*(record(f"{number}-{each}", text=large) for each in range(100))))
             harness.expand()
 
         assert len(harness.waiting_event_ids(everything)) == 2000
@@ -222,36 +222,36 @@ def test_a_listener_that_never_reads_holds_up_nobody(redis_server: RedisServer) 
 
 def test_it_says_that_redis_went_away_and_hears_again_when_it_is_back(start_redis: StartRedis) -> None:
     server = start_redis()
-    with listening(server.url) as heard:
+    with listening(server.url) as items:
         server.kill()
-        assert next(one for one in heard if not isinstance(one, Idle)) == FeedUnavailable("ConnectionError")
-        assert [type(next(heard)) for _ in range(3)] == [Idle] * 3  # once said
+        assert next(one for one in items if not isinstance(one, Idle)) == FeedUnavailable("ConnectionError")
+        assert [type(next(items)) for _ in range(3)] == [Idle] * 3  # once said
         server.start()
-        assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
+        assert next(one for one in items if not isinstance(one, Idle)) == Listening()
         with open_harness(server.url, everything) as harness:
             expanded(harness, "1")
-        events, _ = heard_of(heard, 1)
+        events, _ = read_items(items, 1)
         assert len(events) == 1
 
 
 def test_a_redis_that_is_not_there_yet_is_waited_for(start_redis: StartRedis) -> None:
     port = free_port()
-    with closing(live.listen_sync(f"redis://127.0.0.1:{port}/0")) as heard:
-        assert isinstance(next(heard), FeedUnavailable)
+    with closing(live.listen_sync(f"redis://127.0.0.1:{port}/0")) as items:
+        assert isinstance(next(items), FeedUnavailable)
         start_redis(port=port)
-        assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
+        assert next(one for one in items if not isinstance(one, Idle)) == Listening()
 
 
-def test_a_redis_that_hangs_is_away(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redis_that_hangs_is_unavailable(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_QUIET_SECONDS", 1.5)
     server = start_redis()
-    with listening(server.url) as heard:
+    with listening(server.url) as items:
         # A quiet one is asked, and answers, again and again.
-        assert {type(next(heard)) for _ in range(60)} == {Idle}
+        assert {type(next(items)) for _ in range(60)} == {Idle}
         server.pause()
-        assert next(one for one in heard if not isinstance(one, Idle)) == FeedUnavailable("TimeoutError")
+        assert next(one for one in items if not isinstance(one, Idle)) == FeedUnavailable("TimeoutError")
         server.resume()
-        assert next(one for one in heard if not isinstance(one, Idle)) == Listening()
+        assert next(one for one in items if not isinstance(one, Idle)) == Listening()
 
 
 def test_a_thread_can_listen(redis_server: RedisServer) -> None:
@@ -259,9 +259,9 @@ def test_a_thread_can_listen(redis_server: RedisServer) -> None:
     started = threading.Event()
 
     def listen() -> None:
-        with listening(redis_server.url) as heard:
+        with listening(redis_server.url) as items:
             started.set()
-            found.extend(heard_of(heard, 1)[0])
+            found.extend(read_items(items, 1)[0])
 
     thread = threading.Thread(target=listen)
     thread.start()
@@ -273,7 +273,7 @@ def test_a_thread_can_listen(redis_server: RedisServer) -> None:
 
 
 def test_what_another_release_says_is_counted_as_not_shown(redis_server: RedisServer) -> None:
-    with listening(redis_server.url) as heard, connections.connect(redis_server.url) as client:
+    with listening(redis_server.url) as items, connections.connect(redis_server.url) as client:
         for message in (b"[2,0,[]]", json.dumps({"v": 3}).encode(), b"\xff", b'[1,0,[["sms",1]]]', b"[1,7,[]]"):
             client.publish(live.channel(client), message)
-        assert heard_of(heard, 10) == ([], 10)
+        assert read_items(items, 10) == ([], 10)

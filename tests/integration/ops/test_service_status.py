@@ -27,13 +27,13 @@ def choosy(event: ReportEvent | ReplyEvent) -> None:
         raise Retry(after_seconds=3600)
 
 
-def look(server: RedisServer, audit_cache: AuditCache | None = None) -> ServiceStatus:
+def read(server: RedisServer, audit_cache: AuditCache | None = None) -> ServiceStatus:
     with connections.connect(server.url) as client:
         return service_status.read_status(client, settings.load({"REDIS_URL": server.url}), audit_cache)
 
 
 def test_a_service_that_has_seen_nothing_yet_is_shown_with_zeros(redis_server: RedisServer) -> None:
-    found = look(redis_server)
+    found = read(redis_server)
 
     assert [queue.name for queue in found.queues] == ["expand"]
     assert not found.handlers
@@ -57,7 +57,7 @@ def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: 
     harness.accept(reply("2"))
     pause.pause(harness.connection, "choosy")
 
-    found = look(redis_server)
+    found = read(redis_server)
 
     [at] = found.handlers
     assert (at.handler, at.delivered, at.waiting, at.retrying, at.dead) == ("choosy", 3, 3, 2, 1)
@@ -86,7 +86,7 @@ def test_the_last_hour_needs_nobody_who_was_looking(redis_server: RedisServer) -
         client.delete(keys.RECENT_RATE)
         client.hset(keys.RECENT_RATE, slot, msgspec.json.encode(counts))
 
-    found = look(redis_server)
+    found = read(redis_server)
 
     assert sum(bucket.callbacks for bucket in found.recent_rate) == 600
     assert found.callbacks_per_second == pytest.approx(10.0)
@@ -97,12 +97,12 @@ def test_the_last_hour_needs_nobody_who_was_looking(redis_server: RedisServer) -
 
 
 def test_the_state_of_spools_is_shown_for_each_web_process_that_lives(redis_server: RedisServer) -> None:
-    told = [{"state": state, "callbacks": 5, "bytes": 100, "limit_bytes": 1000} for state in ("filling", "full")]
-    pushes = [MetricsPush(Metrics(), redis_server.url, state=state.copy) for state in told]
+    states = [{"state": state, "callbacks": 5, "bytes": 100, "limit_bytes": 1000} for state in ("filling", "full")]
+    pushes = [MetricsPush(Metrics(), redis_server.url, state=state.copy) for state in states]
     for metrics_push in pushes:
         metrics_push.push()
 
-    found = look(redis_server)
+    found = read(redis_server)
 
     assert sorted(spool.state for spool in found.spools) == ["filling", "full"]
     assert found.web_processes == 2
@@ -114,11 +114,11 @@ def test_what_is_lost_is_a_difference_and_the_balance_says_how_old_it_is(redis_s
     Harness(redis_server.url, choosy).accept(*statuses(["1", "2"]))
     with connections.connect(redis_server.url) as client:
         audit_cache = AuditCache(client, every_seconds=3600)
-        assert look(redis_server, audit_cache).balance is not None
+        assert read(redis_server, audit_cache).balance is not None
         client.hincrby(keys.COUNTS, keys.counter("report", "received"), 3)
 
-        held = look(redis_server, audit_cache).balance
-        anew = look(redis_server).balance
+        held = read(redis_server, audit_cache).balance
+        anew = read(redis_server).balance
 
     assert held is not None
     assert anew is not None
@@ -131,22 +131,22 @@ def test_while_very_much_waits_the_audit_is_not_taken(redis_server: RedisServer)
     with connections.connect(redis_server.url) as client:
         client.rpush(keys.rq_queue(queues.EXPAND), *map(str, range(MAX_JOBS + 1)))
         audit_cache = AuditCache(client, every_seconds=0)
-        assert look(redis_server, audit_cache).balance is None
+        assert read(redis_server, audit_cache).balance is None
         client.lpop(keys.rq_queue(queues.EXPAND))
-        assert look(redis_server, audit_cache).balance is not None
+        assert read(redis_server, audit_cache).balance is not None
 
 
 def test_a_redis_that_does_not_keep_what_it_says_shows(start_redis: StartRedis) -> None:
-    found = look(start_redis({"appendonly": "no", "maxmemory": "100mb"}))
+    found = read(start_redis({"appendonly": "no", "maxmemory": "100mb"}))
 
     assert not found.durable
     assert "appendonly" in {finding.name for finding in found.findings if not finding.ok}
     assert found.max_bytes == 100 << 20
 
 
-def test_while_redis_is_away_there_is_nothing_to_see(start_redis: StartRedis) -> None:
+def test_while_redis_is_unavailable_there_is_nothing_to_see(start_redis: StartRedis) -> None:
     server = start_redis()
     server.kill()
 
     with pytest.raises(redis.ConnectionError):
-        look(server)
+        read(server)

@@ -242,7 +242,7 @@ def test_work_begins_when_redis_comes_up_later(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "told"),
+    ("arguments", "environment", "output"),
     [
         pytest.param(["expand"], {"CALLBACKS_HANDLERS": "no.such.module"}, "CALLBACKS_HANDLERS", id="no such handler"),
         pytest.param(["deliver"], {"CALLBACKS_DEDUPE_SECONDS": "soon"}, "CALLBACKS_DEDUPE_SECONDS", id="no number"),

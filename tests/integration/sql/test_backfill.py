@@ -75,8 +75,8 @@ def known_from_now_on(harness: Harness) -> None:
 def of_the_past(number: int, **fields: Any) -> list[Event]:
     began = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     return [
-        report(message_id=f"m{place}", received_at=began + timedelta(milliseconds=place), **fields)
-        for place in range(number)
+        report(message_id=f"m{location}", received_at=began + timedelta(milliseconds=location), **fields)
+        for location in range(number)
     ]
 
 
@@ -163,14 +163,14 @@ def test_events_that_it_missed_while_it_was_not_named_are_enqueued_and_no_others
 
 
 @pytest.mark.parametrize(
-    ("noted", "words"),
+    ("recorded", "words"),
     [(None, "no expand worker knows 'fresh'"), ("?", "still at work"), ("0-", "before its subscription was recorded")],
 )
-def test_it_does_nothing_while_it_is_not_known_what_the_handler_has_had(
-    harness: Harness, setting: dict[str, str], tmp_path: Path, noted: str | None, words: str
+def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
+    harness: Harness, setting: dict[str, str], tmp_path: Path, recorded: str | None, words: str
 ) -> None:
-    if noted is not None:
-        harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", noted)
+    if recorded is not None:
+        harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", recorded)
     ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert ended.returncode == 1
@@ -178,7 +178,7 @@ def test_it_does_nothing_while_it_is_not_known_what_the_handler_has_had(
     assert harness.counters() == {}
 
 
-def test_killed_and_run_again_it_enqueues_each_event_once(
+def test_killed_while_it_runs_and_run_again_it_gives_each_event_once(
     harness: Harness, database: Database, setting: dict[str, str], tmp_path: Path, backfill: Callable[..., Any]
 ) -> None:
     known_from_now_on(harness)
@@ -186,7 +186,7 @@ def test_killed_and_run_again_it_enqueues_each_event_once(
     database.write(*past)
     queue = keys.rq_queue(queues.delivery_queue("fresh"))
     with started(tmp_path, setting) as start:
-        # It waits in the midst, as it may not give more before what it gave is delivered.
+        # It waits while it runs, as it may not give more before what it gave is delivered.
         running: Running = start("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
         running.until(lambda: harness.connection.llen(queue) == 10, "a first step")
         time.sleep(0.5)
@@ -245,7 +245,7 @@ def test_it_reports_that_the_handler_is_paused(
         assert running.output.count("'fresh' is ") == 2
 
 
-def test_an_unavailable_database_and_an_empty_one_are_reported(
+def test_an_unavailable_and_an_empty_database_are_reported(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
@@ -283,27 +283,27 @@ def test_workers_that_do_not_know_the_handler_delay_its_subscription(harness: Ha
     old.register_birth()
     begins = SubscriptionWriter(["fresh"], connection=harness.connection)
     begins.tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert (noted.is_pending, noted.times) == (True, ())
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert (recorded.is_pending, recorded.times) == (True, ())
 
     old.register_death()
     begins._check_at = 0.0
     begins.tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert not noted.is_pending
-    assert noted.since_ms is not None
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert not recorded.is_pending
+    assert recorded.since_ms is not None
 
     SubscriptionWriter(["other"], connection=harness.connection).tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert noted.since_ms is None
-    assert len(noted.times) == 1
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert recorded.since_ms is None
+    assert len(recorded.times) == 1
     SubscriptionWriter(["other", "fresh"], connection=harness.connection).tick()
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert len(noted.times) == 2
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert len(recorded.times) == 2
 
 
 def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(harness: Harness) -> None:
@@ -311,9 +311,9 @@ def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(har
     harness.expand()
     known_from_now_on(harness)
 
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert noted.is_unknown
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert recorded.is_unknown
 
 
 def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
@@ -324,7 +324,7 @@ def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
         expand.until(lambda: subscriptions.find(harness.connection, "fresh"), "a note")
         harness.accept(status(record("1")))
         expand.until(lambda: harness.waiting_jobs(queues.delivery_queue("fresh")), "an event")
-    noted = subscriptions.find(harness.connection, "fresh")
-    assert noted is not None
-    assert (noted.is_pending, noted.is_unknown) == (False, False)
-    assert noted.since_ms is not None
+    recorded = subscriptions.find(harness.connection, "fresh")
+    assert recorded is not None
+    assert (recorded.is_pending, recorded.is_unknown) == (False, False)
+    assert recorded.since_ms is not None

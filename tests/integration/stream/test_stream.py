@@ -119,7 +119,7 @@ def test_what_is_remembered_is_bounded_reaches_far_enough_back_and_has_a_lifetim
     client.close()
 
 
-def test_the_stream_keeps_about_so_many_of_the_latest_or_all(redis_server: RedisServer) -> None:
+def test_the_stream_keeps_about_the_given_number_of_the_latest_or_all(redis_server: RedisServer) -> None:
     given = some(3000)
     stream(redis_server, CALLBACKS_STREAM_MAXLEN="1000").add(given)
     assert 1000 <= len(ids(redis_server)) <= 1100
@@ -143,7 +143,7 @@ def test_another_redis_and_another_key_may_be_named(redis_server: RedisServer, s
         assert {key.decode() for key in client.scan_iter()} == {"{shop}events", "{shop}events:ids"}
 
 
-def test_a_redis_that_is_away_is_found_again_and_its_password_is_not_told(start_redis: StartRedis) -> None:
+def test_an_unavailable_redis_is_used_again_and_its_password_is_not_shown(start_redis: StartRedis) -> None:
     server = start_redis({"requirepass": "s3cr3t"})
     given = some(3)
     adding = stream(server)
@@ -162,7 +162,7 @@ def test_a_redis_that_is_away_is_found_again_and_its_password_is_not_told(start_
 
 
 @pytest.mark.parametrize(
-    ("broken", "mended", "words"),
+    ("broken", "repaired", "words"),
     [
         ((("config", "set", "maxmemory", "1"),), (("config", "set", "maxmemory", "0"),), "OOM|not allowed"),
         ((("replicaof", "127.0.0.1", "1"),), (("replicaof", "no", "one"),), "is a replica now"),
@@ -173,7 +173,7 @@ def test_a_redis_that_is_away_is_found_again_and_its_password_is_not_told(start_
     ids=["full", "read only", "no stream", "no set", "the stream is at its end"],
 )  # fmt: skip
 def test_a_redis_that_takes_nothing_has_events_wait_and_then_has_each_once(
-    start_redis: StartRedis, broken: Any, mended: Any, words: str
+    start_redis: StartRedis, broken: Any, repaired: Any, words: str
 ) -> None:
     server = start_redis()
     given = some(5)
@@ -188,7 +188,7 @@ def test_a_redis_that_takes_nothing_has_events_wait_and_then_has_each_once(
         assert TEXT not in str(pause.value)
         assert pause.value.__cause__ is None
         assert adding._client is None, "it connects anew, as its name may lead to another server by then"
-        for command in mended:
+        for command in repaired:
             client.execute_command(*command)
     adding.add(given)
     adding.close()
@@ -260,7 +260,7 @@ def test_workers_that_are_killed_again_and_again_add_each_event_once(harness: Ha
     assert harness.connection.exists(keys.dead("stream")) == 0
 
 
-def test_while_its_redis_is_away_all_events_wait_and_none_loses_an_attempt(
+def test_while_its_redis_is_unavailable_all_events_wait_and_none_loses_an_attempt(
     harness: Harness, start_redis: StartRedis, tmp_path: Path
 ) -> None:
     target = start_redis()

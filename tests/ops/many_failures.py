@@ -8,7 +8,7 @@ import redis
 from shared import keys
 
 NEWEST_MS: Final = 1_790_000_000_000
-# So many are made in one script: Redis answers nobody meanwhile, on a busy machine for longer than clients wait.
+# This many are made in one script: Redis answers nobody meanwhile, on a busy machine for longer than clients wait.
 _PART: Final = 10_000
 
 # As workers/runtime/settlement.lua and shared/batches.py write them; every tenth has another error.
@@ -34,12 +34,12 @@ redis.call('HINCRBY', KEYS[2], (counter:gsub('dead', 'queued'):gsub('quarantined
 
 
 def quarantine(client: redis.Redis, number: int) -> None:
-    """Put so many callbacks into the quarantine, counted as such; each can be read by now."""
+    """Put `number` callbacks into the quarantine, counted as such; each can be read by now."""
     _fill(client, keys.QUARANTINE, keys.counter("unknown", "quarantined"), number, b"")
 
 
 def dead_letters(client: redis.Redis, handler: str, number: int, event: bytes) -> None:
-    """Let so many events of a handler be dead, counted as such; all are copies of one."""
+    """Make `number` dead letters of a handler, counted as such; all are copies of one event."""
     _fill(client, keys.dead(handler), keys.handler_counter(handler, "report", "dead"), number, event)
 
 
@@ -53,8 +53,8 @@ def cost(client: Any, page: httpx.Client, path: str, **form: Any) -> tuple[int, 
     """Ask a page, and give how many commands that took, those of scripts too, and how many bytes Redis answered."""
 
     def spent() -> tuple[int, int]:
-        told = client.info("commandstats").items()
-        calls = sum(one["calls"] for name, one in told if "info" not in name and "client" not in name)
+        stats = client.info("commandstats").items()
+        calls = sum(one["calls"] for name, one in stats if "info" not in name and "client" not in name)
         return calls, client.info("stats")["total_net_output_bytes"]
 
     before = spent()

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from callbacks.ops.html.escaping import escape_visibly
+from callbacks.ops.html.visible_text import escape_visibly
 
 
 def shown(text: object, most: int | None = None) -> str:
-    """Give what a person reads."""
+    """Return what a person reads."""
     return Markup(escape_visibly(text, most)).striptags()
 
 

@@ -1,7 +1,7 @@
 """Renders templates with the values of an endpoint; all values are escaped.
 
 A name that a template uses and that was not passed is an error. Text that may have invisible or direction-changing
-characters goes through the filter `visible`; see `callbacks.ops.html.escaping`.
+characters goes through the filter `visible`; see `callbacks.ops.html.visible_text`.
 """
 
 import functools
@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, Response
 
 from callbacks.ops.access import sessions
 from callbacks.ops.html import assets
-from callbacks.ops.html.escaping import escape_visibly
+from callbacks.ops.html.visible_text import escape_visibly
 from callbacks.ops.status import quantities
 
 NAVIGATION: Final = (
