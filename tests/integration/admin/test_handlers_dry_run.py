@@ -71,10 +71,10 @@ def report(**fields: str) -> str:
 
 def test_success_is_reported_with_what_was_printed(folder: Path) -> None:
     event = samples.report("UNDELIV")
-    told = attempt(folder, "refund", event=event.to_json())
+    ended = attempt(folder, "refund", event=event.to_json())
 
-    assert told.returncode == 0, told.stderr
-    printed, said = told.stdout.splitlines()
+    assert ended.returncode == 0, ended.stderr
+    printed, said = ended.stdout.splitlines()
     assert printed == f"refunding {event.message_id}"
     assert said.startswith(f"✓ refund, report {event.id} (UNDELIV): done (")
 
@@ -88,13 +88,13 @@ def test_success_is_reported_with_what_was_printed(folder: Path) -> None:
     ],
 )
 def test_an_error_is_reported_with_its_traceback_and_exit_code_1(folder: Path, order: str, words: str) -> None:
-    told = attempt(folder, "refund", event=report(client_message_id=order))
+    ended = attempt(folder, "refund", event=report(client_message_id=order))
 
-    assert told.returncode == 1
-    assert words in told.stdout
-    assert "up to 3 attempts" in told.stdout
-    assert 'shop.py", line' in told.stdout
-    assert "calling.py" not in told.stdout
+    assert ended.returncode == 1
+    assert words in ended.stdout
+    assert "up to 3 attempts" in ended.stdout
+    assert 'shop.py", line' in ended.stdout
+    assert "calling.py" not in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -108,19 +108,19 @@ def test_an_error_is_reported_with_its_traceback_and_exit_code_1(folder: Path, o
 def test_a_retry_a_pause_or_a_rejection_is_reported_with_exit_code_1(
     folder: Path, text: str, outcome: str, words: str
 ) -> None:
-    told = attempt(folder, "answer", "--json", event=samples.reply(text).to_json())
+    ended = attempt(folder, "answer", "--json", event=samples.reply(text).to_json())
 
-    assert told.returncode == 1
-    one = json.loads(told.stdout)
+    assert ended.returncode == 1
+    one = json.loads(ended.stdout)
     assert one["outcome"] == outcome
     assert f"{one['sentence']} {one['consequence']}" == words
 
 
 def test_an_event_that_the_filters_leave_out_reaches_the_handler_only_with_force(folder: Path) -> None:
-    told = attempt(folder, "refund", "--sample", "delivered")
-    assert told.returncode == 1
-    assert "its filters keep this from it: it takes statuses={'UNDELIV'}, and this is 'DELIVRD'" in told.stdout
-    assert "refunding" not in told.stdout
+    ended = attempt(folder, "refund", "--sample", "delivered")
+    assert ended.returncode == 1
+    assert "left out by its filters: it takes statuses={'UNDELIV'}, and this is 'DELIVRD'" in ended.stdout
+    assert "refunding" not in ended.stdout
 
     forced = attempt(folder, "refund", "--sample", "delivered", "--force")
     assert forced.returncode == 0
@@ -129,10 +129,10 @@ def test_an_event_that_the_filters_leave_out_reaches_the_handler_only_with_force
 
 def test_a_batch_handler_gets_all_events_of_a_callback_and_a_failing_batch_is_split(folder: Path) -> None:
     records = [{"message_id": str(number), "status": status} for number, status in enumerate(["ACCEPTD", "SEEN"])]
-    told = attempt(folder, "archive", "--json", event=json.dumps({"data": records}))
+    ended = attempt(folder, "archive", "--json", event=json.dumps({"data": records}))
 
-    assert told.returncode == 1
-    found = [json.loads(line) for line in told.stdout.splitlines()]
+    assert ended.returncode == 1
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [(len(one["events"]), one["outcome"], one["printed"]) for one in found] == [
         (2, "failed", "2 events\n"),
         (1, "done", "1 events\n"),
@@ -141,26 +141,26 @@ def test_a_batch_handler_gets_all_events_of_a_callback_and_a_failing_batch_is_sp
 
 
 def test_its_lifespan_is_opened_before_and_closed_after_it(folder: Path) -> None:
-    told = attempt(folder, "pooled", "--sample", "seen")
+    ended = attempt(folder, "pooled", "--sample", "seen")
 
-    assert [line.partition(",")[0] for line in told.stdout.splitlines()] == ["opened", "called", "✓ pooled", "closed"]
+    assert [line.partition(",")[0] for line in ended.stdout.splitlines()] == ["opened", "called", "✓ pooled", "closed"]
 
 
 def test_a_lifespan_that_fails_is_reported_and_the_handler_is_not_called(folder: Path) -> None:
-    told = attempt(folder, "unready", "--sample", "seen")
+    ended = attempt(folder, "unready", "--sample", "seen")
 
-    assert told.returncode == 1
-    assert "not called, as its lifespan could not be opened: OSError: nobody there" in told.stdout
-    assert 'shop.py", line' in told.stdout
-    assert "called\n" not in told.stdout
+    assert ended.returncode == 1
+    assert "not called, as its lifespan could not be opened: OSError: nobody there" in ended.stdout
+    assert 'shop.py", line' in ended.stdout
+    assert "called\n" not in ended.stdout
 
 
 def test_a_handler_that_is_not_named_is_found_in_the_given_module(folder: Path) -> None:
     (folder / "other.py").write_text(HANDLERS.replace("def archive", "def elsewhere"))
-    told = attempt(folder, "elsewhere", "--from", "other", "--sample", "delivered")
+    ended = attempt(folder, "elsewhere", "--from", "other", "--sample", "delivered")
 
-    assert told.returncode == 0, told.stderr
-    assert "1 events" in told.stdout
+    assert ended.returncode == 0, ended.stderr
+    assert "1 events" in ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_a_handler_that_is_not_named_is_found_in_the_given_module(folder: Path) 
     ],
 )
 def test_wrong_usage_is_reported_with_exit_code_2(folder: Path, words: list[str], complaint: str) -> None:
-    told = attempt(folder, *words)
+    ended = attempt(folder, *words)
 
-    assert told.returncode == 2
-    assert complaint in told.stderr
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
 
 
 def test_a_body_that_is_not_a_callback_is_reported_in_sentences(folder: Path) -> None:
-    told = attempt(folder, "refund", event='{"a": 1}')
+    ended = attempt(folder, "refund", event='{"a": 1}')
 
-    assert told.returncode == 2
-    assert "nor a reply ($.reply_message_id). It takes lines of event.to_json(), or the body" in told.stderr
+    assert ended.returncode == 2
+    assert "nor a reply ($.reply_message_id). It takes lines of event.to_json(), or the body" in ended.stderr

@@ -172,7 +172,7 @@ def test_what_waits_for_a_removed_handler_is_delivered_by_the_module_that_declar
     ended = command("drain", "single", "--from", "shop")
     assert ended.returncode == 0, ended.stderr
     assert "The queue of 'single' is empty" in ended.stdout
-    assert "to be tried again" in ended.stderr
+    assert "to be retried" in ended.stderr
     calls = (tmp_path / "calls").read_text().split()
     assert sorted(calls) == sorted(["1", "late", *(str(number) for number in range(2, 150))])
     assert calls[-1] == "late"
