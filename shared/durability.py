@@ -30,6 +30,7 @@ MIN_VERSION: Final = (6, 2)
 
 _ROLE: Final = "role"
 _REWRITTEN: Final = "aof_rewritten"
+_NOT_SINCE_START: Final = "not since Redis started, so a crash may have left half a transaction at its end"
 # As INFO names them, if they were called since Redis started.
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
@@ -124,6 +125,11 @@ def is_replica(findings: Sequence[Finding]) -> bool:
 def needs_rewrite(findings: Sequence[Finding]) -> bool:
     """Return whether BGREWRITEAOF is what Redis needs now."""
     return any(finding.name == _REWRITTEN and not finding.ok for finding in findings)
+
+
+def is_for_the_web_process(finding: Finding) -> bool:
+    """Return whether the web process deals with this at its start, so that nobody else has to."""
+    return finding.ok and finding.name == _REWRITTEN and finding.detail == _NOT_SINCE_START
 
 
 def unreachable(why: str) -> Finding:
@@ -230,7 +236,7 @@ def _rewritten(config: Mapping[str, str] | None, info: Mapping[str, Any], *, can
     return Finding(
         _REWRITTEN,
         ok=not can_rewrite,
-        detail="not since Redis started, so a crash may have left half a transaction at its end",
+        detail=_NOT_SINCE_START,
         remedy="run BGREWRITEAOF, or let the web process do so (its user needs +bgrewriteaof)",
     )
 

@@ -127,6 +127,8 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
             if found.ok and found.name == "redis":
                 yield Finding("ok", f"REDIS_URL: {url} answers")
                 continue
+            if durability.is_for_the_web_process(found):
+                continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
             yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
         for failing in failing_loops.list_failing_loops(client):

@@ -74,7 +74,7 @@ def test_events_of_a_batch_handlers_call_are_linked_and_apart_if_it_fails(
 
     until(lambda: len(collector.named("deliver archive")) == 4, "spans")
     first, second, *alone = collector.named("deliver archive")
-    assert {_outcome(first), _outcome(second)} == {("apart", 1, "ValueError")}
+    assert {_outcome(first), _outcome(second)} == {("split", 1, "ValueError")}
     assert (first.links, second.links) in (((), (first.id,)), ((second.id,), ()))
     assert [(_outcome(span), span.links) for span in alone] == [(("delivered", 1, None), ())] * 2
 
