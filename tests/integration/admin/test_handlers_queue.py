@@ -209,7 +209,7 @@ def test_purged_events_count_as_dropped_also_scheduled_ones(
     accept_and_expand(harness, "4", "5")
 
     assert command("purge", "single", "--yes", named="shop").returncode == 2
-    refused = command("drop", "singel", "--yes")
+    refused = command("purge", "singel", "--yes")
     assert refused.returncode == 2
     assert "No handler 'singel' is known (did you mean 'single'?)" in refused.stderr
     assert command("purge", "single").returncode == 1  # nobody said yes
@@ -240,7 +240,7 @@ def test_running_jobs_are_not_purged_and_those_of_a_dead_worker_are(harness: Har
     harness.connection.zadd(registry, {started_at: time.time() + 60})
     harness.connection.delete(QUEUE)
     purger = Purger(harness.connection, "single")
-    with pytest.raises(StillRunning, match="1 of the jobs"):
+    with pytest.raises(StillRunning, match="1 jobs of 'single' are running"):
         purger.prepare()
     assert harness.totals(single) == HandlerTotals(waiting=2)
 
