@@ -108,7 +108,17 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
     assert numbers <= {
         *("report", "reply", "unknown", "gateway", "expand", "waiting", "running", "scheduled", "+Inf"),
         *("none", "drained", "filling", "full", "failing"),
-        *("redis", "version", "role", "appendonly", "appendfsync", "aof_last_write", "maxmemory_policy", "memory"),
+        *(
+            "redis",
+            "version",
+            "role",
+            "appendonly",
+            "aof_rewritten",
+            "appendfsync",
+            "aof_last_write",
+            "maxmemory_policy",
+            "memory",
+        ),
     }
 
 
