@@ -79,11 +79,13 @@ def test_while_redis_loads_its_files_callbacks_are_spooled(
 ) -> None:
     # Every 1,024 commands that it loads it answers clients with LOADING.
     server = start_redis({"key-load-delay": "200"})
+    web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(tmp_path / "spool"))
+    until(web.ready)
+    # Written after the rewrite at the start of the web process, so that they are loaded one by one.
     with server.client() as client, client.pipeline(transaction=False) as pipe:
         for number in range(6000):
             pipe.set(f"filling:{number}", number)
         pipe.execute()
-    web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(tmp_path / "spool"))
     before = [report(number) for number in range(20)]
     assert post_all(web, before, connections=1) == [200] * len(before)
     server.kill()
