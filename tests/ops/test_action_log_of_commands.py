@@ -59,7 +59,7 @@ def test_what_an_operator_thinks_better_of_is_not_noted(harness: Harness) -> Non
     assert list_actions(harness) == []
 
 
-def test_turning_a_handler_off_and_on_and_discarding_are_noted(harness: Harness) -> None:
+def test_pausing_resuming_and_purging_a_handler_are_logged(harness: Harness) -> None:
     die(harness, "1")
     harness.connection.delete(keys.SUBSCRIPTIONS)
 
@@ -69,7 +69,7 @@ def test_turning_a_handler_off_and_on_and_discarding_are_noted(harness: Harness)
     assert callbacks("handlers", "resume", "refusing").exit_code == 0
 
     assert sorted((row for row in list_actions(harness) if row[1] == "handler:refusing"), key=str) == [
-        ("purge", "handler:refusing", "", 1, "done", 1, 0),
         ("pause", "handler:refusing", "", None, "done", 0, 0),
+        ("purge", "handler:refusing", "", 1, "done", 1, 0),
         ("resume", "handler:refusing", "", None, "done", 0, 0),
     ]
