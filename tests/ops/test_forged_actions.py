@@ -35,7 +35,7 @@ def test_a_number_that_is_none_or_beyond_all_measure_is_refused(service: Service
 
 
 @pytest.mark.parametrize("failure_id", NO_ENTRY, ids=ascii)
-@pytest.mark.parametrize("step", ["confirm", "act"])
+@pytest.mark.parametrize("step", ["confirm", "actions"])
 def test_what_is_no_entry_cannot_be_ticked(service: Service, step: str, failure_id: str) -> None:
     before = state(service)
     for failure_list in ("/quarantine", "/dead-letters/crm"):

@@ -148,8 +148,8 @@ def test_a_filter_that_lets_nothing_through_looks_at_a_bounded_number(harness: H
 
 
 @pytest.mark.parametrize("text", ["", "x", "1-", "-a", "1-a b", "1" * 16 + "-a", "1-" + "a" * 65])
-def test_what_is_no_place_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no place"):
+def test_what_is_not_a_cursor_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a cursor"):
         Cursor.parse(text)
 
 
