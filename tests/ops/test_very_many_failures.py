@@ -82,7 +82,7 @@ def test_a_filter_that_hardly_lets_anything_through_looks_at_a_part_and_offers_t
     assert size < 3_000_000
     output = page.get("/quarantine?error=never").text
     assert "None of the next 5,000 failures has" in output
-    assert re.search(r'href="/quarantine\?error=never&amp;after=\d+-[0-9a-f]+">Look further', output)
+    assert re.search(r'href="/quarantine\?error=never&amp;after=\d+-[0-9a-f]+">Continue search', output)
 
 
 def test_how_many_match_is_said_as_far_as_it_was_counted(service: Service, page: httpx.Client) -> None:
@@ -92,8 +92,8 @@ def test_how_many_match_is_said_as_far_as_it_was_counted(service: Service, page:
         calls, _ = many_failures.cost(client, page, "/quarantine/confirm", **form)
 
     output = page.post("/quarantine/confirm", data=form).text
-    assert "only the newest 10,000 were looked at" in output
-    assert "<b>All</b> of the 200,000 are gone through" in output
+    assert "only the newest 10,000 were searched" in output
+    assert "The action searches <b>all</b> 200,000" in output
     assert calls < 11_000
 
 

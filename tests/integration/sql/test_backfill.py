@@ -164,7 +164,11 @@ def test_events_that_it_missed_while_it_was_not_named_are_enqueued_and_no_others
 
 @pytest.mark.parametrize(
     ("recorded", "words"),
-    [(None, "no expand worker knows 'fresh'"), ("?", "are still running"), ("0-", "before its subscription was recorded")],
+    [
+        (None, "no expand worker knows 'fresh'"),
+        ("?", "are still running"),
+        ("0-", "before its subscription was recorded"),
+    ],
 )
 def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
     harness: Harness, setting: dict[str, str], tmp_path: Path, recorded: str | None, words: str
