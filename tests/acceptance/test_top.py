@@ -96,7 +96,7 @@ def test_in_a_terminal_a_redis_that_goes_away_is_said_and_it_goes_on(start_redis
     with in_terminal("top", "--every", "0.5", cwd=tmp_path, environment={"REDIS_URL": server.url}) as top:
         top.wait_for_output("durable")
         server.kill()
-        top.wait_for_output(f"127.0.0.1:{server.port}/0 is unavailable (ConnectionError); the status below is from")
+        top.wait_for_output(f"127.0.0.1:{server.port}/0 is unavailable (ConnectionError); the status below is")
         server.start()
         seen = top.output.count("is unavailable")
         until(lambda: "durable" in top.output.rpartition("is unavailable")[2].partition("\x1b[H")[2])
