@@ -24,7 +24,7 @@ _REWRITE_SECONDS: Final = 1.0
 _REWRITE_POLL_SECONDS: Final = 0.03
 
 
-class Gate(Protocol):
+class CommitGate(Protocol):
     """The part of a gate that the spool needs."""
 
     @property

@@ -35,7 +35,7 @@ FORWARD_OPTIONS: Final = (
 )
 _FORWARD: Final = "CALLBACKS_FORWARD_"
 _FORWARD_NAME: Final = re.compile(rf"{_FORWARD}(?:[A-Z0-9][A-Z0-9_]{{0,54}}?_)?(?:{'|'.join(FORWARD_OPTIONS)})")
-_LOOKS_LIKE_OURS: Final = re.compile(r"CALL?_?BACKS?_.*", re.IGNORECASE)
+_NEARLY_OURS: Final = re.compile(r"CALL?_?BACKS?_.*", re.IGNORECASE)
 _PREFIX: Final = re.compile(r"CALL?_?BACKS?_(?:FORWARD_)?", re.IGNORECASE)
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK: Final = re.compile(
@@ -63,7 +63,7 @@ def find(environ: Mapping[str, str] | None = None) -> list[UnknownSetting]:
     known = [row.variable for row in settings.table_rows()]
     found: list[UnknownSetting] = []
     for variable in sorted(environ):
-        if not _LOOKS_LIKE_OURS.fullmatch(variable) or variable in known or _is_service_link(variable, environ):
+        if not _NEARLY_OURS.fullmatch(variable) or variable in known or _is_service_link(variable, environ):
             continue
         if not variable.startswith(_FORWARD):
             found.append(UnknownSetting(variable, _closest(variable, known)))

@@ -41,7 +41,7 @@ MAX_EXTRA_BYTES: Final = 1 << 20
 
 # Up to this size `data` may have any number of elements.
 _MAX_UNCOUNTED_BYTES: Final = 1 << 20
-_SHORTEST_RECORD_BYTES: Final = len(b'{"message_id":1,"status":"A"},')
+_MIN_RECORD_BYTES: Final = len(b'{"message_id":1,"status":"A"},')
 # The envelope's texts are copied into each record of a body (4 MiB hold 130,000): a long text would fill Redis. The
 # gateway's own texts, of 36 and at most 255 characters with 50,000 records, stay below this, however they are escaped.
 _MAX_ENVELOPE_CHARACTERS: Final = 16 << 20
@@ -230,7 +230,7 @@ def _has_value(part: msgspec.Raw | msgspec.UnsetType) -> bool:
 def _split_records(data: bytes) -> Stepwise[list[msgspec.Raw]]:
     """Split `data` into its records, undecoded. Each takes 80 bytes and 70 ns; 16 MiB of "{}," would be 6 million."""
     if len(data) > _MAX_UNCOUNTED_BYTES and data.startswith(b"[") and data.count(b",") > len(data) // 16:
-        has_too_many = yield from json_reader.has_more_elements(data, len(data) // _SHORTEST_RECORD_BYTES + MAX_FAULTS)
+        has_too_many = yield from json_reader.has_more_elements(data, len(data) // _MIN_RECORD_BYTES + MAX_FAULTS)
         if has_too_many:
             raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: $.data")
     return json_reader.decode(_decode_parts, data, "$.data")
@@ -275,7 +275,7 @@ def _envelope(keys: CallbackKeys, *, records: int) -> StatusEnvelope:
     # The length of the text, not of its JSON: \u00fc is one character, and takes one in the events.
     characters = sum(0 if value is None else len(str(value)) for value in (envelope.api_job_id, envelope.client_job_id))
     if characters * records > _MAX_ENVELOPE_CHARACTERS:
-        raise UnexpectedShape("api_job_id and client_job_id are too long for so many records: $.data")
+        raise UnexpectedShape("api_job_id and client_job_id are too long for that many records: $.data")
     return envelope
 
 

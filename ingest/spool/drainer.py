@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ingest import log
-from ingest.durability_gate import Gate
+from ingest.durability_gate import CommitGate
 from ingest.group_commit import Store
 from ingest.spool.folder import DrainBatch, SpoolFolder
 from ingest.spool.report import SpoolReport
@@ -31,7 +31,9 @@ _MAX_REFUSED_ROWS: Final = 3
 class SpoolDrainer:
     """Drains `folder` into `store` while `run` runs. Everything that blocks is done in `thread`."""
 
-    def __init__(self, folder: SpoolFolder, thread: SpoolThread, store: Store, gate: Gate, report: SpoolReport) -> None:
+    def __init__(
+        self, folder: SpoolFolder, thread: SpoolThread, store: Store, gate: CommitGate, report: SpoolReport
+    ) -> None:
         self._folder = folder
         self._thread = thread
         self._store = store

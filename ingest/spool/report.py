@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from ingest import log
-from ingest.durability_gate import Gate
+from ingest.durability_gate import CommitGate
 from ingest.spool.folder import SpoolFolder, SpoolFull
 from shared.errors import StoreUnavailable
 
@@ -69,7 +69,7 @@ class SpoolReport:
     """Records what happens to batches. `folder` is None if there is no spool."""
 
     def __init__(
-        self, gate: Gate, folder: SpoolFolder | None, *, now_seconds: Callable[[], float] = time.monotonic
+        self, gate: CommitGate, folder: SpoolFolder | None, *, now_seconds: Callable[[], float] = time.monotonic
     ) -> None:
         self.state: State = "drained"
         self.refusals = RefusalCounter()

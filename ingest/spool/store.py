@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from ingest import log
-from ingest.durability_gate import Gate
+from ingest.durability_gate import CommitGate
 from ingest.group_commit import BatchEntry, Store
 from ingest.shutdown import cancel
 from ingest.spool.drainer import SpoolDrainer
@@ -34,7 +34,7 @@ class FallbackStore:
         self,
         redis: Store,
         drain_to: Store,
-        gate: Gate,
+        gate: CommitGate,
         folder: SpoolFolder | None,
         *,
         background: Background | None = None,

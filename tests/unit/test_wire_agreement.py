@@ -151,7 +151,7 @@ def test_an_envelope_that_is_too_large_for_redis_is_refused_by_both(
         assert len(wire.read(body, kind).records) == records
         return
     for check in (wire.check, wire.read):
-        with pytest.raises(UnexpectedShape, match="too long for so many records"):
+        with pytest.raises(UnexpectedShape, match="too long for that many records"):
             check(body, kind)
 
 

@@ -126,7 +126,7 @@ def test_the_copies_of_the_envelopes_texts_are_limited() -> None:
     records = b",".join([b'{"message_id":"1","status":"SEEN"}'] * 15_000)
     escaped = rb"\u0001" * 1000
     body = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (escaped, escaped, records)
-    with pytest.raises(UnexpectedShape, match="too long for so many records"):
+    with pytest.raises(UnexpectedShape, match="too long for that many records"):
         wire.read(body, "status")
     gateway = b'{"api_job_id":"%s","client_job_id":"%s","data":[%s]}' % (b"a" * 36, b"b" * 255, records)
     assert len(wire.read(gateway, "status").records) == 15_000
