@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.scripted_handlers import script
 from tests.redis_server import RedisServer, require
 from tests.web_process import WebProcess, callbacks_web
 from workers.deliver import delivery
@@ -22,6 +23,12 @@ def _session_web(_web_redis: RedisServer, tmp_path_factory: pytest.TempPathFacto
     process = callbacks_web(_web_redis, tmp_path_factory.mktemp("web") / "web.log")
     yield process
     process.end()
+
+
+@pytest.fixture(autouse=True)
+def _clear_script() -> None:
+    """Forget what another test of this process made the scripted handlers do."""
+    script.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -21,17 +21,6 @@ from tests.redis_server import RedisServer
 from workers.deliver import prefetch
 
 Call = Callable[[ReportEvent], None]
-
-
-@pytest.fixture(autouse=True)
-def _clear_script() -> None:
-    script.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:
-    with open_harness(quick_redis.url, single, other, whole) as made:
-        yield made
 
 
 def test_events_are_delivered_once_in_their_order(harness: Harness) -> None:

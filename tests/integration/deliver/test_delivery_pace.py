@@ -1,7 +1,6 @@
 """How much one process claims of what waits for its handler, when it settles, and how it stops."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,21 +13,9 @@ from tests.integration.scripted_handlers import (
     other,
     script,
     single,
-    whole,
 )
 from tests.redis_server import RedisServer
 from workers.deliver import delivery
-
-
-@pytest.fixture(autouse=True)
-def _clear_script() -> None:
-    script.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:
-    with open_harness(quick_redis.url, single, other, whole) as made:
-        yield made
 
 
 def test_a_stop_settles_what_is_done_and_requeues_the_rest_at_the_front(harness: Harness) -> None:

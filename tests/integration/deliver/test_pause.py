@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,17 +18,6 @@ from workers.deliver import prefetch
 from workers.runtime import pause
 
 Act = Callable[[ReportEvent], Any]
-
-
-@pytest.fixture(autouse=True)
-def _clear_script() -> None:
-    script.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def harness(quick_redis: RedisServer) -> Iterator[Harness]:
-    with open_harness(quick_redis.url, single, other, whole) as made:
-        yield made
 
 
 def away(event: ReportEvent) -> None:
