@@ -14,7 +14,8 @@ define UNCAPPED
 import re, tomllib
 from pathlib import Path
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']
-needed = [*project['dependencies'], *sum(project['optional-dependencies'].values(), []), 'setuptools>=77']
+extras = [need for needs in project['optional-dependencies'].values() for need in needs if not need.startswith(project['name'])]
+needed = [*project['dependencies'], *extras, 'setuptools>=77']
 tools = [line for line in Path('requirements-dev.in').read_text().splitlines() if not line.startswith('-')]
 print('\n'.join(re.sub(r',<[^,;]*', '', requirement) for requirement in [*needed, *tools]))
 endef
@@ -26,6 +27,8 @@ export UNCAPPED
 
 .venv/.run: .venv/bin/python requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@# Under its former name it would offer each handler a second time.
+	$(BIN)/python -m pip uninstall --quiet --quiet --disable-pip-version-check --yes callbacks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -89,7 +92,7 @@ docs: .venv/.test  ## write the parts of the documentation that are made from th
 	$(BIN)/python -m tests.docs.generated
 
 lock: .venv/.test  ## compile both locks anew
-	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra ops --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml
+	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)

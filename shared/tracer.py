@@ -106,7 +106,7 @@ def start(scope: str) -> Tracer:
 
 
 def _exporter(name: str) -> SpanExporter:
-    """Return a new exporter of the specification's `name`; "" is "otlp". `callbacks[otel]` installs it for HTTP."""
+    """Return a new exporter of the specification's `name`; "" is "otlp". The extra `otel` installs that of HTTP."""
     if name in ("", "otlp"):
         protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
         name = _OTLP[protocol or "http/protobuf"]

@@ -15,6 +15,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final, Literal
 
+from callbacks.distribution import install_command
+
 if TYPE_CHECKING:
     from shared.tracer import Tracer
 
@@ -34,7 +36,7 @@ def start(scope: str) -> "Tracer | None":
     try:
         tracer: Tracer = importlib.import_module("shared.tracer").start(scope)
     except ModuleNotFoundError as exc:
-        log.warning("action=traces_off missing=%s: pip install 'callbacks[otel]'", exc.name)
+        log.warning("action=traces_off missing=%s: %s", exc.name, install_command("otel"))
     except (ValueError, LookupError, OSError, ImportError) as exc:
         # Without their texts: these may quote a variable, and one variable holds the collector's password.
         log.warning("action=traces_off error=%s: check the variables OTEL_*", type(exc).__name__)

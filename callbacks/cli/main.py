@@ -13,6 +13,7 @@ from typing import Final
 import click
 from dotenv import load_dotenv
 
+from callbacks.distribution import DISTRIBUTION, Extra, MissingExtra, install_command
 from shared import library_parts
 from shared.library_parts import Name
 
@@ -53,8 +54,8 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
     "ops": ("httptools", "redis", "uvicorn"),
 }
 
-# These read the tables of the handler `sql`.
-_SQL_COMMANDS: Final = frozenset(("backfill", "message", "messages", "stats"))
+# The extra that installs a module which some commands import. What is in no extra comes with the service.
+_EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
 
 class _Commands(click.Group):
@@ -68,13 +69,10 @@ class _Commands(click.Group):
         try:
             library_parts.check(*_NEEDS_PARTS_OF.get(cmd_name, ()))
             command: click.Command = getattr(import_module(module), attribute)
-        except library_parts.MissingPart as exc:
+        except (library_parts.MissingPart, MissingExtra) as exc:
             raise click.ClickException(str(exc)) from exc
         except ModuleNotFoundError as exc:
-            extra = "sql" if cmd_name in _SQL_COMMANDS else "ops" if cmd_name in ("ops", "top") else "dev"
-            raise click.ClickException(
-                f"{exc}: `pip install 'callbacks[{extra}]'` installs what `{cmd_name}` needs"
-            ) from exc
+            raise click.ClickException(f"{exc}: {install_command(_EXTRAS.get(exc.name or ''))}") from exc
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
@@ -83,7 +81,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="callbacks")
+@click.version_option(package_name=DISTRIBUTION)
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Receive the callbacks of Fortytwo's IM Gateway, and never lose one."""

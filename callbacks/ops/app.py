@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from callbacks.ops.access.request_origin import RequestOrigin
@@ -31,6 +31,7 @@ from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
 from callbacks.ops.pages.now_feed import NowFeed
 from callbacks.ops.pages.sign_in import SignInPages
+from callbacks.ops.prometheus import CONTENT_TYPE, ServiceCollector
 from callbacks.ops.status.audit_cache import MAX_JOBS
 from callbacks.ops.status.single_flight import SingleFlight
 from shared import audit, connections, uncaught
@@ -115,17 +116,6 @@ def _audit(client: redis.Redis) -> Callable[[Request], Any]:
 
 
 def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
-    try:
-        # An extra: the pages work without it.
-        from callbacks.ops.prometheus import CONTENT_TYPE, ServiceCollector  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name != "prometheus_client":
-            raise
-
-        async def missing(_: Request) -> Response:
-            return PlainTextResponse("prometheus-client is not installed: pip install 'callbacks[ops]'\n", 501)
-
-        return missing
     scrapes = SingleFlight(ServiceCollector(client, settings.durability).exposition)
 
     async def endpoint(_: Request) -> Response:

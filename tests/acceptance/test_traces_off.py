@@ -25,7 +25,7 @@ ITS = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "shared.tracer", "re
 atexit.register(lambda: print("imported", sorted(sys.modules.keys() & set(ITS)), flush=True))
 """
 ALL: Final = "imported ['opentelemetry.exporter', 'opentelemetry.sdk.trace', 'requests', 'shared.tracer']"
-# As where `callbacks[otel]` is not installed: any import of it raises ModuleNotFoundError.
+# As where the extra `otel` is not installed: any import of it raises ModuleNotFoundError.
 MISSING: Final = """
 import sys
 class Missing:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from callbacks.distribution import DISTRIBUTION
 from tests.docs import pages
 from tests.docs.pages import Block, with_blocks
 from tests.docs.shell import shell
@@ -35,12 +36,13 @@ def test_its_settings_make_a_handler(blocks: list[Block], tmp_path: Path) -> Non
 
         lines = [json.loads(line) for line in listed.stdout.splitlines()]
         assert [line["name"] for line in lines if line["kind"] == "named"] == [name], listed.stderr
-        assert_extras(install)
+        assert install.startswith("pip install ")
+        assert_extras(install.removeprefix("pip install "))
 
 
-def assert_extras(install: str) -> None:
-    (extras,) = re.findall(r"^pip install '\.\[([\w,]+)\]'$", install)
-    offered = metadata("callbacks").get_all("Provides-Extra", [])
+def assert_extras(requirement: str) -> None:
+    (extras,) = re.findall(r"^'\.\[([\w,]+)\]'$", requirement)
+    offered = metadata(DISTRIBUTION).get_all("Provides-Extra", [])
     for extra in extras.split(","):
         assert extra in offered
 

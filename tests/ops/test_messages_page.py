@@ -222,7 +222,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
     found = message_history.find_messages(settings.load({}), "m-1")
 
-    assert found.problem == "SQLAlchemy is not installed: pip install 'callbacks[sql]'"
+    assert found.problem == "SQLAlchemy is not installed: pip install 'fortytwo-callbacks[sql]'"
 
 
 @pytest.mark.parametrize("query", ["id=x&cursor=quarantine%20nonsense", f"id={'x' * 301}"])

@@ -18,6 +18,8 @@ circuit_breaker  decides when, and for how long, the queue of a failing target p
 
 from importlib.util import find_spec
 
+from callbacks.distribution import MissingExtra
+
 for _name in ("httpx", "standardwebhooks"):
     if find_spec(_name) is None:
-        raise ModuleNotFoundError(f"{_name} is not installed: pip install 'callbacks[forward]'", name=_name)
+        raise MissingExtra(_name, module=_name, extra="forward")

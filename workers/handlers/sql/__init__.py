@@ -15,6 +15,8 @@ stored_events   reads the events themselves, for `callbacks backfill`
 
 from importlib.util import find_spec
 
+from callbacks.distribution import MissingExtra
+
 for _name, _module in (("SQLAlchemy", "sqlalchemy"), ("Alembic", "alembic")):
     if find_spec(_module) is None:
-        raise ModuleNotFoundError(f"{_name} is not installed: pip install 'callbacks[sql]'", name=_module)
+        raise MissingExtra(_name, module=_module, extra="sql")

@@ -15,6 +15,8 @@ from urllib.parse import quote, quote_plus
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
+from callbacks.distribution import install_command
+
 DEFAULT_URL: Final = "sqlite:///var/callbacks.db"
 
 # Together shorter than the handler's own time-out, so that the error is the database's and not a time-out.
@@ -74,7 +76,7 @@ class DatabaseUrl:
             if is_folder:
                 raise ValueError(f"DATABASE_URL: {url.database!r} is a folder, not a file")
         elif find_spec("psycopg") is None:
-            raise ValueError("DATABASE_URL: psycopg is not installed: pip install 'callbacks[postgres]'")
+            raise ValueError(f"DATABASE_URL: psycopg is not installed: {install_command('postgres')}")
         return cls(url)
 
     @property
