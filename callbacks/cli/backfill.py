@@ -10,7 +10,8 @@ import click
 import msgspec
 import redis
 
-from callbacks.cli import failure_options, message_history
+from callbacks.cli import failure_options
+from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
@@ -50,10 +51,8 @@ class _EventCounter:
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NAME")
-@click.option(
-    "--since", type=message_history.Age(), required=True, help="Events received since then: 90s, 30m, 2h, 7d."
-)
-@click.option("--until", type=message_history.Age(), help="Only events received before then, likewise.")
+@click.option("--since", type=Age(), required=True, help="Events received since then: 90s, 30m, 2h, 7d.")
+@click.option("--until", type=Age(), help="Only events received before then, likewise.")
 @click.option("--kind", type=click.Choice(("report", "reply")), help="Only this kind; without it, all that it takes.")
 @click.option(
     "--max-waiting",

@@ -3,15 +3,19 @@
 `replay` delivers an event again to its own handler only, with a new set of attempts.
 """
 
+from datetime import datetime
+
 import click
 import msgspec
 
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command
+from callbacks.cli.failure_options import Wanted
 from shared.did_you_mean import did_you_mean
-from workers.failures.failure import DeadLetter
+from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
+from workers.handlers.mask import mask_number
 
 
 @click.group()
@@ -26,19 +30,19 @@ def dead() -> None:
 def list_letters(*, handler: str | None, skip: int, limit: int, as_json: bool) -> None:
     """List the dead letters of HANDLER.
 
-    Oldest first. Without HANDLER, list how many each handler has.
+    Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, masked phone number
+    and error. Without HANDLER, list how many each handler has.
     """
-    with failure_options.open_failures() as (store, _):
+    with failure_options.open_failures() as (store, *_):
         if handler is None:
             _list_handlers(store, as_json=as_json)
             return
         _require_list(store, handler)
         for row in store.list_dead_letters(handler, skip=skip, limit=limit):
             if as_json:
-                click.echo(msgspec.json.encode(row))
+                click.echo(msgspec.json.encode(_mask(row)))
             else:
-                attempts = f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}"
-                click.echo(f"{row.id}  {row.died_at}  {attempts}  {terminal_text.short(row.error)}")
+                click.echo(_as_line(row))
         if not as_json:
             click.echo(f"{store.count(dead_letters_of(handler)):,} in total")
 
@@ -58,7 +62,7 @@ def _list_handlers(store: FailureStore, *, as_json: bool) -> None:
 @failure_options.json_option
 def show(*, handler: str, event_id: str, as_json: bool) -> None:
     """Show one dead letter: the event, and what the handler raised."""
-    with failure_options.open_failures() as (store, _):
+    with failure_options.open_failures() as (store, *_):
         letter = store.read_dead_letter(handler, event_id)
     if as_json:
         click.echo(_as_json(letter))
@@ -73,13 +77,20 @@ def show(*, handler: str, event_id: str, as_json: bool) -> None:
 @click.argument("handler")
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @failure_options.all_option
+@failure_options.filter_options
 @failure_options.json_option
-def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, as_json: bool) -> None:
-    """Deliver dead letters to HANDLER again, with a new set of attempts."""
-    failure_options.require_selection(ids, select_all=select_all)
+def replay(
+    *, handler: str, ids: tuple[str, ...], select_all: bool, error: str, since: datetime | None, as_json: bool
+) -> None:
+    """Deliver dead letters to HANDLER again, with a new set of attempts.
+
+    Those of the ids, or all; --error and --since narrow that down, and without ids stand for all that match.
+    """
+    wanted = Wanted(error, since)
+    failure_options.require_selection(ids, select_all=select_all, wanted=wanted)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
-        selection = failure_options.select(failures.store, failure_list, ids)
+        selection = failure_options.select(failures, failure_list, ids, wanted)
         failure_options.run_on(failures, "replay", failure_list, selection, as_json=as_json)
 
 
@@ -87,18 +98,45 @@ def replay(*, handler: str, ids: tuple[str, ...], select_all: bool, as_json: boo
 @click.argument("handler")
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @failure_options.all_option
+@failure_options.filter_options
 @failure_options.yes_option
 @failure_options.json_option
-def drop(*, handler: str, ids: tuple[str, ...], select_all: bool, yes: bool, as_json: bool) -> None:
-    """Drop dead letters of HANDLER permanently."""
-    failure_options.require_selection(ids, select_all=select_all)
+def drop(
+    *,
+    handler: str,
+    ids: tuple[str, ...],
+    select_all: bool,
+    error: str,
+    since: datetime | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Drop dead letters of HANDLER permanently.
+
+    Those of the ids, or all; --error and --since narrow that down, and without ids stand for all that match.
+    """
+    wanted = Wanted(error, since)
+    failure_options.require_selection(ids, select_all=select_all, wanted=wanted)
     with failure_options.open_failures() as failures:
         failure_list = _require_list(failures.store, handler)
-        selection = failure_options.select(failures.store, failure_list, ids)
+        selection = failure_options.select(failures, failure_list, ids, wanted)
         if not yes:
-            question = f"Drop {failure_options.selection_size(selection):,} dead letters of {handler!r} permanently?"
-            click.confirm(question, abort=True, err=True)
+            size = failure_options.selection_size(selection)
+            letters = f"{size:,} dead letter{'' if size == 1 else 's'}"
+            click.confirm(f"Drop {letters} of {handler!r} permanently?", abort=True, err=True)
         failure_options.run_on(failures, "drop", failure_list, selection, as_json=as_json)
+
+
+def _mask(row: DeadLetterSummary) -> DeadLetterSummary:
+    return msgspec.structs.replace(row, number=None if row.number is None else mask_number(row.number))
+
+
+def _as_line(row: DeadLetterSummary) -> str:
+    attempts = f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}"
+    status = "reply" if row.kind == "reply" else row.status or "-"
+    which = (row.message_id or "-", status, _mask(row).number or "-")
+    texts = (row.id, row.died_at, row.handler, attempts, *which, row.error)
+    return "  ".join(map(terminal_text.short, texts))
 
 
 def _require_list(store: FailureStore, handler: str) -> FailureList:

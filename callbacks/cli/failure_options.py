@@ -1,17 +1,22 @@
 """What `callbacks quarantine` and `callbacks dead` share: options, selecting failures, replaying and dropping them."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import msgspec
 
+from callbacks.cli.age import Age
 from callbacks.cli.redis_connection import open_redis
+from shared.events import rfc3339
 from workers.admin import action_log
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import Task
+from workers.failures.cursor import Cursor, FailureFilter, IndexReader
+from workers.failures.failure import DeadLetterRow, FailureNotFound
 from workers.failures.failure_list import FailureList
 from workers.failures.store import FailureStore, ListSnapshot, Selection
 
@@ -19,6 +24,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Fewer are done before a progress bar would help.
 _PROGRESS_BAR_MIN: Final = 1000
+_ROWS_PER_READ: Final = 1000
 
 json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 all_option: Final = click.option("--all", "select_all", is_flag=True, help="All that are there now.")
@@ -35,50 +41,114 @@ def paging_options(function: Function) -> Function:
     )(function)
 
 
+def filter_options(function: Function) -> Function:
+    """Add the options `--error` and `--since` to a command."""
+    function = click.option("--since", type=Age(), help="Only those since then: 90s, 30m, 2h, 7d.")(function)
+    return click.option(
+        "--error", metavar="TEXT", default="", help="Only those whose error contains TEXT, in any case."
+    )(function)
+
+
+class Wanted(NamedTuple):
+    """What failures must match: a text that their error contains, and a time since when they are in the list."""
+
+    error: str = ""
+    since: datetime | None = None
+
+    @property
+    def matches_all(self) -> bool:
+        """Whether every failure matches."""
+        return not self.error and self.since is None
+
+
+class Matches(NamedTuple):
+    """The failures that matched, and what they matched in the words of the action log."""
+
+    ids: tuple[str, ...]
+    chosen: str
+
+
 class OpenFailures(NamedTuple):
     """The lists of failures, and the action log."""
 
     store: FailureStore
     action_log: ActionLog
+    index_reader: IndexReader
 
 
 @contextmanager
 def open_failures() -> Iterator[OpenFailures]:
     """Open the failures in the Redis of the settings. An error of Redis ends the command with exit code 1."""
     with open_redis() as (_, client):
-        yield OpenFailures(FailureStore(client), ActionLog(client))
+        yield OpenFailures(FailureStore(client), ActionLog(client), IndexReader(client))
 
 
-def require_selection(ids: Iterable[str], *, select_all: bool) -> None:
-    """Raise click.UsageError unless either ids or --all were given."""
-    if bool(tuple(ids)) == select_all:
-        raise click.UsageError("Give ids, or --all.")
+def require_selection(ids: Sequence[str], *, select_all: bool, wanted: Wanted | None = None) -> None:
+    """Raise click.UsageError unless either ids or --all were given, or neither but what failures must match."""
+    if ids and select_all:
+        raise click.UsageError("Give ids, or --all, not both.")
+    if not ids and not select_all and (wanted is None or wanted.matches_all):
+        options = "ids, or --all" if wanted is None else "ids, --error, --since or --all"
+        raise click.UsageError(f"Give {options}.")
 
 
-def select(store: FailureStore, failure_list: FailureList, ids: tuple[str, ...]) -> Selection:
-    """Return the selection: the given ids, or all failures that the list has now."""
-    return ids or store.snapshot(failure_list)
+def select(
+    failures: OpenFailures, failure_list: FailureList, ids: tuple[str, ...], wanted: Wanted | None = None
+) -> Selection | Matches:
+    """Return the selection: the given ids or all failures that the list has now, and of these those that match."""
+    if wanted is None or wanted.matches_all:
+        return ids or failures.store.snapshot(failure_list)
+    found = tuple(_find(failures.index_reader, failure_list, wanted))
+    chosen = action_log.describe_filter(FailureFilter(error=wanted.error))
+    if wanted.since is not None:
+        chosen = f"{chosen}, since {wanted.since:%Y-%m-%d %H:%M} UTC"
+    if ids:
+        matching = frozenset(found)
+        found = tuple(failure_id for failure_id in dict.fromkeys(ids) if failure_id in matching)
+        chosen = f"{action_log.describe_ids(len(ids))}: {chosen}"
+    return Matches(found, chosen)
 
 
-def selection_size(selection: Selection) -> int:
+def _find(index_reader: IndexReader, failure_list: FailureList, wanted: Wanted) -> Iterator[str]:
+    since = "" if wanted.since is None else rfc3339(wanted.since)
+    cursor: Cursor | None = None
+    while True:
+        page = index_reader.read_rows(
+            failure_list, FailureFilter(error=wanted.error), after=cursor, limit=_ROWS_PER_READ
+        )
+        for row in page.items:
+            # Both are RFC 3339 in UTC with milliseconds, which sort as they are written. The newest come first.
+            if (row.died_at if isinstance(row, DeadLetterRow) else row.received_at) < since:
+                return
+            yield row.id
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+def selection_size(selection: Selection | Matches) -> int:
     """Return how many failures are selected."""
+    if isinstance(selection, Matches):
+        return len(selection.ids)
     return selection.size if isinstance(selection, ListSnapshot) else len(selection)
 
 
 def run_on(
-    failures: OpenFailures, task: Task, failure_list: FailureList, selection: Selection, *, as_json: bool
+    failures: OpenFailures, task: Task, failure_list: FailureList, selection: Selection | Matches, *, as_json: bool
 ) -> None:
     """Replay or drop the selection, and print how many were done. Exit code 1 if one could not be.
 
     Each step is complete in itself: after Ctrl-C the same command continues with the rest.
     """
-    parts = (
-        failures.store.replay(failure_list, selection)
-        if task == "replay"
-        else failures.store.drop(failure_list, selection)
-    )
     size = selection_size(selection)
-    words = "all" if isinstance(selection, ListSnapshot) else action_log.describe_ids(size)
+    if isinstance(selection, Matches):
+        selected: Selection = selection.ids
+        words = selection.chosen
+    else:
+        selected = selection
+        words = "all" if isinstance(selection, ListSnapshot) else action_log.describe_ids(size)
+    do = failures.store.replay if task == "replay" else failures.store.drop
+    parts = do(failure_list, selected)
     action = Action(
         who=action_log.command_line_user(), by="command", what=task, where=failure_list.name, chosen=words, number=size
     )
@@ -88,10 +158,14 @@ def run_on(
                 length=size, file=sys.stderr, hidden=size < _PROGRESS_BAR_MIN or not sys.stderr.isatty(), show_pos=True
             ) as bar:
                 for part in parts:
-                    for failure_id, why in part.failed:
+                    failed = part.failed
+                    if isinstance(selection, Matches):
+                        # A failure that was dropped or replayed since it was found is not an error.
+                        failed = tuple(one for one in failed if not isinstance(one[1], FailureNotFound))
+                    for failure_id, why in failed:
                         error = {"id": failure_id, "error": str(why)}
                         click.echo(msgspec.json.encode(error) if as_json else f"{failure_id}: {why}", err=not as_json)
-                    progress.done, progress.failed = progress.done + part.done, progress.failed + len(part.failed)
+                    progress.done, progress.failed = progress.done + part.done, progress.failed + len(failed)
                     bar.update(part.done + len(part.failed))
         except KeyboardInterrupt:
             progress.is_stopped = True

@@ -1,10 +1,9 @@
 """What `callbacks message`, `messages` and `stats` share: opening the history, times, and their JSON."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import click
 import msgspec
@@ -15,26 +14,6 @@ from shared.events import rfc3339
 from workers.handlers.sql import history
 from workers.handlers.sql.database_url import DatabaseUrl
 from workers.handlers.sql.errors import DatabaseUnavailable
-
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-class Age(click.ParamType[datetime]):
-    """A point in time, written as a duration before now: 90s, 30m, 2h, 7d or 4w."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time in UTC."""
-        if isinstance(value, datetime):
-            return value
-        found = re.fullmatch(r"([0-9]{1,9})([smhdw])", str(value).strip().lower())
-        if found is None:
-            self.fail(f"{value!r} is not a duration: use 90s, 30m, 2h, 7d or 4w", param, ctx)
-        try:
-            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
-        except OverflowError:
-            self.fail(f"{value!r} is too long: it is before the year 1", param, ctx)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from callbacks.cli import message_history
+from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_number, parse_status
 from callbacks.cli.terminal_text import short
@@ -22,7 +23,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 @click.command(cls=Command)
 @click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number.")
 @click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
-@click.option("--since", type=message_history.Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
+@click.option("--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
 @click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")

@@ -21,7 +21,7 @@ def quarantine() -> None:
 @failure_options.json_option
 def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
     """List the quarantine, oldest first."""
-    with failure_options.open_failures() as (store, _):
+    with failure_options.open_failures() as (store, *_):
         for row in store.list_quarantine(skip=skip, limit=limit):
             if as_json:
                 click.echo(msgspec.json.encode(row))
@@ -37,7 +37,7 @@ def list_callbacks(*, skip: int, limit: int, as_json: bool) -> None:
 @failure_options.json_option
 def show(*, failure_id: str, as_json: bool) -> None:
     """Show one callback: what is wrong with it, and its body as received."""
-    with failure_options.open_failures() as (store, _):
+    with failure_options.open_failures() as (store, *_):
         callback = store.read_quarantined(failure_id)
     if as_json:
         # A body may not be text; other bytes become U+FFFD here, and are printed unchanged without --json.
@@ -59,7 +59,7 @@ def replay(*, ids: tuple[str, ...], select_all: bool, as_json: bool) -> None:
     """Process callbacks again. One that still cannot be read stays."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
-        selection = failure_options.select(failures.store, QUARANTINE, ids)
+        selection = failure_options.select(failures, QUARANTINE, ids)
         failure_options.run_on(failures, "replay", QUARANTINE, selection, as_json=as_json)
 
 
@@ -72,7 +72,7 @@ def drop(*, ids: tuple[str, ...], select_all: bool, yes: bool, as_json: bool) ->
     """Drop callbacks permanently."""
     failure_options.require_selection(ids, select_all=select_all)
     with failure_options.open_failures() as failures:
-        selection = failure_options.select(failures.store, QUARANTINE, ids)
+        selection = failure_options.select(failures, QUARANTINE, ids)
         if not yes:
             click.confirm(
                 f"Drop {failure_options.selection_size(selection):,} callbacks permanently?", abort=True, err=True

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from callbacks.cli import message_history
+from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.terminal_text import short
 from workers.handlers.sql.history import Stats, Totals
@@ -18,7 +19,7 @@ _MAX_JOBS: Final = 20
 @click.command(cls=Command)
 @click.option(
     "--since",
-    type=message_history.Age(),
+    type=Age(),
     default="7d",
     show_default=True,
     help="Messages first seen since: 30m, 2h, 7d.",

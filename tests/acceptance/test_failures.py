@@ -99,7 +99,10 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     told = command(tmp_path, redis_server, "dead", "list").stdout.splitlines()
     assert told == ["        3  picky", "`callbacks dead list NAME` shows them."]
     told = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
-    assert [line.split("  ")[2:] for line in told] == [["1 attempt", "not today"]] * 3 + [[]]
+    assert [line.split("  ")[2:] for line in told] == [
+        *(["picky", "1 attempt", number, "SEEN", "356*****001", "not today"] for number in ("1", "2", "3")),
+        [],
+    ]
     assert told[3] == "3 in total"
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))

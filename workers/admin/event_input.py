@@ -1,4 +1,7 @@
-"""Events from a file: lines of `event.to_json()`, or the body of a callback as the gateway posts it."""
+"""Events from a file: lines of `event.to_json()`, or the body of a callback as the gateway posts it.
+
+An event may be inside a dead letter, as `callbacks dead show --json` prints it.
+"""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,7 +24,7 @@ class NoEvents(CallbacksError):
 
 
 def parse(text: bytes) -> list[Event]:
-    """Return the events in a callback's body, or in lines of JSON, each an event or a body. Raises NoEvents."""
+    """Return the events in a callback's body, or in lines of JSON: events, dead letters or bodies. Raises NoEvents."""
     if not text.strip():
         raise NoEvents("the file is empty")
     try:
@@ -39,6 +42,8 @@ def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
     try:
         if isinstance(value, bytes):
             value = msgspec.json.decode(value)
+        if isinstance(value, dict) and "died_at" in value and isinstance(value.get("event"), dict):
+            value = value["event"]
         if isinstance(value, dict) and value.get("kind") in ("report", "reply") and "raw" in value:
             return [_parse_event(value)]
         return list(events.from_callback(_parse_callback(text), source=SOURCE, received_at=datetime.now(UTC)))

@@ -48,6 +48,18 @@ class DeadLetterRow(Struct, frozen=True, kw_only=True):
     error: str
 
 
+class DeadLetterSummary(DeadLetterRow, frozen=True, kw_only=True):
+    """A dead letter with what says which event it is; all None if its event cannot be read.
+
+    `status` is that of a report, `number` the phone number of the message's recipient or of the reply's sender.
+    """
+
+    kind: str | None = None
+    message_id: str | None = None
+    status: str | None = None
+    number: str | None = None
+
+
 class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
     """An event that a handler gave up on, with its traceback."""
 
@@ -81,6 +93,23 @@ def parse_dead_letter_row(handler: str, event_id: str, values: Sequence[bytes]) 
     """Return a row from the values of DEAD_LETTER_ROW_FIELDS."""
     return DeadLetterRow(
         **_dead_letter_values(handler, event_id, dict(zip(DEAD_LETTER_ROW_FIELDS, values, strict=True)))
+    )
+
+
+def parse_dead_letter_summary(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetterSummary:
+    """Return a summary from the values of DEAD_LETTER_FIELDS."""
+    fields = dict(zip(DEAD_LETTER_FIELDS, values, strict=True))
+    row = _dead_letter_values(handler, event_id, fields)
+    try:
+        (event,) = events.decode(b"[%s]" % fields["event"])
+    except msgspec.DecodeError:
+        return DeadLetterSummary(**row)
+    if isinstance(event, events.ReplyEvent):
+        return DeadLetterSummary(
+            **row, kind=event.kind, message_id=event.reply_message_id or event.req_uuid, number=event.sender
+        )
+    return DeadLetterSummary(
+        **row, kind=event.kind, message_id=event.message_id, status=event.status, number=event.recipient
     )
 
 

@@ -15,7 +15,7 @@ from shared.errors import CallbacksError
 from workers.failures import failure
 from workers.failures.failure import (
     DeadLetter,
-    DeadLetterRow,
+    DeadLetterSummary,
     FailureNotFound,
     QuarantinedCallback,
     QuarantineRow,
@@ -84,12 +84,16 @@ class FailureStore:
         for failure_id, values in self._iterate_rows(QUARANTINE, failure.QUARANTINE_ROW_FIELDS, skip, limit):
             yield failure.parse_quarantine_row(failure_id, values)
 
-    def list_dead_letters(self, handler: str, *, skip: int = 0, limit: int | None = None) -> Iterator[DeadLetterRow]:
+    def list_dead_letters(
+        self, handler: str, *, skip: int = 0, limit: int | None = None
+    ) -> Iterator[DeadLetterSummary]:
         """Yield a handler's dead letters, oldest first, without the first `skip`; read while it is iterated."""
-        for event_id, values in self._iterate_rows(
-            dead_letters_of(handler), failure.DEAD_LETTER_ROW_FIELDS, skip, limit
-        ):
-            yield failure.parse_dead_letter_row(handler, event_id, values)
+        failure_list = dead_letters_of(handler)
+        ids = [event_id for event_id, _ in self._iterate_rows(failure_list, ("died_ms",), skip, limit)]
+        for batch in self._read_batches(failure_list, ids):
+            for event_id, values in read_fields(self._connection, failure_list, batch, failure.DEAD_LETTER_FIELDS):
+                if values[0] is not None:  # otherwise it was dropped or replayed meanwhile
+                    yield failure.parse_dead_letter_summary(handler, event_id, values)
 
     def read_quarantined(self, failure_id: str) -> QuarantinedCallback:
         """Return one quarantined callback. Raises FailureNotFound."""
