@@ -12,7 +12,6 @@ from tests.docs.pages import Block, with_blocks
 from tests.docs.shell import shell
 from tests.redis_server import free_port, require
 
-PACKAGES = ("callbacks", "ingest", "shared", "workers")
 BUNDLE_REPORTS = 3
 
 
@@ -86,20 +85,6 @@ def test_make_test_runs_the_linters_the_type_checker_and_all_tests() -> None:
 
     for tool in ("ruff format --check", "ruff check", "mypy", "lint-imports", "pytest"):
         assert tool in planned
-
-
-def test_what_pip_installs_has_all_that_runs(tmp_path: Path) -> None:
-    install = "pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation"
-    files = " ".join(name for name in ("pyproject.toml", "README.md", "LICENSE") if (REPOSITORY / name).exists())
-
-    copied = shell(f"cp -r {' '.join(PACKAGES)} {files} {tmp_path}")
-    done = shell(f"python -m {install} --target installed .", tmp_path)
-
-    assert copied.returncode == done.returncode == 0, copied.stderr + done.stderr
-    scripts = {path.name for path in (tmp_path / "installed" / "workers").rglob("*.lua")}
-    assert scripts == {path.name for path in (REPOSITORY / "workers").rglob("*.lua")} > {"fan_out.lua"}
-    entry_points = next((tmp_path / "installed").glob("*callbacks-*.dist-info/entry_points.txt")).read_text()
-    assert "callbacks = callbacks.launcher:main" in entry_points
 
 
 def test_make_explains_itself() -> None:
