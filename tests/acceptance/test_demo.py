@@ -20,18 +20,18 @@ def test_a_campaign_is_delivered_exactly_once_and_a_second_run_works_too(tmp_pat
         ended = run("demo", "--seed", seed, "--json", cwd=tmp_path)
 
         assert ended.returncode == 0, ended.stderr
-        told = json.loads(ended.stdout)
-        figures = told["totals"]
-        assert told["balances"] is True
-        assert figures["callbacks sent"] == figures["callbacks acknowledged with 200"]
-        assert figures["new: events"] == figures["delivered to 'log'"] > 2000
-        assert figures["duplicates"] > 0
-        assert figures["records in them"] == figures["new: events"] + figures["duplicates"]
-        assert figures["quarantined"] == figures["dead letters of 'log'"] == figures["still on their way"] == 0
+        result = json.loads(ended.stdout)
+        totals = result["totals"]
+        assert result["balances"] is True
+        assert totals["callbacks sent"] == totals["callbacks acknowledged with 200"]
+        assert totals["new: events"] == totals["delivered to 'log'"] > 2000
+        assert totals["duplicates"] > 0
+        assert totals["records in them"] == totals["new: events"] + totals["duplicates"]
+        assert totals["quarantined"] == totals["dead letters of 'log'"] == totals["still on their way"] == 0
         assert_nothing_left(tmp_path)
 
 
-def test_its_table_and_its_verdict_are_for_people(tmp_path: Path) -> None:
+def test_its_table_and_its_result_are_for_people(tmp_path: Path) -> None:
     ended = run("demo", "--destinations", "50", "--replies", "5", cwd=tmp_path)
 
     assert ended.returncode == 0, ended.stderr

@@ -58,10 +58,10 @@ def test_it_is_found_by_its_entry_point(installed: Path, tmp_path: Path) -> None
 def test_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
 
-    told = python("-m", "pytest", "-q", "-W", "error", "tests", path=installed, cwd=tmp_path)
+    output = python("-m", "pytest", "-q", "-W", "error", "tests", path=installed, cwd=tmp_path)
 
-    assert " passed" in told
-    assert "skipped" not in told
+    assert " passed" in output
+    assert "skipped" not in output
 
 
 def test_workers_call_it_with_what_the_gateway_posts(

@@ -22,7 +22,7 @@ from callbacks import Reject, ReportEvent, ReplyEvent, handler
 
 @handler(ReportEvent, ReplyEvent)
 def picky(event):
-    if not Path("mended").exists():
+    if not Path("repaired").exists():
         raise Reject("not today")
     with open("picky.txt", "a") as file:
         file.write(event.id + "\\n")
@@ -54,12 +54,12 @@ def service(
         request = urllib.request.Request(url, body, {"content-type": "application/json"}, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                told = json.load(answer)
+                reply = json.load(answer)
         except urllib.error.HTTPError as exc:
             with exc:
-                told = json.load(exc)
+                reply = json.load(exc)
         at_rest(redis_server)
-        return told
+        return reply
 
     return post
 
@@ -96,14 +96,14 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
         service(report(number))
     assert at_rest(redis_server).handlers[1].dead == 3
 
-    told = command(tmp_path, redis_server, "dead", "list").stdout.splitlines()
-    assert told == ["        3  picky", "`callbacks dead list NAME` shows them."]
-    told = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
-    assert [line.split("  ")[2:] for line in told] == [
+    rows = command(tmp_path, redis_server, "dead", "list").stdout.splitlines()
+    assert rows == ["        3  picky", "`callbacks dead list NAME` shows them."]
+    rows = command(tmp_path, redis_server, "dead", "list", "picky").stdout.splitlines()
+    assert [line.split("  ")[2:] for line in rows] == [
         *(["picky", "1 attempt", number, "SEEN", "356*****001", "not today"] for number in ("1", "2", "3")),
         [],
     ]
-    assert told[3] == "3 in total"
+    assert rows[3] == "3 in total"
     assert lines(command(tmp_path, redis_server, "dead", "list", "--json")) == [{"handler": "picky", "dead": 3}]
     letters = lines(command(tmp_path, redis_server, "dead", "list", "picky", "--json"))
     assert {(letter["attempts"], letter["error"]) for letter in letters} == {(1, "not today")}
@@ -113,7 +113,7 @@ def test_a_dead_letter_is_delivered_again_to_its_own_handler_only(
     assert "not today" in shown.stdout
     assert '"message_id":"1"' in shown.stdout
 
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     assert command(tmp_path, redis_server, "dead", "replay", "picky", letters[0]["id"]).returncode == 0
     at_rest(redis_server)
     assert written(tmp_path / "picky.txt") == [letters[0]["id"]]
@@ -162,8 +162,8 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
     assert (stays.returncode, stays.stdout) == (1, "replayed: 0; failed: 3\n")
     assert ".data[0].status" in stays.stderr
-    told = command(tmp_path, redis_server, "quarantine", "replay", "--all", "--json")
-    *errors, summary = map(json.loads, told.stdout.splitlines())
+    replayed = command(tmp_path, redis_server, "quarantine", "replay", "--all", "--json")
+    *errors, summary = map(json.loads, replayed.stdout.splitlines())
     assert {error["id"] for error in errors} == {entry["id"] for entry in entries}
     assert summary == {"replayed": 0, "failed": 3, "interrupted": False}
     assert at_rest(redis_server) == sums
@@ -175,7 +175,7 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
 def test_what_can_be_read_now_is_replayed_the_normal_way(
     service: Callable[..., Any], tmp_path: Path, redis_server: RedisServer
 ) -> None:
-    (tmp_path / "mended").touch()
+    (tmp_path / "repaired").touch()
     with redis_server.client(decode_responses=False) as client:
         entry = quarantined(7)
         with client.pipeline() as pipe:
@@ -209,16 +209,16 @@ def test_a_replay_of_all_can_be_interrupted_and_continued(
                 commit_pipeline.add(pipe, [], [quarantined(each) for each in range(first, first + 1000)])
                 pipe.execute()
         replaying = start("quarantine", "replay", "--all", "--json")
-        # A hundred are read at once, and told of once all of them are done.
+        # A hundred are read at once, and reported once all of them are done.
         replaying.until(lambda: client.llen("rq:queue:expand") > 100, "more than the first part of them")
 
         replaying.send(INTERRUPT)
 
         assert replaying.wait() == 1
-        told = json.loads(replaying.output.splitlines()[0])
-        assert told["interrupted"]
+        summary = json.loads(replaying.output.splitlines()[0])
+        assert summary["interrupted"]
         done, left = client.llen("rq:queue:expand"), client.zcard("cb:quarantine")
-        assert 0 < told["replayed"] <= done < number == done + left
+        assert 0 < summary["replayed"] <= done < number == done + left
         assert audit.run(client).balances
         again = start("quarantine", "replay", "--all")
         assert again.wait() == 0

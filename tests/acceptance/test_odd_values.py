@@ -105,10 +105,10 @@ def test_every_good_record_next_to_an_odd_one_is_delivered(
     ):
         connection.request("POST", f"/callbacks/{TOKEN}/{path}", body, {"content-type": "application/json"})
         answer = connection.getresponse()
-        told = json.loads(answer.read())
+        reply_body = json.loads(answer.read())
         # Not JSON by the grammar: NaN is 400, and only that.
-        assert answer.status == (400 if "NaN," in body or ":NaN" in body else 200), (body[:200], told)
-        if answer.status == 200 and good and told["status"] == "accepted":
+        assert answer.status == (400 if "NaN," in body or ":NaN" in body else 200), (body[:200], reply_body)
+        if answer.status == 200 and good and reply_body["status"] == "accepted":
             accepted.add(good)
     connection.close()
 

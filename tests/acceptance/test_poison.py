@@ -1,4 +1,4 @@
-"""A job that kills its workers is taken apart until what does it sits alone, set aside, and all the rest is through."""
+"""A job that kills its workers is taken apart until only what kills them is quarantined, and all else is through."""
 
 import json
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def test_an_event_that_hangs_in_c_code_becomes_a_dead_letter_alone(
     sums = at_rest(redis_server, deliver)
 
     assert [(at.delivered, at.dead) for at in sums.handlers] == [(29, 1)]
-    assert "Timeout" in deliver.output  # where it stood, for whoever wrote it
+    assert "Timeout" in deliver.output  # where it stood, for the handler's author
 
 
 @pytest.mark.parametrize(

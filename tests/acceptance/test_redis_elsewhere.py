@@ -81,15 +81,15 @@ def test_a_demoted_primary_that_keeps_its_connections_keeps_nobody(
         return set(delivered.read_text().split()) if delivered.exists() else set()
 
     with Forwarder(old.port) as forwarder, old.client() as primary, new.client() as replica:
-        places = {
+        addresses = {
             "REDIS_URL": f"redis://127.0.0.1:{forwarder.port}/0",
             "CALLBACKS_HANDLERS": "twice",
             "CALLBACKS_OPS_PORT": str(ops_port),
         }
-        web = start("web", **places)
-        workers = [start("worker", "expand", **places), start("worker", "deliver", **places)]
-        ops = start("ops", **places)
-        tail = start("tail", **places)
+        web = start("web", **addresses)
+        workers = [start("worker", "expand", **addresses), start("worker", "deliver", **addresses)]
+        ops = start("ops", **addresses)
+        tail = start("tail", **addresses)
         web.until(lambda: get(f"{url}/readyz")[0] == 200, "readiness")
         ops.until(lambda: get(f"http://127.0.0.1:{ops_port}/readyz")[0] == 200, "readiness")
         for number in range(10):

@@ -50,6 +50,6 @@ def test_a_campaign_out_of_order_and_with_repeats_ends_as_the_gateway_said(
         "SELECT (SELECT count(*) FROM callbacks_statuses), (SELECT count(*) FROM callbacks_replies)", url=url
     )
     assert (statuses, replies) == (len(known.reports), len(known.replies))
-    told = run("message", next(iter(ends)), "--json", cwd=tmp_path, environment=setting)
-    assert json.loads(told.stdout)["statuses"][0]["status"] == "ACCEPTD"
+    result = run("message", next(iter(ends)), "--json", cwd=tmp_path, environment=setting)
+    assert json.loads(result.stdout)["statuses"][0]["status"] == "ACCEPTD"
     assert [process.stop() for process in (web, *workers)] == [0, 0, 0]

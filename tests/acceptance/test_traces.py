@@ -18,7 +18,7 @@ def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: i
 
     post_reports(port, report(1), report(2))
 
-    deliveries = ["deliver archive", "deliver choosy", "deliver patient"]
+    deliveries = ["deliver archive", "deliver choosy", "deliver slow"]
     until(lambda: [len(collector.named(name)) for name in deliveries] == [2, 2, 2], "spans")
     until(lambda: len(collector.named("expand")) == 1, "spans")
     post, commit, expand = collector.one(POST), collector.one("commit"), collector.one("expand")
@@ -52,7 +52,7 @@ def test_one_callback_is_one_trace_with_the_right_parents(traced: Start, port: i
     }
 
 
-@pytest.mark.parametrize("name", ["choosy", "patient", "archive"])
+@pytest.mark.parametrize("name", ["choosy", "slow", "archive"])
 def test_what_a_handler_records_itself_lies_below_its_delivery(
     traced: Start, port: int, collector: Collector, name: str
 ) -> None:

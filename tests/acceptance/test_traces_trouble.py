@@ -76,7 +76,7 @@ def test_spans_under_way_are_exported_at_the_end_of_a_process(
     assert not collector.spans
     assert (web.stop(), expand.stop(), deliver.stop()) == (0, 0, 0)
 
-    assert {POST, "commit", "expand", "deliver choosy", "deliver patient", "deliver archive"} <= {
+    assert {POST, "commit", "expand", "deliver choosy", "deliver slow", "deliver archive"} <= {
         span.name for span in collector.spans
     }
 

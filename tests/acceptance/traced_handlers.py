@@ -12,7 +12,7 @@ from callbacks import Event, Reject, ReplyEvent, ReportEvent, Retry, handler
 
 RECIPIENT: Final = "35699000001"
 TEXT: Final = "meet me at nine"
-NAMES: Final = ("archive", "choosy", "patient")
+NAMES: Final = ("archive", "choosy", "slow")
 
 _mine = trace.get_tracer("mine")
 
@@ -35,9 +35,9 @@ def choosy(event: Event) -> None:
 
 
 @handler(ReportEvent, concurrency=4)
-async def patient(event: ReportEvent) -> None:
+async def slow(event: ReportEvent) -> None:
     """Do nothing."""
-    with _mine.start_as_current_span("work of patient"):
+    with _mine.start_as_current_span("work of slow"):
         pass
 
 

@@ -55,9 +55,9 @@ def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
 
 def test_both_start_what_the_procfile_starts() -> None:
     lines = dict(line.split(": ", 1) for line in (REPOSITORY / "Procfile").read_text().splitlines())
-    told = {name: line.removeprefix("HOST=${HOST:-0.0.0.0} ").split() for name, line in lines.items()}
+    commands = {name: line.removeprefix("HOST=${HOST:-0.0.0.0} ").split() for name, line in lines.items()}
 
-    assert told == PROCESSES
+    assert commands == PROCESSES
     assert {name.removeprefix("callbacks-"): pod["containers"][0]["command"] for name, pod in PODS.items()} == PROCESSES
     assert {name: service["command"] for name, service in OURS.items()} == PROCESSES
 
@@ -110,7 +110,7 @@ def test_what_a_pod_mounts_is_there_and_each_secret_is_in_the_secret(name: str) 
     assert set(re.findall(r"/var/lib/callbacks/\w+", CONTAINERFILE)) == WRITABLE
 
 
-def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_away() -> None:
+def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_unavailable() -> None:
     (web,) = kinds("StatefulSet")
     (container,) = PODS["callbacks-web"]["containers"]
 

@@ -30,7 +30,7 @@ def test_the_largest_callback_is_expanded_within_the_memory_of_a_pod(start_redis
 
 
 def expand(server: RedisServer, worker: Running, unique: int, *, once: bytes) -> None:
-    """Enqueue a callback, and wait until so many events in all have come of what was enqueued."""
+    """Enqueue a callback, and wait until `events` in all have come of what was enqueued."""
     kept = batches.Accepted("status", "fortytwo", batches.now_ms(), once.count(b"message_id"), once.decode())
     with server.client() as client:
         for command in batches.commit_commands([kept]):

@@ -44,9 +44,9 @@ class Proxied:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("POST", path, body, {"content-type": "application/json", **named})
         answer = connection.getresponse()
-        told = answer.read().decode()
+        reply = answer.read().decode()
         connection.close()
-        return answer.status, told
+        return answer.status, reply
 
 
 def nginx(text: str, folder: Path, pem: Path, port: int, web_port: int) -> list[str]:
@@ -107,25 +107,25 @@ def test_a_callback_by_https_arrives_with_the_address_of_its_sender(proxied: Pro
 
 
 def test_a_stranger_is_refused_by_his_own_address(proxied: Proxied) -> None:
-    status, told = proxied.post(STRANGER)
+    status, reply = proxied.post(STRANGER)
 
     assert status == 403
-    assert STRANGER in json.loads(told)["detail"]
+    assert STRANGER in json.loads(reply)["detail"]
 
 
 @pytest.mark.parametrize("forged", [GATEWAY, f"{GATEWAY}, {PROXY}", "junk"])
 def test_a_forged_x_forwarded_for_is_not_believed(proxied: Proxied, forged: str) -> None:
-    status, told = proxied.post(STRANGER, X_Forwarded_For=forged)
+    status, reply = proxied.post(STRANGER, X_Forwarded_For=forged)
 
-    assert (status, STRANGER in told) == (403, True)
+    assert (status, STRANGER in reply) == (403, True)
     assert proxied.post(STRANGER, direct=True, X_Forwarded_For=GATEWAY)[0] == 403
 
 
 def test_a_body_that_is_too_large_is_refused_in_the_services_own_words(proxied: Proxied) -> None:
-    status, told = proxied.post(GATEWAY, b" " * 3_000_000)
+    status, reply = proxied.post(GATEWAY, b" " * 3_000_000)
 
     assert status == 413
-    assert "CALLBACKS_MAX_BODY_BYTES" in told or "100000" in told.replace(",", "")
+    assert "CALLBACKS_MAX_BODY_BYTES" in reply or "100000" in reply.replace(",", "")
 
 
 def test_nothing_but_callbacks_is_to_be_had_from_outside(proxied: Proxied) -> None:

@@ -9,7 +9,7 @@ from tests.deploy.deployment import DEPLOY, TOKEN
 from tests.redis_server import StartRedis
 
 CONFIGURATION = DEPLOY / "redis" / "redis.conf"
-# The opposite of what the file says, so that it is the file that mends it.
+# The opposite of what the file says, so that only the file can correct it.
 CARELESS = {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "allkeys-lru", "save": "60 1"}
 
 
@@ -32,10 +32,10 @@ def test_redis_takes_every_line_as_it_stands(start_redis: StartRedis) -> None:
 
     with server.client() as client:
         for name, value in lines:
-            told = client.config_get(name)[name]
+            found = client.config_get(name)[name]
             meant = re.sub("([0-9]+)mb", lambda size: str(int(size[1]) << 20), value.strip('"'))
-            # Limits of buffers are told for every class of clients.
-            assert f" {told}".endswith(f" {meant}"), name
+            # Limits of buffers hold for every class of clients.
+            assert f" {found}".endswith(f" {meant}"), name
 
 
 def test_every_line_is_explained() -> None:

@@ -144,7 +144,7 @@ def test_workers_that_lack_a_right_are_told_so_by_redis_and_lose_nothing(
 
 
 def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(restricted_redis: RedisServer) -> None:
-    def heard(number: int) -> bool:
+    def received(number: int) -> bool:
         """Whether an event that a worker expands comes through."""
         with (
             closing(live.listen_sync(url(restricted_redis, "ops"), idle_seconds=0.5)) as feed,
@@ -157,13 +157,13 @@ def test_the_page_hears_the_feed_of_the_workers_and_each_needs_its_rights_to_it(
             return isinstance(next(feed), ReportEvent)
 
     with restricted_redis.client() as client:
-        assert heard(0)
+        assert received(0)
         assert denied(client) == []
         for number, (user, right) in enumerate(
             [("worker", "&cb:live:*"), ("worker", "+pubsub|numsub"), ("worker", "+publish")], start=1
         ):
             with without(client, user, right):
-                assert not heard(number), right
+                assert not received(number), right
         for right in ("&cb:live:*", "+subscribe"):
             with without(client, "ops", right), pytest.raises(redis.exceptions.NoPermissionError):
                 next(live.listen_sync(url(restricted_redis, "ops")))

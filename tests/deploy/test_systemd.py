@@ -12,7 +12,7 @@ from tests.deploy.deployment import DEPLOY
 
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 # Of 10; a unit without any hardening has 9.6.
-MOST_EXPOSED = 2.0
+MAX_EXPOSURE = 2.0
 BINARY = "/opt/callbacks/bin/callbacks"
 each_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 
@@ -35,18 +35,18 @@ def installed(unit: Path, folder: Path) -> Path:
 
 @each_unit
 def test_systemd_takes_it_without_a_word(unit: Path, tmp_path: Path) -> None:
-    told = analyze("verify", "--man=no", str(installed(unit, tmp_path)))
+    reply = analyze("verify", "--man=no", str(installed(unit, tmp_path)))
 
-    assert (told.returncode, told.stderr) == (0, "")
+    assert (reply.returncode, reply.stderr) == (0, "")
 
 
 @each_unit
 def test_little_is_left_to_attack(unit: Path, tmp_path: Path) -> None:
-    told = analyze("security", "--offline=true", "--no-pager", str(installed(unit, tmp_path))).stdout
-    found = re.search(r"exposure level for \S+: ([0-9.]+)", told)
+    reply = analyze("security", "--offline=true", "--no-pager", str(installed(unit, tmp_path))).stdout
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", reply)
 
-    assert found, told
-    assert float(found.group(1)) <= MOST_EXPOSED
+    assert found, reply
+    assert float(found.group(1)) <= MAX_EXPOSURE
 
 
 def test_they_start_what_the_procfile_starts(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def check_at_once(monkeypatch: Any) -> None:
 
 
 def journals() -> JournalFolder:
-    """Return the workers' notebooks, beside the file in which the recorders write."""
+    """Return the workers' completion journals, in the folder of the recorders' file."""
     calls = os.environ.get(recorders.VARIABLE, os.devnull)
     return JournalFolder() if calls == os.devnull else JournalFolder(Path(calls).parent / "run")
 

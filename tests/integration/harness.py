@@ -170,7 +170,7 @@ class Harness:
         return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
     def leftover_keys(self) -> set[str]:
-        """Return the keys that are neither of _KEPT_KEYS, nor set aside on purpose, nor RQ's bookkeeping."""
+        """Return the keys that are neither of _KEPT_KEYS, nor held as failures, nor RQ's bookkeeping."""
         kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
         return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
 

@@ -18,17 +18,17 @@ def test_these_are_the_groups_of_commands() -> None:
 
 @pytest.mark.parametrize("group", ["", *GROUPS])
 def test_no_description_of_a_command_is_truncated(group: str) -> None:
-    told = CliRunner().invoke(main, [*group.split(), "--help"])
+    result = CliRunner().invoke(main, [*group.split(), "--help"])
 
-    assert told.exit_code == 0
-    _, _, listed = told.output.partition("Commands:")
+    assert result.exit_code == 0
+    _, _, listed = result.output.partition("Commands:")
     assert listed.strip()
     assert "..." not in listed
 
 
 def test_the_audit_says_what_it_counts_and_when_it_balances() -> None:
-    told = " ".join(CliRunner().invoke(main, ["audit", "--help"]).output.split())
+    text = " ".join(CliRunner().invoke(main, ["audit", "--help"]).output.split())
 
-    assert "It counts records" in told
-    assert "each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded" in told
-    assert "each event queued for a handler is delivered, a dead letter, dropped, or waiting" in told
+    assert "It counts records" in text
+    assert "each record received is new, a duplicate, quarantined, dropped, or waiting to be expanded" in text
+    assert "each event queued for a handler is delivered, a dead letter, dropped, or waiting" in text

@@ -43,7 +43,7 @@ def test_a_time_that_was_not_given_is_null() -> None:
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
 def test_the_json_is_one_line_whatever_the_text(character: str) -> None:
-    event = reply(message={"text": f"one{character}two"}, note={character: [character]})
+    event = reply(message={"text": f"one{character}two"}, extra={character: [character]})
     line = event.to_json()
     assert line.splitlines() == [line]
     assert json.loads(line)["text"] == f"one{character}two"

@@ -170,7 +170,7 @@ def test_a_spool_that_failed_while_redis_works_is_checked_again(tmp_path: Path) 
 
 
 def test_a_disk_that_hangs_delays_no_sender_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    goes_on = threading.Event()
+    may_continue = threading.Event()
 
     async def scenario() -> None:
         redis = Redis()
@@ -179,7 +179,7 @@ def test_a_disk_that_hangs_delays_no_sender_for_long(tmp_path: Path, monkeypatch
         appends = folder.append
 
         def hanging(batch: Sequence[BatchEntry]) -> None:
-            goes_on.wait(30)
+            may_continue.wait(30)
             appends(batch)
 
         async with running(redis, folder) as store:
@@ -189,7 +189,7 @@ def test_a_disk_that_hangs_delays_no_sender_for_long(tmp_path: Path, monkeypatch
                 for body in "ab":
                     with pytest.raises(DiskUnavailable, match="does not respond"):
                         await store.write([callback(body)])
-            goes_on.set()
+            may_continue.set()
             await until(lambda: store._thread._late is not None and store._thread._late.done())
             assert folder.backlog.callbacks == 1  # the second was not even started
             await store.write([callback("c")])

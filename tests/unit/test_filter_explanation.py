@@ -40,8 +40,8 @@ def test_the_reason_names_the_filter_and_the_value() -> None:
     def some(event: ReportEvent) -> None:
         """Take some."""
 
-    told = list(filter_explanation.explain(declaration_of(some), samples.report("DELIVRD", "VIBER", source="other")))
-    assert told == [
+    lines = list(filter_explanation.explain(declaration_of(some), samples.report("DELIVRD", "VIBER", source="other")))
+    assert lines == [
         "it takes channels={'SMS'}, and this came by 'VIBER'",
         "it takes sources={'main'}, and this is from 'other'",
         "it takes statuses={'REJECTD', 'UNDELIV'}, and this is 'DELIVRD'",

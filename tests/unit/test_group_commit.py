@@ -186,7 +186,7 @@ def test_batches_keep_the_order_and_both_limits(sizes: list[int], max_callbacks:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         waiting = deque(
-            PendingEntry(callback(str(place)), size, loop.create_future()) for place, size in enumerate(sizes)
+            PendingEntry(callback(str(number)), size, loop.create_future()) for number, size in enumerate(sizes)
         )
         everything = list(waiting)
         batches = []

@@ -39,7 +39,7 @@ def read_all(receive: Receive, in_flight: InFlight, *, limit_bytes: int = 100, t
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.booleans())
 def test_a_body_is_read_in_any_pieces(pieces: list[bytes], late: bool) -> None:
-    messages = [part(piece, more=place < len(pieces) - 1) for place, piece in enumerate(pieces)]
+    messages = [part(piece, more=number < len(pieces) - 1) for number, piece in enumerate(pieces)]
     in_flight, whole = InFlight(1 << 20), b"".join(pieces)
     if len(whole) <= 100:
         assert read_all(client(*messages, late=late), in_flight) == whole

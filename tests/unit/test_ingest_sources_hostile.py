@@ -103,7 +103,7 @@ def test_every_token_is_compared_to_its_end(given: str) -> None:
         if event == "c_call":
             compared.append(what.__name__)
 
-    tokens = Tokens(Token(f"name{place}", secret) for place, secret in enumerate(SECRETS))
+    tokens = Tokens(Token(f"name{number}", secret) for number, secret in enumerate(SECRETS))
     sys.setprofile(watch)
     try:
         found = tokens.source(given)

@@ -211,8 +211,8 @@ def test_rows_that_cannot_be_deleted_are_not_read_again_and_are_deleted_with_the
 
 def test_a_folder_that_cannot_be_made_is_reported_by_the_name_of_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    for place in (tmp_path / "file", tmp_path / "file" / "spool"):
-        folder = SpoolFolder(place, limit_bytes=1 << 30)
+    for path in (tmp_path / "file", tmp_path / "file" / "spool"):
+        folder = SpoolFolder(path, limit_bytes=1 << 30)
         with pytest.raises(DiskUnavailable, match=r"EEXIST|ENOTDIR"):
             folder.open()
         with pytest.raises(DiskUnavailable):

@@ -23,5 +23,5 @@ def test_every_action_that_is_logged_is_in_a_table_and_every_one_in_a_table_is_l
 
 
 def _code(path: Path) -> str:
-    """Give a module without its own docstring, in which a table may stand."""
+    """Return a module without its own docstring, in which a table may stand."""
     return re.sub(r'\A""".*?"""', "", path.read_text(), flags=re.DOTALL)

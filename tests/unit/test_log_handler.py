@@ -49,7 +49,7 @@ def reply(**keys: Any) -> Event:
 
 
 def written(event: Event) -> dict[str, Any]:
-    """Give what a line of the log says of `event`, with its numbers masked."""
+    """Return what a line of the log says of `event`, with its numbers masked."""
     fields = json.loads(mask_event(event).to_json())
     assert isinstance(fields, dict)
     return fields
@@ -151,17 +151,17 @@ def test_its_variables_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "told"),
+    ("environ", "shown"),
     [
         ({"CALLBACKS_LOG_NUMBERS": "ful"}, "CALLBACKS_LOG_NUMBERS: must be masked or full, not 'ful'"),
         ({"CALLBACKS_LOG_FILE": "/"}, "CALLBACKS_LOG_FILE: '/' is a folder, not a file"),
         ({"CALLBACKS_LOG_FILE": "x" * 300}, f"CALLBACKS_LOG_FILE: '{'x' * 300}' cannot be used: File name too long"),
     ],
 )
-def test_a_wrong_variable_stops_the_start(environ: dict[str, str], told: str) -> None:
+def test_a_wrong_variable_stops_the_start(environ: dict[str, str], shown: str) -> None:
     ended = run("from workers import registry; registry.load(['log'])", **environ)
     assert ended.returncode == 1
-    assert f"HandlerError: CALLBACKS_HANDLERS: 'log': its settings: {told}" in ended.stderr
+    assert f"HandlerError: CALLBACKS_HANDLERS: 'log': its settings: {shown}" in ended.stderr
 
 
 def test_emoji_reach_an_output_that_is_not_utf_8() -> None:
@@ -202,13 +202,13 @@ def test_a_number_keeps_its_ends_and_a_name_stays(value: str, shown: str) -> Non
 
 
 def test_fields_and_copies_in_raw_are_masked_and_nothing_else() -> None:
-    told = written(report())
-    assert told["recipient"] == told["raw"]["to"] == "356*****123"
-    assert told["sender"] == told["raw"]["from"] == "Fortytwo"
+    shown = written(report())
+    assert shown["recipient"] == shown["raw"]["to"] == "356*****123"
+    assert shown["sender"] == shown["raw"]["from"] == "Fortytwo"
     plain = json.loads(report().to_json())
-    for fields in (plain, told):
+    for fields in (plain, shown):
         del fields["recipient"], fields["raw"]["to"]
-    assert told == plain
+    assert shown == plain
     assert list(json.loads(mask_event(report()).to_json())) == list(json.loads(report().to_json()))
 
 
@@ -237,9 +237,9 @@ def test_copies_are_masked_wherever_they_stand(keys: dict[str, Any]) -> None:
 
 
 def test_a_replys_text_stays_as_it_is_what_the_log_is_for() -> None:
-    told = written(reply())
-    assert told["text"] == told["raw"]["message"]["text"] == REPLY["message"]["text"]
-    assert told["sender"] == told["raw"]["from"] == "356*****123"
+    shown = written(reply())
+    assert shown["text"] == shown["raw"]["message"]["text"] == REPLY["message"]["text"]
+    assert shown["sender"] == shown["raw"]["from"] == "356*****123"
     assert written(reply(message={"text": NUMBER}))["text"] == NUMBER
 
 

@@ -9,9 +9,9 @@ from shared import events, wire
 
 
 def test_there_is_a_sample_of_every_status_and_of_one_that_nobody_knows() -> None:
-    told = {event.status for event in samples.named().values() if isinstance(event, ReportEvent)}
+    statuses = {event.status for event in samples.named().values() if isinstance(event, ReportEvent)}
 
-    assert told > events.STATUSES
+    assert statuses > events.STATUSES
 
 
 def test_names_are_those_of_the_samples_and_each_kind_is_there() -> None:

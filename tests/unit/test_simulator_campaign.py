@@ -134,13 +134,13 @@ def test_a_bundle_holds_reports_of_one_job_and_no_more_than_told() -> None:
 def test_without_disorder_callbacks_come_in_order_of_time_and_each_message_tells_its_story_in_order() -> None:
     campaign = plan(PLAIN, start_at=START)
     order = {"ACCEPTD": 1, "UNDELIV": 2, "EXPIRED": 2, "REJECTD": 2, "DELIVRD": 3, "SEEN": 4}
-    told: dict[str, tuple[int, int]] = {}
+    last_reports: dict[str, tuple[int, int]] = {}
     for report in reports(campaign):
         now = (order[report["status"]], report["micro_timestamp"])
-        before = told.setdefault(report["message_id"], (0, 0))
+        before = last_reports.setdefault(report["message_id"], (0, 0))
         assert now[0] > before[0]
         assert now[1] > before[1]
-        told[report["message_id"]] = now
+        last_reports[report["message_id"]] = now
 
 
 def test_out_of_order_a_message_is_seen_before_it_is_delivered() -> None:

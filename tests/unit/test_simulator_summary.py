@@ -20,17 +20,17 @@ REPLY = PlannedCallback(
 
 
 def attempted(
-    tally: RunCounter, delivery: CallbackDelivery, status: int | None, reason: str | None, latency_ms: float = 1
+    counter: RunCounter, delivery: CallbackDelivery, status: int | None, reason: str | None, latency_ms: float = 1
 ) -> None:
     delivery.attempts.append(Attempt(NOW, latency_ms, status, reason))
-    tally.count(delivery)
+    counter.count(delivery)
 
 
 def test_repeats_are_sent_and_acknowledged_but_are_no_further_events() -> None:
-    tally = RunCounter(planned=3)
+    counter = RunCounter(planned=3)
     for callback, latency_ms in ((BUNDLE, 1.0), (COPY, 2.0), (REPLY, 9.0)):
-        attempted(tally, CallbackDelivery(callback), 200, None, latency_ms)
-    summary = tally.summary(seconds=2, interrupted=False)
+        attempted(counter, CallbackDelivery(callback), 200, None, latency_ms)
+    summary = counter.summary(seconds=2, interrupted=False)
     assert (summary.sent, summary.repeats, summary.acknowledged) == (3, 1, 3)
     assert (summary.records, summary.reports, summary.replies) == (5, 2, 1)
     assert (summary.p50_ms, summary.p99_ms, summary.max_ms) == (2, 9, 9)
@@ -38,13 +38,13 @@ def test_repeats_are_sent_and_acknowledged_but_are_no_further_events() -> None:
 
 
 def test_three_failed_attempts_discard_a_callback() -> None:
-    tally = RunCounter(planned=2)
+    counter = RunCounter(planned=2)
     lost = CallbackDelivery(BUNDLE)
-    attempted(tally, lost, 503, "status 503")
-    assert tally.progress() == RunProgress(planned=2, acknowledged=0, discarded=0, waiting=1)
-    attempted(tally, lost, None, "timeout")
-    attempted(tally, lost, 503, "status 503")
-    summary = tally.summary(seconds=1, interrupted=True)
+    attempted(counter, lost, 503, "status 503")
+    assert counter.progress() == RunProgress(planned=2, acknowledged=0, discarded=0, waiting=1)
+    attempted(counter, lost, None, "timeout")
+    attempted(counter, lost, 503, "status 503")
+    summary = counter.summary(seconds=1, interrupted=True)
     assert (summary.sent, summary.acknowledged, summary.discarded, summary.unfinished) == (1, 0, 1, 1)
     assert summary.attempts == 3
     assert summary.failed_attempts == {"status 503": 2, "timeout": 1}

@@ -33,7 +33,7 @@ def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("mysql://u:s3cret@h/x", "must begin with sqlite:/// or postgresql://"),
         ("s3cret", "must begin with"),
@@ -46,10 +46,10 @@ def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
         ("sqlite:///" + "x" * 300, "cannot be used: File name too long"),
     ],
 )
-def test_what_it_may_not_be_is_told_without_its_secrets(url: str, told: str) -> None:
+def test_what_it_may_not_be_is_reported_without_its_secrets(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"^DATABASE_URL: ") as error:
         DatabaseUrl.parse(url)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "s3cr" not in str(error.value)
     assert error.value.__cause__ is None
 

@@ -1,4 +1,4 @@
-"""Where an exception was raised is told without its message, whatever its chain looks like."""
+"""Where an exception was raised is text without its message, whatever its chain looks like."""
 
 from shared import tracebacks
 
@@ -7,7 +7,7 @@ def test_a_cyclic_chain_of_exceptions_ends() -> None:
     first, second = ValueError("a number"), KeyError("a text")
     first.__cause__, second.__cause__ = second, first
 
-    told = tracebacks.format_redacted(first)
+    text = tracebacks.format_redacted(first)
 
-    assert told.count("ValueError") == told.count("KeyError") == 1
-    assert "a number" not in told
+    assert text.count("ValueError") == text.count("KeyError") == 1
+    assert "a number" not in text

@@ -30,7 +30,7 @@ def post_all(web: WebProcess, bodies: list[bytes], *, connections: int = 100) ->
         return statuses
 
     async def post() -> list[int]:
-        shares = [bodies[place::connections] for place in range(connections)]
+        shares = [bodies[number::connections] for number in range(connections)]
         return [
             status for statuses_of_one in await asyncio.gather(*map(connection, shares)) for status in statuses_of_one
         ]

@@ -55,7 +55,7 @@ def rewriting(client: Any) -> bool:
     return bool(client.info("persistence")["aof_rewrite_in_progress"])
 
 
-class Notes:
+class CommandRecorder:
     """The commands that a server gets while this is open."""
 
     def __init__(self, server: RedisServer) -> None:
@@ -75,10 +75,10 @@ class Notes:
         """Return what commits have waited for since the last call, without the gate's own commands."""
         self._client.echo("over")
         said = []
-        for note in self._monitor.listen():
-            if note["command"] == "ECHO over":
+        for command in self._monitor.listen():
+            if command["command"] == "ECHO over":
                 break
-            said.append(note["command"])
+            said.append(command["command"])
         assert "EXEC" in said
         return {command for command in said if command.startswith("WAIT")} - {"WAITAOF 0 0 0"}
 
@@ -92,9 +92,9 @@ def test_with_everysec_a_commit_waits_and_always_is_not_required(start_newer: St
     server = start_newer(appendfsync="everysec")
     web = start_web(server)
     until(web.ready)
-    with Notes(server) as notes:
+    with CommandRecorder(server) as recorder:
         assert web.post(report(1)).status_code == 200
-        assert notes.waits() == {"WAITAOF 1 0 4000"}
+        assert recorder.waits() == {"WAITAOF 1 0 4000"}
     check = fsync_check(web)
     assert check["ok"]
     assert check["detail"] == "everysec; each commit waits for its fsync (WAITAOF)"
@@ -141,9 +141,9 @@ def test_if_config_is_forbidden_a_commit_waits_for_its_fsync(
         client.execute_command("ACL", "SETUSER", "web", "on", "nopass", "~*", "&*", "+@all", "-config")
     web = start_web(f"redis://web:any@127.0.0.1:{server.port}/0")
     until(web.ready)
-    with Notes(server) as notes:
+    with CommandRecorder(server) as recorder:
         assert web.post(report(1)).status_code == 200
-        assert notes.waits() == {"WAITAOF 1 0 4000"}
+        assert recorder.waits() == {"WAITAOF 1 0 4000"}
     assert fsync_check(web)["detail"].startswith("unknown, as CONFIG is forbidden here; each commit waits")
 
 
@@ -151,13 +151,13 @@ def test_with_always_a_commit_does_not_wait(start_newer: StartNewer, start_web: 
     server = start_newer()
     web = start_web(server)
     until(web.ready)
-    with Notes(server) as notes:
+    with CommandRecorder(server) as recorder:
         assert web.post(report(1)).status_code == 200
-        assert notes.waits() == set()
+        assert recorder.waits() == set()
         configure(server, "appendfsync", "everysec")
         until(lambda: "each commit waits" in fsync_check(web)["detail"])
         assert web.post(report(2)).status_code == 200
-        assert notes.waits() == {"WAITAOF 1 0 4000"}
+        assert recorder.waits() == {"WAITAOF 1 0 4000"}
 
 
 def test_appendfsync_no_is_below_the_level(start_newer: StartNewer, start_web: StartWeb) -> None:
@@ -173,9 +173,9 @@ def test_replica_level_waits_for_the_replicas_fsync_too(start_newer: StartNewer,
     replica = start_newer(appendfsync="everysec", replicaof=f"127.0.0.1 {server.port}")
     web = start_web(server, CALLBACKS_DURABILITY="replica")
     until(web.ready)
-    with Notes(server) as notes:
+    with CommandRecorder(server) as recorder:
         assert web.post(report(1)).status_code == 200
-        assert notes.waits() == {"WAITAOF 1 1 4000"}
+        assert recorder.waits() == {"WAITAOF 1 1 4000"}
     assert len(kept(replica)) == 1
     # The replica has the callback, but no file: that is not enough.
     configure(replica, "appendonly", "no")

@@ -1,6 +1,6 @@
 """A crash can leave half a transaction at the end of the append-only file: what is accepted afterwards must outlive it.
 
-Redis drops the half command and keeps the beginning of the transaction (mended in the newest Valkey alone, pull request
+Redis drops the half command and keeps the beginning of the transaction (corrected in the newest Valkey, pull request
 4342). All that it writes from then on is inside that transaction: at the next start it is dropped, or done with it.
 """
 

@@ -61,7 +61,7 @@ def test_a_chunked_body_is_accepted(web: WebProcess, redis_server: RedisServer) 
     body = payload("status_bundle")
     with web.client() as client:
         answer = client.post(
-            f"/callbacks/{TOKEN}/status", content=(body[place : place + 7] for place in range(0, len(body), 7))
+            f"/callbacks/{TOKEN}/status", content=(body[start : start + 7] for start in range(0, len(body), 7))
         )
     assert answer.content == ACCEPTED
     assert kept(redis_server)[0].body.encode() == body
@@ -72,8 +72,8 @@ def test_a_body_in_many_small_pieces_is_accepted(web: WebProcess, redis_server: 
     with socket.create_connection(("127.0.0.1", web.port)) as connection:
         connection.sendall(b"POST /callbacks/%s/reply HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode())
         connection.sendall(b"Content-Length: %d\r\n\r\n" % len(body))
-        for place in range(0, len(body), 50):
-            connection.sendall(body[place : place + 50])
+        for start in range(0, len(body), 50):
+            connection.sendall(body[start : start + 50])
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert kept(redis_server)[0].body.encode() == body
 

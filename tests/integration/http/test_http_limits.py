@@ -19,8 +19,8 @@ def test_a_body_over_the_limit_is_refused_and_an_ordinary_client_reads_the_answe
     web: WebProcess, redis_server: RedisServer, size_bytes: int, chunked: bool
 ) -> None:
     def pieces() -> Iterator[bytes]:
-        for place in range(0, size_bytes, 8192):
-            yield b" " * min(8192, size_bytes - place)
+        for start in range(0, size_bytes, 8192):
+            yield b" " * min(8192, size_bytes - start)
 
     with web.client() as client:
         content = pieces() if chunked else b" " * size_bytes
@@ -107,8 +107,8 @@ def test_a_slow_body_is_not_a_slow_head(start_web: StartWeb, redis_server: Redis
     body = report(1)
     with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
         connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
-        for place in range(0, len(body), 8):
-            connection.sendall(body[place : place + 8])
+        for start in range(0, len(body), 8):
+            connection.sendall(body[start : start + 8])
             time.sleep(0.4)  # together they take longer than the limit for a head
         assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
 

@@ -26,7 +26,7 @@ PING = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 # Pipelined requests end no connection here, however rarely the server reads.
-PATIENT = "import ingest.protocol\ningest.protocol.MAX_PIPELINED = 1_000_000\n"
+UNLIMITED_PIPELINE = "import ingest.protocol\ningest.protocol.MAX_PIPELINED = 1_000_000\n"
 # No request waits for room: all are answered, and the answers are buffered until they are read.
 ROOM_FOR_ALL = """
 made = ingest.protocol.HttpProtocol.connection_made
@@ -36,7 +36,7 @@ def connection_made(self, transport):
 ingest.protocol.HttpProtocol.connection_made = connection_made
 """
 # The process prints that it found something unread.
-TELLING = """
+REPORTING = """
 check = ingest.protocol.HttpProtocol._check
 def _check(self):
     check(self)
@@ -83,7 +83,7 @@ def test_a_connection_on_which_no_answer_is_read_is_aborted(
     start_web: StartWeb, redis_server: RedisServer, prelude: str, last: bytes
 ) -> None:
     quick = "ingest.protocol.HEAD_SECONDS = 2.0\n"
-    web = start_web(redis_server, prelude=SMALL_BUFFERS + PATIENT + quick + prelude)
+    web = start_web(redis_server, prelude=SMALL_BUFFERS + UNLIMITED_PIPELINE + quick + prelude)
     assert web.ready()
     with unreading(web) as connection:
         send(connection, PING * MANY + last)
@@ -97,8 +97,12 @@ def test_a_connection_on_which_no_answer_is_read_is_aborted(
 
 
 def test_a_protocol_may_allow_more_time_for_long_downloads(start_web: StartWeb, redis_server: RedisServer) -> None:
-    patient = "ingest.protocol.HEAD_SECONDS = 0.2\ningest.protocol.HttpProtocol.max_unread_checks = 1_000_000\n"
-    web = start_web(redis_server, prelude=SMALL_BUFFERS + PATIENT + ROOM_FOR_ALL + TELLING + patient)
+    short_head_timeout = (
+        "ingest.protocol.HEAD_SECONDS = 0.2\ningest.protocol.HttpProtocol.max_unread_checks = 1_000_000\n"
+    )
+    web = start_web(
+        redis_server, prelude=SMALL_BUFFERS + UNLIMITED_PIPELINE + ROOM_FOR_ALL + REPORTING + short_head_timeout
+    )
     assert web.ready()
     with unreading(web) as connection:
         send(connection, PING * MANY)

@@ -1,4 +1,4 @@
-"""A pool that is killed whole, or that stops while Redis is away: the next one on this machine goes on where it was."""
+"""A pool is killed whole, or stops while Redis is unavailable: the next one on this machine resumes its work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

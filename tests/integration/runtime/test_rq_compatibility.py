@@ -157,7 +157,7 @@ def test_a_running_job_stands_where_rq_looks_for_it(harness: Harness) -> None:
     seen: list[tuple[list[str], list[str], str, bytes]] = []
 
     @handler(ReportEvent, name="taker")
-    def looking(event: ReportEvent) -> None:
+    def checking(event: ReportEvent) -> None:
         started = StartedJobRegistry("deliver-taker", connection=harness.connection, serializer=queues.JsonSerializer)
         (job_id,) = started.get_job_ids()
         (worker,) = BaseWorker.all(queue=queue_of(harness, "deliver-taker"), serializer=queues.JsonSerializer)
@@ -172,7 +172,7 @@ def test_a_running_job_stands_where_rq_looks_for_it(harness: Harness) -> None:
             )
         )
 
-    harness.deliver(looking)
+    harness.deliver(checking)
 
     ((job, expected, state, intermediate),) = seen
     assert job == expected

@@ -199,13 +199,13 @@ def test_the_ledger_agrees_with_the_receiver_event_by_event(tmp_path: Path) -> N
 
     answered: list[tuple[Request, int]] = []
 
-    async def noted(request: Request) -> web.Response:
+    async def recorded(request: Request) -> web.Response:
         response = await moody(request)
         answered.append((request, response.status))
         return response
 
     path = tmp_path / "ledger.jsonl"
-    with receiving(noted) as receiver:
+    with receiving(recorded) as receiver:
         summary = send(campaign, receiver.base, ledger_path=path)
     entries = read(path)
     kept = [json.loads(request.body) for request, status in answered if status == 200]
@@ -246,11 +246,11 @@ def assert_counts(entries: list[LedgerEntry], summary: RunSummary, *, requests: 
 
 def test_a_slow_rate_holds_back_what_is_not_due() -> None:
     stop = asyncio.Event()
-    told: list[RunProgress] = []
+    progresses: list[RunProgress] = []
 
     def stop_after_a_while(progress: RunProgress) -> None:
-        told.append(progress)
-        if progress.acknowledged and len(told) >= 5:
+        progresses.append(progress)
+        if progress.acknowledged and len(progresses) >= 5:
             stop.set()
 
     async def sending() -> RunSummary:
@@ -269,11 +269,11 @@ def test_at_a_rate_everything_is_sent_too() -> None:
 
 
 def test_progress_is_told_and_ends_with_the_end() -> None:
-    told: list[RunProgress] = []
+    progresses: list[RunProgress] = []
     with receiving(always(200)) as receiver:
-        asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=told.append))
+        asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=progresses.append))
     planned = len(SMALL.callbacks)
-    assert told[-1] == RunProgress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
+    assert progresses[-1] == RunProgress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
 
 
 def test_trouble_in_telling_progress_ends_the_run() -> None:

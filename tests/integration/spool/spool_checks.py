@@ -16,41 +16,41 @@ ingest.durability_gate.CHECK_SECONDS = ingest.durability_gate.RECHECK_SECONDS = 
 ingest.spool.drainer.CHECK_SECONDS = ingest.spool.drainer.PAUSE_SECONDS = 0.2
 """
 
-Mend: TypeAlias = Callable[[], object]
+Repair: TypeAlias = Callable[[], object]
 
 
-def killed(server: RedisServer, start_redis: StartRedis) -> Mend:
+def killed(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Kill Redis."""
     server.kill()
     return server.start
 
 
-def hanging(server: RedisServer, start_redis: StartRedis) -> Mend:
+def hanging(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Stop Redis with its connections open, so that nothing is answered."""
     server.pause()
     return server.resume
 
 
-def out_of_memory(server: RedisServer, start_redis: StartRedis) -> Mend:
+def out_of_memory(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Make Redis refuse commands that need memory."""
     configure(server, "maxmemory", "1mb")
     return lambda: configure(server, "maxmemory", "0")
 
 
-def read_only(server: RedisServer, start_redis: StartRedis) -> Mend:
+def read_only(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Make it a replica of another, as a failover does to the old primary."""
     primary = start_redis()
     with server.client() as client:
         client.replicaof("127.0.0.1", primary.port)
 
-    def mend() -> None:
+    def repair() -> None:
         with server.client() as client:
             client.replicaof("NO", "ONE")
 
-    return mend
+    return repair
 
 
-def misconf(server: RedisServer, start_redis: StartRedis) -> Mend:
+def misconf(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Make a snapshot fail: Redis then refuses writes, and every durability check still passes."""
     in_the_way = server.folder / "dump.rdb"
     in_the_way.mkdir()
@@ -59,14 +59,14 @@ def misconf(server: RedisServer, start_redis: StartRedis) -> Mend:
         client.bgsave()
         until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
 
-    def mend() -> None:
+    def repair() -> None:
         configure(server, "save", "")
         in_the_way.rmdir()
 
-    return mend
+    return repair
 
 
-def below_its_level(server: RedisServer, start_redis: StartRedis) -> Mend:
+def below_its_level(server: RedisServer, start_redis: StartRedis) -> Repair:
     """Make Redis answer before it has synced."""
     configure(server, "appendfsync", "no")
     return lambda: configure(server, "appendfsync", "always")

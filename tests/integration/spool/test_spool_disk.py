@@ -28,16 +28,16 @@ from tests.web_process import StartWeb, WebProcess, report, until
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a folder on a file system of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
+    folder = tmp_path / "small"
+    folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode != 0:
         pytest.skip("mounting a file system is not permitted here")
-    yield place
+    yield folder
     deadline = time.monotonic() + 60
-    while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode != 0:
+    while subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode != 0:
         assert time.monotonic() < deadline, "the file system is still in use"
         time.sleep(0.1)
 

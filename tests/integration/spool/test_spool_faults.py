@@ -41,7 +41,7 @@ def test_callbacks_posted_while_redis_fails_get_200_and_are_in_redis_afterwards(
     folder = tmp_path / "spool"
     web = start_web(server, prelude=HURRIED, CALLBACKS_SPOOL_DIR=str(folder))
     assert web.post(report(0)).status_code == 200
-    mend = fault(server, start_redis)
+    repair = fault(server, start_redis)
     try:
         bodies = [report(number) for number in range(1, 201)]
         assert post_all(web, bodies[:100], connections=20) == [200] * 100
@@ -61,7 +61,7 @@ def test_callbacks_posted_while_redis_fails_get_200_and_are_in_redis_afterwards(
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
         assert folder.stat().st_mode & 0o777 == 0o700
     finally:
-        mend()
+        repair()
     until(lambda: drained(web))
     assert missing(server, [*bodies, payload("reply")]) == set()
     assert len(quarantine(server)) >= 1
