@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from callbacks.distribution import MissingExtra
 from shared.did_you_mean import did_you_mean
 from workers import reserved_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
@@ -124,6 +125,8 @@ def _import(entry: str, name: str) -> ModuleType:
     except (Exception, SystemExit) as exc:  # importing runs the author's code, which may raise anything
         if problem := reserved_names.explain_error(exc):
             raise HandlerError(problem, entry=entry) from exc
+        if isinstance(exc, MissingExtra):
+            raise HandlerError(str(exc), entry=entry) from exc
         if isinstance(exc, ModuleNotFoundError) and exc.name and f"{name}.".startswith(f"{exc.name}."):
             raise HandlerError(
                 f"is neither an installed handler ({', '.join(installed_names()) or 'none'}) nor a module on the path: "

@@ -1,7 +1,9 @@
 """Whatever the repository says to install is this service, under its own name, with extras that it has."""
 
+import importlib.util
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from callbacks.distribution import DISTRIBUTION, MissingExtra, install_command
+from workers import registry
+from workers.declaration import HandlerError
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -125,3 +129,21 @@ def test_a_missing_extra_is_said_once() -> None:
 
     assert str(missing) == "SQLAlchemy is not installed: pip install 'fortytwo-callbacks[sql]'"
     assert missing.name == "sqlalchemy"
+
+
+@pytest.mark.parametrize(("entry", "module"), [("sql", "sqlalchemy"), ("forward", "httpx")])
+def test_a_handler_without_its_extra_is_refused_with_nothing_but_that(
+    entry: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    for name in [name for name in sys.modules if name.startswith(f"workers.handlers.{entry}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == module else real(name, *more))
+
+    with pytest.raises(HandlerError) as refused:
+        registry.load([entry])
+
+    assert re.fullmatch(
+        rf"CALLBACKS_HANDLERS: '{entry}': \w+ is not installed: pip install 'fortytwo-callbacks\[{entry}\]'",
+        str(refused.value),
+    )
