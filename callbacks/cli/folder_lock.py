@@ -3,6 +3,7 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,9 @@ def lock(folder: Path, *, owner: str) -> Iterator[None]:
     """Create the folder if needed, and lock it until the context or the process ends.
 
     The folder belongs to the command that locked it first. Raises CallbacksError if that is not `owner`, or if another
-    process has locked it.
+    process has locked it, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("a+") as lock_file:
+    with _open(folder) as lock_file:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -32,3 +32,23 @@ def lock(folder: Path, *, owner: str) -> Iterator[None]:
             lock_file.write(owner)
             lock_file.flush()
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process holds the lock of the folder. Raises OSError if there is none."""
+    with (folder / LOCK_FILE).open() as lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _open(folder: Path) -> TextIOWrapper:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK_FILE).open("a+")
+    except OSError as exc:
+        raise CallbacksError(
+            f"{folder} cannot be written ({exc.strerror}): make it writable, or name another --folder"
+        ) from exc

@@ -57,6 +57,9 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
 # The extra that installs a module which some commands import. What is in no extra comes with the service.
 _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
+# These use the Redis of a `callbacks dev` that runs in this folder, if no other is set.
+_FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "tail", "top"))
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
@@ -89,7 +92,22 @@ def main(ctx: click.Context) -> None:
     os.umask(umask | _NO_ACCESS_FOR_OTHERS)
     ctx.call_on_close(functools.partial(os.umask, umask))  # the command may run within a longer-lived process
     # For development; variables that are set already are not changed.
+    handlers = os.environ.get("CALLBACKS_HANDLERS")
     load_dotenv(Path(".env"))
+    if ctx.invoked_subcommand in _FIND_DEV and not (os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")):
+        _use_running_dev(handlers)
+
+
+def _use_running_dev(handlers: str | None) -> None:
+    """Set the variables that `callbacks dev` prints; `handlers` is what the user set outside of `.env`."""
+    from callbacks.cli import running_dev  # noqa: PLC0415 # most commands do not need it
+
+    running = running_dev.find()
+    if running is None:
+        return
+    os.environ["REDIS_URL"] = running.redis_url
+    os.environ["CALLBACKS_HANDLERS"] = handlers or running.handlers
+    click.echo(f"REDIS_URL is not set: this uses the `callbacks dev` in {running_dev.DEFAULT_FOLDER}", err=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import random
 import socket
+from pathlib import Path
 from typing import Final
 
 from shared.errors import CallbacksError
@@ -26,6 +27,17 @@ def free_port() -> int:
             continue
         return port
     raise NoPort(f"no free port found between {_FREE_PORTS.start} and {_FREE_PORTS.stop}: end what listens there")
+
+
+def kept_port(file: Path) -> int:
+    """Return the port in `file` if no process listens on it, otherwise a free one, written to `file`. Raises NoPort."""
+    try:
+        port = int(file.read_text())
+        listen("127.0.0.1", port).close()
+    except (OSError, ValueError, OverflowError, NoPort):
+        port = free_port()
+        file.write_text(f"{port}\n")
+    return port
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ from tests.redis_server import free_port, require
 HANDLER = """
 from callbacks import ReportEvent, handler
 
-@handler(ReportEvent, statuses={"DELIVRD"})
+@handler(ReportEvent, statuses={"DELIVRD", "DELIVERD"})
 def shout(event):
     print("SHOUTED", event.message_id, flush=True)
 """
@@ -26,7 +26,7 @@ def _a_server() -> None:
 
 def url_in(dev: Running) -> str:
     dev.until(lambda: "callback_url" in dev.output, "the URLs")
-    found = re.search(r"callback_url +(http://\S+)/status", dev.output)
+    found = re.search(r"callback_url +(https?://\S+)/status", dev.output)
     assert found, dev.output
     return found.group(1)
 
@@ -36,6 +36,7 @@ def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) ->
     with started(tmp_path, {"CALLBACKS_HANDLERS": "shouting"}) as start:
         dev = start("dev", "--port", str(free_port()))
         url = url_in(dev)
+        assert dev.output.index("Did you mean DELIVRD?") < dev.output.index("The service is running")
         assert f"reply_url     {url}/reply" in dev.output
         page = re.search(r"The operators' page: (http://127\.0\.0\.1:\d+/)", dev.output)
         assert page is not None
@@ -48,20 +49,27 @@ def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) ->
         dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\d  reply", dev.output, re.MULTILINE)) == 2, "the replies")
         dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\d  DELIVRD", dev.output, re.MULTILINE)) == 5, "the reports")
 
+        audit = start("audit")
+        assert audit.wait() == 0, audit.output
+        assert "this uses the `callbacks dev` in var/dev" in audit.output
+
         dev.send(INTERRUPT)
         assert dev.wait() == 0, dev.output
     assert_nothing_left(tmp_path)
 
 
-def test_its_urls_stay_the_same_and_the_token_is_its_owners_alone(tmp_path: Path) -> None:
-    port, urls = free_port(), []
-    with started(tmp_path, {}) as start:
+def test_its_addresses_stay_the_same_and_the_token_is_its_owners_alone(tmp_path: Path) -> None:
+    port, ops_port, urls = free_port(), free_port(), []
+    with started(tmp_path, {"CALLBACKS_OPS_PORT": str(ops_port)}) as start:
         for _ in range(2):
-            dev = start("dev", "--port", str(port))
-            urls.append(url_in(dev))
+            dev = start("dev", "--port", str(port), "--public-url", "https://shop.example.com")
+            urls.append((url_in(dev), (tmp_path / "var" / "dev" / "redis-url").read_text()))
+            assert f"The operators' page: http://127.0.0.1:{ops_port}/" in dev.output
             assert dev.stop() == 0
 
     assert urls[0] == urls[1]
+    assert urls[0][0].startswith("https://shop.example.com/callbacks/")
+    assert urls[0][1].startswith("redis://default:")
     assert stat.S_IMODE((tmp_path / "var" / "dev" / "token").stat().st_mode) == 0o600
 
 
