@@ -8,6 +8,7 @@ import redis
 from callbacks.cli import failure_options, handlers_table
 from callbacks.cli.command import Command
 from callbacks.cli.handlers_drain import drain
+from callbacks.cli.handlers_forget import forget
 from callbacks.cli.handlers_pause import pause_handler, resume_handler
 from callbacks.cli.handlers_purge import purge
 from callbacks.cli.handlers_try import try_handler
@@ -20,7 +21,7 @@ from workers.admin.handler_states import HandlerState, read_states
 @failure_options.json_option
 @click.pass_context
 def handlers(ctx: click.Context, *, as_json: bool) -> None:
-    """List handlers and what waits for each; try, pause, resume, drain or purge one."""
+    """List handlers and what waits for each; try, pause, resume, drain, purge or forget one."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_handlers, as_json=as_json)
 
@@ -53,5 +54,5 @@ def list_handlers(*, as_json: bool) -> None:
     sys.exit(1 if is_broken or (loaded.redis_url and problem) else 0)
 
 
-for command in (try_handler, pause_handler, resume_handler, drain, purge):
+for command in (try_handler, pause_handler, resume_handler, drain, purge, forget):
     handlers.add_command(command)

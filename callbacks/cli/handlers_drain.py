@@ -77,7 +77,7 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
     if left.total:
         click.echo(f"{handler_argument.count_events(left.total)} left in the queue of {name!r}.")
         sys.exit(code or 1)
-    click.echo(f"The queue of {name!r} is empty; {left.dead:,} dead letters.")
+    click.echo(f"The queue of {name!r} is empty; {left.dead:,} dead letter{'' if left.dead == 1 else 's'}.")
     sys.exit(code)
 
 

@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["named", "installed", "removed"]
 _COLUMNS: Final = 100
 _NAME_COLUMNS: Final = 26
 # Of each column, its width.
-_HEADINGS: Final = {"waiting": 8, "running": 8, "scheduled": 10, "dead": 8, "oldest": 8, "workers": 8}
+_HEADINGS: Final = {"waiting": 8, "running": 8, "retrying": 8, "dead": 8, "oldest": 8, "workers": 8}
 _UNKNOWN: Final = "?"
 
 

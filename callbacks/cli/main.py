@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 from dotenv import load_dotenv
 
 from callbacks.distribution import DISTRIBUTION, Extra, MissingExtra, install_command
@@ -29,7 +30,7 @@ _COMMANDS: Final = {
     "tail": ("callbacks.cli.tail:tail", "Show new events as they arrive, with filters."),
     "handlers": (
         "callbacks.cli.handlers:handlers",
-        "List, try, pause, resume, drain or purge handlers.",
+        "List, try, pause, resume, drain, purge or forget handlers.",
     ),
     "backfill": ("callbacks.cli.backfill:backfill", "Deliver past events to a new handler, from the tables of `sql`."),
     "dead": ("callbacks.cli.dead:dead", "List, show, replay or drop dead letters: events that a handler gave up on."),
@@ -42,6 +43,7 @@ _COMMANDS: Final = {
     "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
     "simulate": ("callbacks.cli.simulate:simulate", "Send callbacks to a URL as the gateway would."),
     "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers."),
+    "completion": ("callbacks.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 
 # Callbacks carry people's numbers and texts. Files that a command writes, or that a process it starts writes, are for
@@ -77,6 +79,12 @@ class _Commands(click.Group):
         except ModuleNotFoundError as exc:
             raise click.ClickException(f"{exc}: {install_command(_EXTRAS.get(exc.name or ''))}") from exc
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own imports every command, also those whose extra is not installed.
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=_COMMANDS[name][1]) for name in names), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 # click's
         with formatter.section("Commands"):

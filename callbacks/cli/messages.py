@@ -45,13 +45,18 @@ def messages(
         if as_csv:
             _print_csv(rows)
             return
-        for row in rows:
+        for number_printed, row in enumerate(rows):
+            if not number_printed and not as_json:
+                click.echo(_HEADS)
             click.echo(message_history.to_json(row) if as_json else _as_text(row))
+
+
+_HEADS: Final = f"{'message':36}  {'status since':24} {'status':8} {'channel':8}  to"
 
 
 def _as_text(row: Message) -> str:
     return (
-        f"{short(row.message_id)}  {message_history.format_time(row.status_at)}  {short(row.status):8} "
+        f"{short(row.message_id):36}  {message_history.format_time(row.status_at)}  {short(row.status):8} "
         f"{short(row.channel or '-'):8}  {short(row.recipient or '-')}"
     )
 

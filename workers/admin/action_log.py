@@ -28,7 +28,7 @@ from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
 log = logging.getLogger("callbacks.operators")
 
 ActionSource: TypeAlias = Literal["page", "command"]
-ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain"]
+ActionKind: TypeAlias = Literal["replay", "drop", "pause", "resume", "purge", "drain", "forget"]
 ActionState: TypeAlias = Literal["running", "done", "stopped", "failed"]
 
 _MAX_CHARACTERS: Final = 64

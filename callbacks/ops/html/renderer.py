@@ -23,6 +23,7 @@ NAVIGATION: Final = (
     ("/dead-letters", "Dead letters"),
     ("/quarantine", "Quarantine"),
     ("/live", "Live"),
+    ("/actions", "Actions"),
 )
 
 

@@ -1,0 +1,58 @@
+-- Forget a handler for which nothing waits and that no worker runs: its counters, subscription, filters, metrics, pause
+-- and empty queue. Its dead letters stay, and stay counted as queued for it and dead.
+--
+-- KEYS  1 counters   2 subscriptions   3 filters   4 metrics   5 its pause   6 RQ's set of queues   7 its queue's list
+--       8 RQ's set of the workers of its queue   9 of the expand workers
+--       10 … what holds its jobs: the queue's list, popped, started, scheduled and failed jobs
+-- ARGV  the handler's name, separator of the parts of a metric's name
+-- Returns 'forgotten', or why not: 'workers', 'subscribed' or 'jobs'
+local name, separator = next_text(), next_text()
+require_counters(KEYS[1])
+require_type('hash', KEYS[2], KEYS[3], KEYS[4])
+
+local function any_alive(workers)
+  for _, worker in ipairs(redis.call('SMEMBERS', workers)) do
+    if redis.call('EXISTS', worker) == 1 then return true end
+  end
+  return false
+end
+
+for i = 10, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return 'jobs' end
+end
+if any_alive(KEYS[8]) then return 'workers' end
+local subscription = redis.call('HGET', KEYS[2], name)
+if subscription and not subscription:match('%d$') and any_alive(KEYS[9]) then return 'subscribed' end
+
+for _, kind in ipairs({'report', 'reply', 'unknown'}) do
+  local dead = redis.call('HGET', KEYS[1], kind .. '.dead:' .. name)
+  for _, outcome in ipairs({'delivered', 'filtered', 'dropped'}) do
+    redis.call('HDEL', KEYS[1], kind .. '.' .. outcome .. ':' .. name)
+  end
+  if dead and tonumber(dead) > 0 then
+    redis.call('HSET', KEYS[1], kind .. '.queued:' .. name, dead)
+  else
+    redis.call('HDEL', KEYS[1], kind .. '.dead:' .. name, kind .. '.queued:' .. name)
+  end
+end
+redis.call('HDEL', KEYS[2], name)
+
+local filters = redis.call('HGETALL', KEYS[3])
+for i = 1, #filters, 2 do
+  local is_read, found = pcall(cjson.decode, filters[i + 1])
+  -- An entry may be a module with several handlers; its filters stay as long as it has another.
+  if is_read and type(found) == 'table' and #found == 1 and found[1].name == name then
+    redis.call('HDEL', KEYS[3], filters[i])
+  end
+end
+
+local histogram = 'handler' .. separator .. name .. separator
+for _, metric in ipairs(redis.call('HKEYS', KEYS[4])) do
+  if metric == 'retried' .. separator .. name or metric == 'dead' .. separator .. name
+    or metric:sub(1, #histogram) == histogram then
+    redis.call('HDEL', KEYS[4], metric)
+  end
+end
+redis.call('DEL', KEYS[5], KEYS[8])
+redis.call('SREM', KEYS[6], KEYS[7])
+return 'forgotten'
