@@ -10,6 +10,8 @@ import click
 from callbacks.cli.terminal_text import printable
 from shared.events import STATUSES
 
+# With the rest of the line this fits on one or two rows of a terminal; a reply may have thousands of characters.
+_MAX_CHARACTERS: Final = 120
 _COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
 
 
@@ -23,6 +25,8 @@ def format_event(event: Mapping[str, Any]) -> str:
         what += f"  error {event['error_code']}" if event["error_code"] else ""
     else:
         colour, word, what = "magenta", "reply", event["text"] or "(no text)"
+    if len(what) > _MAX_CHARACTERS:
+        what = what[: _MAX_CHARACTERS - 1] + "…"
     label = click.style(f"{printable(word):<8}", fg=colour)
     return f"{when}  {label}  {printable(event['channel'] or ''):<8}  {printable(f'{where}  {what}')}"
 

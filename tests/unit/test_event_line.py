@@ -20,6 +20,14 @@ def test_a_line_says_when_what_from_whom_to_whom() -> None:
     assert "?" in format_event(words(sender=None))
 
 
+def test_a_long_reply_is_cut() -> None:
+    line = unstyle(format_event(words(kind="reply", text="long\n" * 1000)))
+
+    assert "long" in line
+    assert line.endswith("…")
+    assert len(line) < 200
+
+
 @pytest.mark.parametrize("field", ["status", "channel", "sender", "recipient", "message_id"])
 def test_nothing_in_a_line_steers_the_terminal(field: str) -> None:
     line = unstyle(format_event(words(**{field: "a\x1b]0;x\x07\x9b2J\u202e\r\nb"})))
