@@ -117,7 +117,7 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
             yield name
             name = ""
         cells = "".join(f"{cell:>{n}}" for cell, n in zip(_cells(row.state), _HEADINGS.values(), strict=True))
-        yield f"{name:{width}}{cells}  {_state_text(row)}"
+        yield f"{name:{width}}{cells}  {state_text(row)}"
 
 
 def _cells(state: HandlerState | None) -> tuple[str, ...]:
@@ -128,7 +128,8 @@ def _cells(state: HandlerState | None) -> tuple[str, ...]:
     return (*(f"{number:,}" for number in numbers), format_age(queue.oldest_at), f"{queue.workers:,}")
 
 
-def _state_text(row: Row) -> str:
+def state_text(row: Row) -> str:
+    """Return the state of a handler in a few words, as `callbacks top` and the operators' page say it."""
     state = row.state
     if state is None:
         return "unknown"
@@ -136,7 +137,7 @@ def _state_text(row: Row) -> str:
         return pause_text(state.pause_state)
     if row.kind == "removed":
         return "running elsewhere" if state.queue.workers else "removed"
-    return "on" if state.queue.workers else "on, but no worker"
+    return "active" if state.queue.workers else "no worker"
 
 
 def pause_text(pause_state: PauseState) -> str:

@@ -114,8 +114,6 @@ def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
 
 
 def _state(at: HandlerStatus) -> Text:
-    if at.paused_by == "operator":
-        return Text("paused", style=_WARN)
     if at.paused_by:
         return Text("paused", style=_WARN)
     return Text("active") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
