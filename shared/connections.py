@@ -133,7 +133,7 @@ def _parse_node(address: str) -> tuple[str, int]:
     return parts.hostname, parts.port or 26379
 
 
-class _Target(NamedTuple):
+class _SentinelService(NamedTuple):
     """The Sentinels, the name of their service, and the options of the connections to Redis and to Sentinels."""
 
     nodes: list[tuple[str, int]]
@@ -143,7 +143,7 @@ class _Target(NamedTuple):
     sentinel_options: dict[str, Any]
 
 
-def _sentinels(url: str) -> _Target:
+def _sentinels(url: str) -> _SentinelService:
     """Parse redis+sentinel://[user[:password]@]host[:port],host[:port]/service[/db][?options].
 
     User and password are for Redis; for the Sentinels there are `sentinel_username` and `sentinel_password`. With
@@ -170,7 +170,9 @@ def _sentinels(url: str) -> _Target:
         redis_options["username"] = unquote(user)
     if password:
         redis_options["password"] = unquote(password)
-    return _Target(nodes, service or "mymaster", is_encrypted, redis_options | encryption, sentinel_options | own)
+    return _SentinelService(
+        nodes, service or "mymaster", is_encrypted, redis_options | encryption, sentinel_options | own
+    )
 
 
 def _parse_bool(text: str) -> bool:

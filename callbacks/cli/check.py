@@ -30,7 +30,7 @@ _SAFE_TOKEN_CHARACTERS = 16
 _MARKS: dict[State, tuple[str, str]] = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "red")}
 
 
-class Finding(Struct, frozen=True):
+class CheckResult(Struct, frozen=True):
     """The result of one check: its state, what was found, and what to do about it."""
 
     state: State
@@ -51,7 +51,7 @@ def check(*, as_json: bool) -> None:
     sys.exit(1 if any(finding.state == "wrong" for finding in findings) else 0)
 
 
-def show(finding: Finding) -> None:
+def show(finding: CheckResult) -> None:
     """Print a finding, and what to do about it."""
     mark, colour = _MARKS[finding.state]
     click.secho(f"{mark} {finding.what}", fg=colour)
@@ -59,14 +59,14 @@ def show(finding: Finding) -> None:
         click.echo(f"    {finding.remedy}")
 
 
-def _find_problems() -> Iterator[Finding]:
+def _find_problems() -> Iterator[CheckResult]:
     for unknown in unknown_settings.find():
-        yield Finding("wrong", str(unknown), "Correct the name: a variable that is not a setting changes nothing.")
+        yield CheckResult("wrong", str(unknown), "Correct the name: a variable that is not a setting changes nothing.")
     try:
         loaded = settings.load()
     except ConfigurationError as exc:
         for problem in exc.problems:
-            yield Finding("wrong", problem, "Correct the variable; `.env` in the current folder is read too.")
+            yield CheckResult("wrong", problem, "Correct the variable; `.env` in the current folder is read too.")
         return
     yield from _tokens(loaded.tokens)
     yield from _addresses(loaded)
@@ -76,9 +76,9 @@ def _find_problems() -> Iterator[Finding]:
     yield from find_handlers_problems(loaded)
 
 
-def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
+def _tokens(tokens: Sequence[settings.Token]) -> Iterator[CheckResult]:
     if not tokens:
-        yield Finding(
+        yield CheckResult(
             "wrong",
             "CALLBACKS_TOKENS is not set, so the web process does not start",
             "Set it to name=token; a good token: python3 -c 'import secrets; print(secrets.token_urlsafe(24))'",
@@ -86,30 +86,30 @@ def _tokens(tokens: Sequence[settings.Token]) -> Iterator[Finding]:
         return
     for token in tokens:
         if len(token.secret) < _SAFE_TOKEN_CHARACTERS:
-            yield Finding(
+            yield CheckResult(
                 "advice",
                 f"CALLBACKS_TOKENS: the token of {token.name!r} is short",
                 f"Nothing else is secret, as the gateway signs nothing: use {_SAFE_TOKEN_CHARACTERS} characters.",
             )
-    yield Finding("ok", f"tokens of {', '.join(dict.fromkeys(token.name for token in tokens))}")
+    yield CheckResult("ok", f"tokens of {', '.join(dict.fromkeys(token.name for token in tokens))}")
 
 
-def _addresses(loaded: settings.Settings) -> Iterator[Finding]:
+def _addresses(loaded: settings.Settings) -> Iterator[CheckResult]:
     if set(settings.ANY_NETWORK) <= set(loaded.allowed_ips):
-        yield Finding(
+        yield CheckResult(
             "advice",
             "CALLBACKS_ALLOWED_IPS allows every address",
             "The gateway posts from 80.252.167.60; allow only that, unless a proxy in front does.",
         )
     else:
-        yield Finding("ok", f"callbacks are accepted from {', '.join(map(str, loaded.allowed_ips))}")
+        yield CheckResult("ok", f"callbacks are accepted from {', '.join(map(str, loaded.allowed_ips))}")
     if loaded.trusted_proxies:
-        yield Finding("ok", f"X-Forwarded-For is trusted from {', '.join(map(str, loaded.trusted_proxies))}")
+        yield CheckResult("ok", f"X-Forwarded-For is trusted from {', '.join(map(str, loaded.trusted_proxies))}")
 
 
-def _redis(loaded: settings.Settings) -> Iterator[Finding]:
+def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
     if not loaded.redis_url:
-        yield Finding(
+        yield CheckResult(
             "wrong",
             "REDIS_URL is not set",
             "Set it to your Redis, for example redis://127.0.0.1:6379/0; `callbacks dev` does not need it.",
@@ -123,27 +123,27 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
             durability.query(pipe)
             answers = pipe.execute(raise_on_error=False)
         if loaded.durability == "memory":
-            yield Finding(
+            yield CheckResult(
                 "advice",
                 "CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis",
                 "Remove it, so that callbacks are on disk before the gateway gets a 200.",
             )
         for found in durability.evaluate(loaded.durability, answers):
             if found.ok and found.name == "redis":
-                yield Finding("ok", f"REDIS_URL: {url} answers")
+                yield CheckResult("ok", f"REDIS_URL: {url} answers")
                 continue
             if durability.is_for_the_web_process(found):
                 continue
             state: State = "wrong" if not found.ok else "advice" if found.remedy else "ok"
-            yield Finding(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
+            yield CheckResult(state, f"Redis, {found.name.replace('_', ' ')}: {found.detail}", found.remedy)
         for failing in failing_loops.list_failing_loops(client):
-            yield Finding(
+            yield CheckResult(
                 "wrong",
                 f"process {failing.process}: {failing.loop.replace('_', ' ')} keeps failing ({failing.error})",
                 "action=loop_failed in its log says where in the code; it is retried until it works.",
             )
     except redis.RedisError as exc:
-        yield Finding(
+        yield CheckResult(
             "wrong",
             f"REDIS_URL: {url} cannot be used: {exc}",
             "Start Redis there, or correct the address, user or password.",
@@ -152,9 +152,9 @@ def _redis(loaded: settings.Settings) -> Iterator[Finding]:
         client.close()
 
 
-def _spool(loaded: settings.Settings) -> Iterator[Finding]:
+def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:
     if not loaded.spool_dir:
-        yield Finding(
+        yield CheckResult(
             "advice",
             "CALLBACKS_SPOOL_DIR is empty: while Redis is unavailable, callbacks are refused",
             "The gateway gives up after ten minutes: set it to a folder on a local disk that outlives the process.",
@@ -163,25 +163,25 @@ def _spool(loaded: settings.Settings) -> Iterator[Finding]:
     folder = Path(loaded.spool_dir)
     nearest = _nearest_existing(folder)
     if problem := _unwritable(folder):
-        yield Finding(
+        yield CheckResult(
             "wrong",
             f"CALLBACKS_SPOOL_DIR: {problem}",
             "Make it writable for the web process, or set another; while Redis is unavailable, callbacks are refused.",
         )
         return
-    yield Finding("ok", f"callbacks wait in {folder} while Redis is unavailable")
+    yield CheckResult("ok", f"callbacks wait in {folder} while Redis is unavailable")
     free_bytes = shutil.disk_usage(nearest).free
     if free_bytes < loaded.spool_max_bytes:
-        yield Finding(
+        yield CheckResult(
             "advice",
             f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}, and its disk has {free_bytes} bytes left",
             "Free some space, or set it lower: a full disk may stop other programs too.",
         )
 
 
-def _run_dir(loaded: settings.Settings) -> Iterator[Finding]:
+def _run_dir(loaded: settings.Settings) -> Iterator[CheckResult]:
     if loaded.run_dir and (problem := _unwritable(Path(loaded.run_dir))):
-        yield Finding(
+        yield CheckResult(
             "advice",
             f"CALLBACKS_RUN_DIR: {problem}",
             "Make it writable for the workers, or set another; until then a killed worker's last events come twice.",
@@ -200,22 +200,22 @@ def _unwritable(folder: Path) -> str:
     return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
-def find_handlers_problems(loaded: settings.Settings) -> Iterator[Finding]:
+def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
     """Yield what there is to say of the handlers, and of the database of `sql` if it is one of them."""
     found = registry.load_each(loaded.handlers, with_settings=True)
     for error in found.problems.values():
         for problem in error.problems:
-            yield Finding(
+            yield CheckResult(
                 "wrong",
                 problem,
                 "Correct the handler or CALLBACKS_HANDLERS; until then its workers stop, the others keep running.",
             )
     for handler in (handler for handlers in found.handlers.values() for handler in handlers):
-        yield Finding("ok", f"handler {handler.name!r}: {handler.location}")
+        yield CheckResult("ok", f"handler {handler.name!r}: {handler.location}")
         yield from _pause(loaded, handler)
         for status in sorted((handler.statuses or frozenset()) - STATUSES):
             meant = did_you_mean.closest(status, STATUSES)
-            yield Finding(
+            yield CheckResult(
                 "advice",
                 f"handler {handler.name!r} waits for the status {status!r}, which the specification does not know",
                 f"Did you mean {meant}?" if meant else f"It knows {', '.join(sorted(STATUSES))}.",
@@ -224,7 +224,7 @@ def find_handlers_problems(loaded: settings.Settings) -> Iterator[Finding]:
             yield from _database(loaded.database_url)
 
 
-def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
+def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[CheckResult]:
     if not loaded.redis_url:
         return
     client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
@@ -239,31 +239,31 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[Finding]:
         client.close()
     since = f"since {pause_state.since:%Y-%m-%d %H:%M:%S} UTC"
     if pause_state.until is None:
-        yield Finding(
+        yield CheckResult(
             "advice",
             f"handler {handler.name!r} is paused by an operator {since}: {waits}",
             f"No event is lost; `callbacks handlers resume {handler.name}` resumes it.",
         )
         return
     until = f"until {pause_state.until:%Y-%m-%d %H:%M:%S}" if pause_state.seconds_left else "until the next event"
-    yield Finding(
+    yield CheckResult(
         "advice",
         f"handler {handler.name!r} is paused {since}, {until}: {pause_state.reason or 'no reason given'}; {waits}",
         f"Then one event is tried, and if it succeeds, all are; `callbacks handlers resume {handler.name}` ends it.",
     )
 
 
-def _database(url: str) -> Iterator[Finding]:
+def _database(url: str) -> Iterator[CheckResult]:
     # Only if its handler is named: its libraries may not be installed, and the variable may be another program's.
     from workers.handlers.sql import database_check, database_url  # noqa: PLC0415
 
     address = database_url.DatabaseUrl.parse(url)
     problem = database_check.find_problem(address)
     if problem:
-        yield Finding(
+        yield CheckResult(
             "wrong",
             f"DATABASE_URL: {address.redacted_url} cannot be used: {problem}",
             "Start the database there, or correct the address, password or privileges; until then events wait.",
         )
     else:
-        yield Finding("ok", f"DATABASE_URL: {address.redacted_url} can be used")
+        yield CheckResult("ok", f"DATABASE_URL: {address.redacted_url} can be used")

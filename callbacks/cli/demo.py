@@ -44,7 +44,7 @@ _OWN_FILES: Final = ("redis", "spool", "run", "events.jsonl", "ledger.jsonl", "w
 _STALL_SECONDS: Final = 30.0
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class DemoResult(Struct, frozen=True, kw_only=True):
     """What the gateway sent, what the service counted, and what the handler wrote."""
 
     summary: RunSummary
@@ -128,7 +128,7 @@ def _own_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def _run_campaign(campaign: Campaign, folder: Path) -> Result:
+def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
     token, port = secrets.token_urlsafe(24), free_port()
     log_file, ledger_file = (folder / "events.jsonl").resolve(), folder / "ledger.jsonl"
     environment = {
@@ -160,7 +160,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> Result:
             sums = _wait_for_delivery(service, summary, bars)
         service.check()
     entries = ledger.unique_events(ledger.read(ledger_file))
-    return Result(
+    return DemoResult(
         summary=summary,
         audit=sums,
         expected=frozenset(
@@ -219,7 +219,7 @@ def _bars(console: Console) -> Progress:
     )
 
 
-def _result_rows(result: Result) -> list[tuple[str, int, str]]:
+def _result_rows(result: DemoResult) -> list[tuple[str, int, str]]:
     sums, summary = result.audit, result.summary
     return [
         ("callbacks sent", summary.sent, f"{summary.repeats:,} of them repeats"),
@@ -247,7 +247,7 @@ def _result_rows(result: Result) -> list[tuple[str, int, str]]:
     ]
 
 
-def _table(result: Result) -> Table:
+def _table(result: DemoResult) -> Table:
     table = Table(title="What became of the campaign", title_justify="left")
     table.add_column("")
     table.add_column("number", justify="right")
@@ -257,6 +257,6 @@ def _table(result: Result) -> Table:
     return table
 
 
-def _as_json(result: Result, problems: list[str]) -> str:
+def _as_json(result: DemoResult, problems: list[str]) -> str:
     totals = {name.strip(): number for name, number, _ in _result_rows(result)}
     return msgspec.json.encode({"balances": not problems, "problems": problems, "totals": totals}).decode()

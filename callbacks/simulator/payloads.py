@@ -46,7 +46,7 @@ class StatusBody(Struct, frozen=True, kw_only=True):
     data: tuple[Report, ...]
 
 
-class ReplyMessage(Struct, frozen=True, kw_only=True):
+class ReplyContent(Struct, frozen=True, kw_only=True):
     """What the recipient wrote: REPLY_MSG. A sticker or a picture has no text."""
 
     text: str | UnsetType = UNSET
@@ -65,7 +65,7 @@ class ReplyBody(Struct, frozen=True, kw_only=True, rename={"recipient": "to", "s
     micro_timestamp: int
     sender: str
     recipient: str
-    message: ReplyMessage
+    message: ReplyContent
 
     @property
     def key(self) -> ReplyKey:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from msgspec import UNSET, Struct, UnsetType
 
 from callbacks.simulator.options import CampaignOptions
-from callbacks.simulator.payloads import Channel, ReplyBody, ReplyMessage, Report, Status
+from callbacks.simulator.payloads import Channel, ReplyBody, ReplyContent, Report, Status
 
 SPAN = timedelta(minutes=30)
 """All events occur within this time after the start."""
@@ -201,5 +201,5 @@ def _reply_body(
         micro_timestamp=at_ms,
         sender=answered.recipient,
         recipient=request.sender,
-        message=ReplyMessage(text=_TEXTS[turn] if turn < len(_TEXTS) else UNSET),
+        message=ReplyContent(text=_TEXTS[turn] if turn < len(_TEXTS) else UNSET),
     )

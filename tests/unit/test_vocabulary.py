@@ -62,6 +62,7 @@ _OF_LIBRARIES: Final = (
     "tests/integration/jsonl/test_jsonl_trouble.py",
     "tests/integration/sql/test_errors.py",
     "tests/unit/test_background_starts.py",
+    "tests/unit/test_class_names.py",
     "tests/unit/test_library_parts.py",
 )
 # Neither in names nor in texts.

@@ -11,24 +11,24 @@ from typing import Final, Generic, TypeVar
 import anyio
 import anyio.to_thread
 
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 # A result is kept for this many times as long as the call took, so that calls take a quarter of the time at most.
 _HOLD_FACTOR: Final = 3.0
 
 
-class SingleFlight(Generic[Result]):
+class SingleFlight(Generic[T]):
     """Runs `call` in a thread of its own, one call at a time; a result is kept for at least `seconds`."""
 
-    def __init__(self, call: Callable[[], Result], *, seconds: float = 0.0) -> None:
+    def __init__(self, call: Callable[[], T], *, seconds: float = 0.0) -> None:
         self._call = call
         self._seconds = seconds
         self._lock = asyncio.Lock()
         self._thread: anyio.CapacityLimiter | None = None
-        self._outcome: tuple[Result] | Exception | None = None
+        self._outcome: tuple[T] | Exception | None = None
         self._started_at = self._holds_until = float("-inf")
 
-    async def get(self) -> Result:
+    async def get(self) -> T:
         """Return the result of a call that started after this request, or a kept one; raise what it raised."""
         clock = asyncio.get_running_loop().time
         called_at = clock()
@@ -40,11 +40,11 @@ class SingleFlight(Generic[Result]):
             raise outcome.with_traceback(None)
         return outcome[0]
 
-    async def _run(self, clock: Callable[[], float]) -> tuple[Result] | Exception:
+    async def _run(self, clock: Callable[[], float]) -> tuple[T] | Exception:
         if self._thread is None:
             self._thread = anyio.CapacityLimiter(1)
         started_at = clock()
-        found: tuple[Result] | Exception
+        found: tuple[T] | Exception
         try:
             found = (await anyio.to_thread.run_sync(self._call, limiter=self._thread),)
             self._holds_until = clock() + max(self._seconds, _HOLD_FACTOR * (clock() - started_at))
