@@ -1,13 +1,14 @@
--- Enqueue events of the past for one handler, except those that it has had: one step.
+-- Enqueue past events for one handler, in one step. Events that an earlier backfill enqueued, or that were offered to the
+-- handler when they arrived, are skipped.
 --
 -- KEYS  1 counters   2 RQ's set of queues   3 the queue's list
--- ARGV  prefix of the sets of backfilled ids, lifetime of these in seconds
---       prefix of a mark of an event seen, lifetime of these in ms, prefix of a dead letter
---       times in which the handler was offered all events: from, to (ms)
---       head and tail of a job's data, fields of a job's hash, description's end, prefix of a job's hash, most events a
+-- ARGV  prefix of the sets of backfilled ids, their lifetime in seconds
+--       prefix of the marks of events seen, their lifetime in ms, prefix of a dead letter
+--       periods in which all events were offered to the handler: from, to (ms)
+--       head and tail of a job's data, fields of a job's hash, end of its description, prefix of its key, max events per
 --       job, ids for the jobs
---       events: kind, id, when it was received (ms), itself
--- Returns {events enqueued, enqueued by an earlier backfill, offered when they arrived}
+--       for each event: counter, id, when it was received (ms), the event
+-- Returns {enqueued now, enqueued by an earlier backfill, offered when they arrived}
 local backfilled_prefix, backfilled_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
@@ -37,7 +38,7 @@ end
 local events, counts, touched = {}, {}, {}
 local already_enqueued, already_fanned_out = 0, 0
 for _ = 1, next_number() do
-  local kind, id, received, event = next_text(), next_text(), next_number(), next_text()
+  local counter, id, received, event = next_text(), next_text(), next_number(), next_text()
   local set = backfilled_prefix .. id:sub(1, 2)
   if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
     already_enqueued = already_enqueued + 1
@@ -47,11 +48,11 @@ for _ = 1, next_number() do
     redis.call('SADD', set, id:sub(3))
     touched[set] = true
     events[#events + 1] = event
-    counts[kind] = (counts[kind] or 0) + 1
+    counts[counter] = (counts[counter] or 0) + 1
   end
 end
 
 for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
-for kind, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], kind, number) end
+for counter, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], counter, number) end
 enqueue_events(KEYS[2], KEYS[3], events, job)
 return {#events, already_enqueued, already_fanned_out}

@@ -1,11 +1,11 @@
--- Purge jobs that wait for a handler, in its queue or for a later attempt, each with the jobs coalesced into it. A job
--- that is gone, or has made progress since it was read, is not changed, nor are the jobs coalesced into it.
+-- Purge jobs that wait for a handler, in its queue or scheduled, each with the jobs coalesced into it. If a job or one of
+-- those has made progress since it was read, or the job no longer waits, none of them is changed.
 --
 -- KEYS  1 the queue's list   2 registry of jobs scheduled for it   3 counters
--- ARGV  prefix of a job's hash, prefix of a list of coalesced jobs, then for each job
---         its id, how many parts, each with its id and progress (the job itself is the first)
---         how many counters, each with its change
--- Returns for each 1, or 0 if it was not changed
+-- ARGV  prefix of a job's hash, prefix of a list of coalesced jobs, then for each job:
+--       its id; number of parts, then for each part: id, progress (the job itself is the first part)
+--       number of counters, then for each counter: name, change
+-- Returns for each job 1, or 0 if it was not changed
 local prefix, coalesced_prefix = next_text(), next_text()
 require_type('list', KEYS[1])
 require_type('zset', KEYS[2])
