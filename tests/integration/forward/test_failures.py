@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from callbacks import Pause, Reject, Retry, samples
-from callbacks.cli.ports import free_port
 from tests.integration.forward.services import Answer, Request, in_turn, says, sent, serving, target, writes
+from tests.redis_server import free_port
 from workers.handlers.forward import sender as sending
 from workers.handlers.forward.sender import HandlerReturn, Sender
 

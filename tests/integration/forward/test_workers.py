@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from callbacks import Event
-from callbacks.cli.ports import free_port
 from shared import keys, queues
 from tests.integration.forward.services import (
     SECRET,
@@ -21,6 +20,7 @@ from tests.integration.forward.services import (
 )
 from tests.integration.harness import HandlerTotals, Harness, due_now
 from tests.integration.runtime.pools import Command, until
+from tests.redis_server import free_port
 from workers.handlers.forward import targets
 from workers.handlers.forward.target_handler import make_handler
 from workers.runtime import pause
