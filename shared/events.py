@@ -19,6 +19,7 @@ from shared.schema import Record, ReplyCallback, StatusEnvelope
 STATUSES: Final = frozenset(("ACCEPTD", "DELIVRD", "EXPIRED", "DELETED", "UNDELIV", "REJECTD", "UNKNOWN", "SEEN"))
 # Those after which nothing more is expected; SEEN may still follow DELIVRD.
 FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UNDELIV", "REJECTD"))
+CHANNELS: Final = frozenset(("INTERNAL", "SMS", "VIBER"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # Characters that people write between the digits of a number.
@@ -206,19 +207,20 @@ def _report(
     received_at: datetime,
 ) -> ReportEvent:
     occurred_ms = normalize.unix_ms(record)
-    message_id, channel = str(record.message_id), normalize.text(record.type)
+    message_id, channel = str(record.message_id), normalize.known(record.type, CHANNELS)
+    status = normalize.known(record.status, STATUSES) or record.status
     recipient = normalize.text(record.to)
     error_code = normalize.integer(record.error_code)
     return ReportEvent(
-        id=report_id(source, message_id, channel, record.status, recipient, occurred_ms, error_code),
+        id=report_id(source, message_id, channel, status, recipient, occurred_ms, error_code),
         source=source,
         api_job_id=api_job_id,
         client_job_id=client_job_id,
         message_id=message_id,
         client_message_id=normalize.text(record.client_message_id),
         channel=channel,
-        status=record.status,
-        is_final=record.status in FINAL_STATUSES,
+        status=status,
+        is_final=status in FINAL_STATUSES,
         occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
         sender=normalize.sender(record),
         recipient=recipient,
@@ -239,7 +241,7 @@ def _reply(reply: ReplyCallback, raw: dict[str, Any], *, source: str, received_a
         reply_message_id=reply_message_id,
         orig_message_id=normalize.text(reply.orig_message_id),
         req_uuid=req_uuid,
-        channel=normalize.text(reply.channel),
+        channel=normalize.known(reply.channel, CHANNELS),
         occurred_at=None if occurred_ms is None else utc_time(occurred_ms),
         sender=normalize.sender(reply),
         recipient=normalize.text(reply.to),

@@ -90,21 +90,6 @@ def read_members(part: bytes | msgspec.Raw, at: str) -> dict[str, msgspec.Raw]:
     return decode(_decode_object, part, at)
 
 
-def read_struct(struct: type[S], decoder: Callable[[Any], S], part: bytes | msgspec.Raw, at: str) -> S:
-    """Return `part` as `struct`. `decoder` reads it at once if nothing is unusual. Raises as `decode` does.
-
-    If a key is repeated, the last one counts, and the others may hold anything.
-    """
-    try:
-        return decoder(part)
-    except msgspec.DecodeError:
-        given = read_members(part, at)
-    fields = msgspec.structs.fields(struct)
-    names = [field.encode_name for field in fields if field.encode_name in given]
-    values = {name: decode(_decode_any, given[name], f"{at}.{name}") for name in names}
-    return convert(values, struct, at)
-
-
 def convert(values: dict[str, Any], struct: type[S], at: str) -> S:
     """Return decoded values as `struct`. Raises UnexpectedShape with the path of what is missing or of another type."""
     try:

@@ -33,6 +33,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         a job failed for an hour: what was left of it is quarantined, or became dead letters: failures=
     job_unreadable      this release cannot read a job: error=; it goes back to its queue, to run alone
     callback_split      reading a callback raised cause=: it is read one record at a time
+    field_unreadable    an optional field= of records= could not be read: it is None in their events, and stays in `raw`
     event_failed        an event could not be fanned out or settled: cause= what was raised, and where; it is
                         quarantined, or becomes a dead letter
     run_split           a delivery's run raised cause=: the handler is called with one event at a time

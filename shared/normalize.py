@@ -12,6 +12,17 @@ def text(value: str | int | None) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
+def known(value: str | int | None, names: frozenset[str]) -> str | None:
+    """Return a name as the specification writes it, if it is one of `names` but for case and blanks; else as it is."""
+    if isinstance(value, str) and value in names:
+        return value
+    given = text(value)
+    if given is None:
+        return None
+    name = given.strip().upper()
+    return name if name in names else given
+
+
 def integer(value: int | str | None) -> int | None:
     """Return an optional integer, which may be given as digits in a string."""
     return None if value is None or value == "" else int(value)

@@ -4,7 +4,7 @@ The keys are those of "Message status callback" and "Message reply callback" in 
 (`sms_from`, `viber_from`, integers as digits, several units of time) are those of its sibling pages.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -16,7 +16,8 @@ _Time: TypeAlias = Annotated[int, Meta(ge=-(10**17), le=10**17)] | _Digits | Non
 _Id: TypeAlias = Annotated[str, Meta(min_length=1)] | int
 _Text: TypeAlias = str | int | None
 # Every event of a bundle has the envelope's texts, so they are limited: to four times what the gateway allows.
-_EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=1024)] | int | None
+MAX_ENVELOPE_TEXT: Final = 1024
+_EnvelopeText: TypeAlias = Annotated[str, Meta(max_length=MAX_ENVELOPE_TEXT)] | int | None
 _Code: TypeAlias = int | _Digits | None
 
 

@@ -10,13 +10,14 @@ which nothing is unusual is decoded at once. Any other is parsed part by part, i
 of more than about 50 ms, and most take less than one.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Meta, Struct
 
-from shared import json_reader
+from shared import field_readers, json_reader
 from shared.cooperative import Stepwise, run_to_end
 from shared.errors import UnexpectedShape
 from shared.schema import (
@@ -81,7 +82,8 @@ class Callback(Struct, frozen=True, gc=False):
 
     `records` may be decoded anew, a few at a time, by each iteration. `extra` are the envelope's unknown keys; none, if
     all the events together would carry more than MAX_EXTRA_BYTES of them. `unreadable` is the callback with only the
-    records at fault (empty without any): this is quarantined, and can be read again later.
+    records at fault (empty without any): this is quarantined, and can be read again later. `unreadable_fields`
+    counts, by name, the fields whose value could not be read, of the records that were decoded so far.
     """
 
     kind: Kind
@@ -90,6 +92,7 @@ class Callback(Struct, frozen=True, gc=False):
     extra: dict[str, Any]
     faults: tuple[RecordFault, ...] = ()
     unreadable: bytes = b""
+    unreadable_fields: Counter[str] = msgspec.field(default_factory=Counter)
 
 
 def check(body: bytes, kind: Kind | None) -> Shape:
@@ -175,7 +178,7 @@ def _read_at_once(body: bytes, kind: Kind) -> Callback | None:
 class ParsedBody(Struct, frozen=True):
     """A body whose records were found and judged: those at fault are named, and none is decoded yet.
 
-    `around_bytes` is the size of what stands around `data`.
+    `around_bytes` is the size of what stands around `data`. `unreadable_fields` are those of the envelope.
     """
 
     kind: Kind
@@ -184,6 +187,7 @@ class ParsedBody(Struct, frozen=True):
     parts: list[msgspec.Raw]
     faults: tuple[RecordFault, ...]
     around_bytes: int = 0
+    unreadable_fields: tuple[str, ...] = ()
 
 
 def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
@@ -195,7 +199,8 @@ def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
     yield
     if _kind_of(keys, kind) == "reply":
         yield from json_reader.check_nesting(body, records=1)
-        return ParsedBody("reply", body, json_reader.read_struct(ReplyCallback, _decode_reply, body, "$"), [], ())
+        reply, unreadable_fields = _read_reply(body)
+        return ParsedBody("reply", body, reply, [], (), unreadable_fields=unreadable_fields)
     if keys.data is msgspec.UNSET:
         raise UnexpectedShape("missing required key: $.data")
     parts = yield from _split_records(bytes(keys.data))
@@ -204,8 +209,8 @@ def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
     faults = yield from _find_faults(parts)
     if len(faults) == len(parts):
         raise UnexpectedShape("; ".join(summarize(faults)))
-    envelope = _envelope(keys, records=len(parts) - len(faults))
-    return ParsedBody("status", body, envelope, parts, faults, len(body) - len(keys.data))
+    envelope, unreadable_fields = _read_envelope(keys, records=len(parts) - len(faults))
+    return ParsedBody("status", body, envelope, parts, faults, len(body) - len(keys.data), unreadable_fields)
 
 
 def _kind_of(keys: CallbackKeys, posted_as: Kind | None) -> Kind:
@@ -228,7 +233,12 @@ def _has_value(part: msgspec.Raw | msgspec.UnsetType) -> bool:
 
 
 def _split_records(data: bytes) -> Stepwise[list[msgspec.Raw]]:
-    """Split `data` into its records, undecoded. Each takes 80 bytes and 70 ns; 16 MiB of "{}," would be 6 million."""
+    """Split `data` into its records, undecoded: a list, or one record alone.
+
+    Each takes 80 bytes and 70 ns; 16 MiB of "{}," would be 6 million.
+    """
+    if data.startswith(b"{"):
+        return [msgspec.Raw(data)]
     if len(data) > _MAX_UNCOUNTED_BYTES and data.startswith(b"[") and data.count(b",") > len(data) // 16:
         has_too_many = yield from json_reader.has_more_elements(data, len(data) // _MIN_RECORD_BYTES + MAX_FAULTS)
         if has_too_many:
@@ -260,54 +270,82 @@ def _fault_of(part: msgspec.Raw, index: int) -> RecordFault | None:
     return None
 
 
-def _read_record(part: msgspec.Raw, index: int = 0) -> Record:
-    return json_reader.read_struct(Record, _decode_record, part, f"$.data[{index}]")
+def _read_record(part: msgspec.Raw, index: int = 0, unreadable_fields: Counter[str] | None = None) -> Record:
+    """Return a record. Adds the names of the fields that cannot be read to `unreadable_fields`."""
+    try:
+        return _decode_record(part)
+    except msgspec.DecodeError:
+        record, unreadable = field_readers.read(Record, part, f"$.data[{index}]")
+    if unreadable_fields is not None:
+        unreadable_fields.update(unreadable)
+    return record
 
 
-def _envelope(keys: CallbackKeys, *, records: int) -> StatusEnvelope:
-    given = {"api_job_id": keys.api_job_id, "client_job_id": keys.client_job_id}
-    values = {
-        key: json_reader.decode(_decode_any, part, f"$.{key}")
-        for key, part in given.items()
-        if not isinstance(part, msgspec.UnsetType)
-    }
-    envelope = json_reader.convert(values, StatusEnvelope, "$")
-    # The length of the text, not of its JSON: \u00fc is one character, and takes one in the events.
-    characters = sum(0 if value is None else len(str(value)) for value in (envelope.api_job_id, envelope.client_job_id))
-    if characters * records > _MAX_ENVELOPE_CHARACTERS:
-        raise UnexpectedShape("api_job_id and client_job_id are too long for that many records: $.data")
-    return envelope
+def _read_reply(body: bytes) -> tuple[ReplyCallback, tuple[str, ...]]:
+    try:
+        return _decode_reply(body), ()
+    except msgspec.DecodeError:
+        return field_readers.read(ReplyCallback, body, "$")
+
+
+def _read_envelope(keys: CallbackKeys, *, records: int) -> tuple[StatusEnvelope, tuple[str, ...]]:
+    """Return the texts that each of `records` carries, and the names of those that cannot be read or are too long."""
+    values: dict[str, str | int | None] = {}
+    unreadable, left = [], _MAX_ENVELOPE_CHARACTERS
+    for key, part in (("api_job_id", keys.api_job_id), ("client_job_id", keys.client_job_id)):
+        if isinstance(part, msgspec.UnsetType):
+            continue
+        try:
+            value = field_readers.envelope_text(part)
+        except field_readers.Unreadable:
+            unreadable.append(key)
+            continue
+        # The length of the text, not of its JSON: \u00fc is one character, and takes one in the events.
+        characters = 0 if value is None else len(str(value)) * records
+        if characters > left:
+            unreadable.append(key)
+            continue
+        left -= characters
+        values[key] = value
+    return StatusEnvelope(**values), tuple(unreadable)
 
 
 def _read_in_parts(body: bytes, kind: Kind | None) -> Callback:
     parsed = run_to_end(parse(body, kind))
+    unreadable_fields = Counter(parsed.unreadable_fields)
     if parsed.kind == "reply":
         raw = json_reader.read_raw_object(parsed.body)
-        return Callback("reply", parsed.envelope, ((cast(ReplyCallback, parsed.envelope), raw),), {})
-    records = ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults))
+        reply = cast(ReplyCallback, parsed.envelope)
+        return Callback("reply", reply, ((reply, raw),), {}, unreadable_fields=unreadable_fields)
+    records = ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults), unreadable_fields)
     extra, unreadable = _extra(parsed, records=len(records)), b""
     if parsed.faults:
         members = json_reader.read_members(parsed.body, "$")
         at_fault = msgspec.Raw(_join([parsed.parts[fault.index] for fault in parsed.faults]))
         unreadable = _encode({**members, "data": at_fault})
-    return Callback("status", parsed.envelope, records, extra, parsed.faults, unreadable)
+    return Callback("status", parsed.envelope, records, extra, parsed.faults, unreadable, unreadable_fields)
 
 
 def _extra(parsed: ParsedBody, *, records: int) -> dict[str, Any]:
-    """Return the unknown keys next to `data`, which every event carries; none, if that is too much."""
+    """Return the keys next to `data` that are unknown or unreadable: every event carries them; none, if too much."""
     if parsed.around_bytes > 2 * MAX_EXTRA_BYTES:
         return {}  # before each of millions of keys becomes an object
-    unknown = {k: part for k, part in json_reader.read_members(parsed.body, "$").items() if k not in _STATUS_KEYS}
+    read = _STATUS_KEYS - set(parsed.unreadable_fields)
+    unknown = {k: part for k, part in json_reader.read_members(parsed.body, "$").items() if k not in read}
     if sum(len(key) + len(bytes(part)) for key, part in unknown.items()) * records > MAX_EXTRA_BYTES:
         return {}
     return {key: json_reader.read_value_or_text(part) for key, part in unknown.items()}
 
 
 class ReadableRecords(Struct, frozen=True):
-    """The readable records of a bundle, decoded a step at a time: all at once would fill a worker's memory."""
+    """The readable records of a bundle, decoded a step at a time: all at once would fill a worker's memory.
+
+    `unreadable_fields` counts the fields that could not be read, as the records are decoded.
+    """
 
     parts: list[msgspec.Raw]
     at_fault: frozenset[int]
+    unreadable_fields: Counter[str]
 
     def __len__(self) -> int:
         return len(self.parts) - len(self.at_fault)
@@ -317,20 +355,24 @@ class ReadableRecords(Struct, frozen=True):
             step = self.parts[begin : begin + RECORDS_PER_STEP]
             if self.at_fault:
                 step = [part for index, part in enumerate(step, start=begin) if index not in self.at_fault]
-            yield from _decode_step(step)
+            yield from _decode_step(step, self.unreadable_fields)
 
     def __contains__(self, item: object) -> bool:
         return any(item == each for each in self)
 
 
-def _decode_step(parts: Sequence[msgspec.Raw]) -> Iterator[tuple[Record, dict[str, Any]]]:
+def _decode_step(
+    parts: Sequence[msgspec.Raw], unreadable_fields: Counter[str]
+) -> Iterator[tuple[Record, dict[str, Any]]]:
     array = _join(parts)
     if json_reader.count_brackets(array) - len(parts) <= json_reader.MAX_DEPTH:
         try:
             return zip(_decode_records(array), _decode_objects(array), strict=True)
         except msgspec.DecodeError:
             pass
-    return ((_read_record(part), json_reader.read_raw_object(part)) for part in parts)
+    return (
+        (_read_record(part, unreadable_fields=unreadable_fields), json_reader.read_raw_object(part)) for part in parts
+    )
 
 
 def _join(parts: Sequence[msgspec.Raw]) -> bytes:

@@ -89,7 +89,7 @@ def test_unknown_statuses_channels_and_keys_are_accepted() -> None:
 
 def test_a_bad_record_leaves_its_siblings() -> None:
     body = b"""{"data": [{"message_id": "1", "status": "DELIVRD"}, {"message_id": "2"}, 7,
-                         {"message_id": "4", "status": "SEEN", "timestamp": 1e400},
+                         {"message_id": {"4": 4}, "status": "SEEN"},
                          {"message_id": "5", "status": "SEEN"}]}"""
 
     shape, callback = wire.check(body, None), wire.read(body, None)
@@ -99,12 +99,10 @@ def test_a_bad_record_leaves_its_siblings() -> None:
     assert shape.faults == (
         wire.RecordFault(1, "missing required key: $.data[1].status"),
         wire.RecordFault(2, "Expected object, got int: $.data[2]"),
-        wire.RecordFault(3, "Number out of range: $.data[3].timestamp"),
+        wire.RecordFault(3, "Expected int | str, got object: $.data[3].message_id"),
     )
     assert callback.faults == shape.faults
-    assert callback.unreadable == (
-        b'{"data":[{"message_id": "2"},7,{"message_id": "4", "status": "SEEN", "timestamp": 1e400}]}'
-    )
+    assert callback.unreadable == (b'{"data":[{"message_id": "2"},7,{"message_id": {"4": 4}, "status": "SEEN"}]}')
 
 
 @pytest.mark.parametrize(
@@ -119,16 +117,11 @@ def test_a_bad_record_leaves_its_siblings() -> None:
         (b'{"data":[{"message_id":"1"}]}', "missing required key: $.data[0].status"),
         (b'{"data":[{"status":"SEEN"}]}', "missing required key: $.data[0].message_id"),
         (b'{"data":[{"message_id":"1","status":""}]}', "Expected str of length >= 1: $.data[0].status"),
-        (b'{"data":[{"message_id":"1","status":5}]}', "Expected str, got int: $.data[0].status"),
+        (b'{"data":[{"message_id":"1","status":true}]}', "Expected str, got bool: $.data[0].status"),
+        (b'{"data":[{"message_id":["1"],"status":"A"}]}', "Expected int | str, got array: $.data[0].message_id"),
         (b'{"data":[{"message_id":"1","status":null}]}', "Expected str, got null: $.data[0].status"),
-        (body_with(b'"timestamp":true'), "Expected int | str | null, got bool: $.data[0].timestamp"),
-        (body_with(b'"timestamp":1.5'), "Expected int | str | null, got float: $.data[0].timestamp"),
-        (body_with(b'"to":["35679000123"]'), "Expected int | str | null, got array: $.data[0].to"),
-        (b'{"data":[{"message_id":"1","status":"A"}],"api_job_id":1.5}',
-         "Expected int | str | null, got float: $.api_job_id"),
         (b'{"reply_message_id":""}', "missing required key: $.reply_message_id"),
-        (b'{"reply_message_id":"1","message":"Hello"}', "Expected object | null, got str: $.message"),
-        (b'{"reply_message_id":"1","message":{"text":5}}', "Expected str | null, got int: $.message.text"),
+        (b'{"reply_message_id":[1]}', "missing required key: $.reply_message_id"),
     ],
 )  # fmt: skip
 def test_an_unexpected_shape_is_reported_with_its_path(body: bytes, error: str) -> None:
@@ -144,13 +137,6 @@ def test_of_many_bad_records_the_first_three_are_named() -> None:
     error = check_error(b'{"data":[1,2,3,4,5]}')
     assert error.count("Expected object, got int") == 3
     assert error.endswith("and 2 more records")
-
-
-@pytest.mark.parametrize(
-    "number", [b"123456789012345678901234567890", b'"123456789012345678"', b"-1000000000000000000"]
-)
-def test_a_time_beyond_every_unit_is_a_fault(number: bytes) -> None:
-    assert check_error(body_with(b'"timestamp":' + number)).endswith(": $.data[0].timestamp")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from shared import events, wire
 from shared.batches import Accepted
 from shared.errors import NotJson, UnexpectedShape
+from shared.rate_limited_log import RateLimitedLog
 from workers.declaration import Handler
 from workers.expand.fan_out import RecordResult
 from workers.expand.spans import ExpandSpans
@@ -23,6 +24,7 @@ from workers.runtime import outcome
 from workers.runtime.settlement import MAX_DEATHS, FanOutEvent, NewFailure
 
 log = logging.getLogger("callbacks.expand")
+_limited_log: Final = RateLimitedLog(log, interval_seconds=60.0)
 
 _MAX_MASKS: Final = 4096
 _JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
@@ -96,6 +98,8 @@ class RecordReader:
         received_at = events.utc_time(accepted.received_ms)
         found = events.from_callback(callback, source=accepted.source, received_at=received_at)
         offers: list[RecordResult] = [self._offer(event) for event in found]
+        for field, number in callback.unreadable_fields.items():
+            _limited_log.warning(f"action=field_unreadable field={field}", f"source={accepted.source} records={number}")
         items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
         if records != accepted.records:
