@@ -30,6 +30,8 @@ S = TypeVar("S", bound=Struct)
 
 # No number that means something has more characters. Decimal would take seconds for one of a megabyte.
 _MAX_NUMBER_CHARACTERS: Final = 64
+# As many characters as the gateway gives an id.
+_MAX_TEXT_OF_NUMBER: Final = 255
 # Beyond it neither a double nor a calendar has anything.
 _MAX_EXPONENT: Final = 400
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -68,7 +70,7 @@ def read(struct: type[S], part: bytes | Raw, at: str) -> tuple[S, tuple[str, ...
             values[key] = _READERS.get(key, text)(given[key])
         except Unreadable:
             if field.required:
-                values[key] = json_reader.read_value_or_text(given[key])
+                values[key] = json_reader.decode(_decode, given[key], f"{at}.{key}")
             else:
                 unreadable.append(key)
     return json_reader.convert(values, struct, at), tuple(unreadable)
@@ -87,7 +89,10 @@ def text(part: Raw) -> str | int | None:
     # Twice what 64 bits hold: a longer number was never meant as digits.
     if number is not None and number == number.to_integral_value() and abs(number) < Decimal(10) ** 20:
         return int(number)
-    return _literal(part)
+    literal = _literal(part)
+    if len(literal) > _MAX_TEXT_OF_NUMBER:
+        raise Unreadable
+    return literal
 
 
 def name(part: Raw) -> str | None:

@@ -149,7 +149,7 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
 ) -> None:
     assert service(b'{"data":[{"message_id":"1"}]}')["status"] == "quarantined"
     assert service(b'{"data":[')["status"] == 400
-    bundle = b'{"api_job_id":"j","data":[{"message_id":"1","status":"SEEN"},{"message_id":2.5,"status":"SEEN"}]}'
+    bundle = b'{"api_job_id":"j","data":[{"message_id":"1","status":"SEEN"},{"message_id":[2],"status":"SEEN"}]}'
     assert service(bundle)["quarantined"] == 1
     sums = at_rest(redis_server)
     assert (sums.received, sums.unique, sums.quarantined) == (4, 1, 3)
@@ -157,7 +157,7 @@ def test_what_could_not_be_read_is_kept_as_received_and_dropped_only_on_request(
     entries = lines(command(tmp_path, redis_server, "quarantine", "list", "--json"))
     assert [entry["error"].partition(": $")[2] for entry in entries] == [".data[0].status", "", ".data[1].message_id"]
     part = lines(command(tmp_path, redis_server, "quarantine", "show", entries[2]["id"], "--json"))[0]
-    assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": 2.5, "status": "SEEN"}]}
+    assert json.loads(part["body"]) == {"api_job_id": "j", "data": [{"message_id": [2], "status": "SEEN"}]}
 
     stays = command(tmp_path, redis_server, "quarantine", "replay", "--all")
     assert (stays.returncode, stays.stdout) == (1, "replayed: 0; failed: 3\n")

@@ -165,7 +165,7 @@ def test_a_callback_of_another_shape_is_quarantined_with_200(
         (b"{}", ""),
         (b'{"data":[]}', "status"),
         (b'{"data":' + b"[" * 20_000 + b"]" * 20_000 + b"}", "status"),
-        (b'{"data":[{"message_id":"1","status":"SEEN","timestamp":1e999}]}', "status"),
+        (b'{"data":[{"message_id":"1","status":[]}]}', "status"),
     ],
 )
 def test_json_that_is_not_a_callback_is_quarantined(
