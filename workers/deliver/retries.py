@@ -36,8 +36,8 @@ def backoff_seconds(attempt: int) -> float:
     So eight attempts take about an hour and a half. A tenth is random, so that events that failed together are not
     retried together.
     """
-    # Any larger power of 4 exceeds the maximum, and a very large one exceeds what a float holds.
-    power = min(attempt - 1, 6)
+    # 4^30 seconds exceed any maximum, and a very large power exceeds what a float holds.
+    power = min(attempt - 1, 30)
     return min(4.0**power, _MAX_BACKOFF_SECONDS) * random.uniform(0.9, 1.1)  # noqa: S311 # not a secret
 
 
