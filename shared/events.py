@@ -207,8 +207,12 @@ def _report(
     received_at: datetime,
 ) -> ReportEvent:
     occurred_ms = normalize.unix_ms(record)
-    message_id, channel = str(record.message_id), normalize.known(record.type, CHANNELS)
-    status = normalize.known(record.status, STATUSES) or record.status
+    message_id, channel, status = str(record.message_id), record.type, record.status
+    # The usual spelling, without the cost of a call.
+    if channel not in CHANNELS:
+        channel = normalize.known(channel, CHANNELS)
+    if status not in STATUSES:
+        status = normalize.known(status, STATUSES) or status
     recipient = normalize.text(record.to)
     error_code = normalize.integer(record.error_code)
     return ReportEvent(

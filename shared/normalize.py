@@ -14,8 +14,6 @@ def text(value: str | int | None) -> str | None:
 
 def known(value: str | int | None, names: frozenset[str]) -> str | None:
     """Return a name as the specification writes it, if it is one of `names` but for case and blanks; else as it is."""
-    if isinstance(value, str) and value in names:
-        return value
     given = text(value)
     if given is None:
         return None

@@ -92,7 +92,7 @@ class Callback(Struct, frozen=True, gc=False):
     extra: dict[str, Any]
     faults: tuple[RecordFault, ...] = ()
     unreadable: bytes = b""
-    unreadable_fields: Counter[str] = msgspec.field(default_factory=Counter)
+    unreadable_fields: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 def check(body: bytes, kind: Kind | None) -> Shape:
