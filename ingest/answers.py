@@ -204,9 +204,9 @@ def body_too_slow(limit_seconds: float) -> Answer:
     return _BODY_TOO_SLOW(f"The whole body must arrive within {limit_seconds:g} seconds.", unread=True)
 
 
-def body_too_large(limit_bytes: int) -> Answer:
-    """Return the answer to a body of more than `limit_bytes`."""
-    return _TOO_LARGE(f"A body may have at most {limit_bytes} bytes.", unread=True)
+def body_too_large(limit_bytes: int, *, unread: bool = True) -> Answer:
+    """Return the answer to a body of more than `limit_bytes`, of which not all was read if `unread`."""
+    return _TOO_LARGE(f"A body may have at most {limit_bytes} bytes.", unread=unread)
 
 
 def head_too_slow(limit_seconds: float) -> Answer:
@@ -220,17 +220,16 @@ def head_too_large(limit_bytes: int) -> Answer:
 
 
 def encoding_not_supported() -> Answer:
-    """Return the answer to a compressed body. It names what is supported, as RFC 9110, section 15.5.16, has it."""
+    """Return the answer to an unknown coding. It names what is supported, as RFC 9110, section 15.5.16, has it."""
     return _MEDIA(
-        "Compressed bodies are not supported; send the JSON as it is.",
-        headers=((b"accept-encoding", b"identity"),),
-        unread=True,
+        "This content coding is not supported; send the JSON as it is, or with gzip or deflate.",
+        headers=((b"accept-encoding", b"gzip, deflate, identity"),),
     )
 
 
 def form_not_supported() -> Answer:
-    """Return the answer to a form."""
-    return _MEDIA("Forms are not supported; send JSON.", headers=((b"accept", b"application/json"),), unread=True)
+    """Return the answer to a form that is not JSON."""
+    return _MEDIA("Forms are not supported; send JSON.", headers=((b"accept", b"application/json"),))
 
 
 def store_unavailable(retry_after_seconds: int) -> Answer:

@@ -136,14 +136,17 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 
 def _by_raw_path(router: ASGIApp) -> ASGIApp:
-    """Route by the path as it was sent, so that each URL has one spelling: the one that the gateway was given.
+    """Route by the path as it was sent, but for slashes at its end and doubled ones, which mean nothing.
 
     If it were decoded first, `/status%0a` and `%2Fstatus` would match `/status`. Only the token may be encoded.
     """
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+            path = scope["raw_path"].decode("latin-1")
+            if "//" in path or path.endswith("/"):
+                path = "/" + "/".join(filter(None, path.split("/")))
+            scope = {**scope, "path": path}
         await router(scope, receive, send)
 
     return route

@@ -13,12 +13,13 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
     deliver  `events.from_arrays`          JSON → events
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from starlette.types import Receive, Scope
 
-from ingest import answers, log
+from ingest import answers, content_coding, log
 from ingest.answers import Answer, Refused
 from ingest.body import REQUEST_BYTES, InFlight, read
 from ingest.group_commit import GroupCommit
@@ -27,7 +28,7 @@ from shared import cooperative, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
 
-# Media types that are never JSON. Every other body is read and judged by what it is.
+# Every body is read and judged by what it is. If one of these media types is not JSON, the answer says 415.
 _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
 # More digits than any real length has, so that int() never gets megabytes of them.
 _LENGTH_DIGITS: Final = 18
@@ -67,10 +68,6 @@ class CallbackReceiver:
             raise Refused(answers.not_found())
         if headers.duplicate:
             raise Refused(answers.duplicate_header(headers.duplicate))
-        if headers.encoding not in (b"", b"identity"):
-            raise Refused(answers.encoding_not_supported())
-        if headers.media_type.startswith(_FORMS):
-            raise Refused(answers.form_not_supported())
         if headers.length_bytes > self._max_body_bytes:
             raise Refused(answers.body_too_large(self._max_body_bytes))
         body = await read(
@@ -80,23 +77,57 @@ class CallbackReceiver:
             in_flight=self._in_flight,
         )
         try:
-            return await self._accept(body, source)
+            if content_coding.is_plain(headers.codings):
+                return await self._accept_or_refuse(body, source, headers)
+            return await self._accept_compressed(body, source, headers)
         except StoreUnavailable as exc:
             raise Refused(answers.store_unavailable(exc.retry_after_seconds)) from exc
         finally:
             self._in_flight.release(len(body) + REQUEST_BYTES)
 
-    async def _accept(self, body: bytes, source: str) -> Answer:
+    async def _accept_compressed(self, body: bytes, source: str, headers: "_Headers") -> Answer:
+        steps = content_coding.decompress(body, headers.codings, limit_bytes=self._max_body_bytes)
+        try:
+            plain = await cooperative.run_between_others(steps)
+        except content_coding.UnsupportedCoding:
+            await self._quarantine(body, source, "the body is in a content coding that is not supported")
+            raise Refused(answers.encoding_not_supported()) from None
+        except content_coding.TooLarge:
+            raise Refused(answers.body_too_large(self._max_body_bytes, unread=False)) from None
+        except NotJson as exc:
+            await self._quarantine(body, source, str(exc))
+            raise Refused(answers.not_json(str(exc), source=source)) from exc
+        self._in_flight.reserve(len(plain))
+        try:
+            return await self._accept_or_refuse(plain, source, headers)
+        finally:
+            self._in_flight.release(len(plain))
+
+    async def _accept_or_refuse(self, body: bytes, source: str, headers: "_Headers") -> Answer:
+        """Accept a body as it is, or else in the charset that its headers name. Raises Refused if it is not JSON."""
         if not body:
             raise Refused(answers.not_json("the body is empty", source=source))
+        try:
+            return await self._accept(body, source)
+        except NotJson as exc:
+            error = str(exc)
+        converted = content_coding.to_utf8(body, headers.media_type, headers.codings)
+        if converted is not None:
+            try:
+                return await self._accept(converted, source)
+            except NotJson as exc:
+                body, error = converted, str(exc)
+        await self._quarantine(body, source, error)
+        if headers.media_type.startswith(_FORMS):
+            raise Refused(answers.form_not_supported())
+        raise Refused(answers.not_json(error, source=source))
+
+    async def _accept(self, body: bytes, source: str) -> Answer:
         try:
             if len(body) <= wire.SMALL_BODY_BYTES:
                 shape = wire.check(body, self._kind)
             else:
                 shape = await cooperative.run_between_others(wire.check_stepwise(body, self._kind))
-        except NotJson as exc:
-            await self._quarantine(body, source, str(exc))
-            raise Refused(answers.not_json(str(exc), source=source)) from exc
         except UnexpectedShape as exc:
             await self._quarantine(body, source, str(exc))
             return answers.quarantined(str(exc))
@@ -118,19 +149,20 @@ class CallbackReceiver:
 class _Headers(NamedTuple):
     """What matters of a request's headers.
 
-    `encoding` is the Content-Encoding, or a Transfer-Encoding other than chunked. `forwarded` are the lines of
-    X-Forwarded-For. `duplicate` names a header that is repeated and must not be.
+    `codings` are those of Content-Encoding, and of Transfer-Encoding other than chunked, in lower case. `forwarded` are
+    the lines of X-Forwarded-For. `duplicate` names a header that is repeated and must not be.
     """
 
     length_bytes: int
-    encoding: bytes
+    codings: Sequence[bytes]
     media_type: bytes
     forwarded: list[bytes]
     duplicate: str
 
 
 def _read_headers(scope: Scope) -> _Headers:
-    length_bytes, encoding, media_type, duplicate = 0, b"", b"", ""
+    length_bytes, media_type, duplicate = 0, b"", ""
+    codings: Sequence[bytes] = ()
     forwarded: list[bytes] = []
     hosts = types = 0
     for name, value in scope["headers"]:
@@ -144,10 +176,10 @@ def _read_headers(scope: Scope) -> _Headers:
             types += 1
             media_type = value.strip().lower()
         elif name == b"content-encoding":
-            # If there are several lines, all must say identity.
-            encoding = value.strip().lower() if encoding in (b"", b"identity") else encoding
+            codings = [*codings, *_members(value)]
         elif name == b"transfer-encoding":
-            encoding = encoding if value.strip().lower() == b"chunked" else value
+            if value.strip().lower() != b"chunked":
+                codings = [*codings, *(coding for coding in _members(value) if coding != b"chunked")]
         elif name == b"x-forwarded-for":
             forwarded.append(value)
     # RFC 9112, section 3.2, and RFC 9110, section 5.3: a proxy on the way may have believed the other one. The parser
@@ -155,4 +187,9 @@ def _read_headers(scope: Scope) -> _Headers:
     # but harmless, and no reason to lose a callback.
     if hosts > 1 or types > 1:
         duplicate = "Host" if hosts > 1 else "Content-Type"
-    return _Headers(length_bytes, encoding, media_type, forwarded, duplicate)
+    return _Headers(length_bytes, codings, media_type, forwarded, duplicate)
+
+
+def _members(value: bytes) -> list[bytes]:
+    """Return the members of a header whose value is a list."""
+    return [member.strip() for member in value.lower().split(b",")]

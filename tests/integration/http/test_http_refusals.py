@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.redis_server import RedisServer
-from tests.web_process import TOKEN, StartWeb, WebProcess, jobs, payload, quarantine, report
+from tests.web_process import TOKEN, StartWeb, WebProcess, jobs, kept, payload, quarantine, report
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 
@@ -80,11 +80,35 @@ def test_health_is_only_read(web: WebProcess) -> None:
             assert answer.headers["allow"] == "GET, HEAD"
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
-def test_an_encoded_body_is_refused(web: WebProcess, redis_server: RedisServer, encoding: str) -> None:
-    answer = web.post(gzip.compress(report(1)), **{"content-encoding": encoding})
+@pytest.mark.parametrize("encoding", ["br", "x", "gzip, gzip"])
+def test_a_body_in_an_unknown_coding_is_refused_and_kept(
+    web: WebProcess, redis_server: RedisServer, encoding: str
+) -> None:
+    answer = web.post(report(1), **{"content-encoding": encoding})
     assert is_problem(answer, 415, "unsupported-media")
-    assert quarantine(redis_server) == []
+    assert answer.headers["accept-encoding"] == "gzip, deflate, identity"
+    assert [entry["body"].encode() for entry in quarantine(redis_server)] == [report(1)]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "identity, gzip", "x-gzip"])
+def test_a_compressed_body_is_accepted(web: WebProcess, redis_server: RedisServer, encoding: str) -> None:
+    answer = web.post(gzip.compress(report(1)), **{"content-encoding": encoding})
+    assert answer.json() == {"status": "accepted"}
+    assert [callback.body.encode() for callback in kept(redis_server)] == [report(1)]
+
+
+def test_a_bomb_is_too_large(start_web: StartWeb, redis_server: RedisServer) -> None:
+    web = start_web(redis_server, CALLBACKS_MAX_BODY_BYTES=str(1 << 20))
+    answer = web.post(gzip.compress(b" " * (256 << 20)), **{"content-encoding": "gzip"})
+    assert is_problem(answer, 413, "too-large")
+    assert web.post(report(1)).status_code == 200
+
+
+def test_a_named_charset_is_read(web: WebProcess, redis_server: RedisServer) -> None:
+    body = '{"reply_message_id":"1","message":{"text":"Grüße"}}'
+    answer = web.post(body.encode("latin-1"), "reply", **{"content-type": "application/json; charset=ISO-8859-1"})
+    assert answer.json() == {"status": "accepted"}
+    assert [callback.body for callback in kept(redis_server)] == [body]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +120,12 @@ def test_an_encoded_body_is_refused(web: WebProcess, redis_server: RedisServer, 
         "multipart/mixed",
     ],
 )
-def test_a_form_is_refused(web: WebProcess, media_type: str) -> None:
-    assert is_problem(web.post(report(1), **{"content-type": media_type}), 415, "unsupported-media")
+def test_json_that_is_called_a_form_is_accepted_and_a_form_is_refused_and_kept(
+    web: WebProcess, redis_server: RedisServer, media_type: str
+) -> None:
+    assert web.post(report(1), **{"content-type": media_type}).json() == {"status": "accepted"}
+    assert is_problem(web.post(b"status=SEEN", **{"content-type": media_type}), 415, "unsupported-media")
+    assert [entry["body"] for entry in quarantine(redis_server)] == ["status=SEEN"]
 
 
 def test_an_address_that_is_not_allowed_gets_403_whatever_its_token(

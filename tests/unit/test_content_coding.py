@@ -1,0 +1,129 @@
+"""Compressed bodies and other charsets: undone within the limit, in steps; what cannot be undone is named."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest import content_coding
+from ingest.content_coding import TooLarge, UnsupportedCoding
+from shared.cooperative import run_to_end
+from shared.errors import NotJson
+
+BODY = b'{"data":[{"message_id":"1","status":"DELIVRD"}]}'
+LIMIT_BYTES = 4 << 20
+
+
+def decompress(body: bytes, *codings: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
+    return run_to_end(content_coding.decompress(body, codings, limit_bytes=limit_bytes))
+
+
+def raw_deflate(body: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(body) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "codings"),
+    [
+        (gzip.compress(BODY), [b"gzip"]),
+        (gzip.compress(BODY), [b"x-gzip"]),
+        (gzip.compress(BODY), [b"identity", b"gzip"]),
+        (gzip.compress(BODY), [b"utf-8", b"gzip"]),
+        (zlib.compress(BODY), [b"deflate"]),
+        (raw_deflate(BODY), [b"deflate"]),
+        (BODY, [b"identity"]),
+        (BODY, [b"utf-8"]),
+        (BODY, [b""]),
+    ],
+)
+def test_a_coding_is_undone(body: bytes, codings: Sequence[bytes]) -> None:
+    assert decompress(body, *codings) == BODY
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate"])
+def test_a_body_that_a_proxy_has_decompressed_is_taken_as_it_is(coding: bytes) -> None:
+    assert decompress(b" \n" + BODY, coding) == b" \n" + BODY
+
+
+@pytest.mark.parametrize("codings", [[b"br"], [b"zstd"], [b"gzip", b"gzip"], [b"gzip", b"deflate"], [b"x"]])
+def test_an_unknown_or_a_doubled_coding_is_not_supported(codings: Sequence[bytes]) -> None:
+    with pytest.raises(UnsupportedCoding):
+        decompress(gzip.compress(BODY), *codings)
+
+
+@pytest.mark.parametrize("size_bytes", [LIMIT_BYTES + 1, 1 << 30])
+def test_a_bomb_ends_at_the_limit(size_bytes: int) -> None:
+    compressor = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(size_bytes >> 20))
+    bomb += compressor.compress(bytes(size_bytes % (1 << 20))) + compressor.flush()
+    with pytest.raises(TooLarge):
+        decompress(bomb, b"gzip")
+
+
+def test_a_body_of_the_limit_is_read_whole() -> None:
+    assert decompress(gzip.compress(bytes(LIMIT_BYTES)), b"gzip") == bytes(LIMIT_BYTES)
+
+
+def test_a_large_body_is_decompressed_in_steps() -> None:
+    steps = content_coding.decompress(gzip.compress(bytes(LIMIT_BYTES)), [b"gzip"], limit_bytes=LIMIT_BYTES)
+    assert sum(1 for _ in steps) >= 4
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (gzip.compress(BODY)[:-9], "cut short"),
+        (gzip.compress(BODY)[:12], "cut short"),
+        (b"", "cut short"),
+        (b"no gzip at all", "damaged"),
+        (gzip.compress(BODY)[:-8] + bytes(8), "damaged"),
+        (gzip.compress(BODY) + b"more", "does not end where"),
+        (gzip.compress(BODY) * 2, "does not end where"),
+    ],
+)
+def test_a_damaged_body_is_not_json(body: bytes, error: str) -> None:
+    with pytest.raises(NotJson, match=error):
+        decompress(body, b"gzip")
+
+
+@given(st.binary(), st.sampled_from([b"gzip", b"deflate"]))
+def test_any_bytes_are_undone_or_named(body: bytes, coding: bytes) -> None:
+    try:
+        decompress(body, coding, limit_bytes=1000)
+    except (NotJson, TooLarge):
+        return
+
+
+@pytest.mark.parametrize(
+    ("codec", "content_type"),
+    [
+        ("latin-1", b"application/json; charset=iso-8859-1"),
+        ("latin-1", b'application/json;charset="latin1"'),
+        ("cp1252", b"text/plain; format=flowed; charset=windows-1252"),
+        ("utf-16-le", b"application/json; charset=utf-16le"),
+        ("utf-16", b"application/json"),
+        ("utf-16", b"application/json; charset=utf-16"),
+    ],
+)
+def test_a_named_or_marked_charset_becomes_utf_8(codec: str, content_type: bytes) -> None:
+    text = '{"text":"Grüße"}'
+    assert content_coding.to_utf8(text.encode(codec), content_type, ()) == text.encode()
+
+
+def test_a_charset_in_the_place_of_the_coding_counts() -> None:
+    assert content_coding.to_utf8("ü".encode("latin-1"), b"application/json", [b"iso-8859-1"]) == "ü".encode()
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"", b"application/json", b"a/b; charset=rot13", b"a/b; charset=utf-7", b";;="]
+)
+def test_without_a_known_charset_there_is_nothing_to_convert(content_type: bytes) -> None:
+    assert content_coding.to_utf8("ü".encode("latin-1"), content_type, ()) is None
+
+
+def test_a_body_that_is_not_in_its_charset_is_left() -> None:
+    assert content_coding.to_utf8(b"{\x00x", b"a/b; charset=utf-16le", ()) is None
