@@ -14,7 +14,7 @@ retry can help:
     other method                             405      no
     head or body slower than the limit       408      yes
     body larger than the limit               413      no, not before CALLBACKS_MAX_BODY_BYTES is raised
-    compressed, or a form                    415      no
+    an unknown coding, or a form             415      no
     head larger than the limit               431      no
     nothing can store it now, too much in    503      yes: Retry-After says when
       flight, or an error of ours
