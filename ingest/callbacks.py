@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from starlette.types import Receive, Scope
 
-from ingest import answers, content_coding, log
+from ingest import answers, content_codec, log
 from ingest.answers import Answer, Refused
 from ingest.body import REQUEST_BYTES, InFlight, read
 from ingest.group_commit import GroupCommit
@@ -77,7 +77,7 @@ class CallbackReceiver:
             in_flight=self._in_flight,
         )
         try:
-            if content_coding.is_plain(headers.codings):
+            if content_codec.is_plain(headers.codings):
                 return await self._accept_or_refuse(body, source, headers)
             return await self._accept_compressed(body, source, headers)
         except StoreUnavailable as exc:
@@ -86,13 +86,13 @@ class CallbackReceiver:
             self._in_flight.release(len(body) + REQUEST_BYTES)
 
     async def _accept_compressed(self, body: bytes, source: str, headers: "_Headers") -> Answer:
-        steps = content_coding.decompress(body, headers.codings, limit_bytes=self._max_body_bytes)
+        steps = content_codec.decompress(body, headers.codings, limit_bytes=self._max_body_bytes)
         try:
             plain = await cooperative.run_between_others(steps)
-        except content_coding.UnsupportedCoding:
+        except content_codec.UnsupportedCoding:
             await self._quarantine(body, source, "the body is in a content coding that is not supported")
             raise Refused(answers.encoding_not_supported()) from None
-        except content_coding.TooLarge:
+        except content_codec.TooLarge:
             raise Refused(answers.body_too_large(self._max_body_bytes, unread=False)) from None
         except NotJson as exc:
             await self._quarantine(body, source, str(exc))
@@ -111,7 +111,7 @@ class CallbackReceiver:
             return await self._accept(body, source)
         except NotJson as exc:
             error = str(exc)
-        converted = content_coding.to_utf8(body, headers.media_type, headers.codings)
+        converted = content_codec.to_utf8(body, headers.media_type, headers.codings)
         if converted is not None:
             try:
                 return await self._accept(converted, source)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import content_coding
-from ingest.content_coding import TooLarge, UnsupportedCoding
+from ingest import content_codec
+from ingest.content_codec import TooLarge, UnsupportedCoding
 from shared.cooperative import run_to_end
 from shared.errors import NotJson
 
@@ -18,7 +18,7 @@ LIMIT_BYTES = 4 << 20
 
 
 def decompress(body: bytes, *codings: bytes, limit_bytes: int = LIMIT_BYTES) -> bytes:
-    return run_to_end(content_coding.decompress(body, codings, limit_bytes=limit_bytes))
+    return run_to_end(content_codec.decompress(body, codings, limit_bytes=limit_bytes))
 
 
 def raw_deflate(body: bytes) -> bytes:
@@ -69,7 +69,7 @@ def test_a_body_of_the_limit_is_read_whole() -> None:
 
 
 def test_a_large_body_is_decompressed_in_steps() -> None:
-    steps = content_coding.decompress(gzip.compress(bytes(LIMIT_BYTES)), [b"gzip"], limit_bytes=LIMIT_BYTES)
+    steps = content_codec.decompress(gzip.compress(bytes(LIMIT_BYTES)), [b"gzip"], limit_bytes=LIMIT_BYTES)
     assert sum(1 for _ in steps) >= 4
 
 
@@ -111,19 +111,19 @@ def test_any_bytes_are_undone_or_named(body: bytes, coding: bytes) -> None:
 )
 def test_a_named_or_marked_charset_becomes_utf_8(codec: str, content_type: bytes) -> None:
     text = '{"text":"Grüße"}'
-    assert content_coding.to_utf8(text.encode(codec), content_type, ()) == text.encode()
+    assert content_codec.to_utf8(text.encode(codec), content_type, ()) == text.encode()
 
 
 def test_a_charset_in_the_place_of_the_coding_counts() -> None:
-    assert content_coding.to_utf8("ü".encode("latin-1"), b"application/json", [b"iso-8859-1"]) == "ü".encode()
+    assert content_codec.to_utf8("ü".encode("latin-1"), b"application/json", [b"iso-8859-1"]) == "ü".encode()
 
 
 @pytest.mark.parametrize(
     "content_type", [b"", b"application/json", b"a/b; charset=rot13", b"a/b; charset=utf-7", b";;="]
 )
 def test_without_a_known_charset_there_is_nothing_to_convert(content_type: bytes) -> None:
-    assert content_coding.to_utf8("ü".encode("latin-1"), content_type, ()) is None
+    assert content_codec.to_utf8("ü".encode("latin-1"), content_type, ()) is None
 
 
 def test_a_body_that_is_not_in_its_charset_is_left() -> None:
-    assert content_coding.to_utf8(b"{\x00x", b"a/b; charset=utf-16le", ()) is None
+    assert content_codec.to_utf8(b"{\x00x", b"a/b; charset=utf-16le", ()) is None
