@@ -116,7 +116,7 @@ class CallbackReceiver:
             try:
                 return await self._accept(converted, source)
             except NotJson as exc:
-                body, error = converted, str(exc)
+                error = str(exc)
         await self._quarantine(body, source, error)
         if headers.media_type.startswith(_FORMS):
             raise Refused(answers.form_not_supported())
