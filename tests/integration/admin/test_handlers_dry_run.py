@@ -187,4 +187,4 @@ def test_a_body_that_is_not_a_callback_is_reported_in_sentences(folder: Path) ->
     ended = attempt(folder, "refund", event='{"a": 1}')
 
     assert ended.returncode == 2
-    assert "nor a reply ($.reply_message_id). It takes lines of event.to_json(), or the body" in ended.stderr
+    assert "nor a reply ($.reply_message_id). It takes lines of event.to_json(), the output of" in ended.stderr
