@@ -92,7 +92,7 @@ class CallbackReceiver:
         except content_codec.UnsupportedCoding:
             await self._quarantine(body, source, "the body is in a content coding that is not supported")
             raise Refused(answers.encoding_not_supported()) from None
-        except content_codec.TooLarge:
+        except content_codec.PlainBodyTooLarge:
             raise Refused(answers.body_too_large(self._max_body_bytes, unread=False)) from None
         except NotJson as exc:
             await self._quarantine(body, source, str(exc))

@@ -40,7 +40,7 @@ class UnsupportedCoding(Exception):
     """The body is in a coding that is not known here."""
 
 
-class TooLarge(Exception):
+class PlainBodyTooLarge(Exception):
     """The body would have more plain bytes than the limit."""
 
 
@@ -50,7 +50,10 @@ def is_plain(codings: Sequence[bytes]) -> bool:
 
 
 def decompress(body: bytes, codings: Sequence[bytes], *, limit_bytes: int) -> Stepwise[bytes]:
-    """Return `body` without its compression. Raises UnsupportedCoding, TooLarge, and NotJson if it is damaged."""
+    """Return `body` without its compression.
+
+    Raises UnsupportedCoding, PlainBodyTooLarge, and NotJson if it is damaged.
+    """
     applied = [coding for coding in codings if coding not in _NOTHING_TO_UNDO]
     if len(applied) > 1 or not _GZIP.union((_DEFLATE,)).issuperset(applied):
         raise UnsupportedCoding
@@ -70,7 +73,7 @@ def decompress(body: bytes, codings: Sequence[bytes], *, limit_bytes: int) -> St
             raise NotJson(f"the body is cut short: its {name} does not end")
         plain += step
         if len(plain) > limit_bytes:
-            raise TooLarge
+            raise PlainBodyTooLarge
         yield
     if decompressor.unused_data:
         raise NotJson(f"the body does not end where its {name} does")
