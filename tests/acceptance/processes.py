@@ -60,13 +60,13 @@ class Running:
             self.process.wait()
             raise AssertionError(f"{self.command} did not stop:\n{self.output}") from None
 
-    def until(self, true: Callable[[], object], what: str) -> None:
+    def until(self, true: Callable[[], object], what: str, *, pause_seconds: float = 0.05) -> None:
         """Wait until `true()`; fail with the output if the process ends or time runs out."""
         deadline = time.monotonic() + WAIT_SECONDS
         while not true():
             assert self.process.poll() is None, f"{self.command} ended before {what}:\n{self.output}"
             assert time.monotonic() < deadline, f"{what} did not happen:\n{self.output}"
-            time.sleep(0.05)
+            time.sleep(pause_seconds)
 
     def wait_for_output(self, words: str) -> None:
         """Wait until it has written `words`."""

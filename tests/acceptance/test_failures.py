@@ -210,9 +210,10 @@ def test_a_replay_of_all_can_be_interrupted_and_continued(
                 pipe.execute()
         replaying = start("quarantine", "replay", "--all", "--json")
         # A hundred are read at once, and reported once all of them are done.
-        replaying.until(lambda: client.llen("rq:queue:expand") > 100, "more than the first part of them")
-
+        replaying.until(lambda: client.llen("rq:queue:expand") > 100, "more than the first part", pause_seconds=0.0)
+        client.client_pause(10_000, all=False)  # its writes wait, so that it cannot finish before it is interrupted
         replaying.send(INTERRUPT)
+        client.client_unpause()
 
         assert replaying.wait() == 1
         summary = json.loads(replaying.output.splitlines()[0])
