@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ import msgspec
 
 from shared import keys, queues
 from shared.batches import Accepted
+from tests import forkserver
 from tests.environment import stripped_environment
+from tests.forkserver import ForkedProcess
 from tests.redis_server import RedisServer
 
 TOKEN: Final = "tok-9f8e7d6c5b4a"
@@ -38,8 +39,10 @@ def callbacks_web(
 ) -> "WebProcess":
     program = f"{prelude}\nfrom callbacks.cli.web import web\nweb(prog_name='callbacks web')"
     return WebProcess(
-        command or (sys.executable, "-c", program, *arguments),
+        command or arguments,
         {
+            **stripped_environment(),
+            "PYTHONUNBUFFERED": "1",
             "REDIS_URL": redis if isinstance(redis, str) else redis.url,
             "CALLBACKS_TOKENS": f"gateway={TOKEN}",
             "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
@@ -48,20 +51,30 @@ def callbacks_web(
             **environment,
         },
         log,
+        program=None if command else program,
     )
 
 
 class WebProcess:
-    """A process that serves callbacks, its output in a file."""
+    """A process that serves callbacks, its output in a file: forked to run `program`, Python text, or a command."""
 
-    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: tuple[str, ...], environment: Mapping[str, str], log: Path, *, program: str | None
+    ) -> None:
         self._log = log
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        log.write_bytes(b"")
+        if program is not None:
+            self.process = forkserver.shared().start(
+                *command, log=log, cwd=_REPOSITORY, environment=environment, program=program
+            )
+            return
         with log.open("wb") as output:
             # A session of its own: the tests' Ctrl-C is not its.
             self.process = subprocess.Popen(
                 command,
                 cwd=_REPOSITORY,
-                env={**stripped_environment(), **environment, "PYTHONUNBUFFERED": "1"},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

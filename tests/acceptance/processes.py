@@ -1,4 +1,8 @@
-"""Real processes of the service, started as a user starts them, each with its output in a file."""
+"""Real processes of the service, each with its output in a file.
+
+They are started as a user starts them; with `forked=True` by the fork server (`tests.forkserver`), in a tenth of the
+time, where the start itself is not what a test is about.
+"""
 
 import json
 import os
@@ -13,6 +17,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests import forkserver
+from tests.forkserver import ForkedProcess
+
 REPOSITORY: Final = Path(__file__).parents[2]
 CALLBACKS: Final = str(Path(sys.executable).with_name("callbacks"))
 WAIT_SECONDS: Final = 60.0
@@ -24,9 +31,18 @@ HANDLERS: Final = {"CALLBACKS_HANDLERS": "tests.acceptance.traced_handlers", "PY
 class Running:
     """A process, its pid and what it has written; ended by its own pid only."""
 
-    def __init__(self, command: list[str], *, cwd: Path, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], *, cwd: Path, environment: Mapping[str, str], log: Path, forked: bool = False
+    ) -> None:
         self.command = command
         self.log = log
+        log.write_bytes(b"")
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if forked:
+            self.process = forkserver.shared().start(
+                *command[1:], log=log, cwd=cwd, environment={**os.environ, **environment}
+            )
+            return
         with log.open("wb") as output:
             # A session of its own, so that its descendants can be found by it, and Ctrl-C of the tests is not theirs.
             self.process = subprocess.Popen(
@@ -74,7 +90,7 @@ class Running:
 
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., Running]]:
+def started(folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> Iterator[Callable[..., Running]]:
     """Yield a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
     with ExitStack() as stack:
         number = 0
@@ -83,7 +99,11 @@ def started(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[.
             nonlocal number
             number += 1
             running = Running(
-                [command, *arguments], cwd=folder, environment={**environment, **extra}, log=folder / f"{number}.log"
+                [command, *arguments],
+                cwd=folder,
+                environment={**environment, **extra},
+                log=folder / f"{number}.log",
+                forked=forked and command == CALLBACKS,
             )
             stack.callback(running.stop)
             return running
@@ -91,8 +111,12 @@ def started(folder: Path, environment: Mapping[str, str]) -> Iterator[Callable[.
         yield start
 
 
-def run(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, forked: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run `callbacks …` to its end."""
+    if forked:
+        return forkserver.run(*arguments, cwd=cwd, environment={**os.environ, **(environment or {})}, seconds=300)
     return subprocess.run(
         [CALLBACKS, *arguments],
         cwd=cwd,

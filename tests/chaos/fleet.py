@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from tests.acceptance.processes import Running
-from tests.chaos.forkserver import children
+from tests.forkserver import children
 from tests.redis_server import RedisServer
 
 PARTS = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver", "--processes", "2"]}

@@ -20,8 +20,9 @@ import redis
 from shared import audit, keys, queues
 from tests.acceptance.processes import get
 from tests.chaos import recorder
-from tests.chaos.forkserver import ForkServer
 from tests.chaos.proxy import Passage, Plan, Proxy
+from tests.environment import stripped_environment
+from tests.forkserver import ForkServer
 from tests.integration.runtime.pools import alive
 from tests.redis_server import RedisServer, free_port
 
@@ -119,9 +120,11 @@ class Scenario:
     def run(self, *arguments: str, watched: bool) -> int:
         """Start `callbacks …`; give its pid."""
         return self._forkserver.start(
-            self._folder / "log.txt",
             *arguments,
+            log=self._folder / "log.txt",
+            cwd=self._folder,
             environment={
+                **stripped_environment(),
                 "REDIS_URL": self._urls[watched],
                 "PORT": str(self._port),
                 "CALLBACKS_TOKENS": f"gateway={TOKEN}",
@@ -130,7 +133,7 @@ class Scenario:
                 "CALLBACKS_HANDLERS": "tests.chaos.recorder",
                 recorder.VARIABLE: str(self.recorder_file),
             },
-        )
+        ).pid
 
     def revive(self) -> None:
         """Start again what has ended."""

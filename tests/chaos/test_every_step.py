@@ -23,7 +23,7 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.forkserver import ForkServer
+from tests import forkserver
 from tests.chaos.proxy import FAULTS, Plan, Proxy
 from tests.chaos.reconciliation import reconcile
 from tests.chaos.scenario import Scenario
@@ -35,6 +35,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proxy finds
 _SCENARIOS: Final = 4
 # In short: every 29th; each fault gets its share, as 29 is not a multiple of 3.
 _STRIDE: Final = 29
+# Module, name, seconds instead of more. None of them decides what is kept or requeued, only when.
+_SHORTER_WAITS: Final = (
+    ("ingest.spool.drainer", "TICK_SECONDS", 0.02),
+    ("ingest.spool.drainer", "PAUSE_SECONDS", 0.1),
+    ("ingest.durability_gate", "RECHECK_SECONDS", 0.05),
+    ("workers.runtime.maintenance", "_CHECK_SECONDS", 0.25),
+    ("workers.runtime.worker", "_RETRY_SECONDS", 0.05),
+    ("workers.runtime.redis_retry", "_RETRY_SECONDS", 0.05),
+    ("workers.runtime.supervisor", "_TICK_SECONDS", 0.02),
+)
 _LOG_CHARACTERS: Final = 2000
 _NOT_REACHED: Final = "not reached"
 _BROKEN_OFF: Final = "broken off"
@@ -62,9 +72,11 @@ def scenarios(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Iterat
             folder = tmp_path / f"scenario-{number}"
             folder.mkdir()
             server = start_redis({"appendonly": "yes", "appendfsync": "always"})
-            forkserver = stack.enter_context(ForkServer(folder))
-            proxy = stack.enter_context(Proxy(server.port, forkserver.processes))
-            scenario = Scenario(server, proxy, forkserver, folder)
+            forks = stack.enter_context(
+                forkserver.running(preload=["tests.chaos.recorder"], shorter_waits=_SHORTER_WAITS, fork_workers=True)
+            )
+            proxy = stack.enter_context(Proxy(server.port, forks.processes))
+            scenario = Scenario(server, proxy, forks, folder)
             stack.callback(scenario.close)
             made.append(scenario)
         yield made

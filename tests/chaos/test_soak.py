@@ -14,7 +14,7 @@ import redis as redis_client
 
 from tests.acceptance.processes import Running, get, started
 from tests.chaos import campaign
-from tests.chaos.forkserver import children
+from tests.forkserver import children
 from tests.memory import proportional_mib, resident_mib
 from tests.redis_server import RedisServer, free_port
 
