@@ -1,4 +1,4 @@
-"""What acceptance tests stand on: processes started as a user starts them, on a Redis of the tests' own."""
+"""What acceptance tests stand on: processes of the service on a Redis of the tests' own."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def start(tmp_path: Path, redis_server: RedisServer, port: int) -> Iterator[Call
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
         "CALLBACKS_LOG_FILE": str(tmp_path / "events.jsonl"),
     }
-    with started(tmp_path, environment) as starter:
+    with started(tmp_path, environment, forked=True) as starter:
         yield starter
 
 

@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 def attempt(folder: Path, *words: str, event: str = "") -> "CompletedProcess[str]":
     (folder / "event").write_text(event)
     given = ("--event", "event") if event else ()
-    return run("handlers", "try", *words, *given, cwd=folder, environment={"CALLBACKS_HANDLERS": "shop"})
+    return run("handlers", "try", *words, *given, cwd=folder, environment={"CALLBACKS_HANDLERS": "shop"}, forked=True)
 
 
 def report(**fields: str) -> str:
