@@ -21,6 +21,7 @@ from callbacks.distribution import MissingExtra
 from shared.did_you_mean import did_you_mean
 from workers import reserved_names
 from workers.declaration import ATTRIBUTE, Handler, HandlerError
+from workers.raised_at import raised_at
 
 GROUP: Final = "callbacks.handlers"
 
@@ -68,7 +69,9 @@ def read_settings(handler: Handler, *, entry: str) -> None:
     try:
         handler.settings()
     except (Exception, SystemExit) as exc:  # it is the author's code, which may raise anything
-        problem = f"{exc}" if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"
+        problem = f"{exc}"
+        if not isinstance(exc, ValueError):
+            problem = f"{type(exc).__name__}: {exc}{raised_at(exc, handler.function.__module__)}"
         raise HandlerError(f"its settings: {problem}", entry=entry) from exc
 
 
@@ -136,7 +139,8 @@ def _import(entry: str, name: str) -> ModuleType:
         if isinstance(exc, ValueError) and entry in installed_names():
             # Handlers of packages report wrong settings like this: nothing is broken.
             raise HandlerError(f"its settings: {exc}", entry=entry) from exc
-        raise HandlerError(f"cannot be imported: {type(exc).__name__}: {exc}", entry=entry) from exc
+        problem = f"cannot be imported: {type(exc).__name__}: {exc}{raised_at(exc, name)}"
+        raise HandlerError(problem, entry=entry) from exc
     if problem := reserved_names.check_imports(before):
         raise HandlerError(problem, entry=entry)
     return module

@@ -338,3 +338,32 @@ def test_the_built_in_handlers_are_found_where_a_project_has_modules_with_reserv
     write("workers/__init__.py", "raise RuntimeError")
 
     assert names("log", "workers.handlers.jsonl.handler") == ["log", "jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("\n\nPRICES = {}\nprice = PRICES['x']\n", "KeyError: 'x' (shop.py, line 4)"),
+        ("import json\n\nrules = json.loads('{')\n", "(shop.py, line 3)"),
+        ("import no_such_library\n", "ModuleNotFoundError: No module named 'no_such_library' (shop.py, line 1)"),
+        ("def price(:\n", "SyntaxError: invalid syntax (shop.py, line 1)"),
+        ("import prices\n", "RuntimeError: too dear (prices.py, line 2)"),
+        ("raise SystemExit(3)\n", "SystemExit: 3 (shop.py, line 1)"),
+    ],
+    ids=["own line", "line that called a library", "missing library", "syntax", "module that it imports", "exit"],
+)
+def test_an_error_while_importing_names_the_file_and_the_line(write: Write, module: str, said: str) -> None:
+    write("prices.py", "def dear():\n    raise RuntimeError('too dear')\n\ndear()\n")
+    write("shop.py", module)
+
+    problem = refusal("shop").problem
+
+    assert problem.startswith("cannot be imported: ")
+    assert problem.endswith(said)
+
+
+def test_an_unexpected_error_of_a_handlers_settings_names_the_file_and_the_line(write: Write) -> None:
+    settings = "def read():\n    return {}['url']\n\n@handler(ReportEvent, settings=read)\ndef shop(event): ...\n"
+    write("shop.py", HEAD + settings)
+
+    assert refusal("shop").problem == "its settings: KeyError: 'url' (shop.py, line 3)"
