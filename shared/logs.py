@@ -40,22 +40,25 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     req_uuid_reused     replies= had the req_uuid of other replies, and were delivered: an error of the sender
     execution_unreadable
                         Redis has something among a worker's runs that is not a run: member=; it is skipped
-    event_retried       events failed at their handler and are retried later: cause= what was raised, and where
-    event_dead          events became dead letters: `callbacks dead show` prints the message and the traceback
+    event_retried       events failed at their handler and are retried later: cause= what was raised, and where; error=
+                        what it says, with numbers and texts masked
+    event_dead          events became dead letters: cause= and error= as above; `callbacks dead show` prints the whole
+                        message and the traceback
     handler_paused      a handler asked for a pause, or the event tried after one failed: its queue waits seconds=;
-                        by=memory: the handler fails, and Redis has no room for its retries (85 % of maxmemory)
+                        error= the reason; by=memory: the handler fails, and Redis has no room for its retries (85 % of
+                        maxmemory)
     handler_resumed     an event succeeded, and the queue continues: seconds= it was paused; by=memory: there is room
                         again
     fan_out_waiting     Redis is too full to expand callbacks (95 % of maxmemory): used=; logged once, and they wait
     fan_out_resumed     Redis has room again: used=
     handler_lifespan_failed
-                        a handler's lifespan could not be opened: cause= what was raised, and where; its process ends
-                        and is restarted, after a longer time each time, and its events wait
+                        a handler's lifespan could not be opened: cause= what was raised, and where, error= what it
+                        says; its process ends and is restarted, after a longer time each time, and its events wait
     handler_lifespan_ended
                         a handler's lifespan ended while it should have been open, for example because one of its tasks
-                        failed: cause=; the process stops after the call in progress, and is restarted
+                        failed: cause= error=; the process stops after the call in progress, and is restarted
     handler_lifespan_close_failed
-                        a handler's lifespan could not be closed: cause=; no event is affected
+                        a handler's lifespan could not be closed: cause= error=; no event is affected
     failures_dropped    failures of a list (quarantine, or dead:<handler>) were dropped: old= for their age of 30 days,
                         over= for lack of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
     database_unavailable
@@ -90,7 +93,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     uncaught            in any process: an exception that no code caught, in a where=thread, loop or destructor
     fan_out             (DEBUG) a batch became events
 
-No line contains a token, a person's text or a whole phone number (I9), so nothing here formats events.
+No line contains a token, a person's text or a whole phone number (I9): nothing here formats events, and what a handler
+raised is masked (`workers/deliver/error_text.py`).
 """
 
 import logging

@@ -15,8 +15,8 @@ class Retry(Exception):
     """Ask for another attempt: raise it, or return it. It counts as an attempt.
 
     `after_seconds` is the least time until then; more than 30 days is 30 days, None is the usual backoff.
-    `reason` is in the dead letter if this was the last attempt. Raise ValueError for a time that is negative or not a
-    number.
+    `reason` is in the log, masked, and in the dead letter if this was the last attempt. Raise ValueError for a time
+    that is negative or not a number.
     """
 
     def __init__(self, after_seconds: float | None = None, reason: str = "") -> None:

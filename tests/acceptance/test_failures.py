@@ -234,7 +234,7 @@ def quarantined(number: int) -> batches.Quarantined:
     )
 
 
-def test_the_log_says_what_a_handler_raised_and_where_without_the_event(
+def test_the_log_says_what_a_handler_raised_and_where_without_the_number(
     start: Callable[..., Running], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "failing.py").write_text(
@@ -247,6 +247,9 @@ def test_the_log_says_what_a_handler_raised_and_where_without_the_event(
     start("worker", "expand", CALLBACKS_HANDLERS="failing")
     deliver = start("worker", "deliver", CALLBACKS_HANDLERS="failing")
 
-    deliver.wait_for_output("action=event_dead handler=failing events=1 cause=LookupError at failing.py:5")
+    deliver.wait_for_output(
+        "action=event_dead handler=failing events=1 cause=LookupError at failing.py:5 "
+        'error="LookupError: no account for 356*****001"'
+    )
 
     assert "35699000001" not in deliver.output

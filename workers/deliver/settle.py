@@ -10,7 +10,7 @@ unavailable, and a second call after a lost answer changes nothing.
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
@@ -22,6 +22,7 @@ from shared import events, keys, queues
 from shared.metrics import Metrics
 from workers.declaration import Handler
 from workers.deliver.call.spans import CallSpans
+from workers.deliver.error_text import error_text, masked_line
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
 from workers.deliver.run import EventOutcome, Run
@@ -118,10 +119,10 @@ class SettleStep:
 
 
 class _Decisions(Struct):
-    """What one settlement writes. `actions` counts events by the action and the cause of their log line."""
+    """What one settlement writes. `failed`: the events that failed, by the action and the cause of their log line."""
 
     counts: Counter[str]
-    actions: Counter[tuple[str, str]]
+    failed: dict[tuple[str, str], list[EventOutcome]]
     dead: list[NewFailure]
     later: list[ScheduledRetry]
 
@@ -170,10 +171,10 @@ class Settler:
                 continue
             # What is settled must never be settled again, whatever fails from here on.
             run.mark_settled(ended)
-            by, change = change.by, NO_CHANGE
+            asked, change = change, NO_CHANGE
             run.probe.observe_settlement(is_paused=settled.is_paused)
-            self._report(decisions)
-            self._log_pause(settled, by)
+            self._report(decisions, run)
+            self._log_pause(settled, asked, run)
         if stuck:
             raise stuck[0]
         run.settled_at = time.monotonic()
@@ -204,32 +205,45 @@ class Settler:
     def _decide(self, ended: Sequence[EventOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
         counts: Counter[str] = Counter()
-        actions: Counter[tuple[str, str]] = Counter()
+        failed: defaultdict[tuple[str, str], list[EventOutcome]] = defaultdict(list)
         dead: list[NewFailure] = []
         later: list[ScheduledRetry] = []
         for one in ended:
             decided = self._policy.decide(one)
             if isinstance(decided, ScheduledRetry):
-                actions["event_retried", _cause(one.outcome)] += 1
+                failed["event_retried", _cause(one.outcome)].append(one)
                 later.append(decided)
             elif decided is not None:
                 # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
-                actions["event_dead", _cause(one.outcome)] += 1
+                failed["event_dead", _cause(one.outcome)].append(one)
                 dead.append(decided)
             elif one.event is not None:
                 counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
-        return _Decisions(counts, actions, dead, later)
+        return _Decisions(counts, failed, dead, later)
 
-    def _report(self, decisions: _Decisions) -> None:
+    def _report(self, decisions: _Decisions, run: Run) -> None:
         for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
-        for (action, cause), number in decisions.actions.items():
-            log.warning("action=%s handler=%s events=%d cause=%s", action, self._handler.name, number, cause)
+        for (action, cause), ended in decisions.failed.items():
+            # Failures are settled at once, so that several have one text: that of the call that they shared.
+            text = error_text(ended[0].outcome, self._quotable(run, ended[0]))
+            error = f' error="{text}"' if text else ""
+            log.warning(
+                "action=%s handler=%s events=%d cause=%s%s", action, self._handler.name, len(ended), cause, error
+            )
 
-    def _log_pause(self, settled: SettleResult, by: str) -> None:
+    def _quotable(self, run: Run, ended: EventOutcome) -> Sequence[events.Event]:
+        """Return the events of which the error of this one may say something: those that the call was made with."""
+        if self._handler.batch:
+            return run.events
+        return [] if ended.event is None else [ended.event]
+
+    def _log_pause(self, settled: SettleResult, asked: PauseChange, run: Run) -> None:
         name, seconds = self._handler.name, settled.seconds
         if settled.change == "paused":
-            log.warning("action=handler_paused handler=%s seconds=%.0f by=%s", name, seconds, by)
+            text = masked_line(asked.reason, run.events)
+            error = f' error="{text}"' if text else ""
+            log.warning("action=handler_paused handler=%s seconds=%.0f by=%s%s", name, seconds, asked.by, error)
         elif settled.change == "resumed":
             log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
 

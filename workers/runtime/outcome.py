@@ -1,7 +1,8 @@
 """The outcome of an event at a handler: a frozen value that refers to no object of the handler.
 
 Texts of errors are truncated, because Redis stores them, and contain no local variables. They do contain the
-exception's message, so they belong in dead letters and never in a log line.
+exception's message, so they belong in dead letters, and in a log line only as `workers.deliver.error_text`
+masks them.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ class Failed:
     """The handler raised an exception. `error` is "Type: message", `traceback` begins with the handler's frames.
 
     `kind`: an "exception", its "timeout", "cancelled" (a CancelledError that was not ours) or "exit" (SystemExit).
-    `cause` is the type and the line ("ValueError at orders.py:12"): all that a log line may say (I9).
+    `cause` is the type and the line ("ValueError at orders.py:12"), which a log line may show as it is (I9).
     """
 
     error: str

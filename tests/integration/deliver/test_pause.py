@@ -76,8 +76,7 @@ def test_a_pause_stops_the_queue_at_its_first_event_and_costs_no_attempt(
     assert found is not None
     assert (found.by, found.reason, found.times, found.is_probing) == ("handler", "moving house", 1, False)
     assert 500 < found.seconds_left <= 600
-    assert "action=handler_paused handler=single seconds=600" in caplog.text
-    assert "moving house" not in caplog.text
+    assert 'action=handler_paused handler=single seconds=600 by=handler error="moving house"' in caplog.text
     assert harness.audit().balances
 
 

@@ -19,6 +19,7 @@ from shared import uncaught
 from workers.declaration import Handler
 from workers.deliver.call import timeout
 from workers.deliver.call.timeout import Alarm, Watchdog
+from workers.deliver.error_text import error_text
 from workers.runtime import outcome as outcomes
 from workers.runtime.outcome import Failed
 from workers.signals import HandlerTimeout
@@ -30,7 +31,7 @@ _HIDDEN: Final = frozenset((__file__, timeout.__file__, contextlib.__file__))
 
 
 class LifespanFailed(Exception):
-    """A handler's lifespan could not be opened. `cause` is the error's type and its line, all that a log may show."""
+    """A handler's lifespan could not be opened. `cause` is the error's type, its line and its masked text."""
 
     def __init__(self, handler: str, cause: str) -> None:
         self.handler = handler
@@ -178,4 +179,6 @@ def _watched(seconds: float) -> Any:
 def _cause(error: BaseException) -> str:
     outcome = outcomes.from_exception(error, hidden=_HIDDEN)
     # A lifespan that raises Retry, Pause or Reject has failed as with any other error.
-    return outcome.cause if isinstance(outcome, Failed) else type(error).__name__
+    cause = outcome.cause if isinstance(outcome, Failed) else type(error).__name__
+    text = error_text(outcome, ())
+    return f'{cause} error="{text}"' if text else cause

@@ -1,0 +1,99 @@
+"""What the log says of an error: its words, and nothing of a person (I9)."""
+
+import pytest
+
+from tests.unit.example_events import reply, report
+from workers.deliver.error_text import MAX_CHARACTERS, error_text
+from workers.runtime.outcome import (
+    DONE,
+    Failed,
+    InternalError,
+    Outcome,
+    Paused,
+    Rejected,
+    RetryRequested,
+    from_exception,
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        (RetryRequested(2.0, "shop is closed"), "shop is closed"),
+        (Rejected("no such order"), "no such order"),
+        (Paused(600.0, "moving house"), "moving house"),
+        (from_exception(ValueError("no such order")), "ValueError: no such order"),
+        (InternalError("ValueError: Grazzi", "", "exception", "ValueError"), ""),
+        (DONE, ""),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_what_a_handler_raised_or_said_is_shown_and_what_we_raised_is_not(outcome: Outcome, text: str) -> None:
+    assert error_text(outcome, [report()]) == text
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("no account for 35679000123", "no account for 356*****123"),
+        ("no account for +35679000123", "no account for +356*****123"),
+        ("no account for +356 7900 0123", "no account for +356 **** *123"),
+        ("no account for 356-7900-0123", "no account for 356-****-*123"),
+        ("nor for the other one, +49 (170) 1234567", "nor for the other one, +49 (17*) ****567"),
+        ("order 4711 of 2026-11-29, answered 404", "order 4711 of 2026-11-29, answered 404"),
+    ],
+)
+def test_phone_numbers_are_masked_however_they_are_written(said: str, text: str) -> None:
+    assert error_text(Rejected(said), [report()]) == text
+
+
+TEXT = 'Please\n"cancel" my order, I live in Msida'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        TEXT,
+        repr(TEXT),
+        TEXT[:20],
+        TEXT[10:],
+        TEXT.upper(),
+        f"input_value={TEXT[:12]!r}...{TEXT[-10:]!r}",
+    ],
+    ids=["whole", "repr", "beginning", "end", "upper case", "shortened"],
+)
+def test_no_piece_of_a_persons_text_is_shown(said: str) -> None:
+    shown = error_text(Rejected(f"cannot read {said} today"), [reply(message={"text": TEXT})])
+
+    assert shown.startswith("cannot read ")
+    assert shown.endswith(" today")
+    assert not any(word in shown.lower() for word in ("please", "cancel", "order", "msida"))
+
+
+def test_a_short_text_is_masked_where_it_is_a_word_and_cuts_no_other() -> None:
+    assert error_text(Rejected("cannot read 'an', not in a plan"), [reply(message={"text": "an"})]) == (
+        "cannot read '***', not in a plan"
+    )
+
+
+def test_in_a_batch_each_events_text_is_masked() -> None:
+    batch = [reply(), reply(message={"text": "I live in Msida"})]
+
+    assert error_text(Rejected("one of them: I live in Msida"), batch) == "one of them: ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("https://shop:s3cret@shop.example/orders refused", "https://***@shop.example/orders refused"),
+        ("https://us.example/callbacks/t0ken/status refused", "https://us.example/callbacks/***/status refused"),
+    ],
+)
+def test_secrets_in_urls_are_masked(said: str, text: str) -> None:
+    assert error_text(Rejected(said), []) == text
+
+
+def test_it_is_one_bounded_line_without_quotation_marks_of_its_own() -> None:
+    assert error_text(Rejected('one\n  "two"\x1b[31m'), []) == "one 'two'?[31m"
+    assert len(error_text(Rejected("x" * 1000), [])) == MAX_CHARACTERS
+    assert error_text(Failed("ValueError", "", "exception", "ValueError"), []) == "ValueError"
