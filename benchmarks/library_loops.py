@@ -22,6 +22,7 @@ from benchmarks import bodies
 from benchmarks.deployment import MeasurementFailed
 from callbacks import Event, ReportEvent
 from shared import events, wire
+from shared.disk import sync_data
 from workers import registry
 from workers.deliver.call.caller import Caller
 from workers.handlers.sql import schema, tables
@@ -55,7 +56,7 @@ def jsonl(batches: Sequence[Sequence[ReportEvent]]) -> None:
     with (folder / "events-loop.jsonl").open("ab", buffering=0) as file:
         for batch in batches:
             file.write("".join(event.to_json() + "\n" for event in batch).encode())
-            os.fdatasync(file.fileno())
+            sync_data(file.fileno())
 
 
 def sql(batches: Sequence[Sequence[ReportEvent]]) -> None:

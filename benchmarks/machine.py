@@ -5,6 +5,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from callbacks.cli.embedded_redis import find_server
+from shared.disk import sync_data
 
 _FSYNCS: Final = 200
 _WRITE_BYTES: Final = 4096
@@ -48,7 +50,7 @@ def describe(folder: Path) -> Machine:
     p50_ms, p99_ms = _fsync_ms(folder)
     output = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
     return Machine(
-        cores=len(os.sched_getaffinity(0)),
+        cores=_cores(),
         cpu=_cpu(),
         kernel=platform.release(),
         python=platform.python_version(),
@@ -92,12 +94,21 @@ def _cpu() -> str:
     return platform.machine()
 
 
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return cores
+
+
 def _fsync_ms(folder: Path) -> tuple[float, float]:
     took_ms: list[float] = []
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         for _ in range(_FSYNCS):
             file.write(bytes(_WRITE_BYTES))
             started = time.perf_counter()
-            os.fdatasync(file.fileno())
+            sync_data(file.fileno())
             took_ms.append((time.perf_counter() - started) * 1000)
     return statistics.median(took_ms), statistics.quantiles(took_ms, n=100)[98]

@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from shared.disk import allocate
+
 _DISK_BYTES: Final = 160 << 20
 # What the service writes in a few seconds.
 _LEFT_BYTES: Final = 1 << 20
@@ -34,7 +36,7 @@ def ballast(disk: Path) -> Iterator[Callable[[], None]]:
     """Leave little room on the disk, until what is given is called."""
     file = disk / "ballast"
     with file.open("wb") as opened:
-        os.posix_fallocate(opened.fileno(), 0, free_bytes(disk) - _LEFT_BYTES)
+        allocate(opened.fileno(), free_bytes(disk) - _LEFT_BYTES)
     try:
         yield file.unlink
     finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from ingest import log
+from shared import disk
 from shared.batches import now_ms
 from shared.errors import StoreUnavailable
 
@@ -204,21 +205,12 @@ def write_new(path: Path, content: bytes) -> None:
         with os.fdopen(opened, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(opened)
-        fsync_folder(path.parent)
+            disk.sync_file(opened)
+        disk.sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             path.unlink()
         raise
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable. Raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def error_name(exc: Exception) -> str:

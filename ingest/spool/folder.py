@@ -14,8 +14,9 @@ from typing import Final
 
 from ingest import log
 from ingest.group_commit import BatchEntry
-from ingest.spool.file import DiskUnavailable, SpoolMalformed, error_name, fsync_folder
+from ingest.spool.file import DiskUnavailable, SpoolMalformed, error_name
 from ingest.spool.spool import Spool, SpoolRow, pack
+from shared import disk
 from shared.errors import StoreUnavailable
 
 _NAME: Final = re.compile(r"spool-[0-9]+\.db")
@@ -139,7 +140,7 @@ class SpoolFolder:
         try:
             if not self.path.is_dir():
                 self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fsync_folder(self.path.parent)
+                disk.sync_folder(self.path.parent)
         except OSError as exc:
             raise DiskUnavailable(error_name(exc)) from exc
         for number in range(_MAX_SPOOLS):

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from shared import progress
+from shared import disk, progress
 
 # Positions of finished items, by the id of their job.
 Completions: TypeAlias = Mapping[str, frozenset[int]]
@@ -116,7 +116,7 @@ def _create_locked(path: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Allocated now: a page without room on the disk would end the process later.
-        os.posix_fallocate(descriptor, 0, _SIZE_BYTES)
+        disk.allocate(descriptor, _SIZE_BYTES)
         unnamed.rename(path)
     except OSError:
         os.close(descriptor)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import callbacks.disk
 from callbacks import Event, Pause, samples
 from shared import keys
 from tests.integration.handler_process import Process, lines, of_folder, written
@@ -94,13 +95,13 @@ def test_what_another_wrote_and_may_not_be_on_the_disk_is_brought_there_before_i
     dying.say(batch)
     dying.ended()
     accept_and_expand: list[str] = []
-    fdatasync = os.fdatasync
+    sync_data = callbacks.disk.sync_data
 
     def watched(opened: int) -> None:
         accept_and_expand.append(Path(f"/proc/self/fd/{opened}").readlink().name)
-        fdatasync(opened)
+        sync_data(opened)
 
-    monkeypatch.setattr(os, "fdatasync", watched)
+    monkeypatch.setattr(callbacks.disk, "sync_data", watched)
     writer = Writer(tmp_path, max_bytes=1 << 20)
     writer.write(batch)
     assert accept_and_expand == [of_folder(tmp_path)[0].name], "though there was nothing to write"
@@ -183,7 +184,7 @@ def test_a_disk_that_fails_at_the_fsync_has_the_lines_written_anew(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as failing:
-        failing.setattr(os, "fdatasync", fail)
+        failing.setattr(callbacks.disk, "sync_data", fail)
         with pytest.raises(Pause, match="Input/output error"):
             files.write(given[1:])
     assert ids(tmp_path) == [given[0].id], "what may not be on the disk is not known as kept"

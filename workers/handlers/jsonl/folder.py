@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from callbacks import disk
+
 GZIP_SUFFIX: Final = ".gz"
 _NAME: Final = re.compile(r"events-([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}\.[0-9]{3}Z)\.jsonl(\.gz)?")
 _STAMP: Final = "%Y-%m-%dT%H%M%S.%f"
@@ -79,14 +81,14 @@ def create_file(folder: Path, moment: datetime, *, after: str) -> tuple[Path, in
         )  # the clock was set back, or two files start in a millisecond
     path = folder / f"events-{name}.jsonl"
     opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-    sync_folder(folder)
+    disk.sync_folder(folder)
     return path, opened
 
 
 def reopen_file(path: Path) -> int:
     """Return a descriptor that appends to an existing file; sync its name. Raise OSError."""
     opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-    sync_folder(path.parent)  # the process that created it may have died before its sync
+    disk.sync_folder(path.parent)  # the process that created it may have died before its sync
     return opened
 
 
@@ -114,15 +116,6 @@ def find_open_file(paths: Sequence[Path]) -> Path | None:
         return paths[-1] if paths and not is_closed(paths[-1].stat()) else None
     except FileNotFoundError:
         return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the folder's names to the disk. Raise OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from callbacks import disk
 from workers.handlers.jsonl import folder
 
 log = logging.getLogger("callbacks.jsonl")
@@ -114,11 +115,11 @@ class GzipWorker:
                         return
                     target.flush()
                     shutil.copystat(path, unfinished)
-                    os.fsync(target.fileno())
+                    disk.sync_file(target.fileno())
                 unfinished.replace(packed)
             finally:
                 unfinished.unlink(missing_ok=True)
-        folder.sync_folder(self._directory)
+        disk.sync_folder(self._directory)
         path.unlink(missing_ok=True)
 
     def _copy(self, source: BinaryIO, target: BinaryIO) -> None:

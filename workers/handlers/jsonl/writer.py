@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from callbacks import Event
+from callbacks import Event, disk
 from workers.handlers.jsonl import folder, recent_ids
 from workers.handlers.jsonl.recent_ids import RecentIds
 
@@ -69,7 +69,7 @@ class Writer:
                 size += len(line)
             self._append(waiting, new)
             if self._needs_sync:
-                os.fdatasync(self._opened)
+                disk.sync_data(self._opened)
                 self._needs_sync = False
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Writer:
         try:
             while rest:
                 rest = rest[os.write(self._opened, rest) :]
-            os.fdatasync(self._opened)
+            disk.sync_data(self._opened)
         except BaseException:
             # The disk is full, or the handler timed out: remove what was written, complete lines too.
             os.ftruncate(self._opened, self._read_to)
@@ -134,7 +134,7 @@ class Writer:
         last = ""
         if self._path is not None:
             if self._needs_sync:
-                os.fdatasync(self._opened)
+                disk.sync_data(self._opened)
             folder.mark_closed(self._opened)
             last = folder.start_stamp(self._path)
         elif there := folder.list_files(self.directory):
