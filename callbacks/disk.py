@@ -1,5 +1,5 @@
-"""For handlers that write files: bring what is written to the disk, on Linux and on macOS."""
+"""For handlers that write files: whether a folder can be written, and how that comes to the disk."""
 
-from shared.disk import sync_data, sync_file, sync_folder
+from shared.disk import find_write_problem, sync_data, sync_file, sync_folder
 
-__all__ = ["sync_data", "sync_file", "sync_folder"]
+__all__ = ["find_write_problem", "sync_data", "sync_file", "sync_folder"]

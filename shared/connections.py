@@ -25,6 +25,12 @@ WORKER_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 
 _SENTINEL: Final = "+sentinel"
+# How Redis answers HELLO, or any other command, of a client that sent no password.
+_PASSWORD_ASKED: Final = (
+    "HELLO must be called with the client already authenticated",
+    "NOAUTH",
+    "Authentication required",
+)
 # By scheme: for a blocking client, and for asyncio.
 _CLASSES: Final[dict[str, tuple[Any, Any]]] = {
     "redis": (primary.PrimaryConnection, primary.AsyncPrimaryConnection),
@@ -114,6 +120,15 @@ def redact_url(url: str) -> str:
     parts = urlsplit(url)
     address = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{address}{parts.path}"
+
+
+def describe_error(error: BaseException, *, variable: str = "REDIS_URL") -> str:
+    """Return what an error of Redis says in one sentence without a full stop; `variable` has the URL."""
+    words = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if words.startswith(_PASSWORD_ASKED):
+        return f"Redis asks for a password: put it into {variable}, redis://:PASSWORD@host"
+    # What redis-py appends to it is the repr of its connection.
+    return words.partition(" : <")[0].rstrip(". ")
 
 
 def _options(url: str, timeout_seconds: float | None) -> dict[str, Any]:

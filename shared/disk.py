@@ -1,14 +1,17 @@
-"""What a system's disk is asked for, on Linux and on macOS, which lacks some of it under these names.
+"""What the disk is asked for, on Linux and on macOS, which lacks some of it under these names.
 
 On macOS `fsync` leaves data in the disk's own cache, from which a power failure can lose it: F_FULLFSYNC does not.
 """
 
+import errno
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
 _BLOCK_BYTES: Final = 1 << 16
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def allocate(descriptor: int, size_bytes: int) -> None:
@@ -41,6 +44,22 @@ def sync_folder(folder: Path) -> None:
         sync_file(opened)
     finally:
         os.close(opened)
+
+
+def find_write_problem(folder: Path) -> str:
+    """Return why no file can be written in the folder, or in the nearest one that exists above it; "" if one can.
+
+    It is tried, as permissions say nothing of a read-only file system, and nothing to root. No file stays. A full disk
+    is no such reason: it may have room by the time something is written.
+    """
+    try:
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            return f"{folder} cannot be written: {nearest} is not a folder"
+        with tempfile.TemporaryFile(dir=nearest):
+            return ""
+    except OSError as exc:
+        return "" if exc.errno in _FULL else f"{folder} cannot be written: {exc.strerror or exc}"
 
 
 def _sync_fully(descriptor: int) -> bool:

@@ -113,7 +113,7 @@ def configure() -> None:
 
     It is called before the settings are read, so that their errors can be logged. An invalid level is one of them.
     """
-    level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", ""), logging.INFO)
+    level = logging.getLevelNamesMapping().get(os.environ.get("CALLBACKS_LOG_LEVEL", "").strip().upper(), logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
     formatter = logging.Formatter(_FORMAT)
     formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"

@@ -119,6 +119,10 @@ def _one_of(*values: str) -> Callable[[str], str]:
     return parse
 
 
+def _level(value: str) -> str:
+    return _one_of("DEBUG", "INFO", "WARNING", "ERROR")(value.upper())
+
+
 def _names(value: str) -> tuple[str, ...]:
     names = tuple(filter(None, (part.strip() for part in value.split(","))))
     for name in names:
@@ -282,7 +286,7 @@ class Settings:
     log_level: str = _option(
         "CALLBACKS_LOG_LEVEL",
         "INFO",
-        _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
+        _level,
         "level of the service's own log on standard error: `DEBUG`, `INFO`, `WARNING` or `ERROR`",
     )
     log_file: str = _option(

@@ -61,7 +61,7 @@ def main() -> int:
         return EXIT_FAILURE
     except redis.RedisError as exc:
         # The supervisor requeues this process's job and restarts it.
-        log.warning("action=redis_unavailable queue=%s error=%s", options.queue, exc)
+        log.warning("action=redis_unavailable queue=%s error=%s", options.queue, connections.describe_error(exc))
         return EXIT_FAILURE
 
 

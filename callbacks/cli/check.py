@@ -3,6 +3,7 @@
 Exit 0: nothing is wrong (advice may remain). 1: something is wrong. It changes nothing.
 """
 
+import functools
 import os
 import shutil
 import sys
@@ -15,7 +16,8 @@ import msgspec
 import redis
 from msgspec import Struct
 
-from shared import connections, did_you_mean, durability, failing_loops, settings, unknown_settings
+from callbacks.cli import ops_address, ports
+from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
@@ -63,13 +65,15 @@ def _find_problems() -> Iterator[CheckResult]:
     for unknown in unknown_settings.find():
         yield CheckResult("wrong", str(unknown), "Correct the name: a variable that is not a setting changes nothing.")
     try:
-        loaded = settings.load()
+        # The handler `log` reads it by itself, below: without that handler nobody does.
+        loaded = settings.load(unused=("CALLBACKS_LOG_NUMBERS",))
     except ConfigurationError as exc:
         for problem in exc.problems:
             yield CheckResult("wrong", problem, "Correct the variable; `.env` in the current folder is read too.")
         return
     yield from _tokens(loaded.tokens)
     yield from _addresses(loaded)
+    yield from _listening(loaded)
     yield from _redis(loaded)
     yield from _spool(loaded)
     yield from _run_dir(loaded)
@@ -105,6 +109,24 @@ def _addresses(loaded: settings.Settings) -> Iterator[CheckResult]:
         yield CheckResult("ok", f"callbacks are accepted from {', '.join(map(str, loaded.allowed_ips))}")
     if loaded.trusted_proxies:
         yield CheckResult("ok", f"X-Forwarded-For is trusted from {', '.join(map(str, loaded.trusted_proxies))}")
+
+
+def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
+    """Try the addresses as `callbacks web` and `callbacks ops` do. One that is in use is one where they may run."""
+    web, ops = (
+        functools.partial(ports.bind, loaded.host, loaded.port),
+        functools.partial(ops_address.bind, loaded.ops_host, loaded.ops_port, password=loaded.ops_password),
+    )
+    for variable, bind in (("HOST", web), ("CALLBACKS_OPS_HOST", ops)):
+        try:
+            bind().close()
+        except ports.NoPort as exc:
+            if not exc.is_in_use:
+                yield CheckResult(
+                    "wrong", f"{variable}: {exc}", "Set an address of this machine, and a port that this user may use."
+                )
+        except ConfigurationError as exc:
+            yield CheckResult("wrong", str(exc), "Until then `callbacks ops` does not start.")
 
 
 def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
@@ -145,7 +167,7 @@ def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
     except redis.RedisError as exc:
         yield CheckResult(
             "wrong",
-            f"REDIS_URL: {url} cannot be used: {exc}",
+            f"REDIS_URL: {url} cannot be used: {connections.describe_error(exc)}",
             "Start Redis there, or correct the address, user or password.",
         )
     finally:
@@ -161,8 +183,7 @@ def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:
         )
         return
     folder = Path(loaded.spool_dir)
-    nearest = _nearest_existing(folder)
-    if problem := _unwritable(folder):
+    if problem := disk.find_write_problem(folder):
         yield CheckResult(
             "wrong",
             f"CALLBACKS_SPOOL_DIR: {problem}",
@@ -170,6 +191,7 @@ def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:
         )
         return
     yield CheckResult("ok", f"callbacks wait in {folder} while Redis is unavailable")
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free_bytes = shutil.disk_usage(nearest).free
     if free_bytes < loaded.spool_max_bytes:
         yield CheckResult(
@@ -180,24 +202,12 @@ def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:
 
 
 def _run_dir(loaded: settings.Settings) -> Iterator[CheckResult]:
-    if loaded.run_dir and (problem := _unwritable(Path(loaded.run_dir))):
+    if loaded.run_dir and (problem := disk.find_write_problem(Path(loaded.run_dir))):
         yield CheckResult(
             "advice",
             f"CALLBACKS_RUN_DIR: {problem}",
             "Make it writable for the workers, or set another; until then a killed worker's last events come twice.",
         )
-
-
-def _nearest_existing(folder: Path) -> Path:
-    """Return the folder, or the nearest existing one above it: missing folders are created at the start."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-
-
-def _unwritable(folder: Path) -> str:
-    nearest = _nearest_existing(folder)
-    if not nearest.is_dir():
-        return f"{folder} cannot be written: {nearest} is not a folder"
-    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{folder} cannot be written"
 
 
 def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
@@ -222,6 +232,8 @@ def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
             )
         if handler.location.startswith("workers.handlers.sql."):
             yield from _database(loaded.database_url)
+        if handler.location.startswith("workers.handlers.stream."):
+            yield from _stream()
 
 
 def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[CheckResult]:
@@ -267,3 +279,14 @@ def _database(url: str) -> Iterator[CheckResult]:
         )
     else:
         yield CheckResult("ok", f"DATABASE_URL: {address.redacted_url} can be used")
+
+
+def _stream() -> Iterator[CheckResult]:
+    from workers.handlers.stream.handler import EventStream  # noqa: PLC0415 # only if its handler is named
+
+    if problem := EventStream.from_environ(os.environ).find_problem():
+        yield CheckResult(
+            "wrong",
+            f"CALLBACKS_STREAM_URL: {problem}",
+            "Start Redis there, or correct the address, user or password; until then the handler's events wait.",
+        )

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from callbacks.cli import failure_options, terminal_text
-from callbacks.cli.command import Command
+from callbacks.cli.command import Command, Group
 from callbacks.cli.failure_options import Wanted
 from shared.did_you_mean import did_you_mean
 from workers.failures.failure import DeadLetter, DeadLetterSummary
@@ -18,7 +18,7 @@ from workers.failures.store import FailureStore
 from workers.handlers.mask import mask_number
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """List, show, replay or drop dead letters: events that a handler gave up on."""
 

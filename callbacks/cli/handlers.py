@@ -6,7 +6,7 @@ import click
 import redis
 
 from callbacks.cli import failure_options, handlers_table
-from callbacks.cli.command import Command
+from callbacks.cli.command import Command, Group
 from callbacks.cli.handlers_drain import drain
 from callbacks.cli.handlers_forget import forget
 from callbacks.cli.handlers_pause import pause_handler, resume_handler
@@ -17,7 +17,7 @@ from workers.admin import handler_catalog
 from workers.admin.handler_states import HandlerState, read_states
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @failure_options.json_option
 @click.pass_context
 def handlers(ctx: click.Context, *, as_json: bool) -> None:
@@ -43,7 +43,7 @@ def list_handlers(*, as_json: bool) -> None:
         try:
             known = read_states(client, found)
         except redis.RedisError as exc:
-            problem = f"{connections.redact_url(loaded.redis_url)} cannot be used: {exc}"
+            problem = f"{connections.redact_url(loaded.redis_url)} cannot be used: {connections.describe_error(exc)}"
         finally:
             client.close()
     rows = handlers_table.make_rows(found, known)

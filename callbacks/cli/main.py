@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 from dotenv import load_dotenv
 
+from callbacks.cli.command import Group
 from callbacks.distribution import DISTRIBUTION, Extra, MissingExtra, install_command
 from shared import library_parts
 from shared.library_parts import Name
@@ -63,7 +64,7 @@ _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 _FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "tail", "top"))
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 # click's signature
         return list(_COMMANDS)
 

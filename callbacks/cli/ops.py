@@ -1,18 +1,16 @@
 """`callbacks ops`: the operators' pages. Without a password they listen on the loopback address only."""
 
-import ipaddress
 import socket
 
 import click
 import uvicorn
 
-from callbacks.cli import ports, termination
+from callbacks.cli import ops_address, ports, termination
 from callbacks.cli.command import Command
 from callbacks.ops.app import create_app
 from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
-from shared.errors import ConfigurationError
 
 
 @click.command(cls=Command)
@@ -29,17 +27,10 @@ def ops(host: str | None, port: int | None) -> None:
     loaded = settings.load(needs=("REDIS_URL",))
     host = loaded.ops_host if host is None else host
     try:
-        listening = ports.listen(host, loaded.ops_port if port is None else port)
+        listening = ops_address.bind(host, loaded.ops_port if port is None else port, password=loaded.ops_password)
+        listening.listen(ports.BACKLOG)
     except ports.NoPort as exc:
         raise click.UsageError(str(exc)) from exc
-    if not loaded.ops_password and not _is_loopback(listening):
-        listening.close()
-        raise ConfigurationError(
-            [
-                f"CALLBACKS_OPS_PASSWORD is not set, and other machines can reach {host}, where events are shown. "
-                "Set it, or listen on 127.0.0.1"
-            ]
-        )
     click.echo(f"the operators' page: {ports.format_url(listening)}/")
     app = create_app(loaded)
     server = _Server(
@@ -77,7 +68,3 @@ class _Server(uvicorn.Server):
         """Close the streams, then stop."""
         self._streams.close()
         await super().shutdown(sockets)
-
-
-def _is_loopback(listening: socket.socket) -> bool:
-    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback

@@ -1,5 +1,6 @@
 """Ports: finding a free one, and listening on one before the server is started."""
 
+import errno
 import random
 import socket
 from pathlib import Path
@@ -15,7 +16,11 @@ _TRIES: Final = 200
 
 
 class NoPort(CallbacksError):
-    """The process cannot listen on this address."""
+    """The process cannot listen on this address. `is_in_use`: another process does, perhaps one of this service."""
+
+    def __init__(self, problem: str, *, is_in_use: bool = False) -> None:
+        self.is_in_use = is_in_use
+        super().__init__(problem)
 
 
 def free_port() -> int:
@@ -42,21 +47,39 @@ def kept_port(file: Path) -> int:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on the first address of `host`. Raises NoPort."""
+    listening = bind(host, port)
+    try:
+        listening.listen(BACKLOG)
+    except OSError as exc:
+        listening.close()
+        raise _no_port(host, port, exc) from exc
+    return listening
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that has the first address of `host`, and accepts nothing yet. Raises NoPort."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise NoPort(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeError) as exc:  # a name that is too long, or empty between two dots
+        raise _no_port(host, port, exc) from exc
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)
     except OSError as exc:
         listening.close()
-        raise NoPort(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+        raise _no_port(host, port, exc) from exc
     return listening
+
+
+def _no_port(host: str, port: int, exc: OSError | UnicodeError) -> NoPort:
+    words = exc.strerror if isinstance(exc, OSError) else None
+    return NoPort(
+        f"cannot listen on {host} port {port}: {words or exc}",
+        is_in_use=isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE,
+    )
 
 
 def format_url(listening: socket.socket) -> str:

@@ -7,11 +7,11 @@ import click
 import msgspec
 
 from callbacks.cli import failure_options, terminal_text
-from callbacks.cli.command import Command
+from callbacks.cli.command import Command, Group
 from workers.failures.failure_list import QUARANTINE
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """List, show, replay or drop callbacks that could not be read."""
 

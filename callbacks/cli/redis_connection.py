@@ -21,6 +21,8 @@ def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
     try:
         yield loaded, client
     except redis.RedisError as exc:
-        raise click.ClickException(f"{connections.redact_url(loaded.redis_url)} cannot be used: {exc}") from exc
+        raise click.ClickException(
+            f"{connections.redact_url(loaded.redis_url)} cannot be used: {connections.describe_error(exc)}"
+        ) from exc
     finally:
         client.close()

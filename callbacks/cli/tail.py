@@ -78,9 +78,11 @@ def tail(
     except BrokenPipeError:
         broken_pipe.discard_output()
     except redis.exceptions.NoPermissionError as exc:
-        raise click.ClickException(f"{redis_url} does not let us listen: {exc}. See deploy/redis/users.conf") from exc
+        raise click.ClickException(
+            f"{redis_url} does not let us listen: {connections.describe_error(exc)}. See deploy/redis/users.conf"
+        ) from exc
     except redis.RedisError as exc:
-        raise click.ClickException(f"{redis_url} cannot be used: {exc}") from exc
+        raise click.ClickException(f"{redis_url} cannot be used: {connections.describe_error(exc)}") from exc
 
 
 def _print_feed(

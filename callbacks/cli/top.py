@@ -97,7 +97,7 @@ def _print_once(reader: StatusReader, *, as_json: bool) -> None:
     try:
         found = reader.read()
     except redis.RedisError as exc:
-        raise click.ClickException(f"{reader.redis_url} cannot be used: {exc}") from exc
+        raise click.ClickException(f"{reader.redis_url} cannot be used: {connections.describe_error(exc)}") from exc
     if as_json:
         click.echo(msgspec.json.encode(to_json_object(found)))
         return

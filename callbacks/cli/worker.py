@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from callbacks.cli import termination
-from callbacks.cli.command import Command
+from callbacks.cli.command import Command, Group
 from shared import connections, logs, queues, settings, unknown_settings
 from shared.background import Background
 from shared.did_you_mean import did_you_mean
@@ -28,7 +28,7 @@ _SETTLE_SECONDS = 10.0
 _REDIS_TIMEOUT_SECONDS = 5.0
 
 
-@click.group()
+@click.group(cls=Group)
 def worker() -> None:
     """Worker processes: expand callbacks into events, deliver events to handlers."""
 

@@ -40,6 +40,21 @@ def test_redis_that_cannot_be_reached_without_showing_its_password(tmp_path: Pat
     assert "s3cret" not in ended.stdout + ended.stderr
 
 
+def test_redis_that_asks_for_a_password(start_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+    server = start_redis({"requirepass": "s3cret"})
+    url = f"redis://127.0.0.1:{server.port}/0"
+    asks = "cannot be used: Redis asks for a password: put it into"
+
+    environment = {**TOKENS, "REDIS_URL": url, "CALLBACKS_HANDLERS": "stream", "CALLBACKS_STREAM_URL": url}
+    checked = run("check", cwd=tmp_path, environment=environment)
+    listed = run("audit", cwd=tmp_path, environment=environment)
+
+    assert checked.returncode == listed.returncode == 1
+    assert f"REDIS_URL: {url} {asks} REDIS_URL, redis://:PASSWORD@host\n" in checked.stdout
+    assert "Redis asks for a password: put it into CALLBACKS_STREAM_URL, redis://:PASSWORD@host\n" in checked.stdout
+    assert f"{url} {asks} REDIS_URL" in listed.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -1,5 +1,6 @@
 """What is written comes to the disk on systems, such as macOS, that lack some of Linux's calls."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -95,6 +96,27 @@ def test_the_disks_own_cache_is_emptied_where_the_system_has_that(
         sync(file.fileno())
 
     assert called == (["full sync"] if is_supported else ["fsync"])
+
+
+def test_a_folder_is_tried_and_nothing_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert disk.find_write_problem(tmp_path / "new" / "folder") == ""
+    assert disk.find_write_problem(tmp_path / "file" / "below").endswith(f"{tmp_path}/file is not a folder")
+    assert disk.find_write_problem(Path("/proc/new")).startswith("/proc/new cannot be written: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("number", "is_problem"), [(errno.ENOSPC, False), (errno.EROFS, True)])
+def test_a_full_disk_is_not_a_folder_that_cannot_be_written(
+    number: int, is_problem: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+
+    assert bool(disk.find_write_problem(tmp_path)) == is_problem
 
 
 def test_no_other_module_of_the_product_syncs_or_allocates_by_itself() -> None:

@@ -60,6 +60,29 @@ def test_a_secret_is_taken_out_of_any_text_however_it_is_spelled() -> None:
         assert address.redact(f"no {spelled}, no") == "no ***, no"
 
 
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [("callbacks", "callbacks"), ("user", "p"), ("user", "password"), ("callbacks1", "callbacks1")],
+)
+def test_a_password_that_is_an_ordinary_word_cuts_no_other_word(user: str, password: str) -> None:
+    address = DatabaseUrl.parse(f"postgresql://{user}:{password}@h/x")
+    said = f'connection to port 5432 failed: FATAL: password authentication failed for user "{user}"'
+
+    assert address.redact(said) == said
+
+
+@pytest.mark.parametrize("password", ["p", "callbacks", "s3cr%3At%2Fp%25s"])
+def test_a_password_is_masked_where_it_is_the_password(password: str) -> None:
+    address = DatabaseUrl.parse(f"postgresql://callbacks:{password}@callbacks/callbacks")
+
+    assert address.redact(f"at postgresql://callbacks:{password}@callbacks/callbacks") == (
+        "at postgresql://callbacks:***@callbacks/callbacks"
+    )
+    assert address.redact(f"no option in user=callbacks password='{password}'") == (
+        "no option in user=callbacks password='***'"
+    )
+
+
 def test_a_wrong_one_stops_the_start_and_its_password_is_not_told() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", "from workers import registry; registry.load(['sql'])"],

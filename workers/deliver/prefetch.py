@@ -11,6 +11,7 @@ from typing import Any, Final
 import redis
 
 from shared import queues
+from shared.connections import describe_error
 from workers.declaration import Handler
 from workers.deliver.call.timeout import GRACE_SECONDS
 from workers.deliver.run import Run
@@ -71,7 +72,7 @@ class Prefetcher:
                 handler=self._handler.name,
             )
         except redis.RedisError as exc:
-            log.warning("action=redis_unavailable error=%s", exc)
+            log.warning("action=redis_unavailable error=%s", describe_error(exc))
             run.needs_another_run = True
             return []
         # When Redis falls back to an earlier state, jobs of the run wait in the queue again. What is in flight is not

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from callbacks import Event, ReplyEvent, ReportEvent, handler
+from callbacks import Event, ReplyEvent, ReportEvent, disk, handler
 from workers.handlers.mask import mask_event
 
 # The lines hold personal data: the service's group may read them, others may not.
@@ -44,6 +44,8 @@ class LineWriter:
             raise ValueError(f"CALLBACKS_LOG_FILE: {name!r} cannot be used: {exc.strerror}") from None
         if is_folder:
             raise ValueError(f"CALLBACKS_LOG_FILE: {name!r} is a folder, not a file")
+        if path is not None and (problem := _find_problem(path)):
+            raise ValueError(f"CALLBACKS_LOG_FILE: {problem}")
         return cls(path, masked=numbers == "masked")
 
     def write(self, events: Sequence[Event]) -> None:
@@ -55,6 +57,18 @@ class LineWriter:
             sys.stdout.buffer.flush()
         else:
             _append(self.path, data)
+
+
+def _find_problem(path: Path) -> str:
+    """Return why the file cannot be opened, "" if it can; a missing one is not created."""
+    try:
+        # A pipe without a reader must not be waited for.
+        os.close(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
+    except FileNotFoundError:
+        return disk.find_write_problem(path.parent)
+    except OSError as exc:
+        return f"{path} cannot be written: {exc.strerror}"
+    return ""
 
 
 def _append(path: Path, data: bytes) -> None:

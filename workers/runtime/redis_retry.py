@@ -8,6 +8,8 @@ from typing import Final, TypeVar
 
 import redis
 
+from shared.connections import describe_error
+
 log = logging.getLogger("callbacks.worker")
 
 T = TypeVar("T")
@@ -45,7 +47,7 @@ def retry_while_unavailable(call: Callable[[], T], *, is_stopping: Callable[[], 
             if stop_asked_at is not None and time.monotonic() - stop_asked_at >= STOP_WAIT_SECONDS:
                 raise
             if not is_waiting:
-                log.warning("action=redis_unavailable error=%s", exc)
+                log.warning("action=redis_unavailable error=%s", describe_error(exc))
             is_waiting = True
             time.sleep(_RETRY_SECONDS)
             continue

@@ -20,6 +20,7 @@ from rq.timeouts import BaseDeathPenalty
 from rq.worker import WorkerStatus
 
 from shared import queues
+from shared.connections import describe_error
 from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
@@ -155,7 +156,7 @@ class QueueWorker(SimpleWorker):
             except UNAVAILABLE as exc:
                 # If the lost answer held a popped job, the supervisor requeues it.
                 if not was_unavailable:
-                    log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, exc)
+                    log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, describe_error(exc))
                 was_unavailable = True
                 time.sleep(_RETRY_SECONDS)
                 continue
@@ -207,7 +208,7 @@ class QueueWorker(SimpleWorker):
                 self._transitions.requeue(execution, to="front", finished=self._journal.read())
             super().teardown()
         except redis.RedisError as exc:
-            log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, exc)
+            log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, describe_error(exc))
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:
         # If Redis fell back during the run, jobs that were settled are in the list of coalesced jobs again. Without
@@ -230,7 +231,7 @@ class QueueWorker(SimpleWorker):
         elif isinstance(error, StaleRun):
             log.warning("action=job_run_stale queue=%s job=%s", queue.name, job.id)
         elif error is not None and is_unavailable(error):
-            log.warning("action=redis_unavailable queue=%s error=%s", queue.name, error)
+            log.warning("action=redis_unavailable queue=%s error=%s", queue.name, describe_error(error))
             to_front = False
             time.sleep(_RETRY_SECONDS)
         elif error is not None and not isinstance(error, Unfinished):

@@ -217,9 +217,9 @@ def test_one_process_packs_at_a_time(tmp_path: Path) -> None:
     assert [path.suffix for path in of_folder(tmp_path)] == [".gz", ".gz", ".jsonl"]
 
 
-def test_a_folder_that_cannot_be_made_has_events_wait(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+def test_a_folder_that_can_no_longer_be_made_has_events_wait(tmp_path: Path) -> None:
     files = EventFiles.from_environ({"CALLBACKS_JSONL_DIR": str(tmp_path / "file" / "below")})
+    (tmp_path / "file").touch()
     with pytest.raises(Pause, match="below: Not a directory"):
         files.write(some(1))
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from callbacks import Event, Pause, ReplyEvent, ReportEvent, handler
+from callbacks import Event, Pause, ReplyEvent, ReportEvent, disk, handler
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.writer import Writer
 
@@ -53,6 +53,8 @@ class EventFiles:
             raise ValueError(f"CALLBACKS_JSONL_DIR: '{directory}' cannot be used: {exc.strerror}") from None
         if is_file:
             raise ValueError(f"CALLBACKS_JSONL_DIR: '{directory}' is a file, not a folder")
+        if problem := disk.find_write_problem(directory):
+            raise ValueError(f"CALLBACKS_JSONL_DIR: {problem}")
         size = given("CALLBACKS_JSONL_MAX_BYTES") or str(_DEFAULT_MAX_BYTES)
         if not re.fullmatch(r"[0-9]{1,15}", size) or not _MIN_BYTES <= int(size) <= _MAX_BYTES:
             raise ValueError(

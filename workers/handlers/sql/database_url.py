@@ -4,6 +4,7 @@ No message made here contains the password, not even if the value is not a URL.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _SQLITE: Final = ("sqlite", "sqlite+pysqlite")
 # The file holds personal data: the service's group may read it, others may not.
 _FILE_MODE: Final = 0o640
 _FOLDER_MODE: Final = 0o750
+# A shorter secret may be a part of any word.
+_UNMISTAKABLE_CHARACTERS: Final = 8
 
 
 def read_url(environ: Mapping[str, str]) -> str:
@@ -91,13 +94,21 @@ class DatabaseUrl:
         return bare.render_as_string(hide_password=True)
 
     def redact(self, text: str) -> str:
-        """Return `text` without the URL's secrets, in plain or percent-encoded form."""
+        """Return `text` without the URL's secrets, in plain or percent-encoded form.
+
+        What may be an ordinary word or a name too, such as the user's, is masked only where it is the password: in a
+        URL, or after password=.
+        """
         secrets = [str(value) for key, value in self.url.query.items() if "pass" in key]
         if self.url.password:
             secrets.append(self.url.password)
+        public = {self.url.username, self.url.host, self.url.database}
         for secret in filter(None, secrets):
-            for spelled in (secret, quote(secret, safe=""), quote_plus(secret)):
-                text = text.replace(spelled, "***")
+            for spelled in {secret, quote(secret, safe=""), quote_plus(secret)}:
+                if len(secret) >= _UNMISTAKABLE_CHARACTERS and not secret.isalpha() and secret not in public:
+                    text = text.replace(spelled, "***")
+                found = re.escape(spelled)
+                text = re.sub(rf"(://[^\s/@]*?:){found}(?=@)|(pass\w*\s*=\s*['\"]?){found}(?!\w)", r"\1\2***", text)
         return text
 
 

@@ -8,6 +8,7 @@ An entry has the fields `id`, `kind` and `event` (the JSON of the event). A repe
 others came in between. While that Redis is unavailable, full or read-only, the queue pauses.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -31,6 +32,9 @@ _PAUSE_SECONDS: Final = 3.0
 _LONG_PAUSE_SECONDS: Final = 30.0
 # Longer than the time-outs for connecting (3 s) and for one reply (30 s).
 _TIMEOUT_SECONDS: Final = 60
+# For one reply to `callbacks check`.
+_CHECK_SECONDS: Final = 5.0
+_NO_URL: Final = "neither CALLBACKS_STREAM_URL nor REDIS_URL is set"
 
 
 class EventStream:
@@ -74,7 +78,7 @@ class EventStream:
     def add(self, events: Sequence[Event]) -> None:
         """Add the events. Raise Pause while Redis accepts none."""
         if not self._url:
-            raise Pause(_LONG_PAUSE_SECONDS, "neither CALLBACKS_STREAM_URL nor REDIS_URL is set")
+            raise Pause(_LONG_PAUSE_SECONDS, _NO_URL)
         if self._client is None:
             self._client = connections.connect(self._url)
         try:
@@ -93,9 +97,22 @@ class EventStream:
         if client is not None:
             client.connection_pool.disconnect()
 
+    def find_problem(self) -> str:
+        """Return why its Redis cannot be used, in the words of a pause; "" if it can."""
+        if not self._url:
+            return _NO_URL
+        try:
+            with contextlib.closing(connections.connect(self._url, timeout_seconds=_CHECK_SECONDS)) as client:
+                client.ping()
+        except (redis.RedisError, OSError) as exc:
+            return f"{connections.redact_url(self._url)}: {self._describe(exc)}"
+        return ""
+
+    def _describe(self, error: Exception) -> str:
+        return connections.describe_error(error, variable="CALLBACKS_STREAM_URL")
+
     def _pause(self, error: Exception) -> Pause:
-        where = connections.redact_url(self._url)
-        words = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        where, words = connections.redact_url(self._url), self._describe(error)
         if isinstance(error, redis.ResponseError) and words.startswith("WRONGTYPE"):
             words = words.removeprefix("WRONGTYPE ").strip()
             return Pause(_LONG_PAUSE_SECONDS, f"CALLBACKS_STREAM_KEY: {self._key!r} at {where}: {words}")

@@ -1,0 +1,172 @@
+"""`callbacks check` says of a wrong setting what the process that reads it says at its start, for each setting."""
+
+import dataclasses
+import importlib
+import socket
+from pathlib import Path
+
+import pytest
+import uvicorn
+from click.testing import CliRunner
+
+from callbacks import Pause, samples
+from callbacks.cli.main import main
+from shared import logs, settings
+from shared.settings import Settings
+from workers import registry
+from workers.declaration import HandlerError
+from workers.handlers.stream.handler import EventStream
+
+# Nothing listens there, so nothing but the wrong value can be the cause.
+REDIS = "redis://127.0.0.1:1/0"
+BASE = {"REDIS_URL": REDIS, "CALLBACKS_TOKENS": "acme=a-long-enough-token"}
+FORWARD = {"CALLBACKS_FORWARD_URL": "https://crm.example/", "CALLBACKS_FORWARD_SECRETS": "none"}
+
+# By variable: a value that cannot work, and which command or handler reads it.
+WRONG = [
+    ("PORT", "80000", "web"),
+    ("HOST", "192.0.2.1", "web"),
+    ("HOST", "two..dots", "web"),
+    ("WEB_CONCURRENCY", "0", "web"),
+    ("REDIS_URL", "localhost", "web"),
+    ("CALLBACKS_TOKENS", "nameless", "web"),
+    ("CALLBACKS_ALLOWED_IPS", "somewhere", "web"),
+    ("CALLBACKS_TRUSTED_PROXIES", "somewhere", "web"),
+    ("CALLBACKS_MAX_BODY_BYTES", "1", "web"),
+    ("CALLBACKS_BODY_TIMEOUT_SECONDS", "0", "web"),
+    ("CALLBACKS_DURABILITY", "always", "web"),
+    ("CALLBACKS_SPOOL_MAX_BYTES", "1", "web"),
+    ("CALLBACKS_DEDUPE_SECONDS", "0", "worker expand"),
+    ("CALLBACKS_HANDLERS", "sql+log", "worker deliver"),
+    ("CALLBACKS_QUARANTINE_MAX_BYTES", "1", "worker expand"),
+    ("CALLBACKS_DEAD_LETTER_MAX_BYTES", "1", "worker expand"),
+    ("CALLBACKS_LOG_LEVEL", "lots", "worker expand"),
+    ("CALLBACKS_OPS_HOST", "0.0.0.0", "ops"),
+    ("CALLBACKS_OPS_HOST", "192.0.2.1", "ops"),
+    ("CALLBACKS_OPS_PASSWORD", "short", "ops"),
+    ("CALLBACKS_OPS_PORT", "80000", "ops"),
+    ("DATABASE_URL", "mysql://u@h/x", "sql"),
+    ("CALLBACKS_STREAM_URL", "localhost", "stream"),
+    ("CALLBACKS_STREAM_KEY", "rq:mine", "stream"),
+    ("CALLBACKS_STREAM_MAXLEN", "0", "stream"),
+    ("CALLBACKS_JSONL_DIR", "file", "jsonl"),
+    ("CALLBACKS_JSONL_DIR", "file/folder", "jsonl"),
+    ("CALLBACKS_JSONL_DIR", "/proc/folder", "jsonl"),
+    ("CALLBACKS_JSONL_MAX_BYTES", "1", "jsonl"),
+    ("CALLBACKS_JSONL_GZIP", "maybe", "jsonl"),
+    ("CALLBACKS_FORWARD_URL", "ftp://crm.example/", "forward"),
+    ("CALLBACKS_FORWARD_SECRETS", "abc", "forward"),
+    ("CALLBACKS_LOG_FILE", "folder", "log"),
+    ("CALLBACKS_LOG_FILE", "file/log", "log"),
+    ("CALLBACKS_LOG_FILE", "/proc/log/file", "log"),
+    ("CALLBACKS_LOG_NUMBERS", "some", "log"),
+]
+# The processes start without these folders, and say so while they run.
+ONLY_ADVICE = ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")
+# What each built-in handler keeps of its settings, by its module.
+CACHES = {"log": "_writer", "jsonl.handler": "_files", "stream.handler": "_stream"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for row in settings.table_rows():
+        monkeypatch.delenv(row.variable, raising=False)
+    # The commands run in this process: they leave its log alone, and none may serve.
+    monkeypatch.setattr(logs, "configure", lambda: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_args, **_options: pytest.fail("it has started"))
+    for module, cache in CACHES.items():
+        getattr(importlib.import_module(f"workers.handlers.{module}"), cache).cache_clear()
+    return tmp_path
+
+
+def check(environ: dict[str, str]) -> str:
+    ended = CliRunner().invoke(main, ["check"], env=environ)
+    assert ended.exit_code == 1, ended.output
+    return ended.output
+
+
+def start(reader: str, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what the start of a process says is wrong, for a handler what each of its workers says."""
+    if reader in registry.installed_names():
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(HandlerError) as refused:
+            registry.load([reader])
+        return list(refused.value.problems)
+    ended = CliRunner().invoke(main, reader.split(), env=environ)
+    assert ended.exit_code == 2, ended.output
+    found = [line.partition(": ") for line in ended.output.splitlines()]
+    return [problem for prefix, _, problem in found if prefix in ("callbacks", "Error")]
+
+
+@pytest.mark.parametrize(("variable", "value", "reader"), WRONG, ids=lambda value: value or "empty")
+def test_check_says_what_the_process_says(
+    variable: str, value: str, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_handler = reader in registry.installed_names()
+    environ = {**BASE, **(FORWARD if reader == "forward" else {}), variable: value}
+    if is_handler:
+        environ["CALLBACKS_HANDLERS"] = reader
+
+    problems = start(reader, environ, monkeypatch)
+
+    assert any(variable in problem or value in problem for problem in problems)
+    said = check(environ)
+    for problem in problems:
+        assert problem in said
+
+
+def test_each_setting_is_tried() -> None:
+    variables = {field.metadata["variable"] for field in dataclasses.fields(Settings)}
+
+    assert {variable for variable, _, _ in WRONG} | set(ONLY_ADVICE) == variables
+
+
+@pytest.mark.parametrize("variable", ONLY_ADVICE)
+def test_a_folder_that_no_user_could_make_is_named(variable: str) -> None:
+    assert f"{variable}: /proc/folder cannot be written: No such file" in check({**BASE, variable: "/proc/folder"})
+
+
+def test_check_creates_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+
+    check({**BASE, "CALLBACKS_HANDLERS": "log,jsonl", "CALLBACKS_LOG_FILE": "logs/events", "CALLBACKS_JSONL_DIR": "e"})
+
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_address_that_is_in_use_is_not_wrong_as_the_service_may_run_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        assert "cannot listen" not in check({**BASE, "PORT": port, "CALLBACKS_OPS_PORT": port})
+
+
+def test_a_stream_that_cannot_be_reached_is_wrong_in_the_words_of_the_handlers_pause() -> None:
+    environ = {**BASE, "CALLBACKS_HANDLERS": "stream", "CALLBACKS_STREAM_URL": "redis://:s3cret@127.0.0.1:1/2"}
+    with pytest.raises(Pause) as paused:
+        EventStream.from_environ(environ).add([samples.report()])
+
+    said = check(environ)
+
+    assert f"✗ CALLBACKS_STREAM_URL: {paused.value.reason}\n" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("level", ["debug", "Warning", "ERROR"])
+def test_a_log_level_is_read_without_regard_to_case(level: str) -> None:
+    assert settings.load({"CALLBACKS_LOG_LEVEL": level}).log_level == level.upper()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["wrker"], "worker"), (["handlers", "purg"], "purge"), (["dead", "lst"], "list"), (["Check"], "check")],
+)
+def test_a_misspelt_command_is_refused_with_the_one_that_was_meant(words: list[str], meant: str) -> None:
+    ended = CliRunner().invoke(main, words)
+
+    assert ended.exit_code == 2
+    assert f"No such command {words[-1]!r}. Did you mean {meant!r}?" in ended.output
