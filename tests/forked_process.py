@@ -114,7 +114,7 @@ def _reset_process(*, keep: set[int], environment: Mapping[str, str]) -> None:
     """Make this fork what a started process is: no files and no signal handlers of its parent's."""
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+    for signum in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDWR)
