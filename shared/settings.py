@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from callbacks import service_links
 from shared import connections
 from shared.errors import ConfigurationError
 
@@ -399,6 +400,8 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def _read_variable(environ: Mapping[str, str], variable: str) -> str | None:
     """Return the value of `variable`, or of its file. Raises ValueError, whose message has no secret."""
     given = environ.get(variable)
+    if given is not None and service_links.is_service_link(variable, environ):
+        given = None
     file = environ.get(f"{variable}_FILE", "").strip() if variable in _FROM_FILE else ""
     if not file:
         return given

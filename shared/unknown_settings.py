@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from callbacks import service_links
 from shared import did_you_mean, settings
 
 log = logging.getLogger("callbacks.settings")
@@ -37,11 +38,6 @@ _FORWARD: Final = "CALLBACKS_FORWARD_"
 _FORWARD_NAME: Final = re.compile(rf"{_FORWARD}(?:[A-Z0-9][A-Z0-9_]{{0,54}}?_)?(?:{'|'.join(FORWARD_OPTIONS)})")
 _NEARLY_OURS: Final = re.compile(r"CALL?_?BACKS?_.*", re.IGNORECASE)
 _PREFIX: Final = re.compile(r"CALL?_?BACKS?_(?:FORWARD_)?", re.IGNORECASE)
-# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_SERVICE_LINK: Final = re.compile(
-    r"([A-Z0-9_]+?)_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
-)
-_PORT_OF_A_SERVICE: Final = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
 class UnknownSetting(msgspec.Struct, frozen=True):
@@ -63,7 +59,11 @@ def find(environ: Mapping[str, str] | None = None) -> list[UnknownSetting]:
     known = [row.variable for row in settings.table_rows()]
     found: list[UnknownSetting] = []
     for variable in sorted(environ):
-        if not _NEARLY_OURS.fullmatch(variable) or variable in known or _is_service_link(variable, environ):
+        if (
+            not _NEARLY_OURS.fullmatch(variable)
+            or variable in known
+            or service_links.is_service_link(variable, environ)
+        ):
             continue
         if not variable.startswith(_FORWARD):
             found.append(UnknownSetting(variable, _closest(variable, known)))
@@ -85,14 +85,3 @@ def log_warnings() -> None:
     """Write a warning to the log for each variable of this process's environment that is a misspelt setting."""
     for setting in find():
         log.warning("action=setting_unknown variable=%s: %s", setting.variable, setting)
-
-
-def _is_service_link(variable: str, environ: Mapping[str, str]) -> bool:
-    """Return whether Kubernetes made the variable: its Service then has a host, and its port is an address."""
-    match = _SERVICE_LINK.fullmatch(variable)
-    if match is None:
-        return False
-    if variable.endswith("_PORT") and not variable.endswith("_SERVICE_PORT") and "_TCP_" not in variable:
-        return _PORT_OF_A_SERVICE.fullmatch(environ[variable]) is not None
-    service = re.split(r"_(?:SERVICE_HOST|SERVICE_PORT|PORT)(?:_|$)", variable, maxsplit=1)[0]
-    return f"{service}_SERVICE_HOST" in environ

@@ -157,6 +157,7 @@ def test_what_kubernetes_says_of_a_service_of_that_name_is_not_ours() -> None:
         "CALLBACKS_FORWARD_SERVICE_HOST": "10.0.0.1",
         "CALLBACKS_FORWARD_SERVICE_PORT_HTTP": "80",
         "CALLBACKS_FORWARD_PORT": "tcp://10.0.0.1:80",
+        "CALLBACKS_FORWARD_WEB_SERVICE_HOST": "10.0.0.1",
         "CALLBACKS_FORWARD_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
     }
 

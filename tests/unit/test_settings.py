@@ -125,6 +125,11 @@ def test_a_wrong_redis_url_is_not_repeated_as_it_may_hold_a_password() -> None:
     assert "redis://" in problem
 
 
+def test_what_kubernetes_says_of_a_service_named_like_a_setting_is_not_its_value() -> None:
+    links = {"CALLBACKS_OPS_SERVICE_HOST": "10.0.0.8", "CALLBACKS_OPS_PORT": "tcp://10.0.0.8:8090"}
+    assert settings.load(links) == settings.load({})
+
+
 def test_all_mistakes_are_reported_at_once() -> None:
     messages = problems(
         {"PORT": "x", "CALLBACKS_DURABILITY": "y", "CALLBACKS_HANDLERS": "z!"}, "REDIS_URL", "CALLBACKS_TOKENS"

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import httpx
 
-from callbacks import ReplyEvent, ReportEvent
+from callbacks import ReplyEvent, ReportEvent, service_links
 from workers.handlers.forward import addresses, options, signature
 
 PREFIX: Final = "CALLBACKS_FORWARD_"
@@ -32,9 +32,6 @@ TIMEOUT_SECONDS: Final = 20.0
 CONCURRENCY: Final = 32
 
 _VARIABLE: Final = re.compile(rf"{PREFIX}(?:([A-Z0-9][A-Z0-9_]{{0,54}}?)_)?({'|'.join(options.PARSERS)})")
-# Kubernetes sets these in every container of a namespace that has a Service named callbacks-forward….
-_SERVICE_LINK: Final = re.compile(rf"{PREFIX}(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT)|PORT)(?:_[A-Z0-9_]+)?")
-
 
 # The options that say which events a target gets. All processes that know the handlers read them.
 _HANDLER_OPTIONS: Final = ("KINDS", "STATUSES", "CHANNELS", "SOURCES", "FINAL", "TIMEOUT_SECONDS", "CONCURRENCY")
@@ -116,7 +113,7 @@ def _group_variables(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, st
     given: dict[str, dict[str, str]] = {}
     problems: list[str] = []
     for variable, value in sorted(environ.items()):
-        if not variable.startswith(PREFIX) or not value.strip() or _SERVICE_LINK.fullmatch(variable):
+        if not variable.startswith(PREFIX) or not value.strip() or service_links.is_service_link(variable, environ):
             continue
         match = _VARIABLE.fullmatch(variable)
         if match is None:
