@@ -9,11 +9,11 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     worker_killed       a worker did not end in time after a stop, and was killed
     worker_misconfigured
                         a worker cannot work, because the configuration or its handler is wrong: error=; it is
-                        restarted, in the end once a minute. If that is so of all workers from the start, the supervisor
-                        stops with exit code 2
+                        restarted, at last once a minute. If no worker could work since the start, the supervisor stops
+                        with exit code 2
     handler_import_failed
-                        an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those that it brought when
-                        it last could: their events go to their queues and wait there; other handlers are not affected
+                        an entry of CALLBACKS_HANDLERS cannot be imported: error=; handlers= those of its last import,
+                        whose events wait in their queues; other handlers are not affected
     redis_unavailable   Redis does not answer or cannot write now; logged once, and retried
     redis_available     Redis answers again, and what waited for it is written
     journal_not_created
@@ -21,7 +21,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         last events are delivered again
     journal_unreadable, journal_not_removed
                         the completion journal of a dead worker cannot be read, or not be removed; it is skipped
-    job_requeued        a dead worker's job is in its queue again, or one that fell back with Redis to an earlier state
+    job_requeued        a dead worker's job is in its queue again, or one that Redis restored in an earlier state
     job_claimed_elsewhere, job_run_stale
                         a job was given to another worker meanwhile; this run of it changes nothing more
     job_end_unconfirmed
@@ -68,7 +68,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         the `jsonl` handler removed the end of a line that a killed process left: file= bytes=
     gzip_failed         the `jsonl` handler could not compress its closed files, and retries: folder= error=
     forward_unsigned    the `forward` handler does not sign requests to a target, as configured: handler= target=
-    traces_off          OpenTelemetry's variables ask for traces, and there are none: missing= a package, or error=
+    traces_off          OpenTelemetry's variables ask for traces, which cannot be sent: missing= a package, or error=
     traces_trouble      OpenTelemetry reports a problem, such as a collector that does not answer: where= in its code;
                         logged once a minute, with the count
     signed_in, signed_out
