@@ -311,7 +311,7 @@ class SettingRow:
 
 
 # The secrets that may be in a file instead, as containers and systemd provide them.
-_FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD"))
+FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD"))
 # An empty value of these has a meaning; of all others it is the same as none.
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
@@ -322,7 +322,7 @@ def table_rows() -> tuple[SettingRow, ...]:
     for field in dataclasses.fields(Settings):
         variable = field.metadata["variable"]
         rows.append(SettingRow(variable, field.metadata["shown_default"], field.metadata["help"]))
-        if variable in _FROM_FILE:
+        if variable in FROM_FILE:
             rows.append(SettingRow(f"{variable}_FILE", "none", f"file that holds `{variable}`"))
     return tuple(rows)
 
@@ -402,7 +402,7 @@ def _read_variable(environ: Mapping[str, str], variable: str) -> str | None:
     given = environ.get(variable)
     if given is not None and service_links.is_service_link(variable, environ):
         given = None
-    file = environ.get(f"{variable}_FILE", "").strip() if variable in _FROM_FILE else ""
+    file = environ.get(f"{variable}_FILE", "").strip() if variable in FROM_FILE else ""
     if not file:
         return given
     if given is not None and given.strip():

@@ -17,14 +17,18 @@ def start(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
+    errors_only: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start `command`. Its standard output and error go to `output`, or where ours go."""
+    """Start `command`. Its standard output and error go to `output`, or where ours go.
+
+    With `errors_only` its standard output is discarded.
+    """
     return subprocess.Popen(  # noqa: S603 # commands of this package
         tied_to_parent(command),
         cwd=cwd,
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,
-        stdout=output,
+        stdout=subprocess.DEVNULL if errors_only else output,
         stderr=None if output is None else subprocess.STDOUT,
         # Ctrl-C in the terminal goes to the whole process group: here only to us, and we stop the others in order.
         start_new_session=True,

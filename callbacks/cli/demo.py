@@ -133,6 +133,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
     log_file, ledger_file = (folder / "events.jsonl").resolve(), folder / "ledger.jsonl"
     environment = {
         "HOST": "127.0.0.1",
+        "PORT": str(port),
         "WEB_CONCURRENCY": "1",
         "CALLBACKS_TOKENS": f"{_SOURCE}={token}",
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
@@ -148,7 +149,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
         "CALLBACKS_BODY_TIMEOUT_SECONDS": "",
     }
     console = Console(stderr=True)
-    service = Service(folder, port=port, environment=environment, quiet=True)
+    service = Service(folder, url=f"http://127.0.0.1:{port}", environment=environment, quiet=True)
     with ExitStack() as stack:
         with console.status("starting Redis, the web process and the workers"):
             stack.enter_context(service)

@@ -1,14 +1,12 @@
 """`callbacks dev`: the whole service with its own Redis, until Ctrl-C; it prints every event as it arrives.
 
-Its data, the token in the URLs and its addresses stay in the folder between runs. Of the settings, it sets only what
-belongs to this machine and this folder; all others are as the user set them.
+Its data, the token in the URLs and its addresses stay in the folder between runs.
 """
 
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
@@ -17,13 +15,13 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from callbacks.cli import check, folder_lock, kept_secret, ports, running_dev, termination
+from callbacks.cli import dev_environment, folder_lock, handlers_check, running_dev, termination
 from callbacks.cli.command import Command
+from callbacks.cli.dev_environment import DevEnvironment
 from callbacks.cli.event_line import format_event
 from callbacks.cli.running_dev import RunningDev
 from callbacks.cli.service import Service
-from shared import settings
-from workers import registry
+from shared.settings import Settings
 
 _POLL_SECONDS: Final = 0.1
 
@@ -58,53 +56,44 @@ def _public_url(_context: click.Context, _option: click.Parameter, value: str | 
 )
 def dev(*, port: int | None, folder: Path, public_url: str | None) -> None:
     """Run everything on this machine until Ctrl-C: Redis, web process, workers."""
-    loaded = settings.load()
-    loaded = replace(loaded, handlers=tuple(dict.fromkeys(("log", *loaded.handlers))))
-    registry.load(loaded.handlers)
-    # Without Redis, which is not started yet.
-    for finding in check.find_handlers_problems(replace(loaded, redis_url="")):
-        if finding.state != "ok":
-            check.show(finding)
-    port = port or loaded.port
+    loaded = dev_environment.load(port=port)
     try:
-        ports.listen("127.0.0.1", port).close()
         with termination.on_signal(), folder_lock.lock(folder, owner="dev"):
-            _run(loaded, port=port, folder=folder, public_url=public_url)
+            _run(loaded, folder=folder, public_url=public_url)
     except termination.Terminated:
         click.echo(f"Stopped. The data stay in {folder}")
         sys.exit(0)
 
 
-def _run(loaded: settings.Settings, *, port: int, folder: Path, public_url: str | None) -> NoReturn:
-    token = kept_secret.read(folder / "token")
-    log_file = (folder / "events.jsonl").resolve()
+def _run(loaded: Settings, *, folder: Path, public_url: str | None) -> NoReturn:
+    environment = dev_environment.make(loaded, folder)
+    for remark in environment.remarks:
+        click.echo(remark)
+    log_file = Path(environment.variables["CALLBACKS_LOG_FILE"])
     log_file.touch()
-    ops_port = _ops_port(loaded, folder)
-    handlers = ",".join(loaded.handlers)
-    environment = {
-        "HOST": "127.0.0.1",
-        "CALLBACKS_OPS_HOST": "127.0.0.1",
-        "CALLBACKS_TOKENS": f"dev={token}",
-        "CALLBACKS_ALLOWED_IPS": _allowed_ips(),
-        "CALLBACKS_HANDLERS": handlers,
-        "CALLBACKS_LOG_FILE": str(log_file),
-        "CALLBACKS_SPOOL_DIR": str(folder / "spool"),
-        "CALLBACKS_RUN_DIR": str(folder / "run"),
-        "CALLBACKS_LOG_LEVEL": os.environ.get("CALLBACKS_LOG_LEVEL") or "WARNING",
-        "CALLBACKS_DURABILITY": os.environ.get("CALLBACKS_DURABILITY") or "fsync",
-    }
-    with (
-        log_file.open(encoding="utf-8") as lines,
-        Service(folder, port=port, environment=environment, quiet=False, ops_port=ops_port) as service,
-    ):
+
+    def check_handlers(variables: Mapping[str, str]) -> None:
+        report = handlers_check.run(variables, file=folder / "handlers.json")
+        handlers_check.show(report)
+        if not report.is_usable:
+            sys.exit(1)
+
+    service = Service(
+        folder,
+        url=environment.url,
+        ops_url=environment.ops_url,
+        environment=environment.variables,
+        quiet=False,
+        prepare=check_handlers,
+    )
+    with log_file.open(encoding="utf-8") as lines, service:
         lines.seek(0, os.SEEK_END)
         url_file = folder / "redis-url"
         url_file.touch(mode=0o600)
         url_file.write_text(service.redis.url)
-        local_url = f"http://127.0.0.1:{port}/callbacks/{token}"
-        running = running_dev.RunningDev(service.redis.url, handlers, local_url)
+        running = RunningDev(service.redis.url, environment.handlers, environment.callbacks_url)
         running_dev.write(folder, running)
-        _print_urls(running, public_url=public_url, ops_port=ops_port, url_file=url_file)
+        print_urls(environment, public_url=public_url, url_file=url_file)
         while True:
             for line in _read_new_lines(lines):
                 click.echo(format_event(msgspec.json.decode(line)))
@@ -112,31 +101,28 @@ def _run(loaded: settings.Settings, *, port: int, folder: Path, public_url: str 
             time.sleep(_POLL_SECONDS)
 
 
-def _ops_port(loaded: settings.Settings, folder: Path) -> int:
-    if os.environ.get("CALLBACKS_OPS_PORT") and loaded.ops_port:
-        ports.listen("127.0.0.1", loaded.ops_port).close()
-        return loaded.ops_port
-    return ports.kept_port(folder / "ops-port")
-
-
-def _allowed_ips() -> str:
-    return ",".join(filter(None, (os.environ.get("CALLBACKS_ALLOWED_IPS"), "127.0.0.1", "::1")))
-
-
-def _print_urls(running: RunningDev, *, public_url: str | None, ops_port: int, url_file: Path) -> None:
-    local = running.callbacks_url
+def print_urls(environment: DevEnvironment, *, public_url: str | None, url_file: Path) -> None:
+    """Print where everything is, and what to do next."""
+    local = environment.callbacks_url
     base = public_url + urlsplit(local).path if public_url else local
     click.echo("The service is running (Ctrl-C stops it). Give the gateway these URLs with each send request:\n")
     click.echo(f"  callback_url  {base}/status")
     click.echo(f"  reply_url     {base}/reply\n")
+    if public_url is None:
+        click.echo(
+            f"The gateway needs HTTPS: run `cloudflared tunnel --url {environment.url}` or "
+            f"`ngrok http {urlsplit(local).port}`, then `callbacks dev --public-url https://…`\n"
+        )
     click.echo("Try it from another terminal:\n")
     click.echo(f"  callbacks simulate {local} --destinations 20 --replies 5\n")
-    click.echo(f"The operators' page: http://127.0.0.1:{ops_port}/\n")
-    if url_file.parent == running_dev.DEFAULT_FOLDER:
+    click.echo(f"The operators' page: {environment.ops_url}/\n")
+    if url_file.parent == running_dev.DEFAULT_FOLDER and not dev_environment.is_redis_set():
         click.echo("Commands such as `callbacks audit` find this service if they start in this folder. Elsewhere:\n")
     else:
         click.echo("Commands such as `callbacks audit` need:\n")
-    click.echo(f"  export REDIS_URL=$(cat {url_file.absolute()}) CALLBACKS_HANDLERS={running.handlers}\n")
+    no_file = "REDIS_URL_FILE= " if os.environ.get("REDIS_URL_FILE") else ""
+    redis_url = f"REDIS_URL=$(cat {url_file.absolute()})"
+    click.echo(f"  export {redis_url} {no_file}CALLBACKS_HANDLERS={environment.handlers}\n")
 
 
 def _read_new_lines(lines: TextIOWrapper) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -16,8 +16,11 @@ _COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKN
 
 
 def format_event(event: Mapping[str, Any]) -> str:
-    """Return a coloured line for an event in its JSON form, without characters that control a terminal."""
-    when = datetime.fromisoformat(event["received_at"]).astimezone().strftime("%H:%M:%S")
+    """Return a coloured line for an event in its JSON form, without characters that control a terminal.
+
+    Its time is in UTC, as the log's times are.
+    """
+    when = datetime.fromisoformat(event["received_at"]).astimezone(UTC).strftime("%H:%M:%SZ")
     where = f"{event['sender'] or '?'} → {event['recipient'] or '?'}"
     if event["kind"] == "report":
         colour = _COLOURS.get(event["status"], "red")

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,12 @@ from typing import Final, Self
 from callbacks import launcher
 from callbacks.cli import child_processes
 from callbacks.cli.embedded_redis import EmbeddedRedis
+from shared import settings
 from shared.errors import CallbacksError
 
 _PARTS: Final = {"web": ["web"], "expand": ["worker", "expand"], "deliver": ["worker", "deliver"], "ops": ["ops"]}
+# What they print is how to reach them, which `dev` prints itself. Workers print what their handlers print.
+_SILENT: Final = frozenset(("web", "ops"))
 _START_SECONDS: Final = 30.0
 _LOG_TAIL_CHARACTERS: Final = 1500
 
@@ -30,21 +33,31 @@ class ProcessEnded(CallbacksError):
 
 
 class Service:
-    """The processes, with their files in `folder`; with the operators' page if `ops_port` is given.
+    """The processes, with their files in `folder`; with the operators' page if `ops_url` is given.
 
-    `environment` is added to this process's; REDIS_URL is that of the private Redis. With `quiet` each process's output
-    goes to `folder`/<name>.log, otherwise where ours goes. Raises CallbacksError if a process does not start.
+    `environment` is added to this process's, and has the addresses of `url` and `ops_url`; REDIS_URL is that of the
+    private Redis. `prepare` is called with all of it when Redis has started and nothing else. With `quiet` each
+    process's output goes to `folder`/<name>.log, otherwise where ours goes. Raises CallbacksError if a process does not
+    start.
     """
 
     def __init__(
-        self, folder: Path, *, port: int, environment: Mapping[str, str], quiet: bool, ops_port: int | None = None
+        self,
+        folder: Path,
+        *,
+        url: str,
+        environment: Mapping[str, str],
+        quiet: bool,
+        ops_url: str | None = None,
+        prepare: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
-        self._port = port
-        self._ops_port = ops_port
-        self._environment = {**environment, "CALLBACKS_OPS_PORT": str(ops_port or "")}
-        self._names = [part for part in _PARTS if part != "ops" or ops_port is not None]
+        self._url = url
+        self._ops_url = ops_url
+        self._own_environment = environment
+        self._prepare = prepare
+        self._names = [part for part in _PARTS if part != "ops" or ops_url is not None]
         self._quiet = quiet
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
@@ -53,12 +66,14 @@ class Service:
         try:
             self._stack.enter_context(self.redis)
             self._stack.callback(self._stop_parts)
-            environment = {**os.environ, **self._environment, "REDIS_URL": self.redis.url, "PORT": str(self._port)}
+            environment = self._environment()
+            if self._prepare is not None:
+                self._prepare(environment)
             for part in self._names:
-                self._start(part, _PARTS[part], environment)
-            self._wait_for("web", self._port, "/readyz")
-            if self._ops_port is not None:
-                self._wait_for("ops", self._ops_port, "/livez")
+                self._start(part, environment)
+            self._wait_for("web", f"{self._url}/readyz")
+            if self._ops_url is not None:
+                self._wait_for("ops", f"{self._ops_url}/livez")
         except BaseException:
             self._stack.close()
             raise
@@ -78,10 +93,16 @@ class Service:
                     f"`callbacks {' '.join(_PARTS[part])}` ended with exit code {code}{self._log_tail(part)}"
                 )
 
-    def _start(self, part: str, arguments: list[str], environment: Mapping[str, str]) -> None:
-        command = launcher.command("callbacks.launcher", *arguments)
+    def _environment(self) -> dict[str, str]:
+        own = {**self._own_environment, "REDIS_URL": self.redis.url}
+        # The user may have set the file instead, and both together are an error.
+        files = {f"{variable}_FILE": "" for variable in settings.FROM_FILE if variable in own}
+        return {**os.environ, **own, **files}
+
+    def _start(self, part: str, environment: Mapping[str, str]) -> None:
+        command = launcher.command("callbacks.launcher", *_PARTS[part])
         if not self._quiet:
-            self._parts[part] = child_processes.start(command, environment=environment)
+            self._parts[part] = child_processes.start(command, environment=environment, errors_only=part in _SILENT)
             return
         with self._log(part).open("wb") as output:
             self._parts[part] = child_processes.start(command, environment=environment, output=output)
@@ -96,12 +117,12 @@ class Service:
             child_processes.stop(process)
         self._parts.clear()
 
-    def _wait_for(self, part: str, port: int, path: str) -> None:
+    def _wait_for(self, part: str, url: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self.check()
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 # our own, of http
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)

@@ -12,7 +12,7 @@ def words(**fields: object) -> dict[str, object]:
 
 
 def test_a_line_says_when_what_from_whom_to_whom() -> None:
-    assert unstyle(format_event(words()))[8:] == "  DELIVRD   SMS       Fortytwo → 35679*****123  message m"
+    assert unstyle(format_event(words())) == "07:12:54Z  DELIVRD   SMS       Fortytwo → 35679*****123  message m"
     assert unstyle(format_event(words(status="EXPIRED", error_code=7))).endswith("message m  error 7")
     assert unstyle(format_event(words(kind="reply", text="yes"))).endswith(
         "reply     SMS       Fortytwo → 35679*****123  yes"

@@ -8,11 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from callbacks.cli import dev, folder_lock, kept_secret, main, ports, running_dev
+from callbacks.cli.dev_environment import DevEnvironment
 from callbacks.cli.running_dev import RunningDev
 from shared.errors import CallbacksError
 from tests.redis_server import free_port
 
 RUNNING = RunningDev("redis://default:s3cret@127.0.0.1:28001/0", "log,orders", "http://127.0.0.1:8080/callbacks/token")
+
+ENVIRONMENT = DevEnvironment("http://127.0.0.1:8080", "http://127.0.0.1:8081", RUNNING.callbacks_url, "log", {})
 
 
 def test_a_dev_is_found_only_while_it_runs(tmp_path: Path) -> None:
@@ -92,8 +95,36 @@ def test_a_public_url_must_be_one(value: str) -> None:
 
 def test_a_public_url_takes_the_place_of_the_local_one(capsys: pytest.CaptureFixture[str]) -> None:
     url = dev._public_url(click.Context(dev.dev), dev.dev.params[0], "https://shop.example.com/")
-    dev._print_urls(RUNNING, public_url=url, ops_port=8081, url_file=Path("var/dev/redis-url"))
+    dev.print_urls(ENVIRONMENT, public_url=url, url_file=Path("var/dev/redis-url"))
 
     output = capsys.readouterr().out
+    assert "cloudflared" not in output
     assert "callback_url  https://shop.example.com/callbacks/token/status" in output
     assert "callbacks simulate http://127.0.0.1:8080/callbacks/token" in output
+
+
+def test_without_one_a_line_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    dev.print_urls(ENVIRONMENT, public_url=None, url_file=Path("var/dev/redis-url"))
+
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "HTTPS" in line)
+    assert "`cloudflared tunnel --url http://127.0.0.1:8080`" in line
+    assert "`ngrok http 8080`" in line
+    assert "`callbacks dev --public-url https://…`" in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("", "find this service if they start in this folder"),
+        ("REDIS_URL", "need:\n\n  export REDIS_URL=$(cat "),
+        ("REDIS_URL_FILE", " REDIS_URL_FILE= CALLBACKS_HANDLERS=log\n"),
+    ],
+)
+def test_it_says_how_other_commands_find_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, words: str
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "redis://127.0.0.1:1/0")
+    dev.print_urls(ENVIRONMENT, public_url=None, url_file=Path("var/dev/redis-url"))
+
+    assert words in capsys.readouterr().out
