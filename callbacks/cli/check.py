@@ -1,6 +1,7 @@
 """`callbacks check`: what is wrong with the configuration, Redis, the spool or a handler, and what to do.
 
-Exit 0: nothing is wrong (advice may remain). 1: something is wrong. It changes nothing.
+Exit 0: nothing is wrong (advice may remain). 1: something is wrong. It changes nothing. With `--body` it checks a body
+instead, and needs neither Redis nor settings.
 """
 
 import functools
@@ -9,14 +10,15 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import click
 import msgspec
 import redis
 from msgspec import Struct
 
-from callbacks.cli import ops_address, ports
+from callbacks.cli import body_options, body_report, ops_address, ports
+from callbacks.cli.command import Command
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
@@ -40,10 +42,24 @@ class CheckResult(Struct, frozen=True):
     remedy: str = ""
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
-def check(*, as_json: bool) -> None:
-    """Check the configuration, Redis and the handlers; say what is wrong and what to do."""
+@click.command(cls=Command)
+@body_options.body_options
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the findings as a JSON array; those of a body as an object."
+)
+def check(*, as_json: bool, **body: Any) -> None:
+    """Check the configuration, Redis and the handlers; say what is wrong and what to do.
+
+    With --body FILE, say instead what the service would make of a callback's body: the answer to the sender, then each
+    event with its fields, and what cannot be read. Nothing is kept or sent. Numbers and texts are printed in full. An
+    event's `id` depends on its source, which is `check` here. Of the settings only CALLBACKS_MAX_BODY_BYTES counts.
+
+    Exit 0 if nothing is wrong, or if all of the body is read; otherwise 1.
+    """
+    report = body_options.check_body(**body)
+    if report is not None:
+        click.echo(body_report.to_json(report) if as_json else body_report.to_text(report))
+        sys.exit(0 if report.is_well else 1)
     findings = list(_find_problems())
     if as_json:
         click.echo(msgspec.json.encode(findings))

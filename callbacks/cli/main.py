@@ -43,7 +43,7 @@ _COMMANDS: Final = {
     "messages": ("callbacks.cli.messages:messages", "List messages by number, status and age."),
     "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
     "simulate": ("callbacks.cli.simulate:simulate", "Send callbacks to a URL as the gateway would."),
-    "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers."),
+    "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers; or a body."),
     "completion": ("callbacks.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
 

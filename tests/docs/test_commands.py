@@ -10,7 +10,7 @@ import pytest
 from callbacks.cli.main import main
 from tests.acceptance.processes import get, run, started
 from tests.docs import pages
-from tests.docs.pages import Block, with_blocks
+from tests.docs.pages import REPOSITORY, Block, with_blocks
 from tests.docs.shell import shell
 from tests.redis_server import RedisServer, free_port
 
@@ -44,7 +44,7 @@ def test_each_command_takes_help(words: list[str], tmp_path: Path) -> None:
 
 @with_blocks(PAGE, "Examples")
 def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: RedisServer) -> None:
-    simulate, audit, top, tail, messages = (block.text.strip() for block in blocks)
+    simulate, audit, top, tail, messages, check = (block.text.strip() for block in blocks)
     port, token = free_port(), "documented-token-5d20"
     settings = {
         "REDIS_URL": redis_server.url,
@@ -74,3 +74,8 @@ def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: Red
         listed = shell(messages, tmp_path, **settings)
         assert listed.returncode == 0, listed.stderr
         assert "message_id" in listed.stdout.splitlines()[0]
+
+        (tmp_path / "body.json").write_bytes((REPOSITORY / "tests" / "payloads" / "status_bundle.json").read_bytes())
+        checked = shell(check, tmp_path)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert "200 accepted: 3 events" in checked.stdout
