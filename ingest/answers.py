@@ -34,10 +34,14 @@ from typing import Any, Final, TypeAlias
 import orjson
 from starlette.types import Message, Scope, Send
 
+from shared import refusals
+
 # In a request's scope: a function that takes the status line and what follows the server's own header lines. It returns
 # whether it sent the response; if not, the two messages must be sent. See ingest/protocol.py.
 SEND_AT_ONCE: Final = "ingest.send_at_once"
 SendAtOnce: TypeAlias = Callable[[bytes, bytes], bool]
+# In the lifespan's state: a function that counts an answer which the server gives before the application has a request.
+COUNT_REFUSAL: Final = "ingest.count_refusal"
 
 # Less than the gateway's five minutes, and enough for Redis to restart.
 RETRY_AFTER_SECONDS: Final = 30
@@ -48,7 +52,8 @@ class Answer:
     """A response: its two ASGI messages, the bytes that they become, and what the log may say about it.
 
     `body_unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer.
-    `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log.
+    `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log. `address`: where a
+    refused request came from, "" if not known; `has_valid_token`: whether that sender knows a callback URL.
     """
 
     status: int
@@ -59,6 +64,13 @@ class Answer:
     body_unread: bool = False
     problem: str = ""
     log_fields: str = ""
+    address: str = ""
+    has_valid_token: bool = False
+
+    @property
+    def sender(self) -> refusals.Sender:
+        """What is known of the sender of a refused request."""
+        return "known" if self.has_valid_token else "unknown"
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send the whole response."""
@@ -120,45 +132,46 @@ def quarantined(error: str) -> Answer:
 # Problems
 
 
-@dataclass(frozen=True, slots=True)
 class _Problem:
-    status: int
-    name: str
-    title: str
+    """Makes the answers of one reason of `refusals.REASONS`, under another `title` if that says more."""
+
+    def __init__(self, name: str, title: str = "") -> None:
+        self._reason = refusals.REASONS[name]
+        self._title = title or self._reason.title
 
     def __call__(
         self, detail: str, *, headers: tuple[tuple[bytes, bytes], ...] = (), unread: bool = False, log_fields: str = ""
     ) -> Answer:
         document = {
-            "type": f"urn:problem-type:callbacks:{self.name}",
-            "title": self.title,
-            "status": self.status,
+            "type": f"urn:problem-type:callbacks:{self._reason.name}",
+            "title": self._title,
+            "status": self._reason.status,
             "detail": detail,
         }
         return json_answer(
-            self.status,
+            self._reason.status,
             document,
             media_type=b"application/problem+json",
             headers=headers,
             body_unread=unread,
-            problem=self.name,
+            problem=self._reason.name,
             log_fields=log_fields,
         )
 
 
-_NOT_HTTP: Final = _Problem(400, "not-http", "Invalid HTTP request")
-_NOT_JSON: Final = _Problem(400, "not-json", "Request body is not JSON")
-_ADDRESS: Final = _Problem(403, "address-not-allowed", "Address not allowed")
-_NOT_FOUND: Final = _Problem(404, "not-found", "Not found")
-_METHOD: Final = _Problem(405, "method-not-allowed", "Method not allowed")
-_BODY_TOO_SLOW: Final = _Problem(408, "too-slow", "Request body too slow")
-_HEAD_TOO_SLOW: Final = _Problem(408, "too-slow", "Request headers too slow")
-_TOO_LARGE: Final = _Problem(413, "too-large", "Request body too large")
-_MEDIA: Final = _Problem(415, "unsupported-media", "Unsupported request body")
-_HEAD_TOO_LARGE: Final = _Problem(431, "head-too-large", "Request headers too large")
-_STORE_UNAVAILABLE: Final = _Problem(503, "store-unavailable", "Callback could not be stored")
-_OVERLOAD: Final = _Problem(503, "overload", "Too many requests in progress")
-_INTERNAL_ERROR: Final = _Problem(503, "internal-error", "Internal error")
+_NOT_HTTP: Final = _Problem("not-http")
+_NOT_JSON: Final = _Problem("not-json")
+_ADDRESS: Final = _Problem("address-not-allowed")
+_NOT_FOUND: Final = _Problem("not-found")
+_METHOD: Final = _Problem("method-not-allowed")
+_BODY_TOO_SLOW: Final = _Problem("too-slow", "Request body too slow")
+_HEAD_TOO_SLOW: Final = _Problem("too-slow", "Request headers too slow")
+_TOO_LARGE: Final = _Problem("too-large")
+_MEDIA: Final = _Problem("unsupported-media")
+_HEAD_TOO_LARGE: Final = _Problem("head-too-large")
+_STORE_UNAVAILABLE: Final = _Problem("store-unavailable")
+_OVERLOAD: Final = _Problem("overload")
+_INTERNAL_ERROR: Final = _Problem("internal-error")
 
 # `unread` ends the connection: a refusal before the body was read, as the rest of that body may follow.
 
@@ -180,7 +193,7 @@ def not_json(why: str, *, source: str) -> Answer:
 
 def address_not_allowed(address: str) -> Answer:
     """Return the answer to a request from an address that may not post."""
-    return _ADDRESS(f"Callbacks are not accepted from {address}.", unread=True, log_fields=f"address={address}")
+    return _ADDRESS(f"Callbacks are not accepted from {address}.", unread=True)
 
 
 def not_found() -> Answer:

@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest import answers, log
-from ingest.answers import Answer
+from ingest.answers import COUNT_REFUSAL, Answer
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.durability_gate import DurabilityGate
@@ -67,7 +67,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
     health = Health(gate, store.report, background)
     metrics = Metrics()
     answer_metrics = AnswerMetrics(metrics)
-    metrics_push = MetricsPush(metrics, settings.redis_url, state=store.report.metrics, background=background)
+
+    def state() -> dict[str, Any]:
+        return {**store.report.metrics(), "refused_addresses": answer_metrics.refused_addresses()}
+
+    metrics_push = MetricsPush(metrics, settings.redis_url, state=state, background=background)
     commit = spans.commit(MeasuredStore(store, metrics))
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
@@ -87,7 +91,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         return Route(route, Endpoint("callbacks", handle, methods=("POST",), on_answer=answer_metrics.count))
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
         with _tokens_masked(settings), gc_tuning.infrequent_collection():
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
@@ -104,7 +108,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
-                yield
+                yield {COUNT_REFUSAL: answer_metrics.count}
             finally:
                 # The server has answered every request by now, or given it up. What still waits is committed.
                 background.stop_restarting()

@@ -14,6 +14,7 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from ingest import answers, content_codec, log
 from ingest.answers import Answer, Refused
 from ingest.body import REQUEST_BYTES, InFlight, read
 from ingest.group_commit import GroupCommit
-from ingest.sources import AddressRules, Tokens
+from ingest.sources import AddressDecision, AddressRules, Tokens
 from shared import cooperative, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
@@ -62,10 +63,20 @@ class CallbackReceiver:
         client = scope["client"]
         decision = self._addresses.decide(client[0] if client else None, headers.forwarded)
         if not decision.allowed:
-            raise Refused(answers.address_not_allowed(decision.label))
-        source = self._tokens.source(unquote(scope["path_params"]["token"]))
+            refusal = answers.address_not_allowed(decision.label)
+            raise _refused(refusal, decision, has_valid_token=self._source(scope) is not None)
+        source = self._source(scope)
         if source is None:
-            raise Refused(answers.not_found())
+            raise _refused(answers.not_found(), decision, has_valid_token=False)
+        try:
+            return await self._receive(headers, source, receive)
+        except Refused as exc:
+            raise _refused(exc.answer, decision, has_valid_token=True) from exc
+
+    def _source(self, scope: Scope) -> str | None:
+        return self._tokens.source(unquote(scope["path_params"]["token"]))
+
+    async def _receive(self, headers: "_Headers", source: str, receive: Receive) -> Answer:
         if headers.duplicate:
             raise Refused(answers.duplicate_header(headers.duplicate))
         if headers.length_bytes > self._max_body_bytes:
@@ -144,6 +155,10 @@ class CallbackReceiver:
         entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)
         await self._commit.accept(entry, len(body))
         log.limited.warning("action=quarantined part=callback", f"source={source} error={error!r}")
+
+
+def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool) -> Refused:
+    return Refused(replace(answer, address=decision.label, has_valid_token=has_valid_token))
 
 
 class _Headers(NamedTuple):

@@ -21,8 +21,8 @@ RequestHandler: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
 class Endpoint:
     """An ASGI application that answers every request with what `handler` returns, whatever happens.
 
-    `name` is for the log. Without `methods` the handler takes every method. `on_answer` is called with the status of
-    each answer and the seconds that it took.
+    `name` is for the log. Without `methods` the handler takes every method. `on_answer` is called with each answer and
+    the seconds that it took.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Endpoint:
         handler: RequestHandler,
         *,
         methods: tuple[str, ...] = (),
-        on_answer: Callable[[int, float], None] | None = None,
+        on_answer: Callable[[Answer, float], None] | None = None,
     ) -> None:
         self._name = name
         self._handler = handler
@@ -60,9 +60,11 @@ class Endpoint:
             log.unexpected_error(self._name, exc)
             answer = answers.internal_error()
         if self._on_answer is not None:
-            self._on_answer(answer.status, time.perf_counter() - began_seconds)
+            self._on_answer(answer, time.perf_counter() - began_seconds)
         if answer.problem:
-            log.limited.warning(f"action=refused status={answer.status} problem={answer.problem}", answer.log_fields)
+            log.refused(
+                answer.status, answer.problem, sender=answer.sender, address=answer.address, fields=answer.log_fields
+            )
         try:
             if answer.body_unread:
                 await _send_before_body(answer, scope, receive, send)

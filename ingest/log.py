@@ -17,7 +17,8 @@
     action=spool_taken_over        this process drains the spool of a dead process, with callbacks=
     action=spool_takeover_failed   the spool of a dead process cannot be opened: error=; it is tried again
     action=spool_not_drained       the process ends; callbacks= wait in the spool for the next start
-    action=refused                 a response other than 200: status= problem=
+    action=refused                 a response other than 200: status= problem= address=; sender=known if the request's
+                                   token is valid, else unknown
     action=response_not_sent       the connection ended before the response was sent: status= why=
     action=connection_aborted      the client did not read its response: address=
     action=misdirected             a reply was posted to the URL for reports, or the reverse; it was accepted
@@ -59,6 +60,14 @@ _KIND_CHARACTERS: Final = 32
 def unexpected_error(where: str, exc: BaseException) -> None:
     """Log an exception that no code expected. `where` names the part of the service that caught it."""
     _unexpected.exception(f"action=unexpected_error where={where}", exc)
+
+
+def refused(status: int, problem: str, *, sender: str, address: str, fields: str = "") -> None:
+    """Log a response other than 200; `fields` says more about it, as `key=value`."""
+    limited.warning(
+        f"action=refused status={status} problem={problem} sender={sender}",
+        " ".join(filter(None, (fields, f"address={address or 'none'}"))),
+    )
 
 
 class TokenMask(logging.Filter):

@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from ingest.answers import Answer
 from ingest.group_commit import BatchEntry, Store
+from shared import refusals
 from shared.batches import counted_kind
 from shared.metrics import SECONDS_BUCKETS, SIZE_BUCKETS, MetricName, Metrics
 
 # Every status that we answer. Any other would be a bug, and is counted as OTHER.
-STATUSES: Final = frozenset((200, 400, 403, 404, 405, 408, 413, 415, 503))
+STATUSES: Final = frozenset((200, *(reason.status for reason in refusals.REASONS.values())))
 OTHER: Final = "other"
 
 _NAMES: Final[dict[int, MetricName]] = {status: ("responses", status) for status in STATUSES}
@@ -17,17 +19,26 @@ _OTHER_NAME: Final[MetricName] = ("responses", OTHER)
 
 
 class AnswerMetrics:
-    """Counts answers by status, and measures the seconds that each 200 took."""
+    """Counts answers by status and refusals by reason and sender, and measures the seconds that each 200 took."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._seconds = metrics.histogram(("acknowledged",), SECONDS_BUCKETS)
+        self._refused_addresses: dict[str, str] = {}
 
-    def count(self, status: int, seconds: float) -> None:
+    def count(self, answer: Answer, seconds: float) -> None:
         """Count an answer."""
-        self._metrics.add(_NAMES.get(status, _OTHER_NAME))
-        if status == 200:  # noqa: PLR2004 # OK
+        self._metrics.add(_NAMES.get(answer.status, _OTHER_NAME))
+        if answer.status == 200:  # noqa: PLR2004 # OK
             self._seconds.observe(seconds)
+        elif answer.problem:
+            self._metrics.add(("refused", answer.problem, answer.sender))
+            if answer.has_valid_token:
+                self._refused_addresses[answer.problem] = answer.address
+
+    def refused_addresses(self) -> dict[str, str]:
+        """Return, by reason, the address of the last refused request with a valid token. Any thread may call it."""
+        return self._refused_addresses.copy()
 
 
 class MeasuredStore:

@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest import answers, log
-from ingest.answers import SEND_AT_ONCE, Answer
+from ingest.answers import COUNT_REFUSAL, SEND_AT_ONCE, Answer
 
 # Headers of real clients and proxies stay below 8 KiB; the limits of nginx and Node lie between that and this.
 MAX_HEAD_BYTES: Final = 64 << 10
@@ -199,10 +199,11 @@ class HttpProtocol(HttpToolsProtocol):
     def _end(self, answer: Answer) -> None:
         if self.transport.is_closing():
             return
-        log.limited.warning(
-            f"action=refused status={answer.status} problem={answer.problem}",
-            f"{answer.log_fields} address={self._address()}",
-        )
+        address = self._address()
+        log.refused(answer.status, answer.problem, sender=answer.sender, address=address, fields=answer.log_fields)
+        count = self.app_state.get(COUNT_REFUSAL)
+        if count is not None:
+            count(answer, 0.0)
         cycle: Any = self.cycle
         if self._is_answering() and not self.pipeline and cycle.more_body and not cycle.response_started:
             # This request's own body cannot be parsed: the code that reads it sees a disconnected client.

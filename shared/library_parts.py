@@ -96,7 +96,7 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
     "uvicorn": Library(
         ">=0.54,<0.55",
         {
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": "_unset_keepalive_if_required client "
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": "_unset_keepalive_if_required app_state client "
             "connection_lost(exc) connection_made(transport) cycle data_received(data) flow headers loop on_body(body) "
             "on_header(name, value) on_headers_complete on_message_complete parser pipeline scope server_state "
             "timeout_keep_alive_task transport url",

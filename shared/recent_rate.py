@@ -1,21 +1,23 @@
-"""Callbacks accepted in the last hour, in buckets of ten seconds, stored in Redis.
+"""Callbacks accepted and refused in the last hour, in buckets of ten seconds, stored in Redis.
 
-Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, and response
-times. It is a ring in one hash of at most 130 KiB, which expires an hour after the last callback. All times are
-Redis's, since the clocks of machines differ.
+Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, refusals by
+reason and sender, and response times. It is a ring in one hash of at most 130 KiB, which expires an hour after the last
+callback. All times are Redis's, since the clocks of machines differ.
 
-    cb:recent-rate    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n, …}
+    cb:recent-rate    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n,
+                                          "refused|too-large|known": n, …}
 """
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
 import orjson
 from msgspec import Struct
 
+from shared import refusals
 from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
 
 BUCKET_SECONDS: Final = 10
@@ -27,9 +29,13 @@ LIFETIME_SECONDS: Final = SLOTS * BUCKET_SECONDS
 LATE_SECONDS: Final = 3.0
 # In fewer minutes a quiet service has too few responses for a 99th percentile.
 WINDOW_SECONDS: Final = 300
+# The gateway's three attempts, five minutes apart: a refused callback may still come, or is lost by now.
+REFUSED_WINDOW_SECONDS: Final = 600
 
 CALLBACKS: Final = "callbacks"
+REFUSED: Final = "refused"
 _LE: Final = f"le{SEPARATOR}"
+_REFUSED_KNOWN: Final = f"{SEPARATOR}known"
 
 # Spreads growth evenly over the time in which it happened: seconds usually, minutes after Redis was unavailable.
 #   now, ended, seconds    unix time of Redis; how many seconds ago the growth ended, and how long it took
@@ -61,15 +67,33 @@ end
 
 
 class Bucket(Struct, frozen=True):
-    """Ten seconds that are over: their start in Unix seconds, and how many callbacks were accepted in them."""
+    """Ten seconds that are over: their start in Unix seconds, and how many callbacks were accepted in them.
+
+    `refused` counts refused requests with a valid token.
+    """
 
     began_seconds: int
     callbacks: int
+    refused: int = 0
 
     @property
     def callbacks_per_second(self) -> float:
         """The mean rate."""
         return self.callbacks / BUCKET_SECONDS
+
+    @property
+    def refused_per_second(self) -> float:
+        """The mean rate of refused requests with a valid token."""
+        return self.refused / BUCKET_SECONDS
+
+
+class RefusalCount(Struct, frozen=True, kw_only=True):
+    """How many requests were refused for a reason of `refusals.REASONS`, in the last ten minutes and the last hour."""
+
+    reason: str
+    sender: refusals.Sender
+    ten_minutes: int
+    hour: int
 
 
 class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
@@ -85,14 +109,19 @@ class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
 
 
 class RecentRate(Struct, frozen=True):
-    """The buckets of the last hour, oldest first, and the response times of its last minutes."""
+    """The buckets of the last hour, oldest first, the response times of its last minutes, and what was refused.
+
+    `accepted_ten_minutes` is what the refusals of that time are compared with.
+    """
 
     buckets: tuple[Bucket, ...]
     acknowledged: AcknowledgeTimes
+    refused: tuple[RefusalCount, ...] = ()
+    accepted_ten_minutes: int = 0
 
 
 def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
-    """Return the growth that counts for the recent rate: callbacks accepted, and response times."""
+    """Return the growth that counts for the recent rate: callbacks accepted, refusals, and response times."""
     found: Counter[str] = Counter()
     for name, number in metrics.items():
         part, _, rest = name.partition(SEPARATOR)
@@ -100,6 +129,8 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
             found[CALLBACKS] += number
         elif part == "acknowledged" and rest.startswith(_LE):
             found[rest] += number
+        elif part == REFUSED:
+            found[name] += number
     return dict(found)
 
 
@@ -112,13 +143,37 @@ def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
     newest = int((now_seconds - LATE_SECONDS) // BUCKET_SECONDS) - 1
     current = int(now_seconds // BUCKET_SECONDS)
     recent = range(current - WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
+    ten_minutes = range(current - REFUSED_WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
     return RecentRate(
-        tuple(
-            Bucket(bucket * BUCKET_SECONDS, int(held.get(bucket, {}).get(CALLBACKS, 0)))
-            for bucket in range(newest - SHOWN_BUCKETS + 1, newest + 1)
-        ),
+        tuple(_parse_bucket(bucket, held.get(bucket, {})) for bucket in range(newest - SHOWN_BUCKETS + 1, newest + 1)),
         _acknowledged(held[bucket] for bucket in recent if bucket in held),
+        _refused(held, current=current, ten_minutes=ten_minutes),
+        sum(int(held.get(bucket, {}).get(CALLBACKS, 0)) for bucket in ten_minutes),
     )
+
+
+def _parse_bucket(bucket: int, counts: Mapping[str, Any]) -> Bucket:
+    refused = sum(int(number) for name, number in counts.items() if name.endswith(_REFUSED_KNOWN))
+    return Bucket(bucket * BUCKET_SECONDS, int(counts.get(CALLBACKS, 0)), refused)
+
+
+def _refused(
+    held: Mapping[int, Mapping[str, Any]], *, current: int, ten_minutes: Container[int]
+) -> tuple[RefusalCount, ...]:
+    """Return what was refused in the hour up to the bucket `current`, the most first."""
+    hour: Counter[str] = Counter()
+    recent: Counter[str] = Counter()
+    for bucket in range(current - SHOWN_BUCKETS, current + 1):
+        counts = {name: int(n) for name, n in held.get(bucket, {}).items() if name.startswith(REFUSED + SEPARATOR)}
+        hour.update(counts)
+        if bucket in ten_minutes:
+            recent.update(counts)
+    found = []
+    for name, number in hour.most_common():
+        _, reason, sender = name.split(SEPARATOR)
+        if reason in refusals.REASONS and sender in refusals.SENDERS:  # not of another release
+            found.append(RefusalCount(reason=reason, sender=sender, ten_minutes=recent[name], hour=number))
+    return tuple(found)
 
 
 def estimate_percentile(

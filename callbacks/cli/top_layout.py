@@ -140,8 +140,20 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     web = f"{now.web_processes:,} web, {now.workers:,} workers"
     spools = f"; spools: {states}, {held:,} callbacks" if now.spools else "; no web process reports its state"
     yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
+    yield from _refused(now)
     yield f"quarantine    {now.quarantined:,}", _BAD if now.quarantined else ""
     yield _balance(now.balance)
+
+
+def _refused(now: ServiceStatus) -> Iterator[tuple[str, str]]:
+    """Yield what was refused in the last hour: a line for each reason of callbacks with a valid token."""
+    known = [one for one in now.refused if one.sender == "known"]
+    unknown = sum(one.hour for one in now.refused if one.sender == "unknown")
+    strangers = f"{unknown:,} requests without a valid token"
+    yield f"refused       {sum(one.hour for one in known):,} in the last hour; {strangers}", _BAD if known else ""
+    for one in known:
+        address = f", the last from {short(one.address)}" if one.address else ""
+        yield f"              {one.hour:,} with {one.status}: {one.title}{address}", _BAD
 
 
 def _balance(balance: Balance | None) -> tuple[str, str]:

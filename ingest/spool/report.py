@@ -157,17 +157,21 @@ class SpoolReport:
             return "redis"
         return "spool" if self._can_append() else "none"
 
-    def metrics(self) -> dict[str, int | str]:
-        """Return what /metrics shows of this process's spool. Any thread may call it."""
-        if self._folder is None:
-            return {"state": "none", "callbacks": 0, "bytes": 0, "limit_bytes": 0}
-        backlog = self._folder.backlog
-        return {
-            "state": self.state,
-            "callbacks": backlog.callbacks,
-            "bytes": backlog.size_bytes,
-            "limit_bytes": self._folder.limit_bytes,
-        }
+    def metrics(self) -> dict[str, int | float | str]:
+        """Return what /metrics shows of this process's spool and refusals. Any thread may call it."""
+        found: dict[str, int | float | str] = {"state": "none", "callbacks": 0, "bytes": 0, "limit_bytes": 0}
+        if self._folder is not None:
+            backlog = self._folder.backlog
+            found = {
+                "state": self.state,
+                "callbacks": backlog.callbacks,
+                "bytes": backlog.size_bytes,
+                "limit_bytes": self._folder.limit_bytes,
+            }
+        total = self.refusals.summary()
+        if total is not None:
+            found |= {"refused": total.callbacks, "refused_left_seconds": round(total.left_seconds, 1)}
+        return found
 
     def _check(self) -> dict[str, Any]:
         check: dict[str, Any] = {"ok": True, "detail": "none: callbacks that Redis does not take are refused"}

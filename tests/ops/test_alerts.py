@@ -8,10 +8,12 @@ import pytest
 
 from callbacks.ops.status.alerts import find_alerts
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
+from shared import refusals
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
+from shared.refusals import Sender
 
 QUEUE = QueueStatus(name="expand", paused_by="", waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1)
 HANDLER = HandlerStatus(handler="crm", delivered=9, waiting=3, retrying=0, dead=0, paused_by="", workers=1)
@@ -88,6 +90,66 @@ def test_each_trouble_is_said_in_words(changes: dict[str, Any], level: str, word
     ((found, text),) = alerts_of(**changes)
     assert found == level
     assert words in text
+
+
+def refused(number: int, reason: str = "address-not-allowed", *, sender: Sender = "known") -> RefusalStatus:
+    status = refusals.REASONS[reason].status
+    address = "192.0.2.7" if sender == "known" else ""
+    return RefusalStatus(reason=reason, sender=sender, ten_minutes=number, hour=number, status=status, address=address)
+
+
+def test_callbacks_that_are_refused_are_a_problem_with_their_reason_and_what_to_do() -> None:
+    assert alerts_of(refused=(refused(300),)) == [
+        (
+            "bad",
+            "300 callbacks were refused with 403 in the last 10 minutes, the last from 192.0.2.7: Address not allowed. "
+            "If the address is the gateway's or your proxy's, add it to CALLBACKS_ALLOWED_IPS.",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "level"),
+    [
+        ("too-large", "bad"),
+        ("too-slow", "bad"),
+        ("overload", "bad"),
+        ("unsupported-media", "warn"),
+        ("not-json", "warn"),
+    ],
+)
+def test_a_refusal_of_which_a_copy_is_kept_is_a_warning(reason: str, level: str) -> None:
+    ((found, _),) = alerts_of(refused=(refused(1, reason),))
+    assert found == level
+
+
+def test_what_was_refused_more_than_ten_minutes_ago_is_no_alert() -> None:
+    assert alerts_of(refused=(msgspec.structs.replace(refused(300), ten_minutes=0),)) == []
+
+
+@pytest.mark.parametrize(
+    ("left_seconds", "words"),
+    [
+        (413.0, " The gateway sends the first of them for another 6 min."),
+        (0.0, " The gateway has given up on the first of them."),
+    ],
+)
+def test_it_says_for_how_long_the_gateway_still_sends_what_nothing_could_keep(left_seconds: float, words: str) -> None:
+    spool = SpoolStatus("drained", 0, 0, 100, refused=646, refused_left_seconds=left_seconds)
+    ((level, text),) = alerts_of(refused=(refused(646, "store-unavailable"),), spools=(spool,))
+    assert level == "bad"
+    assert text.endswith(words)
+
+
+@pytest.mark.parametrize(("number", "accepted", "level"), [(19, 0, None), (300, 299, "bad"), (300, 300, "warn")])
+def test_requests_without_a_valid_token_matter_if_there_are_many(number: int, accepted: int, level: str | None) -> None:
+    found = alerts_of(refused=(refused(number, "not-found", sender="unknown"),), accepted_ten_minutes=accepted)
+    assert [one for one, _ in found] == ([level] if level else [])
+    assert all("add it to CALLBACKS_TOKENS" in text for _, text in found)
+
+
+def test_what_strangers_send_that_is_not_http_is_no_alert() -> None:
+    assert alerts_of(refused=(refused(500, "not-http", sender="unknown"),)) == []
 
 
 def test_the_worst_comes_first() -> None:

@@ -50,7 +50,14 @@ def test_the_chart_is_a_step_for_each_bucket_below_a_round_number() -> None:
     )
 
 
+def test_refused_callbacks_are_a_line_of_their_own() -> None:
+    chart = charts.draw_recent_rate([Bucket(0, 50), Bucket(10, 50, refused=100)])
+    assert (chart.labels[0], chart.edge, chart.refused) == ("10", "M0 50H2", "M0 100H1V0H2")
+    assert chart.summary.endswith(" 100 were refused (the red line).")
+    assert charts.draw_recent_rate([Bucket(0, 50)]).refused == ""
+
+
 def test_an_hour_of_nothing_says_so() -> None:
     chart = charts.draw_recent_rate([Bucket(0, 0), Bucket(10, 0)])
     assert (chart.edge, chart.labels) == ("M0 100H2", ("1", "0.5", "0"))
-    assert chart.summary == "No callback arrived in the hour before 00:00:20 UTC."
+    assert chart.summary == "No callback was accepted in the hour before 00:00:20 UTC."

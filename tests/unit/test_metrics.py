@@ -1,14 +1,16 @@
 """What a process counts by itself, and how little of it can become a label."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.status import metric_families
 from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
+from ingest import answers
 from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
-from shared import durability, queues, recent_rate
+from shared import durability, queues, recent_rate, refusals
 from shared.batches import Accepted, Quarantined
 from shared.errors import StoreUnavailable
 from shared.metrics import SECONDS_BUCKETS, Metrics
@@ -76,13 +78,46 @@ def test_buckets_are_cumulative_where_prometheus_reads_them_and_the_last_is_the_
 
 def test_a_status_that_is_none_of_ours_is_other_and_only_200s_are_acknowledgements() -> None:
     metrics = Metrics()
-    answers = AnswerMetrics(metrics)
-    for status in (200, 503, *range(600, 700)):
-        answers.count(status, 0.2)
+    counter = AnswerMetrics(metrics)
+    counter.count(answers.ACCEPTED, 0.2)
+    counter.count(answers.overload(), 0.2)
+    for status in range(600, 700):
+        counter.count(replace(answers.ACCEPTED, status=status), 0.2)
+
     found = series("callbacks_responses", reading(metrics=metrics.snapshot()))
-    assert found == {("200",): 1, ("503",): 1, ("other",): 100}
+    assert {code: number for code, number in found.items() if number} == {("200",): 1, ("503",): 1, ("other",): 100}
     assert metrics.snapshot()["acknowledged|le|0.25"] == 1
-    assert len(STATUSES) < 10
+    assert len(STATUSES) <= 10
+
+
+def test_a_refusal_is_counted_by_reason_and_by_what_is_known_of_its_sender() -> None:
+    metrics = Metrics()
+    counter = AnswerMetrics(metrics)
+    stranger = answers.address_not_allowed("203.0.113.9")
+    for answer in (
+        stranger,
+        stranger,
+        replace(stranger, address="192.0.2.7", has_valid_token=True),
+        answers.not_found(),
+    ):
+        counter.count(answer, 0.2)
+
+    found = series("callbacks_refused", reading(metrics=metrics.snapshot()))
+    assert {labels: number for labels, number in found.items() if number} == {
+        ("address-not-allowed", "403", "unknown"): 2,
+        ("address-not-allowed", "403", "known"): 1,
+        ("not-found", "404", "unknown"): 1,
+    }
+    assert counter.refused_addresses() == {"address-not-allowed": "192.0.2.7"}
+
+
+def test_each_reason_has_a_series_before_its_first_refusal() -> None:
+    found = series("callbacks_refused", reading())
+    assert set(found.values()) == {0}
+    assert {reason for reason, _, _ in found} == set(refusals.REASONS)
+    assert {"400", "403", "404", "408", "413", "415", "431", "503"} <= {
+        code for (code,) in series("callbacks_responses", reading())
+    }
 
 
 def test_sources_beyond_a_number_are_one_and_none_of_their_callbacks_is_left_out() -> None:
@@ -101,7 +136,7 @@ def test_no_kind_and_no_counter_but_those_we_know_becomes_a_series() -> None:
     found = reading(counts=strange, metrics={"accepted|356990000|x": 2, "responses|200|3": 4, "text": 1})
     assert set(series("callbacks_records_received", found)) == {("report",), ("reply",), ("unknown",)}
     assert series("callbacks_accepted", found) == {("unknown", "x"): 2}
-    assert series("callbacks_responses", found) == {("200",): 0, ("503",): 0}
+    assert not any(series("callbacks_responses", found).values())
     assert MAX_HANDLERS <= 100
 
 

@@ -44,6 +44,25 @@ def test_what_is_older_than_an_hour_is_not_shown_though_its_slot_was_not_used_si
     assert found.acknowledged.answers == 0
 
 
+def test_refusals_are_counted_by_reason_and_sender_in_the_hour_and_its_last_ten_minutes() -> None:
+    current = int(NOW) // 10
+    held = ring(
+        {"bucket": current, "callbacks": 5, "refused|too-large|known": 2, "refused|not-found|unknown": 9},
+        {"bucket": current - 1, "refused|too-large|known": 1},
+        {"bucket": current - 61, "callbacks": 7, "refused|too-large|known": 10},
+        {"bucket": current - 62, "refused|of-a-later-release|known": 1, "refused|too-large|nobody": 1},
+    )
+
+    found = recent_rate.parse(held, now_seconds=NOW)
+
+    assert [(one.reason, one.sender, one.ten_minutes, one.hour) for one in found.refused] == [
+        ("too-large", "known", 3, 13),
+        ("not-found", "unknown", 9, 9),
+    ]
+    assert found.accepted_ten_minutes == 5
+    assert found.buckets[-1].refused == 1, "only whole buckets are drawn, and only senders with a valid token"
+
+
 def test_percentiles_are_those_of_the_last_minutes_alone() -> None:
     current = int(NOW) // 10
     held = ring({"bucket": current, "le|0.001": 3, "le|0.01": 1}, {"bucket": current - 31, "le|30.0": 500})

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
@@ -47,6 +47,11 @@ NOW = ServiceStatus(
 )
 
 
+REFUSED = RefusalStatus(
+    reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"
+)
+
+
 def rendered(now: ServiceStatus, *, columns: int = 80) -> str:
     screen = Console(file=io.StringIO(), width=columns, color_system=None)
     screen.print(render_status(now, columns=columns))
@@ -60,7 +65,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_row_is_broken(columns: int) -
 
     assert max(map(len, lines)) <= columns
     if columns >= 80:
-        assert len(lines) == 17
+        assert len(lines) == 18
         assert any(re.match(r"deliver-refund +4,321 +0 +0 +2 h \d+ min +2$", line.strip()) for line in lines)
 
 
@@ -114,6 +119,9 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"spools": (SpoolStatus("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
         ({"spools": ()}, "no web process reports its state"),
         ({"quarantined": 5}, "quarantine    5"),
+        ({"refused": (REFUSED,)}, "refused       300 in the last hour; 0 requests without a valid token"),
+        ({"refused": (REFUSED,)}, "300 with 403: Address not allowed, the last from 192.0.2.7"),
+        ({"refused": (replace(REFUSED, sender="unknown"),)}, "0 in the last hour; 300 requests without a valid token"),
         ({"handlers": (at_handler(paused_by="operator"),)}, "  paused"),
         ({"handlers": (at_handler(paused_by="handler"),)}, "  paused"),
         ({"handlers": (at_handler(workers=0),)}, "  no worker"),

@@ -19,24 +19,30 @@ _STEPS: Final = (1, 2, 4, 5, 10)
 
 
 class Chart(Struct, frozen=True):
-    """The SVG paths of the area and its edge, `width` by HEIGHT; the axis labels from the top; a summary."""
+    """The SVG paths of the area and its edge, `width` by HEIGHT; the axis labels from the top; a summary.
+
+    `refused` is the path of the refused callbacks, "" if there were none.
+    """
 
     width: int
     area: str
     edge: str
+    refused: str
     labels: tuple[str, ...]
     summary: str
 
 
 def draw_recent_rate(buckets: Sequence[Bucket]) -> Chart:
-    """Return a chart of callbacks per second, one step per bucket."""
+    """Return a chart of callbacks accepted and refused per second, one step per bucket."""
     rates = [bucket.callbacks_per_second for bucket in buckets]
-    top = _axis_top(max(rates))
+    refused = [bucket.refused_per_second for bucket in buckets]
+    top = _axis_top(max(*rates, *refused))
     edge = "".join(_steps(rates, top))
     return Chart(
         width=len(rates),
         area=f"{edge}V{HEIGHT}H0Z",
         edge=edge,
+        refused="".join(_steps(refused, top)) if any(refused) else "",
         labels=(format_rate(top), format_rate(top / 2), "0"),
         summary=_summarize(buckets, rates),
     )
@@ -62,10 +68,15 @@ def _axis_top(highest: float) -> float:
 
 
 def _summarize(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
+    refused = sum(bucket.refused for bucket in buckets)
+    return _summarize_accepted(buckets, rates) + (f" {refused:,} were refused (the red line)." if refused else "")
+
+
+def _summarize_accepted(buckets: Sequence[Bucket], rates: Sequence[float]) -> str:
     highest = max(rates)
     if not highest:
         until = datetime.fromtimestamp(buckets[-1].began_seconds + BUCKET_SECONDS, UTC)
-        return f"No callback arrived in the hour before {until:%H:%M:%S} UTC."
+        return f"No callback was accepted in the hour before {until:%H:%M:%S} UTC."
     when = datetime.fromtimestamp(buckets[rates.index(highest)].began_seconds, UTC)
     total = sum(bucket.callbacks for bucket in buckets)
     return (

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from callbacks.ops.status.quantities import format_count, format_duration, format_number, format_size
-from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
 from shared import queues
 
 AlertLevel: TypeAlias = Literal["bad", "warn"]
@@ -19,6 +19,10 @@ _MAX_WAIT_SECONDS: Final = 60.0
 # From 0.9 on callbacks go to the spool (shared.durability): that is trouble, and before it there is time to act.
 _FULL_SHARE: Final = 0.9
 _NEARLY_FULL_SHARE: Final = 0.75
+# Strangers try a path now and then. From here on it may be the gateway, with an address or a token that was removed.
+_MANY_UNKNOWN: Final = 20
+# A copy of these is in the quarantine, and the sender's next attempt may succeed.
+_KEPT_STATUSES: Final = (400, 415)
 
 
 class Alert(Struct, frozen=True):
@@ -33,6 +37,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
     """Return all alerts, problems before warnings."""
     found = [
         *_audit(now),
+        *_refused(now),
         *_redis(now),
         *_processes(now),
         *_failing(now),
@@ -48,6 +53,40 @@ def _audit(now: ServiceStatus) -> Iterator[Alert]:
     if balance is not None and not balance.balances and not balance.moving:
         lost = format_count(balance.difference, "record or event is", "records or events are")
         yield Alert("bad", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`.")
+
+
+def _refused(now: ServiceStatus) -> Iterator[Alert]:
+    recent = [one for one in now.refused if one.ten_minutes]
+    for one in recent:
+        if one.sender == "known":
+            level: AlertLevel = "warn" if one.status in _KEPT_STATUSES else "bad"
+            refused = format_count(one.ten_minutes, "callback was", "callbacks were")
+            where = f", the last from {one.address}" if one.address else ""
+            yield Alert(
+                level,
+                f"{refused} refused with {one.status} in the last 10 minutes{where}: {one.title}. "
+                f"{one.remedy}{_time_left(one, now)}",
+            )
+    unknown = [one for one in recent if one.sender == "unknown" and one.reason in ("address-not-allowed", "not-found")]
+    number = sum(one.ten_minutes for one in unknown)
+    if number >= _MANY_UNKNOWN:
+        most = max(unknown, key=lambda one: one.ten_minutes)
+        accepted = format_count(now.accepted_ten_minutes, "callback was", "callbacks were")
+        yield Alert(
+            "bad" if number > now.accepted_ten_minutes else "warn",
+            f"{format_number(number)} requests without a valid token were refused in the last 10 minutes, and "
+            f"{accepted} accepted. Most: {most.title} ({most.status}). {most.remedy}",
+        )
+
+
+def _time_left(refusal: RefusalStatus, now: ServiceStatus) -> str:
+    """Return for how long the gateway still sends what nothing could keep."""
+    left = [spool.refused_left_seconds for spool in now.spools if spool.refused]
+    if refusal.reason != "store-unavailable" or not left:
+        return ""
+    if min(left) <= 0:
+        return " The gateway has given up on the first of them."
+    return f" The gateway sends the first of them for another {format_duration(min(left))}."
 
 
 def _redis(now: ServiceStatus) -> Iterator[Alert]:

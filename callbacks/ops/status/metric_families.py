@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
-from shared import keys, queues
+from shared import keys, queues, refusals
 from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR, SIZE_BUCKETS, SUM_UNIT
 
 # Tokens are rotated, and the names of old ones stay counted: beyond this number they are one series.
@@ -96,9 +96,19 @@ def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
         "callbacks_responses", "Responses to posted callbacks by HTTP status.", labels=("code",)
     )
     codes = {code: number for (code,), number in _rows(metrics, "responses", words=1)}
-    for code in sorted({"200", "503", *codes}):
+    # From 0 on, or an increase from nothing to the first refusal would not be seen.
+    for code in sorted({"200", *(str(reason.status) for reason in refusals.REASONS.values()), *codes}):
         answers.add_metric((code,), codes.get(code, 0))
-    yield from (received, answers)
+    refused = CounterMetricFamily(
+        "callbacks_refused",
+        "Requests refused, by reason; sender: known has a valid token, unknown has none.",
+        labels=("reason", "code", "sender"),
+    )
+    numbers = dict(_rows(metrics, "refused", words=2))
+    for reason in refusals.REASONS.values():
+        for sender in refusals.SENDERS:
+            refused.add_metric((reason.name, str(reason.status), sender), numbers.get((reason.name, sender), 0))
+    yield from (received, answers, refused)
     for part, name, text, bounds in (
         (
             "acknowledged",
@@ -183,6 +193,17 @@ def _spools(snapshot: Snapshot) -> Iterator[Metric]:
     # Processes of one machine share a folder and its limit, a setting that is equal everywhere.
     limit = max((spool.limit_bytes for spool in spools), default=0)
     yield _gauge("callbacks_spool_limit_bytes", "Size limit of the spools of one machine.", limit)
+    left = [spool.refused_left_seconds for spool in spools if spool.refused]
+    yield _gauge(
+        "callbacks_refused_unstored",
+        "Callbacks that nothing could store, until ten minutes after the last.",
+        sum(spool.refused for spool in spools),
+    )
+    yield _gauge(
+        "callbacks_refused_retry_left_seconds",
+        "How long the gateway still sends the first callback that nothing could store; 0: none, or it has given up.",
+        min(left, default=0.0),
+    )
     states = GaugeMetricFamily("callbacks_spool_state", "Web processes by the state of their spool.", labels=("state",))
     for state in SPOOL_STATES:
         states.add_metric((state,), sum(spool.state == state for spool in spools))

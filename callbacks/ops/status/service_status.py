@@ -1,22 +1,24 @@
 """The current status of the service as one value: the page *Now* shows it and `callbacks top` prints it.
 
 It is read from Redis only, in a few round trips however many jobs wait; nothing is changed. It holds no event, phone
-number, token or address.
+number or token.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import redis
 from msgspec import Struct
 
 from callbacks.ops.status import snapshot
 from callbacks.ops.status.audit_cache import AuditCache, Balance
 from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
-from shared import events, queues
+from shared import events, queues, refusals
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
-from shared.recent_rate import AcknowledgeTimes, Bucket
+from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount
 from shared.settings import Settings
 
 AUDIT_EVERY_SECONDS: Final = 5.0
@@ -40,12 +42,30 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     workers: int
 
 
+class RefusalStatus(RefusalCount, frozen=True, kw_only=True):
+    """How many requests were refused for a reason; `address` is that of one with a valid token, "" if not known."""
+
+    status: int
+    address: str
+
+    @property
+    def title(self) -> str:
+        """What happened."""
+        return refusals.REASONS[self.reason].title
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return refusals.REASONS[self.reason].remedy
+
+
 class ServiceStatus(Struct, frozen=True, kw_only=True):
     """The status at the time `at` of Redis.
 
-    `last_hour` are its buckets, oldest first; the newest ended a few seconds ago. `callbacks_per_second` is the mean of
-    the last minute of them. `queues` begin with "expand"; they count jobs, of which each holds many
-    events. `quarantined` counts failures. `balance` is None while it is not known, as when very many jobs wait.
+    `recent_rate` are the buckets of the last hour, oldest first; the newest ended a few seconds ago.
+    `callbacks_per_second` is the mean of the last minute of them. `refused` are the requests that were refused in that
+    hour, by reason and sender. `queues` begin with "expand"; they count jobs, of which each holds many events.
+    `quarantined` counts failures. `balance` is None while it is not known, as when very many jobs wait.
     """
 
     at: datetime
@@ -61,6 +81,8 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     max_bytes: int
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
+    refused: tuple[RefusalStatus, ...] = ()
+    accepted_ten_minutes: int = 0
     quarantined: int
     balance: Balance | None
 
@@ -94,9 +116,20 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         max_bytes=found.max_bytes,
         spools=found.spools,
         failing=found.failing,
+        refused=tuple(_refused(found)),
+        accepted_ten_minutes=found.recent_rate.accepted_ten_minutes,
         quarantined=found.quarantined,
         balance=audit_cache.get(found.jobs),
     )
+
+
+def _refused(found: Snapshot) -> Iterator[RefusalStatus]:
+    for count in found.recent_rate.refused:
+        yield RefusalStatus(
+            **msgspec.structs.asdict(count),
+            status=refusals.REASONS[count.reason].status,
+            address=found.refused_addresses.get(count.reason, "") if count.sender == "known" else "",
+        )
 
 
 def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:

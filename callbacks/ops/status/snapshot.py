@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import orjson
 import redis
 from msgspec import Struct
@@ -27,12 +28,18 @@ OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "fil
 
 
 class SpoolStatus(Struct, frozen=True):
-    """A web process's spool, as it told: "none", "drained", "filling", "full" or "failing", and how much is in it."""
+    """A web process's spool, as it reports: "none", "drained", "filling", "full" or "failing", and how much is in it.
+
+    `refused` are the callbacks that neither Redis nor the spool could keep, until ten minutes after the last; the
+    gateway sends the first of them again for another `refused_left_seconds`.
+    """
 
     state: str
     callbacks: int
     size_bytes: int
     limit_bytes: int
+    refused: int = 0
+    refused_left_seconds: float = 0.0
 
 
 class QueueStatus(Struct, frozen=True, kw_only=True):
@@ -52,7 +59,10 @@ class QueueStatus(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """All of it, at the time `seconds` of Redis."""
+    """All of it, at the time `seconds` of Redis.
+
+    `refused_addresses` has, by reason, the address of a refused request with a valid token.
+    """
 
     seconds: float
     recent_rate: RecentRate
@@ -66,6 +76,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     queues: tuple[QueueStatus, ...]
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
+    refused_addresses: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
@@ -128,6 +139,11 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         queues=tuple(_queues(connection, found, paused, now_seconds=time.time())),
         spools=tuple(_spools(states)),
         failing=tuple(found for state in states for found in parse_failing_loops(state)),
+        refused_addresses={
+            str(reason): str(address)
+            for state in states
+            for reason, address in dict(state.get("refused_addresses", {})).items()
+        },
     )
 
 
@@ -183,7 +199,12 @@ def _spools(states: Iterable[dict[str, Any]]) -> Iterable[SpoolStatus]:
     for state in states:
         if "state" in state:  # a worker's state is only what fails in it
             yield SpoolStatus(
-                str(state["state"]), int(state["callbacks"]), int(state["bytes"]), int(state["limit_bytes"])
+                str(state["state"]),
+                int(state["callbacks"]),
+                int(state["bytes"]),
+                int(state["limit_bytes"]),
+                refused=int(state.get("refused", 0)),
+                refused_left_seconds=float(state.get("refused_left_seconds", 0.0)),
             )
 
 

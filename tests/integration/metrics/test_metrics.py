@@ -10,11 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
 from callbacks.ops.app import create_app
 from callbacks.ops.prometheus import AUDIT_EVERY_SECONDS, ServiceCollector
-from shared import connections, keys, settings
+from callbacks.ops.status import service_status, snapshot
+from callbacks.ops.status.alerts import find_alerts
+from shared import connections, keys, refusals, settings
 from shared.batches import Quarantined
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
 from tests.integration.harness import RECEIVED_MS, Harness, record, status
+from tests.integration.http.test_http_refusals import exchange
 from tests.redis_server import RedisServer, StartRedis
 from tests.web_process import TOKEN, StartWeb, payload, report, until
 from workers.runtime import pause
@@ -79,7 +82,8 @@ def test_all_that_came_in_stands_there_with_what_became_of_it(redis_server: Redi
         ("report", "gateway"): 7,
         ("reply", "gateway"): 1,
     }
-    assert found["callbacks_responses_total"] == {("200",): 7, ("400",): 1, ("503",): 0}
+    responses = found["callbacks_responses_total"]
+    assert {code: number for code, number in responses.items() if number} == {("200",): 7, ("400",): 1}
     assert found["callbacks_records_received_total"] == {("report",): 7, ("reply",): 1, ("unknown",): 0}
     assert found["callbacks_events_total"] == {("report",): 4, ("reply",): 1, ("unknown",): 0}
     assert found["callbacks_duplicate_records_total"]["report",] == 1
@@ -95,6 +99,38 @@ def test_all_that_came_in_stands_there_with_what_became_of_it(redis_server: Redi
     assert found["callbacks_redis_durable"][()] == 1
 
 
+def test_refusals_are_told_apart_by_reason_and_by_token_and_the_page_says_so(
+    redis_server: RedisServer, start_web: StartWeb
+) -> None:
+    web = start_web(redis_server, CALLBACKS_ALLOWED_IPS="192.0.2.1", CALLBACKS_TRUSTED_PROXIES="127.0.0.1")
+    allowed = {"x-forwarded-for": "192.0.2.1"}
+    for _ in range(3):
+        assert web.post(report(1), **{"x-forwarded-for": "198.51.100.9"}).status_code == 403
+    assert web.post(b"status=SEEN", **allowed, **{"content-type": "multipart/mixed"}).status_code == 415
+    with web.client() as client:
+        assert client.post("/callbacks/wrong/status", content=b"{}").status_code == 403
+        assert client.post("/callbacks/wrong/status", content=b"{}", headers=allowed).status_code == 404
+    assert exchange(web, b"NOT HTTP\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    with connections.connect(redis_server.url) as client:
+        until(lambda: len(snapshot.read_snapshot(client, "fsync").refused_addresses) == 2)
+        status = service_status.read_status(client, settings.load({"REDIS_URL": redis_server.url}))
+
+    assert {labels: n for labels, n in scrape(redis_server.url)["callbacks_refused_total"].items() if n} == {
+        ("403", "address-not-allowed", "known"): 3,
+        ("403", "address-not-allowed", "unknown"): 1,
+        ("404", "not-found", "unknown"): 1,
+        ("400", "not-http", "unknown"): 1,
+        ("415", "unsupported-media", "known"): 1,
+    }
+    alerts = [alert.text for alert in find_alerts(status) if "refused" in alert.text]
+    assert alerts == [
+        "3 callbacks were refused with 403 in the last 10 minutes, the last from 198.51.100.9: Address not allowed. "
+        "If the address is the gateway's or your proxy's, add it to CALLBACKS_ALLOWED_IPS.",
+        "1 callback was refused with 415 in the last 10 minutes, the last from 192.0.2.1: Unsupported request body. "
+        "Read the copies in the quarantine.",
+    ]
+
+
 def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, start_web: StartWeb) -> None:
     web = start_web(redis_server)
     web.post(report(1))
@@ -108,6 +144,7 @@ def test_no_label_holds_a_token_a_number_or_a_text(redis_server: RedisServer, st
     assert numbers <= {
         *("report", "reply", "unknown", "gateway", "expand", "waiting", "running", "scheduled", "+Inf"),
         *("none", "drained", "filling", "full", "failing"),
+        *(*refusals.REASONS, *refusals.SENDERS),
         *(
             "redis",
             "version",
