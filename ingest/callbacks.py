@@ -18,14 +18,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
+from msgspec import structs
 from starlette.types import Receive, Scope
 
 from ingest import answers, content_codec, log
 from ingest.answers import Answer, Refused
 from ingest.body import REQUEST_BYTES, InFlight, read
-from ingest.group_commit import GroupCommit
+from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressDecision, AddressRules, Tokens
-from shared import cooperative, wire
+from shared import body_shapes, cooperative, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
 
@@ -139,17 +140,58 @@ class CallbackReceiver:
                 shape = wire.check(body, self._kind)
             else:
                 shape = await cooperative.run_between_others(wire.check_stepwise(body, self._kind))
-        except UnexpectedShape as exc:
-            await self._quarantine(body, source, str(exc))
-            return answers.quarantined(str(exc))
-        if shape.kind != self._kind is not None:
-            log.limited.warning(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
+        except (NotJson, UnexpectedShape) as exc:
+            return await self._accept_other_shape(body, source, exc)
+        self._log_misdirected(shape, source)
         await self._commit.accept(Accepted(shape.kind, source, now_ms(), shape.records, body.decode()), len(body))
         if shape.faults:
             error = "; ".join(wire.summarize(shape.faults))
             log.limited.warning("action=quarantined part=records", f"source={source} error={error!r}")
             return answers.partly_quarantined(len(shape.faults), error)
         return answers.ACCEPTED
+
+    async def _accept_other_shape(self, body: bytes, source: str, error: NotJson | UnexpectedShape) -> Answer:
+        """Accept the documented callbacks in a body that is none itself, which is the `error`. Raises NotJson."""
+        # They are in memory together with the body.
+        self._in_flight.reserve(len(body))
+        try:
+            parts = await cooperative.run_between_others(body_shapes.split(body, self._kind))
+            if parts:
+                return await self._accept_parts(parts, source)
+        except NotJson as exc:  # also of a list that was cut short: `wire.check` saw that it is a list, and no more
+            raise exc if isinstance(error, UnexpectedShape) else error from None
+        except UnexpectedShape as exc:
+            error = exc
+        finally:
+            self._in_flight.release(len(body))
+        if isinstance(error, NotJson):
+            raise error
+        await self._quarantine(body, source, str(error))
+        return answers.quarantined(str(error))
+
+    async def _accept_parts(self, parts: Sequence[body_shapes.Part], source: str) -> Answer:
+        received_ms = now_ms()
+        entries: list[BatchEntry] = []
+        unreadable = 0
+        for body, shape, error in map(structs.astuple, parts):
+            if shape is None:
+                entry = Quarantined(kind=self._kind, source=source, received_ms=received_ms, error=error, body=body)
+                entries.append(entry)
+                unreadable += 1
+                continue
+            self._log_misdirected(shape, source)
+            entries.append(Accepted(shape.kind, source, received_ms, shape.records, body.decode()))
+            unreadable += len(shape.faults)
+        await self._commit.accept_all((entry, len(part.body)) for entry, part in zip(entries, parts, strict=True))
+        if not unreadable:
+            return answers.ACCEPTED
+        error = "; ".join(body_shapes.summarize(parts))
+        log.limited.warning("action=quarantined part=records", f"source={source} error={error!r}")
+        return answers.partly_quarantined(unreadable, error)
+
+    def _log_misdirected(self, shape: wire.Shape, source: str) -> None:
+        if shape.kind != self._kind is not None:
+            log.limited.warning(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
 
     async def _quarantine(self, body: bytes, source: str, error: str) -> None:
         entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)

@@ -82,8 +82,14 @@ def decompress(body: bytes, codings: Sequence[bytes], *, limit_bytes: int) -> St
 
 def to_utf8(body: bytes, content_type: bytes, codings: Sequence[bytes]) -> bytes | None:
     """Return a body in UTF-8, from the charset that its headers name or its first bytes show; None if from neither."""
+    charset: str | None
     if body.startswith(_UTF_16_MARKS):
-        charset: str | None = "utf-16"
+        charset = "utf-16"
+    elif body[1:2] == b"\0":
+        # JSON begins with a character of ASCII, so of the first two bytes one is NUL (RFC 4627, section 3).
+        charset = "utf-16-le"
+    elif body[:1] == b"\0" and body[1:2].isascii():
+        charset = "utf-16-be"
     else:
         names = (_charset_of(content_type), *codings)
         charset = next((_CHARSETS[name] for name in names if name in _CHARSETS), None)

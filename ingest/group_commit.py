@@ -60,12 +60,11 @@ class GroupCommit:
 
         The caller limits how much waits here. If the caller is cancelled, its entry is committed nevertheless.
         """
-        if self._closing:
-            raise StoreUnavailable("shutting down")
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append(PendingEntry(entry, size_bytes, done))
-        self._arrived.set()
-        await done
+        await self._enqueue(entry, size_bytes)
+
+    async def accept_all(self, entries: Iterable[tuple[BatchEntry, int]]) -> None:
+        """Do as `accept` for several entries with their sizes: return when all of them are durable."""
+        await asyncio.gather(*(self._enqueue(entry, size_bytes) for entry, size_bytes in entries))
 
     async def run(self) -> None:
         """Write batches until `close` was called and nothing waits.
@@ -95,6 +94,14 @@ class GroupCommit:
         """Accept nothing more. `run` returns when all that waits was answered."""
         self._closing = True
         self._arrived.set()
+
+    def _enqueue(self, entry: BatchEntry, size_bytes: int) -> asyncio.Future[None]:
+        if self._closing:
+            raise StoreUnavailable("shutting down")
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(PendingEntry(entry, size_bytes, done))
+        self._arrived.set()
+        return done
 
     async def _commit(self, batch: Sequence[PendingEntry]) -> None:
         try:

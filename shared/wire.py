@@ -39,10 +39,10 @@ RECORDS_PER_STEP: Final = 500
 # Up to this number each unreadable record is reported. With more of them the whole callback is quarantined.
 MAX_FAULTS: Final = 1000
 MAX_EXTRA_BYTES: Final = 1 << 20
+MIN_RECORD_BYTES: Final = len(b'{"message_id":1,"status":"A"},')
 
 # Up to this size `data` may have any number of elements.
 _MAX_UNCOUNTED_BYTES: Final = 1 << 20
-_MIN_RECORD_BYTES: Final = len(b'{"message_id":1,"status":"A"},')
 # The envelope's texts are copied into each record of a body (4 MiB hold 130,000): a long text would fill Redis. The
 # gateway's own texts, of 36 and at most 255 characters with 50,000 records, stay below this, however they are escaped.
 _MAX_ENVELOPE_CHARACTERS: Final = 16 << 20
@@ -127,6 +127,21 @@ def read(body: bytes, kind: Kind | None) -> Callback:
     return _read_in_parts(body, kind)
 
 
+def split_array(array: bytes, at: str) -> Stepwise[list[msgspec.Raw]]:
+    """Split the array at the path `at` into its records, undecoded; an object is one record alone.
+
+    Raises UnexpectedShape, also if there are more elements than can be records. Each takes 80 bytes and 70 ns; 16 MiB
+    of "{}," would be 6 million.
+    """
+    if array.startswith(b"{"):
+        return [msgspec.Raw(array)]
+    if len(array) > _MAX_UNCOUNTED_BYTES and array.startswith(b"[") and array.count(b",") > len(array) // 16:
+        has_too_many = yield from json_reader.has_more_elements(array, len(array) // MIN_RECORD_BYTES + MAX_FAULTS)
+        if has_too_many:
+            raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: {at}")
+    return json_reader.decode(_decode_parts, array, at)
+
+
 def summarize(faults: Sequence[RecordFault], *, limit: int = 3) -> Iterator[str]:
     """Yield the errors of the first few unreadable records, and how many more there are."""
     yield from (fault.error for fault in faults[:limit])
@@ -203,9 +218,13 @@ def parse(body: bytes, kind: Kind | None) -> Stepwise[ParsedBody]:
         return ParsedBody("reply", body, reply, [], (), unreadable_fields=unreadable_fields)
     if keys.data is msgspec.UNSET:
         raise UnexpectedShape("missing required key: $.data")
-    parts = yield from _split_records(bytes(keys.data))
+    data = bytes(keys.data)
+    if data.startswith(b'"'):
+        data = (yield from json_reader.read_nested(data)) or data
+    parts = yield from split_array(data, "$.data")
     yield
     yield from json_reader.check_nesting(body, records=len(parts))
+    yield from json_reader.check_nesting(data, records=len(parts))
     faults = yield from _find_faults(parts)
     if len(faults) == len(parts):
         raise UnexpectedShape("; ".join(summarize(faults)))
@@ -230,20 +249,6 @@ def _kind_of(keys: CallbackKeys, posted_as: Kind | None) -> Kind:
 
 def _has_value(part: msgspec.Raw | msgspec.UnsetType) -> bool:
     return not isinstance(part, msgspec.UnsetType) and bytes(part) not in (b"null", b'""', b"[]", b"{}")
-
-
-def _split_records(data: bytes) -> Stepwise[list[msgspec.Raw]]:
-    """Split `data` into its records, undecoded: a list, or one record alone.
-
-    Each takes 80 bytes and 70 ns; 16 MiB of "{}," would be 6 million.
-    """
-    if data.startswith(b"{"):
-        return [msgspec.Raw(data)]
-    if len(data) > _MAX_UNCOUNTED_BYTES and data.startswith(b"[") and data.count(b",") > len(data) // 16:
-        has_too_many = yield from json_reader.has_more_elements(data, len(data) // _MIN_RECORD_BYTES + MAX_FAULTS)
-        if has_too_many:
-            raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: $.data")
-    return json_reader.decode(_decode_parts, data, "$.data")
 
 
 def _find_faults(parts: Sequence[msgspec.Raw]) -> Stepwise[tuple[RecordFault, ...]]:
@@ -275,10 +280,19 @@ def _read_record(part: msgspec.Raw, index: int = 0, unreadable_fields: Counter[s
     try:
         return _decode_record(part)
     except msgspec.DecodeError:
-        record, unreadable = field_readers.read(Record, part, f"$.data[{index}]")
+        record, unreadable = field_readers.read(Record, _as_object(part), f"$.data[{index}]")
     if unreadable_fields is not None:
         unreadable_fields.update(unreadable)
     return record
+
+
+def _as_object(part: msgspec.Raw) -> bytes | msgspec.Raw:
+    """Return the object that a record holds as a JSON string; the record as it is, if it is no such string."""
+    text = bytes(part)
+    if not text.startswith(b'"') or len(text) > SMALL_BODY_BYTES:
+        return part
+    nested = run_to_end(json_reader.read_nested(text))
+    return nested if nested is not None and json_reader.count_brackets(nested) <= json_reader.MAX_DEPTH else part
 
 
 def _read_reply(body: bytes) -> tuple[ReplyCallback, tuple[str, ...]]:
@@ -371,7 +385,8 @@ def _decode_step(
         except msgspec.DecodeError:
             pass
     return (
-        (_read_record(part, unreadable_fields=unreadable_fields), json_reader.read_raw_object(part)) for part in parts
+        (_read_record(part, unreadable_fields=unreadable_fields), json_reader.read_raw_object(_as_object(part)))
+        for part in parts
     )
 
 

@@ -108,6 +108,8 @@ def test_any_bytes_are_undone_or_named(body: bytes, coding: bytes) -> None:
         ("cp1252", b"text/plain; format=flowed; charset=windows-1252"),
         ("utf-16-le", b"application/json; charset=utf-16le"),
         ("utf-16", b"application/json"),
+        ("utf-16-le", b"application/json"),
+        ("utf-16-be", b"application/json; charset=utf-8"),
         ("utf-16", b"application/json; charset=utf-16"),
     ],
 )

@@ -33,6 +33,11 @@ def test_every_event_of_a_callback_is_read_however_its_body_is_formatted() -> No
     assert reply.kind == "reply"
 
 
+def test_a_list_of_callbacks_and_a_text_of_one_are_read_as_the_service_reads_them() -> None:
+    for body in ([STATUS, REPLY], json.dumps([STATUS, REPLY])):
+        assert [event.kind for event in event_input.parse(json.dumps(body).encode())] == ["report", "reply"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

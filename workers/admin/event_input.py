@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from shared import events, wire
+from shared import body_shapes, events, wire
+from shared.cooperative import run_to_end
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from shared.events import Event, ReplyEvent, ReportEvent
 
@@ -46,7 +47,12 @@ def _parse_line(value: Any, text: bytes, where: str) -> list[Event]:
             value = value["event"]
         if isinstance(value, dict) and value.get("kind") in ("report", "reply") and "raw" in value:
             return [_parse_event(value)]
-        return list(events.from_callback(_parse_callback(text), source=SOURCE, received_at=datetime.now(UTC)))
+        received_at = datetime.now(UTC)
+        return [
+            event
+            for callback in _parse_callbacks(text)
+            for event in events.from_callback(callback, source=SOURCE, received_at=received_at)
+        ]
     except (NotJson, UnexpectedShape, msgspec.ValidationError) as exc:
         raise NoEvents(f"{where}{str(exc).removesuffix(_ROOT_PATH)}") from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
@@ -62,8 +68,15 @@ def _parse_event(value: dict[str, Any]) -> Event:
     return event
 
 
-def _parse_callback(text: bytes) -> wire.Callback:
-    callback = wire.read(text, None)
-    if callback.faults:
-        raise UnexpectedShape("; ".join(wire.summarize(callback.faults)))
-    return callback
+def _parse_callbacks(text: bytes) -> list[wire.Callback]:
+    try:
+        callbacks = [wire.read(text, None)]
+    except UnexpectedShape:
+        parts = run_to_end(body_shapes.split(text, None))
+        if not parts:
+            raise
+        callbacks = [wire.read(part.body, None) for part in parts]
+    faults = [fault for callback in callbacks for fault in callback.faults]
+    if faults:
+        raise UnexpectedShape("; ".join(wire.summarize(faults)))
+    return callbacks

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import events, wire
+from shared import events, json_reader, wire
 from shared.batches import Accepted
+from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
 from shared.rate_limited_log import RateLimitedLog
 from workers.declaration import Handler
@@ -148,7 +149,9 @@ def split_records(accepted: Accepted) -> CallbackRecords | None:
     """Return the records of a callback; None if it has no list of records, or not as many as were counted."""
     try:
         envelope = _decode_envelope(accepted.body.removeprefix("\ufeff").encode())
-        records = _decode_records(envelope.pop("data"))
+        data = bytes(envelope.pop("data"))
+        nested = run_to_end(json_reader.read_nested(data)) if data.startswith(b'"') else None
+        records = _decode_records(nested or data)
     except Exception:  # noqa: BLE001 # whatever the reason, the callback stays whole
         return None
     if len(records) != accepted.records:

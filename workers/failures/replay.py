@@ -12,7 +12,9 @@ from typing import Any
 import redis
 from msgspec import Struct
 
-from shared import batches, events, json_reader, keys, queues, wire
+from shared import batches, body_shapes, events, json_reader, keys, queues, wire
+from shared.batches import Accepted
+from shared.cooperative import run_to_end
 from shared.errors import CallbacksError, NotJson, UnexpectedShape
 from workers.failures import failure
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
@@ -51,16 +53,14 @@ def plan_replay(failure_list: FailureList, failure_id: str, values: Sequence[byt
 
 
 def _plan_expansion(callback: QuarantinedCallback) -> ReplayPlan:
-    shape = _check_shape(callback)
-    accepted = batches.Accepted(
-        shape.kind, callback.source, callback.received_ms, shape.records, json_reader.decode_text(callback.body)
-    )
+    accepted = _read(callback)
     changes: Counter[str] = Counter()
-    # It was counted as the kind that its URL named, and is counted again as the kind that its body has.
+    # It was counted as the kind that its URL named, and is counted again as the kinds that its body has.
     changes[keys.counter(batches.counted_kind(callback.kind), "received")] -= callback.records
     changes[keys.counter(batches.counted_kind(callback.kind), "quarantined")] -= callback.records
-    changes[keys.counter(batches.counted_kind(shape.kind), "received")] += shape.records
-    return ReplayPlan(queues.EXPAND, batches.expand_job([accepted]), changes)
+    for each in accepted:
+        changes[keys.counter(batches.counted_kind(each.kind), "received")] += each.records
+    return ReplayPlan(queues.EXPAND, batches.expand_job(accepted), changes)
 
 
 def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
@@ -71,8 +71,8 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
     return ReplayPlan(queues.delivery_queue(letter.handler), job, changes)
 
 
-def _check_shape(callback: QuarantinedCallback) -> wire.Shape:
-    """Return what the body reads as now: the kind of its URL, or, if it is not that, the other kind."""
+def _read(callback: QuarantinedCallback) -> list[Accepted]:
+    """Return what the body reads as now: of the kind of its URL, or of the other kind, or in another shape."""
     why: CallbacksError = StillUnreadable()
     kinds: tuple[wire.Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
     for kind in kinds:
@@ -82,8 +82,24 @@ def _check_shape(callback: QuarantinedCallback) -> wire.Shape:
             why = exc
         else:
             if len(shape.faults) < shape.records:
-                return shape
-    raise StillUnreadable(str(why))
+                return [_accept(callback, callback.body, shape.kind, shape.records)]
+    try:
+        parts = run_to_end(body_shapes.split(callback.body, None))
+    except (NotJson, UnexpectedShape) as exc:
+        raise StillUnreadable(str(exc)) from exc
+    if not parts:
+        raise StillUnreadable(str(why))
+    # A part that cannot be read is quarantined again by the worker that reads it.
+    return [
+        _accept(callback, part.body, callback.kind or "status", 1)
+        if part.shape is None
+        else _accept(callback, part.body, part.shape.kind, part.shape.records)
+        for part in parts
+    ]
+
+
+def _accept(callback: QuarantinedCallback, body: bytes, kind: wire.Kind, records: int) -> Accepted:
+    return Accepted(kind, callback.source, callback.received_ms, records, json_reader.decode_text(body))
 
 
 def _keys(failure_list: FailureList, failure_id: str) -> list[str]:

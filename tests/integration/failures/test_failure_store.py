@@ -109,6 +109,22 @@ def test_what_still_cannot_be_read_stays_and_is_reported_once(harness: Harness, 
     assert (harness.audit().quarantined, harness.audit().balances) == (300, True)
 
 
+def test_a_body_in_another_shape_is_replayed_as_the_callbacks_that_it_holds(
+    harness: Harness, store: FailureStore
+) -> None:
+    record = '{"message_id":"%s","status":"DELIVRD"}'
+    callbacks = f'[{{"data":[{record % 1},{record % 2}]}},{{"data":[7]}},{{"reply_message_id":"3"}}]'
+    harness.accept(quarantined=[quarantined(0, body=callbacks.encode()), quarantined(1, body=b"[7]")])
+
+    (step,) = store.replay(QUARANTINE, store.snapshot(QUARANTINE))
+    harness.expand()
+
+    assert (step.done, [str(why) for _, why in step.failed]) == (1, ["Expected object, got int: $.data[0]"])
+    sums = harness.audit()
+    assert (sums.records["report"].unique, sums.records["reply"].unique) == (2, 1)
+    assert (sums.quarantined, sums.balances) == (2, True)
+
+
 def test_a_dead_letter_of_a_newer_release_does_not_stop_others_from_being_replayed(
     harness: Harness, store: FailureStore
 ) -> None:

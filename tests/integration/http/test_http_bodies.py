@@ -12,7 +12,7 @@ import pytest
 from tests.integration.http.test_http_refusals import HEAD
 from tests.memory import resident_mib
 from tests.redis_server import RedisServer
-from tests.web_process import StartWeb, WebProcess, jobs, kept, payload, quarantine, report, until
+from tests.web_process import StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report, until
 
 MIB = 1 << 20
 RECORD = b'{"message_id":"1","status":"SEEN"}'
@@ -53,9 +53,35 @@ def test_strange_but_readable_is_accepted_byte_for_byte(
     assert [callback.body.encode() for callback in kept(redis_server)] == [body]
 
 
-def test_a_body_with_a_mark_of_utf_16_is_accepted(web: WebProcess, redis_server: RedisServer) -> None:
-    assert web.post(status(RECORD).decode().encode("utf-16")).json() == {"status": "accepted"}
+@pytest.mark.parametrize(
+    "body",
+    [
+        status(RECORD).decode().encode("utf-16"),
+        status(RECORD).decode().encode("utf-16-le"),
+        b"\xef\xbb\xbf" * 2 + status(RECORD),
+        status(RECORD) + b"\0",
+        json.dumps(status(RECORD).decode()).encode(),
+        b"[%s]" % RECORD,
+        RECORD,
+    ],
+    ids=["a mark of UTF-16", "UTF-16", "two marks", "NUL", "a text", "a list", "a record"],
+)
+def test_another_shape_is_accepted_as_the_documented_callback(
+    web: WebProcess, redis_server: RedisServer, body: bytes
+) -> None:
+    assert web.post(body).json() == {"status": "accepted"}
     assert [callback.body.encode() for callback in kept(redis_server)] == [status(RECORD)]
+
+
+def test_a_list_of_callbacks_is_committed_callback_by_callback(web: WebProcess, redis_server: RedisServer) -> None:
+    body = b"[%s,%s,%s]" % (report(1), payload("reply"), b'{"data":[{"message_id":"1"}]}')
+    answer = web.post(body, "")
+    assert (answer.status_code, answer.json()["quarantined"]) == (200, 1)
+    assert [(callback.kind, callback.records) for callback in kept(redis_server)] == [("status", 1), ("reply", 1)]
+    assert [entry["body"] for entry in quarantine(redis_server)] == ['{"data":[{"message_id":"1"}]}']
+    assert counts(redis_server) == {
+        "report.received": 1, "reply.received": 1, "unknown.received": 1, "unknown.quarantined": 1
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -81,10 +107,9 @@ def test_json_that_is_not_a_callback_is_quarantined_with_200(
 @pytest.mark.parametrize(
     "body",
     [
-        b"\xef\xbb\xbf" * 2 + status(RECORD),
-        status(RECORD).decode().encode("utf-16-le"),
         status(RECORD).decode().encode("utf-32"),
-        status(RECORD) + b"\0",
+        b"[%s" % status(RECORD),
+        b'"{',
         status(RECORD) * 2,
         with_key(b'"x":"\0"'),
         with_key(b'"x":"\xc0\x80"'),
