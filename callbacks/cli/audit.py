@@ -8,6 +8,7 @@ import msgspec
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared import audit as sums_of
+from shared.counted import counted
 
 
 @click.command(cls=Command)
@@ -50,8 +51,10 @@ def _as_text(sums: sums_of.Audit) -> str:
     if sums.balances:
         lines.append("It balances.")
     else:
-        lines.append(f"It does not balance: {sums.missing:,} records are unaccounted for before the handlers.")
-        lines += [f"  {h.missing:,} events are unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing]
+        lines.append(f"It does not balance: {counted(sums.missing, 'record')} unaccounted for before the handlers.")
+        lines += [
+            f"  {counted(h.missing, 'event')} unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing
+        ]
         if sums.moving:
             lines.append("Events moved during the audit, so this may mean nothing: run it again when nothing moves.")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
+from shared.counted import counted
 from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339
 from shared.settings import Settings
@@ -96,7 +97,7 @@ def backfill(
         try:
             number = stored_events.count_events(address, kinds=kinds, since=since, until=until)
             if not as_json:
-                click.echo(f"{number:,} events were received from {rfc3339(since)} to {rfc3339(until)}.")
+                click.echo(f"{counted(number, 'event')} received from {rfc3339(since)} to {rfc3339(until)}.")
             counter = _EventCounter(handler)
             events = counter.matching_events(stored_events.read_events(address, kinds=kinds, since=since, until=until))
             if dry_run:

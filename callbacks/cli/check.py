@@ -20,6 +20,7 @@ from msgspec import Struct
 from callbacks.cli import body_options, body_report, ops_address, ports
 from callbacks.cli.command import Command
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
+from shared.counted import counted
 from shared.errors import ConfigurationError
 from shared.events import STATUSES
 from workers import registry
@@ -212,7 +213,7 @@ def _spool(loaded: settings.Settings) -> Iterator[CheckResult]:
     if free_bytes < loaded.spool_max_bytes:
         yield CheckResult(
             "advice",
-            f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}, and its disk has {free_bytes} bytes left",
+            f"CALLBACKS_SPOOL_MAX_BYTES is {loaded.spool_max_bytes}; its disk has {counted(free_bytes, 'byte')} left",
             "Free some space, or set it lower: a full disk may stop other programs too.",
         )
 
@@ -260,7 +261,7 @@ def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[CheckResult]
         pause_state = pause.read_state(client, handler.name)
         if pause_state is None:
             return
-        waits = f"{queue_state.read_state(client, handler.name).total} events wait"
+        waits = f"{counted(queue_state.read_state(client, handler.name).total, 'event waits', 'events wait')}"
     except redis.RedisError:
         return  # reported above
     finally:

@@ -11,6 +11,7 @@ import msgspec
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
 from callbacks.cli.failure_options import Wanted
+from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
@@ -122,8 +123,7 @@ def drop(
         selection = failure_options.select(failures, failure_list, ids, wanted)
         if not yes:
             size = failure_options.selection_size(selection)
-            letters = f"{size:,} dead letter{'' if size == 1 else 's'}"
-            click.confirm(f"Drop {letters} of {handler!r} permanently?", abort=True, err=True)
+            click.confirm(f"Drop {counted(size, 'dead letter')} of {handler!r} permanently?", abort=True, err=True)
         failure_options.run_on(failures, "drop", failure_list, selection, as_json=as_json)
 
 
@@ -132,10 +132,9 @@ def _mask(row: DeadLetterSummary) -> DeadLetterSummary:
 
 
 def _as_line(row: DeadLetterSummary) -> str:
-    attempts = f"{row.attempts} attempt{'' if row.attempts == 1 else 's'}"
     status = "reply" if row.kind == "reply" else row.status or "-"
     which = (row.message_id or "-", status, _mask(row).number or "-")
-    texts = (row.id, row.died_at, row.handler, attempts, *which, row.error)
+    texts = (row.id, row.died_at, row.handler, counted(row.attempts, "attempt"), *which, row.error)
     return "  ".join(map(terminal_text.short, texts))
 
 

@@ -33,6 +33,7 @@ from callbacks.simulator.receiver_urls import parse_urls
 from callbacks.simulator.summary import RunSummary
 from callbacks.simulator.traffic import SPAN
 from shared import audit, connections, events
+from shared.counted import counted
 from shared.errors import CallbacksError
 
 _SOURCE: Final = "demo"
@@ -55,9 +56,9 @@ class DemoResult(Struct, frozen=True, kw_only=True):
     def problems(self) -> Iterator[str]:
         """Yield what does not balance, in words."""
         if self.summary.discarded or self.summary.unfinished:
-            yield f"{self.summary.discarded + self.summary.unfinished} callbacks were not acknowledged"
+            yield f"{counted(self.summary.discarded + self.summary.unfinished, 'callback')} not acknowledged"
         if self.audit.pending:
-            yield f"{self.audit.pending} records or events are still on their way"
+            yield f"{counted(self.audit.pending, 'record or event', 'records or events')} still on the way"
         if self.audit.missing:
             yield f"of the records received, {self.audit.missing} are unaccounted for"
         for handler in self.audit.handlers:
@@ -73,7 +74,7 @@ class DemoResult(Struct, frozen=True, kw_only=True):
         duplicated = sum(number - 1 for number in self.written.values())
         for number, what in ((len(lost), "lost"), (len(invented), "never sent"), (duplicated, "delivered twice")):
             if number:
-                yield f"{number} events were {what}"
+                yield f"{counted(number, 'event')} {what}"
 
 
 @click.command()
@@ -109,7 +110,7 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
     for problem in problems:
         click.echo(f"It does not balance: {problem}.", err=True)
     if not problems and not as_json:
-        click.echo(f"It balances: each of {len(result.expected):,} events was delivered exactly once.")
+        click.echo(f"It balances: each of {counted(len(result.expected), 'event')} was delivered exactly once.")
     sys.exit(1 if problems else 0)
 
 
@@ -154,7 +155,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
         with console.status("starting Redis, the web process and the workers"):
             stack.enter_context(service)
         console.print(
-            f"{len(campaign.callbacks):,} callbacks to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
+            f"{counted(len(campaign.callbacks), 'callback')} to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
         )
         with _bars(console) as bars, ledger.Ledger(ledger_file) as book:
             summary = _send(campaign, f"http://127.0.0.1:{port}/callbacks/{token}", book, bars)

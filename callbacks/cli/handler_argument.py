@@ -41,8 +41,3 @@ def is_named(found: Sequence[CatalogEntry], name: str) -> bool:
 def is_paused_by_operator(pause_state: PauseState | None) -> bool:
     """Return whether the handler is paused until an operator resumes it."""
     return pause_state is not None and pause_state.until is None
-
-
-def count_events(number: int) -> str:
-    """Return "1 event" or "2,000 events"."""
-    return f"{number:,} event{'' if number == 1 else 's'}"

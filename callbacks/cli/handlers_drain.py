@@ -11,6 +11,7 @@ from callbacks.cli.command import Command
 from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
 from shared import connections, logs, queues
+from shared.counted import counted
 from workers.admin import handler_catalog, queue_state
 from workers.admin.drain import QueueDrain
 from workers.admin.queue_state import QueueState
@@ -75,9 +76,9 @@ def drain(*, name: str, source: str | None, processes: int) -> None:
             left = queue_state.read_state(client, name)
             progress.done, progress.is_stopped = max(waits.total - left.total, 0), bool(left.total)
     if left.total:
-        click.echo(f"{handler_argument.count_events(left.total)} left in the queue of {name!r}.")
+        click.echo(f"{counted(left.total, 'event')} left in the queue of {name!r}.")
         sys.exit(code or 1)
-    click.echo(f"The queue of {name!r} is empty; {left.dead:,} dead letter{'' if left.dead == 1 else 's'}.")
+    click.echo(f"The queue of {name!r} is empty; {counted(left.dead, 'dead letter')}.")
     sys.exit(code)
 
 

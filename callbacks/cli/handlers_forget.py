@@ -6,6 +6,7 @@ from callbacks.cli import handler_argument
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared import keys
+from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.admin import forget as forgetting
 
@@ -30,8 +31,7 @@ def forget(*, name: str) -> None:
         dead = int(client.zcard(keys.dead(name)))
     click.echo(f"{name!r} is forgotten.")
     if dead:
-        letters = f"{dead:,} dead letter{'' if dead == 1 else 's'}"
         click.echo(
-            f"Its {letters} stay{'s' if dead == 1 else ''}, and {name!r} is shown until they are dropped: "
+            f"Its {counted(dead, 'dead letter stays', 'dead letters stay')}, so it is still listed; to change that: "
             f"`callbacks dead drop {name} --all`, then forget it again."
         )

@@ -5,6 +5,7 @@ import click
 from callbacks.cli import handler_argument
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
+from shared.counted import counted
 from workers.admin import handler_catalog, queue_state
 from workers.runtime import pause
 
@@ -20,7 +21,7 @@ def pause_handler(*, name: str) -> None:
             pause.pause(client, name)
         waits = queue_state.read_state(client, name)
     what = "was already paused" if handler_argument.is_paused_by_operator(before) else "is paused"
-    click.echo(f"{name!r} {what}; {handler_argument.count_events(waits.total)} in its queue; new ones wait there too.")
+    click.echo(f"{name!r} {what}; {counted(waits.total, 'event')} in its queue; new ones wait there too.")
     click.echo(f"`callbacks handlers resume {name}` resumes it.")
 
 
@@ -35,4 +36,4 @@ def resume_handler(*, name: str) -> None:
         waits = queue_state.read_state(client, name)
     what = "is resumed" if was_paused else "was not paused"
     workers = "" if waits.workers or not waits.total else " No worker is running: start `callbacks worker deliver`."
-    click.echo(f"{name!r} {what}; {handler_argument.count_events(waits.total)} in its queue.{workers}")
+    click.echo(f"{name!r} {what}; {counted(waits.total, 'event')} in its queue.{workers}")

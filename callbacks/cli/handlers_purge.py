@@ -9,6 +9,7 @@ import msgspec
 from callbacks.cli import failure_options, handler_argument
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
+from shared.counted import counted
 from workers.admin import handler_catalog, queue_state
 from workers.admin.purge import Purger
 from workers.runtime import pause
@@ -39,7 +40,7 @@ def purge(*, name: str, yes: bool, as_json: bool) -> None:
         before = queue_state.read_state(client, name)
         if not yes and before.total:
             click.confirm(
-                f"Discard {handler_argument.count_events(before.total)} waiting for {name!r} permanently?",
+                f"Discard {counted(before.total, 'event')} waiting for {name!r} permanently?",
                 abort=True,
                 err=True,
             )
@@ -62,5 +63,5 @@ def purge(*, name: str, yes: bool, as_json: bool) -> None:
     else:
         click.echo(f"dropped: {progress.done:,}" + (f"; left: {left.total:,}" if left.total else ""))
         if unreadable:
-            click.echo(f"{unreadable:,} jobs were written by a newer release, and stay.", err=True)
+            click.echo(f"{counted(unreadable, 'job')} of a newer release left.", err=True)
     sys.exit(1 if unreadable else 0)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from callbacks.cli.terminal_text import printable, short
+from shared.counted import counted
 from shared.events import rfc3339
 from shared.stored_times import stored_time
 from workers.admin import filter_explanation
@@ -196,7 +197,8 @@ def _advice(row: Row) -> Iterator[str]:
         return
     yield from _pause(state)
     if state.queue.workers:
-        yield f"    {state.queue.workers} workers deliver to it: their CALLBACKS_HANDLERS names it."
+        workers = counted(state.queue.workers, "worker delivers", "workers deliver")
+        yield f"    {workers} to it, so CALLBACKS_HANDLERS names it there."
     elif state.queue.total:
         source = f" --from {row.found.entry}" if row.found is not None else " --from MODULE"
         yield f"    `callbacks handlers drain {row.name}{source}` delivers what waits;"

@@ -2,9 +2,10 @@
 
 import io
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import click
 import msgspec
@@ -89,31 +90,43 @@ def _call(handler: Handler, events: Sequence[Event], *, quiet: bool) -> Iterator
     if not events:
         return
     with ExitStack() as stack:
-        printed = io.StringIO()
+        # A file, as a handler may use the buffer and the file descriptor of sys.stdout.
+        file = stack.enter_context(tempfile.TemporaryFile())
+        printed = stack.enter_context(io.TextIOWrapper(file, "utf-8", "backslashreplace", write_through=True))
         try:
             with _redirect_output(printed if quiet else None):
                 caller = stack.enter_context(Caller(handler))
         except LifespanFailed as exc:
-            yield not_ready(exc, events), printed.getvalue()
+            yield not_ready(exc, events), _pop_text(printed)
             return
         results = dry_run(caller, events)
         while True:
-            printed = io.StringIO()
             with _redirect_output(printed if quiet else None):
                 result = next(results, None)
             if result is None:
                 return
-            yield result, printed.getvalue()
+            yield result, _pop_text(printed)
 
 
 @contextmanager
-def _redirect_output(to: io.StringIO | None) -> Iterator[None]:
+def _redirect_output(to: TextIO | None) -> Iterator[None]:
     """Redirect what is printed; None: do not."""
     if to is None:
         yield
         return
     with redirect_stdout(to), redirect_stderr(to):
         yield
+
+
+def _pop_text(printed: TextIO) -> str:
+    """Return what was printed since the last call."""
+    printed.flush()
+    file = printed.buffer
+    file.seek(0)
+    text = file.read().decode(errors="replace")
+    file.seek(0)
+    file.truncate()
+    return text
 
 
 def _print_filtered(event: Event, reasons: Sequence[str], *, force: bool, as_json: bool) -> None:

@@ -5,6 +5,7 @@ import click
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
 from callbacks.cli.terminal_text import short
+from shared.counted import counted
 from workers.handlers.sql.history import Timeline
 
 
@@ -28,7 +29,7 @@ def message(*, identifier: str, limit: int, as_json: bool) -> None:
     for timeline in timelines:
         click.echo(message_history.to_json(timeline) if as_json else _as_text(timeline))
     if total > len(timelines) and not as_json:
-        click.echo(f"{total - len(timelines):,} more messages: --limit {total}")
+        click.echo(f"{counted(total - len(timelines), 'more message')}: --limit {total}")
 
 
 def _as_text(timeline: Timeline) -> str:

@@ -8,6 +8,7 @@ import msgspec
 
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
+from shared.counted import counted
 from workers.failures.failure_list import QUARANTINE
 
 
@@ -75,6 +76,8 @@ def drop(*, ids: tuple[str, ...], select_all: bool, yes: bool, as_json: bool) ->
         selection = failure_options.select(failures, QUARANTINE, ids)
         if not yes:
             click.confirm(
-                f"Drop {failure_options.selection_size(selection):,} callbacks permanently?", abort=True, err=True
+                f"Drop {counted(failure_options.selection_size(selection), 'callback')} permanently?",
+                abort=True,
+                err=True,
             )
         failure_options.run_on(failures, "drop", QUARANTINE, selection, as_json=as_json)

@@ -28,6 +28,7 @@ from callbacks.simulator.options import CampaignOptions, DeliveryOptions
 from callbacks.simulator.receiver_urls import ReceiverUrls, parse_urls, redact_url
 from callbacks.simulator.summary import RunProgress, RunSummary
 from callbacks.simulator.traffic import SPAN
+from shared.counted import counted
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -202,17 +203,18 @@ def _as_json(summary: RunSummary, urls: ReceiverUrls) -> str:
 
 
 def _as_text(summary: RunSummary, urls: ReceiverUrls) -> str:
-    failed = f"{sum(summary.failed_attempts.values()):,} of {summary.attempts:,} attempts"
+    failed = f"{sum(summary.failed_attempts.values()):,} of {counted(summary.attempts, 'attempt')}"
     for reason, count in summary.failed_attempts.items():
         failed += f", {reason}: {count:,}"
     unfinished = f" ({summary.unfinished:,} unfinished)" if summary.interrupted else ""
     lines = [
-        ("sent", f"{summary.sent:,} of {summary.planned:,} callbacks{unfinished} to {urls.redacted_url}"),
+        ("sent", f"{summary.sent:,} of {counted(summary.planned, 'callback')}{unfinished} to {urls.redacted_url}"),
         ("repeats", f"{summary.repeats:,} of them"),
         (
             "acknowledged",
-            f"{summary.acknowledged:,} with {summary.records:,} records: "
-            f"{summary.reports:,} distinct reports, {summary.replies:,} distinct replies",
+            f"{summary.acknowledged:,} with {counted(summary.records, 'record')}: "
+            f"{counted(summary.reports, 'distinct report')}, "
+            f"{counted(summary.replies, 'distinct reply', 'distinct replies')}",
         ),
         ("failed", failed),
         ("discarded", f"{summary.discarded:,}"),

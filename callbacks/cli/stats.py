@@ -10,6 +10,7 @@ from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.terminal_text import short
+from shared.counted import counted
 from workers.handlers.sql.history import Stats, Totals
 
 # Nobody reads more; --json has all.
@@ -36,18 +37,19 @@ def _as_text(totals: Stats) -> Iterator[str]:
     yield f"all: {_line(totals.total)}"
     times = totals.seconds_to_deliver
     if times.p50 is not None and times.p95 is not None:
-        yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {times.messages:,} messages"
+        of = counted(times.messages, "message")
+        yield f"time to deliver: {times.p50:,.1f} s p50, {times.p95:,.1f} s p95, of {of}"
     for day in totals.days:
         yield f"{day.day}: {_line(day.totals)}"
     for job in totals.jobs[:_MAX_JOBS]:
         names = [short(name) for name in (job.client_job_id, job.api_job_id) if name is not None]
         yield f"job {' / '.join(names) or '-'}: {_line(job.totals)}"
     if len(totals.jobs) > _MAX_JOBS:
-        yield f"{len(totals.jobs) - _MAX_JOBS:,} more jobs: --json"
+        yield f"{counted(len(totals.jobs) - _MAX_JOBS, 'more job')}: --json"
 
 
 def _line(totals: Totals) -> str:
     if totals.delivery_rate is None:
         return "no messages"
     counts = ", ".join(f"{number:,} {short(status)}" for status, number in totals.statuses.items())
-    return f"{totals.messages:,} messages, {totals.delivery_rate:.1%} delivered: {counts}"
+    return f"{counted(totals.messages, 'message')}, {totals.delivery_rate:.1%} delivered: {counts}"

@@ -16,6 +16,7 @@ from callbacks.ops.status.audit_cache import Balance
 from callbacks.ops.status.service_status import HandlerStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus
 from shared import queues
+from shared.counted import counted
 from shared.recent_rate import AcknowledgeTimes, Bucket
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
@@ -110,7 +111,7 @@ def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
             _state(at),
         )
     hidden = len(handlers) - _MAX_HANDLERS_SHOWN
-    return Group(table, Text(f"{hidden:,} more handlers", style=_FAINT)) if hidden > 0 else table
+    return Group(table, Text(counted(hidden, "more handler"), style=_FAINT)) if hidden > 0 else table
 
 
 def _state(at: HandlerStatus) -> Text:
@@ -137,8 +138,8 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     held = sum(spool.callbacks for spool in now.spools)
     states = ", ".join(sorted({spool.state for spool in now.spools}))
     bad = {spool.state for spool in now.spools} & {"filling", "full", "failing"}
-    web = f"{now.web_processes:,} web, {now.workers:,} workers"
-    spools = f"; spools: {states}, {held:,} callbacks" if now.spools else "; no web process reports its state"
+    web = f"{now.web_processes:,} web, {counted(now.workers, 'worker')}"
+    spools = f"; spools: {states}, {counted(held, 'callback')}" if now.spools else "; no web process reports its state"
     yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
     yield from _refused(now)
     yield f"quarantine    {now.quarantined:,}", _BAD if now.quarantined else ""
@@ -149,7 +150,7 @@ def _refused(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     """Yield what was refused in the last hour: a line for each reason of callbacks with a valid token."""
     known = [one for one in now.refused if one.sender == "known"]
     unknown = sum(one.hour for one in now.refused if one.sender == "unknown")
-    strangers = f"{unknown:,} requests without a valid token"
+    strangers = f"{counted(unknown, 'request')} without a valid token"
     yield f"refused       {sum(one.hour for one in known):,} in the last hour; {strangers}", _BAD if known else ""
     for one in known:
         address = f", the last from {short(one.address)}" if one.address else ""

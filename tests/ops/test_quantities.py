@@ -26,7 +26,7 @@ def test_a_duration_has_its_unit_and_no_more_digits_than_help(seconds: float | N
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"), [(0, "0 bytes"), (1023, "1023 bytes"), (1 << 20, "1 MiB"), (5 << 40, "5 TiB")]
+    ("number", "shown"), [(0, "0 bytes"), (1, "1 byte"), (1023, "1,023 bytes"), (1 << 20, "1 MiB"), (5 << 40, "5 TiB")]
 )
 def test_a_size_has_its_unit(number: int, shown: str) -> None:
     assert quantities.format_size(number) == shown

@@ -53,6 +53,7 @@ class Retired:
 _OF_LIBRARIES: Final = (
     "callbacks/cli/dev.py",
     "callbacks/cli/folder_lock.py",
+    "callbacks/cli/handlers_try.py",
     "workers/handlers/sql/schema.py",
     "workers/reserved_names.py",
     "workers/runtime/outcome.py",

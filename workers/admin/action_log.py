@@ -21,6 +21,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import batches, keys
+from shared.counted import counted
 from shared.errors import CallbacksError
 from shared.stored_times import stored_time
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader, Page
@@ -190,8 +191,7 @@ def describe_filter(failure_filter: FailureFilter) -> str:
         f"{name} {value}" for name, value in (("source", failure_filter.source), ("kind", failure_filter.kind)) if value
     ]
     if failure_filter.error:
-        number = len(failure_filter.error)
-        parts.append(f"error contains a text of {number} character{'' if number == 1 else 's'}")
+        parts.append(f"error contains a text of {counted(len(failure_filter.error), 'character')}")
     return f"all with {', '.join(parts)}"
 
 

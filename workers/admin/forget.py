@@ -9,6 +9,7 @@ import redis
 from rq.utils import as_text
 
 from shared import keys, queues
+from shared.counted import counted
 from shared.errors import CallbacksError
 from shared.metrics import SEPARATOR
 from workers.admin import handler_states, queue_state
@@ -52,7 +53,7 @@ def forget(connection: redis.Redis, handler: str) -> None:
 def _describe_queue(connection: redis.Redis, handler: str) -> str:
     state = queue_state.read_state(connection, handler)
     return (
-        f"{state.waiting:,} events wait for {handler!r}, {state.scheduled:,} are scheduled for a retry and "
-        f"{state.running:,} are in flight: discard them with `callbacks handlers purge {handler}`, or start "
+        f"{handler!r} has {counted(state.waiting, 'event')} waiting, {state.scheduled:,} scheduled for a retry and "
+        f"{state.running:,} in flight: discard them with `callbacks handlers purge {handler}`, or start "
         "`callbacks worker deliver` with it to deliver them"
     )

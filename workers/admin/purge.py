@@ -16,6 +16,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, queue_jobs, queues
+from shared.counted import counted
 from shared.errors import CallbacksError
 from workers.expand import subscriptions
 from workers.runtime import completion_journal, pause, scripts
@@ -76,8 +77,8 @@ class Purger:
         running = queue_jobs.read_sizes(self._connection, self._queue).running
         if running:
             raise StillRunning(
-                f"{running:,} jobs of {self._handler!r} are running, or their worker died less than a minute ago: stop "
-                "its workers, or wait a minute, then try again"
+                f"{self._handler!r} has {counted(running, 'running job')}, or a worker died less than a minute ago: "
+                "stop its workers, or wait a minute, then try again"
             )
 
     def _require_idle(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from callbacks import samples
+from shared.counted import counted
 from shared.events import Event
 from workers.declaration import ATTRIBUTE, Handler
 from workers.signals import Reject
@@ -101,7 +102,7 @@ class Conformance:
                 pytest.fail("the handler accepted none of the samples, so nothing could be tested")
             if len(once) == before:
                 pytest.fail(
-                    f"effects() shows no effect of {len(done)} events that were done: return what the handler did"
+                    f"effects() shows no effect of {counted(len(done), 'accepted event')}: return what the handler did"
                 )
             _expect_done_twice([worker.deliver(event) for event in done])
             _expect_same(once, self._effects(), "came twice to one process")
@@ -131,7 +132,7 @@ class Conformance:
         if any(result.outcome == "done" for result in results[: len(bad)]):
             pytest.fail("bad_events() returned an event that the handler accepted")
         if singly_count != together_count:
-            pytest.fail(f"events one by one had {singly_count} effects, the same together {together_count}")
+            pytest.fail(f"events one by one had {counted(singly_count, 'effect')}, the same together {together_count}")
 
     def test_ended_by_a_timeout_anywhere_it_is_one_effect_at_the_next_attempt(
         self, callbacks_declaration: Handler
@@ -221,4 +222,6 @@ def _expect_done_twice(results: Sequence[Result]) -> None:
 def _expect_same(once: list[str], then: list[str], how: str) -> None:
     if once != then:
         more = [effect for effect in then if effect not in once] or then
-        pytest.fail(f"events that {how} had {len(then)} effects, not {len(once)}, or different ones: {more[:3]}")
+        pytest.fail(
+            f"events that {how} had {counted(len(then), 'effect')}, not {len(once)}, or different ones: {more[:3]}"
+        )

@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from callbacks.ops.status.quantities import format_rate
+from shared.counted import counted
 from shared.recent_rate import BUCKET_SECONDS, Bucket
 
 HEIGHT: Final = 100
@@ -80,6 +81,6 @@ def _summarize_accepted(buckets: Sequence[Bucket], rates: Sequence[float]) -> st
     when = datetime.fromtimestamp(buckets[rates.index(highest)].began_seconds, UTC)
     total = sum(bucket.callbacks for bucket in buckets)
     return (
-        f"{total:,} callbacks in the last hour, {format_rate(sum(rates) / len(rates))} per second on average; "
+        f"{counted(total, 'callback')} in the last hour, {format_rate(sum(rates) / len(rates))} per second on average; "
         f"at most {format_rate(highest)} per second, in the {BUCKET_SECONDS} seconds from {when:%H:%M:%S} UTC."
     )

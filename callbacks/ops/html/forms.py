@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
+from shared.counted import counted
 from shared.errors import CallbacksError
 
 Form: TypeAlias = Mapping[str, Sequence[str]]
@@ -58,7 +59,7 @@ async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -
                     raise FormError("The form was cut short.", 400)
                 body += message.get("body", b"")
                 if len(body) > max_bytes:
-                    raise FormError(f"A form may have at most {max_bytes:,} bytes.", 413)
+                    raise FormError(f"A form may have at most {counted(max_bytes, 'byte')}.", 413)
                 if not message.get("more_body", False):
                     break
     except TimeoutError:
@@ -66,6 +67,6 @@ async def parse(scope: Scope, receive: Receive, *, max_bytes: int = MAX_BYTES) -
     try:
         fields = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise FormError(f"A form may have at most {_MAX_FIELDS:,} fields.", 413) from None
+        raise FormError(f"A form may have at most {counted(_MAX_FIELDS, 'field')}.", 413) from None
     scope[_KEY] = fields
     return bytes(body)

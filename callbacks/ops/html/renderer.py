@@ -16,6 +16,7 @@ from callbacks.ops.access import sessions
 from callbacks.ops.html import assets
 from callbacks.ops.html.visible_text import escape_visibly
 from callbacks.ops.status import quantities
+from shared.counted import counted
 
 NAVIGATION: Final = (
     ("/", "Now"),
@@ -64,7 +65,7 @@ def templates() -> Environment:
         "size": quantities.format_size,
     }
     found.globals |= {
-        "counted": quantities.format_count,
+        "counted": counted,
         "asset": assets.asset_url,
         "csrf_field": csrf_field,
         "navigation": NAVIGATION,

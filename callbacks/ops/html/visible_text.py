@@ -11,6 +11,8 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from shared.counted import counted
+
 # Control characters but tab and line feed; lone surrogates; private and unassigned ones; line and paragraph separators.
 _CATEGORIES: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 # Persian is written with the first of them, and families of emoji are joined by the second.
@@ -38,7 +40,7 @@ def escape_visibly(text: object, most: int | None = None) -> Markup:
         done = found.end()
     parts.append(str(escape(shown[done:])))
     left = len(whole) - len(shown)
-    rest = f'<span class="cut">… and {left:,} more characters</span>' if left else ""
+    rest = f'<span class="cut">… and {counted(left, "more character")}</span>' if left else ""
     return Markup(f"<bdi>{''.join(parts)}</bdi>{rest}")  # noqa: S704 # every part of it was escaped above
 
 

@@ -21,6 +21,7 @@ from callbacks.ops.access.sessions import operator
 from callbacks.ops.html.forms import field, fields
 from callbacks.ops.html.renderer import render_notice, render_page
 from callbacks.ops.pages.bulk_actions import BulkActionRunner, TooManyActions
+from shared.counted import counted
 from workers.admin import action_log
 from workers.admin.action_log import Action, AlreadyStarted
 from workers.admin.bulk_action import RemainingWork, Task
@@ -54,7 +55,7 @@ class ListLabels(Struct, frozen=True, kw_only=True):
 
     def count(self, number: int) -> str:
         """Return the number with its noun, as in "2 dead letters of crm"."""
-        return f"{number:,} {self.singular if number == 1 else self.plural}"
+        return counted(number, self.singular, self.plural)
 
 
 class FailurePages:

@@ -14,6 +14,7 @@ import redis
 
 from shared import live
 from shared.background import Background
+from shared.counted import counted
 from shared.events import Event
 
 # As many as a page shows; older events are under Messages.
@@ -89,7 +90,9 @@ class LiveFeed:
                 return
             case live.Omitted(number):
                 self._omitted += number
-                self._set_state(f"Listening; {self._omitted:,} events were not shown because too many arrived at once.")
+                self._set_state(
+                    f"Listening; {counted(self._omitted, 'event')} not shown, because too many arrived at once."
+                )
             case live.Listening():
                 self._set_state("Listening.")
             case live.FeedUnavailable(error):

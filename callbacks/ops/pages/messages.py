@@ -21,6 +21,7 @@ from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
+from shared.counted import counted
 from shared.settings import Settings
 from workers.admin import event_status
 from workers.admin.event_status import EventStatus
@@ -139,17 +140,13 @@ def _delivery(at: event_status.HandlerEventStatuses, event_id: str, status: Even
 
 def _doubts(at: event_status.HandlerEventStatuses) -> Iterator[str]:
     if at.filtered:
-        yield f"its filters excluded {_events(at.filtered)}"
+        yield f"its filters excluded {counted(at.filtered, 'event')}"
     if at.dropped:
-        yield f"{_events(at.dropped)} of its own {'was' if at.dropped == 1 else 'were'} dropped"
+        yield f"{counted(at.dropped, 'event')} of its own {'was' if at.dropped == 1 else 'were'} dropped"
     if at.since_ms is None:
         yield "the start of its subscription is not known"
     elif not at.filtered and not at.dropped:
         yield "it may have arrived before the handler existed"
-
-
-def _events(number: int) -> str:
-    return f"{number:,} event{'' if number == 1 else 's'}"
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:

@@ -8,9 +8,10 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from callbacks.ops.status.quantities import format_count, format_duration, format_number, format_size
+from callbacks.ops.status.quantities import format_duration, format_number, format_size
 from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
 from shared import queues
+from shared.counted import counted
 
 AlertLevel: TypeAlias = Literal["bad", "warn"]
 
@@ -51,7 +52,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
 def _audit(now: ServiceStatus) -> Iterator[Alert]:
     balance = now.balance
     if balance is not None and not balance.balances and not balance.moving:
-        lost = format_count(balance.difference, "record or event is", "records or events are")
+        lost = counted(balance.difference, "record or event is", "records or events are")
         yield Alert("bad", f"The audit does not balance: {lost} lost or counted twice. Run `callbacks audit`.")
 
 
@@ -60,7 +61,7 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
     for one in recent:
         if one.sender == "known":
             level: AlertLevel = "warn" if one.status in _KEPT_STATUSES else "bad"
-            refused = format_count(one.ten_minutes, "callback was", "callbacks were")
+            refused = counted(one.ten_minutes, "callback was", "callbacks were")
             where = f", the last from {one.address}" if one.address else ""
             yield Alert(
                 level,
@@ -71,7 +72,7 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
     number = sum(one.ten_minutes for one in unknown)
     if number >= _MANY_UNKNOWN:
         most = max(unknown, key=lambda one: one.ten_minutes)
-        accepted = format_count(now.accepted_ten_minutes, "callback was", "callbacks were")
+        accepted = counted(now.accepted_ten_minutes, "callback was", "callbacks were")
         yield Alert(
             "bad" if number > now.accepted_ten_minutes else "warn",
             f"{format_number(number)} requests without a valid token were refused in the last 10 minutes, and "
@@ -109,7 +110,7 @@ def _processes(now: ServiceStatus) -> Iterator[Alert]:
             continue
         jobs = queue.waiting + queue.scheduled
         level: AlertLevel = "bad" if jobs or queue.name == queues.EXPAND else "warn"
-        wait = f", and {format_count(jobs, 'job waits', 'jobs wait')}" if jobs else ""
+        wait = f", and {counted(jobs, 'job waits', 'jobs wait')}" if jobs else ""
         yield Alert(level, f"No worker serves the queue {queue.name}{wait}. Start one.")
 
 
@@ -126,7 +127,7 @@ def _spools(now: ServiceStatus) -> Iterator[Alert]:
     for state, level, text in _SPOOL_STATES:
         number = sum(spool.state == state for spool in now.spools)
         if number:
-            yield Alert(level, f"{format_count(number, 'spool')} {text}")
+            yield Alert(level, f"{counted(number, 'spool')} {text}")
 
 
 _SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, str], ...]] = (
@@ -146,7 +147,7 @@ def _waiting(now: ServiceStatus) -> Iterator[Alert]:
 
 
 def _paused(handler: HandlerStatus) -> Iterator[Alert]:
-    waiting = format_count(handler.waiting, "event")
+    waiting = counted(handler.waiting, "event")
     if handler.paused_by == "operator":
         yield Alert("warn", f"The handler {handler.handler} is paused by an operator; {waiting} waiting.")
     elif handler.paused_by:
@@ -158,7 +159,7 @@ def _paused(handler: HandlerStatus) -> Iterator[Alert]:
 def _failures(now: ServiceStatus) -> Iterator[Alert]:
     dead = sum(handler.dead for handler in now.handlers)
     if dead:
-        yield Alert("warn", f"{format_count(dead, 'dead letter')}. Replay or drop.", "/dead-letters")
+        yield Alert("warn", f"{counted(dead, 'dead letter')}. Replay or drop.", "/dead-letters")
     if now.quarantined:
         entries = f"{format_number(now.quarantined)} in quarantine"
         yield Alert("warn", f"{entries}. Read, then replay or drop.", "/quarantine")

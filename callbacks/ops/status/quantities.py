@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from shared.counted import counted
+
 UNKNOWN: Final = "\u2013"
 
 _BINARY: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -34,7 +36,7 @@ def format_size(number: int) -> str:
     value, unit = float(number), 0
     while value >= 1024 and unit < len(_BINARY) - 1:  # noqa: PLR2004 # KiB
         value, unit = value / 1024, unit + 1
-    return f"{_digits(value) if unit else number} {_BINARY[unit]}"
+    return f"{_digits(value)} {_BINARY[unit]}" if unit else counted(number, "byte")
 
 
 def format_rate(per_second: float) -> str:
@@ -45,11 +47,6 @@ def format_rate(per_second: float) -> str:
 def format_number(number: int) -> str:
     """Return "1,234,567"."""
     return f"{number:,}"
-
-
-def format_count(number: int, one: str, many: str = "") -> str:
-    """Return "1 job" or "1,200 jobs"."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def _digits(value: float) -> str:

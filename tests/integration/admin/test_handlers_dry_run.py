@@ -11,6 +11,8 @@ from tests.acceptance.processes import run
 
 HANDLERS = """
 import asyncio
+import subprocess
+import sys
 from contextlib import asynccontextmanager, contextmanager
 from callbacks import Pause, Reject, ReplyEvent, ReportEvent, Retry, handler
 
@@ -45,6 +47,14 @@ def pooled(event):
 async def unready(event):
     print("called")
 
+@handler(ReportEvent)
+def writer(event):
+    print("text")
+    sys.stdout.buffer.write(b"bytes ")
+    sys.stdout.flush()
+    subprocess.run(["printf", "child "], stdout=sys.stdout, check=True)
+    print(event.status, file=sys.stderr)
+
 @handler(ReportEvent, batch=True)
 def archive(events):
     print(len(events), "events")
@@ -67,6 +77,22 @@ def attempt(folder: Path, *words: str, event: str = "") -> "CompletedProcess[str
 
 def report(**fields: str) -> str:
     return samples.report("UNDELIV", **fields).to_json()
+
+
+def test_what_is_printed_in_any_way_is_in_the_json(folder: Path) -> None:
+    given = report() + "\n" + samples.report("SEEN").to_json()
+    found = [json.loads(line) for line in attempt(folder, "writer", "--json", event=given).stdout.splitlines()]
+
+    assert [one["outcome"] for one in found] == ["done", "done"], found
+    assert [one["printed"] for one in found] == ["text\nbytes child UNDELIV\n", "text\nbytes child SEEN\n"]
+
+
+def test_the_handler_log_prints_its_line_in_the_json(folder: Path) -> None:
+    ended = run("handlers", "try", "log", "--sample", "reply", "--json", cwd=folder, environment={}, forked=True)
+
+    one = json.loads(ended.stdout)
+    assert (ended.returncode, one["outcome"]) == (0, "done"), one
+    assert [json.loads(one["printed"])["id"]] == one["events"]
 
 
 def test_success_is_reported_with_what_was_printed(folder: Path) -> None:

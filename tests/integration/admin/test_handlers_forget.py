@@ -98,7 +98,7 @@ def test_one_for_which_events_wait_is_not_forgotten(harness: Harness, state: str
 
     assert answer.exit_code == 1
     waiting, scheduled = (2, 0) if state == "queue" else (0, 2)
-    assert f"{waiting} events wait for 'single', {scheduled} are scheduled" in answer.output
+    assert f"'single' has {waiting} events waiting, {scheduled} scheduled for a retry and 0 in flight" in answer.output
     assert "callbacks handlers purge single" in answer.output
     assert audit.run(harness.connection) == before
 
