@@ -52,6 +52,21 @@ def test_a_number_is_unreachable_after_three_failures_until_the_next_delivery(
     assert rows(file, "SELECT recipient FROM unreachable") == [("35600000001",)]
 
 
+def test_a_number_is_the_same_in_any_spelling_and_a_message_counts_once(
+    callbacks_report: Callable[..., ReportEvent], file: Path
+) -> None:
+    with Worker(handler.unreachable) as worker:
+        for number, recipient in enumerate(("35600000001", "+356 00000001", "0035600000001")):
+            worker.deliver(callbacks_report("UNDELIV", recipient=recipient, message_id=f"m-{number}"))
+        # A message that fails on Viber is sent by SMS.
+        for number, status in enumerate(("UNDELIV", "UNDELIV", "DELIVRD")):
+            fields = {"recipient": "35600000002", "message_id": f"n-{number}"}
+            worker.deliver(callbacks_report("UNDELIV", channel="VIBER", **fields))
+            worker.deliver(callbacks_report(status, channel="SMS", **fields))
+
+    assert rows(file, "SELECT recipient FROM unreachable") == [("35600000001",)]
+
+
 def test_it_pauses_while_the_file_is_locked(callbacks_report: Callable[..., ReportEvent], file: Path) -> None:
     with Worker(handler.unreachable) as worker, closing(sqlite3.connect(file)) as other:
         handler.connection().execute("PRAGMA busy_timeout = 1")
