@@ -23,7 +23,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler, phone_numbers
 
 THANKS: Final = "Thank you, we will call you."
 # At most one answer an hour to each sender, who may be a machine that answers automatically too.
@@ -96,12 +96,12 @@ def _is_answered(event: ReplyEvent, sender: str) -> bool:
     since = event.received_at.timestamp() - ANSWER_INTERVAL_SECONDS
     with _database() as database:
         query = "SELECT 1 FROM answers WHERE event_id = ? OR (sender = ? AND at > ?)"
-        return database.execute(query, (event.id, sender, since)).fetchone() is not None
+        return database.execute(query, (event.id, phone_numbers.comparable(sender), since)).fetchone() is not None
 
 
 def _record_answer(event: ReplyEvent) -> None:
     with _database() as database:
-        row = (event.id, event.sender, event.received_at.timestamp())
+        row = (event.id, phone_numbers.comparable(event.sender or ""), event.received_at.timestamp())
         database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", row)
 
 

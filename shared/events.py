@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 import msgspec
 from msgspec import Struct
 
-from shared import normalize, wire
+from shared import normalize, phone_numbers, wire
 from shared.schema import Record, ReplyCallback, StatusEnvelope
 
 # The specification's statuses. The gateway may add others, which are events too.
@@ -22,8 +22,6 @@ FINAL_STATUSES: Final = frozenset(("DELIVRD", "SEEN", "EXPIRED", "DELETED", "UND
 CHANNELS: Final = frozenset(("INTERNAL", "SMS", "VIBER"))
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# Characters that people write between the digits of a number.
-_NO_SEPARATORS: Final = str.maketrans("", "", "+ ()-./\t")
 _TO_THE_MILLISECOND: Final = len("2015-09-25T07:12:54.145")
 # Valid inside a JSON string, but str.splitlines() and some readers of JSON lines break a line at them.
 _LINE_BREAKS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
@@ -141,8 +139,7 @@ def report_id(  # noqa: PLR0917 # what identifies it, in the order in which the 
     Of a recipient's number only the digits count, so `+356 99…` and `35699…` are the same; any other text counts as it
     is.
     """
-    number = (recipient or "").translate(_NO_SEPARATORS)
-    to = number if number.isascii() and number.isdigit() else recipient
+    to = None if recipient is None else phone_numbers.comparable(recipient)
     return _digest(["report", source, message_id, channel, status, to, occurred_ms, error_code])
 
 

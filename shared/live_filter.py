@@ -1,20 +1,16 @@
 """The filter of live events, on the operators' pages and in the terminal."""
 
-import re
-from typing import Final
-
 from msgspec import Struct
 
+from shared import phone_numbers
 from shared.events import Event
-
-_NON_DIGITS: Final = re.compile(r"[^0-9]")
 
 
 class LiveFilter(Struct, frozen=True, kw_only=True):
     """Which events match; an empty field matches all. Upper and lower case are equal.
 
     A reply has no status, so none matches if a status is given. `number` is the person's: a report's recipient, a
-    reply's sender. It may be a part of the number, with or without +, spaces and dashes.
+    reply's sender. It may be a part of the number, and is compared by its digits.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -32,13 +28,9 @@ class LiveFilter(Struct, frozen=True, kw_only=True):
             and _is_among(status, self.statuses)
             and _is_among(event.channel, self.channels)
             and (not self.sources or event.source in self.sources)
-            and (not self.number or _contains(person or "", _NON_DIGITS.sub("", self.number)))
+            and (not self.number or phone_numbers.contains(person or "", self.number))
         )
 
 
 def _is_among(word: str | None, words: frozenset[str]) -> bool:
     return not words or (word is not None and word.upper() in {one.upper() for one in words})
-
-
-def _contains(number: str, digits: str) -> bool:
-    return bool(digits) and digits in _NON_DIGITS.sub("", number)

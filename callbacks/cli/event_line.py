@@ -1,6 +1,5 @@
-"""An event on one line for people, and the forms in which people write numbers and statuses."""
+"""An event on one line for people, and the forms in which people write statuses."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,12 +31,6 @@ def format_event(event: Mapping[str, Any]) -> str:
         what = what[: _MAX_CHARACTERS - 1] + "…"
     label = click.style(f"{printable(word):<8}", fg=colour)
     return f"{when}  {label}  {printable(event['channel'] or ''):<8}  {printable(f'{where}  {what}')}"
-
-
-def parse_number(text: str) -> str:
-    """Return a phone number as the gateway writes it: without +, spaces, dashes and slashes."""
-    digits = re.sub(r"[\s().+/-]", "", text)
-    return digits if digits.isdecimal() else text
 
 
 def parse_status(name: str) -> str:

@@ -11,7 +11,7 @@ import click
 from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
-from callbacks.cli.event_line import parse_number, parse_status
+from callbacks.cli.event_line import parse_status
 from callbacks.cli.terminal_text import short
 from shared.events import rfc3339
 from workers.handlers.sql.history import Message
@@ -21,7 +21,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @click.command(cls=Command)
-@click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number.")
+@click.option("--to", "recipient", metavar="NUMBER", help="Only messages to this number, however it is written.")
 @click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
 @click.option("--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
 @click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
@@ -39,9 +39,8 @@ def messages(
     """List messages and their current status, the most recent callback first."""
     if as_json and as_csv:
         raise click.UsageError("Use --json or --csv, not both.")
-    number = None if recipient is None else parse_number(recipient)
     with message_history.open_history() as found:
-        rows = found.messages(recipient=number, statuses=list(map(parse_status, statuses)), since=since, limit=limit)
+        rows = found.messages(recipient=recipient, statuses=list(map(parse_status, statuses)), since=since, limit=limit)
         if as_csv:
             _print_csv(rows)
             return

@@ -62,6 +62,31 @@ def test_any_text_is_found_however_the_body_spells_it(harness: Harness, body: ob
     assert len(search.search(harness.connection, "früh ling (50%) 🌱").hits) == 0
 
 
+@pytest.mark.parametrize("number", ["+43 664 1234567", "0043(664)1234567", "436641234567"])
+def test_a_number_is_found_in_any_spelling_and_a_name_as_it_is(harness: Harness, number: str) -> None:
+    spellings = [
+        "436641234567",
+        "+43(664)1234567",
+        "0043 664/123-45-67",
+        "+43\u00a06641234567",
+        "٤٣٦٦٤١٢٣٤٥٦٧",
+        "43\t664 1234567",
+    ]
+    bodies = [json.dumps({"to": spelling}, ensure_ascii=escaped) for spelling in spellings for escaped in (True, False)]
+    bodies += [r'{"to":"0043 664\/1234567"}', '{"to":436641234567}']
+    others = ['{"to": "06641234567"}', '{"to": [43, 6641234567]}', '{"to": "1436641234567"}', '{"to": "ACME24"}']
+    harness.accept(
+        quarantined=[
+            quarantined(1, body=body.encode(), at_ms=RECEIVED_MS + position)
+            for position, body in enumerate((*bodies, *others))
+        ],
+    )
+
+    assert len(search.search(harness.connection, number).hits) == len(bodies)
+    assert len(search.search(harness.connection, "ACME24").hits) == 1
+    assert len(search.search(harness.connection, "24").hits) == 0
+
+
 def test_it_goes_on_where_it_was_and_looks_at_each_entry_once(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

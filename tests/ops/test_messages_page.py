@@ -44,7 +44,7 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         for second, status in enumerate(("ACCEPTD", "DELIVRD", "SEEN")):
             post(service, "m-1", status, second)
         for second, status in enumerate(("ACCEPTD", "REJECTD", "UNDELIV")):
-            post(service, "m-2", status, second, client_message_id=HOSTILE)
+            post(service, "m-2", status, second, client_message_id=HOSTILE, to=f"+{NUMBER[:3]}\u00a0{NUMBER[3:]}")
         reply = {
             "reply_message_id": "r-1",
             "orig_message_id": "m-1",

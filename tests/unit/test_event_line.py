@@ -3,7 +3,7 @@
 import pytest
 from click import unstyle
 
-from callbacks.cli.event_line import format_event, parse_number, parse_status
+from callbacks.cli.event_line import format_event, parse_status
 
 
 def words(**fields: object) -> dict[str, object]:
@@ -36,7 +36,5 @@ def test_nothing_in_a_line_steers_the_terminal(field: str) -> None:
     assert "\x1b[" in format_event(words())  # the colour is ours
 
 
-def test_numbers_and_statuses_are_found_however_people_write_them() -> None:
-    assert parse_number("+356 (99) 000-001") == "35699000001"
-    assert parse_number("Fortytwo") == "Fortytwo"
+def test_statuses_are_found_however_people_write_them() -> None:
     assert (parse_status("delivrd"), parse_status("sms_sent")) == ("DELIVRD", "sms_sent")

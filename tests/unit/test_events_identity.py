@@ -13,7 +13,7 @@ from shared import events, wire
 from tests.unit.example_events import RECEIVED, REPORT, read, reply, report
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-numbers = st.none() | st.text("0123456789", min_size=1)
+numbers = st.none() | st.from_regex(r"[1-9][0-9]{0,14}", fullmatch=True)
 said = st.tuples(ids, ids, st.none() | ids, ids, numbers, st.none() | st.integers(), st.none() | st.integers())
 Said: TypeAlias = tuple[str, str, str | None, str, str | None, int | None, int | None]
 
@@ -49,6 +49,8 @@ def test_a_report_with_other_values_is_another_event(changed: dict[str, Any]) ->
         {"timestamp": 1443165174145, "micro_timestamp": 1443165174145000},
         {"from": "", "sms_from": "Fortytwo"},
         {"to": f"+{REPORT['to'][:5]} {REPORT['to'][5:]}"},
+        {"to": f"00{REPORT['to']}"},
+        {"to": int(REPORT["to"])},
         {"client_message_id": "c-2", "brand_new": [1, 2, 3]},
     ],
 )

@@ -111,8 +111,8 @@ def test_a_reply_is_answered(receiver: Receiver) -> None:
 
 def test_nobody_is_answered_twice_within_an_hour(receiver: Receiver) -> None:
     first, within, beyond = (
-        samples.reply("Hello", sender="35600000001", received_at=NOON + timedelta(minutes=minutes))
-        for minutes in (0, 59, 60)
+        samples.reply("Hello", sender=sender, received_at=NOON + timedelta(minutes=minutes))
+        for minutes, sender in ((0, "35600000001"), (59, "+356 00000001"), (60, "35600000001"))
     )
     for event in (first, within, beyond):
         deliver(everyday.answer, event)

@@ -28,7 +28,7 @@ def test_it_wants_what_has_all_that_it_names(wanted: LiveFilter, report: bool, r
     assert wanted.matches(example_events.reply()) == reply
 
 
-@pytest.mark.parametrize("number", ["35679000123", "+356 79-000 123", "790001"])
+@pytest.mark.parametrize("number", ["35679000123", "+356 79-000 123", "790001", "0035679"])
 def test_a_number_is_the_persons_whom_a_report_is_about_and_who_replied(number: str) -> None:
     sent = example_events.report(**{"to": "35679000123", "from": "35699000001"})
     came = example_events.reply(**{"from": "35679000123", "to": "35699000001"})
@@ -37,6 +37,13 @@ def test_a_number_is_the_persons_whom_a_report_is_about_and_who_replied(number: 
     assert LiveFilter(number=number).matches(came)
     assert not LiveFilter(number="35699000001").matches(sent)
     assert not LiveFilter(number="35699000001").matches(came)
+
+
+def test_a_name_with_digits_is_not_a_number() -> None:
+    named = example_events.reply(**{"from": "ACME24"})
+
+    assert LiveFilter(number="ACME24").matches(named)
+    assert not LiveFilter(number="24").matches(named)
 
 
 @pytest.mark.parametrize("number", ["nobody", "+"])

@@ -6,12 +6,13 @@ cursor for the next page. Nothing is changed.
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self, TypeAlias
 
 import redis
 from msgspec import Struct
 
+from shared import phone_numbers
 from workers.failures import store
 from workers.failures.cursor import Cursor, IndexReader, Row
 from workers.failures.failure_list import FailureList, all_lists
@@ -21,6 +22,12 @@ MAX_FAILURES: Final = 1000
 MAX_BYTES: Final = 8 << 20
 _MAX_HITS: Final = 50
 _READ_SIZE: Final = 100
+# What may be between two digits of a number: not more than a blank, a bracket and a mark that cannot be seen.
+_BETWEEN: Final = f"[{re.escape(phone_numbers.SEPARATORS)}]{{0,3}}"
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|[tnr/])")
+_OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
+
+_Matcher: TypeAlias = Callable[[bytes], bool]
 
 
 class SearchCursor(Struct, frozen=True):
@@ -57,8 +64,11 @@ class SearchPage(Struct, frozen=True):
 
 
 def search(connection: redis.Redis, wanted: str, *, start: SearchCursor | None = None) -> SearchPage:
-    """Return the failures that contain an id or a number as a whole word. Raises redis.RedisError."""
-    pattern = _pattern(wanted)
+    """Return the failures that contain an id or a number as a whole word. Raises redis.RedisError.
+
+    A phone number is found in any spelling.
+    """
+    matches = _matcher(wanted)
     # The quarantine comes last: its bodies are the largest.
     ordered = sorted(all_lists(connection), key=lambda failure_list: (failure_list.handler is None, failure_list.name))
     names = [failure_list.name for failure_list in ordered]
@@ -71,7 +81,7 @@ def search(connection: redis.Redis, wanted: str, *, start: SearchCursor | None =
             if scanned and (scanned == MAX_FAILURES or total_bytes + size_bytes > MAX_BYTES or len(hits) == _MAX_HITS):
                 return SearchPage(tuple(hits), scanned, SearchCursor(failure_list.name, cursor))
             scanned, total_bytes, cursor = scanned + 1, total_bytes + size_bytes, at
-            if _mentions(connection, failure_list, at.item_id, pattern):
+            if _mentions(connection, failure_list, at.item_id, matches):
                 hits += (
                     SearchHit(failure_list, row)
                     for row in IndexReader(connection).read_named(failure_list, [at.item_id])
@@ -94,14 +104,34 @@ def _iterate_members(
         cursor = members[-1]
 
 
-def _mentions(connection: Any, failure_list: FailureList, failure_id: str, pattern: re.Pattern[bytes]) -> bool:
+def _mentions(connection: Any, failure_list: FailureList, failure_id: str, matches: _Matcher) -> bool:
     ((_, (content,)),) = store.read_fields(
         connection, failure_list, [failure_id], ("body" if failure_list.handler is None else "event",)
     )
-    return content is not None and pattern.search(content) is not None
+    return content is not None and matches(content)
 
 
-def _pattern(wanted: str) -> re.Pattern[bytes]:
-    """Return a pattern that matches it written in UTF-8, and in JSON that escapes everything but ASCII."""
+def _matcher(wanted: str) -> _Matcher:
+    """Return a function that says whether a body or an event contains `wanted` as a whole word."""
+    digits = phone_numbers.comparable(wanted)
+    if digits.isdecimal():
+        number = _number_pattern(digits)
+        return lambda content: number.search(_readable(content)) is not None
+    # In UTF-8, and in JSON that escapes everything but ASCII.
     ways = {wanted.encode(errors="replace"), json.dumps(wanted)[1:-1].encode()}
-    return re.compile(rb"(?<![0-9A-Za-z])(?:%s)(?![0-9A-Za-z])" % b"|".join(map(re.escape, sorted(ways))))
+    text = re.compile(rb"(?<![0-9A-Za-z])(?:%s)(?![0-9A-Za-z])" % b"|".join(map(re.escape, sorted(ways))))
+    return lambda content: text.search(content) is not None
+
+
+def _number_pattern(digits: str) -> re.Pattern[str]:
+    """Return a pattern that finds a number with separators between its digits, with and without 00 before it."""
+    prefix, number = (_BETWEEN.join(part) for part in (phone_numbers.INTERNATIONAL_PREFIX, digits))
+    return re.compile(rf"(?<![0-9A-Za-z])(?:{prefix}{_BETWEEN})?{number}(?![0-9A-Za-z])")
+
+
+def _readable(content: bytes) -> str:
+    """Return a body or an event with the digits of every script in ASCII, and without what JSON escapes."""
+    text = content.decode(errors="replace")
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else " ", text)
+    return text if text.isascii() else _OTHER_DIGIT.sub(lambda match: str(int(match[0])), text)

@@ -21,6 +21,7 @@ from callbacks.ops.html.forms import field
 from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
+from shared import phone_numbers
 from shared.counted import counted
 from shared.settings import Settings
 from workers.admin import event_status
@@ -33,11 +34,9 @@ if TYPE_CHECKING:
 
 _MAX_CHARACTERS: Final = 300
 _MAX_RAW_CHARACTERS: Final = 20_000
-# As the gateway writes numbers; people add a + or 00, spaces, strokes, and marks that one cannot see.
-_NUMBER: Final = re.compile(r"[1-9][0-9]{6,14}")
-_SEPARATORS: Final = re.compile(r"[\W_]")
-# What may be somebody's number however it is written: an address is no place for it.
-_MAY_BE_NUMBER: Final = re.compile(r"[0-9]{7,}")
+_NUMBER: Final = re.compile(r"[0-9]{7,15}")
+# Seven digits, with anything between them but letters, may be somebody's number: an address is no place for it.
+_MAY_BE_NUMBER: Final = re.compile(r"[\W_]*(?:\d[\W_]*){7,}")
 
 
 class Delivery(Struct, frozen=True):
@@ -64,9 +63,8 @@ def routes(client: redis.Redis, settings: Settings) -> list[Route]:
 
     def search(request: Request) -> Response:
         wanted = field(request, "wanted")
-        digits = _digits(wanted)
-        if _MAY_BE_NUMBER.fullmatch(digits):
-            number = digits if _NUMBER.fullmatch(digits) else ""
+        if _MAY_BE_NUMBER.fullmatch(wanted[: _MAX_CHARACTERS + 1]):
+            number = wanted if _NUMBER.fullmatch(phone_numbers.comparable(wanted)) else ""
             return _render_results(client, settings, request, wanted, number=number, cursor=field(request, "cursor"))
         return RedirectResponse(f"/messages?id={quote(wanted, safe='')}" if wanted else "/messages", 303)
 
@@ -86,7 +84,7 @@ def _render_results(
     if len(found.timelines) == 1 and not found.messages:
         timeline = found.timelines[0]
         return render_page(request, "message.html", wanted=wanted, raw=_raw, **_timeline_context(client, timeline))
-    search_page = failure_search.search(client, number or wanted, start=start) if found.is_empty or start else None
+    search_page = failure_search.search(client, wanted, start=start) if found.is_empty or start else None
     return render_page(
         request,
         "messages.html",
@@ -97,12 +95,6 @@ def _render_results(
         uses_sql="sql" in settings.handlers,
         rows=_rows(found),
     )
-
-
-def _digits(text: str) -> str:
-    """Return the digits of a phone number as people write it; empty if it is not a number."""
-    bare = _SEPARATORS.sub("", text[: _MAX_CHARACTERS + 1])
-    return "".join(str(int(digit)) for digit in bare).removeprefix("00") if bare.isdecimal() else ""
 
 
 def _empty() -> dict[str, Any]:

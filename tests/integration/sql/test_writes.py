@@ -149,10 +149,13 @@ def test_what_the_gateway_left_out_is_null(database: Database) -> None:
     database.write(reply(None, raw={}, **dict.fromkeys(missing)))
 
     assert {name for name, value in database.message.items() if value is None} == {
-        *(set(nothing) - {"occurred_at"}), "status_at", "accepted_at", "delivered_at", "first_at", "last_at"
+        *(set(nothing) - {"occurred_at"}), "recipient_key",
+        "status_at", "accepted_at", "delivered_at", "first_at", "last_at",
     }  # fmt: skip
     (answer,) = database.table("replies")
-    assert {name for name, value in answer.items() if value is None} == {*missing, "client_job_id", "text"}
+    assert {name for name, value in answer.items() if value is None} == {
+        *missing, "sender_key", "client_job_id", "text"
+    }  # fmt: skip
 
 
 def test_an_unknown_status_and_channel_stay_what_they_are(database: Database) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
+from workers.handlers.sql import texts
+
 # One row, of any table.
 TableRow: TypeAlias = dict[str, Any]
 
@@ -40,6 +42,7 @@ MAX_COLUMNS: Final = (
     "client_job_id",
     "client_message_id",
     "recipient",
+    "recipient_key",
     "last_at",
     "last_received_at",
 )
@@ -81,6 +84,7 @@ def message_row(status: TableRow) -> TableRow:
         "client_job_id": status["client_job_id"],
         "client_message_id": status["client_message_id"],
         "recipient": status["recipient"],
+        "recipient_key": texts.number_key(status["recipient"]),
         "first_at": at,
         "last_at": at,
         "first_received_at": status["received_at"],

@@ -164,7 +164,7 @@ class History:
         """Yield messages to `recipient` with one of `statuses` that had a report since then, latest report first."""
         query = _columns(messages, Message).order_by(messages.c.last_received_at.desc(), messages.c.message_id)
         if recipient is not None:
-            query = query.where(messages.c.recipient == texts.storable_key(recipient))
+            query = query.where(messages.c.recipient_key == texts.number_key(recipient))
         if statuses:
             query = query.where(messages.c.status.in_([texts.storable_key(status) for status in statuses]))
         if since is not None:
@@ -208,7 +208,7 @@ class History:
             answers[_reply_key(reply)].append(reply)
         for message in found:
             # A reply without the message's id is matched by job and number.
-            by_number = answers[message.api_job_id, message.recipient] if message.recipient else []
+            by_number = answers[message.api_job_id, texts.number_key(message.recipient)] if message.recipient else []
             own = sorted([*answers[message.message_id,], *by_number], key=lambda reply: reply.received_at)
             own_statuses = reached[message.message_id]
             is_cut = max_events is not None and max(len(own_statuses), len(own)) > max_events
@@ -312,14 +312,16 @@ def _with_raw(row: Row[Any]) -> dict[str, Any]:
 
 def _replies_to(found: Sequence[Message]) -> Any:
     jobs = {message.api_job_id for message in found} - {None}
-    numbers = {message.recipient for message in found} - {None}
+    numbers = {texts.number_key(message.recipient) for message in found} - {None}
     return (
         _columns(replies, Reply)
         .where(
             or_(
                 replies.c.orig_message_id.in_([message.message_id for message in found]),
                 and_(
-                    replies.c.orig_message_id.is_(None), replies.c.api_job_id.in_(jobs), replies.c.sender.in_(numbers)
+                    replies.c.orig_message_id.is_(None),
+                    replies.c.api_job_id.in_(jobs),
+                    replies.c.sender_key.in_(numbers),
                 ),
             )
         )
@@ -328,7 +330,9 @@ def _replies_to(found: Sequence[Message]) -> Any:
 
 
 def _reply_key(reply: Reply) -> tuple[str | None, ...]:
-    return (reply.orig_message_id,) if reply.orig_message_id is not None else (reply.api_job_id, reply.sender)
+    if reply.orig_message_id is not None:
+        return (reply.orig_message_id,)
+    return (reply.api_job_id, texts.number_key(reply.sender))
 
 
 def _totals(counts: dict[str, int]) -> Totals:

@@ -23,6 +23,8 @@ from workers.handlers.sql.tables import replies, statuses
 _PAGE_ROWS: Final = 500
 # Columns whose name differs from the event's field.
 _FIELDS: Final = {"event_id": "id"}
+# Columns that no event has: they are made from others.
+_DERIVED: Final = frozenset(("sender_key",))
 _TABLES: Final[dict[str, Any]] = {"report": statuses, "reply": replies}
 
 
@@ -51,6 +53,7 @@ def restore_event(row: dict[str, Any]) -> Event:
     """Return the event of a row of `statuses` or `replies`."""
     raw = msgspec.json.decode(row["raw"])
     metadata = {"source": row["source"], "received_at": row["received_at"]}
+    row = {column: value for column, value in row.items() if column not in _DERIVED}
     known = {_FIELDS.get(column, column): value for column, value in row.items()} | {"raw": raw}
     if "reply_message_id" in row:
         reply = restore.reply(raw, **metadata)

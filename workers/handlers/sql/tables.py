@@ -1,7 +1,8 @@
 """The tables as this release reads and writes them. `migrations` creates them; a test compares the two.
 
 Their names begin with `callbacks_`, so that the database may have other tables too. Times are UTC.
-Texts compare by code point everywhere: PostgreSQL's collation "C", SQLite's BINARY, Python's str.
+Texts compare by code point everywhere: PostgreSQL's collation "C", SQLite's BINARY, Python's str. Numbers are stored as
+received; the column `…_key` next to them has their digits alone, by which they are found (`texts.number_key`).
 """
 
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ messages: Final = Table(
     Column("client_job_id", text_type()),
     Column("client_message_id", text_type()),
     Column("recipient", text_type()),
+    Column("recipient_key", text_type()),
     Column("sender", text_type()),
     Column("source", text_type(), nullable=False),
     Column("accepted_at", UtcTime),
@@ -64,9 +66,9 @@ messages: Final = Table(
     Column("last_received_at", UtcTime, nullable=False),
     Column("status_rank", text_type(), nullable=False),
     Index("callbacks_messages_client_message_id", "client_message_id"),
-    Index("callbacks_messages_api_job_id", "api_job_id"),
+    Index("callbacks_messages_api_job_id", "api_job_id", "recipient_key"),
     Index("callbacks_messages_client_job_id", "client_job_id"),
-    Index("callbacks_messages_recipient", "recipient", "last_received_at"),
+    Index("callbacks_messages_recipient_key", "recipient_key", "last_received_at"),
     Index("callbacks_messages_status", "status", "last_received_at"),
     Index("callbacks_messages_first_received_at", "first_received_at"),
     Index("callbacks_messages_last_received_at", "last_received_at"),
@@ -109,11 +111,12 @@ replies: Final = Table(
     Column("occurred_at", UtcTime),
     Column("received_at", UtcTime, nullable=False),
     Column("sender", text_type()),
+    Column("sender_key", text_type()),
     Column("recipient", text_type()),
     Column("text", text_type()),
     Column("source", text_type(), nullable=False),
     Column("raw", text_type(), nullable=False),
     Index("callbacks_replies_orig_message_id", "orig_message_id"),
-    Index("callbacks_replies_api_job_id", "api_job_id"),
+    Index("callbacks_replies_api_job_id", "api_job_id", "sender_key"),
     Index("callbacks_replies_received_at", "received_at"),
 )

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from callbacks import phone_numbers
+
 # PostgreSQL indexes at most about 2,700 bytes of a row, and a character takes up to four bytes. The gateway's ids have
 # about 40 characters, its customers' ids at most 255.
 KEY_CHARACTERS: Final = 400
@@ -38,6 +40,11 @@ def storable_key(text: str) -> str:
 def optional_key(text: str | None) -> str | None:
     """Return the key of `text`; None for None."""
     return None if text is None else storable_key(text)
+
+
+def number_key(number: str | None) -> str | None:
+    """Return the key under which all spellings of a phone number are found; None for None."""
+    return None if number is None else storable_key(phone_numbers.comparable(number))
 
 
 def json_text(raw: dict[str, Any]) -> str:

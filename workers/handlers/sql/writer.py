@@ -72,6 +72,7 @@ def _reply_row(event: ReplyEvent) -> TableRow:
         "occurred_at": event.occurred_at,
         "received_at": event.received_at,
         "sender": texts.optional_key(event.sender),
+        "sender_key": texts.number_key(event.sender),
         "recipient": texts.optional_key(event.recipient),
         "text": None if event.text is None else texts.storable(event.text),
         "source": texts.storable_key(event.source),

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("client_job_id", _TEXT),
         sa.Column("client_message_id", _TEXT),
         sa.Column("recipient", _TEXT),
+        sa.Column("recipient_key", _TEXT),
         sa.Column("sender", _TEXT),
         sa.Column("source", _TEXT, nullable=False),
         sa.Column("accepted_at", _TIME),
@@ -35,9 +36,9 @@ def upgrade() -> None:
         sa.Column("status_rank", _TEXT, nullable=False),
     )
     _index("messages", "client_message_id")
-    _index("messages", "api_job_id")
+    _index("messages", "api_job_id", "recipient_key")
     _index("messages", "client_job_id")
-    _index("messages", "recipient", "last_received_at")
+    _index("messages", "recipient_key", "last_received_at")
     _index("messages", "status", "last_received_at")
     _index("messages", "first_received_at")
     _index("messages", "last_received_at")
@@ -73,13 +74,14 @@ def upgrade() -> None:
         sa.Column("occurred_at", _TIME),
         sa.Column("received_at", _TIME, nullable=False),
         sa.Column("sender", _TEXT),
+        sa.Column("sender_key", _TEXT),
         sa.Column("recipient", _TEXT),
         sa.Column("text", _TEXT),
         sa.Column("source", _TEXT, nullable=False),
         sa.Column("raw", _TEXT, nullable=False),
     )
     _index("replies", "orig_message_id")
-    _index("replies", "api_job_id")
+    _index("replies", "api_job_id", "sender_key")
     _index("replies", "received_at")
 
 
