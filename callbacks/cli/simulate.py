@@ -86,6 +86,7 @@ class _Discreet(click.Command):
 @_number("--reply-retries", _CAMPAIGN.reply_retries, "Share of replies sent again under a new req_uuid.")
 @_number("--duplicates", _CAMPAIGN.duplicates, "Share of callbacks sent a second time.")
 @_number("--out-of-order", _CAMPAIGN.out_of_order, "Share of callbacks sent out of order.")
+@_number("--odd", _CAMPAIGN.odd, "Share of callbacks written oddly, as some senders write them, in each way in turn.")
 @_number("--seed", _CAMPAIGN.seed, "Seed of all random values.")
 @click.option(
     "--start-at",
@@ -210,6 +211,7 @@ def _as_text(summary: RunSummary, urls: ReceiverUrls) -> str:
     lines = [
         ("sent", f"{summary.sent:,} of {counted(summary.planned, 'callback')}{unfinished} to {urls.redacted_url}"),
         ("repeats", f"{summary.repeats:,} of them"),
+        *([("odd", f"{summary.odd:,} of them")] if summary.odd else []),
         (
             "acknowledged",
             f"{summary.acknowledged:,} with {counted(summary.records, 'record')}: "

@@ -4,7 +4,9 @@ Reports are sent again as they were. A reply gets a new req_uuid with every atte
 unique for every callback, including retries" (specification, "Message reply callback").
 """
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -13,8 +15,13 @@ from callbacks.simulator.payloads import ReplyBody, ReplyKey, ReportKey, StatusB
 
 CallbackKind: TypeAlias = Literal["status", "reply"]
 
+UrlForm: TypeAlias = Literal["own", "other kind", "no kind", "trailing slash", "doubled slash"]
+"""How a callback's URL is written: that of its kind as it is given, that of the other kind, that of both kinds, …"""
+
 ATTEMPTS = 3
 """After these the callback is discarded (specification, "Callback failure")."""
+
+DOCUMENTED_HEADERS: Final[Mapping[str, str]] = MappingProxyType({"Content-Type": "application/json; charset=utf-8"})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,11 +35,17 @@ class EncodedBody(Struct, frozen=True):
 
 
 class PlannedCallback(Struct, frozen=True):
-    """One callback: its kind, a body for each attempt, and whether it repeats an earlier one on purpose."""
+    """One callback: its kind, a body for each attempt, and whether it repeats an earlier one on purpose.
+
+    `oddity` names what is odd about it, "" for none. `headers` are those that describe the body.
+    """
 
     kind: CallbackKind
     bodies: tuple[EncodedBody, ...]
     repeat: bool = False
+    oddity: str = ""
+    headers: Mapping[str, str] = DOCUMENTED_HEADERS
+    url_form: UrlForm = "own"
 
 
 def status_callback(body: StatusBody) -> PlannedCallback:

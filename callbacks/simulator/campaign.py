@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from callbacks.simulator.callback import ATTEMPTS, PlannedCallback, reply_callback, status_callback
 from callbacks.simulator.errors import InvalidOption
+from callbacks.simulator.oddities import OddWriter
 from callbacks.simulator.options import CampaignOptions
 from callbacks.simulator.payloads import ReplyBody, Report, StatusBody
 from callbacks.simulator.traffic import generate_traffic, random_uuid
@@ -55,7 +56,9 @@ def plan(options: CampaignOptions, *, start_at: datetime) -> Campaign:
     ]
     bodies += traffic.replies
     bodies.sort(key=_send_ms)
-    slots = _originals(bodies, options, rng)
+    # Its own generator, so that the same seed sends the same campaign with and without odd callbacks.
+    odd_rng = random.Random(f"{options.seed}/{start_ms}/odd")  # noqa: S311
+    slots = _originals(bodies, options, rng, odd_rng)
     slots += _repeats(slots, options, rng) + _reply_retries(slots, bodies, options, rng)
     slots.sort(key=lambda slot: slot[0])
     return Campaign(
@@ -78,19 +81,24 @@ def _send_ms(body: StatusBody | ReplyBody) -> int:
     return body.data[-1].micro_timestamp if isinstance(body, StatusBody) else body.micro_timestamp
 
 
-def _originals(bodies: list[StatusBody | ReplyBody], options: CampaignOptions, rng: random.Random) -> list[_Position]:
+def _originals(
+    bodies: list[StatusBody | ReplyBody], options: CampaignOptions, rng: random.Random, odd_rng: random.Random
+) -> list[_Position]:
     moved = set(_share(len(bodies), options.out_of_order, rng))
+    odd = set(_share(len(bodies), options.odd, odd_rng))
     reach = max(_MIN_MOVED_WITHIN, _MOVED_WITHIN * len(bodies))
+    writer = OddWriter(odd_rng)
     slots: list[_Position] = []
     for index, body in enumerate(bodies):
         position = float(index)
         if index in moved:
             position += rng.uniform(-reach, reach)
         if isinstance(body, ReplyBody):
-            slots.append((position, reply_callback(body, req_uuids=_req_uuids(rng))))
+            callback = reply_callback(body, req_uuids=_req_uuids(rng))
         else:
             data = body.data if index not in moved else tuple(rng.sample(body.data, len(body.data)))
-            slots.append((position, status_callback(msgspec.structs.replace(body, data=data))))
+            callback = status_callback(msgspec.structs.replace(body, data=data))
+        slots.append((position, writer.write(callback) if index in odd else callback))
     return slots
 
 

@@ -62,7 +62,9 @@ async def _send(
     ledger: Ledger | None,
 ) -> None:
     while (delivery := await schedule.next_delivery()) is not None:
-        attempt = await post(session, target.url(delivery.callback.kind), delivery.body.data)
+        callback = delivery.callback
+        url = target.url(callback.kind, callback.url_form)
+        attempt = await post(session, url, delivery.body.data, callback.headers)
         delivery.attempts.append(attempt)
         counter.count(delivery)
         if not delivery.is_finished:

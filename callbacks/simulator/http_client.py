@@ -6,6 +6,7 @@ Only HTTP 200 is a success. Redirects are not followed, the response's body is i
 
 import ssl
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from callbacks.simulator.delivery import ACKNOWLEDGED, Attempt
 from callbacks.simulator.errors import InvalidOption
 from callbacks.simulator.options import DeliveryOptions
 
-_HEADERS = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "callbacks-simulator"}
-_SKIPPED_HEADERS = ("Accept", "Accept-Encoding")
+_HEADERS = {"User-Agent": "callbacks-simulator"}
+# What is said of the body comes from its callback.
+_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
 # Shorter than the 5 s after which uvicorn closes an idle connection, so that no POST uses a closing one.
 _KEEP_ALIVE_SECONDS = 4.0
 # A response's body is read only to use the connection again; beyond this size a new connection is cheaper.
@@ -44,14 +46,14 @@ def open_session(options: DeliveryOptions) -> aiohttp.ClientSession:
     )
 
 
-async def post(session: aiohttp.ClientSession, url: URL, body: bytes) -> Attempt:
-    """Send `body` once and return how that ended. Errors of the receiver or the network are not raised."""
+async def post(session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]) -> Attempt:
+    """Send `body` once, and return how that ended. Errors of the receiver or the network are not raised."""
     status: int | None = None
     reason: str | None = None
     started = time.perf_counter()
     ended = started
     try:
-        async with session.post(url, data=body, allow_redirects=False) as response:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             ended = time.perf_counter()
             status = response.status
             await _skip_body(response)

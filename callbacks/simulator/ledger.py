@@ -41,7 +41,9 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     req_uuids: tuple[str, ...]
     """The req_uuid of each attempt of a reply, the last one that of `body`; empty for reports."""
     body: str
-    """The body as the last attempt sent it."""
+    """The body as the last attempt sent it; bytes that are not UTF-8 as \\xNN."""
+    oddity: str = ""
+    """What was odd about it; "" for a callback as documented."""
 
 
 class UniqueEvents(Struct, frozen=True):
@@ -120,5 +122,6 @@ def _entry(delivery: CallbackDelivery) -> LedgerEntry:
         reports=body.reports,
         replies=body.replies,
         req_uuids=tuple(req_uuid for earlier in sent for _, req_uuid in earlier.replies),
-        body=body.data.decode(),
+        body=body.data.decode(errors="backslashreplace"),
+        oddity=delivery.callback.oddity,
     )

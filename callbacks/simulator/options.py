@@ -32,13 +32,15 @@ class CampaignOptions(Struct, frozen=True, kw_only=True):
     """Messages sent back by recipients."""
     reply_retries: float = 0.05
     """Share of replies sent again with the same reply_message_id and a new req_uuid."""
+    odd: float = 0.0
+    """Share of callbacks that are written oddly, in each of the ways in turn; see `simulator.oddities`."""
     seed: int = 0
     """The same seed and start give the same campaign, byte for byte."""
 
     def __post_init__(self) -> None:
         _require_range("destinations", self.destinations, 1, MAX_DESTINATIONS)
         _require_range("replies", self.replies, 0, MAX_DESTINATIONS)
-        for share in ("duplicates", "out_of_order", "seen", "undelivered", "reply_retries"):
+        for share in ("duplicates", "out_of_order", "seen", "undelivered", "reply_retries", "odd"):
             _require_range(share, getattr(self, share), 0, 1)
         minimum, maximum = self.bundle
         if not 1 <= minimum <= maximum:

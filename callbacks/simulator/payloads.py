@@ -11,8 +11,11 @@ from msgspec import UNSET, Struct, UnsetType
 Channel: TypeAlias = Literal["INTERNAL", "SMS", "VIBER"]
 Status: TypeAlias = Literal["ACCEPTD", "DELIVRD", "EXPIRED", "UNDELIV", "REJECTD", "SEEN"]
 
-ReportKey: TypeAlias = tuple[str, str, str, str, int, int]
-"""What tells one report from another: message_id, type, status, to, micro_timestamp, error_code."""
+ReportKey: TypeAlias = tuple[str, str | None, str, str | None, int | None, int | None]
+"""What tells one report from another: message_id, type, status, to, micro_timestamp, error_code.
+
+Of a report that is written oddly: what a receiver can read of it, so None for what means nothing.
+"""
 ReplyKey: TypeAlias = tuple[str, str]
 """reply_message_id, the same however often a reply is sent, and req_uuid, new with each sending."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from callbacks.simulator.callback import CallbackKind
+from callbacks.simulator.callback import CallbackKind, UrlForm
 from callbacks.simulator.errors import InvalidOption
 
 _TOKEN = re.compile(r"(?<=/callbacks/)[^/?#\s]+")
@@ -15,16 +15,25 @@ _USER_INFO = re.compile(r"(?<=//)[^/@]*@")
 
 @dataclass(frozen=True, slots=True)
 class ReceiverUrls:
-    """The two URLs of a receiver, which may be the same."""
+    """The two URLs of a receiver, which may be the same, and the one without kind."""
 
     status: URL = field(repr=False)
     reply: URL = field(repr=False)
+    single: URL = field(repr=False)
     redacted_url: str
     """The base URL without its secrets, for people and logs."""
 
-    def url(self, kind: CallbackKind) -> URL:
-        """Return the URL that gets callbacks of this kind."""
-        return self.status if kind == "status" else self.reply
+    def url(self, kind: CallbackKind, form: UrlForm = "own") -> URL:
+        """Return the URL that gets callbacks of this kind, written in this form."""
+        if form == "no kind":
+            return self.single
+        url = self.status if (kind == "status") == (form != "other kind") else self.reply
+        path, _, name = url.raw_path.rstrip("/").rpartition("/")
+        if form == "trailing slash" and name:
+            return url.with_path(f"{path}/{name}/", encoded=True, keep_query=True)
+        if form == "doubled slash" and name:
+            return url.with_path(f"{path}//{name}", encoded=True, keep_query=True)
+        return url
 
 
 def parse_urls(base: str, *, single_url: bool = False) -> ReceiverUrls:
@@ -43,14 +52,14 @@ def parse_urls(base: str, *, single_url: bool = False) -> ReceiverUrls:
     if url.fragment:
         raise InvalidOption("url", redacted_url, "must not have a fragment (#…)")
     if single_url:
-        return ReceiverUrls(url, url, redacted_url)
+        return ReceiverUrls(url, url, url, redacted_url)
     path = url.raw_path.rstrip("/")
     if path.endswith(("/status", "/reply")):
         raise InvalidOption(
             "url", redacted_url, "must be the base URL without /status or /reply: remove it, or use --single-url"
         )
     status, reply = (url.with_path(f"{path}/{kind}", encoded=True, keep_query=True) for kind in ("status", "reply"))
-    return ReceiverUrls(status, reply, redacted_url)
+    return ReceiverUrls(status, reply, url, redacted_url)
 
 
 def redact_url(url: str) -> str:

@@ -29,6 +29,8 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     """With at least one finished attempt."""
     repeats: int
     """Planned repeats among `sent`."""
+    odd: int
+    """Written oddly, among `sent`."""
     acknowledged: int
     discarded: int
     unfinished: int
@@ -57,7 +59,7 @@ class RunCounter:
 
     def __init__(self, planned: int) -> None:
         self._planned = planned
-        self._sent = self._repeats = self._discarded = self._attempts = 0
+        self._sent = self._repeats = self._odd = self._discarded = self._attempts = 0
         self._failed: Counter[str] = Counter()
         self._latencies_ms = array("d")
         self._acknowledged = list[EncodedBody]()
@@ -69,6 +71,7 @@ class RunCounter:
         if len(delivery.attempts) == 1:
             self._sent += 1
             self._repeats += delivery.callback.repeat
+            self._odd += delivery.callback.oddity != ""
         if attempt.reason is None:
             self._latencies_ms.append(attempt.latency_ms)
             self._acknowledged.append(delivery.last_body)
@@ -94,6 +97,7 @@ class RunCounter:
             planned=self._planned,
             sent=self._sent,
             repeats=self._repeats,
+            odd=self._odd,
             acknowledged=acknowledged,
             discarded=self._discarded,
             unfinished=self._planned - acknowledged - self._discarded,

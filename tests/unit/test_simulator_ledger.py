@@ -9,6 +9,7 @@ from callbacks.simulator.campaign import plan
 from callbacks.simulator.delivery import Attempt, CallbackDelivery
 from callbacks.simulator.errors import InvalidOption, LedgerNotReadable, LedgerNotWritten
 from callbacks.simulator.ledger import Ledger, read, unique_events
+from callbacks.simulator.oddities import ODDITIES
 from callbacks.simulator.options import CampaignOptions
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
@@ -35,6 +36,20 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert lost.body.encode() == REPLY.bodies[2].data
     assert lost.replies == REPLY.bodies[2].replies
     assert lost.req_uuids == tuple(body.replies[0][1] for body in REPLY.bodies)
+
+
+def test_an_odd_callback_is_named_and_bytes_that_are_not_utf_8_are_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    oddity = next(oddity for oddity in ODDITIES if oddity.name == "encodings/mark-of-utf-16-little-endian")
+    callback = oddity.write(STATUS, 0)
+    assert callback is not None
+    with Ledger(path) as ledger:
+        ledger.write(CallbackDelivery(callback, [ACKNOWLEDGED]))
+    [entry] = read(path)
+
+    assert entry.oddity == oddity.name
+    assert entry.body.startswith("\\xff\\xfe{\0")
+    assert entry.reports == STATUS.bodies[0].reports
 
 
 def test_only_what_was_acknowledged_must_have_arrived_and_once(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """The receiver's URLs, and how little of them is ever redacted_url."""
 
+from typing import get_args
+
 import pytest
 
+from callbacks.simulator.callback import UrlForm
 from callbacks.simulator.errors import InvalidOption
 from callbacks.simulator.receiver_urls import parse_urls, redact_url
 
@@ -19,6 +22,27 @@ def test_a_single_url_gets_both() -> None:
 
 def test_a_query_stays_behind_the_path() -> None:
     assert str(parse_urls("https://example.com/hook?key=1").url("reply")) == "https://example.com/hook/reply?key=1"
+
+
+@pytest.mark.parametrize(
+    ("form", "path", "single_path"),
+    [
+        ("own", "/callbacks/token/status", "/callbacks/token"),
+        ("other kind", "/callbacks/token/reply", "/callbacks/token"),
+        ("no kind", "/callbacks/token", "/callbacks/token"),
+        ("trailing slash", "/callbacks/token/status/", "/callbacks/token/"),
+        ("doubled slash", "/callbacks/token//status", "/callbacks//token"),
+    ],
+)
+def test_a_url_is_written_in_other_forms(form: UrlForm, path: str, single_path: str) -> None:
+    base = "https://example.com/callbacks/token?a=b"
+    assert str(parse_urls(base).url("status", form)) == f"https://example.com{path}?a=b"
+    assert str(parse_urls(base, single_url=True).url("status", form)) == f"https://example.com{single_path}?a=b"
+
+
+def test_a_url_without_a_path_has_no_other_form() -> None:
+    where = parse_urls("https://example.com/", single_url=True)
+    assert {str(where.url("status", form)) for form in get_args(UrlForm)} == {"https://example.com/"}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_a_ledger_is_kept_and_appended_to(tmp_path: Path) -> None:
         (["--destinations", "-5"], "Invalid value for --destinations: -5 must lie between 1 and 1,000,000."),
         (["--duplicates", "1.5"], "Invalid value for --duplicates: 1.5 must lie between 0 and 1."),
         (["--out-of-order", "nan"], "Invalid value for --out-of-order: nan must lie between 0 and 1."),
+        (["--odd", "2"], "Invalid value for --odd: 2.0 must lie between 0 and 1."),
         (["--rate", "-1"], "Invalid value for --rate: -1.0 must be 0, or lie between 0.001 and 1,000,000."),
         (["--connections", "many"], "Invalid value for '--connections': 'many' is not a valid integer."),
         (["--bundle", "20-1"], "Invalid value for --bundle: 20-1 must be MIN-MAX with 1 <= MIN <= MAX."),

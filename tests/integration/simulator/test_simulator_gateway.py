@@ -13,6 +13,7 @@ from aiohttp import web
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.gateway import run
 from callbacks.simulator.ledger import Ledger, LedgerEntry, read, unique_events
+from callbacks.simulator.oddities import ODDITIES
 from callbacks.simulator.options import CampaignOptions, DeliveryOptions
 from callbacks.simulator.payloads import ReportKey
 from callbacks.simulator.receiver_urls import parse_urls
@@ -57,6 +58,26 @@ def test_a_single_url_gets_all() -> None:
     with receiving(always(200)) as receiver:
         send(SMALL, receiver.base, single_url=True)
     assert {request.path for request in receiver.requests} == {"/callbacks/s3cr3t-token"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "content_type"),
+    [
+        ("encodings/no-label", "/callbacks/s3cr3t-token/status", ""),
+        ("encodings/form-label", "/callbacks/s3cr3t-token/status", "application/x-www-form-urlencoded"),
+        ("shapes/report-at-the-reply-url", "/callbacks/s3cr3t-token/reply", "application/json; charset=utf-8"),
+        ("shapes/doubled-slash", "/callbacks/s3cr3t-token//status", "application/json; charset=utf-8"),
+    ],
+)
+def test_an_odd_callback_is_posted_with_its_headers_to_its_url(name: str, path: str, content_type: str) -> None:
+    oddity = next(oddity for oddity in ODDITIES if oddity.name == name)
+    written = oddity.write(next(callback for callback in SMALL.callbacks if callback.kind == "status"), 0)
+    assert written is not None
+    with receiving(always(200)) as receiver:
+        summary = send(Campaign((written,), reports=1, replies=0), receiver.base)
+    [request] = receiver.requests
+    assert (request.path, request.content_type) == (path, content_type)
+    assert (summary.sent, summary.odd) == (1, 1)
 
 
 def test_with_one_connection_callbacks_arrive_in_the_order_of_the_plan() -> None:
