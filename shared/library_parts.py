@@ -156,11 +156,12 @@ def has_name(owner: Any, name: str) -> bool:
 
 
 def _takes(function: Any, parameters: list[str]) -> bool:
-    if not parameters:
+    # What a function of C calls its parameters is unknown: since Python 3.13 some have a signature, of Python's words.
+    if not parameters or inspect.isbuiltin(function):
         return True
     try:
         known = [name for name in inspect.signature(function).parameters if name != "self"]
-    except (TypeError, ValueError):  # of C
+    except (TypeError, ValueError):  # of Cython
         return True
     # We override it, or call it by position: so it must have these parameters, in this order.
     return [name for name in known if name in parameters] == parameters

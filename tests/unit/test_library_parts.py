@@ -143,3 +143,8 @@ def test_a_missing_part_is_named_with_the_versions_to_install(
         library_parts.check("rq")
 
     assert str(refused.value) == (f"rq {version('rq')} lacks {missing}, which callbacks needs; install rq>=3.0,<3.1")
+
+
+def test_what_a_function_of_c_calls_its_parameters_is_nothing_to_go_by() -> None:
+    # As hiredis.pack_command is with Python 3.13: it has a signature, whose names are not its authors'.
+    assert list(library_parts.missing_parts(Library(">=1", {"builtins": "len(cmd)"}))) == []
