@@ -4,6 +4,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What is there may be of a newer Python than python3 is.
+INSTALLER := $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON))
+ENVIRONMENT := PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALLER) -m scripts.environment
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --strip-extras
 
 help:  ## this list
@@ -21,27 +24,26 @@ print('\n'.join(re.sub(r',<[^,;]*', '', requirement) for requirement in [*needed
 endef
 export UNCAPPED
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv .venv
+# Without this file `pip install .` has made a copy of the service in .venv, which would not see edits.
+EDITABLE := $(wildcard .venv/lib/python3.*/site-packages/__editable__.fortytwo_callbacks-*.pth)
 
-.venv/.run: .venv/bin/python requirements.txt pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@# Under its former name it would offer each handler a second time.
-	$(BIN)/python -m pip uninstall --quiet --quiet --disable-pip-version-check --yes callbacks
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+.PHONY: newly-editable
+.venv/.run: requirements-demo.txt requirements-server.txt pyproject.toml $(if $(EDITABLE),,newly-editable)
+	@$(INSTALLER) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 …")'
+	@$(ENVIRONMENT) --editable $(SERVER) requirements-demo.txt
 	@touch $@
 
-.venv/.test: .venv/.run requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+.venv/.test: .venv/.run requirements.txt requirements-dev.txt
+	@$(ENVIRONMENT) requirements.txt requirements-dev.txt
 	@touch $@
 
+demo: SERVER := --server
 demo: .venv/.run  ## a simulated campaign through the whole service, on a Redis of its own
 	@$(BIN)/callbacks demo
 
 test: lint types imports tests  ## lint, types, import rules and every test
 
-test-newest: .venv/bin/python  ## every test with the newest libraries, beyond our caps, in a venv of its own (TESTS)
+test-newest: .venv/.run  ## every test with the newest libraries, beyond our caps, in a venv of its own (TESTS)
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
 	$(BIN)/python -c "$$UNCAPPED" > .venv-newest/requirements.in
@@ -93,8 +95,10 @@ profile: .venv/.test  ## where the time goes, as text under benchmarks/profiles
 docs: .venv/.test  ## write the parts of the documentation that are made from the code and from benchmarks/results
 	$(BIN)/python -m tests.docs.generated
 
-lock: .venv/.test  ## compile both locks anew
-	$(COMPILE) --build-deps-for editable --extra dev --extra forward --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml
+lock: .venv/.test  ## compile all locks anew
+	$(COMPILE) --extra dev --extra forward --extra otel --extra postgres --extra sql --output-file requirements.txt pyproject.toml requirements-install.in
+	$(COMPILE) --extra dev --constraint requirements.txt --output-file requirements-demo.txt pyproject.toml requirements-install.in
+	$(COMPILE) --output-file requirements-server.txt requirements-server.in
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)

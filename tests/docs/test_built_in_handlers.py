@@ -36,8 +36,8 @@ def test_its_settings_make_a_handler(blocks: list[Block], tmp_path: Path) -> Non
 
         lines = [json.loads(line) for line in listed.stdout.splitlines()]
         assert [line["name"] for line in lines if line["kind"] == "named"] == [name], listed.stderr
-        assert install.startswith("pip install ")
-        assert_extras(install.removeprefix("pip install "))
+        assert install.startswith("pip install -e ")
+        assert_extras(install.removeprefix("pip install -e "))
 
 
 def assert_extras(requirement: str) -> None:

@@ -25,6 +25,7 @@ _READ: Final = (
     "docs/",
     "deploy/",
     "examples/",
+    "scripts/",
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",

@@ -1,0 +1,1 @@
+"""What `make` runs before the service is installed: the standard library alone."""
