@@ -2,8 +2,8 @@
 
 A thread with its own connection adds what has grown since the last push to one hash. No commit waits for it, and while
 Redis is unavailable the growth waits too. A push whose response was lost is repeated under the same number, and Redis
-adds it once, also to the recent rate (`shared.recent_rate`). A killed process loses the metrics of its last two
-seconds; a process that shuts down loses none unless Redis is unavailable then.
+adds it once, also to the rings (`shared.recent_rate`, `shared.recent_outcomes`). A killed process loses the metrics of
+its last two seconds; a process that shuts down loses none unless Redis is unavailable then.
 
 The alternative is prometheus-client's multiprocess files. They survive a kill, but work on one machine only, need a
 folder shared with the ops process, which may run in another container, cost some microseconds per number, and leave a
@@ -21,9 +21,10 @@ from typing import Any, Final
 import orjson
 import redis
 
-from shared import connections, keys, recent_rate
+from shared import connections, keys, recent_outcomes, recent_rate, ring_buffer
 from shared.background import Background
 from shared.metrics import Metrics
+from shared.ring_buffer import RingBuffer
 
 PUSH_SECONDS: Final = 2.0
 # A process whose state is older has ended without notice, or cannot reach Redis.
@@ -31,18 +32,29 @@ STATE_SECONDS: Final = 15
 # A shutdown waits at most this long, for a connection too.
 _TIMEOUT_SECONDS: Final = 2.0
 _LIFETIME_SECONDS: Final = keys.DAY_SECONDS
+# Each ring, and what of a process's growth belongs in it.
+_RINGS: Final[tuple[tuple[RingBuffer, Callable[[Mapping[str, int]], dict[str, int]]], ...]] = (
+    (recent_rate.RING, recent_rate.select_growth),
+    (recent_outcomes.RING, recent_outcomes.select_growth),
+)
 
-# KEYS  1 the metrics   2 processes that have a state, by time   3 the last push of this process   4 the recent rate
+# KEYS  1 the metrics   2 processes that have a state, by time   3 the last push of this process   4 and on: the rings
 # ARGV  1 name of the process   2 number of this push   3 lifetime in seconds   4 state, or ''
-#       5 how many seconds ago this growth ended   6 how many seconds it took   7 number of words for the recent rate
-#       then those words: name, growth; then the metrics: name, growth
+#       5 how many seconds ago this growth ended   6 how many seconds it took
+#       then for each ring: its slots, the seconds of a bucket, how many words follow, and these: name, growth; …
+#       then the metrics: name, growth; …
 # The time is the server's: the clocks of machines differ.
-_PUSH_LUA: Final = f"""{recent_rate.ADD_LUA}
+_PUSH_LUA: Final = f"""{ring_buffer.ADD_LUA}
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
-  local words = tonumber(ARGV[7])
-  add_to_recent_rate(KEYS[4], now, tonumber(ARGV[5]), tonumber(ARGV[6]), 8, 7 + words)
-  for i = 8 + words, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+  local at = 7
+  for ring = 4, #KEYS do
+    local first, words = at + 3, tonumber(ARGV[at + 2])
+    local slots, length = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+    add_to_ring(KEYS[ring], slots, length, now, tonumber(ARGV[5]), tonumber(ARGV[6]), first, first + words - 1)
+    at = first + words
+  end
+  for i = at, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[3], 'number', ARGV[2], 'state', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[3])
@@ -119,13 +131,13 @@ class MetricsPush:
             for name, number in self._snapshot.items()
             if number != self._pushed.get(name, 0)
         }
-        recent = _flatten(recent_rate.select_growth(growth))
         self._script(
-            keys=[keys.METRICS, keys.METRICS_PROCESSES, keys.metrics_of(self._name), keys.RECENT_RATE],
+            keys=[keys.METRICS, keys.METRICS_PROCESSES, keys.metrics_of(self._name), *(one.key for one, _ in _RINGS)],
             args=[
                 *(self._name, self._number, _LIFETIME_SECONDS, b"" if state is None else orjson.dumps(state)),
                 *(time.monotonic() - self._snapshot_at, self._snapshot_at - self._pushed_until),
-                *(len(recent), *recent, *_flatten(growth)),
+                *(word for one, select_growth in _RINGS for word in _ring_arguments(one, select_growth(growth))),
+                *_flatten(growth),
             ],
         )
         self._pushed, self._snapshot, self._has_state = self._snapshot, None, state is not None
@@ -150,6 +162,11 @@ class MetricsPush:
             # Not logged: the code that commits callbacks logs that Redis is unavailable.
             return False
         return True
+
+
+def _ring_arguments(of: RingBuffer, growth: Mapping[str, int]) -> list[str | int]:
+    words = _flatten(growth)
+    return [of.slots, of.bucket_seconds, len(words), *words]
 
 
 def _flatten(growth: Mapping[str, int]) -> list[str | int]:

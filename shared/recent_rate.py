@@ -1,11 +1,8 @@
 """Callbacks accepted and refused in the last hour, in buckets of ten seconds, stored in Redis.
 
-Processes add to it in the script that pushes their metrics (`shared.metrics_push`): callbacks accepted, refusals by
-reason and sender, and response times. It is a ring in one hash of at most 130 KiB, which expires an hour after the last
-callback. All times are Redis's, since the clocks of machines differ.
+A ring (`shared.ring_buffer`) of at most 130 KiB: callbacks accepted, refusals by reason and sender, and response times.
 
-    cb:recent-rate    <bucket % SLOTS>    {"bucket": unix seconds / BUCKET_SECONDS, "callbacks": n, "le|0.005": n,
-                                          "refused|too-large|known": n, …}
+    cb:recent-rate    {"bucket": unix seconds / 10, "callbacks": n, "le|0.005": n, "refused|too-large|known": n, …}
 """
 
 from bisect import bisect_left
@@ -14,17 +11,15 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-import orjson
 from msgspec import Struct
 
-from shared import refusals
+from shared import keys, refusals, ring_buffer
 from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
 
 BUCKET_SECONDS: Final = 10
 SHOWN_BUCKETS: Final = 3600 // BUCKET_SECONDS
 # The buckets shown, the one being filled, and those that late pushes may still change.
-SLOTS: Final = SHOWN_BUCKETS + 6
-LIFETIME_SECONDS: Final = SLOTS * BUCKET_SECONDS
+RING: Final = ring_buffer.RingBuffer(keys.RECENT_RATE, bucket_seconds=BUCKET_SECONDS, slots=SHOWN_BUCKETS + 6)
 # Processes push every two seconds, so a bucket is complete this long after its end.
 LATE_SECONDS: Final = 3.0
 # In fewer minutes a quiet service has too few responses for a 99th percentile.
@@ -36,34 +31,6 @@ CALLBACKS: Final = "callbacks"
 REFUSED: Final = "refused"
 _LE: Final = f"le{SEPARATOR}"
 _REFUSED_KNOWN: Final = f"{SEPARATOR}known"
-
-# Spreads growth evenly over the time in which it happened: seconds usually, minutes after Redis was unavailable.
-#   now, ended, seconds    unix time of Redis; how many seconds ago the growth ended, and how long it took
-#   first, last            where in ARGV its names and numbers stand
-ADD_LUA: Final = f"""
-local function add_to_recent_rate(key, now, ended, seconds, first, last)
-  local slots, length = {SLOTS}, {BUCKET_SECONDS}
-  local newest = math.floor((now - ended) / length)
-  local oldest = math.floor((now - ended - seconds) / length)
-  local buckets = newest - oldest + 1
-  for bucket = math.max(oldest, math.floor(now / length) - slots + 1), newest do
-    local grown, place = {{}}, bucket - oldest
-    for i = first, last, 2 do
-      local number = tonumber(ARGV[i + 1])
-      local share = math.floor(number * (place + 1) / buckets) - math.floor(number * place / buckets)
-      if share > 0 then grown[ARGV[i]] = share end
-    end
-    if next(grown) then
-      local text = redis.call('HGET', key, bucket % slots)
-      local held = text and cjson.decode(text)
-      if not held or held.bucket ~= bucket then held = {{bucket = bucket}} end
-      for name, share in pairs(grown) do held[name] = (held[name] or 0) + share end
-      redis.call('HSET', key, bucket % slots, cjson.encode(held))
-      redis.call('EXPIRE', key, {LIFETIME_SECONDS})
-    end
-  end
-end
-"""
 
 
 class Bucket(Struct, frozen=True):
@@ -136,12 +103,9 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
 
 def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
     """Parse what Redis holds, at the time `now_seconds` of Redis. A missing bucket counts as empty."""
-    held: dict[int, dict[str, Any]] = {}
-    for text in fields.values():
-        counts = orjson.loads(text)
-        held[int(counts["bucket"])] = counts
+    held = ring_buffer.parse(fields)
     newest = int((now_seconds - LATE_SECONDS) // BUCKET_SECONDS) - 1
-    current = int(now_seconds // BUCKET_SECONDS)
+    current = RING.bucket_at(now_seconds)
     recent = range(current - WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
     ten_minutes = range(current - REFUSED_WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
     return RecentRate(

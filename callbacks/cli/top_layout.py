@@ -115,9 +115,11 @@ def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
 
 
 def _state(at: HandlerStatus) -> Text:
-    if at.paused_by:
-        return Text("paused", style=_WARN)
-    return Text("active") if at.workers else Text("no worker", style=_BAD if at.waiting else _FAINT)
+    if at.state == "no worker":
+        return Text("no worker", style=_BAD)
+    if at.state == "failing":
+        return Text(f"failing: {at.failed:,} of {at.tried:,} in 10 min", style=_BAD)
+    return Text(at.state, style={"paused": _WARN, "removed": _FAINT}.get(at.state, ""))
 
 
 def _summary(now: ServiceStatus) -> Iterator[RenderableType]:

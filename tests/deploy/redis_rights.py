@@ -20,6 +20,7 @@ METRICS_RIGHTS = {
     "~cb:metrics",
     "~cb:metrics:*",
     "~cb:recent-rate",
+    "~cb:recent-outcomes",
     "+evalsha",
     "+script|load",
     "+time",

@@ -1,29 +1,41 @@
 """What of a service's state is said to deserve a look, and how badly."""
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from callbacks.ops.status.alerts import find_alerts
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared import refusals
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
 from shared.refusals import Sender
+from workers.runtime.pause import PauseState
 
-QUEUE = QueueStatus(name="expand", paused_by="", waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1)
-HANDLER = HandlerStatus(handler="crm", delivered=9, waiting=3, retrying=0, dead=0, paused_by="", workers=1)
+QUEUE = QueueStatus(name="expand", waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1)
+HANDLER = HandlerStatus(handler="crm", delivered=9, waiting=3, retrying=0, dead=0, workers=1)
 BALANCE = Balance(balances=True, moving=False, difference=0, age_seconds=1.0)
+BY_OPERATOR = PauseState(
+    by="operator",
+    since=datetime(2026, 1, 1, tzinfo=UTC),
+    until=None,
+    seconds_left=math.inf,
+    reason="",
+    times=1,
+    is_probing=False,
+)
+STOPPED = HandlerPause(by="handler", seconds=60.0, reason="crm.example answered 503", probe_in_seconds=40.0)
 WELL = ServiceStatus(
     at=datetime(2026, 1, 1, tzinfo=UTC),
     callbacks_per_second=0.0,
     recent_rate=(Bucket(0, 0),),
     acknowledged=AcknowledgeTimes(window_seconds=300, answers=0, p50_seconds=None, p99_seconds=None),
-    queues=(QUEUE, msgspec.structs.replace(QUEUE, name="deliver-crm")),
+    queues=(QUEUE, replace(QUEUE, name="deliver-crm")),
     handlers=(HANDLER,),
     workers=2,
     web_processes=1,
@@ -37,14 +49,14 @@ WELL = ServiceStatus(
 
 
 def alerts_of(**changes: Any) -> list[tuple[str, str]]:
-    return [(matter.level, matter.text) for matter in find_alerts(msgspec.structs.replace(WELL, **changes))]
+    return [(matter.level, matter.text) for matter in find_alerts(replace(WELL, **changes))]
 
 
 def test_where_all_is_well_nothing_is_said() -> None:
     assert alerts_of() == []
 
 
-@pytest.mark.parametrize("balance", [None, msgspec.structs.replace(BALANCE, balances=False, moving=True, difference=9)])
+@pytest.mark.parametrize("balance", [None, replace(BALANCE, balances=False, moving=True, difference=9)])
 def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) -> None:
     assert alerts_of(balance=balance) == []
 
@@ -52,44 +64,107 @@ def test_an_audit_that_tells_nothing_yet_is_no_trouble(balance: Balance | None) 
 @pytest.mark.parametrize(
     ("changes", "level", "words"),
     [
-        ({"balance": msgspec.structs.replace(BALANCE, balances=False, difference=2)}, "bad", "2 records or events are"),
+        ({"balance": replace(BALANCE, balances=False, difference=2)}, "bad", "2 records or events are"),
         ({"findings": (Finding("appendonly", ok=False, detail="no"),)}, "bad", "appendonly: no"),
         ({"used_bytes": 80}, "warn", "Redis uses 80%"),
         ({"used_bytes": 95}, "bad", "Redis uses 95%"),
         ({"web_processes": 0}, "bad", "No web process"),
         (
-            {"queues": (msgspec.structs.replace(QUEUE, workers=0),)},
+            {"queues": (replace(QUEUE, workers=0),)},
             "bad",
             "No worker serves the queue expand. Start one.",
         ),
         (
-            {"queues": (msgspec.structs.replace(QUEUE, name="deliver-crm", workers=0, waiting=1),)},
+            {"queues": (replace(QUEUE, name="deliver-crm", workers=0, waiting=1),)},
             "bad",
             "queue deliver-crm, and 1 job waits",
         ),
         (
-            {"queues": (msgspec.structs.replace(QUEUE, name="deliver-crm", workers=0),)},
-            "warn",
+            {"queues": (replace(QUEUE, name="deliver-crm", workers=0),)},
+            "bad",
             "deliver-crm. Start one.",
         ),
-        ({"queues": (msgspec.structs.replace(QUEUE, waiting=1, oldest_seconds=90.0),)}, "warn", "has waited for 1 min"),
+        ({"queues": (replace(QUEUE, waiting=1, oldest_seconds=90.0),)}, "warn", "has waited for 1 min"),
         ({"spools": (SpoolStatus("failing", 0, 0, 9),)}, "bad", "1 spool cannot be written"),
         ({"spools": (SpoolStatus("full", 0, 0, 9),) * 2}, "bad", "2 spools full"),
         ({"spools": (SpoolStatus("filling", 0, 0, 9),)}, "warn", "1 spool holding callbacks"),
         (
-            {"handlers": (msgspec.structs.replace(HANDLER, paused_by="operator"),)},
+            {"handlers": (replace(HANDLER, pause=replace(STOPPED, by="operator", seconds=90_000.0)),)},
             "warn",
-            "crm is paused by an operator",
+            "crm was paused by an operator 1 d 1 h ago; 3 events waiting.",
         ),
-        ({"handlers": (msgspec.structs.replace(HANDLER, paused_by="handler"),)}, "warn", "crm has paused itself"),
-        ({"handlers": (msgspec.structs.replace(HANDLER, dead=1),)}, "warn", "1 dead letter."),
-        ({"quarantined": 7}, "warn", "7 in quarantine"),
+        (
+            {"handlers": (replace(HANDLER, pause=STOPPED),)},
+            "warn",
+            "crm paused itself 1 min ago (crm.example answered 503); 3 events waiting. It tries one event in 40 s.",
+        ),
+        (
+            {"handlers": (replace(HANDLER, pause=replace(STOPPED, seconds=901.0, reason="")),)},
+            "bad",
+            "(its target is unavailable)",
+        ),
+        (
+            {"handlers": (replace(HANDLER, pause=replace(STOPPED, by="memory")),)},
+            "warn",
+            "(it fails, and Redis is nearly full)",
+        ),
+        (
+            {"handlers": (replace(HANDLER, tried=5_720, failed=5_720),)},
+            "bad",
+            "crm fails: 5,720 of 5,720 attempts in the last 10 minutes.",
+        ),
+        (
+            {"handlers": (replace(HANDLER, tried=100, failed=11),)},
+            "warn",
+            "crm failed at 11 of 100 attempts in the last 10 minutes.",
+        ),
+        ({"handlers": (replace(HANDLER, dead=9, recent_dead=1),)}, "warn", "1 dead letter in the"),
+        ({"quarantined": 9, "recent_quarantined": 7}, "warn", "7 quarantined in the last hour"),
     ],
 )
 def test_each_trouble_is_said_in_words(changes: dict[str, Any], level: str, words: str) -> None:
     ((found, text),) = alerts_of(**changes)
     assert found == level
     assert words in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dead": 5_720},
+        {"tried": 100, "failed": 10},
+        {"workers": 0, "is_subscribed": False, "waiting": 0, "tried": 9, "failed": 9},
+    ],
+    ids=["old dead letters", "few failures", "removed"],
+)
+def test_what_nobody_has_to_act_on_is_no_alert(changes: dict[str, Any]) -> None:
+    queue = () if "workers" in changes else (replace(QUEUE, name="deliver-crm"),)
+    assert alerts_of(handlers=(replace(HANDLER, **changes),), queues=(QUEUE, *queue)) == []
+    assert alerts_of(quarantined=7) == []
+
+
+def test_a_removed_handler_of_which_nothing_waits_needs_no_worker() -> None:
+    gone = replace(HANDLER, is_subscribed=False, workers=0, waiting=0)
+    empty = replace(QUEUE, name="deliver-crm", workers=0)
+    assert alerts_of(handlers=(gone,), queues=(QUEUE, empty)) == []
+    assert [level for level, _ in alerts_of(handlers=(gone,), queues=(QUEUE, replace(empty, waiting=1)))] == ["bad"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "active"),
+        ({"tried": 3, "failed": 2}, "active"),
+        ({"tried": 4, "failed": 3}, "failing"),
+        ({"tried": 6, "failed": 3}, "active"),
+        ({"workers": 0}, "no worker"),
+        ({"workers": 0, "is_subscribed": False, "waiting": 0}, "removed"),
+        ({"workers": 0, "is_subscribed": False, "waiting": 1}, "no worker"),
+        ({"workers": 0, "pause": STOPPED, "failed": 9}, "paused"),
+    ],
+)
+def test_a_handler_has_one_state_the_worst_that_applies(changes: dict[str, Any], state: str) -> None:
+    assert replace(HANDLER, **changes).state == state
 
 
 def refused(number: int, reason: str = "address-not-allowed", *, sender: Sender = "known") -> RefusalStatus:
@@ -124,7 +199,7 @@ def test_a_refusal_of_which_a_copy_is_kept_is_a_warning(reason: str, level: str)
 
 
 def test_what_was_refused_more_than_ten_minutes_ago_is_no_alert() -> None:
-    assert alerts_of(refused=(msgspec.structs.replace(refused(300), ten_minutes=0),)) == []
+    assert alerts_of(refused=(replace(refused(300), ten_minutes=0),)) == []
 
 
 @pytest.mark.parametrize(
@@ -153,9 +228,9 @@ def test_what_strangers_send_that_is_not_http_is_no_alert() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    assert [level for level, _ in alerts_of(quarantined=1, web_processes=0)] == ["bad", "warn"]
+    assert [level for level, _ in alerts_of(recent_quarantined=1, web_processes=0)] == ["bad", "warn"]
 
 
 def test_a_queue_that_an_operator_turned_off_needs_no_worker() -> None:
-    off = msgspec.structs.replace(QUEUE, name="deliver-crm", workers=0, waiting=5, paused_by="operator")
+    off = replace(QUEUE, name="deliver-crm", workers=0, waiting=5, pause_state=BY_OPERATOR)
     assert alerts_of(queues=(off,)) == []

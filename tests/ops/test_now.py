@@ -26,10 +26,14 @@ def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int,
 def test_it_says_what_there_is_to_know_of_each_part(service: Service, window: Opened) -> None:
     page = window(service.ops_url).open("/")
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("! Working, with 3 warnings")
-    expect(page.get_by_role("link", name="4 dead letters. Replay or drop.")).to_have_attribute("href", "/dead-letters")
+    expect(page.get_by_role("heading", level=1)).to_have_text("! Working, with 4 warnings")
+    expect(page.get_by_role("link", name="4 dead letters in the last hour. Replay or drop.")).to_have_attribute(
+        "href", "/dead-letters"
+    )
     crm = page.get_by_role("table", name="Handlers").get_by_role("row", name="crm")
-    expect(crm.get_by_role("cell")).to_have_text(["✓ active", "21", "1", "1", "4", "1"])
+    expect(crm.get_by_role("cell")).to_have_text(
+        [re.compile(r"^\s*✓ active\s*5 of 26 attempts failed"), "21", "1", "1", "4", "1"]
+    )
     expand = page.get_by_role("table", name="Queues").get_by_role("row", name="expand")
     for column in range(3):
         expect(expand.get_by_role("cell").nth(column)).to_have_text("0")
@@ -75,7 +79,7 @@ def test_it_works_without_a_script_and_asks_again_by_itself(service: Service, wi
     opened = window(service.ops_url, size=PHONE, javascript=False)
     page = opened.open("/")
 
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Working, with 3 warnings")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Working, with 4 warnings")
     expect(page.get_by_role("button", name="Pause")).to_be_hidden()
     keep_picture(page, "now phone light no script")
     page.wait_for_url("**/?refresh")

@@ -17,9 +17,7 @@ from shared.metrics import SECONDS_BUCKETS, Metrics
 
 
 def reading(counts: dict[str, int] | None = None, metrics: dict[str, int] | None = None, **more: object) -> Snapshot:
-    expand = QueueStatus(
-        paused_by="", name=queues.EXPAND, waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1
-    )
+    expand = QueueStatus(name=queues.EXPAND, waiting=0, running=0, scheduled=0, oldest_seconds=0.0, workers=1)
     fields: dict[str, object] = {
         "seconds": 0.0,
         "recent_rate": recent_rate.parse({}, now_seconds=0.0),

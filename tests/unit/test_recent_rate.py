@@ -11,7 +11,7 @@ NOW = 1_700_000_005.0
 
 
 def ring(*buckets: dict[str, int]) -> dict[bytes, bytes]:
-    return {str(held["bucket"] % recent_rate.SLOTS).encode(): json.dumps(held).encode() for held in buckets}
+    return {str(held["bucket"] % recent_rate.RING.slots).encode(): json.dumps(held).encode() for held in buckets}
 
 
 def test_an_hour_of_nothing_is_360_buckets_of_nothing_and_no_percentile() -> None:
@@ -36,7 +36,7 @@ def test_buckets_come_oldest_first_and_end_with_the_last_that_is_whole() -> None
 
 
 def test_what_is_older_than_an_hour_is_not_shown_though_its_slot_was_not_used_since() -> None:
-    old = int(NOW) // 10 - recent_rate.SLOTS
+    old = int(NOW) // 10 - recent_rate.RING.slots
 
     found = recent_rate.parse(ring({"bucket": old, "callbacks": 9, "le|0.001": 9}), now_seconds=NOW)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
@@ -20,12 +20,12 @@ QUIET = [Bucket(10 * number, 0) for number in range(360)]
 
 
 def at_handler(name: str = "refund", **more: Any) -> HandlerStatus:
-    fields: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0, "paused_by": ""}
+    fields: dict[str, Any] = {"delivered": 1_234_567, "waiting": 9, "retrying": 0, "dead": 0}
     return HandlerStatus(handler=name, **(fields | {"workers": 1} | more))
 
 
 def queue(name: str = "expand", **more: Any) -> QueueStatus:
-    fields: dict[str, Any] = {"paused_by": "", "waiting": 0, "running": 0, "scheduled": 0, "oldest_seconds": 0.0}
+    fields: dict[str, Any] = {"waiting": 0, "running": 0, "scheduled": 0, "oldest_seconds": 0.0}
     return QueueStatus(name=name, **(fields | {"workers": 2} | more))
 
 
@@ -47,6 +47,7 @@ NOW = ServiceStatus(
 )
 
 
+PAUSED = HandlerPause(by="operator", seconds=9.0, reason="", probe_in_seconds=None)
 REFUSED = RefusalStatus(
     reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"
 )
@@ -122,8 +123,9 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"refused": (REFUSED,)}, "refused       300 in the last hour; 0 requests without a valid token"),
         ({"refused": (REFUSED,)}, "300 with 403: Address not allowed, the last from 192.0.2.7"),
         ({"refused": (replace(REFUSED, sender="unknown"),)}, "0 in the last hour; 300 requests without a valid token"),
-        ({"handlers": (at_handler(paused_by="operator"),)}, "  paused"),
-        ({"handlers": (at_handler(paused_by="handler"),)}, "  paused"),
+        ({"handlers": (at_handler(pause=PAUSED),)}, "  paused"),
+        ({"handlers": (at_handler(tried=4, failed=3),)}, "  failing: 3 of 4 in 10 min"),
+        ({"handlers": (at_handler(workers=0, waiting=0, is_subscribed=False),)}, "  removed"),
         ({"handlers": (at_handler(workers=0),)}, "  no worker"),
         ({"handlers": tuple(at_handler(f"h{number}") for number in range(25))}, "5 more handlers"),
     ],

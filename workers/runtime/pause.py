@@ -16,6 +16,7 @@ The key lives until PAUSE_KEPT_SECONDS after `until_ms`; an operator's pause has
 """
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -54,13 +55,18 @@ def read_state(connection: redis.Redis, handler: str) -> PauseState | None:
         pipe.time()
         pipe.hgetall(keys.paused(handler))
         (seconds, microseconds), found = pipe.execute()
+    return parse_state(found, now_seconds=seconds + microseconds / 1_000_000)
+
+
+def parse_state(found: Mapping[bytes, bytes], *, now_seconds: float) -> PauseState | None:
+    """Return the pause that the hash of a handler says, at the time `now_seconds` of Redis; None if it is empty."""
     fields = {as_text(name): as_text(value) for name, value in found.items()}
     if "by" not in fields:
         return None
     until_ms = stored_ms(fields.get("until_ms", 0))
     by: PausedBy = next((by for by in get_args(PausedBy) if by == fields["by"]), "handler")
     is_operators = by == "operator"
-    left_ms = until_ms - (int(seconds) * 1000 + int(microseconds) // 1000)
+    left_ms = until_ms - int(now_seconds * 1000)
     return PauseState(
         by=by,
         since=stored_time(fields.get("since_ms", 0)),

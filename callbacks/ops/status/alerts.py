@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from callbacks.ops.status.quantities import format_duration, format_number, format_size
-from callbacks.ops.status.service_status import HandlerStatus, RefusalStatus, ServiceStatus
+from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from shared import queues
 from shared.counted import counted
 
@@ -20,6 +20,10 @@ _MAX_WAIT_SECONDS: Final = 60.0
 # From 0.9 on callbacks go to the spool (shared.durability): that is trouble, and before it there is time to act.
 _FULL_SHARE: Final = 0.9
 _NEARLY_FULL_SHARE: Final = 0.75
+# A target that is unavailable for this long needs somebody.
+_MAX_PAUSE_SECONDS: Final = 900.0
+# Some attempts fail and succeed later. If more than this share does, something is wrong.
+_FAILING_SHARE: Final = 0.1
 # Strangers try a path now and then. From here on it may be the gateway, with an address or a token that was removed.
 _MANY_UNKNOWN: Final = 20
 # A copy of these is in the quarantine, and the sender's next attempt may succeed.
@@ -44,6 +48,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
         *_failing(now),
         *_spools(now),
         *_waiting(now),
+        *_handlers(now),
         *_failures(now),
     ]
     return tuple(sorted(found, key=lambda alert: alert.level != "bad"))
@@ -105,13 +110,14 @@ def _processes(now: ServiceStatus) -> Iterator[Alert]:
         yield Alert(
             "bad", "No web process has reported for 15 s: callbacks may not be received. Start `callbacks web`."
         )
+    subscribed = {queues.delivery_queue(handler.handler) for handler in now.handlers if handler.is_subscribed}
     for queue in now.queues:
-        if queue.workers or (queue.name != queues.EXPAND and queue.paused_by == "operator"):
-            continue
         jobs = queue.waiting + queue.scheduled
-        level: AlertLevel = "bad" if jobs or queue.name == queues.EXPAND else "warn"
+        is_needed = jobs or queue.name == queues.EXPAND or queue.name in subscribed
+        if queue.workers or not is_needed or queue.paused_by == "operator":
+            continue
         wait = f", and {counted(jobs, 'job waits', 'jobs wait')}" if jobs else ""
-        yield Alert(level, f"No worker serves the queue {queue.name}{wait}. Start one.")
+        yield Alert("bad", f"No worker serves the queue {queue.name}{wait}. Start one.")
 
 
 def _failing(now: ServiceStatus) -> Iterator[Alert]:
@@ -138,28 +144,46 @@ _SPOOL_STATES: Final[tuple[tuple[str, AlertLevel, str], ...]] = (
 
 
 def _waiting(now: ServiceStatus) -> Iterator[Alert]:
-    for handler in now.handlers:
-        yield from _paused(handler)
     for queue in now.queues:
         if queue.oldest_seconds > _MAX_WAIT_SECONDS and not queue.paused_by:
             age = format_duration(queue.oldest_seconds)
             yield Alert("warn", f"The oldest job in the queue {queue.name} has waited for {age}.")
 
 
-def _paused(handler: HandlerStatus) -> Iterator[Alert]:
+def _handlers(now: ServiceStatus) -> Iterator[Alert]:
+    for handler in now.handlers:
+        if handler.pause is not None:
+            yield _paused(handler, handler.pause)
+        elif handler.failed and handler.state != "removed":
+            share = f"{format_number(handler.failed)} of {format_number(handler.tried)} attempts"
+            if handler.is_failing:
+                yield Alert(
+                    "bad", f"The handler {handler.handler} fails: {share} in the last 10 minutes.", "/dead-letters"
+                )
+            elif handler.failed > _FAILING_SHARE * handler.tried:
+                text = f"The handler {handler.handler} failed at {share} in the last 10 minutes."
+                yield Alert("warn", text, "/dead-letters")
+
+
+def _paused(handler: HandlerStatus, pause: HandlerPause) -> Alert:
     waiting = counted(handler.waiting, "event")
-    if handler.paused_by == "operator":
-        yield Alert("warn", f"The handler {handler.handler} is paused by an operator; {waiting} waiting.")
-    elif handler.paused_by:
-        yield Alert(
-            "warn", f"The handler {handler.handler} has paused itself, its target is unavailable; {waiting} waiting."
-        )
+    since = format_duration(pause.seconds)
+    if pause.by == "operator":
+        return Alert("warn", f"The handler {handler.handler} was paused by an operator {since} ago; {waiting} waiting.")
+    why = "it fails, and Redis is nearly full" if pause.by == "memory" else pause.reason or "its target is unavailable"
+    next_try = f" It tries one event in {format_duration(pause.probe_in_seconds)}." if pause.probe_in_seconds else ""
+    return Alert(
+        "bad" if pause.seconds > _MAX_PAUSE_SECONDS else "warn",
+        f"The handler {handler.handler} paused itself {since} ago ({why}); {waiting} waiting.{next_try}",
+    )
 
 
 def _failures(now: ServiceStatus) -> Iterator[Alert]:
-    dead = sum(handler.dead for handler in now.handlers)
+    """Yield what failed in the last hour. What is older is a number on the page, which nobody has to act on now."""
+    dead = sum(handler.recent_dead for handler in now.handlers)
     if dead:
-        yield Alert("warn", f"{counted(dead, 'dead letter')}. Replay or drop.", "/dead-letters")
-    if now.quarantined:
-        entries = f"{format_number(now.quarantined)} in quarantine"
+        text = f"{counted(dead, 'dead letter')} in the last hour. Replay or drop."
+        yield Alert("warn", text, "/dead-letters")
+    if now.recent_quarantined:
+        entries = f"{format_number(now.recent_quarantined)} quarantined in the last hour"
         yield Alert("warn", f"{entries}. Read, then replay or drop.", "/quarantine")

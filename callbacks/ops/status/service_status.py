@@ -6,7 +6,7 @@ number or token.
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 import redis
@@ -18,19 +18,38 @@ from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
+from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount
 from shared.settings import Settings
+from workers.deliver.error_text import masked_line
+from workers.runtime.pause import PausedBy, PauseState
 
 AUDIT_EVERY_SECONDS: Final = 5.0
 _RATE_BUCKETS: Final = 6
+_MIN_FAILURES: Final = 3
+
+HandlerStateName: TypeAlias = Literal["active", "failing", "paused", "no worker", "removed"]
+
+
+class HandlerPause(Struct, frozen=True, kw_only=True):
+    """A pause: by the "handler" (its target is unavailable), an "operator", or "memory" (no room for retries).
+
+    `reason` is the handler's, with numbers and texts masked. `probe_in_seconds` is when one event is tried next; None
+    for an operator's pause, which ends when an operator says so.
+    """
+
+    by: PausedBy
+    seconds: float
+    reason: str
+    probe_in_seconds: float | None
 
 
 class HandlerStatus(Struct, frozen=True, kw_only=True):
-    """The status of one handler; all but `paused_by` and `workers` count events.
+    """The status of one handler; its numbers, but `workers`, count events.
 
     `delivered` is the total; `waiting` includes `retrying`, the events that failed and wait for their next attempt;
-    `dead` counts dead letters. `paused_by` is "handler" (its target is unavailable), "operator", "memory" (its events
-    fail, and Redis has no space for their retries), or "". `workers` is the number of live processes.
+    `dead` counts dead letters, `recent_dead` those of the last hour. `tried` and `failed` are the attempts of the last
+    ten minutes. `workers` is the number of live processes. `is_subscribed`: it gets new events.
     """
 
     handler: str
@@ -38,8 +57,26 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     waiting: int
     retrying: int
     dead: int
-    paused_by: str
+    recent_dead: int = 0
+    tried: int = 0
+    failed: int = 0
+    pause: HandlerPause | None = None
     workers: int
+    is_subscribed: bool = True
+
+    @property
+    def state(self) -> HandlerStateName:
+        """Its state in one word; the worst that applies."""
+        if self.pause is not None:
+            return "paused"
+        if not self.workers:
+            return "no worker" if self.is_subscribed or self.waiting else "removed"
+        return "failing" if self.is_failing else "active"
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether most of what was tried lately failed. One or two failures are not judged."""
+        return self.failed >= _MIN_FAILURES and 2 * self.failed > self.tried
 
 
 class RefusalStatus(RefusalCount, frozen=True, kw_only=True):
@@ -64,8 +101,9 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
     `recent_rate` are the buckets of the last hour, oldest first; the newest ended a few seconds ago.
     `callbacks_per_second` is the mean of the last minute of them. `refused` are the requests that were refused in that
-    hour, by reason and sender. `queues` begin with "expand"; they count jobs, of which each holds many events.
-    `quarantined` counts failures. `balance` is None while it is not known, as when very many jobs wait.
+    hour, by reason and sender. `queues` begin with "expand"; they count jobs, of which each holds many events. Removed
+    handlers of which nothing is left are not listed. `quarantined` counts failures, `recent_quarantined` those of the
+    last hour. `balance` is None while it is not known, as when very many jobs wait.
     """
 
     at: datetime
@@ -84,6 +122,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     refused: tuple[RefusalStatus, ...] = ()
     accepted_ten_minutes: int = 0
     quarantined: int
+    recent_quarantined: int = 0
     balance: Balance | None
 
     @property
@@ -101,14 +140,16 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
     found = snapshot.read_snapshot(client, settings.durability)
     if audit_cache is None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
+    handlers = tuple(one for one in _handlers(found) if one.state != "removed" or one.waiting or one.dead)
+    listed = {queues.EXPAND, *(queues.delivery_queue(one.handler) for one in handlers)}
     recent = found.recent_rate.buckets[-_RATE_BUCKETS:]
     return ServiceStatus(
         at=events.utc_time(int(found.seconds * 1000)),
         callbacks_per_second=sum(bucket.callbacks_per_second for bucket in recent) / len(recent),
         recent_rate=found.recent_rate.buckets,
         acknowledged=found.recent_rate.acknowledged,
-        queues=found.queues,
-        handlers=_handlers(found),
+        queues=tuple(queue for queue in found.queues if queue.name in listed),
+        handlers=handlers,
         workers=sum(queue.workers for queue in found.queues),
         web_processes=len(found.spools),
         findings=found.findings,
@@ -119,6 +160,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         refused=tuple(_refused(found)),
         accepted_ten_minutes=found.recent_rate.accepted_ten_minutes,
         quarantined=found.quarantined,
+        recent_quarantined=found.recent_quarantined,
         balance=audit_cache.get(found.jobs),
     )
 
@@ -137,6 +179,7 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
     rows = []
     for handler, dead in found.dead.items():
         queue = by_name[queues.delivery_queue(handler)]
+        outcomes = found.recent_outcomes.get(handler, RecentOutcomes())
         rows.append(
             HandlerStatus(
                 handler=handler,
@@ -144,8 +187,21 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
                 waiting=found.events_waiting(handler),
                 retrying=queue.scheduled,  # each scheduled job holds one event
                 dead=dead,
-                paused_by=queue.paused_by,
+                recent_dead=found.recent_dead.get(handler, 0),
+                tried=outcomes.tried,
+                failed=outcomes.failed,
+                pause=None if queue.pause_state is None else _pause(queue.pause_state, found.seconds),
                 workers=queue.workers,
+                is_subscribed=handler in found.subscribed,
             )
         )
     return tuple(rows)
+
+
+def _pause(state: PauseState, now_seconds: float) -> HandlerPause:
+    return HandlerPause(
+        by=state.by,
+        seconds=max(0.0, now_seconds - state.since.timestamp()),
+        reason=masked_line(state.reason),
+        probe_in_seconds=None if state.until is None else state.seconds_left,
+    )

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -12,17 +12,23 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import durability, keys, queue_jobs, queues, recent_rate
+from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
 from shared.metrics_push import STATE_SECONDS
 from shared.queue_jobs import SIZE_REPLIES, QueueSizes
+from shared.recent_outcomes import RecentOutcomes
 from shared.recent_rate import RecentRate
 from shared.settings import Durability
+from workers.expand import subscriptions
+from workers.runtime import pause
+from workers.runtime.pause import PauseState
 
 # More handlers, or processes, than a deployment has. Others are not shown, which limits the number of series.
 MAX_HANDLERS: Final = 100
 _MAX_PROCESSES: Final = 1000
+# Older dead letters and quarantined callbacks are a number, not a warning.
+_RECENT_FAILURE_SECONDS: Final = 3600
 KINDS: Final[tuple[keys.CountedKind, ...]] = ("report", "reply", "unknown")
 OUTCOMES: Final[tuple[keys.DeliveryOutcome, ...]] = ("queued", "delivered", "filtered", "dead", "dropped")
 
@@ -45,23 +51,29 @@ class SpoolStatus(Struct, frozen=True):
 class QueueStatus(Struct, frozen=True, kw_only=True):
     """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
 
-    `paused_by` tells who paused it: its "handler", whose target is unavailable, an "operator", "memory" (it fails, and
-    Redis has no room for its retries), or "".
+    `pause_state` says who paused it, and why.
     """
 
     name: str
-    paused_by: str
+    pause_state: PauseState | None = None
     waiting: int
     running: int
     scheduled: int
     oldest_seconds: float
     workers: int
 
+    @property
+    def paused_by(self) -> str:
+        """Who paused it: its "handler", an "operator", "memory" (it fails, and Redis is nearly full), or ""."""
+        return "" if self.pause_state is None else self.pause_state.by
+
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """All of it, at the time `seconds` of Redis.
 
-    `refused_addresses` has, by reason, the address of a refused request with a valid token.
+    `dead` counts a handler's dead letters, `recent_dead` those of the last hour, `recent_outcomes` its attempts of the
+    last ten minutes. `subscribed` are the handlers that get new events. `refused_addresses` has, by reason, the address
+    of a refused request with a valid token.
     """
 
     seconds: float
@@ -72,7 +84,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     used_bytes: int
     max_bytes: int
     quarantined: int
+    recent_quarantined: int = 0
     dead: dict[str, int]
+    recent_dead: dict[str, int] = msgspec.field(default_factory=dict)
+    recent_outcomes: dict[str, RecentOutcomes] = msgspec.field(default_factory=dict)
+    subscribed: frozenset[str] = frozenset()
     queues: tuple[QueueStatus, ...]
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
@@ -98,17 +114,27 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
     """Read a snapshot. Raises redis.RedisError."""
-    counts, metrics, quarantined, processes, hour, (seconds, microseconds), *answers = _read_first(connection)
+    first, answers = _read_first(connection)
     info: dict[str, Any] = {}
     for answer in answers:
         info |= answer if isinstance(answer, dict) else {}
-    numbers = _to_ints(counts)
-    handlers = keys.handler_names(numbers)[:MAX_HANDLERS]
+    numbers = _to_ints(first.counts)
+    seconds, microseconds = first.time
+    now_seconds = seconds + microseconds / 1_000_000
+    subscribed = frozenset(
+        as_text(name)
+        for name, text in first.subscriptions.items()
+        if subscriptions.parse(as_text(text)).since_ms is not None
+    )
+    handlers = sorted({*keys.handler_names(numbers), *subscribed})[:MAX_HANDLERS]
     names = [queues.EXPAND, *map(queues.delivery_queue, handlers)]
-    alive = [as_text(name) for name, last in processes if seconds - last <= STATE_SECONDS]
+    alive = [as_text(name) for name, last in first.processes if seconds - last <= STATE_SECONDS]
+    recent_ms = (now_seconds - _RECENT_FAILURE_SECONDS) * 1000
     with connection.pipeline(transaction=False) as pipe:
+        pipe.zcount(keys.QUARANTINE, recent_ms, "+inf")
         for handler in handlers:
             pipe.zcard(keys.dead(handler))
+            pipe.zcount(keys.dead(handler), recent_ms, "+inf")
         for process in alive:
             pipe.hget(keys.metrics_of(process), "state")
         for name in names:
@@ -116,26 +142,33 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
             pipe.lindex(keys.rq_queue(name), 0)
             pipe.smembers(keys.rq_workers(name))
         for handler in handlers:
-            pipe.hget(keys.paused(handler), "by")
+            pipe.hgetall(keys.paused(handler))
         replies = iter(pipe.execute())
-    dead = {handler: int(next(replies)) for handler in handlers}
+    recent_quarantined = int(next(replies))
+    dead = {handler: (int(next(replies)), int(next(replies))) for handler in handlers}
     states = [orjson.loads(state) for state in (next(replies) for _ in alive) if state]
     found = {name: [next(replies) for _ in range(SIZE_REPLIES + 2)] for name in names}
-    paused = {queues.delivery_queue(handler): as_text(next(replies) or b"") for handler in handlers}
-    now_seconds = seconds + microseconds / 1_000_000
+    paused = {
+        queues.delivery_queue(handler): pause.parse_state(next(replies), now_seconds=now_seconds)
+        for handler in handlers
+    }
     findings = durability.evaluate(level, answers)
     if durability.is_replica(findings):
         connection.connection_pool.disconnect()  # the address may lead to the new primary by now
     return Snapshot(
         seconds=now_seconds,
-        recent_rate=recent_rate.parse(hour, now_seconds=now_seconds),
+        recent_rate=recent_rate.parse(first.recent_rate, now_seconds=now_seconds),
+        recent_outcomes=recent_outcomes.parse(first.recent_outcomes, now_seconds=now_seconds),
         counts=numbers,
-        metrics=_to_ints(metrics),
+        metrics=_to_ints(first.metrics),
         findings=findings,
         used_bytes=int(info.get("used_memory", 0)),
         max_bytes=int(info.get("maxmemory", 0)),
-        quarantined=int(quarantined),
-        dead=dead,
+        quarantined=int(first.quarantined),
+        recent_quarantined=recent_quarantined,
+        dead={handler: number for handler, (number, _) in dead.items()},
+        recent_dead={handler: recent for handler, (_, recent) in dead.items()},
+        subscribed=subscribed,
         queues=tuple(_queues(connection, found, paused, now_seconds=time.time())),
         spools=tuple(_spools(states)),
         failing=tuple(found for state in states for found in parse_failing_loops(state)),
@@ -147,25 +180,41 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
     )
 
 
-def _read_first(connection: redis.Redis) -> Sequence[Any]:
+class _First(NamedTuple):
+    """The replies of the first round trip, in its order."""
+
+    counts: dict[bytes, bytes]
+    metrics: dict[bytes, bytes]
+    quarantined: int
+    processes: list[tuple[bytes, float]]
+    recent_rate: dict[bytes, bytes]
+    recent_outcomes: dict[bytes, bytes]
+    subscriptions: dict[bytes, bytes]
+    time: tuple[int, int]
+
+
+def _read_first(connection: redis.Redis) -> tuple[_First, Sequence[Any]]:
     with connection.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.COUNTS)
         pipe.hgetall(keys.METRICS)
         pipe.zcard(keys.QUARANTINE)
         pipe.zrange(keys.METRICS_PROCESSES, -_MAX_PROCESSES, -1, withscores=True)
         pipe.hgetall(keys.RECENT_RATE)
+        pipe.hgetall(keys.RECENT_OUTCOMES)
+        pipe.hgetall(keys.SUBSCRIPTIONS)
         pipe.time()
         durability.query(pipe)
         # CONFIG and WAITAOF may be forbidden: that is for `durability` to judge.
         replies: list[Any] = pipe.execute(raise_on_error=False)
-    for reply in replies[:6]:
+    number = len(_First.__annotations__)
+    for reply in replies[:number]:
         if isinstance(reply, redis.RedisError):
             raise reply
-    return replies
+    return _First(*replies[:number]), replies[number:]
 
 
 def _queues(
-    connection: redis.Redis, found: dict[str, list[Any]], paused: dict[str, str], *, now_seconds: float
+    connection: redis.Redis, found: dict[str, list[Any]], paused: dict[str, PauseState | None], *, now_seconds: float
 ) -> Iterable[QueueStatus]:
     """Learn when the first waiting jobs were made, and who lives: a dead worker's hash expires, its name may stay."""
     with connection.pipeline(transaction=False) as pipe:
@@ -184,7 +233,7 @@ def _queues(
             scheduled=jobs.scheduled,
             oldest_seconds=max(0.0, now_seconds - _unix_seconds(as_text(made))) if made else 0.0,
             workers=next(replies),
-            paused_by=paused.get(name, ""),
+            pause_state=paused.get(name),
         )
 
 

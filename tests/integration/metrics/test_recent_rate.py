@@ -6,7 +6,7 @@ import time
 import pytest
 import redis
 
-from shared import connections, keys, recent_rate
+from shared import connections, keys, recent_rate, ring_buffer
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from shared.metrics_push import MetricsPush
 from tests.redis_server import RedisServer, StartRedis
@@ -27,7 +27,8 @@ def total(server: RedisServer) -> int:
 def add(server: RedisServer, *, ended: float = 0, seconds: float = 0, now: float | None = None, **grown: int) -> None:
     """Add to the hour what grew in `seconds` that ended `ended` seconds before the time `now`."""
     times = "tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])"
-    script = f"{recent_rate.ADD_LUA}\nadd_to_recent_rate(KEYS[1], {times}, 4, #ARGV)"
+    size = f"{recent_rate.RING.slots}, {recent_rate.RING.bucket_seconds}"
+    script = f"{ring_buffer.ADD_LUA}\nadd_to_ring(KEYS[1], {size}, {times}, 4, #ARGV)"
     words = [word for pair in grown.items() for word in pair]
     with connections.connect(server.url) as client:
         numbers = [time.time() if now is None else now, ended, seconds]
@@ -86,37 +87,37 @@ def test_of_more_than_an_hour_only_the_hour_is_kept(redis_server: RedisServer) -
 
     found = hour(redis_server)
 
-    assert len(found) == recent_rate.SLOTS
-    assert min(found) == 10_000 - recent_rate.SLOTS + 1
+    assert len(found) == recent_rate.RING.slots
+    assert min(found) == 10_000 - recent_rate.RING.slots + 1
     assert {held["callbacks"] for held in found.values()} <= {9, 10}
 
 
 def test_what_is_told_hours_late_takes_the_place_of_nothing_newer(redis_server: RedisServer) -> None:
     add(redis_server, now=100_000, callbacks=5)
-    add(redis_server, now=100_000, ended=2 * recent_rate.LIFETIME_SECONDS, callbacks=2)
+    add(redis_server, now=100_000, ended=2 * recent_rate.RING.lifetime_seconds, callbacks=2)
 
     assert hour(redis_server) == {10_000: {"callbacks": 5}}
 
 
 def test_a_slot_is_used_again_and_nothing_of_the_hour_before_stays_in_it(redis_server: RedisServer) -> None:
     add(redis_server, now=100_000, callbacks=5)
-    add(redis_server, now=100_000 + recent_rate.LIFETIME_SECONDS, callbacks=2)
+    add(redis_server, now=100_000 + recent_rate.RING.lifetime_seconds, callbacks=2)
 
-    assert hour(redis_server) == {10_000 + recent_rate.SLOTS: {"callbacks": 2}}
+    assert hour(redis_server) == {10_000 + recent_rate.RING.slots: {"callbacks": 2}}
 
 
 def test_it_stays_small_with_every_slot_and_every_bound_used_and_goes_an_hour_after_the_last(
     redis_server: RedisServer,
 ) -> None:
     all_bounds = {f"le|{bound}": 99_999 for bound in (*SECONDS_BUCKETS, "+Inf")}
-    for bucket in range(2 * recent_rate.SLOTS):
+    for bucket in range(2 * recent_rate.RING.slots):
         add(redis_server, now=100_000 + 10 * bucket, callbacks=999_999, **all_bounds)
     with redis_server.client() as client:
-        assert client.hlen(keys.RECENT_RATE) == recent_rate.SLOTS
+        assert client.hlen(keys.RECENT_RATE) == recent_rate.RING.slots
         used_bytes = client.memory_usage(keys.RECENT_RATE, samples=0)
         assert isinstance(used_bytes, int)
         assert used_bytes < 150_000
-        assert 3600 <= client.ttl(keys.RECENT_RATE) <= recent_rate.LIFETIME_SECONDS
+        assert 3600 <= client.ttl(keys.RECENT_RATE) <= recent_rate.RING.lifetime_seconds
 
 
 def test_a_process_that_counts_nothing_of_it_leaves_no_hour(redis_server: RedisServer) -> None:

@@ -61,7 +61,9 @@ def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: 
 
     [at] = found.handlers
     assert (at.handler, at.delivered, at.waiting, at.retrying, at.dead) == ("choosy", 3, 3, 2, 1)
-    assert (at.paused_by, at.workers) == ("operator", 0)
+    assert at.pause is not None
+    assert (at.pause.by, at.pause.probe_in_seconds, at.workers, at.state) == ("operator", None, 0, "paused")
+    assert at.recent_dead == 1
     assert {queue.name: (queue.waiting, queue.scheduled) for queue in found.queues} == {
         "expand": (1, 0),
         "deliver-choosy": (1, 2),
@@ -69,6 +71,44 @@ def test_each_handler_stands_there_with_what_became_of_its_events(redis_server: 
     assert all(queue.oldest_seconds > 0 for queue in found.queues)
     assert found.balance is not None
     assert found.balance.balances
+
+
+def test_a_handler_is_judged_by_its_attempts_of_the_last_ten_minutes(redis_server: RedisServer) -> None:
+    harness = Harness(redis_server.url, choosy)
+    harness.accept(status(record("1", "DELIVRD")))
+    harness.expand()
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, redis_server.url)
+    metrics.histogram(("handler", "choosy"), SECONDS_BUCKETS).observe(0.002, 40)
+    metrics.add(("retried", "choosy"), 30)
+    metrics.add(("dead", "choosy"), 2)
+    metrics_push.close()
+
+    [at] = read(redis_server).handlers
+    assert (at.tried, at.failed) == (40, 32)
+    with connections.connect(redis_server.url) as client:
+        assert 600 <= client.ttl(keys.RECENT_OUTCOMES) <= 720
+
+
+def test_a_handler_that_gets_events_is_listed_before_its_first_and_after_its_removal_while_something_is_left(
+    redis_server: RedisServer,
+) -> None:
+    with connections.connect(redis_server.url) as client:
+        client.hset(keys.SUBSCRIPTIONS, "fresh", "1795000000000-")
+        client.hset(keys.SUBSCRIPTIONS, "gone", "1795000000000-1795100000000")
+        client.hset(keys.COUNTS, keys.handler_counter("gone", "report", "delivered"), 5)
+        client.hset(keys.COUNTS, keys.handler_counter("gone", "report", "queued"), 5)
+
+    found = read(redis_server)
+    assert [(at.handler, at.state) for at in found.handlers] == [("fresh", "no worker")]
+    assert [queue.name for queue in found.queues] == ["expand", "deliver-fresh"]
+
+    with connections.connect(redis_server.url) as client:
+        client.zadd(keys.dead("gone"), {"a": 1.0})
+    assert [(at.handler, at.state) for at in read(redis_server).handlers] == [
+        ("fresh", "no worker"),
+        ("gone", "removed"),
+    ]
 
 
 def test_the_last_hour_needs_nobody_who_was_looking(redis_server: RedisServer) -> None:
