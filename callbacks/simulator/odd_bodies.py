@@ -8,9 +8,10 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from callbacks.simulator.callback import CallbackKind, UrlForm
+from callbacks.simulator.odd_values import Members
 
 URLS: Final[dict[str, tuple[CallbackKind | None, UrlForm]]] = {
     "shapes/report-at-the-reply-url": ("status", "other kind"),
@@ -21,6 +22,43 @@ URLS: Final[dict[str, tuple[CallbackKind | None, UrlForm]]] = {
     "shapes/doubled-slash": (None, "doubled slash"),
 }
 """The kind of callback, None for both, and the URL."""
+
+_PRICE: Final[Members] = {"amount": "0.05", "currency": "EUR"}
+
+
+def _is_alone(body: Members) -> bool:
+    return len(body["data"]) == 1
+
+
+def _with_data(body: Members, data: Any) -> Members:
+    return {**body, "data": data}
+
+
+def _split(body: Members) -> list[Members]:
+    """Return a callback as two, or as one if it has one record or is a reply."""
+    middle = (len(body.get("data", ())) + 1) // 2
+    halves = [_with_data(body, body["data"][:middle]), _with_data(body, body["data"][middle:])] if middle else [body]
+    return [half for half in halves if half.get("data", True)]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# The kind of callback, None for both, and what stands for its body; None for one that has too many records for it.
+SHAPES: Final[dict[str, tuple[CallbackKind | None, Callable[[Members], Any]]]] = {
+    "shapes/one-record": ("status", lambda body: _with_data(body, body["data"][0]) if _is_alone(body) else None),
+    "shapes/unknown-keys": (
+        "status",
+        lambda body: {"api_version": 3, **_with_data(body, [{**record, "price": _PRICE} for record in body["data"]])},
+    ),
+    "shapes/list-of-callbacks": (None, _split),
+    "shapes/list-of-records": ("status", lambda body: body["data"]),
+    "shapes/record-alone": ("status", lambda body: body["data"][0] if _is_alone(body) else None),
+    "shapes/json-in-a-string": (None, _text),
+    "shapes/data-in-a-string": ("status", lambda body: _with_data(body, _text(body["data"]))),
+    "shapes/record-in-a-string": ("status", lambda body: _with_data(body, [_text(record) for record in body["data"]])),
+}
 
 _JSON: Final = "application/json"
 _TEXT: Final = {"Content-Type": f"{_JSON}; charset=utf-8"}
@@ -52,6 +90,7 @@ ENCODINGS: Final[dict[str, tuple[dict[str, str], Callable[[str], bytes]]]] = {
     ),
     "encodings/mark-of-utf-16-big-endian": (_BARE, lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be")),
     "encodings/utf-16-named": (_charset("utf-16le"), lambda text: text.encode("utf-16-le")),
+    "encodings/utf-16-without-mark": (_BARE, lambda text: text.encode("utf-16-le")),
     "encodings/latin-1-named": (
         _charset("ISO-8859-1"), lambda text: text.encode("latin-1", "callbacks.simulator.escape")
     ),
@@ -73,6 +112,8 @@ ENCODINGS: Final[dict[str, tuple[dict[str, str], Callable[[str], bytes]]]] = {
     "encodings/ascii-escapes": (_TEXT, lambda text: json.dumps(json.loads(text)).encode()),
     "encodings/escaped-slashes": (_TEXT, lambda text: text.replace("/", "\\/").encode()),
     "shapes/pretty-printed": (_TEXT, lambda text: json.dumps(json.loads(text), ensure_ascii=False, indent=4).encode()),
+    "shapes/callbacks-on-lines": (_TEXT, lambda text: "\n".join(map(_text, _split(json.loads(text)))).encode()),
+    "shapes/trailing-nul": (_TEXT, lambda text: f"{text}\n\0".encode()),
 }  # fmt: skip
 
 

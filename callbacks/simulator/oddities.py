@@ -22,9 +22,9 @@ _SENDER: Final = "Été"
 
 
 class Draft(Struct):
-    """A body that is being written: its members, the keys of its records, and the record that is written oddly."""
+    """A body that is being written, the keys of its records, and the record that is written oddly."""
 
-    body: Members
+    body: Any
     keys: list[Members]
     at: int
 
@@ -115,8 +115,8 @@ def _list_oddities() -> Iterator[Oddity]:
         yield Oddity(name, "status", _changing_envelope(members))
     for name, write_message in odd_values.MESSAGES.items():
         yield Oddity(name, "reply", _changing_message(write_message))
-    yield Oddity("shapes/one-record", "status", _take_out_of_list)
-    yield Oddity("shapes/unknown-keys", "status", _add_unknown_keys)
+    for name, (kind, reshape) in odd_bodies.SHAPES.items():
+        yield Oddity(name, kind, _reshaping(reshape))
     for name, (kind, url_form) in odd_bodies.URLS.items():
         yield Oddity(name, kind, url_form=url_form)
     for name, (headers, encode) in odd_bodies.ENCODINGS.items():
@@ -165,17 +165,13 @@ def _changing_message(write: Callable[[str], Any]) -> Callable[[Draft], bool]:
     return change
 
 
-def _take_out_of_list(draft: Draft) -> bool:
-    if len(draft.body["data"]) > 1:
-        return False
-    draft.body["data"] = draft.record
-    return True
+def _reshaping(reshape: Callable[[Members], Any]) -> Callable[[Draft], bool]:
+    def change(draft: Draft) -> bool:
+        written = reshape(draft.body)
+        draft.body = written
+        return written is not None
 
-
-def _add_unknown_keys(draft: Draft) -> bool:
-    draft.body["api_version"] = 3
-    draft.record["price"] = {"amount": "0.05", "currency": "EUR"}
-    return True
+    return change
 
 
 def _name_sender(draft: Draft) -> bool:
