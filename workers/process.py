@@ -20,12 +20,15 @@ from shared.background import Background
 from shared.errors import CallbacksError, ConfigurationError
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
-from workers import jobs, registry
+from workers import activity, jobs, registry
+from workers.activity import ActivityPublisher, WorkerReady
 from workers.declaration import Handler
+from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.lifespan import LifespanFailed
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.delivery import Deliverer
+from workers.expand.activity import ExpandActivity
 from workers.expand.expansion import Expander
 from workers.expand.spans import ExpandSpans
 from workers.failures.failed_jobs import FailedJob
@@ -92,6 +95,11 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
             dedupe_seconds=loaded.dedupe_seconds,
             is_stopping=lambda: worker.stopping,
             spans=None if tracer is None else ExpandSpans(tracer),
+            activity=ExpandActivity(
+                connection, [handler.name for handler in wanted], dedupe_seconds=loaded.dedupe_seconds
+            )
+            if activity.is_watched()
+            else None,
         )
         jobs.prepare(expander=expander)
     else:
@@ -107,6 +115,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
                 is_stopping=lambda: worker.stopping,
                 metrics=metrics,
                 spans=spans,
+                activity=DeliveryActivity(ActivityPublisher(connection), handler) if activity.is_watched() else None,
             )
         )
     # RQ sets the same when it starts. This is for a stop while a lifespan opens, which is then closed properly.
@@ -116,6 +125,8 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
     try:
         if caller is not None:
             caller.open()
+        if activity.is_watched():
+            ActivityPublisher(connection).publish([WorkerReady(queue)])
         with gc_tuning.infrequent_collection():
             worker.work(logging_level="WARNING")
     finally:

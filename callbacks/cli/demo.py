@@ -154,6 +154,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
     with ExitStack() as stack:
         with console.status("starting Redis, the web process and the workers"):
             stack.enter_context(service)
+            service.start()
         console.print(
             f"{counted(len(campaign.callbacks), 'callback')} to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
         )

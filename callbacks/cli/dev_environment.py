@@ -12,15 +12,17 @@ from msgspec import Struct
 from callbacks.cli import kept_secret, ports
 from shared import connections, settings
 from shared.settings import Settings
+from workers import activity
 
-# Shows each event in the file `events.jsonl`, also those that no other handler wants.
+# Writes each event to the file `events.jsonl`, also those that no other handler wants.
 _OWN_HANDLER: Final = "log"
 
 
 class DevEnvironment(Struct, frozen=True):
     """The addresses of a `callbacks dev`, what its processes get in their environment, and what it says of both.
 
-    `callbacks_url` is the base of the callback URLs on this machine.
+    `callbacks_url` is the base of the callback URLs on this machine. `hidden_handlers` were not named by the user: only
+    their failures are shown.
     """
 
     url: str
@@ -28,20 +30,17 @@ class DevEnvironment(Struct, frozen=True):
     callbacks_url: str
     handlers: str
     variables: Mapping[str, str]
+    hidden_handlers: frozenset[str] = frozenset()
     remarks: Sequence[str] = ()
 
 
 def load(*, port: int | None) -> Settings:
-    """Return the user's settings, with the handler that dev adds. Raises ConfigurationError.
+    """Return the user's settings, with a port that is not 0. Raises ConfigurationError.
 
     Those of Redis are not read, as dev has its own.
     """
     loaded = settings.load(unused=("REDIS_URL", "CALLBACKS_DURABILITY"))
-    return replace(
-        loaded,
-        port=port or loaded.port or ports.free_port(),
-        handlers=tuple(dict.fromkeys((_OWN_HANDLER, *loaded.handlers))),
-    )
+    return replace(loaded, port=port or loaded.port or ports.free_port())
 
 
 def make(loaded: Settings, folder: Path) -> DevEnvironment:
@@ -49,7 +48,7 @@ def make(loaded: Settings, folder: Path) -> DevEnvironment:
     url = ports.local_url(loaded.host, loaded.port)
     ops_port = _ops_port(loaded, folder)
     ops_url = ports.local_url(loaded.ops_host, ops_port)
-    handlers = ",".join(loaded.handlers)
+    handlers = ",".join(dict.fromkeys((_OWN_HANDLER, *loaded.handlers)))
     variables = {
         "HOST": loaded.host,
         "PORT": str(loaded.port),
@@ -62,6 +61,7 @@ def make(loaded: Settings, folder: Path) -> DevEnvironment:
         "CALLBACKS_RUN_DIR": str(folder / "run"),
         "CALLBACKS_LOG_LEVEL": os.environ.get("CALLBACKS_LOG_LEVEL") or "WARNING",
         "CALLBACKS_DURABILITY": "fsync",
+        activity.VARIABLE: "1",
     }
     if loaded.tokens:
         token = loaded.tokens[0].secret
@@ -69,7 +69,13 @@ def make(loaded: Settings, folder: Path) -> DevEnvironment:
         token = kept_secret.read(folder / "token")
         variables["CALLBACKS_TOKENS"] = f"dev={token}"
     return DevEnvironment(
-        url, ops_url, f"{url}/callbacks/{token}", handlers, variables, tuple(_remarks(loaded, folder))
+        url,
+        ops_url,
+        f"{url}/callbacks/{token}",
+        handlers,
+        variables,
+        hidden_handlers=frozenset((_OWN_HANDLER,)) - set(loaded.handlers),
+        remarks=tuple(_remarks(loaded, folder)),
     )
 
 

@@ -11,7 +11,7 @@ from shared.events import STATUSES
 
 # With the rest of the line this fits on one or two rows of a terminal; a reply may have thousands of characters.
 _MAX_CHARACTERS: Final = 120
-_COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
+COLOURS: Final = {"DELIVRD": "green", "SEEN": "green", "ACCEPTD": "cyan", "UNKNOWN": "yellow"}
 
 
 def format_event(event: Mapping[str, Any]) -> str:
@@ -22,7 +22,7 @@ def format_event(event: Mapping[str, Any]) -> str:
     when = datetime.fromisoformat(event["received_at"]).astimezone(UTC).strftime("%H:%M:%SZ")
     where = f"{event['sender'] or '?'} → {event['recipient'] or '?'}"
     if event["kind"] == "report":
-        colour = _COLOURS.get(event["status"], "red")
+        colour = COLOURS.get(event["status"], "red")
         word, what = event["status"], f"message {event['message_id']}"
         what += f"  error {event['error_code']}" if event["error_code"] else ""
     else:

@@ -4,23 +4,30 @@ So each check sees the modules as they are now, and no import of a handler can h
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from callbacks import launcher
+from callbacks import launcher, own_packages
 from callbacks.cli import check, child_processes
 from callbacks.cli.check import CheckResult
 from shared import settings
-from shared.errors import CallbacksError, ConfigurationError
+from shared.errors import ConfigurationError
+from workers import registry
+from workers.declaration import Handler
+
+_LIBRARIES: Final = frozenset(("site-packages", "dist-packages"))
 
 
 class HandlersReport(Struct, frozen=True):
-    """What `callbacks check` finds of the handlers."""
+    """What `callbacks check` finds of the handlers, their names, and the folders with the code of the user's ones."""
 
     findings: tuple[CheckResult, ...]
+    names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     @property
     def is_usable(self) -> bool:
@@ -31,7 +38,7 @@ class HandlersReport(Struct, frozen=True):
 def run(environment: Mapping[str, str], *, file: Path) -> HandlersReport:
     """Return what the handlers are now, as workers with this environment find them; `file` is written on the way.
 
-    What their modules print goes where our output goes. Raises CallbacksError if the process ends early.
+    What their modules print goes where our output goes.
     """
     file.unlink(missing_ok=True)
     process = child_processes.start(
@@ -43,11 +50,9 @@ def run(environment: Mapping[str, str], *, file: Path) -> HandlersReport:
         child_processes.stop(process)
     try:
         return msgspec.json.decode(file.read_bytes(), type=HandlersReport)
-    except (OSError, msgspec.MsgspecError) as exc:
-        raise CallbacksError(
-            f"a module of CALLBACKS_HANDLERS ended the process that imported it, with exit code {code}: "
-            "it must not do that"
-        ) from exc
+    except (OSError, msgspec.MsgspecError):
+        what = f"CALLBACKS_HANDLERS: a module ended the process that imported it, with exit code {code}"
+        return HandlersReport((CheckResult("wrong", what, "A module must let its importer continue."),))
 
 
 def show(report: HandlersReport) -> None:
@@ -60,7 +65,23 @@ def show(report: HandlersReport) -> None:
 def main() -> None:
     """Check the handlers of this process's environment, and write the report to the file in the argument."""
     try:
-        findings = tuple(check.find_handlers_problems(settings.load()))
+        loaded = settings.load()
+        findings = tuple(check.find_handlers_problems(loaded))
+        found = registry.load_each(loaded.handlers, with_settings=False).handlers.values()
+        handlers = [handler for each in found for handler in each]
+        report = HandlersReport(findings, tuple(handler.name for handler in handlers), _code_folders(handlers))
     except ConfigurationError as exc:  # a handler's author may raise it anywhere
-        findings = tuple(CheckResult("wrong", problem) for problem in exc.problems)
-    Path(sys.argv[1]).write_bytes(msgspec.json.encode(HandlersReport(findings)))
+        report = HandlersReport(tuple(CheckResult("wrong", problem) for problem in exc.problems))
+    Path(sys.argv[1]).write_bytes(msgspec.json.encode(report))
+
+
+def _code_folders(handlers: Sequence[Handler]) -> tuple[str, ...]:
+    """Return the folders of the packages and modules that have handlers, without installed ones and our own."""
+    found: set[str] = set()
+    for handler in handlers:
+        name = handler.function.__module__.partition(".")[0]
+        top = sys.modules.get(name)
+        paths = [*getattr(top, "__path__", ())] or [str(Path(getattr(top, "__file__", None) or ".").parent)]
+        if name not in own_packages.NAMES and not _LIBRARIES.intersection(Path(paths[0]).parts):
+            found.update(paths)
+    return tuple(sorted(found))

@@ -1,5 +1,6 @@
 """`callbacks dev`: the whole service at hand, with URLs to paste and every event on a line."""
 
+import json
 import re
 import stat
 import urllib.request
@@ -10,12 +11,20 @@ import pytest
 from tests.acceptance.processes import INTERRUPT, Running, assert_nothing_left, started
 from tests.redis_server import free_port, require
 
-HANDLER = """
-from callbacks import ReportEvent, handler
+HANDLERS = """
+from callbacks import ReplyEvent, ReportEvent, handler
 
-@handler(ReportEvent, statuses={"DELIVRD", "DELIVERD"})
-def shout(event):
-    print("SHOUTED", event.message_id, flush=True)
+failed = set()
+
+@handler(ReportEvent, statuses={"DELIVRD", "DELIVERD", "UNDELIV"})
+def refund(event):
+    if event.status == "UNDELIV" and event.id not in failed:
+        failed.add(event.id)
+        raise ValueError(f"no such order of {event.recipient}")
+
+@handler(ReplyEvent)
+def chat(event):
+    print("CHAT", event.text, flush=True)
 """
 
 
@@ -31,9 +40,27 @@ def url_in(dev: Running) -> str:
     return found.group(1)
 
 
-def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) -> None:
-    (tmp_path / "shouting.py").write_text(HANDLER)
-    with started(tmp_path, {"CALLBACKS_HANDLERS": "shouting"}) as start:
+def post(url: str, message_id: str, status: str) -> None:
+    record = {"message_id": message_id, "status": status, "type": "VIBER", "to": "35699000123", "timestamp": 1443165174}
+    request = urllib.request.Request(
+        f"{url}/status", json.dumps({"data": [record]}).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert json.load(answer) == {"status": "accepted"}
+
+
+def wait_for_line(dev: Running, pattern: str) -> str:
+    """Return the line that matches; each begins with a time in UTC."""
+    whole = re.compile(rf"^\d\d:\d\d:\d\dZ {pattern}$", re.MULTILINE)
+    dev.until(lambda: whole.search(dev.output), repr(pattern))
+    found = whole.search(dev.output)
+    assert found
+    return found[0]
+
+
+def test_it_prints_urls_and_what_becomes_of_each_event_and_stops(tmp_path: Path) -> None:
+    (tmp_path / "orders.py").write_text(HANDLERS)
+    with started(tmp_path, {"CALLBACKS_HANDLERS": "orders"}) as start:
         dev = start("dev", "--port", str(free_port()))
         url = url_in(dev)
         assert dev.output.index("Did you mean DELIVRD?") < dev.output.index("The service is running")
@@ -44,11 +71,23 @@ def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) ->
         with urllib.request.urlopen(page[1], timeout=30) as shown:
             assert b"<title>Now" in shown.read()
 
-        gateway = start("simulate", url, "--destinations", "5", "--replies", "2", "--undelivered", "0")
+        for message_id, status in (("1", "DELIVRD"), ("2", "UNDELIV"), ("3", "ACCEPTD")):
+            post(url, message_id, status)
+        wait_for_line(dev, r"report 1 DELIVRD VIBER → refund ✓ [\d.]+ m?s")
+        first = wait_for_line(
+            dev, r"report 2 UNDELIV VIBER → refund ✗ ValueError: no such order of 356\*{5}123, again in 1 s"
+        )
+        wait_for_line(dev, "report 3 ACCEPTD VIBER → no handler wants it")
+        wait_for_line(dev, r"report 2 UNDELIV VIBER → refund ✓ [\d.]+ m?s, attempt 2")
+        assert "action=event_retried" not in dev.output
+
+        post(url, "2", "UNDELIV")
+        wait_for_line(dev, f"report 2 UNDELIV VIBER, repeat of the report at {first[:9]}: not delivered again")
+
+        gateway = start("simulate", url, "--destinations", "2", "--replies", "1", "--undelivered", "0")
         assert gateway.wait() == 0, gateway.output
-        dev.until(lambda: dev.output.count("SHOUTED") >= 5, "the handler")
-        dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\dZ  reply", dev.output, re.MULTILINE)) == 2, "the replies")
-        dev.until(lambda: len(re.findall(r"^\d\d:\d\d:\d\dZ  DELIVRD", dev.output, re.MULTILINE)) == 5, "the reports")
+        wait_for_line(dev, r"reply \S+ .*: .* → chat .*")
+        dev.wait_for_output("CHAT ")
 
         audit = start("audit")
         assert audit.wait() == 0, audit.output
@@ -56,6 +95,38 @@ def test_it_prints_urls_shows_events_calls_handlers_and_stops(tmp_path: Path) ->
 
         dev.send(INTERRUPT)
         assert dev.wait() == 0, dev.output
+    assert_nothing_left(tmp_path)
+
+
+FIRST = """
+from callbacks import ReportEvent, handler
+
+@handler(ReportEvent)
+def refund(event):
+    print("FIRST", event.message_id, flush=True)
+"""
+
+
+def test_with_reload_changed_handlers_take_over_and_broken_ones_do_not(tmp_path: Path) -> None:
+    module = tmp_path / "orders.py"
+    module.write_text(FIRST)
+    with started(tmp_path, {"CALLBACKS_HANDLERS": "orders"}) as start:
+        dev = start("dev", "--reload", "--port", str(free_port()))
+        url = url_in(dev)
+        dev.wait_for_output(f"when a .py file changes in {tmp_path}")
+
+        module.write_text("def refund(:\n")
+        dev.wait_for_output("✗ CALLBACKS_HANDLERS: 'orders': cannot be imported: SyntaxError:")
+        dev.wait_for_output("The workers continue with the code that they have")
+        post(url, "1", "DELIVRD")
+        dev.wait_for_output("FIRST 1")
+
+        module.write_text(FIRST.replace("FIRST", "SECOND"))
+        dev.wait_for_output("The handlers were loaded again.")
+        post(url, "2", "DELIVRD")
+        dev.wait_for_output("SECOND 2")
+
+        assert dev.stop() == 0
     assert_nothing_left(tmp_path)
 
 

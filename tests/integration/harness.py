@@ -18,9 +18,12 @@ from shared import audit, connections, keys, queues
 from shared.batches import Accepted, Quarantined
 from tests import commit_pipeline
 from workers import jobs
+from workers.activity import ActivityPublisher
 from workers.declaration import ATTRIBUTE, Handler
+from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
 from workers.deliver.delivery import Deliverer
+from workers.expand.activity import ExpandActivity
 from workers.expand.expansion import Expander
 from workers.failures.failed_jobs import FailedJob
 from workers.runtime.completion_journal import CompletionJournal
@@ -75,6 +78,8 @@ class Harness:
         self.connection: Any = connections.connect(url)
         self.handlers: tuple[Handler, ...] = tuple(declaration_of(function) for function in functions)
         self._dedupe_seconds = dedupe_seconds
+        # As if `callbacks dev` had started the workers.
+        self.is_watched = False
 
     def accept(self, *callbacks: Accepted, quarantined: Iterable[Quarantined] = ()) -> None:
         """Commit these callbacks together, as one batch."""
@@ -85,7 +90,16 @@ class Harness:
     def expand(self, *, connection: redis.Redis | None = None, max_jobs: int | None = None, name: str = "") -> None:
         """Expand what waits, until nothing does."""
         connection = connection or self.connection
-        expander = Expander(connection=connection, handlers=self.handlers, dedupe_seconds=self._dedupe_seconds)
+        expander = Expander(
+            connection=connection,
+            handlers=self.handlers,
+            dedupe_seconds=self._dedupe_seconds,
+            activity=ExpandActivity(
+                connection, [one.name for one in self.handlers], dedupe_seconds=self._dedupe_seconds
+            )
+            if self.is_watched
+            else None,
+        )
         jobs.prepare(expander=expander)
         worker = self.worker(queues.EXPAND, connection=connection, name=name)
         worker.work(burst=True, logging_level="CRITICAL", max_jobs=max_jobs)
@@ -111,6 +125,7 @@ class Harness:
                     caller=caller,
                     journal=journal,
                     is_stopping=lambda: bool(stop_when()),
+                    activity=DeliveryActivity(ActivityPublisher(connection), handler) if self.is_watched else None,
                 )
             )
             worker = self.worker(queue, connection=connection, name=name, journal=journal)

@@ -18,6 +18,7 @@ import redis
 
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from workers.declaration import Handler
+from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.call.timeout import Watchdog
@@ -53,12 +54,14 @@ class Deliverer:
         is_stopping: Callable[[], bool],
         metrics: Metrics | None = None,
         spans: CallSpans | None = None,
+        activity: DeliveryActivity | None = None,
     ) -> None:
         self._connection = connection
         self._handler = handler
         self._journal = journal
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
+        self._activity = activity
         self._prefetcher = Prefetcher(ClaimStep(connection), handler)
         self._failure_limit = FailureLimit(Headroom(partial(headroom.read_memory, connection)))
         self._ladder = FailureLadder(
@@ -72,7 +75,9 @@ class Deliverer:
         metrics = Metrics() if metrics is None else metrics
         self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
         settle_step = SettleStep(connection, is_stopping=is_stopping)
-        self._settler = Settler(settle_step=settle_step, handler=handler, journal=journal, metrics=metrics, spans=spans)
+        self._settler = Settler(
+            settle_step=settle_step, handler=handler, journal=journal, metrics=metrics, spans=spans, activity=activity
+        )
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
         """Deliver the running job's events and those of the jobs waiting behind it; `worker` is the worker's name.
@@ -121,7 +126,7 @@ class Deliverer:
         with closing(calls):
             self._watchdog.arm()
             try:
-                for ended in calls:
+                for ended in calls if self._activity is None else self._activity.timed(calls):
                     # Other processes have to know of a pause, or of its end, before the next call.
                     if self._record(run, ended) or run.probe.has_change or run.is_due(settle_seconds):
                         self._watchdog.disarm()  # Redis may be unavailable for any time

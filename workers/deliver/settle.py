@@ -21,6 +21,7 @@ from msgspec import Struct
 from shared import events, keys, queues
 from shared.metrics import Metrics
 from workers.declaration import Handler
+from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
 from workers.deliver.error_text import error_text, masked_line
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
@@ -138,11 +139,13 @@ class Settler:
         journal: CompletionJournal,
         metrics: Metrics,
         spans: CallSpans | None,
+        activity: DeliveryActivity | None = None,
     ) -> None:
         self._settle_step = settle_step
         self._handler = handler
         self._journal = journal
         self._metrics = metrics
+        self._activity = activity
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
     def settle(self, run: Run) -> None:
@@ -208,8 +211,13 @@ class Settler:
         failed: defaultdict[tuple[str, str], list[EventOutcome]] = defaultdict(list)
         dead: list[NewFailure] = []
         later: list[ScheduledRetry] = []
+        activity = self._activity
+        if activity is not None:
+            activity.begin()
         for one in ended:
             decided = self._policy.decide(one)
+            if activity is not None:
+                activity.add(one, decided)
             if isinstance(decided, ScheduledRetry):
                 failed["event_retried", _cause(one.outcome)].append(one)
                 later.append(decided)
@@ -224,6 +232,9 @@ class Settler:
     def _report(self, decisions: _Decisions, run: Run) -> None:
         for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
+        if self._activity is not None:  # it says the same, and more
+            self._activity.publish(lambda one: self._quotable(run, one))
+            return
         for (action, cause), ended in decisions.failed.items():
             # Failures are settled at once, so that several have one text: that of the call that they shared.
             text = error_text(ended[0].outcome, self._quotable(run, ended[0]))
@@ -239,12 +250,16 @@ class Settler:
         return [] if ended.event is None else [ended.event]
 
     def _log_pause(self, settled: SettleResult, asked: PauseChange, run: Run) -> None:
+        if not settled.change:
+            return
         name, seconds = self._handler.name, settled.seconds
-        if settled.change == "paused":
-            text = masked_line(asked.reason, run.events)
+        text = masked_line(asked.reason, run.events)
+        if self._activity is not None:
+            self._activity.publish_pause(is_paused=settled.change == "paused", seconds=seconds, reason=text)
+        elif settled.change == "paused":
             error = f' error="{text}"' if text else ""
             log.warning("action=handler_paused handler=%s seconds=%.0f by=%s%s", name, seconds, asked.by, error)
-        elif settled.change == "resumed":
+        else:
             log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
 
 

@@ -16,6 +16,7 @@ import redis
 
 from shared import batches, queues
 from workers.declaration import Handler
+from workers.expand.activity import ExpandActivity
 from workers.expand.fan_out import Chunk, ChunkItem, DeliveryPlan, FanOutResult, FanOutStep
 from workers.expand.record_reader import RecordReader
 from workers.expand.spans import ExpandSpans
@@ -54,6 +55,7 @@ class Expander:
         dedupe_seconds: int,
         is_stopping: Callable[[], bool] = never_stopping,
         spans: ExpandSpans | None = None,
+        activity: ExpandActivity | None = None,
     ) -> None:
         self._claim_step = ClaimStep(connection)
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
@@ -61,6 +63,7 @@ class Expander:
         self._dedupe_seconds = dedupe_seconds
         self._reader = RecordReader(self._handlers, spans)
         self._spans = spans
+        self._activity = activity
         self._payload_type: type[list[batches.Accepted] | list[batches.TracedAccepted]]
         self._payload_type = list[batches.Accepted] if spans is None else list[batches.TracedAccepted]
         self._warn_at, self._reused = 0.0, 0
@@ -187,6 +190,8 @@ class Expander:
 
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:
         offers, unreadable = chunk.offers, chunk.unreadable
+        if self._activity is not None:
+            self._activity.begin(offers)
         max_jobs = -(-len(offers) // EVENTS_PER_DELIVERY)
         fanned_out = self._fan_out_step.fan_out(
             run_id=job_id,
@@ -207,6 +212,8 @@ class Expander:
             job_id,
         )
         self._warn_of_reused_req_uuids(fanned_out)
+        if self._activity is not None:
+            self._activity.publish(offers, unreadable)
         if self._spans is not None:
             self._spans.record_fan_out(fanned_out.groups, unreadable)
 

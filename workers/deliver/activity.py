@@ -1,0 +1,73 @@
+"""What becomes of the events of one handler, for `callbacks dev`; see `workers.activity`."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from shared.events import Event
+from workers.activity import ActivityPublisher, CallResult, EventLabel, PauseChanged
+from workers.declaration import Handler
+from workers.deliver.error_text import error_text
+from workers.deliver.retries import ScheduledRetry
+from workers.deliver.run import EventOutcome
+from workers.runtime.outcome import InternalError, Outcome, Rejected
+from workers.runtime.settlement import NewFailure
+
+
+class DeliveryActivity:
+    """Collects what a settlement decides, and publishes it once Redis has the settlement."""
+
+    def __init__(self, publisher: ActivityPublisher, handler: Handler) -> None:
+        self._publisher = publisher
+        self._handler = handler
+        # How long the call of the event at this position of the run took.
+        self._call_ms: dict[int, float] = {}
+        self._decided: list[tuple[EventOutcome, NewFailure | ScheduledRetry | None]] = []
+
+    def timed(self, calls: Iterator[Sequence[tuple[int, Outcome]]]) -> Iterator[Sequence[tuple[int, Outcome]]]:
+        """Yield the same outcomes, and measure how long the call of each took, unless calls may overlap."""
+        self._call_ms.clear()
+        started_at = time.perf_counter()
+        for ended in calls:
+            if self._handler.concurrency == 1:
+                call_ms = (time.perf_counter() - started_at) * 1000
+                self._call_ms |= {position: call_ms for position, _ in ended}
+            yield ended
+            started_at = time.perf_counter()  # a settlement may have come between
+
+    def begin(self) -> None:
+        """Begin a settlement. What was decided before, and not published, was not settled."""
+        self._decided.clear()
+
+    def add(self, ended: EventOutcome, decided: NewFailure | ScheduledRetry | None) -> None:
+        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered."""
+        self._decided.append((ended, decided))
+
+    def publish(self, quotable: Callable[[EventOutcome], Sequence[Event]]) -> None:
+        """Publish the settlement; `quotable` returns the events of which an outcome's error may say something."""
+        decided, self._decided = self._decided, []
+        # The events of a batch share the error of its call.
+        texts: dict[Outcome, str] = {}
+        for ended, _ in decided:
+            if ended.outcome not in texts:
+                texts[ended.outcome] = error_text(ended.outcome, quotable(ended))
+        self._publisher.publish(
+            self._result(ended, became, texts[ended.outcome]) for ended, became in decided if ended.event is not None
+        )
+
+    def publish_pause(self, *, is_paused: bool, seconds: float, reason: str = "") -> None:
+        """Publish that the handler was paused or resumed."""
+        self._publisher.publish([PauseChanged(self._handler.name, is_paused, seconds, reason)])
+
+    def _result(self, ended: EventOutcome, became: NewFailure | ScheduledRetry | None, error: str) -> CallResult:
+        event: Event = ended.event  # type: ignore[assignment] # those without one are left out
+        is_retry = isinstance(became, ScheduledRetry)
+        return CallResult(
+            handler=self._handler.name,
+            event=EventLabel.from_event(event),
+            outcome="delivered" if became is None else "retried" if is_retry else "dead",
+            attempt=ended.attempt,
+            error=error,
+            after_seconds=became.due - time.time() if isinstance(became, ScheduledRetry) else None,
+            call_ms=None if ended.position is None else self._call_ms.get(ended.position),
+            is_rejected=isinstance(ended.outcome, Rejected | InternalError),
+        )
