@@ -1,10 +1,7 @@
-"""Each table's command runs, on a tiny scale and without peers; what would make a figure a lie is noticed."""
+"""What would make a figure of the benchmarks a lie is noticed. (tests/chaos/test_benchmarks.py runs their commands.)"""
 
 import re
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,16 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import backlog, bodies, contestants, goals, load_generator, machine, measurements, open_loop, table, wrk
+from benchmarks import backlog, bodies, contestants, load_generator, machine, measurements, open_loop, table, wrk
 from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
 from ingest.group_commit import MAX_BYTES
 from shared import audit
-from tests import postgres_server
 from tests.redis_server import require
 
-TABLES = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
 MACHINE = Machine(
     cores=2,
     cpu="a processor",
@@ -36,97 +31,6 @@ MACHINE = Machine(
     fsync_p99_ms=0.9,
     load_before=0.1,
 )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str]]]:
-    """Make every table at the same time, as nobody asks how fast it is here; give the folder, exit codes and output."""
-    require()
-    if shutil.which("wrk") is None:
-        pytest.skip("there is no wrk on the PATH")
-    folder = tmp_path_factory.mktemp("benchmarks")
-    outputs = {name: (folder / f"{name}.log").open("wb") for name in TABLES}
-    running = {
-        name: subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.{name}", "--scale", "tiny", "--no-peers", "--save", folder / "results"],
-            cwd=REPOSITORY,
-            stdout=output,
-            stderr=output,
-        )
-        for name, output in outputs.items()
-    }
-    try:
-        codes = {name: process.wait(240) for name, process in running.items()}
-    finally:
-        for process in running.values():
-            process.terminate()  # those that are done do not hear it
-            process.wait(60)
-        for output in outputs.values():
-            output.close()
-    return folder / "results", {name: (code, (folder / f"{name}.log").read_text()) for name, code in codes.items()}
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_each_command_measures_and_saves_its_measurements(
-    made: tuple[Path, dict[str, tuple[int, str]]], name: str
-) -> None:
-    folder, ended = made
-
-    assert ended[name][0] == 0, ended[name][1]
-    results = table.read(folder)[name]
-    assert results.comparisons
-    for comparison in results.comparisons:
-        assert comparison.series, comparison.name
-        for series in comparison.series:
-            assert len(series.samples) == 1, "the tiny scale has one repetition"
-            assert all(isinstance(value, float | int) for value in series.samples[0].values())
-    assert results.machine.fsync_p50_ms > 0
-    assert results.machine.disk not in {"tmpfs", "ramfs"}
-
-
-def test_every_goal_finds_its_measurements_in_what_the_commands_save(
-    made: tuple[Path, dict[str, tuple[int, str]]],
-) -> None:
-    """But those that want peers, another scale, or what the tiny one leaves out."""
-    unmeasured = {
-        goal.number: [result.text for result in results].count("not measured")
-        for goal, results in goals.evaluate_goals(table.read(made[0]))
-    }
-
-    assert unmeasured == {
-        "P1": 2,  # Fastify + BullMQ, naive RQ
-        "P2": 4,  # 32 connections
-        "P3": 0,
-        "P4": 0,
-        "P5": 1,  # SimpleWorker
-        "P6": 1,  # BullMQ
-        "P7": 2,  # 3,000 callbacks/s
-        "P8": 0,
-        "P9": 0,
-        "P10": 1,  # larger numbers
-        "P11": 0,
-        "P12": 4,  # one point makes no course
-        "P13": 0 if postgres_server.binaries() else 1,
-    }
-
-
-def test_the_table_shows_each_goal_and_says_what_is_no_measurement(
-    made: tuple[Path, dict[str, tuple[int, str]]], tmp_path: Path
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-
-    command = [sys.executable, "-m", "benchmarks.table", "--results", str(made[0]), "--write", str(readme)]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-
-    text = readme.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n| | what")
-    assert text.endswith(f"{table.END}\nafter\n")
-    assert "old" not in text
-    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| P")] == [
-        f"| P{number}" for number in range(1, 14)
-    ]
-    assert f"Not of full size, so no measurement: {', '.join(sorted(TABLES))}." in text
 
 
 def test_the_table_judges_by_medians_and_marks_what_is_not_met() -> None:
