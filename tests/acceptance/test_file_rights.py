@@ -1,4 +1,7 @@
-"""Nothing that a process of ours makes is open to the other users of the machine, whatever umask it is started with."""
+"""Nothing that a process of ours makes is open to the other users of the machine, whatever umask it is started with.
+
+With umask 000 nothing but the process itself keeps others out; what is closed then is closed with any umask.
+"""
 
 import json
 import re
@@ -9,13 +12,10 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.processes import CALLBACKS, REPOSITORY, TOKEN, Running, started
 from tests.redis_server import StartRedis, free_port, require
 
 Start = Callable[..., Running]
-UMASKS = ("022", "000")
 # Each handler that keeps files, with what makes it close and pack some of them.
 HANDLERS = {
     "CALLBACKS_HANDLERS": "sql,jsonl,examples.everyday",
@@ -38,9 +38,9 @@ MADE = (
 DEMO = ("events.jsonl", "ledger.jsonl", "redis", "web.log")
 
 
-def under(umask: str, *arguments: str) -> tuple[str, ...]:
-    """Return what `sh` runs to start `callbacks` with this umask."""
-    return "-c", f'umask {umask}; exec "$0" "$@"', CALLBACKS, *arguments
+def unmasked(*arguments: str) -> tuple[str, ...]:
+    """Return what `sh` runs to start `callbacks` with umask 000."""
+    return "-c", 'umask 000; exec "$0" "$@"', CALLBACKS, *arguments
 
 
 def open_to_others(folder: Path) -> dict[str, str]:
@@ -60,16 +60,15 @@ def has_messages(file: Path) -> bool:
     return False
 
 
-@pytest.mark.parametrize("umask", UMASKS)
-def test_what_dev_its_redis_and_its_handlers_write_is_closed_to_others(tmp_path: Path, umask: str) -> None:
+def test_what_dev_its_redis_and_its_handlers_write_is_closed_to_others(tmp_path: Path) -> None:
     require()
     with started(tmp_path, HANDLERS) as start:
-        dev = start(*under(umask, "dev", "--port", str(free_port())), command="/bin/sh")
+        dev = start(*unmasked("dev", "--port", str(free_port())), command="/bin/sh")
         dev.until(lambda: "callback_url" in dev.output, "the URLs")
         found = re.search(r"callback_url +(http://\S+)/status", dev.output)
         assert found is not None
         campaign = ("simulate", found[1], "--destinations", "20", "--ledger", "ledger.jsonl", "--quiet")
-        gateway = start(*under(umask, *campaign), command="/bin/sh")
+        gateway = start(*unmasked(*campaign), command="/bin/sh")
         assert gateway.wait() == 0, gateway.output
         for pattern in MADE:
             dev.until(lambda: list(tmp_path.glob(pattern)), pattern)  # noqa: B023 # asked before the next one
@@ -81,23 +80,21 @@ def test_what_dev_its_redis_and_its_handlers_write_is_closed_to_others(tmp_path:
     assert open_to_others(tmp_path) == {}
 
 
-@pytest.mark.parametrize("umask", UMASKS)
-def test_what_the_demo_writes_is_closed_to_others(tmp_path: Path, umask: str) -> None:
+def test_what_the_demo_writes_is_closed_to_others(tmp_path: Path) -> None:
     require()
     with started(tmp_path, {}) as start:
-        demo = start(*under(umask, "demo", "--destinations", "20", "--replies", "2"), command="/bin/sh")
+        demo = start(*unmasked("demo", "--destinations", "20", "--replies", "2"), command="/bin/sh")
         assert demo.wait() == 0, demo.output
 
     assert {path.name for path in (tmp_path / "var" / "demo").iterdir()} >= set(DEMO)
     assert open_to_others(tmp_path) == {}
 
 
-@pytest.mark.parametrize("umask", UMASKS)
 def test_what_the_web_process_spools_is_closed_to_others(
-    tmp_path: Path, start_redis: StartRedis, start: Start, port: int, umask: str
+    tmp_path: Path, start_redis: StartRedis, start: Start, port: int
 ) -> None:
     server = start_redis()
-    web = start(*under(umask, "web"), command="/bin/sh", REDIS_URL=server.url)
+    web = start(*unmasked("web"), command="/bin/sh", REDIS_URL=server.url)
     web.wait_for_output("listening on")
     server.stop()
     body = json.dumps({"data": [{"message_id": "1", "status": "DELIVRD"}]}).encode()

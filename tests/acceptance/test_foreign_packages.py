@@ -42,13 +42,12 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(
-    params=[
-        pytest.param({}, id="the current folder"),
-        pytest.param({"PYTHONPATH": "{project}"}, id="on PYTHONPATH"),
-        pytest.param({"PYTHONSAFEPATH": "1"}, id="with PYTHONSAFEPATH"),
-    ]
-)
+IN_THE_FOLDER = pytest.param({}, id="the current folder")
+ON_PYTHONPATH = pytest.param({"PYTHONPATH": "{project}"}, id="on PYTHONPATH")
+WITH_SAFEPATH = pytest.param({"PYTHONSAFEPATH": "1"}, id="with PYTHONSAFEPATH")
+
+
+@pytest.fixture(params=[IN_THE_FOLDER, ON_PYTHONPATH, WITH_SAFEPATH])
 def environment(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, redis_server: RedisServer
 ) -> dict[str, str]:
@@ -64,7 +63,7 @@ def environment(
 
 @pytest.fixture
 def start(project: Path, environment: dict[str, str]) -> Iterator[Callable[..., Running]]:
-    with started(project, environment) as starter:
+    with started(project, environment, forked=False) as starter:
         yield starter
 
 
@@ -80,14 +79,17 @@ def delivered(environment: dict[str, str]) -> list[str]:
     return sorted(file.read_text().split()) if file.exists() else []
 
 
+@pytest.mark.parametrize("environment", [IN_THE_FOLDER, ON_PYTHONPATH], indirect=True)
 def test_each_part_as_in_production(start: Callable[..., Running], project: Path, environment: dict[str, str]) -> None:
     if "PYTHONPATH" not in environment:
         for name in LIBRARIES:
             (project / f"{name}.py").write_text(THEIRS)
-    checked = run("check", cwd=project, environment=environment)
+    checked = run("check", cwd=project, environment=environment, forked=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "handler 'orders': orders.orders" in checked.stdout
-    tried = run("handlers", "try", "orders", "--sample", "delivered", cwd=project, environment=environment)
+    tried = run(
+        "handlers", "try", "orders", "--sample", "delivered", cwd=project, environment=environment, forked=False
+    )
     assert tried.returncode == 0, tried.stdout + tried.stderr
     Path(environment["ORDERS_FILE"]).unlink()
 
@@ -108,6 +110,7 @@ def test_each_part_as_in_production(start: Callable[..., Running], project: Path
         assert part.stop() == 0, part.output
 
 
+@pytest.mark.parametrize("environment", [ON_PYTHONPATH], indirect=True)
 def test_everything_at_once_with_dev(start: Callable[..., Running], environment: dict[str, str]) -> None:
     require()
     dev = start("dev", "--port", str(free_port()))
