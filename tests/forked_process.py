@@ -22,10 +22,12 @@ from types import ModuleType
 from typing import Any, Final
 
 from callbacks import launcher
+from callbacks.cli import exit_with_parent
 
 _COMMAND: Final = "from callbacks.cli.main import main\nmain(prog_name='callbacks')"
 _PRELOADED: Final = (
     *(f"callbacks.cli.{name}" for name in ("main", "web", "worker", "ops", "dead", "quarantine", "handlers", "audit")),
+    *(f"callbacks.cli.{name}" for name in ("check", "demo", "dev", "message", "messages", "simulate", "tail", "top")),
     *("workers.process", "uvicorn.loops.uvloop", "uvicorn.lifespan.on", "uvicorn.protocols.http.httptools_impl"),
 )
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -39,8 +41,9 @@ def main(options: Mapping[str, Any]) -> None:
         if getattr(found, name) < seconds:
             raise ValueError(f"{module}.{name} would be slowed down")
         setattr(found, name, seconds)
-    if options["fork_workers"]:
-        subprocess.Popen = _ForkedWorker  # type: ignore[assignment,misc]
+    if options["fork_children"]:
+        _ForkedChild.preloaded = frozenset(sys.modules)
+        subprocess.Popen = _ForkedChild  # type: ignore[assignment,misc]
     if threading.active_count() > 1:
         raise RuntimeError(f"a fork would copy locks of the threads {threading.enumerate()}")
     # No collection reads what stays for the process's life, so that forks do not copy it for that.
@@ -106,6 +109,7 @@ def _run_order(order: Mapping[str, Any]) -> None:
     sys.argv = ["callbacks", *order["arguments"]]
     # A process that multiprocessing starts imports its parent's main module, which must not be this one.
     program = sys.modules["__main__"] = ModuleType("__main__")
+    _customize()
     code = compile(order["program"] or _COMMAND, "<string>", "exec")
     _run_and_exit(lambda: exec(code, program.__dict__))
 
@@ -157,8 +161,10 @@ def _run_and_exit(run: Any) -> None:
         os._exit(code)
 
 
-class _ForkedWorker(subprocess.Popen[bytes]):
-    """Forks where `subprocess.Popen(launcher.command(MODULE, …))` starts an interpreter that inherits the output."""
+class _ForkedChild(subprocess.Popen[bytes]):
+    """Forks where `subprocess.Popen(launcher.command(MODULE, …))` starts an interpreter."""
+
+    preloaded = frozenset[str]()
 
     def _execute_child(  # noqa: PLR0917 # as subprocess has it
         self,
@@ -167,22 +173,63 @@ class _ForkedWorker(subprocess.Popen[bytes]):
         preexec: object,
         close_fds: bool,
         pass_fds: Iterable[int],
-        cwd: str | None,
-        env: Mapping[str, str],
-        *others: object,
+        cwd: str | Path | None,
+        env: Mapping[str, str] | None,
+        startup: object,
+        flags: int,
+        shell: bool,
+        *others: Any,
     ) -> None:
-        if list(args[:3]) != launcher.command("")[:3]:
+        tied, launched = _launched(args)
+        if not launched:
             execute: Any = super()._execute_child  # type: ignore[misc] # a private part of subprocess
-            execute(args, executable, preexec, close_fds, pass_fds, cwd, env, *others)
+            execute(args, executable, preexec, close_fds, pass_fds, cwd, env, startup, flags, shell, *others)
             return
+        standard_input, _, _, output, _, errors = others[:6]
         self.pid = os.fork()
         self._child_created = True
         if self.pid:
+            self._close_pipe_fds(*others[:6])  # type: ignore[attr-defined]
             return
-        _reset_process(keep={0, 1, 2, *pass_fds}, environment=env)
-        # Before the module: the interpreter, its option and the launcher.
-        sys.argv = list(args[3:])
-        _run_and_exit(lambda: sys.exit(importlib.import_module(args[3]).main()))
+
+        def run() -> None:
+            for given, own in ((standard_input, 0), (errors, 2), (output, 1)):
+                if given != -1:
+                    os.dup2(given, own)
+            _reset_process(keep={0, 1, 2, *pass_fds}, environment=dict(os.environ if env is None else env))
+            if cwd is not None:
+                os.chdir(cwd)
+            if tied:
+                ctypes.CDLL(None).prctl(exit_with_parent._PR_SET_PDEATHSIG, signal.SIGTERM)
+            # Handlers are imported by each process itself, as they are now.
+            for name in [name for name in sys.modules if name not in self.preloaded and not _is_installed(name)]:
+                del sys.modules[name]
+            _customize()
+            sys.argv, sys.orig_argv = launched, list(args)
+            sys.exit(importlib.import_module(launched[0]).main())
+
+        _run_and_exit(run)
+
+
+def _customize() -> None:
+    """Import what the interpreter imports at its start, if PYTHONPATH has it."""
+    sys.modules.pop("sitecustomize", None)
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("sitecustomize")
+
+
+def _launched(command: Sequence[str]) -> tuple[bool, list[str]]:
+    """Return whether a process is tied to its parent, and its module with its arguments, if it is one of ours."""
+    launch, tie = launcher.command(""), launcher.command(exit_with_parent.__name__)
+    tied = list(command[: len(tie)]) == tie
+    own = list(command[len(tie) :] if tied else command)
+    return tied, own[len(launch) - 1 :] if own[: len(launch) - 1] == launch[:-1] else []
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module is a library or built in."""
+    file = getattr(sys.modules[name], "__file__", None)
+    return file is None or file.startswith((sys.prefix, sys.base_prefix))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,18 @@ from tests.environment import stripped_environment
 
 _REPOSITORY: Final = Path(__file__).parents[1]
 _POLL_SECONDS: Final = 0.01
+# What handlers and traces import, and some commands when they run.
+_LIBRARIES: Final = (
+    *("httpx", "sqlalchemy", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite"),
+    *("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
+)
 
 
 class ForkServer:
     """The process that forks, and those that it has started; `close` ends them all.
 
     `preload` names further modules to import. `shorter_waits` are constants of the service to replace: module, name,
-    seconds. `fork_workers` forks a supervisor's workers too, from the supervisor.
+    seconds. `fork_children` forks the processes too that these start with `callbacks.launcher`: a supervisor's workers.
     """
 
     def __init__(
@@ -39,9 +44,9 @@ class ForkServer:
         *,
         preload: Sequence[str] = (),
         shorter_waits: Sequence[tuple[str, str, float]] = (),
-        fork_workers: bool = False,
+        fork_children: bool = False,
     ) -> None:
-        options = {"preload": preload, "shorter_waits": shorter_waits, "fork_workers": fork_workers}
+        options = {"preload": preload, "shorter_waits": shorter_waits, "fork_children": fork_children}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked_process", json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -168,7 +173,7 @@ class ForkedProcess:
 @functools.cache
 def shared() -> ForkServer:
     """Return the fork server of this process of the tests, started when it is first needed."""
-    server = ForkServer()
+    server = ForkServer(preload=_LIBRARIES, fork_children=True)
     atexit.register(server.close)
     return server
 
@@ -187,10 +192,10 @@ def run(*arguments: str, cwd: Path, environment: Mapping[str, str], seconds: flo
 
 @contextmanager
 def running(
-    *, preload: Sequence[str], shorter_waits: Sequence[tuple[str, str, float]], fork_workers: bool
+    *, preload: Sequence[str], shorter_waits: Sequence[tuple[str, str, float]], fork_children: bool
 ) -> Iterator[ForkServer]:
     """Yield a fork server of the caller's own."""
-    server = ForkServer(preload=preload, shorter_waits=shorter_waits, fork_workers=fork_workers)
+    server = ForkServer(preload=preload, shorter_waits=shorter_waits, fork_children=fork_children)
     try:
         yield server
     finally:

@@ -25,7 +25,7 @@ def start(tmp_path: Path, redis_server: RedisServer, port: int) -> Iterator[Call
         "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
         "CALLBACKS_LOG_FILE": str(tmp_path / "events.jsonl"),
     }
-    with started(tmp_path, environment, forked=True) as starter:
+    with started(tmp_path, environment) as starter:
         yield starter
 
 

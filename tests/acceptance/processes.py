@@ -1,7 +1,7 @@
 """Real processes of the service, each with its output in a file.
 
-They are started as a user starts them; with `forked=True` by the fork server (`tests.forkserver`), in a tenth of the
-time, where the start itself is not what a test is about.
+The fork server (`tests.forkserver`) starts them, in a tenth of the time; with `forked=False` they start as a user
+starts them, where the start itself is what a test is about.
 """
 
 import json
@@ -90,7 +90,7 @@ class Running:
 
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str], *, forked: bool = False) -> Iterator[Callable[..., Running]]:
+def started(folder: Path, environment: Mapping[str, str], *, forked: bool = True) -> Iterator[Callable[..., Running]]:
     """Yield a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
     with ExitStack() as stack:
         number = 0
@@ -112,7 +112,7 @@ def started(folder: Path, environment: Mapping[str, str], *, forked: bool = Fals
 
 
 def run(
-    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, forked: bool = False
+    *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None, forked: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run `callbacks …` to its end."""
     if forked:

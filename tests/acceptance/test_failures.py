@@ -77,7 +77,7 @@ def at_rest(server: RedisServer) -> audit.Audit:
 
 
 def command(tmp_path: Path, server: RedisServer, *words: str) -> subprocess.CompletedProcess[str]:
-    return run(*words, cwd=tmp_path, environment={"REDIS_URL": server.url}, forked=True)
+    return run(*words, cwd=tmp_path, environment={"REDIS_URL": server.url})
 
 
 def lines(ended: subprocess.CompletedProcess[str]) -> list[Any]:

@@ -82,7 +82,7 @@ def test_a_signal_ends_a_program_alike(tmp_path: Path, environment: dict[str, st
 
 
 def test_a_command_that_runs_on_is_stopped_with_its_fixture(tmp_path: Path) -> None:
-    with started(tmp_path, {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}, forked=True) as start:
+    with started(tmp_path, {"REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}) as start:
         worker = start("worker", "expand")
         worker.until(lambda: "action=worker_started" in worker.output, "a worker")
 

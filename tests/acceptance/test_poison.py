@@ -119,11 +119,9 @@ def test_an_event_that_kills_its_handlers_process_becomes_a_dead_letter_alone(
     assert [(at.delivered, at.dead) for at in sums.handlers] == [(29, 1)]
     assert set((tmp_path / "seen.txt").read_text().split()) == {str(number) for number in range(30)}
     environment = {"REDIS_URL": redis_server.url}
-    listed = run("dead", "list", "deadly", "--json", cwd=tmp_path, environment=environment, forked=True)
+    listed = run("dead", "list", "deadly", "--json", cwd=tmp_path, environment=environment)
     event_id = json.loads(listed.stdout)["id"]
-    letter = json.loads(
-        run("dead", "show", "deadly", event_id, "--json", cwd=tmp_path, environment=environment, forked=True).stdout
-    )
+    letter = json.loads(run("dead", "show", "deadly", event_id, "--json", cwd=tmp_path, environment=environment).stdout)
     assert letter["event"]["message_id"] == "13"
     assert letter["error"] == "3 workers died while the handler had it"
 

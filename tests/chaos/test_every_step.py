@@ -73,7 +73,7 @@ def scenarios(tmp_path: Path, start_redis: Callable[..., RedisServer]) -> Iterat
             folder.mkdir()
             server = start_redis({"appendonly": "yes", "appendfsync": "always"})
             forks = stack.enter_context(
-                forkserver.running(preload=["tests.chaos.recorder"], shorter_waits=_SHORTER_WAITS, fork_workers=True)
+                forkserver.running(preload=["tests.chaos.recorder"], shorter_waits=_SHORTER_WAITS, fork_children=True)
             )
             proxy = stack.enter_context(Proxy(server.port, forks.processes))
             scenario = Scenario(server, proxy, forks, folder)

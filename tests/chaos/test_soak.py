@@ -49,7 +49,7 @@ def test_memory_is_flat_under_a_steady_load_and_redis_gives_back_all_of_it(
         CALLBACKS_DEDUPE_SECONDS=str(DEDUPE_SECONDS),
         CALLBACKS_LOG_FILE=str(tmp_path / "events.jsonl"),
     )
-    with started(tmp_path, environment) as start, redis.client(decode_responses=False) as client:
+    with started(tmp_path, environment, forked=False) as start, redis.client(decode_responses=False) as client:
         parts = {"web": start("web"), "expand": start("worker", "expand"), "deliver": start("worker", "deliver")}
         parts["web"].until(lambda: get(f"http://127.0.0.1:{port}/readyz")[0] == 200, "/readyz")
         _load(start, port, destinations=50, seed=1).wait()

@@ -18,7 +18,7 @@ RECORD: Final = b'{"message_id":"%d","status":"SEEN"}'
 
 def test_the_largest_callback_is_expanded_within_the_memory_of_a_pod(start_redis: StartRedis, tmp_path: Path) -> None:
     server = start_redis()
-    with started(tmp_path, environment(server.url, free_port(), tmp_path)) as start:
+    with started(tmp_path, environment(server.url, free_port(), tmp_path), forked=False) as start:
         worker = start("worker", "expand", CALLBACKS_HANDLERS="log")
         expand(server, worker, 1, once=b'{"data":[%s]}' % (RECORD % 0))
         small_mib = peaks_mib(tmp_path)

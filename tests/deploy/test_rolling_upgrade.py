@@ -45,7 +45,7 @@ def test_nothing_is_lost_or_doubled_while_every_process_is_replaced(
     text = text.replace("server 127.0.0.1:8080 ", f"server 127.0.0.1:{ports[1]} max_fails=0; server 127.0.0.1:8080 ")
     launcher = str(next_release / "callbacks" / "launcher.py")
     known = environment(redis_server.url, 0, tmp_path) | {"CALLBACKS_TRUSTED_PROXIES": "127.0.0.1"}
-    with started(tmp_path, known) as start, redis_server.client(decode_responses=False) as client:
+    with started(tmp_path, known, forked=False) as start, redis_server.client(decode_responses=False) as client:
 
         def newer(*arguments: str, **extra: str) -> Running:
             # A process finds its own release's packages, so it is started as that release starts.

@@ -102,7 +102,7 @@ def served(folder: Path, redis: RedisServer, *, workers: bool = True, **environm
         "CALLBACKS_HANDLERS": "shop_handlers",
         **environment,
     }
-    with started(folder, surroundings, forked=True) as start:
+    with started(folder, surroundings) as start:
         service = Service(redis, start, folder)
         service.web_url = f"http://127.0.0.1:{port}"
         web = start("web")

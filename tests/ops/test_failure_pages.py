@@ -292,7 +292,6 @@ def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Ope
                 *("quarantine", "drop", "--all", "--yes"),
                 cwd=fresh.folder,
                 environment={"REDIS_URL": fresh.redis.url},
-                forked=True,
             )
             assert (output.returncode, output.stdout) == (0, "dropped: 2\n"), output.stderr
         finally:

@@ -257,7 +257,7 @@ def test_it_refuses_to_be_reached_by_others_without_a_good_password(
     service: Service, environment: dict[str, str], output: str
 ) -> None:
     where = {"REDIS_URL": service.redis.url, "CALLBACKS_OPS_HOST": "0.0.0.0", "CALLBACKS_OPS_PORT": str(free_port())}
-    ended = run("ops", cwd=service.folder, environment={**where, **environment}, forked=True)
+    ended = run("ops", cwd=service.folder, environment={**where, **environment})
     assert ended.returncode == 2
     assert output in ended.stderr
     assert "hunter2" not in ended.stderr

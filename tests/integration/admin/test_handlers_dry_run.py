@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 def attempt(folder: Path, *words: str, event: str = "") -> "CompletedProcess[str]":
     (folder / "event").write_text(event)
     given = ("--event", "event") if event else ()
-    return run("handlers", "try", *words, *given, cwd=folder, environment={"CALLBACKS_HANDLERS": "shop"}, forked=True)
+    return run("handlers", "try", *words, *given, cwd=folder, environment={"CALLBACKS_HANDLERS": "shop"})
 
 
 def report(**fields: str) -> str:
@@ -88,7 +88,7 @@ def test_what_is_printed_in_any_way_is_in_the_json(folder: Path) -> None:
 
 
 def test_the_handler_log_prints_its_line_in_the_json(folder: Path) -> None:
-    ended = run("handlers", "try", "log", "--sample", "reply", "--json", cwd=folder, environment={}, forked=True)
+    ended = run("handlers", "try", "log", "--sample", "reply", "--json", cwd=folder, environment={})
 
     one = json.loads(ended.stdout)
     assert (ended.returncode, one["outcome"]) == (0, "done"), one

@@ -49,7 +49,7 @@ def command(redis_server: RedisServer, tmp_path: Path) -> Callable[..., "Complet
 
     def run_it(*words: str, named: str = "log") -> "CompletedProcess[str]":
         environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": named}
-        return run("handlers", *words, cwd=tmp_path, environment=environment, forked=True)
+        return run("handlers", *words, cwd=tmp_path, environment=environment)
 
     return run_it
 
@@ -129,7 +129,7 @@ def test_the_list_works_without_redis(tmp_path: Path, redis_server: RedisServer)
     (tmp_path / "shop.py").write_text(HANDLERS)
     for url, code in (("", 0), ("redis://127.0.0.1:1/0", 1)):
         environment = {"CALLBACKS_HANDLERS": "shop"} | ({"REDIS_URL": url} if url else {})
-        ended = run("handlers", cwd=tmp_path, environment=environment, forked=True)
+        ended = run("handlers", cwd=tmp_path, environment=environment)
         assert ended.returncode == code
         assert "The state of the queues is unknown" in ended.stdout
         assert "single: shop.single" in ended.stdout
@@ -142,7 +142,7 @@ def test_the_queue_of_a_paused_handler_is_kept_and_delivered_when_it_is_resumed(
     assert command("pause", "single", named="shop").returncode == 0
     calls = tmp_path / "calls"
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "shop"}
-    with started(tmp_path, environment, forked=True) as start:
+    with started(tmp_path, environment) as start:
         worker = start("worker", "deliver")
         worker.until(lambda: harness.connection.smembers(f"rq:workers:{queues.delivery_queue('single')}"), "a worker")
         harness.accept(*statuses(["3"]))
@@ -189,7 +189,7 @@ def test_a_drain_reports_a_pause_and_continues_after_it(
     now_ms = int(time.time() * 1000)
     pause = {"by": "handler", "since_ms": now_ms, "until_ms": now_ms + 600_000, "reason": "the shop\nis shut"}
     harness.connection.hset(keys.paused("single"), mapping=pause)
-    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}, forked=True) as start:
+    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
         drain = start("handlers", "drain", "single", "--from", "shop")
         drain.until(lambda: "'single' is paused: nothing is delivered" in drain.output, "word of the pause")
         assert "It says: the shop is shut\n" in drain.output
@@ -312,7 +312,7 @@ def test_a_killed_purge_has_purged_a_part_and_the_next_run_purges_the_rest(
         pipe.hincrby(keys.COUNTS, keys.handler_counter("single", "report", "queued"), jobs)
         pipe.sadd(keys.RQ_QUEUES, QUEUE)
         pipe.execute()
-    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}, forked=True) as start:
+    with started(tmp_path, {"REDIS_URL": redis_server.url, "CALLBACKS_HANDLERS": "log"}) as start:
         running = start("handlers", "purge", "single", "--yes")
         running.until(lambda: harness.connection.llen(QUEUE) < jobs, "a first part")
         running.process.send_signal(signal.SIGKILL)

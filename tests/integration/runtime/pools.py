@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import forkserver
 from tests.integration.harness import Harness
 
 REPOSITORY = Path(__file__).parents[3]
@@ -32,25 +31,23 @@ sys.exit(Supervisor(queues, maintenance=maintenance, grace_seconds=0.5).run())
 class Command:
     """A supervisor with its workers; ended, with all of them, when the test is over."""
 
+    program = "from callbacks.cli.worker import worker\nworker(prog_name='callbacks worker')"
+
     def __init__(self, harness: Harness, log: Path, *arguments: str, **environment: str) -> None:
         self._log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *self._program(), *arguments],
-                cwd=REPOSITORY,
-                env={
-                    **os.environ,
-                    "REDIS_URL": harness.url,
-                    "CALLBACKS_HANDLERS": HANDLERS,
-                    "CALLBACKS_RUN_DIR": str(log.parent / "run"),
-                    **environment,
-                },
-                stdout=output,
-                stderr=output,
-            )
-
-    def _program(self) -> tuple[str, ...]:
-        return "-m", "callbacks.cli.main", "worker"
+        self.process = forkserver.shared().start(
+            *arguments,
+            log=log,
+            cwd=REPOSITORY,
+            environment={
+                **os.environ,
+                "REDIS_URL": harness.url,
+                "CALLBACKS_HANDLERS": HANDLERS,
+                "CALLBACKS_RUN_DIR": str(log.parent / "run"),
+                **environment,
+            },
+            program=self.program,
+        )
 
     @property
     def log(self) -> str:
@@ -83,8 +80,7 @@ class Command:
 class Hurried(Command):
     """A supervisor of one worker for the handler `single`, which it kills half a second after it asked it to stop."""
 
-    def _program(self) -> tuple[str, ...]:
-        return "-c", _HURRIED
+    program = _HURRIED
 
 
 def until(true: Callable[[], Any], what: str) -> None:

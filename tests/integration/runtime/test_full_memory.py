@@ -5,8 +5,6 @@ A real Redis with `noeviction`, and `callbacks worker` as it is run.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shared import keys, memory, queues
+from tests.acceptance import processes
 from tests.integration import recorders
 from tests.integration.admin import failing_handlers
 from tests.integration.harness import HandlerTotals, Harness, open_harness, statuses
@@ -92,14 +91,10 @@ def started(command: Command) -> int:
 
 def run(harness: Harness, *arguments: str) -> str:
     """Run `callbacks` and return what it prints."""
-    return subprocess.run(
-        [sys.executable, "-m", "callbacks.cli.main", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "REDIS_URL": harness.url, "CALLBACKS_HANDLERS": HANDLERS},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    environment = {"REDIS_URL": harness.url, "CALLBACKS_HANDLERS": HANDLERS}
+    ended = processes.run(*arguments, cwd=REPOSITORY, environment=environment)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_delivers_all(

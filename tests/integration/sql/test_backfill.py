@@ -60,9 +60,7 @@ def backfill(tmp_path: Path, setting: dict[str, str]) -> Callable[..., Any]:
     """Return a function that runs the command and returns its JSON."""
 
     def command(*words: str) -> Any:
-        ended = run(
-            "backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting, forked=True
-        )
+        ended = run("backfill", "fresh", "--since", "7d", "--json", *words, cwd=tmp_path, environment=setting)
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
@@ -177,7 +175,7 @@ def test_it_does_nothing_while_it_cannot_know_what_the_handler_has_had(
 ) -> None:
     if recorded is not None:
         harness.connection.hset(keys.SUBSCRIPTIONS, "fresh", recorded)
-    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting, forked=True)
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
 
     assert ended.returncode == 1
     assert words in ended.stderr
@@ -191,7 +189,7 @@ def test_killed_while_it_runs_and_run_again_it_gives_each_event_once(
     past = of_the_past(2_600)
     database.write(*past)
     queue = keys.rq_queue(queues.delivery_queue("fresh"))
-    with started(tmp_path, setting, forked=True) as start:
+    with started(tmp_path, setting) as start:
         # It waits while it runs, as it may not give more before what it gave is delivered.
         running: Running = start("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
         running.until(lambda: harness.connection.llen(queue) == 10, "a first step")
@@ -229,11 +227,11 @@ def test_it_reports_that_the_handler_is_paused(
     known_from_now_on(harness)
     database.write(*of_the_past(1_100))
     words = ("backfill", "fresh", "--since", "7d", "--max-waiting", "1000")
-    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting, forked=True).stderr
+    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
 
     pauses.pause(harness.connection, "fresh")
-    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting, forked=True).stderr
-    with started(tmp_path, setting, forked=True) as start:
+    assert "is paused" not in run(*words, "--dry-run", cwd=tmp_path, environment=setting).stderr
+    with started(tmp_path, setting) as start:
         running: Running = start(*words)
         running.until(lambda: harness.waiting_events(fresh), "a first step")
         assert (
@@ -255,11 +253,11 @@ def test_an_unavailable_and_an_empty_database_are_reported(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
     known_from_now_on(harness)
-    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting, forked=True)
+    ended = run("backfill", "fresh", "--since", "7d", cwd=tmp_path, environment=setting)
     assert ended.returncode == 1
     assert "has no messages yet" in ended.stderr
 
-    ended = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting, forked=True)
+    ended = run("backfill", "nobody", "--since", "7d", cwd=tmp_path, environment=setting)
     assert ended.returncode == 2
     assert "no handler is called 'nobody'" in ended.stderr
 
@@ -325,7 +323,7 @@ def test_a_handler_with_events_before_its_subscription_is_not_treated_as_new(har
 def test_an_expand_worker_records_since_when_its_handlers_are_offered_events(
     harness: Harness, setting: dict[str, str], tmp_path: Path
 ) -> None:
-    with started(tmp_path, setting, forked=True) as start:
+    with started(tmp_path, setting) as start:
         expand = start("worker", "expand")
         expand.until(lambda: subscriptions.find(harness.connection, "fresh"), "a note")
         harness.accept(status(record("1")))
