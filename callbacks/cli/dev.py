@@ -101,7 +101,9 @@ def _run(loaded: Settings, *, folder: Path, public_url: str | None, reloads: boo
             url_file = folder / "redis-url"
             url_file.touch(mode=0o600)
             url_file.write_text(service.redis.url)
-            running = RunningDev(service.redis.url, environment.handlers, environment.callbacks_url)
+            running = RunningDev(
+                service.redis.url, environment.handlers, environment.callbacks_url, loaded.database_url
+            )
             running_dev.write(folder, running)
             wait = partial(_wait_for_workers, feed, lines)
             if reloads:  # a file that is saved before would be loaded unchecked

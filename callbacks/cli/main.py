@@ -42,7 +42,7 @@ _COMMANDS: Final = {
     "message": ("callbacks.cli.message:message", "Show a message: every status, and its replies."),
     "messages": ("callbacks.cli.messages:messages", "List messages by number, status and age."),
     "stats": ("callbacks.cli.stats:stats", "Count messages by status, job and day."),
-    "simulate": ("callbacks.cli.simulate:simulate", "Send callbacks to a URL as the gateway would."),
+    "simulate": ("callbacks.cli.simulate:simulate", "Send a campaign, or one event, to a URL as the gateway would."),
     "check": ("callbacks.cli.check:check", "Check the configuration, Redis and the handlers; or a body."),
     "completion": ("callbacks.cli.completion:completion", "Print the script that completes commands in a shell."),
 }
@@ -60,8 +60,9 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
 # The extra that installs a module which some commands import. What is in no extra comes with the service.
 _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
-# These use the Redis of a `callbacks dev` that runs in this folder, if no other is set.
+# These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and these its database.
 _FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "tail", "top"))
+_FIND_DATABASE_OF_DEV: Final = frozenset(("message", "messages", "stats"))
 
 
 class _Commands(Group):
@@ -103,20 +104,28 @@ def main(ctx: click.Context) -> None:
     # For development; variables that are set already are not changed.
     handlers = os.environ.get("CALLBACKS_HANDLERS")
     load_dotenv(Path(".env"))
-    if ctx.invoked_subcommand in _FIND_DEV and not (os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE")):
-        _use_running_dev(handlers)
+    if ctx.invoked_subcommand in _FIND_DEV and not _is_set("REDIS_URL"):
+        _use_running_dev(handlers, instead_of="REDIS_URL")
+    if ctx.invoked_subcommand in _FIND_DATABASE_OF_DEV and not _is_set("DATABASE_URL"):
+        _use_running_dev(handlers, instead_of="DATABASE_URL")
 
 
-def _use_running_dev(handlers: str | None) -> None:
-    """Set the variables that `callbacks dev` prints; `handlers` is what the user set outside of `.env`."""
+def _is_set(variable: str) -> bool:
+    return bool(os.environ.get(variable) or os.environ.get(f"{variable}_FILE"))
+
+
+def _use_running_dev(handlers: str | None, *, instead_of: str) -> None:
+    """Set the variables that `callbacks dev` has; `handlers` is what the user set outside of `.env`."""
     from callbacks.cli import running_dev  # noqa: PLC0415 # most commands do not need it
 
     running = running_dev.find()
     if running is None:
         return
-    os.environ["REDIS_URL"] = running.redis_url
+    for variable, value in (("REDIS_URL", running.redis_url), ("DATABASE_URL", running.database_url)):
+        if not _is_set(variable):
+            os.environ[variable] = value
     os.environ["CALLBACKS_HANDLERS"] = handlers or running.handlers
-    click.echo(f"REDIS_URL is not set: this uses the `callbacks dev` in {running_dev.DEFAULT_FOLDER}", err=True)
+    click.echo(f"{instead_of} is not set: this uses the `callbacks dev` in {running_dev.DEFAULT_FOLDER}", err=True)
 
 
 if __name__ == "__main__":

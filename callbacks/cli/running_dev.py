@@ -1,4 +1,4 @@
-"""Where the `callbacks dev` that runs in this folder is: other commands use its Redis when no other is named.
+"""Where the `callbacks dev` that runs in this folder is: other commands use its addresses when no other is named.
 
 It describes itself in a file, which counts only while the lock of its folder is held.
 """
@@ -23,6 +23,8 @@ class RunningDev(Struct, frozen=True):
     """As in CALLBACKS_HANDLERS."""
     callbacks_url: str
     """The base of the two callback URLs."""
+    database_url: str = ""
+    """Of the handler `sql`."""
 
 
 def write(folder: Path, running: RunningDev) -> None:

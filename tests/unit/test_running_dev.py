@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -48,6 +49,26 @@ def test_commands_use_it_unless_a_redis_is_set(
     assert result.exit_code == 1
     assert message in result.stderr
     assert ("callbacks dev" in result.stderr) == bool(message)
+
+
+@pytest.mark.parametrize("command", ["messages", "stats"])
+def test_the_history_is_that_of_the_database_of_dev(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("REDIS_URL", "DATABASE_URL", "CALLBACKS_HANDLERS"):
+        monkeypatch.setenv(variable, "")
+    with folder_lock.lock(running_dev.DEFAULT_FOLDER, owner="dev"):
+        running_dev.write(
+            running_dev.DEFAULT_FOLDER, msgspec.structs.replace(RUNNING, database_url="sqlite:///of-dev.db")
+        )
+        found = CliRunner().invoke(main.main, [command], prog_name="callbacks")
+        monkeypatch.setenv("DATABASE_URL", "sqlite:///mine.db")
+        set_by_user = CliRunner().invoke(main.main, [command], prog_name="callbacks")
+
+    assert "DATABASE_URL is not set: this uses the `callbacks dev` in var/dev" in found.stderr
+    assert "of-dev.db has no messages yet" in found.stderr
+    assert set_by_user.stderr.startswith("Error: sqlite:///mine.db has no messages yet")
 
 
 def test_a_port_is_kept_until_another_process_has_it(tmp_path: Path) -> None:
