@@ -4,6 +4,7 @@
 
     samples.report("UNDELIV", client_message_id="order-7")
     samples.named()["sticker"]
+    samples.callback(samples.one("reply"))  # the body in which the gateway would post it
 
 Each sample has a new `id`, so two samples are two events. To repeat an event, use the same object twice.
 """
@@ -108,10 +109,19 @@ def one(name: str, **fields: Any) -> Event:
     return make(**{field: value for field, value in fields.items() if field not in others})
 
 
+def callback(event: Event) -> dict[str, Any]:
+    """Return the body of a callback that brings one sample, as the gateway posts it."""
+    if isinstance(event, ReplyEvent):
+        return event.raw
+    envelope = _present({key: getattr(event, field) for field, key in _ENVELOPE.items()})
+    return {**envelope, "data": [event.raw]}
+
+
 def _two_factor(**fields: Any) -> ReportEvent:
     """Return a report of the two-factor API: milliseconds and microseconds, two senders, an error code."""
     ms = _now_ms()
     raw = {"timestamp": ms, "micro_timestamp": ms * 1000, "sms_from": "Fortytwo", "viber_from": ""}
+    raw = _without_keys_of(fields, raw)
     given: dict[str, Any] = {"channel": "SMS", "sender": None, "error_code": 943, "raw": raw, **fields}
     return report(**given)
 
@@ -127,7 +137,7 @@ def _odd_spelling(**fields: Any) -> ReportEvent:
         "client_message_id": "",
         "price": {"amount": 1e-7, "parts": [None, True, 2**70]},
     }
-    given: dict[str, Any] = {"status": "UNDELIV", "raw": raw, **fields}
+    given: dict[str, Any] = {"status": "UNDELIV", "raw": _without_keys_of(fields, raw), **fields}
     return report(**given)
 
 
@@ -195,6 +205,14 @@ def _wire_keys(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         ms = (occurred_at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
         keys |= {"timestamp": ms // 1000, "micro_timestamp": ms}
     return _present(keys)
+
+
+def _without_keys_of(fields: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a sample's own keys without those of the fields that the caller sets."""
+    replaced = {key for field, key in _REPORT.items() if field in fields}
+    if "occurred_at" in fields:
+        replaced |= {"timestamp", "micro_timestamp"}
+    return {key: value for key, value in raw.items() if key not in replaced}
 
 
 def _present(keys: dict[str, Any]) -> dict[str, Any]:

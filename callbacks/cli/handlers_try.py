@@ -13,8 +13,8 @@ import msgspec
 from callbacks import samples
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command
+from callbacks.cli.sample_name import SampleName
 from shared import logs, settings
-from shared.did_you_mean import did_you_mean
 from shared.events import Event
 from workers.admin import event_input, filter_explanation, handler_catalog
 from workers.admin.event_input import NoEvents
@@ -29,7 +29,9 @@ from workers.deliver.call.lifespan import LifespanFailed
 @click.option(
     "--event", "file", type=click.File("rb"), metavar="FILE", help="A file of events, or - for standard input."
 )
-@click.option("--sample", metavar="KIND", help="A sample event, such as delivered, undelivered, reply.")
+@click.option(
+    "--sample", type=SampleName(), metavar="KIND", help="A sample event, such as delivered, undelivered, reply."
+)
 @click.option(
     "--from", "source", metavar="MODULE", help="The module that declares it, if CALLBACKS_HANDLERS does not name it."
 )
@@ -49,7 +51,7 @@ def try_handler(
     """
     if (file is None) == (sample is None):
         raise click.UsageError("Give either --sample KIND or --event FILE.")
-    events = _sample_events(sample) if sample is not None else _read_events(file)
+    events = [samples.one(sample)] if sample is not None else _read_events(file)
     handler = handler_catalog.find_handler(name, settings.load().handlers, source=source)
     logs.configure()
     filtered_out = [
@@ -63,14 +65,6 @@ def try_handler(
         all_done = all_done and result.outcome == "done"
         click.echo(_result_json(result, printed) if as_json else _result_text(handler, result))
     sys.exit(0 if all_done else 1)
-
-
-def _sample_events(kind: str) -> Sequence[Event]:
-    if kind not in samples.NAMES:
-        raise click.UsageError(
-            f"No sample is called {kind!r}{did_you_mean(kind, samples.NAMES)}; there are: {', '.join(samples.NAMES)}."
-        )
-    return [samples.one(kind)]
 
 
 def _read_events(file: BinaryIO | None) -> Sequence[Event]:

@@ -1,14 +1,15 @@
 """`callbacks simulate URL`: sends callbacks to a receiver as the gateway would, and prints a summary.
 
-Exit 0: all acknowledged. 1: a callback was discarded, or the ledger could not be written. 2: wrong usage.
-130 and 143: stopped by Ctrl-C or SIGTERM, with the summary so far.
+Exit 0: all acknowledged. 1: a callback was discarded, nothing was accepted, or the ledger could not be written. 2:
+wrong usage. 130 and 143: stopped by Ctrl-C or SIGTERM, with the summary so far. `--sample` sends one event instead.
 """
 
 import asyncio
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -16,24 +17,30 @@ from typing import Any, NoReturn, TypeVar
 import click
 import msgspec
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
+from click.core import ParameterSource
 
+from callbacks.cli import running_dev, simulate_failure, simulate_sample
+from callbacks.cli.simulate_progress import show_progress
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.errors import InvalidOption, SimulatorError
 from callbacks.simulator.gateway import OnProgress, run
 from callbacks.simulator.ledger import Ledger
 from callbacks.simulator.options import CampaignOptions, DeliveryOptions
 from callbacks.simulator.receiver_urls import ReceiverUrls, parse_urls, redact_url
-from callbacks.simulator.summary import RunProgress, RunSummary
+from callbacks.simulator.summary import RunSummary
 from callbacks.simulator.traffic import SPAN
 from shared.counted import counted
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_WITH_SLASH = re.compile(r"\S*/\S*")
 _CAMPAIGN = CampaignOptions()
 _DELIVERY = DeliveryOptions()
+# The options that say nothing of one event. How it is sent and printed, they all may.
+_CAMPAIGN_ONLY = (
+    *CampaignOptions.__struct_fields__,
+    *("start_at", "rate", "connections", "retry_seconds", "ledger", "quiet"),
+)
 
 
 def _bundle(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
@@ -65,11 +72,14 @@ class _Discreet(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as exc:
-            raise click.UsageError(redact_url(exc.format_message()), ctx=exc.ctx) from None
+            redacted = _WITH_SLASH.sub(lambda word: redact_url(word[0]), exc.format_message())
+            raise click.UsageError(redacted, ctx=exc.ctx) from None
 
 
 @click.command(cls=_Discreet)
-@click.argument("url")
+@click.argument("url", required=False)
+@click.option("--to", metavar="URL", help="The same as the argument URL.")
+@simulate_sample.options
 @click.option("--single-url", is_flag=True, help="Send both reports and replies to URL itself.")
 @_number("--destinations", _CAMPAIGN.destinations, "Recipients, with one message each.")
 @click.option(
@@ -104,9 +114,14 @@ class _Discreet(click.Command):
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Show no progress bar.")
+@click.pass_context
 def simulate(
+    context: click.Context,
+    /,
     *,
-    url: str,
+    url: str | None,
+    to: str | None,
+    sample: str | None,
     single_url: bool,
     start_at: datetime,
     ledger: Path | None,
@@ -114,18 +129,30 @@ def simulate(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Send a simulated campaign's callbacks to a receiver, as the gateway would.
+    """Send a simulated campaign's callbacks to a receiver, as the gateway would; or, with --sample, one event.
 
     URL is the base of the callback URLs, such as http://127.0.0.1:8080/callbacks/TOKEN: reports go to URL/status,
-    replies to URL/reply. Only 200 is success; anything else is sent again after a wait, with three attempts in total.
-    Exit 1 if a callback was discarded.
+    replies to URL/reply. Without one it is that of the `callbacks dev` that runs in this folder. Only 200 is success;
+    anything else is sent again after a wait, with three attempts in total. If nothing at all is accepted, it ends
+    without the wait, unless you set --retry-seconds.
+
+    Exit 1 if a callback was discarded or nothing was accepted.
     """
+    _check_options(context, sample)
     try:
-        urls = parse_urls(url, single_url=single_url)
+        urls = parse_urls(_find_url(url, to), single_url=single_url)
         delivery = DeliveryOptions(**_select_options(DeliveryOptions, options))
+        if sample is not None:
+            event = simulate_sample.make_event(sample, {field: options[field] for field in simulate_sample.FIELDS})
+            simulate_sample.show(simulate_sample.send(event, urls, delivery), urls, as_json=as_json)
         campaign = plan(CampaignOptions(**_select_options(CampaignOptions, options)), start_at=start_at)
-        with Ledger(ledger) if ledger else nullcontext() as book, _progress(quiet=quiet) as on_progress:
-            summary, ended_by = _run(campaign, urls, delivery, book, on_progress)
+        with (
+            Ledger(ledger) if ledger else nullcontext() as book,
+            show_progress(urls, retry_seconds=delivery.retry_seconds, bar=not quiet) as on_progress,
+        ):
+            summary, ended_by = _run(
+                campaign, urls, delivery, book, on_progress, gives_up=not _is_given(context, "retry_seconds")
+            )
     except InvalidOption as exc:
         _raise_bad_parameter(exc)
     except SimulatorError as exc:
@@ -133,7 +160,43 @@ def simulate(
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     click.echo(_as_json(summary, urls) if as_json else _as_text(summary, urls))
-    sys.exit(128 + ended_by if ended_by else int(summary.discarded > 0))
+    if ended_by:
+        sys.exit(128 + ended_by)
+    if not summary.acknowledged:
+        reason = next(iter(summary.failed_attempts))
+        raise click.ClickException(f"nothing was accepted: {reason}. {simulate_failure.advice(reason)}")
+    sys.exit(int(summary.discarded > 0))
+
+
+def _check_options(context: click.Context, sample: str | None) -> None:
+    """Raise UsageError for an option that goes with the other of the two: a campaign, or one event."""
+    for option in simulate_sample.FIELDS if sample is None else _CAMPAIGN_ONLY:
+        if _is_given(context, option):
+            name = "--" + option.replace("_", "-")
+            raise click.UsageError(
+                f"{name} is for one event: add --sample NAME."
+                if sample is None
+                else f"{name} is for a campaign: remove it, or --sample."
+            )
+
+
+def _find_url(url: str | None, to: str | None) -> str:
+    if url and to:
+        raise click.UsageError("Give the URL once: as URL or as --to URL.")
+    if given := url or to:
+        return given
+    running = running_dev.find()
+    if running is None:
+        raise click.UsageError(
+            "Give the callback URL, as in --to http://127.0.0.1:8080/callbacks/TOKEN, "
+            "or start `callbacks dev` in this folder."
+        )
+    click.echo(f"No URL is given: this uses the `callbacks dev` in {running_dev.DEFAULT_FOLDER}", err=True)
+    return running.callbacks_url
+
+
+def _is_given(context: click.Context, option: str) -> bool:
+    return context.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _select_options(struct: type[msgspec.Struct], options: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +208,9 @@ def _run(
     urls: ReceiverUrls,
     delivery: DeliveryOptions,
     ledger: Ledger | None,
-    on_progress: OnProgress | None,
+    on_progress: OnProgress,
+    *,
+    gives_up: bool,
 ) -> tuple[RunSummary, int]:
     """Return the summary and the signal that ended the run, or 0."""
     signals: list[int] = []
@@ -161,7 +226,15 @@ def _run(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end, number)
         try:
-            return await run(campaign, urls, options=delivery, ledger=ledger, on_progress=on_progress, stop=stop)
+            return await run(
+                campaign,
+                urls,
+                options=delivery,
+                ledger=ledger,
+                on_progress=on_progress,
+                stop=stop,
+                gives_up=gives_up,
+            )
         finally:
             # uvloop would leave its handlers installed, and the process would ignore both signals.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -169,28 +242,7 @@ def _run(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         summary = runner.run(until_signalled())
-    return summary, signals[0] if summary.interrupted else 0
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[OnProgress | None]:
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("callbacks", total=None)
-
-        def show(progress: RunProgress) -> None:
-            bar.update(
-                task,
-                total=progress.planned,
-                completed=progress.acknowledged + progress.discarded,
-                description=f"callbacks, {progress.waiting:,} to be sent again",
-            )
-
-        yield show
+    return summary, signals[0] if signals and summary.interrupted else 0
 
 
 def _raise_bad_parameter(invalid: InvalidOption) -> NoReturn:
@@ -205,8 +257,8 @@ def _as_json(summary: RunSummary, urls: ReceiverUrls) -> str:
 
 def _as_text(summary: RunSummary, urls: ReceiverUrls) -> str:
     failed = f"{sum(summary.failed_attempts.values()):,} of {counted(summary.attempts, 'attempt')}"
-    for reason, count in summary.failed_attempts.items():
-        failed += f", {reason}: {count:,}"
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in summary.failed_attempts.items())
+    failed += f": {reasons}" if reasons else ""
     unfinished = f" ({summary.unfinished:,} unfinished)" if summary.interrupted else ""
     lines = [
         ("sent", f"{summary.sent:,} of {counted(summary.planned, 'callback')}{unfinished} to {urls.redacted_url}"),

@@ -22,7 +22,7 @@ class Attempt(Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     """The HTTP status, if there was a response."""
     reason: str | None = None
-    """Why the attempt failed: `status 503`, `timeout` …; None: it was acknowledged."""
+    """Why the attempt failed: `404: unknown token or path`, `timeout` …; None: it was acknowledged."""
 
 
 class CallbackDelivery(Struct):

@@ -21,6 +21,8 @@ from callbacks.simulator.summary import RunCounter, RunProgress, RunSummary
 
 OnProgress: TypeAlias = Callable[[RunProgress], None]
 
+# A run that gives up does so when nothing was accepted for this long, or when everything was sent once.
+_GIVE_UP_SECONDS = 10.0
 # Progress is reported at this interval, not for each callback, so that it does not slow down the sending.
 _PROGRESS_SECONDS = 0.1
 
@@ -33,11 +35,13 @@ async def run(
     ledger: Ledger | None = None,
     on_progress: OnProgress | None = None,
     stop: asyncio.Event | None = None,
+    gives_up: bool = False,
 ) -> RunSummary:
     """Send all callbacks of `campaign` to `target`; return when each is acknowledged or discarded.
 
     `on_progress` is called about ten times a second and once at the end. Setting `stop` ends the run at once: requests
-    in progress are cancelled and counted as unfinished. With one connection and no failure, callbacks arrive in the
+    in progress are cancelled and counted as unfinished. A run that `gives_up` ends so when it has sent everything once,
+    or has sent for ten seconds, and nothing was accepted. With one connection and no failure, callbacks arrive in the
     campaign's order. Raise InvalidOption for an unusable CA file, and LedgerNotWritten.
     """
     options = options or DeliveryOptions()
@@ -47,7 +51,7 @@ async def run(
         started = time.perf_counter()
         count = min(options.connections, len(campaign.callbacks))
         sending = _run_all([_send(schedule, session, target, counter, ledger) for _ in range(count)])
-        interrupted = await _until_done_or_stopped(sending, counter, on_progress, stop)
+        interrupted = await _until_done_or_stopped(sending, counter, on_progress, stop, gives_up=gives_up)
         seconds = time.perf_counter() - started
     if on_progress is not None:
         on_progress(counter.progress())
@@ -64,7 +68,7 @@ async def _send(
     while (delivery := await schedule.next_delivery()) is not None:
         callback = delivery.callback
         url = target.url(callback.kind, callback.url_form)
-        attempt = await post(session, url, delivery.body.data, callback.headers)
+        attempt, _answer = await post(session, url, delivery.body.data, callback.headers)
         delivery.attempts.append(attempt)
         counter.count(delivery)
         if not delivery.is_finished:
@@ -80,12 +84,16 @@ async def _until_done_or_stopped(
     counter: RunCounter,
     on_progress: OnProgress | None,
     stop: asyncio.Event | None,
+    *,
+    gives_up: bool,
 ) -> bool:
-    """Return whether `stop` came first; raise what the sending raised. All tasks have ended on return."""
+    """Return whether something ended the sending; raise what it raised. All tasks have ended on return."""
     sent = asyncio.create_task(sending)
     tasks: list[asyncio.Task[object]] = [sent]
     if stop is not None:
         tasks.append(asyncio.create_task(stop.wait()))
+    if gives_up:
+        tasks.append(asyncio.create_task(_until_in_vain(counter)))
     if on_progress is not None:
         tasks.append(asyncio.create_task(_report_progress(on_progress, counter)))
     try:
@@ -110,6 +118,14 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_in_vain(counter: RunCounter) -> None:
+    give_up_at = time.perf_counter() + _GIVE_UP_SECONDS
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        if counter.has_only_failures and (counter.has_sent_all or time.perf_counter() >= give_up_at):
+            return
 
 
 async def _report_progress(on_progress: OnProgress, counter: RunCounter) -> None:

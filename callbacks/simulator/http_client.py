@@ -1,7 +1,7 @@
 """Makes one attempt: a POST as the gateway sends it, and how it ended.
 
-Only HTTP 200 is a success. Redirects are not followed, the response's body is ignored, and certificates are verified
-(specification, "Callback response by client", "SSL Support").
+Only HTTP 200 is a success. Redirects are not followed, the response's body decides nothing, and certificates are
+verified (specification, "Callback response by client", "SSL Support").
 """
 
 import ssl
@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 from yarl import URL
 
+from callbacks.simulator import failure_reason
 from callbacks.simulator.delivery import ACKNOWLEDGED, Attempt
 from callbacks.simulator.errors import InvalidOption
 from callbacks.simulator.options import DeliveryOptions
@@ -46,24 +47,30 @@ def open_session(options: DeliveryOptions) -> aiohttp.ClientSession:
     )
 
 
-async def post(session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]) -> Attempt:
-    """Send `body` once, and return how that ended. Errors of the receiver or the network are not raised."""
+async def post(
+    session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str]
+) -> tuple[Attempt, bytes]:
+    """Send `body` once; return how that ended, and the beginning of the answer's body.
+
+    Errors of the receiver or the network are not raised.
+    """
     status: int | None = None
     reason: str | None = None
+    answer = bytearray()
     started = time.perf_counter()
     ended = started
     try:
         async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             ended = time.perf_counter()
             status = response.status
-            await _skip_body(response)
+            await _read_body(response, answer)
     except (aiohttp.ClientError, TimeoutError) as exc:
         if status is None:
             ended = time.perf_counter()
-            reason = _failure_reason(exc)
+            reason = failure_reason.of_exception(exc)
     if status is not None and status != ACKNOWLEDGED:
-        reason = f"status {status}"
-    return Attempt(datetime.now(UTC), round((ended - started) * 1000, 3), status, reason)
+        reason = failure_reason.of_status(status, bytes(answer))
+    return Attempt(datetime.now(UTC), round((ended - started) * 1000, 3), status, reason), bytes(answer)
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:
@@ -78,26 +85,9 @@ def _tls(ca: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def _skip_body(response: aiohttp.ClientResponse) -> None:
-    read = 0
+async def _read_body(response: aiohttp.ClientResponse, answer: bytearray) -> None:
     while not response.content.at_eof():
-        read += len(await response.content.readany())
-        if read > _ANSWER_BYTES:
+        answer += await response.content.readany()
+        if len(answer) > _ANSWER_BYTES:
             response.close()
             return
-
-
-def _failure_reason(exc: Exception) -> str:
-    match exc:
-        case TimeoutError():
-            return "timeout"
-        case aiohttp.ClientConnectorCertificateError():
-            return "certificate"
-        case aiohttp.ClientSSLError():
-            return "TLS"
-        case aiohttp.ClientConnectorError():
-            return "unreachable"
-        case aiohttp.ClientResponseError():
-            return "not HTTP"
-        case _:
-            return "disconnected"

@@ -19,6 +19,8 @@ class RunProgress(Struct, frozen=True, kw_only=True):
     discarded: int
     waiting: int
     """Failed, and waiting to be sent again."""
+    failed_attempts: dict[str, int]
+    """Failed attempts by reason, the most frequent first."""
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
@@ -79,6 +81,16 @@ class RunCounter:
         self._failed[attempt.reason] += 1
         self._discarded += delivery.is_finished
 
+    @property
+    def has_only_failures(self) -> bool:
+        """Whether there were attempts, and none was acknowledged."""
+        return self._attempts > 0 and not self._acknowledged
+
+    @property
+    def has_sent_all(self) -> bool:
+        """Whether each callback has had at least one attempt."""
+        return self._sent == self._planned
+
     def progress(self) -> RunProgress:
         """Return the progress of the run."""
         acknowledged = len(self._acknowledged)
@@ -87,6 +99,7 @@ class RunCounter:
             acknowledged=acknowledged,
             discarded=self._discarded,
             waiting=self._sent - acknowledged - self._discarded,
+            failed_attempts=dict(self._failed.most_common()),
         )
 
     def summary(self, *, seconds: float, interrupted: bool) -> RunSummary:

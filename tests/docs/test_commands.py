@@ -44,7 +44,7 @@ def test_each_command_takes_help(words: list[str], tmp_path: Path) -> None:
 
 @with_blocks(PAGE, "Examples")
 def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: RedisServer) -> None:
-    simulate, audit, top, tail, messages, check = (block.text.strip() for block in blocks)
+    simulate, one_event, audit, top, tail, messages, check = (block.text.strip() for block in blocks)
     port, token = free_port(), "documented-token-5d20"
     settings = {
         "REDIS_URL": redis_server.url,
@@ -66,6 +66,9 @@ def test_its_examples_run(blocks: list[Block], tmp_path: Path, redis_server: Red
         campaign = shell(simulate.replace("http://127.0.0.1:8080/callbacks/TOKEN", url), tmp_path)
         assert campaign.returncode == 0, campaign.stdout + campaign.stderr
         assert (tmp_path / "ledger.jsonl").exists()
+        for _ in range(2):
+            sent = shell(one_event.replace("http://127.0.0.1:8080/callbacks/TOKEN", url), tmp_path)
+            assert "200 accepted" in sent.stdout, sent.stderr
         assert following.wait() == 0, following.output
 
         deliver.until(lambda: shell(audit, tmp_path, **settings).returncode == 0, "the balance")

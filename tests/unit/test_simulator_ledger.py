@@ -14,7 +14,7 @@ from callbacks.simulator.options import CampaignOptions
 
 NOW = datetime(2015, 9, 25, 7, 12, 54, tzinfo=UTC)
 ACKNOWLEDGED = Attempt(NOW, 1.5, 200)
-FAILED = Attempt(NOW, 1.5, 503, "status 503")
+FAILED = Attempt(NOW, 1.5, 503, "503: overload")
 CAMPAIGN = plan(CampaignOptions(destinations=20, replies=5), start_at=NOW)
 STATUS = next(callback for callback in CAMPAIGN.callbacks if callback.kind == "status")
 REPLY = next(callback for callback in CAMPAIGN.callbacks if callback.kind == "reply")

@@ -40,14 +40,16 @@ def test_repeats_are_sent_and_acknowledged_but_are_no_further_events() -> None:
 def test_three_failed_attempts_discard_a_callback() -> None:
     counter = RunCounter(planned=2)
     lost = CallbackDelivery(BUNDLE)
-    attempted(counter, lost, 503, "status 503")
-    assert counter.progress() == RunProgress(planned=2, acknowledged=0, discarded=0, waiting=1)
+    attempted(counter, lost, 503, "503: overload")
+    assert counter.progress() == RunProgress(
+        planned=2, acknowledged=0, discarded=0, waiting=1, failed_attempts={"503: overload": 1}
+    )
     attempted(counter, lost, None, "timeout")
-    attempted(counter, lost, 503, "status 503")
+    attempted(counter, lost, 503, "503: overload")
     summary = counter.summary(seconds=1, interrupted=True)
     assert (summary.sent, summary.acknowledged, summary.discarded, summary.unfinished) == (1, 0, 1, 1)
     assert summary.attempts == 3
-    assert summary.failed_attempts == {"status 503": 2, "timeout": 1}
+    assert summary.failed_attempts == {"503: overload": 2, "timeout": 1}
     assert (summary.reports, summary.p50_ms, summary.max_ms) == (0, None, None)
 
 

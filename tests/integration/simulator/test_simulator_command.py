@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from callbacks.cli.simulate import simulate
 from callbacks.simulator.ledger import read, unique_events
 from tests.integration.simulator.receiver import Request, always, receiving
+from tests.redis_server import free_port
 
 TOKEN = "s3cr3t-token"
 COMMAND = "from callbacks.cli.simulate import simulate; simulate()"
@@ -47,8 +49,73 @@ def test_something_discarded_is_exit_1_and_says_why() -> None:
         result = called(receiver.base, *SMALL)
     assert result.exit_code == 1
     attempts = len(receiver.requests)
-    assert f"failed           {attempts} of {attempts} attempts, status 204: {attempts}\n" in result.stdout
+    assert (
+        f"failed           {attempts} of {attempts} attempts: 204: only 200 is success ({attempts})\n" in result.stdout
+    )
     assert f"discarded        {attempts // 3}\n" in result.stdout
+
+
+def deaf_url() -> str:
+    """Return a URL at which nothing listens."""
+    return f"http://127.0.0.1:{free_port()}/callbacks/{TOKEN}"
+
+
+def test_if_nothing_is_accepted_it_says_why_and_ends_without_the_wait() -> None:
+    result = called(deaf_url(), "--destinations", "20")
+
+    assert result.exit_code == 1
+    first, last = result.stderr.splitlines()
+    assert first.endswith("/callbacks/…: connection refused")
+    assert last.startswith("Error: nothing was accepted: connection refused. Start the service there")
+
+
+def test_a_wrong_token_is_named() -> None:
+    with receiving(always(404)) as receiver:
+        result = called("--to", receiver.base, "--destinations", "20")
+
+    assert result.exit_code == 1
+    assert "/callbacks/…: 404: unknown token or path\n" in result.stderr
+    assert "Error: nothing was accepted: 404: unknown token or path. Use the URL with the token" in result.stderr
+
+
+def test_who_sets_the_wait_gets_all_three_attempts() -> None:
+    with receiving(always(503)) as receiver:
+        result = called(receiver.base, *SMALL)
+
+    assert result.exit_code == 1
+    assert "discarded        0\n" not in result.stdout
+    assert result.stderr.count("503: service unavailable") == 2, "once at once, and once at the end"
+
+
+def test_the_reason_is_said_while_the_run_goes_on() -> None:
+    async def failing_first(request: Request) -> web.Response:
+        return web.Response(status=503 if request.number == 2 else 200)
+
+    with receiving(failing_first) as receiver:
+        result = called(receiver.base, *SMALL[:-1], "0.5", "--connections", "1")
+
+    assert result.exit_code == 0
+    assert result.stderr.endswith("/callbacks/…: 503: service unavailable; sent again after 0.5 s\n")
+
+
+def test_in_a_terminal_the_progress_line_names_the_reason() -> None:
+    main, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, deaf_url(), "--destinations", "5", "--retry-seconds", "3600"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=child,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(child)
+    shown = b""
+    try:
+        while b"to be sent again (connection refused)" not in shown:
+            shown += os.read(main, 4096)  # raises OSError when the process ends
+    finally:
+        process.kill()
+        process.wait()
+        os.close(main)
 
 
 def test_json_is_one_object_on_stdout() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from callbacks.simulator import gateway
 from callbacks.simulator.campaign import Campaign, plan
 from callbacks.simulator.gateway import run
 from callbacks.simulator.ledger import Ledger, LedgerEntry, read, unique_events
@@ -94,7 +95,9 @@ def test_anything_but_200_is_tried_three_times_and_discarded(status: int) -> Non
     attempts = 3 * len(SMALL.callbacks)
     assert summary.discarded == summary.sent == len(SMALL.callbacks)
     assert summary.acknowledged == 0
-    assert summary.failed_attempts == {f"status {status}": attempts}
+    (reason,) = summary.failed_attempts
+    assert reason.startswith(f"{status}: ")
+    assert summary.failed_attempts[reason] == attempts
     assert len(receiver.requests) == attempts
     assert not any("elsewhere" in request.path for request in receiver.requests), "redirects are not followed"
 
@@ -107,7 +110,7 @@ def test_a_receiver_that_recovers_in_time_loses_nothing(failures: int) -> None:
     with receiving(recovering) as receiver:
         summary = send(SMALL, receiver.base)
     assert (summary.acknowledged, summary.discarded) == (len(SMALL.callbacks), 0)
-    assert summary.failed_attempts == {"status 503": failures * len(SMALL.callbacks)}
+    assert summary.failed_attempts == {"503: service unavailable": failures * len(SMALL.callbacks)}
 
 
 def test_a_retried_report_is_the_same_and_a_retried_reply_has_a_new_req_uuid() -> None:
@@ -194,7 +197,7 @@ def test_a_receiver_that_is_not_there_is_a_failure() -> None:
         bound_but_deaf.bind(("127.0.0.1", 0))
         port = bound_but_deaf.getsockname()[1]
         summary = send(SMALL, f"http://127.0.0.1:{port}/callbacks/t")
-    assert summary.failed_attempts == {"unreachable": 3 * len(SMALL.callbacks)}
+    assert summary.failed_attempts == {"connection refused": 3 * len(SMALL.callbacks)}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +259,7 @@ def assert_counts(entries: list[LedgerEntry], summary: RunSummary, *, requests: 
             assert entry.acknowledged_at is not None
         else:
             assert len(entry.attempts) == 3
-        assert all(attempt.reason == "status 500" for attempt in entry.attempts[:-1])
+        assert all(attempt.reason == "500: internal server error" for attempt in entry.attempts[:-1])
     assert len(entries) == summary.planned == summary.sent
     assert (outcomes[True], outcomes[False]) == (summary.acknowledged, summary.discarded)
     assert summary.discarded > 0
@@ -294,7 +297,9 @@ def test_progress_is_told_and_ends_with_the_end() -> None:
     with receiving(always(200)) as receiver:
         asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=progresses.append))
     planned = len(SMALL.callbacks)
-    assert progresses[-1] == RunProgress(planned=planned, acknowledged=planned, discarded=0, waiting=0)
+    assert progresses[-1] == RunProgress(
+        planned=planned, acknowledged=planned, discarded=0, waiting=0, failed_attempts={}
+    )
 
 
 def test_trouble_in_telling_progress_ends_the_run() -> None:
@@ -303,6 +308,35 @@ def test_trouble_in_telling_progress_ends_the_run() -> None:
 
     with receiving(always(200)) as receiver, pytest.raises(RuntimeError, match="no terminal"):
         asyncio.run(run(SMALL, parse_urls(receiver.base), on_progress=trouble))
+
+
+@pytest.mark.parametrize("rate", [0, 1000])
+def test_a_run_that_gives_up_ends_when_all_was_sent_once_and_nothing_was_accepted(rate: float) -> None:
+    with receiving(always(503)) as receiver:
+        options = DeliveryOptions(rate=rate, retry_seconds=3600)
+        summary = asyncio.run(run(SMALL, parse_urls(receiver.base), options=options, gives_up=True))
+    assert summary.interrupted
+    assert len(receiver.requests) == summary.attempts == summary.sent == summary.unfinished == len(SMALL.callbacks)
+
+
+def test_it_does_not_wait_for_the_rest_of_a_slow_campaign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_GIVE_UP_SECONDS", 0)
+    with receiving(always(404)) as receiver:
+        options = DeliveryOptions(rate=0.001, retry_seconds=3600)
+        summary = asyncio.run(run(SMALL, parse_urls(receiver.base), options=options, gives_up=True))
+    assert (summary.interrupted, summary.sent) == (True, 1)
+
+
+def test_it_goes_on_if_one_callback_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_GIVE_UP_SECONDS", 0)
+
+    async def failing_at_first(request: Request) -> web.Response:
+        return web.Response(status=503 if request.attempt == 1 and request.number > 1 else 200)
+
+    with receiving(failing_at_first) as receiver:
+        options = DeliveryOptions(retry_seconds=0.3, connections=1)
+        summary = asyncio.run(run(SMALL, parse_urls(receiver.base), options=options, gives_up=True))
+    assert (summary.interrupted, summary.acknowledged) == (False, len(SMALL.callbacks))
 
 
 def test_a_stopped_run_ends_at_once_with_what_was_done() -> None:
