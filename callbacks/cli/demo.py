@@ -20,11 +20,11 @@ import click
 import msgspec
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from callbacks.cli import folder_lock, termination
 from callbacks.cli.ports import free_port
+from callbacks.cli.progress_bars import ProgressBars
 from callbacks.cli.service import Service
 from callbacks.simulator import gateway, ledger
 from callbacks.simulator.campaign import Campaign, plan
@@ -117,16 +117,26 @@ def demo(*, destinations: int, replies: int, seed: int, folder: Path, as_json: b
 @contextmanager
 def _own_folder(folder: Path) -> Iterator[None]:
     """Lock the demo's folder and remove the files of the last demo. Raises CallbacksError if it has other files."""
-    if folder.exists() and not (folder / folder_lock.LOCK_FILE).exists() and any(folder.iterdir()):
+    try:
+        is_foreign = folder.exists() and not (folder / folder_lock.LOCK_FILE).exists() and any(folder.iterdir())
+    except OSError as exc:
+        raise folder_lock.CannotWrite(folder, exc) from exc
+    if is_foreign:
         raise CallbacksError(f"{folder} has files that are not a demo's; name another --folder")
     with folder_lock.lock(folder, owner="demo"):
         for name in _OWN_FILES:
-            entry = folder / name
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
+            _remove(folder / name)
         yield
+
+
+def _remove(entry: Path) -> None:
+    try:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    except OSError as exc:  # shutil names a file without its folder
+        raise folder_lock.CannotWrite(entry, exc) from exc
 
 
 def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
@@ -152,13 +162,16 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
     console = Console(stderr=True)
     service = Service(folder, url=f"http://127.0.0.1:{port}", environment=environment, quiet=True)
     with ExitStack() as stack:
-        with console.status("starting Redis, the web process and the workers"):
+        starting = "starting Redis, the web process and the workers"
+        if not console.is_terminal:
+            console.print(starting)
+        with console.status(starting):
             stack.enter_context(service)
             service.start()
         console.print(
             f"{counted(len(campaign.callbacks), 'callback')} to http://127.0.0.1:{port}/callbacks/…, files in {folder}"
         )
-        with _bars(console) as bars, ledger.Ledger(ledger_file) as book:
+        with ProgressBars(console) as bars, ledger.Ledger(ledger_file) as book:
             summary = _send(campaign, f"http://127.0.0.1:{port}/callbacks/{token}", book, bars)
             sums = _wait_for_delivery(service, summary, bars)
         service.check()
@@ -174,7 +187,7 @@ def _run_campaign(campaign: Campaign, folder: Path) -> DemoResult:
     )
 
 
-def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> RunSummary:
+def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: ProgressBars) -> RunSummary:
     task = bars.add_task("callbacks acknowledged", total=len(campaign.callbacks))
     # Not uvloop: it replaces the signal handlers, and does not restore them.
     return asyncio.run(
@@ -188,7 +201,7 @@ def _send(campaign: Campaign, url: str, book: ledger.Ledger, bars: Progress) -> 
     )
 
 
-def _wait_for_delivery(service: Service, summary: RunSummary, bars: Progress) -> audit.Audit:
+def _wait_for_delivery(service: Service, summary: RunSummary, bars: ProgressBars) -> audit.Audit:
     """Wait until every event is delivered, or nothing has moved for _STALL_SECONDS."""
     task = bars.add_task("events delivered", total=summary.reports + summary.replies)
     client = connections.connect(service.redis.url)
@@ -214,12 +227,6 @@ def _count_written(log_file: Path) -> Counter[str]:
         return Counter()
     with log_file.open(encoding="utf-8") as lines:
         return Counter(msgspec.json.decode(line)["id"] for line in lines)
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
 
 
 def _result_rows(result: DemoResult) -> list[tuple[str, int, str]]:

@@ -12,12 +12,19 @@ from shared.errors import CallbacksError
 LOCK_FILE: Final = ".lock"
 
 
+class CannotWrite(CallbacksError):
+    """A file or folder of the locked folder cannot be written."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({error.strerror}): make it writable, or name another --folder")
+
+
 @contextmanager
 def lock(folder: Path, *, owner: str) -> Iterator[None]:
     """Create the folder if needed, and lock it until the context or the process ends.
 
     The folder belongs to the command that locked it first. Raises CallbacksError if that is not `owner`, or if another
-    process has locked it, or the folder cannot be written.
+    process has locked it; CannotWrite if the folder, or a file below it that the context uses, cannot be written.
     """
     with _open(folder) as lock_file:
         try:
@@ -31,7 +38,13 @@ def lock(folder: Path, *, owner: str) -> Iterator[None]:
         if not first:
             lock_file.write(owner)
             lock_file.flush()
-        yield
+        try:
+            yield
+        except OSError as exc:
+            path = Path(exc.filename) if isinstance(exc.filename, str) else None
+            if path is None or not path.absolute().is_relative_to(folder.absolute()):
+                raise
+            raise CannotWrite(path, exc) from exc
 
 
 def is_locked(folder: Path) -> bool:
@@ -49,6 +62,4 @@ def _open(folder: Path) -> TextIOWrapper:
         folder.mkdir(parents=True, exist_ok=True)
         return (folder / LOCK_FILE).open("a+")
     except OSError as exc:
-        raise CallbacksError(
-            f"{folder} cannot be written ({exc.strerror}): make it writable, or name another --folder"
-        ) from exc
+        raise CannotWrite(folder, exc) from exc

@@ -45,6 +45,7 @@ def test_a_second_run_in_its_folder_works_too_and_removes_only_what_is_its_own(t
     for row in ("callbacks sent", "duplicates", "delivered to 'log'", "quarantined", "dead letters of 'log'"):
         assert row in ended.stdout
     assert "It balances" in ended.stdout
+    assert ended.stderr.startswith("starting Redis, the web process and the workers\n")
     assert "callbacks acknowledged" in ended.stderr
     # Its Redis is durable.
     configuration = (folder / "redis" / "redis.conf").read_text()
@@ -78,6 +79,17 @@ def test_an_error_on_the_way_is_told_and_leaves_nothing_running(tmp_path: Path) 
     assert ended.returncode == 1
     assert "CALLBACKS_LOG_LEVEL" in ended.stderr
     assert_nothing_left(tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, problem in (("file/demo", "Not a directory"), ("x" * 300, "File name too long")):
+        ended = run("demo", "--folder", folder, cwd=tmp_path)
+
+        assert ended.returncode == 1
+        assert ended.stderr == (
+            f"Error: {folder} cannot be written ({problem}): make it writable, or name another --folder\n"
+        )
 
 
 def test_it_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:

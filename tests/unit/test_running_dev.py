@@ -106,6 +106,22 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
         pass
 
 
+def test_so_is_a_file_in_it_and_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    (folder / "redis").touch()
+
+    with (
+        pytest.raises(
+            CallbacksError, match=r"dev/redis/port cannot be written \(Not a directory\): make it writable, or"
+        ),
+        folder_lock.lock(folder, owner="dev"),
+    ):
+        (folder / "redis" / "port").touch()
+    with pytest.raises(FileNotFoundError), folder_lock.lock(folder, owner="dev"):
+        (tmp_path / "nothing" / "file").touch()
+
+
 @pytest.mark.parametrize("value", ["example.com", "ftp://example.com", "https://", "https://[x", "https://x/?q=1"])
 def test_a_public_url_must_be_one(value: str) -> None:
     result = CliRunner().invoke(dev.dev, ["--public-url", value])
