@@ -74,7 +74,39 @@ def answer(
 ) -> BodyAnswer:
     """Return the answer to `body`, posted to the URL of `kind` (None: the single URL) with these headers."""
     with _quiet():
-        return asyncio.run(_receive(body, headers, kind, max_body_bytes=max_body_bytes))
+        return asyncio.run(receive(body, headers, kind, max_body_bytes=max_body_bytes))
+
+
+async def receive(
+    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: wire.Kind | None, *, max_body_bytes: int
+) -> BodyAnswer:
+    """Do as `answer`, without the log kept off the terminal."""
+    store = _MemoryStore()
+    commit = GroupCommit(store)
+    receiver = CallbackReceiver(
+        kind,
+        addresses=AddressRules(allowed=ANY_NETWORK, trusted=()),
+        tokens=Tokens([Token(SOURCE, SOURCE)]),
+        commit=commit,
+        in_flight=InFlight(_IN_FLIGHT_BYTES),
+        max_body_bytes=max_body_bytes,
+        body_timeout_seconds=_BODY_TIMEOUT_SECONDS,
+    )
+    scope: Scope = {"client": None, "headers": headers, "path_params": {"token": SOURCE}}
+
+    async def receive_body() -> Message:
+        return {"type": "http.request", "body": body}
+
+    async def handle() -> Answer:
+        try:
+            return await receiver.handle(scope, receive_body)
+        except Refused as exc:
+            return exc.answer
+        finally:
+            commit.close()
+
+    answered, _ = await asyncio.gather(handle(), commit.run())
+    return BodyAnswer(answered.status, msgspec.json.decode(answered.body["body"]), store.entries)
 
 
 def read_records(answered: BodyAnswer) -> Iterator[ReadRecord]:
@@ -111,37 +143,6 @@ def _find_unreadable(event: Event) -> dict[str, Any]:
             if getattr(event, key) is None and event.raw.get(key) not in (None, ""):
                 found[key] = event.raw[key]
     return found
-
-
-async def _receive(
-    body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: wire.Kind | None, *, max_body_bytes: int
-) -> BodyAnswer:
-    store = _MemoryStore()
-    commit = GroupCommit(store)
-    receiver = CallbackReceiver(
-        kind,
-        addresses=AddressRules(allowed=ANY_NETWORK, trusted=()),
-        tokens=Tokens([Token(SOURCE, SOURCE)]),
-        commit=commit,
-        in_flight=InFlight(_IN_FLIGHT_BYTES),
-        max_body_bytes=max_body_bytes,
-        body_timeout_seconds=_BODY_TIMEOUT_SECONDS,
-    )
-    scope: Scope = {"client": None, "headers": headers, "path_params": {"token": SOURCE}}
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body}
-
-    async def handle() -> Answer:
-        try:
-            return await receiver.handle(scope, receive)
-        except Refused as exc:
-            return exc.answer
-        finally:
-            commit.close()
-
-    answered, _ = await asyncio.gather(handle(), commit.run())
-    return BodyAnswer(answered.status, msgspec.json.decode(answered.body["body"]), store.entries)
 
 
 class _MemoryStore:
