@@ -133,6 +133,9 @@ class ActivityLines:
             for result in results:
                 self._emit_later(result, now)
             return
+        # In the order of the handlers, not of their answers; a hidden one that failed comes last.
+        order = {name: index for index, name in enumerate(opened.wanted)}
+        results.sort(key=lambda result: order.get(result.handler, len(order)))
         words = [activity_text.describe_result(result) for result in results]
         if not self._is_flooded:
             words += [f"{name} {'paused' if self._is_paused(name) else '…'}" for name in opened.missing]

@@ -108,6 +108,7 @@ def _run(loaded: Settings, *, folder: Path, public_url: str | None, reloads: boo
             wait = partial(_wait_for_workers, feed, lines)
             if reloads:  # a file that is saved before would be loaded unchecked
                 wait(handlers)
+            click.echo(_describe_handlers(handlers, environment))
             print_urls(environment, public_url=public_url, url_file=url_file)
             reloader = Reloader(service, handlers, file=folder / _REPORT_FILE, wait=wait) if reloads else None
             _watch(service, feed, lines, reloader)
@@ -143,6 +144,12 @@ def _watch(service: Service, feed: ActivityFeed, lines: ActivityLines, reloader:
             click.echo(str(exc))
         if reloader is not None:
             reloader.reload_if_changed()
+
+
+def _describe_handlers(handlers: HandlersReport, environment: DevEnvironment) -> str:
+    names = [name for name in handlers.names if name not in environment.hidden_handlers]
+    own = "" if names != ["log"] else " (CALLBACKS_HANDLERS names yours)"
+    return f"Handlers: {', '.join(names)}{own}"
 
 
 def _is_paused(client: redis.Redis, handler: str) -> bool:

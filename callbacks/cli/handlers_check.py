@@ -55,10 +55,12 @@ def run(environment: Mapping[str, str], *, file: Path) -> HandlersReport:
         return HandlersReport((CheckResult("wrong", what, "A module must let its importer continue."),))
 
 
-def show(report: HandlersReport) -> None:
-    """Print what is wrong, and advice, as `callbacks check` does."""
+def show(report: HandlersReport, *, remedies: bool = True) -> None:
+    """Print what is wrong, and advice, as `callbacks check` does, with or without what to do about what is wrong."""
     for finding in report.findings:
-        if finding.state != "ok":
+        if finding.state == "wrong" and not remedies:
+            check.show(CheckResult(finding.state, finding.what))
+        elif finding.state != "ok":
             check.show(finding)
 
 
@@ -76,12 +78,17 @@ def main() -> None:
 
 
 def _code_folders(handlers: Sequence[Handler]) -> tuple[str, ...]:
-    """Return the folders of the packages and modules that have handlers, without installed ones and our own."""
+    """Return the folders of the packages and modules that have handlers, without installed ones and our own.
+
+    What is below the current folder stands for all of it.
+    """
     found: set[str] = set()
+    here = Path.cwd()
     for handler in handlers:
         name = handler.function.__module__.partition(".")[0]
         top = sys.modules.get(name)
         paths = [*getattr(top, "__path__", ())] or [str(Path(getattr(top, "__file__", None) or ".").parent)]
         if name not in own_packages.NAMES and not _LIBRARIES.intersection(Path(paths[0]).parts):
-            found.update(paths)
+            # A module in the current folder may use any other of the project, in whichever folder.
+            found.update(str(here) if Path(path).is_relative_to(here) else path for path in paths)
     return tuple(sorted(found))

@@ -53,7 +53,8 @@ class Reloader:
     def _reload(self, changed: list[Path]) -> None:
         click.echo(f"{describe_files(changed)} changed")
         report = handlers_check.run(self._service.environment, file=self._file)
-        handlers_check.show(report)
+        # It says that workers stop, and here they do not.
+        handlers_check.show(report, remedies=False)
         if not report.is_usable:
             click.echo("The workers continue with the code that they have, until you save a correction.")
             return

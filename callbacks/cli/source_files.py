@@ -1,14 +1,16 @@
 """Python files below some folders, and which of them have changed: read once a second, so that it needs no library."""
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
 # Where projects keep what is not their own code, beside folders whose names begin with a dot.
 _NOT_SOURCES: Final = frozenset(("__pycache__", "node_modules", "site-packages", "var"))
-# Far more than a project has. Reading the times of this number of files takes some 50 ms.
+# More than a project has, but not than a home folder has. Reading them takes some 50 ms.
 _MAX_FILES: Final = 5_000
+_MAX_FOLDERS: Final = 1_000
 
 _Version: TypeAlias = tuple[int, int, int]
 
@@ -48,11 +50,13 @@ def _read_versions(folders: Iterable[str]) -> dict[str, _Version]:
 
 
 def _list_files(folders: Iterable[str]) -> Iterator["os.DirEntry[str]"]:
-    """Yield the Python files, those of a folder before those below it."""
-    left = list(folders)
-    while left:
+    """Yield the Python files, those of a folder before those below it, of _MAX_FOLDERS folders."""
+    left = deque(folders)
+    for _ in range(_MAX_FOLDERS):
+        if not left:
+            return
         try:
-            entries = list(os.scandir(left.pop(0)))
+            entries = list(os.scandir(left.popleft()))
         except OSError:  # removed meanwhile, or not ours to read
             continue
         if any(entry.name == "pyvenv.cfg" for entry in entries):

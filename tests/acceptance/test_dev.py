@@ -110,9 +110,15 @@ def refund(event):
 def test_with_reload_changed_handlers_take_over_and_broken_ones_do_not(tmp_path: Path) -> None:
     module = tmp_path / "orders.py"
     module.write_text(FIRST)
-    with started(tmp_path, {"CALLBACKS_HANDLERS": "orders"}) as start:
-        dev = start("dev", "--reload", "--port", str(free_port()))
+    (tmp_path / "tokens").write_text("acme=the-token-of-acme")
+    # As for production.
+    (tmp_path / ".env").write_text("REDIS_URL=redis://127.0.0.1:1/0\nCALLBACKS_TOKENS_FILE=tokens\n")
+    with started(tmp_path, {"CALLBACKS_HANDLERS": "orders", "PORT": str(free_port())}) as start:
+        dev = start("dev", "--reload")
         url = url_in(dev)
+        assert url.endswith("/callbacks/the-token-of-acme")
+        assert "REDIS_URL (redis://127.0.0.1:1/0) is not used here" in dev.output
+        assert "Handlers: refund\n" in dev.output
         dev.wait_for_output(f"when a .py file changes in {tmp_path}")
 
         module.write_text("def refund(:\n")

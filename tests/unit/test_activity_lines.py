@@ -76,8 +76,8 @@ def test_an_event_is_one_line_with_the_outcome_at_each_handler() -> None:
     screen = Screen()
 
     assert screen.after(NewEvent(REPORT, ("refund", "audit"))) == []
-    assert screen.after(failed()) == []
-    assert screen.after(call("audit")) == [
+    assert screen.after(call("audit")) == []
+    assert screen.after(failed()) == [
         "13:57:12Z report 2333 UNDELIV VIBER → refund ✗ ValueError: no such order, again in 4 s, audit ✓ 3 ms"
     ]
     assert screen.after(seconds=60) == []
@@ -122,6 +122,10 @@ def test_a_hidden_handler_is_shown_only_when_it_fails() -> None:
 
     assert screen.after(NewEvent(REPORT, ("log",)), call("log")) == [
         "13:57:12Z report 2333 UNDELIV VIBER → no handler wants it"
+    ]
+    disk_full = failed(handler="log", error="OSError: disk full")
+    assert Screen(hidden=["log"]).after(NewEvent(REPORT, ("log", "refund")), disk_full, call()) == [
+        "13:57:12Z report 2333 UNDELIV VIBER → refund ✓ 3 ms, log ✗ OSError: disk full, again in 4 s"
     ]
     assert screen.after(call("log", outcome="dead", attempt=2, error="OSError: disk full")) == [
         "13:57:12Z report 2333 UNDELIV VIBER → log dead after 2 attempts: OSError: disk full"

@@ -67,6 +67,17 @@ def test_folders_that_are_added_are_as_they_are(sources: SourceFiles, tmp_path: 
     assert sources.find_changes() == [other / "a.py"]
 
 
+def test_it_reads_the_nearest_folders_of_a_tree_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callbacks.cli.source_files._MAX_FOLDERS", 2)
+    near, far = tmp_path / "a" / "near.py", tmp_path / "a" / "b" / "far.py"
+    far.parent.mkdir(parents=True)
+    sources = SourceFiles([str(tmp_path)])
+    near.touch()
+    far.touch()
+
+    assert sources.find_changes() == [near]
+
+
 def test_of_many_files_three_are_named() -> None:
     files = [Path(f"/shop/{name}.py") for name in "abcde"]
 
