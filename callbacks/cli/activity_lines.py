@@ -1,8 +1,8 @@
 """The lines of `callbacks dev`: one for each event, with what became of it at each handler.
 
 An event's line waits at most WAIT_SECONDS for its handlers; what becomes of it later, such as after a retry, has a line
-of its own. If more than MAX_LINES are due within a second, as in a campaign, the rest of that second is counted on one
-line, and so is each second after it, until fewer are due.
+of its own. In a campaign, after MAX_LINES at once, the rest is counted on one line a second, until no more than
+STEADY_LINES a second are due.
 """
 
 from collections import Counter, OrderedDict
@@ -20,7 +20,9 @@ from workers.activity import Activity, CallResult, EventLabel, NewEvent, PauseCh
 
 WAIT_SECONDS: Final = 1.0
 # The campaign that `callbacks dev` suggests stays below: 20 messages with two or three reports each.
-MAX_LINES: Final = 100
+MAX_LINES: Final = 200
+# As many as a person reads. That many more lines may be printed at once after each second.
+STEADY_LINES: Final = 10
 _WAIT: Final = timedelta(seconds=WAIT_SECONDS)
 _WINDOW: Final = timedelta(seconds=1)
 # Of 200 bytes each. The oldest are forgotten: a repeat of one is then timed by its mark in Redis.
@@ -66,6 +68,7 @@ class ActivityLines:
         self._lines: list[str] = []
         self._window_ends: datetime | None = None
         self._in_window = 0
+        self._lines_left = MAX_LINES
         self._is_flooded = False
         self._summary = _Summary()
 
@@ -94,7 +97,9 @@ class ActivityLines:
         if self._window_ends is None or now >= self._window_ends:
             if self._summary.events or self._summary.outcomes:
                 self._lines.append(f"{clock(now, now=now)} … {_format_summary(self._summary)}")
-            self._is_flooded = self._in_window > MAX_LINES
+            self._is_flooded = self._is_flooded and self._in_window > STEADY_LINES
+            if not self._is_flooded:
+                self._lines_left = min(MAX_LINES, self._lines_left + STEADY_LINES)
             self._in_window, self._window_ends, self._summary = 0, now + _WINDOW, _Summary()
         lines, self._lines = self._lines, []
         return lines
@@ -162,7 +167,8 @@ class ActivityLines:
     ) -> None:
         """Add a line, or count it."""
         self._in_window += 1
-        if not self._is_flooded and self._in_window <= MAX_LINES:
+        if not self._is_flooded and self._lines_left:
+            self._lines_left -= 1
             self._lines.append(f"{clock(moment, now=now)} {text}")
             return
         self._is_flooded = True

@@ -45,9 +45,9 @@ def load(*, port: int | None) -> Settings:
 
 def make(loaded: Settings, folder: Path) -> DevEnvironment:
     """Return the environment of the processes, with their files in `folder`. Raises NoPort."""
-    url = ports.local_url(loaded.host, loaded.port)
+    url = _local_url(loaded.host, loaded.port, "--port")
     ops_port = _ops_port(loaded, folder)
-    ops_url = ports.local_url(loaded.ops_host, ops_port)
+    ops_url = _local_url(loaded.ops_host, ops_port, "CALLBACKS_OPS_PORT")
     handlers = ",".join(dict.fromkeys((_OWN_HANDLER, *loaded.handlers)))
     variables = {
         "HOST": loaded.host,
@@ -82,6 +82,15 @@ def make(loaded: Settings, folder: Path) -> DevEnvironment:
 def is_redis_set() -> bool:
     """Return whether the user has set a Redis, which other commands then use."""
     return bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_URL_FILE"))
+
+
+def _local_url(host: str, port: int, option: str) -> str:
+    try:
+        return ports.local_url(host, port)
+    except ports.NoPort as exc:
+        if not exc.is_in_use:
+            raise
+        raise ports.NoPort(f"{exc}: end what uses it, or set another with {option}", is_in_use=True) from exc
 
 
 def _ops_port(loaded: Settings, folder: Path) -> int:

@@ -9,7 +9,7 @@ import pytest
 from click import unstyle
 
 from callbacks.cli import activity_text
-from callbacks.cli.activity_lines import MAX_LINES, WAIT_SECONDS, ActivityLines
+from callbacks.cli.activity_lines import MAX_LINES, STEADY_LINES, WAIT_SECONDS, ActivityLines
 from workers.activity import (
     Activity,
     CallResult,
@@ -217,7 +217,7 @@ def test_a_campaign_is_summed_up_each_second() -> None:
     lines = screen.after(*campaign(5000), repeat(), seconds=1)
 
     assert len(lines) == MAX_LINES + 1
-    assert lines[-1] == "13:57:13Z … 4,900 reports, 1 repeat → refund ✓ 4,899 ✗ 1 (ValueError: no such order)"
+    assert lines[-1] == "13:57:13Z … 4,800 reports, 1 repeat → refund ✓ 4,799 ✗ 1 (ValueError: no such order)"
 
     assert screen.after(*campaign(100), seconds=1) == [
         "13:57:14Z … 100 reports → refund ✓ 99 ✗ 1 (ValueError: no such order)"
@@ -229,10 +229,28 @@ def test_a_campaign_is_summed_up_each_second() -> None:
     ]
 
 
+def test_a_steady_stream_of_failures_is_summed_up_too() -> None:
+    screen = Screen()
+    lines = []
+    for second in range(20):
+        labels = [msgspec.structs.replace(REPORT, id=f"e{second}-{index}") for index in range(50)]
+        lines += screen.after(*(failed(event=label, attempt=2) for label in labels), seconds=1)
+
+    assert len(lines) < MAX_LINES + 200
+    assert "refund ✗ 50 (ValueError: no such order)" in lines[-1]
+
+
+def test_a_few_events_a_second_have_a_line_each_for_as_long_as_they_come() -> None:
+    screen = Screen()
+    for second in range(100):
+        labels = [msgspec.structs.replace(REPORT, id=f"e{second}-{index}") for index in range(STEADY_LINES)]
+        assert len(screen.after(*(failed(event=label, attempt=2) for label in labels), seconds=1)) == STEADY_LINES
+
+
 def test_retries_of_a_campaign_are_summed_up_too() -> None:
     screen = Screen()
     screen.after()
-    labels = [msgspec.structs.replace(REPORT, id=f"e{index}") for index in range(200)]
+    labels = [msgspec.structs.replace(REPORT, id=f"e{index}") for index in range(300)]
     lines = screen.after(*(failed(event=label, attempt=2) for label in labels), seconds=1)
 
     assert len(lines) == MAX_LINES + 1

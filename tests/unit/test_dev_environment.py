@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from callbacks.cli import dev, dev_environment
+from callbacks.cli import dev, dev_environment, ports
 from callbacks.cli.dev_environment import DevEnvironment
 from shared import settings
 from shared.errors import ConfigurationError
@@ -94,6 +94,18 @@ def test_port_0_is_a_free_one_that_is_printed(tmp_path: Path, monkeypatch: pytes
 
     assert environment.variables["PORT"] != "0"
     assert environment.url.endswith(f":{environment.variables['PORT']}")
+
+
+def test_a_port_that_is_in_use_ends_it_with_the_option_that_sets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with ports.listen("127.0.0.1", port):
+        with pytest.raises(ports.NoPort, match="end what uses it, or set another with --port"):
+            made(tmp_path, port=port)
+        monkeypatch.setenv("CALLBACKS_OPS_PORT", str(port))
+        with pytest.raises(ports.NoPort, match="or set another with CALLBACKS_OPS_PORT"):
+            made(tmp_path)
 
 
 @pytest.mark.parametrize(("given", "level"), [("", "WARNING"), ("info", "info"), ("DEBUG", "DEBUG")])
