@@ -133,10 +133,11 @@ class Service:
 
     def _wait_for(self, part: str, url: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not reach this machine
         while time.monotonic() < deadline:
             self.check()
             try:
-                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 # our own, of http
+                with direct.open(url, timeout=2):
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)
