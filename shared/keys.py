@@ -29,11 +29,12 @@
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so their prefix is the shortest.
 
-A job's hash (`rq:job:<id>`, RQ's) has seven fields of ours: `items`, how many records or events its data hold;
+A job's hash (`rq:job:<id>`, RQ's) has nine fields of ours: `items`, how many records or events its data hold;
 `progress`, how many of them are settled (see `shared.progress`); `settlement`, the name of the last settlement;
 `deaths`, how many workers died with it, and `failures`, how many of its runs failed, since it last made progress;
 `finished`, what its handler had finished beyond what is settled; `isolated`, if it runs with no other job, because a
-worker could not read it or a run with it failed. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) has one:
+worker could not read it or a run with it failed; and in a retry `error`, what its last attempt raised or said, masked,
+and `attempts`, how many its handler has. A run's hash (`rq:execution:<job id>:<run id>`, RQ's) has one:
 `stopping`, if its worker was asked to stop, so that its end does not count as a death.
 """
 

@@ -76,8 +76,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
     sign_in_refused     a sign-in failed: why= wrong_password or too_many_attempts, address=
     live_feed_refused   Redis does not let the operators' page listen to live events: error=
     operator_action_started
-                        an operator starts an action (replay, drop, pause, resume, purge, drain): id= who= by= what=
-                        where= chosen= number=
+                        an operator starts an action (replay, drop, retry, pause, resume, purge, drain, forget): id=
+                        who= by= what= where= chosen= number=
     operator_action_ended
                         an action was done, stopped, or failed: id= who= what= where= state= done= failed= why=
     bulk_action_interrupted

@@ -127,6 +127,24 @@ def list_scheduled(connection: Any, queue: str, first: int, last: int) -> list[s
     return list(map(as_text, connection.zrange(keys.rq_scheduled(queue), first, last)))
 
 
+def list_scheduled_after(
+    connection: Any, queue: str, after: tuple[float, str], *, limit: int
+) -> list[tuple[float, str]]:
+    """Return the first `limit` scheduled jobs after one, each with when it is due, in seconds since 1970."""
+    found: list[tuple[float, str]] = []
+    first = 0
+    while len(found) < limit:
+        # Jobs that are due at the same time are sorted by their ids.
+        read = connection.zrangebyscore(
+            keys.rq_scheduled(queue), repr(after[0]), "+inf", start=first, num=limit, withscores=True
+        )
+        found += (job for job in ((due, as_text(job_id)) for job_id, due in read) if job > after)
+        if len(read) < limit:
+            break
+        first += limit
+    return found[:limit]
+
+
 def list_claimed(connection: Any, queue: str) -> list[str]:
     """Return the ids of the jobs that a worker popped and has not started."""
     return list(map(as_text, connection.lrange(keys.rq_intermediate(queue), 0, -1)))

@@ -11,12 +11,12 @@ import msgspec
 from callbacks.cli import failure_options, terminal_text
 from callbacks.cli.command import Command, Group
 from callbacks.cli.failure_options import Wanted
+from callbacks.cli.numbers_option import Numbers, numbers_option, shown_number
 from shared.counted import counted
 from shared.did_you_mean import did_you_mean
 from workers.failures.failure import DeadLetter, DeadLetterSummary
 from workers.failures.failure_list import FailureList, dead_letters_of
 from workers.failures.store import FailureStore
-from workers.handlers.mask import mask_number
 
 
 @click.group(cls=Group)
@@ -27,12 +27,13 @@ def dead() -> None:
 @dead.command("list", cls=Command)
 @click.argument("handler", required=False)
 @failure_options.paging_options
+@numbers_option
 @failure_options.json_option
-def list_letters(*, handler: str | None, skip: int, limit: int, as_json: bool) -> None:
+def list_letters(*, handler: str | None, skip: int, limit: int, numbers: Numbers, as_json: bool) -> None:
     """List the dead letters of HANDLER.
 
-    Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, masked phone number
-    and error. Without HANDLER, list how many each handler has.
+    Oldest first; for each its id, when it was given up on, handler, attempts, message id, status, phone number and
+    error. Without HANDLER, list how many each handler has.
     """
     with failure_options.open_failures() as (store, *_):
         if handler is None:
@@ -40,10 +41,8 @@ def list_letters(*, handler: str | None, skip: int, limit: int, as_json: bool) -
             return
         _require_list(store, handler)
         for row in store.list_dead_letters(handler, skip=skip, limit=limit):
-            if as_json:
-                click.echo(msgspec.json.encode(_mask(row)))
-            else:
-                click.echo(_as_line(row))
+            shown = msgspec.structs.replace(row, number=shown_number(row.number, numbers))
+            click.echo(msgspec.json.encode(shown) if as_json else _as_line(shown))
         if not as_json:
             click.echo(f"{store.count(dead_letters_of(handler)):,} in total")
 
@@ -127,13 +126,9 @@ def drop(
         failure_options.run_on(failures, "drop", failure_list, selection, as_json=as_json)
 
 
-def _mask(row: DeadLetterSummary) -> DeadLetterSummary:
-    return msgspec.structs.replace(row, number=None if row.number is None else mask_number(row.number))
-
-
 def _as_line(row: DeadLetterSummary) -> str:
     status = "reply" if row.kind == "reply" else row.status or "-"
-    which = (row.message_id or "-", status, _mask(row).number or "-")
+    which = (row.message_id or "-", status, row.number or "-")
     texts = (row.id, row.died_at, row.handler, counted(row.attempts, "attempt"), *which, row.error)
     return "  ".join(map(terminal_text.short, texts))
 

@@ -35,6 +35,10 @@ _COMMANDS: Final = {
     ),
     "backfill": ("callbacks.cli.backfill:backfill", "Deliver past events to a new handler, from the tables of `sql`."),
     "dead": ("callbacks.cli.dead:dead", "List, show, replay or drop dead letters: events that a handler gave up on."),
+    "retries": (
+        "callbacks.cli.retries:retries",
+        "List events that failed and will be retried, or retry them now.",
+    ),
     "quarantine": (
         "callbacks.cli.quarantine:quarantine",
         "List, show, replay or drop callbacks that could not be read.",
@@ -61,7 +65,7 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
 _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
 # These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and these its database.
-_FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "tail", "top"))
+_FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "retries", "tail", "top"))
 _FIND_DATABASE_OF_DEV: Final = frozenset(("message", "messages", "stats"))
 
 

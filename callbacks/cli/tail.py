@@ -17,6 +17,7 @@ import redis
 from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import format_event
+from callbacks.cli.numbers_option import Numbers, numbers_option
 from shared import connections, live, settings
 from shared.events import Event
 from shared.live import FeedItem, FeedUnavailable, Idle, Listening, Omitted
@@ -35,9 +36,7 @@ Kind: TypeAlias = Literal["report", "reply"]
 @click.option("--source", "sources", multiple=True, help="Only events of the token of this name; may be repeated.")
 @click.option("--to", "number", metavar="NUMBER", default="", help="Only events to this number, and its replies.")
 @click.option("--count", "limit", type=click.IntRange(1), help="Stop after this many events.")
-@click.option(
-    "--numbers", type=click.Choice(["masked", "full"]), default="masked", show_default=True, help="Phone numbers."
-)
+@numbers_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line, as handlers write it.")
 def tail(
     *,
@@ -47,7 +46,7 @@ def tail(
     sources: tuple[str, ...],
     number: str,
     limit: int | None,
-    numbers: str,
+    numbers: Numbers,
     as_json: bool,
 ) -> None:
     """Show new events as they arrive, until Ctrl-C.

@@ -34,7 +34,9 @@ def test_each_alert_leads_to_its_section(alert: str, anchor: str) -> None:
     assert len(pages.section(PAGE, alert)) > 50
 
 
-@with_blocks(PAGE, "Many dead letters", "CallbacksQuarantineGrowing", "CallbacksAuditDifference")
+@with_blocks(
+    PAGE, "Many dead letters", "CallbacksHandlerRetrying", "CallbacksQuarantineGrowing", "CallbacksAuditDifference"
+)
 def test_each_command_runs(blocks: list[Block], redis_server: RedisServer, tmp_path: Path) -> None:
     environment = {"REDIS_URL": redis_server.url, "CALLBACKS_TOKENS": f"main={TOKEN}"}
     for command in (line for block in blocks for line in block.text.splitlines()):

@@ -13,7 +13,7 @@ def test_every_action_that_is_logged_is_in_a_table_and_every_one_in_a_table_is_l
     logged: set[str] = set()
     for package in ("callbacks", "ingest", "shared", "workers"):
         for path in (_REPOSITORY / package).rglob("*.py"):
-            logged |= set(re.findall(r"""(?:\baction=|failed\[")([a-z_]+)""", _code(path)))
+            logged |= set(re.findall(r"""(?:\baction=|failed\(")([a-z_]+)""", _code(path)))
     tables = (ingest.log.__doc__ or "") + (shared.logs.__doc__ or "")
 
     documented = set(

@@ -1,12 +1,11 @@
 """What becomes of the events of one handler, for `callbacks dev`; see `workers.activity`."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from shared.events import Event
 from workers.activity import ActivityPublisher, CallResult, EventLabel, PauseChanged
 from workers.declaration import Handler
-from workers.deliver.error_text import error_text
 from workers.deliver.retries import ScheduledRetry
 from workers.deliver.run import EventOutcome
 from workers.runtime.outcome import InternalError, Outcome, Rejected
@@ -21,7 +20,7 @@ class DeliveryActivity:
         self._handler = handler
         # How long the call of the event at this position of the run took.
         self._call_ms: dict[int, float] = {}
-        self._decided: list[tuple[EventOutcome, NewFailure | ScheduledRetry | None]] = []
+        self._decided: list[tuple[EventOutcome, NewFailure | ScheduledRetry | None, str]] = []
 
     def timed(self, calls: Iterator[Sequence[tuple[int, Outcome]]]) -> Iterator[Sequence[tuple[int, Outcome]]]:
         """Yield the same outcomes, and measure how long the call of each took, unless calls may overlap."""
@@ -38,20 +37,18 @@ class DeliveryActivity:
         """Begin a settlement. What was decided before, and not published, was not settled."""
         self._decided.clear()
 
-    def add(self, ended: EventOutcome, decided: NewFailure | ScheduledRetry | None) -> None:
-        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered."""
-        self._decided.append((ended, decided))
+    def add(self, ended: EventOutcome, decided: NewFailure | ScheduledRetry | None, error: str) -> None:
+        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered.
 
-    def publish(self, quotable: Callable[[EventOutcome], Sequence[Event]]) -> None:
-        """Publish the settlement; `quotable` returns the events of which an outcome's error may say something."""
+        `error` is the masked text of its error.
+        """
+        self._decided.append((ended, decided, error))
+
+    def publish(self) -> None:
+        """Publish the settlement."""
         decided, self._decided = self._decided, []
-        # The events of a batch share the error of its call.
-        texts: dict[Outcome, str] = {}
-        for ended, _ in decided:
-            if ended.outcome not in texts:
-                texts[ended.outcome] = error_text(ended.outcome, quotable(ended))
         self._publisher.publish(
-            self._result(ended, became, texts[ended.outcome]) for ended, became in decided if ended.event is not None
+            self._result(ended, became, error) for ended, became, error in decided if ended.event is not None
         )
 
     def publish_pause(self, *, is_paused: bool, seconds: float, reason: str = "") -> None:

@@ -49,7 +49,7 @@ def masked_line(text: str, events: Iterable[Event] = ()) -> str:
         if isinstance(event, ReplyEvent) and event.text:
             # As it is, and as repr() writes it, in an exception like KeyError.
             quoted |= {_one_line(form).replace('"', "'") for form in (event.text, repr(event.text)[1:-1])}
-    line = _URL_SECRETS.sub(_MASK, _mask_texts(line, quoted))
+    line = _URL_SECRETS.sub(_MASK, _mask_texts(line, quoted) if quoted else line)
     for pattern in (_INTERNATIONAL, _DIGITS, *_patterns(line, numbers)):
         line = pattern.sub(lambda match: mask_number(match[0]), line)
     return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"

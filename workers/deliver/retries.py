@@ -3,11 +3,12 @@
 1. Attempt: `RetryPolicy.decide`. A handler that returns has the event. If it raises, the event is retried while
    attempts of the handler's `attempts` are left; after the last one, or after Reject, it becomes a dead letter.
 2. Backoff: `backoff_seconds`, unless the handler raised Retry with a time of its own.
-3. Scheduling: a retry is a job of one event, with the number of its attempt and the status "scheduled"
-   (`_retry_job`). The step that settles the failed attempt (`settle.lua`) writes the job and enters it, by the time it
-   is due, in RQ's registry of scheduled jobs of the handler's queue (`keys.rq_scheduled`).
+3. Scheduling: a retry is a job of one event, with the number of its attempt, the masked text of its last error and
+   the status "scheduled" (`_retry_job`). The step that settles the failed attempt (`settle.lua`) writes the job and
+   enters it, by the time it is due, in RQ's registry of scheduled jobs of the handler's queue (`keys.rq_scheduled`).
 4. Promotion: a supervisor's maintenance calls `JobTransitions.promote_due` (`workers/runtime/job_transitions.py`,
-   `promote.lua`), which moves the jobs that are due to the end of the queue. So no worker waits for a retry.
+   `promote.lua`), which moves the jobs that are due to the end of the queue. So no worker waits for a retry. An
+   operator promotes them earlier (`workers/admin/scheduled_retries.py`); they keep their attempt.
 
 A job that fails as a whole by an error of this service is another matter: see `workers/failures/failed_jobs.py`.
 """
@@ -59,8 +60,8 @@ class RetryPolicy:
         self._handler = handler
         self._encode = encode
 
-    def decide(self, ended: EventOutcome) -> NewFailure | ScheduledRetry | None:
-        """Return the event's dead letter or its retry; None if it is delivered."""
+    def decide(self, ended: EventOutcome, *, error: str) -> NewFailure | ScheduledRetry | None:
+        """Return the event's dead letter or its retry, which carries `error`; None if it is delivered."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
             return dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt)
@@ -70,15 +71,17 @@ class RetryPolicy:
             return dead_letters.from_event(name, event, attempt, outcome)
         asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None
         seconds = backoff_seconds(attempt) if asked is None else asked
-        return _retry_job(name, self._encode(event), attempt + 1, seconds)
+        return self._retry_job(self._encode(event), attempt + 1, seconds, error)
 
-
-def _retry_job(handler: str, encoded: bytes, attempt: int, after_seconds: float) -> ScheduledRetry:
-    fields = queues.delivery_job(
-        handler,
-        [encoded],
-        attempt=attempt,
-        status=JobStatus.SCHEDULED,
-        description=f"1 event for {handler}, attempt {attempt}",
-    )
-    return ScheduledRetry(queues.new_job_id(), time.time() + after_seconds, fields)
+    def _retry_job(self, encoded: bytes, attempt: int, after_seconds: float, error: str) -> ScheduledRetry:
+        name = self._handler.name
+        fields = queues.delivery_job(
+            name,
+            [encoded],
+            attempt=attempt,
+            status=JobStatus.SCHEDULED,
+            description=f"1 event for {name}, attempt {attempt}",
+        )
+        # For people: `callbacks retries list` shows it without asking the handler. Some 100 bytes.
+        fields |= {"error": error, "attempts": self._handler.attempts}
+        return ScheduledRetry(queues.new_job_id(), time.time() + after_seconds, fields)

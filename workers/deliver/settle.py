@@ -10,7 +10,7 @@ unavailable, and a second call after a lost answer changes nothing.
 import logging
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
@@ -30,7 +30,7 @@ from workers.deliver.run import EventOutcome, Run
 from workers.runtime import outcome as outcomes
 from workers.runtime import redis_retry, scripts
 from workers.runtime.completion_journal import CompletionJournal
-from workers.runtime.outcome import Failed, InternalError, Outcome
+from workers.runtime.outcome import Done, Failed, InternalError, Outcome
 from workers.runtime.redis_retry import never_stopping, retry_while_unavailable
 from workers.runtime.run_errors import SettlementFailed, StaleRun
 from workers.runtime.settlement import (
@@ -120,12 +120,23 @@ class SettleStep:
 
 
 class _Decisions(Struct):
-    """What one settlement writes. `failed`: the events that failed, by the action and the cause of their log line."""
+    """What one settlement writes.
+
+    `failed`: how many events failed, by the action and the cause of their log line; `errors`: the text of its error.
+    """
 
     counts: Counter[str]
-    failed: dict[tuple[str, str], list[EventOutcome]]
+    failed: Counter[tuple[str, str]]
+    errors: dict[tuple[str, str], str]
     dead: list[NewFailure]
     later: list[ScheduledRetry]
+
+    def add_failed(self, action: str, outcome: Outcome, error: str) -> None:
+        """Count an event that failed, for its log line."""
+        line = (action, outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower())
+        self.failed[line] += 1
+        # Failures are settled at once, so that several have one text: that of the call that they shared.
+        self.errors.setdefault(line, error)
 
 
 class Settler:
@@ -176,7 +187,7 @@ class Settler:
             run.mark_settled(ended)
             asked, change = change, NO_CHANGE
             run.probe.observe_settlement(is_paused=settled.is_paused)
-            self._report(decisions, run)
+            self._report(decisions)
             self._log_pause(settled, asked, run)
         if stuck:
             raise stuck[0]
@@ -193,7 +204,7 @@ class Settler:
         return [[msgspec.structs.replace(ended[0], outcome=failed_event(error, handler=self._handler.name))]]
 
     def _write(self, run: Run, ended: Sequence[EventOutcome], change: PauseChange) -> tuple[_Decisions, SettleResult]:
-        decisions = self._decide(ended)
+        decisions = self._decide(run, ended)
         settled = self._settle_step.settle(
             run_id=run.job_id,
             handler=self._handler.name,
@@ -205,49 +216,51 @@ class Settler:
         )
         return decisions, settled
 
-    def _decide(self, ended: Sequence[EventOutcome]) -> _Decisions:
+    def _decide(self, run: Run, ended: Sequence[EventOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
-        counts: Counter[str] = Counter()
-        failed: defaultdict[tuple[str, str], list[EventOutcome]] = defaultdict(list)
-        dead: list[NewFailure] = []
-        later: list[ScheduledRetry] = []
+        decisions = _Decisions(Counter(), Counter(), {}, [], [])
+        texts: dict[Outcome, str] = {}
         activity = self._activity
         if activity is not None:
             activity.begin()
         for one in ended:
-            decided = self._policy.decide(one)
+            error = "" if isinstance(one.outcome, Done) else self._error_text(run, one, texts)
+            decided = self._policy.decide(one, error=error)
             if activity is not None:
-                activity.add(one, decided)
+                activity.add(one, decided, error)
             if isinstance(decided, ScheduledRetry):
-                failed["event_retried", _cause(one.outcome)].append(one)
-                later.append(decided)
+                decisions.add_failed("event_retried", one.outcome, error)
+                decisions.later.append(decided)
             elif decided is not None:
                 # The step counts it as dead, or as dropped if it replaces a dead letter of the same event.
-                failed["event_dead", _cause(one.outcome)].append(one)
-                dead.append(decided)
+                decisions.add_failed("event_dead", one.outcome, error)
+                decisions.dead.append(decided)
             elif one.event is not None:
-                counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
-        return _Decisions(counts, failed, dead, later)
+                decisions.counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
+        return decisions
 
-    def _report(self, decisions: _Decisions, run: Run) -> None:
+    def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
+        """Return the masked text of an event's error; `texts` are those of other outcomes of the same settlement.
+
+        It may quote the events that the call was made with: in a batch, all of the run. The events of a batch share the
+        outcome of their call, so its text is made once.
+        """
+        if not self._handler.batch:
+            return error_text(ended.outcome, [] if ended.event is None else [ended.event])
+        if ended.outcome not in texts:
+            texts[ended.outcome] = error_text(ended.outcome, run.events)
+        return texts[ended.outcome]
+
+    def _report(self, decisions: _Decisions) -> None:
         for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
         if self._activity is not None:  # it says the same, and more
-            self._activity.publish(lambda one: self._quotable(run, one))
+            self._activity.publish()
             return
-        for (action, cause), ended in decisions.failed.items():
-            # Failures are settled at once, so that several have one text: that of the call that they shared.
-            text = error_text(ended[0].outcome, self._quotable(run, ended[0]))
+        for (action, cause), number in decisions.failed.items():
+            text = decisions.errors[action, cause]
             error = f' error="{text}"' if text else ""
-            log.warning(
-                "action=%s handler=%s events=%d cause=%s%s", action, self._handler.name, len(ended), cause, error
-            )
-
-    def _quotable(self, run: Run, ended: EventOutcome) -> Sequence[events.Event]:
-        """Return the events of which the error of this one may say something: those that the call was made with."""
-        if self._handler.batch:
-            return run.events
-        return [] if ended.event is None else [ended.event]
+            log.warning("action=%s handler=%s events=%d cause=%s%s", action, self._handler.name, number, cause, error)
 
     def _log_pause(self, settled: SettleResult, asked: PauseChange, run: Run) -> None:
         if not settled.change:
@@ -261,7 +274,3 @@ class Settler:
             log.warning("action=handler_paused handler=%s seconds=%.0f by=%s%s", name, seconds, asked.by, error)
         else:
             log.info("action=handler_resumed handler=%s seconds=%.0f", name, seconds)
-
-
-def _cause(outcome: Outcome) -> str:
-    return outcome.cause if isinstance(outcome, Failed) else type(outcome).__name__.lower()

@@ -9,6 +9,7 @@ from msgspec import Struct
 from shared import events, wire
 from shared.errors import CallbacksError
 from shared.stored_times import stored_ms, stored_time
+from workers.failures.event_summary import summarize
 
 
 class FailureNotFound(CallbacksError):
@@ -51,7 +52,7 @@ class DeadLetterRow(Struct, frozen=True, kw_only=True):
 class DeadLetterSummary(DeadLetterRow, frozen=True, kw_only=True):
     """A dead letter with what says which event it is; all None if its event cannot be read.
 
-    `status` is that of a report, `number` the phone number of the message's recipient or of the reply's sender.
+    The fields are those of `event_summary.EventSummary`.
     """
 
     kind: str | None = None
@@ -104,13 +105,7 @@ def parse_dead_letter_summary(handler: str, event_id: str, values: Sequence[byte
         (event,) = events.decode(b"[%s]" % fields["event"])
     except msgspec.DecodeError:
         return DeadLetterSummary(**row)
-    if isinstance(event, events.ReplyEvent):
-        return DeadLetterSummary(
-            **row, kind=event.kind, message_id=event.reply_message_id or event.req_uuid, number=event.sender
-        )
-    return DeadLetterSummary(
-        **row, kind=event.kind, message_id=event.message_id, status=event.status, number=event.recipient
-    )
+    return DeadLetterSummary(**row, **summarize(event))
 
 
 def parse_dead_letter(handler: str, event_id: str, values: Sequence[bytes]) -> DeadLetter:

@@ -44,7 +44,8 @@ class JobTransitions:
         self._replace = connection.register_script(
             scripts.load(*fragments, "arguments", "settlement", "enqueue", "replace")
         )
-        self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote"))
+        self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote"))
+        self._promote_now = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote_now"))
         self._renew = connection.register_script(scripts.load("allow_oom", "renew"))
         self._requeue_orphan = connection.register_script(scripts.load(*fragments, "requeue_orphan"))
 
@@ -185,6 +186,11 @@ class JobTransitions:
         """Move the jobs that are due, at most `limit`, from the registry of scheduled jobs to the queue."""
         registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
         self._promote(keys=[registry, queue], args=[time.time(), limit, keys.job("")])
+
+    def promote(self, job_ids: Sequence[str]) -> int:
+        """Move scheduled jobs to the queue though they are not due, in one step; return how many were scheduled."""
+        registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
+        return int(self._promote_now(keys=[registry, queue], args=[keys.job(""), *job_ids]))
 
     def requeue_orphan(self, job_id: str) -> bool:
         """Put a job that was popped and not started back to the front; return whether it was still in that state."""

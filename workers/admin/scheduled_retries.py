@@ -1,0 +1,316 @@
+"""The scheduled retries of all handlers: events that failed and wait for their next attempt. Listed, found, promoted.
+
+They are read from RQ's registries of scheduled jobs, the first to be due first, a bounded page at a time, with a cursor
+for the next page. A retry is mostly a job of one event (`workers/deliver/retries.py`). A job of several is one with
+which this service failed as a whole (`workers/runtime/requeue.lua`); it is one retry too.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+import redis
+from msgspec import Struct
+from rq.utils import as_text
+
+from shared import events, keys, progress, queue_jobs, queues
+from shared.counted import counted
+from shared.stored_times import stored_time
+from workers.admin import handler_states
+from workers.failures import event_summary
+from workers.runtime.job_transitions import JobTransitions
+
+# How many retries are read for one page when hardly any matches: about ten round trips.
+MAX_SCANNED: Final = 5000
+# Redis does nothing else while a script promotes as many: about 2 ms.
+JOBS_PER_STEP: Final = 500
+# Of jobs, read at once with their data; a single job may be larger.
+_ROWS_PER_READ: Final = 100
+_BYTES_PER_READ: Final = 2 << 20
+_FIELDS: Final = ("error", "attempts", "failures", "created_at")
+# Of an event: by any of them a retry is found.
+_IDS: Final = ("id", "message_id", "client_message_id", "reply_message_id", "orig_message_id", "req_uuid")
+
+
+class RetryCursor(Struct, frozen=True, order=True):
+    """A position in the order of all retries: when one is due, in seconds since 1970, and the id of its job."""
+
+    due_seconds: float = 0.0
+    job_id: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the cursor that `text` stands for. Raises ValueError."""
+        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)-([0-9a-f]{1,64})", text)
+        if found is None:
+            raise ValueError("not a cursor")
+        return cls(float(found[1]), found[2])
+
+    @property
+    def text(self) -> str:
+        """The cursor as a form or a URL carries it."""
+        return f"{self.due_seconds!r}-{self.job_id}"
+
+
+class Member(NamedTuple):
+    """A retry as the registry of its handler has it, in the order in which they are due."""
+
+    cursor: RetryCursor
+    handler: str
+
+
+class RetryFilter(Struct, frozen=True, kw_only=True):
+    """Which retries match; what is empty matches all.
+
+    `error` is a text that the error contains, in any case. `event_ids`: it has one of these events. `message` is any id
+    of its event, or of the message or reply that the event is about. `created_until`: it was scheduled until then, as
+    `queues.job_time` writes times.
+    """
+
+    handler: str = ""
+    error: str = ""
+    event_ids: tuple[str, ...] = ()
+    message: str = ""
+    created_until: str = ""
+
+    @property
+    def reads_events(self) -> bool:
+        """Whether an event has to be read to know whether it matches."""
+        return bool(self.event_ids or self.message)
+
+    def matches(self, event: events.Event) -> bool:
+        """Return whether an event has the ids."""
+        if self.event_ids and event.id not in self.event_ids:
+            return False
+        return not self.message or any(getattr(event, name, None) == self.message for name in _IDS)
+
+
+class RetryRow(Struct, frozen=True, kw_only=True):
+    """A retry as a list shows it: an event, its last error, which attempt is due, of how many, and when.
+
+    `id` is the event's; it and what follows is None if a newer release wrote the event. `attempts` is None if this is
+    not known. `events` is how many are left in its job; the first that matches is shown.
+    """
+
+    handler: str
+    job_id: str
+    next_at: datetime
+    error: str
+    attempt: int | None = None
+    attempts: int | None = None
+    events: int = 1
+    id: str | None = None
+    kind: str | None = None
+    message_id: str | None = None
+    status: str | None = None
+    number: str | None = None
+
+
+class RetryPage(Struct, frozen=True):
+    """The rows of a page, the cursor of the next one, None at the end, and how many retries were read for it."""
+
+    rows: tuple[RetryRow, ...]
+    next_cursor: RetryCursor | None
+    scanned: int
+
+
+class ScheduledRetries:
+    """The retries over one connection. Every method may raise redis.RedisError."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        # Any, as redis-py types replies as bytes or str, and here they are always bytes.
+        self._connection: Any = connection
+
+    def count(self) -> dict[str, int]:
+        """Return how many retries each handler has, without handlers that have none."""
+        names = handler_states.known_names(self._connection)
+        with self._connection.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(keys.rq_scheduled(queues.delivery_queue(name)))
+            sizes = pipe.execute()
+        return {name: size for name, size in zip(names, sizes, strict=True) if size}
+
+    def read_page(
+        self,
+        wanted: RetryFilter,
+        *,
+        after: RetryCursor | None = None,
+        limit: int,
+        max_scanned: int = MAX_SCANNED,
+    ) -> RetryPage:
+        """Return matching rows after a cursor: `limit` of them, or those among the next `max_scanned` retries."""
+        handlers = self._handlers(wanted)
+        found: list[tuple[RetryCursor, RetryRow]] = []
+        cursor, scanned = after or RetryCursor(), 0
+        while scanned < max_scanned:
+            members = self._read_members(handlers, cursor)
+            for member, row in self._read_rows(wanted, members):
+                # One more than fits on the page: it says that there is a next page.
+                if len(found) == limit:
+                    return RetryPage(tuple(row for _, row in found), found[-1][0], scanned + len(members))
+                found.append((member.cursor, row))
+            scanned += len(members)
+            if len(members) < JOBS_PER_STEP:
+                return RetryPage(tuple(row for _, row in found), None, scanned)
+            cursor = members[-1].cursor
+        return RetryPage(tuple(row for _, row in found), cursor, scanned)
+
+    def read_named(self, job_ids: Sequence[str]) -> list[RetryRow]:
+        """Return the rows of the retries with these jobs, without those that are no longer scheduled."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "origin")
+            origins = [as_text(origin or b"") for origin in pipe.execute()]
+        prefix = queues.delivery_queue("")
+        named = [(job_id, queue) for job_id, queue in zip(job_ids, origins, strict=True) if queue.startswith(prefix)]
+        with self._connection.pipeline(transaction=False) as pipe:
+            for job_id, queue in named:
+                pipe.zscore(keys.rq_scheduled(queue), job_id)
+            scores = pipe.execute()
+        members = [
+            Member(RetryCursor(score, job_id), queue.removeprefix(prefix))
+            for (job_id, queue), score in zip(named, scores, strict=True)
+            if score is not None
+        ]
+        return [row for _, row in self._read_rows(RetryFilter(), members)]
+
+    def iterate(self, wanted: RetryFilter, *, skip: int = 0) -> Iterator[RetryRow]:
+        """Yield all matching rows without the first `skip`; read while it is iterated."""
+        # Without a condition on their content, those that are skipped are not read.
+        unread = 0 if wanted.error or wanted.reads_events else skip
+        yield from islice(self._iterate_rows(wanted, unread), skip - unread, None)
+
+    def find(self, wanted: RetryFilter, *, after: RetryCursor | None = None) -> tuple[list[Member], RetryCursor | None]:
+        """Return those of the next JOBS_PER_STEP retries that match, and the cursor of the next ones, None at the end.
+
+        Of them only what the filter asks for is read.
+        """
+        members = self._read_members(self._handlers(wanted), after or RetryCursor())
+        if wanted.reads_events:
+            matching = [member for member, _ in self._read_rows(wanted, members)]
+        else:
+            matching = [member for member, _ in self._select(wanted, members)]
+        return matching, members[-1].cursor if len(members) == JOBS_PER_STEP else None
+
+    def promote(self, retries: Iterable[tuple[str, str]]) -> int:
+        """Move retries, each a handler and the id of a job, to their queues now; return how many were moved.
+
+        Those of one handler are moved together. One that is no longer scheduled stays what it is.
+        """
+        by_handler: defaultdict[str, list[str]] = defaultdict(list)
+        for handler, job_id in retries:
+            by_handler[handler].append(job_id)
+        return sum(
+            JobTransitions(queues.delivery_queue(handler), connection=self._connection).promote(job_ids)
+            for handler, job_ids in by_handler.items()
+        )
+
+    def _handlers(self, wanted: RetryFilter) -> list[str]:
+        return [wanted.handler] if wanted.handler else list(self.count())
+
+    def _read_members(self, handlers: Sequence[str], after: RetryCursor) -> list[Member]:
+        """Return the next JOBS_PER_STEP retries of these handlers after a cursor."""
+        found = (
+            Member(RetryCursor(due, job_id), handler)
+            for handler in handlers
+            for due, job_id in queue_jobs.list_scheduled_after(
+                self._connection,
+                queues.delivery_queue(handler),
+                (after.due_seconds, after.job_id),
+                limit=JOBS_PER_STEP,
+            )
+        )
+        return sorted(found)[:JOBS_PER_STEP]
+
+    def _iterate_rows(self, wanted: RetryFilter, unread: int) -> Iterator[RetryRow]:
+        handlers = self._handlers(wanted)
+        cursor = RetryCursor()
+        while True:
+            members = self._read_members(handlers, cursor)
+            for _, row in self._read_rows(wanted, members[unread:]):
+                yield row
+            unread = max(unread - len(members), 0)
+            if len(members) < JOBS_PER_STEP:
+                return
+            cursor = members[-1].cursor
+
+    def _select(self, wanted: RetryFilter, members: Sequence[Member]) -> Iterator[tuple[Member, Sequence[Any]]]:
+        """Yield the members that match as far as is known without their events, each with the values of _FIELDS."""
+        error = wanted.error.casefold()
+        with self._connection.pipeline(transaction=False) as pipe:
+            for member in members:
+                pipe.hmget(keys.job(member.cursor.job_id), _FIELDS)
+            reply = pipe.execute()
+        for member, values in zip(members, reply, strict=True):
+            *_, created_at = values
+            if created_at is None:
+                continue  # deleted by hand
+            if wanted.created_until and as_text(created_at) > wanted.created_until:
+                continue
+            if error in _error(values).casefold():
+                yield member, values
+
+    def _read_rows(self, wanted: RetryFilter, members: Sequence[Member]) -> Iterator[tuple[Member, RetryRow]]:
+        """Yield the members that match, each with its row; what they hold is read in batches of bounded size."""
+        selected = dict(self._select(wanted, members))
+        ids = [member.cursor.job_id for member in selected]
+        rest = list(selected.items())
+        while rest:
+            batch = rest[: len(queue_jobs.limit_by_bytes(self._connection, ids[:_ROWS_PER_READ], _BYTES_PER_READ)) or 1]
+            rest, ids = rest[len(batch) :], ids[len(batch) :]
+            with self._connection.pipeline(transaction=False) as pipe:
+                for member, _ in batch:
+                    pipe.hmget(keys.job(member.cursor.job_id), "data", "progress")
+                reply = pipe.execute()
+            for (member, values), (data, settled) in zip(batch, reply, strict=True):
+                if data is not None and (row := _row(wanted, member, values, data, settled)) is not None:
+                    yield member, row
+
+
+def retries_where(handler: str) -> str:
+    """Return the name of the retries of a handler, or of all, in the action log."""
+    return f"retries:{handler}" if handler else "retries"
+
+
+def describe_retries(wanted: RetryFilter) -> str:
+    """Return which retries a filter matches, in words, without the text and the id that were searched for."""
+    parts = ["of one message"] if wanted.message else []
+    if wanted.error:
+        parts.append(f"whose error contains a text of {counted(len(wanted.error), 'character')}")
+    return " ".join(["all", *parts])
+
+
+def _error(values: Sequence[bytes | None]) -> str:
+    error, _, failures, _ = values
+    if error is None and failures is not None:
+        return f"{counted(int(failures), 'run')} of its job failed in this service: see action=job_failed in its log"
+    return (error or b"").decode(errors="replace")
+
+
+def _row(
+    wanted: RetryFilter, member: Member, values: Sequence[bytes | None], data: bytes, settled: bytes | None
+) -> RetryRow | None:
+    """Return the row of a retry, None if it does not have one of the ids."""
+    row = RetryRow(
+        handler=member.handler,
+        job_id=member.cursor.job_id,
+        next_at=stored_time(member.cursor.due_seconds * 1000),
+        error=_error(values),
+        attempts=None if values[1] is None else int(values[1]),
+    )
+    try:
+        _, _, attempt, arrays = queues.parse_arguments(data)
+        done = progress.parse(as_text(settled or progress.NOTHING))
+        left = events.from_arrays([array for position, array in enumerate(arrays) if position not in done])
+    except (msgspec.MsgspecError, ValueError):
+        return None if wanted.reads_events else row  # written by a newer release
+    shown = next(filter(wanted.matches, left), None)
+    if shown is None:
+        return None
+    return msgspec.structs.replace(
+        row, id=shown.id, attempt=attempt, events=len(left), **event_summary.summarize(shown)
+    )
