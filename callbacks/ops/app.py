@@ -25,7 +25,7 @@ from callbacks.ops.access.sessions import SessionSigner, request_session
 from callbacks.ops.access_middleware import AccessMiddleware
 from callbacks.ops.html import assets
 from callbacks.ops.html.renderer import render_notice, render_page
-from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine
+from callbacks.ops.pages import actions, dead_letters, handlers, live, messages, now, quarantine, retries
 from callbacks.ops.pages.bulk_actions import BulkActionRunner
 from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
@@ -75,6 +75,7 @@ def create_app(settings: Settings) -> Starlette:
             *live.routes(live_feed, streams),
             *SignInPages(**access).routes(),
             *messages.routes(client, settings),
+            *retries.routes(client, bulk_actions=bulk_actions),
             *dead_letters.routes(client, settings, bulk_actions=bulk_actions),
             *handlers.routes(client, settings),
             *quarantine.routes(client, settings, bulk_actions=bulk_actions),

@@ -6,21 +6,23 @@ from contextlib import closing
 import pytest
 import redis
 
-from shared import connections, keys
+from shared import connections, keys, queues
 from tests.deploy.redis_rights import BULK_ACTION_RIGHTS, denied, url, without
 from tests.integration.failures.failure_lists import die, ids, quarantined, refusing
 from tests.integration.harness import RECEIVED_MS, Harness
+from tests.integration.scripted_handlers import accept_and_expand, fail_for, script, single
 from tests.redis_server import RedisServer
 from workers.admin import bulk_action
 from workers.admin.action_log import Action, ActionLog
-from workers.admin.bulk_action import BulkActions, RemainingWork, Task
+from workers.admin.bulk_action import BulkActions, RemainingRetries, RemainingWork, Task
+from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.failures.cursor import Cursor
 from workers.runtime import pause
 
 
 @pytest.fixture
 def harness(restricted_redis: RedisServer) -> Iterator[Harness]:
-    harness = Harness(restricted_redis.url, refusing)
+    harness = Harness(restricted_redis.url, refusing, single)
     with closing(harness.connection):
         yield harness
 
@@ -34,6 +36,14 @@ def run_every_action(harness: Harness, url: str) -> None:
         for handler in (None, "refusing"):
             for task in ("replay", "drop"):
                 run_action(client, task, handler)
+        accept_and_expand(harness, "5", "6")
+        script.act = fail_for("5", "6")
+        harness.deliver(single)
+        (first, _) = (row.job_id for row in ScheduledRetries(client).iterate(RetryFilter()))
+        for work in (RemainingRetries(job_ids=(first,)), RemainingRetries(cursor=RetryCursor())):
+            action = Action(who="anna", by="page", what="retry", where="retries")
+            bulk_actions = BulkActions(client)
+            bulk_actions.run(bulk_actions.start(action, work), is_stopping=bool)
         for what in ("pause", "resume"):
             with ActionLog(client).record(Action(who="anna", by="page", what=what, where="handler:refusing")):
                 pause.pause(client, "refusing") if what == "pause" else pause.resume(client, "refusing")
@@ -45,6 +55,7 @@ def run_every_action(harness: Harness, url: str) -> None:
         )
         bulk_actions.stop(one)
         bulk_actions.run(bulk_actions.resume(one, "berta"), is_stopping=bool)
+    assert len(harness.waiting_jobs(queues.delivery_queue("single"))) == 2
     assert ids(harness, keys.QUARANTINE) == ids(harness, keys.dead("refusing")) == []
     assert harness.audit().balances
 

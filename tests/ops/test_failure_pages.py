@@ -32,6 +32,8 @@ def test_everybody_can_use_each_page(service: Service, window: Opened, size: tup
             pass
         stopped = half_done(client)
     for name, path in {
+        "retries": "/retries",
+        "retries filtered to nothing": "/retries?error=nothing+like+it",
         "dead letters": "/dead-letters",
         "dead letters of crm": "/dead-letters/crm",
         "dead letter": f"/dead-letters/crm/{dead}",
@@ -44,6 +46,11 @@ def test_everybody_can_use_each_page(service: Service, window: Opened, size: tup
         "not there": "/quarantine/0badc0de",
     }.items():
         assert_everybody_can_use(at.open(path), f"{name} {how}")
+    page = at.open("/retries")
+    page.get_by_role("checkbox").nth(1).check()
+    page.get_by_role("group", name="Selected").get_by_role("button").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Try 1 retry now?")
+    assert_everybody_can_use(page, f"confirm retry {how}")
     for button in ("Replay…", "Drop…"):
         page = at.open("/dead-letters/crm")
         page.get_by_role("checkbox").nth(1).check()

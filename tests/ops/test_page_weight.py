@@ -8,7 +8,7 @@ from playwright.sync_api import Response
 from tests.ops.browser_windows import Opened
 from tests.ops.running_service import Service
 
-PAGES = ("/", "/live", "/messages", "/dead-letters", "/quarantine", "/actions")
+PAGES = ("/", "/live", "/messages", "/retries", "/dead-letters", "/quarantine", "/actions")
 # Itself, its style, its icon, its script, and what keeps it up to date.
 MAX_REQUESTS = 5
 MAX_BYTES = 60_000

@@ -1,5 +1,6 @@
-"""Replay or drop many failures for a page: started in a request, run in steps, observed, stopped and resumed.
+"""Replay or drop many failures, or promote many retries, for a page: started in a request, run in steps, observed.
 
+It can be stopped and resumed.
 What is left to do is stored in Redis and updated with each step, so an action outlives its process: another process can
 resume it. A failure cannot be replayed or dropped twice; only the last step of a killed process may be missing from
 the count. A lease makes sure that one process at a time runs an action.
@@ -17,6 +18,7 @@ from rq.utils import as_text
 from shared import keys
 from shared.errors import CallbacksError
 from workers.admin.action_log import Action, ActionLog, ActionProgress, ActionState, LoggedAction, progress_fields
+from workers.admin.scheduled_retries import RetryCursor, RetryFilter, ScheduledRetries
 from workers.failures.cursor import Cursor, FailureFilter, IndexReader
 from workers.failures.failure import FailureNotFound
 from workers.failures.failure_list import QUARANTINE, FailureList, dead_letters_of
@@ -33,7 +35,7 @@ class NothingToResume(CallbacksError):
     """Nothing to resume: the action is finished, older than 24 hours, or already running."""
 
 
-class RemainingWork(Struct, frozen=True, kw_only=True):
+class RemainingWork(Struct, frozen=True, kw_only=True, tag="failures"):
     """What is left to do: the failures of these ids, or, if `cursor` is set, those after it that match the filter.
 
     `errors` are the ids of the first failures that could not be replayed or dropped, and why.
@@ -57,11 +59,33 @@ class RemainingWork(Struct, frozen=True, kw_only=True):
         return not self.ids and self.cursor is None
 
 
+class RemainingRetries(Struct, frozen=True, kw_only=True, tag="retries"):
+    """The retries to try: those of these jobs, or, if `cursor` is set, those after it that match the filter."""
+
+    job_ids: tuple[str, ...] = ()
+    retry_filter: RetryFilter = RetryFilter()
+    cursor: RetryCursor | None = None
+    errors: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def task(self) -> Literal["retry"]:
+        """The action's name in the log."""
+        return "retry"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.job_ids and self.cursor is None
+
+
+Work: TypeAlias = RemainingWork | RemainingRetries
+
+
 class BulkActionState(Struct, frozen=True):
     """The state of an action: what the log has, what is left, and whether a process is running it now."""
 
     action: LoggedAction
-    work: RemainingWork | None
+    work: Work | None
     is_running: bool
 
 
@@ -72,9 +96,10 @@ class BulkActions:
         self._connection: Any = connection
         self._store = FailureStore(connection)
         self._index_reader = IndexReader(connection)
+        self._retries = ScheduledRetries(connection)
         self._action_log = ActionLog(connection)
 
-    def start(self, action: Action, work: RemainingWork, action_id: str = "") -> str:
+    def start(self, action: Action, work: Work, action_id: str = "") -> str:
         """Record an action and what is to be done, and return its id; `run` does it. Raises AlreadyStarted."""
         action_id = self._action_log.start(action, action_id)
         with self._connection.pipeline() as pipe:
@@ -135,7 +160,7 @@ class BulkActions:
     def _run_to_end(
         self,
         action_id: str,
-        work: RemainingWork,
+        work: Work,
         progress: ActionProgress,
         *,
         runner: str,
@@ -165,8 +190,22 @@ class BulkActions:
             holder, is_left = pipe.execute()
         return bool(is_left) and (holder is None or as_text(holder) == runner)
 
-    def _run_step(self, work: RemainingWork, progress: ActionProgress) -> RemainingWork:
+    def _run_step(self, work: Work, progress: ActionProgress) -> Work:
         """Run one step, count it, and return what is left."""
+        if isinstance(work, RemainingRetries):
+            return self._promote_step(work, progress)
+        return self._failures_step(work, progress)
+
+    def _promote_step(self, work: RemainingRetries, progress: ActionProgress) -> RemainingRetries:
+        if work.job_ids:
+            rows = self._retries.read_named(work.job_ids)
+            progress.done += self._retries.promote((row.handler, row.job_id) for row in rows)
+            return msgspec.structs.replace(work, job_ids=())
+        members, cursor = self._retries.find(work.retry_filter, after=work.cursor)
+        progress.done += self._retries.promote((member.handler, member.cursor.job_id) for member in members)
+        return msgspec.structs.replace(work, cursor=cursor)
+
+    def _failures_step(self, work: RemainingWork, progress: ActionProgress) -> RemainingWork:
         if work.ids:
             ids: tuple[str, ...] = work.ids[:_FAILURES_PER_STEP]
             left = msgspec.structs.replace(work, ids=work.ids[_FAILURES_PER_STEP:])
@@ -187,6 +226,6 @@ class BulkActions:
                     errors.append((failure_id, str(why)))
         return msgspec.structs.replace(left, errors=tuple(errors[:_MAX_ERRORS]))
 
-    def _read_work(self, action_id: str) -> RemainingWork | None:
+    def _read_work(self, action_id: str) -> Work | None:
         text = self._connection.hget(keys.action_work(action_id), "work")
-        return None if text is None else msgspec.json.decode(text, type=RemainingWork)
+        return None if text is None else msgspec.json.decode(text, type=Work)

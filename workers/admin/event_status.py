@@ -14,6 +14,7 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, queue_jobs, queues
+from workers.admin.scheduled_retries import RetryRow, ScheduledRetries
 from workers.expand import subscriptions
 from workers.failures import failure_list
 
@@ -28,8 +29,8 @@ _MAX_HANDLERS: Final = 30
 class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     """The status of events at one handler, by their ids.
 
-    For those that are "gone": so far its filters left out `filtered` events, `dropped` were dropped, and since
-    `since_ms` it has been offered every event; None if that is not known.
+    `retries` has the scheduled ones. For those that are "gone": so far its filters left out `filtered` events,
+    `dropped` were dropped, and since `since_ms` it has been offered every event; None if that is not known.
     """
 
     handler: str
@@ -37,6 +38,7 @@ class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     filtered: int
     dropped: int
     since_ms: float | None
+    retries: Mapping[str, RetryRow]
 
 
 def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
@@ -54,7 +56,7 @@ def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list
 
 
 def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) -> HandlerEventStatuses:
-    found, is_whole = _scan_queue(client, handler, event_ids)
+    found, jobs, is_whole = _scan_queue(client, handler, event_ids)
     # Read last, so that an event that becomes a dead letter meanwhile is found.
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
@@ -82,12 +84,25 @@ def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) ->
             is_certain = not filtered and not dropped and since_ms is not None and since_ms <= received_ms
             statuses[event_id] = "delivered" if is_certain else "gone"
     return HandlerEventStatuses(
-        handler=handler, statuses=statuses, filtered=filtered, dropped=dropped, since_ms=since_ms
+        handler=handler,
+        statuses=statuses,
+        filtered=filtered,
+        dropped=dropped,
+        since_ms=since_ms,
+        retries=_read_retries(client, statuses, jobs),
     )
 
 
-def _scan_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tuple[dict[str, EventStatus], bool]:
-    """Return the status of the events found in a handler's queue, and whether the whole queue was read."""
+def _read_retries(client: Any, statuses: Mapping[str, EventStatus], job_of: Mapping[str, str]) -> dict[str, RetryRow]:
+    by_event = {event_id: job_of[event_id] for event_id, status in statuses.items() if status == "scheduled"}
+    rows = {row.job_id: row for row in ScheduledRetries(client).read_named(list(by_event.values()))}
+    return {event_id: rows[job_id] for event_id, job_id in by_event.items() if job_id in rows}
+
+
+def _scan_queue(
+    client: Any, handler: str, event_ids: Mapping[str, int]
+) -> tuple[dict[str, EventStatus], dict[str, str], bool]:
+    """Return the status of the events found in a handler's queue, their jobs, and whether the whole queue was read."""
     jobs = queue_jobs.read_jobs(client, queues.delivery_queue(handler), last_index=MAX_JOBS, newest=True)
     status_of_job: dict[str, EventStatus] = {}
     ids_by_status: tuple[tuple[EventStatus, Iterable[str]], ...] = (
@@ -102,13 +117,13 @@ def _scan_queue(client: Any, handler: str, event_ids: Mapping[str, int]) -> tupl
         status_of_job |= dict.fromkeys(job_ids, status)
     ids = queue_jobs.limit_by_bytes(client, list(status_of_job)[: MAX_JOBS + 1], MAX_BYTES)
     is_whole = len(ids) == len(status_of_job) <= MAX_JOBS
-    return _find_in_jobs(client, ids, status_of_job, event_ids), is_whole
+    job_of = _find_jobs(client, ids, event_ids)
+    return {event_id: status_of_job[job_id] for event_id, job_id in job_of.items()}, job_of, is_whole
 
 
-def _find_in_jobs(
-    client: Any, job_ids: Iterable[str], status_of_job: Mapping[str, EventStatus], event_ids: Mapping[str, int]
-) -> dict[str, EventStatus]:
-    found: dict[str, EventStatus] = {}
+def _find_jobs(client: Any, job_ids: Iterable[str], event_ids: Mapping[str, int]) -> dict[str, str]:
+    """Return for each event that is found the job that holds it."""
+    found: dict[str, str] = {}
     for job_id in job_ids:
         try:
             job = queue_jobs.read_delivery_job(client, job_id)
@@ -116,5 +131,5 @@ def _find_in_jobs(
             continue  # written by a newer release
         for _, (_, event_id, *_) in job.events:
             if event_id in event_ids:
-                found[event_id] = status_of_job[job_id]
+                found[event_id] = job_id
     return found

@@ -78,6 +78,11 @@ class RetryFilter(Struct, frozen=True, kw_only=True):
     created_until: str = ""
 
     @property
+    def matches_all(self) -> bool:
+        """Whether every retry matches."""
+        return self == RetryFilter()
+
+    @property
     def reads_events(self) -> bool:
         """Whether an event has to be read to know whether it matches."""
         return bool(self.event_ids or self.message)

@@ -45,7 +45,7 @@ class JobTransitions:
             scripts.load(*fragments, "arguments", "settlement", "enqueue", "replace")
         )
         self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote"))
-        self._promote_now = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote_now"))
+        self._promote_now = connection.register_script(scripts.load("types", "promote_job", "promote_now"))
         self._renew = connection.register_script(scripts.load("allow_oom", "renew"))
         self._requeue_orphan = connection.register_script(scripts.load(*fragments, "requeue_orphan"))
 
@@ -190,7 +190,7 @@ class JobTransitions:
     def promote(self, job_ids: Sequence[str]) -> int:
         """Move scheduled jobs to the queue though they are not due, in one step; return how many were scheduled."""
         registry, queue = keys.rq_scheduled(self._queue), keys.rq_queue(self._queue)
-        return int(self._promote_now(keys=[registry, queue], args=[keys.job(""), *job_ids]))
+        return int(self._promote_now(args=[registry, queue, keys.job(""), *job_ids]))
 
     def requeue_orphan(self, job_id: str) -> bool:
         """Put a job that was popped and not started back to the front; return whether it was still in that state."""

@@ -21,6 +21,7 @@ from shared.counted import counted
 NAVIGATION: Final = (
     ("/", "Now"),
     ("/messages", "Messages"),
+    ("/retries", "Retries"),
     ("/dead-letters", "Dead letters"),
     ("/quarantine", "Quarantine"),
     ("/live", "Live"),

@@ -1,5 +1,7 @@
 """The page *Actions*: the actions of operators on these pages and on the command line, and their progress."""
 
+from urllib.parse import quote
+
 import redis
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -77,8 +79,10 @@ def routes(client: redis.Redis, _: Settings, *, bulk_actions: BulkActionRunner) 
 
 
 def _back(where: str) -> str:
-    """Return the path of the failure list or of the handlers."""
+    """Return the path of the failure list, of the retries or of the handlers."""
     kind, _, handler = where.partition(":")
+    if kind == "retries":
+        return f"/retries?handler={quote(handler, safe='')}" if handler else "/retries"
     if kind == "quarantine":
         return "/quarantine"
     return f"/dead-letters/{handler}" if kind == "dead" else "/dead-letters"

@@ -13,7 +13,7 @@ import redis
 from shared.errors import CallbacksError
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from workers.admin.action_log import Action
-from workers.admin.bulk_action import BulkActions, BulkActionState, RemainingWork
+from workers.admin.bulk_action import BulkActions, BulkActionState, Work
 
 log = logging.getLogger("callbacks.operators")
 
@@ -36,7 +36,7 @@ class BulkActionRunner:
         self._running: dict[str, Future[None]] = {}
         self._limited_log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 
-    def start(self, action: Action, work: RemainingWork, action_id: str) -> None:
+    def start(self, action: Action, work: Work, action_id: str) -> None:
         """Note an act and begin with it. Raises Busy, and AlreadyStarted."""
         self._require_room()
         self._submit(self._actions.start(action, work, action_id))

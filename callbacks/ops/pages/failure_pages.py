@@ -35,14 +35,14 @@ KINDS: Final = ("", "status", "reply", "unknown")
 # A page shows this much; the whole text can be downloaded.
 SHOWN_CHARACTERS: Final = 20_000
 # Most actions end within this time, and the response then shows the result.
-_WAIT_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 1.0
 # A confirmation scans at most this many failures to count matches; the action itself scans all.
 _MAX_COUNTED: Final = 2 * MAX_SCANNED
 # Ids of failures are hexadecimal. Keys with the same prefix that are not failures are not.
 _ID: Final = re.compile(r"[0-9a-f]{1,64}")
 # Milliseconds since 1970, or a number of failures. Redis represents integers of this length exactly.
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
-_FILTER_CHARACTERS: Final = 200
+FILTER_CHARACTERS: Final = 200
 
 
 class ListLabels(Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ class FailurePages:
             {name: field(request, name) for name in ("error", "source", "kind")}, failure_list
         )
         snapshot = self._store.snapshot(failure_list)
-        ids = _parse_ids(request) if scope == "selected" else ()
+        ids = parse_ids(request) if scope == "selected" else ()
         rows = self._index_reader.read_named(failure_list, ids)
         number: int | None = len(rows)
         scanned = 0
@@ -127,13 +127,11 @@ class FailurePages:
     def run_action(self, request: Request, failure_list: FailureList) -> Response:
         """Start the confirmed action and redirect to its page."""
         task, scope = _parse_button(request)
-        action_id = field(request, "action_id")
-        if len(action_id) != len(action_log.new_id()) or not set(action_id) <= set("0123456789abcdef"):
-            raise HTTPException(400)
+        action_id = parse_action_id(request)
         number = _parse_number(field(request, "number")) if field(request, "number") else None
         work = RemainingWork(task=task, handler=failure_list.handler)
         if scope == "selected":
-            work = msgspec.structs.replace(work, ids=_parse_ids(request))
+            work = msgspec.structs.replace(work, ids=parse_ids(request))
             chosen, number = action_log.describe_ids(len(work.ids)), len(work.ids)
         else:
             failure_filter = _parse_filter(
@@ -151,7 +149,7 @@ class FailurePages:
             pass  # a double click: both lead to the same page
         except TooManyActions as exc:
             return render_notice(request, 503, "Nothing was changed", str(exc))
-        self._bulk_actions.wait(action_id, seconds=_WAIT_SECONDS)
+        self._bulk_actions.wait(action_id, seconds=WAIT_SECONDS)
         return RedirectResponse(f"/actions/{action_id}", 303)
 
     def _count(
@@ -169,6 +167,22 @@ class FailurePages:
 def is_failure_id(text: str) -> bool:
     """Return whether `text` has the form of a failure's id."""
     return _ID.fullmatch(text) is not None
+
+
+def parse_ids(request: Request) -> tuple[str, ...]:
+    """Return the ids that were selected on a page, each once. Raise 400 if there are too many, or one is not an id."""
+    ids = tuple(dict.fromkeys(fields(request).get("id", ())))
+    if len(ids) > ROWS or not all(map(is_failure_id, ids)):
+        raise HTTPException(400)
+    return ids
+
+
+def parse_action_id(request: Request) -> str:
+    """Return the id that a confirmation gave to its action. Raise 400 if it is not one."""
+    action_id = field(request, "action_id")
+    if len(action_id) != len(action_log.new_id()) or not set(action_id) <= set("0123456789abcdef"):
+        raise HTTPException(400)
+    return action_id
 
 
 def download(name: str, content: bytes) -> Response:
@@ -189,7 +203,7 @@ def render_not_found(request: Request, exc: FailureNotFound, labels: ListLabels)
 
 
 def _parse_filter(given: Mapping[str, str], failure_list: FailureList) -> FailureFilter:
-    if given["kind"] not in KINDS or any(len(value) > _FILTER_CHARACTERS for value in given.values()):
+    if given["kind"] not in KINDS or any(len(value) > FILTER_CHARACTERS for value in given.values()):
         raise HTTPException(400)
     if failure_list.handler is not None:
         return FailureFilter(error=given["error"])
@@ -215,13 +229,6 @@ def _parse_button(request: Request) -> tuple[Task, str]:
         if name == task and scope in ("selected", "all"):
             return task, scope
     raise HTTPException(400)
-
-
-def _parse_ids(request: Request) -> tuple[str, ...]:
-    ids = tuple(dict.fromkeys(fields(request).get("id", ())))
-    if len(ids) > ROWS or not all(map(is_failure_id, ids)):
-        raise HTTPException(400)
-    return ids
 
 
 def _parse_number(text: str) -> int:

@@ -26,6 +26,7 @@ from shared.counted import counted
 from shared.settings import Settings
 from workers.admin import event_status
 from workers.admin.event_status import EventStatus
+from workers.admin.scheduled_retries import RetryRow
 from workers.failures import search as failure_search
 from workers.failures.search import SearchCursor
 
@@ -40,12 +41,17 @@ _MAY_BE_NUMBER: Final = re.compile(r"[\W_]*(?:\d[\W_]*){7,}")
 
 
 class Delivery(Struct, frozen=True):
-    """Where an event is at one handler, and, where that is not certain, why."""
+    """Where an event is at one handler.
+
+    If it is gone: what may have become of it, if it was not delivered, and what is known of that.
+    """
 
     handler: str
     event_id: str
     status: EventStatus
-    why: str
+    alternatives: str = ""
+    known: str = ""
+    retry: RetryRow | None = None
 
 
 def routes(client: redis.Redis, settings: Settings) -> list[Route]:
@@ -126,19 +132,26 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
 
 def _delivery(at: event_status.HandlerEventStatuses, event_id: str, status: EventStatus) -> Delivery:
     if at.handler == "sql" and status in ("gone", "unknown"):
-        return Delivery(at.handler, event_id, "delivered", "")  # as this very table shows
-    return Delivery(at.handler, event_id, status, "; ".join(_doubts(at)) if status == "gone" else "")
+        return Delivery(at.handler, event_id, "delivered")  # as this very table shows
+    possible = tuple(_possibilities(at)) if status == "gone" else ()
+    return Delivery(
+        at.handler,
+        event_id,
+        status,
+        alternatives=", or ".join(alternative for alternative, _ in possible),
+        known="; ".join(filter(None, (known for _, known in possible))),
+        retry=at.retries.get(event_id),
+    )
 
 
-def _doubts(at: event_status.HandlerEventStatuses) -> Iterator[str]:
+def _possibilities(at: event_status.HandlerEventStatuses) -> Iterator[tuple[str, str]]:
+    """Yield what may have become of an event that is gone, if it was not delivered, each with what is known of it."""
     if at.filtered:
-        yield f"its filters excluded {counted(at.filtered, 'event')}"
+        yield "left out by its filters", f"so far they left out {counted(at.filtered, 'event')}"
     if at.dropped:
-        yield f"{counted(at.dropped, 'event')} of its own {'was' if at.dropped == 1 else 'were'} dropped"
-    if at.since_ms is None:
-        yield "the start of its subscription is not known"
-    elif not at.filtered and not at.dropped:
-        yield "it may have arrived before the handler existed"
+        yield "dropped", f"so far {counted(at.dropped, 'event was', 'events were')} dropped"
+    if at.since_ms is None or not (at.filtered or at.dropped):
+        yield "received before this handler was added", ""
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:
