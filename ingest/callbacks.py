@@ -155,7 +155,7 @@ class CallbackReceiver:
         # They are in memory together with the body.
         self._in_flight.reserve(len(body))
         try:
-            parts = await cooperative.run_between_others(body_shapes.split(body, self._kind))
+            parts = await cooperative.run_between_others(body_shapes.split(body, self._kind, error))
             if parts:
                 return await self._accept_parts(parts, source)
         except NotJson as exc:  # also of a list that was cut short: `wire.check` saw that it is a list, and no more

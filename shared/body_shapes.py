@@ -54,14 +54,20 @@ class Part(Struct, frozen=True):
     error: str = ""
 
 
-def split(body: bytes, kind: wire.Kind | None) -> Stepwise[list[Part]]:
+def split(body: bytes, kind: wire.Kind | None, error: NotJson | UnexpectedShape) -> Stepwise[list[Part]]:
     """Return the documented callbacks that `body`, posted as `kind`, holds; none if it is in no other shape.
 
-    Raises NotJson, and UnexpectedShape if it is in another shape and none of its callbacks can be read.
+    `error`: why `wire.check` cannot read it. Raises NotJson, and UnexpectedShape if it is in another shape and none of
+    its callbacks can be read.
     """
+    plain = json_reader.trim(body)
+    if plain.startswith(b"{") and len(plain) > wire.SMALL_BODY_BYTES and isinstance(error, UnexpectedShape):
+        return []  # too large for one record alone
+    json_reader.decode_text(plain)
+    yield
+    plain = yield from json_reader.replace_lone_surrogates(plain)
+    yield
     try:
-        json_reader.decode_text(body)
-        plain = yield from json_reader.replace_lone_surrogates(json_reader.trim(body))
         callbacks = yield from _find_callbacks(plain)
     except UnexpectedShape:
         return []
@@ -71,6 +77,7 @@ def split(body: bytes, kind: wire.Kind | None) -> Stepwise[list[Part]]:
         raise UnexpectedShape(f"more than {MAX_CALLBACKS} callbacks: $")
     parts: list[Part] = []
     for number, callback in enumerate(callbacks, start=1):
+        yield
         try:
             shape = yield from wire.check_stepwise(callback, kind)
         except (NotJson, UnexpectedShape) as exc:
@@ -92,9 +99,15 @@ def summarize(parts: Sequence[Part]) -> list[str]:
 
 def _find_callbacks(body: bytes) -> Stepwise[list[bytes]]:
     """Return the documented callbacks in `body`, in order; adjacent records become one. Raises as `_flatten` does."""
-    elements = yield from _flatten(body)
-    if elements == [body] and not _is_record(body):
-        return elements
+    try:
+        elements = yield from _flatten([body])
+        if elements == [body] and not _is_record(body):
+            return elements
+    except NotJson:
+        lines = yield from _split_lines(body)
+        if not lines:
+            raise
+        elements = yield from _flatten(lines)
     callbacks: list[bytes] = []
     records: list[bytes] = []
     for number, element in enumerate(elements, start=1):
@@ -110,11 +123,11 @@ def _find_callbacks(body: bytes) -> Stepwise[list[bytes]]:
     return [*callbacks, _bundle(records)] if records else callbacks
 
 
-def _flatten(body: bytes) -> Stepwise[list[bytes]]:
-    """Return what is in the lists and strings of `body`, in order. Raises NotJson and UnexpectedShape."""
+def _flatten(documents: Sequence[bytes]) -> Stepwise[list[bytes]]:
+    """Return what is in the lists and strings of `documents`, in order. Raises NotJson and UnexpectedShape."""
     found: list[bytes] = []
     # What is left to do, the next one last, each with the number of lists and strings around it.
-    left = [(document, 0) for document in reversed(_documents(body))]
+    left = [(document, 0) for document in reversed(documents)]
     number = 0
     while left:
         number += 1
@@ -123,6 +136,8 @@ def _flatten(body: bytes) -> Stepwise[list[bytes]]:
         part, level = left.pop()
         if level < MAX_LEVELS and part.startswith(b"["):
             elements = yield from wire.split_array(part, "$")
+            if level == 0:
+                yield
             left += [(bytes(element), level + 1) for element in reversed(elements)]
             continue
         nested = None
@@ -135,19 +150,19 @@ def _flatten(body: bytes) -> Stepwise[list[bytes]]:
     return found
 
 
-def _documents(body: bytes) -> list[bytes]:
-    """Return the JSON documents in `body`: one, or one on each line. Raises NotJson."""
-    try:
-        json_reader.check_json(body)
-    except NotJson as exc:
-        error = exc
-    else:
-        return [body]
-    if body.count(b"\n") <= len(body) // wire.MIN_RECORD_BYTES + wire.MAX_FAULTS:
-        lines = [line for line in map(json_reader.trim, body.split(b"\n")) if line]
-        if len(lines) > 1 and all(line.startswith(_LINES) and json_reader.is_json(line) for line in lines):
-            return lines
-    raise error
+def _split_lines(body: bytes) -> Stepwise[list[bytes]]:
+    """Return the JSON documents on the lines of `body`; none if a line is none."""
+    if body.count(b"\n") > len(body) // wire.MIN_RECORD_BYTES + wire.MAX_FAULTS:
+        return []
+    lines = [line for line in map(json_reader.trim, body.split(b"\n")) if line]
+    if len(lines) < 2:  # noqa: PLR2004 # one line is the body that was tried
+        return []
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith(_LINES) or not json_reader.is_json(line):
+            return []
+        if number % _ELEMENTS_PER_STEP == 0:
+            yield
+    return lines
 
 
 def _is_callback(element: bytes) -> bool:
@@ -160,7 +175,9 @@ def _is_callback(element: bytes) -> bool:
 
 
 def _is_record(element: bytes) -> bool:
-    """Return whether the one element of a body is a record, not a callback."""
+    """Return whether the one element of a body is a record, not a callback. Raises NotJson and UnexpectedShape."""
+    if not element.startswith(b"{"):
+        json_reader.check_json(element)  # before it is of another type: it may be cut short
     keys = json_reader.decode(_decode_keys, element, "$")
     return not _is_callback(element) and keys.message_id is not UNSET and keys.status is not UNSET
 

@@ -14,6 +14,7 @@ bundle, and stays in the event's `raw`.
 The usual record never comes here: msgspec reads it at once, with the types of `shared.schema`.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -49,6 +50,13 @@ _MAX_CODE: Final = 10**17
 _decode: Final = msgspec.json.Decoder().decode
 
 
+class _Message(Struct, frozen=True, gc=False):
+    text: Raw = Raw(b"null")
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
+
+
 class Unreadable(Exception):
     """The value of a field means nothing that we know."""
 
@@ -59,18 +67,18 @@ def read(struct: type[S], part: bytes | Raw, at: str) -> tuple[S, tuple[str, ...
     If a key is repeated, the last one counts. Raises NotJson, and UnexpectedShape if it is not an object or lacks what
     identifies it.
     """
-    given = json_reader.read_members(part, at)
+    given = json_reader.decode(_decoder_of(struct), part, at)
     values: dict[str, Any] = {}
     unreadable = []
-    for field in msgspec.structs.fields(struct):
-        key = field.encode_name
-        if key not in given:
+    for name, key, required in _fields_of(struct):
+        value = getattr(given, name)
+        if value is msgspec.UNSET:
             continue
         try:
-            values[key] = _READERS.get(key, text)(given[key])
+            values[key] = _READERS.get(key, text)(value)
         except Unreadable:
-            if field.required:
-                values[key] = json_reader.decode(_decode, given[key], f"{at}.{key}")
+            if required:
+                values[key] = json_reader.decode(_decode, value, f"{at}.{key}")
             else:
                 unreadable.append(key)
     return json_reader.convert(values, struct, at), tuple(unreadable)
@@ -142,11 +150,11 @@ def code(part: Raw) -> int | None:
 
 def message(part: Raw) -> ReplyMessage | None:
     """Return a reply's message: an object with `text`, or the text itself; None if it has none. Raises Unreadable."""
-    value = _value(part)
-    if isinstance(value, dict):
-        part = json_reader.read_members(part, "$").get("text", Raw(b"null"))
-    elif isinstance(value, list):
-        if value:
+    literal = bytes(part).strip()
+    if literal.startswith(b"{"):
+        part = json_reader.decode(_decode_message, part, "$").text
+    elif literal.startswith(b"["):
+        if literal.strip(b"[] \t\r\n"):
             raise Unreadable
         return None
     content = text(part)
@@ -163,13 +171,30 @@ _READERS: Final[Mapping[str, Callable[[Raw], Any]]] = {
 
 
 def _value(part: Raw) -> Any:
+    # Nothing with members is understood, and millions of them would take a second.
+    if bytes(part).lstrip()[:1] in {b"{", b"["}:
+        raise Unreadable
     try:
         return _decode(part)
-    except (msgspec.DecodeError, RecursionError):
-        # Valid JSON, as the body was parsed before; so a number that Python does not hold, or nested too deeply.
-        if _literal(part)[:1] in "{[":
-            raise Unreadable from None
+    except msgspec.DecodeError:
+        # Valid JSON, as the body was parsed before; so a number that Python does not hold.
         return Decimal(0)
+
+
+@functools.cache
+def _fields_of(struct: type[Struct]) -> tuple[tuple[str, str, bool], ...]:
+    """Return name, key and whether it is required of each field."""
+    return tuple((field.name, field.encode_name, field.required) for field in msgspec.structs.fields(struct))
+
+
+@functools.cache
+def _decoder_of(struct: type[Struct]) -> Callable[[bytes | Raw], Any]:
+    """Return a decoder of these keys that leaves their values undecoded, and makes nothing of any other key."""
+    fields = [
+        (field.name, Raw | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name=field.encode_name))
+        for field in msgspec.structs.fields(struct)
+    ]
+    return msgspec.json.Decoder(msgspec.defstruct(f"Undecoded{struct.__name__}", fields, gc=False)).decode
 
 
 def _literal(part: Raw) -> str:

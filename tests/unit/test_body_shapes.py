@@ -16,7 +16,8 @@ from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressRules, Tokens
 from shared import body_shapes, events, wire
 from shared.batches import Accepted, Quarantined
-from shared.cooperative import run_to_end
+from shared.cooperative import Stepwise, run_to_end
+from shared.errors import UnexpectedShape
 from shared.settings import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvent, NewFailure
@@ -172,16 +173,20 @@ def test_a_thousand_callbacks_are_accepted_and_more_are_quarantined_whole() -> N
 def test_a_large_list_is_split_in_steps_and_into_one_callback() -> None:
     body = encoded([{"message_id": str(number), "status": "SEEN"} for number in range(20_000)])
     steps = 0
-    for _ in body_shapes.split(body, None):
+    for _ in split(body):
         steps += 1
     assert steps > 40
-    [part] = run_to_end(body_shapes.split(body, None))
+    [part] = run_to_end(split(body))
     assert part.shape == wire.Shape("status", 20_000)
 
 
 def test_millions_of_empty_elements_are_not_made() -> None:
     body = b"[%b]" % b",".join([b"[]"] * 2_000_000)
-    assert run_to_end(body_shapes.split(body, None)) == []
+    assert run_to_end(split(body)) == []
+
+
+def split(body: bytes) -> Stepwise[list[body_shapes.Part]]:
+    return body_shapes.split(body, None, UnexpectedShape("what wire.check said"))
 
 
 class MemoryStore:

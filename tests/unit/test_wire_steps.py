@@ -2,9 +2,11 @@
 
 import asyncio
 import functools
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 import pytest
 from starlette.types import Message
 
@@ -56,6 +58,47 @@ def test_no_step_takes_more_than_its_records(others: tuple[bytes, ...], monkeypa
     assert steps > RECORDS // wire.RECORDS_PER_STEP
 
 
+def test_unusual_records_are_read_one_by_one_in_shorter_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+    fault_of = wire._fault_of
+
+    def counted(part: msgspec.Raw, index: int) -> wire.RecordFault | None:
+        nonlocal read
+        read += 1
+        return fault_of(part, index)
+
+    monkeypatch.setattr(wire, "_fault_of", counted)
+    unusual = RECORD[:-1] + b',"error_code":"?"}'
+    most = total = 0
+    for _ in wire.check_stepwise(bundle(*[unusual] * 5000), "status"):
+        most, total, read = max(most, read), total + read, 0
+    assert most <= 100
+    assert total >= 5000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        RECORD[:-1] + b',"error_code":{},' + b",".join(b'"%d":0' % number for number in range(100_000)) + b"}",
+        RECORD[:-1] + b',"error_code":[' + b",".join([b'{"":0}'] * 100_000) + b"]}",
+        b'{"reply_message_id":"1","message":[' + b",".join([b'{"":0}'] * 100_000) + b"]}",
+        b'{"reply_message_id":"1","message":{"text":{},' + b",".join(b'"%d":0' % n for n in range(100_000)) + b"}}",
+    ],
+    ids=["keys", "a list in a field", "a list as a message", "keys of a message"],
+)
+def test_no_objects_are_made_of_what_is_not_read(odd: bytes) -> None:
+    body = odd if b"reply" in odd else bundle(odd, records=0)
+    wire.check(body, None)
+    tracemalloc.start()
+    try:
+        wire.check(body, None)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Copies of the bytes; as objects, each member would take a hundred bytes more.
+    assert peak_bytes < 6 * len(body)
+
+
 def test_the_faults_of_thousands_of_records_are_found_in_steps() -> None:
     rubbish = b'{"data":[%s]}' % b",".join([RECORD, *[b"{}"] * 400_000])
     assert check_error(rubbish) == "more than 1000 records cannot be read: $.data"
@@ -66,6 +109,13 @@ def test_lone_surrogates_are_replaced_in_steps() -> None:
     text = rb"\ud83d" * 100_000
     assert steps_of(json_reader.replace_lone_surrogates(text)) > 4
     assert run_to_end(json_reader.replace_lone_surrogates(text)) == rb"\ufffd" * 100_000
+
+
+@pytest.mark.parametrize("others", [rb"\n", rb"\\", rb"\u00fc", rb"\ud83d\ude00"])
+def test_one_half_of_a_pair_among_other_escapes_is_replaced_in_steps(others: bytes) -> None:
+    text = b"x" * 5_000_000 + others * 500_000 + rb"\ud83d" + b"x" * 100
+    assert steps_of(json_reader.replace_lone_surrogates(text)) > 4
+    assert run_to_end(json_reader.replace_lone_surrogates(text)) == text.replace(rb"\ud83dx", rb"\ufffdx")
 
 
 def test_nesting_is_measured_in_steps_and_only_if_it_may_be_deep() -> None:

@@ -71,8 +71,8 @@ def _parse_event(value: dict[str, Any]) -> Event:
 def _parse_callbacks(text: bytes) -> list[wire.Callback]:
     try:
         callbacks = [wire.read(text, None)]
-    except UnexpectedShape:
-        parts = run_to_end(body_shapes.split(text, None))
+    except UnexpectedShape as exc:
+        parts = run_to_end(body_shapes.split(text, None, exc))
         if not parts:
             raise
         callbacks = [wire.read(part.body, None) for part in parts]

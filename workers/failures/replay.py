@@ -15,7 +15,7 @@ from msgspec import Struct
 from shared import batches, body_shapes, events, json_reader, keys, queues, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
-from shared.errors import CallbacksError, NotJson, UnexpectedShape
+from shared.errors import NotJson, UnexpectedShape
 from workers.failures import failure
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
 from workers.failures.failure_list import Argument, FailureList
@@ -73,7 +73,7 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
 
 def _read(callback: QuarantinedCallback) -> list[Accepted]:
     """Return what the body reads as now: of the kind of its URL, or of the other kind, or in another shape."""
-    why: CallbacksError = StillUnreadable()
+    why: NotJson | UnexpectedShape = UnexpectedShape()
     kinds: tuple[wire.Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
     for kind in kinds:
         try:
@@ -84,7 +84,7 @@ def _read(callback: QuarantinedCallback) -> list[Accepted]:
             if len(shape.faults) < shape.records:
                 return [_accept(callback, callback.body, shape.kind, shape.records)]
     try:
-        parts = run_to_end(body_shapes.split(callback.body, None))
+        parts = run_to_end(body_shapes.split(callback.body, None, why))
     except (NotJson, UnexpectedShape) as exc:
         raise StillUnreadable(str(exc)) from exc
     if not parts:
