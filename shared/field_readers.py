@@ -50,11 +50,11 @@ _MAX_CODE: Final = 10**17
 _decode: Final = msgspec.json.Decoder().decode
 
 
-class _Message(Struct, frozen=True, gc=False):
+class _RawMessage(Struct, frozen=True, gc=False):
     text: Raw = Raw(b"null")
 
 
-_decode_message: Final = msgspec.json.Decoder(_Message).decode
+_decode_raw_message: Final = msgspec.json.Decoder(_RawMessage).decode
 
 
 class Unreadable(Exception):
@@ -152,7 +152,7 @@ def message(part: Raw) -> ReplyMessage | None:
     """Return a reply's message: an object with `text`, or the text itself; None if it has none. Raises Unreadable."""
     literal = bytes(part).strip()
     if literal.startswith(b"{"):
-        part = json_reader.decode(_decode_message, part, "$").text
+        part = json_reader.decode(_decode_raw_message, part, "$").text
     elif literal.startswith(b"["):
         if literal.strip(b"[] \t\r\n"):
             raise Unreadable
