@@ -26,7 +26,7 @@ ASGI sends a response in two messages, which become two writes and two packets. 
 as bytes instead, at half the cost (`SEND_AT_ONCE`); any other server gets the two messages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
@@ -54,6 +54,7 @@ class Answer:
     `body_unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer.
     `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log. `address`: where a
     refused request came from, "" if not known; `has_valid_token`: whether that sender knows a callback URL.
+    `keep_copy`: to be called with the first bytes of the body, if it was not read and can be read after the answer.
     """
 
     status: int
@@ -66,6 +67,7 @@ class Answer:
     log_fields: str = ""
     address: str = ""
     has_valid_token: bool = False
+    keep_copy: Callable[[bytes], Awaitable[None]] | None = None
 
     @property
     def sender(self) -> refusals.Sender:

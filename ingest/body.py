@@ -21,10 +21,20 @@ REQUEST_BYTES: Final = 4096
 # a reset instead of the answer. So a refused body is read and discarded, up to these limits.
 DISCARD_BYTES: Final = 16 << 20
 DISCARD_SECONDS: Final = 3.0
+# Of a body that is refused unread, so much goes to the quarantine: it shows who sends what.
+COPY_BYTES: Final = 64 << 10
 
 
 class ClientDisconnected(Exception):
     """The client closed the connection before its body was complete: there is nobody to answer and nothing to store."""
+
+
+class BodyTooLarge(Refused):
+    """The body is larger than the limit, and was not read to its end: `head` are its first bytes."""
+
+    def __init__(self, limit_bytes: int, head: bytes) -> None:
+        self.head = head
+        super().__init__(answers.body_too_large(limit_bytes))
 
 
 class InFlight:
@@ -52,6 +62,7 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
     """
     in_flight.reserve(REQUEST_BYTES)
     held_bytes = REQUEST_BYTES
+    whole = bytearray()
     try:
         message: Message | None = None
         first = receive().__await__()
@@ -63,7 +74,6 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
                 body = _chunk(message, limit_bytes)
                 in_flight.reserve(len(body))
                 return body
-        whole = bytearray()
         async with asyncio.timeout(timeout_seconds):
             while True:
                 if message is None:
@@ -75,9 +85,9 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
                 if not message.get("more_body"):
                     return bytes(whole)
                 message = await receive()
-    except _TooLarge:
+    except _TooLarge as exc:
         in_flight.release(held_bytes)
-        raise Refused(answers.body_too_large(limit_bytes)) from None
+        raise BodyTooLarge(limit_bytes, bytes(whole[:COPY_BYTES] + exc.chunk)[:COPY_BYTES]) from None
     except TimeoutError:
         in_flight.release(held_bytes)
         raise Refused(answers.body_too_slow(timeout_seconds)) from None
@@ -86,16 +96,20 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
         raise
 
 
-async def discard(receive: Receive) -> None:
-    """Read the rest of a refused body and discard it, up to DISCARD_BYTES and DISCARD_SECONDS."""
+async def discard(receive: Receive) -> bytes:
+    """Read the rest of a refused body, up to DISCARD_BYTES and DISCARD_SECONDS, and return its first COPY_BYTES."""
     left_bytes = DISCARD_BYTES
+    head = bytearray()
     with contextlib.suppress(TimeoutError, ClientDisconnected, _TooLarge):
         async with asyncio.timeout(DISCARD_SECONDS):
             more = True
             while more and left_bytes > 0:
                 message = await receive()
-                left_bytes -= len(_chunk(message, DISCARD_BYTES))
+                chunk = _chunk(message, DISCARD_BYTES)
+                left_bytes -= len(chunk)
+                head += chunk[: COPY_BYTES - len(head)]
                 more = message.get("more_body", False)
+    return bytes(head)
 
 
 def _chunk(message: Message, limit_bytes: int) -> bytes:
@@ -103,12 +117,16 @@ def _chunk(message: Message, limit_bytes: int) -> bytes:
         raise ClientDisconnected
     chunk: bytes = message.get("body", b"")
     if len(chunk) > limit_bytes:
-        raise _TooLarge
+        raise _TooLarge(chunk[:COPY_BYTES])
     return chunk
 
 
 class _TooLarge(Exception):
-    """The body is larger than the limit."""
+    """The body is larger than the limit. `chunk` is the first part beyond it, or its first COPY_BYTES."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self.chunk = chunk
+        super().__init__()
 
 
 class _Resumed:

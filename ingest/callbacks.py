@@ -14,6 +14,7 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -21,17 +22,22 @@ from urllib.parse import unquote
 from msgspec import structs
 from starlette.types import Receive, Scope
 
-from ingest import answers, content_codec, log
+from ingest import answers, log
 from ingest.answers import Answer, Refused
-from ingest.body import REQUEST_BYTES, InFlight, read
+from ingest.body import COPY_BYTES, REQUEST_BYTES, BodyTooLarge, InFlight, read
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressDecision, AddressRules, Tokens
-from shared import body_shapes, cooperative, wire
+from shared import body_shapes, content_codec, cooperative, wire
 from shared.batches import Accepted, Quarantined, now_ms
 from shared.errors import NotJson, StoreUnavailable, UnexpectedShape
 
 # Every body is read and judged by what it is. If one of these media types is not JSON, the answer says 415.
 _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
+# What a copy of a refused body keeps of its request's headers, and how much of each.
+_KEPT_HEADERS: Final = frozenset(
+    (b"content-type", b"content-encoding", b"transfer-encoding", b"content-length", b"user-agent")
+)
+_KEPT_HEADER_BYTES: Final = 256
 # More digits than any real length has, so that int() never gets megabytes of them.
 _LENGTH_DIGITS: Final = 18
 
@@ -70,53 +76,60 @@ class CallbackReceiver:
         if source is None:
             raise _refused(answers.not_found(), decision, has_valid_token=False)
         try:
-            return await self._receive(headers, source, receive)
+            return await self._receive(headers, _Sender(source, scope), receive)
         except Refused as exc:
             raise _refused(exc.answer, decision, has_valid_token=True) from exc
 
     def _source(self, scope: Scope) -> str | None:
         return self._tokens.source(unquote(scope["path_params"]["token"]))
 
-    async def _receive(self, headers: "_Headers", source: str, receive: Receive) -> Answer:
+    async def _receive(self, headers: "_Headers", sender: "_Sender", receive: Receive) -> Answer:
         if headers.duplicate:
-            raise Refused(answers.duplicate_header(headers.duplicate))
+            answer = answers.duplicate_header(headers.duplicate)
+            raise self._refuse_unread(answer, sender, f"the {headers.duplicate} header is repeated")
         if headers.length_bytes > self._max_body_bytes:
-            raise Refused(answers.body_too_large(self._max_body_bytes))
-        body = await read(
-            receive,
-            limit_bytes=self._max_body_bytes,
-            timeout_seconds=self._body_timeout_seconds,
-            in_flight=self._in_flight,
-        )
+            answer = answers.body_too_large(self._max_body_bytes)
+            raise self._refuse_unread(answer, sender, self._too_large_error())
+        try:
+            body = await read(
+                receive,
+                limit_bytes=self._max_body_bytes,
+                timeout_seconds=self._body_timeout_seconds,
+                in_flight=self._in_flight,
+            )
+        except BodyTooLarge as exc:
+            raise self._refuse_unread(exc.answer, sender, self._too_large_error(), head=exc.head) from exc
         try:
             if content_codec.is_plain(headers.codings):
-                return await self._accept_or_refuse(body, source, headers)
-            return await self._accept_compressed(body, source, headers)
+                return await self._accept_or_refuse(body, sender, headers)
+            return await self._accept_compressed(body, sender, headers)
         except StoreUnavailable as exc:
             raise Refused(answers.store_unavailable(exc.retry_after_seconds)) from exc
         finally:
             self._in_flight.release(len(body) + REQUEST_BYTES)
 
-    async def _accept_compressed(self, body: bytes, source: str, headers: "_Headers") -> Answer:
+    async def _accept_compressed(self, body: bytes, sender: "_Sender", headers: "_Headers") -> Answer:
         steps = content_codec.decompress(body, headers.codings, limit_bytes=self._max_body_bytes)
         try:
             plain = await cooperative.run_between_others(steps)
         except content_codec.UnsupportedCoding:
-            await self._quarantine(body, source, "the body is in a content coding that is not supported")
-            raise Refused(answers.encoding_not_supported()) from None
+            error = "the body is in a content coding that is not supported"
+            raise await self._refuse(answers.encoding_not_supported(), body, sender, error) from None
         except content_codec.PlainBodyTooLarge:
-            raise Refused(answers.body_too_large(self._max_body_bytes, unread=False)) from None
+            answer = answers.body_too_large(self._max_body_bytes, unread=False)
+            raise await self._refuse(answer, body[:COPY_BYTES], sender, self._too_large_error()) from None
         except NotJson as exc:
-            await self._quarantine(body, source, str(exc))
-            raise Refused(answers.not_json(str(exc), source=source)) from exc
+            answer = answers.not_json(str(exc), source=sender.source)
+            raise await self._refuse(answer, body, sender, str(exc)) from exc
         self._in_flight.reserve(len(plain))
         try:
-            return await self._accept_or_refuse(plain, source, headers)
+            return await self._accept_or_refuse(plain, sender, headers)
         finally:
             self._in_flight.release(len(plain))
 
-    async def _accept_or_refuse(self, body: bytes, source: str, headers: "_Headers") -> Answer:
+    async def _accept_or_refuse(self, body: bytes, sender: "_Sender", headers: "_Headers") -> Answer:
         """Accept a body as it is, or else in the charset that its headers name. Raises Refused if it is not JSON."""
+        source = sender.source
         if not body:
             raise Refused(answers.not_json("the body is empty", source=source))
         try:
@@ -129,10 +142,38 @@ class CallbackReceiver:
                 return await self._accept(converted, source)
             except NotJson as exc:
                 error = str(exc)
-        await self._quarantine(body, source, error)
         if headers.media_type.startswith(_FORMS):
-            raise Refused(answers.form_not_supported())
-        raise Refused(answers.not_json(error, source=source))
+            raise await self._refuse(answers.form_not_supported(), body, sender, error)
+        raise await self._refuse(answers.not_json(error, source=source), body, sender, error)
+
+    async def _refuse(self, answer: Answer, body: bytes, sender: "_Sender", error: str) -> Refused:
+        """Return the refusal of an authentic body when a copy of it is in the quarantine."""
+        entry = Quarantined(
+            kind=self._kind,
+            source=sender.source,
+            received_ms=now_ms(),
+            error=error,
+            body=body,
+            refused=answer.status,
+            headers=_read_kept_headers(sender.scope),
+        )
+        await self._commit.accept(entry, len(body))
+        log.limited.warning("action=quarantined part=callback", f"source={sender.source} error={error!r}")
+        return Refused(answer)
+
+    def _refuse_unread(self, answer: Answer, sender: "_Sender", error: str, *, head: bytes = b"") -> Refused:
+        """Return a refusal that is answered at once. A copy of the body's first bytes is kept as they arrive."""
+
+        async def keep_copy(rest: bytes) -> None:
+            first = (head + rest)[:COPY_BYTES]
+            if first:
+                with suppress(StoreUnavailable):  # it is logged
+                    await self._refuse(answer, first, sender, error)
+
+        return Refused(replace(answer, keep_copy=keep_copy))
+
+    def _too_large_error(self) -> str:
+        return f"the body has more than {self._max_body_bytes} bytes; at most the first {COPY_BYTES} are kept"
 
     async def _accept(self, body: bytes, source: str) -> Answer:
         try:
@@ -203,6 +244,13 @@ def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool
     return Refused(replace(answer, address=decision.label, has_valid_token=has_valid_token))
 
 
+class _Sender(NamedTuple):
+    """Who sends a request, and its scope."""
+
+    source: str
+    scope: Scope
+
+
 class _Headers(NamedTuple):
     """What matters of a request's headers.
 
@@ -233,10 +281,10 @@ def _read_headers(scope: Scope) -> _Headers:
             types += 1
             media_type = value.strip().lower()
         elif name == b"content-encoding":
-            codings = [*codings, *_members(value)]
+            codings = [*codings, *content_codec.members(value)]
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
-                codings = [*codings, *(coding for coding in _members(value) if coding != b"chunked")]
+                codings = [*codings, *(coding for coding in content_codec.members(value) if coding != b"chunked")]
         elif name == b"x-forwarded-for":
             forwarded.append(value)
     # RFC 9112, section 3.2, and RFC 9110, section 5.3: a proxy on the way may have believed the other one. The parser
@@ -247,6 +295,11 @@ def _read_headers(scope: Scope) -> _Headers:
     return _Headers(length_bytes, codings, media_type, forwarded, duplicate)
 
 
-def _members(value: bytes) -> list[bytes]:
-    """Return the members of a header whose value is a list."""
-    return [member.strip() for member in value.lower().split(b",")]
+def _read_kept_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers that say how to read a body and what sent it, without the token."""
+    kept: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        if name in _KEPT_HEADERS:
+            text = value[:_KEPT_HEADER_BYTES].decode("latin-1").replace(scope["path_params"]["token"], "***")
+            kept[name.decode()] = f"{kept[name.decode()]}, {text}" if name.decode() in kept else text
+    return kept

@@ -81,5 +81,7 @@ async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send
     await send({**answer.body, "more_body": True})
     # A client that asked for "100 Continue" (RFC 9110, section 10.1.1) gets this answer instead, and sends no body.
     if not any(name == b"expect" for name, _ in scope["headers"]):
-        await body.discard(receive)
+        head = await body.discard(receive)
+        if answer.keep_copy is not None:
+            await answer.keep_copy(head)
     await send({"type": "http.response.body", "body": b""})

@@ -4,6 +4,7 @@ The web process writes both in one transaction, and the workers read them. A bod
 body can damage another.
 """
 
+import hashlib
 import itertools
 import secrets
 import time
@@ -26,6 +27,21 @@ _COUNT_BYTES: Final = (
     "redis.call('INCRBY', KEYS[2], ARGV[1] - (redis.call('HGET', KEYS[1], 'bytes') or 0)) "
     "redis.call('HSET', KEYS[1], 'bytes', ARGV[1])"
 )
+
+# Of a refused callback that is known, only the repetition is counted. KEYS  1 the entry   2 the quarantine's bytes
+# 3 counters. ARGV  time in ms, bytes, lifetime in s, the two counters that rise, and the fields of the entry.
+_KEEP_ONCE: Final = """
+if redis.call('HGET', KEYS[1], 'bytes') then
+  redis.call('HINCRBY', KEYS[1], 'repeats', 1)
+  redis.call('HSET', KEYS[1], 'last_ms', ARGV[1])
+  return
+end
+redis.call('INCRBY', KEYS[2], ARGV[2])
+redis.call('HSET', KEYS[1], 'bytes', ARGV[2], unpack(ARGV, 6))
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('HINCRBY', KEYS[3], ARGV[4], 1)
+redis.call('HINCRBY', KEYS[3], ARGV[5], 1)
+"""
 
 _KINDS: Final[dict[wire.Kind | None, CountedKind]] = {"status": "report", "reply": "reply", None: "unknown"}
 
@@ -52,7 +68,9 @@ class TracedAccepted(Accepted, frozen=True, gc=False, array_like=True):
 class Quarantined(Struct, frozen=True, kw_only=True):
     """An authentic callback, or one record of it, that cannot be read: `error` says why, `body` is as received.
 
-    `traceback` is that of the exception that reading it raised, if it raised one.
+    `traceback` is that of the exception that reading it raised, if it raised one. `refused`: the status with which the
+    web process refused it, 0 if it answered 200. Of a refused one `headers` say how to read the body, and equal
+    bodies are one entry: the sender repeats what is refused.
     """
 
     kind: wire.Kind | None
@@ -62,6 +80,8 @@ class Quarantined(Struct, frozen=True, kw_only=True):
     body: bytes
     records: int = 1
     traceback: str = ""
+    refused: int = 0
+    headers: dict[str, str] = {}
 
 
 def drop_empty_trace(callback: TracedAccepted) -> Accepted:
@@ -98,6 +118,9 @@ def commit_commands(accepted: Sequence[Accepted], quarantined: Iterable[Quaranti
         for callback in accepted:
             counts[keys.counter(counted_kind(callback.kind), "received")] += callback.records
     for entry in quarantined:
+        if entry.refused:
+            commands += _keep_once_commands(entry)
+            continue
         commands += _quarantine_commands(entry)
         counts[keys.counter(counted_kind(entry.kind), "received")] += entry.records
         counts[keys.counter(counted_kind(entry.kind), "quarantined")] += entry.records
@@ -130,6 +153,26 @@ def _quarantine_commands(entry: Quarantined) -> tuple[Command, ...]:
     )
 
 
+def _keep_once_commands(entry: Quarantined) -> tuple[Command, ...]:
+    """Return the commands that add a refused callback to the quarantine, or count its repetition."""
+    entry_id, fields = new_quarantine_failure(entry)
+    key = keys.quarantined(entry_id)
+    kind = counted_kind(entry.kind)
+    arguments = (
+        entry.received_ms,
+        _bytes(fields),
+        keys.FAILURE_EXPIRY_SECONDS,
+        keys.counter(kind, "received"),
+        keys.counter(kind, "quarantined"),
+        *_pairs(fields),
+    )
+    return (
+        ("EVAL", _KEEP_ONCE, 3, key, keys.failures_bytes(keys.QUARANTINE), keys.COUNTS, *arguments),
+        # The first time counts, by which it ages.
+        ("ZADD", keys.QUARANTINE, "NX", entry.received_ms, entry_id),
+    )
+
+
 def _pairs(fields: Mapping[str, Argument]) -> Iterator[Argument]:
     return itertools.chain.from_iterable(fields.items())
 
@@ -142,7 +185,7 @@ def _bytes(fields: Mapping[str, str | bytes | int]) -> int:
 
 
 def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | bytes | int]]:
-    """Return a new id, and the fields of its hash. Ids sort by time: 12 digits of it, then 8 random ones."""
+    """Return the id and the fields of its hash. The id sorts by time; that of a refused one is a digest of its body."""
     fields: dict[str, str | bytes | int] = {
         "kind": entry.kind or "",
         "source": entry.source,
@@ -153,4 +196,9 @@ def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | byt
     }
     if entry.traceback:
         fields["traceback"] = entry.traceback
-    return f"{entry.received_ms:012x}{secrets.token_hex(4)}", fields
+    if not entry.refused:
+        # 12 digits of the time, then 8 random ones.
+        return f"{entry.received_ms:012x}{secrets.token_hex(4)}", fields
+    fields |= {"refused": entry.refused, "headers": msgspec.json.encode(entry.headers)}
+    digest = hashlib.blake2b(entry.body, digest_size=10, key=f"{entry.kind}|{entry.source}".encode()[:64])
+    return digest.hexdigest(), fields

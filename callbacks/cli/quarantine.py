@@ -46,7 +46,12 @@ def show(*, failure_id: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(fields))
         return
     click.echo(f"received  {callback.received_at}\nsource    {callback.source}\nkind      {callback.kind or 'unknown'}")
-    click.echo(f"records   {callback.records}\nerror     {terminal_text.short(callback.error)}\n")
+    click.echo(f"records   {callback.records}\nanswered  {callback.answered}")
+    if callback.repeats:
+        click.echo(f"repeats   {callback.repeats:,}, the last at {callback.last_at}")
+    for name, value in callback.headers.items():
+        click.echo(f"header    {name}: {terminal_text.short(value)}")
+    click.echo(f"error     {terminal_text.short(callback.error)}\n")
     if callback.traceback:
         click.echo(f"{callback.traceback}\n")
     click.echo(callback.body)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import content_codec
-from ingest.content_codec import PlainBodyTooLarge, UnsupportedCoding
+from shared import content_codec
+from shared.content_codec import PlainBodyTooLarge, UnsupportedCoding
 from shared.cooperative import run_to_end
 from shared.errors import NotJson
 

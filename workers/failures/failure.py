@@ -32,11 +32,19 @@ class QuarantineRow(Struct, frozen=True, kw_only=True):
 
 
 class QuarantinedCallback(QuarantineRow, frozen=True, kw_only=True):
-    """A quarantined callback with its body as received."""
+    """A quarantined callback with its body as received.
+
+    `answered` is the status that the sender got. If that was a refusal, `headers` has those that say how to read the
+    body, and `repeats` counts how often the same body came again, `last_at` says when it last did.
+    """
 
     received_ms: int
     body: bytes
     traceback: str = ""
+    answered: int = 200
+    headers: dict[str, str] = {}
+    repeats: int = 0
+    last_at: str | None = None
 
 
 class DeadLetterRow(Struct, frozen=True, kw_only=True):
@@ -69,7 +77,9 @@ class DeadLetter(DeadLetterRow, frozen=True, kw_only=True):
 
 
 QUARANTINE_ROW_FIELDS: Final = ("received_ms", "kind", "source", "records", "error")
-QUARANTINED_CALLBACK_FIELDS: Final = (*QUARANTINE_ROW_FIELDS, "body", "traceback")
+QUARANTINED_CALLBACK_FIELDS: Final = (
+    *QUARANTINE_ROW_FIELDS, "body", "traceback", "refused", "headers", "repeats", "last_ms"
+)  # fmt: skip
 DEAD_LETTER_ROW_FIELDS: Final = ("died_ms", "attempts", "error")
 DEAD_LETTER_FIELDS: Final = (*DEAD_LETTER_ROW_FIELDS, "traceback", "event")
 
@@ -87,6 +97,10 @@ def parse_quarantined_callback(failure_id: str, values: Sequence[bytes]) -> Quar
         received_ms=stored_ms(fields["received_ms"]),
         body=fields["body"],
         traceback=(fields["traceback"] or b"").decode(errors="replace"),
+        answered=int(fields["refused"] or 200),
+        headers=msgspec.json.decode(fields["headers"] or b"{}", type=dict[str, str]),
+        repeats=int(fields["repeats"] or 0),
+        last_at=events.rfc3339(stored_time(fields["last_ms"])) if fields["last_ms"] else None,
     )
 
 

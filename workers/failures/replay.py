@@ -7,12 +7,12 @@ delivery to its own handler, and to no other. Each replay is one atomic step tha
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import redis
 from msgspec import Struct
 
-from shared import batches, body_shapes, events, json_reader, keys, queues, wire
+from shared import batches, body_shapes, content_codec, events, json_reader, keys, queues, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
@@ -20,6 +20,9 @@ from workers.failures import failure
 from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnreadable
 from workers.failures.failure_list import Argument, FailureList
 from workers.runtime import scripts
+
+# A quarantined body with gzip may have so many plain bytes: four times what the web process takes by default.
+_MAX_PLAIN_BYTES: Final = 64 << 20
 
 
 class ReplayPlan(Struct, frozen=True):
@@ -72,19 +75,39 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
 
 
 def _read(callback: QuarantinedCallback) -> list[Accepted]:
-    """Return what the body reads as now: of the kind of its URL, or of the other kind, or in another shape."""
+    """Return what the body reads as now, with the headers that are known of it. Raises StillUnreadable."""
+    codings = [*content_codec.members(callback.headers.get("content-encoding", "").encode())]
+    body = _decompress(callback.body, codings)
+    try:
+        return _read_plain(callback, body)
+    except StillUnreadable:
+        converted = content_codec.to_utf8(body, callback.headers.get("content-type", "").lower().encode(), codings)
+        if converted is None:
+            raise
+    return _read_plain(callback, converted)
+
+
+def _decompress(body: bytes, codings: Sequence[bytes]) -> bytes:
+    try:
+        return run_to_end(content_codec.decompress(body, codings, limit_bytes=_MAX_PLAIN_BYTES))
+    except (NotJson, content_codec.UnsupportedCoding, content_codec.PlainBodyTooLarge):
+        return body
+
+
+def _read_plain(callback: QuarantinedCallback, body: bytes) -> list[Accepted]:
+    """Return what `body` reads as: of the kind of its URL, or of the other kind, or in another shape."""
     why: NotJson | UnexpectedShape = UnexpectedShape()
     kinds: tuple[wire.Kind | None, ...] = (None,) if callback.kind is None else (callback.kind, None)
     for kind in kinds:
         try:
-            shape = wire.check(callback.body, kind)
+            shape = wire.check(body, kind)
         except (NotJson, UnexpectedShape) as exc:
             why = exc
         else:
             if len(shape.faults) < shape.records:
-                return [_accept(callback, callback.body, shape.kind, shape.records)]
+                return [_accept(callback, body, shape.kind, shape.records)]
     try:
-        parts = run_to_end(body_shapes.split(callback.body, None, why))
+        parts = run_to_end(body_shapes.split(body, None, why))
     except (NotJson, UnexpectedShape) as exc:
         raise StillUnreadable(str(exc)) from exc
     if not parts:

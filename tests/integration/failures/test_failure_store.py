@@ -1,5 +1,6 @@
 """Failures are listed, replayed and dropped in bounded memory: each that was there at the start, once."""
 
+import gzip
 import threading
 from collections.abc import Iterator
 
@@ -123,6 +124,29 @@ def test_a_body_in_another_shape_is_replayed_as_the_callbacks_that_it_holds(
     sums = harness.audit()
     assert (sums.records["report"].unique, sums.records["reply"].unique) == (2, 1)
     assert (sums.quarantined, sums.balances) == (2, True)
+
+
+def test_a_refused_body_is_replayed_with_what_its_headers_say_of_it(harness: Harness, store: FailureStore) -> None:
+    reply = '{"reply_message_id":"%d","message":{"text":"Grüße"}}'
+    headers = {"content-type": "application/json; charset=ISO-8859-1", "content-encoding": "gzip"}
+    bodies = [gzip.compress((reply % number).encode("latin-1"), mtime=0) for number in (1, 2)]
+    refused = [
+        batches.Quarantined(
+            kind="reply", source="gw", received_ms=RECEIVED_MS + n, error="", body=body, refused=400, headers=headers
+        )
+        for n, body in enumerate([bodies[0], bodies[0], bodies[0], bodies[1]])
+    ]
+    harness.accept(quarantined=refused)
+
+    first, _ = [store.read_quarantined(failure_id) for failure_id in ids(harness, keys.QUARANTINE)]
+    (step,) = store.replay(QUARANTINE, store.snapshot(QUARANTINE))
+    harness.expand()
+
+    assert (first.answered, first.repeats, first.headers, first.body) == (400, 2, headers, bodies[0])
+    assert first.received_at < (first.last_at or "")
+    assert (step.done, step.failed) == (2, ())
+    sums = harness.audit()
+    assert (sums.records["reply"].unique, sums.quarantined, sums.balances) == (2, 0, True)
 
 
 def test_a_dead_letter_of_a_newer_release_does_not_stop_others_from_being_replayed(

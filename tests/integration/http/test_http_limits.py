@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ingest.body import COPY_BYTES
 from tests.integration.http.test_http_refusals import HEAD, exchange, is_problem
 from tests.redis_server import RedisServer
-from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, jobs, kept, quarantine, report
+from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, jobs, kept, quarantine, report, until
 
 
 @pytest.mark.parametrize("size_bytes", [MAX_BODY_BYTES + 1, 10 * MAX_BODY_BYTES, 8 << 20])
@@ -27,7 +28,9 @@ def test_a_body_over_the_limit_is_refused_and_an_ordinary_client_reads_the_answe
         answer = client.post(f"/callbacks/{TOKEN}/status", content=content)
     assert is_problem(answer, 413, "too-large")
     assert answer.headers["connection"] == "close"
-    assert quarantine(redis_server) == []
+    until(lambda: quarantine(redis_server))
+    [entry] = quarantine(redis_server)
+    assert (entry["body"], entry["refused"]) == (" " * COPY_BYTES, "413")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Every refusal in the table of statuses, on real sockets: its status, its document, and that clients can read it."""
 
 import gzip
+import json
 import socket
 
 import httpx
 import pytest
 
+from ingest.body import COPY_BYTES
 from tests.redis_server import RedisServer
-from tests.web_process import TOKEN, StartWeb, WebProcess, jobs, kept, payload, quarantine, report
+from tests.web_process import TOKEN, StartWeb, WebProcess, counts, jobs, kept, payload, quarantine, report, until
 
 HEAD = b"POST /callbacks/%s/status HTTP/1.1\r\nHost: x\r\n" % TOKEN.encode()
 
@@ -98,6 +100,10 @@ def test_a_bomb_is_too_large(start_web: StartWeb, redis_server: RedisServer) -> 
     web = start_web(redis_server, CALLBACKS_MAX_BODY_BYTES=str(1 << 20))
     answer = web.post(gzip.compress(b" " * (256 << 20)), **{"content-encoding": "gzip"})
     assert is_problem(answer, 413, "too-large")
+    with redis_server.client(decode_responses=False) as client:
+        [failure_id] = client.zrange("cb:quarantine", 0, -1)
+        body = client.hget(b"cb:quarantine:" + failure_id, "body")
+    assert len(body or b"") == COPY_BYTES
     assert web.post(report(1)).status_code == 200
 
 
@@ -243,3 +249,42 @@ def _uvicorn_with_its_access_log(start_web: StartWeb, redis_server: RedisServer)
             "sys.exit(uvicorn.Server(config).run(sockets=[taken]))\n"
         ),
     )
+
+
+def test_a_refused_body_is_in_the_quarantine_once_with_why_and_with_its_headers(
+    web: WebProcess, redis_server: RedisServer
+) -> None:
+    for agent in ("first", f"again {TOKEN}"):
+        headers = {"user-agent": agent, "authorization": "Basic c2VjcmV0", "cookie": "secret=1"}
+        for _ in range(2):
+            assert web.post(b"rubbish", **headers, **{"content-type": "text/plain"}).status_code == 400
+            assert (
+                web.post(b"a=b", **headers, **{"content-type": "application/x-www-form-urlencoded"}).status_code == 415
+            )
+            assert web.post(b"x", **headers, **{"content-encoding": f"br, {TOKEN}"}).status_code == 415
+
+    entries = {entry["body"]: entry for entry in quarantine(redis_server)}
+    assert {body: (entry["refused"], entry["repeats"]) for body, entry in entries.items()} == {
+        "rubbish": ("400", "3"),
+        "a=b": ("415", "3"),
+        "x": ("415", "3"),
+    }
+    assert json.loads(entries["rubbish"]["headers"]) == {
+        "content-length": "7",
+        "content-type": "text/plain",
+        "user-agent": "first",
+    }
+    assert int(entries["x"]["last_ms"]) >= int(entries["x"]["received_ms"])
+    assert counts(redis_server) == {"report.received": 3, "report.quarantined": 3}
+    assert TOKEN not in str(entries)
+    with redis_server.client() as client:
+        assert int(client.get("cb:quarantine:bytes") or 0) == sum(int(entry["bytes"]) for entry in entries.values())
+
+
+def test_a_request_with_two_hosts_leaves_a_copy(web: WebProcess, redis_server: RedisServer) -> None:
+    body = report(1)
+    received = exchange(web, HEAD + b"Host: other\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    assert received.startswith(b"HTTP/1.1 400 ")
+    until(lambda: quarantine(redis_server))
+    [entry] = quarantine(redis_server)
+    assert (entry["body"], entry["error"]) == (body.decode(), "the Host header is repeated")

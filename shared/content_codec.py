@@ -44,6 +44,11 @@ class PlainBodyTooLarge(Exception):
     """The body would have more plain bytes than the limit."""
 
 
+def members(value: bytes) -> list[bytes]:
+    """Return the members of a header whose value is a list, in lower case."""
+    return [member.strip() for member in value.lower().split(b",")]
+
+
 def is_plain(codings: Sequence[bytes]) -> bool:
     """Return whether these codings (lower case, in the order in which they were applied) change nothing."""
     return all(coding in _NOTHING_TO_UNDO for coding in codings)
