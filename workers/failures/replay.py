@@ -21,7 +21,7 @@ from workers.failures.failure import DeadLetter, QuarantinedCallback, StillUnrea
 from workers.failures.failure_list import Argument, FailureList
 from workers.runtime import scripts
 
-# A quarantined body with gzip may have so many plain bytes: four times what the web process takes by default.
+# The limit of plain bytes of a quarantined body with gzip: four times what the web process takes by default.
 _MAX_PLAIN_BYTES: Final = 64 << 20
 
 
