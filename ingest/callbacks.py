@@ -76,20 +76,20 @@ class CallbackReceiver:
         if source is None:
             raise _refused(answers.not_found(), decision, has_valid_token=False)
         try:
-            return await self._receive(headers, _Sender(source, scope), receive)
+            return await self._receive(headers, _Request(source, scope), receive)
         except Refused as exc:
             raise _refused(exc.answer, decision, has_valid_token=True) from exc
 
     def _source(self, scope: Scope) -> str | None:
         return self._tokens.source(unquote(scope["path_params"]["token"]))
 
-    async def _receive(self, headers: "_Headers", sender: "_Sender", receive: Receive) -> Answer:
+    async def _receive(self, headers: "_Headers", request: "_Request", receive: Receive) -> Answer:
         if headers.duplicate:
             answer = answers.duplicate_header(headers.duplicate)
-            raise self._refuse_unread(answer, sender, f"the {headers.duplicate} header is repeated")
+            raise self._refuse_unread(answer, request, f"the {headers.duplicate} header is repeated")
         if headers.length_bytes > self._max_body_bytes:
             answer = answers.body_too_large(self._max_body_bytes)
-            raise self._refuse_unread(answer, sender, self._too_large_error())
+            raise self._refuse_unread(answer, request, self._too_large_error())
         try:
             body = await read(
                 receive,
@@ -98,38 +98,38 @@ class CallbackReceiver:
                 in_flight=self._in_flight,
             )
         except BodyTooLarge as exc:
-            raise self._refuse_unread(exc.answer, sender, self._too_large_error(), head=exc.head) from exc
+            raise self._refuse_unread(exc.answer, request, self._too_large_error(), head=exc.head) from exc
         try:
             if content_codec.is_plain(headers.codings):
-                return await self._accept_or_refuse(body, sender, headers)
-            return await self._accept_compressed(body, sender, headers)
+                return await self._accept_or_refuse(body, request, headers)
+            return await self._accept_compressed(body, request, headers)
         except StoreUnavailable as exc:
             raise Refused(answers.store_unavailable(exc.retry_after_seconds)) from exc
         finally:
             self._in_flight.release(len(body) + REQUEST_BYTES)
 
-    async def _accept_compressed(self, body: bytes, sender: "_Sender", headers: "_Headers") -> Answer:
+    async def _accept_compressed(self, body: bytes, request: "_Request", headers: "_Headers") -> Answer:
         steps = content_codec.decompress(body, headers.codings, limit_bytes=self._max_body_bytes)
         try:
             plain = await cooperative.run_between_others(steps)
         except content_codec.UnsupportedCoding:
             error = "the body is in a content coding that is not supported"
-            raise await self._refuse(answers.encoding_not_supported(), body, sender, error) from None
+            raise await self._refuse(answers.encoding_not_supported(), body, request, error) from None
         except content_codec.PlainBodyTooLarge:
             answer = answers.body_too_large(self._max_body_bytes, unread=False)
-            raise await self._refuse(answer, body[:COPY_BYTES], sender, self._too_large_error()) from None
+            raise await self._refuse(answer, body[:COPY_BYTES], request, self._too_large_error()) from None
         except NotJson as exc:
-            answer = answers.not_json(str(exc), source=sender.source)
-            raise await self._refuse(answer, body, sender, str(exc)) from exc
+            answer = answers.not_json(str(exc), source=request.source)
+            raise await self._refuse(answer, body, request, str(exc)) from exc
         self._in_flight.reserve(len(plain))
         try:
-            return await self._accept_or_refuse(plain, sender, headers)
+            return await self._accept_or_refuse(plain, request, headers)
         finally:
             self._in_flight.release(len(plain))
 
-    async def _accept_or_refuse(self, body: bytes, sender: "_Sender", headers: "_Headers") -> Answer:
+    async def _accept_or_refuse(self, body: bytes, request: "_Request", headers: "_Headers") -> Answer:
         """Accept a body as it is, or else in the charset that its headers name. Raises Refused if it is not JSON."""
-        source = sender.source
+        source = request.source
         if not body:
             raise Refused(answers.not_json("the body is empty", source=source))
         try:
@@ -143,32 +143,32 @@ class CallbackReceiver:
             except NotJson as exc:
                 error = str(exc)
         if headers.media_type.startswith(_FORMS):
-            raise await self._refuse(answers.form_not_supported(), body, sender, error)
-        raise await self._refuse(answers.not_json(error, source=source), body, sender, error)
+            raise await self._refuse(answers.form_not_supported(), body, request, error)
+        raise await self._refuse(answers.not_json(error, source=source), body, request, error)
 
-    async def _refuse(self, answer: Answer, body: bytes, sender: "_Sender", error: str) -> Refused:
+    async def _refuse(self, answer: Answer, body: bytes, request: "_Request", error: str) -> Refused:
         """Return the refusal of an authentic body when a copy of it is in the quarantine."""
         entry = Quarantined(
             kind=self._kind,
-            source=sender.source,
+            source=request.source,
             received_ms=now_ms(),
             error=error,
             body=body,
             refused=answer.status,
-            headers=_read_kept_headers(sender.scope),
+            headers=_read_kept_headers(request.scope),
         )
         await self._commit.accept(entry, len(body))
-        log.limited.warning("action=quarantined part=callback", f"source={sender.source} error={error!r}")
+        log.limited.warning("action=quarantined part=callback", f"source={request.source} error={error!r}")
         return Refused(answer)
 
-    def _refuse_unread(self, answer: Answer, sender: "_Sender", error: str, *, head: bytes = b"") -> Refused:
+    def _refuse_unread(self, answer: Answer, request: "_Request", error: str, *, head: bytes = b"") -> Refused:
         """Return a refusal that is answered at once. A copy of the body's first bytes is kept as they arrive."""
 
         async def keep_copy(rest: bytes) -> None:
             first = (head + rest)[:COPY_BYTES]
             if first:
                 with suppress(StoreUnavailable):  # it is logged
-                    await self._refuse(answer, first, sender, error)
+                    await self._refuse(answer, first, request, error)
 
         return Refused(replace(answer, keep_copy=keep_copy))
 
@@ -244,7 +244,7 @@ def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool
     return Refused(replace(answer, address=decision.label, has_valid_token=has_valid_token))
 
 
-class _Sender(NamedTuple):
+class _Request(NamedTuple):
     """Who sends a request, and its scope."""
 
     source: str
