@@ -4,6 +4,7 @@ redis-py by default repeats a failed command up to ten times, so a commit whose 
 unnoticed. Here nothing is repeated: the code that sends a command decides that.
 """
 
+import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -127,8 +128,19 @@ def describe_error(error: BaseException, *, variable: str = "REDIS_URL") -> str:
     words = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if words.startswith(_PASSWORD_ASKED):
         return f"Redis asks for a password: put it into {variable}, redis://:PASSWORD@host"
+    for pattern, plain in _OF_REDIS_PY:
+        if found := pattern.match(words):
+            return found.expand(plain).rstrip(".: ")
     # What redis-py appends to it is the repr of its connection.
     return words.partition(" : <")[0].rstrip(". ")
+
+
+# redis-py puts the number of an error of the system, or the arguments of its exception, into a sentence.
+_OF_REDIS_PY: Final = (
+    (re.compile(r"Error \S+ connecting to (\S+)\. ?(.*)"), r"cannot connect to \1: \2"),
+    (re.compile(r"Error \S+ while writing to socket\. ?(.*)"), r"the connection broke: \1"),
+    (re.compile(r"Error while reading from \S+ ?: \((?:-?\d+, )?['\"]?(.*?)['\"]?,?\)"), r"the connection broke: \1"),
+)
 
 
 def _options(url: str, timeout_seconds: float | None) -> dict[str, Any]:

@@ -5,15 +5,14 @@ the store is another: it ends in memory.
 """
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
 from starlette.types import Message, Scope
 
+from callbacks.cli.quiet_log import quiet_log
 from ingest.answers import Answer, Refused
 from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
@@ -73,7 +72,7 @@ def answer(
     body: bytes, headers: Sequence[tuple[bytes, bytes]], kind: wire.Kind | None, *, max_body_bytes: int
 ) -> BodyAnswer:
     """Return the answer to `body`, posted to the URL of `kind` (None: the single URL) with these headers."""
-    with _quiet():
+    with quiet_log():
         return asyncio.run(receive(body, headers, kind, max_body_bytes=max_body_bytes))
 
 
@@ -117,7 +116,7 @@ def read_records(answered: BodyAnswer) -> Iterator[ReadRecord]:
             yield ReadRecord(number, error=entry.error, records=entry.records)
             number += entry.records
             continue
-        with _quiet():
+        with quiet_log():
             items = list(RecordReader(()).read_items(entry))
         for item in items:
             if isinstance(item, NewFailure):
@@ -156,14 +155,3 @@ class _MemoryStore:
 
     async def close(self) -> None:
         """Close nothing."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep log lines about the body off the terminal: the command says more."""
-    logger, handler = logging.getLogger("callbacks"), logging.NullHandler()
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from callbacks.cli import body_options, body_report, ops_address, ports
 from callbacks.cli.command import Command
+from callbacks.cli.quiet_log import quiet_log
 from shared import connections, did_you_mean, disk, durability, failing_loops, settings, unknown_settings
 from shared.counted import counted
 from shared.errors import ConfigurationError
@@ -229,7 +230,8 @@ def _run_dir(loaded: settings.Settings) -> Iterator[CheckResult]:
 
 def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
     """Yield what there is to say of the handlers, and of the database of `sql` if it is one of them."""
-    found = registry.load_each(loaded.handlers, with_settings=True)
+    with quiet_log():
+        found = registry.load_each(loaded.handlers, with_settings=True)
     for error in found.problems.values():
         for problem in error.problems:
             yield CheckResult(
@@ -251,6 +253,8 @@ def find_handlers_problems(loaded: settings.Settings) -> Iterator[CheckResult]:
             yield from _database(loaded.database_url)
         if handler.location.startswith("workers.handlers.stream."):
             yield from _stream()
+        if handler.location.startswith("workers.handlers.forward."):
+            yield from _forward(handler.name)
 
 
 def _pause(loaded: settings.Settings, handler: Handler) -> Iterator[CheckResult]:
@@ -296,6 +300,18 @@ def _database(url: str) -> Iterator[CheckResult]:
         )
     else:
         yield CheckResult("ok", f"DATABASE_URL: {address.redacted_url} can be used")
+
+
+def _forward(name: str) -> Iterator[CheckResult]:
+    from workers.handlers.forward import signature, targets  # noqa: PLC0415 # only if its handler is named
+
+    target = targets.read_target(os.environ, name)
+    if not target.secrets:
+        yield CheckResult(
+            "advice",
+            f"handler {name!r} sends unsigned requests to {target.redacted_url}: secrets are {signature.UNSIGNED!r}",
+            f"The target cannot verify where they come from. Set a secret; {signature.HOW_TO_MAKE}.",
+        )
 
 
 def _stream() -> Iterator[CheckResult]:

@@ -4,6 +4,7 @@ import click
 
 from callbacks.cli import message_history
 from callbacks.cli.command import Command
+from callbacks.cli.numbers_option import Numbers, numbers_option
 from callbacks.cli.terminal_text import short
 from shared.counted import counted
 from workers.handlers.sql.history import Timeline
@@ -19,14 +20,15 @@ from workers.handlers.sql.history import Timeline
     show_default=True,
     help="At most this many messages of a job.",
 )
+@numbers_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line: a message with its timeline.")
-def message(*, identifier: str, limit: int, as_json: bool) -> None:
+def message(*, identifier: str, limit: int, numbers: Numbers, as_json: bool) -> None:
     """Show every status of the message ID, and the replies to it. ID: the gateway's, the client's, or that of a job."""
     with message_history.open_history() as found:
         timelines, total = found.find(identifier, limit=limit)
     if not timelines:
         raise click.ClickException(f"no message and no job has the id {short(identifier)!r}")
-    for timeline in timelines:
+    for timeline in (message_history.mask_timeline(one, numbers) for one in timelines):
         click.echo(message_history.to_json(timeline) if as_json else _as_text(timeline))
     if total > len(timelines) and not as_json:
         click.echo(f"{counted(total - len(timelines), 'more message')}: --limit {total}")

@@ -12,6 +12,7 @@ from callbacks.cli import message_history
 from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.event_line import parse_status
+from callbacks.cli.numbers_option import Numbers, numbers_option
 from callbacks.cli.terminal_text import short
 from shared.events import rfc3339
 from workers.handlers.sql.history import Message
@@ -25,6 +26,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 @click.option("--status", "statuses", multiple=True, help="Only messages with this current status; may be repeated.")
 @click.option("--since", type=Age(), help="Only messages with callbacks since then: 90s, 30m, 2h, 7d.")
 @click.option("--limit", "limit", type=click.IntRange(1), default=50, show_default=True, help="List at most this many.")
+@numbers_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 def messages(
@@ -33,6 +35,7 @@ def messages(
     statuses: tuple[str, ...],
     since: datetime | None,
     limit: int,
+    numbers: Numbers,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -40,7 +43,10 @@ def messages(
     if as_json and as_csv:
         raise click.UsageError("Use --json or --csv, not both.")
     with message_history.open_history() as found:
-        rows = found.messages(recipient=recipient, statuses=list(map(parse_status, statuses)), since=since, limit=limit)
+        listed = found.messages(
+            recipient=recipient, statuses=list(map(parse_status, statuses)), since=since, limit=limit
+        )
+        rows = (message_history.mask_message(message, numbers) for message in listed)
         if as_csv:
             _print_csv(rows)
             return

@@ -22,6 +22,17 @@ def test_all_is_well(redis_server: RedisServer, tmp_path: Path) -> None:
     assert "a-long-enough-token" not in ended.stdout + ended.stderr
 
 
+def test_an_unsigned_target_is_a_finding_and_no_bare_log_line(tmp_path: Path) -> None:
+    forward = {"CALLBACKS_HANDLERS": "forward", "CALLBACKS_FORWARD_URL": "https://u:s3cret@crm.example/in"}
+
+    ended = run("check", cwd=tmp_path, environment={**TOKENS, **forward, "CALLBACKS_FORWARD_SECRETS": "none"})
+
+    assert "! handler 'forward' sends unsigned requests to https://" in ended.stdout
+    assert "crm.example: secrets are 'none'\n    The target cannot verify where they come from." in ended.stdout
+    assert "action=" not in ended.stdout + ended.stderr
+    assert "s3cret" not in ended.stdout
+
+
 def test_no_tokens_and_no_redis(tmp_path: Path) -> None:
     ended = run("check", cwd=tmp_path)
 

@@ -1,6 +1,7 @@
 """Masks phone numbers in what people read: the lines of the handler `log`, `callbacks tail`, the operators' page."""
 
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from callbacks import Event
@@ -22,7 +23,7 @@ def mask_event(event: Event) -> Event:
     for name, value in fields.items():
         if name != "text" and value.__class__ is str and value in numbers:
             fields[name] = mask_number(value)
-    fields["raw"] = _masked_raw(event.raw, numbers)
+    fields["raw"] = mask_record(event.raw, numbers)
     return type(event)(**fields)
 
 
@@ -46,7 +47,7 @@ def mask_number(value: str) -> str:
     return "".join(characters)
 
 
-def _masked_raw(raw: dict[str, Any], numbers: set[str]) -> dict[str, Any]:
+def mask_record(raw: dict[str, Any], numbers: Collection[str]) -> dict[str, Any]:
     """Return a copy of `raw` with masked numbers: under the known keys, and every value equal to one in `numbers`."""
     copy = dict(raw)
     # Not recursive: a record may be nested almost as deeply as Python's stack allows.

@@ -106,6 +106,27 @@ def test_messages_are_chosen_by_number_status_and_age(campaign: Database) -> Non
     assert MESSAGE in invoke_with(campaign, "messages").stdout
 
 
+@pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=["text", "json", "csv"])
+@pytest.mark.parametrize("command", [("messages",), ("message", "m-9")], ids=["list", "one"])
+def test_numbers_are_masked_unless_they_are_asked_for(
+    campaign: Database, command: tuple[str, ...], form: tuple[str, ...]
+) -> None:
+    if form == ("--csv",) and command[0] == "message":
+        return  # which has no such option
+    record = {"message_id": "m-9", "to": "35699000001", "note": "35699000001", "text": "a text", "n": 2**80}
+    campaign.write(report("SEEN", message_id="m-9", recipient="35699000001", sender="35699000002", raw=record))
+
+    masked = invoke_with(campaign, *command, *form).stdout
+    full = invoke_with(campaign, *command, *form, "--numbers", "full").stdout
+
+    assert "356*****001" in masked
+    assert "35699000001" not in masked
+    assert "35699000002" not in masked
+    assert "35699000001" in full
+    if form == ("--json",) and command[0] == "message":
+        assert json.loads(masked)["statuses"][-1]["raw"]["n"] == 2**80
+
+
 def test_csv_has_a_line_for_each_message_and_no_formula(campaign: Database) -> None:
     ended = invoke_with(campaign, "messages", "--csv")
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
