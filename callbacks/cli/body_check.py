@@ -100,6 +100,8 @@ async def receive(
         try:
             return await receiver.handle(scope, receive_body)
         except Refused as exc:
+            if exc.answer.keep_copy is not None:
+                await exc.answer.keep_copy(b"")  # nothing follows what was read
             return exc.answer
         finally:
             commit.close()

@@ -84,7 +84,7 @@ def test_a_body_beyond_the_limit_is_413_as_the_service_is_set() -> None:
     assert ended.output.splitlines() == [
         "✗ 413 Request body too large",
         "    A body may have at most 1024 bytes.",
-        "    The service would keep nothing of it.",
+        "    The service would keep a copy in its quarantine.",
     ]
 
 
