@@ -1,8 +1,10 @@
 """Callbacks accepted and refused in the last hour, in buckets of ten seconds, stored in Redis.
 
-A ring (`shared.ring_buffer`) of at most 130 KiB: callbacks accepted, refusals by reason and sender, and response times.
+A ring (`shared.ring_buffer`) of at most 300 KiB: callbacks accepted, refusals by reason and sender, response times, and
+fields that could not be read.
 
-    cb:recent-rate    {"bucket": unix seconds / 10, "callbacks": n, "le|0.005": n, "refused|too-large|known": n, …}
+    cb:recent-rate    {"bucket": unix seconds / 10, "callbacks": n, "le|0.005": n, "refused|too-large|known": n,
+                       "unreadable|timestamp": n, …}
 """
 
 from bisect import bisect_left
@@ -15,6 +17,7 @@ from msgspec import Struct
 
 from shared import keys, refusals, ring_buffer
 from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR
+from shared.schema import OPTIONAL_KEYS
 
 BUCKET_SECONDS: Final = 10
 SHOWN_BUCKETS: Final = 3600 // BUCKET_SECONDS
@@ -29,6 +32,7 @@ REFUSED_WINDOW_SECONDS: Final = 600
 
 CALLBACKS: Final = "callbacks"
 REFUSED: Final = "refused"
+UNREADABLE: Final = "unreadable"
 _LE: Final = f"le{SEPARATOR}"
 _REFUSED_KNOWN: Final = f"{SEPARATOR}known"
 
@@ -78,13 +82,15 @@ class AcknowledgeTimes(Struct, frozen=True, kw_only=True):
 class RecentRate(Struct, frozen=True):
     """The buckets of the last hour, oldest first, the response times of its last minutes, and what was refused.
 
-    `accepted_ten_minutes` is what the refusals of that time are compared with.
+    `accepted_ten_minutes` is what the refusals of that time are compared with. `unreadable` counts the records of the
+    last hour in which a field could not be read, by field, the most first.
     """
 
     buckets: tuple[Bucket, ...]
     acknowledged: AcknowledgeTimes
     refused: tuple[RefusalCount, ...] = ()
     accepted_ten_minutes: int = 0
+    unreadable: tuple[tuple[str, int], ...] = ()
 
 
 def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
@@ -96,7 +102,7 @@ def select_growth(metrics: Mapping[str, int]) -> dict[str, int]:
             found[CALLBACKS] += number
         elif part == "acknowledged" and rest.startswith(_LE):
             found[rest] += number
-        elif part == REFUSED:
+        elif part in {REFUSED, UNREADABLE}:
             found[name] += number
     return dict(found)
 
@@ -113,6 +119,7 @@ def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
         _acknowledged(held[bucket] for bucket in recent if bucket in held),
         _refused(held, current=current, ten_minutes=ten_minutes),
         sum(int(held.get(bucket, {}).get(CALLBACKS, 0)) for bucket in ten_minutes),
+        _unreadable(held.get(bucket, {}) for bucket in range(current - SHOWN_BUCKETS, current + 1)),
     )
 
 
@@ -138,6 +145,16 @@ def _refused(
         if reason in refusals.REASONS and sender in refusals.SENDERS:  # not of another release
             found.append(RefusalCount(reason=reason, sender=sender, ten_minutes=recent[name], hour=number))
     return tuple(found)
+
+
+def _unreadable(buckets: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
+    hour: Counter[str] = Counter()
+    for counts in buckets:
+        for name, number in counts.items():
+            part, _, field = name.partition(SEPARATOR)
+            if part == UNREADABLE and field in OPTIONAL_KEYS:  # not of another release
+                hour[field] += int(number)
+    return tuple(hour.most_common())
 
 
 def estimate_percentile(

@@ -103,6 +103,19 @@ class DocumentedReplyCallback(ReplyCallback, frozen=True, gc=False, kw_only=True
     message: DocumentedReplyMessage | None = None
 
 
+# The keys of optional fields: one that cannot be read costs itself alone, and is counted by its name.
+OPTIONAL_KEYS: Final = tuple(
+    sorted(
+        {
+            field.encode_name
+            for struct in (Record, StatusEnvelope, ReplyCallback)
+            for field in msgspec.structs.fields(struct)
+            if not field.required
+        }
+    )
+)
+
+
 class CallbackKeys(Struct, frozen=True, gc=False, kw_only=True):
     """The undecoded keys that show a callback's kind and hold its ids. All other keys are skipped."""
 

@@ -20,6 +20,7 @@ DASHBOARD: Final = REPOSITORY / "deploy/grafana/dashboard.json"
 NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
     *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
+    *("Unreadable", "SenderUnknown", "FieldUnreadable"),
 }
 
 

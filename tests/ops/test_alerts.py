@@ -198,6 +198,16 @@ def test_a_refusal_of_which_a_copy_is_kept_is_a_warning(reason: str, level: str)
     assert found == level
 
 
+def test_a_field_that_many_records_write_unreadably_is_a_warning() -> None:
+    assert alerts_of(unreadable=(("timestamp", 1203), ("to", 19))) == [
+        (
+            "warn",
+            "1,203 reports or replies without a readable timestamp in the last hour. Their events are delivered "
+            "without it; `raw` has it as received. Ask the gateway what it changed.",
+        )
+    ]
+
+
 def test_what_was_refused_more_than_ten_minutes_ago_is_no_alert() -> None:
     assert alerts_of(refused=(replace(refused(300), ten_minutes=0),)) == []
 

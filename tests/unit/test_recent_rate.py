@@ -63,6 +63,13 @@ def test_refusals_are_counted_by_reason_and_sender_in_the_hour_and_its_last_ten_
     assert found.buckets[-1].refused == 1, "only whole buckets are drawn, and only senders with a valid token"
 
 
+def test_unreadable_fields_are_counted_by_field_in_the_hour() -> None:
+    growth = recent_rate.select_growth({"unreadable|timestamp": 3, "unreadable|of a later release": 1})
+    bucket = {"bucket": 100_000, **growth, "unreadable|to": 5}
+    found = recent_rate.parse({b"1": json.dumps(bucket).encode()}, now_seconds=1_000_010.0)
+    assert found.unreadable == (("to", 5), ("timestamp", 3))
+
+
 def test_percentiles_are_those_of_the_last_minutes_alone() -> None:
     current = int(NOW) // 10
     held = ring({"bucket": current, "le|0.001": 3, "le|0.01": 1}, {"bucket": current - 31, "le|30.0": 500})

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batches import Accepted
+from shared.metrics import MAX_UNKNOWN_STATUSES, Metrics
 from workers.expand.fan_out import RecordResult
 from workers.expand.record_reader import RecordReader, split_records
 from workers.runtime.settlement import FanOutEvent, NewFailure
@@ -98,3 +99,37 @@ def test_a_split_record_keeps_the_other_keys_if_they_are_not_too_large(extra: st
         "2",
         keeps_other_keys,
     )
+
+
+def test_what_is_unusual_is_counted_by_name() -> None:
+    metrics = Metrics()
+    records = [
+        {"message_id": "1", "status": "DELIVRD", "timestamp": "?", "error_code": {}},
+        {"message_id": "2", "status": "READ", "timestamp": []},
+        {"message_id": "3", "status": "35699000001"},
+        {"message_id": "4", "status": "seen"},
+    ]
+    body = json.dumps({"client_job_id": {}, "data": records})
+
+    list(RecordReader([], metrics=metrics).read_items(Accepted("status", "gw", 0, len(records), body)))
+
+    assert metrics.snapshot() == {
+        "unreadable|client_job_id": 1,
+        "unreadable|error_code": 1,
+        "unreadable|timestamp": 2,
+        "unknown_status|READ": 1,
+        "unknown_status|other": 1,
+    }
+
+
+def test_no_more_than_fifty_names_of_statuses_are_counted() -> None:
+    metrics = Metrics()
+    names = [f"NEW-{chr(65 + number // 26)}{chr(65 + number % 26)}" for number in range(60)] * 2
+    body = json.dumps({"data": [{"message_id": "1", "status": name} for name in names]})
+
+    list(RecordReader([], metrics=metrics).read_items(Accepted("status", "gw", 0, len(names), body)))
+
+    counted = metrics.snapshot()
+    assert len(counted) == MAX_UNKNOWN_STATUSES + 1
+    assert counted["unknown_status|other"] == 20
+    assert counted["unknown_status|NEW-AA"] == 2

@@ -15,6 +15,7 @@ import msgspec
 import redis
 
 from shared import batches, queues
+from shared.metrics import Metrics
 from workers.declaration import Handler
 from workers.expand.activity import ExpandActivity
 from workers.expand.fan_out import Chunk, ChunkItem, DeliveryPlan, FanOutResult, FanOutStep
@@ -56,12 +57,13 @@ class Expander:
         is_stopping: Callable[[], bool] = never_stopping,
         spans: ExpandSpans | None = None,
         activity: ExpandActivity | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._claim_step = ClaimStep(connection)
         self._fan_out_step = FanOutStep(connection, is_stopping=is_stopping)
         self._handlers = tuple(handlers)
         self._dedupe_seconds = dedupe_seconds
-        self._reader = RecordReader(self._handlers, spans)
+        self._reader = RecordReader(self._handlers, spans, metrics=metrics)
         self._spans = spans
         self._activity = activity
         self._payload_type: type[list[batches.Accepted] | list[batches.TracedAccepted]]

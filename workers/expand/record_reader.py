@@ -5,16 +5,18 @@ one record at a time. The record that raises it again is quarantined with the tr
 """
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
-from shared import events, json_reader, wire
+from shared import events, json_reader, recent_rate, wire
 from shared.batches import Accepted
 from shared.cooperative import run_to_end
 from shared.errors import NotJson, UnexpectedShape
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
 from shared.rate_limited_log import RateLimitedLog
 from workers.declaration import Handler
 from workers.expand.fan_out import RecordResult
@@ -28,6 +30,8 @@ log = logging.getLogger("callbacks.expand")
 _limited_log: Final = RateLimitedLog(log, interval_seconds=60.0)
 
 _MAX_MASKS: Final = 4096
+# The sender chooses statuses: beyond this number, or if one looks like anything else, they are counted as OTHER.
+_STATUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_ -]{0,31}")
 _JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _decode_envelope: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_records: Final = msgspec.json.Decoder(list[Raw]).decode
@@ -35,10 +39,18 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class RecordReader:
-    """Reads callbacks for `handlers`, in that order."""
+    """Reads callbacks for `handlers`, in that order, and counts in `metrics` what of them was unusual."""
 
-    def __init__(self, handlers: Sequence[Handler | Filters], spans: ExpandSpans | None = None) -> None:
+    def __init__(
+        self,
+        handlers: Sequence[Handler | Filters],
+        spans: ExpandSpans | None = None,
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._handlers = tuple(handlers)
+        self._metrics = Metrics() if metrics is None else metrics
+        self._unknown_statuses: set[str] = set()
         self._masks: dict[tuple[object, ...], str] = {}
         self._read_traced = self._read_callback if spans is None else spans.wrap(self._read_callback)
 
@@ -100,6 +112,7 @@ class RecordReader:
         found = events.from_callback(callback, source=accepted.source, received_at=received_at)
         offers: list[RecordResult] = [self._offer(event) for event in found]
         for field, number in callback.unreadable_fields.items():
+            self._metrics.add((recent_rate.UNREADABLE, field), number)
             _limited_log.warning(f"action=field_unreadable field={field}", f"source={accepted.source} records={number}")
         items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
         records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
@@ -115,6 +128,8 @@ class RecordReader:
         traits: tuple[object, ...]
         if event.kind == "report":
             traits = (event.source, event.channel, event.status, event.is_final)
+            if event.status not in events.STATUSES:
+                self._count_unknown_status(event.status)
         else:
             traits = (event.source, event.channel)
         mask = self._masks.get(traits)
@@ -124,6 +139,15 @@ class RecordReader:
                 self._masks.clear()
             self._masks[traits] = mask
         return mask
+
+    def _count_unknown_status(self, status: str) -> None:
+        """Count a status that the specification does not have by its name, if it looks like one and is no number."""
+        name = status if _STATUS_NAME.fullmatch(status) else OTHER
+        if name not in self._unknown_statuses:
+            if len(self._unknown_statuses) >= MAX_UNKNOWN_STATUSES:
+                name = OTHER
+            self._unknown_statuses.add(name)
+        self._metrics.add((UNKNOWN_STATUS, name))
 
 
 class CallbackRecords(Struct, frozen=True):

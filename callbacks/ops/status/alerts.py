@@ -26,6 +26,8 @@ _MAX_PAUSE_SECONDS: Final = 900.0
 _FAILING_SHARE: Final = 0.1
 # Strangers try a path now and then. From here on it may be the gateway, with an address or a token that was removed.
 _MANY_UNKNOWN: Final = 20
+# A sender that writes a field in a new way does so in each record.
+_MANY_UNREADABLE: Final = 20
 # A copy of these is in the quarantine, and the sender's next attempt may succeed.
 _KEPT_STATUSES: Final = (400, 415)
 
@@ -50,6 +52,7 @@ def find_alerts(now: ServiceStatus) -> tuple[Alert, ...]:
         *_waiting(now),
         *_handlers(now),
         *_failures(now),
+        *_unreadable(now),
     ]
     return tuple(sorted(found, key=lambda alert: alert.level != "bad"))
 
@@ -83,6 +86,16 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
             f"{format_number(number)} requests without a valid token were refused in the last 10 minutes, and "
             f"{accepted} accepted. Most: {most.title} ({most.status}). {most.remedy}",
         )
+
+
+def _unreadable(now: ServiceStatus) -> Iterator[Alert]:
+    for field, number in now.unreadable:
+        if number >= _MANY_UNREADABLE:
+            yield Alert(
+                "warn",
+                f"{format_number(number)} reports or replies without a readable {field} in the last hour. Their events "
+                "are delivered without it; `raw` has it as received. Ask the gateway what it changed.",
+            )
 
 
 def _time_left(refusal: RefusalStatus, now: ServiceStatus) -> str:

@@ -11,12 +11,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
-from shared import keys, queues, refusals
-from shared.metrics import INFINITY, SECONDS_BUCKETS, SEPARATOR, SIZE_BUCKETS, SUM_UNIT
+from shared import keys, queues, recent_rate, refusals
+from shared.metrics import (
+    INFINITY,
+    MAX_UNKNOWN_STATUSES,
+    OTHER,
+    SECONDS_BUCKETS,
+    SEPARATOR,
+    SIZE_BUCKETS,
+    SUM_UNIT,
+    UNKNOWN_STATUS,
+)
+from shared.schema import OPTIONAL_KEYS
 
 # Tokens are rotated, and the names of old ones stay counted: beyond this number they are one series.
 MAX_SOURCES: Final = 32
-OTHER: Final = "other"
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
 
 _OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
@@ -108,7 +117,20 @@ def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
     for reason in refusals.REASONS.values():
         for sender in refusals.SENDERS:
             refused.add_metric((reason.name, str(reason.status), sender), numbers.get((reason.name, sender), 0))
-    yield from (received, answers, refused)
+    unreadable = CounterMetricFamily(
+        "callbacks_unreadable_fields", "Optional fields that could not be read, by field.", labels=("field",)
+    )
+    fields = {field: number for (field,), number in _rows(metrics, recent_rate.UNREADABLE, words=1)}
+    for field in OPTIONAL_KEYS:
+        unreadable.add_metric((field,), fields.get(field, 0))
+    unknown = CounterMetricFamily(
+        "callbacks_unknown_statuses",
+        "Reports with a status that the specification does not have, by status.",
+        labels=("status",),
+    )
+    for status, number in _limit_statuses(_rows(metrics, UNKNOWN_STATUS, words=1)):
+        unknown.add_metric((status,), number)
+    yield from (received, answers, refused, unreadable, unknown)
     for part, name, text, bounds in (
         (
             "acknowledged",
@@ -127,6 +149,15 @@ def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
 def _rows(metrics: Mapping[str, int], part: str, *, words: int) -> _Rows:
     split = ((tuple(name.split(SEPARATOR)), number) for name, number in sorted(metrics.items()))
     return [(name[1:], number) for name, number in split if name[0] == part and len(name) == words + 1]
+
+
+def _limit_statuses(rows: _Rows) -> Iterator[tuple[str, int]]:
+    """Yield the most frequent statuses, and all others together as "other", which always exists."""
+    rows = sorted(rows, key=lambda row: (row[0] == (OTHER,), -row[1]))
+    yield from ((status, number) for (status,), number in rows[:MAX_UNKNOWN_STATUSES] if status != OTHER)
+    rest = sum(number for (status,), number in rows[:MAX_UNKNOWN_STATUSES] if status == OTHER)
+    rest += sum(number for _, number in rows[MAX_UNKNOWN_STATUSES:])
+    yield OTHER, rest
 
 
 def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:

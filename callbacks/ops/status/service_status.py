@@ -101,9 +101,10 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
     `recent_rate` are the buckets of the last hour, oldest first; the newest ended a few seconds ago.
     `callbacks_per_second` is the mean of the last minute of them. `refused` are the requests that were refused in that
-    hour, by reason and sender. `queues` begin with "expand"; they count jobs, of which each holds many events. Removed
-    handlers of which nothing is left are not listed. `quarantined` counts failures, `recent_quarantined` those of the
-    last hour. `balance` is None while it is not known, as when very many jobs wait.
+    hour, by reason and sender; `unreadable` the records in which a field could not be read, by field. `queues` begin
+    with "expand"; they count jobs, of which each holds many events. Removed handlers of which nothing is left are not
+    listed. `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is
+    not known, as when very many jobs wait.
     """
 
     at: datetime
@@ -121,6 +122,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     failing: tuple[FailingLoop, ...] = ()
     refused: tuple[RefusalStatus, ...] = ()
     accepted_ten_minutes: int = 0
+    unreadable: tuple[tuple[str, int], ...] = ()
     quarantined: int
     recent_quarantined: int = 0
     balance: Balance | None
@@ -159,6 +161,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         failing=found.failing,
         refused=tuple(_refused(found)),
         accepted_ten_minutes=found.recent_rate.accepted_ten_minutes,
+        unreadable=found.recent_rate.unreadable,
         quarantined=found.quarantined,
         recent_quarantined=found.recent_quarantined,
         balance=audit_cache.get(found.jobs),
