@@ -23,6 +23,7 @@ from shared.library_parts import Name
 _COMMANDS: Final = {
     "demo": ("callbacks.cli.demo:demo", "Send a simulated campaign through the whole service."),
     "dev": ("callbacks.cli.dev:dev", "Run the whole service with its own Redis, until Ctrl-C."),
+    "new": ("callbacks.cli.new:new", "Write a new folder with a handler, its test and its settings."),
     "web": ("callbacks.cli.web:web", "Run the web process, which receives callbacks."),
     "worker": ("callbacks.cli.worker:worker", "Run worker processes: expand callbacks, deliver events."),
     "ops": ("callbacks.cli.ops:ops", "Run the operators' page."),

@@ -16,7 +16,11 @@ def test_the_script_of_each_shell_asks_callbacks_for_completions(shell: str) -> 
 
 @pytest.mark.parametrize(
     ("words", "current", "found"),
-    [("callbacks de", "1", {"demo", "dev", "dead"}), ("callbacks dead re", "2", {"replay"})],
+    [
+        ("callbacks de", "1", {"demo", "dev", "dead"}),
+        ("callbacks ne", "1", {"new"}),
+        ("callbacks dead re", "2", {"replay"}),
+    ],
 )
 def test_commands_and_subcommands_are_completed(words: str, current: str, found: set[str]) -> None:
     environment = {"_CALLBACKS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": current}
