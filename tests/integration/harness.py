@@ -37,7 +37,15 @@ RECEIVED_MS: Final = 1_700_000_000_000
 _KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
-_KEPT_KEYS: Final = (keys.SEEN_PREFIX, keys.COUNTS, keys.METRICS, keys.FILTERS, keys.SUBSCRIPTIONS, keys.ACTIONS)
+_KEPT_KEYS: Final = (
+    keys.SEEN_PREFIX,
+    keys.COUNTS,
+    keys.METRICS,
+    keys.RECENT_OUTCOMES,
+    keys.FILTERS,
+    keys.SUBSCRIPTIONS,
+    keys.ACTIONS,
+)
 
 
 @dataclass(frozen=True)
