@@ -82,14 +82,25 @@ def version_of(server: Path) -> tuple[int, ...]:
 
 
 def require_newer(least: tuple[int, ...]) -> Path:
-    """Return a server of version `least` or newer, or skip the test, in CI too, as Debian has none."""
+    """Return a Redis of version `least` or newer, or skip the test, in CI too, as Debian has none."""
     named = os.environ.get("NEWER_REDIS_SERVER")
     if named is not None and version_of(Path(named)) < least:
         pytest.fail(f"NEWER_REDIS_SERVER: {named} is no server of version {least} or newer")
     found = Path(named) if named is not None else binary()
-    if found is None or version_of(found) < least:
+    if found is None or _is_valkey(found) or version_of(found) < least:
         pytest.skip(f"no Redis {least[0]}.{least[1]} or newer: put one on the PATH, or name it in NEWER_REDIS_SERVER")
     return found
+
+
+def require_redis() -> None:
+    """Skip the test if the server is Valkey, which does otherwise what the test is about."""
+    found = binary()
+    if found is not None and _is_valkey(found):
+        pytest.skip("this is about Redis, and the server is Valkey")
+
+
+def _is_valkey(server: Path) -> bool:
+    return server.resolve().name.startswith("valkey")
 
 
 def require() -> None:

@@ -12,7 +12,7 @@ import redis
 
 from shared import durability
 from tests.acceptance.processes import run
-from tests.redis_server import RedisServer, StartRedis
+from tests.redis_server import RedisServer, StartRedis, require_redis
 from tests.web_process import TOKEN, StartWeb, kept, report, until
 
 KEYS: Final = 1000
@@ -102,6 +102,7 @@ def test_a_crash_before_the_first_file_is_complete_loses_no_accepted_callback(
 
 
 def test_a_replica_promoted_before_its_own_file_is_complete_fails_the_check(start_redis: StartRedis) -> None:
+    require_redis()
     primary = filled(start_redis())
     replica = start_redis({**SLOW, "replicaof": f"127.0.0.1 {primary.port}"})
     with replica.client() as client:

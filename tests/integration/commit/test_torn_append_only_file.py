@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shared import durability, keys
 from shared.durability import Finding
-from tests.redis_server import RedisServer, StartRedis
+from tests.redis_server import RedisServer, StartRedis, require_redis
 from tests.web_process import StartWeb, kept, report, until
 
 # As fan-out begins: marks of events that were seen, of which the deliveries were never written.
@@ -75,6 +75,7 @@ def test_what_was_spooled_meanwhile_outlives_the_next_crash(
 
 def test_redis_alone_loses_it(start_redis: StartRedis) -> None:
     """If this fails, Redis has learned it: then only older versions need the rewrite."""
+    require_redis()
     server = start_redis()
     crash_amid_a_transaction(server)
     server.start()
