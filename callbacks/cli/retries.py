@@ -75,8 +75,8 @@ def list_retries(
 ) -> None:
     """List the retries of HANDLER, or of all handlers.
 
-    The first to be tried first; for each its handler, event id, message id, status, phone number, which attempt is due,
-    of how many, when, and what the last one raised or said.
+    In the order in which they are due; for each its handler, event id, message id, status, phone number, which attempt
+    is due, of how many, when, and what the last one raised or said.
     """
     with open_redis() as (_, client):
         _require_known(handler_states.known_names(client), handler)

@@ -455,3 +455,16 @@ def test_none_is_lost_or_twice_there_if_promoting_is_killed_anywhere(harness: Ha
             harness.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: time.time() + 3600})
 
     assert {0, 2, 4, 5} <= set(ends), "it ended before each step"
+
+
+def test_they_are_promoted_while_redis_is_full(harness: Harness) -> None:
+    (row,) = fail(harness, "m-1")
+    max_bytes = harness.connection.config_get("maxmemory")["maxmemory"]
+    harness.connection.config_set("maxmemory", harness.connection.info("memory")["used_memory"] // 2)
+    try:
+        answer = callbacks("now", "--yes")
+    finally:
+        harness.connection.config_set("maxmemory", max_bytes)
+
+    assert answer.stdout == "promoted: 1\n", answer.output
+    assert harness.waiting_jobs(QUEUE) == [row.job_id]
