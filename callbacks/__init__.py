@@ -2,6 +2,7 @@
 
     callbacks.testing   a worker without a queue, and the checks that each handler should pass
     callbacks.samples   events to try a handler with
+    callbacks.history   what happened to a message, from the tables of the handler `sql`
     callbacks.phone_numbers  compare phone numbers by their digits
     callbacks.redis     connections to any Redis that REDIS_URL can name
     callbacks.disk      bring a file to the disk, on Linux and on macOS

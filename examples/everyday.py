@@ -1,7 +1,9 @@
 """Three everyday handlers: refund a failed message, answer a reply, alert when too many messages fail.
 
-    CALLBACKS_HANDLERS=examples.everyday
+    CALLBACKS_HANDLERS=sql,examples.everyday
 
+    DATABASE_URL          the tables of the handler `sql`, in which `refund` looks for an arrival on another channel
+    EVERYDAY_REFUND_AFTER_SECONDS   how old a failure must be before it is refunded; default: 900
     EVERYDAY_FOLDER       the folder of their SQLite database; default: var/everyday
     EVERYDAY_ANSWER_URL   gets a POST of {"to": …, "text": …} for each answer
     EVERYDAY_ALERT_URL    gets a POST of {"text": …} for each alert
@@ -18,12 +20,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler, phone_numbers
+from callbacks import Reject, ReplyEvent, ReportEvent, Retry, handler, history, phone_numbers
 
 THANKS: Final = "Thank you, we will call you."
 # At most one answer an hour to each sender, who may be a machine that answers automatically too.
@@ -33,6 +35,8 @@ WINDOW_SECONDS: Final = 600
 MIN_FAILURES: Final = 20
 MIN_SHARE: Final = 0.2
 ALERT_INTERVAL_SECONDS: Final = 3600
+# The gateway tries another channel within minutes, and repeats a callback for ten minutes.
+REFUND_AFTER_SECONDS: Final = 900
 FAILURES: Final = frozenset(("UNDELIV", "REJECTD", "EXPIRED"))
 
 _TABLES: Final = """
@@ -44,9 +48,20 @@ _TABLES: Final = """
 """
 
 
-@handler(ReportEvent, statuses=FAILURES)
+# One call waits until the failure is old enough; the others outlast half a day without the tables of `sql`.
+@handler(ReportEvent, statuses=FAILURES, attempts=24)
 def refund(event: ReportEvent) -> None:
-    """Credit the customer for a message that was not delivered, once for each message, whatever later reports say."""
+    """Credit the customer for a message that arrived on no channel, once for each message.
+
+    A failure, and `is_final`, are said of one channel: after Viber failed, a message plan may go on by SMS. So this
+    waits, and asks the history for an arrival before it acts.
+    """
+    wait_seconds = float(os.environ.get("EVERYDAY_REFUND_AFTER_SECONDS") or REFUND_AFTER_SECONDS)
+    age_seconds = (datetime.now(UTC) - event.received_at).total_seconds()
+    if age_seconds < wait_seconds:
+        raise Retry(after_seconds=wait_seconds - age_seconds, reason="another channel may still deliver the message")
+    if history.arrival_of(event) is not None:
+        return
     with _database() as database:
         row = (event.message_id, event.client_message_id, event.id)
         database.execute("INSERT OR IGNORE INTO credits VALUES (?, ?, ?)", row)

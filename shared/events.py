@@ -35,6 +35,8 @@ class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, 
     `channel` is the report's `type` (INTERNAL, SMS, VIBER, or what the gateway may add), `sender` its `from`,
     `recipient` its `to`. Times are UTC; `occurred_at` is the gateway's, `received_at` ours. What the gateway
     left out is None. `raw` is the record as received, with any unknown keys next to `data`.
+
+    `is_final` is said of this channel: a message plan may go on by another one.
     """
 
     id: str

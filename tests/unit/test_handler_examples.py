@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from callbacks import Event, ReportEvent, samples
+from callbacks import Event, ReportEvent, history, samples
 from callbacks.testing import Conformance, Result, Worker
 from examples import everyday
 from workers import registry
+from workers.handlers.sql.database_url import DatabaseUrl
+from workers.handlers.sql.handler import EventStore
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -86,19 +88,73 @@ def test_three_handlers_are_found() -> None:
     assert [handler.name for handler in registry.load(["examples.everyday"])] == ["refund", "answer", "alert"]
 
 
-def test_a_message_that_did_not_arrive_is_refunded_once_whatever_is_said_of_it_later(folder: Path) -> None:
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventStore]:
+    """Return the tables of the handler `sql`, which `refund` reads."""
+    url = f"sqlite:///{tmp_path}/callbacks.db"
+    monkeypatch.setenv("DATABASE_URL", url)
+    store = EventStore(DatabaseUrl.parse(url))
+    yield store
+    store.close()
+
+
+def old(status: str, **fields: Any) -> ReportEvent:
+    """Return a report that is old enough to be refunded."""
+    at = datetime.now(UTC) - timedelta(seconds=everyday.REFUND_AFTER_SECONDS + 1)
+    return samples.report(status, received_at=at, occurred_at=at, **fields)
+
+
+def test_a_message_that_arrived_on_no_channel_is_refunded_once(folder: Path, stored: EventStore) -> None:
     given = [
-        samples.report("UNDELIV", message_id="1", client_message_id="order-1"),
-        samples.report("DELIVRD", message_id="2"),
-        samples.report("EXPIRED", message_id="1", client_message_id="order-1"),
-        samples.report("REJECTD", message_id="3", client_message_id=None),
+        old("UNDELIV", message_id="1", client_message_id="order-1"),
+        old("DELIVRD", message_id="2"),
+        old("EXPIRED", message_id="1", client_message_id="order-1"),
+        old("REJECTD", message_id="3", client_message_id=None),
     ]
+    stored.write(given)
 
     assert outcomes(everyday.refund, *given, given[0]) == ["done", "filtered", "done", "done", "done"]
     assert rows(folder, "SELECT message_id, order_no, event_id FROM credits ORDER BY 1") == [
         ("1", "order-1", given[0].id),
         ("3", None, given[3].id),
     ]
+
+
+@pytest.mark.parametrize("arrival", ["DELIVRD", "SEEN"])
+def test_a_message_that_another_channel_delivered_is_not_refunded(
+    folder: Path, stored: EventStore, arrival: str
+) -> None:
+    fields = {"message_id": "1", "recipient": "35600000001", "api_job_id": "job-1"}
+    failed = old("UNDELIV", channel="VIBER", **fields)
+    stored.write([failed, old(arrival, channel="SMS", **{**fields, "recipient": "+356 00000001"})])
+
+    assert outcomes(everyday.refund, failed) == ["done"]
+    assert rows(folder, "SELECT * FROM credits") == []
+
+
+def test_a_failure_is_refunded_only_when_it_is_some_minutes_old(
+    folder: Path, stored: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = samples.report("UNDELIV")
+    stored.write([failed])
+    (result,) = deliver(everyday.refund, failed)
+    assert result.outcome == "retry"
+    assert result.after_seconds is not None
+    assert 0 < result.after_seconds <= everyday.REFUND_AFTER_SECONDS
+
+    monkeypatch.setenv("EVERYDAY_REFUND_AFTER_SECONDS", "0")
+    assert outcomes(everyday.refund, failed) == ["done"]
+    assert len(rows(folder, "SELECT * FROM credits")) == 1
+
+
+def test_nothing_is_refunded_while_the_history_does_not_know_the_failure(folder: Path, stored: EventStore) -> None:
+    failed = old("UNDELIV")
+    stored.write([samples.report("ACCEPTD")])
+
+    (result,) = deliver(everyday.refund, failed)
+
+    assert (result.outcome, "has not stored the event" in result.reason) == ("failed", True)
+    assert rows(folder, "SELECT * FROM credits") == []
 
 
 def test_a_reply_is_answered(receiver: Receiver) -> None:
@@ -173,7 +229,10 @@ class TestRefund(Conformance):
     handler = everyday.refund
 
     @pytest.fixture(autouse=True)
-    def _folder(self, folder: Path) -> None:
+    def _folder(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EVERYDAY_REFUND_AFTER_SECONDS", "0")
+        # The events of the checks are in no tables: nothing has arrived.
+        monkeypatch.setattr(history, "arrival_of", lambda _: None)
         self.folder = folder
 
     def effects(self) -> Collection[object]:
