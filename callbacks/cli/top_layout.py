@@ -144,6 +144,9 @@ def _summary_lines(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     spools = f"; spools: {states}, {counted(held, 'callback')}" if now.spools else "; no web process reports its state"
     yield f"processes     {web}{spools}", _BAD if bad or not now.spools else ""
     yield from _refused(now)
+    if now.unknown_statuses:
+        statuses = ", ".join(f"{short(status)} {number:,}" for status, number in now.unknown_statuses)
+        yield f"statuses      not documented: {statuses}", ""
     yield f"quarantine    {now.quarantined:,}", _BAD if now.quarantined else ""
     yield _balance(now.balance)
 

@@ -120,6 +120,7 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"spools": (SpoolStatus("filling", 7, 9, 9),)}, "spools: filling, 7 callbacks"),
         ({"spools": ()}, "no web process reports its state"),
         ({"quarantined": 5}, "quarantine    5"),
+        ({"unknown_statuses": (("PENDING", 1_200), ("other", 3))}, "not documented: PENDING 1,200, other 3"),
         ({"refused": (REFUSED,)}, "refused       300 in the last hour; 0 requests without a valid token"),
         ({"refused": (REFUSED,)}, "300 with 403: Address not allowed, the last from 192.0.2.7"),
         ({"refused": (replace(REFUSED, sender="unknown"),)}, "0 in the last hour; 300 requests without a valid token"),

@@ -14,13 +14,11 @@ from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, refusals
 from shared.metrics import (
     INFINITY,
-    MAX_UNKNOWN_STATUSES,
     OTHER,
     SECONDS_BUCKETS,
     SEPARATOR,
     SIZE_BUCKETS,
     SUM_UNIT,
-    UNKNOWN_STATUS,
 )
 from shared.schema import OPTIONAL_KEYS
 
@@ -36,7 +34,7 @@ def build(snapshot: Snapshot) -> Iterator[Metric]:
     """Yield all metrics except those of the audit."""
     yield from _records(snapshot)
     yield from _handlers(snapshot)
-    yield from _web(snapshot.metrics)
+    yield from _web(snapshot)
     yield from _queues(snapshot)
     yield from _spools(snapshot)
     yield _gauge(
@@ -97,7 +95,8 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
     yield from (deliveries, letters, waiting, retried, seconds)
 
 
-def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
+def _web(snapshot: Snapshot) -> Iterator[Metric]:
+    metrics = snapshot.metrics
     received = CounterMetricFamily("callbacks_accepted", "Callbacks accepted.", labels=("kind", "source"))
     for labels, number in _limit_sources(_rows(metrics, "accepted", words=2)):
         received.add_metric(labels, number)
@@ -128,7 +127,7 @@ def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
         "Reports with a status that the specification does not have, by status.",
         labels=("status",),
     )
-    for status, number in _limit_statuses(_rows(metrics, UNKNOWN_STATUS, words=1)):
+    for status, number in snapshot.unknown_statuses().items():
         unknown.add_metric((status,), number)
     yield from (received, answers, refused, unreadable, unknown)
     for part, name, text, bounds in (
@@ -149,15 +148,6 @@ def _web(metrics: Mapping[str, int]) -> Iterator[Metric]:
 def _rows(metrics: Mapping[str, int], part: str, *, words: int) -> _Rows:
     split = ((tuple(name.split(SEPARATOR)), number) for name, number in sorted(metrics.items()))
     return [(name[1:], number) for name, number in split if name[0] == part and len(name) == words + 1]
-
-
-def _limit_statuses(rows: _Rows) -> Iterator[tuple[str, int]]:
-    """Yield the most frequent statuses, and all others together as "other", which always exists."""
-    rows = sorted(rows, key=lambda row: (row[0] == (OTHER,), -row[1]))
-    yield from ((status, number) for (status,), number in rows[:MAX_UNKNOWN_STATUSES] if status != OTHER)
-    rest = sum(number for (status,), number in rows[:MAX_UNKNOWN_STATUSES] if status == OTHER)
-    rest += sum(number for _, number in rows[MAX_UNKNOWN_STATUSES:])
-    yield OTHER, rest
 
 
 def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:

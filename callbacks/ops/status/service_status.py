@@ -101,10 +101,11 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
 
     `recent_rate` are the buckets of the last hour, oldest first; the newest ended a few seconds ago.
     `callbacks_per_second` is the mean of the last minute of them. `refused` are the requests that were refused in that
-    hour, by reason and sender; `unreadable` the records in which a field could not be read, by field. `queues` begin
-    with "expand"; they count jobs, of which each holds many events. Removed handlers of which nothing is left are not
-    listed. `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is
-    not known, as when very many jobs wait.
+    hour, by reason and sender; `unreadable` the records in which a field could not be read, by field;
+    `unknown_statuses` all reports so far with a status that is not documented, by status. `queues` begin with "expand";
+    they count jobs, of which each holds many events. Removed handlers of which nothing is left are not listed.
+    `quarantined` counts failures, `recent_quarantined` those of the last hour. `balance` is None while it is not known,
+    as when very many jobs wait.
     """
 
     at: datetime
@@ -123,6 +124,7 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
     refused: tuple[RefusalStatus, ...] = ()
     accepted_ten_minutes: int = 0
     unreadable: tuple[tuple[str, int], ...] = ()
+    unknown_statuses: tuple[tuple[str, int], ...] = ()
     quarantined: int
     recent_quarantined: int = 0
     balance: Balance | None
@@ -162,6 +164,7 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
         refused=tuple(_refused(found)),
         accepted_ten_minutes=found.recent_rate.accepted_ten_minutes,
         unreadable=found.recent_rate.unreadable,
+        unknown_statuses=tuple((status, number) for status, number in found.unknown_statuses().items() if number),
         quarantined=found.quarantined,
         recent_quarantined=found.recent_quarantined,
         balance=audit_cache.get(found.jobs),

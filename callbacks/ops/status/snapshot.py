@@ -15,6 +15,7 @@ from rq.utils import as_text
 from shared import durability, keys, queue_jobs, queues, recent_outcomes, recent_rate
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop, parse_failing_loops
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS
 from shared.metrics_push import STATE_SECONDS
 from shared.queue_jobs import SIZE_REPLIES, QueueSizes
 from shared.recent_outcomes import RecentOutcomes
@@ -105,6 +106,18 @@ class Snapshot(Struct, frozen=True, kw_only=True):
             outcome: sum(self.counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
             for outcome in OUTCOMES
         }
+
+    def unknown_statuses(self) -> dict[str, int]:
+        """Return how many reports had a status that the specification does not have, by status, the most first.
+
+        Those beyond the first MAX_UNKNOWN_STATUSES are counted together as the last, "other".
+        """
+        prefix = UNKNOWN_STATUS + SEPARATOR
+        counted = {name.removeprefix(prefix): n for name, n in self.metrics.items() if name.startswith(prefix)}
+        other = counted.pop(OTHER, 0)
+        named = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        other += sum(number for _, number in named[MAX_UNKNOWN_STATUSES:])
+        return {**dict(named[:MAX_UNKNOWN_STATUSES]), OTHER: other}
 
     def events_waiting(self, handler: str) -> int:
         """Return how many events wait for a handler, retries included."""

@@ -111,6 +111,16 @@ def test_a_handler_that_gets_events_is_listed_before_its_first_and_after_its_rem
     ]
 
 
+def test_statuses_that_are_not_documented_are_listed_the_most_first(redis_server: RedisServer) -> None:
+    metrics = Metrics()
+    metrics_push = MetricsPush(metrics, redis_server.url)
+    for status_name, number in (("PENDING", 2), ("HELD", 9), ("other", 1)):
+        metrics.add(("unknown_status", status_name), number)
+    metrics_push.close()
+
+    assert read(redis_server).unknown_statuses == (("HELD", 9), ("PENDING", 2), ("other", 1))
+
+
 def test_the_last_hour_needs_nobody_who_was_looking(redis_server: RedisServer) -> None:
     metrics = Metrics()
     metrics_push = MetricsPush(metrics, redis_server.url)
