@@ -1,7 +1,7 @@
 """Workers that meet a fault: a process of its own, whose k-th exchange with Redis is cut, or never begins.
 
-Every point of a journey is tried, not random ones: an undisturbed run counts its exchanges first. An exchange is one
-command, or one pipeline, on its way to Redis and back.
+The points of a journey are tried in turn, not at random: an undisturbed run counts its exchanges first. An exchange is
+one command, or one pipeline, on its way to Redis and back.
 
     killed   the process dies (SIGKILL) before the exchange; dying after it is the same as before the next
     unsent   the connection breaks before the exchange
@@ -30,6 +30,7 @@ from workers.runtime import worker as rq_worker
 from workers.runtime.journal_folder import JournalFolder
 
 Fault: TypeAlias = Literal["killed", "unsent", "lost"]
+FAULTS: Final[tuple[Fault, ...]] = ("killed", "unsent", "lost")
 
 _PAUSE_SECONDS: Final = 0.01
 _MAX_SECONDS: Final = 60.0
@@ -170,6 +171,16 @@ class StageRun:
         process = _processes.Process(target=target, args=(sending,), name=name)
         process.start()
         return process
+
+
+def points_to_try(points: range, fault: Fault, *, turn: int = 0) -> range:
+    """Return all points with CHAOS_SECONDS (`make chaos`), otherwise every third: each fault has others.
+
+    Who tries one fault on several handlers gives each another `turn`.
+    """
+    if "CHAOS_SECONDS" in os.environ:
+        return points
+    return points[(FAULTS.index(fault) + turn) % len(FAULTS) :: len(FAULTS)]
 
 
 def check_at_once(monkeypatch: Any) -> None:

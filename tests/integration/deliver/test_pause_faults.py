@@ -61,7 +61,7 @@ def test_a_fault_at_any_exchange_of_a_pause_loses_no_event_and_no_attempt(harnes
     fault_points = stage_run.fault_points()
     assert totals(harness) == (0, 0, 3, 0)
 
-    for at in fault_points:
+    for at in faults.points_to_try(fault_points, fault):
         accept_and_expand(harness, paused=False)
 
         stage_run.run_with_fault_and_rerun(at, fault)
@@ -85,7 +85,7 @@ def test_a_fault_at_any_exchange_of_the_probe_loses_nothing_and_the_next_one_end
     fault_points = stage_run.fault_points()
     assert totals(harness) == (3, 0, 0, 0)
 
-    for at in fault_points:
+    for at in faults.points_to_try(fault_points, fault):
         accept_and_expand(harness, paused=True)
 
         stage_run.run_with_fault(at, fault)
