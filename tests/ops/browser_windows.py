@@ -19,6 +19,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 
 PHONE: Final = (390, 844)
 WIDE: Final = (1280, 900)
+# Each size and each colour scheme once: neither changes what the other does.
+on_phone_and_screen = pytest.mark.parametrize(
+    ("size", "dark"), [(PHONE, False), (WIDE, True)], ids=["light phone", "dark screen"]
+)
 # No test is about time; two busy cores may need a while.
 expect.set_options(timeout=20_000)
 # WCAG 2.2, level AA, and what the makers of axe would see beside it.

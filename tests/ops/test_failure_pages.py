@@ -9,20 +9,17 @@ from playwright.sync_api import Page, expect
 
 from shared import audit, connections, keys
 from tests.acceptance.processes import run
-from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use
+from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, on_phone_and_screen
 from tests.ops.running_service import HOSTILE, PASSWORD, Service, served
 from tests.redis_server import RedisServer
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import BulkActions, RemainingWork
 from workers.runtime import pause
 
-every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
-light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 with_and_without_scripts = pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
 
 
-@every_size
-@light_and_dark
+@on_phone_and_screen
 def test_everybody_can_use_each_page(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
     at = window(service.ops_url, size=size, dark=dark)
     how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"

@@ -5,11 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, keep_picture, on_phone_and_screen
 from tests.ops.running_service import HOSTILE, Service
-
-every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
-light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 
 
 def listening(page: Page) -> Page:
@@ -17,8 +14,7 @@ def listening(page: Page) -> Page:
     return page
 
 
-@every_size
-@light_and_dark
+@on_phone_and_screen
 def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
     page = listening(window(service.ops_url, size=size, dark=dark).open("/live"))
     for number, status in enumerate(("ACCEPTD", "DELIVRD", "EXPIRED", "TRADED-IN")):

@@ -3,19 +3,14 @@
 import re
 import time
 
-import pytest
 from playwright.sync_api import expect
 
 from shared import keys
-from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use, keep_picture
+from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, keep_picture, on_phone_and_screen
 from tests.ops.running_service import Service
 
-every_size = pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
-light_and_dark = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 
-
-@every_size
-@light_and_dark
+@on_phone_and_screen
 def test_everybody_can_use_it(service: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
     page = window(service.ops_url, size=size, dark=dark).open("/")
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from callbacks.ops.access.sessions import Session, SessionSigner
 from tests.acceptance.processes import run
-from tests.ops.browser_windows import PHONE, WIDE, Opened, assert_everybody_can_use
+from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, on_phone_and_screen
 from tests.ops.running_service import PASSWORD, Service
 from tests.ops.sign_in import client_of, sign_in, token
 from tests.redis_server import free_port
@@ -20,8 +20,7 @@ CONTROLS = "a, button, input, select"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-@pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@on_phone_and_screen
 def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
     how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
     opened = window(guarded.ops_url, size=size, dark=dark)
