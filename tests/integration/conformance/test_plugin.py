@@ -51,7 +51,12 @@ HANDLERS = """
 
 def run(pytester: pytest.Pytester, tests: str, *, passed: int) -> None:
     pytester.makepyfile(handlers=HANDLERS, test_it=tests)
-    result = pytester.runpytest_subprocess("-W", "error", "--strict-markers", "--strict-config")
+    with pytest.MonkeyPatch.context() as patch:
+        # To load the plugins of this project's own tests takes a second.
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        result = pytester.runpytest_subprocess(
+            "-p", "callbacks.pytest_plugin", "-W", "error", "--strict-markers", "--strict-config"
+        )
     result.assert_outcomes(passed=passed)
 
 

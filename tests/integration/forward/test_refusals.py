@@ -126,15 +126,15 @@ def test_a_target_that_refuses_one_kind_of_event_gets_all_others(start: Start, n
     with serving(refusing.answer()) as service:
         function = make_handler(target(service.url))
         harness = start(function, events=0)
-        receive(harness, *(f"bad-{n}" for n in range(60)), *(f"good-{n}" for n in range(60)))
+        receive(harness, *(f"bad-{n}" for n in range(24)), *(f"good-{n}" for n in range(24)))
         rounds = 0
-        while harness.totals(function).dead < 60:
+        while harness.totals(function).dead < 24:
             receive(harness, f"good-later-{rounds}")
             deliver_all_due(harness, function)
             rounds += 1
             assert rounds < 120, harness.totals(function)
 
-    assert harness.totals(function) == HandlerTotals(delivered=60 + rounds, dead=60)
+    assert harness.totals(function) == HandlerTotals(delivered=24 + rounds, dead=24)
     assert pause.read_state(harness.connection, "forward") is None
 
 
