@@ -102,34 +102,34 @@ def test_all_of_very_many_are_dropped_in_parts_while_a_page_shows_how_it_goes(
     service: Service, window: Opened, javascript: bool
 ) -> None:
     with service.redis.client(decode_responses=False) as client:
-        many_failures.quarantine(client, VERY_MANY // 8)
+        many_failures.quarantine(client, VERY_MANY // 4)
         at = window(service.ops_url, javascript=javascript)
         shown = at.open("/quarantine")
 
         shown.get_by_role("group", name="All", exact=True).get_by_role("button", name="Drop…").click()
-        shown.get_by_role("button", name="Drop 25,000").click()
+        shown.get_by_role("button", name="Drop 50,000").click()
 
         expect(shown.get_by_role("status")).to_contain_text("Running:")
         expect(shown.get_by_role("progressbar")).to_be_visible()
-        expect(shown.get_by_role("status")).to_have_text("Done: 25,000.", timeout=120_000)
+        expect(shown.get_by_role("status")).to_have_text("Done: 50,000.", timeout=120_000)
         assert client.zcard(keys.QUARANTINE) == 0
         sums = audit.run(client)
-        assert (sums.dropped, sums.balances) == (VERY_MANY // 8, True)
+        assert (sums.dropped, sums.balances) == (VERY_MANY // 4, True)
 
 
 def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_began_it(
     service: Service, window: Opened
 ) -> None:
     with service.redis.client(decode_responses=False) as client:
-        many_failures.quarantine(client, VERY_MANY // 4)
+        many_failures.quarantine(client, VERY_MANY // 2)
         shown = window(service.ops_url).open("/quarantine")
         shown.get_by_role("group", name="All", exact=True).get_by_role("button", name="Replay…").click()
-        shown.get_by_role("button", name="Replay 50,000").click()
+        shown.get_by_role("button", name="Replay 100,000").click()
         shown.get_by_role("button", name="Stop").click()
 
         expect(shown.get_by_role("status")).to_contain_text("stopped")
         left = client.zcard(keys.QUARANTINE)
-        assert 0 < left < VERY_MANY // 4
+        assert 0 < left < VERY_MANY // 2
         shown.get_by_role("button", name="Resume").click()
         expect(shown.get_by_role("status")).to_contain_text("Running:")
         path = shown.url.removeprefix(service.ops_url)
@@ -142,4 +142,4 @@ def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_be
         expect(again.get_by_role("status")).to_contain_text("Done:", timeout=180_000)
         assert client.zcard(keys.QUARANTINE) == 0
         sums = audit.run(client)
-        assert (sums.waiting, sums.balances) == (VERY_MANY // 4, True)
+        assert (sums.waiting, sums.balances) == (VERY_MANY // 2, True)

@@ -64,7 +64,7 @@ WRONG = [
 # The processes start without these folders, and say so while they run.
 ONLY_ADVICE = ("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")
 # What each built-in handler keeps of its settings, by its module.
-CACHES = {"log": "_writer", "jsonl.handler": "_files", "stream.handler": "_stream"}
+CACHES = {"log": "_writer", "jsonl.handler": "_files", "sql.handler": "_store", "stream.handler": "_stream"}
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ IN_EXPAND: Final = [
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
 OF_LARGE: Final = [
-    "shared.wire:_split_records",
+    "shared.wire:split_array",
     "shared.wire:parse",
     "shared.json_reader:decode",
     "shared.json_reader:read_members",

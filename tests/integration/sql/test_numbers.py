@@ -13,7 +13,8 @@ SPELLINGS = (NUMBER, "+43 664 1234567", "0043\u00a0664/123-45-67", "+43(664)1234
 
 
 def found_to(database: Database, number: str) -> list[tuple[str, str]]:
-    ended = CliRunner(env={"DATABASE_URL": database.url}).invoke(main, ["messages", "--json", "--to", number])
+    command = ["messages", "--json", "--numbers", "full", "--to", number]
+    ended = CliRunner(env={"DATABASE_URL": database.url}).invoke(main, command)
     assert ended.exit_code == 0, ended.stderr
     lines = map(json.loads, ended.stdout.splitlines())
     return sorted((line["message_id"], line["recipient"]) for line in lines)
