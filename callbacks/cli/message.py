@@ -36,7 +36,9 @@ def message(*, identifier: str, limit: int, numbers: Numbers, as_json: bool) -> 
 
 def _as_text(timeline: Timeline) -> str:
     known = timeline.message
-    lines = [f"{short(known.message_id)}  {short(known.status)}{' (final)' if known.is_final else ''}"]
+    # A plan with a fall-back goes on by another channel.
+    final = f" (final on {short(known.channel or 'its channel')})" if known.is_final else ""
+    lines = [f"{short(known.message_id)}  {short(known.status)}{final}"]
     for label, value in (
         ("to", known.recipient),
         ("from", known.sender),

@@ -74,7 +74,7 @@ def test_a_message_has_its_timeline_by_any_of_its_names(campaign: Database) -> N
 def test_the_text_shows_when_each_status_occurred_and_was_received(campaign: Database) -> None:
     ended = run("message", MESSAGE, cwd=Path("/"), environment={"DATABASE_URL": campaign.url})
 
-    assert f"{MESSAGE}  DELIVRD (final)" in ended.stdout
+    assert f"{MESSAGE}  DELIVRD (final on SMS)" in ended.stdout
     assert "2026-11-01T12:01:00.000Z  2026-11-01T12:02:00.000Z  EXPIRED  VIBER  error 943" in ended.stdout
     assert "2026-11-01T12:10:00.000Z  2026-11-01T12:11:00.000Z  reply    Yes  [31mred 👋🏽" in ended.stdout
     assert "\x1b" not in ended.stdout
