@@ -97,7 +97,7 @@ def test_the_timeline_of_a_message_has_all_that_was_said_of_it(
     find(page, "m-1")
 
     expect(page.get_by_role("heading", level=1)).to_have_text("Message m-1")
-    expect(page.get_by_role("main")).to_contain_text("SEEN, final on VIBER; since 2015-09-25 07:13:22 UTC")
+    expect(page.get_by_role("main")).to_contain_text("SEEN, final on SMS; since 2015-09-25 07:13:22 UTC")
     statuses = page.get_by_role("table", name="Statuses").get_by_role("row")
     expect(statuses.get_by_role("rowheader")).to_have_text([re.compile(f"^{name}as received") for name in ORDER])
     expect(statuses.nth(1)).to_contain_text("2015-09-25 07:13:20")

@@ -71,6 +71,6 @@ def test_an_undelivered_part_and_a_delivered_one_are_both_in_the_timeline(databa
 
     ended = CliRunner(env={"DATABASE_URL": database.url}).invoke(main, ["message", "14466445287300014003"])
 
-    assert "14466445287300014003  DELIVRD (final)" in ended.stdout
+    assert "14466445287300014003  DELIVRD (final on SMS)" in ended.stdout
     assert "UNDELIV  SMS  error 34" in ended.stdout
     assert "DELIVRD  SMS\n" in ended.stdout
