@@ -78,10 +78,18 @@ def read(struct: type[S], part: bytes | Raw, at: str) -> tuple[S, tuple[str, ...
             values[key] = _READERS.get(key, text)(value)
         except Unreadable:
             if required:
-                values[key] = json_reader.decode(_decode, value, f"{at}.{key}")
+                values[key] = _wrong_value(value, f"{at}.{key}")
             else:
                 unreadable.append(key)
     return json_reader.convert(values, struct, at), tuple(unreadable)
+
+
+def _wrong_value(part: Raw, at: str) -> Any:
+    """Return a value that causes the error of `part`; an array or object without its elements, which may be many."""
+    first = bytes(memoryview(part)[:1])
+    if first in (b"[", b"{"):
+        return [] if first == b"[" else {}
+    return json_reader.decode(_decode, part, at)
 
 
 def text(part: Raw) -> str | int | None:

@@ -4,11 +4,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import events, wire
+from shared import events, field_readers, wire
+from shared.errors import UnexpectedShape
 from shared.events import ReplyEvent, ReportEvent
 from shared.normalize import unix_ms
 from shared.schema import Record
@@ -194,3 +196,20 @@ def test_no_optional_value_costs_the_record(members: dict[str, Any]) -> None:
     [(record, _)] = wire.read(body, "status").records
     assert isinstance(record, Record)
     unix_ms(record)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(b"[[],[]]", "array"), (b'{"a":[]}', "object")])
+def test_a_wrong_value_of_a_required_field_is_named_and_not_decoded(
+    value: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def decode(part: msgspec.Raw) -> object:
+        decoded.append(bytes(part))
+        return msgspec.json.decode(part)
+
+    monkeypatch.setattr(field_readers, "_decode", decode)
+    part = msgspec.Raw(b'{"message_id":"1","status":' + value + b"}")
+    with pytest.raises(UnexpectedShape, match=rf"Expected str, got {kind}: \$\.status"):
+        field_readers.read(Record, part, "$")
+    assert decoded == [b'"1"'], "an array may have millions of elements"
