@@ -5,6 +5,7 @@ Each sentence says what is wrong, and what to do; the runbook, docs/operations.m
 
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
+from urllib.parse import quote
 
 from msgspec import Struct
 
@@ -67,7 +68,7 @@ def _audit(now: ServiceStatus) -> Iterator[Alert]:
 def _refused(now: ServiceStatus) -> Iterator[Alert]:
     recent = [one for one in now.refused if one.ten_minutes]
     for one in recent:
-        if one.sender == "known":
+        if one.sender == "known" or one.reason == "internal-error":
             level: AlertLevel = "warn" if one.status in _KEPT_STATUSES else "bad"
             refused = counted(one.ten_minutes, "callback was", "callbacks were")
             where = f", the last from {one.address}" if one.address else ""
@@ -168,14 +169,13 @@ def _handlers(now: ServiceStatus) -> Iterator[Alert]:
         if handler.pause is not None:
             yield _paused(handler, handler.pause)
         elif handler.failed and handler.state != "removed":
+            path = f"/retries?handler={quote(handler.handler, safe='')}"
             share = f"{format_number(handler.failed)} of {format_number(handler.tried)} attempts"
             if handler.is_failing:
-                yield Alert(
-                    "bad", f"The handler {handler.handler} fails: {share} in the last 10 minutes.", "/dead-letters"
-                )
+                yield Alert("bad", f"The handler {handler.handler} fails: {share} in the last 10 minutes.", path)
             elif handler.failed > _FAILING_SHARE * handler.tried:
                 text = f"The handler {handler.handler} failed at {share} in the last 10 minutes."
-                yield Alert("warn", text, "/dead-letters")
+                yield Alert("warn", text, path)
 
 
 def _paused(handler: HandlerStatus, pause: HandlerPause) -> Alert:
