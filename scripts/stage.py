@@ -16,7 +16,7 @@ _LINE_EVERY_SECONDS: Final = 3.0
 _REDRAW_EVERY_SECONDS: Final = 0.2
 _COLUMNS: Final = 100
 _SHOWN_LINES: Final = 15
-# Where packages come from is the user's own affair, may hold a password, and helps nobody in a log.
+# The address of a package index may contain a password, so no line shows one.
 _ADDRESS: Final = re.compile(
     r"\b(?:https?|file)://[^\s,'\"]+"
     r"|(?<![\w./@-])(?:[\w-]+\.)+(?:com|corp|dev|internal|io|lan|local|net|org)(?::\d+)?(?![\w.=-])"

@@ -89,7 +89,7 @@ def list_retries(
         if not as_json:
             sizes = found.count()
             total = sizes.get(handler, 0) if handler else sum(sizes.values())
-            matching = f"{len(rows[:limit]):,} that match; " if error or message else ""
+            matching = f"{len(rows[:limit]):,} shown; " if error or message else ""
             more = f"; more: --skip {skip + limit}" if len(rows) > limit else ""
             click.echo(f"{matching}{total:,} in total{more}")
             for name in dict.fromkeys(row.handler for row in rows):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
-# Where projects keep what is not their own code, beside folders whose names begin with a dot.
+# Where projects keep what is not their own code, next to folders whose names begin with a dot.
 _NOT_SOURCES: Final = frozenset(("__pycache__", "node_modules", "site-packages", "var"))
 # More than a project has, but not than a home folder has. Reading them takes some 50 ms.
 _MAX_FILES: Final = 5_000

@@ -1,9 +1,9 @@
 """Replay or drop many failures, or promote many retries, for a page: started in a request, run in steps, observed.
 
-It can be stopped and resumed.
-What is left to do is stored in Redis and updated with each step, so an action outlives its process: another process can
-resume it. A failure cannot be replayed or dropped twice; only the last step of a killed process may be missing from
-the count. A lease makes sure that one process at a time runs an action.
+An action can be stopped and resumed. What is left to do is stored in Redis and updated with each step, so an action
+outlives its process: another process can resume it. No failure is replayed or dropped twice, and no retry promoted
+twice; only the last step of a killed process may be missing from the count. A lease makes sure that one process at a
+time runs an action.
 """
 
 import os

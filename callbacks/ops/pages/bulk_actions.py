@@ -37,12 +37,12 @@ class BulkActionRunner:
         self._limited_log = RateLimitedLog(log, interval_seconds=EXCEPTION_INTERVAL_SECONDS)
 
     def start(self, action: Action, work: Work, action_id: str) -> None:
-        """Note an act and begin with it. Raises Busy, and AlreadyStarted."""
+        """Start an action and run it in the background. Raises TooManyActions and AlreadyStarted."""
         self._require_room()
         self._submit(self._actions.start(action, work, action_id))
 
     def resume(self, action_id: str, who: str) -> str:
-        """Go on with what was stopped, as an act of `who`, and give its id. Raises Busy, and NothingToResume."""
+        """Resume a stopped action for `who`; return the new id. Raises TooManyActions and NothingToResume."""
         self._require_room()
         rest = self._actions.resume(action_id, who)
         self._submit(rest)
@@ -53,18 +53,18 @@ class BulkActionRunner:
         return self._actions.get_state(action_id)
 
     def stop(self, action_id: str) -> None:
-        """Let an act stop, whichever process carries it out."""
+        """Ask an action to stop, whichever process runs it."""
         self._actions.stop(action_id)
 
     def wait(self, action_id: str, *, seconds: float) -> None:
-        """Wait for the end of an act that was begun here, but not for longer: most take less."""
+        """Wait at most `seconds` for the end of an action that this process runs: most take less."""
         with self._lock:
             future = self._running.get(action_id)
         if future is not None:
             wait([future], timeout=seconds)
 
     def close(self) -> None:
-        """Stop each act after the part that is under way; another process can go on with it."""
+        """Stop each action after its current step; another process can resume it."""
         self._is_stopping.set()
         self._pool.shutdown()
 

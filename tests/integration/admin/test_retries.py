@@ -188,7 +188,7 @@ def test_the_list_is_a_page_of_those_that_match(harness: Harness) -> None:
     assert listed("--message", "m-3") == listed("--message", str(odd.id)) == ["m-3"]
     assert listed("--message", "m-3", "--error", "closed") == []
     assert callbacks("list", "--limit", "2").stdout.splitlines()[-1] == "5 in total; more: --skip 2"
-    assert callbacks("list", "--error", "no such").stdout == "0 that match; 5 in total\n"
+    assert callbacks("list", "--error", "no such").stdout == "0 shown; 5 in total\n"
 
 
 def test_a_reply_is_found_by_each_of_its_ids(harness: Harness) -> None:
