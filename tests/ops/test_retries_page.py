@@ -287,6 +287,10 @@ def test_with_very_many_a_page_reads_few(harness: Harness, page: Visitor) -> Non
     harness.connection.zadd(keys.rq_scheduled(QUEUE), {f"{n:032x}": time.time() + 4000 + n for n in range(20_000)})
 
     def commands(path: str) -> int:
+        # The server counts those of other clients too, such as an audit under way: the least is the page's own.
+        return min(count_once(path) for _ in range(3))
+
+    def count_once(path: str) -> int:
         page.get(path)
         before = harness.connection.info("stats")["total_commands_processed"]
         assert page.get(path).status_code == 200
@@ -296,6 +300,7 @@ def test_with_very_many_a_page_reads_few(harness: Harness, page: Visitor) -> Non
     assert commands("/retries") < 2000
     assert commands("/retries?error=nothing") < 12_000
     done = try_now(page, path="/retries?handler=single")
-    while "Running" in done.text:
+    deadline = time.monotonic() + 60
+    while "20,001 retries moved to the queue." not in done.text:
+        assert time.monotonic() < deadline, done.text
         done = page.get(str(done.url))
-    assert "20,001 retries moved to the queue." in done.text
