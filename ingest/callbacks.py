@@ -157,8 +157,7 @@ class CallbackReceiver:
             refused=answer.status,
             headers=_read_kept_headers(request.scope),
         )
-        await self._commit.accept(entry, len(body))
-        log.limited.warning("action=quarantined part=callback", f"source={request.source} error={error!r}")
+        await self._quarantine(entry)
         return Refused(answer)
 
     def _refuse_unread(self, answer: Answer, request: "_Request", error: str, *, head: bytes = b"") -> Refused:
@@ -207,7 +206,9 @@ class CallbackReceiver:
             self._in_flight.release(len(body))
         if isinstance(error, NotJson):
             raise error
-        await self._quarantine(body, source, str(error))
+        await self._quarantine(
+            Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=str(error), body=body)
+        )
         return answers.quarantined(str(error))
 
     async def _accept_parts(self, parts: Sequence[body_shapes.Part], source: str) -> Answer:
@@ -234,10 +235,9 @@ class CallbackReceiver:
         if shape.kind != self._kind is not None:
             log.limited.warning(f"action=misdirected kind={shape.kind}", f"source={source} posted_as={self._kind}")
 
-    async def _quarantine(self, body: bytes, source: str, error: str) -> None:
-        entry = Quarantined(kind=self._kind, source=source, received_ms=now_ms(), error=error, body=body)
-        await self._commit.accept(entry, len(body))
-        log.limited.warning("action=quarantined part=callback", f"source={source} error={error!r}")
+    async def _quarantine(self, entry: Quarantined) -> None:
+        await self._commit.accept(entry, len(entry.body))
+        log.limited.warning("action=quarantined part=callback", f"source={entry.source} error={entry.error!r}")
 
 
 def _refused(answer: Answer, decision: AddressDecision, *, has_valid_token: bool) -> Refused:

@@ -22,10 +22,10 @@ local function add_to_ring(key, slots, length, now, ended, seconds, first, last)
   local oldest = math.floor((now - ended - seconds) / length)
   local buckets = newest - oldest + 1
   for bucket = math.max(oldest, math.floor(now / length) - slots + 1), newest do
-    local grown, place = {}, bucket - oldest
+    local grown, index = {}, bucket - oldest
     for i = first, last, 2 do
       local number = tonumber(ARGV[i + 1])
-      local share = math.floor(number * (place + 1) / buckets) - math.floor(number * place / buckets)
+      local share = math.floor(number * (index + 1) / buckets) - math.floor(number * index / buckets)
       if share > 0 then grown[ARGV[i]] = share end
     end
     if next(grown) then

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from callbacks.cli import activity_text
 from callbacks.cli.activity_text import clock
 from callbacks.cli.terminal_text import short
+from shared.counted import counted
 from workers.activity import Activity, CallResult, EventLabel, NewEvent, PauseChanged, RepeatedEvent, UnreadableRecords
 
 WAIT_SECONDS: Final = 1.0
@@ -81,7 +82,7 @@ class ActivityLines:
                 first_at = self._received_at.get(item.event.id, item.first_at)
                 words = activity_text.describe_repeat(item, first_at, now=now)
                 text = f"{self._describe(item.event, is_new=False)}, {words}"
-                self._emit(item.event.received_at, text, now, counted="repeat")
+                self._emit(item.event.received_at, text, now, counted_as="repeat")
             case CallResult():
                 if item.outcome != "delivered" or item.handler not in self._hidden:
                     self._add_result(item, now)
@@ -145,7 +146,7 @@ class ActivityLines:
         if not self._is_flooded:
             words += [f"{name} {'paused' if self._is_paused(name) else '…'}" for name in opened.missing]
         text = f"{self._describe(label, is_new=True)} {_ARROW} {', '.join(words) or 'no handler wants it'}"
-        self._emit(label.received_at, text, now, counted=label.kind, results=results)
+        self._emit(label.received_at, text, now, counted_as=label.kind, results=results)
         if opened.missing:
             self._late[label.id] = len(opened.missing)
         if len(self._late) > _MAX_REMEMBERED:
@@ -163,7 +164,7 @@ class ActivityLines:
         return activity_text.describe_event(event, masked=self._masked, is_new=is_new)
 
     def _emit(
-        self, moment: datetime, text: str, now: datetime, *, counted: str = "", results: Sequence[CallResult] = ()
+        self, moment: datetime, text: str, now: datetime, *, counted_as: str = "", results: Sequence[CallResult] = ()
     ) -> None:
         """Add a line, or count it."""
         self._in_window += 1
@@ -172,8 +173,8 @@ class ActivityLines:
             self._lines.append(f"{clock(moment, now=now)} {text}")
             return
         self._is_flooded = True
-        if counted:
-            self._summary.events[counted] += 1
+        if counted_as:
+            self._summary.events[counted_as] += 1
         for result in results:
             self._summary.outcomes.setdefault(result.handler, Counter())[result.outcome] += 1
             if result.outcome != "delivered":
@@ -182,11 +183,7 @@ class ActivityLines:
 
 def _format_summary(summary: _Summary) -> str:
     names = (("report", "reports"), ("reply", "replies"), ("repeat", "repeats"))
-    events = [
-        f"{summary.events[one]:,} {one if summary.events[one] == 1 else many}"
-        for one, many in names
-        if summary.events[one]
-    ]
+    events = [counted(summary.events[one], one, many) for one, many in names if summary.events[one]]
     handlers = []
     for handler, outcomes in summary.outcomes.items():
         words = [

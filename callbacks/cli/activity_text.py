@@ -7,6 +7,7 @@ import click
 
 from callbacks.cli.event_line import COLOURS
 from callbacks.cli.terminal_text import printable, short
+from shared.counted import counted
 from workers.activity import CallResult, EventLabel, PauseChanged, RepeatedEvent, UnreadableRecords
 from workers.handlers.mask import mask_number
 
@@ -48,8 +49,7 @@ def describe_result(result: CallResult) -> str:
     dead = click.style("dead", fg="red", bold=True)
     if result.is_rejected:
         return f"{result.handler} {dead}, rejected: {error or 'no reason given'}"
-    attempts = "1 attempt" if result.attempt == 1 else f"{result.attempt} attempts"
-    return f"{result.handler} {dead} after {attempts}: {error or 'no reason given'}"
+    return f"{result.handler} {dead} after {counted(result.attempt, 'attempt')}: {error or 'no reason given'}"
 
 
 def describe_repeat(repeat: RepeatedEvent, first_at: datetime | None, *, now: datetime) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from callbacks.cli.body_check import BodyAnswer, ReadRecord
 from callbacks.cli.terminal_text import printable
+from shared.counted import counted
 
 # A reply's text has some thousands of characters. `--json` cuts nothing.
 _MAX_CHARACTERS: Final = 200
@@ -82,9 +83,9 @@ def to_json(report: BodyReport) -> bytes:
 def _lines(report: BodyReport) -> Iterator[str]:
     answered = report.answered
     if answered.kept == "accepted":
-        counts = _count(report.events, "event")
+        counts = counted(report.events, "event")
         counts += f" ({report.unreadable:,} with fields that cannot be read)" if report.unreadable else ""
-        counts += f", {_count(report.quarantined, 'record')} quarantined" if report.quarantined else ""
+        counts += f", {counted(report.quarantined, 'record')} quarantined" if report.quarantined else ""
         yield _marked(report.is_well, f"{answered.status} accepted: {counts}")
     elif answered.status == HTTPStatus.OK:
         yield _marked(False, f"{answered.status} quarantined")
@@ -98,7 +99,7 @@ def _lines(report: BodyReport) -> Iterator[str]:
         yield ""
         yield from _record_lines(record)
     if report.omitted:
-        yield f"\nNot shown: {_count(report.omitted, 'record')}. --limit shows more."
+        yield f"\nNot shown: {counted(report.omitted, 'record')}. --limit shows more."
 
 
 def _record_lines(record: ReadRecord) -> Iterator[str]:
@@ -126,10 +127,6 @@ def _record_fields(record: ReadRecord) -> dict[str, Any]:
         "unreadable": record.unreadable,
         "repeats": record.repeats,
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _marked(is_well: bool, line: str) -> str:

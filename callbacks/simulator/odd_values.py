@@ -40,7 +40,7 @@ TIMES: Final[dict[str, Callable[[int, int], tuple[Any, Any, int | None]]]] = {
         datetime.fromtimestamp(s, _SUMMER).strftime(f"%Y-%m-%dT%H:%M:%S.{ms % 1000:03}0000+02:00"), UNSET, ms
     ),
     "times/rfc3339-without-zone": lambda s, _: (_utc(s, "%Y-%m-%d %H:%M:%S"), UNSET, s * 1000),
-    "times/rfc3339-beside-unix-milliseconds": lambda s, ms: (_utc(s, _TIMESTAMP), ms, ms),
+    "times/rfc3339-with-unix-milliseconds": lambda s, ms: (_utc(s, _TIMESTAMP), ms, ms),
     "times/leap-second": lambda s, _: (_utc(s, "%Y-%m-%dT%H:%M:60Z"), UNSET, (s - s % 60 + 59) * 1000),
     "times/nanoseconds": lambda s, ms: (s, ms * 10**6, s * 1000),
     "times/dotnet-date": lambda s, ms: (s, f"/Date({ms})/", s * 1000),

@@ -79,12 +79,12 @@ def test_each_line_of_it_is_a_pin_with_hashes(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_it_has_what_its_packages_need_on_each_python_and_system(lock: str) -> None:
-    beside = {"requirements-dev.txt": "requirements.txt", "requirements-server.txt": "requirements-demo.txt"}
-    there = pins(lock).keys() | pins(beside.get(lock, lock)).keys()
+    installed_with = {"requirements-dev.txt": "requirements.txt", "requirements-server.txt": "requirements-demo.txt"}
+    installed = pins(lock).keys() | pins(installed_with.get(lock, lock)).keys()
 
     for package in pins(lock):
         try:
-            missing = needed_by(package) - there
+            missing = needed_by(package) - installed
         except importlib.metadata.PackageNotFoundError:  # a Redis server is installed only where there is none
             continue
         assert not missing, f"{package} needs {missing}: a line in requirements-install.in, then make lock"
