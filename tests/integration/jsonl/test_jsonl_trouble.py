@@ -21,6 +21,7 @@ from workers.handlers.jsonl import folder
 from workers.handlers.jsonl.gzip_worker import GzipWorker
 from workers.handlers.jsonl.handler import EventFiles, jsonl
 from workers.handlers.jsonl.writer import Writer
+from workers.runtime.settlement import MAX_DEATHS
 
 # A limit to the size of a file lets a part of a write through; going on with it then kills the process.
 DIES_IN_A_LINE = """
@@ -251,7 +252,7 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
         return sum(path.stat().st_size for path in of_folder(directory)) if directory.exists() else 0
 
     with ExitStack() as stack:
-        for number in range(4):
+        for number in range(MAX_DEATHS - 1):  # one more, and an event at which each was killed is a dead letter
             command = Command(harness, tmp_path / f"log-{number}", *arguments, **environment)
             stack.callback(command.end)
             before = size()

@@ -17,6 +17,7 @@ from tests.redis_server import RedisServer, StartRedis
 from workers.handlers.stream.handler import EventStream
 from workers.handlers.stream.handler import stream as stream_handler
 from workers.handlers.stream.redis_stream import RedisStream
+from workers.runtime.settlement import MAX_DEATHS
 
 LAST_MS = 2**64 - 1
 TEXT = "a person's own words"
@@ -243,7 +244,7 @@ def test_workers_that_are_killed_again_and_again_add_each_event_once(harness: Ha
         return command
 
     with ExitStack() as stack:
-        for _ in range(4):
+        for _ in range(MAX_DEATHS - 1):  # one more, and the event at which each was killed would be a dead letter
             before = harness.connection.xlen("callbacks")
             command = start()
             until(
