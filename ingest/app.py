@@ -95,6 +95,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
         with _tokens_masked(settings), gc_tuning.infrequent_collection():
             if settings.durability == "memory":
                 log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
+            if settings.durability == "managed":
+                log.logger.warning("action=durability_managed a 200 is as durable as the provider of Redis promises")
             uncaught.watch(asyncio.get_running_loop())
             checking = background.start_task("durability", gate.run)
             await store.open()

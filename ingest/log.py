@@ -4,6 +4,7 @@
     action=stopped                 everything in flight was answered
     action=durability              state= held or lost: what a 200 rests on has changed; failing= each failing check
     action=durability_memory       CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis
+    action=durability_managed      CALLBACKS_DURABILITY=managed: a 200 is as durable as the provider of Redis promises
     action=durability_unverified   a check that this Redis does not let us make, and that is assumed to hold
     action=commit_failed           Redis did not take a batch: error=; it went to the spool, or was refused
     action=commit_retried          a batch was sent again, on a new connection

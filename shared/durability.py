@@ -5,7 +5,7 @@ and `read_barrier` into what a commit must wait for. The web process does so eve
 Parameters are those of redis.conf, fields are those of INFO. Nothing here opens a connection or logs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,11 @@ _REWRITTEN: Final = "aof_rewritten"
 _NOT_SINCE_START: Final = "not since Redis started, so a crash may have left half a transaction at its end"
 # As INFO names them, if they were called since Redis started.
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
+_ONLY_PROMISED: Final = "as the provider promises; this service cannot check it"
+_READ_THE_PROMISE: Final = (
+    "read what the provider promises of an acknowledged write, at a failover too (docs/redis.md); a Redis with an "
+    "append-only file is checked by CALLBACKS_DURABILITY=fsync"
+)
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (
     "no callback is lost by a crash of Redis, but what the workers did in its last second may be rolled back, "
@@ -87,10 +92,10 @@ def evaluate(level: Durability, replies: Sequence[Any], *, can_rewrite: bool = F
     missing rewrite is only worth a warning.
     """
     sections = replies[len(CONFIG_PARAMETERS) : -1]
-    for reply in sections:
-        if isinstance(reply, Exception):
-            return (unreachable(f"INFO was refused: {type(reply).__name__}"),)
-    info = {key: value for reply in sections for key, value in reply.items()}
+    refused = [reply for reply in sections if isinstance(reply, Exception)]
+    if refused and level != "managed":
+        return (unreachable(f"INFO was refused: {type(refused[0]).__name__}"),)
+    info = {key: value for reply in sections if not isinstance(reply, Exception) for key, value in reply.items()}
     return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies), can_rewrite=can_rewrite)
 
 
@@ -100,8 +105,11 @@ def read_barrier(level: Durability, replies: Sequence[Any]) -> Barrier:
 
 
 def choose_barrier(level: Durability, config: Mapping[str, str] | None, *, can_wait: bool) -> Barrier:
-    """Return the cheapest barrier: with `always`, EXEC returns after its fsync, so no commit waits for the file."""
-    if level == "memory":
+    """Return the cheapest barrier: with `always`, EXEC returns after its fsync, so no commit waits for the file.
+
+    With `managed` the provider's promise holds for EXEC's reply, and WAITAOF may never return there.
+    """
+    if level in ("memory", "managed"):
         return Barrier()
     return Barrier(synced=can_wait and not _syncs_always(config), replicas=1 if level == "replica" else 0)
 
@@ -150,8 +158,12 @@ def evaluate_config(
 
     `memory` needs only a primary that answers. `fsync` needs every write to be on disk before its reply, or a commit
     that can wait for that (`can_wait`: WAITAOF is available), and no eviction. `replica` needs a connected replica too.
+    `managed` takes the provider's word for the disk, with a warning; what the server shows to be wrong still fails.
     """
-    found = [Finding("redis", ok=True, detail="answers"), _version(info), _role(info)]
+    found = [Finding("redis", ok=True, detail="answers"), _version(info), *_mode(info)]
+    if level == "managed":
+        return (*found, *_managed(config, info))
+    found.append(_role(info))
     if level == "memory":
         return tuple(found)
     found += [
@@ -167,6 +179,24 @@ def evaluate_config(
     return tuple(found)
 
 
+def _managed(config: Mapping[str, str] | None, info: Mapping[str, Any]) -> Iterator[Finding]:
+    yield Finding("managed", ok=True, detail=_ONLY_PROMISED, remedy=_READ_THE_PROMISE)
+    yield _role(info) if "role" in info else _unknown(_ROLE, "check that REDIS_URL leads to the primary")
+    if str(info.get("loading", 0)) == "1":
+        yield Finding("loading", ok=False, detail="still loading its data", remedy="wait until it has loaded them")
+    if str(info.get("aof_enabled")) == "1" and "aof_last_write_status" in info:
+        yield _last_write(info)
+    if config is None and "maxmemory_policy" not in info:
+        yield _unknown("maxmemory_policy", "set noeviction at the provider: else a full Redis drops callbacks")
+    else:
+        yield _eviction(config, info)
+    yield _memory(info) if "used_memory" in info else _unknown("memory", "watch it with the provider's own metrics")
+
+
+def _unknown(name: str, remedy: str) -> Finding:
+    return Finding(name, ok=True, detail="unknown, as this Redis does not say", remedy=remedy)
+
+
 def _version(info: Mapping[str, Any]) -> Finding:
     version = str(info.get("redis_version", "unknown"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
@@ -174,6 +204,13 @@ def _version(info: Mapping[str, Any]) -> Finding:
         len(numbers) < len(MIN_VERSION) or numbers >= MIN_VERSION
     )  # if the server does not say, it is assumed to be new enough
     return Finding("version", ok=ok, detail=version, remedy="" if ok else "upgrade Redis to 6.2 or newer")
+
+
+def _mode(info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield a finding if the server is of a cluster: there no transaction has keys of several slots."""
+    if str(info.get("redis_mode")) == "cluster":
+        remedy = "use a Redis without cluster mode: a batch is one transaction over several keys"
+        yield Finding("mode", ok=False, detail="cluster", remedy=remedy)
 
 
 def _role(info: Mapping[str, Any]) -> Finding:

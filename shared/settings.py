@@ -18,7 +18,7 @@ from shared import connections
 from shared.errors import ConfigurationError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Durability: TypeAlias = Literal["fsync", "replica", "memory"]
+Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
 
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
@@ -188,8 +188,9 @@ class Settings:
     durability: Durability = _option(
         "CALLBACKS_DURABILITY",
         "fsync",
-        _one_of("fsync", "replica", "memory"),
-        "where a callback is stored before the 200: `fsync` (on disk), `replica` (also on a replica) or `memory`",
+        _one_of("fsync", "replica", "memory", "managed"),
+        "where a callback is stored before the 200: `fsync` (on disk), `replica` (also on a replica), `memory`, or "
+        "`managed` (what the provider of Redis promises, unchecked)",
     )
     dedupe_seconds: int = _option(
         "CALLBACKS_DEDUPE_SECONDS",

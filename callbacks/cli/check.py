@@ -168,6 +168,12 @@ def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
                 "CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis",
                 "Remove it, so that callbacks are on disk before the gateway gets a 200.",
             )
+        if loaded.durability == "managed":
+            yield CheckResult(
+                "advice",
+                "CALLBACKS_DURABILITY=managed: a 200 is as durable as the provider of Redis promises",
+                "Remove it where Redis has an append-only file: `fsync` checks that before and while it says 200.",
+            )
         for found in durability.evaluate(loaded.durability, answers):
             if found.ok and found.name == "redis":
                 yield CheckResult("ok", f"REDIS_URL: {url} answers")

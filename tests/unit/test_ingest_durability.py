@@ -204,3 +204,58 @@ def test_a_redis_that_is_too_old_fails() -> None:
     assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": "6.0.16"})) == {"version"}
     for version in ("6.2.14", "7.0.15", "10.1.0"):
         assert failing(evaluate_config("memory", CONFIG, INFO | {"redis_version": version})) == set()
+
+
+class TestManaged:
+    """`managed`: the provider's promise is taken for the disk, and what the server shows to be wrong still counts."""
+
+    def test_no_append_only_file_and_no_config_are_needed(self) -> None:
+        anything = CONFIG | {"appendonly": "no", "appendfsync": "no"}
+        for config in (None, anything):
+            assert failing(evaluate_config("managed", config, INFO | {"aof_enabled": 0})) == set()
+
+    def test_it_is_a_warning_for_as_long_as_it_holds(self) -> None:
+        [finding] = [found for found in evaluate_config("managed", None, INFO) if found.remedy]
+        assert (finding.name, finding.ok) == ("managed", True)
+        assert "cannot check" in finding.detail
+
+    @pytest.mark.parametrize(
+        ("info", "name"),
+        [
+            ({"role": "slave"}, "role"),
+            ({"loading": 1}, "loading"),
+            ({"redis_version": "6.0.16"}, "version"),
+            ({"aof_enabled": 1, "aof_last_write_status": "err"}, "aof_last_write"),
+            ({"maxmemory_policy": "volatile-lru"}, "maxmemory_policy"),
+            ({"used_memory": 95, "maxmemory": 100}, "memory"),
+            ({"redis_mode": "cluster"}, "mode"),
+        ],
+    )
+    def test_what_info_shows_to_be_wrong_fails(self, info: dict[str, Any], name: str) -> None:
+        found = evaluate_config("managed", None, INFO | info)
+        assert failing(found) == {name}
+        assert all(finding.remedy for finding in found if not finding.ok)
+
+    def test_what_info_does_not_say_is_assumed_with_a_warning(self) -> None:
+        found = evaluate_config("managed", None, {})
+        assert failing(found) == set()
+        assert [finding.name for finding in found if finding.remedy] == [
+            "managed",
+            "role",
+            "maxmemory_policy",
+            "memory",
+        ]
+
+    def test_a_refused_info_is_no_failure(self) -> None:
+        refused = redis.exceptions.NoPermissionError("NOPERM")
+        replies = [refused] * (len(CONFIG_PARAMETERS) + len(INFO_SECTIONS) + 1)
+        assert failing(evaluate("managed", replies)) == set()
+
+    def test_a_commit_waits_for_nothing(self) -> None:
+        for config in (None, CONFIG | {"appendfsync": "everysec"}):
+            assert choose_barrier("managed", config, can_wait=True) == Barrier()
+
+
+@pytest.mark.parametrize("level", ["memory", "fsync", "replica"])
+def test_a_cluster_is_refused_at_every_level(level: Durability) -> None:
+    assert failing(evaluate_config(level, CONFIG, INFO | {"redis_mode": "cluster"})) == {"mode"}

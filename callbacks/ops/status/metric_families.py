@@ -237,9 +237,16 @@ def _redis(snapshot: Snapshot) -> Iterator[Metric]:
     checks = GaugeMetricFamily(
         "callbacks_redis_durability_check_passed", "1: this durability check of Redis passed.", labels=("check",)
     )
+    assumed = GaugeMetricFamily(
+        "callbacks_redis_durability_check_assumed",
+        "1: this durability check of Redis could not be made, or passed with a warning.",
+        labels=("check",),
+    )
     for finding in snapshot.findings:
         checks.add_metric((finding.name,), int(finding.ok))
+        assumed.add_metric((finding.name,), int(finding.ok and bool(finding.remedy)))
     yield checks
+    yield assumed
     yield _gauge("callbacks_redis_memory_used_bytes", "Memory that Redis uses.", snapshot.used_bytes)
     yield _gauge("callbacks_redis_memory_max_bytes", "Memory limit of Redis; 0: none.", snapshot.max_bytes)
 
