@@ -96,6 +96,8 @@ Event: TypeAlias = ReportEvent | ReplyEvent
 _LENGTHS: Final = {"report": len(ReportEvent.__struct_fields__) + 1, "reply": len(ReplyEvent.__struct_fields__) + 1}
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(list[Event])
+_decode_raw = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def encode(event: Event) -> bytes:
@@ -165,6 +167,36 @@ def carrier_id(source: str, req_uuid: str) -> str:
 
 def from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
     """Yield the events of a callback that was read, in the order of its records."""
+    for event in _from_callback(callback, source=source, received_at=received_at):
+        yield msgspec.structs.replace(event, raw=_decode_raw(cast("msgspec.Raw", event.raw)))
+
+
+def encoded_from_callback(
+    callback: wire.Callback, *, source: str, received_at: datetime
+) -> Iterator[tuple[Event, bytes]]:
+    """Yield the same events, each with what `encode` writes of it; `raw` is not decoded for that, and not to be read.
+
+    The record is stored as `wire.read` has it, so it is neither decoded nor encoded on its way to the handlers' queues:
+    a quarter of the time that making an event of it takes.
+    """
+    for event in _from_callback(callback, source=source, received_at=received_at):
+        yield event, encode(event)
+
+
+def utc_time(unix_ms: int) -> datetime:
+    """Return a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
+    return _EPOCH + timedelta(0, 0, unix_ms * 1000)  # in microseconds; by name it takes half as long again
+
+
+def rfc3339(time: datetime) -> str:
+    """Return a time in UTC in the format of RFC 3339, with milliseconds: 2015-09-25T07:12:54.145Z."""
+    # msgspec writes microseconds or none. isoformat() could write milliseconds, but takes five times as long.
+    text: str = msgspec.to_builtins(time.astimezone(UTC))
+    return f"{text[:_TO_THE_MILLISECOND]}Z" if "." in text else f"{text[:-1]}.000Z"
+
+
+def _from_callback(callback: wire.Callback, *, source: str, received_at: datetime) -> Iterator[Event]:
+    """Yield the events of a callback, with `raw` as msgspec.Raw, which is encoded as it is."""
     if callback.kind == "reply":
         for reply, raw in callback.records:
             if isinstance(reply, ReplyCallback):
@@ -176,7 +208,7 @@ def from_callback(callback: wire.Callback, *, source: str, received_at: datetime
         if isinstance(record, Record):
             yield _report(
                 record,
-                {**callback.extra, **raw} if callback.extra else raw,
+                _with_extra(raw, callback.extra) if callback.extra else raw,
                 source=source,
                 api_job_id=api_job_id,
                 client_job_id=client_job_id,
@@ -184,21 +216,13 @@ def from_callback(callback: wire.Callback, *, source: str, received_at: datetime
             )
 
 
-def utc_time(unix_ms: int) -> datetime:
-    """Return a time in milliseconds since 1970 as a datetime in UTC, exact to the millisecond."""
-    return _EPOCH + timedelta(milliseconds=unix_ms)
-
-
-def rfc3339(time: datetime) -> str:
-    """Return a time in UTC in the format of RFC 3339, with milliseconds: 2015-09-25T07:12:54.145Z."""
-    # msgspec writes microseconds or none. isoformat() could write milliseconds, but takes five times as long.
-    text: str = msgspec.to_builtins(time.astimezone(UTC))
-    return f"{text[:_TO_THE_MILLISECOND]}Z" if "." in text else f"{text[:-1]}.000Z"
+def _with_extra(raw: msgspec.Raw, extra: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode({**extra, **_decode_members(raw)}))
 
 
 def _report(
     record: Record,
-    raw: dict[str, Any],
+    raw: msgspec.Raw,
     *,
     source: str,
     api_job_id: str | None,
@@ -229,11 +253,11 @@ def _report(
         recipient=recipient,
         error_code=error_code,
         received_at=received_at,
-        raw=raw,
+        raw=cast("dict[str, Any]", raw),
     )
 
 
-def _reply(reply: ReplyCallback, raw: dict[str, Any], *, source: str, received_at: datetime) -> ReplyEvent:
+def _reply(reply: ReplyCallback, raw: msgspec.Raw, *, source: str, received_at: datetime) -> ReplyEvent:
     occurred_ms = normalize.unix_ms(reply)
     reply_message_id, req_uuid = normalize.text(reply.reply_message_id), normalize.text(reply.req_uuid)
     return ReplyEvent(
@@ -250,7 +274,7 @@ def _reply(reply: ReplyCallback, raw: dict[str, Any], *, source: str, received_a
         recipient=normalize.text(reply.to),
         text=None if reply.message is None else normalize.text(reply.message.text),
         received_at=received_at,
-        raw=raw,
+        raw=cast("dict[str, Any]", raw),
     )
 
 

@@ -103,6 +103,12 @@ class DocumentedReplyCallback(ReplyCallback, frozen=True, gc=False, kw_only=True
     message: DocumentedReplyMessage | None = None
 
 
+class UndecodedRecords(Struct, frozen=True, gc=False, kw_only=True):
+    """The records of a status callback that is known to have some."""
+
+    data: list[msgspec.Raw]
+
+
 # The keys of optional fields: one that cannot be read costs itself alone, and is counted by its name.
 OPTIONAL_KEYS: Final = tuple(
     sorted(

@@ -10,6 +10,7 @@ which nothing is unusual is decoded at once. Any other is parsed part by part, i
 of more than about 50 ms, and most take less than one.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
@@ -22,12 +23,14 @@ from shared.cooperative import Stepwise, run_to_end
 from shared.errors import UnexpectedShape
 from shared.schema import (
     CallbackKeys,
+    DocumentedRecord,
     DocumentedReplyCallback,
     DocumentedStatusCallback,
     Record,
     ReplyCallback,
     StatusCallback,
     StatusEnvelope,
+    UndecodedRecords,
 )
 
 Kind: TypeAlias = Literal["status", "reply"]
@@ -53,6 +56,7 @@ _STATUS_KEYS: Final = frozenset(("api_job_id", "client_job_id", "data"))
 _encode = msgspec.json.Encoder().encode
 _decode_any = msgspec.json.Decoder().decode
 _decode_keys = msgspec.json.Decoder(CallbackKeys).decode
+_decode_undecoded_records = msgspec.json.Decoder(UndecodedRecords).decode
 _decode_status = msgspec.json.Decoder(StatusCallback).decode
 _decode_reply = msgspec.json.Decoder(ReplyCallback).decode
 _decode_documented_status = msgspec.json.Decoder(DocumentedStatusCallback).decode
@@ -61,6 +65,7 @@ _decode_parts = msgspec.json.Decoder(Annotated[list[msgspec.Raw], Meta(min_lengt
 _decode_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_records = msgspec.json.Decoder(list[Record]).decode
+_decode_documented_records = msgspec.json.Decoder(list[DocumentedRecord]).decode
 
 
 class RecordFault(Struct, frozen=True):
@@ -81,15 +86,16 @@ class Shape(Struct, frozen=True, gc=False):
 class Callback(Struct, frozen=True, gc=False):
     """A body as `read` returns it: the envelope, and each readable record, typed, with the object it was read from.
 
-    `records` may be decoded anew, a few at a time, by each iteration. `extra` are the envelope's unknown keys; none, if
-    all the events together would carry more than MAX_EXTRA_BYTES of them. `unreadable` is the callback with only the
-    records at fault (empty without any): this is quarantined, and can be read again later. `unreadable_fields`
+    That object is JSON which all our readers can decode: as received, or, of an unusual record, decoded and encoded
+    again. `records` may be decoded anew, a few at a time, by each iteration. `extra` are the envelope's unknown keys;
+    none, if all the events together would carry more than MAX_EXTRA_BYTES of them. `unreadable` is the callback with
+    only the records at fault (empty without any): this is quarantined, and can be read again later. `unreadable_fields`
     counts, by name, the fields whose value could not be read, of the records that were decoded so far.
     """
 
     kind: Kind
     envelope: StatusEnvelope | ReplyCallback
-    records: Collection[tuple[Record | ReplyCallback, dict[str, Any]]]
+    records: Collection[tuple[Record | ReplyCallback, msgspec.Raw]]
     extra: dict[str, Any]
     faults: tuple[RecordFault, ...] = ()
     unreadable: bytes = b""
@@ -172,21 +178,51 @@ def _read_at_once(body: bytes, kind: Kind) -> Callback | None:
     """Read a small callback in which nothing is unusual, in half the time; None for any other."""
     json_reader.decode_text(body)
     try:
-        callback = _decode_status(body) if kind == "status" else _decode_reply(body)
-        value = _decode_any(body)
+        return (_read_documented(body, kind) if _is_plain(body) else None) or _read_with_unknown_keys(body, kind)
     except (msgspec.DecodeError, RecursionError):
         return None
+
+
+def _read_documented(body: bytes, kind: Kind) -> Callback | None:
+    """Read a plain callback with documented keys only, without decoding a record twice; None for any other."""
+    try:
+        if kind == "reply":
+            return Callback("reply", reply := _decode_documented_reply(body), ((reply, msgspec.Raw(body)),), {})
+        callback = _decode_documented_status(body)
+    except msgspec.ValidationError:
+        return None
+    envelope = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
+    parts = _decode_undecoded_records(body).data
+    return Callback("status", envelope, tuple(zip(callback.data, parts, strict=True)), {})
+
+
+def _read_with_unknown_keys(body: bytes, kind: Kind) -> Callback | None:
+    callback = _decode_status(body) if kind == "status" else _decode_reply(body)
+    value = _decode_any(body)
     records = len(callback.data) if isinstance(callback, StatusCallback) else 1
     if json_reader.count_brackets(body) - records > json_reader.MAX_DEPTH:
         return None
     if isinstance(callback, ReplyCallback):
         if not callback.reply_message_id and "data" in value:
             return None
-        return Callback("reply", callback, ((callback, value),), {})
+        return Callback("reply", callback, ((callback, _raw(value)),), {})
     if not value.keys() <= _STATUS_KEYS:
         return None
     envelope = StatusEnvelope(api_job_id=callback.api_job_id, client_job_id=callback.client_job_id)
-    return Callback("status", envelope, tuple(zip(callback.data, value["data"], strict=True)), {})
+    return Callback("status", envelope, tuple(zip(callback.data, map(_raw, value["data"]), strict=True)), {})
+
+
+def _is_plain(part: bytes) -> bool:
+    """Return whether JSON with documented keys only is stored as it was received.
+
+    Without an escape, as all that searches what is stored compares texts; and without indentation, which would fill
+    Redis.
+    """
+    return b"\\" not in part and b"\n" not in part
+
+
+def _raw(value: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(_encode(value))
 
 
 # Part by part
@@ -335,7 +371,7 @@ def _read_in_parts(body: bytes, kind: Kind | None) -> Callback:
     parsed = run_to_end(parse(body, kind))
     unreadable_fields = Counter(parsed.unreadable_fields)
     if parsed.kind == "reply":
-        raw = json_reader.read_raw_object(parsed.body)
+        raw = _raw(json_reader.read_raw_object(parsed.body))
         reply = cast(ReplyCallback, parsed.envelope)
         return Callback("reply", reply, ((reply, raw),), {}, unreadable_fields=unreadable_fields)
     records = ReadableRecords(parsed.parts, frozenset(fault.index for fault in parsed.faults), unreadable_fields)
@@ -371,7 +407,7 @@ class ReadableRecords(Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.parts) - len(self.at_fault)
 
-    def __iter__(self) -> Iterator[tuple[Record, dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[Record, msgspec.Raw]]:
         for begin in range(0, len(self.parts), RECORDS_PER_STEP):
             step = self.parts[begin : begin + RECORDS_PER_STEP]
             if self.at_fault:
@@ -382,17 +418,16 @@ class ReadableRecords(Struct, frozen=True):
         return any(item == each for each in self)
 
 
-def _decode_step(
-    parts: Sequence[msgspec.Raw], unreadable_fields: Counter[str]
-) -> Iterator[tuple[Record, dict[str, Any]]]:
+def _decode_step(parts: Sequence[msgspec.Raw], unreadable_fields: Counter[str]) -> Iterator[tuple[Record, msgspec.Raw]]:
     array = _join(parts)
+    if _is_plain(array):
+        with contextlib.suppress(msgspec.DecodeError):
+            return zip(_decode_documented_records(array), parts, strict=True)
     if json_reader.count_brackets(array) - len(parts) <= json_reader.MAX_DEPTH:
-        try:
-            return zip(_decode_records(array), _decode_objects(array), strict=True)
-        except msgspec.DecodeError:
-            pass
+        with contextlib.suppress(msgspec.DecodeError):
+            return zip(_decode_records(array), map(_raw, _decode_objects(array)), strict=True)
     return (
-        (_read_record(part, unreadable_fields=unreadable_fields), json_reader.read_raw_object(_as_object(part)))
+        (_read_record(part, unreadable_fields=unreadable_fields), _raw(json_reader.read_raw_object(_as_object(part))))
         for part in parts
     )
 

@@ -54,10 +54,10 @@ def test_a_run_that_splits_a_callback_continues_where_another_stopped(
     reader = RecordReader([])
     offer = reader._offer
 
-    def breaking(event: Any) -> FanOutEvent:
+    def breaking(event: Any, encoded: bytes) -> FanOutEvent:
         if event.message_id == str(broken):
             raise ValueError("this one")
-        return offer(event)
+        return offer(event, encoded)
 
     reader._offer = breaking  # type: ignore[method-assign]
 

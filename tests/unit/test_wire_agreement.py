@@ -51,6 +51,10 @@ def assert_agreed(body: bytes, kind: Kind | None) -> None:
     assert (callback.kind, callback.faults) == (shape.kind, shape.faults)
     assert len(made) == len(callback.records) == shape.records - len(shape.faults) > 0
     assert events.decode(b"[%b]" % b",".join(map(events.encode, made))) == made
+    # What an expand worker stores, without decoding a record, is read as the same events.
+    encoded = [each for _, each in events.encoded_from_callback(callback, source="fortytwo", received_at=NOW)]
+    assert events.decode(b"[%b]" % b",".join(encoded)) == made
+    assert not any(b"\n" in each for each in encoded)
     for event in made:
         assert len(event.to_json().splitlines()) == 1
 

@@ -109,19 +109,21 @@ class RecordReader:
             # The web process checks no more than it must. What it accepted and cannot be read is quarantined whole.
             return [quarantine.new_failure(accepted, str(exc), body, records=accepted.records)]
         received_at = events.utc_time(accepted.received_ms)
-        found = events.from_callback(callback, source=accepted.source, received_at=received_at)
-        offers: list[RecordResult] = [self._offer(event) for event in found]
+        found = events.encoded_from_callback(callback, source=accepted.source, received_at=received_at)
+        offers: list[RecordResult] = [self._offer(event, encoded) for event, encoded in found]
         for field, number in callback.unreadable_fields.items():
             self._metrics.add((recent_rate.UNREADABLE, field), number)
             _limited_log.warning(f"action=field_unreadable field={field}", f"source={accepted.source} records={number}")
-        items = [*_merge_in_order(accepted, callback, offers)] if callback.faults else offers
-        records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
+        items, records = offers, len(offers)
+        if callback.faults:
+            items = [*_merge_in_order(accepted, callback, offers)]
+            records = sum(item.records if isinstance(item, NewFailure) else 1 for item in items)
         if records != accepted.records:
             raise ValueError(f"{records} records were read of a callback that was accepted as {accepted.records}")
         return items
 
-    def _offer(self, event: events.Event) -> FanOutEvent:
-        return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), events.encode(event))
+    def _offer(self, event: events.Event, encoded: bytes) -> FanOutEvent:
+        return FanOutEvent(event.kind, _marks(event), self._handler_mask(event), encoded)
 
     def _handler_mask(self, event: events.Event) -> str:
         # All that a handler's filters test. The events of a campaign differ little in it, so the masks are cached.

@@ -55,9 +55,9 @@ IN_EXPAND: Final = [
     "shared.events:_report",
     "shared.events:encode",
     "shared.events:report_id",
-    "shared.json_reader:count_brackets",
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
+    "shared.wire:_is_plain",
     "shared.wire:read",
     "workers.expand.expansion:Expander._fan_out",
     "workers.expand.record_reader:RecordReader._handler_mask",
@@ -68,8 +68,14 @@ IN_EXPAND: Final = [
     "workers.expand.fan_out:_group_events",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = ["shared.events:from_callback", "shared.wire:_read_at_once"]
+OF_SMALL: Final = [
+    "shared.events:_from_callback",
+    "shared.events:encoded_from_callback",
+    "shared.wire:_read_at_once",
+    "shared.wire:_read_documented",
+]
 OF_LARGE: Final = [
+    "shared.json_reader:count_brackets",
     "shared.wire:split_array",
     "shared.wire:parse",
     "shared.json_reader:decode",
