@@ -5,19 +5,18 @@ unnoticed. Here nothing is repeated: the code that sends a command decides that.
 """
 
 import re
-from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from shared import primary
+from shared import primary, redis_url
 
 # The gateway waits for its response, and so do the commits behind this one.
 WEB_TIMEOUT_SECONDS: Final = 5.0
@@ -25,7 +24,6 @@ WEB_TIMEOUT_SECONDS: Final = 5.0
 WORKER_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 
-_SENTINEL: Final = "+sentinel"
 # How Redis answers HELLO, or any other command, of a client that sent no password.
 _PASSWORD_ASKED: Final = (
     "HELLO must be called with the client already authenticated",
@@ -43,23 +41,14 @@ _SENTINEL_CLASSES: Final[dict[bool, tuple[Any, Any]]] = {
     False: (primary.PrimarySentinelConnection, primary.AsyncPrimarySentinelConnection),
     True: (primary.PrimarySentinelSSLConnection, primary.AsyncPrimarySentinelSSLConnection),
 }
-# A URL cannot set time-outs and retries: they are set here.
-_OPTIONS: Final = frozenset(
-    (
-        *("db", "username", "password", "client_name"),
-        *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile", "ssl_password"),
-        *("ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
-    )
-)
-_SENTINEL_OPTIONS: Final = frozenset(("sentinel_username", "sentinel_password", "sentinel_ssl"))
 
 
 def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> redis.Redis:
     """Return a client for `url`. Nothing is sent yet: network errors are raised by the first command."""
-    options = _options(url, timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
-    scheme = urlsplit(url).scheme
-    if scheme.endswith(_SENTINEL):
-        target = _sentinels(url)
+    address = redis_url.parse(url)
+    options = _options(address.scheme, timeout_seconds) | {"retry": Retry(NoBackoff(), 0)}
+    target = address.sentinel
+    if target is not None:
         sentinel = Sentinel(target.nodes, sentinel_kwargs=options | target.sentinel_options)
         client: redis.Redis = sentinel.master_for(
             target.service,
@@ -69,15 +58,15 @@ def connect(url: str, *, timeout_seconds: float = WORKER_TIMEOUT_SECONDS) -> red
             **target.redis_options,
         )
         return client
-    return redis.Redis.from_url(url, connection_class=_CLASSES[scheme][0], **options)
+    return redis.Redis.from_url(address.url, connection_class=_CLASSES[address.scheme][0], **options)
 
 
 def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECONDS) -> "redis.asyncio.Redis":
     """Return an asyncio client for `url`. If `timeout_seconds` is None, the caller limits what it awaits."""
-    options = _options(url, timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    scheme = urlsplit(url).scheme
-    if scheme.endswith(_SENTINEL):
-        target = _sentinels(url)
+    address = redis_url.parse(url)
+    options = _options(address.scheme, timeout_seconds) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    target = address.sentinel
+    if target is not None:
         sentinel_options = (
             options | {"socket_timeout": timeout_seconds or WEB_TIMEOUT_SECONDS} | target.sentinel_options
         )
@@ -90,30 +79,12 @@ def connect_async(url: str, *, timeout_seconds: float | None = WEB_TIMEOUT_SECON
             **target.redis_options,
         )
         return client
-    return redis.asyncio.Redis.from_url(url, connection_class=_CLASSES[scheme][1], **options)
+    return redis.asyncio.Redis.from_url(address.url, connection_class=_CLASSES[address.scheme][1], **options)
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError if `connect` cannot use `url`. Its message quotes only names of options."""
-    schemes = (*_CLASSES, *(f"{scheme}{_SENTINEL}" for scheme in ("redis", "rediss")))
-    try:
-        parts = urlsplit(url)
-        if parts.scheme.endswith(_SENTINEL):
-            _sentinels(url)
-        else:
-            parse_url(url)
-    except ValueError:
-        parts = None
-    # Not chained: the parsers' messages may hold a part of the password.
-    if parts is None or parts.scheme not in schemes or not (parts.netloc or parts.path):
-        raise ValueError(
-            f"must be a URL that begins with one of {', '.join(scheme + '://' for scheme in schemes)}; its port and "
-            "its database must be numbers; in a password write the characters / ? # @ : % as %XX"
-        )
-    known = _OPTIONS | (_SENTINEL_OPTIONS if parts.scheme.endswith(_SENTINEL) else frozenset())
-    unknown = sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in known)
-    if unknown:
-        raise ValueError(f"has unknown options: {', '.join(unknown)}; the known ones are {', '.join(sorted(known))}")
+    """Raise ValueError if `connect` cannot use `url`. Its message quotes no secret."""
+    redis_url.check(url)
 
 
 def redact_url(url: str) -> str:
@@ -143,67 +114,11 @@ _OF_REDIS_PY: Final = (
 )
 
 
-def _options(url: str, timeout_seconds: float | None) -> dict[str, Any]:
+def _options(scheme: str, timeout_seconds: float | None) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "health_check_interval": 0,
     }
     # redis-py has no keep-alive option for a Unix socket, and refuses it.
-    return options if urlsplit(url).scheme == "unix" else options | {"socket_keepalive": True}
-
-
-def _parse_node(address: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{address}")
-    if not parts.hostname or parts.path or parts.query:
-        raise ValueError("a Sentinel must be host or host:port")
-    return parts.hostname, parts.port or 26379
-
-
-class _SentinelService(NamedTuple):
-    """The Sentinels, the name of their service, and the options of the connections to Redis and to Sentinels."""
-
-    nodes: list[tuple[str, int]]
-    service: str
-    is_encrypted: bool
-    redis_options: dict[str, Any]
-    sentinel_options: dict[str, Any]
-
-
-def _sentinels(url: str) -> _SentinelService:
-    """Parse redis+sentinel://[user[:password]@]host[:port],host[:port]/service[/db][?options].
-
-    User and password are for Redis; for the Sentinels there are `sentinel_username` and `sentinel_password`. With
-    rediss+sentinel:// both connections use TLS and the same ssl_… options, unless `sentinel_ssl=false`.
-    """
-    parts = urlsplit(url)
-    login, _, addresses = parts.netloc.rpartition("@")
-    nodes = [_parse_node(address) for address in addresses.split(",")]
-    service, _, db = parts.path.strip("/").partition("/")
-    user, _, password = login.partition(":")
-    # redis-py converts each option to its type.
-    options: dict[str, Any] = parse_url(f"redis://host/?{parts.query}")
-    options.pop("host")
-    own = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
-    is_encrypted = parts.scheme == f"rediss{_SENTINEL}"
-    encryption = {name: value for name, value in options.items() if name.startswith("ssl_")} if is_encrypted else {}
-    redis_options = {"db": int(db or 0)} | {
-        name: value for name, value in options.items() if not name.startswith("ssl_")
-    }
-    sentinel_options: dict[str, Any] = {}
-    if _parse_bool(own.pop("ssl", str(is_encrypted))):
-        sentinel_options = {"ssl": True, **{name: value for name, value in options.items() if name.startswith("ssl_")}}
-    if user:
-        redis_options["username"] = unquote(user)
-    if password:
-        redis_options["password"] = unquote(password)
-    return _SentinelService(
-        nodes, service or "mymaster", is_encrypted, redis_options | encryption, sentinel_options | own
-    )
-
-
-def _parse_bool(text: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError("sentinel_ssl must be true or false")
-    return words[text.lower()]
+    return options if scheme == "unix" else options | {"socket_keepalive": True}

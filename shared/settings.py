@@ -153,7 +153,8 @@ class Settings:
         "REDIS_URL",
         None,
         _redis_url,
-        "URL of Redis: redis://, rediss://, unix://, or redis+sentinel://host:port,host:port/service/db",
+        "URL of Redis: redis://, rediss://, valkey://, valkeys://, unix://, or "
+        "redis+sentinel://host:port,host:port/service/db",
         shown_default="none; `callbacks dev` and `demo` run their own",
     )
     tokens: tuple[Token, ...] = _option(

@@ -182,7 +182,6 @@ def test_the_table_explains_every_setting_once() -> None:
         "redis://h:abc",
         "redis+sentinel://h:x/m",
         "redis+sentinel://h:1/m/x",
-        "redis://h?socket_timeout=abc",
         "http://h",
         "redis://",
     ],

@@ -26,6 +26,7 @@ def urls(server: RedisServer) -> list[str]:
     return [
         f"redis://:secret@127.0.0.1:{server.port}/2",
         f"unix://:secret@{server.folder}/redis.sock?db=2",
+        f"valkey://:secret@127.0.0.1:{server.port}/2",
     ]
 
 
@@ -41,7 +42,7 @@ def test_so_does_the_web_process(server: RedisServer) -> None:
         async with connections.connect_async(url, timeout_seconds=None) as client:
             return int(await client.incr("visits"))
 
-    assert [asyncio.run(visit(url)) for url in urls(server)] == [1, 2]
+    assert [asyncio.run(visit(url)) for url in urls(server)] == [1, 2, 3]
 
 
 def test_a_host_name_is_resolved_again_when_its_server_is_demoted(

@@ -102,21 +102,31 @@ def test_a_sentinel_with_tls(
         client.incr("visits")
 
 
-@pytest.mark.parametrize(
-    ("url", "named"),
-    [
-        ("redis://127.0.0.1/0?ssl_ca_cert=x", "ssl_ca_cert"),
-        ("redis://127.0.0.1/0?socket_timeout=1", "socket_timeout"),
-        ("redis://127.0.0.1/0?sentinel_password=x", "sentinel_password"),
-        ("redis+sentinel://127.0.0.1/callbacks/0?sentinel_pasword=x", "sentinel_pasword"),
-    ],
-)
-def test_an_unknown_option_is_named_without_its_value(url: str, named: str) -> None:
-    with pytest.raises(ValueError, match=rf"unknown options: {named};") as raised:
-        connections.check_url(url)
-    assert "=x" not in str(raised.value)
+def test_a_sentinel_with_a_certificate_of_another_authority_than_that_of_redis(
+    start_redis: StartRedis, start_sentinel: Callable[[str], None], tmp_path: Path
+) -> None:
+    folders = (tmp_path / "redis", tmp_path / "sentinel")
+    for folder in folders:
+        folder.mkdir()
+    of_redis, of_sentinel = map(self_signed, folders)
+    tls_port, port = free_port(), free_port()
+    start_redis(
+        {
+            "tls-port": str(tls_port),
+            "tls-cert-file": str(of_redis),
+            "tls-key-file": str(of_redis),
+            "tls-ca-cert-file": str(of_redis),
+            "tls-auth-clients": "no",
+        }
+    )
+    start_sentinel(
+        f"port 0\ntls-port {port}\ntls-replication yes\ntls-auth-clients no\n"
+        f"tls-cert-file {of_sentinel}\ntls-key-file {of_sentinel}\ntls-ca-cert-file {of_redis}\n"
+        f"requirepass asked\nsentinel monitor {SERVICE} 127.0.0.1 {tls_port} 1\n"
+    )
+    address = f"valkeys+sentinel://127.0.0.1:{port}/{SERVICE}/0?ssl_ca_certs={of_redis}&sentinel_password=asked"
 
+    assert visits(f"{address}&sentinel_ssl_ca_certs={of_sentinel}") == (1, 2)
 
-def test_a_value_that_is_not_a_boolean_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be a URL"):
-        connections.check_url("redis+sentinel://127.0.0.1/callbacks/0?sentinel_ssl=maybe")
+    with pytest.raises(redis.exceptions.RedisError), connections.connect(address) as client:
+        client.incr("visits")

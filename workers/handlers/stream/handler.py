@@ -1,6 +1,6 @@
 """The handler `stream`: adds each event as one entry to a Redis stream, for any consumer of Redis streams.
 
-    CALLBACKS_STREAM_URL      the Redis: redis://, rediss://, unix:// or redis+sentinel://; default: REDIS_URL
+    CALLBACKS_STREAM_URL      the Redis, a URL as in REDIS_URL; default: REDIS_URL
     CALLBACKS_STREAM_KEY      the stream, `callbacks` by default
     CALLBACKS_STREAM_MAXLEN   about how many of the latest entries are kept: 100,000 (about 80 MB); empty: all
 
