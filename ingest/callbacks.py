@@ -7,10 +7,12 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
     web      `wire.check`                  bytes → text, to be sure that it is UTF-8; JSON → the shape, no more
              `CallbackReceiver._accept`    bytes → text
              `batches.expand_job`          text → JSON inside the job's call
-    expand   `queues.arguments`            the job's call → text
-             `wire.read`                   text → bytes; JSON → typed records, and the raw objects of the events
-             `events.encode`               each event → JSON
-    deliver  `events.from_arrays`          JSON → events
+    expand   `queues.JsonSerializer`       the job's call → its callbacks, undecoded
+             `Expander._readable_jobs`     each callback → its text
+             `wire.read`                   text → bytes; JSON → typed records, and the span of each
+             `events.encode`               each event, with its record's span → JSON
+    deliver  `queues.JsonSerializer`       the job's call → its events, undecoded
+             `events.decode_each`          JSON → events
 """
 
 from collections.abc import Sequence

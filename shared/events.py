@@ -5,7 +5,7 @@ not of when or how often it was received, so a repeated callback gives the same 
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Literal, TypeAlias, cast
 
@@ -110,6 +110,11 @@ def decode(events: bytes | str) -> list[Event]:
     return _decoder.decode(events)
 
 
+def decode_each(encoded: Iterable[bytes | msgspec.Raw]) -> list[Event]:
+    """Return the events, each as `encode` writes it."""
+    return _decoder.decode(b"[%b]" % b",".join(encoded))
+
+
 def from_arrays(events: Sequence[Any]) -> list[Event]:
     """Return the events of arrays that a JSON decoder has already read."""
     return msgspec.convert(events, list[Event])
@@ -123,8 +128,9 @@ def with_trace(encoded: bytes, trace: str) -> bytes:
     return b'%b,"%b"]' % (encoded[:-1], trace.encode())
 
 
-def read_trace(array: Sequence[Any]) -> str:
-    """Return what `with_trace` added to an event that a JSON decoder has read; "" if nothing."""
+def read_trace(encoded: bytes | msgspec.Raw) -> str:
+    """Return what `with_trace` added to an event; "" if nothing."""
+    array = msgspec.json.decode(encoded)
     fields = _LENGTHS[array[0]]
     return str(array[fields]) if len(array) > fields else ""
 

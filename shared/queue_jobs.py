@@ -8,6 +8,7 @@ redis.RedisError.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
+import msgspec
 import redis
 from msgspec import Struct
 from rq.utils import as_text
@@ -202,7 +203,9 @@ def read_delivery_job(connection: Any, job_id: str) -> DeliveryJob:
         return DeliveryJob(settled_text, finished_text, ())
     *_, events = queues.parse_arguments(data)
     done = progress.parse(settled_text)
-    left = tuple((position, event) for position, event in enumerate(events) if position not in done)
+    left = tuple(
+        (position, msgspec.json.decode(event)) for position, event in enumerate(events) if position not in done
+    )
     return DeliveryJob(settled_text, finished_text, left)
 
 

@@ -44,6 +44,10 @@ def delivery_queue(handler: str) -> str:
     return f"deliver-{handler}"
 
 
+# A call as RQ's Job serialises it: function, instance, args, kwargs.
+_decode_call: Final = msgspec.json.Decoder(tuple[str, Any, list[int | str | list[msgspec.Raw]], Any]).decode
+
+
 class NewerRelease(ValueError):
     """A newer release has written the job."""
 
@@ -51,7 +55,8 @@ class NewerRelease(ValueError):
 class JsonSerializer:
     """How RQ reads and writes job data: as JSON, because a client that can write to Redis must not run code.
 
-    msgspec reads it, because orjson does not keep an integer beyond 64 bits.
+    msgspec reads it, because orjson does not keep an integer beyond 64 bits. Of our jobs the callbacks or events stay
+    undecoded (msgspec.Raw): they are decoded once, where their type is known.
     """
 
     @staticmethod
@@ -62,7 +67,10 @@ class JsonSerializer:
     @staticmethod
     def loads(data: bytes, /) -> Any:
         """Read JSON."""
-        return msgspec.json.decode(data)
+        try:
+            return _decode_call(data)
+        except msgspec.ValidationError:  # not a job, or one of another release
+            return msgspec.json.decode(data)
 
 
 def new_job_id() -> str:
@@ -137,19 +145,25 @@ def encode_delivery(handler: str, events: Sequence[bytes], *, attempt: int = FIR
 
 
 def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
-    """Return a job's `data`: the call of `function`, as RQ's Job serialises it (function, instance, args, kwargs)."""
+    """Return a job's `data`: the call of `function`, as RQ's Job serialises it."""
     return orjson.dumps((function, None, arguments, {}))
 
 
 def parse_arguments(data: bytes) -> list[Any]:
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Raise msgspec.DecodeError or ValueError if it is not a job of this service, or is one of a newer release.
+    Its callbacks or events are undecoded (msgspec.Raw). Raise msgspec.DecodeError or ValueError if it is not a job of
+    this service, or is one of a newer release.
     """
     if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
         with contextlib.suppress(zlib.error):
             data = zlib.decompress(data)
-    _, _, args, _ = JsonSerializer.loads(data)
+    try:
+        _, _, args, _ = _decode_call(data)
+    except msgspec.ValidationError:
+        _, _, args, _ = msgspec.json.decode(data)
+        check_version(args)
+        raise
     return check_version(args)
 
 

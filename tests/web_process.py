@@ -159,7 +159,7 @@ def jobs(server: RedisServer) -> list[list[Accepted]]:
             assert data is not None
             version, callbacks = queues.parse_arguments(data)
             assert version == queues.PAYLOAD_VERSION
-            found.append(msgspec.convert(callbacks, list[Accepted]))
+            found.append([msgspec.json.decode(callback, type=Accepted) for callback in callbacks])
         return found
 
 

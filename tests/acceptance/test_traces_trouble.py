@@ -4,6 +4,7 @@ import json
 import socket
 from typing import Final
 
+import msgspec
 import pytest
 
 from shared import keys, queues
@@ -46,7 +47,7 @@ def test_only_what_is_sampled_is_stored_with_its_trace(
         (job_id,) = client.lrange(keys.rq_queue(queues.EXPAND), 0, -1)
         data = client.hget(keys.job(job_id.decode()), "data")
     (callback,) = queues.parse_arguments(data)[1]
-    assert len(callback) == fields
+    assert len(msgspec.json.decode(callback)) == fields
 
 
 def test_processes_that_do_not_trace_work_on_what_others_traced(

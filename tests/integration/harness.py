@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import redis
 
 from shared import audit, connections, keys, queues
@@ -180,7 +181,8 @@ class Harness:
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
         """Return the events in each job that waits in the handler's queue."""
         ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
-        return [queues.parse_arguments(self.connection.hget(keys.job(job_id), "data"))[3] for job_id in ids]
+        calls = [msgspec.json.decode(self.connection.hget(keys.job(job_id), "data")) for job_id in ids]
+        return [arguments[3] for _, _, arguments, _ in calls]
 
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
         """Return the ids of the events that wait in the handler's queue."""

@@ -135,6 +135,7 @@ def test_an_event_is_decoded_as_it_was_encoded(extra: dict[str, Any]) -> None:
     encoded = b"[" + b",".join(events.encode(event) for event in original) + b"]"
     assert events.decode(encoded) == original
     assert events.decode(encoded.decode()) == original
+    assert events.decode_each(map(events.encode, original)) == original
     assert events.from_arrays(msgspec.json.decode(encoded)) == original
 
 

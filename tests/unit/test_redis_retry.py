@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import msgspec
 import orjson
 import pytest
 import redis
@@ -72,10 +73,17 @@ def test_the_pauses_between_attempts_grow_fourfold_up_to_an_hour() -> None:
 
 
 def test_a_jobs_arguments_are_read_as_they_were_written() -> None:
-    assert queues.parse_arguments(queues.encode_call(queues.EXPAND_JOB, (1, [["status"]]))) == [1, [["status"]]]
+    data = queues.encode_call(queues.EXPAND_JOB, (1, [["status"]]))
+    assert queues.parse_arguments(data) == [1, [msgspec.Raw(b'["status"]')]]
 
 
-@pytest.mark.parametrize("arguments", [[], [2, []], ["1", []], [0]], ids=str)
+@pytest.mark.parametrize("arguments", [[], [2, []], ["1", []], [0], [2, {"shape": None}], [None]], ids=str)
 def test_a_job_of_another_release_is_refused(arguments: list[object]) -> None:
     with pytest.raises(ValueError, match="version"):
+        queues.parse_arguments(orjson.dumps(("workers.jobs.expand", None, arguments, {})))
+
+
+@pytest.mark.parametrize("arguments", [[1, None], [1, {}], [1, "sms", 1.5, []]], ids=str)
+def test_a_job_of_another_shape_is_refused(arguments: list[object]) -> None:
+    with pytest.raises(msgspec.ValidationError):
         queues.parse_arguments(orjson.dumps(("workers.jobs.expand", None, arguments, {})))

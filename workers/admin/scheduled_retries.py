@@ -308,9 +308,9 @@ def _row(
         attempts=None if values[1] is None else int(values[1]),
     )
     try:
-        _, _, attempt, arrays = queues.parse_arguments(data)
+        _, _, attempt, encoded = queues.parse_arguments(data)
         done = progress.parse(as_text(settled or progress.NOTHING))
-        left = events.from_arrays([array for position, array in enumerate(arrays) if position not in done])
+        left = events.decode_each([event for position, event in enumerate(encoded) if position not in done])
     except (msgspec.MsgspecError, ValueError):
         return None if wanted.reads_events else row  # written by a newer release
     shown = next(filter(wanted.matches, left), None)

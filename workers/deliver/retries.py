@@ -64,7 +64,7 @@ class RetryPolicy:
         """Return the event's dead letter or its retry, which carries `error`; None if it is delivered."""
         name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
         if event is None:
-            return dead_letters.from_array(name, ended.decoded, outcome, attempts=attempt)
+            return dead_letters.from_unreadable(name, ended.encoded, outcome, attempts=attempt)
         if isinstance(outcome, Done):
             return None
         if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:

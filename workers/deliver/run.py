@@ -5,9 +5,8 @@ A run owns its pause state (`probe`) and its pace: how many events have an outco
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from shared import events, progress
 from workers.deliver.pause_probe import ProbeState
@@ -37,7 +36,7 @@ class _JobProgress(Struct):
 class EventOutcome(Struct, frozen=True, gc=False):
     """The outcome of the event with this `index` in its job; `position` is None if this run did not call the handler.
 
-    For an event that cannot be read, `event` is None and `decoded` is what the JSON decoder returned.
+    For what cannot be read as an event, `event` is None and `encoded` is its JSON.
     """
 
     position: int | None
@@ -46,7 +45,7 @@ class EventOutcome(Struct, frozen=True, gc=False):
     attempt: int
     outcome: Outcome
     event: events.Event | None = None
-    decoded: Any = None
+    encoded: Raw = Raw(b"null")
 
 
 class Run:
@@ -88,7 +87,7 @@ class Run:
             found = _read_events([encoded[index] for index in open_indices])
             for index, event in zip(open_indices, found, strict=True):
                 if isinstance(event, InternalError):
-                    self._unsettled.append(EventOutcome(None, job, index, attempt, event, decoded=encoded[index]))
+                    self._unsettled.append(EventOutcome(None, job, index, attempt, event, encoded=encoded[index]))
                 elif index in claimed.finished:
                     self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event))
                 else:
@@ -176,17 +175,17 @@ class Run:
             job.stored_progress = progress.to_text(job.settled)
 
 
-def _read_events(arrays: Sequence[Any]) -> Sequence[events.Event | InternalError]:
+def _read_events(encoded: Sequence[Raw]) -> Sequence[events.Event | InternalError]:
     """Return the events; in place of one that cannot be read, the failure."""
     try:
-        return events.from_arrays(arrays)
+        return events.decode_each(encoded)
     except Exception:  # noqa: BLE001 # one of them: the loop finds out which one
-        return [_read_event(decoded) for decoded in arrays]
+        return [_read_event(one) for one in encoded]
 
 
-def _read_event(decoded: Any) -> events.Event | InternalError:
+def _read_event(encoded: Raw) -> events.Event | InternalError:
     try:
-        (event,) = events.from_arrays([decoded])
+        (event,) = events.decode_each([encoded])
     except Exception as exc:  # noqa: BLE001 # whatever it is, nobody can work on this event
         return outcomes.internal_error(exc)
     return event

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,9 +21,9 @@ def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome
     return _new_dead_letter(handler, event.id, events.encode(event), outcome, attempts=attempt, kind=event.kind)
 
 
-def from_array(handler: str, decoded: Any, outcome: Outcome, *, attempts: int) -> NewFailure:
-    """Return the dead letter of what should be an event, as decoded from JSON."""
-    encoded = msgspec.json.encode(decoded)
+def from_unreadable(handler: str, event: msgspec.Raw, outcome: Outcome, *, attempts: int) -> NewFailure:
+    """Return the dead letter of what should be an event, as JSON."""
+    encoded, decoded = bytes(event), msgspec.json.decode(event)
     kind: CountedKind = "unknown"
     event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
     if isinstance(decoded, list) and len(decoded) > 1 and isinstance(decoded[1], str) and decoded[1]:

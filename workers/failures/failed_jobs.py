@@ -23,6 +23,8 @@ from workers.runtime.settlement import NewFailure, Replacement
 MAX_FAILURES: Final = 60
 _SPLIT_AT: Final = 2
 
+_decode_callback: Final = msgspec.json.Decoder(Accepted).decode
+
 
 class FailedJob:
     """A job whose run has just failed, read from Redis. Raises redis.RedisError."""
@@ -94,7 +96,7 @@ class FailedJob:
             ]
         handler, attempt, events = self._remaining_events()
         outcome = outcomes.internal_error(error)
-        return [dead_letters.from_array(handler, event, outcome, attempts=attempt) for event in events.values()]
+        return [dead_letters.from_unreadable(handler, event, outcome, attempts=attempt) for event in events.values()]
 
     def _job_failure(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
@@ -104,13 +106,13 @@ class FailedJob:
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled, and how many records of the first one are."""
         _version, callbacks = queues.parse_arguments(self._data)
-        kept = msgspec.convert(callbacks, list[Accepted])
+        kept = [_decode_callback(callback) for callback in callbacks]
         skip = int(self._settled)
         while kept and skip >= kept[0].records:
             skip -= kept.pop(0).records
         return kept, skip
 
-    def _remaining_events(self) -> tuple[str, int, dict[int, Any]]:
+    def _remaining_events(self) -> tuple[str, int, dict[int, msgspec.Raw]]:
         _version, handler, attempt, events = queues.parse_arguments(self._data)
         settled = progress.parse(self._settled)
         return handler, attempt, {position: event for position, event in enumerate(events) if position not in settled}

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -61,7 +62,7 @@ def retried(harness: Harness, name: str) -> set[str]:
     """Return the ids of the events that wait for a retry."""
     ids = harness.connection.zrange(keys.rq_scheduled(queues.delivery_queue(name)), 0, -1)
     return {
-        event[1]
+        msgspec.json.decode(event)[1]
         for job_id in ids
         for event in queues.parse_arguments(harness.connection.hget(keys.job(job_id.decode()), "data"))[3]
     }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import CodeType, FrameType, ModuleType
 from typing import Any, Final
 
-from msgspec import Struct, structs
+from msgspec import Raw, Struct, structs
 
 from shared.batches import Quarantined
 from workers.expand.fan_out import Chunk
@@ -31,8 +31,8 @@ def holds(value: Any) -> bool:
     """Return whether the item is in `value`: in a text, a container or a struct; not set apart, not as a job."""
     if isinstance(value, str):
         return MARK in value
-    if isinstance(value, bytes):
-        return MARK.encode() in value
+    if isinstance(value, bytes | Raw):
+        return MARK.encode() in bytes(value)
     if isinstance(value, _APART):
         return False
     if isinstance(value, Struct):

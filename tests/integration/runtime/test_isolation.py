@@ -52,8 +52,10 @@ OF_THE_LADDER: Final = {
 IN_EXPAND: Final = [
     "shared.json_reader:decode_text",
     "shared.events:_digest",
+    "shared.events:_from_callback",
     "shared.events:_report",
     "shared.events:encode",
+    "shared.events:encoded_from_callback",
     "shared.events:report_id",
     "shared.normalize:sender",
     "shared.normalize:unix_ms",
@@ -68,12 +70,7 @@ IN_EXPAND: Final = [
     "workers.expand.fan_out:_group_events",
 ]
 # A small body is read at once, a large one part by part.
-OF_SMALL: Final = [
-    "shared.events:_from_callback",
-    "shared.events:encoded_from_callback",
-    "shared.wire:_read_at_once",
-    "shared.wire:_read_documented",
-]
+OF_SMALL: Final = ["shared.wire:_read_at_once", "shared.wire:_read_documented"]
 OF_LARGE: Final = [
     "shared.json_reader:count_brackets",
     "shared.wire:split_array",
@@ -82,11 +79,16 @@ OF_LARGE: Final = [
     "shared.json_reader:read_members",
     "shared.json_reader:check_nesting",
     "shared.json_reader:replace_lone_surrogates",
+    "shared.wire:_decode_step",
     "shared.wire:_extra",
+    "shared.wire:_find_faults",
+    "shared.wire:_join",
+    "shared.wire:_kind_of",
+    "shared.wire:_read_envelope",
     "shared.wire:_read_in_parts",
 ]
 IN_DELIVER: Final = [
-    "shared.events:from_arrays",
+    "shared.events:decode_each",
     "workers.deliver.call.caller:Caller.call",
     "workers.deliver.failure_ladder:FailureLadder._call",
 ]
