@@ -3,6 +3,9 @@
     key                            type    owner     lifetime
     cb:s:<digest>                  string  expand    CALLBACKS_DEDUPE_SECONDS: the mark of an event or request seen
     cb:coalesced:<job id>          list    workers   while the job runs: ids of the jobs that it coalesced, oldest first
+    cb:events                      hash    workers   a field while jobs need it: events that several handlers want, as
+                                                     portions of JSON by name; workers/runtime/portions.lua
+    cb:events:jobs                 hash    workers   likewise: how many jobs need each portion
     cb:counts                      hash    all       none: the counters that the audit adds up, one field each
     cb:metrics                     hash    all       none: what processes counted for /metrics; shared/metrics_push.py
     cb:metrics:processes           zset    web       DAY_SECONDS: processes that push their state, by the last time
@@ -29,7 +32,8 @@
 
 All names begin with `cb:`. The marks are by far the most numerous keys, so their prefix is the shortest.
 
-A job's hash (`rq:job:<id>`, RQ's) has nine fields of ours: `items`, how many records or events its data hold;
+A job's hash (`rq:job:<id>`, RQ's) has ten fields of ours: `items`, how many records or events it has; `portions`, the
+names of those in cb:events that hold its events, until all are settled;
 `progress`, how many of them are settled (see `shared.progress`); `settlement`, the name of the last settlement;
 `deaths`, how many workers died with it, and `failures`, how many of its runs failed, since it last made progress;
 `finished`, what its handler had finished beyond what is settled; `isolated`, if it runs with no other job, because a
@@ -52,6 +56,8 @@ CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
 SEEN_PREFIX: Final = "cb:s:"
 COALESCED_PREFIX: Final = "cb:coalesced:"
 COUNTS: Final = "cb:counts"
+PORTIONS: Final = "cb:events"
+PORTION_JOBS: Final = "cb:events:jobs"
 QUARANTINE: Final = "cb:quarantine"
 SUBSCRIPTIONS: Final = "cb:subscriptions"
 FILTERS: Final = "cb:filters"

@@ -61,6 +61,7 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         a handler's lifespan could not be closed: cause= error=; no event is affected
     failures_dropped    failures of a list (quarantine, or dead:<handler>) were dropped: old= for their age of 30 days,
                         over= for lack of room (CALLBACKS_QUARANTINE_MAX_BYTES, CALLBACKS_DEAD_LETTER_MAX_BYTES)
+    portions_reaped     events that no job needed any more were deleted, as somebody had deleted jobs by hand: portions=
     database_unavailable
                         the `sql` handler cannot use its database: database= error=; logged once, and its events wait
     database_available  the `sql` handler can use its database again: seconds= it was unavailable

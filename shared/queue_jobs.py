@@ -5,7 +5,7 @@ started, scheduled and failed jobs) and the lists of coalesced jobs. It changes 
 redis.RedisError.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -51,6 +51,21 @@ class QueueSizes(Struct, frozen=True):
     def from_replies(cls, replies: Sequence[int]) -> Self:
         """Read the replies to `request_sizes`."""
         return cls(*replies[:SIZE_REPLIES])
+
+
+class StoredJob(Struct, frozen=True):
+    """A job's fields as they are stored: its data and portions, and others that were asked for.
+
+    `data` is None for a job that was deleted by hand; `portions` is None if one of them is missing.
+    """
+
+    data: bytes | None
+    portions: Sequence[bytes] | None
+    values: Sequence[bytes | None]
+
+    def arguments(self) -> list[Any]:
+        """Return its arguments. Raise what `queues.parse_arguments` does."""
+        return queues.parse_arguments(self.data or b"", self.portions)
 
 
 class DeliveryJob(Struct, frozen=True):
@@ -197,11 +212,12 @@ def count_unsettled(connection: redis.Redis, job_ids: Iterable[str]) -> int:
 
 def read_delivery_job(connection: Any, job_id: str) -> DeliveryJob:
     """Return what is left of a delivery job. Raises msgspec.MsgspecError or ValueError if a newer release wrote it."""
-    data, settled, finished = connection.hmget(keys.job(job_id), "data", "progress", "finished")
+    (stored,) = read_stored(connection, [job_id], "progress", "finished")
+    settled, finished = stored.values
     settled_text, finished_text = as_text(settled or progress.NOTHING), as_text(finished or b"")
-    if data is None:
+    if stored.data is None:
         return DeliveryJob(settled_text, finished_text, ())
-    *_, events = queues.parse_arguments(data)
+    *_, events = stored.arguments()
     done = progress.parse(settled_text)
     left = tuple(
         (position, msgspec.json.decode(event)) for position, event in enumerate(events) if position not in done
@@ -209,15 +225,56 @@ def read_delivery_job(connection: Any, job_id: str) -> DeliveryJob:
     return DeliveryJob(settled_text, finished_text, left)
 
 
+def read_stored(connection: Any, job_ids: Sequence[str], *fields: str) -> list[StoredJob]:
+    """Return these jobs, each with the values of `fields`."""
+    found = _read_stored(connection, job_ids, fields)
+    # A job that was settled between the two reads has no portions any more, and is read again.
+    again = [number for number, job in enumerate(found) if job.portions is None]
+    for number, job in zip(again, _read_stored(connection, [job_ids[one] for one in again], fields), strict=True):
+        found[number] = job
+    return found
+
+
+def _read_stored(connection: Any, job_ids: Sequence[str], fields: Sequence[str]) -> list[StoredJob]:
+    with connection.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hmget(keys.job(job_id), "data", "portions", *fields)
+        replies = pipe.execute()
+    names = {name for _, portions, *_ in replies for name in (portions or b"").split()}
+    texts = _read_portions(connection, sorted(names))
+    return [StoredJob(data, _texts_of(portions, texts), values) for data, portions, *values in replies]
+
+
+def _read_portions(connection: Any, names: Sequence[bytes]) -> dict[bytes, bytes | None]:
+    return dict(zip(names, connection.hmget(keys.PORTIONS, names), strict=True)) if names else {}
+
+
+def _texts_of(portions: bytes | None, texts: Mapping[bytes, bytes | None]) -> list[bytes] | None:
+    found = [texts[name] for name in (portions or b"").split()]
+    present = [text for text in found if text is not None]
+    return present if len(present) == len(found) else None
+
+
 def limit_by_bytes(connection: redis.Redis, job_ids: Sequence[str], max_bytes: int) -> list[str]:
     """Return the first of these jobs, as many as hold no more than `max_bytes` of data together; may be none."""
     with connection.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
             pipe.hstrlen(keys.job(job_id), "data")
-        sizes = pipe.execute()
+            pipe.hget(keys.job(job_id), "portions")
+        replies = pipe.execute()
+    portions = [(names or b"").split() for names in replies[1::2]]
+    bytes_of = _read_portion_sizes(connection, sorted({name for names in portions for name in names}))
+    sizes = [size + sum(map(bytes_of.__getitem__, names)) for size, names in zip(replies[::2], portions, strict=True)]
     total_bytes = 0
     for number, size in enumerate(sizes):
         total_bytes += size
         if total_bytes > max_bytes:
             return list(job_ids[:number])
     return list(job_ids)
+
+
+def _read_portion_sizes(connection: redis.Redis, names: Sequence[bytes]) -> dict[bytes, int]:
+    with connection.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hstrlen(keys.PORTIONS, as_text(name))
+        return dict(zip(names, pipe.execute(), strict=True))

@@ -25,6 +25,8 @@ DELIVER_JOB: Final = "workers.jobs.deliver"
 # The version of both jobs' arguments; a reader of version n reads all up to n.
 #   expand   version, callbacks (each as batches.Accepted)
 #   deliver  version, name of the handler, number of the attempt, events (each as events.encode returns it)
+# Events that several handlers want are not in the arguments of each job, but once in `keys.PORTIONS`; the job names the
+# portions in its field `portions`, and their events follow those in its arguments.
 # The last field of a callback or event that is traced is followed by its traceparent (see `shared.tracing`).
 PAYLOAD_VERSION: Final = 1
 FIRST_ATTEMPT: Final = 1
@@ -46,10 +48,15 @@ def delivery_queue(handler: str) -> str:
 
 # A call as RQ's Job serialises it: function, instance, args, kwargs.
 _decode_call: Final = msgspec.json.Decoder(tuple[str, Any, list[int | str | list[msgspec.Raw]], Any]).decode
+_decode_events: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NewerRelease(ValueError):
     """A newer release has written the job."""
+
+
+class EventsMissing(ValueError):
+    """Events of the job are missing, as cb:events was changed by hand: restore it from a backup of Redis."""
 
 
 class JsonSerializer:
@@ -78,6 +85,11 @@ def new_job_id() -> str:
     return os.urandom(16).hex()
 
 
+def new_step_id() -> str:
+    """Return what the ids of the jobs begin with that one script enqueues; the script adds their numbers."""
+    return os.urandom(14).hex()
+
+
 def job_fields(
     *, queue: str, function: str, description: str, items: int = 0, status: JobStatus = JobStatus.QUEUED
 ) -> dict[str, Any]:
@@ -94,6 +106,13 @@ def job_fields(
         "description": description,
         "items": items,
     }
+
+
+def script_job_fields(queue: str) -> dict[str, Any]:
+    """Return the fields of a delivery job that a script writes, without those that depend on its events."""
+    fields = job_fields(queue=queue, function=DELIVER_JOB, description="")
+    del fields["description"], fields["items"]
+    return fields
 
 
 def job_time() -> str:
@@ -149,11 +168,12 @@ def encode_call(function: str, arguments: Sequence[Any]) -> bytes:
     return orjson.dumps((function, None, arguments, {}))
 
 
-def parse_arguments(data: bytes) -> list[Any]:
+def parse_arguments(data: bytes, portions: Sequence[bytes] | None = ()) -> list[Any]:
     """Return the arguments in a job's `data`, compressed (as RQ rewrites it) or plain (as `encode_call` returns it).
 
-    Its callbacks or events are undecoded (msgspec.Raw). Raise msgspec.DecodeError or ValueError if it is not a job of
-    this service, or is one of a newer release.
+    Its callbacks or events are undecoded (msgspec.Raw); `portions` are those of its events that are stored apart, None
+    if one of them is missing. Raise msgspec.DecodeError or ValueError if it is not a job of this service, or is one of
+    a newer release, and EventsMissing.
     """
     if not data.startswith(b"["):  # not plain; trying to decompress plain data takes longer than reading them
         with contextlib.suppress(zlib.error):
@@ -164,7 +184,17 @@ def parse_arguments(data: bytes) -> list[Any]:
         _, _, args, _ = msgspec.json.decode(data)
         check_version(args)
         raise
-    return check_version(args)
+    return with_portions(check_version(args), portions)
+
+
+def with_portions(arguments: Sequence[Any], portions: Sequence[bytes] | None) -> list[Any]:
+    """Return a job's arguments with the events of its portions. Raise EventsMissing if that is None."""
+    if portions is None:
+        raise EventsMissing(EventsMissing.__doc__)
+    if not portions:
+        return list(arguments)
+    *others, events = arguments
+    return [*others, [*events, *_decode_events(b"[%b]" % b",".join(portions))]]
 
 
 def check_version(args: Sequence[Any]) -> list[Any]:

@@ -19,6 +19,7 @@ from workers.expand.known_handlers import KnownHandlers
 from workers.failures.retention import FailureTrimmer
 from workers.runtime.journal_folder import JournalFolder
 from workers.runtime.maintenance import Maintenance, MaintenanceTask
+from workers.runtime.portions import PortionReaper
 from workers.runtime.supervisor import Supervisor, WorkerSpec
 
 # How long settling may take after the calls in progress have finished. A platform that kills after 10 s loses nothing:
@@ -105,7 +106,10 @@ def _supervise(
         dead_letter_max_bytes=loaded.dead_letter_max_bytes,
     )
     background = Background()
-    tasks: dict[str, MaintenanceTask] = {"maintenance_trimming": failure_trimmer}
+    tasks: dict[str, MaintenanceTask] = {
+        "maintenance_trimming": failure_trimmer,
+        "maintenance_portions": PortionReaper(connection),
+    }
     if known is not None:
         tasks |= subscriptions.maintenance_tasks(known.filters, connection=connection)
     maintenance = Maintenance(

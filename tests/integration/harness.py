@@ -7,6 +7,7 @@ dies, or loses its connection, at a given Redis command (`tests.integration.faul
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import redis
 
-from shared import audit, connections, keys, queues
+from shared import audit, connections, keys, queue_jobs, queues
 from shared.batches import Accepted, Quarantined
 from tests import commit_pipeline
 from workers import jobs
@@ -181,8 +182,8 @@ class Harness:
     def waiting_events(self, function: Callable[..., Any]) -> list[list[Any]]:
         """Return the events in each job that waits in the handler's queue."""
         ids = self.waiting_jobs(queues.delivery_queue(declaration_of(function).name))
-        calls = [msgspec.json.decode(self.connection.hget(keys.job(job_id), "data")) for job_id in ids]
-        return [arguments[3] for _, _, arguments, _ in calls]
+        jobs_found = queue_jobs.read_stored(self.connection, ids)
+        return [[msgspec.json.decode(event) for event in job.arguments()[3]] for job in jobs_found]
 
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
         """Return the ids of the events that wait in the handler's queue."""
@@ -195,9 +196,21 @@ class Harness:
         return self._failures(keys.dead(handler), lambda failure_id: keys.dead_letter(handler, failure_id))
 
     def leftover_keys(self) -> set[str]:
-        """Return the keys that are neither of _KEPT_KEYS, nor held as failures, nor RQ's bookkeeping."""
+        """Return the keys that are neither of _KEPT_KEYS, nor held as failures, nor RQ's bookkeeping.
+
+        Those of portions are among them unless each is needed by as many jobs as are counted.
+        """
         kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
-        return {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
+        left = {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
+        needed = Counter(
+            name
+            for key in left
+            if key.startswith(keys.job(""))
+            for name in (self.connection.hget(key, "portions") or b"").split()
+        )
+        stored = set(self.connection.hkeys(keys.PORTIONS))
+        counted = {name: int(number) for name, number in self.connection.hgetall(keys.PORTION_JOBS).items()}
+        return left - {keys.PORTIONS, keys.PORTION_JOBS} if counted == needed and stored == set(needed) else left
 
     def _failures(self, index: str, key: Callable[[str], str]) -> list[dict[str, str]]:
         ids = [failure_id.decode() for failure_id in self.connection.zrange(index, 0, -1)]

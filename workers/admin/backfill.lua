@@ -6,16 +6,16 @@
 --       prefix of the marks of events seen, their lifetime in ms, prefix of a dead letter
 --       periods in which all events were offered to the handler: from, to (ms)
 --       head and tail of a job's data, fields of a job's hash, end of its description, prefix of its key, max events per
---       job, ids for the jobs
+--       job, what the jobs' ids begin with
 --       for each event: counter, id, when it was received (ms), the event
 -- Returns {enqueued now, enqueued by an earlier backfill, offered when they arrived}
 local backfilled_prefix, backfilled_seconds = next_text(), next_number()
 local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
 local times = next_list()
-local job = {
+local delivery = {
   head = next_text(), tail = next_text(), fields = next_list(), about = next_text(), prefix = next_text(),
-  max_events = next_number(), ids = next_list(),
 }
+local max_events, step_id = next_number(), next_text()
 local now = now_ms()
 
 require_counters(KEYS[1])
@@ -54,5 +54,5 @@ end
 
 for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
 for counter, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], counter, number) end
-enqueue_events(KEYS[2], KEYS[3], events, job)
+enqueue_deliveries(KEYS[2], KEYS[3], events, plan_deliveries(events, {}, max_events), step_id, delivery)
 return {#events, already_enqueued, already_fanned_out}

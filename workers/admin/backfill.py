@@ -72,15 +72,13 @@ class Backfill:
     def _step(self, batch: list[tuple[Event, bytes]]) -> BackfillStep:
         times = self._offers.times if self._offers is not None else ()
         head, tail = queues.encode_delivery(self._handler, [_PLACEHOLDER]).split(_PLACEHOLDER)
-        fields = queues.job_fields(queue=self._queue, function=queues.DELIVER_JOB, description="")
-        jobs = -(-len(batch) // _EVENTS_PER_JOB)
+        fields = queues.script_job_fields(self._queue)
         arguments: list[Any] = [
             *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
             *(keys.SEEN_PREFIX, self._dedupe_seconds * 1000, keys.dead_letter(self._handler, "")),
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
             *(head, tail, 2 * len(fields), *_flatten(fields)),
-            *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_PER_JOB),
-            *(jobs, *(queues.new_job_id() for _ in range(jobs))),
+            *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_PER_JOB, queues.new_step_id()),
             len(batch),
         ]
         for event, encoded in batch:

@@ -21,7 +21,10 @@ while position < #ARGV do
   if redis.call('LLEN', coalesced_prefix .. id) ~= #parts - 1 then is_as_read = false end
   local is_there = is_as_read and (redis.call('LREM', KEYS[1], 1, id) + redis.call('ZREM', KEYS[2], id)) > 0
   if is_there then
-    for _, part in ipairs(parts) do redis.call('UNLINK', prefix .. part) end
+    for _, part in ipairs(parts) do
+      release_portions(prefix .. part)
+      redis.call('UNLINK', prefix .. part)
+    end
     redis.call('DEL', coalesced_prefix .. id)
   end
   for _ = 1, next_number() do

@@ -15,7 +15,7 @@ import redis
 from msgspec import Struct
 from rq.utils import as_text
 
-from shared import keys, queue_jobs, queues
+from shared import keys, progress, queue_jobs, queues
 from shared.counted import counted
 from shared.errors import CallbacksError
 from workers.expand import subscriptions
@@ -57,7 +57,7 @@ class Purger:
         self._handler = handler
         self._queue = queues.delivery_queue(handler)
         self._journals = journals or JournalFolder()
-        self._script = connection.register_script(scripts.load("types", "arguments", "admin/purge"))
+        self._script = connection.register_script(scripts.load("types", "arguments", "portions", "admin/purge"))
         self._remove_empty_queue = connection.register_script(scripts.load("admin/remove_empty_queue"))
 
     def prepare(self) -> None:
@@ -137,7 +137,13 @@ class Purger:
 
     def _count_unsettled(self, job_id: str, counts: Counter[str]) -> str:
         """Count what is left of one job, and return its progress."""
-        job = queue_jobs.read_delivery_job(self._connection, job_id)
+        try:
+            job = queue_jobs.read_delivery_job(self._connection, job_id)
+        except queues.EventsMissing:
+            counts[keys.handler_counter(self._handler, "unknown", "dropped")] += queue_jobs.count_unsettled(
+                self._connection, [job_id]
+            )
+            return as_text(self._connection.hget(keys.job(job_id), "progress") or progress.NOTHING)
         finished = completion_journal.parse_finished(job.finished)
         for position, (kind, *_) in job.events:
             outcome: keys.DeliveryOutcome = "delivered" if position in finished else "dropped"

@@ -267,12 +267,9 @@ class ScheduledRetries:
         while rest:
             batch = rest[: len(queue_jobs.limit_by_bytes(self._connection, ids[:_ROWS_PER_READ], _BYTES_PER_READ)) or 1]
             rest, ids = rest[len(batch) :], ids[len(batch) :]
-            with self._connection.pipeline(transaction=False) as pipe:
-                for member, _ in batch:
-                    pipe.hmget(keys.job(member.cursor.job_id), "data", "progress")
-                reply = pipe.execute()
-            for (member, values), (data, settled) in zip(batch, reply, strict=True):
-                if data is not None and (row := _row(wanted, member, values, data, settled)) is not None:
+            found = queue_jobs.read_stored(self._connection, [member.cursor.job_id for member, _ in batch], "progress")
+            for (member, values), stored in zip(batch, found, strict=True):
+                if stored.data is not None and (row := _row(wanted, member, values, stored)) is not None:
                     yield member, row
 
 
@@ -297,7 +294,7 @@ def _error(values: Sequence[bytes | None]) -> str:
 
 
 def _row(
-    wanted: RetryFilter, member: Member, values: Sequence[bytes | None], data: bytes, settled: bytes | None
+    wanted: RetryFilter, member: Member, values: Sequence[bytes | None], stored: queue_jobs.StoredJob
 ) -> RetryRow | None:
     """Return the row of a retry, None if it does not have one of the ids."""
     row = RetryRow(
@@ -308,7 +305,8 @@ def _row(
         attempts=None if values[1] is None else int(values[1]),
     )
     try:
-        _, _, attempt, encoded = queues.parse_arguments(data)
+        _, _, attempt, encoded = stored.arguments()
+        (settled,) = stored.values
         done = progress.parse(as_text(settled or progress.NOTHING))
         left = events.decode_each([event for position, event in enumerate(encoded) if position not in done])
     except (msgspec.MsgspecError, ValueError):

@@ -80,10 +80,12 @@ class Run:
         first = len(self.events)
         for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
             _version, _handler, attempt, encoded = claimed.arguments
-            if claimed.items and len(encoded) != claimed.items:
-                raise ValueError(f"the job has {len(encoded)} events and was counted as {claimed.items}")
-            job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), len(encoded), claimed.progress)
+            size = claimed.items or len(encoded)
+            job = _JobProgress(number, claimed, set(progress.parse(claimed.progress)), size, claimed.progress)
             open_indices = [index for index in range(job.size) if index not in job.settled]
+            # A job whose portions are released has no events any more; then all of them are settled.
+            if open_indices and len(encoded) != size:
+                raise ValueError(f"the job has {len(encoded)} events and was counted as {size}")
             found = _read_events([encoded[index] for index in open_indices])
             for index, event in zip(open_indices, found, strict=True):
                 if isinstance(event, InternalError):

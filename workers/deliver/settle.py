@@ -82,7 +82,16 @@ class SettleStep:
     def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never_stopping) -> None:
         self._is_stopping = is_stopping
         self._script = connection.register_script(
-            scripts.load("allow_oom", "types", "arguments", "settlement", "clock", "pause_state", "deliver/settle")
+            scripts.load(
+                "allow_oom",
+                "types",
+                "arguments",
+                "portions",
+                "settlement",
+                "clock",
+                "pause_state",
+                "deliver/settle",
+            )
         )
 
     def settle(

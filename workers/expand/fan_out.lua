@@ -4,8 +4,8 @@
 -- ARGV  settlements (see settlement.lua), then
 --       lifetime of a mark in seconds, prefix of a mark
 --       channel of the live events, maximum of events and of bytes per second (see live.lua)
---       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash, maximum of events per job,
---                 prefix of a job's hash, ids for its jobs
+--       what the ids of this step's jobs begin with, maximum of events per job, prefix of a job's hash
+--       handlers: name, queue's list, head and tail of a job's data, fields of a job's hash
 --       groups of events: kind, mask (for each handler '1' if it wants them), number of marks of each, how many
 --                         events, and each event's marks and the event
 --       records that cannot be read: kind, how many, key, id, time in ms, lifetime in seconds, fields
@@ -16,16 +16,18 @@ if is_repeated() then return {1, 0, 0, {}, 0} end
 if not is_current() then return {0} end
 require_keys(KEYS[1], KEYS[3])
 require_type('set', KEYS[2])
+require_type('hash', PORTIONS, PORTION_JOBS)
 
 local mark_seconds, mark_prefix = next_number(), next_text()
 local channel, max_live, max_live_bytes = next_text(), next_number(), next_number()
 -- The positions of the new events in ARGV, if anybody listens.
 local live = is_watched(channel) and {}
+local step_id, max_events, job_prefix = next_text(), next_number(), next_text()
 local handlers = {}
 for i = 1, next_number() do
   handlers[i] = {
     name = next_text(), queue = next_text(), head = next_text(), tail = next_text(), fields = next_list(),
-    max_events = next_number(), prefix = next_text(), ids = next_list(), events = {}, queued = {},
+    prefix = job_prefix, events = {}, portions = {}, queued = {},
   }
   handlers[i].about = ' events for ' .. handlers[i].name
   require_type('list', handlers[i].queue)
@@ -33,11 +35,20 @@ end
 
 -- By kind. The work for each event reads ARGV at its position, and creates no string except the mark's key.
 local new, duplicate, new_of_groups, reused = {}, {}, {}, 0
+-- The events that several handlers want, by their mask, and these masks in order.
+local shared, masks = {}, {}
 for group = 1, next_number() do
   local kind, mask, marks, number = next_text(), next_text(), next_number(), next_number()
-  local wanted = {}
+  local wanted, found = 0, nil
   for i, handler in ipairs(handlers) do
-    if mask:byte(i) == 49 then wanted[#wanted + 1] = handler.events end
+    if mask:byte(i) == 49 then wanted, found = wanted + 1, handler.events end
+  end
+  if wanted > 1 then
+    if not shared[mask] then
+      masks[#masks + 1] = mask
+      shared[mask] = {}
+    end
+    found = shared[mask]
   end
   local unseen = 0
   for _ = 1, number do
@@ -51,7 +62,7 @@ for group = 1, next_number() do
     if not seen then
       unseen = unseen + 1
       if live then live[#live + 1] = position end
-      for i = 1, #wanted do wanted[i][#wanted[i] + 1] = ARGV[position] end
+      if found then found[#found + 1] = ARGV[position] end
     end
   end
   new_of_groups[group] = unseen
@@ -77,7 +88,35 @@ for kind, number in pairs(new) do
   end
 end
 
-for _, handler in ipairs(handlers) do enqueue_events(KEYS[2], handler.queue, handler.events, handler) end
+local portions = {}
+for _, mask in ipairs(masks) do
+  local events = shared[mask]
+  for first = 1, #events, max_events do
+    local last = math.min(first + max_events - 1, #events)
+    local portion = {text = table.concat(events, ',', first, last), size = last - first + 1, jobs = 0}
+    portions[#portions + 1] = portion
+    for i, handler in ipairs(handlers) do
+      if mask:byte(i) == 49 then
+        portion.jobs = portion.jobs + 1
+        handler.portions[#handler.portions + 1] = portion
+      end
+    end
+  end
+end
+
+local jobs = 0
+for _, handler in ipairs(handlers) do
+  handler.jobs = plan_deliveries(handler.events, handler.portions, max_events)
+  jobs = jobs + #handler.jobs
+end
+for number, portion in ipairs(portions) do
+  portion.name = string.format('%s-%d-%d', step_id, jobs, number)
+  redis.call('HSET', PORTIONS, portion.name, portion.text)
+  redis.call('HSET', PORTION_JOBS, portion.name, portion.jobs)
+end
+for _, handler in ipairs(handlers) do
+  enqueue_deliveries(KEYS[2], handler.queue, handler.events, handler.jobs, step_id, handler)
+end
 
 for _ = 1, next_number() do
   local kind, number, key, id = next_text(), next_number(), next_text(), next_text()

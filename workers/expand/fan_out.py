@@ -38,14 +38,6 @@ RecordResult: TypeAlias = FanOutEvent | NewFailure
 _EVENTS: Final = b'"\\u0000"'
 
 
-class DeliveryPlan(Struct, frozen=True):
-    """How to enqueue events for one handler: the most events for a job, and ids for as many jobs as it may take."""
-
-    handler: str
-    max_events: int
-    job_ids: tuple[str, ...]
-
-
 class FanOutGroup(Struct, frozen=True):
     """Events with the same mask that were fanned out together: how many, and how many of them were new."""
 
@@ -147,7 +139,7 @@ class FanOutStep:
         self._headroom = Headroom(partial(headroom.read_memory, connection))
         self._live = (live.channel(connection), live.MAX_EVENTS_PER_SECOND, live.MAX_BYTES_PER_SECOND)
         self._script = connection.register_script(
-            scripts.load("types", "arguments", "settlement", "enqueue", "expand/live", "expand/fan_out")
+            scripts.load("types", "arguments", "portions", "settlement", "enqueue", "expand/live", "expand/fan_out")
         )
 
     def wait_for_room(self) -> bool:
@@ -160,17 +152,20 @@ class FanOutStep:
         run_id: str,
         settlements: Iterable[Settlement],
         mark_seconds: int,
-        deliveries: Iterable[DeliveryPlan],
+        handlers: Iterable[str],
+        max_events: int,
         events: Sequence[FanOutEvent],
         unreadable: Sequence[NewFailure],
     ) -> FanOutResult:
         """Enqueue the new ones of `events` for the handlers that want them, and quarantine what is `unreadable`.
 
+        `handlers`: their names, in the order of the events' masks. A job has at most `max_events`.
         Raise StaleRun if another run has settled any of these items, and redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)
         arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
-        append_list(arguments, [_plan_arguments(plan) for plan in deliveries])
+        arguments += (queues.new_step_id(), max_events, keys.job(""))
+        append_list(arguments, [_handler_arguments(name) for name in handlers])
         groups = _group_events(events)
         append_list(arguments, groups)
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
@@ -190,22 +185,11 @@ class FanOutStep:
         return FanOutResult(new, duplicate, results, reused)
 
 
-def _plan_arguments(plan: DeliveryPlan) -> tuple[Argument, ...]:
-    queue = queues.delivery_queue(plan.handler)
+def _handler_arguments(handler: str) -> tuple[Argument, ...]:
+    queue = queues.delivery_queue(handler)
     # The events are in the middle of the job's data, so the script needs its two ends.
-    head, tail = queues.encode_delivery(plan.handler, [_EVENTS]).split(_EVENTS)
-    fields = queues.job_fields(queue=queue, function=queues.DELIVER_JOB, description="")
-    return (
-        plan.handler,
-        keys.rq_queue(queue),
-        head,
-        tail,
-        *flatten(fields),
-        plan.max_events,
-        keys.job(""),
-        len(plan.job_ids),
-        *plan.job_ids,
-    )
+    head, tail = queues.encode_delivery(handler, [_EVENTS]).split(_EVENTS)
+    return handler, keys.rq_queue(queue), head, tail, *flatten(queues.script_job_fields(queue))
 
 
 def _group_events(events: Sequence[FanOutEvent]) -> list[list[Argument]]:

@@ -6,12 +6,12 @@ readable or not: callbacks to the quarantine, events to the dead letters of thei
 waits for that release.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import redis
 
-from shared import batches, keys, progress, queues
+from shared import batches, keys, progress, queue_jobs, queues
 from shared.batches import Accepted
 from workers.failures import dead_letters, quarantine
 from workers.runtime import completion_journal
@@ -30,11 +30,10 @@ class FailedJob:
     """A job whose run has just failed, read from Redis. Raises redis.RedisError."""
 
     def __init__(self, connection: redis.Redis, queue: str, job_id: str) -> None:
-        names = ("data", "items", "progress", "failures", "finished")
-        found: Any = connection.hmget(keys.job(job_id), list(names))
-        data, items, settled, failures, finished = found
+        names = ("items", "progress", "failures", "finished")
+        (self._stored,) = queue_jobs.read_stored(connection, [job_id], *names)
+        items, settled, failures, finished = self._stored.values
         self._queue, self._job_id = queue, job_id
-        self._data: bytes = data or b""
         self._settled, done = _read_progress(settled)
         self.failures = _number(failures) + 1
         self.remaining = max(0, _number(items) - done)
@@ -100,12 +99,14 @@ class FailedJob:
 
     def _job_failure(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
-            return quarantine.from_job(self._data, error, records=self.remaining)
-        return dead_letters.from_job(self._handler(), self._job_id, self._data, error, records=self.remaining)
+            return quarantine.from_job(self._stored.data or b"", error, records=self.remaining)
+        # Its portions may be deleted with it.
+        whole = b"\n".join((self._stored.data or b"", *(self._stored.portions or ())))
+        return dead_letters.from_job(self._handler(), self._job_id, whole, error, records=self.remaining)
 
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:
         """Return the callbacks that are not settled, and how many records of the first one are."""
-        _version, callbacks = queues.parse_arguments(self._data)
+        _version, callbacks = self._stored.arguments()
         kept = [_decode_callback(callback) for callback in callbacks]
         skip = int(self._settled)
         while kept and skip >= kept[0].records:
@@ -113,7 +114,7 @@ class FailedJob:
         return kept, skip
 
     def _remaining_events(self) -> tuple[str, int, dict[int, msgspec.Raw]]:
-        _version, handler, attempt, events = queues.parse_arguments(self._data)
+        _version, handler, attempt, events = self._stored.arguments()
         settled = progress.parse(self._settled)
         return handler, attempt, {position: event for position, event in enumerate(events) if position not in settled}
 

@@ -8,8 +8,11 @@
 -- ARGV  5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
 -- Returns {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died with it,
 -- what the handlers of dead workers had finished of it (see requeue.lua), 1 if it is the probe, how many items it has
--- ('' if unknown), {id, progress, data, finished, items}, …}
-local own = redis.call('HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures')
+-- ('' if unknown), its portions (false, as for all jobs, if one is missing), {id, progress, data, finished, items,
+-- portions}, …}
+local own = redis.call(
+  'HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures', 'portions'
+)
 if not own[1] then return {false} end
 
 local is_probe = 0
@@ -22,9 +25,10 @@ if pause then
 end
 
 local deaths = tonumber(own[4] or 0)
-result = {own[3] or '0', deaths, own[5] or '', is_probe, own[2] or ''}
+local portions = read_portions(own[8])
+result = {own[3] or '0', deaths, own[5] or '', is_probe, own[2] or '', portions}
 items = tonumber(own[2] or 1)
-bytes = #own[1]
+bytes = count_bytes(own[1], portions)
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local job = read_job(id)
@@ -35,5 +39,5 @@ for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   end
 end
 
-if deaths == 0 and is_probe == 0 and not own[6] and not own[7] then claim_waiting() end
+if deaths == 0 and is_probe == 0 and not own[6] and not own[7] and portions then claim_waiting() end
 return result

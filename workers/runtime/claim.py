@@ -45,7 +45,7 @@ class ClaimStep:
     """The scripts that claim jobs, loaded over one connection. Each method raises redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
-        fragments = ("allow_oom", "clock", "pause_state", "requeue_coalesced", "coalesce")
+        fragments = ("allow_oom", "clock", "pause_state", "requeue_coalesced", "portions", "coalesce")
         self._claim = connection.register_script(scripts.load(*fragments, "claim"))
         self._claim_more = connection.register_script(scripts.load(*fragments, "claim_more"))
         self._release = connection.register_script(scripts.load("allow_oom", "types", "release"))
@@ -87,11 +87,11 @@ class ClaimStep:
             raise StaleRun
         if settled == 0:
             raise HandlerPaused(HandlerPaused.__doc__)
-        deaths, finished, is_probe, items, *others = rest
+        deaths, finished, is_probe, items, portions, *others = rest
         running = ClaimedJob(
             job_id,
             settled.decode(),
-            queues.check_version(own_arguments),
+            queues.with_portions(queues.check_version(own_arguments), portions),
             coalesced=False,
             deaths=deaths,
             finished=completion_journal.parse_finished(finished.decode()),
@@ -119,17 +119,17 @@ class ClaimStep:
         log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other, error)
         self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
 
-    def _read_coalesced(self, queue: str, job_id: str, found: Iterable[Sequence[bytes]]) -> list[ClaimedJob]:
+    def _read_coalesced(self, queue: str, job_id: str, found: Iterable[Sequence[Any]]) -> list[ClaimedJob]:
         claimed_jobs = []
-        for other, settled, data, finished, items in found:
+        for other, settled, data, finished, items, portions in found:
             try:
                 claimed = ClaimedJob(
                     other.decode(),
                     settled.decode(),
-                    queues.parse_arguments(data),
+                    queues.parse_arguments(data, portions),
                     coalesced=True,
                     finished=completion_journal.parse_finished(finished.decode()),
-                    size_bytes=len(data),
+                    size_bytes=len(data) + sum(map(len, portions)),
                     items=int(items or 0),
                 )
                 progress.parse(claimed.progress)

@@ -3,7 +3,7 @@
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
--- Returns {{id, progress, data, finished, items}, …}
+-- Returns {{id, progress, data, finished, items, portions}, …}
 local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'isolated')
 if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
 -- A job with which a worker died, or that failed, runs alone, as in claim.lua: others would count as its progress.

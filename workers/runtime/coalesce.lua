@@ -1,5 +1,5 @@
--- Fragment for the scripts that claim waiting jobs for a running one. Behind clock.lua, pause_state.lua and
--- requeue_coalesced.lua. A job moves from the queue to the list of coalesced jobs in one step, so none is lost between.
+-- Fragment for the scripts that claim waiting jobs for a running one. Behind clock.lua, pause_state.lua,
+-- requeue_coalesced.lua and portions.lua. A job moves from the queue to the list of coalesced jobs in one step, so none is lost between.
 --
 -- KEYS  1 the queue's list   2 list of the coalesced jobs   3 the running job's hash   4 the handler's pause, if
 --       the queue is a handler's
@@ -9,10 +9,21 @@ local items, bytes = 0, 0
 local result = {}
 local claimed = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
+local function count_bytes(data, portions)
+  local sum = #(data or '')
+  for _, text in ipairs(portions or {}) do sum = sum + #text end
+  return sum
+end
+
 local function read_job(id)
-  local job = redis.call('HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'isolated', 'failures')
+  local job = redis.call(
+    'HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'isolated', 'failures', 'portions'
+  )
+  local portions = read_portions(job[8])
   return {
     data = job[1],
+    portions = portions,
+    bytes = count_bytes(job[1], portions),
     items = tonumber(job[2] or 1),
     stored_items = job[2] or '',
     progress = job[3] or '0',
@@ -21,12 +32,12 @@ local function read_job(id)
   }
 end
 
--- Adds {id, progress, data, finished, items} to the result.
+-- Adds {id, progress, data, finished, items, its portions} to the result.
 local function add(id, job)
   claimed[prefix .. id] = true
-  result[#result + 1] = {id, job.progress, job.data, job.finished, job.stored_items}
+  result[#result + 1] = {id, job.progress, job.data, job.finished, job.stored_items, job.portions}
   items = items + job.items
-  bytes = bytes + #job.data
+  bytes = bytes + job.bytes
 end
 
 -- Claims what waits, first to last, while it fits. The first of all always fits.
@@ -41,9 +52,9 @@ local function claim_waiting()
     elseif not job.data then
       redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ skips such ids too
       requeue_coalesced(coalesced, KEYS[1])
-    elseif items > 0 and (items + job.items > max_items or bytes + #job.data > max_bytes) then
+    elseif items > 0 and (items + job.items > max_items or bytes + job.bytes > max_bytes) then
       break
-    elseif job.is_isolated then
+    elseif job.is_isolated or not job.portions then
       break
     elseif job.progress == tostring(job.items) then
       break  -- all of it is settled, so no settlement would end it: its own run does

@@ -42,7 +42,7 @@ class JobTransitions:
         )
         self._requeue = connection.register_script(scripts.load(*fragments, "requeue"))
         self._replace = connection.register_script(
-            scripts.load(*fragments, "arguments", "settlement", "enqueue", "replace")
+            scripts.load(*fragments, "arguments", "portions", "settlement", "enqueue", "replace")
         )
         self._promote = connection.register_script(scripts.load("allow_oom", "types", "promote_job", "promote"))
         self._promote_now = connection.register_script(scripts.load("types", "promote_job", "promote_now"))

@@ -1,4 +1,4 @@
--- Fragment for the scripts that settle items of jobs. Behind arguments.lua and types.lua.
+-- Fragment for the scripts that settle items of jobs. Behind arguments.lua, types.lua and portions.lua.
 --
 -- A settlement moves the progress of one or more jobs. All of it is refused if any of them is not where the caller
 -- believes it to be: then another worker has taken over the job, and what the caller did is void.
@@ -34,7 +34,10 @@ local function settle()
   for _, s in ipairs(settlements) do
     if s.coalesced == '' then
       redis.call('HSET', s.job, 'progress', s.to)
+      -- RQ deletes the hash after the run, and knows of no portions.
+      if redis.call('HGET', s.job, 'items') == s.to then release_portions(s.job) end
     else
+      release_portions(s.job)
       redis.call('DEL', s.job)
       redis.call('LREM', s.coalesced, 1, s.id)
     end

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from callbacks import Pause, Reject, ReportEvent, Retry, handler
-from shared import keys, queues
+from shared import keys, queue_jobs, queues
 from tests.integration.harness import HandlerTotals, Harness, declaration_of, open_harness, statuses
 from tests.integration.scripted_handlers import accept_and_expand, other, script, single, whole
 from tests.redis_server import RedisServer
@@ -102,11 +102,15 @@ def test_coalesced_jobs_wait_in_the_queue_again_in_their_order(
     for n in range(4):
         accept_and_expand(harness, str(2 * n), str(2 * n + 1))
     script.act = away_from("3")
+    jobs = harness.waiting_jobs("deliver-single")
 
     harness.deliver(single)
 
-    first = [events[0][5] for events in harness.waiting_events(single)]
-    assert first == ["0", "2", "4", "6"], "the run's own job comes first; what of it is settled stays settled"
+    assert harness.waiting_jobs("deliver-single") == jobs
+    left = [
+        [event[5] for _, event in queue_jobs.read_delivery_job(harness.connection, job_id).events] for job_id in jobs
+    ]
+    assert left == [[], ["3"], ["4", "5"], ["6", "7"]], "what is settled stays settled, of the run's own job as well"
     assert harness.totals(single) == HandlerTotals(delivered=3, waiting=5)
     assert unburnt(harness)
     over(harness)

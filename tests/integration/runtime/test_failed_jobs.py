@@ -29,6 +29,7 @@ from workers.runtime.claim import ClaimStep
 IN_EXPAND = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 3,
+    "shared.queues:with_portions": 3,
     "workers.jobs:expand": 1,
     "workers.expand.fan_out:Chunk.add": 1,
     "workers.expand.expansion:Expander._fan_out_or_split": 1,
@@ -42,6 +43,7 @@ IN_EXPAND = {
 IN_DELIVER = {
     "shared.queues:parse_arguments": 0,
     "shared.queues:check_version": 4,
+    "shared.queues:with_portions": 4,
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settle:Settler._decide": 1,

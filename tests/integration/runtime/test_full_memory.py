@@ -102,7 +102,7 @@ def test_a_failing_handler_is_paused_before_it_fills_redis_and_the_other_deliver
 ) -> None:
     kept(harness, EVENTS)
     harness.expand()
-    limit(harness, 0.89)
+    limit(harness, 0.87)
 
     command = start(harness, "deliver")
 

@@ -26,6 +26,7 @@ ERRORS: Final[list[type[Exception]]] = [ValueError, RecursionError, MemoryError,
 OF_THE_JOB: Final = {
     "shared.queues:parse_arguments",
     "shared.queues:check_version",
+    "shared.queues:with_portions",
     "workers.jobs:deliver",
     "workers.jobs:expand",
     "workers.deliver.delivery:Deliverer._claim",

@@ -1,0 +1,36 @@
+-- Fragment for the scripts that write, read or end jobs whose events are stored in portions. A portion is the JSON of some
+-- events that several handlers want, stored once; the job of each of these handlers names it in its field `portions`.
+--
+-- Both keys and the field change together with the jobs, in the same step: so a portion is deleted with the last job that
+-- needs it, and not before. `keys.PORTIONS` has the text of each, `keys.PORTION_JOBS` how many jobs need it.
+local PORTIONS, PORTION_JOBS = 'cb:events', 'cb:events:jobs'
+
+-- Returns the texts of the portions that a job's field names, false if one of them is missing.
+local function read_portions(names)
+  local texts = {}
+  for name in (names or ''):gmatch('%S+') do
+    local text = redis.pcall('HGET', PORTIONS, name)
+    if type(text) ~= 'string' then return false end
+    texts[#texts + 1] = text
+  end
+  return texts
+end
+
+-- The number of a job's portions that no job needs any more falls to 0, and they are deleted. A number that somebody
+-- deleted or overwrote says nothing: then the portion stays, and reap_portions.lua counts its jobs.
+local function release_portions(job)
+  local names = redis.call('HGET', job, 'portions')
+  if not names then return end
+  redis.call('HDEL', job, 'portions')
+  for name in names:gmatch('%S+') do
+    local number = redis.pcall('HGET', PORTION_JOBS, name)
+    local left = type(number) == 'string' and tonumber(number)
+    if left and left > 1 then
+      redis.call('HSET', PORTION_JOBS, name, string.format('%d', left - 1))
+    elseif left then
+      redis.call('HDEL', PORTION_JOBS, name)
+      redis.pcall('HDEL', PORTIONS, name)
+    end
+  end
+end
+
