@@ -50,7 +50,7 @@ _COMMIT_PAUSE_SECONDS: Final = 1.0
 def create_app(settings: Settings | None = None) -> Starlette:
     """Return the application for `settings` (None: from the environment). Raises ConfigurationError."""
     if settings is None:
-        settings = configuration.load(needs=("REDIS_URL", "CALLBACKS_TOKENS"))
+        settings = configuration.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     gate = DurabilityGate(
         connect_async(settings.redis_url, timeout_seconds=_CHECK_TIMEOUT_SECONDS), settings.durability
     )

@@ -20,6 +20,8 @@ from shared.errors import ConfigurationError
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
+# `history`: what reads the database of the handler `sql`. `command`: the other commands; `check` reads everything.
+Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "history"]
 
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
@@ -329,40 +331,47 @@ def table_rows() -> tuple[SettingRow, ...]:
     return tuple(rows)
 
 
-# The variables that only the web process, only the operators' page, only workers, or only handlers read.
-WEB_VARIABLES: Final[tuple[str, ...]] = (
-    "PORT",
-    "WEB_CONCURRENCY",
-    "CALLBACKS_TOKENS",
-    "CALLBACKS_ALLOWED_IPS",
-    "CALLBACKS_TRUSTED_PROXIES",
-    "CALLBACKS_MAX_BODY_BYTES",
-    "CALLBACKS_BODY_TIMEOUT_SECONDS",
-    "CALLBACKS_DURABILITY",
-    "CALLBACKS_SPOOL_MAX_BYTES",
-)
-OPS_VARIABLES: Final[tuple[str, ...]] = ("CALLBACKS_OPS_PASSWORD", "CALLBACKS_OPS_PORT")
-WORKERS_VARIABLES: Final[tuple[str, ...]] = (
-    "CALLBACKS_DEDUPE_SECONDS",
-    "CALLBACKS_HANDLERS",
-    "CALLBACKS_QUARANTINE_MAX_BYTES",
-    "CALLBACKS_DEAD_LETTER_MAX_BYTES",
-)
-HANDLERS_VARIABLES: Final[tuple[str, ...]] = ("DATABASE_URL", "CALLBACKS_LOG_NUMBERS")
+_WEB: Final[frozenset[Process]] = frozenset(("web",))
+_WORKERS: Final[frozenset[Process]] = frozenset(("expand", "deliver"))
+_COMMAND: Final[frozenset[Process]] = frozenset(("command",))
+_OPS: Final[frozenset[Process]] = frozenset(("ops",))
+# Which processes read a setting that not all of them read: a wrong one stops no other. What the pages of `ops` read of
+# the handlers is not worth their start. Handlers read their own settings themselves.
+READ_BY: Final[Mapping[str, frozenset[Process]]] = {
+    "PORT": _WEB,
+    "WEB_CONCURRENCY": _WEB,
+    "CALLBACKS_TOKENS": _WEB,
+    "CALLBACKS_ALLOWED_IPS": _WEB,
+    "CALLBACKS_TRUSTED_PROXIES": _WEB | _OPS,
+    "CALLBACKS_MAX_BODY_BYTES": _WEB,
+    "CALLBACKS_BODY_TIMEOUT_SECONDS": _WEB,
+    "CALLBACKS_DURABILITY": _WEB | _OPS | _COMMAND,
+    "CALLBACKS_SPOOL_MAX_BYTES": _WEB,
+    "CALLBACKS_DEDUPE_SECONDS": frozenset(("expand", "command")),
+    "CALLBACKS_HANDLERS": _WORKERS | _COMMAND,
+    "CALLBACKS_QUARANTINE_MAX_BYTES": _WORKERS,
+    "CALLBACKS_DEAD_LETTER_MAX_BYTES": _WORKERS,
+    "CALLBACKS_OPS_PASSWORD": _OPS,
+    "CALLBACKS_OPS_PORT": _OPS,
+    "DATABASE_URL": frozenset(("history",)),
+    "CALLBACKS_LOG_NUMBERS": frozenset(),
+}
 
 
 def load(
     environ: Mapping[str, str] | None = None,
     *,
+    process: Process | None = None,
     needs: tuple[Variable, ...] = (),
     unused: Collection[str] = (),
 ) -> Settings:
     """Return the settings of `environ` (None: this process's environment).
 
-    `needs` names the variables that must be set, `unused` those that the caller does not read: a wrong one of these has
-    its default. Raises ConfigurationError, which names all mistakes at once.
+    `needs` names the variables that must be set. A wrong one has its default if `process` (None: the caller reads all)
+    does not read it, or if it is in `unused`. Raises ConfigurationError, which names all mistakes at once.
     """
     environ = os.environ if environ is None else environ
+    ignored = {*unused, *(name for name, readers in READ_BY.items() if process not in {None, *readers})}
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in dataclasses.fields(Settings):
@@ -371,7 +380,7 @@ def load(
             given = _read_variable(environ, variable)
         except ValueError as exc:
             values[field.name] = _default(field)
-            if variable not in unused:
+            if variable not in ignored:
                 problems.append(str(exc))
             continue
         if given is None or (not given.strip() and variable not in _MAY_BE_EMPTY):
@@ -385,7 +394,7 @@ def load(
             values[field.name] = field.metadata["parse"](given.strip())
         except ValueError as exc:
             values[field.name] = _default(field)
-            if variable not in unused:
+            if variable not in ignored:
                 problems.append(f"{variable}: {exc}")
     if problems:
         raise ConfigurationError(problems)

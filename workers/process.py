@@ -69,9 +69,7 @@ def main() -> int:
 
 
 def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> int:
-    loaded = settings.load(
-        needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
-    )
+    loaded = settings.load(process="expand" if queue == queues.EXPAND else "deliver", needs=("REDIS_URL",))
     library_parts.check("redis", "rq")
     # Before the handlers, which get it from OpenTelemetry's own functions.
     tracer = tracing.start("callbacks.expand" if queue == queues.EXPAND else "callbacks.deliver")

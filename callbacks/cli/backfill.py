@@ -15,10 +15,10 @@ from callbacks.cli.age import Age
 from callbacks.cli.command import Command
 from callbacks.cli.pause_notice import PauseNotice
 from callbacks.cli.redis_connection import open_redis
+from shared import settings
 from shared.counted import counted
 from shared.errors import ConfigurationError
 from shared.events import Event, rfc3339
-from shared.settings import Settings
 from shared.stored_times import stored_time
 from workers.admin import handler_catalog, queue_state
 from workers.admin.backfill import EVENTS_PER_STEP, Backfill, BackfillStep
@@ -87,7 +87,7 @@ def backfill(
     """
     with open_redis() as (loaded, client):
         handler = handler_catalog.find_handler(name, loaded.handlers)
-        address, kinds = _address(loaded), _kinds(handler, kind)
+        address, kinds = _address(), _kinds(handler, kind)
         offers = None if anyway else _require_subscriptions(client, name)
         until = min(until or datetime.now(UTC), _latest_end(offers))
         if until <= since:
@@ -111,9 +111,9 @@ def backfill(
     _print_result(name, counter, total, dry_run=dry_run, as_json=as_json)
 
 
-def _address(loaded: Settings) -> DatabaseUrl:
+def _address() -> DatabaseUrl:
     try:
-        return DatabaseUrl.parse(loaded.database_url)
+        return DatabaseUrl.parse(settings.load(process="history").database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
 

@@ -34,7 +34,7 @@ def list_handlers(*, as_json: bool) -> None:
     Those that CALLBACKS_HANDLERS names, those that are installed but not named, and removed ones that still have
     events in Redis. Exit 1 if a named handler cannot be used, or Redis does not answer.
     """
-    loaded = settings.load()
+    loaded = settings.load(process="command")
     found = handler_catalog.list_entries(loaded.handlers)
     known: list[HandlerState] | None = None
     problem = "REDIS_URL is not set" if not loaded.redis_url else ""

@@ -67,7 +67,7 @@ def show(report: HandlersReport, *, remedies: bool = True) -> None:
 def main() -> None:
     """Check the handlers of this process's environment, and write the report to the file in the argument."""
     try:
-        loaded = settings.load()
+        loaded = settings.load(process="command")
         findings = tuple(check.find_handlers_problems(loaded))
         found = registry.load_each(loaded.handlers, with_settings=False).handlers.values()
         handlers = [handler for each in found for handler in each]

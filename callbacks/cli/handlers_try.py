@@ -52,7 +52,7 @@ def try_handler(
     if (file is None) == (sample is None):
         raise click.UsageError("Give either --sample KIND or --event FILE.")
     events = [samples.one(sample)] if sample is not None else _read_events(file)
-    handler = handler_catalog.find_handler(name, settings.load().handlers, source=source)
+    handler = handler_catalog.find_handler(name, settings.load(process="command").handlers, source=source)
     logs.configure()
     filtered_out = [
         (event, list(filter_explanation.explain(handler, event))) for event in events if not handler.wants(event)

@@ -23,7 +23,7 @@ from workers.handlers.sql.errors import DatabaseUnavailable
 def open_history() -> Iterator[history.History]:
     """Open the history in the database of the settings. An error of the database ends the command with exit code 1."""
     try:
-        address = DatabaseUrl.parse(settings.load().database_url)
+        address = DatabaseUrl.parse(settings.load(process="history").database_url)
     except ValueError as exc:
         raise ConfigurationError([str(exc)]) from exc
     try:

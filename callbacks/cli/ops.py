@@ -24,7 +24,7 @@ def ops(host: str | None, port: int | None) -> None:
     """
     logs.configure()
     unknown_settings.log_warnings()
-    loaded = settings.load(needs=("REDIS_URL",))
+    loaded = settings.load(process="ops", needs=("REDIS_URL",))
     host = loaded.ops_host if host is None else host
     try:
         listening = ops_address.bind(host, loaded.ops_port if port is None else port, password=loaded.ops_password)

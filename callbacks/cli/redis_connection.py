@@ -16,7 +16,7 @@ def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
 
     Raises ConfigurationError if the settings are wrong, or REDIS_URL is not set.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
+    loaded = settings.load(process="command", needs=("REDIS_URL",))
     client = connections.connect(loaded.redis_url)
     try:
         yield loaded, client

@@ -54,7 +54,7 @@ def tail(
     It shows what expand workers enqueue for handlers from now on, without duplicates and past events. If very many
     arrive at once, it shows some and counts the others.
     """
-    loaded = settings.load(needs=("REDIS_URL",))
+    loaded = settings.load(process="command", needs=("REDIS_URL",))
     wanted = LiveFilter(
         kinds=frozenset(kinds),
         statuses=frozenset(statuses),

@@ -69,7 +69,7 @@ def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) 
 
     In a pipe it prints once.
     """
-    reader = StatusReader(settings.load(needs=("REDIS_URL",)))
+    reader = StatusReader(settings.load(process="command", needs=("REDIS_URL",)))
     is_asked_for_more = ctx.get_parameter_source("every_seconds") is click.core.ParameterSource.COMMANDLINE
     try:
         with termination.on_signal():

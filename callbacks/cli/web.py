@@ -36,10 +36,7 @@ def web(host: str | None, port: int | None) -> None:
     """Receive the gateway's callbacks."""
     logs.configure()
     unknown_settings.log_warnings()
-    config = settings.load(
-        needs=("REDIS_URL", "CALLBACKS_TOKENS"),
-        unused=(*settings.OPS_VARIABLES, *settings.WORKERS_VARIABLES, *settings.HANDLERS_VARIABLES),
-    )
+    config = settings.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     try:
         listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
     except ports.NoPort as exc:

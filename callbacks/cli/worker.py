@@ -41,7 +41,7 @@ def expand(processes: int) -> None:
 
     The events go to the queues of the handlers that want them.
     """
-    loaded = _settings()
+    loaded = _settings("expand")
     known = _known(loaded)
     wanted = [filters for _, filters in known.by_name.values()]
     if not wanted:
@@ -60,7 +60,7 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
 
     Each handler has processes of its own.
     """
-    loaded = _settings()
+    loaded = _settings("deliver")
     known = _known(loaded)
     entries = {name: entry for name, (entry, _) in known.by_name.items()}
     unknown = sorted(set(names) - set(entries))
@@ -79,12 +79,10 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
     sys.exit(_supervise(loaded, specs, grace_seconds=seconds + _SETTLE_SECONDS))
 
 
-def _settings() -> settings.Settings:
+def _settings(process: settings.Process) -> settings.Settings:
     logs.configure()
     unknown_settings.log_warnings()
-    return settings.load(
-        needs=("REDIS_URL",), unused=(*settings.WEB_VARIABLES, *settings.OPS_VARIABLES, *settings.HANDLERS_VARIABLES)
-    )
+    return settings.load(process=process, needs=("REDIS_URL",))
 
 
 def _known(loaded: settings.Settings) -> KnownHandlers:

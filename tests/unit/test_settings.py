@@ -226,15 +226,3 @@ def test_a_variable_that_the_caller_does_not_read_may_be_wrong(given: dict[str, 
     assert settings.load(given, unused=(variable,)) == settings.load({})
     with pytest.raises(ConfigurationError, match=variable):
         settings.load(given)
-
-
-def test_the_lists_of_variables_name_only_settings() -> None:
-    variables = {row.variable for row in settings.table_rows()}
-
-    for names in (
-        settings.WEB_VARIABLES,
-        settings.OPS_VARIABLES,
-        settings.WORKERS_VARIABLES,
-        settings.HANDLERS_VARIABLES,
-    ):
-        assert variables.issuperset(names)
