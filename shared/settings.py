@@ -209,7 +209,8 @@ class Settings:
         "DATABASE_URL",
         "sqlite:///var/callbacks.db",
         _text,
-        "database of the `sql` handler: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`",
+        "database of the `sql` handler: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/NAME`, with several "
+        "hosts `@HOST:PORT,HOST:PORT/NAME`",
     )
     stream_url: str = _option(
         "CALLBACKS_STREAM_URL",

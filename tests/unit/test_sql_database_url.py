@@ -24,6 +24,10 @@ SECRET = "s3cr:t/p%s"
         ("postgres://u:s3cr%3At@h/x", "postgresql://u:***@h/x"),
         ("postgresql://h:5433/x?sslmode=require&sslpassword=s3cr", "postgresql://h:5433/x"),
         ("postgresql+psycopg://u:s3cr%40t@[::1]:5433/x", "postgresql://u:***@[::1]:5433/x"),
+        ("postgresql://u:s3cr@one:5432,two:5433/x?sslmode=require", "postgresql://u:***@one:5432,two:5433/x"),
+        ("postgresql://one,[::1]:5433/x", "postgresql://one,[::1]:5433/x"),
+        ("postgresql://u:s3cr@/x?host=one,two&port=5432,5433", "postgresql://u:***@one:5432,two:5433/x"),
+        ("postgresql://u:s3cr@/x?host=one:5432&host=two:5433", "postgresql://u:***@one:5432,two:5433/x"),
     ],
 )
 def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
@@ -39,6 +43,10 @@ def test_what_it_may_be_and_how_it_is_shown(url: str, shown: str) -> None:
         ("s3cret", "must begin with"),
         ("postgresql://u:s3cr@s3cret@h/x", "%40 for an @"),
         ("postgresql://u:s3cret@h:port/x", "cannot be read"),
+        ("postgresql://u:s3cret@one:5432,two:port/x", "several hosts: @host1:5432,host2:5432/name"),
+        ("postgresql://u:s3cret@one:5432,,two:5432/x", "several hosts: @host1:5432,host2:5432/name"),
+        ("postgresql://u:s3cret@/x?host=one,two,three&port=1,2", "its hosts and ports do not match"),
+        ("postgresql://u:s3cret@/x?host=one:1&host=two:2&port=3", "its hosts and ports do not match"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite://s3cret/x.db", "names no file"),
@@ -138,3 +146,18 @@ def test_the_handler_finds_the_address_in_a_file_too(tmp_path: Path) -> None:
     )
     assert database_url.read_url({"DATABASE_URL": "sqlite:////srv/y.db"}) == "sqlite:////srv/y.db"
     assert database_url.read_url({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "ports"),
+    [
+        ("postgresql://u:p@one:5432,two:5433/x", "one,two", "5432,5433"),
+        ("postgresql://u:p@one,two:5433/x?sslmode=require", "one,two", ",5433"),
+        ("postgresql://[::1]:5432,[::2]:5433/x", "::1,::2", "5432,5433"),
+        ("postgresql://one,two", "one,two", ","),
+    ],
+)
+def test_each_of_several_hosts_is_given_to_libpq_with_its_port(url: str, hosts: str, ports: str) -> None:
+    address = DatabaseUrl.parse(url)
+    _, given = address.url.get_dialect()().create_connect_args(address.url)
+    assert (given["host"], given["port"]) == (hosts, ports)

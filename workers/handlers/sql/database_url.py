@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from callbacks.distribution import install_command
+from workers.handlers.sql import several_hosts
 
 DEFAULT_URL: Final = "sqlite:///var/callbacks.db"
 
@@ -58,14 +59,14 @@ class DatabaseUrl:
             raise ValueError("DATABASE_URL: must begin with sqlite:/// or postgresql://")
         try:
             driver = "sqlite" if scheme in _SQLITE else "postgresql+psycopg"
-            url = make_url(f"{driver}://{rest}")
+            url = make_url(f"{driver}://{rest if driver == 'sqlite' else several_hosts.as_options(rest)}")
         except (ArgumentError, ValueError):
             url = None
         if url is None or "@" in (url.host or ""):
             # Without a cause, which would quote the value and perhaps the password.
             raise ValueError(
-                "DATABASE_URL: cannot be read: write postgresql://user:password@host:5432/name, and %40 for an @ "
-                "in the password, %2F for a /, and so on"
+                "DATABASE_URL: cannot be read: write postgresql://user:password@host:5432/name (several hosts: "
+                "@host1:5432,host2:5432/name), and %40 for an @ in the password, %2F for a /, and so on"
             )
         if driver == "sqlite":
             if url.host or not url.database or url.database == ":memory:" or url.database.startswith("file:"):
@@ -80,6 +81,13 @@ class DatabaseUrl:
                 raise ValueError(f"DATABASE_URL: {url.database!r} is a folder, not a file")
         elif find_spec("psycopg") is None:
             raise ValueError(f"DATABASE_URL: psycopg is not installed: {install_command('postgres')}")
+        else:
+            try:
+                url.get_dialect()().create_connect_args(url)
+            except ArgumentError:
+                raise ValueError(
+                    "DATABASE_URL: its hosts and ports do not match: write host1:5432,host2:5432"
+                ) from None
         return cls(url)
 
     @property
@@ -91,7 +99,10 @@ class DatabaseUrl:
     def redacted_url(self) -> str:
         """The URL for logs and messages, without password and options."""
         bare = self.url.set(drivername=self.url.get_backend_name()).set(query={})
-        return bare.render_as_string(hide_password=True)
+        shown = bare.render_as_string(hide_password=True)
+        hosts = several_hosts.addresses(self.url)
+        before, separator, after = shown.partition("@" if "@" in shown else "://")
+        return shown if hosts is None else f"{before}{separator}{hosts}{after}"
 
     def redact(self, text: str) -> str:
         """Return `text` without the URL's secrets, in plain or percent-encoded form.
@@ -119,8 +130,12 @@ def open_engine(address: DatabaseUrl, *, read_only: bool = False) -> Engine:
     """
     if address.file is not None:
         return _sqlite(address, address.file, read_only=read_only)
+    hosts = (several_hosts.addresses(address.url) or "").count(",") + 1
     options: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
+        # For each host; libpq takes 1 for 2.
+        "connect_timeout": max(2, CONNECT_SECONDS // hosts),
+        # After a failover the old primary may answer as a standby.
+        **({"target_session_attrs": "read-write"} if hosts > 1 else {}),
         "application_name": "callbacks",
         "tcp_user_timeout": STATEMENT_SECONDS * 1000,  # detect a host that disappeared without closing the connection
         "prepare_threshold": None,  # connection poolers do not support prepared statements
