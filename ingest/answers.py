@@ -32,7 +32,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import orjson
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from shared import refusals
 
@@ -52,9 +52,10 @@ class Answer:
     """A response: its two ASGI messages, the bytes that they become, and what the log may say about it.
 
     `body_unread`: the request's body, or the rest of it, was not read, so the connection ends with this answer.
+    `body_begun`: its first bytes were read, or waited for, so a client that asked for "100 Continue" sends the rest.
     `problem`: the problem's name, empty for a success. `log_fields`: `key=value` for the log. `address`: where a
     refused request came from, "" if not known; `has_valid_token`: whether that sender knows a callback URL.
-    `keep_copy`: to be called with the first bytes of the body, if it was not read and can be read after the answer.
+    `keep_copy`: reads the body after the answer, discards it, and keeps a copy of its first bytes.
     """
 
     status: int
@@ -63,11 +64,12 @@ class Answer:
     status_line: bytes
     rest: bytes
     body_unread: bool = False
+    body_begun: bool = False
     problem: str = ""
     log_fields: str = ""
     address: str = ""
     has_valid_token: bool = False
-    keep_copy: Callable[[bytes], Awaitable[None]] | None = None
+    keep_copy: Callable[[Receive], Awaitable[None]] | None = None
 
     @property
     def sender(self) -> refusals.Sender:

@@ -6,7 +6,8 @@ take 8 µs of the 50 that a callback takes, the check below takes 0.5 (measured 
 
 import asyncio
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.types import Message, Receive
@@ -23,6 +24,8 @@ DISCARD_BYTES: Final = 16 << 20
 DISCARD_SECONDS: Final = 3.0
 # Of a body that is refused unread, so much goes to the quarantine: it shows who sends what.
 COPY_BYTES: Final = 64 << 10
+# What a request holds while such a copy is read and stored.
+HELD_COPY_BYTES: Final = COPY_BYTES + REQUEST_BYTES
 
 
 class ClientDisconnected(Exception):
@@ -34,7 +37,7 @@ class BodyTooLarge(Refused):
 
     def __init__(self, limit_bytes: int, head: bytes) -> None:
         self.head = head
-        super().__init__(answers.body_too_large(limit_bytes))
+        super().__init__(replace(answers.body_too_large(limit_bytes), body_begun=True))
 
 
 class InFlight:
@@ -53,6 +56,17 @@ class InFlight:
     def release(self, number_bytes: int) -> None:
         """Count `number_bytes` less."""
         self.held_bytes -= number_bytes
+
+    @contextlib.contextmanager
+    def room(self, number_bytes: int) -> Iterator[bool]:
+        """Count `number_bytes` more until the end of the block, and yield True; yield False if there is no room."""
+        has_room = self.held_bytes + number_bytes <= self.limit_bytes
+        held_bytes = number_bytes if has_room else 0
+        self.held_bytes += held_bytes
+        try:
+            yield has_room
+        finally:
+            self.held_bytes -= held_bytes
 
 
 async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in_flight: InFlight) -> bytes:
@@ -90,14 +104,17 @@ async def read(receive: Receive, *, limit_bytes: int, timeout_seconds: float, in
         raise BodyTooLarge(limit_bytes, bytes(whole[:COPY_BYTES] + exc.chunk)[:COPY_BYTES]) from None
     except TimeoutError:
         in_flight.release(held_bytes)
-        raise Refused(answers.body_too_slow(timeout_seconds)) from None
+        raise Refused(replace(answers.body_too_slow(timeout_seconds), body_begun=True)) from None
+    except Refused as exc:
+        in_flight.release(held_bytes)
+        raise Refused(replace(exc.answer, body_begun=True)) from None
     except BaseException:
         in_flight.release(held_bytes)
         raise
 
 
-async def discard(receive: Receive) -> bytes:
-    """Read the rest of a refused body, up to DISCARD_BYTES and DISCARD_SECONDS, and return its first COPY_BYTES."""
+async def discard(receive: Receive, *, keep_bytes: int = 0) -> bytes:
+    """Read the rest of a refused body, up to DISCARD_BYTES and DISCARD_SECONDS, and return its first `keep_bytes`."""
     left_bytes = DISCARD_BYTES
     head = bytearray()
     with contextlib.suppress(TimeoutError, ClientDisconnected, _TooLarge):
@@ -107,7 +124,7 @@ async def discard(receive: Receive) -> bytes:
                 message = await receive()
                 chunk = _chunk(message, DISCARD_BYTES)
                 left_bytes -= len(chunk)
-                head += chunk[: COPY_BYTES - len(head)]
+                head += chunk[: keep_bytes - len(head)]
                 more = message.get("more_body", False)
     return bytes(head)
 

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope
 
 from ingest import answers, log
 from ingest.answers import Answer, Refused
-from ingest.body import COPY_BYTES, REQUEST_BYTES, BodyTooLarge, InFlight, read
+from ingest.body import COPY_BYTES, HELD_COPY_BYTES, REQUEST_BYTES, BodyTooLarge, InFlight, discard, read
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressDecision, AddressRules, Tokens
 from shared import body_shapes, content_codec, cooperative, wire
@@ -100,7 +100,10 @@ class CallbackReceiver:
                 in_flight=self._in_flight,
             )
         except BodyTooLarge as exc:
-            raise self._refuse_unread(exc.answer, request, self._too_large_error(), head=exc.head) from exc
+            with self._in_flight.room(HELD_COPY_BYTES) as has_room:
+                if has_room:
+                    await self._keep_copy(exc.answer, exc.head, request, self._too_large_error())
+            raise
         try:
             if content_codec.is_plain(headers.codings):
                 return await self._accept_or_refuse(body, request, headers)
@@ -162,16 +165,20 @@ class CallbackReceiver:
         await self._quarantine(entry)
         return Refused(answer)
 
-    def _refuse_unread(self, answer: Answer, request: "_Request", error: str, *, head: bytes = b"") -> Refused:
+    def _refuse_unread(self, answer: Answer, request: "_Request", error: str) -> Refused:
         """Return a refusal that is answered at once. A copy of the body's first bytes is kept as they arrive."""
 
-        async def keep_copy(rest: bytes) -> None:
-            first = (head + rest)[:COPY_BYTES]
-            if first:
-                with suppress(StoreUnavailable):  # it is logged
-                    await self._refuse(answer, first, request, error)
+        async def keep_copy(receive: Receive) -> None:
+            with self._in_flight.room(HELD_COPY_BYTES) as has_room:
+                first = await discard(receive, keep_bytes=COPY_BYTES if has_room else 0)
+                if first:
+                    await self._keep_copy(answer, first, request, error)
 
         return Refused(replace(answer, keep_copy=keep_copy))
+
+    async def _keep_copy(self, answer: Answer, first: bytes, request: "_Request", error: str) -> None:
+        with suppress(StoreUnavailable):  # it is logged
+            await self._refuse(answer, first, request, error)
 
     def _too_large_error(self) -> str:
         return f"the body has more than {self._max_body_bytes} bytes; at most the first {COPY_BYTES} are kept"

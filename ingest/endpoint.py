@@ -80,8 +80,6 @@ async def _send_before_body(answer: Answer, scope: Scope, receive: Receive, send
     await send(answer.start)
     await send({**answer.body, "more_body": True})
     # A client that asked for "100 Continue" (RFC 9110, section 10.1.1) gets this answer instead, and sends no body.
-    if not any(name == b"expect" for name, _ in scope["headers"]):
-        head = await body.discard(receive)
-        if answer.keep_copy is not None:
-            await answer.keep_copy(head)
+    if answer.body_begun or not any(name == b"expect" for name, _ in scope["headers"]):
+        await (answer.keep_copy or body.discard)(receive)
     await send({"type": "http.response.body", "body": b""})

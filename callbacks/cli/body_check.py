@@ -101,7 +101,7 @@ async def receive(
             return await receiver.handle(scope, receive_body)
         except Refused as exc:
             if exc.answer.keep_copy is not None:
-                await exc.answer.keep_copy(b"")  # nothing follows what was read
+                await exc.answer.keep_copy(receive_body)
             return exc.answer
         finally:
             commit.close()

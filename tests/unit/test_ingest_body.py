@@ -105,3 +105,31 @@ def test_discarding_ends_with_the_body_the_client_or_the_limits() -> None:
         await discard(client(part(b"x" * (DISCARD_BYTES + 1), more=True)))
 
     asyncio.run(scenario())
+
+
+def test_of_a_discarded_body_no_more_is_kept_than_was_asked_for() -> None:
+    async def scenario() -> tuple[bytes, bytes]:
+        pieces = [part(b"ab", more=True), part(b"cd", more=True), part(b"ef", more=False)]
+        return await discard(client(*pieces)), await discard(client(*pieces), keep_bytes=3)
+
+    assert asyncio.run(scenario()) == (b"", b"abc")
+
+
+def test_room_is_counted_until_it_is_given_back_and_only_if_it_is_there() -> None:
+    in_flight = InFlight(10)
+    with in_flight.room(6) as first, in_flight.room(6) as second, in_flight.room(4) as third:
+        assert (first, second, third, in_flight.held_bytes) == (True, False, True, 10)
+    assert in_flight.held_bytes == 0
+
+
+@pytest.mark.parametrize("messages", [(part(b"x" * 200, more=True),), (part(b"x" * 90, more=True),), ()])
+def test_a_refusal_after_the_first_read_says_that_the_body_has_begun(messages: tuple[Message, ...]) -> None:
+    with pytest.raises(Refused) as refused:
+        read_all(client(*messages), InFlight(REQUEST_BYTES + 50), timeout_seconds=0.01)
+    assert refused.value.answer.body_begun
+
+
+def test_a_refusal_before_anything_was_read_does_not() -> None:
+    with pytest.raises(Refused) as refused:
+        read_all(client(part(b"{}", more=False)), InFlight(REQUEST_BYTES - 1))
+    assert not refused.value.answer.body_begun

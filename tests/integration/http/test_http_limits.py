@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.body import COPY_BYTES
+from tests.integration.http.test_http_process import read_status
 from tests.integration.http.test_http_refusals import HEAD, exchange, is_problem
 from tests.redis_server import RedisServer
 from tests.web_process import MAX_BODY_BYTES, TOKEN, StartWeb, WebProcess, jobs, kept, quarantine, report, until
@@ -132,6 +133,20 @@ def test_a_client_that_expects_100_continue_gets_413_and_the_connection_ends(web
     received = exchange(web, HEAD + b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in received
+
+
+def test_a_chunked_upload_that_was_told_to_continue_gets_413_and_leaves_a_copy(
+    web: WebProcess, redis_server: RedisServer
+) -> None:
+    size_bytes = 4 * MAX_BODY_BYTES
+    with socket.create_connection(("127.0.0.1", web.port), timeout=60) as connection:
+        connection.sendall(HEAD + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert read_status(connection) == 100
+        connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (size_bytes, b" " * size_bytes))
+        assert read_status(connection) == 413
+    until(lambda: quarantine(redis_server))
+    [entry] = quarantine(redis_server)
+    assert (entry["body"], entry["refused"]) == (" " * COPY_BYTES, "413")
 
 
 @pytest.mark.parametrize(
