@@ -200,5 +200,7 @@ def new_quarantine_failure(entry: Quarantined) -> tuple[str, dict[str, str | byt
         # 12 digits of the time, then 8 random ones.
         return f"{entry.received_ms:012x}{secrets.token_hex(4)}", fields
     fields |= {"refused": entry.refused, "headers": msgspec.json.encode(entry.headers)}
-    digest = hashlib.blake2b(entry.body, digest_size=10, key=f"{entry.kind}|{entry.source}".encode()[:64])
+    # A digest of its own, as a key has at most 64 bytes and a source may be longer.
+    key = hashlib.blake2b(f"{entry.kind}|{entry.source}".encode()).digest()
+    digest = hashlib.blake2b(entry.body, digest_size=10, key=key)
     return digest.hexdigest(), fields
