@@ -15,7 +15,7 @@ What is decoded or encoded of a payload from the POST to the handler, each once 
              `events.decode_each`          JSON → events
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -39,7 +39,7 @@ _FORMS: Final = (b"application/x-www-form-urlencoded", b"multipart/")
 _KEPT_HEADERS: Final = frozenset(
     (b"content-type", b"content-encoding", b"transfer-encoding", b"content-length", b"user-agent")
 )
-_KEPT_HEADER_BYTES: Final = 256
+_KEPT_HEADER_CHARACTERS: Final = 256
 # More digits than any real length has, so that int() never gets megabytes of them.
 _LENGTH_DIGITS: Final = 18
 
@@ -160,7 +160,7 @@ class CallbackReceiver:
             error=error,
             body=body,
             refused=answer.status,
-            headers=_read_kept_headers(request.scope),
+            headers=_read_kept_headers(request.scope, self._tokens.mask),
         )
         await self._quarantine(entry)
         return Refused(answer)
@@ -293,7 +293,7 @@ def _read_headers(scope: Scope) -> _Headers:
             codings = [*codings, *content_codec.members(value)]
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
-                codings = [*codings, *(coding for coding in content_codec.members(value) if coding != b"chunked")]
+                codings = [*codings, *content_codec.transfer_codings(value)]
         elif name == b"x-forwarded-for":
             forwarded.append(value)
     # RFC 9112, section 3.2, and RFC 9110, section 5.3: a proxy on the way may have believed the other one. The parser
@@ -304,11 +304,11 @@ def _read_headers(scope: Scope) -> _Headers:
     return _Headers(length_bytes, codings, media_type, forwarded, duplicate)
 
 
-def _read_kept_headers(scope: Scope) -> dict[str, str]:
-    """Return the headers that say how to read a body and what sent it, without the token."""
+def _read_kept_headers(scope: Scope, mask: Callable[[str], str]) -> dict[str, str]:
+    """Return the headers that say how to read a body and what sent it, without tokens."""
     kept: dict[str, str] = {}
     for name, value in scope["headers"]:
         if name in _KEPT_HEADERS:
-            text = value[:_KEPT_HEADER_BYTES].decode("latin-1").replace(scope["path_params"]["token"], "***")
+            text = mask(value.decode("latin-1"))[:_KEPT_HEADER_CHARACTERS]
             kept[name.decode()] = f"{kept[name.decode()]}, {text}" if name.decode() in kept else text
     return kept

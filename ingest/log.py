@@ -33,11 +33,10 @@ there were since the last line. The server's own warnings are limited in the sam
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
-from urllib.parse import quote
 
+from ingest.token_mask import token_mask
 from shared.rate_limited_log import EXCEPTION_INTERVAL_SECONDS, RateLimitedLog
 from shared.tracebacks import format_redacted
 
@@ -49,8 +48,6 @@ _unexpected = RateLimitedLog(logger, interval_seconds=EXCEPTION_INTERVAL_SECONDS
 
 _Filter: TypeAlias = Callable[[logging.LogRecord], bool]
 
-_MASK: Final = "***"
-_PATH: Final = re.compile(r"(/callbacks/+)[^/\s?]+", re.IGNORECASE)
 # The loggers whose lines can hold a path: uvicorn's access log, its errors, and ours.
 _MASKED_LOGGERS: Final = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "asyncio", logger.name)
 _LIMITED_LOGGERS: Final = ("uvicorn.error", "asyncio")
@@ -72,12 +69,11 @@ def refused(status: int, problem: str, *, sender: str, address: str, fields: str
 
 
 class TokenMask(logging.Filter):
-    """Masks the token in whatever a record holds: known secrets anywhere, and any path segment after /callbacks/."""
+    """Masks tokens in whatever a record holds (see `ingest.token_mask`)."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         super().__init__()
-        spellings = {spelling for secret in secrets for spelling in (secret, quote(secret), quote(secret, safe=""))}
-        self._secrets = sorted(spellings, key=len, reverse=True)
+        self._mask_text = token_mask(secrets)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask the record in place and return True.
@@ -97,9 +93,7 @@ class TokenMask(logging.Filter):
         if value is None or isinstance(value, int | float):
             return value
         text = str(value)
-        masked = _PATH.sub(rf"\1{_MASK}", text)
-        for secret in self._secrets:
-            masked = masked.replace(secret, _MASK)
+        masked = self._mask_text(text)
         return value if masked == text else masked
 
 

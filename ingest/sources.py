@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from ingest.token_mask import token_mask
 from shared.settings import ANY_NETWORK, Network, Token
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -125,7 +126,9 @@ class Tokens:
     """The tokens of the callback URLs (CALLBACKS_TOKENS), and the sources that they identify."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
+        tokens = tuple(tokens)
         self._tokens = tuple((token.name, token.secret.encode()) for token in tokens)
+        self.mask: Final = token_mask(token.secret for token in tokens)
 
     def source(self, given: str) -> str | None:
         """Return the source that the token `given` identifies, or None. All tokens are compared in constant time."""

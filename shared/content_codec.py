@@ -49,6 +49,11 @@ def members(value: bytes) -> list[bytes]:
     return [member.strip() for member in value.lower().split(b",")]
 
 
+def transfer_codings(value: bytes) -> list[bytes]:
+    """Return the codings of a Transfer-Encoding header that the server does not undo: all but chunked."""
+    return [coding for coding in members(value) if coding != b"chunked"]
+
+
 def is_plain(codings: Sequence[bytes]) -> bool:
     """Return whether these codings (lower case, in the order in which they were applied) change nothing."""
     return all(coding in _NOTHING_TO_UNDO for coding in codings)

@@ -131,3 +131,11 @@ def test_without_a_known_charset_there_is_nothing_to_convert(content_type: bytes
 
 def test_a_body_that_is_not_in_its_charset_is_left() -> None:
     assert content_codec.to_utf8(b"{\x00x", b"a/b; charset=utf-16le", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "codings"),
+    [(b"chunked", []), (b"gzip, chunked", [b"gzip"]), (b"GZIP , Chunked", [b"gzip"]), (b"deflate", [b"deflate"])],
+)
+def test_of_a_transfer_encoding_all_but_chunked_is_left_to_undo(value: bytes, codings: list[bytes]) -> None:
+    assert content_codec.transfer_codings(value) == codings

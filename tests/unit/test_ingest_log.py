@@ -32,6 +32,8 @@ def test_the_access_log_shows_no_token() -> None:
         "/CALLBACKS/s3cr<t>:1/reply",
         "/somewhere/else/s3cr<t>:1",
         "/callbacks?token=s3cr%3Ct%3E%3A1",
+        "/callbacks?token=s3cr%253Ct%253e%253A1",
+        "/x?token=%733%63r<t>%3A1",
     ],
 )
 def test_no_path_shows_the_token_wherever_it_stands(path: str) -> None:

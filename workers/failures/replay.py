@@ -76,7 +76,10 @@ def _plan_delivery(letter: DeadLetter) -> ReplayPlan:
 
 def _read(callback: QuarantinedCallback) -> list[Accepted]:
     """Return what the body reads as now, with the headers that are known of it. Raises StillUnreadable."""
-    codings = [*content_codec.members(callback.headers.get("content-encoding", "").encode())]
+    codings = [
+        *content_codec.members(callback.headers.get("content-encoding", "").encode()),
+        *content_codec.transfer_codings(callback.headers.get("transfer-encoding", "").encode()),
+    ]
     body = _decompress(callback.body, codings)
     try:
         return _read_plain(callback, body)

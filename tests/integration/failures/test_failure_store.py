@@ -149,6 +149,29 @@ def test_a_refused_body_is_replayed_with_what_its_headers_say_of_it(harness: Har
     assert (sums.records["reply"].unique, sums.quarantined, sums.balances) == (2, 0, True)
 
 
+@pytest.mark.parametrize("name", ["content-encoding", "transfer-encoding"])
+@pytest.mark.parametrize("codings", ["gzip", "gzip, chunked", "GZIP , Chunked"])
+def test_a_refused_body_is_replayed_without_its_compression_whichever_header_names_it(
+    harness: Harness, store: FailureStore, name: str, codings: str
+) -> None:
+    if name == "content-encoding":
+        codings = codings.partition(",")[0]
+    refused = batches.Quarantined(
+        kind="reply",
+        source="gw",
+        received_ms=RECEIVED_MS,
+        error="",
+        body=gzip.compress(b'{"reply_message_id":"1"}'),
+        refused=400,
+        headers={name: codings},
+    )
+    harness.accept(quarantined=[refused])
+
+    (step,) = store.replay(QUARANTINE, store.snapshot(QUARANTINE))
+
+    assert (step.done, step.failed) == (1, ())
+
+
 def test_a_dead_letter_of_a_newer_release_does_not_stop_others_from_being_replayed(
     harness: Harness, store: FailureStore
 ) -> None:
