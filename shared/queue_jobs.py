@@ -63,6 +63,11 @@ class StoredJob(Struct, frozen=True):
     portions: Sequence[bytes] | None
     values: Sequence[bytes | None]
 
+    @property
+    def size_bytes(self) -> int:
+        """How large what it holds is."""
+        return len(self.data or b"") + sum(map(len, self.portions or ()))
+
     def arguments(self) -> list[Any]:
         """Return its arguments. Raise what `queues.parse_arguments` does."""
         return queues.parse_arguments(self.data or b"", self.portions)

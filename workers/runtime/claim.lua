@@ -8,12 +8,10 @@
 -- ARGV  5 the probe's lease in ms   6 how long a pause is kept after its end, in ms
 -- Returns {progress of the running job, false if it is gone, or 0 if the handler is paused, how many workers died with it,
 -- what the handlers of dead workers had finished of it (see requeue.lua), 1 if it is the probe, how many items it has
--- ('' if unknown), its portions (false, as for all jobs, if one is missing), {id, progress, data, finished, items,
--- portions}, …}
-local own = redis.call(
-  'HMGET', KEYS[3], 'data', 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures', 'portions'
-)
-if not own[1] then return {false} end
+-- ('' if unknown), 1 if it has portions, {id, progress, finished, items}, …}
+local own = redis.call('HMGET', KEYS[3], 'items', 'progress', 'deaths', 'finished', 'isolated', 'failures', 'portions')
+local data_bytes = redis.call('HSTRLEN', KEYS[3], 'data')
+if data_bytes == 0 then return {false} end
 
 local is_probe = 0
 local pause = KEYS[4] and read_pause(KEYS[4])
@@ -24,20 +22,20 @@ if pause then
   is_probe = 1
 end
 
-local deaths = tonumber(own[4] or 0)
-local portions = read_portions(own[8])
-result = {own[3] or '0', deaths, own[5] or '', is_probe, own[2] or '', portions}
-items = tonumber(own[2] or 1)
-bytes = count_bytes(own[1], portions)
+local deaths = tonumber(own[3] or 0)
+local portion_bytes = count_portion_bytes(own[7])
+result = {own[2] or '0', deaths, own[4] or '', is_probe, own[1] or '', own[7] and 1 or 0}
+items = tonumber(own[1] or 1)
+bytes = data_bytes + (portion_bytes or 0)
 
 for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local job = read_job(id)
-  if job.data and not claimed[prefix .. id] then
+  if job.exists and not claimed[prefix .. id] then
     add(id, job)
   else
     redis.call('LREM', KEYS[2], 1, id)
   end
 end
 
-if deaths == 0 and is_probe == 0 and not own[6] and not own[7] and portions then claim_waiting() end
+if deaths == 0 and is_probe == 0 and not own[5] and not own[6] and portion_bytes then claim_waiting() end
 return result

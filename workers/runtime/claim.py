@@ -1,17 +1,18 @@
 """A run claims jobs: the one that RQ has popped, and as many of those waiting behind it as fit.
 
-Each step is one Lua script, so a job is always either in its queue or on the list of exactly one run.
+Each step is one Lua script, so a job is always either in its queue or on the list of exactly one run. What the claimed
+jobs hold is read afterwards.
 """
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import redis
 from msgspec import Struct
 
-from shared import keys, progress, queues
+from shared import keys, progress, queue_jobs, queues
 from workers.runtime import completion_journal, scripts
 from workers.runtime.run_errors import HandlerPaused, StaleRun
 
@@ -45,6 +46,7 @@ class ClaimStep:
     """The scripts that claim jobs, loaded over one connection. Each method raises redis.RedisError."""
 
     def __init__(self, connection: redis.Redis) -> None:
+        self._connection = connection
         fragments = ("allow_oom", "clock", "pause_state", "requeue_coalesced", "portions", "coalesce")
         self._claim = connection.register_script(scripts.load(*fragments, "claim"))
         self._claim_more = connection.register_script(scripts.load(*fragments, "claim_more"))
@@ -87,11 +89,13 @@ class ClaimStep:
             raise StaleRun
         if settled == 0:
             raise HandlerPaused(HandlerPaused.__doc__)
-        deaths, finished, is_probe, items, portions, *others = rest
+        deaths, finished, is_probe, items, has_portions, *others = rest
+        # RQ has read the running job's data, but not its portions.
+        own = queue_jobs.read_stored(self._connection, [job_id])[0].portions if has_portions else ()
         running = ClaimedJob(
             job_id,
             settled.decode(),
-            queues.with_portions(queues.check_version(own_arguments), portions),
+            queues.with_portions(queues.check_version(own_arguments), own),
             coalesced=False,
             deaths=deaths,
             finished=completion_journal.parse_finished(finished.decode()),
@@ -119,17 +123,18 @@ class ClaimStep:
         log.error("action=job_unreadable queue=%s job=%s error=%s", queue, other, error)
         self._release(keys=[keys.rq_queue(queue), keys.coalesced(job_id), keys.job(other)], args=[other])
 
-    def _read_coalesced(self, queue: str, job_id: str, found: Iterable[Sequence[Any]]) -> list[ClaimedJob]:
+    def _read_coalesced(self, queue: str, job_id: str, found: Sequence[Sequence[bytes]]) -> list[ClaimedJob]:
         claimed_jobs = []
-        for other, settled, data, finished, items, portions in found:
+        stored = queue_jobs.read_stored(self._connection, [other.decode() for other, *_ in found])
+        for (other, settled, finished, items), job in zip(found, stored, strict=True):
             try:
                 claimed = ClaimedJob(
                     other.decode(),
                     settled.decode(),
-                    queues.parse_arguments(data, portions),
+                    job.arguments(),
                     coalesced=True,
                     finished=completion_journal.parse_finished(finished.decode()),
-                    size_bytes=len(data) + sum(map(len, portions)),
+                    size_bytes=job.size_bytes,
                     items=int(items or 0),
                 )
                 progress.parse(claimed.progress)

@@ -3,11 +3,11 @@
 --
 -- KEYS, ARGV  as in coalesce.lua, then
 -- ARGV  5 the name of the run's worker
--- Returns {{id, progress, data, finished, items, portions}, …}
-local own = redis.call('HMGET', KEYS[3], 'data', 'status', 'worker_name', 'deaths', 'failures', 'isolated')
-if not own[1] or own[2] ~= 'started' or own[3] ~= ARGV[5] then return result end
+-- Returns {{id, progress, finished, items}, …}
+local own = redis.call('HMGET', KEYS[3], 'status', 'worker_name', 'deaths', 'failures', 'isolated')
+if redis.call('HEXISTS', KEYS[3], 'data') == 0 or own[1] ~= 'started' or own[2] ~= ARGV[5] then return result end
 -- A job with which a worker died, or that failed, runs alone, as in claim.lua: others would count as its progress.
-if own[4] or own[5] or own[6] then return result end
+if own[3] or own[4] or own[5] then return result end
 if read_pause(KEYS[4]) then return result end
 if redis.call('LLEN', KEYS[1]) == 0 then return result end
 

@@ -1,5 +1,7 @@
 -- Fragment for the scripts that claim waiting jobs for a running one. Behind clock.lua, pause_state.lua,
--- requeue_coalesced.lua and portions.lua. A job moves from the queue to the list of coalesced jobs in one step, so none is lost between.
+-- requeue_coalesced.lua and portions.lua. A job moves from the queue to the list of coalesced jobs in one step, so none is
+-- lost between. What the claimed jobs hold is read afterwards, by commands: as MiBs pass through Lua, Redis does nothing
+-- else.
 --
 -- KEYS  1 the queue's list   2 list of the coalesced jobs   3 the running job's hash   4 the handler's pause, if
 --       the queue is a handler's
@@ -9,33 +11,26 @@ local items, bytes = 0, 0
 local result = {}
 local claimed = {[KEYS[3]] = true}  -- an id that was pushed twice is worked on once
 
-local function count_bytes(data, portions)
-  local sum = #(data or '')
-  for _, text in ipairs(portions or {}) do sum = sum + #text end
-  return sum
-end
-
 local function read_job(id)
-  local job = redis.call(
-    'HMGET', prefix .. id, 'data', 'items', 'progress', 'finished', 'deaths', 'isolated', 'failures', 'portions'
-  )
-  local portions = read_portions(job[8])
+  local key = prefix .. id
+  local job = redis.call('HMGET', key, 'items', 'progress', 'finished', 'deaths', 'isolated', 'failures', 'portions')
+  local data_bytes, portion_bytes = redis.call('HSTRLEN', key, 'data'), count_portion_bytes(job[7])
   return {
-    data = job[1],
-    portions = portions,
-    bytes = count_bytes(job[1], portions),
-    items = tonumber(job[2] or 1),
-    stored_items = job[2] or '',
-    progress = job[3] or '0',
-    finished = job[4] or '',
-    is_isolated = job[5] or job[6] or job[7],  -- a worker died with it, could not read it, or failed with it
+    exists = data_bytes > 0,
+    bytes = data_bytes + (portion_bytes or 0),
+    items = tonumber(job[1] or 1),
+    stored_items = job[1] or '',
+    progress = job[2] or '0',
+    finished = job[3] or '',
+    -- A worker died with it, could not read it, or failed with it; or it would fail, as its events are missing.
+    is_isolated = job[4] or job[5] or job[6] or not portion_bytes,
   }
 end
 
--- Adds {id, progress, data, finished, items, its portions} to the result.
+-- Adds {id, progress, finished, items} to the result.
 local function add(id, job)
   claimed[prefix .. id] = true
-  result[#result + 1] = {id, job.progress, job.data, job.finished, job.stored_items, job.portions}
+  result[#result + 1] = {id, job.progress, job.finished, job.stored_items}
   items = items + job.items
   bytes = bytes + job.bytes
 end
@@ -49,12 +44,12 @@ local function claim_waiting()
     local coalesced = coalesced_prefix .. id
     if claimed[prefix .. id] then
       redis.call('LPOP', KEYS[1])
-    elseif not job.data then
+    elseif not job.exists then
       redis.call('LPOP', KEYS[1])  -- deleted by hand while it waited; RQ skips such ids too
       requeue_coalesced(coalesced, KEYS[1])
     elseif items > 0 and (items + job.items > max_items or bytes + job.bytes > max_bytes) then
       break
-    elseif job.is_isolated or not job.portions then
+    elseif job.is_isolated then
       break
     elseif job.progress == tostring(job.items) then
       break  -- all of it is settled, so no settlement would end it: its own run does

@@ -5,15 +5,15 @@
 -- needs it, and not before. `keys.PORTIONS` has the text of each, `keys.PORTION_JOBS` how many jobs need it.
 local PORTIONS, PORTION_JOBS = 'cb:events', 'cb:events:jobs'
 
--- Returns the texts of the portions that a job's field names, false if one of them is missing.
-local function read_portions(names)
-  local texts = {}
+-- Returns the bytes of the portions that a job's field names, nil if one of them is missing.
+local function count_portion_bytes(names)
+  local sum = 0
   for name in (names or ''):gmatch('%S+') do
-    local text = redis.pcall('HGET', PORTIONS, name)
-    if type(text) ~= 'string' then return false end
-    texts[#texts + 1] = text
+    local bytes = redis.pcall('HSTRLEN', PORTIONS, name)
+    if type(bytes) ~= 'number' or bytes == 0 then return nil end
+    sum = sum + bytes
   end
-  return texts
+  return sum
 end
 
 -- The number of a job's portions that no job needs any more falls to 0, and they are deleted. A number that somebody
