@@ -175,7 +175,7 @@ class FailureLadder:
         """Call the handler as a Caller does, until the worker is to stop or the handler is paused."""
         results = self._caller.call(called, singly=singly, stop=lambda: self._must_stop(run), more=more)
         for index, outcome in results if self._spans is None else self._spans.end_calls(called, results):
-            limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe)
+            limited = self._failure_limit.apply(outcome, is_probe=run.probe.is_probe, makes_room=run.makes_room)
             run.probe.observe(limited)
             yield index, limited
 

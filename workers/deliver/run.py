@@ -64,6 +64,8 @@ class Run:
         # How many events have an outcome of this run.
         self.recorded = 0
         self.coalesced_bytes = 0
+        # Whether what it delivers is deleted then: no other handler has an event of it.
+        self.makes_room = True
         # Whether jobs may have been coalesced that are not part of this run: only the job's next run finds them.
         self.needs_another_run = False
         self.events: list[events.Event] = []
@@ -97,6 +99,7 @@ class Run:
                     self.attempts.append(attempt)
                     self._origins.append((job, index))
             self._jobs.append(job)
+            self.makes_room = self.makes_room and not claimed.has_portions
             self.coalesced_bytes += claimed.size_bytes
         return range(first, len(self.events))
 

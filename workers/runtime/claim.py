@@ -28,7 +28,7 @@ class ClaimedJob(Struct, frozen=True):
     `size_bytes` is the size of its data, 0 for the running job. `items` is how many it was enqueued with, 0 if
     unknown. `deaths`: how many workers died with it since it last made progress. `finished`: the positions of the items
     that handlers finished in those workers. `is_probe`: the handler's pause is over if one event, which this run
-    tries first, succeeds.
+    tries first, succeeds. `has_portions`: other handlers may have some of its events too.
     """
 
     job_id: str
@@ -40,6 +40,7 @@ class ClaimedJob(Struct, frozen=True):
     finished: frozenset[int] = frozenset()
     is_probe: bool = False
     items: int = 0
+    has_portions: bool = False
 
 
 class ClaimStep:
@@ -101,6 +102,7 @@ class ClaimStep:
             finished=completion_journal.parse_finished(finished.decode()),
             is_probe=bool(is_probe),
             items=int(items or 0),
+            has_portions=bool(has_portions),
         )
         return [running, *self._read_coalesced(queue, job_id, others)]
 
@@ -136,6 +138,7 @@ class ClaimStep:
                     finished=completion_journal.parse_finished(finished.decode()),
                     size_bytes=job.size_bytes,
                     items=int(items or 0),
+                    has_portions=bool(job.portions),
                 )
                 progress.parse(claimed.progress)
             except Exception as exc:  # noqa: BLE001 # one job that cannot be read must not delay the others

@@ -27,8 +27,8 @@ _POLL_SECONDS: Final = 0.5
 _RESUME_BELOW: Final = memory.FAILURES_SHARE - 0.05
 # How often one event is tried while Redis is full.
 _PAUSE_SECONDS: Final = 30.0
-# Of an ordinary event, on Redis 7.0: one that waits holds 430 bytes, a retry 1.6 to 2.3 KB, a dead letter 1.2 KB and
-# its texts.
+# Of an ordinary event, on Redis 7.0: one that waits holds 430 bytes, for all handlers that want it together, a retry
+# 1.6 to 2.3 KB, a dead letter 1.2 KB and its texts.
 _BYTES_PER_DELIVERED: Final = 400
 _BYTES_PER_FAILURE: Final = 2000
 # What a handler that has delivered many events may add before its failures count.
@@ -85,12 +85,13 @@ class FailureLimit:
         self._headroom = headroom
         self._credit_bytes = 0
 
-    def apply(self, outcome: Outcome, *, is_probe: bool) -> Outcome:
+    def apply(self, outcome: Outcome, *, is_probe: bool, makes_room: bool = True) -> Outcome:
         """Return the outcome of a call, or a pause instead if it would make Redis too full.
 
-        A probe's failure always counts, so that the next probe tries another event.
+        `makes_room`: an event that is delivered is deleted, as no other handler wants it. A probe's failure always
+        counts, so that the next probe tries another event.
         """
-        if isinstance(outcome, Done):
+        if isinstance(outcome, Done) and makes_room:
             self._credit_bytes = min(self._credit_bytes + _BYTES_PER_DELIVERED, _MAX_CREDIT_BYTES)
         if is_probe or not isinstance(outcome, Failed | RetryRequested | Rejected):
             return outcome

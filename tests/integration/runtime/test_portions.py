@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,16 @@ from rq.job import Job
 from callbacks import ReportEvent, handler
 from shared import keys, queue_jobs, queues
 from tests.integration.harness import HandlerTotals, Harness, due_now, open_harness, record, status
+from tests.integration.runtime.pools import Command, until
 from tests.redis_server import RedisServer
 from workers.admin import event_status, queue_state
 from workers.admin.purge import Purger
 from workers.admin.scheduled_retries import RetryFilter, ScheduledRetries
+from workers.deliver.run import Run
 from workers.expand import expansion
 from workers.failures import failed_jobs
 from workers.runtime import job_transitions
+from workers.runtime.claim import ClaimStep
 from workers.runtime.portions import PortionReaper
 from workers.runtime.worker import QueueWorker
 
@@ -265,6 +269,32 @@ def test_events_that_somebody_deleted_can_be_purged(harness: Harness) -> None:
     assert harness.audit().balances
 
 
+def test_what_a_handler_delivers_makes_room_only_if_no_other_has_it(quick_redis: RedisServer) -> None:
+    with open_harness(quick_redis.url, HANDLERS[0], HANDLERS[1]) as harness:
+        accept_and_expand(harness, "1")
+        harness.accept(status(record("2", "SEEN")))
+        harness.expand()
+
+        runs = [
+            Run(
+                ClaimStep(harness.connection).claim(
+                    queue="deliver-h0",
+                    job_id=job_id,
+                    own_arguments=queues.parse_arguments(harness.connection.hget(keys.job(job_id), "data")),
+                    max_items=1,
+                    max_bytes=1,
+                ),
+                worker="",
+            )
+            for job_id in harness.waiting_jobs("deliver-h0")
+        ]
+
+        assert [[event.id for event in run.events] for run in runs] == [
+            [event_id] for event_id in harness.waiting_event_ids(HANDLERS[0])
+        ]
+        assert [run.makes_room for run in runs] == [False, True]
+
+
 def test_a_run_does_not_coalesce_a_job_whose_events_are_missing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +347,22 @@ def test_portions_of_jobs_that_somebody_deleted_are_reaped_and_no_others(
         harness.deliver(function)
         assert harness.totals(function).delivered == 2
     assert not portions(harness)
+
+
+def test_a_running_service_reaps_them_by_itself(harness: Harness, tmp_path: Path) -> None:
+    accept_and_expand(harness, "1")
+    for name in ("h0", "h5"):
+        harness.connection.delete(
+            keys.rq_queue(f"deliver-{name}"), keys.job(harness.waiting_jobs(f"deliver-{name}")[0])
+        )
+    assert portions(harness)
+
+    command = Command(harness, tmp_path / "log", "deliver", "--handler", "single")
+    try:
+        until(lambda: not portions(harness), "the portion is deleted")
+    finally:
+        command.end()
+    assert "action=portions_reaped portions=1" in command.log
 
 
 def test_a_reaper_passes_by_names_that_this_release_does_not_give(harness: Harness) -> None:
