@@ -12,7 +12,17 @@ from benchmarks import table
 from benchmarks.command import RESULTS, SCALES
 from callbacks.cli import termination
 
-TABLES: Final = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
+TABLES: Final = (
+    "cost",
+    "acknowledge",
+    "drain",
+    "end_to_end",
+    "memory",
+    "idle",
+    "forward",
+    "throughput_of_handlers",
+    "growth",
+)
 
 
 def main() -> int:

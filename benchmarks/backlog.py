@@ -25,10 +25,10 @@ SETTLE_SECONDS: Final = 0.5
 _TIMEOUT_SECONDS: Final = 60.0
 
 
-def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.REPORTS) -> None:
-    """Commit callbacks with `reports` reports each, up to `per_job` in a job, or as many as a commit takes."""
+def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.REPORTS, first: int = 0) -> None:
+    """Commit callbacks numbered from `first`, `reports` in each, up to `per_job` in a job, or as many as fit."""
     with redis.pipeline(transaction=False) as pipe:
-        for number, stored in enumerate(_batches(callbacks, per_job, reports), start=1):
+        for number, stored in enumerate(_batches(range(first, first + callbacks), per_job, reports), start=1):
             for command in batches.commit_commands(stored):
                 pipe.execute_command(*command)
             if number % _JOBS_A_WRITE == 0:
@@ -36,10 +36,10 @@ def fill(redis: Any, callbacks: int, *, per_job: int = 1, reports: int = bodies.
         pipe.execute()
 
 
-def _batches(callbacks: int, per_job: int, reports: int) -> Iterator[list[Accepted]]:
+def _batches(numbers: range, per_job: int, reports: int) -> Iterator[list[Accepted]]:
     stored: list[Accepted] = []
     size_bytes = 0
-    for number in range(callbacks):
+    for number in numbers:
         body = bodies.body(number, reports=reports)
         if stored and (len(stored) >= min(per_job, MAX_CALLBACKS) or size_bytes + len(body) > MAX_BYTES):
             yield stored
@@ -81,18 +81,20 @@ def drain(
     expanders: int = 1,
     deliverers: int = 1,
     handlers: int = 0,
+    batch: bool = False,
     on_ready: Any = None,
 ) -> float:
     """Start workers, release the queue, and return the seconds until every event is delivered.
 
-    `handlers` is how many handlers there are (0: one). `on_ready` is called with the two parts just before.
+    `handlers` is how many handlers there are (0: one), `batch` whether these take whole batches. `on_ready` is called
+    with the two parts just before.
     Raises Failed if the audit does not balance afterwards, or an event died.
     """
     redis = deployment.redis
     hold_queue(redis, queues.EXPAND)
     names = [HANDLER] if not handlers else [f"{HANDLER}{number}" for number in range(handlers)]
     modules = {"handlers": "benchmarks.several_handlers" if handlers else "benchmarks.handlers"}
-    environment = {"BENCHMARK_HANDLERS": str(handlers)}
+    environment = {"BENCHMARK_HANDLERS": str(handlers), "BENCHMARK_BATCH": "yes" if batch else "no"}
     expand = deployment.callbacks("worker", "expand", "--processes", str(expanders), **modules, **environment)
     deliver = deployment.callbacks("worker", "deliver", "--processes", str(deliverers), **modules, **environment)
     workers = expanders + deliverers * len(names)

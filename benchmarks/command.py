@@ -139,15 +139,19 @@ def main(table: str, measure: Callable[[Run], None], description: str) -> None:
     """Read the options, measure, print, and keep the raw figures if asked to."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{table}", description=description)
     parser.add_argument("--scale", choices=tuple(SCALES), default="full", help="how much to measure")
-    parser.add_argument("--repetitions", type=int, help="turns of each contestant, instead of the scale's")
+    parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="the same as --scale quick")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contestant, instead of the scale's")
     parser.add_argument("--no-peers", action="store_true", help="measure nothing but ourselves and the baselines")
     parser.add_argument(
         "--save", nargs="?", const=RESULTS, type=Path, metavar="FOLDER", help=f"keep the raw figures ({RESULTS.name}/)"
     )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures to this file")
     options = parser.parse_args()
     scale = SCALES[options.scale]
-    if options.repetitions is not None:
-        scale = msgspec.structs.replace(scale, repetitions=options.repetitions, long_repetitions=options.repetitions)
+    if options.rounds is not None:
+        if options.rounds < 1:
+            parser.error(f"--rounds: {options.rounds} is less than 1; give the number of turns")
+        scale = msgspec.structs.replace(scale, repetitions=options.rounds, long_repetitions=options.rounds)
     # A signal ends it as Ctrl-C does: with every process that it started.
     with termination.on_signal():
         before = machine.describe(machine.disk_folder())
@@ -164,8 +168,11 @@ def main(table: str, measure: Callable[[Run], None], description: str) -> None:
         remarks=run.remarks,
     )
     _print(results)
+    if options.json is not None:
+        _write(results, options.json)
     if options.save is not None:
-        print(f"kept in {_save(results, options.save).name}")
+        options.save.mkdir(parents=True, exist_ok=True)
+        print(f"kept in {_write(results, options.save / f'{table}.json').name}")
 
 
 def _print(results: Results) -> None:
@@ -180,9 +187,7 @@ def _print(results: Results) -> None:
         print(f"\nremark: {remark}")
 
 
-def _save(results: Results, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{results.table}.json"
+def _write(results: Results, path: Path) -> Path:
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     return unfinished.replace(path)

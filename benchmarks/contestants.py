@@ -115,14 +115,16 @@ def _length(key: str) -> Callable[[Any], int]:
 
 
 OURSELVES: Final = Contestant(name=OURS, start=Deployment.web, stored=_received)
+NO_OP: Final = Contestant(name=STARLETTE, start=_uvicorn(sys.executable, "no_op:starlette"), stored=None)
 BASELINES: Final = (
-    Contestant(name=STARLETTE, start=_uvicorn(sys.executable, "no_op:starlette"), stored=None),
+    NO_OP,
     Contestant(name=RAW, start=_uvicorn(sys.executable, "no_op:raw"), stored=None),
 )
+SERVER_OF_BULLMQ: Final = Contestant(name=BULLMQ, start=_node, stored=_length("bull:callbacks:wait"), absent=_no_node)
 # What the goals are held against.
 RIVALS: Final = (
     Contestant(name=NAIVE_RQ, start=_uvicorn(sys.executable, "naive_rq:app"), stored=_length("rq:queue:callbacks")),
-    Contestant(name=BULLMQ, start=_node, stored=_length("bull:callbacks:wait"), absent=_no_node),
+    SERVER_OF_BULLMQ,
 )
 OTHERS: Final = (
     Contestant(

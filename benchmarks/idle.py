@@ -14,11 +14,11 @@ from benchmarks import bodies, command
 from benchmarks.command import Run
 from benchmarks.deployment import TOKEN, DeployedProcess, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.measurements import OURS, Measurements
+from benchmarks.processor_time import cpu_seconds
 from callbacks.cli.ports import free_port
 
 STARTING: Final = "starting"
 IDLE: Final = "standing idle"
-_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _ATTEMPT_SECONDS: Final = 0.005
 _TIMEOUT_SECONDS: Final = 30.0
 # What a start does at once is no cost of standing still.
@@ -67,13 +67,13 @@ def _idle(seconds: float) -> Measurements:
         parts["deliver"].wait_until(lambda: deployment.redis.scard("rq:workers") == _WORKERS, "two workers")
         time.sleep(_SETTLE_SECONDS)
         processes = {name: pid for what, process in parts.items() for name, pid in _named(what, process)}
-        before = {name: _cpu_seconds(pid) for name, pid in processes.items()}
+        before = {name: cpu_seconds(pid) for name, pid in processes.items()}
         started = time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - started
         measured: Measurements = {}
         for name, pid in processes.items():
-            measured[f"{name}, % of a core"] = (_cpu_seconds(pid) - before[name]) / took * 100
+            measured[f"{name}, % of a core"] = (cpu_seconds(pid) - before[name]) / took * 100
             measured[f"{name}, MiB"] = _resident_bytes(pid) / (1 << 20)
         measured["the most, % of a core"] = max(value for name, value in measured.items() if name.endswith("core"))
         measured["the most, MiB"] = max(value for name, value in measured.items() if name.endswith("MiB"))
@@ -85,12 +85,6 @@ def _named(what: str, process: DeployedProcess) -> list[tuple[str, int]]:
     if not workers:
         return [(what, own)]
     return [(f"{what}'s supervisor", own), *((f"{what}'s worker", pid) for pid in workers)]
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = int(fields[11]), int(fields[12])  # utime and stime: proc(5)
-    return (user + system) / _TICKS_A_SECOND
 
 
 def _resident_bytes(pid: int) -> int:

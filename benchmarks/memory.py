@@ -38,14 +38,15 @@ def measure(run: Run) -> None:
     """Make the table."""
     if why := missing("wrk"):
         run.absent["committed under load"] = why
-    run.compare(TABLE, {OURS: lambda: _memory(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
+    run.compare(TABLE, {OURS: lambda: of_callbacks(run.scale.callbacks)}, repetitions=run.scale.long_repetitions)
     run.add_remark(
         f"A body has {_BODY_BYTES} bytes and {bodies.REPORTS} reports. 'given back' is what remains beside the start "
         "when all is delivered and the marks of the remembered events have expired (here: are deleted)."
     )
 
 
-def _memory(callbacks: int) -> Measurements:
+def of_callbacks(callbacks: int) -> Measurements:
+    """Measure with that number of waiting callbacks."""
     with Deployment() as deployment:
         redis = deployment.redis
         backlog.fill(redis, _FIRST_DRAIN)

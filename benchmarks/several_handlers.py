@@ -1,14 +1,20 @@
-"""As many handlers that do nothing as BENCHMARK_HANDLERS says: nothing0, nothing1, …"""
+"""As many handlers that do nothing as BENCHMARK_HANDLERS says: nothing0, nothing1, …
+
+With BENCHMARK_BATCH=yes they take whole batches.
+"""
 
 import os
 from collections.abc import Callable
+from typing import Any, Final
 
 from callbacks import ReportEvent, handler
 
+_BATCH: Final = os.environ.get("BENCHMARK_BATCH") == "yes"
 
-def _nothing(number: int) -> Callable[[ReportEvent], None]:
-    @handler(ReportEvent, name=f"nothing{number}")
-    def nothing(_event: ReportEvent) -> None:
+
+def _nothing(number: int) -> Callable[[Any], None]:
+    @handler(ReportEvent, name=f"nothing{number}", batch=_BATCH)
+    def nothing(_events: Any) -> None:
         """Do nothing."""
 
     return nothing

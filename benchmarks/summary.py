@@ -1,14 +1,22 @@
-"""The README's five lines on speed, made from the results."""
+"""The README's lines on cost and speed, made from the results."""
 
 from collections.abc import Iterator, Mapping
 
-from benchmarks import acknowledge, drain, end_to_end, goals, memory
-from benchmarks.contestants import BULLMQ, NAIVE_RQ, SIMPLE_WORKER
+from benchmarks import acknowledge, cost, drain, end_to_end, goals, memory
+from benchmarks.contestants import BULLMQ, NAIVE_RQ, SIMPLE_WORKER, STARLETTE
 from benchmarks.measurements import OURS, Comparison, Results
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
     """Yield one line for each claim. Raise ValueError if a result is missing."""
+    costs = _comparison(results, "cost", cost.UNDER_LOAD)
+    remembered = _median(_comparison(results, "cost", memory.TABLE), memory.REMEMBERED)
+    yield (
+        f"- A callback of three reports takes {_ratio(costs, cost.CPU, STARLETTE):.1f} times the CPU of a request that "
+        "does nothing, "
+        f"from its POST until your handler has its events, and writes {_median(costs, cost.FILE):.1f} times its body "
+        f"to Redis's file. A remembered event takes {remembered:.0f} bytes of Redis's memory."
+    )
     stored = _comparison(results, "acknowledge", acknowledge.AT_64)
     yield (
         f"- One web process acknowledges {_median(stored, 'requests/s'):,.0f} callbacks/s, each fsynced before its "
@@ -29,8 +37,6 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         f"- From the POST to your handler: {_median(quiet, 'p50 ms'):.0f} ms (median) at 20 callbacks/s, and "
         f"{_median(busy, 'p99 ms'):.0f} ms (p99) at 3,000 callbacks/s, with everything on two cores."
     )
-    remembered = _median(_comparison(results, "memory", memory.TABLE), memory.REMEMBERED)
-    yield f"- A remembered event takes {remembered:.0f} bytes of Redis's memory."
     found = [goals.status(checked) for _, checked in goals.evaluate_goals(results)]
     yield (
         f"- {found.count('met')} of {len(found)} goals are met. [Which are not, compared with what, and how it was "

@@ -61,13 +61,14 @@ def read(folder: Path) -> dict[str, Results]:
 
 
 def lines(results: Mapping[str, Results]) -> Iterator[str]:
-    """Return the table, and under it what it was measured on."""
-    yield "| | what | goal | measured | |"
-    yield "|---|---|---|---|---|"
-    for goal, checked in goals.evaluate_goals(results):
-        texts, status = "; ".join(_texts(checked)), goals.status(checked)
-        yield f"| {goal.number} | {goal.what} | {goal.wanted} | {texts} | {status} |"
-    yield ""
+    """Return the tables, costs before rates, and under them what they were measured on."""
+    for what, wanted in (("cost", goals.COST_GOALS), ("rate or time", goals.RATE_GOALS)):
+        yield f"| | {what} | goal | measured | |"
+        yield "|---|---|---|---|---|"
+        for goal, checked in goals.evaluate_goals(results, wanted):
+            texts, status = "; ".join(_texts(checked)), goals.status(checked)
+            yield f"| {goal.number} | {goal.what} | {goal.wanted} | {texts} | {status} |"
+        yield ""
     for machine in {one.machine.cpu: one.machine for one in results.values()}.values():
         packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
         yield (

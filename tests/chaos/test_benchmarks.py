@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests import postgres_server
 from tests.redis_server import require
 
 WHOLE = "CHAOS_SECONDS" in os.environ
-ALL = ("acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
+ALL = ("cost", "acknowledge", "drain", "end_to_end", "memory", "idle", "forward", "throughput_of_handlers", "growth")
 TABLES = ALL if WHOLE else ("acknowledge", "drain")
 whole = pytest.mark.skipif(not WHOLE, reason="a minute of processor time: `make chaos` runs it")
 
@@ -81,6 +82,11 @@ def test_every_goal_finds_its_measurements_in_what_the_commands_save(
     }
 
     assert unmeasured == {
+        "C1": 1,  # Fastify + BullMQ
+        "C2": 0,
+        "C3": 0,
+        "C4": 2,  # twelve handlers
+        "C5": 0,
         "P1": 2,  # Fastify + BullMQ, naive RQ
         "P2": 4,  # 32 connections
         "P3": 0,
@@ -107,11 +113,12 @@ def test_the_table_shows_each_goal_and_says_what_is_no_measurement(
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
     text = readme.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n| | what")
+    assert text.startswith(f"before\n{table.BEGIN}\n| | cost")
     assert text.endswith(f"{table.END}\nafter\n")
     assert "old" not in text
-    assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| P")] == [
-        f"| P{number}" for number in range(1, 14)
+    assert [line.split(" | ")[0] for line in text.splitlines() if re.match(r"\| [CP]\d", line)] == [
+        *(f"| C{number}" for number in range(1, 6)),
+        *(f"| P{number}" for number in range(1, 14)),
     ]
     assert f"Not of full size, so no measurement: {', '.join(sorted(TABLES))}." in text
 

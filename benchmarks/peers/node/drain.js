@@ -21,13 +21,16 @@ async function fill() {
   await queue.close();
 }
 
+function nothing(_report) {}
+
 function work() {
   let calls = 0;
   let started = 0n;
   const worker = new Worker(
     "callbacks",
-    async () => {
+    async (job) => {
       if (calls++ === 0) started = process.hrtime.bigint();
+      job.data.data.forEach(nothing);
     },
     { connection: connection(), concurrency: 50 },
   );

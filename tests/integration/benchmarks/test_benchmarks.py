@@ -7,11 +7,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from benchmarks import backlog, bodies, contestants, load_generator, machine, measurements, open_loop, table, wrk
+from benchmarks import (
+    backlog,
+    bodies,
+    contestants,
+    cost,
+    load_generator,
+    machine,
+    measurements,
+    open_loop,
+    processor_time,
+    redis_counts,
+    table,
+    wrk,
+)
 from benchmarks.deployment import REPOSITORY, Deployment, MeasurementFailed, TargetUrl
 from benchmarks.machine import Machine
 from benchmarks.measurements import Comparison, Results, Series
@@ -36,17 +50,46 @@ MACHINE = Machine(
 def test_the_table_judges_by_medians_and_marks_what_is_not_met() -> None:
     results = at_64(ours=[90.0, 110.0, 100.0], starlette=[99.0, 50.0, 120.0], rq=[9.0, 9.0, 10.0])
 
-    rows = list(table.lines({"acknowledge": results}))
+    rows = [line for line in table.lines({"acknowledge": results}) if line.startswith("| P")]
 
-    assert "100/s; 1.01 × Starlette no-op (0.83 to 2.20); not measured; **11.11 × naive RQ (10.00" in rows[2]  # noqa: RUF001
-    assert rows[2].endswith("| not met |")
-    assert rows[3].endswith("not measured | open |")
+    assert "100/s; 1.01 × Starlette no-op (0.83 to 2.20); not measured; **11.11 × naive RQ (10.00" in rows[0]  # noqa: RUF001
+    assert rows[0].endswith("| not met |")
+    assert rows[1].endswith("not measured | open |")
 
 
 def test_a_goal_whose_peer_is_absent_is_open_not_met() -> None:
     results = at_64(ours=[100.0], starlette=[50.0], rq=[5.0])
 
     assert next(line for line in table.lines({"acknowledge": results}) if line.startswith("| P1")).endswith("| open |")
+
+
+def test_costs_stand_before_rates_and_a_handler_s_cost_is_the_difference() -> None:
+    series = [
+        Series(name, [{cost.FILE: file, cost.REDIS_CPU: cpu}])
+        for name, file, cpu in (("1", 4.0, 40.0), ("4", 9.0, 99.0), ("12", 7.3, 128.0))
+    ]
+    results = at_64(ours=[100.0])
+    compared = Results(
+        table="cost",
+        measured_at=results.measured_at,
+        scale="full",
+        machine=MACHINE,
+        comparisons=[Comparison(cost.BY_HANDLERS, series)],
+    )
+
+    lines = list(table.lines({"cost": compared}))
+
+    assert "0.30 × the body; 8 µs | met |" in next(line for line in lines if line.startswith("| C4"))  # noqa: RUF001
+    assert lines.index("| | cost | goal | measured | |") < lines.index("| | rate or time | goal | measured | |")
+
+
+def test_the_processor_time_of_a_process_includes_its_descendants(deployment: Deployment) -> None:
+    script = "(i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; sleep 60) & wait"
+    process = deployment.start("a shell", ["sh", "-c", script])
+    process.wait_until(lambda: "done" in process.output, "its child's work")
+
+    assert processor_time.by_name(deployment)["a"] > processor_time.cpu_seconds(process.pid)
+    process.stop()
 
 
 @pytest.mark.parametrize("text", ["no marks", f"{table.BEGIN} {table.BEGIN} {table.END}", f"{table.END} {table.BEGIN}"])
@@ -204,6 +247,39 @@ def test_waiting_callbacks_are_committed_as_a_commit_would(deployment: Deploymen
     deployment.redis.flushall()
     backlog.fill(deployment.redis, 3, per_job=40, reports=5000)
     assert [len(data) < MAX_BYTES * 1.2 for data in waiting_data(deployment)] == [True, True, True]
+
+
+@pytest.fixture
+def undisturbed() -> Iterator[Any]:
+    """Return a client of a Redis that no process of ours uses."""
+    with Deployment() as opened:
+        yield opened.redis
+
+
+def test_what_redis_did_is_counted(undisturbed: Any) -> None:
+    redis = undisturbed
+    redis.set("key", "value")  # the first write is preceded by a SELECT
+    before = redis_counts.read(redis)
+    for number in range(20):
+        redis.set(f"key:{number}", "value")
+    redis.get("key:1")
+
+    counts = redis_counts.read(redis) - before
+
+    assert (counts.commands, counts.round_trips, counts.fsyncs, counts.keys) == (21, 22, 20, 20)
+    assert counts.file_bytes == sum(
+        len(f"*3\r\n$3\r\nSET\r\n${len(key)}\r\n{key}\r\n$5\r\nvalue\r\n")
+        for key in (f"key:{number}" for number in range(20))
+    )
+
+
+def test_the_longest_script_is_found(undisturbed: Any) -> None:
+    redis_counts.watch_scripts(undisturbed)
+    assert redis_counts.longest_script_ms(undisturbed) == 0
+
+    undisturbed.eval("local sum = 0 for i = 1, 1000000 do sum = sum + i end return sum", 0)
+
+    assert redis_counts.longest_script_ms(undisturbed) > 0.1
 
 
 def test_what_is_left_when_a_stage_ends() -> None:
