@@ -1,7 +1,8 @@
 """All Redis keys of this service: type, owner and lifetime of each. RQ's keys are RQ's.
 
     key                            type    owner     lifetime
-    cb:s:<digest>                  string  expand    CALLBACKS_DEDUPE_SECONDS: the mark of an event or request seen
+    cb:seen                        hash    expand    as long as the last of its sets: the generations of marks
+    cb:seen:<generation>:<number>  set     expand    1.6 * CALLBACKS_DEDUPE_SECONDS: marks of events and requests seen
     cb:coalesced:<job id>          list    workers   while the job runs: ids of the jobs that it coalesced, oldest first
     cb:events                      hash    workers   a field while jobs need it: events that several handlers want, as
                                                      portions of JSON by name; workers/runtime/portions.lua
@@ -30,7 +31,11 @@
     cb:actions:<id>:work           hash    admin     DAY_SECONDS: what is left to do of it; admin/bulk_action.py
     cb:actions:<id>:runner         string  admin     RUNNER_SECONDS after the last renewal by the process that runs it
 
-All names begin with `cb:`. The marks are by far the most numerous keys, so their prefix is the shortest.
+A mark is the 12 bytes of an event's id, or of the digest of a reply's request. Those that were made within half of
+CALLBACKS_DEDUPE_SECONDS are a generation, and end together, so a mark lives for one to one and a half times as long. A
+field of `cb:seen` is a generation: its name is its start (ms since 1970, Redis's clock), its value how many seconds its
+marks live, the number of its sets, and the handlers that were offered its events: `86400 1 chat refund`. `?` for the
+handlers means that they are not known. See workers/runtime/marks.lua.
 
 A job's hash (`rq:job:<id>`, RQ's) has ten fields of ours: `items`, how many records or events it has; `portions`, the
 names of those in cb:events that hold its events, until all are settled;
@@ -53,7 +58,7 @@ RecordOutcome: TypeAlias = Literal["received", "unique", "duplicate", "quarantin
 DeliveryOutcome: TypeAlias = Literal["queued", "delivered", "filtered", "dead", "dropped"]
 CountedKind: TypeAlias = Literal["report", "reply", "unknown"]
 
-SEEN_PREFIX: Final = "cb:s:"
+SEEN: Final = "cb:seen"
 COALESCED_PREFIX: Final = "cb:coalesced:"
 COUNTS: Final = "cb:counts"
 PORTIONS: Final = "cb:events"
@@ -91,12 +96,23 @@ RUNNER_SECONDS: Final = 15
 # workers/runtime/settlement.lua has the same number for the scripts.
 FAILURE_OVERHEAD_BYTES: Final = 768
 
+# 96 bits: that two of a thousand million marks are the same has a probability of 10⁻¹¹.
+_DIGEST_CHARACTERS: Final = 24
+
 RQ_QUEUES: Final = "rq:queues"
 
 
-def seen(digest: str) -> str:
-    """Name the mark of an event or a request that was seen."""
-    return SEEN_PREFIX + digest
+def seen_marks(digests: Iterable[str]) -> bytes:
+    """Return the marks of events or requests, one after the other. Raise ValueError if a digest has another size."""
+    texts = list(digests)
+    if any(len(text) != _DIGEST_CHARACTERS for text in texts):
+        raise ValueError(f"a mark is a digest of {_DIGEST_CHARACTERS} hexadecimal digits")
+    return bytes.fromhex("".join(texts))
+
+
+def seen_handlers(names: Iterable[str]) -> str:
+    """Return the handlers of a generation of marks."""
+    return " ".join(sorted(names))
 
 
 def coalesced(job_id: str) -> str:

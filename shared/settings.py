@@ -199,7 +199,7 @@ class Settings:
         "CALLBACKS_DEDUPE_SECONDS",
         "86400",
         _integer(1, 366 * 86400),
-        "seconds for which an event is remembered, to recognise repetitions",
+        "seconds for which an event is remembered at least (at most half as long again), to recognise repetitions",
     )
     handlers: tuple[str, ...] = _option(
         "CALLBACKS_HANDLERS", "log", _names, "installed handlers and dotted modules, separated by commas"

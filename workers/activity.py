@@ -65,10 +65,9 @@ class NewEvent(Struct, frozen=True, array_like=True, tag="new"):
 
 
 class RepeatedEvent(Struct, frozen=True, array_like=True, tag="repeat"):
-    """An event was received again, and is not delivered; `first_at` is when it was new, if that is known."""
+    """An event was received again, and is not delivered."""
 
     event: EventLabel
-    first_at: datetime | None
 
 
 class UnreadableRecords(Struct, frozen=True, array_like=True, tag="unreadable"):

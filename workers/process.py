@@ -94,9 +94,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
             is_stopping=lambda: worker.stopping,
             metrics=metrics,
             spans=None if tracer is None else ExpandSpans(tracer),
-            activity=ExpandActivity(
-                connection, [handler.name for handler in wanted], dedupe_seconds=loaded.dedupe_seconds
-            )
+            activity=ExpandActivity(connection, [handler.name for handler in wanted])
             if activity.is_watched()
             else None,
         )

@@ -26,7 +26,7 @@ MAX_LINES: Final = 200
 STEADY_LINES: Final = 10
 _WAIT: Final = timedelta(seconds=WAIT_SECONDS)
 _WINDOW: Final = timedelta(seconds=1)
-# Of 200 bytes each. The oldest are forgotten: a repeat of one is then timed by its mark in Redis.
+# Of 200 bytes each. The oldest are forgotten: of a repeat of one it is then not said when that came.
 _MAX_REMEMBERED: Final = 100_000
 _ARROW: Final = "→"
 
@@ -79,7 +79,7 @@ class ActivityLines:
             case NewEvent():
                 self._add_new(item, now)
             case RepeatedEvent():
-                first_at = self._received_at.get(item.event.id, item.first_at)
+                first_at = self._received_at.get(item.event.id)
                 words = activity_text.describe_repeat(item, first_at, now=now)
                 text = f"{self._describe(item.event, is_new=False)}, {words}"
                 self._emit(item.event.received_at, text, now, counted_as="repeat")

@@ -103,7 +103,7 @@ def backfill(
             if dry_run:
                 steps = _count_only(events)
             else:
-                backfill_run = Backfill(client, name, offers=offers, dedupe_seconds=loaded.dedupe_seconds)
+                backfill_run = Backfill(client, name, offers=offers)
                 steps = backfill_run.enqueue(events, before_each=_wait_for_room(client, name, max_waiting))
             total = _run_steps(steps, counter, number)
         except DatabaseUnavailable as exc:

@@ -33,7 +33,7 @@ REDIS_GROWTH_MIB = 3.0
 REDIS_LEFT_MIB = 1.0
 REST_SECONDS = 120.0
 # What stays beside these stays by design: counters, and what RQ knows of queues and workers.
-OF_CALLBACKS = (b"cb:s:", b"cb:coalesced:", b"cb:events", b"rq:job:")
+OF_CALLBACKS = (b"cb:seen", b"cb:coalesced:", b"cb:events", b"rq:job:")
 # 2.6 reports for each destination, two in a callback, and a reply for each twentieth, a twentieth of them sent again;
 # a tenth of all callbacks are sent twice: (2.6 / 2 + 1.05 / 20) * 1.1.
 CALLBACKS_A_DESTINATION = 1.49

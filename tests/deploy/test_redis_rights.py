@@ -112,7 +112,7 @@ def test_the_operators_page_reads_and_needs_each_of_its_rights(restricted_redis:
                 # For a moment it may still tell what it has just looked up.
                 ops.until(lambda: 503 in {get(f"{page}/audit")[0], get(f"{page}/readyz")[0]}, right)
     with redis.Redis.from_url(url(restricted_redis, "ops")) as reader:
-        for command in (("SET", "cb:s:seen", 1), ("DEL", "cb:s:seen"), ("LPOP", "rq:queue:expand"), ("FLUSHALL",)):
+        for command in (("SADD", "cb:seen:1:0", 1), ("DEL", "cb:seen:1:0"), ("LPOP", "rq:queue:expand"), ("FLUSHALL",)):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 reader.execute_command(*command)
 

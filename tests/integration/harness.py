@@ -18,7 +18,7 @@ import redis
 
 from shared import audit, connections, keys, queue_jobs, queues
 from shared.batches import Accepted, Quarantined
-from tests import commit_pipeline
+from tests import commit_pipeline, marks
 from workers import jobs
 from workers.activity import ActivityPublisher
 from workers.declaration import ATTRIBUTE, Handler
@@ -40,7 +40,7 @@ _KEPT_RQ_KEYS: Final = ("rq:queues", "rq:workers", "rq:worker:", "rq:scheduler")
 
 # What stays of the service's own: marks, counters, and what operators did.
 _KEPT_KEYS: Final = (
-    keys.SEEN_PREFIX,
+    keys.SEEN,
     keys.COUNTS,
     keys.METRICS,
     keys.RECENT_OUTCOMES,
@@ -104,11 +104,7 @@ class Harness:
             connection=connection,
             handlers=self.handlers,
             dedupe_seconds=self._dedupe_seconds,
-            activity=ExpandActivity(
-                connection, [one.name for one in self.handlers], dedupe_seconds=self._dedupe_seconds
-            )
-            if self.is_watched
-            else None,
+            activity=ExpandActivity(connection, [one.name for one in self.handlers]) if self.is_watched else None,
         )
         jobs.prepare(expander=expander)
         worker = self.worker(queues.EXPAND, connection=connection, name=name)
@@ -188,6 +184,14 @@ class Harness:
     def waiting_event_ids(self, function: Callable[..., Any]) -> list[str]:
         """Return the ids of the events that wait in the handler's queue."""
         return [event[1] for events in self.waiting_events(function) for event in events]
+
+    def marks(self) -> set[bytes]:
+        """Return the marks of events and requests seen."""
+        return marks.read(self.connection)
+
+    def forget_marks(self) -> None:
+        """Let all marks end, as after CALLBACKS_DEDUPE_SECONDS."""
+        marks.forget(self.connection)
 
     def quarantine(self) -> list[dict[str, str]]:
         return self._failures(keys.QUARANTINE, keys.quarantined)

@@ -157,30 +157,27 @@ def test_nothing_of_an_event_steers_the_terminal() -> None:
         assert line.isprintable()
 
 
-def repeat(*, minutes: int = 0, first_at: datetime | None = None) -> RepeatedEvent:
-    received_at = NOW + timedelta(minutes=minutes)
-    return RepeatedEvent(msgspec.structs.replace(REPORT, received_at=received_at), first_at)
+def repeat(*, after: timedelta = timedelta()) -> RepeatedEvent:
+    return RepeatedEvent(msgspec.structs.replace(REPORT, received_at=NOW + after))
+
+
+def test_a_repeat_is_said_as_a_repeat() -> None:
+    line = "13:57:12Z report 2333 UNDELIV VIBER, repeat of an earlier report: not delivered again"
+    assert Screen().after(repeat()) == [line]
 
 
 @pytest.mark.parametrize(
-    ("first_at", "words"),
+    ("after", "words"),
     [
-        (NOW - timedelta(minutes=1), "repeat of the report at 13:56:12Z: not delivered again"),
-        (NOW - timedelta(days=1), "repeat of the report at 2026-11-28 13:57:12Z: not delivered again"),
-        (None, "repeat of an earlier report: not delivered again"),
+        (timedelta(minutes=1), "13:58:12Z report 2333 UNDELIV VIBER, repeat of the report at 13:57:12Z"),
+        (timedelta(days=1), "2026-11-30 13:57:12Z report 2333 UNDELIV VIBER, repeat of the report at 13:57:12Z"),
     ],
 )
-def test_a_repeat_is_said_as_a_repeat(first_at: datetime | None, words: str) -> None:
-    assert Screen().after(repeat(first_at=first_at)) == [f"13:57:12Z report 2333 UNDELIV VIBER, {words}"]
-
-
-def test_the_time_of_the_first_one_is_the_one_that_was_shown() -> None:
+def test_the_time_of_the_first_one_is_the_one_that_was_shown(after: timedelta, words: str) -> None:
     screen = Screen()
     screen.after(NewEvent(REPORT, ("refund",)), call())
 
-    assert screen.after(repeat(minutes=1, first_at=NOW + timedelta(seconds=1))) == [
-        "13:58:12Z report 2333 UNDELIV VIBER, repeat of the report at 13:57:12Z: not delivered again"
-    ]
+    assert screen.after(repeat(after=after)) == [f"{words}: not delivered again"]
 
 
 def test_pauses_and_what_cannot_be_read_have_lines() -> None:

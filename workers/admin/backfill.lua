@@ -1,48 +1,53 @@
 -- Enqueue past events for one handler, in one step. Events that an earlier backfill enqueued, or that were offered to the
 -- handler when they arrived, are skipped.
 --
--- KEYS  1 counters   2 RQ's set of queues   3 the queue's list
+-- KEYS  1 counters   2 RQ's set of queues   3 the queue's list   4 the generations of marks (see marks.lua)
 -- ARGV  prefix of the sets of backfilled ids, their lifetime in seconds
---       prefix of the marks of events seen, their lifetime in ms, prefix of a dead letter
+--       the handler's name, prefix of a dead letter, the marks of the events, in one text
+--       '1' if events that were offered to the handler are left out
 --       periods in which all events were offered to the handler: from, to (ms)
 --       head and tail of a job's data, fields of a job's hash, end of its description, prefix of its key, max events per
 --       job, what the jobs' ids begin with
 --       for each event: counter, id, when it was received (ms), the event
 -- Returns {enqueued now, enqueued by an earlier backfill, offered when they arrived}
 local backfilled_prefix, backfilled_seconds = next_text(), next_number()
-local mark_prefix, mark_ms, dead_prefix = next_text(), next_number(), next_text()
+local handler, dead_prefix, marks = next_text(), next_text(), cut_marks(next_text())
+local leaves_out = next_text() == '1'
 local times = next_list()
 local delivery = {
   head = next_text(), tail = next_text(), fields = next_list(), about = next_text(), prefix = next_text(),
 }
 local max_events, step_id = next_number(), next_text()
-local now = now_ms()
 
 require_counters(KEYS[1])
 require_type('set', KEYS[2])
 require_type('list', KEYS[3])
+local seen = find_marks(read_generations(KEYS[4], now_ms()), marks)
 
--- An event was offered to handlers when it was marked as seen. If the mark has expired, that was about when the event was
--- received. The same is assumed if the mark says a time before that, or in the future: then the setting of how long marks
--- live has changed.
-local function was_fanned_out(id, received)
-  local left = redis.call('PTTL', mark_prefix .. id)
-  local at = left > 0 and now - (mark_ms - left) or received
-  if at < received or at > now then at = received end
-  for i = 1, #times, 2 do
-    if at >= tonumber(times[i]) and at < tonumber(times[i + 1]) then return true end
+-- A mark says to which handlers its event was offered. If it has ended, the event was offered about when it was received.
+local function was_offered(mark, received)
+  local generation = seen[mark]
+  if generation and generation.handlers ~= ANY_HANDLERS then
+    return (' ' .. generation.handlers .. ' '):find(' ' .. handler .. ' ', 1, true) ~= nil
   end
-  return redis.call('EXISTS', dead_prefix .. id) == 1
+  for i = 1, #times, 2 do
+    if received >= tonumber(times[i]) and received < tonumber(times[i + 1]) then return true end
+  end
+  return false
+end
+
+local function was_fanned_out(mark, id, received)
+  return leaves_out and was_offered(mark, received) or redis.call('EXISTS', dead_prefix .. id) == 1
 end
 
 local events, counts, touched = {}, {}, {}
 local already_enqueued, already_fanned_out = 0, 0
-for _ = 1, next_number() do
+for i = 1, next_number() do
   local counter, id, received, event = next_text(), next_text(), next_number(), next_text()
   local set = backfilled_prefix .. id:sub(1, 2)
   if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
     already_enqueued = already_enqueued + 1
-  elseif was_fanned_out(id, received) then
+  elseif was_fanned_out(marks[i], id, received) then
     already_fanned_out = already_fanned_out + 1
   else
     redis.call('SADD', set, id:sub(3))

@@ -2,7 +2,8 @@
 
 A set in Redis (`keys.backfilled`) holds the ids of the events enqueued so; it changes in one step with the queue and
 the counters. So a backfill that is interrupted, or run again, enqueues no event twice within keys.BACKFILLED_SECONDS.
-Events that the handler was offered when they arrived are known by its subscription times, and are left out.
+Events that the handler was offered when they arrived are left out: they are known by their marks, which say to which
+handlers an event was offered, and, when those have ended, by the handler's subscription times.
 """
 
 import math
@@ -37,15 +38,12 @@ class BackfillStep(Struct, frozen=True):
 class Backfill:
     """Enqueues events of the past for one handler, without those in `offers`; None: without exception."""
 
-    def __init__(
-        self, connection: redis.Redis, handler: str, *, offers: Subscriptions | None, dedupe_seconds: int
-    ) -> None:
+    def __init__(self, connection: redis.Redis, handler: str, *, offers: Subscriptions | None) -> None:
         self._handler = handler
         self._queue = queues.delivery_queue(handler)
         self._offers = offers
-        self._dedupe_seconds = dedupe_seconds
         self._script = connection.register_script(
-            scripts.load("types", "arguments", "clock", "enqueue", "admin/backfill")
+            scripts.load("types", "arguments", "clock", "enqueue", "marks", "admin/backfill")
         )
 
     def enqueue(
@@ -75,7 +73,9 @@ class Backfill:
         fields = queues.script_job_fields(self._queue)
         arguments: list[Any] = [
             *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
-            *(keys.SEEN_PREFIX, self._dedupe_seconds * 1000, keys.dead_letter(self._handler, "")),
+            *(self._handler, keys.dead_letter(self._handler, "")),
+            keys.seen_marks(event.id for event, _ in batch),
+            int(self._offers is not None),
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
             *(head, tail, 2 * len(fields), *_flatten(fields)),
             *(f" events for {self._handler}, of the past", keys.job(""), _EVENTS_PER_JOB, queues.new_step_id()),
@@ -84,7 +84,7 @@ class Backfill:
         for event, encoded in batch:
             received_ms = int(event.received_at.timestamp() * 1000)
             arguments += (keys.handler_counter(self._handler, event.kind, "queued"), event.id, received_ms, encoded)
-        reply = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue)], args=arguments)
+        reply = self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.rq_queue(self._queue), keys.SEEN], args=arguments)
         return BackfillStep(*map(int, reply))
 
 

@@ -2,13 +2,13 @@
 -- and empty queue. Its dead letters stay, and stay counted as queued for it and dead.
 --
 -- KEYS  1 counters   2 subscriptions   3 filters   4 metrics   5 its pause   6 RQ's set of queues   7 its queue's list
---       8 RQ's set of the workers of its queue   9 of the expand workers
---       10 … what holds its jobs: the queue's list, popped, started, scheduled and failed jobs
+--       8 RQ's set of the workers of its queue   9 of the expand workers   10 the generations of marks
+--       11 … what holds its jobs: the queue's list, popped, started, scheduled and failed jobs
 -- ARGV  the handler's name, separator of the parts of a metric's name
 -- Returns 'forgotten', or why not: 'workers', 'subscribed' or 'jobs'
 local name, separator = next_text(), next_text()
 require_counters(KEYS[1])
-require_type('hash', KEYS[2], KEYS[3], KEYS[4])
+require_type('hash', KEYS[2], KEYS[3], KEYS[4], KEYS[10])
 
 local function any_alive(workers)
   for _, worker in ipairs(redis.call('SMEMBERS', workers)) do
@@ -17,7 +17,7 @@ local function any_alive(workers)
   return false
 end
 
-for i = 10, #KEYS do
+for i = 11, #KEYS do
   if redis.call('EXISTS', KEYS[i]) == 1 then return 'jobs' end
 end
 if any_alive(KEYS[8]) then return 'workers' end
@@ -36,6 +36,16 @@ for _, kind in ipairs({'report', 'reply', 'unknown'}) do
   end
 end
 redis.call('HDEL', KEYS[2], name)
+
+-- A later handler with this name was offered nothing: `callbacks backfill` may give it all.
+local generations = redis.call('HGETALL', KEYS[10])
+for i = 1, #generations, 2 do
+  local words = {}
+  for word in generations[i + 1]:gmatch('%S+') do
+    if #words < 2 or word ~= name then words[#words + 1] = word end
+  end
+  redis.call('HSET', KEYS[10], generations[i], table.concat(words, ' '))
+end
 
 local filters = redis.call('HGETALL', KEYS[3])
 for i = 1, #filters, 2 do

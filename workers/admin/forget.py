@@ -34,6 +34,7 @@ def forget(connection: redis.Redis, handler: str) -> None:
         keys=[
             *(keys.COUNTS, keys.SUBSCRIPTIONS, keys.FILTERS, keys.METRICS, keys.paused(handler)),
             *(keys.RQ_QUEUES, keys.rq_queue(queue), keys.rq_workers(queue), keys.rq_workers(queues.EXPAND)),
+            keys.SEEN,
             *(keys.rq_queue(queue), keys.rq_intermediate(queue), keys.rq_started(queue)),
             *(keys.rq_scheduled(queue), keys.rq_failed(queue)),
         ],

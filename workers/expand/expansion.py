@@ -192,8 +192,6 @@ class Expander:
 
     def _fan_out(self, job_id: str, chunk: Chunk) -> None:
         offers, unreadable = chunk.offers, chunk.unreadable
-        if self._activity is not None:
-            self._activity.begin(offers)
         fanned_out = self._fan_out_step.fan_out(
             run_id=job_id,
             settlements=chunk.settlements(),
@@ -206,13 +204,13 @@ class Expander:
         log.debug(
             "action=fan_out new=%d duplicate=%d quarantined=%d job=%s",
             fanned_out.new,
-            fanned_out.duplicate,
+            len(fanned_out.duplicates),
             sum(failure.records for failure in unreadable),
             job_id,
         )
         self._warn_of_reused_req_uuids(fanned_out)
         if self._activity is not None:
-            self._activity.publish(offers, unreadable)
+            self._activity.publish(offers, unreadable, duplicates=fanned_out.duplicates)
         if self._spans is not None:
             self._spans.record_fan_out(fanned_out.groups, unreadable)
 

@@ -49,11 +49,12 @@ class FanOutGroup(Struct, frozen=True):
 class FanOutResult(Struct, frozen=True):
     """What one step made of events; `groups` is empty if its answer was lost and it was sent again.
 
+    `duplicates` are the positions of the events that are repeats, first to last.
     `reused` is how many of the new replies have a `req_uuid` that another reply had before.
     """
 
     new: int
-    duplicate: int
+    duplicates: tuple[int, ...]
     groups: tuple[FanOutGroup, ...]
     reused: int = 0
 
@@ -139,7 +140,10 @@ class FanOutStep:
         self._headroom = Headroom(partial(headroom.read_memory, connection))
         self._live = (live.channel(connection), live.MAX_EVENTS_PER_SECOND, live.MAX_BYTES_PER_SECOND)
         self._script = connection.register_script(
-            scripts.load("types", "arguments", "portions", "settlement", "enqueue", "expand/live", "expand/fan_out")
+            scripts.load(
+                *("types", "arguments", "clock", "portions", "settlement", "enqueue", "marks"),
+                *("expand/live", "expand/fan_out"),
+            )
         )
 
     def wait_for_room(self) -> bool:
@@ -163,26 +167,28 @@ class FanOutStep:
         Raise StaleRun if another run has settled any of these items, and redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)
-        arguments += (mark_seconds, keys.SEEN_PREFIX, *self._live)
+        names, (order, marks, groups) = list(handlers), _group_events(events)
+        arguments += (mark_seconds, keys.seen_handlers(names), marks, *self._live)
         arguments += (queues.new_step_id(), max_events, keys.job(""))
-        append_list(arguments, [_handler_arguments(name) for name in handlers])
-        groups = _group_events(events)
+        append_list(arguments, [_handler_arguments(name) for name in names])
         append_list(arguments, groups)
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
         arguments.append(keys.REUSED_REQ_UUIDS)
         is_current, *numbers = retry_while_unavailable(
-            lambda: self._script(keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE], args=arguments),
+            lambda: self._script(
+                keys=[keys.COUNTS, keys.RQ_QUEUES, keys.QUARANTINE, keys.LIVE, keys.SEEN], args=arguments
+            ),
             is_stopping=self._is_stopping,
         )
         if not is_current:
             raise StaleRun
-        new, duplicate, new_of_groups, reused = numbers
+        new, duplicates, new_of_groups, reused = numbers
         # Where `_group_events` puts them: the mask, and how many there are.
         results = tuple(
             FanOutGroup(str(group[1]), int(group[3]), number)
             for group, number in zip(groups, new_of_groups, strict=False)
         )
-        return FanOutResult(new, duplicate, results, reused)
+        return FanOutResult(new, tuple(sorted(order[position - 1] for position in duplicates)), results, reused)
 
 
 def _handler_arguments(handler: str) -> tuple[Argument, ...]:
@@ -192,9 +198,21 @@ def _handler_arguments(handler: str) -> tuple[Argument, ...]:
     return handler, keys.rq_queue(queue), head, tail, *flatten(queues.script_job_fields(queue))
 
 
-def _group_events(events: Sequence[FanOutEvent]) -> list[list[Argument]]:
-    """Group events that differ only in their marks and JSON: the fewer words, the less Redis has to parse."""
-    groups: dict[tuple[str, str, int], list[Argument]] = {}
-    for event in events:
-        groups.setdefault((event.kind, event.mask, len(event.marks)), []).extend((*event.marks, event.event))
-    return [[kind, mask, marks, len(words) // (marks + 1), *words] for (kind, mask, marks), words in groups.items()]
+def _group_events(events: Sequence[FanOutEvent]) -> tuple[list[int], bytes, list[list[Argument]]]:
+    """Group events that differ only in their marks and JSON: the fewer words, the less Redis has to parse.
+
+    Return the positions of the events in the order of the groups, their marks in one text, and the groups. Raise
+    ValueError if a mark is not a digest of the usual size.
+    """
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for position, event in enumerate(events):
+        groups.setdefault((event.kind, event.mask, len(event.marks)), []).append(position)
+    order = [position for positions in groups.values() for position in positions]
+    return (
+        order,
+        keys.seen_marks(mark for position in order for mark in events[position].marks),
+        [
+            [kind, mask, marks_of_each, len(positions), *(events[position].event for position in positions)]
+            for (kind, mask, marks_of_each), positions in groups.items()
+        ],
+    )

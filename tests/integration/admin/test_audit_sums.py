@@ -156,8 +156,7 @@ def test_a_second_dead_letter_of_an_event_replaces_the_first_which_counts_as_dro
     harness.accept(status(record("1", to="rejected")), status(record("2", to="rejected")))
     harness.expand()
     harness.deliver(taker)
-    for mark in harness.connection.scan_iter(f"{keys.SEEN_PREFIX}*"):
-        harness.connection.delete(mark)  # as after CALLBACKS_DEDUPE_SECONDS
+    harness.forget_marks()
 
     harness.accept(status(record("1", to="rejected")))
     harness.expand()

@@ -1,47 +1,104 @@
-"""A backfill knows which events a handler was offered, also if CALLBACKS_DEDUPE_SECONDS was changed meanwhile."""
+"""A backfill knows by an event's mark to which handlers it was offered, also if the lifetime of marks has changed."""
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
 
-from callbacks import samples
+from callbacks import ReportEvent, handler, samples
 from shared import keys
+from tests import marks
 from tests.integration.harness import open_harness
 from tests.redis_server import RedisServer
-from workers.admin.backfill import Backfill
+from workers.admin import forget
+from workers.admin.backfill import Backfill, BackfillStep
+from workers.expand.fan_out import FanOutStep
 from workers.expand.subscriptions import Subscriptions
+from workers.runtime.settlement import FanOutEvent
 
 HOUR = 3600
 DAY = 24 * HOUR
 
 
-@pytest.mark.parametrize(
-    ("marked_for", "now_is", "received_ago", "is_offered"),
-    [
-        pytest.param(DAY, DAY, 2 * HOUR, False, id="as it was, received before"),
-        pytest.param(DAY, DAY, HOUR / 2, True, id="as it was, received since"),
-        pytest.param(7 * DAY, DAY, 2 * DAY, False, id="lowered, received before"),
-        pytest.param(7 * DAY, DAY, HOUR / 2, True, id="lowered, received since"),
-        pytest.param(DAY, 7 * DAY, 2 * HOUR, False, id="raised, received before"),
-        pytest.param(DAY, 7 * DAY, HOUR / 2, True, id="raised, received since"),
-    ],
-)
-def test_a_handler_subscribed_an_hour_ago_misses_no_event_and_gets_none_twice(
-    quick_redis: RedisServer,
-    marked_for: float,
-    now_is: int,
-    received_ago: float,
-    is_offered: bool,
+@handler(ReportEvent)
+def new(event: ReportEvent) -> None:
+    """Take reports."""
+
+
+def mark(client: Any, event: ReportEvent, *handlers: str, seconds: int = DAY) -> None:
+    """Mark an event as seen, as workers with these handlers do."""
+    client.hset(keys.job("run"), "data", "")
+    FanOutStep(client).fan_out(
+        run_id="run",
+        settlements=[],
+        mark_seconds=seconds,
+        handlers=handlers,
+        max_events=100,
+        events=[FanOutEvent("report", (event.id,), "0" * len(handlers), b"")],
+        unreadable=[],
+    )
+
+
+def received(client: Any, *, hours_ago: float) -> ReportEvent:
+    now = datetime.fromtimestamp(client.time()[0], UTC)
+    return msgspec.structs.replace(samples.report(), received_at=now - timedelta(hours=hours_ago))
+
+
+def backfill(client: Any, event: ReportEvent) -> BackfillStep:
+    """Enqueue the event for a handler that was subscribed an hour ago."""
+    offered = Subscriptions((((client.time()[0] - HOUR) * 1000, math.inf),))
+    (step,) = Backfill(client, "new", offers=offered).enqueue([event])
+    return step
+
+
+@pytest.mark.parametrize(("handlers", "is_offered"), [(("new", "old"), True), (("newer", "old"), False), ((), False)])
+@pytest.mark.parametrize("hours_ago", [0.5, 2])
+def test_an_event_that_has_its_mark_was_offered_to_the_handlers_that_its_workers_had(
+    quick_redis: RedisServer, handlers: tuple[str, ...], is_offered: bool, hours_ago: float
 ) -> None:
     with open_harness(quick_redis.url) as harness:
-        now = harness.connection.time()[0]
-        received_at = datetime.fromtimestamp(now, UTC) - timedelta(seconds=received_ago)
-        event = msgspec.structs.replace(samples.report(), received_at=received_at)
-        harness.connection.set(keys.seen(event.id), 1, ex=int(marked_for - received_ago))
-        offered = Subscriptions((((now - HOUR) * 1000, math.inf),))
+        event = received(harness.connection, hours_ago=hours_ago)
+        mark(harness.connection, event, *handlers)
 
-        (step,) = Backfill(harness.connection, "new", offers=offered, dedupe_seconds=now_is).enqueue([event])
+        step = backfill(harness.connection, event)
 
         assert (step.enqueued, step.already_fanned_out) == ((0, 1) if is_offered else (1, 0))
+
+
+@pytest.mark.parametrize(("seconds", "then"), [(DAY, 7 * DAY), (7 * DAY, DAY)])
+def test_a_changed_lifetime_ends_no_earlier_mark_and_makes_none_live_longer(
+    quick_redis: RedisServer, seconds: int, then: int
+) -> None:
+    with open_harness(quick_redis.url) as harness:
+        received_before = received(harness.connection, hours_ago=2)
+        event, later = (msgspec.structs.replace(received_before, id=digit * 24) for digit in "12")
+        mark(harness.connection, event, "new", seconds=seconds)
+        mark(harness.connection, later, "new", seconds=then)
+        marks.age(harness.connection, int(1.5 * DAY * 1000) + 1000)
+
+        steps = [backfill(harness.connection, one) for one in (event, later)]
+
+        assert [step.already_fanned_out for step in steps] == [int(seconds > DAY), int(then > DAY)]
+
+
+@pytest.mark.parametrize(("hours_ago", "is_offered"), [(0.5, True), (2, False)])
+def test_without_its_mark_it_was_offered_if_the_handler_was_subscribed_when_it_was_received(
+    quick_redis: RedisServer, hours_ago: float, is_offered: bool
+) -> None:
+    with open_harness(quick_redis.url) as harness:
+        step = backfill(harness.connection, received(harness.connection, hours_ago=hours_ago))
+
+        assert (step.enqueued, step.already_fanned_out) == ((0, 1) if is_offered else (1, 0))
+
+
+def test_a_handler_that_was_forgotten_was_offered_nothing(quick_redis: RedisServer) -> None:
+    with open_harness(quick_redis.url) as harness:
+        event = received(harness.connection, hours_ago=2)
+        mark(harness.connection, event, "new", "old")
+        forget.forget(harness.connection, "new")
+
+        assert backfill(harness.connection, event).enqueued == 1
+        (generation,) = harness.connection.hvals(keys.SEEN)
+        assert generation == b"86400 1 old"

@@ -6,14 +6,14 @@ Redis drops the half command and keeps the beginning of the transaction (correct
 
 from pathlib import Path
 
-from shared import durability, keys
+from shared import durability
 from shared.durability import Finding
 from tests.redis_server import RedisServer, StartRedis, require_redis
 from tests.web_process import StartWeb, kept, report, until
 
 # As fan-out begins: marks of events that were seen, of which the deliveries were never written.
 HALF_A_TRANSACTION = (
-    b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$9\r\ncb:s:half\r\n$1\r\n1\r\n*3\r\n$5\r\nRPUSH\r\n$15\r\nrq:queue:exp"
+    b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$9\r\ncb:t:half\r\n$1\r\n1\r\n*3\r\n$5\r\nRPUSH\r\n$15\r\nrq:queue:exp"
 )
 
 
@@ -51,7 +51,7 @@ def test_what_is_accepted_after_a_crash_amid_a_transaction_outlives_the_next_cra
 
     assert [callback.body.encode() for callback in kept(server)] == [report(1), report(2), report(3)]
     with server.client() as client:
-        assert not client.exists(keys.seen("half")), "half a transaction was done"
+        assert not client.exists("cb:t:half"), "half a transaction was done"
 
 
 def test_what_was_spooled_meanwhile_outlives_the_next_crash(
@@ -70,7 +70,7 @@ def test_what_was_spooled_meanwhile_outlives_the_next_crash(
 
     assert [callback.body.encode() for callback in kept(server)] == [report(number) for number in range(5)]
     with server.client() as client:
-        assert not client.exists(keys.seen("half")), "half a transaction was done"
+        assert not client.exists("cb:t:half"), "half a transaction was done"
 
 
 def test_redis_alone_loses_it(start_redis: StartRedis) -> None:

@@ -10,6 +10,7 @@ import pytest
 from callbacks import ReplyEvent, ReportEvent, handler
 from shared import keys, queues
 from shared.batches import Accepted
+from tests import marks
 from tests.integration.harness import (
     RECEIVED_MS,
     Harness,
@@ -219,23 +220,23 @@ def test_one_step_in_redis_is_bounded_by_events_and_handlers_together(
         assert max(size for _, size in steps) <= expansion.MAX_CHUNK_BYTES + one_event
 
 
-def test_an_event_is_new_again_once_its_mark_has_expired(redis_server: RedisServer) -> None:
+def test_an_event_is_new_again_once_its_mark_has_ended(redis_server: RedisServer) -> None:
     with open_harness(redis_server.url, chat, everything, dedupe_seconds=100) as harness:
         harness.accept(status(record("1")), reply("m1", "q1"))
         harness.expand()
-        marks = list(harness.connection.scan_iter(f"{keys.SEEN_PREFIX}*"))
-        assert len(marks) == 3
-        assert all(0 < harness.connection.ttl(mark) <= 100 for mark in marks)
-        harness.connection.expire(marks[0], 50)
+        assert len(harness.marks()) == 3
+
+        marks.age(harness.connection, 149_000)
         harness.accept(status(record("1")), reply("m1", "q1"))
         harness.expand()
-        assert harness.connection.ttl(marks[0]) <= 50, "a duplicate does not prolong the memory"
+        assert harness.audit().unique == 2
 
-        harness.connection.delete(*marks)
+        marks.age(harness.connection, 2_000)  # a duplicate does not prolong the memory
         harness.accept(status(record("1")))
         harness.expand()
 
         assert harness.audit().unique == 3
+        assert len(harness.marks()) == 1
 
 
 def test_unreadable_records_are_quarantined_with_their_paths_and_the_others_become_events(

@@ -23,7 +23,7 @@ def append_lines(connection: redis.Redis) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key in sorted(client.scan_iter(count=1000)):
         name, kind = key.decode("latin-1"), client.type(key).decode()
-        if name.startswith(("rq:worker", "rq:clean", "rq:executions", "cb:s:")):
+        if name.startswith(("rq:worker", "rq:clean", "rq:executions", "cb:seen")):
             continue
         if kind == "hash":
             kept[name] = {_text(field): _text(value) for field, value in client.hgetall(key).items()}

@@ -26,7 +26,7 @@ def harness(quick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def marks(harness: Harness) -> int:
-    return sum(1 for _ in harness.connection.scan_iter(f"{keys.SEEN_PREFIX}*"))
+    return len(harness.marks())
 
 
 def spoil(harness: Harness, key: str) -> None:
@@ -54,6 +54,7 @@ def promote(harness: Harness) -> None:
         keys.RQ_QUEUES,
         keys.QUARANTINE,
         keys.failures_bytes(keys.QUARANTINE),
+        keys.SEEN,
     ],
 )
 def test_a_fan_out_that_cannot_be_done_whole_marks_nothing_and_sets_nothing_aside(harness: Harness, key: str) -> None:

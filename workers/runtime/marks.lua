@@ -1,0 +1,136 @@
+-- Fragment for the scripts that read or write the marks of events seen. Behind types.lua.
+--
+-- A mark is the 12 bytes of a digest, in a set. The sets of one generation hold the marks that workers with the same
+-- setting and the same handlers made within half a lifetime. It ends as a whole, one and a half lifetimes after its
+-- start: so a mark lives for one lifetime at least. `generations`: what shared/keys.py says of `cb:seen`.
+local MARK_BYTES = 12
+-- Redis needs 58 bytes for each member of a set that has almost a power of two of them, and up to 66 otherwise. One of
+-- this size is freed in 2 ms. A step sends two or three commands for each set: a small installation has 1, a larger one
+-- 10, and one with more than 320,000 marks in half a lifetime 50: each command costs about 1 µs.
+local MARKS_PER_SET, SETS_GROWTH, MAX_SETS = 32000, 10, 50
+-- `unpack` takes some 7,900 values.
+local MAX_MEMBERS = 4000
+-- Beyond that, workers with other handlers share a generation, of which nobody knows to whom its events were offered.
+local MAX_GENERATIONS, ANY_HANDLERS = 32, '?'
+
+-- Return the living generations, oldest first, and those that have ended.
+local function read_generations(key, now)
+  require_type('hash', key)
+  local fields, living, ended = redis.call('HGETALL', key), {}, {}
+  for i = 1, #fields, 2 do
+    local name, seconds, sets, handlers = fields[i], fields[i + 1]:match('^(%d+) (%d+) ?(.*)$')
+    local start = tonumber(name)
+    if not (start and seconds) then error('ERR ' .. key .. ' holds a value that is no generation: delete it', 0) end
+    local generation = {
+      name = name, start = start, ms = seconds * 1000, sets = tonumber(sets), handlers = handlers,
+      prefix = key .. ':' .. name .. ':',
+    }
+    local list = now < start + generation.ms * 1.5 and living or ended
+    list[#list + 1] = generation
+  end
+  table.sort(living, function(a, b) return a.start < b.start end)
+  return living, ended
+end
+
+-- Return the marks that one argument holds.
+local function cut_marks(text)
+  local marks = {}
+  for first = 1, #text, MARK_BYTES do marks[#marks + 1] = text:sub(first, first + MARK_BYTES - 1) end
+  return marks
+end
+
+-- Call `act(key, marks, first, last)` for each set of a generation that these marks belong to.
+local function for_each_set(generation, marks, act)
+  local by_set = {}
+  if generation.sets == 1 then
+    by_set[0] = marks
+  else
+    for _, mark in ipairs(marks) do
+      local high, low = mark:byte(1, 2)
+      local number = (high * 256 + low) % generation.sets
+      local members = by_set[number]
+      if members then members[#members + 1] = mark else by_set[number] = {mark} end
+    end
+  end
+  for number, members in pairs(by_set) do
+    for first = 1, #members, MAX_MEMBERS do
+      act(generation.prefix .. number, members, first, math.min(first + MAX_MEMBERS - 1, #members))
+    end
+  end
+end
+
+-- Return the generation of each mark that is in one, by mark.
+local function find_marks(generations, marks)
+  local found = {}
+  for _, generation in ipairs(generations) do
+    for_each_set(generation, marks, function(key, members, first, last)
+      local reply = redis.call('SMISMEMBER', key, unpack(members, first, last))
+      for i = 1, #reply do
+        if reply[i] == 1 then found[members[first + i - 1]] = generation end
+      end
+    end)
+  end
+  return found
+end
+
+-- Return the generation for new marks: the newest of this lifetime and these handlers, or one that `add_marks` begins
+-- because there is none, or it is half a lifetime old, or `added` marks more are too many for its sets.
+local function current_generation(generations, key, seconds, handlers, now, added)
+  if #generations >= MAX_GENERATIONS then handlers = ANY_HANDLERS end
+  local newest, own = generations[#generations]
+  for _, generation in ipairs(generations) do
+    if generation.ms == seconds * 1000 and generation.handlers == handlers then own = generation end
+  end
+  local latest = own or newest
+  local marks = added + (latest and redis.call('SCARD', latest.prefix .. 0) * latest.sets or 0)
+  if own and now < own.start + own.ms / 2 and (marks <= MARKS_PER_SET * own.sets or own.sets == MAX_SETS) then
+    return own
+  end
+  local sets = 1
+  while sets < MAX_SETS and marks > MARKS_PER_SET * sets do sets = math.min(sets * SETS_GROWTH, MAX_SETS) end
+  local start = newest and math.max(now, newest.start + 1) or now
+  local name = string.format('%.0f', start)
+  local generation = {
+    name = name, start = start, ms = seconds * 1000, sets = sets, handlers = handlers, is_new = true,
+    prefix = key .. ':' .. name .. ':',
+  }
+  for number = 0, sets - 1 do require_type('set', generation.prefix .. number) end
+  return generation
+end
+
+-- Return when Redis deletes the sets of a generation (ms). That is for the case that nothing calls `drop_generations`,
+-- and later, as Redis stops while it frees a large key.
+local function expiry(generation)
+  return generation.start + generation.ms * 1.6
+end
+
+-- Add marks that `find_marks` did not find. A set has an empty member from the start, so that it has its expiry at once.
+local function add_marks(key, generations, generation, marks)
+  if generation.is_new then
+    local last = expiry(generation)
+    for _, other in ipairs(generations) do last = math.max(last, expiry(other)) end
+    redis.call('HSET', key, generation.name, string.format(
+      '%.0f %d %s', generation.ms / 1000, generation.sets, generation.handlers
+    ))
+    redis.call('PEXPIREAT', key, string.format('%.0f', last))
+    local expires = string.format('%.0f', expiry(generation))
+    for number = 0, generation.sets - 1 do
+      redis.call('SADD', generation.prefix .. number, '')
+      redis.call('PEXPIREAT', generation.prefix .. number, expires)
+    end
+  end
+  for_each_set(generation, marks, function(name, members, first, last)
+    redis.call('SADD', name, unpack(members, first, last))
+  end)
+end
+
+-- Redis frees what is unlinked in a thread of its own.
+local function drop_generations(key, ended)
+  for _, generation in ipairs(ended) do
+    local sets = {}
+    for number = 0, generation.sets - 1 do sets[#sets + 1] = generation.prefix .. number end
+    redis.call('UNLINK', unpack(sets))
+    redis.call('HDEL', key, generation.name)
+  end
+end
+
