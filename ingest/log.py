@@ -1,6 +1,8 @@
 """The web process's log: which actions there are, how often each is written, and how tokens stay out of it.
 
     action=started                 the process serves; level= what a 200 rests on
+    action=web_process_restarted   one of several web processes ended with exit_code=, or was killed as it had not
+                                   answered for minutes; another takes its place
     action=stopped                 everything in flight was answered
     action=durability              state= held or lost: what a 200 rests on has changed; failing= each failing check
     action=durability_memory       CALLBACKS_DURABILITY=memory: a 200 does not survive a crash of Redis

@@ -104,7 +104,10 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "message_event more_body on_response response_complete response_started scope waiting_for_100_continue",
             "uvicorn.protocols.http.flow_control:FlowControl": "write_paused",
             "uvicorn.server:ServerState": "default_headers",
-            "uvicorn.supervisors:Multiprocess": "sockets terminate_all",
+            "uvicorn.config": "STARTUP_FAILURE",
+            "uvicorn.supervisors:Multiprocess": "config keep_subprocess_alive processes should_exit sockets "
+            "terminate_all",
+            "uvicorn.supervisors.multiprocess:Process": "exitcode join kill pid ping(timeout) process start",
             "uvicorn:Server": "shutdown(sockets)",
         },
     ),

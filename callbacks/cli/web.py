@@ -10,10 +10,10 @@ from typing import Final
 import click
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import Multiprocess
 
 from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
+from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
@@ -59,20 +59,10 @@ def web(host: str | None, port: int | None) -> None:
     )
     click.echo(f"listening on {ports.format_url(listening)}")
     if config.web_concurrency > 1:
-        _Processes(server, sockets=[listening]).run()
+        WebProcesses(server, sockets=[listening]).run()
         return
     termination.exit_zero_on_signal()
     uvicorn.Server(server).run(sockets=[listening])
-
-
-class _Processes(Multiprocess):
-    """uvicorn's supervisor, except that it closes the port before its processes drain: clients shall not wait there."""
-
-    def terminate_all(self) -> None:
-        """Stop listening in this process too, then ask every process to end."""
-        for listening in self.sockets:
-            listening.close()
-        super().terminate_all()
 
 
 def app() -> Starlette:
