@@ -28,6 +28,10 @@ _WAITAOF_PROBE: Final = ("WAITAOF", 0, 0, 0)
 # RQ needs BLMOVE, which came with 6.2, to pop jobs safely: without it a crash between pop and start loses the job.
 MIN_VERSION: Final = (6, 2)
 
+# The first Valkey, and the first and the last Redis, whose WAITAOF does not wait: see `_can_wait`.
+_VALKEY_ACKNOWLEDGES_EARLY: Final = (8,)
+_REDIS_ACKNOWLEDGES_EARLY: Final = ((7, 4, 0), (7, 4, 2))
+
 _ROLE: Final = "role"
 _REWRITTEN: Final = "aof_rewritten"
 _NOT_SINCE_START: Final = "not since Redis started, so a crash may have left half a transaction at its end"
@@ -95,7 +99,7 @@ def evaluate(level: Durability, replies: Sequence[Any], *, can_rewrite: bool = F
     refused = [reply for reply in sections if isinstance(reply, Exception)]
     if refused and level != "managed":
         return (unreachable(f"INFO was refused: {type(refused[0]).__name__}"),)
-    info = {key: value for reply in sections if not isinstance(reply, Exception) for key, value in reply.items()}
+    info = _info(replies)
     return evaluate_config(level, _config(replies), info, can_wait=_can_wait(replies), can_rewrite=can_rewrite)
 
 
@@ -121,8 +125,28 @@ def _config(replies: Sequence[Any]) -> dict[str, str] | None:
     return {key: value for reply in configured for key, value in reply.items()}
 
 
+def _info(replies: Sequence[Any]) -> dict[str, Any]:
+    sections = replies[len(CONFIG_PARAMETERS) : -1]
+    return {key: value for reply in sections if not isinstance(reply, Exception) for key, value in reply.items()}
+
+
 def _can_wait(replies: Sequence[Any]) -> bool:
-    return not isinstance(replies[-1], Exception)
+    """Return whether the server has WAITAOF, and one that waits.
+
+    With everysec some acknowledge what was written less than a second after the last fsync, before the next one: Redis
+    7.4.0 to 7.4.2 (redis/redis pull request 13793), and Valkey since 8.0 (9.1.2 answered six commits within 0.1 s each
+    and synced none of them).
+    """
+    if isinstance(replies[-1], Exception):
+        return False
+    info = _info(replies)
+    if "valkey_version" in info:
+        return _numbers(info["valkey_version"]) < _VALKEY_ACKNOWLEDGES_EARLY
+    return not _REDIS_ACKNOWLEDGES_EARLY[0] <= _numbers(info.get("redis_version", "")) <= _REDIS_ACKNOWLEDGES_EARLY[1]
+
+
+def _numbers(version: object) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(version).split(".")[:3] if part.isdecimal())
 
 
 def is_replica(findings: Sequence[Finding]) -> bool:

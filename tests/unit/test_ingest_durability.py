@@ -190,6 +190,30 @@ def test_replies_are_read_in_the_order_of_the_commands() -> None:
         assert read_barrier("replica", [*replies[:-1], refusal]) == Barrier(replicas=1)
 
 
+@pytest.mark.parametrize(
+    ("server", "waits"),
+    [
+        ({"redis_version": "7.2.0"}, True),
+        ({"redis_version": "7.4.0"}, False),
+        ({"redis_version": "7.4.2"}, False),
+        ({"redis_version": "7.4.3"}, True),
+        ({"redis_version": "8.2.3"}, True),
+        ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "7.2.11"}, True),
+        ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.0.0"}, False),
+        ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "9.1.2"}, False),
+    ],
+)
+@pytest.mark.parametrize("level", ["fsync", "replica"])
+def test_a_waitaof_that_acknowledges_before_the_fsync_is_not_relied_on(
+    server: dict[str, str], waits: bool, level: Durability
+) -> None:
+    config: list[Any] = [{name: (CONFIG | {"appendfsync": "everysec"}).get(name, "0")} for name in CONFIG_PARAMETERS]
+    replies = [*config, *[INFO | server] * len(INFO_SECTIONS), [1, 1]]
+
+    assert failing(evaluate(level, replies)) == (set() if waits else {"appendfsync"})
+    assert read_barrier(level, replies).synced is waits
+
+
 def test_a_forbidden_config_differs_from_a_forbidden_info() -> None:
     refused = redis.ResponseError("NOPERM")
     configured: list[Any] = [refused] * len(CONFIG_PARAMETERS)
