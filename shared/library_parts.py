@@ -74,7 +74,9 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "rq:SimpleWorker": "_finalize_success(job, queue, execution, return_value) "
             "_finalize_failure(job, queue, execution, exc_info) _stop_requested connection death_penalty_class "
             "dequeue_job_and_maintain_ttl(timeout, max_idle_time) dequeue_timeout execute_job(job, queue) executions "
-            "executions_key get_redis_server_version heartbeat(timeout, pipeline) job_class name "
+            "executions_key get_redis_server_version heartbeat(timeout, pipeline) "
+            "increment_successful_job_count(pipeline) increment_total_working_time(job_execution_time, pipeline) "
+            "job_class name "
             "perform_job(job, queue, execution) prepare_job_execution queue_class queues request_stop(signum, frame) "
             "serializer set_state(state, pipeline) should_run_maintenance_tasks subscribe teardown work",
             "rq.job:Job": "create id key key_for prepare_for_execution(worker_name, pipeline) redis_server_version "
@@ -90,7 +92,7 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "rq.registry:StartedJobRegistry": "key_template",
             "rq.timeouts:BaseDeathPenalty": "cancel_death_penalty setup_death_penalty",
             "rq.worker_registration": "REDIS_WORKER_KEYS WORKERS_BY_QUEUE_KEY clean_worker_registry",
-            "rq.utils": "as_text utcparse",
+            "rq.utils": "as_text now utcparse",
         },
     ),
     "uvicorn": Library(

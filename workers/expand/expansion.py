@@ -38,7 +38,7 @@ MAX_CHUNK_WRITES: Final = 1000
 _MIN_CHUNK_EVENTS: Final = 25
 # An event is stored once for all handlers. Far below Redis's limit for one argument (512 MB) and for a client's buffer.
 MAX_CHUNK_BYTES: Final = 4 << 20
-# Limits of one run. RQ spends about 7 ms on a job whatever it holds; this is at most a second's work.
+# Limits of one run. A job costs some 4 ms whatever it holds; this is at most a second's work.
 MAX_ITEMS: Final = 10_000
 MAX_BYTES: Final = 8 << 20
 # Small enough for several processes to share one handler's work, large enough to spread RQ's cost per job.

@@ -40,6 +40,7 @@ class JobTransitions:
         self._start = connection.register_script(
             scripts.load("allow_oom", "run_commands", "requeue_coalesced", "start")
         )
+        self._end = connection.register_script(scripts.load("allow_oom", "types", "run_commands", "end"))
         self._requeue = connection.register_script(scripts.load(*fragments, "requeue"))
         self._replace = connection.register_script(
             scripts.load(*fragments, "arguments", "portions", "settlement", "enqueue", "replace")
@@ -51,16 +52,21 @@ class JobTransitions:
 
     def start(self, job_id: str, commands: Iterable[Sequence[Any]]) -> bool:
         """Start a popped job by `commands` of RQ; return False if it is no longer popped and so must not run."""
-        arguments: list[Any] = [job_id]
-        for command in commands:
-            arguments += (len(command), *command)
         key_names = [
             keys.rq_intermediate(self._queue),
             keys.job(job_id),
             keys.rq_queue(self._queue),
             keys.coalesced(job_id),
         ]
-        return bool(self._start(keys=key_names, args=arguments))
+        return bool(self._start(keys=key_names, args=[job_id, *_with_lengths(commands)]))
+
+    def end(self, execution: Execution, commands: Iterable[Sequence[Any]]) -> bool:
+        """End a run whose job is done, delete the job, and send `commands` of RQ about its worker.
+
+        Return False, and change nothing, if jobs that the run coalesced are not settled.
+        """
+        arguments = [execution.job_id, execution.id, *_with_lengths(commands)]
+        return bool(self._end(keys=self._run_keys(execution), args=arguments))
 
     def list_executions(self, worker: str) -> list[Execution]:
         """Return the runs that Redis says a worker has. What is not the name of a run is logged and skipped."""
@@ -159,10 +165,6 @@ class JobTransitions:
             WORKER_EXECUTIONS_KEY_TEMPLATE.format(execution.worker_name),
         ]
 
-    def has_coalesced(self, job_id: str) -> bool:
-        """Return whether a run of this job coalesced jobs that are not settled."""
-        return bool(self._connection.exists(keys.coalesced(job_id)))
-
     def renew(self, execution: Execution, *, lease_seconds: int, runs_seconds: int, stopping: bool = False) -> bool:
         """Extend a run's lease to `lease_seconds` from now; return False if it has ended.
 
@@ -205,3 +207,8 @@ class JobTransitions:
                 args=[job_id],
             )
         )
+
+
+def _with_lengths(commands: Iterable[Sequence[Any]]) -> list[Any]:
+    """Return the words of commands as `run_commands.lua` expects them."""
+    return [word for command in commands for word in (len(command), *command)]

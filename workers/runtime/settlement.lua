@@ -34,7 +34,7 @@ local function settle()
   for _, s in ipairs(settlements) do
     if s.coalesced == '' then
       redis.call('HSET', s.job, 'progress', s.to)
-      -- RQ deletes the hash after the run, and knows of no portions.
+      -- end.lua deletes the hash after the run, and knows of no portions.
       if redis.call('HGET', s.job, 'items') == s.to then release_portions(s.job) end
     else
       release_portions(s.job)

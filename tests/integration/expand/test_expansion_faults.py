@@ -55,7 +55,7 @@ def test_a_fault_at_any_exchange_with_redis_loses_nothing_and_doubles_nothing(ha
     accept_all_kinds(harness)
     fault_points = stage_run.fault_points()
     assert_all_is_expanded_once(harness)
-    assert len(fault_points) > 10
+    assert len(fault_points) > 7, "to pop, start, claim, fan out and end, at the least"
 
     # One of the three also covers the exchanges before the first job is popped, which all workers have.
     points = range(1, fault_points[-1] + 1) if fault == "killed" else fault_points
