@@ -24,7 +24,7 @@ _PAUSE_KEPT_MS: Final = keys.PAUSE_KEPT_SECONDS * 1000
 class ClaimedJob(Struct, frozen=True):
     """A job of a run: its id, what of it was settled before (see `shared.progress`), its arguments.
 
-    `coalesced`: it was claimed with the running job. It is deleted when it is settled, the running job at the run's end.
+    `coalesced`: it was claimed with the running job. It is deleted once settled, the running job at the run's end.
     `size_bytes` is the size of its data, 0 for the running job. `items` is how many it was enqueued with, 0 if
     unknown. `deaths`: how many workers died with it since it last made progress. `finished`: the positions of the items
     that handlers finished in those workers. `is_probe`: the handler's pause is over if one event, which this run
