@@ -25,11 +25,11 @@ ALONE_FSYNCS: Final = 26
 ALONE_FILE_BODIES: Final = 21.1
 
 # A callback of 400 that were committed forty at a time, as load leaves them.
-COMMANDS: Final = 4.75
+COMMANDS: Final = 1.85
 ROUND_TRIPS: Final = 0.4
 FSYNCS: Final = 0.2
-FILE_BODIES: Final = 4.0
-KEYS_LEFT: Final = 3.1
+FILE_BODIES: Final = 3.65
+KEYS_LEFT: Final = 0.01
 
 # What each further handler adds to one of these.
 HANDLER_COMMANDS: Final = 1.5
@@ -38,7 +38,7 @@ HANDLER_FILE_BODIES: Final = 0.15
 # Bytes of memory: of a callback that waits to be expanded, of an event that waits for a handler, of a remembered event.
 WAITING_CALLBACK_BYTES: Final = 900
 WAITING_EVENT_BYTES: Final = 460
-REMEMBERED_EVENT_BYTES: Final = 120
+REMEMBERED_EVENT_BYTES: Final = 65
 
 CALLBACKS: Final = 400
 PER_JOB: Final = 40
