@@ -6,10 +6,12 @@ of these: workers, quarantine and replay know documented callbacks only. Other s
     [callback, callback]       also replies, and both kinds together
     [record, record]           without the object around it; also one record alone
     "{\"data\": …}"              a string that holds JSON as text, also as an element of a list
+    {"0": callback, "2": …}    a list with gaps as PHP writes it: an object whose keys are all numbers
     callback ⏎ callback        a callback on each line
     callback NUL               and blanks or marks of UTF-8 around it
 
-in each other up to MAX_LEVELS. `data` that is one record or a string is no other shape: `shared.wire` reads it.
+in each other up to MAX_LEVELS. `data` that is one record, a string or a list with gaps is no other shape: `shared.wire`
+reads it.
 """
 
 from collections.abc import Sequence
@@ -61,7 +63,8 @@ def split(body: bytes, kind: wire.Kind | None, error: NotJson | UnexpectedShape)
     its callbacks can be read.
     """
     plain = json_reader.trim(body)
-    if plain.startswith(b"{") and len(plain) > wire.SMALL_BODY_BYTES and isinstance(error, UnexpectedShape):
+    is_object = plain.startswith(b"{") and not json_reader.begins_numbered(plain)
+    if is_object and len(plain) > wire.SMALL_BODY_BYTES and isinstance(error, UnexpectedShape):
         return []  # too large for one record alone
     json_reader.decode_text(plain)
     yield
@@ -134,7 +137,7 @@ def _flatten(documents: Sequence[bytes]) -> Stepwise[list[bytes]]:
         if number % _ELEMENTS_PER_STEP == 0:
             yield
         part, level = left.pop()
-        if level < MAX_LEVELS and part.startswith(b"["):
+        if level < MAX_LEVELS and (part.startswith(b"[") or json_reader.begins_numbered(part)):
             elements = yield from wire.split_array(part, "$")
             if level == 0:
                 yield

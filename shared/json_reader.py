@@ -34,6 +34,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 # A token takes about 0.2 µs.
 _TOKENS_PER_STEP: Final = 20_000
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],]', re.DOTALL)
+_NUMBERED: Final = re.compile(rb'\{[ \t\r\n]*"[0-9]+"')
 _DEPTH_CHANGES: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 # What stands before the next escaped surrogate: other bytes and other escapes. Possessive, as otherwise 4 MiB of
 # backslashes would take seconds, and 250 MiB for the matches.
@@ -143,6 +144,24 @@ def decode(decoder: Callable[[Any], T], part: bytes | msgspec.Raw, at: str) -> T
 def read_members(part: bytes | msgspec.Raw, at: str) -> dict[str, msgspec.Raw]:
     """Return the values of an object by their keys, undecoded. Raises as `decode` does."""
     return decode(_decode_object, part, at)
+
+
+def begins_numbered(part: bytes) -> bool:
+    """Return whether `part` is an object whose first key is a number."""
+    return _NUMBERED.match(part) is not None
+
+
+def read_numbered(part: bytes, at: str) -> Stepwise[list[msgspec.Raw] | None]:
+    """Return the values of an object whose keys are all numbers, undecoded; None of any other. Raises as `decode` does.
+
+    With a key that is repeated it is no list either: its values would be fewer.
+    """
+    members = read_members(part, at)
+    yield
+    if not all(key.isascii() and key.isdecimal() for key in members):
+        return None
+    is_repeated = yield from has_more_elements(part, len(members))
+    return None if is_repeated else list(members.values())
 
 
 def convert(values: dict[str, Any], struct: type[S], at: str) -> S:

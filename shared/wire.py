@@ -135,18 +135,23 @@ def read(body: bytes, kind: Kind | None) -> Callback:
 
 
 def split_array(array: bytes, at: str) -> Stepwise[list[msgspec.Raw]]:
-    """Split the array at the path `at` into its records, undecoded; an object is one record alone.
+    """Split the array at the path `at` into its records, undecoded.
 
+    An object whose keys are all numbers is a list with gaps, as PHP writes it; any other object is one record alone.
     Raises UnexpectedShape, also if there are more elements than can be records. Each takes 80 bytes and 70 ns; 16 MiB
     of "{}," would be 6 million.
     """
-    if array.startswith(b"{"):
+    is_numbered = json_reader.begins_numbered(array)
+    if array.startswith(b"{") and not is_numbered:
         return [msgspec.Raw(array)]
-    if len(array) > _MAX_UNCOUNTED_BYTES and array.startswith(b"[") and array.count(b",") > len(array) // 16:
+    is_list = is_numbered or array.startswith(b"[")
+    if len(array) > _MAX_UNCOUNTED_BYTES and is_list and array.count(b",") > len(array) // 16:
         has_too_many = yield from json_reader.has_more_elements(array, len(array) // MIN_RECORD_BYTES + MAX_FAULTS)
         if has_too_many:
             raise UnexpectedShape(f"more than {MAX_FAULTS} records cannot be read: {at}")
         yield
+    if is_numbered:
+        return (yield from json_reader.read_numbered(array, at)) or [msgspec.Raw(array)]
     return json_reader.decode(_decode_parts, array, at)
 
 

@@ -55,6 +55,10 @@ SHAPES: Final[dict[str, tuple[CallbackKind | None, Callable[[Members], Any]]]] =
     "shapes/list-of-callbacks": (None, _split),
     "shapes/list-of-records": ("status", lambda body: body["data"]),
     "shapes/record-alone": ("status", lambda body: body["data"][0] if _is_alone(body) else None),
+    "shapes/data-by-number": (
+        "status",
+        lambda body: _with_data(body, {str(2 * at): record for at, record in enumerate(body["data"])}),
+    ),
     "shapes/json-in-a-string": (None, _text),
     "shapes/data-in-a-string": ("status", lambda body: _with_data(body, _text(body["data"]))),
     "shapes/record-in-a-string": ("status", lambda body: _with_data(body, [_text(record) for record in body["data"]])),

@@ -72,6 +72,11 @@ SHAPES: Final[dict[str, tuple[Any, str]]] = {
     "data has texts": ({"data": [text(record(1)), record(2), text(text(record(3)))]}, "123"),
     "a text whose data is a text": (text({"data": text([record(1)])}), "1"),
     "callbacks whose data are texts": ([{"data": text([record(1)])}, {"data": [text(record(2))]}], "12"),
+    "data has gaps": ({**status(1), "data": {"0": record(1), "2": record(2), "10": text(record(3))}}, "123"),
+    "data with gaps is a text": ({"data": text({"1": record(1), "3": record(2)})}, "12"),
+    "callbacks with gaps": ({"1": status(1, 2), "5": reply(3)}, "123"),
+    "records with gaps": ({"1": record(1), "5": record(2)}, "12"),
+    "a list with gaps in a list": ([{"1": record(1)}, status(2)], "12"),
     "lines": (lines(status(1), reply(2), record(3)), "123"),
     "lines of Windows": (lines(status(1), status(2), end="\r\n") + b"\r\n\r\n", "12"),
     "NUL": (encoded(status(1)) + b"\0", "1"),
@@ -127,6 +132,8 @@ def test_what_cannot_be_read_costs_itself_alone() -> None:
         b'{"data":""}', b'{"data":"[]"}', b'{"data":"nonsense"}', b'{"data":"{\\"message_id\\":1"}',
         encoded([{"message_id": "1"}, {"data": []}]), encoded(text(text(text(text(status(1)))))),
         b"[" * 400 + encoded(record(1)) + b"]" * 400,
+        encoded({"1": record(1), "x": record(2)}), encoded({"data": {"1": record(1), "data": []}}),
+        b'{"data":{"1":%b,"1":%b}}' % (encoded(record(1)), encoded(record(2))),
     ],
 )  # fmt: skip
 def test_what_holds_no_event_is_quarantined_as_received(body: bytes) -> None:
