@@ -1,7 +1,7 @@
 """What happened to a message, for handlers: its reports on every channel, from the tables of the handler `sql`.
 
-A failure is said of one channel: after UNDELIV on Viber a message plan may go on by SMS. So wait some minutes, then ask
-`arrival_of` before you act on a failure (`refund` in examples/everyday.py does).
+A status is about one channel. After UNDELIV on Viber, the gateway may still send the message by SMS. So wait some
+minutes, then ask `arrival_of` before you act on a failure (`refund` in examples/everyday.py does).
 
 `sql` has to be among the handlers, and DATABASE_URL is its. Each call opens a connection, reads and closes it, so it
 may come from any thread. In an async handler: `await asyncio.to_thread(history.arrival_of, event)`.

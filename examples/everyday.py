@@ -53,8 +53,8 @@ _TABLES: Final = """
 def refund(event: ReportEvent) -> None:
     """Credit the customer for a message that arrived on no channel, once for each message.
 
-    A failure, and `is_final`, are said of one channel: after Viber failed, a message plan may go on by SMS. So this
-    waits, and asks the history for an arrival before it acts.
+    A status and `is_final` are about one channel. After UNDELIV on Viber, the gateway may still send the message by
+    SMS. So this waits, and asks the history for an arrival before it acts.
     """
     wait_seconds = float(os.environ.get("EVERYDAY_REFUND_AFTER_SECONDS") or REFUND_AFTER_SECONDS)
     age_seconds = (datetime.now(UTC) - event.received_at).total_seconds()

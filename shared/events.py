@@ -36,7 +36,7 @@ class ReportEvent(Struct, frozen=True, gc=False, kw_only=True, array_like=True, 
     `recipient` its `to`. Times are UTC; `occurred_at` is the gateway's, `received_at` ours. What the gateway
     left out is None. `raw` is the record as received, with any unknown keys next to `data`.
 
-    `is_final` is said of this channel: a message plan may go on by another one.
+    `is_final` is about this channel: the gateway may still send the message by another one.
     """
 
     id: str

@@ -23,7 +23,7 @@ import redis
 
 from shared import connections, keys, recent_outcomes, recent_rate, ring_buffer
 from shared.background import Background
-from shared.metrics import Metrics
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, SEPARATOR, UNKNOWN_STATUS, Metrics
 from shared.ring_buffer import RingBuffer
 
 PUSH_SECONDS: Final = 2.0
@@ -45,6 +45,28 @@ _RINGS: Final[tuple[tuple[RingBuffer, Callable[[Mapping[str, int]], dict[str, in
 #       then the metrics: name, growth; …
 # The time is the server's: the clocks of machines differ.
 _PUSH_LUA: Final = f"""{ring_buffer.ADD_LUA}
+local unknown = '{UNKNOWN_STATUS}{SEPARATOR}'
+local other = unknown .. '{OTHER}'
+
+local function has_prefix(name)
+  return string.sub(name, 1, #unknown) == unknown
+end
+
+-- The sender chooses the names of unknown statuses, so in all processes together they are bounded.
+local known
+local function bounded(name)
+  if not has_prefix(name) or name == other or redis.call('HEXISTS', KEYS[1], name) == 1 then return name end
+  if not known then
+    known = 0
+    for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+      if has_prefix(field) and field ~= other then known = known + 1 end
+    end
+  end
+  if known >= {MAX_UNKNOWN_STATUSES} then return other end
+  known = known + 1
+  return name
+end
+
 local now = tonumber(redis.call('TIME')[1])
 if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
   local at = 7
@@ -54,7 +76,7 @@ if redis.call('HGET', KEYS[3], 'number') ~= ARGV[2] then
     add_to_ring(KEYS[ring], slots, length, now, tonumber(ARGV[5]), tonumber(ARGV[6]), first, first + words - 1)
     at = first + words
   end
-  for i = at, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
+  for i = at, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], bounded(ARGV[i]), ARGV[i + 1]) end
 end
 redis.call('HSET', KEYS[3], 'number', ARGV[2], 'state', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[3])

@@ -172,7 +172,8 @@ def print_urls(environment: DevEnvironment, *, public_url: str | None, url_file:
             f"`ngrok http {urlsplit(local).port}`, then `callbacks dev --public-url https://…`\n"
         )
     click.echo("Try it from another terminal:\n")
-    click.echo(f"  callbacks simulate {local} --destinations 20 --replies 5\n")
+    click.echo(f"  callbacks simulate {local} --destinations 20 --replies 5")
+    click.echo(f"  callbacks simulate {local} --sample undelivered\n")
     click.echo(f"The operators' page: {environment.ops_url}/\n")
     if url_file.parent == running_dev.DEFAULT_FOLDER and not dev_environment.is_redis_set():
         click.echo("Commands such as `callbacks audit` find this service if they start in this folder. Elsewhere:\n")

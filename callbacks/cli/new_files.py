@@ -26,7 +26,7 @@ _TABLE = """
 def $module(event: ReportEvent) -> None:
     """Record the message. Replace this with what your project does.
 
-    A failure is said of one channel: SMS may still deliver what Viber did not.
+    A status is about one channel: SMS may still deliver what Viber did not.
     `callbacks.history.arrival_of(event)` knows, some minutes later.
 
     When this returns, the event is done. After any exception it is called again,

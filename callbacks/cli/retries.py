@@ -154,8 +154,7 @@ def _select(found: ScheduledRetries, wanted: RetryFilter) -> tuple[list[tuple[st
     if not wanted.reads_events:
         return list(_find_all(found, wanted)), []
     rows = list(found.iterate(wanted))
-    # Of a job with several events only one is read here.
-    known = set(wanted.event_ids) if any(row.events > 1 for row in rows) else {row.id for row in rows}
+    known = {event_id for row in rows for event_id in row.matching_ids}
     return [(row.handler, row.job_id) for row in rows], [one for one in wanted.event_ids if one not in known]
 
 
@@ -209,4 +208,6 @@ def _as_line(row: RetryRow) -> str:
 
 
 def _as_json(row: RetryRow) -> bytes:
-    return msgspec.json.encode(msgspec.structs.asdict(row) | {"next_at": rfc3339(row.next_at)})
+    fields = msgspec.structs.asdict(row) | {"next_at": rfc3339(row.next_at)}
+    del fields["matching_ids"]
+    return msgspec.json.encode(fields)

@@ -19,7 +19,7 @@ from callbacks.simulator.errors import InvalidOption
 from callbacks.simulator.options import DeliveryOptions
 
 _HEADERS = {"User-Agent": "callbacks-simulator"}
-# What is said of the body comes from its callback.
+# The headers that describe the body come from its callback.
 _SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
 # Shorter than the 5 s after which uvicorn closes an idle connection, so that no POST uses a closing one.
 _KEEP_ALIVE_SECONDS = 4.0

@@ -137,7 +137,8 @@ def test_a_public_url_takes_the_place_of_the_local_one(capsys: pytest.CaptureFix
     output = capsys.readouterr().out
     assert "cloudflared" not in output
     assert "callback_url  https://shop.example.com/callbacks/token/status" in output
-    assert "callbacks simulate http://127.0.0.1:8080/callbacks/token" in output
+    assert "  callbacks simulate http://127.0.0.1:8080/callbacks/token --destinations 20 --replies 5\n" in output
+    assert "  callbacks simulate http://127.0.0.1:8080/callbacks/token --sample undelivered\n" in output
 
 
 def test_without_one_a_line_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,8 @@ class RetryRow(Struct, frozen=True, kw_only=True):
     """A retry as a list shows it: an event, its last error, which attempt is due, of how many, and when.
 
     `id` is the event's; it and what follows is None if a newer release wrote the event. `attempts` is None if this is
-    not known. `events` is how many are left in its job; the first that matches is shown.
+    not known. `events` is how many are left in its job; the first that matches is shown. `matching_ids`: those of all
+    that match, if some were asked for by id.
     """
 
     handler: str
@@ -108,6 +109,7 @@ class RetryRow(Struct, frozen=True, kw_only=True):
     attempt: int | None = None
     attempts: int | None = None
     events: int = 1
+    matching_ids: tuple[str, ...] = ()
     id: str | None = None
     kind: str | None = None
     message_id: str | None = None
@@ -311,9 +313,10 @@ def _row(
         left = events.decode_each([event for position, event in enumerate(encoded) if position not in done])
     except (msgspec.MsgspecError, ValueError):
         return None if wanted.reads_events else row  # written by a newer release
-    shown = next(filter(wanted.matches, left), None)
-    if shown is None:
+    matching = [event for event in left if wanted.matches(event)]
+    if not matching:
         return None
+    shown, ids = matching[0], tuple(event.id for event in matching) if wanted.event_ids else ()
     return msgspec.structs.replace(
-        row, id=shown.id, attempt=attempt, events=len(left), **event_summary.summarize(shown)
+        row, id=shown.id, attempt=attempt, events=len(left), matching_ids=ids, **event_summary.summarize(shown)
     )

@@ -316,6 +316,23 @@ def test_a_job_that_this_service_failed_with_is_one_retry(harness: Harness) -> N
     assert script.called == ["m-1", "m-2"]
 
 
+def test_of_a_job_with_several_events_each_id_is_known_and_an_unknown_one_is_named(harness: Harness) -> None:
+    accept_and_expand(harness, "m-1", "m-2")
+    (job_id,) = harness.waiting_jobs(QUEUE)
+    first, second = harness.waiting_event_ids(single)
+    harness.connection.hset(keys.job(job_id), "status", "scheduled")
+    harness.connection.delete(keys.rq_queue(QUEUE))
+    harness.connection.zadd(keys.rq_scheduled(QUEUE), {job_id: time.time() + 60})
+    unknown = "0" * len(first)
+
+    answer = callbacks("now", "single", second, unknown, "--yes")
+
+    assert (answer.exit_code, answer.stdout) == (1, "promoted: 1\n")
+    assert answer.stderr.startswith(f"{unknown}: There is no retry of this event.\n")
+    assert first not in answer.stderr
+    assert second not in answer.stderr
+
+
 def test_what_cannot_be_read_is_listed_and_promoted(harness: Harness) -> None:
     first, second, third = (row.job_id for row in fail(harness, "m-1", "m-2", "m-3"))
     harness.connection.hset(keys.job(first), "data", queues.encode_call(queues.DELIVER_JOB, (99, "single", 2, [])))

@@ -11,7 +11,7 @@ import redis
 from callbacks.ops.status import snapshot
 from shared import connections, failing_loops, keys
 from shared.background import Background
-from shared.metrics import Metrics
+from shared.metrics import MAX_UNKNOWN_STATUSES, OTHER, UNKNOWN_STATUS, Metrics
 from shared.metrics_push import STATE_SECONDS, MetricsPush
 from tests.redis_server import RedisServer, StartRedis, free_port
 from tests.web_process import StartWeb, report, until
@@ -39,6 +39,22 @@ def test_what_several_processes_count_adds_up_and_each_growth_is_told_once(redis
     first.close()
     second.close()
     assert pushed(redis_server) == {"responses|200": 13, "commit|le|0.5": 1, "commit|sum": 250_000}
+
+
+def test_unknown_statuses_of_all_processes_together_are_bounded_and_none_is_lost(redis_server: RedisServer) -> None:
+    for process in range(3):
+        metrics = Metrics()
+        for number in range(MAX_UNKNOWN_STATUSES):
+            metrics.add((UNKNOWN_STATUS, f"S{process}{number}"))
+        metrics.add((UNKNOWN_STATUS, "S00"))
+        metrics.add((UNKNOWN_STATUS, OTHER))
+        MetricsPush(metrics, redis_server.url).close()
+
+    found = pushed(redis_server)
+    assert len(found) == MAX_UNKNOWN_STATUSES + 1
+    assert sum(found.values()) == 3 * (MAX_UNKNOWN_STATUSES + 2)
+    assert found[f"{UNKNOWN_STATUS}|S00"] == 4
+    assert found[f"{UNKNOWN_STATUS}|{OTHER}"] == 3 + 2 * MAX_UNKNOWN_STATUSES
 
 
 def test_a_telling_whose_answer_was_lost_is_repeated_and_added_once(start_redis: StartRedis) -> None:
