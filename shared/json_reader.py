@@ -35,6 +35,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _TOKENS_PER_STEP: Final = 20_000
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],]', re.DOTALL)
 _NUMBERED: Final = re.compile(rb'\{[ \t\r\n]*"[0-9]+"')
+_NUMBERED_KEY: Final = re.compile(rb'[ \t\r\n]*"[0-9]+"[ \t\r\n]*:[ \t\r\n]*')
 _DEPTH_CHANGES: Final = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 # What stands before the next escaped surrogate: other bytes and other escapes. Possessive, as otherwise 4 MiB of
 # backslashes would take seconds, and 250 MiB for the matches.
@@ -154,14 +155,24 @@ def begins_numbered(part: bytes) -> bool:
 def read_numbered(part: bytes, at: str) -> Stepwise[list[msgspec.Raw] | None]:
     """Return the values of an object whose keys are all numbers, undecoded; None of any other. Raises as `decode` does.
 
-    With a key that is repeated it is no list either: its values would be fewer.
+    Found in steps, as a dict of 200,000 takes 100 ms; and it would lose values if a key is repeated.
     """
-    members = read_members(part, at)
+    decode(_validate, part, at)
     yield
-    if not all(key.isascii() and key.isdecimal() for key in members):
-        return None
-    is_repeated = yield from has_more_elements(part, len(members))
-    return None if is_repeated else list(members.values())
+    values: list[msgspec.Raw] = []
+    depth, begin = 0, 1
+    for number, token in enumerate(_TOKENS.finditer(part), start=1):
+        if number % _TOKENS_PER_STEP == 0:
+            yield
+        depth += _DEPTH_CHANGES.get(token[0], 0)
+        if depth > 1 or (depth == 1 and token[0] != b","):
+            continue
+        key = _NUMBERED_KEY.match(part, begin, token.start())
+        if key is None:
+            return None
+        values.append(msgspec.Raw(part[key.end() : token.start()].rstrip(_AROUND)))
+        begin = token.end()
+    return values
 
 
 def convert(values: dict[str, Any], struct: type[S], at: str) -> S:

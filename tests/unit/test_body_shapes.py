@@ -14,10 +14,10 @@ from ingest.body import InFlight
 from ingest.callbacks import CallbackReceiver
 from ingest.group_commit import BatchEntry, GroupCommit
 from ingest.sources import AddressRules, Tokens
-from shared import body_shapes, events, wire
+from shared import body_shapes, events, json_reader, wire
 from shared.batches import Accepted, Quarantined
 from shared.cooperative import Stepwise, run_to_end
-from shared.errors import UnexpectedShape
+from shared.errors import NotJson, UnexpectedShape
 from shared.settings import ANY_NETWORK, Token
 from workers.expand.record_reader import RecordReader
 from workers.runtime.settlement import FanOutEvent, NewFailure
@@ -74,6 +74,7 @@ SHAPES: Final[dict[str, tuple[Any, str]]] = {
     "callbacks whose data are texts": ([{"data": text([record(1)])}, {"data": [text(record(2))]}], "12"),
     "data has gaps": ({**status(1), "data": {"0": record(1), "2": record(2), "10": text(record(3))}}, "123"),
     "data with gaps is a text": ({"data": text({"1": record(1), "3": record(2)})}, "12"),
+    "repeated numbers": (b'{"data": { "1" : %b , "1":%b\n} }' % (encoded(record(1)), encoded(record(2))), "12"),
     "callbacks with gaps": ({"1": status(1, 2), "5": reply(3)}, "123"),
     "records with gaps": ({"1": record(1), "5": record(2)}, "12"),
     "a list with gaps in a list": ([{"1": record(1)}, status(2)], "12"),
@@ -133,7 +134,6 @@ def test_what_cannot_be_read_costs_itself_alone() -> None:
         encoded([{"message_id": "1"}, {"data": []}]), encoded(text(text(text(text(status(1)))))),
         b"[" * 400 + encoded(record(1)) + b"]" * 400,
         encoded({"1": record(1), "x": record(2)}), encoded({"data": {"1": record(1), "data": []}}),
-        b'{"data":{"1":%b,"1":%b}}' % (encoded(record(1)), encoded(record(2))),
     ],
 )  # fmt: skip
 def test_what_holds_no_event_is_quarantined_as_received(body: bytes) -> None:
@@ -150,6 +150,7 @@ def test_what_holds_no_event_is_quarantined_as_received(body: bytes) -> None:
         encoded([status(1), status(2)])[:-1],
         encoded(text(status(1)))[:-1],
         lines(status(1), status(2))[:-1],
+        encoded({"1": record(1), "2": record(2)})[:-1],
         encoded(status(1)) * 2,
         encoded(status(1)) + b"\nnonsense",
         b"\0",
@@ -185,6 +186,25 @@ def test_a_large_list_is_split_in_steps_and_into_one_callback() -> None:
     assert steps > 40
     [part] = run_to_end(split(body))
     assert part.shape == wire.Shape("status", 20_000)
+
+
+@pytest.mark.parametrize("end", [b", ", b"\n"])
+def test_copies_of_elements_and_lines_are_made_in_steps(end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = end.join([encoded(record(1))] * 2000)
+    body = b"[%b]" % body if end == b", " else body
+
+    def count_steps() -> int:
+        return sum(1 for _ in body_shapes.split(body, None, NotJson("what wire.check said")))
+
+    before = count_steps()
+    monkeypatch.setattr(body_shapes, "_COPIES_PER_STEP", 100)
+    assert count_steps() >= before + 19
+
+
+def test_a_list_with_gaps_is_split_in_steps() -> None:
+    records = b",".join(b'"%d":%b' % (number, encoded(record(number))) for number in range(10_000))
+    assert sum(1 for _ in json_reader.read_numbered(b"{%b}" % records, "$")) > 4
+    assert run_to_end(wire.check_stepwise(b'{"data":{%b}}' % records, "status")).records == 10_000
 
 
 def test_millions_of_empty_elements_are_not_made() -> None:
