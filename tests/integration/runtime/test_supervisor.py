@@ -245,7 +245,7 @@ def test_work_begins_when_redis_comes_up_later(
     ("arguments", "environment", "output"),
     [
         pytest.param(["expand"], {"CALLBACKS_HANDLERS": "no.such.module"}, "CALLBACKS_HANDLERS", id="no such handler"),
-        pytest.param(["deliver"], {"CALLBACKS_DEDUPE_SECONDS": "soon"}, "CALLBACKS_DEDUPE_SECONDS", id="no number"),
+        pytest.param(["expand"], {"CALLBACKS_DEDUPE_SECONDS": "soon"}, "CALLBACKS_DEDUPE_SECONDS", id="no number"),
         pytest.param(["deliver", "--handler", "nobody"], {}, "no handler is called 'nobody'", id="no such name"),
         pytest.param(["expand"], {"REDIS_URL": ""}, "REDIS_URL", id="no Redis"),
     ],
