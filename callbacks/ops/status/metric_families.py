@@ -4,30 +4,23 @@ Labels are kinds, outcomes, states, handlers, queues and names of tokens, each l
 a text, an address or a token (I9).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterator
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
-from shared import keys, queues, recent_rate, refusals
-from shared.metrics import (
-    INFINITY,
-    OTHER,
-    SECONDS_BUCKETS,
-    SEPARATOR,
-    SIZE_BUCKETS,
-    SUM_UNIT,
-)
+from shared import keys, queues, recent_rate, web_metric_families
+from shared.metrics import OTHER, SECONDS_BUCKETS, SEPARATOR
 from shared.schema import OPTIONAL_KEYS
+from shared.web_metric_families import Rows, add_histogram, rows
 
 # Tokens are rotated, and the names of old ones stay counted: beyond this number they are one series.
 MAX_SOURCES: Final = 32
 SPOOL_STATES: Final = ("none", "drained", "filling", "full", "failing")
 
 _OUTCOMES: Final[tuple[keys.RecordOutcome, ...]] = ("received", "unique", "duplicate", "quarantined", "dropped")
-_Rows: TypeAlias = list[tuple[tuple[str, ...], int]]
 
 
 def build(snapshot: Snapshot) -> Iterator[Metric]:
@@ -91,35 +84,19 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         labels=("handler",),
     )
     for handler in snapshot.dead:
-        _add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
+        add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
     yield from (deliveries, letters, waiting, retried, seconds)
 
 
 def _web(snapshot: Snapshot) -> Iterator[Metric]:
     metrics = snapshot.metrics
     received = CounterMetricFamily("callbacks_accepted", "Callbacks accepted.", labels=("kind", "source"))
-    for labels, number in _limit_sources(_rows(metrics, "accepted", words=2)):
+    for labels, number in _limit_sources(rows(metrics, "accepted", words=2)):
         received.add_metric(labels, number)
-    answers = CounterMetricFamily(
-        "callbacks_responses", "Responses to posted callbacks by HTTP status.", labels=("code",)
-    )
-    codes = {code: number for (code,), number in _rows(metrics, "responses", words=1)}
-    # From 0 on, or an increase from nothing to the first refusal would not be seen.
-    for code in sorted({"200", *(str(reason.status) for reason in refusals.REASONS.values()), *codes}):
-        answers.add_metric((code,), codes.get(code, 0))
-    refused = CounterMetricFamily(
-        "callbacks_refused",
-        "Requests refused, by reason; sender: known has a valid token, unknown has none.",
-        labels=("reason", "code", "sender"),
-    )
-    numbers = dict(_rows(metrics, "refused", words=2))
-    for reason in refusals.REASONS.values():
-        for sender in refusals.SENDERS:
-            refused.add_metric((reason.name, str(reason.status), sender), numbers.get((reason.name, sender), 0))
     unreadable = CounterMetricFamily(
         "callbacks_unreadable_fields", "Optional fields that could not be read, by field.", labels=("field",)
     )
-    fields = {field: number for (field,), number in _rows(metrics, recent_rate.UNREADABLE, words=1)}
+    fields = {field: number for (field,), number in rows(metrics, recent_rate.UNREADABLE, words=1)}
     for field in OPTIONAL_KEYS:
         unreadable.add_metric((field,), fields.get(field, 0))
     unknown = CounterMetricFamily(
@@ -129,28 +106,11 @@ def _web(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for status, number in snapshot.unknown_statuses().items():
         unknown.add_metric((status,), number)
-    yield from (received, answers, refused, unreadable, unknown)
-    for part, name, text, bounds in (
-        (
-            "acknowledged",
-            "callbacks_acknowledge_duration_seconds",
-            "Seconds from a request to its 200.",
-            SECONDS_BUCKETS,
-        ),
-        ("commit", "callbacks_commit_duration_seconds", "Seconds until a batch is on disk.", SECONDS_BUCKETS),
-        ("batch", "callbacks_batch_size", "Callbacks committed together.", SIZE_BUCKETS),
-    ):
-        found = HistogramMetricFamily(name, text)
-        _add_histogram(found, (), metrics, part, bounds)
-        yield found
+    yield from (received, unreadable, unknown)
+    yield from web_metric_families.build(metrics, prefix="callbacks")
 
 
-def _rows(metrics: Mapping[str, int], part: str, *, words: int) -> _Rows:
-    split = ((tuple(name.split(SEPARATOR)), number) for name, number in sorted(metrics.items()))
-    return [(name[1:], number) for name, number in split if name[0] == part and len(name) == words + 1]
-
-
-def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:
+def _limit_sources(rows: Rows) -> Iterator[tuple[tuple[str, str], int]]:
     """Yield rows of kind and source; the smallest sources beyond MAX_SOURCES become "other"."""
     by_source: dict[str, int] = {}
     for (_, source), number in rows:
@@ -161,20 +121,6 @@ def _limit_sources(rows: _Rows) -> Iterator[tuple[tuple[str, str], int]]:
         labels = (kind if kind in KINDS else "unknown", source if source in shown else OTHER)
         found[labels] = found.get(labels, 0) + number
     yield from found.items()
-
-
-def _add_histogram(
-    family: HistogramMetricFamily,
-    labels: Sequence[str],
-    metrics: Mapping[str, int],
-    name: str,
-    bounds: Sequence[float],
-) -> None:
-    buckets, total = [], 0
-    for bound in (*map(str, bounds), INFINITY):
-        total += metrics.get(SEPARATOR.join((name, "le", bound)), 0)
-        buckets.append((bound, total))
-    family.add_metric(labels, buckets, sum_value=metrics.get(f"{name}{SEPARATOR}sum", 0) * SUM_UNIT)
 
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
