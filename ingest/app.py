@@ -6,6 +6,8 @@ right options. Nothing here, or imported from here, knows the workers (I6).
 
 import asyncio
 import contextlib
+import functools
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +24,8 @@ from ingest.durability_gate import DurabilityGate
 from ingest.endpoint import Endpoint
 from ingest.health import Health
 from ingest.metrics import AnswerMetrics, MeasuredStore
+from ingest.process_state import read_state
+from ingest.prometheus.reports import ReportSender
 from ingest.redis_store import RedisStore
 from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
@@ -47,8 +51,11 @@ _FIRST_CHECK_SECONDS: Final = 1.0
 _COMMIT_PAUSE_SECONDS: Final = 1.0
 
 
-def create_app(settings: Settings | None = None) -> Starlette:
-    """Return the application for `settings` (None: from the environment). Raises ConfigurationError."""
+def create_app(settings: Settings | None = None, *, report_to: socket.socket | None = None) -> Starlette:
+    """Return the application for `settings` (None: from the environment). Raises ConfigurationError.
+
+    `report_to` is where it sends what it counts, for a /metrics of its own (`ingest.prometheus`).
+    """
     if settings is None:
         settings = configuration.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
     gate = DurabilityGate(
@@ -67,11 +74,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
     health = Health(gate, store.report, background)
     metrics = Metrics()
     answer_metrics = AnswerMetrics(metrics)
-
-    def state() -> dict[str, Any]:
-        return {**store.report.metrics(), "refused_addresses": answer_metrics.refused_addresses()}
-
+    state = functools.partial(read_state, store.report, gate, background, answer_metrics)
     metrics_push = MetricsPush(metrics, settings.redis_url, state=state, background=background)
+    sender = ReportSender(report_to, metrics, state, background=background)
     commit = spans.commit(MeasuredStore(store, metrics))
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
@@ -93,10 +98,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
         with _tokens_masked(settings), gc_tuning.infrequent_collection():
-            if settings.durability == "memory":
-                log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
-            if settings.durability == "managed":
-                log.logger.warning("action=durability_managed a 200 is as durable as the provider of Redis promises")
+            _warn_of_durability(settings)
             uncaught.watch(asyncio.get_running_loop())
             checking = background.start_task("durability", gate.run)
             await store.open()
@@ -107,6 +109,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 on_failure=commit.fail_pending,
             )
             metrics_push.start()
+            sender.start()
             await gate.wait_for_first_check(_FIRST_CHECK_SECONDS)
             log.logger.info("action=started level=%s tokens=%d", settings.durability, len(settings.tokens))
             try:
@@ -120,6 +123,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
                 await run_step("the durability gate", cancel(checking))
                 await run_step("the durability gate", gate.close())
                 await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
+                await run_step("the metrics report", asyncio.to_thread(sender.close))
                 await run_step("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 
@@ -160,6 +164,13 @@ def _by_raw_path(router: ASGIApp) -> ASGIApp:
 
 async def _not_found(_scope: Scope, _receive: Receive) -> Answer:
     return answers.not_found()
+
+
+def _warn_of_durability(settings: Settings) -> None:
+    if settings.durability == "memory":
+        log.logger.warning("action=durability_memory a 200 does not survive a crash of Redis")
+    if settings.durability == "managed":
+        log.logger.warning("action=durability_managed a 200 is as durable as the provider of Redis promises")
 
 
 @contextlib.contextmanager

@@ -61,6 +61,10 @@ def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def _optional_port(value: str) -> int | None:
+    return _integer(0, 65535)(value) if value else None
+
+
 def _seconds(value: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or float(value) <= 0:
         raise ValueError("must be a number of seconds greater than 0")
@@ -150,6 +154,16 @@ class Settings:
     host: str = _option("HOST", "127.0.0.1", _text, "address on which the web process listens")
     web_concurrency: int = _option(
         "WEB_CONCURRENCY", "1", _integer(1, 64), "number of web processes, which share the port"
+    )
+    metrics_host: str = _option(
+        "CALLBACKS_METRICS_HOST", "127.0.0.1", _text, "address on which the web process serves its own `/metrics`"
+    )
+    metrics_port: int | None = _option(
+        "CALLBACKS_METRICS_PORT",
+        "",
+        _optional_port,
+        "port of the web process's own `/metrics`, which needs no Redis",
+        shown_default="none: it is not served",
     )
     redis_url: str = _option(
         "REDIS_URL",
@@ -341,6 +355,7 @@ _OPS: Final[frozenset[Process]] = frozenset(("ops",))
 READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "PORT": _WEB,
     "WEB_CONCURRENCY": _WEB,
+    "CALLBACKS_METRICS_PORT": _WEB,
     "CALLBACKS_TOKENS": _WEB,
     "CALLBACKS_ALLOWED_IPS": _WEB,
     "CALLBACKS_TRUSTED_PROXIES": _WEB | _OPS,

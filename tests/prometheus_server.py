@@ -24,6 +24,8 @@ rule_files: [%s]
 scrape_configs:
   - job_name: callbacks
     static_configs: [{targets: ["%s"]}]
+  - job_name: callbacks-web
+    static_configs: [{targets: ["%s"]}]
 """
 
 
@@ -39,12 +41,12 @@ def require(program: str) -> str:
 
 
 class PrometheusServer:
-    """A running server that scrapes `target` (host:port) each second and evaluates the rules in `rules`."""
+    """A running server that scrapes `target` and `web_target` (host:port) each second, with `rules`."""
 
-    def __init__(self, folder: Path, *, target: str, rules: Path) -> None:
+    def __init__(self, folder: Path, *, target: str, web_target: str, rules: Path) -> None:
         self._folder = folder
         self._url = f"http://127.0.0.1:{free_port()}"
-        self._configuration = _CONFIGURATION % (rules, target)
+        self._configuration = _CONFIGURATION % (rules, target, web_target)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -5,9 +5,11 @@ instead, and needs neither Redis nor settings.
 """
 
 import functools
+import http.client
 import os
 import shutil
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -33,6 +35,9 @@ State: TypeAlias = Literal["ok", "advice", "wrong"]
 
 # A token of this length cannot be guessed over the network.
 _SAFE_TOKEN_CHARACTERS = 16
+# Our own /metrics answers within milliseconds, and has less than that.
+_METRICS_SECONDS = 2.0
+_METRICS_BYTES = 1 << 20
 _MARKS: dict[State, tuple[str, str]] = {"ok": ("✓", "green"), "advice": ("!", "yellow"), "wrong": ("✗", "red")}
 
 
@@ -135,7 +140,13 @@ def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
         functools.partial(ports.bind, loaded.host, loaded.port),
         functools.partial(ops_address.bind, loaded.ops_host, loaded.ops_port, password=loaded.ops_password),
     )
-    for variable, bind in (("HOST", web), ("CALLBACKS_OPS_HOST", ops)):
+    binds = [("HOST", web), ("CALLBACKS_OPS_HOST", ops)]
+    if loaded.metrics_port is not None:
+        yield from _metrics_port(loaded.metrics_port, loaded)
+        binds.append(
+            ("CALLBACKS_METRICS_HOST", functools.partial(ports.bind, loaded.metrics_host, loaded.metrics_port))
+        )
+    for variable, bind in binds:
         try:
             bind().close()
         except ports.NoPort as exc:
@@ -145,6 +156,37 @@ def _listening(loaded: settings.Settings) -> Iterator[CheckResult]:
                 )
         except ConfigurationError as exc:
             yield CheckResult("wrong", str(exc), "Until then `callbacks ops` does not start.")
+
+
+def _metrics_port(port: int, loaded: settings.Settings) -> Iterator[CheckResult]:
+    """Find what else uses the port of the web process's /metrics: another setting, or another program."""
+    for variable, other in (("PORT", loaded.port), ("CALLBACKS_OPS_PORT", loaded.ops_port)):
+        if port and port == other:
+            yield CheckResult(
+                "wrong",
+                f"CALLBACKS_METRICS_PORT and {variable} are both {port}",
+                "Set another port: two of them cannot listen on the same one.",
+            )
+            return
+    try:
+        ports.bind(loaded.metrics_host, port).close()
+    except ports.NoPort as exc:
+        if exc.is_in_use and not _serves_metrics(loaded.metrics_host, port):
+            yield CheckResult(
+                "wrong",
+                f"CALLBACKS_METRICS_PORT: {exc}, by another program than `callbacks web`",
+                "Set another port, or end that program: until then the web process does not start.",
+            )
+
+
+def _serves_metrics(host: str, port: int) -> bool:
+    """Return whether a web process of this service serves its /metrics there."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not reach this machine
+    try:
+        with direct.open(f"{ports.reachable_url(host, port)}/metrics", timeout=_METRICS_SECONDS) as answer:
+            return b"callbacks_build_info" in answer.read(_METRICS_BYTES)
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:

@@ -88,6 +88,12 @@ def format_url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def reachable_url(host: str, port: int) -> str:
+    """Return the URL at which this machine reaches what listens on `host`, also on all addresses of the machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 # compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def local_url(host: str, port: int) -> str:
     """Return the URL at which this machine reaches a server that will listen there. Raises NoPort."""
     with listen(host, port) as listening:

@@ -4,7 +4,11 @@ Exit 0: stopped by SIGTERM or Ctrl-C, with every request answered. 2: the config
 be used.
 """
 
+import contextlib
+import functools
 import math
+import socket
+from collections.abc import Iterator
 from typing import Final
 
 import click
@@ -15,8 +19,13 @@ from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
 from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
+from ingest.prometheus.families import WebCollector
+from ingest.prometheus.reports import Reports
+from ingest.prometheus.server import MetricsServer
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
+from shared.background import Background
+from shared.settings import Settings
 
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). We must not close first: a
 # request may be on its way.
@@ -37,35 +46,61 @@ def web(host: str | None, port: int | None) -> None:
     logs.configure()
     unknown_settings.log_warnings()
     config = settings.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
-    try:
-        listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
-    except ports.NoPort as exc:
-        raise click.UsageError(str(exc)) from exc
-    server = uvicorn.Config(
-        "callbacks.cli.web:app",
-        factory=True,
-        workers=config.web_concurrency,
-        http=HttpProtocol,
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        backlog=ports.BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
-    )
-    click.echo(f"listening on {ports.format_url(listening)}")
-    if config.web_concurrency > 1:
-        WebProcesses(server, sockets=[listening]).run()
+    with contextlib.ExitStack() as on_failure:
+        try:
+            metrics = None
+            if config.metrics_port is not None:
+                metrics = on_failure.enter_context(ports.listen(config.metrics_host, config.metrics_port))
+            listening = ports.listen(config.host if host is None else host, config.port if port is None else port)
+        except ports.NoPort as exc:
+            raise click.UsageError(str(exc)) from exc
+        on_failure.pop_all()
+    with _own_metrics(metrics, config) as report_to:
+        server = uvicorn.Config(
+            functools.partial(app, report_to),
+            factory=True,
+            workers=config.web_concurrency,
+            http=HttpProtocol,
+            ws="none",
+            lifespan="on",
+            interface="asgi3",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            backlog=ports.BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(config.body_timeout_seconds) + _COMMIT_SECONDS,
+        )
+        click.echo(f"listening on {ports.format_url(listening)}")
+        if metrics is not None:
+            click.echo(f"metrics: {ports.format_url(metrics)}/metrics")
+        if config.web_concurrency > 1:
+            WebProcesses(server, sockets=[listening]).run()
+            return
+        termination.exit_zero_on_signal()
+        uvicorn.Server(server).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _own_metrics(listening: socket.socket | None, config: Settings) -> Iterator[socket.socket | None]:
+    """Serve /metrics on `listening`, and yield the socket to which the web processes report (None: neither)."""
+    if listening is None:
+        yield None
         return
-    termination.exit_zero_on_signal()
-    uvicorn.Server(server).run(sockets=[listening])
+    background = Background()
+    reports = Reports(background)
+    server = MetricsServer(listening, WebCollector(reports, config).exposition, background=background)
+    reports.start()
+    server.start()
+    try:
+        yield reports.channel
+    finally:
+        server.close()
+        reports.close()
 
 
-def app() -> Starlette:
+def app(report_to: socket.socket | None = None) -> Starlette:
     """Return the application, after setting up the log of this process, which uvicorn started."""
     logs.configure()
-    return create_app()
+    return create_app(report_to=report_to)

@@ -9,6 +9,7 @@ The gateway sends a refused callback three times, five minutes apart, then disca
 specification). So the report also counts refused callbacks, and says how long the first of them will still be sent.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ingest import log
 from ingest.durability_gate import CommitGate
+from ingest.spool.fill_rate import FillRate
 from ingest.spool.folder import SpoolFolder, SpoolFull
 from shared.errors import StoreUnavailable
 
@@ -82,6 +84,7 @@ class SpoolReport:
         self._trouble = ""
         self._trouble_seconds = float("-inf")
         self._drained_callbacks = 0
+        self._fill_rate = FillRate(now_seconds=now_seconds)
 
     def redis_accepted(self) -> None:
         """Record that Redis has taken a batch."""
@@ -105,6 +108,8 @@ class SpoolReport:
 
     def spooled(self) -> None:
         """Record that the spool has taken a batch."""
+        if self._folder is not None:
+            self._fill_rate.add(self._folder.backlog.size_bytes)
         if self.state == "drained" or self._trouble_is_over():
             self._set_state("filling", f"why={self._why!r}")
 
@@ -134,6 +139,8 @@ class SpoolReport:
 
     def drained(self, callbacks: int) -> None:
         """Record that Redis has taken `callbacks` from the spool."""
+        if self._folder is not None:
+            self._fill_rate.add(self._folder.backlog.size_bytes)
         self._drained_callbacks += callbacks
         if not self._has_backlog() and self.state != "drained":
             self._set_state("drained", f"callbacks={self._drained_callbacks}")
@@ -156,6 +163,14 @@ class SpoolReport:
         if self._gate.blocked_reason is None and (self._redis_refusal is None or not self._has_backlog()):
             return "redis"
         return "spool" if self._can_append() else "none"
+
+    def full_in_seconds(self) -> float:
+        """Return in how many seconds the spool is full, as it has grown in the last minute; infinity if it does not."""
+        if self._folder is None:
+            return math.inf
+        if self.state == "full":
+            return 0.0
+        return self._fill_rate.seconds_until(self._folder.limit_bytes)
 
     def metrics(self) -> dict[str, int | float | str]:
         """Return what /metrics shows of this process's spool and refusals. Any thread may call it."""

@@ -20,7 +20,8 @@ DASHBOARD: Final = REPOSITORY / "deploy/grafana/dashboard.json"
 NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
     *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
-    *("Unreadable", "SenderUnknown", "FieldUnreadable"),
+    *("Unreadable", "SenderUnknown", "FieldUnreadable", "WebTargetDown", "WebSpoolFilling", "WebSpoolFullSoon"),
+    *("WebSpoolFull", "WebSpoolFailing", "WebRefused"),
 }
 
 
@@ -34,6 +35,10 @@ def promtool(*arguments: str) -> str:
 
 def test_the_alerts_are_rules_that_prometheus_takes() -> None:
     assert f"{len(NAMES)} rules found" in promtool("check", "rules", str(ALERTS))
+
+
+def test_what_is_scraped_is_a_configuration_that_prometheus_takes() -> None:
+    assert "SUCCESS" in promtool("check", "config", str(ALERTS.with_name("prometheus.yml")))
 
 
 def test_each_alert_is_quiet_before_and_fires_when_it_should() -> None:
@@ -51,7 +56,8 @@ def callback(number: int) -> bytes:
 def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iterator[PrometheusServer]:
     """Yield a Prometheus that scrapes the service, with traffic behind it, since before that traffic."""
     require("prometheus")
-    web = start("web")
+    metrics_port = free_port()
+    web = start("web", CALLBACKS_METRICS_PORT=str(metrics_port))
     web.wait_for_output("listening on")
     start("worker", "expand")
     start("worker", "deliver")
@@ -66,15 +72,18 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
                 assert answer.status == 200
 
     post(0)
-    with PrometheusServer(tmp_path / "prometheus", target=f"127.0.0.1:{ops_port}", rules=ALERTS) as server:
+    targets = {"target": f"127.0.0.1:{ops_port}", "web_target": f"127.0.0.1:{metrics_port}"}
+    with PrometheusServer(tmp_path / "prometheus", **targets, rules=ALERTS) as server:
         web.until(lambda: server.query("callbacks_accepted_total"), "a first scrape")
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 20'), "20 deliveries")
+        web.until(lambda: server.query('callbacks_web_responses_total{code="200"} == 20'), "the web process's own")
         post(20)
         web.until(lambda: server.query('callbacks_deliveries_total{outcome="delivered"} == 40'), "40 deliveries")
         web.until(lambda: server.query("rate(callbacks_handler_duration_seconds_count[5m]) > 0"), "runs of the handler")
         web.until(
             lambda: server.query("rate(callbacks_acknowledge_duration_seconds_count[5m]) > 0"), "acknowledgements"
         )
+        web.until(lambda: server.query("rate(callbacks_web_commit_duration_seconds_count[5m]) > 0"), "its commits")
         yield server
 
 

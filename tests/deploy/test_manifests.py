@@ -119,8 +119,11 @@ def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_unavai
     ]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "http"}
-    (port,) = container["ports"]
-    assert f"PORT={port['containerPort']}" in CONTAINERFILE
+    numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
+    (config,) = kinds("ConfigMap")
+    assert f"PORT={numbers['http']}" in CONTAINERFILE
+    assert config["data"]["CALLBACKS_METRICS_PORT"] == str(numbers["metrics"])
+    assert web["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == str(numbers["metrics"])
     (budget,) = kinds("PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
 
@@ -168,7 +171,7 @@ def test_compose_gives_each_process_a_read_only_root_and_only_its_own_secrets() 
             source, target = volume.split(":")
             assert source in COMPOSE["volumes"]
             assert target in WRITABLE
-    assert COMPOSE["services"]["web"]["ports"] == ["127.0.0.1:8080:8080"]
+    assert COMPOSE["services"]["web"]["ports"] == ["127.0.0.1:8080:8080", "127.0.0.1:8082:8082"]
     assert COMPOSE["services"]["ops"]["ports"] == ["127.0.0.1:8081:8081"]
 
 

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 
 from callbacks import Pause, samples
 from callbacks.cli.main import main
+from ingest.prometheus.server import MetricsServer
 from shared import logs, settings
+from shared.background import Background
 from shared.settings import Settings
 from workers import registry
 from workers.declaration import HandlerError
@@ -19,7 +21,7 @@ from workers.handlers.stream.handler import EventStream
 
 # Nothing listens there, so nothing but the wrong value can be the cause.
 REDIS = "redis://127.0.0.1:1/0"
-BASE = {"REDIS_URL": REDIS, "CALLBACKS_TOKENS": "acme=a-long-enough-token"}
+BASE = {"REDIS_URL": REDIS, "CALLBACKS_TOKENS": "acme=a-long-enough-token", "CALLBACKS_METRICS_PORT": "0"}
 FORWARD = {"CALLBACKS_FORWARD_URL": "https://crm.example/", "CALLBACKS_FORWARD_SECRETS": "none"}
 
 # By variable: a value that cannot work, and which command or handler reads it.
@@ -28,6 +30,8 @@ WRONG = [
     ("HOST", "192.0.2.1", "web"),
     ("HOST", "two..dots", "web"),
     ("WEB_CONCURRENCY", "0", "web"),
+    ("CALLBACKS_METRICS_HOST", "192.0.2.1", "web"),
+    ("CALLBACKS_METRICS_PORT", "80000", "web"),
     ("REDIS_URL", "localhost", "web"),
     ("CALLBACKS_TOKENS", "nameless", "web"),
     ("CALLBACKS_ALLOWED_IPS", "somewhere", "web"),
@@ -143,6 +147,32 @@ def test_an_address_that_is_in_use_is_not_wrong_as_the_service_may_run_there() -
         port = str(taken.getsockname()[1])
 
         assert "cannot listen" not in check({**BASE, "PORT": port, "CALLBACKS_OPS_PORT": port})
+
+
+def test_a_metrics_port_that_another_program_or_setting_uses_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        taken.settimeout(0.01)  # it never answers
+        port = str(taken.getsockname()[1])
+
+        assert f"✗ CALLBACKS_METRICS_PORT: cannot listen on 127.0.0.1 port {port}" in check(
+            {**BASE, "CALLBACKS_METRICS_PORT": port}
+        )
+    for other in ("PORT", "CALLBACKS_OPS_PORT"):
+        said = check({**BASE, other: "28999", "CALLBACKS_METRICS_PORT": "28999"})
+        assert f"✗ CALLBACKS_METRICS_PORT and {other} are both 28999\n" in said
+
+
+def test_a_metrics_port_that_a_web_process_has_is_not_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        background = Background()
+        server = MetricsServer(taken, lambda: b"callbacks_build_info 1\n", background=background)
+        server.start()
+        try:
+            said = check({**BASE, "CALLBACKS_METRICS_PORT": str(taken.getsockname()[1])})
+        finally:
+            server.close()
+
+    assert "CALLBACKS_METRICS_PORT" not in said
 
 
 def test_a_stream_that_cannot_be_reached_is_wrong_in_the_words_of_the_handlers_pause() -> None:

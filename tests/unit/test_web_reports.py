@@ -1,0 +1,128 @@
+"""What the web processes report of themselves, added up for /metrics."""
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ingest.prometheus.families import WebCollector
+from ingest.prometheus.reports import LIVE_SECONDS, Report, Reports
+from shared import refusals, settings
+from shared.background import Background
+from tests.clock import Clock
+
+NO_PROCESS = 2**22 + 1  # more than Linux's largest
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    return {
+        "state": "drained",
+        "callbacks": 0,
+        "bytes": 0,
+        "limit_bytes": 1000,
+        "full_in_seconds": None,
+        "destination": "redis",
+        "durable": True,
+        "failing_loops": 0,
+        **changes,
+    }
+
+
+def report(sender: str, *, pid: int | None = None, ok: int = 0, **changes: Any) -> Report:
+    return Report(
+        sender=sender, pid=os.getpid() if pid is None else pid, metrics={"responses|200": ok}, state=state(**changes)
+    )
+
+
+def exposed(reports: Reports, **environ: str) -> dict[tuple[str, ...], float]:
+    loaded = settings.load({"REDIS_URL": "redis://127.0.0.1:1/0", "CALLBACKS_TOKENS": "crm=a,crm=b,erp=c", **environ})
+    text = WebCollector(reports, loaded).exposition().decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reports(clock: Clock) -> Iterator[Reports]:
+    found = Reports(Background(), now_seconds=clock)
+    yield found
+    found.close()
+
+
+def test_every_series_is_there_before_it_is_counted(reports: Reports) -> None:
+    found = exposed(reports)
+
+    for reason in refusals.REASONS.values():
+        assert found["callbacks_web_responses_total", str(reason.status)] == 0
+        for sender in refusals.SENDERS:
+            assert found["callbacks_web_refused_total", str(reason.status), reason.name, sender] == 0
+    assert found["callbacks_web_accepted_total", "report", "crm"] == 0
+    assert found["callbacks_web_accepted_total", "reply", "erp"] == 0
+    assert {name for name, *labels in found if name == "callbacks_web_spool_state" and labels} != set()
+    assert found["callbacks_web_workers",] == 0
+    assert found["process_start_time_seconds",] > 0
+    assert [number for (name, *_), number in found.items() if name == "callbacks_build_info"] == [1.0]
+    assert found["callbacks_web_durability_info", "fsync"] == 1
+
+
+def test_processes_are_added_up_and_what_ended_ones_counted_stays(reports: Reports, clock: Clock) -> None:
+    reports.add(report("a", ok=3))
+    reports.add(report("b", ok=4, pid=NO_PROCESS))
+    reports.add(report("b", ok=5, pid=NO_PROCESS))
+    assert exposed(reports)["callbacks_web_responses_total", "200"] == 8
+    assert exposed(reports)["callbacks_web_workers",] == 2
+    clock.seconds += LIVE_SECONDS + 1
+    for ok in (3, 4):
+        reports.add(report("a", ok=ok))
+    found = exposed(reports)
+    assert found["callbacks_web_responses_total", "200"] == 9
+    assert found["callbacks_web_workers",] == 1
+
+
+def test_a_process_that_ends_reports_its_last_numbers_and_no_state(reports: Reports) -> None:
+    reports.add(report("a", ok=3, state="full", destination="none"))
+    reports.add(Report(sender="a", pid=os.getpid(), metrics={"responses|200": 4}))
+    found = exposed(reports)
+    assert found["callbacks_web_responses_total", "200"] == 4
+    assert found["callbacks_web_workers",] == 0
+    assert found["callbacks_web_spool_state", "full"] == 0
+
+
+def test_the_worst_of_all_processes_is_what_counts(reports: Reports) -> None:
+    reports.add(report("a", state="filling", destination="spool", callbacks=2, bytes=700, full_in_seconds=90.5))
+    reports.add(
+        report("b", state="filling", destination="spool", callbacks=3, bytes=600, refused=6, refused_left_seconds=413.0)
+    )
+    reports.add(report("c", durable=False, destination="none", refused=4, refused_left_seconds=20.0, failing_loops=1))
+    found = exposed(reports, CALLBACKS_SPOOL_MAX_BYTES="2000000")
+
+    assert found["callbacks_web_spool_state", "filling"] == 2
+    assert found["callbacks_web_spool_state", "drained"] == 1
+    assert found["callbacks_web_destination", "none"] == 1
+    assert found["callbacks_web_spool_callbacks",] == 5
+    assert found["callbacks_web_spool_bytes",] == 700
+    assert found["callbacks_web_spool_limit_bytes",] == 2_000_000
+    assert found["callbacks_web_spool_full_in_seconds",] == 90.5
+    assert found["callbacks_web_refused_unstored",] == 10
+    assert found["callbacks_web_refused_retry_left_seconds",] == 20
+    assert found["callbacks_web_redis_durable",] == 0
+    assert found["callbacks_web_failing_loops",] == 1
+
+
+def test_a_spool_that_does_not_grow_and_none_at_all_are_never_full(reports: Reports) -> None:
+    assert exposed(reports)["callbacks_web_spool_full_in_seconds",] == math.inf
+    reports.add(report("a"))
+    found = exposed(reports, CALLBACKS_SPOOL_DIR="")
+    assert found["callbacks_web_spool_full_in_seconds",] == math.inf
+    assert found["callbacks_web_spool_limit_bytes",] == 0
+    assert found["callbacks_web_refused_retry_left_seconds",] == 0
