@@ -18,7 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from callbacks.distribution import DISTRIBUTION
-from ingest.prometheus.reports import Report, Reports
+from ingest.prometheus.reports import ProcessReport, Reports
 from shared import web_metric_families
 from shared.settings import Settings
 from shared.web_metric_families import rows
@@ -131,7 +131,7 @@ def _by_value(name: str, text: str, label: str, values: Sequence[str], states: S
     return found
 
 
-def _process(live: Sequence[Report]) -> Iterator[Metric]:
+def _process(live: Sequence[ProcessReport]) -> Iterator[Metric]:
     """Yield the usual metrics of a process, of this one and of those that it started together."""
     families: dict[str, Metric] = {}
     values: dict[str, list[float]] = {}

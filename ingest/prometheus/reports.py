@@ -29,7 +29,7 @@ _BUFFER_BYTES: Final = 200 << 10
 _CLOSE_SECONDS: Final = 1.0
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class ProcessReport(Struct, frozen=True, kw_only=True):
     """What one process sends: `sender` is its name, `state` is None in its last report."""
 
     sender: str
@@ -81,7 +81,7 @@ class ReportSender:
         if self._channel is None:
             return
         state = None if is_last else dict(self._state())
-        report = Report(sender=self._name, pid=os.getpid(), metrics=self._metrics.snapshot(), state=state)
+        report = ProcessReport(sender=self._name, pid=os.getpid(), metrics=self._metrics.snapshot(), state=state)
         try:
             self._channel.send(msgspec.msgpack.encode(report))
         except (BlockingIOError, ConnectionError):
@@ -96,7 +96,7 @@ class Reports:
         for end, option in ((self._receiving, socket.SO_RCVBUF), (self.channel, socket.SO_SNDBUF)):
             end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
         self._now_seconds = now_seconds
-        self._last: dict[str, tuple[float, Report]] = {}
+        self._last: dict[str, tuple[float, ProcessReport]] = {}
         self._ended: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -117,7 +117,7 @@ class Reports:
         self._receiving.close()
         self.channel.close()
 
-    def add(self, report: Report) -> None:
+    def add(self, report: ProcessReport) -> None:
         """Take a report in place of the last one of its process."""
         now_seconds = self._now_seconds()
         with self._lock:
@@ -135,7 +135,7 @@ class Reports:
                 found.update(report.metrics)
         return dict(found)
 
-    def live(self) -> list[Report]:
+    def live(self) -> list[ProcessReport]:
         """Return the last report of each process that runs."""
         now_seconds = self._now_seconds()
         with self._lock:
@@ -145,7 +145,7 @@ class Reports:
     def _receive(self) -> None:
         received = self._receiving.recv(_BUFFER_BYTES)
         if received:
-            self.add(msgspec.msgpack.decode(received, type=Report))
+            self.add(msgspec.msgpack.decode(received, type=ProcessReport))
 
 
 def _is_running(pid: int) -> bool:

@@ -1,6 +1,6 @@
 """Serves /metrics on a port of its own: a few threads, each with one connection at a time, for five seconds at most.
 
-Whoever reaches the port can neither slow down nor stop callbacks: connections beyond the threads wait in the kernel and
+A client of the port can neither slow down nor stop callbacks: connections beyond the threads wait in the kernel and
 cost no file and no memory, one that sends or reads slowly is closed, and the text is made once a second at most.
 """
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.prometheus.families import WebCollector
-from ingest.prometheus.reports import LIVE_SECONDS, Report, Reports
+from ingest.prometheus.reports import LIVE_SECONDS, ProcessReport, Reports
 from shared import refusals, settings
 from shared.background import Background
 from tests.clock import Clock
@@ -31,8 +31,8 @@ def state(**changes: Any) -> dict[str, Any]:
     }
 
 
-def report(sender: str, *, pid: int | None = None, ok: int = 0, **changes: Any) -> Report:
-    return Report(
+def report(sender: str, *, pid: int | None = None, ok: int = 0, **changes: Any) -> ProcessReport:
+    return ProcessReport(
         sender=sender, pid=os.getpid() if pid is None else pid, metrics={"responses|200": ok}, state=state(**changes)
     )
 
@@ -91,7 +91,7 @@ def test_processes_are_added_up_and_what_ended_ones_counted_stays(reports: Repor
 
 def test_a_process_that_ends_reports_its_last_numbers_and_no_state(reports: Reports) -> None:
     reports.add(report("a", ok=3, state="full", destination="none"))
-    reports.add(Report(sender="a", pid=os.getpid(), metrics={"responses|200": 4}))
+    reports.add(ProcessReport(sender="a", pid=os.getpid(), metrics={"responses|200": 4}))
     found = exposed(reports)
     assert found["callbacks_web_responses_total", "200"] == 4
     assert found["callbacks_web_workers",] == 0
