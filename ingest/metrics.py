@@ -1,7 +1,7 @@
 """What the web process counts for /metrics: accepted callbacks, answers, batches, and how long each took."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ingest.answers import Answer
@@ -21,10 +21,11 @@ _OTHER_NAME: Final[MetricName] = ("responses", OTHER)
 class AnswerMetrics:
     """Counts answers by status and refusals by reason and sender, and measures the seconds that each 200 took."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
+        self._now_seconds = now_seconds
         self._seconds = metrics.histogram(("acknowledged",), SECONDS_BUCKETS)
-        self._refused_addresses: dict[str, str] = {}
+        self._refused_addresses: dict[str, tuple[str, float]] = {}
 
     def count(self, answer: Answer, seconds: float) -> None:
         """Count an answer."""
@@ -34,11 +35,19 @@ class AnswerMetrics:
         elif answer.problem:
             self._metrics.add(("refused", answer.problem, answer.sender))
             if answer.has_valid_token:
-                self._refused_addresses[answer.problem] = answer.address
+                self._refused_addresses[answer.problem] = answer.address, self._now_seconds()
 
-    def refused_addresses(self) -> dict[str, str]:
-        """Return, by reason, the address of the last refused request with a valid token. Any thread may call it."""
-        return self._refused_addresses.copy()
+    def refused_addresses(self) -> dict[str, tuple[str, float]]:
+        """Return, by reason, the address of the last refused request with a valid token, and how many seconds ago.
+
+        One older than ten minutes is left out. Any thread may call it.
+        """
+        now_seconds = self._now_seconds()
+        return {
+            reason: (address, now_seconds - at_seconds)
+            for reason, (address, at_seconds) in self._refused_addresses.copy().items()
+            if now_seconds - at_seconds <= refusals.WINDOW_SECONDS
+        }
 
 
 class MeasuredStore:

@@ -27,8 +27,6 @@ RING: Final = ring_buffer.RingBuffer(keys.RECENT_RATE, bucket_seconds=BUCKET_SEC
 LATE_SECONDS: Final = 3.0
 # In fewer minutes a quiet service has too few responses for a 99th percentile.
 WINDOW_SECONDS: Final = 300
-# The gateway's three attempts, five minutes apart: a refused callback may still come, or is lost by now.
-REFUSED_WINDOW_SECONDS: Final = 600
 
 CALLBACKS: Final = "callbacks"
 REFUSED: Final = "refused"
@@ -113,7 +111,7 @@ def parse(fields: Mapping[bytes, bytes], *, now_seconds: float) -> RecentRate:
     newest = int((now_seconds - LATE_SECONDS) // BUCKET_SECONDS) - 1
     current = RING.bucket_at(now_seconds)
     recent = range(current - WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
-    ten_minutes = range(current - REFUSED_WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
+    ten_minutes = range(current - refusals.WINDOW_SECONDS // BUCKET_SECONDS, current + 1)
     return RecentRate(
         tuple(_parse_bucket(bucket, held.get(bucket, {})) for bucket in range(newest - SHOWN_BUCKETS + 1, newest + 1)),
         _acknowledged(held[bucket] for bucket in recent if bucket in held),

@@ -12,6 +12,8 @@ from msgspec import Struct
 # What is known of the sender: its token is valid, or it has none that is.
 Sender: TypeAlias = Literal["known", "unknown"]
 SENDERS: Final[tuple[Sender, ...]] = ("known", "unknown")
+# The gateway's three attempts, five minutes apart: a refused callback may still come, or is lost by now.
+WINDOW_SECONDS: Final = 600
 
 
 class Reason(Struct, frozen=True):

@@ -88,9 +88,13 @@ def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) 
 
 
 def to_json_object(found: ServiceStatus) -> dict[str, Any]:
-    """Return the status as a JSON object: with its time in RFC 3339, and whether Redis is durable."""
+    """Return the status as a JSON object: with its time in RFC 3339, and what it says as a whole."""
     fields: dict[str, Any] = msgspec.to_builtins(found)
-    return fields | {"at": rfc3339(found.at), "durable": found.durable}
+    return fields | {
+        "at": rfc3339(found.at),
+        "durable": found.durable,
+        "gateway_gives_up_in_seconds": found.gateway_gives_up_in_seconds,
+    }
 
 
 def _print_once(reader: StatusReader, *, as_json: bool) -> None:

@@ -158,8 +158,13 @@ def _refused(now: ServiceStatus) -> Iterator[tuple[str, str]]:
     strangers = f"{counted(unknown, 'request')} without a valid token"
     yield f"refused       {sum(one.hour for one in known):,} in the last hour; {strangers}", _BAD if known else ""
     for one in known:
-        address = f", the last from {short(one.address)}" if one.address else ""
+        age = "" if one.address_seconds_ago is None else f" {quantities.format_age(one.address_seconds_ago)}"
+        address = f", the last from {short(one.address)}{age}" if one.address else ""
         yield f"              {one.hour:,} with {one.status}: {one.title}{address}", _BAD
+    left_seconds = now.gateway_gives_up_in_seconds
+    if left_seconds is not None:
+        sends = f"sends the first not stored for another {quantities.format_duration(left_seconds)}"
+        yield f"              the gateway {sends if left_seconds > 0 else 'has given up on the first not stored'}", _BAD
 
 
 def _balance(balance: Balance | None) -> tuple[str, str]:

@@ -183,6 +183,12 @@ def test_callbacks_that_are_refused_are_a_problem_with_their_reason_and_what_to_
     ]
 
 
+@pytest.mark.parametrize(("seconds_ago", "words"), [(59.0, ""), (240.0, " 4 min ago"), (None, "")])
+def test_the_last_address_has_its_time_unless_it_was_just_now(seconds_ago: float | None, words: str) -> None:
+    ((_, text),) = alerts_of(refused=(replace(refused(300), address_seconds_ago=seconds_ago),))
+    assert f"the last from 192.0.2.7{words}: Address" in text
+
+
 @pytest.mark.parametrize(
     ("reason", "level"),
     [

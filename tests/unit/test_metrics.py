@@ -14,6 +14,7 @@ from shared import durability, queues, recent_rate, refusals
 from shared.batches import Accepted, Quarantined
 from shared.errors import StoreUnavailable
 from shared.metrics import SECONDS_BUCKETS, Metrics
+from tests.clock import Clock
 
 
 def reading(counts: dict[str, int] | None = None, metrics: dict[str, int] | None = None, **more: object) -> Snapshot:
@@ -90,7 +91,8 @@ def test_a_status_that_is_none_of_ours_is_other_and_only_200s_are_acknowledgemen
 
 def test_a_refusal_is_counted_by_reason_and_by_what_is_known_of_its_sender() -> None:
     metrics = Metrics()
-    counter = AnswerMetrics(metrics)
+    clock = Clock()
+    counter = AnswerMetrics(metrics, now_seconds=clock)
     stranger = answers.address_not_allowed("203.0.113.9")
     for answer in (
         stranger,
@@ -106,7 +108,10 @@ def test_a_refusal_is_counted_by_reason_and_by_what_is_known_of_its_sender() -> 
         ("address-not-allowed", "403", "known"): 1,
         ("not-found", "404", "unknown"): 1,
     }
-    assert counter.refused_addresses() == {"address-not-allowed": "192.0.2.7"}
+    clock.seconds += 42
+    assert counter.refused_addresses() == {"address-not-allowed": ("192.0.2.7", 42.0)}
+    clock.seconds += 600
+    assert counter.refused_addresses() == {}
 
 
 def test_each_reason_has_a_series_before_its_first_refusal() -> None:

@@ -48,6 +48,7 @@ NOW = ServiceStatus(
 
 
 PAUSED = HandlerPause(by="operator", seconds=9.0, reason="", probe_in_seconds=None)
+UNSTORED = SpoolStatus("drained", 0, 0, 100, refused=646, refused_left_seconds=413.0)
 REFUSED = RefusalStatus(
     reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"
 )
@@ -123,6 +124,12 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
         ({"unknown_statuses": (("PENDING", 1_200), ("other", 3))}, "not documented: PENDING 1,200, other 3"),
         ({"refused": (REFUSED,)}, "refused       300 in the last hour; 0 requests without a valid token"),
         ({"refused": (REFUSED,)}, "300 with 403: Address not allowed, the last from 192.0.2.7"),
+        ({"refused": (replace(REFUSED, address_seconds_ago=240),)}, "the last from 192.0.2.7 4 min"),
+        ({"refused": (REFUSED,), "spools": (UNSTORED,)}, "the gateway sends the first not stored for another 6 min"),
+        (
+            {"refused": (REFUSED,), "spools": (replace(UNSTORED, refused_left_seconds=0.0),)},
+            "the gateway has given up on the first not stored",
+        ),
         ({"refused": (replace(REFUSED, sender="unknown"),)}, "0 in the last hour; 300 requests without a valid token"),
         ({"handlers": (at_handler(pause=PAUSED),)}, "  paused"),
         ({"handlers": (at_handler(tried=4, failed=3),)}, "  failing: 3 of 4 in 10 min"),

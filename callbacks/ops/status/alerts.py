@@ -29,6 +29,8 @@ _FAILING_SHARE: Final = 0.1
 _MANY_UNKNOWN: Final = 20
 # A sender that writes a field in a new way does so in each record.
 _MANY_UNREADABLE: Final = 20
+# A time that is not worth saying: the gateway's next attempt comes after five minutes.
+_JUST_NOW_SECONDS: Final = 60.0
 # A copy of these is in the quarantine, and the sender's next attempt may succeed.
 _KEPT_STATUSES: Final = (400, 415)
 
@@ -71,7 +73,7 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
         if one.sender == "known" or one.reason == "internal-error":
             level: AlertLevel = "warn" if one.status in _KEPT_STATUSES else "bad"
             refused = counted(one.ten_minutes, "callback was", "callbacks were")
-            where = f", the last from {one.address}" if one.address else ""
+            where = f", the last from {one.address}{_age(one)}" if one.address else ""
             yield Alert(
                 level,
                 f"{refused} refused with {one.status} in the last 10 minutes{where}: {one.title}. "
@@ -89,6 +91,12 @@ def _refused(now: ServiceStatus) -> Iterator[Alert]:
         )
 
 
+def _age(refusal: RefusalStatus) -> str:
+    """Return how long ago the last request was refused, unless that was just now."""
+    seconds_ago = refusal.address_seconds_ago or 0.0
+    return f" {format_duration(seconds_ago)} ago" if seconds_ago >= _JUST_NOW_SECONDS else ""
+
+
 def _unreadable(now: ServiceStatus) -> Iterator[Alert]:
     for field, number in now.unreadable:
         if number >= _MANY_UNREADABLE:
@@ -101,12 +109,12 @@ def _unreadable(now: ServiceStatus) -> Iterator[Alert]:
 
 def _time_left(refusal: RefusalStatus, now: ServiceStatus) -> str:
     """Return for how long the gateway still sends what nothing could keep."""
-    left = [spool.refused_left_seconds for spool in now.spools if spool.refused]
-    if refusal.reason != "store-unavailable" or not left:
+    left_seconds = now.gateway_gives_up_in_seconds
+    if refusal.reason != "store-unavailable" or left_seconds is None:
         return ""
-    if min(left) <= 0:
+    if left_seconds <= 0:
         return " The gateway has given up on the first of them."
-    return f" The gateway sends the first of them for another {format_duration(min(left))}."
+    return f" The gateway sends the first of them for another {format_duration(left_seconds)}."
 
 
 def _redis(now: ServiceStatus) -> Iterator[Alert]:

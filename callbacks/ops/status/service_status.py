@@ -80,10 +80,15 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
 
 
 class RefusalStatus(RefusalCount, frozen=True, kw_only=True):
-    """How many requests were refused for a reason; `address` is that of one with a valid token, "" if not known."""
+    """How many requests were refused for a reason.
+
+    `address` is that of the last one with a valid token, `address_seconds_ago` when it was refused; "" and None if
+    there was none in the last ten minutes.
+    """
 
     status: int
     address: str
+    address_seconds_ago: float | None = None
 
     @property
     def title(self) -> str:
@@ -134,6 +139,11 @@ class ServiceStatus(Struct, frozen=True, kw_only=True):
         """Whether Redis keeps what it acknowledges, as CALLBACKS_DURABILITY asks."""
         return all(finding.ok for finding in self.findings)
 
+    @property
+    def gateway_gives_up_in_seconds(self) -> float | None:
+        """For how long the gateway still sends the first callback that nothing could store; None if all are stored."""
+        return min((spool.refused_left_seconds for spool in self.spools if spool.refused), default=None)
+
 
 def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache | None = None) -> ServiceStatus:
     """Return the current status. Raises redis.RedisError.
@@ -173,10 +183,12 @@ def read_status(client: redis.Redis, settings: Settings, audit_cache: AuditCache
 
 def _refused(found: Snapshot) -> Iterator[RefusalStatus]:
     for count in found.recent_rate.refused:
+        last = found.refused_addresses.get(count.reason) if count.sender == "known" else None
         yield RefusalStatus(
             **msgspec.structs.asdict(count),
             status=refusals.REASONS[count.reason].status,
-            address=found.refused_addresses.get(count.reason, "") if count.sender == "known" else "",
+            address="" if last is None else last.address,
+            address_seconds_ago=None if last is None else last.seconds_ago,
         )
 
 

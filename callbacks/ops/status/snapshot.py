@@ -49,6 +49,13 @@ class SpoolStatus(Struct, frozen=True):
     refused_left_seconds: float = 0.0
 
 
+class RefusedAddress(Struct, frozen=True):
+    """The address of a refused request, and how many seconds ago it was refused."""
+
+    address: str
+    seconds_ago: float
+
+
 class QueueStatus(Struct, frozen=True, kw_only=True):
     """A queue: jobs waiting, running and to be tried later, the age of the first that waits, workers that live.
 
@@ -74,7 +81,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     `dead` counts a handler's dead letters, `recent_dead` those of the last hour, `recent_outcomes` its attempts of the
     last ten minutes. `subscribed` are the handlers that get new events. `refused_addresses` has, by reason, the address
-    of a refused request with a valid token.
+    of the last refused request with a valid token in ten minutes.
     """
 
     seconds: float
@@ -93,7 +100,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     queues: tuple[QueueStatus, ...]
     spools: tuple[SpoolStatus, ...]
     failing: tuple[FailingLoop, ...] = ()
-    refused_addresses: dict[str, str] = msgspec.field(default_factory=dict)
+    refused_addresses: dict[str, RefusedAddress] = msgspec.field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
@@ -185,11 +192,7 @@ def read_snapshot(connection: redis.Redis, level: Durability) -> Snapshot:
         queues=tuple(_queues(connection, found, paused, now_seconds=time.time())),
         spools=tuple(_spools(states)),
         failing=tuple(found for state in states for found in parse_failing_loops(state)),
-        refused_addresses={
-            str(reason): str(address)
-            for state in states
-            for reason, address in dict(state.get("refused_addresses", {})).items()
-        },
+        refused_addresses=_refused_addresses(states),
     )
 
 
@@ -268,6 +271,16 @@ def _spools(states: Iterable[dict[str, Any]]) -> Iterable[SpoolStatus]:
                 refused=int(state.get("refused", 0)),
                 refused_left_seconds=float(state.get("refused_left_seconds", 0.0)),
             )
+
+
+def _refused_addresses(states: Iterable[dict[str, Any]]) -> dict[str, RefusedAddress]:
+    """Return the newest of all processes. Each leaves out what is older than ten minutes."""
+    found: dict[str, RefusedAddress] = {}
+    for state in states:
+        for reason, (address, seconds_ago) in dict(state.get("refused_addresses", {})).items():
+            if reason not in found or seconds_ago < found[reason].seconds_ago:
+                found[reason] = RefusedAddress(str(address), float(seconds_ago))
+    return found
 
 
 def _to_ints(fields: dict[bytes, bytes]) -> dict[str, int]:

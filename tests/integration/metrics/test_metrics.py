@@ -116,6 +116,10 @@ def test_refusals_are_told_apart_by_reason_and_by_token_and_the_page_says_so(
         until(lambda: len(snapshot.read_snapshot(client, "fsync").refused_addresses) == 2)
         status = service_status.read_status(client, settings.load({"REDIS_URL": redis_server.url}))
 
+    assert {one.address: (one.address_seconds_ago or 0) < 600 for one in status.refused if one.address} == {
+        "198.51.100.9": True,
+        "192.0.2.1": True,
+    }
     assert {labels: n for labels, n in scrape(redis_server.url)["callbacks_refused_total"].items() if n} == {
         ("403", "address-not-allowed", "known"): 3,
         ("403", "address-not-allowed", "unknown"): 1,
