@@ -18,6 +18,8 @@ MAX_UNKNOWN_STATUSES: Final = 50
 OTHER: Final = "other"
 # Bounds are stored in Redis. If a release changes them, the old ones stay there unchanged.
 SECONDS_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# From the POST of a callback to its settled delivery: milliseconds usually, hours after retries.
+DELIVERY_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 SIZE_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 INFINITY: Final = "+Inf"
 # Sums are kept as integers, so that adding them up in Redis is exact.

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
@@ -110,8 +111,17 @@ def _handlers(handlers: Sequence[HandlerStatus]) -> RenderableType:
             Text(f"{at.dead:,}", style=_BAD if at.dead else ""),
             _state(at),
         )
+    times = Group(table, *_delivery_times(handlers[:_MAX_HANDLERS_SHOWN]))
     hidden = len(handlers) - _MAX_HANDLERS_SHOWN
-    return Group(table, Text(counted(hidden, "more handler"), style=_FAINT)) if hidden > 0 else table
+    return Group(times, Text(counted(hidden, "more handler"), style=_FAINT)) if hidden > 0 else times
+
+
+def _delivery_times(handlers: Sequence[HandlerStatus]) -> Iterator[Text]:
+    """Yield how long events took from the receipt of their callback to their delivery, a line for each handler."""
+    for at in handlers:
+        if at.delivery_times is not None:
+            p50, p95, p99 = map(_ms, msgspec.structs.astuple(at.delivery_times))
+            yield Text(f"delivered in  p50 {p50}  p95 {p95}  p99 {p99}  ({short(at.handler)})", style=_FAINT)
 
 
 def _state(at: HandlerStatus) -> Text:

@@ -21,7 +21,7 @@ NAMES: Final = {
     *("TargetDown", "NoDurability", "NoWebProcess", "Refused", "SpoolFilling", "BacklogAge", "NoWorkers"),
     *("DeadLetters", "HandlerRetrying", "QuarantineGrowing", "AuditDifference", "RedisMemory", "LoopFailing"),
     *("Unreadable", "SenderUnknown", "FieldUnreadable", "WebTargetDown", "WebSpoolFilling", "WebSpoolFullSoon"),
-    *("WebSpoolFull", "WebSpoolFailing", "WebRefused"),
+    *("WebSpoolFull", "WebSpoolFailing", "WebRefused", "DeliverySlow"),
 }
 
 
@@ -84,6 +84,7 @@ def prometheus(start: Callable[..., Running], port: int, tmp_path: Path) -> Iter
             lambda: server.query("rate(callbacks_acknowledge_duration_seconds_count[5m]) > 0"), "acknowledgements"
         )
         web.until(lambda: server.query("rate(callbacks_web_commit_duration_seconds_count[5m]) > 0"), "its commits")
+        web.until(lambda: server.query("rate(callbacks_delivery_duration_seconds_count[5m]) > 0"), "delivery times")
         yield server
 
 

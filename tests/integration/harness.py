@@ -18,6 +18,7 @@ import redis
 
 from shared import audit, connections, keys, queue_jobs, queues
 from shared.batches import Accepted, Quarantined
+from shared.metrics import Metrics
 from tests import commit_pipeline, marks
 from workers import jobs
 from workers.activity import ActivityPublisher
@@ -88,6 +89,8 @@ class Harness:
         self.connection: Any = connections.connect(url)
         self.handlers: tuple[Handler, ...] = tuple(declaration_of(function) for function in functions)
         self._dedupe_seconds = dedupe_seconds
+        # What the deliver workers count.
+        self.metrics = Metrics()
         # As if `callbacks dev` had started the workers.
         self.is_watched = False
 
@@ -131,6 +134,7 @@ class Harness:
                     caller=caller,
                     journal=journal,
                     is_stopping=lambda: bool(stop_when()),
+                    metrics=self.metrics,
                     activity=DeliveryActivity(ActivityPublisher(connection), handler) if self.is_watched else None,
                 )
             )

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from callbacks.ops.status import metric_families
+from callbacks.ops.status import metric_families, service_status
 from callbacks.ops.status.snapshot import MAX_HANDLERS, QueueStatus, Snapshot
 from ingest import answers
 from ingest.metrics import STATUSES, AnswerMetrics, MeasuredStore
 from shared import durability, queues, recent_rate, refusals
 from shared.batches import Accepted, Quarantined
 from shared.errors import StoreUnavailable
-from shared.metrics import SECONDS_BUCKETS, Metrics
+from shared.metrics import DELIVERY_BUCKETS, SECONDS_BUCKETS, Metrics
 from tests.clock import Clock
 
 
@@ -187,3 +187,24 @@ def test_callbacks_are_counted_as_received_when_they_are_kept_and_not_otherwise(
         if takes
         else {}
     )
+
+
+def test_the_time_to_deliver_is_shown_by_handler() -> None:
+    metrics = Metrics()
+    histogram = metrics.histogram(("delivery", "crm"), DELIVERY_BUCKETS)
+    histogram.observe(0.02, 90)
+    histogram.observe(200, 10)
+    found = reading(metrics=metrics.snapshot(), dead={"crm": 0, "idle": 0})
+
+    times = service_status._delivery_times(found, "crm")
+    assert times is not None
+    assert 0.01 < times.p50_seconds <= 0.025
+    assert 60 < times.p95_seconds < times.p99_seconds <= 300
+    assert service_status._delivery_times(found, "idle") is None
+    shown = {
+        (sample.name, *sample.labels.values()): sample.value
+        for sample in family("callbacks_delivery_duration_seconds", found).samples
+    }
+    assert shown["callbacks_delivery_duration_seconds_bucket", "crm", "0.025"] == 90
+    assert shown["callbacks_delivery_duration_seconds_count", "crm"] == 100
+    assert shown["callbacks_delivery_duration_seconds_count", "idle"] == 0

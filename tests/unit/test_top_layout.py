@@ -11,7 +11,7 @@ from rich.console import Console
 
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
+from callbacks.ops.status.service_status import DeliveryTimes, HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
@@ -48,6 +48,7 @@ NOW = ServiceStatus(
 
 
 PAUSED = HandlerPause(by="operator", seconds=9.0, reason="", probe_in_seconds=None)
+TIMES = DeliveryTimes(p50_seconds=0.04, p95_seconds=2.5, p99_seconds=300.0)
 UNSTORED = SpoolStatus("drained", 0, 0, 100, refused=646, refused_left_seconds=413.0)
 REFUSED = RefusalStatus(
     reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"
@@ -131,6 +132,7 @@ def test_an_hour_of_nothing_is_drawn_too() -> None:
             "the gateway has given up on the first not stored",
         ),
         ({"refused": (replace(REFUSED, sender="unknown"),)}, "0 in the last hour; 300 requests without a valid token"),
+        ({"handlers": (at_handler(delivery_times=TIMES),)}, "delivered in  p50 40.0 ms  p95 2.5 s  p99 300.0 s  ("),
         ({"handlers": (at_handler(pause=PAUSED),)}, "  paused"),
         ({"handlers": (at_handler(tried=4, failed=3),)}, "  failing: 3 of 4 in 10 min"),
         ({"handlers": (at_handler(workers=0, waiting=0, is_subscribed=False),)}, "  removed"),

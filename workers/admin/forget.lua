@@ -56,10 +56,11 @@ for i = 1, #filters, 2 do
   end
 end
 
-local histogram = 'handler' .. separator .. name .. separator
+local duration = 'handler' .. separator .. name .. separator
+local delivery = 'delivery' .. separator .. name .. separator
 for _, metric in ipairs(redis.call('HKEYS', KEYS[4])) do
   if metric == 'retried' .. separator .. name or metric == 'dead' .. separator .. name
-    or metric:sub(1, #histogram) == histogram then
+    or metric:sub(1, #duration) == duration or metric:sub(1, #delivery) == delivery then
     redis.call('HDEL', KEYS[4], metric)
   end
 end

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ import redis
 from msgspec import Struct
 
 from shared import events, keys, queues
-from shared.metrics import Metrics
+from shared.metrics import DELIVERY_BUCKETS, Metrics
 from workers.declaration import Handler
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
@@ -131,10 +132,12 @@ class SettleStep:
 class _Decisions(Struct):
     """What one settlement writes.
 
-    `failed`: how many events failed, by the action and the cause of their log line; `errors`: the text of its error.
+    `delivered`: how many events were delivered, by when their callback was received. `failed`: how many events failed,
+    by the action and the cause of their log line; `errors`: the text of its error.
     """
 
     counts: Counter[str]
+    delivered: Counter[datetime]
     failed: Counter[tuple[str, str]]
     errors: dict[tuple[str, str], str]
     dead: list[NewFailure]
@@ -165,6 +168,7 @@ class Settler:
         self._handler = handler
         self._journal = journal
         self._metrics = metrics
+        self._delivery_seconds = metrics.histogram(("delivery", handler.name), DELIVERY_BUCKETS)
         self._activity = activity
         self._policy = RetryPolicy(handler, encode=events.encode if spans is None else spans.encode_with_trace)
 
@@ -227,7 +231,7 @@ class Settler:
 
     def _decide(self, run: Run, ended: Sequence[EventOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
-        decisions = _Decisions(Counter(), Counter(), {}, [], [])
+        decisions = _Decisions(Counter(), Counter(), Counter(), {}, [], [])
         texts: dict[Outcome, str] = {}
         activity = self._activity
         if activity is not None:
@@ -246,6 +250,7 @@ class Settler:
                 decisions.dead.append(decided)
             elif one.event is not None:
                 decisions.counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
+                decisions.delivered[one.event.received_at] += 1
         return decisions
 
     def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
@@ -263,6 +268,10 @@ class Settler:
     def _report(self, decisions: _Decisions) -> None:
         for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
+        # Once for each callback, not for each event: the events of one were received at the same time.
+        now = datetime.now(UTC)
+        for received_at, number in decisions.delivered.items():
+            self._delivery_seconds.observe(max(0.0, (now - received_at).total_seconds()), number)
         if self._activity is not None:  # it says the same, and more
             self._activity.publish()
             return

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 
 from callbacks.ops.status.snapshot import KINDS, MAX_HANDLERS, Snapshot
 from shared import keys, queues, recent_rate, web_metric_families
-from shared.metrics import OTHER, SECONDS_BUCKETS, SEPARATOR
+from shared.metrics import DELIVERY_BUCKETS, OTHER, SECONDS_BUCKETS, SEPARATOR
 from shared.schema import OPTIONAL_KEYS
 from shared.web_metric_families import Rows, add_histogram, rows
 
@@ -83,9 +83,15 @@ def _handlers(snapshot: Snapshot) -> Iterator[Metric]:
         "Seconds per event in the handler, as the mean of a run.",
         labels=("handler",),
     )
+    delivery = HistogramMetricFamily(
+        "callbacks_delivery_duration_seconds",
+        "Seconds from the receipt of a callback to the settled delivery of its event.",
+        labels=("handler",),
+    )
     for handler in snapshot.dead:
         add_histogram(seconds, (handler,), snapshot.metrics, f"handler{SEPARATOR}{handler}", SECONDS_BUCKETS)
-    yield from (deliveries, letters, waiting, retried, seconds)
+        add_histogram(delivery, (handler,), snapshot.metrics, f"delivery{SEPARATOR}{handler}", DELIVERY_BUCKETS)
+    yield from (deliveries, letters, waiting, retried, seconds, delivery)
 
 
 def _web(snapshot: Snapshot) -> Iterator[Metric]:

@@ -18,8 +18,9 @@ from callbacks.ops.status.snapshot import QueueStatus, Snapshot, SpoolStatus
 from shared import events, queues, refusals
 from shared.durability import Finding
 from shared.failing_loops import FailingLoop
+from shared.metrics import DELIVERY_BUCKETS, INFINITY, SEPARATOR
 from shared.recent_outcomes import RecentOutcomes
-from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount
+from shared.recent_rate import AcknowledgeTimes, Bucket, RefusalCount, estimate_percentile
 from shared.settings import Settings
 from workers.deliver.error_text import masked_line
 from workers.runtime.pause import PausedBy, PauseState
@@ -44,6 +45,17 @@ class HandlerPause(Struct, frozen=True, kw_only=True):
     probe_in_seconds: float | None
 
 
+class DeliveryTimes(Struct, frozen=True, kw_only=True):
+    """Seconds from the receipt of a callback to the delivery of its events, of all deliveries since they are counted.
+
+    Estimated from a histogram: exact to a bucket of `metrics.DELIVERY_BUCKETS`.
+    """
+
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+
+
 class HandlerStatus(Struct, frozen=True, kw_only=True):
     """The status of one handler; its numbers, but `workers`, count events.
 
@@ -61,6 +73,7 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     tried: int = 0
     failed: int = 0
     pause: HandlerPause | None = None
+    delivery_times: DeliveryTimes | None = None
     workers: int
     is_subscribed: bool = True
 
@@ -208,12 +221,22 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
                 recent_dead=found.recent_dead.get(handler, 0),
                 tried=outcomes.tried,
                 failed=outcomes.failed,
+                delivery_times=_delivery_times(found, handler),
                 pause=None if queue.pause_state is None else _pause(queue.pause_state, found.seconds),
                 workers=queue.workers,
                 is_subscribed=handler in found.subscribed,
             )
         )
     return tuple(rows)
+
+
+def _delivery_times(found: Snapshot, handler: str) -> DeliveryTimes | None:
+    name = f"delivery{SEPARATOR}{handler}{SEPARATOR}le{SEPARATOR}"
+    counts = [found.metrics.get(f"{name}{bound}", 0) for bound in (*DELIVERY_BUCKETS, INFINITY)]
+    p50, p95, p99 = (estimate_percentile(counts, share, bounds=DELIVERY_BUCKETS) for share in (0.5, 0.95, 0.99))
+    if p50 is None or p95 is None or p99 is None:
+        return None
+    return DeliveryTimes(p50_seconds=p50, p95_seconds=p95, p99_seconds=p99)
 
 
 def _pause(state: PauseState, now_seconds: float) -> HandlerPause:

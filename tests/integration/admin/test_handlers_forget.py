@@ -53,7 +53,8 @@ def test_nothing_is_left_of_a_forgotten_handler(harness: Harness) -> None:
     harness.connection.hset(keys.SUBSCRIPTIONS, "single", "5-9")
     harness.connection.hset(keys.FILTERS, "shop", '[{"name":"single"}]')
     harness.connection.hset(
-        keys.METRICS, mapping={"retried|single": 1, "handler|single|le|1": 2, "handler|other|sum": 3}
+        keys.METRICS,
+        mapping={"retried|single": 1, "handler|single|le|1": 2, "delivery|single|sum": 4, "handler|other|sum": 3},
     )
     harness.connection.hset(keys.paused("single"), mapping={"by": "operator", "since_ms": 1})
 

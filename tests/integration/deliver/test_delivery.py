@@ -188,3 +188,14 @@ def test_an_async_handler_works_on_as_many_events_at_once_as_declared(quick_redi
         assert sorted(called) == sorted(f"m{n}" for n in range(20))
         assert harness.totals(chat) == HandlerTotals(delivered=20)
         assert harness.leftover_keys() == set()
+
+
+def test_the_time_from_the_post_to_the_delivery_is_counted_for_each_event(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+    script.act = fail_for("2")
+
+    harness.deliver(single)
+
+    counted = {name: number for name, number in harness.metrics.snapshot().items() if name.startswith("delivery|")}
+    assert sum(number for name, number in counted.items() if "|le|" in name) == 2
+    assert counted.keys() >= {"delivery|single|sum"}
