@@ -29,6 +29,7 @@ EVERY: Final = frozenset(PROCESSES)
 WRONG: Final = {
     "PORT": "80000",
     "WEB_CONCURRENCY": "0",
+    "CALLBACKS_METRICS_PORT": "80000",
     "REDIS_URL": "redis://127.0.0.1:1/0?socket_timout=5",
     "REDIS_URL_FILE": "/nowhere",
     "CALLBACKS_TOKENS": "nameless",
@@ -66,7 +67,13 @@ OF_THIS_HANDLER: Final = {
     "CALLBACKS_JSONL_GZIP": "maybe",
 }
 # Any text is right, until it is used.
-NEVER_WRONG: Final = ("HOST", "CALLBACKS_OPS_HOST", "CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR")
+NEVER_WRONG: Final = (
+    "HOST",
+    "CALLBACKS_METRICS_HOST",
+    "CALLBACKS_OPS_HOST",
+    "CALLBACKS_SPOOL_DIR",
+    "CALLBACKS_RUN_DIR",
+)
 
 
 def readers(variable: str) -> frozenset[str]:

@@ -11,7 +11,13 @@ from rich.console import Console
 
 from callbacks.cli.top_layout import render_status
 from callbacks.ops.status.audit_cache import Balance
-from callbacks.ops.status.service_status import DeliveryTimes, HandlerPause, HandlerStatus, RefusalStatus, ServiceStatus
+from callbacks.ops.status.service_status import (
+    DeliveryPercentiles,
+    HandlerPause,
+    HandlerStatus,
+    RefusalStatus,
+    ServiceStatus,
+)
 from callbacks.ops.status.snapshot import QueueStatus, SpoolStatus
 from shared.durability import Finding
 from shared.recent_rate import AcknowledgeTimes, Bucket
@@ -48,7 +54,7 @@ NOW = ServiceStatus(
 
 
 PAUSED = HandlerPause(by="operator", seconds=9.0, reason="", probe_in_seconds=None)
-TIMES = DeliveryTimes(p50_seconds=0.04, p95_seconds=2.5, p99_seconds=300.0)
+TIMES = DeliveryPercentiles(p50_seconds=0.04, p95_seconds=2.5, p99_seconds=300.0)
 UNSTORED = SpoolStatus("drained", 0, 0, 100, refused=646, refused_left_seconds=413.0)
 REFUSED = RefusalStatus(
     reason="address-not-allowed", sender="known", ten_minutes=300, hour=300, status=403, address="192.0.2.7"

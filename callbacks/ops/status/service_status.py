@@ -45,7 +45,7 @@ class HandlerPause(Struct, frozen=True, kw_only=True):
     probe_in_seconds: float | None
 
 
-class DeliveryTimes(Struct, frozen=True, kw_only=True):
+class DeliveryPercentiles(Struct, frozen=True, kw_only=True):
     """Seconds from the receipt of a callback to the delivery of its events, of all deliveries since they are counted.
 
     Estimated from a histogram: exact to a bucket of `metrics.DELIVERY_BUCKETS`.
@@ -73,7 +73,7 @@ class HandlerStatus(Struct, frozen=True, kw_only=True):
     tried: int = 0
     failed: int = 0
     pause: HandlerPause | None = None
-    delivery_times: DeliveryTimes | None = None
+    delivery_times: DeliveryPercentiles | None = None
     workers: int
     is_subscribed: bool = True
 
@@ -230,13 +230,13 @@ def _handlers(found: Snapshot) -> tuple[HandlerStatus, ...]:
     return tuple(rows)
 
 
-def _delivery_times(found: Snapshot, handler: str) -> DeliveryTimes | None:
+def _delivery_times(found: Snapshot, handler: str) -> DeliveryPercentiles | None:
     name = f"delivery{SEPARATOR}{handler}{SEPARATOR}le{SEPARATOR}"
     counts = [found.metrics.get(f"{name}{bound}", 0) for bound in (*DELIVERY_BUCKETS, INFINITY)]
     p50, p95, p99 = (estimate_percentile(counts, share, bounds=DELIVERY_BUCKETS) for share in (0.5, 0.95, 0.99))
     if p50 is None or p95 is None or p99 is None:
         return None
-    return DeliveryTimes(p50_seconds=p50, p95_seconds=p95, p99_seconds=p99)
+    return DeliveryPercentiles(p50_seconds=p50, p95_seconds=p95, p99_seconds=p99)
 
 
 def _pause(state: PauseState, now_seconds: float) -> HandlerPause:
