@@ -19,17 +19,17 @@ from tests.redis_server import RedisServer
 
 # One callback of three reports alone, from its commit until one handler has settled it, by workers that started for it.
 # Their start and end are not counted.
-ALONE_COMMANDS: Final = 195
-ALONE_ROUND_TRIPS: Final = 58
-ALONE_FSYNCS: Final = 26
-ALONE_FILE_BODIES: Final = 21.1
+ALONE_COMMANDS: Final = 170
+ALONE_ROUND_TRIPS: Final = 20
+ALONE_FSYNCS: Final = 14
+ALONE_FILE_BODIES: Final = 18.8
 
 # A callback of 400 that were committed forty at a time, as load leaves them.
 COMMANDS: Final = 1.85
-ROUND_TRIPS: Final = 0.4
-FSYNCS: Final = 0.2
+ROUND_TRIPS: Final = 0.3
+FSYNCS: Final = 0.15
 FILE_BODIES: Final = 3.65
-KEYS_LEFT: Final = 0.01
+KEYS_LEFT: Final = 0.02
 
 # What each further handler adds to one of these.
 HANDLER_COMMANDS: Final = 1.5
