@@ -42,6 +42,7 @@ class Service:
             "REDIS_URL": redis.url,
             "PORT": str(web_port),
             "CALLBACKS_OPS_PORT": str(ops_port),
+            "CALLBACKS_METRICS_PORT": str(free_port()),
             "CALLBACKS_TOKENS": f"main={TOKEN}",
             "CALLBACKS_ALLOWED_IPS": "127.0.0.1",
             "CALLBACKS_HANDLERS": "shop_handlers",

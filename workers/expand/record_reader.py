@@ -34,6 +34,7 @@ _MAX_MASKS: Final = 4096
 _STATUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_ -]{0,31}")
 _JOB_KEYS: Final = frozenset(("api_job_id", "client_job_id"))
 _decode_envelope: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_records: Final = msgspec.json.Decoder(list[Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -176,7 +177,9 @@ def split_records(accepted: Accepted) -> CallbackRecords | None:
         envelope = _decode_envelope(accepted.body.removeprefix("\ufeff").encode())
         data = bytes(envelope.pop("data"))
         nested = run_to_end(json_reader.read_nested(data)) if data.startswith(b'"') else None
-        records = run_to_end(wire.split_array(nested or data, "$.data"))
+        data = nested or data
+        # A list is split without the functions that may have failed to read it.
+        records = _decode_records(data) if data.startswith(b"[") else run_to_end(wire.split_array(data, "$.data"))
     except Exception:  # noqa: BLE001 # whatever the reason, the callback stays whole
         return None
     if len(records) != accepted.records:

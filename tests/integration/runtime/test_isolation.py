@@ -73,6 +73,7 @@ IN_EXPAND: Final = [
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.wire:_read_at_once", "shared.wire:_read_documented"]
 OF_LARGE: Final = [
+    "shared.json_reader:begins_numbered",
     "shared.json_reader:count_brackets",
     "shared.wire:split_array",
     "shared.wire:parse",
