@@ -23,7 +23,11 @@ def from_event(handler: str, event: events.Event, attempt: int, outcome: Outcome
 
 def from_unreadable(handler: str, event: msgspec.Raw, outcome: Outcome, *, attempts: int) -> NewFailure:
     """Return the dead letter of what should be an event, as JSON."""
-    encoded, decoded = bytes(event), msgspec.json.decode(event)
+    encoded = bytes(event)
+    try:
+        decoded = msgspec.json.decode(event)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        decoded = None
     kind: CountedKind = "unknown"
     event_id = hashlib.blake2b(encoded, digest_size=_ID_BYTES).hexdigest()
     if isinstance(decoded, list) and len(decoded) > 1 and isinstance(decoded[1], str) and decoded[1]:

@@ -63,7 +63,7 @@ class JobTransitions:
     def end(self, execution: Execution, commands: Iterable[Sequence[Any]]) -> bool:
         """End a run whose job is done, delete the job, and send `commands` of RQ about its worker.
 
-        Return False, and change nothing, if jobs that the run coalesced are not settled.
+        Return False, and change nothing, if some of the job, or jobs that the run coalesced, are not settled.
         """
         arguments = [execution.job_id, execution.id, *_with_lengths(commands)]
         return bool(self._end(keys=self._run_keys(execution), args=arguments))

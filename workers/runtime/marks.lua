@@ -74,12 +74,15 @@ local function find_marks(generations, marks)
 end
 
 -- Return the generation for new marks: the newest of this lifetime and these handlers, or one that `add_marks` begins
--- because there is none, or it is half a lifetime old, or `added` marks more are too many for its sets.
+-- because there is none, or it is half a lifetime old, or `added` marks more are too many for its sets. One that begins
+-- in the future was made while Redis's clock was ahead: marks added to it would live longer than they should.
 local function current_generation(generations, key, seconds, handlers, now, added)
   if #generations >= MAX_GENERATIONS then handlers = ANY_HANDLERS end
-  local newest, own = generations[#generations]
+  local newest, own, taken = generations[#generations], nil, {}
   for _, generation in ipairs(generations) do
-    if generation.ms == seconds * 1000 and generation.handlers == handlers then own = generation end
+    local is_ahead = generation.start > now + generation.ms / 2
+    if generation.ms == seconds * 1000 and generation.handlers == handlers and not is_ahead then own = generation end
+    taken[generation.name] = true
   end
   local latest = own or newest
   local marks = added + (latest and redis.call('SCARD', latest.prefix .. 0) * latest.sets or 0)
@@ -88,7 +91,8 @@ local function current_generation(generations, key, seconds, handlers, now, adde
   end
   local sets = 1
   while sets < MAX_SETS and marks > MARKS_PER_SET * sets do sets = math.min(sets * SETS_GROWTH, MAX_SETS) end
-  local start = newest and math.max(now, newest.start + 1) or now
+  local start = now
+  while taken[string.format('%.0f', start)] do start = start + 1 end
   local name = string.format('%.0f', start)
   local generation = {
     name = name, start = start, ms = seconds * 1000, sets = sets, handlers = handlers, is_new = true,

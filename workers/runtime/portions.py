@@ -15,12 +15,15 @@ from workers.runtime import scripts
 log = logging.getLogger("callbacks.supervisor")
 
 _CHECK_SECONDS: Final = 5.0
+_BUSY_SECONDS: Final = 0.1
+# Maintenance has other tasks, such as the renewal of leases.
+_TICK_SECONDS: Final = 0.2
 # Of 100 events each. With 12 handlers Redis does nothing else for some 0.3 ms, with 100 for 2 ms.
 _PORTIONS_PER_STEP: Final = 20
 
 
 class PortionReaper:
-    """Deletes, over `connection`, the portions that no job needs; each time it looks at the next page of all."""
+    """Deletes, over `connection`, the portions that no job needs: a page of all at each tick."""
 
     def __init__(self, connection: redis.Redis) -> None:
         # Any, as redis-py types replies as bytes or str, and here they are always bytes.
@@ -35,19 +38,23 @@ class PortionReaper:
         return time.monotonic() >= self._check_at
 
     def tick(self) -> None:
-        """Reap the next page; after the last, those of which nobody knows how many jobs need them. Raise RedisError."""
-        self._check_at = time.monotonic() + _CHECK_SECONDS
+        """Reap the next page; after the last, those without a count in cb:events:jobs. Raise redis.RedisError."""
+        end = time.monotonic() + _TICK_SECONDS
         self._cursor, page = self._connection.hscan(keys.PORTION_JOBS, self._cursor, count=_PORTIONS_PER_STEP)
-        self._reap(list(page))
+        deleted = self._reap(list(page), end)
         if self._cursor == 0 and self._connection.hlen(keys.PORTIONS) > self._connection.hlen(keys.PORTION_JOBS):
             uncounted = set(self._connection.hkeys(keys.PORTIONS)) - set(self._connection.hkeys(keys.PORTION_JOBS))
-            self._reap(list(uncounted))
-
-    def _reap(self, names: list[bytes]) -> None:
-        # Redis may return more than one asks for: all, if they are few.
-        deleted = sum(
-            self._script(args=[keys.job(""), *names[first : first + _PORTIONS_PER_STEP]])
-            for first in range(0, len(names), _PORTIONS_PER_STEP)
-        )
+            deleted += self._reap(list(uncounted), end)
         if deleted:
             log.warning("action=portions_reaped portions=%d", deleted)
+        # Where one was left there may be many more, which fill Redis's memory.
+        self._check_at = time.monotonic() + (_BUSY_SECONDS if deleted else _CHECK_SECONDS)
+
+    def _reap(self, names: list[bytes], end: float) -> int:
+        # Redis may return more than one asks for: all, if they are few. Those left at the `end` are found again.
+        deleted = 0
+        for first in range(0, len(names), _PORTIONS_PER_STEP):
+            deleted += self._script(args=[keys.job(""), *names[first : first + _PORTIONS_PER_STEP]])
+            if time.monotonic() >= end:
+                break
+        return deleted

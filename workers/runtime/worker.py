@@ -27,7 +27,7 @@ from workers.runtime.completion_journal import CompletionJournal, Completions
 from workers.runtime.job_transitions import JobTransitions
 from workers.runtime.oom_fallback import OomFallbackRedis
 from workers.runtime.redis_retry import UNAVAILABLE, is_unavailable, retry_while_unavailable
-from workers.runtime.run_errors import RunPaused, StaleRun, Unfinished
+from workers.runtime.run_errors import RunPaused, SettlementFailed, StaleRun, Unfinished
 from workers.runtime.settlement import Replacement
 
 log = logging.getLogger("callbacks.worker")
@@ -225,7 +225,7 @@ class QueueWorker(SimpleWorker):
             log.warning("action=redis_unavailable queue=%s error=%s", self.queues[0].name, describe_error(exc))
 
     def _finalize_success(self, job: Job, queue: Queue, execution: Execution, return_value: Any) -> None:  # noqa: ARG002 # RQ's signature
-        # RQ would take some 18 exchanges with Redis, and delete a job that another worker owns by now.
+        # RQ would take some 18 round trips to Redis, and delete a job that another worker owns.
         with self.connection.pipeline() as pipe:  # only collects RQ's commands, and sends nothing
             self.increment_successful_job_count(pipeline=pipe)
             self.increment_total_working_time(now() - (job.started_at or now()), pipe)
@@ -233,10 +233,9 @@ class QueueWorker(SimpleWorker):
             self.heartbeat(pipeline=pipe)
             commands = [words for words, _ in pipe.command_stack]
         self._finished_execution = execution
-        # If Redis fell back during the run, jobs that were settled are in the list of coalesced jobs again.
         if not self._transitions.end(execution, commands):
             self._finished_execution = None
-            raise Unfinished
+            raise SettlementFailed("Redis fell back during the run: what was settled is open again")
         del self.executions[execution.id]
 
     def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: ExceptionInfo) -> None:

@@ -163,3 +163,17 @@ def _fill_sets_early(monkeypatch: pytest.MonkeyPatch) -> None:
         return text.replace(" = 32000, 10, 50", " = 50, 10, 50")
 
     monkeypatch.setattr(scripts, "load", smaller)
+
+
+@pytest.mark.parametrize("handler", ["taker", "another"])
+def test_a_clock_that_was_ahead_lengthens_the_life_of_no_later_mark(client: Any, handler: str) -> None:
+    fan_out(client, [report(1)])
+    year_ms = 366 * 86_400_000
+    marks.age(client, -year_ms)
+
+    assert not fan_out(client, [report(2)], handler=handler).duplicates
+
+    assert fan_out(client, [report(1)], handler=handler).duplicates, "it is still known"
+    assert fan_out(client, [report(2)], handler=handler).duplicates
+    marks.age(client, LIFETIME_SECONDS * 1500 + TOLERANCE_SECONDS * 1000)
+    assert not fan_out(client, [report(2)], handler=handler).duplicates

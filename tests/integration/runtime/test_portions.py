@@ -349,6 +349,22 @@ def test_portions_of_jobs_that_somebody_deleted_are_reaped_and_no_others(
     assert not portions(harness)
 
 
+def test_a_reaper_that_found_some_goes_on_soon(harness: Harness) -> None:
+    # No job of ours has these, as after `rq empty` of a long queue.
+    for key in (keys.PORTIONS, keys.PORTION_JOBS):
+        harness.connection.hset(key, mapping={f"{number:032x}-1-1": 1 for number in range(2000)})
+    reaper = PortionReaper(harness.connection)
+
+    ticks = 0
+    while portions(harness):
+        until(lambda: reaper.is_due, "the next tick")
+        reaper.tick()
+        ticks += 1
+        assert ticks < 300
+
+    assert not harness.connection.exists(keys.PORTION_JOBS)
+
+
 def test_a_running_service_reaps_them_by_itself(harness: Harness, tmp_path: Path) -> None:
     accept_and_expand(harness, "1")
     for name in ("h0", "h5"):

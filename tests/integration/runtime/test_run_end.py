@@ -9,7 +9,7 @@ import pytest
 from rq.executions import Execution
 
 from shared import keys, queues
-from tests.integration.harness import Harness, open_harness, worker_name
+from tests.integration.harness import Harness, open_harness, statuses, worker_name
 from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
 from workers.runtime import worker as workers
@@ -38,11 +38,19 @@ def started(harness: Harness) -> Execution:
     return runs[0]
 
 
+def settled(harness: Harness) -> Execution:
+    """Have a worker begin the job that waits first and settle all of it."""
+    run = started(harness)
+    key = keys.job(run.job_id)
+    harness.connection.hset(key, "progress", str(int(harness.connection.hget(key, "items") or 0)))
+    return run
+
+
 def test_a_run_that_holds_its_job_deletes_it_and_every_trace_of_itself(
     harness: Harness, transitions: JobTransitions
 ) -> None:
     accept_and_expand(harness, "1")
-    run = started(harness)
+    run = settled(harness)
 
     assert transitions.end(run, [("HSET", keys.rq_worker(run.worker_name), "state", "idle")])
 
@@ -72,7 +80,7 @@ def test_a_run_does_not_end_while_jobs_that_it_coalesced_are_left(
     harness: Harness, transitions: JobTransitions
 ) -> None:
     accept_and_expand(harness, "1")
-    run = started(harness)
+    run = settled(harness)
     harness.connection.rpush(keys.coalesced(run.job_id), "other")
 
     assert not transitions.end(run, [("SET", "never", "set")])
@@ -82,9 +90,45 @@ def test_a_run_does_not_end_while_jobs_that_it_coalesced_are_left(
     assert not harness.connection.exists("never")
 
 
-def test_a_command_that_fails_leaves_no_run_behind(harness: Harness, transitions: JobTransitions) -> None:
+def test_a_run_does_not_end_if_redis_fell_back_to_a_moment_before_a_settlement(
+    harness: Harness, transitions: JobTransitions
+) -> None:
     accept_and_expand(harness, "1")
     run = started(harness)
+
+    assert not transitions.end(run, [("SET", "never", "set")])
+
+    assert harness.connection.hexists(keys.job(run.job_id), "data")
+    assert not harness.connection.exists("never")
+
+
+@pytest.mark.parametrize("queue", [queues.EXPAND, QUEUE])
+def test_what_was_settled_before_redis_fell_back_is_kept_for_another_run(
+    harness: Harness, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness.accept(*statuses(["1", "2"]))
+    if queue == QUEUE:
+        harness.expand()
+    end = JobTransitions.end
+
+    def fall_back_and_end(self: JobTransitions, execution: Execution, commands: Any) -> bool:
+        harness.connection.hdel(keys.job(execution.job_id), "progress", "settlement")
+        return end(self, execution, commands)
+
+    monkeypatch.setattr(JobTransitions, "end", fall_back_and_end)
+    if queue == QUEUE:
+        harness.deliver(single, max_jobs=1)
+    else:
+        harness.expand(max_jobs=1)
+
+    assert "Redis fell back during the run" in caplog.text
+    (job_id,) = harness.connection.zrange(keys.rq_scheduled(queue), 0, -1)
+    assert harness.connection.hexists(keys.job(job_id.decode()), "data")
+
+
+def test_a_command_that_fails_leaves_no_run_behind(harness: Harness, transitions: JobTransitions) -> None:
+    accept_and_expand(harness, "1")
+    run = settled(harness)
     harness.connection.set("text", "no number")
 
     with pytest.raises(Exception, match="not an integer"):
