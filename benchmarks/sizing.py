@@ -14,6 +14,8 @@ _RATES: Final = (10, 100, 1_000, 5_000)
 _BUSY_SHARE: Final = 0.5
 _HOUR_SECONDS: Final = 3_600
 _DAY_HOURS: Final = 24
+# A mark lives for one to one and a half times CALLBACKS_DEDUPE_SECONDS.
+_LIFETIMES: Final = 1.5
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 
@@ -27,7 +29,7 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         for metric in (memory.REMEMBERED, memory.AT_HANDLER, memory.IN_FILE, memory.IN_SPOOL)
     )
     yield (
-        "| callbacks/s | `web`, `expand`, `deliver` for each handler | Redis: marks of an hour, of a day "
+        "| callbacks/s | `web`, `expand`, `deliver` for each handler | Redis: marks of an hour, of a day, at most "
         "| waiting for a handler, an hour | append-only file, an hour | spool, an hour |"
     )
     yield "|---|---|---|---|---|---|"
@@ -35,7 +37,8 @@ def lines(results: Mapping[str, Results]) -> Iterator[str]:
         events = rate * bodies.REPORTS * _HOUR_SECONDS
         web, workers = (max(1, math.ceil(rate / _BUSY_SHARE / max_rate)) for max_rate in (stored, delivered))
         yield (
-            f"| {rate:,} | {web}, {workers}, {workers} | {_size(events * mark)}, {_size(events * mark * _DAY_HOURS)} "
+            f"| {rate:,} | {web}, {workers}, {workers} "
+            f"| {_size(events * mark * _LIFETIMES)}, {_size(events * mark * _LIFETIMES * _DAY_HOURS)} "
             f"| {_size(events * waiting)} | {_size(rate * _HOUR_SECONDS * written)} "
             f"| {_size(rate * _HOUR_SECONDS * spooled)} |"
         )

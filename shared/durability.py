@@ -39,8 +39,8 @@ _NOT_SINCE_START: Final = "not since Redis started, so a crash may have left hal
 _CONFIGURING: Final = frozenset(("cmdstat_config|set", "cmdstat_config|resetstat", "cmdstat_config"))
 _ONLY_PROMISED: Final = "as the provider promises; this service cannot check it"
 _READ_THE_PROMISE: Final = (
-    "read what the provider promises of an acknowledged write, at a failover too (docs/redis.md); a Redis with an "
-    "append-only file is checked by CALLBACKS_DURABILITY=fsync"
+    "read what the provider promises of an acknowledged write, also at a failover; docs/redis.md says where "
+    "CALLBACKS_DURABILITY=fsync can be used instead"
 )
 _EACH_WAITS: Final = "each commit waits for its fsync (WAITAOF)"
 _ROLLED_BACK: Final = (

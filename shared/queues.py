@@ -56,7 +56,7 @@ class NewerRelease(ValueError):
 
 
 class EventsMissing(ValueError):
-    """Events of the job are missing, as cb:events was changed by hand: restore it from a backup of Redis."""
+    """Events of the job are missing, as its portions in cb:events were deleted by hand."""
 
 
 class JsonSerializer:
@@ -190,7 +190,9 @@ def parse_arguments(data: bytes, portions: Sequence[bytes] | None = ()) -> list[
 def with_portions(arguments: Sequence[Any], portions: Sequence[bytes] | None) -> list[Any]:
     """Return a job's arguments with the events of its portions. Raise EventsMissing if that is None."""
     if portions is None:
-        raise EventsMissing(EventsMissing.__doc__)
+        raise EventsMissing(
+            f"{EventsMissing.__doc__} `callbacks backfill` can enqueue them again from the tables of `sql`."
+        )
     if not portions:
         return list(arguments)
     *others, events = arguments

@@ -40,7 +40,12 @@ def build(metrics: Mapping[str, int], *, prefix: str) -> Iterator[Metric]:
     yield from (answers, refused)
     for part, name, text, bounds in (
         ("acknowledged", "acknowledge_duration_seconds", "Seconds from a request to its 200.", SECONDS_BUCKETS),
-        ("commit", "commit_duration_seconds", "Seconds until a batch is on disk.", SECONDS_BUCKETS),
+        (
+            "commit",
+            "commit_duration_seconds",
+            "Seconds until a batch is as durable as CALLBACKS_DURABILITY asks.",
+            SECONDS_BUCKETS,
+        ),
         ("batch", "batch_size", "Callbacks committed together.", SIZE_BUCKETS),
     ):
         found = HistogramMetricFamily(f"{prefix}_{name}", text)

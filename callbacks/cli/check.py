@@ -214,7 +214,7 @@ def _redis(loaded: settings.Settings) -> Iterator[CheckResult]:
             yield CheckResult(
                 "advice",
                 "CALLBACKS_DURABILITY=managed: a 200 is as durable as the provider of Redis promises",
-                "Remove it where Redis has an append-only file: `fsync` checks that before and while it says 200.",
+                "Use fsync if the append-only file is fsynced before each reply, or WAITAOF waits: see docs/redis.md.",
             )
         for found in durability.evaluate(loaded.durability, answers):
             if found.ok and found.name == "redis":

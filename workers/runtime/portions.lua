@@ -16,8 +16,8 @@ local function count_portion_bytes(names)
   return sum
 end
 
--- The number of a job's portions that no job needs any more falls to 0, and they are deleted. A number that somebody
--- deleted or overwrote says nothing: then the portion stays, and reap_portions.lua counts its jobs.
+-- Count down, for each portion of a job, the jobs that need it; delete a portion at 0. If its number was deleted or
+-- overwritten by hand, keep it: reap_portions.lua counts its jobs.
 local function release_portions(job)
   local names = redis.call('HGET', job, 'portions')
   if not names then return end
