@@ -47,6 +47,7 @@ and `attempts`, how many its handler has. A run's hash (`rq:execution:<job id>:<
 `stopping`, if its worker was asked to stop, so that its end does not count as a death.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
@@ -97,17 +98,24 @@ RUNNER_SECONDS: Final = 15
 FAILURE_OVERHEAD_BYTES: Final = 768
 
 # 96 bits: that two of a thousand million marks are the same has a probability of 10⁻¹¹.
-_DIGEST_CHARACTERS: Final = 24
+_DIGEST: Final = re.compile("[0-9a-fA-F]{24}")
+# Stands for an id that is no digest, where marks are only searched: no event has it.
+_NO_DIGEST: Final = "0" * 24
 
 RQ_QUEUES: Final = "rq:queues"
 
 
 def seen_marks(digests: Iterable[str]) -> bytes:
-    """Return the marks of events or requests, one after the other. Raise ValueError if a digest has another size."""
+    """Return the marks of events or requests, one after the other. Raise ValueError if one is not a digest."""
     texts = list(digests)
-    if any(len(text) != _DIGEST_CHARACTERS for text in texts):
-        raise ValueError(f"a mark is a digest of {_DIGEST_CHARACTERS} hexadecimal digits")
+    if not all(map(_DIGEST.fullmatch, texts)):
+        raise ValueError("a mark is a digest of 24 hexadecimal digits")
     return bytes.fromhex("".join(texts))
+
+
+def searched_marks(event_ids: Iterable[str]) -> bytes:
+    """Return the marks to search for, one for each id: an id that is no digest has a mark that is never found."""
+    return seen_marks(text if _DIGEST.fullmatch(text) else _NO_DIGEST for text in event_ids)
 
 
 def seen_handlers(names: Iterable[str]) -> str:

@@ -40,24 +40,29 @@ local function was_fanned_out(mark, id, received)
   return leaves_out and was_offered(mark, received) or redis.call('EXISTS', dead_prefix .. id) == 1
 end
 
-local events, counts, touched = {}, {}, {}
+-- Nothing is written before every set was read: one of another type fails the step as a whole.
+local events, counts, added, chosen = {}, {}, {}, {}
 local already_enqueued, already_fanned_out = 0, 0
 for i = 1, next_number() do
   local counter, id, received, event = next_text(), next_text(), next_number(), next_text()
   local set = backfilled_prefix .. id:sub(1, 2)
-  if redis.call('SISMEMBER', set, id:sub(3)) == 1 then
+  if redis.call('SISMEMBER', set, id:sub(3)) == 1 or chosen[id] then
     already_enqueued = already_enqueued + 1
   elseif was_fanned_out(marks[i], id, received) then
     already_fanned_out = already_fanned_out + 1
   else
-    redis.call('SADD', set, id:sub(3))
-    touched[set] = true
+    chosen[id] = true
+    added[set] = added[set] or {}
+    table.insert(added[set], id:sub(3))
     events[#events + 1] = event
     counts[counter] = (counts[counter] or 0) + 1
   end
 end
 
-for set in pairs(touched) do redis.call('EXPIRE', set, backfilled_seconds) end
+for set, ids in pairs(added) do
+  for _, id in ipairs(ids) do redis.call('SADD', set, id) end
+  redis.call('EXPIRE', set, backfilled_seconds)
+end
 for counter, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], counter, number) end
 enqueue_deliveries(KEYS[2], KEYS[3], events, plan_deliveries(events, {}, max_events), step_id, delivery)
 return {#events, already_enqueued, already_fanned_out}

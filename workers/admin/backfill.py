@@ -74,7 +74,7 @@ class Backfill:
         arguments: list[Any] = [
             *(keys.backfilled(self._handler), keys.BACKFILLED_SECONDS),
             *(self._handler, keys.dead_letter(self._handler, "")),
-            keys.seen_marks(event.id for event, _ in batch),
+            keys.searched_marks(event.id for event, _ in batch),
             int(self._offers is not None),
             *(2 * len(times), *(_NEVER_ENDS if math.isinf(time) else int(time) for pair in times for time in pair)),
             *(head, tail, 2 * len(fields), *_flatten(fields)),

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import redis
 
 from callbacks import ReportEvent, handler, samples
 from shared import keys
@@ -102,3 +103,25 @@ def test_a_handler_that_was_forgotten_was_offered_nothing(quick_redis: RedisServ
         assert backfill(harness.connection, event).enqueued == 1
         (generation,) = harness.connection.hvals(keys.SEEN)
         assert generation == b"86400 1 old"
+
+
+@pytest.mark.parametrize("foreign_id", ["order-17", "z" * 24, " " * 24, "12 " * 8, ""])
+def test_an_id_that_is_no_digest_ends_no_backfill_and_hides_no_mark(quick_redis: RedisServer, foreign_id: str) -> None:
+    with quick_redis.client() as client:
+        event = received(client, hours_ago=2)
+        mark(client, event, "new")
+        foreign = msgspec.structs.replace(event, id=foreign_id)
+        offers = Subscriptions((((client.time()[0] - HOUR) * 1000, math.inf),))
+        (step,) = Backfill(client, "new", offers=offers).enqueue([foreign, event])
+        assert step == BackfillStep(enqueued=1, already_fanned_out=1)
+
+
+def test_a_step_that_fails_at_a_set_of_another_type_has_noted_none_of_its_events(quick_redis: RedisServer) -> None:
+    with quick_redis.client() as client:
+        first, second = (msgspec.structs.replace(samples.report(), id=digits * 12) for digits in ("1a", "2b"))
+        backfill_all = Backfill(client, "new", offers=None)
+        client.set(keys.backfilled("new") + "2b", "no set")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            list(backfill_all.enqueue([first, second]))
+        client.delete(keys.backfilled("new") + "2b")
+        assert list(backfill_all.enqueue([first, first, second])) == [BackfillStep(enqueued=2, already_enqueued=1)]
