@@ -56,17 +56,19 @@ class QueueSizes(Struct, frozen=True):
 class StoredJob(Struct, frozen=True):
     """A job's fields as they are stored: its data and portions, and others that were asked for.
 
-    `data` is None for a job that was deleted by hand; `portions` is None if one of them is missing.
+    `data` is None for a job that was deleted by hand; `portions` is None if one of them is missing, and `present` has
+    those that are there.
     """
 
     data: bytes | None
     portions: Sequence[bytes] | None
+    present: Sequence[bytes]
     values: Sequence[bytes | None]
 
     @property
     def size_bytes(self) -> int:
         """How large what it holds is."""
-        return len(self.data or b"") + sum(map(len, self.portions or ()))
+        return len(self.data or b"") + sum(map(len, self.present))
 
     def arguments(self) -> list[Any]:
         """Return its arguments. Raise what `queues.parse_arguments` does."""
@@ -247,17 +249,18 @@ def _read_stored(connection: Any, job_ids: Sequence[str], fields: Sequence[str])
         replies = pipe.execute()
     names = {name for _, portions, *_ in replies for name in (portions or b"").split()}
     texts = _read_portions(connection, sorted(names))
-    return [StoredJob(data, _texts_of(portions, texts), values) for data, portions, *values in replies]
+    return [_stored_job(data, (portions or b"").split(), texts, values) for data, portions, *values in replies]
 
 
 def _read_portions(connection: Any, names: Sequence[bytes]) -> dict[bytes, bytes | None]:
     return dict(zip(names, connection.hmget(keys.PORTIONS, names), strict=True)) if names else {}
 
 
-def _texts_of(portions: bytes | None, texts: Mapping[bytes, bytes | None]) -> list[bytes] | None:
-    found = [texts[name] for name in (portions or b"").split()]
-    present = [text for text in found if text is not None]
-    return present if len(present) == len(found) else None
+def _stored_job(
+    data: bytes | None, names: Sequence[bytes], texts: Mapping[bytes, bytes | None], values: Sequence[bytes | None]
+) -> StoredJob:
+    present = [text for text in map(texts.__getitem__, names) if text is not None]
+    return StoredJob(data, present if len(present) == len(names) else None, present, values)
 
 
 def limit_by_bytes(connection: redis.Redis, job_ids: Sequence[str], max_bytes: int) -> list[str]:

@@ -140,15 +140,24 @@ class Purger:
         try:
             job = queue_jobs.read_delivery_job(self._connection, job_id)
         except queues.EventsMissing:
-            counts[keys.handler_counter(self._handler, "unknown", "dropped")] += queue_jobs.count_unsettled(
-                self._connection, [job_id]
-            )
-            return as_text(self._connection.hget(keys.job(job_id), "progress") or progress.NOTHING)
+            return self._count_missing(job_id, counts)
         finished = completion_journal.parse_finished(job.finished)
         for position, (kind, *_) in job.events:
             outcome: keys.DeliveryOutcome = "delivered" if position in finished else "dropped"
             counts[keys.handler_counter(self._handler, kind, outcome)] += 1
         return job.progress
+
+    def _count_missing(self, job_id: str, counts: Counter[str]) -> str:
+        """Count what is left of a job whose events are missing, each of an unknown kind, and return its progress."""
+        names = ("items", "progress", "finished")
+        items, settled, finished = self._connection.hmget(keys.job(job_id), names)
+        progress_text = as_text(settled or progress.NOTHING)
+        left = frozenset(range(int(items or 0))) - progress.parse(progress_text)
+        delivered = len(left & completion_journal.parse_finished(as_text(finished or b"")))
+        if delivered:
+            counts[keys.handler_counter(self._handler, "unknown", "delivered")] += delivered
+        counts[keys.handler_counter(self._handler, "unknown", "dropped")] += len(left) - delivered
+        return progress_text
 
     def _purge_jobs(self, jobs: Sequence[_WaitingJob]) -> list[int]:
         arguments: list[str | int] = [keys.job(""), keys.COALESCED_PREFIX]

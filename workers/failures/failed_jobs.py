@@ -100,8 +100,8 @@ class FailedJob:
     def _job_failure(self, error: BaseException) -> NewFailure:
         if self._queue == queues.EXPAND:
             return quarantine.from_job(self._stored.data or b"", error, records=self.remaining)
-        # Its portions may be deleted with it.
-        whole = b"\n".join((self._stored.data or b"", *(self._stored.portions or ())))
+        # Its portions may be deleted with it, also those that are there while another is missing.
+        whole = b"\n".join((self._stored.data or b"", *self._stored.present))
         return dead_letters.from_job(self._handler(), self._job_id, whole, error, records=self.remaining)
 
     def _remaining_callbacks(self) -> tuple[list[Accepted], int]:

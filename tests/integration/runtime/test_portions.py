@@ -259,6 +259,41 @@ def test_events_that_somebody_deleted_are_logged_and_kept_as_a_dead_letter(
     assert harness.leftover_keys() == set()
 
 
+def test_a_missing_portion_takes_none_of_the_others_from_the_dead_letter(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_jobs, "MAX_FAILURES", 1)
+    for n in range(3):
+        accept_and_expand(harness, f"{n}a", f"{n}b")
+    job_id, *others = harness.waiting_jobs("deliver-h0")
+    names = [harness.connection.hget(keys.job(one), "portions") for one in (job_id, *others)]
+    texts = harness.connection.hmget(keys.PORTIONS, names)
+    harness.connection.hset(keys.job(job_id), mapping={"portions": b" ".join(names), "items": 6})
+    for name in names[1:]:
+        harness.connection.hincrby(keys.PORTION_JOBS, name, 1)
+    harness.connection.hdel(keys.PORTIONS, names[1])
+
+    harness.deliver(first, max_jobs=1)
+
+    (letter_id,) = harness.connection.zrange(keys.dead("h0"), 0, -1)
+    event, records = harness.connection.hmget(keys.dead_letter("h0", letter_id.decode()), "event", "records")
+    assert records == b"6"
+    assert texts[0] in event
+    assert texts[2] in event
+
+
+def test_what_a_dead_worker_finished_of_missing_events_is_purged_as_delivered(harness: Harness) -> None:
+    accept_and_expand(harness, "1", "2", "3")
+    (job_id,) = harness.waiting_jobs("deliver-h0")
+    harness.connection.hset(keys.job(job_id), mapping={"progress": "1", "finished": "2;0,1;"})
+    harness.connection.delete(keys.PORTIONS)
+
+    assert sum(purged.events for purged in Purger(harness.connection, "h0").run()) == 2
+
+    assert harness.counters()["unknown.delivered:h0"] == 1
+    assert harness.counters()["unknown.dropped:h0"] == 1
+
+
 def test_events_that_somebody_deleted_can_be_purged(harness: Harness) -> None:
     accept_and_expand(harness, "1", "2")
     harness.connection.delete(keys.PORTIONS)
