@@ -55,7 +55,7 @@ def test_memory_and_disk_grow_with_events_and_time() -> None:
     thousand = next(line for line in sizing.lines(all_results()) if line.startswith("| 1,000"))
 
     # 3,000 events a second: 10.8 million an hour; 3.6 million callbacks.
-    assert thousand.split(" | ")[2:] == ["1.0 GiB, 24.1 GiB", "4.0 GiB", "6.7 GiB", "3.4 GiB |"]
+    assert thousand.split(" | ")[2:] == ["1.5 GiB, 36.2 GiB", "4.0 GiB", "6.7 GiB", "3.4 GiB |"]
 
 
 @pytest.mark.parametrize("missing", ["acknowledge", "drain", "memory"])
