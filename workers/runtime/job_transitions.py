@@ -17,6 +17,7 @@ from rq.utils import as_text
 from shared import keys, progress
 from workers.runtime import scripts
 from workers.runtime.completion_journal import Completions
+from workers.runtime.run_errors import SettlementFailed
 from workers.runtime.settlement import Argument, Replacement, append_list, failure_arguments, flatten
 
 # A job that fails as a whole is retried after 1, 4, 16, 60, 60, … seconds: soon enough after the cause is repaired.
@@ -27,6 +28,8 @@ log = logging.getLogger("callbacks.worker")
 _MAX_LOGGED_CHARACTERS: Final = 80
 # Each is logged once. With more than these, they are logged again.
 _MAX_UNREADABLE: Final = 100
+# As end.lua returns it.
+_UNSETTLED: Final = 2
 
 
 class JobTransitions:
@@ -63,10 +66,14 @@ class JobTransitions:
     def end(self, execution: Execution, commands: Iterable[Sequence[Any]]) -> bool:
         """End a run whose job is done, delete the job, and send `commands` of RQ about its worker.
 
-        Return False, and change nothing, if some of the job, or jobs that the run coalesced, are not settled.
+        Return False, and change nothing, if jobs that the run coalesced are not settled; raise SettlementFailed, and
+        change nothing, if some of the job itself is not: then a further run at once might end in the same way.
         """
         arguments = [execution.job_id, execution.id, *_with_lengths(commands)]
-        return bool(self._end(keys=self._run_keys(execution), args=arguments))
+        ended = self._end(keys=self._run_keys(execution), args=arguments)
+        if ended == _UNSETTLED:
+            raise SettlementFailed("Redis fell back during the run: what was settled is open again")
+        return bool(ended)
 
     def list_executions(self, worker: str) -> list[Execution]:
         """Return the runs that Redis says a worker has. What is not the name of a run is logged and skipped."""

@@ -233,9 +233,13 @@ class QueueWorker(SimpleWorker):
             self.heartbeat(pipeline=pipe)
             commands = [words for words, _ in pipe.command_stack]
         self._finished_execution = execution
-        if not self._transitions.end(execution, commands):
+        try:
+            # If Redis fell back during the run, jobs that were settled are in the list of coalesced jobs again.
+            if not self._transitions.end(execution, commands):
+                raise Unfinished
+        except (SettlementFailed, Unfinished):
             self._finished_execution = None
-            raise SettlementFailed("Redis fell back during the run: what was settled is open again")
+            raise
         del self.executions[execution.id]
 
     def _finalize_failure(self, job: Job, queue: Queue, execution: Execution, exc_info: ExceptionInfo) -> None:

@@ -14,6 +14,7 @@ from tests.integration.scripted_handlers import accept_and_expand, single
 from tests.redis_server import RedisServer
 from workers.runtime import worker as workers
 from workers.runtime.job_transitions import JobTransitions
+from workers.runtime.run_errors import SettlementFailed
 
 QUEUE = queues.delivery_queue("single")
 
@@ -96,7 +97,8 @@ def test_a_run_does_not_end_if_redis_fell_back_to_a_moment_before_a_settlement(
     accept_and_expand(harness, "1")
     run = started(harness)
 
-    assert not transitions.end(run, [("SET", "never", "set")])
+    with pytest.raises(SettlementFailed, match="fell back"):
+        transitions.end(run, [("SET", "never", "set")])
 
     assert harness.connection.hexists(keys.job(run.job_id), "data")
     assert not harness.connection.exists("never")
