@@ -5,7 +5,7 @@ started, scheduled and failed jobs) and the lists of coalesced jobs. It changes 
 redis.RedisError.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self
 
 import msgspec
@@ -249,18 +249,16 @@ def _read_stored(connection: Any, job_ids: Sequence[str], fields: Sequence[str])
         replies = pipe.execute()
     names = {name for _, portions, *_ in replies for name in (portions or b"").split()}
     texts = _read_portions(connection, sorted(names))
-    return [_stored_job(data, (portions or b"").split(), texts, values) for data, portions, *values in replies]
+    jobs = []
+    for data, portions, *values in replies:
+        found = [texts[name] for name in (portions or b"").split()]
+        present = [text for text in found if text is not None]
+        jobs.append(StoredJob(data, present if len(present) == len(found) else None, present, values))
+    return jobs
 
 
 def _read_portions(connection: Any, names: Sequence[bytes]) -> dict[bytes, bytes | None]:
     return dict(zip(names, connection.hmget(keys.PORTIONS, names), strict=True)) if names else {}
-
-
-def _stored_job(
-    data: bytes | None, names: Sequence[bytes], texts: Mapping[bytes, bytes | None], values: Sequence[bytes | None]
-) -> StoredJob:
-    present = [text for text in map(texts.__getitem__, names) if text is not None]
-    return StoredJob(data, present if len(present) == len(names) else None, present, values)
 
 
 def limit_by_bytes(connection: redis.Redis, job_ids: Sequence[str], max_bytes: int) -> list[str]:

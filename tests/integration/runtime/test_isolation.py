@@ -27,7 +27,6 @@ OF_THE_JOB: Final = {
     "shared.queues:parse_arguments",
     "shared.queues:check_version",
     "shared.queues:with_portions",
-    "shared.queue_jobs:_stored_job",
     "workers.jobs:deliver",
     "workers.jobs:expand",
     "workers.deliver.delivery:Deliverer._claim",
