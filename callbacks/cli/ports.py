@@ -84,19 +84,20 @@ def _no_port(host: str, port: int, exc: OSError | UnicodeError) -> NoPort:
 
 def format_url(listening: socket.socket) -> str:
     """Return the address of a socket as a URL."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return _format_url(*listening.getsockname()[:2])
 
 
 def reachable_url(host: str, port: int) -> str:
     """Return the URL at which this machine reaches what listens on `host`, also on all addresses of the machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 # compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return _format_url(host, port)
 
 
 def local_url(host: str, port: int) -> str:
     """Return the URL at which this machine reaches a server that will listen there. Raises NoPort."""
     with listen(host, port) as listening:
-        url = format_url(listening)
-    # They stand for all addresses of the machine, and are no address to connect to.
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        return reachable_url(*listening.getsockname()[:2])
+
+
+def _format_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

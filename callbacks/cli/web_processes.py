@@ -1,8 +1,8 @@
 """Several web processes that share a port: uvicorn's supervisor, for a machine that may be very slow.
 
-It differs in two things. A process that does not answer its ping is waited for for so long that it can start on a small
-share of a processor, and nothing else waits meanwhile: uvicorn kills it after 5 s and starts it again, without end. And
-when all stop, the port is closed before the processes drain, so that no client waits there.
+It differs in two things. A process that does not answer its ping gets three minutes, enough to start on a small share
+of a processor, and the others are not held up: uvicorn kills it after 5 s and starts it again, without end. And when
+all stop, the port is closed before the processes drain, so that no client waits there.
 """
 
 import logging

@@ -4,7 +4,8 @@
 -- KEYS  1 registry of running jobs   2 the job's hash   3 the queue's list   4 list of the coalesced jobs
 --       5 the run's hash   6 registry of the job's runs   7 set of the worker's runs
 -- ARGV  1 the job's id   2 the run's id, then the commands that say so of the worker, see run_commands.lua
--- Returns 1, or, if it has not ended, 0 for coalesced jobs that are left and 2 for its own items. Of a run that has lost its job only the traces are deleted.
+-- Returns 1, or, if it has not ended, 0 for coalesced jobs that are left and 2 for its own items. Of a run that has lost
+-- its job only the traces are deleted.
 require_type('zset', KEYS[1], KEYS[6])
 require_type('set', KEYS[7])
 require_type('hash', KEYS[2])
