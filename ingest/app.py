@@ -25,7 +25,7 @@ from ingest.endpoint import Endpoint
 from ingest.health import Health
 from ingest.metrics import AnswerMetrics, MeasuredStore
 from ingest.process_state import read_state
-from ingest.prometheus.reports import ReportSender
+from ingest.prometheus.snapshots import ReportSender
 from ingest.redis_store import RedisStore
 from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens

@@ -16,7 +16,7 @@ Every place of the product that starts a task, a thread or a pool of threads, an
         to_thread: the end of metrics and traces: awaited
     ingest.protocol
         call_later: the time limit of a connection: `shared.uncaught`
-    ingest.prometheus.reports
+    ingest.prometheus.snapshots
         thread: the web processes' reports to their /metrics: continues with its next round
     ingest.prometheus.server
         thread: a few that serve /metrics: continues with its next connection

@@ -20,7 +20,7 @@ from callbacks.cli.command import Command
 from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
 from ingest.prometheus.families import WebCollector
-from ingest.prometheus.reports import Reports
+from ingest.prometheus.snapshots import Reports
 from ingest.prometheus.server import MetricsServer
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings

@@ -18,7 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from callbacks.distribution import DISTRIBUTION
-from ingest.prometheus.reports import ProcessReport, Reports
+from ingest.prometheus.snapshots import ProcessReport, Reports
 from shared import web_metric_families
 from shared.settings import Settings
 from shared.web_metric_families import rows

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.prometheus.families import WebCollector
-from ingest.prometheus.reports import LIVE_SECONDS, ProcessReport, Reports
+from ingest.prometheus.snapshots import LIVE_SECONDS, ProcessReport, Reports
 from shared import refusals, settings
 from shared.background import Background
 from tests.clock import Clock
