@@ -25,7 +25,7 @@ from ingest.endpoint import Endpoint
 from ingest.health import Health
 from ingest.metrics import AnswerMetrics, MeasuredStore
 from ingest.process_state import read_state
-from ingest.prometheus.snapshots import ReportSender
+from ingest.prometheus.snapshots import SnapshotSender
 from ingest.redis_store import RedisStore
 from ingest.shutdown import cancel, run_step
 from ingest.sources import AddressRules, Tokens
@@ -51,10 +51,10 @@ _FIRST_CHECK_SECONDS: Final = 1.0
 _COMMIT_PAUSE_SECONDS: Final = 1.0
 
 
-def create_app(settings: Settings | None = None, *, report_to: socket.socket | None = None) -> Starlette:
+def create_app(settings: Settings | None = None, *, snapshots_to: socket.socket | None = None) -> Starlette:
     """Return the application for `settings` (None: from the environment). Raises ConfigurationError.
 
-    `report_to` is where it sends what it counts, for a /metrics of its own (`ingest.prometheus`).
+    `snapshots_to` is where it sends what it counts, for a /metrics of its own (`ingest.prometheus`).
     """
     if settings is None:
         settings = configuration.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None, *, report_to: socket.socket | N
     answer_metrics = AnswerMetrics(metrics)
     state = functools.partial(read_state, store.report, gate, background, answer_metrics)
     metrics_push = MetricsPush(metrics, settings.redis_url, state=state, background=background)
-    sender = ReportSender(report_to, metrics, state, background=background)
+    sender = SnapshotSender(snapshots_to, metrics, state, background=background)
     commit = spans.commit(MeasuredStore(store, metrics))
     addresses = AddressRules(allowed=settings.allowed_ips, trusted=settings.trusted_proxies)
     tokens = Tokens(settings.tokens)
@@ -123,7 +123,7 @@ def create_app(settings: Settings | None = None, *, report_to: socket.socket | N
                 await run_step("the durability gate", cancel(checking))
                 await run_step("the durability gate", gate.close())
                 await run_step("the metrics push", asyncio.to_thread(metrics_push.close))
-                await run_step("the metrics report", asyncio.to_thread(sender.close))
+                await run_step("the metrics snapshot", asyncio.to_thread(sender.close))
                 await run_step("the traces", asyncio.to_thread(spans.close))
                 log.logger.info("action=stopped")
 

@@ -20,8 +20,8 @@ from callbacks.cli.command import Command
 from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
 from ingest.prometheus.families import WebCollector
-from ingest.prometheus.snapshots import Reports
 from ingest.prometheus.server import MetricsServer
+from ingest.prometheus.snapshots import Snapshots
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 from shared.background import Background
@@ -55,9 +55,9 @@ def web(host: str | None, port: int | None) -> None:
         except ports.NoPort as exc:
             raise click.UsageError(str(exc)) from exc
         on_failure.pop_all()
-    with _own_metrics(metrics, config) as report_to:
+    with _own_metrics(metrics, config) as snapshots_to:
         server = uvicorn.Config(
-            functools.partial(app, report_to),
+            functools.partial(app, snapshots_to),
             factory=True,
             workers=config.web_concurrency,
             http=HttpProtocol,
@@ -84,23 +84,23 @@ def web(host: str | None, port: int | None) -> None:
 
 @contextlib.contextmanager
 def _own_metrics(listening: socket.socket | None, config: Settings) -> Iterator[socket.socket | None]:
-    """Serve /metrics on `listening`, and yield the socket to which the web processes report (None: neither)."""
+    """Serve /metrics on `listening`, and yield the socket to which the web processes send snapshots (None: neither)."""
     if listening is None:
         yield None
         return
     background = Background()
-    reports = Reports(background)
-    server = MetricsServer(listening, WebCollector(reports, config).exposition, background=background)
-    reports.start()
+    snapshots = Snapshots(background)
+    server = MetricsServer(listening, WebCollector(snapshots, config).exposition, background=background)
+    snapshots.start()
     server.start()
     try:
-        yield reports.channel
+        yield snapshots.channel
     finally:
         server.close()
-        reports.close()
+        snapshots.close()
 
 
-def app(report_to: socket.socket | None = None) -> Starlette:
+def app(snapshots_to: socket.socket | None = None) -> Starlette:
     """Return the application, after setting up the log of this process, which uvicorn started."""
     logs.configure()
-    return create_app(report_to=report_to)
+    return create_app(snapshots_to=snapshots_to)

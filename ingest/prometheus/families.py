@@ -1,4 +1,4 @@
-"""The metrics of a web process, or of several that share a port, from their reports.
+"""The metrics of a web process, or of several that share a port, from their snapshots.
 
 Labels are statuses, reasons, states, kinds and names of tokens; never a number, a text, an address or a token (I9).
 """
@@ -18,7 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from callbacks.distribution import DISTRIBUTION
-from ingest.prometheus.snapshots import ProcessReport, Reports
+from ingest.prometheus.snapshots import ProcessSnapshot, Snapshots
 from shared import web_metric_families
 from shared.settings import Settings
 from shared.web_metric_families import rows
@@ -33,10 +33,10 @@ _CPU: Final = "process_cpu_seconds_total"
 
 
 class WebCollector(Collector):
-    """The metrics of the web processes that send `reports`."""
+    """The metrics of the web processes that send `snapshots`."""
 
-    def __init__(self, reports: Reports, settings: Settings) -> None:
-        self._reports = reports
+    def __init__(self, snapshots: Snapshots, settings: Settings) -> None:
+        self._snapshots = snapshots
         self._settings = settings
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -51,8 +51,8 @@ class WebCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
-        metrics, live = self._reports.metrics(), self._reports.live()
-        states = [report.state for report in live if report.state is not None]
+        metrics, live = self._snapshots.metrics(), self._snapshots.live()
+        states = [snapshot.state for snapshot in live if snapshot.state is not None]
         accepted = CounterMetricFamily(f"{PREFIX}_accepted", "Callbacks accepted.", labels=("kind", "source"))
         numbers = dict(rows(metrics, "accepted", words=2))
         for source in dict.fromkeys(token.name for token in self._settings.tokens):
@@ -131,11 +131,11 @@ def _by_value(name: str, text: str, label: str, values: Sequence[str], states: S
     return found
 
 
-def _process(live: Sequence[ProcessReport]) -> Iterator[Metric]:
+def _process(live: Sequence[ProcessSnapshot]) -> Iterator[Metric]:
     """Yield the usual metrics of a process, of this one and of those that it started together."""
     families: dict[str, Metric] = {}
     values: dict[str, list[float]] = {}
-    for pid in dict.fromkeys((os.getpid(), *(report.pid for report in live))):
+    for pid in dict.fromkeys((os.getpid(), *(snapshot.pid for snapshot in live))):
         for family in ProcessCollector(pid=lambda pid=pid: pid, registry=None).collect():  # type: ignore[misc]
             (sample,) = family.samples
             families[sample.name] = family

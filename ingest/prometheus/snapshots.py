@@ -1,8 +1,8 @@
-"""Reports of the web processes: what each has counted and its state, sent to the process that serves /metrics.
+"""Snapshots of the web processes: what each has counted and its state, sent to the process that serves /metrics.
 
 With WEB_CONCURRENCY above 1 each process counts for itself, and the one that started them adds up. They send their
 numbers once a second through a pair of sockets: nothing is written to a disk, because the disk may be what fails.
-Sending blocks nothing; a report that finds no room is left out, and the next one has the same numbers.
+Sending blocks nothing; a snapshot that finds no room is left out, and the next one has the same numbers.
 """
 
 import os
@@ -24,21 +24,21 @@ from shared.metrics import Metrics
 SEND_SECONDS: Final = 1.0
 # A process that has sent nothing for this long hangs or has ended: only what it counted still counts.
 LIVE_SECONDS: Final = 15.0
-# A report has 2 to 5 KB, more with many tokens. This is what Linux allows; macOS has 2 KB if it is not asked for more.
+# One has 2 to 5 KB, more with many tokens. This is what Linux allows; macOS has 2 KB if it is not asked for more.
 _BUFFER_BYTES: Final = 200 << 10
 _CLOSE_SECONDS: Final = 1.0
 
 
-class ProcessReport(Struct, frozen=True, kw_only=True):
-    """What one process sends: `sender` is its name, `state` is None in its last report."""
+class ProcessSnapshot(Struct, frozen=True, kw_only=True):
+    """What one process sends: `process` is its name, `state` is None in its last one."""
 
-    sender: str
+    process: str
     pid: int
     metrics: dict[str, int]
     state: dict[str, Any] | None = None
 
 
-class ReportSender:
+class SnapshotSender:
     """Sends this process's `metrics` and `state()` through `channel` while it runs, and its metrics at its end.
 
     Without a channel it does nothing.
@@ -58,11 +58,11 @@ class ReportSender:
         self._name = uuid.uuid4().hex
         self._ending = threading.Event()
         self._thread = background.make_thread(
-            "metrics_report", self.send, every_seconds=SEND_SECONDS, ending=self._ending
+            "metrics_snapshot", self.send, every_seconds=SEND_SECONDS, ending=self._ending
         )
 
     def start(self) -> None:
-        """Send a first report, and start the thread."""
+        """Send a first snapshot, and start the thread."""
         if self._channel is None:
             return
         self._channel.setblocking(False)
@@ -70,37 +70,39 @@ class ReportSender:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread and send a last report."""
+        """Stop the thread and send a last snapshot."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
         self.send(is_last=True)
 
     def send(self, *, is_last: bool = False) -> None:
-        """Send a report now, unless there is no room for it."""
+        """Send a snapshot now, unless there is no room for it."""
         if self._channel is None:
             return
         state = None if is_last else dict(self._state())
-        report = ProcessReport(sender=self._name, pid=os.getpid(), metrics=self._metrics.snapshot(), state=state)
+        snapshot = ProcessSnapshot(process=self._name, pid=os.getpid(), metrics=self._metrics.snapshot(), state=state)
         try:
-            self._channel.send(msgspec.msgpack.encode(report))
+            self._channel.send(msgspec.msgpack.encode(snapshot))
         except (BlockingIOError, ConnectionError):
             return  # the process that serves /metrics is busy, or has ended
 
 
-class Reports:
-    """The last report of each process, and the sum of those that have ended. Any thread may read it."""
+class Snapshots:
+    """The last snapshot of each process, and the sum of those that have ended. Any thread may read it."""
 
     def __init__(self, background: Background, *, now_seconds: Callable[[], float] = time.monotonic) -> None:
         self._receiving, self.channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end, option in ((self._receiving, socket.SO_RCVBUF), (self.channel, socket.SO_SNDBUF)):
             end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
         self._now_seconds = now_seconds
-        self._last: dict[str, tuple[float, ProcessReport]] = {}
+        self._last: dict[str, tuple[float, ProcessSnapshot]] = {}
         self._ended: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._ending = threading.Event()
-        self._thread = background.make_thread("metrics_reports", self._receive, every_seconds=0.0, ending=self._ending)
+        self._thread = background.make_thread(
+            "metrics_snapshots", self._receive, every_seconds=0.0, ending=self._ending
+        )
 
     def start(self) -> None:
         """Start receiving."""
@@ -110,18 +112,18 @@ class Reports:
         """Stop receiving."""
         self._ending.set()
         if self._thread.is_alive():
-            # A report of nothing wakes the thread on every system.
+            # An empty datagram wakes the thread on every system.
             with suppress(OSError):
                 self.channel.send(b"")
             self._thread.join(_CLOSE_SECONDS)
         self._receiving.close()
         self.channel.close()
 
-    def add(self, report: ProcessReport) -> None:
-        """Take a report in place of the last one of its process."""
+    def add(self, snapshot: ProcessSnapshot) -> None:
+        """Take a snapshot in place of the last one of its process."""
         now_seconds = self._now_seconds()
         with self._lock:
-            self._last[report.sender] = now_seconds, report
+            self._last[snapshot.process] = now_seconds, snapshot
             for name, (received_seconds, last) in list(self._last.items()):
                 if now_seconds - received_seconds > LIVE_SECONDS and not _is_running(last.pid):
                     self._ended.update(last.metrics)
@@ -131,21 +133,21 @@ class Reports:
         """Return what all processes have counted, the ended ones too: a sum that only grows."""
         with self._lock:
             found = Counter(self._ended)
-            for _, report in self._last.values():
-                found.update(report.metrics)
+            for _, snapshot in self._last.values():
+                found.update(snapshot.metrics)
         return dict(found)
 
-    def live(self) -> list[ProcessReport]:
-        """Return the last report of each process that runs."""
+    def live(self) -> list[ProcessSnapshot]:
+        """Return the last snapshot of each process that runs."""
         now_seconds = self._now_seconds()
         with self._lock:
             last = list(self._last.values())
-        return [report for at, report in last if report.state is not None and now_seconds - at <= LIVE_SECONDS]
+        return [snapshot for at, snapshot in last if snapshot.state is not None and now_seconds - at <= LIVE_SECONDS]
 
     def _receive(self) -> None:
         received = self._receiving.recv(_BUFFER_BYTES)
         if received:
-            self.add(msgspec.msgpack.decode(received, type=ProcessReport))
+            self.add(msgspec.msgpack.decode(received, type=ProcessSnapshot))
 
 
 def _is_running(pid: int) -> bool:
