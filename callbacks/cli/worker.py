@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 import msgspec
@@ -24,7 +25,7 @@ from workers.runtime.supervisor import Supervisor, WorkerSpec
 
 # How long settling may take after the calls in progress have finished. A platform that kills after 10 s loses nothing:
 # the job is then run again.
-_SETTLE_SECONDS = 10.0
+SETTLE_SECONDS: Final = 10.0
 # A supervisor waits for Redis no longer than this, because it must notice a stop or the death of a worker in time.
 _REDIS_TIMEOUT_SECONDS = 5.0
 
@@ -47,7 +48,7 @@ def expand(processes: int) -> None:
     if not wanted:
         raise ConfigurationError(known.problems)
     spec = WorkerSpec(queues.EXPAND, ("--filters", msgspec.json.encode(wanted).decode()))
-    sys.exit(_supervise(loaded, [spec] * processes, grace_seconds=_SETTLE_SECONDS, known=known))
+    sys.exit(_supervise(loaded, [spec] * processes, grace_seconds=SETTLE_SECONDS, known=known))
 
 
 @worker.command(cls=Command)
@@ -76,7 +77,7 @@ def deliver(names: tuple[str, ...], processes: int) -> None:
         for _ in range(processes)
     ]
     seconds = max(known.timeout_seconds(name) for name in names or entries)
-    sys.exit(_supervise(loaded, specs, grace_seconds=seconds + _SETTLE_SECONDS))
+    sys.exit(_supervise(loaded, specs, grace_seconds=seconds + SETTLE_SECONDS))
 
 
 def _settings(process: settings.Process) -> settings.Settings:

@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from callbacks.cli.worker import SETTLE_SECONDS
 from shared import settings
 from tests.acceptance.processes import REPOSITORY, get, run, started
 from tests.deploy.deployment import DEPLOY, environment
 from tests.redis_server import StartRedis, free_port
+from workers import registry
 
 MANIFESTS = [
     (path.name, document)
@@ -28,15 +32,22 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if name != "redis"}
 CONTAINERFILE = (DEPLOY / "container" / "Containerfile").read_text()
 VARIABLES = {row.variable for row in settings.table_rows()}
-# What the image itself says, for Python.
-OTHERS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+# What the image itself says, for Python; and what the handler `forward` reads.
+OTHERS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "CALLBACKS_FORWARD_SECRETS_FILE"}
 PROCESSES = {
     "web": ["callbacks", "web"],
     "expand": ["callbacks", "worker", "expand"],
     "deliver": ["callbacks", "worker", "deliver"],
     "ops": ["callbacks", "ops"],
 }
-WRITABLE = {"/var/lib/callbacks/spool", "/var/lib/callbacks/run"}
+WRITABLE = {"/var/lib/callbacks/spool", "/var/lib/callbacks/run", "/var/lib/callbacks/data"}
+LONGEST_CALL_SECONDS = max(
+    handler.timeout_seconds
+    for point in entry_points(group=registry.GROUP)
+    if point.value.startswith("workers.handlers.")
+    for handlers in registry.load_each([point.name], with_settings=False).handlers.values()
+    for handler in handlers
+)
 
 
 def kinds(kind: str) -> list[Any]:
@@ -71,7 +82,8 @@ def test_every_variable_is_a_setting_of_the_service() -> None:
         named |= set(service["environment"])
     for path in DEPLOY.glob("*/*.service"):
         named |= set(re.findall(r"(\w+)=", " ".join(re.findall(r"^Environment=(.*)$", path.read_text(), re.MULTILINE))))
-    named |= set(re.findall(r"\b([A-Z_]+)=", CONTAINERFILE))
+    for env in re.findall(r"^ENV (.*(?:\\\n.*)*)", CONTAINERFILE.rpartition("\nFROM ")[2], re.MULTILINE):
+        named |= set(re.findall(r"\b([A-Z_]+)=", env))
 
     assert named - OTHERS <= VARIABLES
 
@@ -200,10 +212,48 @@ def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(
     assert subprocess.run(made, capture_output=True, check=False).returncode == 1
 
 
+def test_each_process_has_time_to_end_by_itself() -> None:
+    units = {path.stem: path.read_text() for path in (DEPLOY / "systemd").glob("*.service")}
+    needed = {"callbacks-expand": SETTLE_SECONDS, "callbacks-deliver": LONGEST_CALL_SECONDS + SETTLE_SECONDS}
+    for name, seconds in needed.items():
+        (systemd,) = re.findall(r"^TimeoutStopSec=(\d+)s$", units[name], re.MULTILINE)
+        compose = OURS[name.removeprefix("callbacks-")]["stop_grace_period"].removesuffix("s")
+        kubernetes = PODS[name]["terminationGracePeriodSeconds"]
+
+        assert min(int(systemd), int(compose), kubernetes) > seconds, name
+
+
+def test_the_log_of_a_container_of_compose_does_not_fill_the_disk() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert service["logging"]["driver"] == "json-file", name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_compose_has_what_each_built_in_handler_needs_and_the_page_reads_the_same_database() -> None:
+    deliver, ops = OURS["deliver"], OURS["ops"]
+    data = "data:/var/lib/callbacks/data"
+
+    assert data in deliver["volumes"]
+    assert data in ops["volumes"]
+    for name in ("CALLBACKS_HANDLERS", "DATABASE_URL"):
+        assert deliver["environment"][name] == ops["environment"][name]
+    assert "sqlite:////var/lib/callbacks/data/" in deliver["environment"]["DATABASE_URL"]
+    assert "CALLBACKS_JSONL_DIR=/var/lib/callbacks/data/" in CONTAINERFILE
+    for service in OURS.values():
+        assert service["env_file"] == [{"path": ".env", "required": False}]
+
+
 def test_the_image_is_built_of_what_is_there_by_the_lock() -> None:
     copied = re.findall(r"^COPY (?!--)(.+) \S+$", CONTAINERFILE, re.MULTILINE)
     for name in " ".join(copied).split():
         assert (REPOSITORY / name).exists(), name
+    sent = set(re.findall(r"^!(.*)$", (REPOSITORY / ".dockerignore").read_text(), re.MULTILINE))
+    assert set(" ".join(copied).split()) == sent
+    bases = re.findall(r"^FROM (\S+@sha256:[0-9a-f]{64})(?: AS build)?$", CONTAINERFILE, re.MULTILINE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert f'image.version="{version}"' in CONTAINERFILE
     packaged = re.search(r"include = \[(.*)\]", (REPOSITORY / "pyproject.toml").read_text())
     assert packaged
     assert {name.rstrip("*") for name in re.findall(r'"(.+?)"', packaged.group(1))} <= set(" ".join(copied).split())

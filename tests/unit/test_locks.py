@@ -20,6 +20,7 @@ SYSTEMS = (
     {"sys_platform": "linux", "platform_system": "Linux"},
     {"sys_platform": "darwin", "platform_system": "Darwin"},
 )
+IN_THE_IMAGE = ("forward", "otel", "postgres", "sql")
 MACHINES = ("x86_64", "aarch64", "arm64")
 
 
@@ -57,7 +58,8 @@ def needed_by(package: str) -> set[str]:
 
 
 def test_there_is_one_for_each_purpose() -> None:
-    assert LOCKS == ["requirements-demo.txt", "requirements-dev.txt", "requirements-server.txt", "requirements.txt"]
+    purposes = ("demo", "dev", "image", "server")
+    assert [*(f"requirements-{purpose}.txt" for purpose in purposes), "requirements.txt"] == LOCKS
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -97,6 +99,16 @@ def test_the_demo_has_what_the_service_and_its_commands_need_and_nothing_of_othe
 
     assert {canonicalize_name(Requirement(need).name) for need in needed} <= there
     for extra in ("forward", "otel", "postgres", "server", "sql"):
+        assert there.isdisjoint(canonicalize_name(Requirement(need).name) for need in extras[extra])
+
+
+def test_the_image_has_what_the_service_and_the_extras_of_its_handlers_need_and_nothing_for_development() -> None:
+    there = pins("requirements-image.txt").keys()
+    extras = PROJECT["project"]["optional-dependencies"]
+    needed = [*PROJECT["project"]["dependencies"], *(need for extra in IN_THE_IMAGE for need in extras[extra])]
+
+    assert {canonicalize_name(Requirement(need).name) for need in needed} <= there
+    for extra in extras.keys() - {"all", *IN_THE_IMAGE}:
         assert there.isdisjoint(canonicalize_name(Requirement(need).name) for need in extras[extra])
 
 
