@@ -41,7 +41,7 @@ PROCESSES = {
     "ops": ["callbacks", "ops"],
 }
 WRITABLE = {"/var/lib/callbacks/spool", "/var/lib/callbacks/run", "/var/lib/callbacks/data"}
-LONGEST_CALL_SECONDS = max(
+MAX_CALL_SECONDS = max(
     handler.timeout_seconds
     for point in entry_points(group=registry.GROUP)
     if point.value.startswith("workers.handlers.")
@@ -214,7 +214,7 @@ def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(
 
 def test_each_process_has_time_to_end_by_itself() -> None:
     units = {path.stem: path.read_text() for path in (DEPLOY / "systemd").glob("*.service")}
-    needed = {"callbacks-expand": SETTLE_SECONDS, "callbacks-deliver": LONGEST_CALL_SECONDS + SETTLE_SECONDS}
+    needed = {"callbacks-expand": SETTLE_SECONDS, "callbacks-deliver": MAX_CALL_SECONDS + SETTLE_SECONDS}
     for name, seconds in needed.items():
         (systemd,) = re.findall(r"^TimeoutStopSec=(\d+)s$", units[name], re.MULTILINE)
         compose = OURS[name.removeprefix("callbacks-")]["stop_grace_period"].removesuffix("s")
