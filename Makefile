@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests chaos soak fuzz bench bench-quick bench-peers profile docs lock clean
+.PHONY: help demo test test-newest lint types imports unit tests chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -79,6 +79,11 @@ chaos: .venv/.test  ## break everything on purpose, for half an hour (CHAOS_SECO
 
 soak: .venv/.test  ## a steady load for twenty minutes: memory stays flat, Redis gives all back (SOAK_SECONDS)
 	SOAK_SECONDS=$${SOAK_SECONDS:-1200} $(BIN)/pytest -s tests/chaos/test_soak.py
+
+hosts: .venv/.test  ## cut off, delay and freeze hosts in network namespaces, for most of an hour (HOSTS_ROUNDS, HOSTS_SEED)
+	rm -f tests/hosts/results.jsonl
+	HOSTS_ROUNDS=$${HOSTS_ROUNDS:-3} $(BIN)/pytest -n 4 tests/hosts
+	$(BIN)/python -m tests.docs.generated
 
 fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over sockets (FUZZ_BODIES, CHAOS_SEED)
 	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \
