@@ -21,7 +21,7 @@ from shared.errors import CallbacksError
 
 Kind: TypeAlias = keys.CountedKind
 
-_KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
+KINDS: Final[tuple[Kind, ...]] = ("report", "reply", "unknown")
 _MAX_TRIES: Final = 5
 
 
@@ -178,7 +178,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
                 quarantined=counts.get(keys.counter(kind, "quarantined"), 0),
                 dropped=counts.get(keys.counter(kind, "dropped"), 0),
             )
-            for kind in _KINDS
+            for kind in KINDS
         },
         waiting=_count_waiting(connection, queues.EXPAND, job_limit),
         moving=False,
@@ -198,7 +198,7 @@ def _add_up(connection: redis.Redis, counts: dict[str, int], job_limit: _JobLimi
 
 
 def _total(counts: dict[str, int], handler: str, outcome: keys.DeliveryOutcome) -> int:
-    return sum(counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in _KINDS)
+    return sum(counts.get(keys.handler_counter(handler, kind, outcome), 0) for kind in KINDS)
 
 
 def _count_waiting(connection: redis.Redis, queue: str, job_limit: _JobLimit) -> int:

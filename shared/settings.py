@@ -15,13 +15,15 @@ from typing import Any, Final, Literal, TypeAlias
 
 from callbacks import service_links
 from shared import connections
+from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Durability: TypeAlias = Literal["fsync", "replica", "memory", "managed"]
 Variable: TypeAlias = Literal["REDIS_URL", "CALLBACKS_TOKENS"]
-# `history`: what reads the database of the handler `sql`. `command`: the other commands; `check` reads everything.
-Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "history"]
+# `history`: what reads the database of the handler `sql`. `cells`: the commands that read every cell. `command`: the
+# other commands; `check` reads everything.
+Process: TypeAlias = Literal["web", "expand", "deliver", "ops", "command", "cells", "history"]
 
 # NIST SP 800-63B asks for 8 characters if guesses are limited. This password is shared, and nobody need remember it.
 _MIN_PASSWORD: Final = 12
@@ -172,6 +174,13 @@ class Settings:
         "URL of Redis: redis://, rediss://, valkey://, valkeys://, unix://, or "
         "redis+sentinel://host:port,host:port/service/db",
         shown_default="none; `callbacks dev` and `demo` run their own",
+    )
+    cells: tuple[Cell, ...] = _option(
+        "CALLBACKS_CELLS",
+        "",
+        parse_cells,
+        "cells that `callbacks ops`, `audit` and `top` show together: `name=redis-url,…`, each URL as in `REDIS_URL`",
+        shown_default="none: one Redis, that of `REDIS_URL`",
     )
     tokens: tuple[Token, ...] = _option(
         "CALLBACKS_TOKENS",
@@ -330,7 +339,9 @@ class SettingRow:
 
 
 # The secrets that may be in a file instead, as containers and systemd provide them.
-FROM_FILE: Final = frozenset(("REDIS_URL", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD"))
+FROM_FILE: Final = frozenset(
+    ("REDIS_URL", "CALLBACKS_CELLS", "CALLBACKS_TOKENS", "DATABASE_URL", "CALLBACKS_OPS_PASSWORD")
+)
 # An empty value of these has a meaning; of all others it is the same as none.
 _MAY_BE_EMPTY: Final = frozenset(("CALLBACKS_SPOOL_DIR", "CALLBACKS_RUN_DIR"))
 
@@ -350,6 +361,7 @@ _WEB: Final[frozenset[Process]] = frozenset(("web",))
 _WORKERS: Final[frozenset[Process]] = frozenset(("expand", "deliver"))
 _COMMAND: Final[frozenset[Process]] = frozenset(("command",))
 _OPS: Final[frozenset[Process]] = frozenset(("ops",))
+_CELLS: Final[frozenset[Process]] = frozenset(("cells",))
 # Which processes read a setting that not all of them read: a wrong one stops no other. What the pages of `ops` read of
 # the handlers is not worth their start. Handlers read their own settings themselves.
 READ_BY: Final[Mapping[str, frozenset[Process]]] = {
@@ -361,7 +373,8 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_TRUSTED_PROXIES": _WEB | _OPS,
     "CALLBACKS_MAX_BODY_BYTES": _WEB,
     "CALLBACKS_BODY_TIMEOUT_SECONDS": _WEB,
-    "CALLBACKS_DURABILITY": _WEB | _OPS | _COMMAND,
+    "CALLBACKS_CELLS": _OPS | _CELLS,
+    "CALLBACKS_DURABILITY": _WEB | _OPS | _COMMAND | _CELLS,
     "CALLBACKS_SPOOL_MAX_BYTES": _WEB,
     "CALLBACKS_DEDUPE_SECONDS": frozenset(("expand",)),
     "CALLBACKS_HANDLERS": _WORKERS | _COMMAND,
@@ -383,13 +396,15 @@ def load(
 ) -> Settings:
     """Return the settings of `environ` (None: this process's environment).
 
-    `needs` names the variables that must be set. A wrong one has its default if `process` (None: the caller reads all)
-    does not read it, or if it is in `unused`. Raises ConfigurationError, which names all mistakes at once.
+    `needs` names the variables that must be set; the first of CALLBACKS_CELLS will do as REDIS_URL where both are read.
+    A wrong one has its default if `process` (None: the caller reads all) does not read it, or if it is in `unused`.
+    Raises ConfigurationError, which names all mistakes at once.
     """
     environ = os.environ if environ is None else environ
     ignored = {*unused, *(name for name, readers in READ_BY.items() if process not in {None, *readers})}
     values: dict[str, Any] = {}
     problems: list[str] = []
+    missing: dict[str, str] = {}
     for field in dataclasses.fields(Settings):
         variable, default = field.metadata["variable"], field.metadata["default"]
         try:
@@ -404,7 +419,7 @@ def load(
         if given is None:
             values[field.name] = () if field.name == "tokens" else ""
             if variable in needs:
-                problems.append(f"{variable} is not set. Its meaning: {field.metadata['help']}")
+                missing[variable] = f"{variable} is not set. Its meaning: {field.metadata['help']}"
             continue
         try:
             values[field.name] = field.metadata["parse"](given.strip())
@@ -412,6 +427,10 @@ def load(
             values[field.name] = _default(field)
             if variable not in ignored:
                 problems.append(f"{variable}: {exc}")
+    if "REDIS_URL" in missing and values["cells"] and "CALLBACKS_CELLS" not in ignored:
+        del missing["REDIS_URL"]
+        values["redis_url"] = values["cells"][0].redis_url
+    problems.extend(missing.values())
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values)

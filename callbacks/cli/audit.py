@@ -1,6 +1,10 @@
-"""`callbacks audit`: whether everything received is in exactly one place. Exit 0 if it balances, 1 if not."""
+"""`callbacks audit`: whether everything received is in exactly one place. Exit 0 if it balances, 1 if not.
+
+With CALLBACKS_CELLS each cell is audited, and their sum is printed last.
+"""
 
 import sys
+from collections.abc import Iterator
 
 import click
 import msgspec
@@ -8,6 +12,9 @@ import msgspec
 from callbacks.cli.command import Command
 from callbacks.cli.redis_connection import open_redis
 from shared import audit as sums_of
+from shared import cell_audits, settings
+from shared.cell_audits import CellAudits
+from shared.cells import Cell
 from shared.counted import counted
 
 
@@ -23,38 +30,74 @@ def audit(*, as_json: bool) -> None:
     and each event queued for a handler is delivered, a dead letter, dropped, or waiting.
 
     While events move it may not balance: run it again when nothing moves.
+
+    With CALLBACKS_CELLS it prints each cell and then their sum; a cell that cannot be read is named, with exit code 1.
     """
-    with open_redis() as (_, client):
-        sums = sums_of.run(client)
-    click.echo(msgspec.json.encode(sums.as_json()) if as_json else _as_text(sums))
+    cells = settings.load(process="cells").cells
+    sums = _audit_cells(cells) if cells else _audit_one()
+    if as_json:
+        click.echo(msgspec.json.encode(sums.as_json()))
+    else:
+        click.echo("\n".join(_cells_text(sums) if isinstance(sums, CellAudits) else _text(sums)))
     sys.exit(0 if sums.balances else 1)
 
 
-def _as_text(sums: sums_of.Audit) -> str:
-    lines = [
-        f"{sums.received:>12,}  received",
-        f"{sums.unique:>12,}  new: events",
-        f"{sums.duplicate:>12,}  duplicate",
-        f"{sums.quarantined:>12,}  quarantined",
-        f"{sums.dropped:>12,}  dropped",
-        f"{sums.waiting:>12,}  waiting to be expanded",
-    ]
-    for handler in sums.handlers:
-        lines += [
-            f"{handler.handler}:",
-            f"{handler.queued:>12,}  queued",
-            f"{handler.delivered:>12,}  delivered",
-            f"{handler.dead:>12,}  dead letters",
-            f"{handler.dropped:>12,}  dropped",
-            f"{handler.waiting:>12,}  waiting",
-        ]
+def _audit_one() -> sums_of.Audit:
+    with open_redis("cells") as (_, client):
+        return sums_of.run(client)
+
+
+def _audit_cells(cells: tuple[Cell, ...]) -> CellAudits:
+    reader = cell_audits.open_reader(cells)
+    try:
+        return CellAudits(reader.read())
+    finally:
+        reader.close()
+
+
+def _cells_text(found: CellAudits) -> Iterator[str]:
+    for one in found.cells:
+        yield f"cell {one.cell}, {one.redis_url}:"
+        if one.value is None:
+            yield f"It cannot be audited: {one.problem}."
+        else:
+            yield from _text(one.value)
+        yield ""
+    audited = f"{len(found.cells) - len(found.unreachable)} of " if found.unreachable else ""
+    yield f"{audited}{counted(len(found.cells), 'cell')} together:"
+    yield from _totals(found.total)
+    if found.balances:
+        yield "It balances, in each cell."
+    if found.unbalanced:
+        yield f"It does not balance in {', '.join(found.unbalanced)}."
+    if found.unreachable:
+        yield f"Not audited: {', '.join(found.unreachable)}."
+
+
+def _text(sums: sums_of.Audit) -> Iterator[str]:
+    yield from _totals(sums)
     if sums.balances:
-        lines.append("It balances.")
-    else:
-        lines.append(f"It does not balance: {counted(sums.missing, 'record')} unaccounted for before the handlers.")
-        lines += [
-            f"  {counted(h.missing, 'event')} unaccounted for at {h.handler!r}." for h in sums.handlers if h.missing
-        ]
-        if sums.moving:
-            lines.append("Events moved during the audit, so this may mean nothing: run it again when nothing moves.")
-    return "\n".join(lines)
+        yield "It balances."
+        return
+    yield f"It does not balance: {counted(sums.missing, 'record')} unaccounted for before the handlers."
+    for handler in sums.handlers:
+        if handler.missing:
+            yield f"  {counted(handler.missing, 'event')} unaccounted for at {handler.handler!r}."
+    if sums.moving:
+        yield "Events moved during the audit, so this may mean nothing: run it again when nothing moves."
+
+
+def _totals(sums: sums_of.Audit) -> Iterator[str]:
+    yield f"{sums.received:>12,}  received"
+    yield f"{sums.unique:>12,}  new: events"
+    yield f"{sums.duplicate:>12,}  duplicate"
+    yield f"{sums.quarantined:>12,}  quarantined"
+    yield f"{sums.dropped:>12,}  dropped"
+    yield f"{sums.waiting:>12,}  waiting to be expanded"
+    for handler in sums.handlers:
+        yield f"{handler.handler}:"
+        yield f"{handler.queued:>12,}  queued"
+        yield f"{handler.delivered:>12,}  delivered"
+        yield f"{handler.dead:>12,}  dead letters"
+        yield f"{handler.dropped:>12,}  dropped"
+        yield f"{handler.waiting:>12,}  waiting"

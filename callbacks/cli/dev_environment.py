@@ -39,7 +39,7 @@ def load(*, port: int | None) -> Settings:
 
     Those of Redis are not read, as dev has its own.
     """
-    loaded = settings.load(unused=("REDIS_URL", "CALLBACKS_DURABILITY"))
+    loaded = settings.load(unused=("REDIS_URL", "CALLBACKS_CELLS", "CALLBACKS_DURABILITY"))
     return replace(loaded, port=port or loaded.port or ports.free_port())
 
 
@@ -61,6 +61,7 @@ def make(loaded: Settings, folder: Path) -> DevEnvironment:
         "CALLBACKS_RUN_DIR": str(folder / "run"),
         "CALLBACKS_LOG_LEVEL": os.environ.get("CALLBACKS_LOG_LEVEL") or "WARNING",
         "CALLBACKS_DURABILITY": "fsync",
+        "CALLBACKS_CELLS": "",
         activity.VARIABLE: "1",
     }
     if loaded.tokens:

@@ -65,8 +65,9 @@ _NEEDS_PARTS_OF: Final[dict[str, tuple[Name, ...]]] = {
 # The extra that installs a module which some commands import. What is in no extra comes with the service.
 _EXTRAS: Final[dict[str, Extra]] = {"aiohttp": "dev", "yarl": "dev"}
 
-# These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and these its database.
+# These use the Redis of a `callbacks dev` that runs in this folder, if no other is set; and the last its database.
 _FIND_DEV: Final = frozenset(("audit", "backfill", "dead", "handlers", "quarantine", "retries", "tail", "top"))
+_READ_CELLS: Final = frozenset(("audit", "top"))
 _FIND_DATABASE_OF_DEV: Final = frozenset(("message", "messages", "stats"))
 
 
@@ -109,7 +110,8 @@ def main(ctx: click.Context) -> None:
     # For development; variables that are set already are not changed.
     handlers = os.environ.get("CALLBACKS_HANDLERS")
     load_dotenv(Path(".env"))
-    if ctx.invoked_subcommand in _FIND_DEV and not _is_set("REDIS_URL"):
+    reads_cells = ctx.invoked_subcommand in _READ_CELLS and _is_set("CALLBACKS_CELLS")
+    if ctx.invoked_subcommand in _FIND_DEV and not reads_cells and not _is_set("REDIS_URL"):
         _use_running_dev(handlers, instead_of="REDIS_URL")
     if ctx.invoked_subcommand in _FIND_DATABASE_OF_DEV and not _is_set("DATABASE_URL"):
         _use_running_dev(handlers, instead_of="DATABASE_URL")

@@ -7,16 +7,16 @@ import click
 import redis
 
 from shared import connections, settings
-from shared.settings import Settings
+from shared.settings import Process, Settings
 
 
 @contextmanager
-def open_redis() -> Iterator[tuple[Settings, redis.Redis]]:
+def open_redis(process: Process = "command") -> Iterator[tuple[Settings, redis.Redis]]:
     """Yield the settings and a client. An error of Redis ends the command with exit code 1.
 
     Raises ConfigurationError if the settings are wrong, or REDIS_URL is not set.
     """
-    loaded = settings.load(process="command", needs=("REDIS_URL",))
+    loaded = settings.load(process=process, needs=("REDIS_URL",))
     client = connections.connect(loaded.redis_url)
     try:
         yield loaded, client

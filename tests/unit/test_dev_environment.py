@@ -47,6 +47,15 @@ def test_secrets_in_files_are_as_good(tmp_path: Path, monkeypatch: pytest.Monkey
     assert remark.startswith("REDIS_URL_FILE is not used here: `callbacks dev` runs a Redis of its own")
 
 
+@pytest.mark.parametrize("value", ["a=redis://h/0,b=redis://g/0", "nonsense"])
+def test_the_cells_of_the_user_are_not_those_of_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("CALLBACKS_CELLS", value)
+
+    assert made(tmp_path).variables["CALLBACKS_CELLS"] == ""
+
+
 @pytest.mark.parametrize("value", ["redis://user:s3cret@shop.example.com:6379/0", "nonsense"])
 def test_the_redis_of_the_user_is_not_used_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str

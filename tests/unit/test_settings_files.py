@@ -9,6 +9,7 @@ from shared.errors import ConfigurationError
 
 VALUES = {
     "REDIS_URL": ("redis_url", "redis://:s3cret@redis/0"),
+    "CALLBACKS_CELLS": ("cells", "a=redis://:s3cret@redis/0,b=redis://:s3cret@other/0"),
     "CALLBACKS_TOKENS": ("tokens", "main=s3cret-s3cret"),
     "DATABASE_URL": ("database_url", "postgresql://callbacks:s3cret@db/callbacks"),
     "CALLBACKS_OPS_PASSWORD": ("ops_password", "s3cret-s3cret"),

@@ -32,6 +32,8 @@ WRONG: Final = {
     "CALLBACKS_METRICS_PORT": "80000",
     "REDIS_URL": "redis://127.0.0.1:1/0?socket_timout=5",
     "REDIS_URL_FILE": "/nowhere",
+    "CALLBACKS_CELLS": "nameless",
+    "CALLBACKS_CELLS_FILE": "/nowhere",
     "CALLBACKS_TOKENS": "nameless",
     "CALLBACKS_TOKENS_FILE": "/nowhere",
     "CALLBACKS_ALLOWED_IPS": "somewhere",
@@ -157,5 +159,5 @@ def test_each_setting_and_each_process_is_tried() -> None:
 
     assert set(WRONG) | set(OF_THIS_HANDLER) | set(NEVER_WRONG) == variables | files
     assert set(READ_BY) <= variables
-    assert set(PROCESSES) == set(get_args(Process)) - {"command", "history"}
+    assert set(PROCESSES) == set(get_args(Process)) - {"command", "cells", "history"}
     assert set().union(*READ_BY.values()) <= set(get_args(Process))
