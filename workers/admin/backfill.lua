@@ -64,5 +64,10 @@ for set, ids in pairs(added) do
   redis.call('EXPIRE', set, backfilled_seconds)
 end
 for counter, number in pairs(counts) do redis.call('HINCRBY', KEYS[1], counter, number) end
-enqueue_deliveries(KEYS[2], KEYS[3], events, plan_deliveries(events, {}, max_events), step_id, delivery)
+local texts = {}
+for first = 1, #events, max_events do
+  local last = math.min(first + max_events - 1, #events)
+  texts[#texts + 1] = {json = table.concat(events, ',', first, last), size = last - first + 1}
+end
+enqueue_deliveries(KEYS[2], KEYS[3], plan_deliveries(texts, max_events), step_id, delivery)
 return {#events, already_enqueued, already_fanned_out}

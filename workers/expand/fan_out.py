@@ -163,15 +163,29 @@ class FanOutStep:
     ) -> FanOutResult:
         """Enqueue the new ones of `events` for the handlers that want them, and quarantine what is `unreadable`.
 
-        `handlers`: their names, in the order of the events' masks. A job has at most `max_events`.
-        Raise StaleRun if another run has settled any of these items, and redis.RedisError.
+        `handlers`: their names, in the order of the events' masks. A job has at most `max_events`. Raise ValueError if
+        a mark is not a digest of the usual size, StaleRun if another run has settled any of these items, and
+        redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)
-        names, (order, marks, groups) = list(handlers), _group_events(events)
-        arguments += (mark_seconds, keys.seen_handlers(names), marks, *self._live)
-        arguments += (queues.new_step_id(), max_events, keys.job(""))
+        names, groups = list(handlers), _group_events(events)
+        order = [position for positions in groups.values() for position in positions]
+        marks = [mark for position in order for mark in events[position].marks]
+        arguments += (
+            mark_seconds,
+            keys.seen_handlers(names),
+            keys.seen_marks(marks),
+            int(len(set(marks)) == len(marks)),
+        )
+        arguments += (*self._live, queues.new_step_id(), max_events, keys.job(""))
         append_list(arguments, [_handler_arguments(name) for name in names])
-        append_list(arguments, groups)
+        append_list(
+            arguments,
+            [
+                (*traits, *_texts([events[position].event for position in positions], max_events=max_events))
+                for traits, positions in groups.items()
+            ],
+        )
         append_list(arguments, [(failure.kind, failure.records, *failure_arguments(failure)) for failure in unreadable])
         arguments.append(keys.REUSED_REQ_UUIDS)
         is_current, *numbers = retry_while_unavailable(
@@ -183,10 +197,9 @@ class FanOutStep:
         if not is_current:
             raise StaleRun
         new, duplicates, new_of_groups, reused = numbers
-        # Where `_group_events` puts them: the mask, and how many there are.
         results = tuple(
-            FanOutGroup(str(group[1]), int(group[3]), number)
-            for group, number in zip(groups, new_of_groups, strict=False)
+            FanOutGroup(mask, len(positions), number)
+            for ((_, mask, _), positions), number in zip(groups.items(), new_of_groups, strict=False)
         )
         return FanOutResult(new, tuple(sorted(order[position - 1] for position in duplicates)), results, reused)
 
@@ -198,21 +211,22 @@ def _handler_arguments(handler: str) -> tuple[Argument, ...]:
     return handler, keys.rq_queue(queue), head, tail, *flatten(queues.script_job_fields(queue))
 
 
-def _group_events(events: Sequence[FanOutEvent]) -> tuple[list[int], bytes, list[list[Argument]]]:
-    """Group events that differ only in their marks and JSON: the fewer words, the less Redis has to parse.
-
-    Return the positions of the events in the order of the groups, their marks in one text, and the groups. Raise
-    ValueError if a mark is not a digest of the usual size.
-    """
+def _group_events(events: Sequence[FanOutEvent]) -> dict[tuple[str, str, int], list[int]]:
+    """Return the positions of the events that have the same kind, mask and number of marks, by these."""
     groups: dict[tuple[str, str, int], list[int]] = {}
     for position, event in enumerate(events):
         groups.setdefault((event.kind, event.mask, len(event.marks)), []).append(position)
-    order = [position for positions in groups.values() for position in positions]
-    return (
-        order,
-        keys.seen_marks(mark for position in order for mark in events[position].marks),
-        [
-            [kind, mask, marks_of_each, len(positions), *(events[position].event for position in positions)]
-            for (kind, mask, marks_of_each), positions in groups.items()
-        ],
+    return groups
+
+
+def _texts(events: Sequence[bytes], *, max_events: int) -> list[Argument]:
+    """Return a group's events as the script reads them: in a few texts, each of which fills a job if all are new.
+
+    As many strings, they would take half of the script's time.
+    """
+    parts = [events[first : first + max_events] for first in range(0, len(events), max_events)]
+    arguments: list[Argument] = []
+    append_list(
+        arguments, [(len(part), " ".join(str(len(event)) for event in part), b",".join(part)) for part in parts]
     )
+    return arguments

@@ -4,22 +4,22 @@ local function enqueue(queue, key, id, fields)
   redis.call('RPUSH', queue, id)
 end
 
--- Returns the jobs that deliver events, and portions of events, at most `max_events` each: the first and the last event
--- of each, its portions, and its size. A portion stays whole.
-local function plan_deliveries(events, portions, max_events)
+-- Returns the jobs that deliver texts, each the JSON of `size` events, at most `max_events` in each job. A text stays
+-- whole: in the job's data, or, if other handlers want its events too (`is_portion`), in a portion.
+local function plan_deliveries(texts, max_events)
   local jobs = {}
-  for first = 1, #events, max_events do
-    local last = math.min(first + max_events - 1, #events)
-    jobs[#jobs + 1] = {first = first, last = last, size = last - first + 1, portions = {}}
-  end
-  for _, portion in ipairs(portions) do
+  for _, text in ipairs(texts) do
     local job = jobs[#jobs]
-    if not job or job.size + portion.size > max_events then
-      job = {first = 1, last = 0, size = 0, portions = {}}
+    if not job or job.size + text.size > max_events then
+      job = {size = 0, texts = {}, portions = {}}
       jobs[#jobs + 1] = job
     end
-    job.portions[#job.portions + 1] = portion
-    job.size = job.size + portion.size
+    if text.is_portion then
+      job.portions[#job.portions + 1] = text
+    else
+      job.texts[#job.texts + 1] = text.json
+    end
+    job.size = job.size + text.size
   end
   return jobs
 end
@@ -31,14 +31,14 @@ local jobs_enqueued = 0
 --
 -- `delivery`: `prefix` of a job's hash, `fields` of the hash, `head` and `tail` of its data, and `about`, what its
 -- description says after the number of events.
-local function enqueue_deliveries(queues, queue, events, jobs, step_id, delivery)
+local function enqueue_deliveries(queues, queue, jobs, step_id, delivery)
   for _, job in ipairs(jobs) do
     jobs_enqueued = jobs_enqueued + 1
     local id = string.format('%s%04x', step_id, jobs_enqueued)
     local key = delivery.prefix .. id
     redis.call(
       'HSET', key,
-      'data', delivery.head .. table.concat(events, ',', job.first, job.last) .. delivery.tail,
+      'data', delivery.head .. table.concat(job.texts, ',') .. delivery.tail,
       'description', job.size .. delivery.about,
       'items', job.size,
       unpack(delivery.fields)
