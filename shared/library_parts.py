@@ -107,10 +107,11 @@ LIBRARIES: Final[Mapping[Name, Library]] = {
             "uvicorn.protocols.http.flow_control:FlowControl": "write_paused",
             "uvicorn.server:ServerState": "default_headers",
             "uvicorn.config": "STARTUP_FAILURE",
-            "uvicorn.supervisors:Multiprocess": "config keep_subprocess_alive processes should_exit sockets "
-            "terminate_all",
-            "uvicorn.supervisors.multiprocess:Process": "exitcode join kill pid ping(timeout) process start",
-            "uvicorn:Server": "shutdown(sockets)",
+            "uvicorn.supervisors:Multiprocess": "config init_processes keep_subprocess_alive processes processes_num "
+            "should_exit sockets terminate_all",
+            "uvicorn.supervisors.multiprocess:Process": "_server child_conn config exitcode join kill pid "
+            "ping(timeout) pong process server start",
+            "uvicorn:Server": "on_tick(counter) shutdown(sockets) started startup(sockets)",
         },
     ),
     "uvloop": Library(">=0.21,<0.24", {"uvloop": "new_event_loop"}),

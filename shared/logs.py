@@ -87,6 +87,8 @@ Operators search for actions. The web process's are listed in `ingest.log`, the 
                         resume it
     operator_action_not_logged
                         an action cannot be logged in Redis, which is full; it is still run, to make room
+    heartbeat_failed    in any process: CALLBACKS_HEARTBEAT_FILE could not be written: file= error=; once a minute
+    notify_failed       in any process: systemd could not be notified: error=; once a minute
     setting_unknown     at the start of any process: variable= is not a setting but similar to one, which is named
     loop_failed         in any process: a background loop failed unexpectedly, and is restarted: loop= (see
                         shared/background.py) count= and the lines of code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from callbacks import service_links
-from shared import connections
+from shared import connections, disk
 from shared.cells import Cell, parse_cells
 from shared.errors import ConfigurationError
 
@@ -74,6 +74,12 @@ def _seconds(value: str) -> float:
 
 
 def _text(value: str) -> str:
+    return value
+
+
+def _writable_file(value: str) -> str:
+    if value and (problem := disk.find_write_problem(Path(value).parent)):
+        raise ValueError(problem)
     return value
 
 
@@ -291,6 +297,13 @@ class Settings:
         _text,
         "folder of the completion journals, which keep finished events from being delivered twice; empty: none",
     )
+    heartbeat_file: str = _option(
+        "CALLBACKS_HEARTBEAT_FILE",
+        "",
+        _writable_file,
+        "file whose time the process renews every second while it works, for a probe; one for each process",
+        shown_default="none",
+    )
     quarantine_max_bytes: int = _option(
         "CALLBACKS_QUARANTINE_MAX_BYTES",
         str(256 << 20),
@@ -378,6 +391,7 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_SPOOL_MAX_BYTES": _WEB,
     "CALLBACKS_DEDUPE_SECONDS": frozenset(("expand",)),
     "CALLBACKS_HANDLERS": _WORKERS | _COMMAND,
+    "CALLBACKS_HEARTBEAT_FILE": _WEB | _WORKERS | _OPS,
     "CALLBACKS_QUARANTINE_MAX_BYTES": _WORKERS,
     "CALLBACKS_DEAD_LETTER_MAX_BYTES": _WORKERS,
     "CALLBACKS_OPS_PASSWORD": _OPS,

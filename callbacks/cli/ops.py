@@ -7,10 +7,12 @@ import uvicorn
 
 from callbacks.cli import ops_address, ports, termination
 from callbacks.cli.command import Command
+from callbacks.cli.live_server import LiveServer
 from callbacks.ops.app import create_app
 from callbacks.ops.pages.event_streams import EventStreams
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
+from shared.liveness import Liveness
 
 
 @click.command(cls=Command)
@@ -46,6 +48,7 @@ def ops(host: str | None, port: int | None) -> None:
             timeout_graceful_shutdown=2,
         ),
         app.state.streams,
+        Liveness.from_environment(loaded.heartbeat_file),
     )
     termination.exit_zero_on_signal()
     server.run(sockets=[listening])
@@ -57,11 +60,11 @@ class _Protocol(HttpProtocol):
     max_unread_checks = 8
 
 
-class _Server(uvicorn.Server):
+class _Server(LiveServer):
     """uvicorn's server, which would otherwise wait for endless streams."""
 
-    def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, streams: EventStreams, liveness: Liveness) -> None:
+        super().__init__(config, liveness)
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

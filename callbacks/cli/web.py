@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from callbacks.cli import ports, termination
 from callbacks.cli.command import Command
+from callbacks.cli.live_server import LiveServer
 from callbacks.cli.web_processes import WebProcesses
 from ingest.app import create_app
 from ingest.prometheus.families import WebCollector
@@ -25,6 +26,7 @@ from ingest.prometheus.snapshots import Snapshots
 from ingest.protocol import HttpProtocol
 from shared import logs, settings, unknown_settings
 from shared.background import Background
+from shared.liveness import Liveness
 from shared.settings import Settings
 
 # Proxies keep idle connections for 60 s (nginx, the load balancers of the large clouds). We must not close first: a
@@ -46,6 +48,7 @@ def web(host: str | None, port: int | None) -> None:
     logs.configure()
     unknown_settings.log_warnings()
     config = settings.load(process="web", needs=("REDIS_URL", "CALLBACKS_TOKENS"))
+    liveness = Liveness.from_environment(config.heartbeat_file)
     with contextlib.ExitStack() as on_failure:
         try:
             metrics = None
@@ -76,10 +79,10 @@ def web(host: str | None, port: int | None) -> None:
         if metrics is not None:
             click.echo(f"metrics: {ports.format_url(metrics)}/metrics")
         if config.web_concurrency > 1:
-            WebProcesses(server, sockets=[listening]).run()
+            WebProcesses(server, sockets=[listening], liveness=liveness).run()
             return
         termination.exit_zero_on_signal()
-        uvicorn.Server(server).run(sockets=[listening])
+        LiveServer(server, liveness).run(sockets=[listening])
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from shared import connections, logs, queues, settings, unknown_settings
 from shared.background import Background
 from shared.did_you_mean import did_you_mean
 from shared.errors import ConfigurationError
+from shared.liveness import Liveness
 from shared.metrics import Metrics
 from shared.metrics_push import MetricsPush
 from workers.expand import known_handlers, subscriptions
@@ -98,6 +99,7 @@ def _known(loaded: settings.Settings) -> KnownHandlers:
 def _supervise(
     loaded: settings.Settings, specs: Sequence[WorkerSpec], *, grace_seconds: float, known: KnownHandlers | None = None
 ) -> int:
+    liveness = Liveness.from_environment(loaded.heartbeat_file)
     connection = connections.connect(loaded.redis_url, timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     failure_trimmer = FailureTrimmer(
         connection=connection,
@@ -122,6 +124,6 @@ def _supervise(
     metrics_push = MetricsPush(Metrics(), loaded.redis_url, background=background)
     metrics_push.start()
     try:
-        return Supervisor(specs, maintenance=maintenance, grace_seconds=grace_seconds).run()
+        return Supervisor(specs, maintenance=maintenance, grace_seconds=grace_seconds, liveness=liveness).run()
     finally:
         metrics_push.close()

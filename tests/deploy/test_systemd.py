@@ -49,6 +49,12 @@ def test_little_is_left_to_attack(unit: Path, tmp_path: Path) -> None:
     assert float(found.group(1)) <= MAX_EXPOSURE
 
 
+@each_unit
+def test_a_process_that_hangs_is_killed_and_started_again_without_limit(unit: Path) -> None:
+    for line in ("Type=notify", "NotifyAccess=main", "WatchdogSec=60s", "Restart=always", "StartLimitIntervalSec=0"):
+        assert re.search(f"^{re.escape(line)}$", unit.read_text(), re.MULTILINE), line
+
+
 def test_they_start_what_the_procfile_starts(tmp_path: Path) -> None:
     lines = dict(line.split(": ", 1) for line in (REPOSITORY / "Procfile").read_text().splitlines())
     for name, line in lines.items():

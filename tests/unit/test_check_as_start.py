@@ -46,6 +46,7 @@ WRONG = [
     ("CALLBACKS_QUARANTINE_MAX_BYTES", "1", "worker expand"),
     ("CALLBACKS_DEAD_LETTER_MAX_BYTES", "1", "worker expand"),
     ("CALLBACKS_LOG_LEVEL", "lots", "worker expand"),
+    ("CALLBACKS_HEARTBEAT_FILE", "/proc/folder/heartbeat", "worker deliver"),
     ("CALLBACKS_OPS_HOST", "0.0.0.0", "ops"),
     ("CALLBACKS_OPS_HOST", "192.0.2.1", "ops"),
     ("CALLBACKS_OPS_PASSWORD", "short", "ops"),

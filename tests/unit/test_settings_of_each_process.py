@@ -50,6 +50,7 @@ WRONG: Final = {
     "CALLBACKS_OPS_PASSWORD_FILE": "/nowhere",
     "CALLBACKS_OPS_PORT": "80000",
     "CALLBACKS_LOG_LEVEL": "lots",
+    "CALLBACKS_HEARTBEAT_FILE": "/proc/folder/heartbeat",
     "DATABASE_URL_FILE": "/nowhere",
     "CALLBACKS_LOG_NUMBERS": "some",
     # Of another handler than the one whose workers start here.

@@ -1,5 +1,6 @@
 """Which of several web processes are started again: those that have ended, or have not answered for minutes."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from callbacks.cli import web_processes
-from callbacks.cli.web_processes import SILENT_SECONDS, WebProcesses
+from callbacks.cli.web_processes import SILENT_SECONDS, WebProcess, WebProcesses
 
 
 class Child:
@@ -45,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the time, in a list."""
     seconds = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
-    monkeypatch.setattr(web_processes, "Process", lambda *_: Child())
+    monkeypatch.setattr(web_processes, "WebProcess", lambda *_: Child())
     return seconds
 
 
@@ -99,3 +100,54 @@ def test_if_one_could_not_start_all_end(processes: Any, clock: list[float]) -> N
     processes.processes[:] = [Child(exitcode=STARTUP_FAILURE), Child()]
     processes.keep_subprocess_alive()
     assert processes.should_exit.is_set()
+
+
+class Pipe:
+    """A connection of which a thread reads pings."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def recv(self) -> bytes:
+        return b"ping"
+
+    def send(self, answer: object) -> None:
+        self.sent.append(answer)
+
+
+def test_a_process_answers_only_while_its_event_loop_comes_round() -> None:
+    process = WebProcess(uvicorn.Config("callbacks.cli.web:app", workers=2), [])
+    process.child_conn.close()
+    process.parent_conn.close()
+    process.child_conn = pipe = Pipe()  # type: ignore[assignment]
+    server: Any = process.server
+
+    def come_round() -> None:
+        asyncio.run(server.on_tick(1))
+
+    process.pong()
+    assert pipe.sent == []
+    come_round()
+    process.pong()
+    assert pipe.sent == [False]
+    process.pong()
+    process.pong()
+    assert pipe.sent == [False], "the loop hangs: nobody answers for it"
+    server.started = True
+    come_round()
+    process.pong()
+    assert pipe.sent == [False, True]
+
+
+def test_ready_is_when_the_first_serves_and_each_round_is_a_beat(
+    processes: Any, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs: list[str] = []
+    monkeypatch.setattr(processes._liveness, "ready", lambda: signs.append("ready"))
+    monkeypatch.setattr(processes._liveness, "beat", lambda: signs.append("beat"))
+    processes.processes[:] = [Child(), Child()]
+    processes.keep_subprocess_alive()
+    assert signs == ["beat"]
+    processes.processes[1].answers = True
+    processes.keep_subprocess_alive()
+    assert signs == ["beat", "beat", "ready"]

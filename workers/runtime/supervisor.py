@@ -22,6 +22,7 @@ import redis
 from msgspec import Struct
 
 from callbacks import launcher
+from shared.liveness import Liveness
 from workers.runtime.exit_codes import EXIT_CONFIGURATION
 from workers.runtime.maintenance import Maintenance
 
@@ -65,11 +66,19 @@ class _Slot(Struct):
 class Supervisor:
     """Keeps one worker process running for each of `specs`; the name of a queue stands for a spec without options."""
 
-    def __init__(self, specs: Sequence[WorkerSpec | str], *, maintenance: Maintenance, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        specs: Sequence[WorkerSpec | str],
+        *,
+        maintenance: Maintenance,
+        grace_seconds: float,
+        liveness: Liveness | None = None,
+    ) -> None:
         self._slots = [_Slot(WorkerSpec(spec) if isinstance(spec, str) else spec) for spec in specs]
         self._maintenance = maintenance
         self._loop = maintenance.background.loop("maintenance")
         self._grace_seconds = grace_seconds
+        self._liveness = liveness or Liveness()
         self._stopping = False
         self._exit_code = 0
 
@@ -83,7 +92,9 @@ class Supervisor:
             while not self._stopping:
                 for slot in self._slots:
                     self._check(slot, lifeline=reading)
+                self._liveness.ready()
                 self._run_maintenance()
+                self._liveness.beat()
                 time.sleep(_TICK_SECONDS)
         finally:
             try:
@@ -154,6 +165,7 @@ class Supervisor:
             self._loop.attempt(task, reraise=(redis.RedisError,))
 
     def _stop_all(self) -> None:
+        self._liveness.stopping()
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.terminate()
@@ -172,6 +184,7 @@ class Supervisor:
                     self._reap(slot, code)
             # A worker that takes long to end still needs its lease.
             self._run_maintenance()
+            self._liveness.beat()
             time.sleep(_TICK_SECONDS)
         self._attempt(self._maintenance.close)
 
