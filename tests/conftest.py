@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests.environment import stripped_environment
+from tests.file_order import positions
 from tests.redis_server import RedisServer, StartRedis, require
 from tests.small_disk import mounted_disk
 from tests.web_process import StartWeb, WebProcess, callbacks_web
@@ -17,6 +18,16 @@ from tests.web_process import StartWeb, WebProcess, callbacks_web
 # Two busy cores make any example slow now and then; no test asserts a time.
 hypothesis.settings.register_profile("ours", deadline=None)
 hypothesis.settings.load_profile("ours")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the files for workers that run in parallel (`-n`, `--dist loadfile --no-loadscope-reorder`)."""
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Path(__file__).parent
+    files = {item.path: item.path.relative_to(tests).as_posix() for item in items if item.path.is_relative_to(tests)}
+    order = positions(files.values())
+    items.sort(key=lambda item: order[files[item.path]] if item.path in files else len(order))
 
 
 @pytest.fixture(autouse=True)
