@@ -69,6 +69,7 @@ IN_EXPAND: Final = [
     "workers.expand.record_reader:_marks",
     "workers.expand.fan_out:FanOutStep.fan_out",
     "workers.expand.fan_out:_group_events",
+    "workers.expand.fan_out:_texts",
 ]
 # A small body is read at once, a large one part by part.
 OF_SMALL: Final = ["shared.wire:_read_at_once", "shared.wire:_read_documented"]
