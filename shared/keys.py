@@ -24,6 +24,9 @@
     cb:subscriptions               hash    expand    none: since when each handler gets events; expand/subscriptions.py
     cb:filters                     hash    expand    none: the filters of each entry; workers/expand/known_handlers.py
     cb:revoked-session:<session>   string  ops       as long as the session would have lasted, at most 12 hours
+    cb:deliveries                  hash    deliver   none: the newest string of each ring of the delivery log
+    cb:deliveries:<ring>:<number>  string  deliver   31 days, less if the log is full: what became of each attempt, as
+                                                     packed entries; workers/deliver/delivery_log.py
     cb:backfilled:<handler>:<2 hex digits>
                                    set     admin     BACKFILLED_SECONDS after the last backfill: events it enqueued
     cb:actions                     zset    admin     none: ids of operators' actions by time, the last ACTIONS_KEPT
@@ -73,6 +76,7 @@ METRICS_PROCESSES: Final = "cb:metrics:processes"
 RECENT_RATE: Final = "cb:recent-rate"
 RECENT_OUTCOMES: Final = "cb:recent-outcomes"
 LIVE: Final = "cb:live"
+DELIVERY_LOG: Final = "cb:deliveries"
 
 # The counter of replies that had the `req_uuid` of another reply, and were delivered.
 REUSED_REQ_UUIDS: Final = "reply.reused_req_uuid"

@@ -63,6 +63,18 @@ def _integer(minimum: int, maximum: int) -> Callable[[str], int]:
     return parse
 
 
+def _zero_or(minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if value == "0":
+            return 0
+        try:
+            return _integer(minimum, maximum)(value)
+        except ValueError as exc:
+            raise ValueError(f"{exc}, or 0") from None
+
+    return parse
+
+
 def _optional_port(value: str) -> int | None:
     return _integer(0, 65535)(value) if value else None
 
@@ -316,6 +328,12 @@ class Settings:
         _integer(1 << 20, 10**15 - 1),
         "maximum size of the dead letters of each handler in Redis; beyond it the oldest are dropped",
     )
+    delivery_log_bytes: int = _option(
+        "CALLBACKS_DELIVERY_LOG_BYTES",
+        str(64 << 20),
+        _zero_or(1 << 20, 10**15 - 1),
+        "maximum size of the delivery log in Redis: each attempt at each handler, for look-ups; 0: no log",
+    )
     ops_host: str = _option("CALLBACKS_OPS_HOST", "127.0.0.1", _text, "address on which the operators' page listens")
     ops_password: str = _option(
         "CALLBACKS_OPS_PASSWORD",
@@ -394,6 +412,7 @@ READ_BY: Final[Mapping[str, frozenset[Process]]] = {
     "CALLBACKS_HEARTBEAT_FILE": _WEB | _WORKERS | _OPS,
     "CALLBACKS_QUARANTINE_MAX_BYTES": _WORKERS,
     "CALLBACKS_DEAD_LETTER_MAX_BYTES": _WORKERS,
+    "CALLBACKS_DELIVERY_LOG_BYTES": frozenset(("deliver",)),
     "CALLBACKS_OPS_PASSWORD": _OPS,
     "CALLBACKS_OPS_PORT": _OPS,
     "DATABASE_URL": frozenset(("history",)),

@@ -82,7 +82,7 @@ class CallResult(Struct, frozen=True, array_like=True, tag="call"):
     """What became of an event at a handler.
 
     `error`: what the handler raised or said. `after_seconds` is when a retry is due. `call_ms` is how long the call
-    took; None if that is not known, as several were in flight. `is_rejected`: no attempt that is left would help.
+    took, None without one. `is_rejected`: no attempt that is left would help.
     """
 
     handler: str

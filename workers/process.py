@@ -110,6 +110,7 @@ def _work(queue: str, *, name: str, entry: str | None, filters: str | None) -> i
                 caller=caller,
                 journal=journal,
                 is_stopping=lambda: worker.stopping,
+                log_bytes=loaded.delivery_log_bytes,
                 metrics=metrics,
                 spans=spans,
                 activity=DeliveryActivity(ActivityPublisher(connection), handler) if activity.is_watched() else None,

@@ -91,6 +91,7 @@ class Harness:
         self._dedupe_seconds = dedupe_seconds
         # What the deliver workers count.
         self.metrics = Metrics()
+        self.log_bytes = 64 << 20
         # As if `callbacks dev` had started the workers.
         self.is_watched = False
 
@@ -134,6 +135,7 @@ class Harness:
                     caller=caller,
                     journal=journal,
                     is_stopping=lambda: bool(stop_when()),
+                    log_bytes=self.log_bytes,
                     metrics=self.metrics,
                     activity=DeliveryActivity(ActivityPublisher(connection), handler) if self.is_watched else None,
                 )
@@ -206,9 +208,10 @@ class Harness:
     def leftover_keys(self) -> set[str]:
         """Return the keys that are neither of _KEPT_KEYS, nor held as failures, nor RQ's bookkeeping.
 
-        Those of portions are among them unless each is needed by as many jobs as are counted.
+        Nor are those of the delivery log, which has a size of its own. Those of portions are among them unless each is
+        needed by as many jobs as are counted.
         """
-        kept = (*_KEPT_KEYS, keys.QUARANTINE, "cb:dead:", *_KEPT_RQ_KEYS)
+        kept = (*_KEPT_KEYS, keys.QUARANTINE, keys.DELIVERY_LOG, "cb:dead:", *_KEPT_RQ_KEYS)
         left = {key.decode() for key in self.connection.scan_iter(count=1000) if not key.decode().startswith(kept)}
         needed = Counter(
             name

@@ -45,6 +45,7 @@ WRONG = [
     ("CALLBACKS_HANDLERS", "sql+log", "worker deliver"),
     ("CALLBACKS_QUARANTINE_MAX_BYTES", "1", "worker expand"),
     ("CALLBACKS_DEAD_LETTER_MAX_BYTES", "1", "worker expand"),
+    ("CALLBACKS_DELIVERY_LOG_BYTES", "1", "worker deliver"),
     ("CALLBACKS_LOG_LEVEL", "lots", "worker expand"),
     ("CALLBACKS_HEARTBEAT_FILE", "/proc/folder/heartbeat", "worker deliver"),
     ("CALLBACKS_OPS_HOST", "0.0.0.0", "ops"),

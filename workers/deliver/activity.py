@@ -1,14 +1,13 @@
 """What becomes of the events of one handler, for `callbacks dev`; see `workers.activity`."""
 
 import time
-from collections.abc import Iterator, Sequence
 
 from shared.events import Event
 from workers.activity import ActivityPublisher, CallResult, EventLabel, PauseChanged
 from workers.declaration import Handler
 from workers.deliver.retries import ScheduledRetry
 from workers.deliver.run import EventOutcome
-from workers.runtime.outcome import InternalError, Outcome, Rejected
+from workers.runtime.outcome import InternalError, Rejected
 from workers.runtime.settlement import NewFailure
 
 
@@ -18,20 +17,7 @@ class DeliveryActivity:
     def __init__(self, publisher: ActivityPublisher, handler: Handler) -> None:
         self._publisher = publisher
         self._handler = handler
-        # How long the call of the event at this position of the run took.
-        self._call_ms: dict[int, float] = {}
         self._decided: list[tuple[EventOutcome, NewFailure | ScheduledRetry | None, str]] = []
-
-    def timed(self, calls: Iterator[Sequence[tuple[int, Outcome]]]) -> Iterator[Sequence[tuple[int, Outcome]]]:
-        """Yield the same outcomes, and measure how long the call of each took, unless calls may overlap."""
-        self._call_ms.clear()
-        started_at = time.perf_counter()
-        for ended in calls:
-            if self._handler.concurrency == 1:
-                call_ms = (time.perf_counter() - started_at) * 1000
-                self._call_ms |= {position: call_ms for position, _ in ended}
-            yield ended
-            started_at = time.perf_counter()  # a settlement may have come between
 
     def begin(self) -> None:
         """Begin a settlement. What was decided before, and not published, was not settled."""
@@ -65,6 +51,6 @@ class DeliveryActivity:
             attempt=ended.attempt,
             error=error,
             after_seconds=became.due - time.time() if isinstance(became, ScheduledRetry) else None,
-            call_ms=None if ended.position is None else self._call_ms.get(ended.position),
+            call_ms=None if ended.call_seconds is None else ended.call_seconds * 1000,
             is_rejected=isinstance(ended.outcome, Rejected | InternalError),
         )

@@ -8,7 +8,9 @@ next run repeats only the events that were in flight.
 If the handler asks for a pause, the run ends early and its events wait as they are (see `pause_probe`).
 """
 
+import contextlib
 import logging
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
@@ -18,6 +20,7 @@ import redis
 
 from shared.metrics import SECONDS_BUCKETS, Metrics
 from workers.declaration import Handler
+from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.caller import Caller
 from workers.deliver.call.spans import CallSpans
@@ -42,7 +45,10 @@ _SETTLE_SECONDS: Final = 0.25
 
 
 class Deliverer:
-    """Delivers to one handler in this process. `is_stopping` is asked between events."""
+    """Delivers to one handler in this process. `is_stopping` is asked between events.
+
+    `log_bytes` is how large the delivery log may become, 0 if there is none.
+    """
 
     def __init__(
         self,
@@ -52,12 +58,14 @@ class Deliverer:
         caller: Caller,
         journal: CompletionJournal,
         is_stopping: Callable[[], bool],
+        log_bytes: int,
         metrics: Metrics | None = None,
         spans: CallSpans | None = None,
         activity: DeliveryActivity | None = None,
     ) -> None:
         self._connection = connection
         self._handler = handler
+        self._caller = caller
         self._journal = journal
         self._watchdog = Watchdog(handler.timeout_seconds)
         self._spans = spans
@@ -74,9 +82,15 @@ class Deliverer:
         )
         metrics = Metrics() if metrics is None else metrics
         self._handler_seconds = metrics.histogram(("handler", handler.name), SECONDS_BUCKETS)
-        settle_step = SettleStep(connection, is_stopping=is_stopping)
+        with contextlib.suppress(redis.RedisError):
+            log_bytes = delivery_log.open_log(connection, log_bytes)
         self._settler = Settler(
-            settle_step=settle_step, handler=handler, journal=journal, metrics=metrics, spans=spans, activity=activity
+            settle_step=SettleStep(connection, is_stopping=is_stopping, log_bytes=log_bytes),
+            handler=handler,
+            journal=journal,
+            metrics=metrics,
+            spans=spans,
+            activity=activity,
         )
 
     def run(self, *, job_id: str, worker: str, arguments: Sequence[Any]) -> None:
@@ -126,7 +140,7 @@ class Deliverer:
         with closing(calls):
             self._watchdog.arm()
             try:
-                for ended in calls if self._activity is None else self._activity.timed(calls):
+                for ended in calls:
                     # Other processes have to know of a pause, or of its end, before the next call.
                     if self._record(run, ended) or run.probe.has_change or run.is_due(settle_seconds):
                         self._watchdog.disarm()  # Redis may be unavailable for any time
@@ -138,10 +152,12 @@ class Deliverer:
     def _record(self, run: Run, ended: Outcomes) -> bool:
         """Record outcomes in the run and in the journal; return whether they have to be settled now."""
         must_settle = False
+        # All of them ended with one call.
+        ended_at, call_seconds = time.time(), self._caller.pop_call_seconds()
         for position, outcome in ended:
             if isinstance(outcome, Paused):
                 continue  # not tried: the event stays what it was
-            run.record(position, outcome)
+            run.record(position, outcome, ended_at=ended_at, call_seconds=call_seconds)
             # The journal holds only successes. Failures are rare, and have more to say.
             if not isinstance(outcome, Done) or self._journal.is_full:
                 must_settle = True

@@ -36,6 +36,7 @@ class _JobProgress(Struct):
 class EventOutcome(Struct, frozen=True, gc=False):
     """The outcome of the event with this `index` in its job; `position` is None if this run did not call the handler.
 
+    `ended_at` is when it was known, in unix seconds; `call_seconds` how long the call took, None without one.
     For what cannot be read as an event, `event` is None and `encoded` is its JSON.
     """
 
@@ -46,6 +47,8 @@ class EventOutcome(Struct, frozen=True, gc=False):
     outcome: Outcome
     event: events.Event | None = None
     encoded: Raw = Raw(b"null")
+    ended_at: float = 0.0
+    call_seconds: float | None = None
 
 
 class Run:
@@ -79,7 +82,7 @@ class Run:
 
     def add(self, claimed_jobs: Iterable[ClaimedJob]) -> range:
         """Add further jobs to the run; return the positions of their events."""
-        first = len(self.events)
+        first, now = len(self.events), time.time()
         for number, claimed in enumerate(claimed_jobs, start=len(self._jobs)):
             _version, _handler, attempt, encoded = claimed.arguments
             size = claimed.items or len(encoded)
@@ -91,9 +94,11 @@ class Run:
             found = _read_events([encoded[index] for index in open_indices])
             for index, event in zip(open_indices, found, strict=True):
                 if isinstance(event, InternalError):
-                    self._unsettled.append(EventOutcome(None, job, index, attempt, event, encoded=encoded[index]))
+                    self._unsettled.append(
+                        EventOutcome(None, job, index, attempt, event, encoded=encoded[index], ended_at=now)
+                    )
                 elif index in claimed.finished:
-                    self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event))
+                    self._unsettled.append(EventOutcome(None, job, index, attempt, DONE, event, ended_at=now))
                 else:
                     self.events.append(event)
                     self.attempts.append(attempt)
@@ -127,11 +132,22 @@ class Run:
         """Return whether the last settlement was at least `settle_seconds` ago."""
         return time.monotonic() - self.settled_at >= settle_seconds
 
-    def record(self, position: int, outcome: Outcome) -> None:
+    def record(
+        self, position: int, outcome: Outcome, *, ended_at: float = 0.0, call_seconds: float | None = None
+    ) -> None:
         """Record the outcome of the event at a position."""
         job, index = self._origins[position]
         self._unsettled.append(
-            EventOutcome(position, job, index, self.attempts[position], outcome, self.events[position])
+            EventOutcome(
+                position,
+                job,
+                index,
+                self.attempts[position],
+                outcome,
+                self.events[position],
+                ended_at=ended_at,
+                call_seconds=call_seconds,
+            )
         )
         self._recorded_positions.add(position)
         self.recorded += 1

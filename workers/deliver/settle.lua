@@ -1,13 +1,14 @@
 -- Settle events of one handler in one step: count them, write dead letters and retries, and change the handler's pause.
 --
 -- KEYS  1 counters   2 index of the handler's dead letters   3 registry of jobs scheduled for the handler's queue
---       4 the handler's pause
+--       4 the handler's pause   5 the delivery log
 -- ARGV  settlements (see settlement.lua), then
 --       counts: counter, number
 --       dead letters: the counter of dead letters, that of dropped ones, key, id, time in ms, lifetime in seconds, fields
 --       retries: job's hash, its id, unix time in seconds when it is due, fields
 --       the pause: '' (no change), 'paused' (the handler asked for it), or of the probe 'resumed', 'failed', 'untried';
 --       for how many ms, the reason, by whom, how long a pause is kept after its end, in ms
+--       the delivery log (see delivery_log.lua)
 -- Returns {1, 1 if the handler is paused now, 'paused' or 'resumed' if this step changed it, ms for which it is or was
 -- paused}, or {0} if the settlement is refused
 local function answer(changed, ms)
@@ -51,6 +52,7 @@ settle()
 
 local kind, after_ms, reason, by, kept_ms = next_text(), next_number(), next_text(), next_text(), next_number()
 local pause, now = read_pause(KEYS[4]), now_ms()
+append_log(KEYS[5], read_log_texts(), now)
 
 local function pause_for(ms)
   redis.call('HSET', KEYS[4], 'after_ms', ms)

@@ -22,8 +22,10 @@ from msgspec import Struct
 from shared import events, keys, queues
 from shared.metrics import DELIVERY_BUCKETS, Metrics
 from workers.declaration import Handler
+from workers.deliver import delivery_log
 from workers.deliver.activity import DeliveryActivity
 from workers.deliver.call.spans import CallSpans
+from workers.deliver.delivery_log import Attempts
 from workers.deliver.error_text import error_text, masked_line
 from workers.deliver.pause_probe import NO_CHANGE, PauseChange
 from workers.deliver.retries import RetryPolicy, ScheduledRetry
@@ -78,10 +80,16 @@ class SettleResult(Struct, frozen=True):
 
 
 class SettleStep:
-    """The script, loaded over one connection. `is_stopping()` says whether the worker was asked to stop."""
+    """The script, loaded over one connection. `is_stopping()` says whether the worker was asked to stop.
 
-    def __init__(self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never_stopping) -> None:
+    `log_bytes` is how large the delivery log may become, 0 if there is none.
+    """
+
+    def __init__(
+        self, connection: redis.Redis, *, is_stopping: Callable[[], bool] = never_stopping, log_bytes: int = 0
+    ) -> None:
         self._is_stopping = is_stopping
+        self._log_bytes = log_bytes
         self._script = connection.register_script(
             scripts.load(
                 "allow_oom",
@@ -91,6 +99,7 @@ class SettleStep:
                 "settlement",
                 "clock",
                 "pause_state",
+                "deliver/delivery_log",
                 "deliver/settle",
             )
         )
@@ -105,11 +114,13 @@ class SettleStep:
         dead: Sequence[NewFailure],
         later: Sequence[ScheduledRetry],
         change: PauseChange = NO_CHANGE,
+        attempts: Attempts | None = None,
     ) -> SettleResult:
         """Settle events of one handler, and change its pause.
 
-        `counts`: what to add, by counter. Raise StaleRun if another run has settled any of these items, and
-        redis.RedisError.
+        `counts`: what to add, by counter. `attempts`: what the delivery log gets.
+
+        Raise StaleRun if another run has settled any of these items, and redis.RedisError.
         """
         arguments = settlement_arguments(run_id, settlements)
         append_list(arguments, list(counts.items()))
@@ -118,8 +129,10 @@ class SettleStep:
         )
         append_list(arguments, [(keys.job(j.job_id), j.job_id, j.due, *flatten(j.fields)) for j in later])
         arguments += (change.kind, math.ceil(change.after_seconds * 1000), change.reason, change.by, _PAUSE_KEPT_MS)
+        texts = {} if attempts is None or not self._log_bytes else attempts.encode()
+        arguments += delivery_log.step_arguments(texts, log_bytes=self._log_bytes)
         scheduled = keys.rq_scheduled(queues.delivery_queue(handler))
-        key_names = [keys.COUNTS, keys.dead(handler), scheduled, keys.paused(handler)]
+        key_names = [keys.COUNTS, keys.dead(handler), scheduled, keys.paused(handler), keys.DELIVERY_LOG]
         is_current, *found = retry_while_unavailable(
             lambda: self._script(keys=key_names, args=arguments), is_stopping=self._is_stopping
         )
@@ -142,6 +155,7 @@ class _Decisions(Struct):
     errors: dict[tuple[str, str], str]
     dead: list[NewFailure]
     later: list[ScheduledRetry]
+    attempts: Attempts
 
     def add_failed(self, action: str, outcome: Outcome, error: str) -> None:
         """Count an event that failed, for its log line."""
@@ -226,12 +240,14 @@ class Settler:
             dead=decisions.dead,
             later=decisions.later,
             change=change,
+            attempts=decisions.attempts,
         )
         return decisions, settled
 
     def _decide(self, run: Run, ended: Sequence[EventOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
-        decisions = _Decisions(Counter(), Counter(), Counter(), {}, [], [])
+        attempts = Attempts(self._handler.name, attempts=self._handler.attempts)
+        decisions = _Decisions(Counter(), Counter(), Counter(), {}, [], [], attempts)
         texts: dict[Outcome, str] = {}
         activity = self._activity
         if activity is not None:
@@ -239,6 +255,7 @@ class Settler:
         for one in ended:
             error = "" if isinstance(one.outcome, Done) else self._error_text(run, one, texts)
             decided = self._policy.decide(one, error=error)
+            attempts.add(one, decided, error)
             if activity is not None:
                 activity.add(one, decided, error)
             if isinstance(decided, ScheduledRetry):

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -57,6 +58,7 @@ class Caller:
         self._lifespan = Lifespan(handler, self._runner, on_end=on_lifespan_end)
         # Calls that are still running although their time is over.
         self._overdue: set[asyncio.Task[Outcome]] = set()
+        self._call_seconds: float | None = None
         self._raises_keyboard_interrupt = True
 
     def __enter__(self) -> Self:
@@ -89,6 +91,11 @@ class Caller:
     def can_prefetch(self) -> bool:
         """Whether `call` asks for more events: only if several calls may be in flight."""
         return self.handler.is_async and not self.handler.batch and self.handler.concurrency > 1
+
+    def pop_call_seconds(self) -> float | None:
+        """Return how long the call took whose outcome `call` yielded last; None if that was asked before."""
+        seconds, self._call_seconds = self._call_seconds, None
+        return seconds
 
     def call(
         self,
@@ -145,6 +152,7 @@ class Caller:
         return isinstance(exc, KeyboardInterrupt) and self._raises_keyboard_interrupt
 
     def _call_sync(self, alarm: Alarm, argument: Any) -> Outcome:
+        started_at = time.perf_counter()
         try:
             returned = alarm.call(self._function, argument)
         except BaseException as exc:
@@ -152,6 +160,8 @@ class Caller:
                 raise
             # The boundary: a handler's error is the outcome of its event.
             return outcomes.from_exception(exc, hidden=_HIDDEN)
+        finally:
+            self._call_seconds = time.perf_counter() - started_at
         return self._outcome_of_return(returned)
 
     def _call_concurrently(
@@ -163,13 +173,13 @@ class Caller:
         # Not before the first calls have started.
         prefetch_at = loop.time() + _PREFETCH_CHECK_SECONDS
         is_due = False
-        running: dict[asyncio.Task[Outcome], int] = {}
-        ended: list[asyncio.Task[Outcome]] = []
+        running: dict[asyncio.Task[Outcome], tuple[int, float]] = {}
+        ended: list[tuple[asyncio.Task[Outcome], float]] = []
 
         # asyncio.wait visits each task before and after: with 32 in flight that takes longer than many a call.
         def end(task: asyncio.Task[Outcome]) -> None:
             if task in running:
-                ended.append(task)
+                ended.append((task, loop.time()))
                 loop.stop()
 
         def prefetch() -> None:
@@ -185,7 +195,7 @@ class Caller:
                         # A task for each call: what the call does to its task and context ends with it.
                         task = loop.create_task(self._call_async(argument))
                         task.add_done_callback(end)
-                        running[task] = index
+                        running[task] = index, loop.time()
                     elif more is not None and running and not self._overdue and loop.time() >= prefetch_at:
                         waiting.extend(enumerate(more(self.handler.concurrency - len(running)), start=number))
                         number += len(waiting)
@@ -208,11 +218,8 @@ class Caller:
                 finally:
                     if timer is not None:
                         timer.cancel()  # it would stop the loop in its next use
-                finished = [(running.pop(task), _result(task)) for task in ended]
-                ended.clear()
-                # Successes first: they are only recorded, while a failure is settled at once, which takes time.
-                finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
-                yield from finished
+                for index, outcome, self._call_seconds in _take_finished(running, ended):
+                    yield index, outcome
         finally:
             left = list(running)
             running.clear()  # so that the end of these calls does not stop the loop
@@ -268,6 +275,20 @@ class Caller:
         return outcomes.from_exception(
             TypeError(f"{problem}a handler must be a plain def or async def"), hidden=_HIDDEN
         )
+
+
+def _take_finished(
+    running: dict[asyncio.Task[Outcome], tuple[int, float]], ended: list[tuple[asyncio.Task[Outcome], float]]
+) -> list[tuple[int, Outcome, float]]:
+    """Return the index and the outcome of each call that ended, and how many seconds it took; empty `ended`."""
+    finished = []
+    for task, ended_at in ended:
+        index, started_at = running.pop(task)
+        finished.append((index, _result(task), ended_at - started_at))
+    ended.clear()
+    # Successes first: they are only recorded, while a failure is settled at once, which takes time.
+    finished.sort(key=lambda known: (not isinstance(known[1], Done), known[0]))
+    return finished
 
 
 def _result(task: asyncio.Task[Outcome]) -> Outcome:

@@ -1,0 +1,198 @@
+"""The delivery log: one line for each attempt to deliver an event to a handler, in the step that settles the attempt.
+
+An entry holds attempts of one settlement that ended alike within the same second: successes of one number of attempt,
+or failures with one error. So an ordinary event costs some 10 bytes. Numbers and texts of people are in no entry: an
+event stands there as 8 bytes of its id, and an error as the log line has it (`error_text`).
+
+Failures and successes are kept apart, each in half of CALLBACKS_DELIVERY_LOG_BYTES, so that successes displace no
+failure. Each half is a row of strings to which entries are appended (`delivery_log.lua`); the oldest string is deleted
+when the newest is full. `workers.admin.delivery_history` reads them.
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Iterator
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+import redis
+from msgspec import Struct
+
+from shared import keys
+from workers.deliver.retries import ScheduledRetry
+from workers.deliver.run import EventOutcome
+from workers.runtime import headroom
+from workers.runtime.settlement import Argument, NewFailure
+
+Ring: TypeAlias = Literal["delivered", "failed"]
+RINGS: Final[tuple[Ring, ...]] = ("delivered", "failed")
+AttemptResult: TypeAlias = Literal["delivered", "retry", "dead"]
+
+# Of a full ring: it loses an eighth of its bytes at once.
+_CHUNKS: Final = 8
+# A ring that is not full has a string for each day of a month, after which Redis deletes it (`delivery_log.lua`).
+_MAX_CHUNKS: Final = 64
+KEPT_SECONDS: Final = 30 * keys.DAY_SECONDS
+_MAX_SEARCHES: Final = 16
+# The log never takes more than this part of Redis's maxmemory.
+_MEMORY_SHARE: Final = 20
+_KEY_BYTES: Final = 8
+_HEX_DIGITS: Final = 2 * _KEY_BYTES
+# Before each entry: how long it is, and when its first attempt ended, in ms since 1970.
+_LENGTH_BYTES: Final = 4
+_TIME_BYTES: Final = 6
+HEAD_BYTES: Final = _LENGTH_BYTES + _TIME_BYTES
+
+
+class Entry(Struct, array_like=True, frozen=True):
+    """Attempts that ended alike within a second. `keys` are those of the events (`event_key`), one after the other.
+
+    `attempts` is how many the handler has. `call_ms`: how long each call took, or one number for all; None where no
+    call was made. `after_ms`: when each is retried, after the time of the entry.
+    """
+
+    handler: str
+    result: AttemptResult
+    attempt: int
+    attempts: int
+    keys: bytes
+    call_ms: int | list[int | None] | None
+    error: str = ""
+    after_ms: list[int] = []
+
+    def call_ms_of(self, position: int) -> int | None:
+        """Return how long the call of the event at this position took."""
+        return self.call_ms[position] if isinstance(self.call_ms, list) else self.call_ms
+
+
+class _AlikeAttempts(Struct):
+    at_ms: int
+    keys: list[bytes]
+    call_ms: list[int | None]
+    after_ms: list[int]
+
+
+class Attempts:
+    """The attempts of one settlement at one handler."""
+
+    def __init__(self, handler: str, *, attempts: int) -> None:
+        self._handler = handler
+        self._attempts = attempts
+        self._groups: dict[tuple[AttemptResult, int, str, int], _AlikeAttempts] = {}
+
+    def add(self, ended: EventOutcome, became: NewFailure | ScheduledRetry | None, error: str) -> None:
+        """Add what the settlement makes of an outcome: a dead letter, a retry, or None if the event is delivered.
+
+        `error` is the masked text of its error.
+        """
+        result: AttemptResult = "delivered"
+        if became is not None:
+            result = "retry" if isinstance(became, ScheduledRetry) else "dead"
+        alike = (result, ended.attempt, error, int(ended.ended_at))
+        group = self._groups.get(alike)
+        if group is None:
+            group = self._groups[alike] = _AlikeAttempts(int(ended.ended_at * 1000), [], [], [])
+        seconds = ended.call_seconds
+        group.call_ms.append(None if seconds is None else round(seconds * 1000))
+        if isinstance(became, ScheduledRetry):
+            group.after_ms.append(max(0, round(became.due * 1000) - group.at_ms))
+        if ended.event is not None:
+            group.keys.append(event_key(ended.event.id))
+        else:
+            # What cannot be read is a dead letter, whose id stands for that of the event.
+            group.keys.append(event_key(became.failure_id if isinstance(became, NewFailure) else ""))
+
+    def encode(self) -> dict[Ring, bytes]:
+        """Return what to append to each ring."""
+        texts: dict[Ring, bytearray] = {ring: bytearray() for ring in RINGS}
+        for (result, attempt, error, _), group in self._groups.items():
+            call_ms = group.call_ms
+            entry = Entry(
+                self._handler,
+                result,
+                attempt,
+                self._attempts,
+                b"".join(group.keys),
+                call_ms[0] if call_ms.count(call_ms[0]) == len(call_ms) else call_ms,
+                error,
+                group.after_ms,
+            )
+            encoded = msgspec.msgpack.encode(entry)
+            text = texts["delivered" if result == "delivered" else "failed"]
+            text += len(encoded).to_bytes(_LENGTH_BYTES, "big") + group.at_ms.to_bytes(_TIME_BYTES, "big") + encoded
+        return {ring: bytes(text) for ring, text in texts.items()}
+
+
+def step_arguments(texts: dict[Ring, bytes], *, log_bytes: int) -> list[Argument]:
+    """Return the arguments of `delivery_log.lua`: the size of a string and of a ring, and what each ring gets."""
+    ring_bytes = log_bytes // len(RINGS)
+    return [ring_bytes // _CHUNKS, ring_bytes, *(texts.get(ring, b"") for ring in RINGS)]
+
+
+def open_log(connection: redis.Redis, setting: int) -> int:
+    """Return how many bytes the log may take, 0 if there is none. Raise redis.RedisError.
+
+    Note since when there is one. Delete it if the setting is 0, so that nobody reads one that has ended.
+    """
+    if not setting:
+        found = connection.hgetall(keys.DELIVERY_LOG)
+        numbers = {ring: int(found.get(ring.encode(), 0)) for ring in RINGS}
+        connection.delete(keys.DELIVERY_LOG, *(name for ring in RINGS for name in chunk_names(ring, numbers[ring])))
+        return 0
+    connection.hsetnx(keys.DELIVERY_LOG, "since_ms", int(time.time() * 1000))
+    max_memory = headroom.read_memory(connection).max_bytes
+    return min(setting, max_memory // _MEMORY_SHARE) if max_memory else setting
+
+
+def chunk_names(ring: Ring, newest: int) -> list[str]:
+    """Return the keys of a ring's strings, the newest first. Of most of them Redis has none."""
+    return [f"{keys.DELIVERY_LOG}:{ring}:{number}" for number in range(newest, max(newest - _MAX_CHUNKS, 0), -1)]
+
+
+def event_key(event_id: str) -> bytes:
+    """Return the 8 bytes that stand for an event: the beginning of its id, which is a digest."""
+    try:
+        key = bytes.fromhex(event_id[:_HEX_DIGITS])
+    except ValueError:
+        key = b""
+    if len(key) == _KEY_BYTES:
+        return key
+    return hashlib.blake2b(event_id.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest()
+
+
+class Found(NamedTuple):
+    """An attempt at one of the events that were searched for: the event's key, its position in the entry, and that."""
+
+    key: bytes
+    position: int
+    at_ms: int
+    entry: Entry
+
+
+def find_attempts(chunk: bytes, wanted: Collection[bytes]) -> Iterator[Found]:
+    """Yield each attempt at one of the `wanted` events in a string of the log, in the order in which they ended.
+
+    An entry that cannot be read is skipped: a newer release has written it.
+    """
+    # A search for one key takes about a millisecond for each MiB: more of them are found faster by reading all entries.
+    found = frozenset(wanted) if len(wanted) > _MAX_SEARCHES else frozenset(key for key in wanted if key in chunk)
+    start = 0
+    while found and start + HEAD_BYTES <= len(chunk):
+        size, at_ms = read_head(chunk[start : start + HEAD_BYTES])
+        encoded = chunk[start + HEAD_BYTES : start + HEAD_BYTES + size]
+        start += HEAD_BYTES + size
+        if len(found) <= _MAX_SEARCHES and not any(key in encoded for key in found):
+            continue
+        try:
+            entry = msgspec.msgpack.decode(encoded, type=Entry)
+        except (msgspec.MsgspecError, ValueError):
+            continue
+        for position in range(len(entry.keys) // _KEY_BYTES):
+            key = entry.keys[position * _KEY_BYTES : (position + 1) * _KEY_BYTES]
+            if key in found:
+                yield Found(key, position, at_ms, entry)
+
+
+def read_head(head: bytes) -> tuple[int, int]:
+    """Return the size of an entry, and when its first attempt ended."""
+    return int.from_bytes(head[:_LENGTH_BYTES], "big"), int.from_bytes(head[_LENGTH_BYTES:], "big")
