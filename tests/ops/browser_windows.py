@@ -1,7 +1,7 @@
 """A real Chromium for the operators' page, and what holds for each of its pages, however it is looked at.
 
 Debian's `chromium` is driven by Playwright, which brings none of its own. Every window notes what the console says and
-whom the page asks; what it shows is kept as a picture under build/screens, for people to look at.
+whom the page asks. `SCREENS=build/screens .venv/bin/pytest tests/ops` keeps pictures of the pages, for people.
 """
 
 import os
@@ -27,7 +27,7 @@ on_phone_and_screen = pytest.mark.parametrize(
 expect.set_options(timeout=20_000)
 # WCAG 2.2, level AA, and what the makers of axe would see beside it.
 _RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
-_SCREENS: Final = Path(__file__).parents[2] / "build" / "screens"
+_SCREENS: Final = os.environ.get("SCREENS")
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -113,9 +113,11 @@ def windows(browser: Browser) -> Iterator[Opened]:
 
 
 def assert_everybody_can_use(page: Page, name: str) -> None:
-    """Fail if axe finds a fault, or the page is wider than its window. Keep a picture of it under `name`."""
+    """Fail if axe finds a fault, or the page is wider than its window."""
     keep_picture(page, name)
-    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": list(_RULES)}})
+    rules = {"type": "tag", "values": list(_RULES)}
+    # Of the rules that hold axe would describe each element too.
+    found = Axe().run(page, options={"runOnly": rules, "resultTypes": ["violations"]})
     faults = [
         f"{fault['id']}: {fault['help']}: {node['html']}: {node['failureSummary']}"
         for fault in found.response["violations"]
@@ -127,6 +129,7 @@ def assert_everybody_can_use(page: Page, name: str) -> None:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """Keep what `page` shows, from top to bottom, as build/screens/NAME.png."""
-    _SCREENS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=_SCREENS / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png", full_page=True)
+    """Keep what `page` shows, from top to bottom, as NAME.png, if SCREENS names a folder for it."""
+    if _SCREENS:
+        file = Path(_SCREENS) / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png"
+        page.screenshot(path=file, full_page=True)  # Playwright makes the folder

@@ -41,7 +41,7 @@ def _module_redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def service(_module_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Return a service that has had some traffic of every kind, for all tests of a module; its page has no password."""
-    with _without_settings(), served(tmp_path_factory.mktemp("service"), _module_redis) as service:
+    with without_settings(), served(tmp_path_factory.mktemp("service"), _module_redis) as service:
         send_some_of_each(service)
         yield service
 
@@ -55,7 +55,7 @@ def guarded(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 @contextmanager
-def _without_settings() -> Iterator[None]:
+def without_settings() -> Iterator[None]:
     """Do for a module what tests/conftest.py does for each test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in set(os.environ) - set(stripped_environment()):

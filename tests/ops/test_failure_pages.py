@@ -1,7 +1,8 @@
 """The pages *Dead letters*, *Quarantine* and *Actions* in a real browser: what they show, and what one can do there."""
 
+import itertools
 import re
-from pathlib import Path
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -9,13 +10,19 @@ from playwright.sync_api import Page, expect
 
 from shared import audit, connections, keys
 from tests.acceptance.processes import run
+from tests.ops import many_failures
 from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, on_phone_and_screen
+from tests.ops.conftest import without_settings
 from tests.ops.running_service import HOSTILE, PASSWORD, Service, served
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, require
 from workers.admin.action_log import Action, ActionLog
 from workers.admin.bulk_action import BulkActions, RemainingWork
+from workers.failures.failure_list import QUARANTINE, dead_letters_of
+from workers.failures.store import FailureStore
 from workers.runtime import pause
 
+# Of the messages that each test has reports of: a second report of one would be a repeat.
+_first_numbers = itertools.count(step=4)
 with_and_without_scripts = pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])
 
 
@@ -181,23 +188,37 @@ def test_what_is_not_there_or_not_understood_is_said(service: Service, path: str
     assert httpx.get(f"{service.ops_url}{path}", trust_env=False, timeout=30).status_code == status
 
 
-# What follows changes things, each in a service of its own.
+# What follows changes things, in a service of which each test finds the same to change.
 
 
-@pytest.fixture
-def fresh(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
-    with served(tmp_path, redis_server, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
-        for number in range(3):
-            service.report(number, "REJECTD")
-        service.report(3)
-        assert service.post(b'{"data": "nothing"}') == 200
-        assert service.post(b'{"data": "neither"}') == 200
-        service.rest()
+@pytest.fixture(scope="module")
+def _changed_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    require()
+    folder = tmp_path_factory.mktemp("changed")
+    with without_settings(), RedisServer() as redis, served(folder, redis, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
         yield service
 
 
-def signed_in(window: Opened, fresh: Service, path: str, *, javascript: bool = True, name: str = "anna") -> Page:
-    at = window(fresh.ops_url, javascript=javascript)
+@pytest.fixture
+def fresh(_changed_service: Service) -> Service:
+    """Return a service with three dead letters of crm, two callbacks in quarantine, and no action."""
+    service, first = _changed_service, next(_first_numbers)
+    with connections.connect(service.redis.url) as client:
+        store = FailureStore(client)
+        for failures in (QUARANTINE, dead_letters_of("crm")):
+            list(store.drop(failures, store.snapshot(failures)))
+        client.delete(keys.ACTIONS, *client.scan_iter(f"{keys.ACTIONS}:*"))
+    for number in range(first, first + 3):
+        service.report(number, "REJECTD")
+    service.report(first + 3)
+    assert service.post(b'{"data": "nothing"}') == 200
+    assert service.post(b'{"data": "neither"}') == 200
+    service.rest()
+    return service
+
+
+def signed_in(window: Opened, service: Service, path: str, *, javascript: bool = True, name: str = "anna") -> Page:
+    at = window(service.ops_url, javascript=javascript)
     at.open(path)
     at.sign_in(PASSWORD, name)
     expect(at.page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
@@ -236,7 +257,7 @@ def test_a_replay_goes_to_its_own_handler_alone_and_the_audit_balances(
 @with_and_without_scripts
 def test_all_that_match_are_dropped_and_nothing_else(fresh: Service, window: Opened, javascript: bool) -> None:
     with connections.connect(fresh.redis.url) as client:
-        strange = newest(client, keys.QUARANTINE)
+        strange, logged_before = newest(client, keys.QUARANTINE), fresh.ops.output
         client.hset(keys.quarantined(strange), "error", "something of its own, +356 99000001")
         page = signed_in(window, fresh, "/quarantine", javascript=javascript)
         page.get_by_label("Error contains").fill("of its own, +356 99000001")
@@ -254,8 +275,9 @@ def test_all_that_match_are_dropped_and_nothing_else(fresh: Service, window: Ope
         cells = page.get_by_role("row").nth(1).get_by_role("cell")
         chosen = "all with error contains a text of 25 characters"
         expect(cells).to_have_text(["anna", "Drop", "quarantine", chosen, "1", "1", "done"])
-    assert "action=operator_action_ended" in fresh.ops.output
-    assert "99000001" not in fresh.ops.output
+    logged = fresh.ops.output[len(logged_before) :]
+    assert "action=operator_action_ended" in logged
+    assert "99000001" not in logged
 
 
 def test_what_still_cannot_be_read_stays_and_is_named(fresh: Service, window: Opened) -> None:
@@ -282,10 +304,11 @@ def test_a_form_that_is_sent_twice_is_one_act(fresh: Service, window: Opened) ->
         assert len(ActionLog(client).list_newest(limit=9).items) == 1
 
 
-def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Opened) -> None:
-    page = signed_in(window, fresh, "/quarantine")
-    page.get_by_role("group", name="All", exact=True).get_by_role("button", name="Drop…").click()
-    with fresh.redis.client() as client:
+def test_while_redis_is_full_it_says_what_makes_room(guarded: Service, window: Opened) -> None:
+    with guarded.redis.client() as client:
+        many_failures.quarantine(client, 2)
+        page = signed_in(window, guarded, "/quarantine")
+        page.get_by_role("group", name="All", exact=True).get_by_role("button", name="Drop…").click()
         before = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", "1")
         try:
@@ -294,8 +317,8 @@ def test_while_redis_is_full_it_says_what_makes_room(fresh: Service, window: Ope
             expect(page.get_by_role("main")).to_contain_text("callbacks quarantine drop")
             output = run(
                 *("quarantine", "drop", "--all", "--yes"),
-                cwd=fresh.folder,
-                environment={"REDIS_URL": fresh.redis.url},
+                cwd=guarded.folder,
+                environment={"REDIS_URL": guarded.redis.url},
             )
             assert (output.returncode, output.stdout) == (0, "dropped: 2\n"), output.stderr
         finally:
