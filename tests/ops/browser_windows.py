@@ -7,6 +7,7 @@ whom the page asks. `SCREENS=build/screens .venv/bin/pytest tests/ops` keeps pic
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +52,8 @@ def launched(playwright: Playwright) -> Browser:
 class Window:
     """A page of a browser of its own: its cookies are nobody else's. `base` is where the operators' page is."""
 
-    def __init__(self, context: BrowserContext, base: str) -> None:
-        self.base = base
+    def __init__(self, context: BrowserContext) -> None:
+        self.base = ""
         self.context = context
         self.page: Page = context.new_page()
         self.complaints: list[str] = []
@@ -79,6 +80,13 @@ class Window:
         assert self.complaints == []
         assert {urlsplit(url).netloc for url in self.asked} <= {urlsplit(self.base).netloc}
 
+    def clear(self) -> None:
+        """Leave the page, and forget all that it was to remember. The operators' page stores nothing but cookies."""
+        self.page.goto("about:blank")
+        self.context.clear_cookies()
+        self.complaints.clear()
+        self.asked.clear()
+
     def _record(self, kind: str, text: str) -> None:
         # The browser's own word for an answer that is not well; which answers are right is for the tests to say.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
@@ -88,28 +96,49 @@ class Window:
 Opened = Callable[..., Window]
 
 
-@contextmanager
-def windows(browser: Browser) -> Iterator[Opened]:
-    """Return a function that opens windows: `window(base, size=PHONE, dark=True, javascript=False)`; check each."""
-    opened: list[Window] = []
+class Windows:
+    """The windows of a browser. A test gets them as if nobody had used them; to open a new one takes a second."""
 
-    def window(base: str, *, size: tuple[int, int] = WIDE, dark: bool = False, javascript: bool = True) -> Window:
-        options: Any = {
-            "viewport": {"width": size[0], "height": size[1]},
-            "color_scheme": "dark" if dark else "light",
-            "java_script_enabled": javascript,
-            "reduced_motion": "reduce",
-        }
-        opened.append(Window(browser.new_context(**options), base))
-        return opened[-1]
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._unused: defaultdict[str, list[Window]] = defaultdict(list)
 
-    try:
-        yield window
-        for one in opened:
-            one.assert_quiet()
-    finally:
-        for one in opened:
-            one.context.close()
+    @contextmanager
+    def opened(self) -> Iterator[Opened]:
+        """Yield a function that opens windows: `window(base, size=PHONE, dark=True, javascript=False)`; check each.
+
+        With `empty_cache=True` the window has never loaded a file.
+        """
+        used: list[tuple[str, Window]] = []
+
+        def window(
+            base: str,
+            *,
+            size: tuple[int, int] = WIDE,
+            dark: bool = False,
+            javascript: bool = True,
+            empty_cache: bool = False,
+        ) -> Window:
+            options: Any = {
+                "viewport": {"width": size[0], "height": size[1]},
+                "color_scheme": "dark" if dark else "light",
+                "java_script_enabled": javascript,
+                "reduced_motion": "reduce",
+            }
+            unused = self._unused[str(options)]
+            one = unused.pop() if unused and not empty_cache else Window(self._browser.new_context(**options))
+            one.base = base
+            used.append((str(options), one))
+            return one
+
+        try:
+            yield window
+            for _, one in used:
+                one.assert_quiet()
+        finally:
+            for options, one in used:
+                one.clear()
+                self._unused[options].append(one)
 
 
 def assert_everybody_can_use(page: Page, name: str) -> None:

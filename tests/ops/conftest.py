@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.environment import stripped_environment
 from tests.ops import browser_windows
-from tests.ops.browser_windows import Opened
+from tests.ops.browser_windows import Opened, Windows
 from tests.ops.running_service import PASSWORD, Service, send_some_of_each, served
 from tests.redis_server import RedisServer, require
 
@@ -24,10 +24,15 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def _windows(browser: Browser) -> Windows:
+    return Windows(browser)
+
+
 @pytest.fixture
-def window(browser: Browser) -> Iterator[Opened]:
+def window(_windows: Windows) -> Iterator[Opened]:
     """Return a function that opens a window: `window(service.ops_url, size=PHONE, dark=True, javascript=False)`."""
-    with browser_windows.windows(browser) as opened:
+    with _windows.opened() as opened:
         yield opened
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.ops.browser_windows import launched, windows
+from tests.ops.browser_windows import Windows, launched
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "pictures"
 _SIZE: Final = (1080, 900)
@@ -18,7 +18,7 @@ _SIZE: Final = (1080, 900)
 def main(base: str, handler: str) -> None:
     """Take them."""
     FOLDER.mkdir(exist_ok=True)
-    with sync_playwright() as playwright, launched(playwright) as browser, windows(browser) as window:
+    with sync_playwright() as playwright, launched(playwright) as browser, Windows(browser).opened() as window:
         for dark, shade in ((False, "light"), (True, "dark")):
             page = window(base, size=_SIZE, dark=dark).open("/")
             _keep(page, f"now-{shade}")

@@ -18,7 +18,7 @@ MAX_BYTES = 60_000
 def test_a_page_is_a_few_requests_and_kilobytes_and_its_files_are_kept(
     service: Service, window: Opened, path: str, record_property: Callable[[str, object], None]
 ) -> None:
-    opened = window(service.ops_url)
+    opened = window(service.ops_url, empty_cache=True)
     answers: list[Response] = []
     opened.page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 # a builtin is none to it
     page = opened.open(path)
