@@ -37,6 +37,7 @@ class Running:
         self.command = command
         self.log = log
         log.write_bytes(b"")
+        self._is_asked_to_stop = False
         self.process: subprocess.Popen[bytes] | ForkedProcess
         if forked:
             self.process = forkserver.shared().start(
@@ -65,10 +66,15 @@ class Running:
     def wait(self, seconds: float = WAIT_SECONDS) -> int:
         return self.process.wait(seconds)
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, once, as a platform does."""
+        if not self._is_asked_to_stop and self.process.poll() is None:
+            self._is_asked_to_stop = True
+            self.process.terminate()
+
     def stop(self) -> int:
         """End it as a platform does; give its exit code."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        self.ask_to_stop()
         try:
             return self.wait()
         except subprocess.TimeoutExpired:
@@ -91,24 +97,28 @@ class Running:
 
 @contextmanager
 def started(folder: Path, environment: Mapping[str, str], *, forked: bool = True) -> Iterator[Callable[..., Running]]:
-    """Yield a function that starts `callbacks …` (or another command) in `folder`; stop in reverse what it started."""
+    """Yield a function that starts `callbacks …` (or another command) in `folder`; stop all that it started."""
     with ExitStack() as stack:
-        number = 0
+        all_started: list[Running] = []
 
         def start(*arguments: str, command: str = CALLBACKS, **extra: str) -> Running:
-            nonlocal number
-            number += 1
             running = Running(
                 [command, *arguments],
                 cwd=folder,
                 environment={**environment, **extra},
-                log=folder / f"{number}.log",
+                log=folder / f"{len(all_started) + 1}.log",
                 forked=forked and command == CALLBACKS,
             )
+            all_started.append(running)
             stack.callback(running.stop)
             return running
 
-        yield start
+        try:
+            yield start
+        finally:
+            # All at once, as each takes a second or two.
+            for running in reversed(all_started):
+                running.ask_to_stop()
 
 
 def run(

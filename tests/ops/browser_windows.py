@@ -11,23 +11,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 PHONE: Final = (390, 844)
 WIDE: Final = (1280, 900)
 # Each size and each colour scheme once: neither changes what the other does.
-on_phone_and_screen = pytest.mark.parametrize(
-    ("size", "dark"), [(PHONE, False), (WIDE, True)], ids=["light phone", "dark screen"]
-)
+_LOOKS: Final = (("light phone", PHONE, False), ("dark screen", WIDE, True))
 # No test is about time; two busy cores may need a while.
 expect.set_options(timeout=20_000)
 # WCAG 2.2, level AA, and what the makers of axe would see beside it.
-_RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+_RULES: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# Of the rules that hold axe would describe each element too.
+_AXE_OPTIONS: Final = {"runOnly": {"type": "tag", "values": _RULES}, "resultTypes": ["violations"]}
 _SCREENS: Final = os.environ.get("SCREENS")
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -101,7 +101,7 @@ class Windows:
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self._unused: defaultdict[str, list[Window]] = defaultdict(list)
+        self._unused: defaultdict[bool, list[Window]] = defaultdict(list)
 
     @contextmanager
     def opened(self) -> Iterator[Opened]:
@@ -109,7 +109,7 @@ class Windows:
 
         With `empty_cache=True` the window has never loaded a file.
         """
-        used: list[tuple[str, Window]] = []
+        used: list[tuple[bool, Window]] = []
 
         def window(
             base: str,
@@ -119,16 +119,13 @@ class Windows:
             javascript: bool = True,
             empty_cache: bool = False,
         ) -> Window:
-            options: Any = {
-                "viewport": {"width": size[0], "height": size[1]},
-                "color_scheme": "dark" if dark else "light",
-                "java_script_enabled": javascript,
-                "reduced_motion": "reduce",
-            }
-            unused = self._unused[str(options)]
-            one = unused.pop() if unused and not empty_cache else Window(self._browser.new_context(**options))
+            if self._unused[javascript] and not empty_cache:
+                one = self._unused[javascript].pop()
+            else:
+                one = Window(self._browser.new_context(java_script_enabled=javascript))
+            used.append((javascript, one))
             one.base = base
-            used.append((str(options), one))
+            _set_look(one.page, size, dark=dark)
             return one
 
         try:
@@ -136,25 +133,26 @@ class Windows:
             for _, one in used:
                 one.assert_quiet()
         finally:
-            for options, one in used:
+            for javascript, one in used:
                 one.clear()
-                self._unused[options].append(one)
+                self._unused[javascript].append(one)
 
 
 def assert_everybody_can_use(page: Page, name: str) -> None:
-    """Fail if axe finds a fault, or the page is wider than its window."""
-    keep_picture(page, name)
-    rules = {"type": "tag", "values": list(_RULES)}
-    # Of the rules that hold axe would describe each element too.
-    found = Axe().run(page, options={"runOnly": rules, "resultTypes": ["violations"]})
-    faults = [
-        f"{fault['id']}: {fault['help']}: {node['html']}: {node['failureSummary']}"
-        for fault in found.response["violations"]
-        for node in fault["nodes"]
-    ]
-    assert faults == [], name
-    sticks_out = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert sticks_out <= 0, f"{name}: {sticks_out} pixels wider than the window"
+    """Fail if axe finds a fault, or the page is wider than its window, on a phone or on a dark screen."""
+    page.evaluate(AXE_SCRIPT)
+    for look, size, dark in _LOOKS:
+        _set_look(page, size, dark=dark)
+        keep_picture(page, f"{name} {look}")
+        violations = page.evaluate("options => axe.run(options).then(found => found.violations)", _AXE_OPTIONS)
+        faults = [
+            f"{fault['id']}: {fault['help']}: {node['html']}: {node['failureSummary']}"
+            for fault in violations
+            for node in fault["nodes"]
+        ]
+        assert faults == [], f"{name}, {look}"
+        sticks_out = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert sticks_out <= 0, f"{name}, {look}: {sticks_out} pixels wider than the window"
 
 
 def keep_picture(page: Page, name: str) -> None:
@@ -162,3 +160,8 @@ def keep_picture(page: Page, name: str) -> None:
     if _SCREENS:
         file = Path(_SCREENS) / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.png"
         page.screenshot(path=file, full_page=True)  # Playwright makes the folder
+
+
+def _set_look(page: Page, size: tuple[int, int], *, dark: bool) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")

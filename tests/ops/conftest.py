@@ -51,12 +51,30 @@ def service(_module_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
         yield service
 
 
-@pytest.fixture
-def guarded(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Return a service without workers whose page asks for PASSWORD, of the test's own."""
+@pytest.fixture(scope="module")
+def _guarded_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    require()
     folder = tmp_path_factory.mktemp("guarded")
-    with served(folder, redis_server, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service:
+    with (
+        without_settings(),
+        RedisServer() as server,
+        served(folder, server, workers=False, CALLBACKS_OPS_PASSWORD=PASSWORD) as service,
+    ):
         yield service
+
+
+@pytest.fixture
+def guarded(_guarded_service: Service) -> Iterator[Service]:
+    """Return a service without workers on an empty Redis, whose page asks for PASSWORD.
+
+    A test may start another process of the page: the next one gets the first.
+    """
+    service = _guarded_service
+    with service.redis.client() as client:
+        client.flushall()
+    ops, ops_url = service.ops, service.ops_url
+    yield service
+    service.ops, service.ops_url = ops, ops_url
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from playwright.sync_api import Page, expect
 
 from callbacks.ops.pages import message_history
 from shared import keys, settings
-from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, on_phone_and_screen
-from tests.ops.conftest import _without_settings
+from tests.ops.browser_windows import Opened, assert_everybody_can_use
+from tests.ops.conftest import without_settings
 from tests.ops.running_service import HOSTILE, Service, served
 from tests.ops.sign_in import client_of, token
 from tests.redis_server import RedisServer
@@ -35,7 +35,7 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("known")
     handlers, database = "shop_handlers,sql", f"sqlite:///{folder}/messages.db"
     with (
-        _without_settings(),
+        without_settings(),
         served(folder, _session_redis, CALLBACKS_HANDLERS=handlers, DATABASE_URL=database) as service,
         _session_redis.client() as client,
     ):
@@ -72,10 +72,8 @@ def find(page: Page, wanted: str) -> None:
     page.get_by_role("button", name="Find").click()
 
 
-@on_phone_and_screen
-def test_everybody_can_use_each_page(known: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
-    at = window(known.ops_url, size=size, dark=dark)
-    how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
+def test_everybody_can_use_each_page(known: Service, window: Opened) -> None:
+    at = window(known.ops_url)
     for name, path in {
         "messages": "/messages",
         "message": "/messages?id=m-1",
@@ -86,7 +84,7 @@ def test_everybody_can_use_each_page(known: Service, window: Opened, size: tuple
         page = at.open(path)
         for summary in page.get_by_text("as received").all():
             summary.click()
-        assert_everybody_can_use(page, f"{name} {how}")
+        assert_everybody_can_use(page, name)
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["scripts", "no scripts"])

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from callbacks.ops.access.sessions import Session, SessionSigner
 from tests.acceptance.processes import run
-from tests.ops.browser_windows import PHONE, Opened, assert_everybody_can_use, on_phone_and_screen
+from tests.ops.browser_windows import Opened, assert_everybody_can_use
 from tests.ops.running_service import PASSWORD, Service
 from tests.ops.sign_in import client_of, sign_in, token
 from tests.redis_server import free_port
@@ -20,20 +20,18 @@ CONTROLS = "a, button, input, select"
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-@on_phone_and_screen
-def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened, size: tuple[int, int], dark: bool) -> None:
-    how = f"{'phone' if size == PHONE else 'wide'} {'dark' if dark else 'light'}"
-    opened = window(guarded.ops_url, size=size, dark=dark)
+def test_everybody_can_sign_in_and_out(guarded: Service, window: Opened) -> None:
+    opened = window(guarded.ops_url)
     page = opened.open("/live")
     opened.sign_in("not the password")
     expect(page.get_by_role("alert")).to_have_text("Wrong password.")
-    assert_everybody_can_use(page, f"sign in {how}")
+    assert_everybody_can_use(page, "sign in")
 
     opened.sign_in(PASSWORD)
 
     expect(page).to_have_url(f"{guarded.ops_url}/live")
     expect(page.get_by_text("eva")).to_be_visible()
-    assert_everybody_can_use(page, f"live signed in {how}")
+    assert_everybody_can_use(page, "live signed in")
     page.get_by_role("button", name="Sign out").click()
     expect(page).to_have_url(f"{guarded.ops_url}/sign-in")
     opened.open("/")
@@ -184,6 +182,7 @@ def test_a_script_that_connects_again_does_not_keep_a_session_from_ending(guarde
 
 
 def test_too_many_wrong_passwords_have_to_wait_even_with_the_right_one(guarded: Service) -> None:
+    guarded.ops = guarded.start_ops()
     with client_of(guarded) as client:
         statuses = [sign_in(client, "wrong").status_code for _ in range(11)]
         assert statuses == [403] * 10 + [429]
