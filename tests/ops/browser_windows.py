@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 PHONE: Final = (390, 844)
 WIDE: Final = (1280, 900)
 # Each size and each colour scheme once: neither changes what the other does.
-_LOOKS: Final = (("light phone", PHONE, False), ("dark screen", WIDE, True))
+_DEVICES: Final = (("light phone", PHONE, False), ("dark screen", WIDE, True))
 # No test is about time; two busy cores may need a while.
 expect.set_options(timeout=20_000)
 # WCAG 2.2, level AA, and what the makers of axe would see beside it.
@@ -125,7 +125,7 @@ class Windows:
                 one = Window(self._browser.new_context(java_script_enabled=javascript))
             used.append((javascript, one))
             one.base = base
-            _set_look(one.page, size, dark=dark)
+            _set_device(one.page, size, dark=dark)
             return one
 
         try:
@@ -141,18 +141,18 @@ class Windows:
 def assert_everybody_can_use(page: Page, name: str) -> None:
     """Fail if axe finds a fault, or the page is wider than its window, on a phone or on a dark screen."""
     page.evaluate(AXE_SCRIPT)
-    for look, size, dark in _LOOKS:
-        _set_look(page, size, dark=dark)
-        keep_picture(page, f"{name} {look}")
+    for device, size, dark in _DEVICES:
+        _set_device(page, size, dark=dark)
+        keep_picture(page, f"{name} {device}")
         violations = page.evaluate("options => axe.run(options).then(found => found.violations)", _AXE_OPTIONS)
         faults = [
             f"{fault['id']}: {fault['help']}: {node['html']}: {node['failureSummary']}"
             for fault in violations
             for node in fault["nodes"]
         ]
-        assert faults == [], f"{name}, {look}"
+        assert faults == [], f"{name}, {device}"
         sticks_out = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert sticks_out <= 0, f"{name}, {look}: {sticks_out} pixels wider than the window"
+        assert sticks_out <= 0, f"{name}, {device}: {sticks_out} pixels wider than the window"
 
 
 def keep_picture(page: Page, name: str) -> None:
@@ -162,6 +162,6 @@ def keep_picture(page: Page, name: str) -> None:
         page.screenshot(path=file, full_page=True)  # Playwright makes the folder
 
 
-def _set_look(page: Page, size: tuple[int, int], *, dark: bool) -> None:
+def _set_device(page: Page, size: tuple[int, int], *, dark: bool) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
