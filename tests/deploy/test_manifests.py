@@ -20,9 +20,19 @@ from workers import registry
 
 MANIFESTS = [
     (path.name, document)
-    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for path in sorted((DEPLOY / "kubernetes").glob("*/**/*.yaml"))
+    if path.name not in ("kustomization.yaml", "names.yaml")
     for document in yaml.safe_load_all(path.read_text())
 ]
+KUSTOMIZATIONS = {
+    path.parent.name: yaml.safe_load(path.read_text())
+    for path in (DEPLOY / "kubernetes").glob("*/**/kustomization.yaml")
+}
+# The settings of all pods, and those that the example adds.
+CONFIG, EXAMPLE_CONFIG = (
+    dict(literal.split("=", 1) for literal in KUSTOMIZATIONS[name]["configMapGenerator"][0]["literals"])
+    for name in ("base", "example")
+)
 PODS = {
     document["metadata"]["name"]: document["spec"]["template"]["spec"]
     for _, document in MANIFESTS
@@ -58,7 +68,7 @@ def kinds(kind: str) -> list[Any]:
     "document", [pytest.param(d, id=f"{file} {d['kind']} {d['metadata']['name']}") for file, d in MANIFESTS]
 )
 def test_kubernetes_knows_every_field(document: dict[str, Any]) -> None:
-    if document["apiVersion"].startswith("keda.sh/"):
+    if document["apiVersion"].partition("/")[0] in ("keda.sh", "gateway.networking.k8s.io", "monitoring.coreos.com"):
         assert set(document) == {"apiVersion", "kind", "metadata", "spec"}
         return
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
@@ -74,8 +84,10 @@ def test_both_start_what_the_procfile_starts() -> None:
 
 
 def test_every_variable_is_a_setting_of_the_service() -> None:
-    (config,) = kinds("ConfigMap")
-    named = set(config["data"])
+    named = CONFIG.keys() | EXAMPLE_CONFIG.keys()
+    for component in ("sql", "forward"):
+        text = (DEPLOY / "kubernetes" / "components" / component / "kustomization.yaml").read_text()
+        named |= set(re.findall(r"name: ([A-Z_]+)", text))
     for pod in PODS.values():
         named |= {variable["name"] for variable in pod["containers"][0]["env"]}
     for service in OURS.values():
@@ -106,7 +118,7 @@ def test_a_pod_has_no_rights_that_it_does_not_need(name: str) -> None:
 
 @pytest.mark.parametrize("name", PODS)
 def test_what_a_pod_mounts_is_there_and_each_secret_is_in_the_secret(name: str) -> None:
-    (secret,) = kinds("Secret")
+    (secret,) = KUSTOMIZATIONS["example"]["secretGenerator"]
     pod, (container,) = PODS[name], PODS[name]["containers"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     claimed = {
@@ -114,8 +126,8 @@ def test_what_a_pod_mounts_is_there_and_each_secret_is_in_the_secret(name: str) 
     }
     files = {f"/etc/callbacks/{item['path']}" for item in volumes["secrets"]["secret"]["items"]}
 
-    assert {item["key"] for item in volumes["secrets"]["secret"]["items"]} <= set(secret["stringData"])
-    assert {variable["value"] for variable in container["env"]} == files
+    assert {f"secrets/{item['key']}" for item in volumes["secrets"]["secret"]["items"]} <= set(secret["files"])
+    assert {variable["value"] for variable in container["env"]} - {"/var/lib/callbacks/run/heartbeat"} == files
     assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes) | claimed
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert writable <= WRITABLE
@@ -132,20 +144,19 @@ def test_the_web_pods_keep_their_spool_and_stay_in_service_while_redis_is_unavai
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "http"}
     numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
-    (config,) = kinds("ConfigMap")
     assert f"PORT={numbers['http']}" in CONTAINERFILE
-    assert config["data"]["CALLBACKS_METRICS_PORT"] == str(numbers["metrics"])
-    assert web["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"] == str(numbers["metrics"])
+    assert CONFIG["CALLBACKS_METRICS_PORT"] == str(numbers["metrics"])
+    (storage,) = (claim["spec"]["resources"]["requests"]["storage"] for claim in web["spec"]["volumeClaimTemplates"])
+    assert (storage, int(CONFIG["CALLBACKS_SPOOL_MAX_BYTES"]) < 1 << 30) == ("1Gi", True)
     (budget,) = kinds("PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_where_the_operators_page_is_open_to_others_it_asks_for_a_password() -> None:
-    (config,) = kinds("ConfigMap")
     (ops,) = PODS["callbacks-ops"]["containers"]
     compose = COMPOSE["services"]["ops"]["environment"]
 
-    assert config["data"]["CALLBACKS_OPS_HOST"] == compose["CALLBACKS_OPS_HOST"] == "0.0.0.0"
+    assert CONFIG["CALLBACKS_OPS_HOST"] == compose["CALLBACKS_OPS_HOST"] == "0.0.0.0"
     assert "CALLBACKS_OPS_PASSWORD_FILE" in {variable["name"] for variable in ops["env"]} & set(compose)
 
 
@@ -193,9 +204,10 @@ def test_the_secrets_that_are_made_are_those_that_compose_wants_and_they_work(
     folder = tmp_path / "secrets"
     made = [str(DEPLOY / "compose" / "new-secrets"), "acme", str(folder)]
     assert subprocess.run(made, capture_output=True, check=False).returncode == 0
-    assert {f"./secrets/{path.name}" for path in folder.iterdir()} == {
-        secret["file"] for secret in COMPOSE["secrets"].values()
-    }
+    made_files = {path.name for path in folder.iterdir()}
+    assert {secret["file"] for secret in COMPOSE["secrets"].values()} <= {f"./secrets/{name}" for name in made_files}
+    (secret,) = KUSTOMIZATIONS["example"]["secretGenerator"]
+    assert set(secret["files"]) <= {f"secrets/{name}" for name in made_files}
     users = (folder / "users.conf").read_text()
     assert not re.search("^user .*CHANGE-ME", users, re.MULTILINE)
     (folder / "users.conf").write_text(users.replace("user default off", "user default on nopass"))
@@ -221,6 +233,25 @@ def test_each_process_has_time_to_end_by_itself() -> None:
         kubernetes = PODS[name]["terminationGracePeriodSeconds"]
 
         assert min(int(systemd), int(compose), kubernetes) > seconds, name
+
+
+def test_every_pod_has_probes_that_a_stall_of_seconds_does_not_fail() -> None:
+    for name, pod in PODS.items():
+        probe = pod["containers"][0]["livenessProbe"]
+
+        assert probe["timeoutSeconds"] >= 5, name
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 60
+
+
+def test_the_probe_of_a_worker_is_the_same_in_compose_and_kubernetes() -> None:
+    for name in ("expand", "deliver"):
+        (container,) = PODS[f"callbacks-{name}"]["containers"]
+        file = {variable["name"]: variable["value"] for variable in container["env"]}["CALLBACKS_HEARTBEAT_FILE"]
+        command = container["livenessProbe"]["exec"]["command"]
+        compose = [word.replace("/tmp/heartbeat", file) for word in OURS[name]["healthcheck"]["test"]]
+
+        assert command == compose[1:]
+        assert file.removesuffix("/heartbeat") in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 def test_the_log_of_a_container_of_compose_does_not_fill_the_disk() -> None:

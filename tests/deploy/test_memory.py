@@ -44,7 +44,7 @@ def peaks_mib(folder: Path) -> float:
 
 
 def limit_mib(name: str) -> float:
-    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "workers.yaml").read_text())
+    documents = yaml.safe_load_all((DEPLOY / "kubernetes" / "base" / "workers.yaml").read_text())
     (pod,) = (each["spec"]["template"]["spec"] for each in documents if each["metadata"]["name"] == name)
     limit: str = pod["containers"][0]["resources"]["limits"]["memory"]
     return float(limit.removesuffix("Mi"))

@@ -1,4 +1,4 @@
-"""The parts of pages that are made from the code and from the benchmarks' results: `make docs` writes them.
+"""The parts of pages, and files, that are made from the code and from the benchmarks' results: `make docs` writes them.
 
 Each part is between two marks, `<!-- NAME: … -->` and `<!-- /NAME -->`. A test fails if a part is not what would be
 written now.
@@ -44,6 +44,24 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], Iterator[str]]], ...]] = (
 )
 
 
+def prometheus_rule() -> Iterator[str]:
+    """Yield the alerts as an object for the operator of Prometheus."""
+    alerts = (pages.REPOSITORY / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    _, begin, groups = alerts.partition("\ngroups:\n")
+    yield "# Made of deploy/prometheus/alerts.yml by make docs."
+    yield "apiVersion: monitoring.coreos.com/v1"
+    yield "kind: PrometheusRule"
+    yield "metadata: {name: callbacks, labels: {app: callbacks}}"
+    yield "spec:"
+    yield from (f"  {line}" if line else "" for line in f"{begin}{groups}".strip().splitlines())
+
+
+# Whole files.
+FILES: Final[tuple[tuple[str, Callable[[], Iterator[str]]], ...]] = (
+    ("deploy/kubernetes/components/prometheus/rules.yaml", prometheus_rule),
+)
+
+
 def written(text: str, begin: str, lines: Iterator[str]) -> str:
     """Return `text` with the lines between the mark and its end."""
     name = begin.split()[1].rstrip(":")
@@ -55,6 +73,8 @@ def main() -> None:
     for page, begin, lines in PARTS:
         path = Path(pages.REPOSITORY / page)
         path.write_text(written(path.read_text(encoding="utf-8"), begin, lines()), encoding="utf-8")
+    for name, lines in FILES:
+        Path(pages.REPOSITORY / name).write_text("\n".join(lines()) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
