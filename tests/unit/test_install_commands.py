@@ -17,8 +17,8 @@ from workers.declaration import HandlerError
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# What documents say to install as well.
-OTHERS = frozenset(("httpx", "pytest"))
+# What documents and the Makefile say to install as well.
+OTHERS = frozenset(("checkov", "httpx", "pytest"))
 # Its examples are wrong on purpose.
 THIS_FILE = Path(__file__).relative_to(ROOT)
 
