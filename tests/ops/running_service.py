@@ -44,6 +44,7 @@ class Service:
         self.folder = folder
         self.web_url = ""
         self.ops_url = ""
+        self.database_url = ""
 
     def post(self, body: bytes, kind: str = "status") -> int:
         """Post a callback as the gateway does; give the status of the answer."""

@@ -1,5 +1,6 @@
-"""Where an event is at each handler: told as far as Redis tells it, and no further."""
+"""Where an event is at each handler, and what became of each attempt, as far as Redis has it."""
 
+import time
 from collections.abc import Iterator
 from unittest.mock import ANY
 
@@ -12,6 +13,8 @@ from tests.integration.harness import RECEIVED_MS, Harness, open_harness, record
 from tests.redis_server import RedisServer, StartRedis
 from workers.admin import event_status
 from workers.admin.event_status import EventStatus
+from workers.failures.failure_list import dead_letters_of
+from workers.failures.store import FailureStore
 
 
 @handler(ReportEvent)
@@ -31,11 +34,23 @@ def harness(quick_redis: RedisServer) -> Iterator[Harness]:
         yield made
 
 
-def status_at(harness: Harness, event_id: str, handler: str) -> EventStatus:
+def status_at(harness: Harness, event_id: str, handler: str, *, received_ms: int = RECEIVED_MS) -> EventStatus:
     (found,) = (
-        at for at in event_status.find_statuses(harness.connection, {event_id: RECEIVED_MS}) if at.handler == handler
+        at for at in event_status.find_statuses(harness.connection, {event_id: received_ms}) if at.handler == handler
     )
     return found.statuses[event_id]
+
+
+def explanation_at(harness: Harness, event_id: str, handler: str, *, received_ms: int = RECEIVED_MS) -> str:
+    found = event_status.find_statuses(harness.connection, {event_id: received_ms})
+    return next(at.explanations.get(event_id, "") for at in found if at.handler == handler)
+
+
+def a_minute_ago(harness: Harness) -> int:
+    """Return a time at which there was a log."""
+    now_ms = int(time.time() * 1000)
+    harness.connection.hset(keys.DELIVERY_LOG, "since_ms", now_ms - 120_000)
+    return now_ms - 60_000
 
 
 def only_event(harness: Harness) -> str:
@@ -96,7 +111,10 @@ def test_an_event_that_is_settled_in_a_job_that_still_runs_does_not_wait(harness
 
 
 @pytest.mark.parametrize("reason", ["left out by filters", "dropped", "nobody knows since when", "it came before"])
-def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(harness: Harness, reason: str) -> None:
+def test_without_a_log_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(
+    harness: Harness, reason: str
+) -> None:
+    harness.log_bytes = 0
     harness.accept(status(record("1")))
     harness.expand()
     event_id = only_event(harness)
@@ -113,7 +131,7 @@ def test_what_is_gone_is_not_called_delivered_where_it_could_be_something_else(h
     else:
         offered(harness, "other", since_ms=RECEIVED_MS + 1)
 
-    assert status_at(harness, event_id, "other") == "gone"
+    assert status_at(harness, event_id, "other") == "unlogged"
 
 
 def test_what_a_handler_does_not_want_is_not_called_delivered(harness: Harness) -> None:
@@ -122,8 +140,46 @@ def test_what_a_handler_does_not_want_is_not_called_delivered(harness: Harness) 
     excluded, _ = harness.waiting_event_ids(refusing)
     offered(harness, "choosy", since_ms=RECEIVED_MS)
     harness.deliver(choosy)
+    assert status_at(harness, excluded, "choosy") == "unlogged"
+    assert explanation_at(harness, excluded, "choosy").startswith(
+        "delivered, or left out by its filters (older than the delivery log, which goes back to 20"
+    )
 
-    assert status_at(harness, excluded, "choosy") == "gone"
+    at = a_minute_ago(harness)
+    assert status_at(harness, excluded, "choosy", received_ms=at) == "untried"
+    assert explanation_at(harness, excluded, "choosy", received_ms=at) == "left out by its filters"
+
+
+def test_the_log_says_what_became_of_an_event_whatever_the_counters_leave_open(harness: Harness) -> None:
+    harness.accept(status(record("1", status="SEEN")), status(record("2")))
+    harness.expand()
+    wanted, excluded = harness.waiting_event_ids(refusing)
+    harness.deliver(choosy)
+    harness.connection.hset(keys.COUNTS, keys.handler_counter("choosy", "report", "dropped"), 1)
+
+    assert status_at(harness, wanted, "choosy") == "delivered"
+    assert status_at(harness, excluded, "choosy") == "unlogged"
+
+
+def test_a_dead_letter_that_was_dropped_is_called_that(harness: Harness) -> None:
+    die(harness, "1")
+    (event_id,) = ids(harness, keys.dead("refusing"))
+    assert status_at(harness, event_id, "refusing") == "dead"
+
+    list(FailureStore(harness.connection).drop(dead_letters_of("refusing"), [event_id]))
+
+    assert status_at(harness, event_id, "refusing") == "dropped"
+
+
+def test_without_a_log_it_says_so(harness: Harness) -> None:
+    harness.log_bytes = 0
+    harness.accept(status(record("1")))
+    harness.expand()
+    event_id = only_event(harness)
+    harness.deliver(other)
+
+    assert status_at(harness, event_id, "other") == "unlogged"
+    assert "CALLBACKS_DELIVERY_LOG_BYTES is 0" in explanation_at(harness, event_id, "other")
 
 
 def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
@@ -136,8 +192,12 @@ def test_of_a_queue_with_more_jobs_than_can_be_looked_through_it_says_so(
     oldest, *_, newest = harness.waiting_event_ids(refusing)
 
     assert status_at(harness, newest, "refusing") == "waiting"
-    assert status_at(harness, oldest, "refusing") == "unknown"
-    assert status_at(harness, "0badc0de", "refusing") == "unknown"
+    assert status_at(harness, oldest, "refusing") == "unlogged"
+    assert "waiting in the queue, which is too long" in explanation_at(harness, "0badc0de", "refusing")
+    # With the log it is certain: the event was not tried, so it waits.
+    harness.deliver(other)
+    offered(harness, "refusing", since_ms=RECEIVED_MS)
+    assert status_at(harness, oldest, "refusing", received_ms=a_minute_ago(harness)) == "waiting"
 
 
 def test_of_a_queue_with_larger_jobs_than_can_be_read_it_says_so(
@@ -150,7 +210,7 @@ def test_of_a_queue_with_larger_jobs_than_can_be_read_it_says_so(
     monkeypatch.setattr(event_status, "MAX_BYTES", 100)
 
     before = harness.connection.info("stats")["total_net_output_bytes"]
-    assert status_at(harness, event_id, "refusing") == "unknown"
+    assert status_at(harness, event_id, "refusing") == "unlogged"
     assert harness.connection.info("stats")["total_net_output_bytes"] - before < 20_000
 
 

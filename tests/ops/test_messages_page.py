@@ -1,5 +1,4 @@
-"""The page *Messages* in a real browser: found by id or number, with all that became of it, and honest where that is
-not known."""
+"""The page *Messages* in a real browser: found by id or number, with every attempt to deliver it to each handler."""
 
 import importlib.util
 import re
@@ -12,8 +11,10 @@ from urllib.parse import unquote
 import httpx
 import orjson
 import pytest
+from click.testing import CliRunner
 from playwright.sync_api import Page, expect
 
+from callbacks.cli.main import main
 from callbacks.ops.pages import message_history
 from shared import keys, settings
 from tests.ops.browser_windows import Opened, assert_everybody_can_use
@@ -56,6 +57,7 @@ def known(_session_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         }
         assert service.post(orjson.dumps(reply), "reply") == 200
         service.later = 1
+        service.database_url = database
         service.rest()
         yield service
 
@@ -110,16 +112,45 @@ def test_it_says_what_became_of_each_event_at_each_handler(known: Service, windo
 
     expect(statuses).to_have_count(1 + 3)
     statuses_of = [row.get_by_role("listitem").all_inner_texts() for row in statuses.all()[1:]]
-    assert [items[1:] for items in statuses_of] == [["ledger: delivered", "sql: delivered"]] * 3
-    assert statuses_of[0][0] == (
-        "crm: delivered, or left out by its filters (which of these is not recorded; so far they left out 1 event)"
+    took = r"[\d-]{10} [\d:]{8} in (less than 1 ms|[\d.]+ m?s)"
+    for items in statuses_of:
+        assert re.fullmatch(f"ledger: delivered {took}", items[-2])
+        assert re.fullmatch(f"sql: delivered {took}", items[-1])
+    assert re.fullmatch(f"crm: delivered {took}", statuses_of[0][0])
+    expect(statuses.nth(2).get_by_role("listitem").first).to_have_text(
+        re.compile(r"crm:\s+dead letter\s+[\d-]{10} [\d:]{8} attempt 1 of 8:\s+failed.*: no such customer; given up on")
     )
-    assert statuses_of[1][0] == "crm: dead letter"
-    retry = r"crm:\s+failed, attempt 2 of 8 at [\d:]{8} the handler asked for another attempt"
+    retry = r"crm:\s+failed, attempt 2 of 8 at [\d:]{8}\s+[\d-]{10} [\d:]{8} attempt 1 of 8:\s+failed"
     expect(statuses.nth(3).get_by_role("listitem").first).to_have_text(re.compile(retry))
+    expect(statuses.nth(3)).to_contain_text("the handler asked for another attempt; next attempt due")
     statuses.nth(2).get_by_role("link", name="dead letter").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Dead letter of crm")
     expect(page.get_by_label("The event")).to_contain_text('"message_id": "m-2"')
+
+
+def test_the_command_says_the_same_and_finds_an_event_by_its_id(known: Service) -> None:
+    def run(*arguments: str) -> str:
+        environment = {"DATABASE_URL": known.database_url, "REDIS_URL": known.redis.url}
+        ended = CliRunner(env=environment).invoke(main, ("message", *arguments))
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout
+
+    text = run("m-2")
+    assert len(re.findall(r"ledger       delivered [\dTZ:.-]{24} in ", text)) == 3
+    assert re.search(
+        r"crm          dead letter\n +[\dTZ:.-]{24}  attempt 1 of 8  failed .*: no such customer; given up", text
+    )
+    assert re.search(r"the handler asked for another attempt; next attempt due [\dTZ:.-]{24}", text)
+    found = orjson.loads(run("m-2", "--json"))["deliveries"]
+    dead = next(one for one in found if one["status"] == "dead")
+    assert [one["result"] for one in dead["attempts"]] == ["dead"]
+    assert {one["handler"] for one in found} == {"crm", "ledger", "sql"}
+
+    of_event = orjson.loads(run(dead["event_id"], "--json"))
+    assert [one for one in of_event["deliveries"] if one["handler"] == "crm"] == [dead]
+    page = httpx.get(f"{known.ops_url}/messages?id={dead['event_id']}", trust_env=False, timeout=60).text
+    assert "attempt 1 of 8" in page
+    assert "no such customer" in page
 
 
 @pytest.mark.parametrize("wanted", [JOB, "spring 2026", f"+356 {NUMBER[3:]}", NUMBER])

@@ -1,11 +1,14 @@
-"""The status of events at each handler: dead letter, waiting, running, scheduled, delivered, or not known.
+"""The status of events at each handler, and every attempt to deliver them, as the delivery log has it.
 
-The work is bounded: of a queue with too many or too large jobs only a part is read, and an event that is not found
-there has the status "unknown". Nothing is changed. A delivery leaves no mark of its own in Redis, so "delivered" is
-returned only if the counters exclude everything else; otherwise the status is "gone".
+An event is a dead letter, or in the handler's queue, or the delivery log says what became of it. What is in none of
+them was not tried, as far as the log goes back. Without the log, "delivered" is returned only if the counters exclude
+everything else. Nothing is changed, and the work is bounded: of a queue with too many or too large jobs only a part is
+read.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -14,31 +17,53 @@ from msgspec import Struct
 from rq.utils import as_text
 
 from shared import keys, queue_jobs, queues
+from shared.counted import counted
+from workers.admin import delivery_history
+from workers.admin.delivery_history import DeliveryAttempt, DeliveryHistory
 from workers.admin.scheduled_retries import RetryRow, ScheduledRetries
 from workers.expand import subscriptions
 from workers.failures import failure_list
 
-EventStatus: TypeAlias = Literal["dead", "waiting", "running", "scheduled", "delivered", "gone", "unknown"]
+# "dropped": its last attempt failed, and nothing is left of it. "untried": no attempt is in the log, which has all of
+# that time. "unlogged": the log does not go back that far, or there is none.
+EventStatus: TypeAlias = Literal[
+    "dead", "waiting", "running", "scheduled", "delivered", "dropped", "untried", "unlogged"
+]
 
 # For each handler: more than waits for one that keeps up, and about 50 ms of work.
 MAX_JOBS: Final = 300
 MAX_BYTES: Final = 4 << 20
 _MAX_HANDLERS: Final = 30
+_EVENT_ID: Final = re.compile(r"[0-9a-f]{24}")
 
 
 class HandlerEventStatuses(Struct, frozen=True, kw_only=True):
     """The status of events at one handler, by their ids.
 
-    `retries` has the scheduled ones. For those that are "gone": so far its filters left out `filtered` events,
-    `dropped` were dropped, and since `since_ms` it has been offered every event; None if that is not known.
+    `retries` has the scheduled ones, `attempts` those that were tried; `explanations` says of those that are "dropped",
+    "untried" or "unlogged" what may have become of them.
     """
 
     handler: str
     statuses: Mapping[str, EventStatus]
+    explanations: Mapping[str, str]
+    retries: Mapping[str, RetryRow]
+    attempts: Mapping[str, list[DeliveryAttempt]]
+
+
+class _HandlerFindings(Struct, frozen=True, kw_only=True):
+    """What Redis has of the events at one handler, besides the log.
+
+    So far its filters left out `filtered` events, `dropped` were dropped, and since `since_ms` it has been offered
+    every event; None if that is not known. `is_whole`: all of its queue was read.
+    """
+
+    dead: frozenset[str]
+    queued: Mapping[str, EventStatus]
+    is_whole: bool
     filtered: int
     dropped: int
     since_ms: float | None
-    retries: Mapping[str, RetryRow]
 
 
 def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list[HandlerEventStatuses]:
@@ -49,15 +74,33 @@ def find_statuses(connection: redis.Redis, event_ids: Mapping[str, int]) -> list
     if not event_ids:
         return []
     client: Any = connection
+    handlers = failure_list.handler_names(connection)[:_MAX_HANDLERS]
+    found = [(handler, *_find_at_handler(client, handler, event_ids)) for handler in handlers]
+    # Read last, so that an event that is delivered meanwhile is found.
+    history = delivery_history.read_history(connection, event_ids)
     return [
-        _find_at_handler(client, handler, event_ids)
-        for handler in failure_list.handler_names(connection)[:_MAX_HANDLERS]
+        _judge(handler, event_ids, at, history, _read_retries(client, at.queued, jobs)) for handler, at, jobs in found
     ]
 
 
-def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) -> HandlerEventStatuses:
-    found, jobs, is_whole = _scan_queue(client, handler, event_ids)
-    # Read last, so that an event that becomes a dead letter meanwhile is found.
+def find_event(connection: redis.Redis, event_id: str) -> list[HandlerEventStatuses]:
+    """Return the status of an event at each handler that has it, or had it as far back as the delivery log goes.
+
+    Nothing else is known of it, as when it was received. Return nothing for a text that is no event's id.
+
+    Raises redis.RedisError.
+    """
+    if not _EVENT_ID.fullmatch(event_id):
+        return []
+    found = find_statuses(connection, {event_id: 0})
+    return [at for at in found if at.attempts or at.statuses[event_id] in ("dead", "waiting", "running", "scheduled")]
+
+
+def _find_at_handler(
+    client: Any, handler: str, event_ids: Mapping[str, int]
+) -> tuple[_HandlerFindings, dict[str, str]]:
+    queued, jobs, is_whole = _scan_queue(client, handler, event_ids)
+    # Read later, so that an event that becomes a dead letter meanwhile is found.
     with client.pipeline(transaction=False) as pipe:
         for event_id in event_ids:
             pipe.exists(keys.dead_letter(handler, event_id))
@@ -67,30 +110,82 @@ def _find_at_handler(client: Any, handler: str, event_ids: Mapping[str, int]) ->
         pipe.hget(keys.SUBSCRIPTIONS, handler)
         *reply, text = pipe.execute()
     dead, numbers = reply[: len(event_ids)], [int(number or 0) for number in reply[len(event_ids) :]]
-    filtered, dropped = sum(numbers[:2]), sum(numbers[2:])
     subscription = None if text is None else subscriptions.parse(as_text(text))
-    since_ms = (
-        None if subscription is None or subscription.is_pending or subscription.is_unknown else subscription.since_ms
+    is_known = subscription is not None and not subscription.is_pending and not subscription.is_unknown
+    found = _HandlerFindings(
+        dead=frozenset(event_id for event_id, is_dead in zip(event_ids, dead, strict=True) if is_dead),
+        queued=queued,
+        is_whole=is_whole,
+        filtered=sum(numbers[:2]),
+        dropped=sum(numbers[2:]),
+        since_ms=subscription.since_ms if subscription is not None and is_known else None,
     )
+    return found, jobs
+
+
+def _judge(
+    handler: str,
+    event_ids: Mapping[str, int],
+    at: _HandlerFindings,
+    history: DeliveryHistory,
+    retries: Mapping[str, RetryRow],
+) -> HandlerEventStatuses:
     statuses: dict[str, EventStatus] = {}
-    for (event_id, received_ms), is_dead in zip(event_ids.items(), dead, strict=True):
-        if is_dead:
-            statuses[event_id] = "dead"
-        elif event_id in found:
-            statuses[event_id] = found[event_id]
-        elif not is_whole:
-            statuses[event_id] = "unknown"
-        else:
-            is_certain = not filtered and not dropped and since_ms is not None and since_ms <= received_ms
-            statuses[event_id] = "delivered" if is_certain else "gone"
+    explanations: dict[str, str] = {}
+    attempts: dict[str, list[DeliveryAttempt]] = {}
+    for event_id, received_ms in event_ids.items():
+        tried = history.attempts.get((event_id, handler), [])
+        if tried:
+            attempts[event_id] = tried
+        status = statuses[event_id] = _status(event_id, received_ms, at, history, tried)
+        if status == "dropped":
+            explanations[event_id] = "dropped or purged after its last attempt failed"
+        elif status in ("untried", "unlogged"):
+            possible = list(_possibilities(at, received_ms))
+            explanations[event_id] = ", or ".join(possible if status == "untried" else ["delivered", *possible]) + (
+                "" if status == "untried" else f" ({_log_text(history.since)})"
+            )
     return HandlerEventStatuses(
-        handler=handler,
-        statuses=statuses,
-        filtered=filtered,
-        dropped=dropped,
-        since_ms=since_ms,
-        retries=_read_retries(client, statuses, jobs),
+        handler=handler, statuses=statuses, explanations=explanations, retries=retries, attempts=attempts
     )
+
+
+def _status(
+    event_id: str, received_ms: int, at: _HandlerFindings, history: DeliveryHistory, tried: list[DeliveryAttempt]
+) -> EventStatus:
+    if event_id in at.dead:
+        return "dead"
+    if event_id in at.queued:
+        return at.queued[event_id]
+    if tried and tried[-1].result == "delivered":
+        return "delivered"
+    if tried:
+        # A dead letter that is replayed waits in the queue, of which only a part was read.
+        return "dropped" if at.is_whole else "scheduled" if tried[-1].result == "retry" else "waiting"
+    is_subscribed = at.since_ms is not None and at.since_ms <= received_ms
+    if history.covers(received_ms):
+        is_waiting = is_subscribed and not at.filtered and not at.dropped
+        return "waiting" if is_waiting else "untried"
+    is_certain = at.is_whole and is_subscribed and not at.filtered and not at.dropped
+    return "delivered" if is_certain else "unlogged"
+
+
+def _possibilities(at: _HandlerFindings, received_ms: int) -> Iterator[str]:
+    """Yield what may have become of an event that was not tried."""
+    if not at.is_whole:
+        yield "waiting in the queue, which is too long to be searched"
+    if at.filtered:
+        yield "left out by its filters"
+    if at.dropped:
+        yield f"one of {counted(at.dropped, 'event that was', 'events that were')} dropped"
+    if at.since_ms is None or at.since_ms > received_ms:
+        yield "received before this handler was added"
+
+
+def _log_text(since: datetime | None) -> str:
+    if since is None:
+        return "there is no delivery log: CALLBACKS_DELIVERY_LOG_BYTES is 0, or no worker has delivered yet"
+    return f"older than the delivery log, which goes back to {since:%Y-%m-%d %H:%M} UTC"
 
 
 def _read_retries(client: Any, statuses: Mapping[str, EventStatus], job_of: Mapping[str, str]) -> dict[str, RetryRow]:

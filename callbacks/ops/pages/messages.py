@@ -5,7 +5,7 @@ without them too. An id may stand in the address of a page; a number comes by a 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -22,10 +22,10 @@ from callbacks.ops.html.renderer import render_page
 from callbacks.ops.pages import message_history
 from callbacks.ops.pages.message_history import MAX_EVENTS, MessageHistory
 from shared import phone_numbers
-from shared.counted import counted
 from shared.settings import Settings
 from workers.admin import event_status
-from workers.admin.event_status import EventStatus
+from workers.admin.delivery_history import DeliveryAttempt
+from workers.admin.event_status import EventStatus, HandlerEventStatuses
 from workers.admin.scheduled_retries import RetryRow
 from workers.failures import search as failure_search
 from workers.failures.search import SearchCursor
@@ -40,17 +40,14 @@ _NUMBER: Final = re.compile(r"[0-9]{7,15}")
 _MAY_BE_NUMBER: Final = re.compile(r"[\W_]*(?:\d[\W_]*){7,}")
 
 
-class Delivery(Struct, frozen=True):
-    """Where an event is at one handler.
-
-    If it is gone: what may have become of it, if it was not delivered, and what is known of that.
-    """
+class EventDelivery(Struct, frozen=True):
+    """Where an event is at one handler, what that may mean, and every attempt at it."""
 
     handler: str
     event_id: str
     status: EventStatus
-    alternatives: str = ""
-    known: str = ""
+    explanation: str = ""
+    attempts: Sequence[DeliveryAttempt] = ()
     retry: RetryRow | None = None
 
 
@@ -90,6 +87,7 @@ def _render_results(
     if len(found.timelines) == 1 and not found.messages:
         timeline = found.timelines[0]
         return render_page(request, "message.html", wanted=wanted, raw=_raw, **_timeline_context(client, timeline))
+    event = _event_deliveries(client, wanted) if found.is_empty and start is None else []
     search_page = failure_search.search(client, wanted, start=start) if found.is_empty or start else None
     return render_page(
         request,
@@ -98,6 +96,7 @@ def _render_results(
         is_number=request.method == "POST",
         found=found,
         search_page=search_page,
+        event=event,
         uses_sql="sql" in settings.handlers,
         rows=_rows(found),
     )
@@ -117,10 +116,10 @@ def _rows(found: MessageHistory) -> list[Any]:
 def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, Any]:
     events: list[Any] = [*timeline.statuses, *timeline.replies][:MAX_EVENTS]
     ids = {event.event_id: int(event.received_at.timestamp() * 1000) for event in events}
-    deliveries: dict[str, list[Delivery]] = {event_id: [] for event_id in ids}
+    deliveries: dict[str, list[EventDelivery]] = {event_id: [] for event_id in ids}
     for at in event_status.find_statuses(client, ids):
-        for event_id, status in at.statuses.items():
-            deliveries[event_id].append(_delivery(at, event_id, status))
+        for event_id in at.statuses:
+            deliveries[event_id].append(_delivery(at, event_id))
     return {
         "message": timeline.message,
         "statuses": timeline.statuses,
@@ -130,28 +129,23 @@ def _timeline_context(client: redis.Redis, timeline: "Timeline") -> dict[str, An
     }
 
 
-def _delivery(at: event_status.HandlerEventStatuses, event_id: str, status: EventStatus) -> Delivery:
-    if at.handler == "sql" and status in ("gone", "unknown"):
-        return Delivery(at.handler, event_id, "delivered")  # as this very table shows
-    possible = tuple(_possibilities(at)) if status == "gone" else ()
-    return Delivery(
+def _event_deliveries(client: redis.Redis, event_id: str) -> list[EventDelivery]:
+    """Return where an event is at each handler that has or had it: `sql` need not be in use for that."""
+    return [_delivery(at, event_id) for at in event_status.find_event(client, event_id)]
+
+
+def _delivery(at: HandlerEventStatuses, event_id: str) -> EventDelivery:
+    status = at.statuses[event_id]
+    if at.handler == "sql" and status in ("untried", "unlogged"):
+        return EventDelivery(at.handler, event_id, "delivered")  # as this very table shows
+    return EventDelivery(
         at.handler,
         event_id,
         status,
-        alternatives=", or ".join(alternative for alternative, _ in possible),
-        known="; ".join(filter(None, (known for _, known in possible))),
+        explanation=at.explanations.get(event_id, ""),
+        attempts=at.attempts.get(event_id, ()),
         retry=at.retries.get(event_id),
     )
-
-
-def _possibilities(at: event_status.HandlerEventStatuses) -> Iterator[tuple[str, str]]:
-    """Yield what may have become of an event that is gone, if it was not delivered, each with what is known of it."""
-    if at.filtered:
-        yield "left out by its filters", f"so far they left out {counted(at.filtered, 'event')}"
-    if at.dropped:
-        yield "dropped", f"so far {counted(at.dropped, 'event was', 'events were')} dropped"
-    if at.since_ms is None or not (at.filtered or at.dropped):
-        yield "received before this handler was added", ""
 
 
 def _raw(raw: msgspec.Raw) -> Mapping[str, Any]:

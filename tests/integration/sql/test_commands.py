@@ -86,7 +86,7 @@ def test_the_text_shows_when_each_status_occurred_and_was_received(campaign: Dat
 def test_an_unknown_message_is_reported(campaign: Database) -> None:
     ended = invoke_with(campaign, "message", "no\0such".replace("\0", "-"))
     assert (ended.exit_code, ended.stdout) == (1, "")
-    assert "no message and no job has the id 'no-such'" in ended.stderr
+    assert "no message, no job and no event has the id 'no-such'" in ended.stderr
 
 
 def test_messages_are_chosen_by_number_status_and_age(campaign: Database) -> None:

@@ -1,0 +1,120 @@
+"""What became of events at each handler, for `callbacks message`: where each is, and every attempt to deliver it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import click
+import redis
+from msgspec import Struct
+
+from callbacks.cli.redis_connection import open_redis
+from callbacks.cli.terminal_text import short
+from callbacks.ops.status.quantities import format_duration
+from shared.errors import ConfigurationError
+from shared.events import rfc3339
+from workers.admin import event_status
+from workers.admin.delivery_history import DeliveryAttempt
+from workers.admin.event_status import EventStatus, HandlerEventStatuses
+
+_WORDS: Final[Mapping[EventStatus, str]] = {
+    "dead": "dead letter",
+    "waiting": "waiting in the queue",
+    "running": "being delivered now",
+    "scheduled": "failed, retry scheduled",
+    "delivered": "delivered",
+}
+
+
+class HandlerDelivery(Struct, frozen=True):
+    """Where an event is at one handler, in one word and in a sentence, and the attempts to deliver it."""
+
+    handler: str
+    event_id: str
+    status: EventStatus
+    explanation: str
+    attempts: Sequence[DeliveryAttempt]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "handler": self.handler,
+            "event_id": self.event_id,
+            "status": self.status,
+            "explanation": self.explanation,
+            "attempts": [_attempt_to_plain(attempt) for attempt in self.attempts],
+        }
+
+
+class Deliveries:
+    """The deliveries of events, by the event's id. `problem` says why they are not known; it is empty otherwise."""
+
+    def __init__(self, found: Iterable[HandlerDelivery] = (), *, problem: str = "") -> None:
+        self.problem = problem
+        self._by_event: dict[str, list[HandlerDelivery]] = {}
+        for one in found:
+            self._by_event.setdefault(one.event_id, []).append(one)
+
+    def of(self, event_ids: Iterable[str]) -> list[HandlerDelivery]:
+        """Return the deliveries of these events."""
+        return [one for event_id in event_ids for one in self._by_event.get(event_id, ())]
+
+
+def read_deliveries(event_ids: Mapping[str, int]) -> Deliveries:
+    """Return the deliveries of events; `event_ids` says when each was received, in ms since 1970."""
+    return _read(lambda client: event_status.find_statuses(client, event_ids))
+
+
+def read_event(event_id: str) -> Deliveries:
+    """Return the deliveries of an event of which nothing else is known; none if this is not an event's id."""
+    return _read(lambda client: event_status.find_event(client, event_id))
+
+
+def _read(find: Callable[[redis.Redis], Iterable[HandlerEventStatuses]]) -> Deliveries:
+    try:
+        with open_redis("history") as (_, client):
+            return Deliveries(
+                HandlerDelivery(
+                    at.handler, event_id, status, at.explanations.get(event_id, ""), at.attempts.get(event_id, ())
+                )
+                for at in find(client)
+                for event_id, status in at.statuses.items()
+            )
+    except ConfigurationError as exc:
+        return Deliveries(problem=str(exc))
+    except click.ClickException as exc:
+        return Deliveries(problem=exc.message)
+
+
+def as_lines(deliveries: Iterable[HandlerDelivery]) -> Iterator[str]:
+    """Yield the lines that a person reads."""
+    for one in deliveries:
+        words = one.explanation or _WORDS[one.status]
+        last = one.attempts[-1] if one.attempts else None
+        if one.status == "delivered" and last is not None:
+            words += f" {rfc3339(last.at)}{_took(last)}"
+        yield f"{short(one.handler):12} {words}"
+        if last is None or (len(one.attempts) == 1 and last.result == "delivered"):
+            continue
+        for attempt in one.attempts:
+            failed = f"failed{_took(attempt)}" + (f": {short(attempt.error)}" if attempt.error else "")
+            after = "given up on" if attempt.next_at is None else f"next attempt due {rfc3339(attempt.next_at)}"
+            result = f"delivered{_took(attempt)}" if attempt.result == "delivered" else f"{failed}; {after}"
+            yield f"{'':12}   {rfc3339(attempt.at)}  attempt {attempt.attempt} of {attempt.attempts}  {result}"
+
+
+def _took(attempt: DeliveryAttempt) -> str:
+    if attempt.call_ms is None:
+        return ""
+    return f" in {format_duration(attempt.call_ms / 1000) if attempt.call_ms else 'less than 1 ms'}"
+
+
+def _attempt_to_plain(attempt: DeliveryAttempt) -> dict[str, Any]:
+    return {
+        "at": rfc3339(attempt.at),
+        "result": attempt.result,
+        "attempt": attempt.attempt,
+        "attempts": attempt.attempts,
+        "call_ms": attempt.call_ms,
+        "error": attempt.error,
+        "next_at": None if attempt.next_at is None else rfc3339(attempt.next_at),
+    }
