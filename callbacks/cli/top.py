@@ -1,6 +1,7 @@
 """`callbacks top`: the current status of the service in the terminal, refreshed every two seconds until q or Ctrl-C.
 
-It shows what the operators' page *Now* shows. While Redis is unavailable it says so and keeps the last status.
+It shows what the operators' page *Now* shows, for one Redis or for several cells. While Redis is unavailable it says so
+and keeps the last status.
 """
 
 import os
@@ -11,7 +12,9 @@ import time
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
@@ -22,38 +25,19 @@ from rich.text import Text
 
 from callbacks.cli import broken_pipe, termination
 from callbacks.cli.command import Command
-from callbacks.cli.top_layout import render_status
-from callbacks.ops.status import service_status
-from callbacks.ops.status.audit_cache import AuditCache
-from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
+from callbacks.cli.top_views import View, view_cells, view_status
 from shared import connections, settings
-from shared.events import rfc3339
+
+T = TypeVar("T")
 
 REFRESH_SECONDS: Final = 2.0
 # The width for a pipe or a file.
 _PIPE_COLUMNS: Final = 100
 
 
-class StatusReader:
-    """Reads the status over one connection."""
-
-    def __init__(self, loaded: settings.Settings) -> None:
-        self._settings = loaded
-        self.redis_url = connections.redact_url(loaded.redis_url)
-        self._client = connections.connect(loaded.redis_url, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
-        self._audit_cache = AuditCache(self._client, every_seconds=AUDIT_EVERY_SECONDS)
-
-    def read(self) -> ServiceStatus:
-        """Return the current status. Raises redis.RedisError."""
-        return service_status.read_status(self._client, self._settings, self._audit_cache)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
-
-
 @click.command(cls=Command)
 @click.option("--once", is_flag=True, help="Print the status once and exit; exit 1 if Redis does not answer.")
+@click.option("--cell", metavar="NAME", help="Show all of one of CALLBACKS_CELLS, instead of a line for each.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or with --every one object per line.")
 @click.option(
     "--every",
@@ -64,84 +48,82 @@ class StatusReader:
     help="Seconds between refreshes.",
 )
 @click.pass_context
-def top(ctx: click.Context, *, once: bool, as_json: bool, every_seconds: float) -> None:
+def top(ctx: click.Context, *, once: bool, cell: str | None, as_json: bool, every_seconds: float) -> None:
     """Show callbacks per second, queues, handlers, workers, Redis and the audit, until q or Ctrl-C.
 
-    In a pipe it prints once.
+    In a pipe it prints once. With CALLBACKS_CELLS it shows a line for each cell, and what needs attention in it.
     """
-    reader = StatusReader(settings.load(process="command", needs=("REDIS_URL",)))
+    view = _open_view(cell)
     is_asked_for_more = ctx.get_parameter_source("every_seconds") is click.core.ParameterSource.COMMANDLINE
     try:
         with termination.on_signal():
             if once or (as_json and not is_asked_for_more) or (not as_json and not sys.stdout.isatty()):
-                _print_once(reader, as_json=as_json)
+                _print_once(view, as_json=as_json)
             elif as_json:
-                _print_lines(reader, every_seconds)
+                _print_lines(view, every_seconds)
             else:
-                _run_screen(reader, every_seconds)
+                _run_screen(view, every_seconds)
     except termination.Terminated:
         sys.exit(0)
     except BrokenPipeError:
         broken_pipe.discard_output()
     finally:
-        reader.close()
+        view.close()
 
 
-def to_json_object(found: ServiceStatus) -> dict[str, Any]:
-    """Return the status as a JSON object: with its time in RFC 3339, and what it says as a whole."""
-    fields: dict[str, Any] = msgspec.to_builtins(found)
-    return fields | {
-        "at": rfc3339(found.at),
-        "durable": found.durable,
-        "gateway_gives_up_in_seconds": found.gateway_gives_up_in_seconds,
-    }
+def _open_view(cell: str | None) -> View[Any]:
+    loaded = settings.load(process="cells", needs=("REDIS_URL",))
+    if cell is None:
+        return view_cells(loaded) if loaded.cells else view_status(loaded)
+    urls = {one.name: one.redis_url for one in loaded.cells}
+    if cell not in urls:
+        raise click.BadParameter(
+            f"{cell!r} is not one of CALLBACKS_CELLS: {', '.join(urls) or 'none is set'}.", param_hint="--cell"
+        )
+    return view_status(replace(loaded, redis_url=urls[cell]))
 
 
-def _print_once(reader: StatusReader, *, as_json: bool) -> None:
+def _print_once(view: View[T], *, as_json: bool) -> None:
     try:
-        found = reader.read()
+        found = view.read()
     except redis.RedisError as exc:
-        raise click.ClickException(f"{reader.redis_url} cannot be used: {connections.describe_error(exc)}") from exc
+        raise click.ClickException(f"{view.name} cannot be used: {connections.describe_error(exc)}") from exc
     if as_json:
-        click.echo(msgspec.json.encode(to_json_object(found)))
-        return
-    # As wide as the terminal, or as COLUMNS says.
-    console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_COLUMNS)
-    console.print(render_status(found, columns=console.width))
+        click.echo(msgspec.json.encode(view.to_json_object(found)))
+    else:
+        # As wide as the terminal, or as COLUMNS says.
+        console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _PIPE_COLUMNS)
+        console.print(view.render(found, console.width))
+    if not view.is_whole(found):
+        sys.exit(1)
 
 
-def _print_lines(reader: StatusReader, every_seconds: float) -> None:
+def _print_lines(view: View[T], every_seconds: float) -> None:
     while True:
         try:
-            click.echo(msgspec.json.encode(to_json_object(reader.read())))
+            click.echo(msgspec.json.encode(view.to_json_object(view.read())))
         except redis.RedisError as exc:
-            click.echo(f"{reader.redis_url} is unavailable ({type(exc).__name__})", err=True)
+            click.echo(f"{view.name} is unavailable ({type(exc).__name__})", err=True)
         time.sleep(every_seconds)
 
 
-def _run_screen(reader: StatusReader, every_seconds: float) -> None:
+def _run_screen(view: View[T], every_seconds: float) -> None:
     """Refresh the screen until q is pressed."""
     console = Console()
-    last: ServiceStatus | None = None
+    shown: list[RenderableType] = []
+    at = ""
     with _raw_keyboard() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
+            problem: list[RenderableType] = []
             try:
-                last, problem = reader.read(), ""
+                shown, at = [view.render(view.read(), console.width)], f"{datetime.now(UTC):%H:%M:%S}"
             except redis.RedisError as exc:
-                problem = f"{reader.redis_url} is unavailable ({type(exc).__name__})"
-            live.update(_render(last, problem, columns=console.width), refresh=True)
+                last = f"; the status below is from {at} UTC" if at else ""
+                text = f"{view.name} is unavailable ({type(exc).__name__}){last}"
+                problem = [Text(text, style="bold red")]
+            live.update(Group(*problem, *shown, Text("q: quit", style="dim")), refresh=True)
             if _wait_for_quit(keyboard, every_seconds):
                 return
-
-
-def _render(last: ServiceStatus | None, problem: str, *, columns: int) -> RenderableType:
-    parts: list[RenderableType] = []
-    if problem:
-        seen = "" if last is None else f"; the status below is from {last.at:%H:%M:%S} UTC"
-        parts.append(Text(f"{problem}{seen}", style="bold red"))
-    if last is not None:
-        parts.append(render_status(last, columns=columns))
-    return Group(*parts, Text("q: quit", style="dim"))
 
 
 @contextmanager

@@ -5,12 +5,13 @@ The pages show events to signed-in users; the rest shows numbers and handler nam
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 import redis
+from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -31,11 +32,13 @@ from callbacks.ops.pages.event_streams import EventStreams
 from callbacks.ops.pages.live_feed import LiveFeed
 from callbacks.ops.pages.now_feed import NowFeed
 from callbacks.ops.pages.sign_in import SignInPages
-from callbacks.ops.prometheus import CONTENT_TYPE, ServiceCollector
+from callbacks.ops.prometheus import CONTENT_TYPE, CellsCollector, ServiceCollector
 from callbacks.ops.status.audit_cache import MAX_JOBS
 from callbacks.ops.status.single_flight import SingleFlight
-from shared import audit, connections, uncaught
+from shared import audit, cell_audits, connections, uncaught
 from shared.background import Background
+from shared.cell_audits import CellAudits
+from shared.cells import Cell
 from shared.primary import check_role
 from shared.settings import Settings
 
@@ -80,7 +83,7 @@ def create_app(settings: Settings) -> Starlette:
             *handlers.routes(client, settings),
             *quarantine.routes(client, settings, bulk_actions=bulk_actions),
             *actions.routes(client, settings, bulk_actions=bulk_actions),
-            Route("/audit", _audit(client)),
+            Route("/audit", _cell_audits(settings.cells) if settings.cells else _audit(client)),
             Route("/metrics", _metrics(client, settings)),
             Route("/livez", _livez),
             Route("/readyz", _readyz(client, background)),
@@ -116,8 +119,21 @@ def _audit(client: redis.Redis) -> Callable[[Request], Any]:
     return endpoint
 
 
+def _cell_audits(cells: Sequence[Cell]) -> Callable[[Request], Any]:
+    audits = SingleFlight(cell_audits.open_reader(cells, max_jobs=MAX_JOBS).read)
+
+    async def endpoint(_: Request) -> Response:
+        sums = CellAudits(await audits.get())
+        status_code = 503 if sums.unreachable else 200
+        return Response(msgspec.json.encode(sums.as_json()), status_code, media_type="application/json")
+
+    return endpoint
+
+
 def _metrics(client: redis.Redis, settings: Settings) -> Callable[[Request], Any]:
-    scrapes = SingleFlight(ServiceCollector(client, settings.durability).exposition)
+    cells, level = settings.cells, settings.durability
+    collector = CellsCollector(cells, level) if cells else ServiceCollector(client, level)
+    scrapes = SingleFlight(functools.partial(generate_latest, collector))
 
     async def endpoint(_: Request) -> Response:
         text = await scrapes.get()

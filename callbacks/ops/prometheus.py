@@ -1,14 +1,13 @@
 """`/metrics` for Prometheus: read from Redis at each scrape; while Redis is unavailable it says so, with 200.
 
 The audit reads every waiting job, so it runs at most once a minute, and not while very many wait. A metric has its age.
+With CALLBACKS_CELLS the metrics are those of all cells, each with the label `cell`.
 """
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import redis
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
@@ -16,6 +15,9 @@ from prometheus_client.registry import Collector
 
 from callbacks.ops.status import metric_families, snapshot
 from callbacks.ops.status.audit_cache import AuditCache, Balance
+from shared import connections
+from shared.cells import Cell
+from shared.cells_reader import CellsReader
 from shared.settings import Durability
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -23,24 +25,12 @@ AUDIT_EVERY_SECONDS: Final = 60.0
 
 
 class ServiceCollector(Collector):
-    """The metrics of the service behind `connection`. `exposition` may be called in any thread."""
+    """The metrics of the service behind `connection`. `collect` may be called in any thread."""
 
     def __init__(self, connection: redis.Redis, level: Durability) -> None:
         self._connection = connection
         self._level: Durability = level
-        self._lock = threading.Lock()
         self._audit_cache = AuditCache(connection, every_seconds=AUDIT_EVERY_SECONDS)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-
-    def exposition(self) -> bytes:
-        """Return all metrics in Prometheus's text format, version 0.0.4."""
-        with self._lock:
-            return generate_latest(self._registry)
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: describing metrics would read Redis."""
-        return []
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics read from Redis; only `callbacks_redis_up` while it does not answer."""
@@ -54,6 +44,28 @@ class ServiceCollector(Collector):
         yield from metric_families.build(found)
         if balance is not None and not balance.moving:
             yield from _audit_metrics(balance)
+
+
+class CellsCollector(Collector):
+    """The metrics of each cell, which has its name in the label `cell`."""
+
+    def __init__(self, cells: Sequence[Cell], level: Durability) -> None:
+        def open_collector(connection: redis.Redis) -> Callable[[], list[Metric]]:
+            collector = ServiceCollector(connection, level)
+            return lambda: list(collector.collect())
+
+        self._reader = CellsReader(cells, open_collector, timeout_seconds=connections.WEB_TIMEOUT_SECONDS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric once, with the samples of all cells."""
+        families: dict[str, Metric] = {}
+        for one in self._reader.read():
+            for metric in one.value or ():
+                family = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                family.samples += [
+                    sample._replace(labels={"cell": one.cell, **sample.labels}) for sample in metric.samples
+                ]
+        yield from families.values()
 
 
 def _audit_metrics(balance: Balance) -> Iterator[Metric]:

@@ -94,7 +94,11 @@ def metrics(expression: str) -> set[str]:
 
 
 def test_every_query_of_the_dashboard_and_of_the_alerts_finds_what_it_asks_for(prometheus: PrometheusServer) -> None:
-    queries = [target["expr"] for panel in _dashboard()["panels"] for target in panel["targets"]]
+    # All cells, or none: what Grafana puts there.
+    (every,) = [one["allValue"] for one in _dashboard()["templating"]["list"] if one["name"] == "cell"]
+    queries = [
+        target["expr"].replace("$cell", every) for panel in _dashboard()["panels"] for target in panel["targets"]
+    ]
     assert len(queries) > 30
     for query in queries:
         assert prometheus.query(query), f"nothing found: {query}"
@@ -121,6 +125,11 @@ def test_every_metric_that_is_exposed_is_on_the_dashboard_or_in_an_alert(prometh
 def _dashboard() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(DASHBOARD.read_text())
     return found
+
+
+def test_every_query_of_the_dashboard_is_of_the_chosen_cells() -> None:
+    for query in (target["expr"] for panel in _dashboard()["panels"] for target in panel["targets"]):
+        assert len(re.findall(r"\b(?:callbacks|process)_[a-z_]+", query)) == query.count('cell=~"$cell"'), query
 
 
 def test_no_two_panels_of_the_dashboard_lie_on_each_other() -> None:

@@ -1,7 +1,10 @@
-"""The content of the page *Now*: read once for all who watch it, and only while somebody does."""
+"""The content of the page *Now*: read once for all who watch it, and only while somebody does.
+
+With CALLBACKS_CELLS a table of all cells is first, and all else is of this service's own Redis.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import redis
@@ -9,10 +12,12 @@ import redis
 from callbacks.ops.html import charts
 from callbacks.ops.html.renderer import render_fragment
 from callbacks.ops.pages.event_streams import format_event
-from callbacks.ops.status import alerts, service_status
+from callbacks.ops.status import alerts, cell_rows, service_status
 from callbacks.ops.status.audit_cache import AuditCache
 from callbacks.ops.status.service_status import AUDIT_EVERY_SECONDS, ServiceStatus
 from callbacks.ops.status.single_flight import SingleFlight
+from shared import connections
+from shared.cells_reader import CellReading
 from shared.settings import Settings
 
 # Processes push their metrics every two seconds (shared.metrics_push).
@@ -24,14 +29,21 @@ class NowFeed:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         audit_cache = AuditCache(client, every_seconds=AUDIT_EVERY_SECONDS)
+        cells = cell_rows.open_reader(settings) if settings.cells else None
+
+        def read() -> ServiceStatus:
+            return service_status.read_status(client, settings, audit_cache)
 
         def render() -> str:
-            return _render(service_status.read_status(client, settings, audit_cache))
+            return _render(read()) if cells is None else _render_cells(cells.read(), settings, read)
 
         self._calls = SingleFlight(render, seconds=REFRESH_SECONDS / 2)
 
     async def html(self) -> str:
-        """Return the current content, at most one second old. Raises redis.RedisError."""
+        """Return the current content, at most one second old.
+
+        Raises redis.RedisError, but not if there are cells to show.
+        """
         return await self._calls.get()
 
     async def events(self) -> AsyncGenerator[str, None]:
@@ -52,3 +64,20 @@ def _render(found: ServiceStatus) -> str:
         alerts=alerts.find_alerts(found),
         chart=charts.draw_recent_rate(found.recent_rate),
     )
+
+
+def _render_cells(
+    readings: Sequence[CellReading[ServiceStatus]], settings: Settings, read: Callable[[], ServiceStatus]
+) -> str:
+    own = next((cell.name for cell in settings.cells if cell.is_at(settings.redis_url)), None)
+    table = render_fragment(
+        "cells.html",
+        rows=[cell_rows.to_row(one) for one in readings],
+        own=own,
+        redis_url=connections.redact_url(settings.redis_url),
+    )
+    try:
+        # Also if it is one of the cells: what it takes to read is small, and the error of its own Redis is shown.
+        return table + _render(read())
+    except redis.RedisError as exc:
+        return table + render_fragment("redis_unavailable_content.html", error=type(exc).__name__)

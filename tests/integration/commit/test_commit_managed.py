@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import generate_latest
 
 from callbacks.ops.prometheus import ServiceCollector
 from shared import connections
@@ -42,7 +43,7 @@ def test_callbacks_are_accepted_and_each_view_warns(server: RedisServer, start_w
     assert "action=started level=managed" in web.output
 
     with connections.connect(url(server)) as client:
-        exposed = ServiceCollector(client, "managed").exposition().decode()
+        exposed = generate_latest(ServiceCollector(client, "managed")).decode()
     assert "callbacks_redis_durable 1.0" in exposed
     assert 'callbacks_redis_durability_check_assumed{check="managed"} 1.0' in exposed
     assert 'callbacks_redis_durability_check_assumed{check="role"} 0.0' in exposed
