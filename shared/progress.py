@@ -24,7 +24,10 @@ def parse(text: str) -> frozenset[int]:
 
 def to_text(positions: Collection[int]) -> str:
     """Return the text for these positions."""
-    return ",".join(_ranges(sorted(positions)))
+    ordered = sorted(positions)
+    if not ordered or ordered[-1] == len(ordered) - 1:  # all up to one of them, as nearly always
+        return str(len(ordered))
+    return ",".join(_ranges(ordered))
 
 
 def count(text: str) -> int:

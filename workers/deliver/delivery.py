@@ -151,19 +151,13 @@ class Deliverer:
 
     def _record(self, run: Run, ended: Outcomes) -> bool:
         """Record outcomes in the run and in the journal; return whether they have to be settled now."""
-        must_settle = False
+        # An event that was not tried stays what it was.
+        tried = [(position, outcome) for position, outcome in ended if not isinstance(outcome, Paused)]
         # All of them ended with one call.
-        ended_at, call_seconds = time.time(), self._caller.pop_call_seconds()
-        for position, outcome in ended:
-            if isinstance(outcome, Paused):
-                continue  # not tried: the event stays what it was
-            run.record(position, outcome, ended_at=ended_at, call_seconds=call_seconds)
-            # The journal holds only successes. Failures are rare, and have more to say.
-            if not isinstance(outcome, Done) or self._journal.is_full:
-                must_settle = True
-            else:
-                self._journal.record(*run.origin(position))
-        return must_settle
+        run.record(tried, ended_at=time.time(), call_seconds=self._caller.pop_call_seconds())
+        # The journal holds only successes. Failures are rare, and have more to say.
+        done = [run.origin(position) for position, outcome in tried if isinstance(outcome, Done)]
+        return self._journal.record(done) < len(tried)
 
     def _claim_more(self, run: Run, free_slots: int) -> range:
         """Claim waiting events for a run whose handler could take `free_slots` more; return their positions."""

@@ -62,11 +62,12 @@ class RetryPolicy:
 
     def decide(self, ended: EventOutcome, *, error: str) -> NewFailure | ScheduledRetry | None:
         """Return the event's dead letter or its retry, which carries `error`; None if it is delivered."""
-        name, event, attempt, outcome = self._handler.name, ended.event, ended.attempt, ended.outcome
+        event, outcome = ended.event, ended.outcome
+        if event is not None and isinstance(outcome, Done):
+            return None
+        name, attempt = self._handler.name, ended.attempt
         if event is None:
             return dead_letters.from_unreadable(name, ended.encoded, outcome, attempts=attempt)
-        if isinstance(outcome, Done):
-            return None
         if isinstance(outcome, Rejected | InternalError) or attempt >= self._handler.attempts:
             return dead_letters.from_event(name, event, attempt, outcome)
         asked = outcome.after_seconds if isinstance(outcome, RetryRequested) else None

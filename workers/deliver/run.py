@@ -133,24 +133,23 @@ class Run:
         return time.monotonic() - self.settled_at >= settle_seconds
 
     def record(
-        self, position: int, outcome: Outcome, *, ended_at: float = 0.0, call_seconds: float | None = None
+        self, ended: Sequence[tuple[int, Outcome]], *, ended_at: float = 0.0, call_seconds: float | None = None
     ) -> None:
-        """Record the outcome of the event at a position."""
-        job, index = self._origins[position]
-        self._unsettled.append(
+        """Record the outcomes of the events at these positions: they ended with one call."""
+        self._unsettled += [
             EventOutcome(
                 position,
-                job,
-                index,
+                *self._origins[position],
                 self.attempts[position],
                 outcome,
                 self.events[position],
                 ended_at=ended_at,
                 call_seconds=call_seconds,
             )
-        )
-        self._recorded_positions.add(position)
-        self.recorded += 1
+            for position, outcome in ended
+        ]
+        self._recorded_positions.update(position for position, _ in ended)
+        self.recorded += len(ended)
 
     def without_outcome(self, positions: Iterable[int]) -> list[int]:
         """Return those of the positions whose events have no outcome yet."""

@@ -145,17 +145,27 @@ class SettleStep:
 class _Decisions(Struct):
     """What one settlement writes.
 
-    `delivered`: how many events were delivered, by when their callback was received. `failed`: how many events failed,
-    by the action and the cause of their log line; `errors`: the text of its error.
+    `delivered`: how many events were delivered, by kind. `received`: the same by when their callback was received,
+    for neighbours together. `failed`: how many events failed, by the action and the cause of their log line; `errors`:
+    the text of its error.
     """
 
-    counts: Counter[str]
-    delivered: Counter[datetime]
+    delivered: Counter[keys.CountedKind]
+    received: list[tuple[datetime, int]]
     failed: Counter[tuple[str, str]]
     errors: dict[tuple[str, str], str]
     dead: list[NewFailure]
     later: list[ScheduledRetry]
     attempts: Attempts
+
+    def add_delivered(self, event: events.Event) -> None:
+        """Count an event that was delivered."""
+        self.delivered[event.kind] += 1
+        # The events of one callback are neighbours. To hash a time takes longer than all the rest.
+        if self.received and self.received[-1][0] == event.received_at:
+            self.received[-1] = event.received_at, self.received[-1][1] + 1
+        else:
+            self.received.append((event.received_at, 1))
 
     def add_failed(self, action: str, outcome: Outcome, error: str) -> None:
         """Count an event that failed, for its log line."""
@@ -236,7 +246,10 @@ class Settler:
             run_id=run.job_id,
             handler=self._handler.name,
             settlements=run.settlements(ended),
-            counts=decisions.counts,
+            counts={
+                keys.handler_counter(self._handler.name, kind, "delivered"): number
+                for kind, number in decisions.delivered.items()
+            },
             dead=decisions.dead,
             later=decisions.later,
             change=change,
@@ -247,7 +260,7 @@ class Settler:
     def _decide(self, run: Run, ended: Sequence[EventOutcome]) -> _Decisions:
         """Return what becomes of the events, by the handler's retry policy."""
         attempts = Attempts(self._handler.name, attempts=self._handler.attempts)
-        decisions = _Decisions(Counter(), Counter(), Counter(), {}, [], [], attempts)
+        decisions = _Decisions(Counter(), [], Counter(), {}, [], [], attempts)
         texts: dict[Outcome, str] = {}
         activity = self._activity
         if activity is not None:
@@ -266,8 +279,7 @@ class Settler:
                 decisions.add_failed("event_dead", one.outcome, error)
                 decisions.dead.append(decided)
             elif one.event is not None:
-                decisions.counts[keys.handler_counter(self._handler.name, one.event.kind, "delivered")] += 1
-                decisions.delivered[one.event.received_at] += 1
+                decisions.add_delivered(one.event)
         return decisions
 
     def _error_text(self, run: Run, ended: EventOutcome, texts: dict[Outcome, str]) -> str:
@@ -285,9 +297,8 @@ class Settler:
     def _report(self, decisions: _Decisions) -> None:
         for name, number in (("retried", len(decisions.later)), ("dead", len(decisions.dead))):
             self._metrics.add((name, self._handler.name), number)
-        # Once for each callback, not for each event: the events of one were received at the same time.
         now = datetime.now(UTC)
-        for received_at, number in decisions.delivered.items():
+        for received_at, number in decisions.received:
             self._delivery_seconds.observe(max(0.0, (now - received_at).total_seconds()), number)
         if self._activity is not None:  # it says the same, and more
             self._activity.publish()

@@ -60,11 +60,6 @@ class CompletionJournal:
         self._used = 0
         self._max_completions = MAX_COMPLETIONS
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes no further record until its records are settled."""
-        return self._used >= self._max_completions
-
     def begin(self, job_ids: Sequence[str]) -> None:
         """Begin the records of a run over these jobs."""
         # The old records first: with the new jobs they would mean something else.
@@ -77,10 +72,18 @@ class CompletionJournal:
         self._map[_RECORD_BYTES : _RECORD_BYTES + len(jobs)] = jobs
         self._words[0] = len(jobs)
 
-    def record(self, job: int, position: int) -> None:
-        """Record that the item at `place` of the run's job number `job` is finished. Not while it is full."""
-        self._words[_FIRST_RECORD + self._used] = job << _POSITION_BITS | position + 1
-        self._used += 1
+    def record(self, finished: Sequence[tuple[int, int]]) -> int:
+        """Record items, each as the number of its job in the run and its position in the job; return how many.
+
+        Once it is full it takes no more until its records are settled.
+        """
+        free = self._max_completions - self._used
+        first, words = _FIRST_RECORD + self._used, self._words
+        taken = finished[:free]
+        self._used += len(taken)
+        for word, (job, position) in enumerate(taken, start=first):
+            words[word] = job << _POSITION_BITS | position + 1
+        return len(taken)
 
     def clear(self) -> None:
         """Delete the records: what they say is settled."""

@@ -91,8 +91,10 @@ class FailureLimit:
         `makes_room`: an event that is delivered is deleted, as no other handler wants it. A probe's failure always
         counts, so that the next probe tries another event.
         """
-        if isinstance(outcome, Done) and makes_room:
-            self._credit_bytes = min(self._credit_bytes + _BYTES_PER_DELIVERED, _MAX_CREDIT_BYTES)
+        if isinstance(outcome, Done):
+            if makes_room and self._credit_bytes < _MAX_CREDIT_BYTES:
+                self._credit_bytes += _BYTES_PER_DELIVERED
+            return outcome
         if is_probe or not isinstance(outcome, Failed | RetryRequested | Rejected):
             return outcome
         needed = _BYTES_PER_FAILURE + (len(outcome.traceback) if isinstance(outcome, Failed) else 0)
