@@ -47,6 +47,7 @@ IN_DELIVER = {
     "workers.jobs:deliver": 1,
     "workers.deliver.delivery:Deliverer._claim": 1,
     "workers.deliver.settle:Settler._decide": 1,
+    "workers.deliver.delivery_log:Attempts.add": 1,
     "workers.deliver.settle:_Decisions.add_delivered": 1,
     "workers.deliver.settle:Settler._write": 1,
     "workers.deliver.delivery:Deliverer.run": 1,

@@ -39,6 +39,7 @@ OF_THE_JOB: Final = {
 OF_THE_LADDER: Final = {
     "workers.expand.fan_out:Chunk.add",
     "workers.deliver.settle:Settler._decide",
+    "workers.deliver.delivery_log:Attempts.add",
     "workers.deliver.settle:_Decisions.add_delivered",
     "workers.deliver.settle:Settler._write",
     "workers.deliver.run:Run.mark_settled",
