@@ -76,7 +76,7 @@ tests: .venv/.test
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq >/dev/null || true
 	$(BIN)/pytest $(PARALLEL)
 
-# They try a third of their points in `make tests`.
+# They try a seventh of their points in `make tests`.
 FAULTS := $(addprefix tests/integration/,deliver/test_delivery_faults.py deliver/test_delivery_prefetch.py \
 	deliver/test_pause_faults.py expand/test_expansion_faults.py)
 

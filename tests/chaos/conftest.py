@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def chaos_seconds() -> float:
     """How long to go on breaking things."""
-    return float(os.environ.get("CHAOS_SECONDS", "15"))
+    return float(os.environ.get("CHAOS_SECONDS", "6"))
 
 
 @pytest.fixture

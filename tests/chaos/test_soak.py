@@ -18,7 +18,7 @@ from tests.forkserver import children
 from tests.memory import proportional_mib, resident_mib
 from tests.redis_server import RedisServer, free_port
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
 CALLBACKS_A_SECOND = 200
 # Long enough to fill Redis with marks, short enough that as many come as go after the first third.
 DEDUPE_SECONDS = max(2, int(SECONDS / 12))

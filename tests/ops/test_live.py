@@ -92,11 +92,11 @@ def test_only_what_is_asked_for_is_shown(
 def test_the_list_ends_somewhere(service: Service, window: Opened) -> None:
     page = listening(window(service.ops_url).open("/live"))
     for first in range(600, 850, 50):
-        for number in range(first, first + 50):
-            service.report(number)
+        service.reports(range(first, first + 50))
         expect(page.get_by_role("row").nth(1)).to_contain_text(f"m-{first + 49}")
-        # The feed itself leaves out what comes faster than a hundred a second.
-        page.wait_for_timeout(1500)
+        if first in (650, 750):
+            # The feed itself leaves out what comes faster than a hundred a second.
+            page.wait_for_timeout(1500)
     expect(page.get_by_role("row")).to_have_count(1 + 200)
 
 

@@ -239,10 +239,10 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
     environment = {
         "CALLBACKS_HANDLERS": "workers.handlers.jsonl.handler",
         "CALLBACKS_JSONL_DIR": str(directory),
-        "CALLBACKS_JSONL_MAX_BYTES": "500000",
+        "CALLBACKS_JSONL_MAX_BYTES": "200000",
         "CALLBACKS_JSONL_GZIP": "true",
     }
-    kept = [*statuses([str(number) for number in range(4000)], bundle=10), reply("r-1", text="line\u2028break\0")]
+    kept = [*statuses([str(number) for number in range(1500)], bundle=10), reply("r-1", text="line\u2028break\0")]
     for callback in kept:
         harness.accept(callback)
     harness.expand()
@@ -256,14 +256,14 @@ def test_workers_that_are_killed_again_and_again_write_each_event_once(
             command = Command(harness, tmp_path / f"log-{number}", *arguments, **environment)
             stack.callback(command.end)
             before = size()
-            until(lambda before=before: size() > before or delivered(harness) == 4001, "a line more")  # type: ignore[misc]
+            until(lambda before=before: size() > before or delivered(harness) == 1501, "a line more")  # type: ignore[misc]
             command.kill()
         last = Command(harness, tmp_path / "log", *arguments, **environment)
         stack.callback(last.end)
-        until(lambda: delivered(harness) == 4001, "all is delivered")
+        until(lambda: delivered(harness) == 1501, "all is delivered")
         assert last.stop() == 0
 
-    assert Counter(Counter(ids(directory)).values()) == {1: 4001}
+    assert Counter(Counter(ids(directory)).values()) == {1: 1501}
     assert harness.connection.exists(keys.dead("jsonl")) == 0
 
 

@@ -387,7 +387,7 @@ def test_portions_of_jobs_that_somebody_deleted_are_reaped_and_no_others(
 def test_a_reaper_that_found_some_goes_on_soon(harness: Harness) -> None:
     # No job of ours has these, as after `rq empty` of a long queue.
     for key in (keys.PORTIONS, keys.PORTION_JOBS):
-        harness.connection.hset(key, mapping={f"{number:032x}-1-1": 1 for number in range(2000)})
+        harness.connection.hset(key, mapping={f"{number:032x}-1-1": 1 for number in range(600)})
     reaper = PortionReaper(harness.connection)
 
     ticks = 0
@@ -395,7 +395,7 @@ def test_a_reaper_that_found_some_goes_on_soon(harness: Harness) -> None:
         until(lambda: reaper.is_due, "the next tick")
         reaper.tick()
         ticks += 1
-        assert ticks < 300
+        assert ticks < 100
 
     assert not harness.connection.exists(keys.PORTION_JOBS)
 
