@@ -137,7 +137,7 @@ def test_an_act_can_be_stopped_and_gone_on_with_and_outlives_the_process_that_be
         assert (sums.waiting, sums.balances) == (SOME, True)
 
 
-# Last, as Redis takes seconds to forget so many.
+# Last, as Redis takes seconds to delete them.
 def test_pages_cost_no_more(service: Service, page: httpx.Client) -> None:
     costs: dict[int, list[tuple[int, int]]] = {}
     with service.redis.client() as client:
