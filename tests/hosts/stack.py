@@ -159,8 +159,10 @@ class Stack:
             primary = ["--replicaof", first, str(_REDIS_PORT)] if name != REDIS[0] else []
             # What deploy/redis/redis.conf says is to be set where there are replicas.
             with_replicas = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "10"]
+            # Its own copy: after a failover a Sentinel has it rewritten.
+            shutil.copy(REPOSITORY / "deploy" / "redis" / "redis.conf", self.hosts[name].folder)
             self.hosts[name].run(
-                *("redis", server, str(REPOSITORY / "deploy" / "redis" / "redis.conf"), "--port", str(_REDIS_PORT)),
+                *("redis", server, str(self.hosts[name].folder / "redis.conf"), "--port", str(_REDIS_PORT)),
                 *("--bind", "0.0.0.0", "--protected-mode", "no", "--dir", str(self.hosts[name].folder)),
                 *("--repl-diskless-sync-delay", "0", *with_replicas, *primary),
             )
